@@ -1,0 +1,1 @@
+"""Does a causal language model sort what it reads by task?"""

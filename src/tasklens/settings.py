@@ -1,0 +1,23 @@
+"""What every stage's settings have in common.
+
+A stage's settings are a frozen dataclass whose fields each carry a docstring and bounds; pydantic
+checks them once, on construction.
+"""
+
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError
+
+from tasklens.errors import InputError
+
+#: Passed to `pydantic.dataclasses.dataclass` by every settings class.
+CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+def one_line(error: ValidationError, where: str = "") -> InputError:
+    """Turn pydantic's report into one line that names the first bad key and what would be right."""
+    first: dict[str, Any] = dict(error.errors(include_url=False)[0])
+    key = ".".join([where, *map(str, first["loc"])]).strip(".")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return InputError(f"{key} = {first['input']!r}: {message}" if key else message)
