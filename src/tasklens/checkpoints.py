@@ -1,0 +1,107 @@
+"""The only reader and writer of checkpoint directories, in Hugging Face's format.
+
+A directory holds ``config.json``, ``model.safetensors`` and ``tokenizer.json`` and loads with
+``AutoModelForCausalLM.from_pretrained``. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from tasklens.dataset import PAD
+from tasklens.errors import InputError
+from tasklens.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
+
+
+def config_of(model: GPT2) -> dict[str, Any]:
+    """Return the model's configuration as ``transformers.GPT2Config`` reads it."""
+    settings = model.settings
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.vocab_size,
+        "n_positions": model.n_positions,
+        "n_layer": settings.n_layer,
+        "n_head": settings.n_head,
+        "n_embd": settings.n_embd,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": LAYER_NORM_EPSILON,
+        "initializer_range": settings.initializer_range,
+        "attn_pdrop": settings.dropout,
+        "embd_pdrop": settings.dropout,
+        "resid_pdrop": settings.dropout,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+
+
+def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, bytes]:
+    """Return the files of a checkpoint directory: {name: content}.
+
+    Parameters
+    ----------
+    model : GPT2
+    tokenizer : bytes
+        Content of ``tokenizer.json``.
+    **about
+        What else ``config.json`` is to say under "tasklens", e.g. the step and the seed.
+    """
+    config = config_of(model) | {"tasklens": about}
+    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD}
+    return {
+        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
+        "model.safetensors": safetensors.torch.save(weights, metadata={"format": "pt"}),
+        "tokenizer.json": tokenizer,
+        "tokenizer_config.json": (json.dumps(tokenizer_config, indent=2) + "\n").encode(),
+    }
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file; InputError where it is missing or damaged."""
+    try:
+        return safetensors.torch.load(path.read_bytes())  # type: ignore[no-any-return]
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(
+            f"{path} is missing or damaged ({error}); remove it and run with --resume"
+        ) from error
+
+
+def load_checkpoint(directory: Path | str) -> GPT2:
+    """Load a checkpoint directory into our own GPT-2.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing or damaged, or the configuration is another architecture's.
+    """
+    directory = Path(directory)
+    where = directory / "config.json"
+    try:
+        config = json.loads(where.read_text())
+        if config["model_type"] != "gpt2":
+            raise InputError(f"{where}: model_type is {config['model_type']!r}, not 'gpt2'")
+        names = {field.name for field in dataclasses.fields(ModelSettings)}
+        settings = ModelSettings(
+            **{k: config[k] for k in names - {"dropout"}}, dropout=config["resid_pdrop"]
+        )
+        model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{where} is missing or damaged ({error})") from error
+    tensors = read_tensors(directory / "model.safetensors")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"{directory / 'model.safetensors'} does not fit its config.json: {first}"
+        ) from error
+    return model

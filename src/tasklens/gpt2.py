@@ -1,0 +1,221 @@
+"""GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
+
+Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
+positions, pre-norm blocks, tanh GELU, head tied to the word embedding. `GPT2.forward` returns the
+logits and, on request, hidden states by name.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from tasklens.errors import InputError
+from tasklens.randomness import derived_seed
+from tasklens.settings import CONFIG
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, config=CONFIG)
+class ModelSettings:
+    """The size and the initialisation of the model, under GPT-2's own names."""
+
+    n_layer: Annotated[int, Field(ge=1)] = 6
+    """Number of blocks."""
+    n_head: Annotated[int, Field(ge=1)] = 4
+    """Attention heads in a block; n_embd must be a multiple of it."""
+    n_embd: Annotated[int, Field(ge=1)] = 256
+    """Width of the residual stream."""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the initial weights (GPT-2: 0.02). Projections back into the residual
+    stream start at this / sqrt(2 * n_layer)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout after the embedding, in the attention and on each branch (GPT-2: 0.1)."""
+
+    def __post_init__(self) -> None:
+        """Check what spans two keys."""
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}; "
+                f"{self.n_embd // self.n_head * self.n_head or self.n_head} would be"
+            )
+
+
+def state_names(n_layer: int) -> tuple[str, ...]:
+    """Return the names of a model's states from the bottom up.
+
+    ``wte``: word embedding; ``embed``: word + position (layer 0); ``block1`` .. ``blockL``: the
+    residual stream after each block; ``ln_f``: after the final norm.
+    """
+    return ("wte", "embed", *(f"block{i + 1}" for i in range(n_layer)), "ln_f")
+
+
+class Conv1D(nn.Module):
+    """Linear map with its weight stored (in, out), as GPT-2's checkpoints have it."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_in) -> (..., n_out)."""
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention under a mask."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.n_head = settings.n_head
+        self.dropout = settings.dropout
+        self.c_attn = Conv1D(settings.n_embd, 3 * settings.n_embd)
+        self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x (B, T, D) and a boolean mask (T, T), true where the row may look -> (B, T, D)."""
+        B, T, D = x.shape
+        qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_head, T, head_dim)
+        y = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
+        )
+        return self.c_proj(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+
+
+class MLP(nn.Module):
+    """Two linear maps with a tanh GELU between them."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.c_fc = Conv1D(settings.n_embd, 4 * settings.n_embd)
+        self.c_proj = Conv1D(4 * settings.n_embd, settings.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON)
+        self.attn = Attention(settings)
+        self.ln_2 = nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON)
+        self.mlp = MLP(settings)
+        self.drop = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.drop(self.attn(self.ln_1(x), mask))
+        return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
+
+
+class GPT2(nn.Module):
+    """GPT-2 with a tied head.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+    vocab_size, n_positions : int
+        Rows of the word and of the position embedding.
+    seed : int
+        Root seed; the initial weights are drawn from its stream "initial weights".
+    """
+
+    def __init__(
+        self, settings: ModelSettings, vocab_size: int, n_positions: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vocab_size = vocab_size
+        self.n_positions = n_positions
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": nn.Embedding(vocab_size, settings.n_embd),
+                "wpe": nn.Embedding(n_positions, settings.n_embd),
+                "h": nn.ModuleList(Block(settings) for _ in range(settings.n_layer)),
+                "ln_f": nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON),
+            }
+        )
+        self.drop = nn.Dropout(settings.dropout)
+        self._initialise(torch.Generator().manual_seed(derived_seed(seed, "initial weights")))
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Draw every matrix as GPT-2 does; biases stay 0 and norms 1."""
+        deviation = self.settings.initializer_range
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                residual = name.endswith("c_proj.weight")
+                scale = (2 * self.settings.n_layer) ** -0.5 if residual else 1.0
+                nn.init.normal_(parameter, std=deviation * scale, generator=generator)
+
+    def forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor, states: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model.
+
+        Parameters
+        ----------
+        ids : int64 (B, T)
+        positions : int64 (T,)
+        mask : bool (T, T)
+            True where the token of the row may look at the token of the column.
+        states : names out of `state_names`
+
+        Returns
+        -------
+        logits : (B, T, vocab_size)
+        states : {name: (B, T, n_embd)}
+        """
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str, state: Tensor) -> None:
+            if name in states:
+                kept[name] = state
+
+        wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
+        words = wte(ids)  # (B, T, D)
+        keep("wte", words)
+        x = words + self.transformer["wpe"](positions)
+        keep("embed", x)
+        x = self.drop(x)
+        blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
+        for i, block in enumerate(blocks):
+            x = block(x, mask)
+            keep(f"block{i + 1}", x)
+        x = self.transformer["ln_f"](x)
+        keep("ln_f", x)
+        return F.linear(x, wte.weight), kept
+
+
+@functools.lru_cache(maxsize=512)
+def shared_prefix_pattern(length: int, n_inputs: int) -> tuple[Tensor, Tensor]:
+    """Return positions (T,) and mask (T, T) of a row [I; x1 .. xm], T = length + n_inputs.
+
+    Every x stands at position ``length`` and looks at the instruction and at itself only, so that
+    the row stands for ``n_inputs`` plain sequences [I; x].
+    """
+    T = length + n_inputs
+    positions = torch.arange(T).clamp(max=length)
+    mask = torch.ones(T, T, dtype=torch.bool).tril()
+    mask[length:, length:] = torch.eye(n_inputs, dtype=torch.bool)
+    return positions, mask
+
+
+def check_length(n_positions: int, length: int) -> None:
+    """Raise InputError where a row does not fit the model's context."""
+    if length > n_positions:
+        raise InputError(
+            f"a row of {length} tokens does not fit the model's {n_positions} positions; "
+            "shorten the instructions or make the model with more positions"
+        )

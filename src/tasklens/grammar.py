@@ -1,0 +1,478 @@
+"""Regular expressions and their languages: counting, uniform sampling, disjointness, random ones.
+
+A regular expression in a subset of Python's `re` syntax is parsed into a tree. Its partial
+derivatives (Antimirov 1996) are the states of a nondeterministic automaton, whose subsets are the
+states of a deterministic one: a list of tables {symbol: next state}. From every state some string
+can be finished, so strings are counted backwards and drawn by rank.
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasklens.errors import InputError
+
+MAX_STATES = 20_000
+MAX_REPEAT = 10_000
+MAX_NESTING = 50
+MAX_PAIRS = 1_000_000
+SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
+
+
+# --- The syntax tree: a sequence of nodes, each of which is one of three things ---
+
+
+@dataclass(frozen=True, slots=True)
+class _OneOf:
+    symbols: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    options: tuple["_Sequence", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    body: "_Sequence"
+    least: int
+    most: int | None  # None: without end
+
+
+_Node = _OneOf | _Either | _Repeat
+_Sequence = tuple[_Node, ...]
+
+
+def _repeat(body: _Sequence, least: int, most: int | None) -> _Sequence:
+    if most == 0 or not body:
+        return ()
+    return body if least == most == 1 else (_Repeat(body, least, most),)
+
+
+class _Parser:
+    """Recursive descent over one regular expression; every refusal names the position."""
+
+    def __init__(self, regex: str) -> None:
+        self.regex = regex
+        self.at = 0
+        self.depth = 0
+
+    def parse(self) -> _Sequence:
+        tree = self.alternatives()
+        if self.at < len(self.regex):
+            raise self.refusal("unmatched )")
+        return tree
+
+    def refusal(self, what: str) -> InputError:
+        return InputError(f"regex {self.regex!r}, position {self.at}: {what}; {SUPPORTED}")
+
+    def next(self, ahead: int = 0) -> str:
+        return self.regex[self.at + ahead : self.at + ahead + 1]
+
+    def alternatives(self) -> _Sequence:
+        options = [self.sequence()]
+        while self.next() == "|":
+            self.at += 1
+            options.append(self.sequence())
+        return options[0] if len(options) == 1 else (_Either(tuple(options)),)
+
+    def sequence(self) -> _Sequence:
+        nodes: list[_Node] = []
+        while self.next() not in ("", "|", ")"):
+            nodes += self.repetition(self.atom())
+        return tuple(nodes)
+
+    def atom(self) -> _Sequence:
+        if self.next() == "(":
+            return self.group()
+        if self.next() == "[":
+            return (self.character_class(),)
+        if self.next() in "?*+{":
+            raise self.refusal(f"nothing to repeat before {self.next()}")
+        return (_OneOf(self.literal(reserved=".^$]}")),)
+
+    def group(self) -> _Sequence:
+        opening = self.at
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise self.refusal(f"more than {MAX_NESTING} groups inside each other")
+        self.at += 3 if self.regex.startswith("(?:", self.at) else 1
+        if self.next() == "?":
+            raise self.refusal("this kind of group is not supported")
+        inside = self.alternatives()
+        if self.next() != ")":
+            self.at = opening
+            raise self.refusal("group is not closed")
+        self.at += 1
+        self.depth -= 1
+        return inside
+
+    def character_class(self) -> _OneOf:
+        opening = self.at
+        self.at += 1
+        symbols: set[str] = set()
+        while self.next() != "]" or not symbols:
+            if not self.next():
+                self.at = opening
+                raise self.refusal("class is not closed")
+            first = last = self.literal(reserved="[]^-")
+            if self.next() == "-":
+                self.at += 1
+                last = self.literal(reserved="[]^-")
+                if last < first:
+                    raise self.refusal(f"range {first}-{last} is the wrong way round")
+            symbols |= {chr(code) for code in range(ord(first), ord(last) + 1)}
+        self.at += 1
+        return _OneOf("".join(sorted(symbols)))
+
+    def literal(self, reserved: str) -> str:
+        symbol, width = self.next(), 1
+        if symbol == "\\":
+            symbol, width = self.next(1), 2
+            if not symbol or symbol.isalnum() or symbol == "_":
+                raise self.refusal(f"\\{symbol} is not supported")
+        elif not symbol or symbol in reserved:
+            raise self.refusal(f"{symbol or 'the end'} is not supported here")
+        if symbol.isspace():
+            raise self.refusal("symbols must not be whitespace")
+        self.at += width
+        return symbol
+
+    def repetition(self, body: _Sequence) -> _Sequence:
+        sign = self.next()
+        if sign == "" or sign not in "?*+{":
+            return body
+        if sign == "{":
+            counts = re.compile(r"\{([0-9]+)(,([0-9]*))?\}").match(self.regex, self.at)
+            if counts is None:
+                raise self.refusal("write {m}, {m,} or {m,n}, or \\{ for the character")
+            least = int(counts[1])
+            most = int(counts[3]) if counts[3] else None if counts[2] else least
+            if max(least, most or 0) > MAX_REPEAT:
+                raise self.refusal(f"repetition counts must be at most {MAX_REPEAT}")
+            if most is not None and most < least:
+                raise self.refusal(f"{counts[0]} has its counts the wrong way round")
+            self.at = counts.end()
+        else:
+            least, most = {"?": (0, 1), "*": (0, None), "+": (1, None)}[sign]
+            self.at += 1
+        if self.next() and self.next() in "?*+{":
+            raise self.refusal("a repetition cannot be followed by another; use a group")
+        return _repeat(body, least, most)
+
+
+# --- The automaton ---
+
+
+def _nullable(sequence: _Sequence) -> bool:
+    """Whether the sequence matches the empty string."""
+    for node in sequence:
+        match node:
+            case _OneOf():
+                return False
+            case _Either(options):
+                if not any(map(_nullable, options)):
+                    return False
+            case _Repeat(body, least, _):
+                if least > 0 and not _nullable(body):
+                    return False
+    return True
+
+
+def _steps(sequence: _Sequence) -> Iterable[tuple[str, _Sequence]]:
+    """Each way to read one symbol: the symbols that do, and what must match the rest."""
+    for i, node in enumerate(sequence):
+        rest = sequence[i + 1 :]
+        match node:
+            case _OneOf(symbols):
+                yield symbols, rest
+            case _Either(options):
+                for option in options:
+                    yield from ((symbols, tail + rest) for symbols, tail in _steps(option))
+            case _Repeat(body, least, most):
+                fewer = _repeat(body, max(least - 1, 0), None if most is None else most - 1)
+                yield from ((symbols, tail + fewer + rest) for symbols, tail in _steps(body))
+        if not _nullable((node,)):
+            return
+
+
+def _automaton(tree: _Sequence, regex: str) -> tuple[list[dict[str, int]], list[bool]]:
+    """Return the tables {symbol: next state} in the order of symbols, and which states accept."""
+    numbers = {tree: 0}  # the nondeterministic automaton: one state for each partial derivative
+    arrows: list[dict[str, set[int]]] = []
+    queue = [tree]
+    for sequence in queue:
+        table: dict[str, set[int]] = {}
+        for symbols, rest in _steps(sequence):
+            if rest not in numbers:
+                numbers[rest] = len(queue)
+                queue.append(rest)
+            for symbol in symbols:
+                table.setdefault(symbol, set()).add(numbers[rest])
+        arrows.append(table)
+        _check_size(len(queue), regex)
+    finishing = [_nullable(sequence) for sequence in queue]
+
+    subsets = {frozenset({0}): 0}
+    waiting = [frozenset({0})]
+    tables: list[dict[str, int]] = []
+    for subset in waiting:
+        reached: dict[str, set[int]] = {}
+        for state in subset:
+            for symbol, targets in arrows[state].items():
+                reached.setdefault(symbol, set()).update(targets)
+        tables.append({})
+        for symbol in sorted(reached):
+            target = frozenset(reached[symbol])
+            if target not in subsets:
+                subsets[target] = len(waiting)
+                waiting.append(target)
+            tables[-1][symbol] = subsets[target]
+        _check_size(len(waiting), regex)
+    return tables, [any(finishing[state] for state in subset) for subset in waiting]
+
+
+def _check_size(states: int, regex: str) -> None:
+    if states > MAX_STATES:
+        raise InputError(
+            f"regex {regex!r} needs an automaton of more than {MAX_STATES} states;"
+            " use smaller repetition counts or fewer alternatives"
+        )
+
+
+# --- Languages ---
+
+
+class Grammar:
+    """The language of one regular expression.
+
+    Parameters
+    ----------
+    regex : str
+        Python `re` syntax, of which literals, escaped punctuation, groups, alternatives, ``?``,
+        ``*``, ``+``, ``{m}``, ``{m,}``, ``{m,n}`` and classes like ``[abc]``, ``[a-c]`` are taken.
+        A string belongs to the language exactly if `re.fullmatch` accepts it.
+
+    Raises
+    ------
+    InputError
+        If the expression does not parse, holds no string but the empty one, or is too large.
+
+    Attributes
+    ----------
+    regex : str
+        The expression as given.
+    symbols : tuple of str
+        The symbols of its strings, sorted.
+    """
+
+    def __init__(self, regex: str) -> None:
+        self.regex = regex
+        self._tables, self._accepts = _automaton(_Parser(regex).parse(), regex)
+        self.symbols = tuple(sorted({symbol for table in self._tables for symbol in table}))
+        if not self.symbols:
+            raise InputError(f"regex {regex!r} holds no string but the empty one")
+        # _completions[k][s]: the number of strings of length k that lead from s to acceptance
+        self._completions = [[int(accepts) for accepts in self._accepts]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grammar) and self.regex == other.regex
+
+    def __hash__(self) -> int:
+        return hash(self.regex)
+
+    def __repr__(self) -> str:
+        return f"Grammar({self.regex!r})"
+
+    def counts(self, min_length: int, max_length: int) -> list[int]:
+        """Return the exact number of strings of each length from the first to the second."""
+        if not 0 <= min_length <= max_length:
+            raise InputError(
+                f"lengths {min_length} to {max_length}: needed 0 <= shortest <= longest"
+            )
+        while len(self._completions) <= max_length:
+            shorter = self._completions[-1]
+            self._completions.append([sum(shorter[s] for s in t.values()) for t in self._tables])
+        return [self._completions[length][0] for length in range(min_length, max_length + 1)]
+
+    def count(self, min_length: int, max_length: int) -> int:
+        """Return the exact number of strings of the admitted lengths, both ends included."""
+        return sum(self.counts(min_length, max_length))
+
+    def sample(
+        self, n: int, min_length: int, max_length: int, rng: np.random.Generator
+    ) -> list[str]:
+        """Draw distinct strings, uniformly over all strings of the admitted lengths.
+
+        Parameters
+        ----------
+        n : int
+            How many.
+        min_length, max_length : int
+            The admitted lengths in symbols, both included.
+        rng : numpy.random.Generator
+            The source of randomness.
+
+        Returns
+        -------
+        list of str
+            n distinct strings in random order: every set of n is equally likely, and so is every
+            order (Floyd's algorithm on the ranks of the strings, Bentley 1987).
+
+        Raises
+        ------
+        InputError
+            If there are fewer than n.
+        """
+        total = self.count(min_length, max_length)
+        if n > total:
+            raise InputError(
+                f"regex {self.regex!r} holds only {total} strings of length {min_length} to"
+                f" {max_length}, {n} asked for"
+            )
+        ranks: dict[int, None] = {}
+        for last in range(total - n, total):
+            rank = _below(last + 1, rng)
+            ranks[last if rank in ranks else rank] = None
+        chosen = list(ranks)
+        return [self._string(chosen[i], min_length) for i in rng.permutation(n)]
+
+    def _string(self, rank: int, length: int) -> str:
+        """Return the string of that rank among those of at least that length, shortest first."""
+        while rank >= self._completions[length][0]:
+            rank -= self._completions[length][0]
+            length += 1
+        state, string = 0, ""
+        for left in range(length - 1, -1, -1):
+            for symbol, target in self._tables[state].items():
+                if rank < self._completions[left][target]:
+                    string, state = string + symbol, target
+                    break
+                rank -= self._completions[left][target]
+        return string
+
+    def shared_string(self, other: "Grammar") -> str | None:
+        """Return the shortest string of both languages, the first of those in order, or None.
+
+        Raises
+        ------
+        InputError
+            If the two are too large to be compared.
+        """
+        # Breadth first, symbols in order: each pair of states is met first by its least string.
+        met = {(0, 0)}
+        queue = deque([(0, 0, "")])
+        while queue:
+            mine, yours, string = queue.popleft()
+            if self._accepts[mine] and other._accepts[yours]:
+                return string
+            theirs = other._tables[yours]
+            for symbol, target in self._tables[mine].items():
+                if symbol in theirs and (pair := (target, theirs[symbol])) not in met:
+                    met.add(pair)
+                    queue.append((*pair, string + symbol))
+            if len(met) > MAX_PAIRS:
+                raise InputError(
+                    f"regexes {self.regex!r} and {other.regex!r} are too large to be compared;"
+                    " use smaller repetition counts"
+                )
+        return None
+
+
+def _below(end: int, rng: np.random.Generator) -> int:
+    """Return a uniform integer in [0, end), of any size."""
+    if end <= 2**63:
+        return int(rng.integers(end))
+    n_bytes = (end.bit_length() + 7) // 8
+    while (value := int.from_bytes(rng.bytes(n_bytes), "little")) >= end:
+        pass
+    return value
+
+
+# --- Random languages ---
+
+
+def random_regex(rng: np.random.Generator, symbols: str, size: int) -> str:
+    """Print a random syntax tree with `size` leaves.
+
+    Concatenations, alternatives, options and repetitions of at most three are nested at random;
+    the leaves are dealt from shuffled copies of the alphabet, so that all symbols occur about
+    equally often. The language is finite.
+    """
+    deck = "".join("".join(rng.permutation(list(symbols))) for _ in range(size // len(symbols) + 1))
+    leaves = iter(deck)
+
+    def build(size: int, top: bool) -> str:
+        if size == 1:
+            text, level = next(leaves), 2
+        elif not top and rng.random() < ALTERNATIVES:
+            cut = int(rng.integers(1, size))
+            text = f"({build(cut, False)}|{build(size - cut, False)})"
+            level = 2
+        else:
+            cut = int(rng.integers(1, size))
+            text, level = build(cut, False) + build(size - cut, False), 1
+        if not top and rng.random() < REPETITIONS:
+            sign = str(rng.choice(SIGNS))
+            if level == 2 and text[-1] in "?}":
+                return f"({text}){sign}"
+            return f"{text}{sign}" if level == 2 else f"({text}){sign}"
+        return text
+
+    return build(size, True)
+
+
+ALTERNATIVES = 0.35
+REPETITIONS = 0.25
+SIGNS = ("?", "{1,2}", "{1,3}", "{2,3}")
+TRIES = 300
+
+
+def random_grammars(
+    n: int,
+    rng: np.random.Generator,
+    symbols: str,
+    min_length: int,
+    max_length: int,
+    min_strings: Sequence[int],
+) -> list[Grammar]:
+    """Draw random grammars whose languages are pairwise disjoint.
+
+    Parameters
+    ----------
+    n : int
+        How many.
+    rng : numpy.random.Generator
+        The source of randomness.
+    symbols : str
+        The alphabet.
+    min_length, max_length : int
+        The admitted lengths in symbols, both included.
+    min_strings : sequence of int, length n
+        How many strings of the admitted lengths each must hold at least.
+
+    Raises
+    ------
+    InputError
+        If no such grammars are found in a bounded number of tries.
+    """
+    grammars: list[Grammar] = []
+    for needed in min_strings:
+        for _ in range(TRIES):
+            size = int(rng.integers(min_length, 2 * max_length))
+            grammar = Grammar(random_regex(rng, symbols, size))
+            if grammar.count(min_length, max_length) >= needed and not any(
+                earlier.shared_string(grammar) is not None for earlier in grammars
+            ):
+                grammars.append(grammar)
+                break
+        else:
+            raise InputError(
+                f"no random grammar {len(grammars) + 1} of {n} with {needed} strings of length"
+                f" {min_length} to {max_length} over {symbols!r} that shares none with the others:"
+                " ask for more symbols, longer strings, or fewer tasks or variants"
+            )
+    return grammars

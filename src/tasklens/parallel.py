@@ -1,0 +1,118 @@
+"""Map a function over many items, in this process or in a pool of others. No science."""
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from concurrent.futures import Future, ProcessPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def default_workers() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """Processes that map functions over items; started once, used by any number of calls.
+
+    With one worker everything happens in this process and no other is started.
+
+    Parameters
+    ----------
+    count : int
+        Number of processes; 1 or less means this one.
+
+    Examples
+    --------
+    >>> with Workers(1) as workers:
+    ...     list(workers.map(abs, [-1, 2]))
+    [1, 2]
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = max(1, count)
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what has not begun and let the processes end."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        progress: str | None = None,
+    ) -> Iterator[Result]:
+        """Yield `function(item)` for each item, in the order of the items.
+
+        Parameters
+        ----------
+        function : callable
+            Where there are several workers, a function at the top level of a module, or a
+            `functools.partial` of one, whose result depends on its argument alone.
+        items : iterable
+            Read as workers come free: at most two for each worker are held at a time.
+        progress : str, optional
+            Label of a progress bar on standard error, shown only on a terminal.
+
+        Raises
+        ------
+        Exception
+            Whatever `function` raised, as it is, at its item's turn.
+        """
+        results = self._in_pool(function, items) if self.count > 1 else map(function, items)
+        if progress is None:
+            yield from results
+        else:
+            total = len(items) if isinstance(items, Sized) else None
+            yield from tqdm(results, desc=progress, total=total, disable=None)
+
+    def _in_pool(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
+        if self._pool is None:
+            # Not fork: a forked child may wait for ever on a lock that a thread held.
+            self._pool = ProcessPoolExecutor(
+                self.count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_end_quietly_on_interrupt,
+            )
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self._pool.submit(function, item))
+                if len(waiting) >= 2 * self.count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _end_quietly_on_interrupt() -> None:
+    # Ctrl-C reaches every process of the terminal; only the first should print anything.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

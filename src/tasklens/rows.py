@@ -1,0 +1,110 @@
+"""Rows with a shared prefix.
+
+The output is predicted, never read, and all instances of one instruction share it as their prefix.
+A row [I; x1 .. xm], with every x at position |I| and looking at I and itself only, stands for m
+plain sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasklens.randomness import stream
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Token rows and the position of interest in each: what a Subject is asked about.
+
+    Attributes
+    ----------
+    ids : int64 (N, T)
+        Token ids; what stands behind the position of interest is never read.
+    position : int64 (N,)
+        Index of the token whose state is wanted.
+    """
+
+    ids: NDArray[np.int64]
+    position: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Shared-prefix rows of one shape, (L, m).
+
+    Attributes
+    ----------
+    prefix : int64 (R, L)
+        Token ids of the instruction.
+    inputs : int64 (R, m)
+        Token ids of x1 .. xm.
+    instance : int64 (R, m)
+        Which of the original instances each x is.
+    """
+
+    prefix: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    instance: NDArray[np.int64]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in one row."""
+        return self.prefix.shape[1] + self.inputs.shape[1]
+
+    def chunks(self, max_tokens: int) -> "Iterator[Rows]":
+        """Yield the rows in parts of at most ``max_tokens`` tokens (one row at the least)."""
+        size = max(1, max_tokens // self.n_tokens)
+        for i in range(0, len(self.prefix), size):
+            part = slice(i, i + size)
+            yield Rows(self.prefix[part], self.inputs[part], self.instance[part])
+
+
+def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
+    """Group prompts that agree up to their position of interest, one `Rows` for each (L, m).
+
+    Prompts keep their order within a row, and rows the order of their prefixes.
+    """
+    N, T = prompts.ids.shape
+    outside = np.arange(T) >= prompts.position[:, None]  # (N, T)
+    masked = np.where(outside, -1, prompts.ids)
+    prefixes, group = np.unique(masked, axis=0, return_inverse=True)
+    group = group.reshape(-1)  # (N,)
+    order = np.argsort(group, kind="stable")
+    counts = np.bincount(group, minlength=len(prefixes))  # (G,)
+    starts = np.cumsum(counts) - counts
+    lengths = (prefixes != -1).sum(axis=1)
+    x = prompts.ids[np.arange(N), prompts.position]
+    rows = []
+    for L, m in sorted(set(zip(lengths.tolist(), counts.tolist(), strict=True))):
+        here = np.flatnonzero((lengths == L) & (counts == m))
+        instance = order[starts[here][:, None] + np.arange(m)]  # (R, m)
+        rows.append(Rows(prefixes[here, :L], x[instance], instance))
+    return rows
+
+
+def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
+    """Yield batches of exactly ``size`` rows of one shape, for ever.
+
+    Each pass shuffles the rows of every shape and cuts them into batches, which come in a random
+    order; rows left over open the next pass. So every row is seen equally often (to within one
+    batch) and nothing is padded. The order is a function of the seed alone.
+    """
+    left = [np.empty(0, dtype=np.int64) for _ in rows]
+    epoch = 0
+    while True:
+        rng = stream(seed, "batches", epoch)
+        epoch += 1
+        cut: list[tuple[int, NDArray[np.int64]]] = []
+        for i, shape in enumerate(rows):
+            pending = np.concatenate([left[i], rng.permutation(len(shape.prefix))])
+            n = len(pending) // size
+            cut += [(i, pending[j * size : (j + 1) * size]) for j in range(n)]
+            left[i] = pending[n * size :]
+        for j in rng.permutation(len(cut)):
+            i, which = cut[j]
+            yield Rows(rows[i].prefix[which], rows[i].inputs[which], rows[i].instance[which])

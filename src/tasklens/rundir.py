@@ -1,0 +1,256 @@
+"""The run directory: the only owner of paths, atomic writes, the manifest and finished marks.
+
+What stands under its final name is whole: files are written under a temporary name, synced and
+renamed. A stage is finished when its mark, written last, matches the hash of its settings and
+inputs.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tasklens.errors import InputError
+
+_PACKAGES = ("tasklens", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "automata-lib")
+
+
+class RunDir:
+    """The paths of one run, and the only way to write there.
+
+    Parameters
+    ----------
+    path : path
+        Need not exist; it is made by the first write.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.toml"
+        self.manifest = self.path / "manifest.json"
+        self.data = self.path / "data"
+        self.checkpoints = self.path / "checkpoints"
+        self.states = self.path / "states"
+        self.clusters = self.path / "clusters"
+        self.resume = self.path / "resume"
+        self.metrics = self.path / "metrics.jsonl"
+        self.scores_parquet = self.path / "scores.parquet"
+        self.scores_csv = self.path / "scores.csv"
+        self.figures = self.path / "figures"
+
+    def checkpoint(self, step: int) -> Path:
+        """Return the checkpoint directory of a step."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def states_of(self, step: int) -> Path:
+        """Return the file with the harvested states of a step."""
+        return self.states / f"step-{step:08d}.safetensors"
+
+    def clusters_of(self, step: int) -> Path:
+        """Return the file with the clusterings of a step."""
+        return self.clusters / f"step-{step:08d}.safetensors"
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Write a file so that it is whole under its name or not there, and note its hash."""
+        with _one_line_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._forget(path)
+            temporary = path.with_name(f".tmp-{path.name}")
+            _write_synced(temporary, content)
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        self._note(path, content)
+
+    def write_directory(self, path: Path, files: Mapping[str, bytes]) -> None:
+        """Write a directory of files so that it is whole under its name or not there."""
+        with _one_line_errors(path):
+            for name in files:
+                self._forget(path / name)
+            temporary = path.with_name(f".tmp-{path.name}")
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, content in files.items():
+                _write_synced(temporary / name, content)
+            _sync_directory(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+            _sync_directory(path.parent)
+        for name, content in files.items():
+            self._note(path / name, content)
+
+    def clean(self) -> None:
+        """Remove what an interrupted write left under a temporary name."""
+        for leftover in self.path.rglob(".tmp-*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the directory for this process; InputError where another one holds it."""
+        with _one_line_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path} is in use by another tasklens process; wait for it, or name "
+                    "another directory with --out"
+                ) from error
+            self.clean()
+            yield
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def read(self, path: Path) -> bytes:
+        """Read a file and compare it with the hash noted when it was written."""
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); run the stage that makes it first: "
+                "tasklens data, train, measure, plot"
+            ) from error
+        noted = self.read_manifest().get("files", {}).get(self._key(path))
+        if noted is not None and noted != _sha256(content):
+            raise InputError(
+                f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
+                "remove it and run again with --resume"
+            )
+        return content
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return the manifest; empty where there is none yet."""
+        if not self.manifest.exists():
+            return {}
+        try:
+            content = json.loads(self.manifest.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.manifest} is damaged ({error}); restore or move it") from error
+        if not isinstance(content, dict):
+            raise InputError(f"{self.manifest} is damaged (not a table); restore or move it")
+        return content
+
+    # -- marks --------------------------------------------------------------------------------
+
+    def begin(self, seed: int, command: str) -> None:
+        """Note versions, machine, seed and command in the manifest."""
+        about = {
+            "seed": seed,
+            "command": command,
+            "versions": {"python": platform.python_version()}
+            | {name: metadata.version(name) for name in _PACKAGES},
+            "machine": describe_machine(),
+        }
+        self._write_manifest(self.read_manifest() | about)
+
+    def finished(self, stage: str, inputs: str) -> bool:
+        """Say whether the stage was finished with these inputs and all its files are there."""
+        manifest = self.read_manifest()
+        mark = manifest.get("stages", {}).get(stage, {})
+        files = [key for key in manifest.get("files", {}) if key in mark.get("files", ())]
+        return (
+            mark.get("inputs") == inputs
+            and len(files) == len(mark["files"])
+            and all((self.path / key).exists() for key in files)
+        )
+
+    def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
+        """Write the mark of a finished stage."""
+        manifest = self.read_manifest()
+        mark = {"inputs": inputs, "files": [self._key(path) for path in files], **about}
+        manifest.setdefault("stages", {})[stage] = mark
+        self._write_manifest(manifest)
+
+    def output_hash(self, stage: str) -> str:
+        """Return one hash over all files of a finished stage."""
+        manifest = self.read_manifest()
+        keys = manifest["stages"][stage]["files"]
+        return digest({key: manifest["files"][key] for key in keys})
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+    def _note(self, path: Path, content: bytes) -> None:
+        manifest = self.read_manifest()
+        manifest.setdefault("files", {})[self._key(path)] = _sha256(content)
+        self._write_manifest(manifest)
+
+    def _forget(self, path: Path) -> None:
+        """Drop a file's hash before the file changes, lest a crash leave a wrong one."""
+        manifest = self.read_manifest()
+        if manifest.get("files", {}).pop(self._key(path), None) is not None:
+            self._write_manifest(manifest)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        with _one_line_errors(self.manifest):
+            self.path.mkdir(parents=True, exist_ok=True)
+            temporary = self.manifest.with_name(".tmp-manifest.json")
+            _write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
+            temporary.replace(self.manifest)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
+    return _sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what of this machine a result may depend on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {"system": platform.platform(), "processor": model, "cpus": os.cpu_count()}
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _one_line_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"no space left on the device while writing {path}; free some, then run again with "
+                "--resume: nothing that was finished is lost"
+            ) from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,332 @@
+"""Labels to metrics: agreement with the task, controls, variance shares, in one tidy table."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+)
+
+from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
+from tasklens.errors import InputError
+from tasklens.randomness import stream
+
+Row: TypeAlias = dict[str, str | int | float | None]
+"""One row of the table, by column name."""
+
+SCHEMA = pa.schema(
+    [
+        ("run", pa.string()),
+        ("seed", pa.int64()),
+        ("step", pa.int64()),  # null for controls, which no training changes
+        ("split", pa.string()),
+        ("layer", pa.string()),  # a state's name, "control:...", or "model" for its accuracy
+        ("space", pa.string()),  # "raw", "tsne", or "" for what is not clustered
+        ("k", pa.int64()),
+        ("cluster_seed", pa.int64()),  # null for what depends on none
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+CONTROLS = ("control:length", "control:symbols", "control:input")
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What is known of the measured instances of one split, N of them, without any model."""
+
+    task: npt.NDArray[np.int64]
+    """Task of each instance, (N,)."""
+    input: npt.NDArray[np.int64]
+    """Input token of each instance, (N,)."""
+    output: npt.NDArray[np.int64]
+    """Output token of each instance, (N,)."""
+    length: npt.NDArray[np.int64]
+    """Number of symbols in each instance's instruction, (N,)."""
+    symbol_counts: npt.NDArray[np.int64]
+    """How often each of A symbols occurs in each instance's instruction, (N, A)."""
+
+    def __post_init__(self) -> None:
+        shapes = [a.shape for a in (self.task, self.input, self.output, self.length)]
+        n = shapes[0][0] if shapes[0] else 0
+        if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
+            raise InputError(
+                f"instances: shapes {shapes} and {self.symbol_counts.shape}: should be four times "
+                "(N,) and (N, A), with N at least 1"
+            )
+
+
+def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: str) -> list[Row]:
+    """Score one cell's clusters, and its states' spread, against what is known of the instances.
+
+    Parameters
+    ----------
+    cell : Cell
+        `x` is (N, D).
+    clustering : Clustering
+        `labels` is (S, N), from `tasklens.clustering.cluster`.
+    instances : Instances
+        Of the same N instances in the same order.
+    run : str
+        Name of the run, for the column of that name.
+
+    Returns
+    -------
+    list of Row
+        For each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against
+        the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
+        order: what chance gives) and `inertia`. In the space "raw", once for the cell:
+        `variance_task`, `variance_input` and `variance_output`, see `variance_share`.
+
+    Raises
+    ------
+    InputError
+        Where the numbers of states, labels and instances differ.
+    """
+    n = len(instances.task)
+    if len(cell.x) != n or clustering.labels.shape[1:] != (n,):
+        raise InputError(
+            f"{cell.name}: {len(cell.x)} states and labels of shape {clustering.labels.shape}: "
+            f"should be of the {n} instances"
+        )
+    place: Row = {
+        "run": run,
+        "seed": cell.seed,
+        "step": cell.step,
+        "split": cell.split,
+        "layer": cell.state,
+        "space": cell.space,
+        "k": cell.k,
+    }
+    words = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
+    shuffled = stream(cell.seed, *words).permutation(instances.task)  # (N,)
+    rows: list[Row] = []
+    for s, labels in enumerate(clustering.labels):
+        values = _agreement(instances.task, labels)
+        values["ari_input"] = float(adjusted_rand_score(instances.input, labels))
+        values["ari_output"] = float(adjusted_rand_score(instances.output, labels))
+        values["ari_shuffled"] = float(adjusted_rand_score(shuffled, labels))
+        values["inertia"] = float(clustering.inertia[s])
+        rows += _rows(place, s, values)
+    if cell.space == "raw":
+        shares = {
+            f"variance_{name}": variance_share(cell.x, groups)
+            for name, groups in (
+                ("task", instances.task),
+                ("input", instances.input),
+                ("output", instances.output),
+            )
+        }
+        rows += _rows(place, None, shares)
+    return rows
+
+
+def score_controls(
+    instances: Instances, k: int, run: str, seed: int, split: str, settings: ClusterSettings
+) -> list[Row]:
+    """Score what needs no model, to hold the scores of states against.
+
+    `control:length` is KMeans on the instruction's length alone, which its position gives away in
+    layer 0; `control:symbols` is KMeans on the counts of its symbols, which averaging word
+    embeddings gives away; `control:input` takes the input token itself as the cluster.
+
+    Parameters
+    ----------
+    instances : Instances
+        N instances of one split.
+    k : int
+        Number of clusters.
+    run, seed, split
+        For the columns of these names; the clustering's seeds are derived from `seed`.
+    settings : ClusterSettings
+        Starts and cluster seeds, as for the states.
+
+    Returns
+    -------
+    list of Row
+        `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against the task, for each
+        control and cluster seed; the step is null. The k of `control:input` is the number of
+        input tokens that occur.
+    """
+    arrays = {
+        "control:length": instances.length[:, None],  # (N, 1)
+        "control:symbols": instances.symbol_counts,  # (N, A)
+    }
+    cells = [
+        Cell(seed, 0, split, layer, "raw", k, x.astype(np.float32)) for layer, x in arrays.items()
+    ]
+    rows: list[Row] = []
+    place: Row = {"run": run, "seed": seed, "step": None, "split": split, "space": "raw"}
+    for cell, clustering in zip(cells, cluster(cells, settings), strict=True):
+        for s, labels in enumerate(clustering.labels):
+            values = _agreement(instances.task, labels)
+            rows += _rows({**place, "layer": cell.state, "k": k}, s, values)
+    tokens = len(np.unique(instances.input))
+    values = _agreement(instances.task, instances.input)
+    return rows + _rows({**place, "layer": "control:input", "k": tokens}, None, values)
+
+
+def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
+    """Return the row that holds the model's accuracy, in 0 .. 1, on one split at one step."""
+    place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": "model"}
+    return _rows({**place, "space": "", "k": None}, None, {"accuracy": float(value)})[0]
+
+
+def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+    """Return the share of the variance of `x` that lies between groups.
+
+    The sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
+    |row - mean|^2: one minus the within-group share (the multivariate eta squared).
+
+    Parameters
+    ----------
+    x : (N, D) array
+        Summed in float64.
+    groups : (N,) array
+        The group of each row.
+
+    Returns
+    -------
+    float
+        In 0 .. 1; 0 where all rows are equal.
+    """
+    # Relative to the first row, equal rows are exactly zero, whatever their common offset.
+    centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
+    if not centred.any():
+        return 0.0
+    centred -= centred.mean(axis=0)
+    group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]  # (N,), (G,)
+    first = np.cumsum(sizes) - sizes  # (G,): where each group begins once sorted
+    sums = np.add.reduceat(centred[np.argsort(group, kind="stable")], first, axis=0)  # (G, D)
+    between = float(np.sum(sums**2 / sizes[:, None]))
+    return min(1.0, between / float(np.sum(centred**2)))
+
+
+def _agreement(task: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:
+    homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(task, labels)
+    return {
+        "ari": float(adjusted_rand_score(task, labels)),
+        "ami": float(adjusted_mutual_info_score(task, labels)),
+        "homogeneity": float(homogeneity),
+        "completeness": float(completeness),
+        "v_measure": float(v_measure),
+    }
+
+
+def _rows(place: Row, cluster_seed: int | None, values: dict[str, float]) -> list[Row]:
+    return [
+        {**place, "cluster_seed": cluster_seed, "metric": metric, "value": value}
+        for metric, value in values.items()
+    ]
+
+
+def to_table(rows: Iterable[Row]) -> pa.Table:
+    """Return the rows, in their order, as a table of `SCHEMA`."""
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def table_to_parquet_bytes(table: pa.Table) -> bytes:
+    """Return the table as a Parquet file; equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def table_to_csv_bytes(table: pa.Table) -> bytes:
+    """Return the table as CSV with a header; null is the empty field, floats round-trip."""
+    sink = io.BytesIO()
+    pyarrow.csv.write_csv(table, sink)
+    return sink.getvalue()
+
+
+def read_scores(path: Path) -> pa.Table:
+    """Read a table of scores that `table_to_parquet_bytes` wrote.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, damaged, or has other columns than `SCHEMA`.
+    """
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file of scores") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable Parquet file of scores: {reason}") from error
+    for field in SCHEMA:
+        if field.name not in table.column_names:
+            raise InputError(f"{path}: no column {field.name!r}: should be {SCHEMA.names}")
+        if table.schema.field(field.name).type != field.type:
+            wrong = table.schema.field(field.name).type
+            raise InputError(f"{path}: column {field.name!r} is {wrong}: should be {field.type}")
+    return table.select(SCHEMA.names)
+
+
+def layers_in_order(layers: Iterable[str]) -> list[str]:
+    """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f."""
+
+    def depth(layer: str) -> tuple[float, str]:
+        block = re.fullmatch(r"block(\d+)", layer)
+        if block:
+            return int(block[1]), layer
+        return {"wte": -2.0, "embed": -1.0, "ln_f": np.inf}.get(layer, 1e9), layer
+
+    return sorted(set(layers), key=depth)
+
+
+def final_table(table: pa.Table) -> str:
+    """Return the scores at the last step as plain text: what `tasklens show` prints.
+
+    One row a layer and space, one column a split: the mean ARI against the task, its lowest and
+    highest value over seeds and cluster seeds, and the mean at the first step beside it where
+    there is more than one step. Below them the controls and the accuracy.
+    """
+    rows = [r for r in table.to_pylist() if r["metric"] in ("ari", "accuracy")]
+    steps = sorted({r["step"] for r in rows if r["step"] is not None})
+    if not steps:
+        return "no scores\n"
+    first, last = steps[0], steps[-1]
+    splits = list(dict.fromkeys(r["split"] for r in rows))
+    values: dict[tuple[str, str, str, int | None], list[float]] = {}
+    for r in rows:
+        values.setdefault((r["layer"], r["space"], r["split"], r["step"]), []).append(r["value"])
+
+    def cell(layer: str, space: str, split: str, control: bool) -> str:
+        now = values.get((layer, space, split, None if control else last), [])
+        text = f"{np.mean(now):.2f} ({min(now):.2f} to {max(now):.2f})" if now else "-"
+        begin = values.get((layer, space, split, first), []) if first != last else []
+        return text + (f"  {np.mean(begin):5.2f}" if begin else "")
+
+    names = {(layer, space) for layer, space, _, _ in values}
+    states = {layer for layer, _ in names} - {*CONTROLS, "model"}
+    order = [*layers_in_order(states), *CONTROLS, "model"]
+    title = f"ARI against the task at step {last}: mean (min to max over seeds)"
+    title += f"  mean at step {first}" if first != last else ""
+    lines = [["layer", "space", *splits]]
+    for space in ("raw", "tsne", ""):
+        for layer in order:
+            if (layer, space) in names:
+                shown = [cell(layer, space, split, layer in CONTROLS) for split in splits]
+                lines.append(["accuracy" if layer == "model" else layer, space, *shown])
+    return "\n".join([title, *_aligned(lines)]) + "\n"
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
