@@ -7,15 +7,39 @@ A directory holds ``config.json``, ``model.safetensors`` and ``tokenizer.json`` 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
 from tasklens.dataset import PAD
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
+from tasklens.schedule import sparse_steps
+from tasklens.settings import CONFIG
+
+
+@dataclass(frozen=True, config=CONFIG)
+class CheckpointSettings:
+    """When a checkpoint is taken and what is kept of it."""
+
+    every: Annotated[int, Field(ge=1)] = 200
+    """Checkpoints at 0, the powers of two below this, its multiples, and the last step. The
+    measured instances' states are kept at each."""
+    weights_gib: Annotated[float, Field(ge=0)] = 2.0
+    """Weights of every checkpoint are kept where together they fit this many GiB; of a sparse set
+    and the last otherwise."""
+    sparse_weights: Annotated[int, Field(ge=1)] = 8
+    """How many checkpoints keep their weights where not all of them fit."""
+
+    def steps_with_weights(self, steps: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
+        """Return those of the checkpoint steps whose weights are kept."""
+        if len(steps) * bytes_each <= self.weights_gib * 2**30:
+            return steps
+        return sparse_steps(steps, self.sparse_weights)
 
 
 def config_of(model: GPT2) -> dict[str, Any]:

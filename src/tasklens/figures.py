@@ -29,13 +29,18 @@ PANELS = {
 Series: TypeAlias = dict[int, list[float]]
 """Values by step; those of one step differ in seed or cluster seed."""
 
-Values: TypeAlias = npt.NDArray[np.float64]
 Lines: TypeAlias = dict[str, Series]
 """What one panel shows, by the name of the state or control."""
 
+Values: TypeAlias = npt.NDArray[np.float64]
+
 CONSTANT = -1
+"""Stands for the step of what no step changes."""
+
 SHUFFLED = "control:shuffled"
+
 LEGEND_BLOCKS = 8
+"""The legend names at most about this many blocks."""
 
 LABELS = {
     "wte": "word embedding",
@@ -172,7 +177,7 @@ def _gather(table: pa.Table, settings: FigureSettings) -> dict[str, dict[str, Se
     if not found:
         raise InputError(
             f"no {settings.metric} of states in the space {settings.space!r}: the table holds "
-            f"the spaces {sorted(filter(None, set(table['space'].to_pylist())))}"
+            f"{sorted(filter(None, set(table['space'].to_pylist())))}"
         )
     return {split: found[split] for split in PANELS if split in found} or found
 

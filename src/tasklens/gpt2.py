@@ -70,24 +70,46 @@ class Conv1D(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention under a mask."""
+    """Multi-head self-attention over rows with a shared prefix."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
         self.n_head = settings.n_head
-        self.dropout = settings.dropout
+        self.drop = nn.Dropout(settings.dropout)
         self.c_attn = Conv1D(settings.n_embd, 3 * settings.n_embd)
         self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, T, D) and a boolean mask (T, T), true where the row may look -> (B, T, D)."""
+    def forward(self, x: Tensor, prefix: int) -> Tensor:
+        """(B, T, D) -> (B, T, D); the first ``prefix`` tokens are causal, see `GPT2.forward`.
+
+        Every token looks at keys of the prefix, and a token behind it at one more: its own. So
+        T * (prefix + 1) scores are computed and not T * T.
+        """
         B, T, D = x.shape
+        L = prefix
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_head, T, head_dim)
-        y = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=self.dropout if self.training else 0.0
-        )
+        q = q * q.shape[-1] ** -0.5
+        shared = q @ k[:, :, :L].transpose(-2, -1)  # (B, n_head, T, L)
+        own = (q[:, :, L:] * k[:, :, L:]).sum(-1, keepdim=True)  # (B, n_head, m, 1)
+        scores = torch.cat([shared, F.pad(own, (0, 0, L, 0))], dim=-1)  # (B, n_head, T, L + 1)
+        p = self.drop((scores + _attention_bias(L, T - L, x.device)).softmax(dim=-1)).to(v.dtype)
+        y = p[..., :L] @ v[:, :, :L]
+        y = y + F.pad(p[:, :, L:, L:] * v[:, :, L:], (0, 0, L, 0))
         return self.c_proj(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=512)
+def _attention_bias(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
+    """Return (T, prefix + 1): 0 where a token may look, -inf elsewhere; the last column is itself.
+
+    Built once for each length pattern.
+    """
+    bias = torch.full((prefix + n_inputs, prefix + 1), -torch.inf)
+    bias[:prefix] = bias[:prefix].triu(1)
+    bias[:prefix, prefix] = -torch.inf
+    bias[prefix:] = 0.0
+    return bias.to(device)
 
 
 class MLP(nn.Module):
@@ -114,9 +136,9 @@ class Block(nn.Module):
         self.mlp = MLP(settings)
         self.drop = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, prefix: int) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.drop(self.attn(self.ln_1(x), mask))
+        x = x + self.drop(self.attn(self.ln_1(x), prefix))
         return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
 
 
@@ -160,16 +182,17 @@ class GPT2(nn.Module):
                 nn.init.normal_(parameter, std=deviation * scale, generator=generator)
 
     def forward(
-        self, ids: Tensor, positions: Tensor, mask: Tensor, states: Sequence[str] = ()
+        self, ids: Tensor, prefix: int, states: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model.
+        """Run the model on rows [I; x1 .. xm].
 
         Parameters
         ----------
         ids : int64 (B, T)
-        positions : int64 (T,)
-        mask : bool (T, T)
-            True where the token of the row may look at the token of the column.
+            T = prefix + m tokens. The first ``prefix`` are a causal sequence, I; each of the m
+            tokens behind it stands at position ``prefix`` and looks at I and itself only, so a row
+            stands for m plain sequences [I; x]. A plain sequence is a row with ``prefix`` = T.
+        prefix : int
         states : names out of `state_names`
 
         Returns
@@ -186,30 +209,17 @@ class GPT2(nn.Module):
         wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
         words = wte(ids)  # (B, T, D)
         keep("wte", words)
+        positions = torch.arange(ids.shape[1], device=ids.device).clamp(max=prefix)
         x = words + self.transformer["wpe"](positions)
         keep("embed", x)
         x = self.drop(x)
         blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
         for i, block in enumerate(blocks):
-            x = block(x, mask)
+            x = block(x, prefix)
             keep(f"block{i + 1}", x)
         x = self.transformer["ln_f"](x)
         keep("ln_f", x)
         return F.linear(x, wte.weight), kept
-
-
-@functools.lru_cache(maxsize=512)
-def shared_prefix_pattern(length: int, n_inputs: int) -> tuple[Tensor, Tensor]:
-    """Return positions (T,) and mask (T, T) of a row [I; x1 .. xm], T = length + n_inputs.
-
-    Every x stands at position ``length`` and looks at the instruction and at itself only, so that
-    the row stands for ``n_inputs`` plain sequences [I; x].
-    """
-    T = length + n_inputs
-    positions = torch.arange(T).clamp(max=length)
-    mask = torch.ones(T, T, dtype=torch.bool).tril()
-    mask[length:, length:] = torch.eye(n_inputs, dtype=torch.bool)
-    return positions, mask
 
 
 def check_length(n_positions: int, length: int) -> None:

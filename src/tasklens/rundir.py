@@ -40,7 +40,7 @@ class RunDir:
         self.data = self.path / "data"
         self.checkpoints = self.path / "checkpoints"
         self.states = self.path / "states"
-        self.clusters = self.path / "clusters"
+        self.measured = self.path / "measured"
         self.resume = self.path / "resume"
         self.metrics = self.path / "metrics.jsonl"
         self.scores_parquet = self.path / "scores.parquet"
@@ -55,9 +55,18 @@ class RunDir:
         """Return the file with the harvested states of a step."""
         return self.states / f"step-{step:08d}.safetensors"
 
-    def clusters_of(self, step: int) -> Path:
-        """Return the file with the clusterings of a step."""
-        return self.clusters / f"step-{step:08d}.safetensors"
+    def scores_of(self, step: int) -> Path:
+        """Return the file with the scores of a step; its clusters lie beside it."""
+        return self.measured / f"step-{step:08d}" / "scores.parquet"
+
+    def figure(self, suffix: str) -> Path:
+        """Return the file of the figure."""
+        return self.figures / f"figure1.{suffix}"
+
+    @property
+    def name(self) -> str:
+        """The run's name: that of its directory."""
+        return self.path.resolve().name
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -89,6 +98,11 @@ class RunDir:
             _sync_directory(path.parent)
         for name, content in files.items():
             self._note(path / name, content)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file and its hash."""
+        self._forget(path)
+        path.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove what an interrupted write left under a temporary name."""
@@ -176,6 +190,11 @@ class RunDir:
         mark = {"inputs": inputs, "files": [self._key(path) for path in files], **about}
         manifest.setdefault("stages", {})[stage] = mark
         self._write_manifest(manifest)
+
+    def made_from(self, path: Path, inputs: str) -> bool:
+        """Say whether a file is there whose directory was made from these inputs."""
+        mark = path.with_name("inputs")
+        return path.exists() and mark.exists() and mark.read_text() == inputs
 
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -131,6 +131,52 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
         }
         rows += _rows(place, None, shares)
     return rows
+
+
+def measure_cell(
+    cell: Cell, *, instances: Mapping[str, Instances], run: str, settings: ClusterSettings
+) -> tuple[Clustering, list[Row]]:
+    """Cluster one cell and score it against the instances of its split: what a worker does."""
+    clustering = cluster([cell], settings)[0]
+    return clustering, score_cell(cell, clustering, instances[cell.split], run)
+
+
+def score(
+    states: Mapping[str, npt.NDArray[np.float32]],
+    instances: Instances,
+    settings: ClusterSettings | None = None,
+    *,
+    space: str = "raw",
+    seed: int = 0,
+    step: int = 0,
+    split: str = "val_subset",
+    run: str = "",
+) -> pa.Table:
+    """Cluster the states of one split at one checkpoint and score them, with the controls.
+
+    Parameters
+    ----------
+    states : {name: float32 (N, D)}
+        As `tasklens.harvest` returns them.
+    instances : Instances
+        Of the same N instances in the same order; k is the number of tasks among them.
+    settings : ClusterSettings, optional
+    space : {"raw", "tsne"}
+    seed, step, split, run
+        For the columns of these names; the clustering's seeds derive from them.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `SCHEMA`, one metric a row; see `score_cell` and `score_controls`.
+    """
+    settings = settings or ClusterSettings()
+    k = len(np.unique(instances.task))
+    rows = score_controls(instances, k, run, seed, split, settings)
+    for name, x in states.items():
+        cell = Cell(seed, step, split, name, space, k, x)
+        rows += measure_cell(cell, instances={split: instances}, run=run, settings=settings)[1]
+    return to_table(rows)
 
 
 def score_controls(
@@ -306,7 +352,10 @@ def final_table(table: pa.Table) -> str:
 
     def cell(layer: str, space: str, split: str, control: bool) -> str:
         now = values.get((layer, space, split, None if control else last), [])
-        text = f"{np.mean(now):.2f} ({min(now):.2f} to {max(now):.2f})" if now else "-"
+        if not now:
+            return "-"
+        spread = f" ({min(now):.2f} to {max(now):.2f})" if len(now) > 1 else ""
+        text = f"{np.mean(now):.2f}{spread}".ljust(19)
         begin = values.get((layer, space, split, first), []) if first != last else []
         return text + (f"  {np.mean(begin):5.2f}" if begin else "")
 

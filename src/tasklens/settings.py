@@ -17,7 +17,9 @@ CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_defa
 def one_line(error: ValidationError, where: str = "") -> InputError:
     """Turn pydantic's report into one line that names the first bad key and what would be right."""
     first: dict[str, Any] = dict(error.errors(include_url=False)[0])
-    key = ".".join([where, *map(str, first["loc"])]).strip(".")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return InputError(f"{key} = {first['input']!r}: {message}" if key else message)
+    key = ".".join([where, *map(str, first["loc"])]).strip(".")
+    if not first["loc"]:  # what spans several keys names them itself
+        return InputError(f"{key}: {message}" if key else message)
+    return InputError(f"{key} = {first['input']!r}: {message}")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasklens.errors import InputError
-from tasklens.gpt2 import GPT2, check_length, shared_prefix_pattern, state_names
+from tasklens.gpt2 import GPT2, check_length, state_names
 from tasklens.rows import Prompts, shared_prefix_rows
 
 #: Tokens in one forward pass: enough to keep the matrix products busy, little memory.
@@ -66,11 +66,10 @@ class GPT2Subject:
         states = {name: np.empty((N, D), dtype=np.float32) for name in names}
         answer = np.empty(N, dtype=np.int64)
         for shape in shared_prefix_rows(prompts):
-            L, m = shape.prefix.shape[1], shape.inputs.shape[1]
-            positions, mask = shared_prefix_pattern(L, m)
+            L = shape.prefix.shape[1]
             for rows in shape.chunks(MAX_TOKENS):
                 ids = torch.from_numpy(np.concatenate([rows.prefix, rows.inputs], axis=1))
-                logits, kept = self.model(ids, positions, mask, names)
+                logits, kept = self.model(ids, L, names)
                 for name, state in kept.items():
                     states[name][rows.instance] = state[:, L:].numpy()  # (R, m, D)
                 answer[rows.instance] = logits[:, L:].argmax(dim=-1).numpy()

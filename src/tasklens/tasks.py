@@ -7,6 +7,7 @@ tells neither the task nor the output, and no string is an instruction of two ta
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -284,12 +285,18 @@ def _random_functions(
     """Return uniformly random functions, drawn again until the input alone tells nothing."""
     problem = ""
     for _ in range(REDRAWS):
-        functions = []
-        for _ in range(settings.n_tasks):
-            mapped = np.sort(rng.permutation(len(inputs))[: settings.inputs_per_task])
-            drawn = rng.integers(len(outputs), size=len(mapped))
-            functions.append({inputs[x]: outputs[y] for x, y in zip(mapped, drawn, strict=True)})
-        problem = _telling(functions)
+        # (task, input): a random permutation a row, of which the numbers below a bound are mapped
+        ranks = rng.random((settings.n_tasks, len(inputs))).argsort(axis=1)
+        mapped = ranks < settings.inputs_per_task
+        drawn = rng.integers(len(outputs), size=mapped.shape)
+        for x in np.flatnonzero(mapped.sum(axis=0) > 1):
+            while np.ptp(drawn[mapped[:, x], x]) == 0:  # one output for all tasks that map x
+                drawn[:, x] = rng.integers(len(outputs), size=settings.n_tasks)
+        functions = [
+            {inputs[x]: outputs[row[x]] for x in np.flatnonzero(mask).tolist()}
+            for row, mask in zip(drawn, mapped, strict=True)
+        ]
+        problem = _telling({f"task{i}": function for i, function in enumerate(functions)})
         if not problem:
             return functions
     raise InputError(
@@ -303,22 +310,22 @@ def _random_functions(
 # --- Rules ---
 
 
-def _telling(functions: Sequence[Mapping[str, str]]) -> str:
+def _telling(functions: Mapping[str, Mapping[str, str]]) -> str:
     """Say where an input alone tells the task or the output, or two functions are one; or ''."""
-    images: dict[str, list[str]] = {}
-    for function in functions:
+    images: dict[str, dict[str, str]] = {}
+    for name, function in functions.items():
         for x, y in function.items():
-            images.setdefault(x, []).append(y)
+            images.setdefault(x, {})[name] = y
     for x, ys in images.items():
         if len(ys) < 2:
-            return f"input {x!r} is mapped by one task only"
-        if len(set(ys)) < 2:
-            return f"all tasks that map input {x!r} map it to {ys[0]!r}"
-    seen: dict[frozenset[tuple[str, str]], int] = {}
-    for i, function in enumerate(functions):
-        earlier = seen.setdefault(frozenset(function.items()), i)
-        if earlier != i:
-            return f"tasks {earlier} and {i} have the same function"
+            return f"input {x!r} is mapped by task {next(iter(ys))!r} only"
+        if len(set(ys.values())) < 2:
+            return f"all tasks that map input {x!r} map it to {next(iter(ys.values()))!r}"
+    seen: dict[frozenset[tuple[str, str]], str] = {}
+    for name, function in functions.items():
+        earlier = seen.setdefault(frozenset(function.items()), name)
+        if earlier != name:
+            return f"tasks {earlier!r} and {name!r} have the same function"
     return ""
 
 
@@ -335,8 +342,8 @@ def _check(taskset: TaskSet, where: str) -> None:
     named = {"inputs": taskset.inputs, "outputs": taskset.outputs, "symbols": taskset.symbols}
     named["task names"] = tuple(task.name for task in tasks)
     for kind, names in named.items():
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise InputError(f"{where}{kind}: {name!r} occurs twice; each must be distinct")
     for symbol in taskset.symbols:
         if len(symbol) != 1 or symbol.isspace():
@@ -348,7 +355,7 @@ def _check(taskset: TaskSet, where: str) -> None:
             raise InputError(f"{where}token {token!r} is a symbol of the instructions; rename it")
     for task in tasks:
         _check_task(task, taskset, f"{where}task {task.name!r}: ")
-    if problem := _telling([task.function for task in tasks]):
+    if problem := _telling({task.name: task.function for task in tasks}):
         raise InputError(f"{where}{problem}; the input alone must not tell the task or the output")
     languages = [(task.name, grammar) for task in tasks for grammar in task.grammars]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
@@ -367,9 +374,8 @@ def _check_task(task: Task, taskset: TaskSet, where: str) -> None:
         ("output", task.function.values(), taskset.outputs),
         ("symbol", _used_symbols([task]), taskset.symbols),
     ):
-        for name in used:
-            if name not in known:
-                raise InputError(f"{where}{kind} {name!r} is not among the file's {kind}s")
+        for name in sorted(set(used).difference(known)):
+            raise InputError(f"{where}{kind} {name!r} is not among the {kind}s of the task set")
     if not 1 <= len(task.grammars) <= task.n_variants:
         raise InputError(
             f"{where}{len(task.grammars)} regexes for n_variants = {task.n_variants}: needed at"
@@ -424,7 +430,7 @@ def _checked(kind: type[_T], record: object, where: str) -> _T:
     try:
         return TypeAdapter(kind).validate_python(record)
     except ValidationError as error:
-        raise one_line(error, where) from None
+        raise InputError(f"{where}: {one_line(error)}") from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tasklens.dataset import Dataset
 from tasklens.errors import InputError
-from tasklens.gpt2 import GPT2, check_length, shared_prefix_pattern
+from tasklens.gpt2 import GPT2, check_length
 from tasklens.randomness import derived_seed
 from tasklens.rows import Rows, batches, shared_prefix_rows
 from tasklens.schedule import learning_rate
@@ -99,8 +99,7 @@ def loss_and_hits(model: GPT2, batch: Batch, *, loss: str = "all") -> tuple[Tens
     """
     prefix, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]
-    positions, mask = shared_prefix_pattern(L, m)
-    logits, _ = model(torch.cat([prefix, inputs], dim=1), positions, mask)
+    logits, _ = model(torch.cat([prefix, inputs], dim=1), L)
     logits = logits.float()  # (B, L + m, V)
     answers = logits[:, L:]  # (B, m, V)
     total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")

@@ -1,9 +1,13 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import scale
+from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
 from tasklens.errors import InputError
@@ -12,6 +16,8 @@ from tasklens.randomness import stream
 
 SETTINGS = ClusterSettings()
 QUICK = ClusterSettings(n_init=2, cluster_seeds=2, tsne_max_iter=250, perplexity=10)
+# The first 250 iterations exaggerate; only those after them settle the embedding.
+SETTLED = ClusterSettings(cluster_seeds=2, tsne_max_iter=600, perplexity=10, pca=3)
 
 
 def cell(x: NDArray[np.float32], space: str = "raw", k: int = 4, state: str = "block1") -> Cell:
@@ -25,7 +31,7 @@ def blobs(n: int = 120, k: int = 4, d: int = 8) -> tuple[NDArray[np.float32], ND
     return x.astype(np.float32), task
 
 
-def token_rows(n: int, tokens: int, d: int = 16) -> NDArray[np.float32]:
+def token_rows(n: int, tokens: int, d: int) -> NDArray[np.float32]:
     """Rows as in the word embedding: only as many distinct ones as there are input tokens."""
     random = stream(0, "tokens")
     rows = random.normal(size=(tokens, d))[random.integers(tokens, size=n)]
@@ -44,7 +50,7 @@ def content(result: Clustering) -> tuple[bytes, bytes, bytes]:
 @pytest.mark.parametrize("space", ["raw", "tsne"])
 def test_planted_blobs_are_found(space: str) -> None:
     x, task = blobs()
-    result = cluster([cell(x, space)], QUICK)[0]
+    result = cluster([cell(x, space)], SETTLED)[0]
     assert result.labels.shape == (2, 120)
     assert result.labels.dtype == np.int16
     assert result.inertia.shape == (2,)
@@ -70,11 +76,15 @@ def test_inertia_is_the_distance_to_the_group_means() -> None:
 
 
 def test_scaled_digits_score_as_they_do_elsewhere() -> None:
+    """The usual band is 0.46 to 0.56; scikit-learn alone reaches 0.572 in one seed of five."""
     digits = load_digits()
-    result = cluster([cell(scale(digits.data).astype(np.float32), k=10)], SETTINGS)[0]
-    assert len(result.labels) == 3
-    for labels in result.labels:
-        assert 0.46 <= adjusted_rand_score(digits.target, labels) <= 0.56
+    settings = ClusterSettings(cluster_seeds=9)
+    result = cluster([cell(scale(digits.data).astype(np.float32), k=10)], settings)[0]
+    scores = [adjusted_rand_score(digits.target, labels) for labels in result.labels]
+    assert min(scores) >= 0.46
+    assert max(scores) <= 0.58
+    assert 0.46 <= np.median(scores) <= 0.56
+    assert scores[int(np.argmin(result.inertia))] < np.median(scores) + 0.01, "inertia is not ARI"
 
 
 def test_a_result_depends_on_its_own_cell_only() -> None:
@@ -100,12 +110,12 @@ def test_two_workers_give_the_bytes_of_one() -> None:
 
 @pytest.mark.parametrize("space", ["raw", "tsne"])
 @pytest.mark.parametrize("tokens", [1, 2, 3, 20])
-def test_many_equal_rows(space: str, tokens: int) -> None:
-    x = token_rows(200, tokens)
+@pytest.mark.parametrize("d", [1, 16])
+def test_many_equal_rows(space: str, tokens: int, d: int) -> None:
+    x = token_rows(200, tokens, d)
     result = cluster([cell(x, space, k=10)], QUICK)[0]
     assert np.isfinite(result.inertia).all()
     assert result.labels.min() == 0
-    assert result.labels.max() < min(10, tokens) or tokens > 10 or space == "tsne"
     if space == "raw":
         if tokens < 10:
             assert {len(np.unique(labels)) for labels in result.labels} == {tokens}
@@ -117,15 +127,16 @@ def test_many_equal_rows(space: str, tokens: int) -> None:
         assert np.isfinite(result.embedding).all()
 
 
-def test_states_of_one_dimension_and_pca() -> None:
-    x = np.arange(60, dtype=np.float32)[:, None]
-    settings = ClusterSettings(perplexity=10, tsne_max_iter=250, pca=3, cluster_seeds=1)
-    flat, reduced = cluster([cell(x, "tsne"), cell(blobs(60)[0], "tsne")], settings)
-    for result in (flat, reduced):
-        assert result.embedding is not None
-        assert np.isfinite(result.embedding).all()
-    task = blobs(60)[1]
-    assert adjusted_rand_score(task, reduced.labels[0]) == 1.0
+def test_pca_before_tsne_is_tsne_of_the_principal_components() -> None:
+    x, _ = blobs(60)
+    with threadpool_limits(limits=1):
+        components = PCA(n_components=3, svd_solver="full").fit_transform(x)
+    before, after = (
+        cluster([cell(array, "tsne")], dataclasses.replace(QUICK, pca=pca))[0]
+        for array, pca in ((components, 0), (x, 3))
+    )
+    assert content(before) == content(after)
+    assert content(cluster([cell(x, "tsne")], QUICK)[0]) != content(after)
 
 
 def test_minus_zero_is_zero() -> None:

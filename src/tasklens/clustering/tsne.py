@@ -40,7 +40,8 @@ def tsne(
         # The PCA start would be divided by its deviation, 0.
         return np.zeros((len(x), 2), dtype=np.float32)
     if 0 < pca < min(x.shape):
-        x = PCA(n_components=pca, svd_solver="full").fit_transform(x)  # (N, pca)
+        x = PCA(n_components=pca, svd_solver="full").fit_transform(x)
+        x = np.ascontiguousarray(x)  # (N, pca): sums over another layout would round differently
     if x.shape[1] == 1:
         x = np.pad(x, ((0, 0), (0, 1)))  # (N, 2): the PCA start needs two columns
     model = TSNE(

@@ -1,0 +1,219 @@
+"""The command line: a thin command for each stage, and `run` for all of them.
+
+What is heavy is imported inside the commands: worker processes import this module again.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+
+from tasklens.errors import InputError
+
+if TYPE_CHECKING:
+    from tasklens.config import Settings
+    from tasklens.rundir import RunDir
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Does a causal language model sort what it reads by task, in which layer, from when in "
+    "training on, and does it hold on data it has not seen?",
+)
+
+Source = Annotated[
+    str, typer.Argument(metavar="[PRESET|FILE.toml]", help="smoke, default, paper, or a TOML file.")
+]
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/PRESET]"),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+@app.command()
+def run(
+    source: Source = "default",
+    change: Change = None,
+    out: Out = None,
+    resume: Resume = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
+    ] = False,
+) -> None:
+    """Make the data, train, measure and plot; the last line is the path of the figure."""
+    from tasklens.config import load_settings
+
+    settings = load_settings(source, change or ())
+    if dry_run:
+        from tasklens.plan import make_plan
+
+        print(make_plan(settings).text(), end="")
+        return
+    from tasklens.experiment import run_all
+
+    directory = _open(source, settings, out, resume)
+    with directory.locked():
+        _begin(directory, settings, resume)
+        run_all(directory, settings)
+    print(directory.figure("png"))
+
+
+@app.command()
+def data(
+    source: Source = "default", change: Change = None, out: Out = None, resume: Resume = False
+) -> None:
+    """Make a run directory with its data."""
+    from tasklens.config import load_settings
+    from tasklens.experiment import make_data
+
+    settings = load_settings(source, change or ())
+    directory = _open(source, settings, out, resume)
+    with directory.locked():
+        _begin(directory, settings, resume)
+        make_data(directory, settings)
+    print(directory.data)
+
+
+@app.command()
+def train(run: Run) -> None:
+    """Train the model on the data of a run directory, from where it stopped."""
+    from tasklens.experiment import train_model
+
+    directory, settings = _continue(run)
+    with directory.locked():
+        train_model(directory, settings)
+    print(directory.checkpoints)
+
+
+@app.command()
+def measure(run: Run, change: Change = None) -> None:
+    """Cluster and score the harvested states of a run directory."""
+    from tasklens.experiment import measure
+
+    directory, settings = _continue(run, change, "clusters")
+    with directory.locked():
+        _save(directory, settings)
+        measure(directory, settings)
+    print(directory.scores_csv)
+
+
+@app.command()
+def plot(run: Run, change: Change = None) -> None:
+    """Draw the figure from the scores of a run directory."""
+    from tasklens.experiment import plot
+
+    directory, settings = _continue(run, change, "figure")
+    with directory.locked():
+        _save(directory, settings)
+        plot(directory, settings)
+    print(directory.figure("png"))
+
+
+@app.command()
+def show(run: Run) -> None:
+    """Print the final ARI, layers by splits, and the accuracy."""
+    from tasklens.rundir import RunDir
+    from tasklens.scores import final_table, read_scores
+
+    directory = RunDir(run)
+    if not directory.config.exists():
+        raise InputError(f"{run} is not a run directory (no {directory.config.name})")
+    directory.read(directory.scores_parquet)
+    print(final_table(read_scores(directory.scores_parquet)), end="")
+
+
+def main() -> None:
+    """Run the command line; an error of the user's is one line and exit status 2."""
+    try:
+        status = app(standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        _fail(" ".join(message.split()))
+    except (click.Abort, KeyboardInterrupt):
+        print("tasklens: interrupted; go on with --resume", file=sys.stderr)
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{error.filename or 'writing'}: {error.strerror or error}")
+    sys.exit(status or 0)
+
+
+def _fail(message: str) -> None:
+    print(f"tasklens: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _command() -> str:
+    return shlex.join(["tasklens", *sys.argv[1:]])
+
+
+def _open(source: str, settings: "Settings", out: Path | None, resume: bool) -> "RunDir":
+    """Return the run directory; InputError where it holds what this run would overwrite."""
+    from tasklens.config import read_settings
+    from tasklens.experiment import first_difference
+    from tasklens.rundir import RunDir
+
+    directory = RunDir(out or Path("runs") / Path(source).stem)
+    if directory.config.exists():
+        key = first_difference(read_settings(directory.config), settings)
+        if key:
+            raise InputError(
+                f"{directory.path} holds another run (its {key} differs); name another "
+                "directory with --out"
+            )
+        if not resume:
+            raise InputError(
+                f"{directory.path} already holds this run; go on with it with --resume, or name "
+                "another directory with --out"
+            )
+    elif directory.path.exists() and any(
+        p.name != ".lock" and not p.name.startswith(".tmp-") for p in directory.path.iterdir()
+    ):
+        raise InputError(
+            f"{directory.path} is not empty and not a run directory; name another with --out"
+        )
+    return directory
+
+
+def _begin(directory: "RunDir", settings: "Settings", resume: bool) -> None:
+    from tasklens.experiment import prepare
+
+    prepare(directory, settings, _command())
+
+
+def _continue(
+    path: Path, change: list[str] | None = None, table: str = ""
+) -> "tuple[RunDir, Settings]":
+    """Return a run directory and its settings, changed in the stage's own table only."""
+    from tasklens.config import change_settings, read_settings, settings_table
+    from tasklens.rundir import RunDir
+
+    directory = RunDir(path)
+    settings = read_settings(directory.config)
+    for item in change or ():
+        key = item.partition("=")[0]
+        if key.partition(".")[0] not in (table, "workers"):
+            raise InputError(
+                f"--set {item}: only {table}.* can change here; other settings make another run: "
+                "tasklens run ... --out DIR"
+            )
+    return directory, change_settings(settings_table(settings), change or ())
+
+
+def _save(directory: "RunDir", settings: "Settings") -> None:
+    from tasklens.config import settings_toml
+
+    directory.write(directory.config, settings_toml(settings).encode())

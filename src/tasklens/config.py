@@ -1,0 +1,193 @@
+"""The settings of a whole run: every stage's own, composed into one TOML file."""
+
+import dataclasses
+import difflib
+import textwrap
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomlkit
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+
+from tasklens.checkpoints import CheckpointSettings
+from tasklens.clustering import ClusterSettings
+from tasklens.dataset import DataSettings
+from tasklens.errors import InputError
+from tasklens.figures import FigureSettings
+from tasklens.gpt2 import ModelSettings
+from tasklens.settings import CONFIG, one_line
+from tasklens.tasks import TaskSettings
+from tasklens.training import TrainSettings
+
+PRESETS = ("smoke", "default", "paper")
+
+
+@dataclass(frozen=True, config=CONFIG)
+class Settings:
+    """All settings of a run, a table of the TOML file for each stage."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that measure; 0: one a core. No result depends on it."""
+    tasks: TaskSettings = dataclasses.field(default_factory=TaskSettings)
+    """The tasks and their instructions."""
+    data: DataSettings = dataclasses.field(default_factory=DataSettings)
+    """How the instances are split, and which are measured."""
+    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
+    """The size and the initialisation of GPT-2."""
+    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
+    """The optimiser and its schedule."""
+    checkpoints: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
+    """When a checkpoint is taken and what is kept of it."""
+    clusters: ClusterSettings = dataclasses.field(default_factory=ClusterSettings)
+    """How the hidden states are clustered."""
+    figure: FigureSettings = dataclasses.field(default_factory=FigureSettings)
+    """What the figure shows."""
+
+
+def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
+    """Load a preset or a TOML file, with changes.
+
+    Parameters
+    ----------
+    source : str
+        One of `PRESETS`, or the path of a TOML file.
+    changes : iterable of str
+        Each ``table.key=value``, the value as TOML writes it; a bare word is a string.
+
+    Raises
+    ------
+    InputError
+        For an unknown key (naming the nearest known one), a value out of range, a file that is
+        missing or is not TOML.
+    """
+    path = Path(source)
+    if source in PRESETS:
+        text = resources.files("tasklens").joinpath(f"presets/{source}.toml").read_text()
+    elif path.suffix == ".toml":
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise InputError(f"{source} cannot be read: {error.strerror}") from error
+    else:
+        raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
+    return change_settings(_parse(text, source), changes, where=source)
+
+
+def change_settings(
+    table: Mapping[str, Any], changes: Iterable[str], where: str = "--set"
+) -> Settings:
+    """Return the settings of a table of tables with ``table.key=value`` changes applied."""
+    values = _flat(table)
+    for key in values:
+        _check_key(key, where)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
+        _check_key(key.strip(), "--set")
+        values[key.strip()] = _value(text.strip())
+    kinds = {f.name: f.type for f in dataclasses.fields(Settings)}
+    tables: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    for key, value in values.items():
+        name, dot, rest = key.partition(".")
+        if dot:
+            tables.setdefault(name, {})[rest] = value
+        else:
+            top[name] = value
+    for name, inner in tables.items():
+        kind: Any = kinds[name]
+        try:
+            top[name] = kind(**inner)
+        except ValidationError as error:
+            raise one_line(error, name) from error
+    try:
+        return Settings(**top)
+    except ValidationError as error:
+        raise one_line(error) from error
+
+
+def settings_table(settings: Settings) -> dict[str, Any]:
+    """Return the settings as plain tables of strings, numbers and lists."""
+    return dataclasses.asdict(settings)
+
+
+def settings_toml(settings: Settings) -> str:
+    """Write the settings as TOML, every key under its meaning."""
+    document = tomlkit.document()
+    for field in dataclasses.fields(Settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            table = tomlkit.table()
+            _comment(table, Settings, field.name)
+            for inner in dataclasses.fields(value):
+                _comment(table, type(value), inner.name)
+                plain = getattr(value, inner.name)
+                table.add(inner.name, list(plain) if isinstance(plain, tuple) else plain)
+            document.add(field.name, table)
+        else:
+            _comment(document, Settings, field.name)
+            document.add(field.name, value)
+    return tomlkit.dumps(document)
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the ``config.toml`` of a run directory."""
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(
+            f"{path.parent} is not a run directory (no {path.name}: {error.strerror}); "
+            "make one with: tasklens data PRESET --out DIR"
+        ) from error
+    return change_settings(_parse(text, str(path)), (), where=str(path))
+
+
+def known_keys() -> tuple[str, ...]:
+    """Return every key, ``table.key`` where it stands in a table."""
+    return tuple(_flat(settings_table(Settings())))
+
+
+def _comment(table: Any, kind: Any, name: str) -> None:
+    description = " ".join(kind.__pydantic_fields__[name].description.split())
+    for line in textwrap.wrap(description, 98):
+        table.add(tomlkit.comment(line))
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where} is not TOML: {error}") from error
+
+
+def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _check_key(key: str, where: str) -> None:
+    known = known_keys()
+    if key in known:
+        return
+    by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = by_last or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise InputError(f"{where}: no setting {key!r}; the nearest is {near[0]!r}")
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,150 @@
+"""What a run will do, and what it will cost: time by timing two steps here, disk by counting."""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tasklens.clustering import Cell, cluster
+from tasklens.config import Settings
+from tasklens.dataset import MEASURED, Dataset, make_dataset
+from tasklens.errors import InputError
+from tasklens.gpt2 import GPT2, state_names
+from tasklens.parallel import default_workers
+from tasklens.rows import shared_prefix_rows
+from tasklens.schedule import checkpoint_steps
+from tasklens.training import Trainer
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's steps, seconds by stage and bytes by kind."""
+
+    n_parameters: int
+    steps: tuple[int, ...]
+    with_weights: tuple[int, ...]
+    instances: int
+    seconds: dict[str, float]
+    n_bytes: dict[str, int]
+
+    def text(self) -> str:
+        """Return the plan as ``--dry-run`` prints it."""
+        total = sum(self.seconds.values())
+        seconds = "\n".join(f"  {name:<22}{_minutes(s):>10}" for name, s in self.seconds.items())
+        sizes = "\n".join(f"  {name:<22}{_megabytes(n):>10}" for name, n in self.n_bytes.items())
+        return (
+            f"model: {self.n_parameters:,} parameters\n"
+            f"data: {self.instances:,} training instances\n"
+            f"checkpoints: {len(self.steps)}, at steps {', '.join(map(str, self.steps))}\n"
+            f"weights kept of {len(self.with_weights)} of them\n"
+            f"time on this machine, estimated from two steps and one cell of each kind\n{seconds}\n"
+            f"  {'together':<22}{_minutes(total):>10}\n"
+            f"disk\n{sizes}\n"
+            f"  {'together':<22}{_megabytes(sum(self.n_bytes.values())):>10}\n"
+        )
+
+
+def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict[str, int]:
+    """Return the disk that a run will take, by what it is for."""
+    steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+    weights = 4 * n_parameters
+    kept = settings.checkpoints.steps_with_weights(steps, weights)
+    names = state_names(settings.model.n_layer)
+    one_state = 4 * settings.data.measured_instances * settings.model.n_embd
+    measured = settings.data.measured_instances * settings.clusters.cluster_seeds * 2
+    return {
+        "data": 8 * n_instances,
+        "states": len(steps) * len(MEASURED) * len(names) * one_state,
+        "weights": len(kept) * weights,
+        # the new training state is whole before the old one goes
+        "to go on from": 2 * 3 * weights,
+        "clusters": len(steps) * len(MEASURED) * len(names) * measured,
+    }
+
+
+def check_space(where: Path, n_bytes: int) -> None:
+    """Raise InputError where the disk does not hold a run of that size."""
+    parent = next(p for p in (where.absolute(), *where.absolute().parents) if p.exists())
+    free = shutil.disk_usage(parent).free
+    if n_bytes > free:
+        raise InputError(
+            f"{where}: the run takes about {_megabytes(n_bytes)}, the disk has "
+            f"{_megabytes(free)} free; lower checkpoints.weights_gib or data.measured_instances, "
+            "raise checkpoints.every, or name a directory elsewhere with --out"
+        )
+
+
+def make_plan(settings: Settings) -> Plan:
+    """Make the dataset and the model in memory and time what the run repeats. Writes nothing."""
+    began = time.perf_counter()
+    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    data_seconds = time.perf_counter() - began
+    torch.set_num_threads(settings.train.threads or default_workers())
+    model = GPT2(settings.model, len(dataset.vocabulary), dataset.n_positions, settings.seed)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+    step_seconds, tokens = _time_step(model, dataset, settings)
+    # a forward pass is a third of a step's arithmetic
+    harvest_seconds = step_seconds / 3 * _harvested_tokens(dataset) / tokens
+    raw, tsne = _time_cells(settings)
+    cells = len(MEASURED) * len(state_names(settings.model.n_layer))
+    n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
+    workers = settings.workers or default_workers()
+    instances = sum(len(split) for name, split in dataset.splits.items() if name not in MEASURED)
+    return Plan(
+        n_parameters=n_parameters,
+        steps=steps,
+        with_weights=settings.checkpoints.steps_with_weights(steps, 4 * n_parameters),
+        instances=len(dataset.splits["train"]),
+        seconds={
+            "data": data_seconds,
+            "train": step_seconds * settings.train.steps,
+            "harvest": harvest_seconds * len(steps),
+            "measure": cells * (raw * len(steps) + tsne * n_tsne) / workers,
+        },
+        n_bytes=count_bytes(settings, n_parameters, instances),
+    )
+
+
+def _time_step(model: GPT2, dataset: Dataset, settings: Settings) -> tuple[float, int]:
+    """Return the seconds and the tokens of a step, of the mean over two after a warm-up."""
+    trainer = Trainer(model, dataset, settings.train, settings.seed)
+    batches = trainer.batches()
+    trainer.take_step(next(batches))
+    began, tokens = time.perf_counter(), 0
+    for _ in range(2):
+        batch = next(batches)
+        trainer.take_step(batch)
+        tokens += batch.prefix.numel() + batch.inputs.numel()
+    return (time.perf_counter() - began) / 2, tokens // 2
+
+
+def _harvested_tokens(dataset: Dataset) -> int:
+    rows = [r for split in MEASURED for r in shared_prefix_rows(dataset.prompts(split))]
+    return sum(len(r.prefix) * r.n_tokens for r in rows)
+
+
+def _time_cells(settings: Settings) -> tuple[float, float]:
+    """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
+    n, width = settings.data.measured_instances, settings.model.n_embd
+    x = np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
+    seconds = []
+    for space in ("raw", "tsne"):
+        if space == "tsne" and settings.clusters.tsne == "none":
+            return seconds[0], 0.0
+        began = time.perf_counter()
+        cell = Cell(0, 0, "", "", space, settings.data.measured_tasks, x)
+        cluster([cell], settings.clusters)
+        seconds.append(time.perf_counter() - began)
+    return seconds[0], seconds[1]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _megabytes(n: int) -> str:
+    return f"{n / 1e6:,.0f} MB"
