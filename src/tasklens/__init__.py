@@ -1,1 +1,78 @@
-"""Does a causal language model sort what it reads by task?"""
+"""tasklens: does a causal language model sort what it reads by task.
+
+The public names are imported on first use, so that ``import tasklens`` is quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "ClusterSettings": "clustering",
+    "DataSettings": "dataset",
+    "Dataset": "dataset",
+    "FigureSettings": "figures",
+    "GPT2": "gpt2",
+    "GPT2Subject": "states",
+    "Grammar": "grammar",
+    "Harvest": "states",
+    "InputError": "errors",
+    "Instances": "scores",
+    "ModelSettings": "gpt2",
+    "Prompts": "rows",
+    "Subject": "states",
+    "TaskSettings": "tasks",
+    "TrainSettings": "training",
+    "Trainer": "training",
+    "figure1": "figures",
+    "final_table": "scores",
+    "harvest": "states",
+    "instances_of": "scores",
+    "load_checkpoint": "checkpoints",
+    "make_dataset": "dataset",
+    "make_model": "gpt2",
+    "read_scores": "scores",
+    "score": "scores",
+    "train": "training",
+}
+
+__all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0604, RUF100
+
+if TYPE_CHECKING:
+    from tasklens.checkpoints import load_checkpoint as load_checkpoint
+    from tasklens.clustering import ClusterSettings as ClusterSettings
+    from tasklens.dataset import Dataset as Dataset
+    from tasklens.dataset import DataSettings as DataSettings
+    from tasklens.dataset import make_dataset as make_dataset
+    from tasklens.errors import InputError as InputError
+    from tasklens.figures import FigureSettings as FigureSettings
+    from tasklens.figures import figure1 as figure1
+    from tasklens.gpt2 import GPT2 as GPT2
+    from tasklens.gpt2 import ModelSettings as ModelSettings
+    from tasklens.gpt2 import make_model as make_model
+    from tasklens.grammar import Grammar as Grammar
+    from tasklens.rows import Prompts as Prompts
+    from tasklens.scores import Instances as Instances
+    from tasklens.scores import final_table as final_table
+    from tasklens.scores import instances_of as instances_of
+    from tasklens.scores import read_scores as read_scores
+    from tasklens.scores import score as score
+    from tasklens.states import GPT2Subject as GPT2Subject
+    from tasklens.states import Harvest as Harvest
+    from tasklens.states import Subject as Subject
+    from tasklens.states import harvest as harvest
+    from tasklens.tasks import TaskSettings as TaskSettings
+    from tasklens.training import Trainer as Trainer
+    from tasklens.training import TrainSettings as TrainSettings
+    from tasklens.training import train as train
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'tasklens' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"tasklens.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

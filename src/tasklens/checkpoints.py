@@ -89,14 +89,31 @@ def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, b
     }
 
 
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a safetensors file; InputError where it is missing or damaged."""
+def read_tensors(
+    path: Path, content: bytes | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors and its metadata.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes, optional
+        The file's content where it was read already.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or damaged.
+    """
     try:
-        return safetensors.torch.load(path.read_bytes())  # type: ignore[no-any-return]
+        content = path.read_bytes() if content is None else content
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
             f"{path} is missing or damaged ({error}); remove it and run with --resume"
         ) from error
+    return tensors, header.get("__metadata__", {})
 
 
 def load_checkpoint(directory: Path | str) -> GPT2:
@@ -120,7 +137,7 @@ def load_checkpoint(directory: Path | str) -> GPT2:
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"{where} is missing or damaged ({error})") from error
-    tensors = read_tensors(directory / "model.safetensors")
+    tensors, _ = read_tensors(directory / "model.safetensors")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

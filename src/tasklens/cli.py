@@ -6,9 +6,8 @@ What is heavy is imported inside the commands: worker processes import this modu
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 
 from tasklens.errors import InputError
@@ -16,6 +15,10 @@ from tasklens.errors import InputError
 if TYPE_CHECKING:
     from tasklens.config import Settings
     from tasklens.rundir import RunDir
+
+#: The base of all complaints about the command line's words: Click's ClickException, by way of
+#: Typer, which carries its own Click in some versions and shares the common one in others.
+_UsageProblem: Any = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,8 +70,9 @@ def run(
 
     directory = _open(source, settings, out, resume)
     with directory.locked():
-        _begin(directory, settings, resume)
+        _begin(directory, settings)
         run_all(directory, settings)
+    show(directory.path)
     print(directory.figure("png"))
 
 
@@ -83,7 +87,7 @@ def data(
     settings = load_settings(source, change or ())
     directory = _open(source, settings, out, resume)
     with directory.locked():
-        _begin(directory, settings, resume)
+        _begin(directory, settings)
         make_data(directory, settings)
     print(directory.data)
 
@@ -140,10 +144,10 @@ def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     try:
         status = app(standalone_mode=False)
-    except (InputError, click.ClickException) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+    except (InputError, _UsageProblem) as error:
+        message = str(error) if isinstance(error, InputError) else error.format_message()
         _fail(" ".join(message.split()))
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("tasklens: interrupted; go on with --resume", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
@@ -188,7 +192,7 @@ def _open(source: str, settings: "Settings", out: Path | None, resume: bool) -> 
     return directory
 
 
-def _begin(directory: "RunDir", settings: "Settings", resume: bool) -> None:
+def _begin(directory: "RunDir", settings: "Settings") -> None:
     from tasklens.experiment import prepare
 
     prepare(directory, settings, _command())

@@ -150,6 +150,8 @@ class Dataset:
 
 def vocabulary_of(tasks: TaskSet) -> Vocabulary:
     """Return the vocabulary that all tasks of the set share."""
+    if PAD in (*tasks.inputs, *tasks.outputs):
+        raise InputError(f"{PAD!r} is the padding token; give the input or output another name")
     return Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from tasklens.dataset import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary, vocabulary_of
+from tasklens.dataset import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary
 from tasklens.errors import InputError
 from tasklens.tasks import TaskSet
 
@@ -137,7 +138,7 @@ def _parquet(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:
     found = pc.index_in(column.combine_chunks(), pa.array(vocabulary.tokens))
     if found.null_count:
         raise InputError("data: a token in the Parquet files is not in data/tasks.json")

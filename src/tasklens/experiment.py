@@ -6,6 +6,7 @@ data -> train (with the harvest of every checkpoint) -> measure -> plot
 import dataclasses
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,18 +26,20 @@ from tqdm import tqdm
 from tasklens.checkpoints import checkpoint_files, read_tensors
 from tasklens.clustering import Cell
 from tasklens.config import Settings, settings_table, settings_toml
-from tasklens.dataset import MEASURED, Dataset, make_dataset
+from tasklens.dataset import MEASURED, SPLITS, Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.errors import InputError
 from tasklens.figures import figure1, render
-from tasklens.gpt2 import GPT2
+from tasklens.gpt2 import make_model
 from tasklens.parallel import Workers, default_workers
+from tasklens.plan import check_space, count_bytes
 from tasklens.rundir import RunDir, digest
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import (
     Instances,
     Row,
     accuracy_row,
+    instances_of,
     measure_cell,
     read_scores,
     score_controls,
@@ -103,12 +106,18 @@ def train_model(run: RunDir, settings: Settings) -> None:
         threads = settings.train.threads or default_workers()
         torch.set_num_threads(threads)
         dataset = load_dataset(run)
-        model = GPT2(settings.model, len(dataset.vocabulary), dataset.n_positions, settings.seed)
+        model = make_model(settings.model, dataset, settings.seed)
         trainer = Trainer(model, dataset, settings.train, settings.seed)
-        keeper = _Keeper(run, settings, dataset, trainer, inputs)
+        keeper = _Keeper(
+            run, settings, dataset, trainer, {"inputs": inputs, "threads": str(threads)}
+        )
         keeper.resume()
         bar = tqdm(
-            desc="train", unit="step", total=settings.train.steps, initial=trainer.step, disable=None
+            desc="train",
+            unit="step",
+            total=settings.train.steps,
+            initial=trainer.step,
+            disable=None,
         )
         with bar, run.metrics.open("a", buffering=1) as metrics:
 
@@ -119,39 +128,71 @@ def train_model(run: RunDir, settings: Settings) -> None:
                 bar.update()
 
             trainer.run(on_step)
-        finish(keeper.files(), threads=threads)
+        run.note(run.metrics)
+        finish([run.metrics, *keeper.files()], threads=threads)
 
 
 class _Keeper:
     """What is kept of a training run, and how it goes on after an interruption."""
 
     def __init__(
-        self, run: RunDir, settings: Settings, dataset: Dataset, trainer: Trainer, inputs: str
+        self,
+        run: RunDir,
+        settings: Settings,
+        dataset: Dataset,
+        trainer: Trainer,
+        conditions: dict[str, str],
     ) -> None:
-        self.run, self.dataset, self.trainer, self.inputs = run, dataset, trainer, inputs
-        self.seed = settings.seed
+        self.run, self.dataset, self.trainer = run, dataset, trainer
+        self.conditions = conditions
+        self.settings = settings
         self.steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-        n_bytes = 4 * sum(p.numel() for p in trainer.model.parameters())
-        self.with_weights = settings.checkpoints.steps_with_weights(self.steps, n_bytes)
+        self.n_parameters = sum(p.numel() for p in trainer.model.parameters())
+        self.with_weights = settings.checkpoints.steps_with_weights(
+            self.steps, 4 * self.n_parameters
+        )
         self.tokenizer = run.read(run.data / "tokenizer.json")
 
     def resume(self) -> None:
         """Load the newest training state, or keep the checkpoint of step 0."""
         saved = sorted(self.run.resume.glob("step-*.safetensors"))
         if not saved:
+            self._announce()
             self.run.metrics.unlink(missing_ok=True)
             self.keep_if_due()
             return
-        tensors = read_tensors(saved[-1])
-        if f"inputs.{self.inputs}" not in tensors:
+        tensors, conditions = read_tensors(saved[-1], self.run.read(saved[-1]))
+        if conditions.get("inputs") != self.conditions["inputs"]:
             raise InputError(
                 f"{saved[-1]} was left by training with other settings or data; "
                 "name a new directory with --out"
             )
+        if conditions.get("threads") != self.conditions["threads"]:
+            print(
+                f"tasklens: training goes on with {self.conditions['threads']} threads, it began "
+                f"with {conditions.get('threads')}: the last bits may differ (train.threads fixes "
+                "the number)",
+                file=sys.stderr,
+            )
         self.trainer.load_state(tensors)
-        lines = self.run.metrics.read_bytes().splitlines(keepends=True)
+        lines = []
+        if self.run.metrics.exists():
+            lines = self.run.metrics.read_bytes().splitlines(keepends=True)
         # one line a step: what was written after the newest state comes again
         self.run.write(self.run.metrics, b"".join(lines[: self.trainer.step]))
+
+    def _announce(self) -> None:
+        """Say what the run will take on the disk, and stop where the disk does not hold it."""
+        splits = self.dataset.splits
+        n_instances = sum(len(splits[name]) for name in SPLITS)
+        sizes = count_bytes(self.settings, self.n_parameters, n_instances)
+        check_space(self.run.path, sum(sizes.values()))
+        print(
+            f"tasklens: {self.run.path} will take about {sum(sizes.values()) / 1e6:,.0f} MB: "
+            f"states of {len(self.steps)} checkpoints {sizes['states'] / 1e6:,.0f} MB, weights of "
+            f"{len(self.with_weights)} of them {sizes['weights'] / 1e6:,.0f} MB",
+            file=sys.stderr,
+        )
 
     def keep_if_due(self) -> None:
         """At a checkpoint step write states, weights and, last, the state to go on from."""
@@ -160,11 +201,12 @@ class _Keeper:
             return
         run.write(run.states_of(step), safetensors.numpy.save(self._harvest()))
         if step in self.with_weights:
-            files = checkpoint_files(model, self.tokenizer, step=step, seed=self.seed)
+            seed = self.settings.seed
+            files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
             run.write_directory(run.checkpoint(step), files)
-        state = self.trainer.state() | {f"inputs.{self.inputs}": torch.zeros(0)}
         newest = run.resume / f"step-{step:08d}.safetensors"
-        run.write(newest, safetensors.torch.save({k: v.contiguous() for k, v in state.items()}))
+        state = safetensors.torch.save(self.trainer.state(), metadata=self.conditions)
+        run.write(newest, state)
         for older in run.resume.glob("step-*.safetensors"):
             if older != newest:
                 run.remove(older)
@@ -204,18 +246,6 @@ def load_states(run: RunDir, step: int) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"{path} is damaged ({error}); remove it and train again") from error
 
 
-def measured_instances(dataset: Dataset, split: str) -> Instances:
-    """Return what is known of a split's instances without any model."""
-    part = dataset.splits[split]
-    return Instances(
-        task=dataset.task(split),
-        input=part.input,
-        output=part.output,
-        length=dataset.instruction_length[part.instruction],
-        symbol_counts=dataset.symbol_counts(split),
-    )
-
-
 def measure(run: RunDir, settings: Settings) -> None:
     """Stage measure: cluster and score every cell, then write the tidy table."""
     _need(run, "train")
@@ -224,7 +254,7 @@ def measure(run: RunDir, settings: Settings) -> None:
             return
         inputs = stage_inputs(run, settings, "measure")
         dataset = load_dataset(run)
-        instances = {split: measured_instances(dataset, split) for split in MEASURED}
+        instances = {split: instances_of(dataset, split) for split in MEASURED}
         steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
         tables = [_measure_controls(run, settings, instances)]
         with Workers(settings.workers or default_workers()) as workers:
@@ -240,9 +270,7 @@ def measure(run: RunDir, settings: Settings) -> None:
         finish([run.scores_parquet, run.scores_csv])
 
 
-def _measure_controls(
-    run: RunDir, settings: Settings, instances: dict[str, Instances]
-) -> pa.Table:
+def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Instances]) -> pa.Table:
     rows: list[Row] = []
     for split, known in instances.items():
         k = len(np.unique(known.task))
@@ -272,10 +300,9 @@ def _measure_step(
         for space in spaces
     ]
     rows: list[Row] = []
-    for key, answer in tensors.items():
-        split, _, name = key.partition("/")
-        if name == "answer":
-            share = float(np.mean(answer == dataset.splits[split].output))
+    for split in (*MEASURED, *ACCURACY_SPLITS):
+        if f"{split}/answer" in tensors:
+            share = float(np.mean(tensors[f"{split}/answer"] == dataset.splits[split].output))
             rows.append(accuracy_row(run.name, settings.seed, step, split, share))
     work = partial(measure_cell, instances=instances, run=run.name, settings=settings.clusters)
     clusters: dict[str, NDArray[np.generic]] = {}

@@ -15,6 +15,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from tasklens.dataset import Dataset
 from tasklens.errors import InputError
 from tasklens.randomness import derived_seed
 from tasklens.settings import CONFIG
@@ -220,6 +221,12 @@ class GPT2(nn.Module):
         x = self.transformer["ln_f"](x)
         keep("ln_f", x)
         return F.linear(x, wte.weight), kept
+
+
+def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:
+    """Return an untrained model for a dataset's vocabulary and lengths."""
+    settings = settings or ModelSettings()
+    return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)
 
 
 def check_length(n_positions: int, length: int) -> None:

@@ -14,7 +14,7 @@ takes 23, 8, 34 and 5 ms.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,12 @@ MAX_REPEAT = 10_000
 MAX_NESTING = 50
 MAX_PAIRS = 1_000_000
 REDRAWS = 2000
+
+# The shape of random syntax trees.
+ALTERNATION = 0.35
+REPETITION = 0.25
+SIGNS = ("?", "{1,2}", "{1,3}", "{2,3}")
+
 SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
 
 
@@ -408,27 +414,32 @@ def _below(end: int, rng: np.random.Generator) -> int:
 
 
 def random_regex(rng: np.random.Generator, symbols: str, size: int) -> str:
-    """Print a random sequence of `size` groups, each of which is once, optional, or once or twice.
+    """Print a random syntax tree with `size` leaves, each a symbol; its language is finite.
 
-    A group is two or three alternative words of one to three symbols. The symbols are dealt from
-    shuffled copies of the alphabet, so that all occur about equally often and it is their order
-    that tells two expressions apart. The language is finite.
+    The leaves are dealt from shuffled copies of the alphabet, so that all symbols occur about
+    equally often. A tree is cut in two at a uniform place until it is a leaf; below the root, the
+    halves are alternatives with probability `ALTERNATION`, else one follows the other, and the
+    whole is repeated or optional with probability `REPETITION`.
     """
+    decks = [rng.permutation(list(symbols)) for _ in range(-(-size // len(symbols)))]
+    leaves = iter(np.concatenate(decks).tolist())
 
-    def deal() -> Iterator[str]:
-        while True:
-            yield from (symbols[i] for i in rng.permutation(len(symbols)))
+    def tree(size: int, root: bool = False) -> tuple[str, bool]:
+        """Return the text and whether a sign behind it would apply to all of it."""
+        if size == 1:
+            text, closed = re.escape(next(leaves)), True
+        else:
+            cut = int(rng.integers(1, size))
+            alternatives = not root and rng.random() < ALTERNATION
+            left, right = tree(cut)[0], tree(size - cut)[0]
+            text, closed = left + right, False
+            if alternatives:
+                text, closed = (f"({left}|{right})", True) if left != right else (left, False)
+        if not root and rng.random() < REPETITION:
+            text, closed = (text if closed else f"({text})") + str(rng.choice(SIGNS)), False
+        return text, closed
 
-    deck = deal()
-
-    def word() -> str:
-        return "".join(re.escape(next(deck)) for _ in range(rng.integers(1, 3, endpoint=True)))
-
-    regex = ""
-    for _ in range(size):
-        words = dict.fromkeys(word() for _ in range(rng.integers(2, 3, endpoint=True)))
-        regex += f"({'|'.join(words)})" + ("", "?", "{1,2}")[rng.integers(3)]
-    return regex
+    return tree(size, root=True)[0]
 
 
 def random_grammars(
@@ -440,9 +451,6 @@ def random_grammars(
     min_strings: Sequence[int],
 ) -> list[Grammar]:
     """Draw random grammars whose languages are pairwise disjoint.
-
-    Of the strings of one language, no single length holds more than a third (of fewer than six
-    admitted lengths: more than twice an equal share), so that lengths spread and overlap.
 
     Parameters
     ----------
@@ -460,8 +468,8 @@ def random_grammars(
     Returns
     -------
     list of Grammar
-        n grammars, each an independent draw of `random_regex` of max_length/4 to max_length/2
-        groups, drawn again until it meets the conditions.
+        n grammars, each an independent draw of `random_regex`, its leaves between the middle and
+        the upper of the admitted lengths, drawn again until it meets the conditions.
 
     Raises
     ------
@@ -471,13 +479,10 @@ def random_grammars(
     grammars: list[Grammar] = []
     for needed in min_strings:
         for _ in range(REDRAWS):
-            size = rng.integers(max(max_length // 4, 1), max(max_length // 2, 1), endpoint=True)
-            grammar = Grammar(random_regex(rng, symbols, int(size)))
-            counts = grammar.counts(min_length, max_length)
-            if (
-                sum(counts) >= needed
-                and max(counts) <= sum(counts) * max(1 / 3, 2 / len(counts))
-                and all(earlier.shared_string(grammar) is None for earlier in grammars)
+            size = int(rng.integers((min_length + max_length) // 2, max_length, endpoint=True))
+            grammar = Grammar(random_regex(rng, symbols, size))
+            if grammar.count(min_length, max_length) >= needed and all(
+                earlier.shared_string(grammar) is None for earlier in grammars
             ):
                 grammars.append(grammar)
                 break

@@ -12,7 +12,7 @@ from tasklens.clustering import Cell, cluster
 from tasklens.config import Settings
 from tasklens.dataset import MEASURED, Dataset, make_dataset
 from tasklens.errors import InputError
-from tasklens.gpt2 import GPT2, state_names
+from tasklens.gpt2 import GPT2, make_model, state_names
 from tasklens.parallel import default_workers
 from tasklens.rows import shared_prefix_rows
 from tasklens.schedule import checkpoint_steps
@@ -83,7 +83,7 @@ def make_plan(settings: Settings) -> Plan:
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
     data_seconds = time.perf_counter() - began
     torch.set_num_threads(settings.train.threads or default_workers())
-    model = GPT2(settings.model, len(dataset.vocabulary), dataset.n_positions, settings.seed)
+    model = make_model(settings.model, dataset, settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     step_seconds, tokens = _time_step(model, dataset, settings)
@@ -131,7 +131,7 @@ def _time_cells(settings: Settings) -> tuple[float, float]:
     """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
     n, width = settings.data.measured_instances, settings.model.n_embd
     x = np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
-    seconds = []
+    seconds: list[float] = []
     for space in ("raw", "tsne"):
         if space == "tsne" and settings.clusters.tsne == "none":
             return seconds[0], 0.0

@@ -54,7 +54,7 @@ class Rows:
     @property
     def n_tokens(self) -> int:
         """Tokens in one row."""
-        return self.prefix.shape[1] + self.inputs.shape[1]
+        return int(self.prefix.shape[1] + self.inputs.shape[1])
 
     def chunks(self, max_tokens: int) -> "Iterator[Rows]":
         """Yield the rows in parts of at most ``max_tokens`` tokens (one row at the least)."""

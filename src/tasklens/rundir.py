@@ -21,7 +21,7 @@ from typing import Any
 
 from tasklens.errors import InputError
 
-_PACKAGES = ("tasklens", "torch", "numpy", "scipy", "scikit-learn", "pyarrow", "automata-lib")
+_PACKAGES = ("tasklens", "torch", "numpy", "scipy", "scikit-learn", "pyarrow")
 
 
 class RunDir:
@@ -98,6 +98,10 @@ class RunDir:
             _sync_directory(path.parent)
         for name, content in files.items():
             self._note(path / name, content)
+
+    def note(self, path: Path) -> None:
+        """Note the hash of a file that grew line by line and is whole now."""
+        self._note(path, path.read_bytes())
 
     def remove(self, path: Path) -> None:
         """Remove a file and its hash."""

@@ -22,7 +22,9 @@ def checkpoint_steps(total: int, every: int) -> tuple[int, ...]:
     As in Pythia (Biderman et al., 2023), dense where a network changes fastest.
     """
     powers = [2**i for i in range(every.bit_length()) if 2**i < every]
-    return tuple(sorted({0, *(p for p in powers if p <= total), *range(0, total + 1, every), total}))
+    return tuple(
+        sorted({0, *(p for p in powers if p <= total), *range(0, total + 1, every), total})
+    )
 
 
 def sparse_steps(steps: tuple[int, ...], n: int) -> tuple[int, ...]:

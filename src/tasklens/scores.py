@@ -19,6 +19,7 @@ from sklearn.metrics import (
 )
 
 from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
+from tasklens.dataset import Dataset
 from tasklens.errors import InputError
 from tasklens.randomness import stream
 
@@ -66,6 +67,18 @@ class Instances:
                 f"instances: shapes {shapes} and {self.symbol_counts.shape}: should be four times "
                 "(N,) and (N, A), with N at least 1"
             )
+
+
+def instances_of(dataset: Dataset, split: str) -> Instances:
+    """Return what is known of a split's instances without any model."""
+    part = dataset.splits[split]
+    return Instances(
+        task=dataset.task(split),
+        input=part.input,
+        output=part.output,
+        length=dataset.instruction_length[part.instruction],
+        symbol_counts=dataset.symbol_counts(split),
+    )
 
 
 def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: str) -> list[Row]:
@@ -338,39 +351,44 @@ def final_table(table: pa.Table) -> str:
 
     One row a layer and space, one column a split: the mean ARI against the task, its lowest and
     highest value over seeds and cluster seeds, and the mean at the first step beside it where
-    there is more than one step. Below them the controls and the accuracy.
+    there is more than one step. Below them the controls, then the accuracies.
     """
     rows = [r for r in table.to_pylist() if r["metric"] in ("ari", "accuracy")]
     steps = sorted({r["step"] for r in rows if r["step"] is not None})
     if not steps:
         return "no scores\n"
     first, last = steps[0], steps[-1]
-    splits = list(dict.fromkeys(r["split"] for r in rows))
     values: dict[tuple[str, str, str, int | None], list[float]] = {}
     for r in rows:
         values.setdefault((r["layer"], r["space"], r["split"], r["step"]), []).append(r["value"])
+    splits = list(dict.fromkeys(r["split"] for r in rows if r["metric"] == "ari"))
 
-    def cell(layer: str, space: str, split: str, control: bool) -> str:
-        now = values.get((layer, space, split, None if control else last), [])
+    def cell(layer: str, space: str, split: str) -> str:
+        now = values.get((layer, space, split, None if layer in CONTROLS else last), [])
         if not now:
             return "-"
         spread = f" ({min(now):.2f} to {max(now):.2f})" if len(now) > 1 else ""
-        text = f"{np.mean(now):.2f}{spread}".ljust(19)
         begin = values.get((layer, space, split, first), []) if first != last else []
-        return text + (f"  {np.mean(begin):5.2f}" if begin else "")
+        return f"{np.mean(now):5.2f}{spread}".ljust(22) + (
+            f"{np.mean(begin):5.2f}" if begin else ""
+        )
 
     names = {(layer, space) for layer, space, _, _ in values}
-    states = {layer for layer, _ in names} - {*CONTROLS, "model"}
-    order = [*layers_in_order(states), *CONTROLS, "model"]
+    order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, "model"}), *CONTROLS]
     title = f"ARI against the task at step {last}: mean (min to max over seeds)"
-    title += f"  mean at step {first}" if first != last else ""
+    title += f", then the mean at step {first}" if first != last else ""
     lines = [["layer", "space", *splits]]
-    for space in ("raw", "tsne", ""):
+    for space in ("raw", "tsne"):
         for layer in order:
             if (layer, space) in names:
-                shown = [cell(layer, space, split, layer in CONTROLS) for split in splits]
-                lines.append(["accuracy" if layer == "model" else layer, space, *shown])
-    return "\n".join([title, *_aligned(lines)]) + "\n"
+                lines.append([layer, space, *(cell(layer, space, split) for split in splits)])
+    accuracies = [
+        f"{split} {np.mean(value):.3f}"
+        for (layer, _, split, step), value in values.items()
+        if layer == "model" and step == last
+    ]
+    below = [f"accuracy at step {last}: {', '.join(accuracies)}"] if accuracies else []
+    return "\n".join([title, *_aligned(lines), *below]) + "\n"
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:

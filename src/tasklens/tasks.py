@@ -168,8 +168,8 @@ class TaskSet:
             entry = _checked(_FileTask, record, f"{where}: tasks[{i}]")
             name = entry.name or f"task{i}"
             n_variants = entry.n_variants or settings.variants_per_task
-            grammars = tuple(map(Grammar, entry.regexes))
-            tasks.append(Task(name, entry.function, grammars, n_variants))
+            grammars = _grammars(entry.regexes, f"{where}: task {name!r}")
+            tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
         functions = [task.function for task in tasks]
         inputs = dict.fromkeys(x for function in functions for x in function)
         outputs = dict.fromkeys(y for function in functions for y in function.values())
@@ -213,7 +213,7 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     functions = _random_functions(settings, inputs, outputs, stream(seed, "functions"))
     variants = _random_variants(settings, stream(seed, "variants"))
     if settings.regexes:
-        grammars = [Grammar(regex) for regex in settings.regexes]
+        grammars = _grammars(settings.regexes, "regexes")
     else:
         grammars = random_grammars(
             n * k,
@@ -388,6 +388,13 @@ def _check_task(task: Task, taskset: TaskSet, where: str) -> None:
                 f"{where}regex {grammar.regex!r} holds only {held} strings of length"
                 f" {taskset.min_length} to {taskset.max_length}, {share} asked for"
             )
+
+
+def _grammars(regexes: Sequence[str], where: str) -> list[Grammar]:
+    try:
+        return [Grammar(regex) for regex in regexes]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _used_symbols(tasks: Sequence[Task]) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def test_language_is_that_of_re(regex: str) -> None:
 
 def test_random_languages_are_those_of_automata_lib() -> None:
     rng = np.random.default_rng(0)
-    regexes = [random_regex(rng, "abc", int(rng.integers(1, 5))) for _ in range(40)]
+    regexes = [random_regex(rng, "abc", int(rng.integers(2, 9))) for _ in range(40)]
     ours = [Grammar(regex) for regex in regexes]
     theirs = [DFA.from_nfa(NFA.from_regex(regex, input_symbols=set("abc"))) for regex in regexes]
     for grammar, dfa in zip(ours, theirs, strict=True):
@@ -208,11 +208,10 @@ def test_random_grammars_meet_their_conditions() -> None:
     needed = [200, 500, 100, 150, 300, 200, 200, 200]
     grammars = random_grammars(8, np.random.default_rng(0), "abcde", 6, 16, needed)
     for grammar, least in zip(grammars, needed, strict=True):
-        counts = grammar.counts(6, 16)
-        assert sum(counts) >= least
-        assert max(counts) <= sum(counts) / 3
+        assert grammar.count(6, 16) >= least
         assert set(grammar.symbols) == set("abcde")
         assert len(grammar.regex) < 120
+        assert re.search(r"[*+]|,}", grammar.regex) is None  # nothing without end
     for one, other in itertools.combinations(grammars, 2):
         assert one.shared_string(other) is None
 
@@ -220,7 +219,7 @@ def test_random_grammars_meet_their_conditions() -> None:
 def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:
     seen = Counter(random_regex(np.random.default_rng(0), "vwxyz", 40))
     occurrences = [seen[symbol] for symbol in "vwxyz"]
-    assert max(occurrences) - min(occurrences) <= 4  # of 42; a word that comes again is dropped
+    assert max(occurrences) - min(occurrences) <= 1  # of 40, unless a half equal to its other half is dropped
     assert Grammar(random_regex(np.random.default_rng(0), ".-+(", 5)).symbols == tuple("(+-.")
 
 

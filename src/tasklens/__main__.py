@@ -1,0 +1,6 @@
+"""``python -m tasklens`` is the command ``tasklens``."""
+
+from tasklens.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+import itertools
+import re
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasklens.grammar import Grammar
+from tasklens.tasks import TaskSettings, draw_instructions, make_tasks
+
+few = settings(deadline=None, derandomize=True, max_examples=12)
+steady = settings(deadline=None, derandomize=True, max_examples=80)
+
+LENGTHS = (0, 5)
+STRINGS = ["".join(s) for k in range(6) for s in itertools.product("abc", repeat=k)]
+
+#: Regular expressions over a, b, c, from the whole of the supported syntax; never only "".
+regexes = st.recursive(
+    st.sampled_from(["a", "b", "c", "[ab]", "[a-c]", "ca"]),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner).map("".join),
+        st.tuples(inner, inner).map("({0[0]}|{0[1]})".format),
+        st.tuples(inner, st.sampled_from(["?", "*", "+", "{2}", "{1,}", "{0,2}", "{1,3}"])).map(
+            "(?:{0[0]}){0[1]}".format
+        ),
+    ),
+    max_leaves=7,
+)
+
+
+def language(regex: str) -> list[str]:
+    return [string for string in STRINGS if re.fullmatch(regex, string)]
+
+
+@steady
+@given(regexes)
+def test_the_language_is_that_of_re(regex: str) -> None:
+    strings, grammar = language(regex), Grammar(regex)
+    assert grammar.count(*LENGTHS) == len(strings)
+    drawn = grammar.sample(len(strings), *LENGTHS, np.random.default_rng(0))
+    assert sorted(drawn) == sorted(strings)
+
+
+@steady
+@given(regexes, regexes)
+def test_disjoint_exactly_if_no_string_is_shared(one: str, other: str) -> None:
+    shared = Grammar(one).shared_string(Grammar(other))
+    common = [string for string in language(one) if re.fullmatch(other, string)]
+    if common:
+        assert shared == common[0]  # the shortest, then the first in order
+    elif shared is not None:
+        assert len(shared) > LENGTHS[1]
+        assert re.fullmatch(one, shared)
+        assert re.fullmatch(other, shared)
+
+
+@steady
+@given(regexes, st.integers(0, 2**32), st.data())
+def test_samples_are_distinct_strings_of_the_admitted_lengths(
+    regex: str, seed: int, data: st.DataObject
+) -> None:
+    grammar = Grammar(regex)
+    n = data.draw(st.integers(0, min(grammar.count(1, 9), 50)))
+    drawn = grammar.sample(n, 1, 9, np.random.default_rng(seed))
+    assert len(set(drawn)) == len(drawn) == n
+    assert all(re.fullmatch(regex, string) and 1 <= len(string) <= 9 for string in drawn)
+
+
+@few
+@given(
+    st.integers(2, 7),
+    st.integers(1, 2),
+    st.integers(4, 24),
+    st.sampled_from(["abcde", "uvwxyz", "+-*/="]),
+    st.integers(0, 2**62),
+)
+def test_task_sets(n_tasks: int, k: int, n_variants: int, symbols: str, seed: int) -> None:
+    chosen = TaskSettings(
+        n_tasks=n_tasks,
+        symbols=symbols,
+        min_length=4,
+        max_length=9,
+        distributions_per_task=k,
+        variants_per_task=n_variants,
+    )
+    taskset = make_tasks(chosen, seed)
+    assert taskset.to_json().encode() == make_tasks(chosen, seed).to_json().encode()
+    drawn = draw_instructions(taskset, seed)
+    assert drawn == draw_instructions(taskset, seed)
+    assert sum(map(len, drawn)) == n_tasks * n_variants
+    for i, strings in enumerate(drawn):
+        assert len(set(strings)) == len(strings) == taskset.tasks[i].n_variants
+        for string in strings:
+            matching = [
+                j
+                for j, task in enumerate(taskset.tasks)
+                for grammar in task.grammars
+                if re.fullmatch(grammar.regex, string)
+            ]
+            assert matching == [i]
