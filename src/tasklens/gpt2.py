@@ -80,37 +80,42 @@ class Attention(nn.Module):
         self.c_attn = Conv1D(settings.n_embd, 3 * settings.n_embd)
         self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
 
-    def forward(self, x: Tensor, prefix: int) -> Tensor:
-        """(B, T, D) -> (B, T, D); the first ``prefix`` tokens are causal, see `GPT2.forward`.
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, T, D) and the bias of the scores, (1 or B, 1, T, L + 1) -> (B, T, D).
 
-        Every token looks at keys of the prefix, and a token behind it at one more: its own. So
-        T * (prefix + 1) scores are computed and not T * T.
+        Every token looks at keys of the prefix, of L tokens, and a token behind it at one more: its
+        own. So T * (L + 1) scores are computed and not T * T.
         """
         B, T, D = x.shape
-        L = prefix
+        L = bias.shape[-1] - 1
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_head, T, head_dim)
         q = q * q.shape[-1] ** -0.5
         shared = q @ k[:, :, :L].transpose(-2, -1)  # (B, n_head, T, L)
         own = (q[:, :, L:] * k[:, :, L:]).sum(-1, keepdim=True)  # (B, n_head, m, 1)
         scores = torch.cat([shared, F.pad(own, (0, 0, L, 0))], dim=-1)  # (B, n_head, T, L + 1)
-        p = self.drop((scores + _attention_bias(L, T - L, x.device)).softmax(dim=-1)).to(v.dtype)
+        p = self.drop((scores + bias).softmax(dim=-1)).to(v.dtype)
         y = p[..., :L] @ v[:, :, :L]
         y = y + F.pad(p[:, :, L:, L:] * v[:, :, L:], (0, 0, L, 0))
         return self.c_proj(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=512)
-def _attention_bias(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
-    """Return (T, prefix + 1): 0 where a token may look, -inf elsewhere; the last column is itself.
-
-    Built once for each length pattern.
-    """
+def _pattern(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
+    """Return (T, prefix + 1): 0 where a token may look, else -inf; the last column is itself."""
     bias = torch.full((prefix + n_inputs, prefix + 1), -torch.inf)
     bias[:prefix] = bias[:prefix].triu(1)
     bias[:prefix, prefix] = -torch.inf
     bias[prefix:] = 0.0
     return bias.to(device)
+
+
+def _attention_bias(prefix: int, T: int, length: Tensor) -> Tensor:
+    """Return the bias of the scores, (B, 1, T, prefix + 1), for prefixes of these lengths (B,)."""
+    bias = _pattern(prefix, T - prefix, length.device).repeat(len(length), 1, 1, 1)
+    padding = torch.arange(prefix, device=length.device) >= length[:, None]  # (B, prefix)
+    bias[:, :, prefix:, :prefix].masked_fill_(padding[:, None, None], -torch.inf)
+    return bias
 
 
 class MLP(nn.Module):
@@ -137,9 +142,9 @@ class Block(nn.Module):
         self.mlp = MLP(settings)
         self.drop = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, prefix: int) -> Tensor:
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.drop(self.attn(self.ln_1(x), prefix))
+        x = x + self.drop(self.attn(self.ln_1(x), bias))
         return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
 
 
@@ -183,17 +188,18 @@ class GPT2(nn.Module):
                 nn.init.normal_(parameter, std=deviation * scale, generator=generator)
 
     def forward(
-        self, ids: Tensor, prefix: int, states: Sequence[str] = ()
+        self, ids: Tensor, prefix: int, length: Tensor, states: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model on rows [I; x1 .. xm].
+        """Run the model on rows [I; x1 .. xm], which stand for m plain sequences [I; x] each.
 
         Parameters
         ----------
         ids : int64 (B, T)
-            T = prefix + m tokens. The first ``prefix`` are a causal sequence, I; each of the m
-            tokens behind it stands at position ``prefix`` and looks at I and itself only, so a row
-            stands for m plain sequences [I; x]. A plain sequence is a row with ``prefix`` = T.
+            T = prefix + m tokens. The first ``length[b]`` of a row are a causal sequence, I, and
+            padding follows up to ``prefix``; each of the m tokens behind stands at position
+            ``length[b]`` and looks at I and itself only. A plain sequence is a row without them.
         prefix : int
+        length : int64 (B,)
         states : names out of `state_names`
 
         Returns
@@ -201,6 +207,10 @@ class GPT2(nn.Module):
         logits : (B, T, vocab_size)
         states : {name: (B, T, n_embd)}
         """
+        T = ids.shape[1]
+        bias = _attention_bias(prefix, T, length)
+        place = torch.arange(T, device=ids.device)
+        positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
         kept: dict[str, Tensor] = {}
 
         def keep(name: str, state: Tensor) -> None:
@@ -210,13 +220,12 @@ class GPT2(nn.Module):
         wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
         words = wte(ids)  # (B, T, D)
         keep("wte", words)
-        positions = torch.arange(ids.shape[1], device=ids.device).clamp(max=prefix)
         x = words + self.transformer["wpe"](positions)
         keep("embed", x)
         x = self.drop(x)
         blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
         for i, block in enumerate(blocks):
-            x = block(x, prefix)
+            x = block(x, bias)
             keep(f"block{i + 1}", x)
         x = self.transformer["ln_f"](x)
         keep("ln_f", x)

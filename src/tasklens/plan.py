@@ -124,7 +124,7 @@ def _time_step(model: GPT2, dataset: Dataset, settings: Settings) -> tuple[float
 
 def _harvested_tokens(dataset: Dataset) -> int:
     rows = [r for split in MEASURED for r in shared_prefix_rows(dataset.prompts(split))]
-    return sum(len(r.prefix) * r.n_tokens for r in rows)
+    return sum(int(r.length.sum()) + r.inputs.size for r in rows)
 
 
 def _time_cells(settings: Settings) -> tuple[float, float]:

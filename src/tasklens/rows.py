@@ -35,12 +35,14 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Rows:
-    """Shared-prefix rows of one shape, (L, m).
+    """R shared-prefix rows with m inputs each.
 
     Attributes
     ----------
     prefix : int64 (R, L)
-        Token ids of the instruction.
+        Token ids of the instruction, padded with 0 at the end.
+    length : int64 (R,)
+        Tokens of the instruction.
     inputs : int64 (R, m)
         Token ids of x1 .. xm.
     instance : int64 (R, m)
@@ -48,51 +50,65 @@ class Rows:
     """
 
     prefix: NDArray[np.int64]
+    length: NDArray[np.int64]
     inputs: NDArray[np.int64]
     instance: NDArray[np.int64]
 
+    def __len__(self) -> int:
+        return len(self.prefix)
+
     @property
     def n_tokens(self) -> int:
-        """Tokens in one row."""
+        """Tokens in one row, padding included."""
         return int(self.prefix.shape[1] + self.inputs.shape[1])
+
+    def take(self, which: NDArray[np.int64] | slice) -> "Rows":
+        """Return some of the rows, padded no further than the longest of them needs."""
+        length = self.length[which]
+        return Rows(
+            self.prefix[which, : length.max()], length, self.inputs[which], self.instance[which]
+        )
 
     def chunks(self, max_tokens: int) -> "Iterator[Rows]":
         """Yield the rows in parts of at most ``max_tokens`` tokens (one row at the least)."""
         size = max(1, max_tokens // self.n_tokens)
-        for i in range(0, len(self.prefix), size):
-            part = slice(i, i + size)
-            yield Rows(self.prefix[part], self.inputs[part], self.instance[part])
+        for i in range(0, len(self), size):
+            yield self.take(slice(i, i + size))
 
 
 def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
-    """Group prompts that agree up to their position of interest, one `Rows` for each (L, m).
+    """Group prompts that agree up to their position of interest, one `Rows` for each m.
 
-    Prompts keep their order within a row, and rows the order of their prefixes.
+    Rows are in the order of their lengths, so that a chunk of them holds next to no padding.
     """
     N, T = prompts.ids.shape
     outside = np.arange(T) >= prompts.position[:, None]  # (N, T)
     masked = np.where(outside, -1, prompts.ids)
-    prefixes, group = np.unique(masked, axis=0, return_inverse=True)
-    group = group.reshape(-1)  # (N,)
+    prefixes, group = np.unique(masked, axis=0, return_inverse=True)  # (G, T), (N,)
+    group = group.reshape(-1)
     order = np.argsort(group, kind="stable")
     counts = np.bincount(group, minlength=len(prefixes))  # (G,)
     starts = np.cumsum(counts) - counts
     lengths = (prefixes != -1).sum(axis=1)
     x = prompts.ids[np.arange(N), prompts.position]
     rows = []
-    for L, m in sorted(set(zip(lengths.tolist(), counts.tolist(), strict=True))):
-        here = np.flatnonzero((lengths == L) & (counts == m))
+    for m in np.unique(counts):
+        here = np.flatnonzero(counts == m)
+        here = here[np.argsort(lengths[here], kind="stable")]
         instance = order[starts[here][:, None] + np.arange(m)]  # (R, m)
-        rows.append(Rows(prefixes[here, :L], x[instance], instance))
+        prefix = np.maximum(prefixes[here, : lengths[here].max()], 0)
+        rows.append(Rows(prefix, lengths[here], x[instance], instance))
     return rows
 
 
 def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
-    """Yield batches of exactly ``size`` rows of one shape, for ever.
+    """Yield batches of exactly ``size`` rows of one m, for ever.
 
-    Each pass shuffles the rows of every shape and cuts them into batches, which come in a random
+    Each pass shuffles the rows of every m and cuts them into batches, which come in a random
     order; rows left over open the next pass. So every row is seen equally often (to within one
-    batch) and nothing is padded. The order is a function of the seed alone.
+    batch). Lengths are mixed in a batch: batches of one length would save the 5 % of tokens that
+    are padding, and were measured to learn several times more slowly. The order is a function of
+    the seed alone.
     """
     left = [np.empty(0, dtype=np.int64) for _ in rows]
     epoch = 0
@@ -100,11 +116,11 @@ def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
         rng = stream(seed, "batches", epoch)
         epoch += 1
         cut: list[tuple[int, NDArray[np.int64]]] = []
-        for i, shape in enumerate(rows):
-            pending = np.concatenate([left[i], rng.permutation(len(shape.prefix))])
+        for i, same in enumerate(rows):
+            pending = np.concatenate([left[i], rng.permutation(len(same))])
             n = len(pending) // size
             cut += [(i, pending[j * size : (j + 1) * size]) for j in range(n)]
             left[i] = pending[n * size :]
         for j in rng.permutation(len(cut)):
             i, which = cut[j]
-            yield Rows(rows[i].prefix[which], rows[i].inputs[which], rows[i].instance[which])
+            yield rows[i].take(which)

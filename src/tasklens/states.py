@@ -65,11 +65,11 @@ class GPT2Subject:
         N, D = len(prompts), self.model.settings.n_embd
         states = {name: np.empty((N, D), dtype=np.float32) for name in names}
         answer = np.empty(N, dtype=np.int64)
-        for shape in shared_prefix_rows(prompts):
-            L = shape.prefix.shape[1]
-            for rows in shape.chunks(MAX_TOKENS):
+        for same in shared_prefix_rows(prompts):
+            for rows in same.chunks(MAX_TOKENS):
                 ids = torch.from_numpy(np.concatenate([rows.prefix, rows.inputs], axis=1))
-                logits, kept = self.model(ids, L, names)
+                L = rows.prefix.shape[1]
+                logits, kept = self.model(ids, L, torch.from_numpy(rows.length), names)
                 for name, state in kept.items():
                     states[name][rows.instance] = state[:, L:].numpy()  # (R, m, D)
                 answer[rows.instance] = logits[:, L:].argmax(dim=-1).numpy()

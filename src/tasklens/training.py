@@ -77,9 +77,10 @@ class StepLog(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Shared-prefix rows of one shape with their outputs: (B, L), (B, m), (B, m), all int64."""
+    """Shared-prefix rows and their outputs: (B, L), (B,), (B, m) and (B, m), all int64."""
 
     prefix: Tensor
+    length: Tensor
     inputs: Tensor
     outputs: Tensor
 
@@ -97,19 +98,23 @@ def loss_and_hits(model: GPT2, batch: Batch, *, loss: str = "all") -> tuple[Tens
     hits : bool (B, m)
         Whether the most likely token after [I; x], over the whole vocabulary, is y.
     """
-    prefix, inputs, outputs = batch
+    prefix, length, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]
-    logits, _ = model(torch.cat([prefix, inputs], dim=1), L)
+    logits, _ = model(torch.cat([prefix, inputs], dim=1), L, length)
     logits = logits.float()  # (B, L + m, V)
     answers = logits[:, L:]  # (B, m, V)
     total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")
-    n_predicted = B * m
+    n_predicted: Tensor | int = B * m
     if loss == "all":
-        symbols = logits[:, : L - 1].flatten(0, 1)
-        total = total + m * F.cross_entropy(symbols, prefix[:, 1:].flatten(), reduction="sum")
-        next_input = logits[:, L - 1].log_softmax(dim=-1)  # (B, V)
+        padding = torch.arange(1, L, device=length.device) >= length[:, None]  # (B, L - 1)
+        symbols = prefix[:, 1:].masked_fill(padding, -100).flatten()  # -100: no target
+        total = total + m * F.cross_entropy(
+            logits[:, : L - 1].flatten(0, 1), symbols, ignore_index=-100, reduction="sum"
+        )
+        row = torch.arange(B, device=length.device)
+        next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
         total = total - next_input.gather(1, inputs).sum()
-        n_predicted = B * m * (L + 1)
+        n_predicted = m * (length + 1).sum()
     return total / n_predicted, answers.argmax(dim=-1) == outputs
 
 
@@ -158,6 +163,7 @@ class Trainer:
     def _batch(self, rows: Rows) -> Batch:
         return Batch(
             torch.from_numpy(rows.prefix),
+            torch.from_numpy(rows.length),
             torch.from_numpy(rows.inputs),
             self._outputs[torch.from_numpy(rows.instance)],
         )
