@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 
 Source = Annotated[
-    str, typer.Argument(metavar="[PRESET|FILE.toml]", help="smoke, default, paper, or a TOML file.")
+    str, typer.Argument(metavar="PRESET|FILE.toml", help="smoke, default, paper, or a TOML file.")
 ]
 Change = Annotated[
     list[str] | None,
@@ -57,7 +57,10 @@ def run(
         typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
     ] = False,
 ) -> None:
-    """Make the data, train, measure and plot; the last line is the path of the figure."""
+    """Run all stages, data to figure.
+
+    Prints the final table; the last line is the path of the figure.
+    """
     from tasklens.config import load_settings
 
     settings = load_settings(source, change or ())
@@ -94,7 +97,10 @@ def data(
 
 @app.command()
 def train(run: Run) -> None:
-    """Train the model on the data of a run directory, from where it stopped."""
+    """Train the model, from where it stopped.
+
+    Harvests and keeps checkpoints on the way.
+    """
     from tasklens.experiment import train_model
 
     directory, settings = _continue(run)
@@ -105,7 +111,10 @@ def train(run: Run) -> None:
 
 @app.command()
 def measure(run: Run, change: Change = None) -> None:
-    """Cluster and score the harvested states of a run directory."""
+    """Cluster and score the harvested states.
+
+    With --set only clusters.* can change, e.g. clusters.n_init=20; training is not repeated.
+    """
     from tasklens.experiment import measure
 
     directory, settings = _continue(run, change, "clusters")
@@ -117,7 +126,10 @@ def measure(run: Run, change: Change = None) -> None:
 
 @app.command()
 def plot(run: Run, change: Change = None) -> None:
-    """Draw the figure from the scores of a run directory."""
+    """Draw the figure from the scores.
+
+    With --set only figure.* can change, e.g. figure.space=tsne.
+    """
     from tasklens.experiment import plot
 
     directory, settings = _continue(run, change, "figure")
@@ -129,7 +141,7 @@ def plot(run: Run, change: Change = None) -> None:
 
 @app.command()
 def show(run: Run) -> None:
-    """Print the final ARI, layers by splits, and the accuracy."""
+    """Print the final ARI and the accuracy."""
     from tasklens.rundir import RunDir
     from tasklens.scores import final_table, read_scores
 

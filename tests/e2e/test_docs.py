@@ -1,0 +1,35 @@
+"""The documentation says what is true: its example runs, its generated pages do not drift."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    names: dict[str, object] = {}
+    exec(compile(blocks[0], "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    for layer in ("wte", "embed", "block1", "block2", "block3", "ln_f", "control:symbols"):
+        assert re.search(rf"^{layer} +raw +-?\d\.\d\d", printed, re.MULTILINE), printed
+    scores = names["table"].to_pylist()  # type: ignore[attr-defined]
+    ari = [r["value"] for r in scores if r["metric"] == "ari" and r["layer"] == "block3"]
+    assert all(-0.5 <= value <= 1 for value in ari)
+
+
+@pytest.mark.parametrize("page", ["cli_page", "settings_page"])
+def test_generated_pages_do_not_drift(page: str) -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
+    committed = (ROOT / "docs" / f"{page.removesuffix('_page')}.md").read_text()
+    assert made == committed, "run: python docs/make_pages.py"
+
+
+def test_links_between_the_pages_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
