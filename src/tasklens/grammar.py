@@ -15,16 +15,14 @@ takes 23, 8, 34 and 5 ms.
 import re
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from tasklens import regex as regex_tree
 from tasklens.errors import InputError
 
 # Bounds against expressions that would take minutes or all memory.
 MAX_STATES = 20_000
-MAX_REPEAT = 10_000
-MAX_NESTING = 50
 MAX_PAIRS = 1_000_000
 REDRAWS = 2000
 
@@ -33,187 +31,45 @@ ALTERNATION = 0.35
 REPETITION = 0.25
 SIGNS = ("?", "{1,2}", "{1,3}", "{2,3}")
 
-SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
-
-
-# --- The syntax tree: a sequence of nodes, each of which is one of three things ---
-
-
-@dataclass(frozen=True, slots=True)
-class _OneOf:
-    symbols: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Either:
-    options: tuple["_Sequence", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Repeat:
-    body: "_Sequence"
-    least: int
-    most: int | None  # None: without end
-
-
-_Node = _OneOf | _Either | _Repeat
-_Sequence = tuple[_Node, ...]
-
-
-def _repeat(body: _Sequence, least: int, most: int | None) -> _Sequence:
-    if most == 0 or not body:
-        return ()
-    return body if least == most == 1 else (_Repeat(body, least, most),)
-
-
-class _Parser:
-    """Recursive descent over one regular expression; every refusal names the position."""
-
-    def __init__(self, regex: str) -> None:
-        self.regex = regex
-        self.at = 0
-        self.depth = 0
-
-    def parse(self) -> _Sequence:
-        tree = self.alternatives()
-        if self.at < len(self.regex):
-            raise self.refusal("unmatched )")
-        return tree
-
-    def refusal(self, what: str) -> InputError:
-        return InputError(f"regex {self.regex!r}, position {self.at}: {what}; {SUPPORTED}")
-
-    def next(self, ahead: int = 0) -> str:
-        return self.regex[self.at + ahead : self.at + ahead + 1]
-
-    def alternatives(self) -> _Sequence:
-        options = [self.sequence()]
-        while self.next() == "|":
-            self.at += 1
-            options.append(self.sequence())
-        return options[0] if len(options) == 1 else (_Either(tuple(options)),)
-
-    def sequence(self) -> _Sequence:
-        nodes: list[_Node] = []
-        while self.next() not in ("", "|", ")"):
-            nodes += self.repetition(self.atom())
-        return tuple(nodes)
-
-    def atom(self) -> _Sequence:
-        if self.next() == "(":
-            return self.group()
-        if self.next() == "[":
-            return (self.character_class(),)
-        if self.next() in "?*+{":
-            raise self.refusal(f"nothing to repeat before {self.next()}")
-        return (_OneOf(self.literal(reserved=".^$]}")),)
-
-    def group(self) -> _Sequence:
-        opening = self.at
-        self.depth += 1
-        if self.depth > MAX_NESTING:
-            raise self.refusal(f"more than {MAX_NESTING} groups inside each other")
-        self.at += 3 if self.regex.startswith("(?:", self.at) else 1
-        if self.next() == "?":
-            raise self.refusal("this kind of group is not supported")
-        inside = self.alternatives()
-        if self.next() != ")":
-            self.at = opening
-            raise self.refusal("group is not closed")
-        self.at += 1
-        self.depth -= 1
-        return inside
-
-    def character_class(self) -> _OneOf:
-        opening = self.at
-        self.at += 1
-        symbols: set[str] = set()
-        while self.next() != "]" or not symbols:
-            if not self.next():
-                self.at = opening
-                raise self.refusal("class is not closed")
-            first = last = self.literal(reserved="[]^-")
-            if self.next() == "-":
-                self.at += 1
-                last = self.literal(reserved="[]^-")
-                if last < first:
-                    raise self.refusal(f"range {first}-{last} is the wrong way round")
-            symbols |= {chr(code) for code in range(ord(first), ord(last) + 1)}
-        self.at += 1
-        return _OneOf("".join(sorted(symbols)))
-
-    def literal(self, reserved: str) -> str:
-        symbol, width = self.next(), 1
-        if symbol == "\\":
-            symbol, width = self.next(1), 2
-            if not symbol or symbol.isalnum() or symbol == "_":
-                raise self.refusal(f"\\{symbol} is not supported")
-        elif not symbol or symbol in reserved:
-            raise self.refusal(f"{symbol or 'the end'} is not supported here")
-        if symbol.isspace():
-            raise self.refusal("symbols must not be whitespace")
-        self.at += width
-        return symbol
-
-    def repetition(self, body: _Sequence) -> _Sequence:
-        sign = self.next()
-        if sign == "" or sign not in "?*+{":
-            return body
-        if sign == "{":
-            counts = re.compile(r"\{([0-9]+)(,([0-9]*))?\}").match(self.regex, self.at)
-            if counts is None:
-                raise self.refusal("write {m}, {m,} or {m,n}, or \\{ for the character")
-            least = int(counts[1])
-            most = int(counts[3]) if counts[3] else None if counts[2] else least
-            if max(least, most or 0) > MAX_REPEAT:
-                raise self.refusal(f"repetition counts must be at most {MAX_REPEAT}")
-            if most is not None and most < least:
-                raise self.refusal(f"{counts[0]} has its counts the wrong way round")
-            self.at = counts.end()
-        else:
-            least, most = {"?": (0, 1), "*": (0, None), "+": (1, None)}[sign]
-            self.at += 1
-        if self.next() and self.next() in "?*+{":
-            raise self.refusal("a repetition cannot be followed by another; use a group")
-        return _repeat(body, least, most)
-
 
 # --- The automaton ---
 
 
-def _nullable(sequence: _Sequence) -> bool:
+def _nullable(sequence: regex_tree.Sequence) -> bool:
     """Whether the sequence matches the empty string."""
     for node in sequence:
         match node:
-            case _OneOf():
+            case regex_tree.OneOf():
                 return False
-            case _Either(options):
+            case regex_tree.Either(options):
                 if not any(map(_nullable, options)):
                     return False
-            case _Repeat(body, least, _):
+            case regex_tree.Repeat(body, least, _):
                 if least > 0 and not _nullable(body):
                     return False
     return True
 
 
-def _steps(sequence: _Sequence) -> Iterable[tuple[str, _Sequence]]:
+def _steps(sequence: regex_tree.Sequence) -> Iterable[tuple[str, regex_tree.Sequence]]:
     """Each way to read one symbol: the symbols that do, and what must match the rest."""
     for i, node in enumerate(sequence):
         rest = sequence[i + 1 :]
         match node:
-            case _OneOf(symbols):
+            case regex_tree.OneOf(symbols):
                 yield symbols, rest
-            case _Either(options):
+            case regex_tree.Either(options):
                 for option in options:
                     yield from ((symbols, tail + rest) for symbols, tail in _steps(option))
-            case _Repeat(body, least, most):
-                fewer = _repeat(body, max(least - 1, 0), None if most is None else most - 1)
+            case regex_tree.Repeat(body, least, most):
+                fewer = regex_tree.repeat(
+                    body, max(least - 1, 0), None if most is None else most - 1
+                )
                 yield from ((symbols, tail + fewer + rest) for symbols, tail in _steps(body))
         if not _nullable((node,)):
             return
 
 
-def _automaton(tree: _Sequence, regex: str) -> tuple[list[dict[str, int]], list[bool]]:
+def _automaton(tree: regex_tree.Sequence, regex: str) -> tuple[list[dict[str, int]], list[bool]]:
     """Return the tables {symbol: next state} in the order of symbols, and which states accept."""
     numbers = {tree: 0}  # the nondeterministic automaton: one state for each partial derivative
     arrows: list[dict[str, set[int]]] = []
@@ -285,7 +141,7 @@ class Grammar:
 
     def __init__(self, regex: str) -> None:
         self.regex = regex
-        self._tables, self._accepts = _automaton(_Parser(regex).parse(), regex)
+        self._tables, self._accepts = _automaton(regex_tree.parse(regex), regex)
         self.symbols = tuple(sorted({symbol for table in self._tables for symbol in table}))
         if not self.symbols:
             raise InputError(f"regex {regex!r} holds no string but the empty one")
