@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,7 +31,7 @@ from tasklens.dataset import MEASURED, SPLITS, Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.errors import InputError
 from tasklens.figures import figure1, render
-from tasklens.gpt2 import make_model
+from tasklens.gpt2 import make_model, state_names
 from tasklens.parallel import Workers, default_workers
 from tasklens.plan import check_space, count_bytes
 from tasklens.rundir import RunDir, digest
@@ -129,7 +130,7 @@ def train_model(run: RunDir, settings: Settings) -> None:
 
             trainer.run(on_step)
         run.note(run.metrics)
-        finish([run.metrics, *keeper.files()], threads=threads)
+        finish([run.metrics, *keeper.files(total)], threads=threads)
 
 
 class _Keeper:
@@ -174,6 +175,12 @@ class _Keeper:
                 "the number)",
                 file=sys.stderr,
             )
+        missing = [path for path in self.files(int(tensors["step"])) if not path.exists()]
+        if missing:
+            print(f"tasklens: {missing[0]} is gone; training again from step 0", file=sys.stderr)
+            self.run.remove(saved[-1])
+            self.resume()
+            return
         self.trainer.load_state(tensors)
         lines = []
         if self.run.metrics.exists():
@@ -225,10 +232,14 @@ class _Keeper:
                 tensors[f"{split}/answer"] = got.answer
         return tensors
 
-    def files(self) -> list[Path]:
-        """Return the files that the finished stage stands for."""
+    def files(self, until: int) -> list[Path]:
+        """Return what is kept of the checkpoints up to a step."""
         weights = [self.run.checkpoint(step) / "model.safetensors" for step in self.with_weights]
-        return [self.run.states_of(step) for step in self.steps] + weights
+        states = [self.run.states_of(step) for step in self.steps]
+        return (
+            states[: bisect_right(self.steps, until)]
+            + weights[: bisect_right(self.with_weights, until)]
+        )
 
 
 def load_states(run: RunDir, step: int) -> dict[str, NDArray[np.generic]]:
@@ -257,11 +268,16 @@ def measure(run: RunDir, settings: Settings) -> None:
         instances = {split: instances_of(dataset, split) for split in MEASURED}
         steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
         tables = [_measure_controls(run, settings, instances)]
-        with Workers(settings.workers or default_workers()) as workers:
-            for step in tqdm(steps, desc="measure", unit="checkpoint", disable=None):
+        cells = len(MEASURED) * len(state_names(settings.model.n_layer))
+        total = cells * sum(len(_spaces(settings, step)) for step in steps)
+        bar = tqdm(desc="measure", unit="cell", total=total, disable=None)
+        with Workers(settings.workers or default_workers()) as workers, bar:
+            for step in steps:
                 path = run.scores_of(step)
-                if not run.made_from(path, inputs):
-                    files = _measure_step(run, settings, dataset, instances, step, workers)
+                if run.made_from(path, inputs):
+                    bar.update(cells * len(_spaces(settings, step)))
+                else:
+                    files = _measure_step(run, settings, dataset, instances, step, workers, bar)
                     run.write_directory(path.parent, files | {"inputs": inputs.encode()})
                 tables.append(pq.read_table(io.BytesIO(run.read(path))))
         table = pa.concat_tables(tables)
@@ -285,19 +301,15 @@ def _measure_step(
     instances: dict[str, Instances],
     step: int,
     workers: Workers,
+    bar: tqdm,
 ) -> dict[str, bytes]:
     """Return the clusters and the scores of one checkpoint, as files."""
     tensors = load_states(run, step)
-    spaces = ["raw"]
-    if settings.clusters.tsne == "all" or (
-        settings.clusters.tsne == "last" and step == settings.train.steps
-    ):
-        spaces.append("tsne")
     cells = [
         Cell(settings.seed, step, split, state, space, len(np.unique(known.task)), x)
         for split, known in instances.items()
         for state, x in _states_of(tensors, split).items()
-        for space in spaces
+        for space in _spaces(settings, step)
     ]
     rows: list[Row] = []
     for split in (*MEASURED, *ACCURACY_SPLITS):
@@ -307,6 +319,7 @@ def _measure_step(
     work = partial(measure_cell, instances=instances, run=run.name, settings=settings.clusters)
     clusters: dict[str, NDArray[np.generic]] = {}
     for cell, (clustering, scores) in zip(cells, workers.map(work, cells), strict=True):
+        bar.update()
         rows += scores
         place = f"{cell.split}/{cell.state}/{cell.space}"
         clusters[f"{place}/labels"] = clustering.labels
@@ -316,6 +329,12 @@ def _measure_step(
         "clusters.safetensors": safetensors.numpy.save(clusters),
         "scores.parquet": table_to_parquet_bytes(to_table(rows)),
     }
+
+
+def _spaces(settings: Settings, step: int) -> tuple[str, ...]:
+    """Return the spaces that a checkpoint is clustered in."""
+    tsne = {"none": False, "last": step == settings.train.steps, "all": True}
+    return ("raw", "tsne") if tsne[settings.clusters.tsne] else ("raw",)
 
 
 def _states_of(

@@ -24,7 +24,7 @@ from tasklens.settings import CONFIG
 class TrainSettings:
     """The optimiser, the schedule and what is kept of the run."""
 
-    steps: Annotated[int, Field(ge=1)] = 2600
+    steps: Annotated[int, Field(ge=1)] = 2000
     """Optimiser steps."""
     instructions_per_step: Annotated[int, Field(ge=1)] = 24
     """Rows in a step, each an instruction with all its training inputs."""
