@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import safetensors.torch
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
@@ -19,7 +19,10 @@ from tasklens.dataset import PAD
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
 from tasklens.schedule import sparse_steps
-from tasklens.settings import CONFIG
+from tasklens.settings import CONFIG, one_line
+
+#: What a checkpoint directory holds.
+CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -81,12 +84,13 @@ def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, b
     config = config_of(model) | {"tasklens": about}
     weights = {k: v.contiguous() for k, v in model.state_dict().items()}
     tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD}
-    return {
-        "config.json": (json.dumps(config, indent=2) + "\n").encode(),
-        "model.safetensors": safetensors.torch.save(weights, metadata={"format": "pt"}),
-        "tokenizer.json": tokenizer,
-        "tokenizer_config.json": (json.dumps(tokenizer_config, indent=2) + "\n").encode(),
-    }
+    contents = (
+        (json.dumps(config, indent=2) + "\n").encode(),
+        safetensors.torch.save(weights, metadata={"format": "pt"}),
+        tokenizer,
+        (json.dumps(tokenizer_config, indent=2) + "\n").encode(),
+    )
+    return dict(zip(CHECKPOINT_FILES, contents, strict=True))
 
 
 def read_tensors(
@@ -127,15 +131,21 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     directory = Path(directory)
     where = directory / "config.json"
     try:
-        config = json.loads(where.read_text())
-        if config["model_type"] != "gpt2":
-            raise InputError(f"{where}: model_type is {config['model_type']!r}, not 'gpt2'")
+        config = json.loads(where.read_bytes())
+        model_type = config["model_type"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} is missing or damaged ({error})") from error
+    if model_type != "gpt2":
+        raise InputError(f"{where}: model_type is {model_type!r}, not 'gpt2'")
+    try:
         names = {field.name for field in dataclasses.fields(ModelSettings)}
         settings = ModelSettings(
             **{k: config[k] for k in names - {"dropout"}}, dropout=config["resid_pdrop"]
         )
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except ValidationError as error:
+        raise InputError(f"{where}: {one_line(error)}") from error
+    except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{where} is missing or damaged ({error})") from error
     tensors, _ = read_tensors(directory / "model.safetensors")
     try:

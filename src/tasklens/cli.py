@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Typer, which carries its own Click in some versions and shares the common one in others.
 _UsageProblem: Any = typer.BadParameter.__mro__[2]
 
+#: The exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -142,14 +145,14 @@ def plot(run: Run, change: Change = None) -> None:
 @app.command()
 def show(run: Run) -> None:
     """Print the final ARI and the accuracy."""
+    from tasklens.experiment import load_scores
     from tasklens.rundir import RunDir
-    from tasklens.scores import final_table, read_scores
+    from tasklens.scores import final_table
 
     directory = RunDir(run)
     if not directory.config.exists():
         raise InputError(f"{run} is not a run directory (no {directory.config.name})")
-    directory.read(directory.scores_parquet)
-    print(final_table(read_scores(directory.scores_parquet)), end="")
+    print(final_table(load_scores(directory)), end="")
 
 
 def main() -> None:
@@ -160,10 +163,11 @@ def main() -> None:
         message = str(error) if isinstance(error, InputError) else error.format_message()
         _fail(" ".join(message.split()))
     except (typer.Abort, KeyboardInterrupt):
-        print("tasklens: interrupted; go on with --resume", file=sys.stderr)
-        sys.exit(130)
+        status = INTERRUPTED
     except OSError as error:
         _fail(f"{error.filename or 'writing'}: {error.strerror or error}")
+    if status == INTERRUPTED:  # some versions of Typer return it
+        print("tasklens: interrupted; go on with --resume", file=sys.stderr)
     sys.exit(status or 0)
 
 
@@ -183,7 +187,7 @@ def _open(source: str, settings: "Settings", out: Path | None, resume: bool) -> 
     from tasklens.rundir import RunDir
 
     directory = RunDir(out or Path("runs") / Path(source).stem)
-    if directory.config.exists():
+    if directory.data.exists() and directory.config.exists():
         key = first_difference(read_settings(directory.config), settings)
         if key:
             raise InputError(
@@ -195,9 +199,7 @@ def _open(source: str, settings: "Settings", out: Path | None, resume: bool) -> 
                 f"{directory.path} already holds this run; go on with it with --resume, or name "
                 "another directory with --out"
             )
-    elif directory.path.exists() and any(
-        p.name != ".lock" and not p.name.startswith(".tmp-") for p in directory.path.iterdir()
-    ):
+    elif not directory.is_new():
         raise InputError(
             f"{directory.path} is not empty and not a run directory; name another with --out"
         )

@@ -30,7 +30,7 @@ PRESETS = ("smoke", "default", "paper")
 class Settings:
     """All settings of a run, a table of the TOML file for each stage."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that measure; 0: one a core. No result depends on it."""
@@ -49,6 +49,19 @@ class Settings:
     figure: FigureSettings = dataclasses.field(default_factory=FigureSettings)
     """What the figure shows."""
 
+    def __post_init__(self) -> None:
+        """Check what spans two tables."""
+        instances = self.data.measured_instances
+        if self.clusters.tsne != "none" and self.clusters.perplexity >= instances:
+            raise ValueError(
+                f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
+                f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
+            )
+
+
+#: The settings that are a stage's table of its own.
+TABLES = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in ("seed", "workers"))
+
 
 def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
     """Load a preset or a TOML file, with changes.
@@ -66,32 +79,44 @@ def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
         For an unknown key (naming the nearest known one), a value out of range, a file that is
         missing or is not TOML.
     """
-    path = Path(source)
     if source in PRESETS:
-        text = resources.files("tasklens").joinpath(f"presets/{source}.toml").read_text()
-    elif path.suffix == ".toml":
+        content = resources.files("tasklens").joinpath(f"presets/{source}.toml").read_bytes()
+    elif source.endswith(".toml"):
         try:
-            text = path.read_text()
+            content = Path(source).read_bytes()
         except OSError as error:
             raise InputError(f"{source} cannot be read: {error.strerror}") from error
     else:
         raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
-    return change_settings(_parse(text, source), changes, where=source)
+    return change_settings(_parse(content, source), changes, where=source)
 
 
-def change_settings(
-    table: Mapping[str, Any], changes: Iterable[str], where: str = "--set"
-) -> Settings:
-    """Return the settings of a table of tables with ``table.key=value`` changes applied."""
+def change_settings(table: Mapping[str, Any], changes: Iterable[str], where: str = "") -> Settings:
+    """Return the settings of a table of tables with ``table.key=value`` changes applied.
+
+    Parameters
+    ----------
+    table : mapping
+    changes : iterable of str
+    where : str
+        What error messages call the table, e.g. the path of its file.
+
+    Raises
+    ------
+    InputError
+        For an unknown key, or a value out of range.
+    """
     values = _flat(table)
     for key in values:
         _check_key(key, where)
+    changed = set()
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
         _check_key(key.strip(), "--set")
         values[key.strip()] = _value(text.strip())
+        changed.add(key.strip().partition(".")[0])
     kinds = {f.name: f.type for f in dataclasses.fields(Settings)}
     tables: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
@@ -106,11 +131,11 @@ def change_settings(
         try:
             top[name] = kind(**inner)
         except ValidationError as error:
-            raise one_line(error, name) from error
+            raise _named(one_line(error, name), where, name in changed) from error
     try:
         return Settings(**top)
     except ValidationError as error:
-        raise one_line(error) from error
+        raise _named(one_line(error), where, bool(changed)) from error
 
 
 def settings_table(settings: Settings) -> dict[str, Any]:
@@ -140,13 +165,13 @@ def settings_toml(settings: Settings) -> str:
 def read_settings(path: Path) -> Settings:
     """Read the ``config.toml`` of a run directory."""
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(
             f"{path.parent} is not a run directory (no {path.name}: {error.strerror}); "
             "make one with: tasklens data PRESET --out DIR"
         ) from error
-    return change_settings(_parse(text, str(path)), (), where=str(path))
+    return change_settings(_parse(content, str(path)), (), where=str(path))
 
 
 def known_keys() -> tuple[str, ...]:
@@ -160,17 +185,22 @@ def _comment(table: Any, kind: Any, name: str) -> None:
         table.add(tomlkit.comment(line))
 
 
-def _parse(text: str, where: str) -> dict[str, Any]:
+def _named(error: InputError, where: str, changed: bool) -> InputError:
+    """Say in which file the value stands, unless it may be one from the command line."""
+    return error if changed or not where or where in PRESETS else InputError(f"{where}: {error}")
+
+
+def _parse(content: bytes, where: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(content.decode())
+    except ValueError as error:  # of TOML, or of UTF-8
         raise InputError(f"{where} is not TOML: {error}") from error
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (value or key in TABLES):
             flat |= {f"{key}.{inner}": v for inner, v in value.items()}
         else:
             flat[key] = value

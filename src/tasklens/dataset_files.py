@@ -53,7 +53,11 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
     InputError
         Where a file is damaged or does not fit the others.
     """
-    tasks = TaskSet.from_json(read("tasks.json").decode(), "data/tasks.json")
+    try:
+        text = read("tasks.json").decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"data/tasks.json is not UTF-8 text: {error}") from error
+    tasks = TaskSet.from_json(text, "data/tasks.json")
     tables = {}
     for name in (*SPLITS, *MEASURED):
         where = f"data/{name}.parquet"
@@ -68,6 +72,10 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
             raise InputError(
                 f"{where} has the columns {table.schema.names}; it should have {SCHEMA.names}"
             )
+        if table.schema.types != SCHEMA.types:
+            types = ", ".join(map(str, table.schema.types))
+            should = ", ".join(map(str, SCHEMA.types))
+            raise InputError(f"{where} has columns of the types {types}; they should be {should}")
         tables[name] = table
     task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
     whole = pa.concat_tables([tables[name] for name in SPLITS])
@@ -75,7 +83,10 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
     known = known.sort_by("instruction_id")
     if known["instruction_id"].to_pylist() != list(range(len(known))):
         raise InputError("data: instruction_id does not number the instructions 0, 1, 2, ...")
-    instruction_task = np.array([task_id[name] for name in known["task"].to_pylist()])
+    names = known["task"].to_pylist()
+    for name in sorted(set(names) - task_id.keys()):
+        raise InputError(f"data: the task {name!r} in the Parquet files is not in data/tasks.json")
+    instruction_task = np.array([task_id[name] for name in names])
     dataset = Dataset(tasks, known["instruction"].to_pylist(), instruction_task, {})
     for name, table in tables.items():
         dataset.splits[name] = Split(

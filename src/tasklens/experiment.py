@@ -6,13 +6,13 @@ data -> train (with the harvest of every checkpoint) -> measure -> plot
 import dataclasses
 import io
 import json
-import sys
+import os
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +24,16 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tqdm import tqdm
 
-from tasklens.checkpoints import checkpoint_files, read_tensors
 from tasklens.clustering import Cell
 from tasklens.config import Settings, settings_table, settings_toml
-from tasklens.dataset import MEASURED, SPLITS, Dataset, make_dataset
+from tasklens.dataset import MEASURED, Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.errors import InputError
 from tasklens.figures import figure1, render
 from tasklens.gpt2 import make_model, state_names
+from tasklens.keeper import ACCURACY_SPLITS, Keeper
 from tasklens.parallel import Workers, default_workers
-from tasklens.plan import check_space, count_bytes
-from tasklens.rundir import RunDir, digest
+from tasklens.rundir import RunDir, digest, sha256
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import (
     Instances,
@@ -48,20 +47,17 @@ from tasklens.scores import (
     table_to_parquet_bytes,
     to_table,
 )
-from tasklens.states import GPT2Subject, harvest
 from tasklens.training import StepLog, Trainer
 
-#: The splits whose accuracy the last checkpoint is asked for in full.
-ACCURACY_SPLITS = ("val", "val_instruction")
+#: What stage measure leaves of each checkpoint.
+MEASURED_FILES = ("clusters.safetensors", "scores.parquet", "inputs")
 
 
 def stage_inputs(run: RunDir, settings: Settings, stage: str) -> str:
     """Return the hash of what a stage's result depends on: its settings and the stage before."""
     table = settings_table(settings)
     if stage == "data":
-        file = settings.tasks.file
-        content = Path(file).read_text() if file and Path(file).exists() else ""
-        return digest([settings.seed, table["tasks"], table["data"], content])
+        return digest([settings.seed, table["tasks"], table["data"]])
     if stage == "train":
         keys = ("model", "train", "checkpoints")
         return digest([settings.seed, *(table[k] for k in keys), run.output_hash("data")])
@@ -72,8 +68,8 @@ def stage_inputs(run: RunDir, settings: Settings, stage: str) -> str:
 
 def prepare(run: RunDir, settings: Settings, command: str) -> None:
     """Write the settings and the manifest's head into a new or continued run directory."""
-    run.write(run.config, settings_toml(settings).encode())
     run.begin(settings.seed, command)
+    run.write(run.config, settings_toml(settings).encode())
 
 
 def run_all(run: RunDir, settings: Settings) -> None:
@@ -84,12 +80,20 @@ def run_all(run: RunDir, settings: Settings) -> None:
 
 def make_data(run: RunDir, settings: Settings) -> None:
     """Stage data: draw the dataset and write it."""
+    file = Path(settings.tasks.file) if settings.tasks.file else None
+    task_file = sha256(file.read_bytes()) if file and file.is_file() else None
+    mark = run.mark("data")
+    if mark and task_file and task_file != mark.get("task_file"):
+        raise InputError(
+            f"{run.path} holds another run: {file} has changed since its data were made; name "
+            "another directory with --out"
+        )
     with _stage(run, settings, "data") as finish:
         if finish is None:
             return
         files = dataset_files(make_dataset(settings.tasks, settings.data, settings.seed))
         run.write_directory(run.data, files)
-        finish([run.data / name for name in files])
+        finish([run.data / name for name in files], task_file=task_file)
 
 
 def load_dataset(run: RunDir) -> Dataset:
@@ -99,7 +103,7 @@ def load_dataset(run: RunDir) -> Dataset:
 
 def train_model(run: RunDir, settings: Settings) -> None:
     """Stage train: train from where it stopped, harvesting and keeping checkpoints on the way."""
-    _need(run, "data")
+    _need(run, settings, "data")
     with _stage(run, settings, "train") as finish:
         if finish is None:
             return
@@ -109,9 +113,7 @@ def train_model(run: RunDir, settings: Settings) -> None:
         dataset = load_dataset(run)
         model = make_model(settings.model, dataset, settings.seed)
         trainer = Trainer(model, dataset, settings.train, settings.seed)
-        keeper = _Keeper(
-            run, settings, dataset, trainer, {"inputs": inputs, "threads": str(threads)}
-        )
+        keeper = Keeper(run, settings, dataset, trainer, inputs, threads)
         keeper.resume()
         bar = tqdm(
             desc="train",
@@ -120,129 +122,21 @@ def train_model(run: RunDir, settings: Settings) -> None:
             initial=trainer.step,
             disable=None,
         )
-        with bar, run.metrics.open("a", buffering=1) as metrics:
+        with bar, run.growing(run.metrics) as metrics:
 
             def on_step(_: Trainer, log: StepLog) -> None:
                 metrics.write(json.dumps(log._asdict()) + "\n")
-                keeper.keep_if_due()
+                if keeper.due:
+                    os.fsync(metrics.fileno())
+                    keeper.keep()
                 bar.set_postfix_str(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}", False)
                 bar.update()
 
             trainer.run(on_step)
-        run.note(run.metrics)
-        finish([run.metrics, *keeper.files(total)], threads=threads)
+        finish([run.metrics, *keeper.files(settings.train.steps)], threads=threads)
 
 
-class _Keeper:
-    """What is kept of a training run, and how it goes on after an interruption."""
-
-    def __init__(
-        self,
-        run: RunDir,
-        settings: Settings,
-        dataset: Dataset,
-        trainer: Trainer,
-        conditions: dict[str, str],
-    ) -> None:
-        self.run, self.dataset, self.trainer = run, dataset, trainer
-        self.conditions = conditions
-        self.settings = settings
-        self.steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-        self.n_parameters = sum(p.numel() for p in trainer.model.parameters())
-        self.with_weights = settings.checkpoints.steps_with_weights(
-            self.steps, 4 * self.n_parameters
-        )
-        self.tokenizer = run.read(run.data / "tokenizer.json")
-
-    def resume(self) -> None:
-        """Load the newest training state, or keep the checkpoint of step 0."""
-        saved = sorted(self.run.resume.glob("step-*.safetensors"))
-        if not saved:
-            self._announce()
-            self.run.metrics.unlink(missing_ok=True)
-            self.keep_if_due()
-            return
-        tensors, conditions = read_tensors(saved[-1], self.run.read(saved[-1]))
-        if conditions.get("inputs") != self.conditions["inputs"]:
-            raise InputError(
-                f"{saved[-1]} was left by training with other settings or data; "
-                "name a new directory with --out"
-            )
-        if conditions.get("threads") != self.conditions["threads"]:
-            print(
-                f"tasklens: training goes on with {self.conditions['threads']} threads, it began "
-                f"with {conditions.get('threads')}: the last bits may differ (train.threads fixes "
-                "the number)",
-                file=sys.stderr,
-            )
-        missing = [path for path in self.files(int(tensors["step"])) if not path.exists()]
-        if missing:
-            print(f"tasklens: {missing[0]} is gone; training again from step 0", file=sys.stderr)
-            self.run.remove(saved[-1])
-            self.resume()
-            return
-        self.trainer.load_state(tensors)
-        lines = []
-        if self.run.metrics.exists():
-            lines = self.run.metrics.read_bytes().splitlines(keepends=True)
-        # one line a step: what was written after the newest state comes again
-        self.run.write(self.run.metrics, b"".join(lines[: self.trainer.step]))
-
-    def _announce(self) -> None:
-        """Say what the run will take on the disk, and stop where the disk does not hold it."""
-        splits = self.dataset.splits
-        n_instances = sum(len(splits[name]) for name in SPLITS)
-        sizes = count_bytes(self.settings, self.n_parameters, n_instances)
-        check_space(self.run.path, sum(sizes.values()))
-        print(
-            f"tasklens: {self.run.path} will take about {sum(sizes.values()) / 1e6:,.0f} MB: "
-            f"states of {len(self.steps)} checkpoints {sizes['states'] / 1e6:,.0f} MB, weights of "
-            f"{len(self.with_weights)} of them {sizes['weights'] / 1e6:,.0f} MB",
-            file=sys.stderr,
-        )
-
-    def keep_if_due(self) -> None:
-        """At a checkpoint step write states, weights and, last, the state to go on from."""
-        run, step, model = self.run, self.trainer.step, self.trainer.model
-        if step not in self.steps:
-            return
-        run.write(run.states_of(step), safetensors.numpy.save(self._harvest()))
-        if step in self.with_weights:
-            seed = self.settings.seed
-            files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
-            run.write_directory(run.checkpoint(step), files)
-        newest = run.resume / f"step-{step:08d}.safetensors"
-        state = safetensors.torch.save(self.trainer.state(), metadata=self.conditions)
-        run.write(newest, state)
-        for older in run.resume.glob("step-*.safetensors"):
-            if older != newest:
-                run.remove(older)
-
-    def _harvest(self) -> dict[str, NDArray[np.generic]]:
-        """Return the measured instances' states and answers, by "split/name"."""
-        subject = GPT2Subject(self.trainer.model)
-        tensors: dict[str, NDArray[np.generic]] = {}
-        for split in MEASURED:
-            got = harvest(subject, self.dataset.prompts(split))
-            tensors |= {f"{split}/{name}": state for name, state in got.states.items()}
-            tensors[f"{split}/answer"] = got.answer
-        if self.trainer.step == self.steps[-1]:
-            for split in ACCURACY_SPLITS:
-                got = harvest(subject, self.dataset.prompts(split), names=())
-                tensors[f"{split}/answer"] = got.answer
-        return tensors
-
-    def files(self, until: int) -> list[Path]:
-        """Return what is kept of the checkpoints up to a step."""
-        weights = [self.run.checkpoint(step) / "model.safetensors" for step in self.with_weights]
-        states = [self.run.states_of(step) for step in self.steps]
-        return (
-            states[: bisect_right(self.steps, until)]
-            + weights[: bisect_right(self.with_weights, until)]
-        )
-
-
-def load_states(run: RunDir, step: int) -> dict[str, NDArray[np.generic]]:
+def load_states(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
     """Read what was harvested at a checkpoint: {"split/name": array (N, D), "split/answer": (N,)}.
 
     Raises
@@ -257,9 +151,14 @@ def load_states(run: RunDir, step: int) -> dict[str, NDArray[np.generic]]:
         raise InputError(f"{path} is damaged ({error}); remove it and train again") from error
 
 
+def load_scores(run: RunDir) -> pa.Table:
+    """Read the tidy table that stage measure left."""
+    return read_scores(run.scores_parquet, run.read(run.scores_parquet))
+
+
 def measure(run: RunDir, settings: Settings) -> None:
     """Stage measure: cluster and score every cell, then write the tidy table."""
-    _need(run, "train")
+    _need(run, settings, "train")
     with _stage(run, settings, "measure") as finish:
         if finish is None:
             return
@@ -268,22 +167,25 @@ def measure(run: RunDir, settings: Settings) -> None:
         instances = {split: instances_of(dataset, split) for split in MEASURED}
         steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
         tables = [_measure_controls(run, settings, instances)]
+        files = [run.scores_parquet, run.scores_csv]
         cells = len(MEASURED) * len(state_names(settings.model.n_layer))
         total = cells * sum(len(_spaces(settings, step)) for step in steps)
         bar = tqdm(desc="measure", unit="cell", total=total, disable=None)
         with Workers(settings.workers or default_workers()) as workers, bar:
             for step in steps:
-                path = run.scores_of(step)
-                if run.made_from(path, inputs):
+                directory = run.measured_at(step)
+                if run.made_from(directory, inputs):
                     bar.update(cells * len(_spaces(settings, step)))
                 else:
-                    files = _measure_step(run, settings, dataset, instances, step, workers, bar)
-                    run.write_directory(path.parent, files | {"inputs": inputs.encode()})
-                tables.append(pq.read_table(io.BytesIO(run.read(path))))
+                    made = _measure_step(run, settings, dataset, instances, step, workers, bar)
+                    run.write_directory(directory, made | {"inputs": inputs.encode()})
+                files += [directory / name for name in MEASURED_FILES]
+                scores = run.read(directory / "scores.parquet")
+                tables.append(pq.read_table(io.BytesIO(scores)))
         table = pa.concat_tables(tables)
         run.write(run.scores_parquet, table_to_parquet_bytes(table))
         run.write(run.scores_csv, table_to_csv_bytes(table))
-        finish([run.scores_parquet, run.scores_csv])
+        finish(files)
 
 
 def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Instances]) -> pa.Table:
@@ -305,10 +207,11 @@ def _measure_step(
 ) -> dict[str, bytes]:
     """Return the clusters and the scores of one checkpoint, as files."""
     tensors = load_states(run, step)
+    k = {split: len(np.unique(known.task)) for split, known in instances.items()}
     cells = [
-        Cell(settings.seed, step, split, state, space, len(np.unique(known.task)), x)
+        Cell(settings.seed, step, split, state, space, k[split], tensors[f"{split}/{state}"])
         for split, known in instances.items()
-        for state, x in _states_of(tensors, split).items()
+        for state in state_names(settings.model.n_layer)
         for space in _spaces(settings, step)
     ]
     rows: list[Row] = []
@@ -337,24 +240,13 @@ def _spaces(settings: Settings, step: int) -> tuple[str, ...]:
     return ("raw", "tsne") if tsne[settings.clusters.tsne] else ("raw",)
 
 
-def _states_of(
-    tensors: dict[str, NDArray[np.generic]], split: str
-) -> dict[str, NDArray[np.float32]]:
-    prefix = f"{split}/"
-    return {
-        key.removeprefix(prefix): value.astype(np.float32, copy=False)
-        for key, value in tensors.items()
-        if key.startswith(prefix) and not key.endswith("/answer")
-    }
-
-
 def plot(run: RunDir, settings: Settings) -> None:
     """Stage plot: draw the figure."""
-    _need(run, "measure")
+    _need(run, settings, "measure")
     with _stage(run, settings, "plot") as finish:
         if finish is None:
             return
-        figure = figure1(read_scores(run.scores_parquet), settings.figure)
+        figure = figure1(load_scores(run), settings.figure)
         paths = [run.figure("png"), run.figure("pdf")]
         run.write(paths[0], render(figure, "png"))
         run.write(paths[1], render(figure, "pdf"))
@@ -369,11 +261,21 @@ STAGES: dict[str, Callable[[RunDir, Settings], None]] = {
 }
 
 
-def _need(run: RunDir, stage: str) -> None:
-    if stage not in run.read_manifest().get("stages", {}):
+def _need(run: RunDir, settings: Settings, stage: str) -> None:
+    """Raise InputError where a stage, or one before it, was not finished under these settings."""
+    if run.mark(stage) is None:
         raise InputError(
             f"{run.path}: stage {stage} is not finished; run it first: tasklens {stage} {run.path}"
         )
+    for earlier in STAGES:
+        mark = run.mark(earlier)
+        if mark is None or mark["inputs"] != stage_inputs(run, settings, earlier):
+            raise InputError(
+                f"{run.path}: stage {earlier} was finished under other settings than those in "
+                f"{run.config.name}; restore the file, or name a new directory with --out"
+            )
+        if earlier == stage:
+            return
 
 
 @contextmanager

@@ -148,6 +148,14 @@ class Block(nn.Module):
         return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
 
 
+def _embedding(n: int, width: int) -> nn.Embedding:
+    """Return an embedding whose weights are still to be drawn.
+
+    torch's own would draw them from the global generator.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)  # type: ignore[no-untyped-call,no-any-return]
+
+
 class GPT2(nn.Module):
     """GPT-2 with a tied head.
 
@@ -169,8 +177,8 @@ class GPT2(nn.Module):
         self.n_positions = n_positions
         self.transformer = nn.ModuleDict(
             {
-                "wte": nn.Embedding(vocab_size, settings.n_embd),
-                "wpe": nn.Embedding(n_positions, settings.n_embd),
+                "wte": _embedding(vocab_size, settings.n_embd),
+                "wpe": _embedding(n_positions, settings.n_embd),
                 "h": nn.ModuleList(Block(settings) for _ in range(settings.n_layer)),
                 "ln_f": nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON),
             }

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -98,7 +99,7 @@ class Workers:
             self._pool = ProcessPoolExecutor(
                 self.count,
                 mp_context=multiprocessing.get_context("spawn"),
-                initializer=_end_quietly_on_interrupt,
+                initializer=_end_with_the_parent,
             )
         waiting: deque[Future[Result]] = deque()
         try:
@@ -113,6 +114,15 @@ class Workers:
                 future.cancel()
 
 
-def _end_quietly_on_interrupt() -> None:
+def _end_with_the_parent() -> None:
     # Ctrl-C reaches every process of the terminal; only the first should print anything.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A parent that is killed tells nobody: its workers would wait for their next item for ever.
+    threading.Thread(target=_wait_for_the_parent, daemon=True).start()
+
+
+def _wait_for_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

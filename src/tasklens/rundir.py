@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tasklens.errors import InputError
 
@@ -55,9 +55,9 @@ class RunDir:
         """Return the file with the harvested states of a step."""
         return self.states / f"step-{step:08d}.safetensors"
 
-    def scores_of(self, step: int) -> Path:
-        """Return the file with the scores of a step; its clusters lie beside it."""
-        return self.measured / f"step-{step:08d}" / "scores.parquet"
+    def measured_at(self, step: int) -> Path:
+        """Return the directory with the clusters and the scores of a step."""
+        return self.measured / f"step-{step:08d}"
 
     def figure(self, suffix: str) -> Path:
         """Return the file of the figure."""
@@ -67,6 +67,16 @@ class RunDir:
     def name(self) -> str:
         """The run's name: that of its directory."""
         return self.path.resolve().name
+
+    def is_new(self) -> bool:
+        """Say whether nothing is there, or no more than a run that made no data has left."""
+        own = {self.manifest.name, ".lock"}
+        if self.manifest.exists():  # else the file of settings may be the user's own
+            own.add(self.config.name)
+        with _one_line_errors(self.path):
+            return not self.path.exists() or all(
+                p.name in own or p.name.startswith(".tmp-") for p in self.path.iterdir()
+            )
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -99,8 +109,17 @@ class RunDir:
         for name, content in files.items():
             self._note(path / name, content)
 
-    def note(self, path: Path) -> None:
-        """Note the hash of a file that grew line by line and is whole now."""
+    @contextlib.contextmanager
+    def growing(self, path: Path) -> Iterator[TextIO]:
+        """Open a file that grows line by line, and note its hash once it is whole.
+
+        The one file that may stand under its name before that.
+        """
+        self._forget(path)
+        with _one_line_errors(path), path.open("a", buffering=1) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         self._note(path, path.read_bytes())
 
     def remove(self, path: Path) -> None:
@@ -145,7 +164,7 @@ class RunDir:
                 "tasklens data, train, measure, plot"
             ) from error
         noted = self.read_manifest().get("files", {}).get(self._key(path))
-        if noted is not None and noted != _sha256(content):
+        if noted is not None and noted != sha256(content):
             raise InputError(
                 f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
                 "remove it and run again with --resume"
@@ -157,12 +176,12 @@ class RunDir:
         if not self.manifest.exists():
             return {}
         try:
-            content = json.loads(self.manifest.read_text())
+            content = json.loads(self.manifest.read_bytes())
         except (OSError, ValueError) as error:
             raise InputError(f"{self.manifest} is damaged ({error}); restore or move it") from error
-        if not isinstance(content, dict):
-            raise InputError(f"{self.manifest} is damaged (not a table); restore or move it")
-        return content
+        if not _is_manifest(content):
+            raise InputError(f"{self.manifest} is damaged (not a manifest); restore or move it")
+        return content  # type: ignore[no-any-return]
 
     # -- marks --------------------------------------------------------------------------------
 
@@ -177,16 +196,28 @@ class RunDir:
         }
         self._write_manifest(self.read_manifest() | about)
 
+    def mark(self, stage: str) -> dict[str, Any] | None:
+        """Return the mark of a finished stage: its inputs, its files, and what was said of it."""
+        return self.read_manifest().get("stages", {}).get(stage)  # type: ignore[no-any-return]
+
     def finished(self, stage: str, inputs: str) -> bool:
-        """Say whether the stage was finished with these inputs and all its files are there."""
-        manifest = self.read_manifest()
-        mark = manifest.get("stages", {}).get(stage, {})
-        files = [key for key in manifest.get("files", {}) if key in mark.get("files", ())]
-        return (
-            mark.get("inputs") == inputs
-            and len(files) == len(mark["files"])
-            and all((self.path / key).exists() for key in files)
-        )
+        """Say whether the stage was finished with these inputs and all its files are there.
+
+        Raises
+        ------
+        InputError
+            Where one of them is damaged.
+        """
+        mark = self.mark(stage)
+        if mark is None or mark["inputs"] != inputs:
+            return False
+        noted = self.read_manifest().get("files", {})
+        paths = [self.path / key for key in mark["files"] if key in noted]
+        if len(paths) < len(mark["files"]) or not all(path.exists() for path in paths):
+            return False
+        for path in paths:
+            self.read(path)
+        return True
 
     def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
         """Write the mark of a finished stage."""
@@ -195,10 +226,14 @@ class RunDir:
         manifest.setdefault("stages", {})[stage] = mark
         self._write_manifest(manifest)
 
-    def made_from(self, path: Path, inputs: str) -> bool:
-        """Say whether a file is there whose directory was made from these inputs."""
-        mark = path.with_name("inputs")
-        return path.exists() and mark.exists() and mark.read_text() == inputs
+    def made_from(self, directory: Path, inputs: str) -> bool:
+        """Say whether a directory was made from these inputs and all its files are there."""
+        mark = directory / "inputs"
+        if not mark.exists() or mark.read_text() != inputs:
+            return False
+        within = f"{self._key(directory)}/"
+        noted = self.read_manifest().get("files", {})
+        return all((self.path / key).exists() for key in noted if key.startswith(within))
 
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""
@@ -211,7 +246,7 @@ class RunDir:
 
     def _note(self, path: Path, content: bytes) -> None:
         manifest = self.read_manifest()
-        manifest.setdefault("files", {})[self._key(path)] = _sha256(content)
+        manifest.setdefault("files", {})[self._key(path)] = sha256(content)
         self._write_manifest(manifest)
 
     def _forget(self, path: Path) -> None:
@@ -228,9 +263,19 @@ class RunDir:
             temporary.replace(self.manifest)
 
 
+def _is_manifest(content: object) -> bool:
+    """Say whether what stands in the file is what `RunDir` relies on."""
+    if not isinstance(content, dict):
+        return False
+    files, stages = content.get("files", {}), content.get("stages", {})
+    if not isinstance(files, dict) or not isinstance(stages, dict):
+        return False
+    return all(isinstance(m, dict) and {"inputs", "files"} <= m.keys() for m in stages.values())
+
+
 def digest(value: object) -> str:
     """Return the SHA-256 of a value's canonical JSON."""
-    return _sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 def describe_machine() -> dict[str, Any]:
@@ -245,7 +290,8 @@ def describe_machine() -> dict[str, Any]:
     return {"system": platform.platform(), "processor": model, "cpus": os.cpu_count()}
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
     return hashlib.sha256(content).hexdigest()
 
 

@@ -310,8 +310,14 @@ def table_to_csv_bytes(table: pa.Table) -> bytes:
     return sink.getvalue()
 
 
-def read_scores(path: Path) -> pa.Table:
+def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
     """Read a table of scores that `table_to_parquet_bytes` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes, optional
+        The file's content where it was read already.
 
     Raises
     ------
@@ -319,7 +325,7 @@ def read_scores(path: Path) -> pa.Table:
         Where the file is missing, damaged, or has other columns than `SCHEMA`.
     """
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(path if content is None else io.BytesIO(content))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of scores") from None
     except (pa.ArrowException, OSError) as error:
@@ -369,7 +375,7 @@ def final_table(table: pa.Table) -> str:
             return "-"
         spread = f" ({min(now):.2f} to {max(now):.2f})" if len(now) > 1 else ""
         begin = values.get((layer, space, split, first), []) if first != last else []
-        return f"{np.mean(now):5.2f}{spread}".ljust(22) + (
+        return f"{np.mean(now):5.2f}{spread}".ljust(23) + (
             f"{np.mean(begin):5.2f}" if begin else ""
         )
 

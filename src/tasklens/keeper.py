@@ -1,0 +1,150 @@
+"""What is kept of a training run, and how it goes on after an interruption."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
+from numpy.typing import NDArray
+
+from tasklens.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
+from tasklens.config import Settings
+from tasklens.dataset import MEASURED, SPLITS, Dataset
+from tasklens.errors import InputError
+from tasklens.plan import check_space, count_bytes
+from tasklens.rundir import RunDir
+from tasklens.schedule import checkpoint_steps
+from tasklens.states import GPT2Subject, harvest
+from tasklens.training import Trainer
+
+#: The splits whose accuracy the last checkpoint is asked for in full.
+ACCURACY_SPLITS = ("val", "val_instruction")
+
+
+class Keeper:
+    """Keeps the checkpoints of a training run, and finds the one to go on from.
+
+    Parameters
+    ----------
+    run : RunDir
+    settings : Settings
+    dataset : Dataset
+    trainer : Trainer
+    inputs : str
+        The hash of what training depends on; a training state that was left under another one is
+        refused.
+    threads : int
+        CPU threads that train. Another number is allowed, and said.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        settings: Settings,
+        dataset: Dataset,
+        trainer: Trainer,
+        inputs: str,
+        threads: int,
+    ) -> None:
+        self.run, self.settings, self.dataset, self.trainer = run, settings, dataset, trainer
+        self.inputs, self.threads = inputs, threads
+        self.steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+        self.n_parameters = sum(p.numel() for p in trainer.model.parameters())
+        self.with_weights = settings.checkpoints.steps_with_weights(
+            self.steps, 4 * self.n_parameters
+        )
+        self.tokenizer = run.read(run.data / "tokenizer.json")
+
+    def resume(self) -> None:
+        """Load the newest training state, or keep the checkpoint of step 0."""
+        saved = sorted(self.run.resume.glob("step-*.safetensors"))
+        if not saved:
+            self._announce()
+            self.run.remove(self.run.metrics)
+            self.keep()
+            return
+        tensors, about = read_tensors(saved[-1], self.run.read(saved[-1]))
+        left = json.loads(about.get("tasklens", "{}"))
+        if left.get("inputs") != self.inputs:
+            raise InputError(
+                f"{saved[-1]} was left by training with other settings or data; "
+                "name a new directory with --out"
+            )
+        if left.get("threads") != self.threads:
+            print(
+                f"tasklens: training goes on with {self.threads} threads, it began with "
+                f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)",
+                file=sys.stderr,
+            )
+        step = int(tensors["step"])
+        # One line a step; those written after the newest state are written again.
+        lines = self._metrics_lines()[:step]
+        missing = [path for path in self.files(step) if not path.exists()]
+        if missing or len(lines) < step:
+            gone = missing[0] if missing else f"a line of {self.run.metrics}"
+            print(f"tasklens: {gone} is gone; training again from step 0", file=sys.stderr)
+            self.run.remove(saved[-1])
+            self.resume()
+            return
+        self.trainer.load_state(tensors)
+        self.run.write(self.run.metrics, b"".join(lines))
+
+    def _metrics_lines(self) -> list[bytes]:
+        metrics = self.run.metrics
+        return metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+
+    def _announce(self) -> None:
+        """Say what the run will take on the disk, and stop where the disk does not hold it."""
+        splits = self.dataset.splits
+        n_instances = sum(len(splits[name]) for name in SPLITS)
+        sizes = count_bytes(self.settings, self.n_parameters, n_instances)
+        check_space(self.run.path, sum(sizes.values()))
+        print(
+            f"tasklens: {self.run.path} will take about {sum(sizes.values()) / 1e6:,.0f} MB: "
+            f"states of {len(self.steps)} checkpoints {sizes['states'] / 1e6:,.0f} MB, weights of "
+            f"{len(self.with_weights)} of them {sizes['weights'] / 1e6:,.0f} MB",
+            file=sys.stderr,
+        )
+
+    @property
+    def due(self) -> bool:
+        """Whether the trainer stands at a checkpoint step."""
+        return self.trainer.step in self.steps
+
+    def keep(self) -> None:
+        """Write the checkpoint's states, its weights and, last, the state to go on from."""
+        run, step = self.run, self.trainer.step
+        run.write(run.states_of(step), safetensors.numpy.save(self._harvest()))
+        if step in self.with_weights:
+            seed = self.settings.seed
+            files = checkpoint_files(self.trainer.model, self.tokenizer, step=step, seed=seed)
+            run.write_directory(run.checkpoint(step), files)
+        newest = run.resume / f"step-{step:08d}.safetensors"
+        # One entry: safetensors writes several in an order that differs from run to run.
+        about = {"tasklens": json.dumps({"inputs": self.inputs, "threads": self.threads})}
+        run.write(newest, safetensors.torch.save(self.trainer.state(), metadata=about))
+        for older in run.resume.glob("step-*.safetensors"):
+            if older != newest:
+                run.remove(older)
+
+    def _harvest(self) -> dict[str, NDArray[np.generic]]:
+        """Return the measured instances' states and answers, by "split/name"."""
+        subject = GPT2Subject(self.trainer.model)
+        tensors: dict[str, NDArray[np.generic]] = {}
+        for split in MEASURED:
+            got = harvest(subject, self.dataset.prompts(split))
+            tensors |= {f"{split}/{name}": state for name, state in got.states.items()}
+            tensors[f"{split}/answer"] = got.answer
+        if self.trainer.step == self.steps[-1]:
+            for split in ACCURACY_SPLITS:
+                got = harvest(subject, self.dataset.prompts(split), names=())
+                tensors[f"{split}/answer"] = got.answer
+        return tensors
+
+    def files(self, until: int) -> list[Path]:
+        """Return what is kept of the checkpoints up to a step."""
+        states = [self.run.states_of(step) for step in self.steps if step <= until]
+        directories = [self.run.checkpoint(step) for step in self.with_weights if step <= until]
+        return states + [path / name for path in directories for name in CHECKPOINT_FILES]

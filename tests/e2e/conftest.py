@@ -1,0 +1,154 @@
+"""The command line as the end-to-end tests use it: called here, or as a process of its own."""
+
+import contextlib
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tasklens import cli
+
+#: A run of under a second once everything is imported.
+TINY = {
+    "tasks.n_tasks": 4,
+    "tasks.n_inputs": 5,
+    "tasks.inputs_per_task": 4,
+    "tasks.n_outputs": 5,
+    "tasks.variants_per_task": 12,
+    "data.measured_tasks": 3,
+    "data.measured_instances": 10,
+    "model.n_layer": 1,
+    "model.n_embd": 8,
+    "train.steps": 12,
+    "checkpoints.every": 4,
+    "clusters.tsne": "none",
+    "clusters.n_init": 1,
+    "clusters.cluster_seeds": 1,
+    "workers": 1,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command ended with."""
+
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run directory that a command has filled."""
+
+    path: Path
+    result: Result
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def command() -> Command:
+    """Run ``tasklens ...`` in this process; an exception that it lets through is the test's."""
+    return call
+
+
+@pytest.fixture(scope="session")
+def process() -> Command:
+    """Run ``tasklens ...`` in a process of its own."""
+    return spawn
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The run that the preset smoke makes, as a user would start it. Not to be changed."""
+    path = tmp_path_factory.mktemp("first") / "smoke"
+    return Finished(path, spawn("run", "smoke", "--out", path))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished run of the settings `TINY`. Not to be changed."""
+    path = tmp_path_factory.mktemp("first") / "tiny"
+    result = call("run", "smoke", *changes(), "--out", path)
+    assert result.status == 0, result.err
+    return Finished(path, result)
+
+
+@pytest.fixture
+def copy(tiny: Finished, tmp_path: Path) -> Path:
+    """A copy of the tiny run, of the same name, for the test to damage."""
+    return Path(shutil.copytree(tiny.path, tmp_path / "copied" / tiny.path.name))
+
+
+def call(*arguments: str | Path) -> Result:
+    status: object = 0
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["tasklens", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            status = end.code or 0
+    assert isinstance(status, int)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def spawn(*arguments: str | Path) -> Result:
+    command = [sys.executable, "-m", "tasklens", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def changes(**others: object) -> list[str]:
+    """Return `TINY` as options, with other values where given (``train__steps=3``)."""
+    settings = TINY | {key.replace("__", "."): value for key, value in others.items()}
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def contents(path: Path, *parts: str) -> dict[str, bytes]:
+    """Return what a run has made, by path: all but times and machine (the manifest).
+
+    Parameters
+    ----------
+    path : Path
+    *parts : str
+        First parts of the paths that are wanted; all by default.
+    """
+    return {
+        name: file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+        and (name := file.relative_to(path).as_posix()).partition("/")[0]
+        not in ("manifest.json", ".lock", "resume")
+        and (not parts or name.partition("/")[0] in parts)
+    }
+
+
+def assert_same(path: Path, other: Path, *parts: str) -> None:
+    """Hold two runs to the same files with the same bytes, naming those that differ."""
+    mine, theirs = contents(path, *parts), contents(other, *parts)
+    assert mine.keys() == theirs.keys()
+    assert [name for name, content in mine.items() if theirs[name] != content] == []
+
+
+def assert_refused(result: Result, *words: str) -> str:
+    """Hold a result to one line of error and exit status 2; return the line."""
+    assert result.status == 2, result
+    lines = [line for line in result.err.splitlines() if " will take about " not in line]
+    assert len(lines) == 1, result.err
+    assert lines[0].startswith("tasklens: error: "), lines[0]
+    for word in words:
+        assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+    assert result.out == ""
+    return lines[0]

@@ -1,0 +1,256 @@
+"""Whatever interrupts a run, going on with it ends in the bytes of the run that nothing stopped."""
+
+import errno
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
+
+#: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells.
+LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=10, workers=2)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "long"
+    result = command("run", "smoke", *LONG, "--set", "workers=1", "--out", path)
+    assert result.status == 0, result.err
+    return path
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def count(path: Path) -> int:
+    """Return how many files or directories are there under their final names."""
+    return len(list(path.glob("step-*")))
+
+
+def start(*words: str | Path) -> subprocess.Popen[bytes]:
+    """Start the command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasklens", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def wait_until(due: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while not due():
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def stop_when(path: Path, due: Callable[[], bool], delay: float, by: signal.Signals) -> str:
+    """Start the run or go on with it, and stop it and its workers when something is due.
+
+    Returns what it had to say.
+    """
+    process = start("run", "smoke", *LONG, "--out", path, "--resume")
+    try:
+        wait_until(due, process)
+        time.sleep(delay)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, by)
+        error = process.communicate(timeout=30)[1].decode()
+    ended = 130 if by == signal.SIGINT else -by
+    assert process.returncode == ended, "it had ended before it could be stopped"
+    return error
+
+
+def test_stopped_again_and_again_it_ends_in_the_same_bytes(
+    uninterrupted: Path, command: Command, tmp_path: Path
+) -> None:
+    rng = random.Random(2)
+    path = tmp_path / "long"
+    early, late = rng.randint(1, 9), rng.randint(40, 90)
+    points: list[tuple[signal.Signals, Callable[[], bool]]] = [
+        (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= early),
+        (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= late),
+        (signal.SIGKILL, lambda: count(path / "measured") >= 1),
+        (signal.SIGINT, lambda: count(path / "measured") >= 9),
+    ]
+    for by, due in points:
+        said = stop_when(path, due, 0.02 * rng.random(), by)
+        assert "Traceback" not in said
+        assert not (path / "scores.parquet").exists()
+    assert said == "tasklens: interrupted; go on with --resume\n"
+    assert count(path / "measured") < count(path / "states") == 17
+    result = command("run", "smoke", *LONG, "--out", path, "--resume", "--set", "workers=1")
+    assert result.status == 0, result.err
+    assert_same(path, uninterrupted)
+    assert list(path.rglob(".tmp-*")) == []
+
+
+def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(uninterrupted, tmp_path / "long"))
+    more = ("--set", "clusters.n_init=11", "--set", "workers=2")
+    shutil.rmtree(path / "measured")
+    process = start("measure", path, *more)
+    try:
+        wait_until(lambda: count(path / "measured") >= 1, process)
+        # alone, as the kernel does where memory is short; its workers are still in its group
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + 5
+        while in_group(process.pid) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert in_group(process.pid) == []
+    finally:
+        if in_group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def in_group(group: int) -> list[int]:
+    """Return the processes of a group that still run."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue  # it has just ended
+        if int(pgrp) == group and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_a_finished_run_is_left_alone(copy: Path, command: Command) -> None:
+    def times() -> dict[str, int]:
+        return {name: (copy / name).stat().st_mtime_ns for name in contents(copy)}
+
+    before, old = times(), contents(copy)
+    result = command("run", "smoke", *changes(), "--out", copy, "--resume")
+    assert result.status == 0
+    assert result.out.splitlines()[-1] == str(copy / "figures" / "figure1.png")
+    assert contents(copy) == old
+    assert {name for name, at in times().items() if before[name] != at} <= {"config.toml"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/val.parquet",
+        "metrics.jsonl",
+        "states/step-00000004.safetensors",
+        "checkpoints/step-00000008/model.safetensors",
+        "checkpoints/step-00000008/config.json",
+        "measured/step-00000002/scores.parquet",
+        "scores.csv",
+        "figures/figure1.pdf",
+    ],
+)
+def test_a_file_that_is_gone_is_made_again(
+    copy: Path, command: Command, tiny: Finished, name: str
+) -> None:
+    (copy / name).unlink()
+    result = command("run", "smoke", *changes(), "--out", copy, "--resume")
+    assert result.status == 0, result.err
+    assert_same(copy, tiny.path)
+
+
+# --- A full disk ---
+
+
+class FullDisk:
+    """Stands for `os.fsync` and fails from the n-th call on; counts the calls."""
+
+    def __init__(self, n: float) -> None:
+        self.n, self.calls, self.real = n, 0, os.fsync
+
+    def __call__(self, descriptor: int) -> None:
+        self.calls += 1
+        if self.calls > self.n:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.real(descriptor)
+
+
+@contextmanager
+def full_after(n: float) -> Iterator[FullDisk]:
+    disk = FullDisk(n)
+    with mock.patch.object(os, "fsync", disk):
+        yield disk
+
+
+SMALL = changes(train__steps=4, train__warmup_steps=2, checkpoints__every=4)
+
+
+@pytest.fixture(scope="module")
+def small(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A run of four steps, and how often it made sure that the disk has what it wrote."""
+    path = tmp_path_factory.mktemp("whole") / "small"
+    with full_after(float("inf")) as disk:
+        assert command("run", "smoke", *SMALL, "--out", path).status == 0
+    return path, disk.calls
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99])
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    small: tuple[Path, int], command: Command, tmp_path: Path, share: float
+) -> None:
+    whole, calls = small
+    assert calls > 100
+    path = tmp_path / "small"
+    with full_after(int(share * calls)):
+        result = command("run", "smoke", *SMALL, "--out", path)
+    assert_refused(result, "no space left on the device while writing ", "--resume")
+    before = contents(path)
+    result = command("run", "smoke", *SMALL, "--out", path, "--resume")
+    assert result.status == 0, result.err
+    assert_same(path, whole)
+    assert list(path.rglob(".tmp-*")) == []
+    finished = ("data/", "checkpoints/step-", "states/step-")
+    kept = {name: content for name, content in before.items() if name.startswith(finished)}
+    assert {name: contents(path)[name] for name in kept} == kept
+
+
+def test_a_disk_that_fills_while_the_metrics_grow(
+    small: tuple[Path, int], command: Command, tmp_path: Path
+) -> None:
+    real, calls = json.dumps, 0
+
+    def dumps(value: Any, **options: Any) -> str:
+        nonlocal calls
+        if isinstance(value, dict) and "grad_norm" in value:
+            calls += 1
+            if calls == 3:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(value, **options)
+
+    path = tmp_path / "small"
+    with mock.patch.object(json, "dumps", dumps):
+        result = command("run", "smoke", *SMALL, "--out", path)
+    assert calls == 3
+    assert_refused(result, f"no space left on the device while writing {path / 'metrics.jsonl'}")
+    assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
+    assert_same(path, small[0])
+
+
+def test_a_disk_that_is_too_small_is_refused_before_training(
+    command: Command, tmp_path: Path
+) -> None:
+    usage = mock.Mock(free=1000)
+    path = tmp_path / "run"
+    with mock.patch.object(shutil, "disk_usage", return_value=usage):
+        result = command("run", "smoke", *SMALL, "--out", path)
+    assert_refused(result, f"{path}: the run takes about ", "the disk has 0 MB free", "--out")
+    assert not (path / "checkpoints").exists()
+    assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0

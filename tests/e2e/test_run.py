@@ -1,0 +1,343 @@
+"""`tasklens run smoke`: what it leaves, that its numbers are true, that it gives the same twice."""
+
+import hashlib
+import json
+import tomllib
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import safetensors.numpy
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    homogeneity_completeness_v_measure,
+)
+
+from e2e.conftest import Command, Finished, assert_same, changes, contents
+
+SPLITS = ("train", "val", "val_instruction")
+SUBSETS = ("train_subset", "val_subset", "val_instruction_subset")
+#: Checkpoints of the preset smoke: 0, the powers of two below 20, multiples of 20.
+STEPS = (0, 1, 2, 4, 8, 16, 20, 40, 60)
+STATES = ("wte", "embed", "block1", "block2", "ln_f")
+AGREEMENT = ("ari", "ami", "homogeneity", "completeness", "v_measure")
+OF_CLUSTERS = (*AGREEMENT, "ari_input", "ari_output", "ari_shuffled", "inertia")
+RECOMPUTED = ("ari", "ami", "v_measure", "ari_input", "ari_output")
+VARIANCE = ("variance_task", "variance_input", "variance_output")
+CHECKPOINT = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+N_TASKS, N_SEEDS = 4, 2
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def rows(smoke: Finished) -> Rows:
+    table: Rows = pq.read_table(smoke.path / "scores.parquet").to_pylist()
+    return table
+
+
+def place(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def names(path: Path) -> set[str]:
+    return {child.name for child in path.iterdir()}
+
+
+def read_split(path: Path, name: str) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = pq.read_table(path / "data" / f"{name}.parquet").to_pydict()
+    return columns
+
+
+# --- What it leaves ---
+
+
+def test_it_ends_in_the_figure(smoke: Finished) -> None:
+    result = smoke.result
+    assert result.status == 0, result.err
+    figure = Path(result.out.splitlines()[-1])
+    assert figure == smoke.path / "figures" / "figure1.png"
+    assert figure.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert figure.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_it_is_quiet_where_there_is_no_terminal(smoke: Finished) -> None:
+    assert "\r" not in smoke.result.err
+    assert "%|" not in smoke.result.err
+    assert len(smoke.result.err.splitlines()) == 1  # what it will take on the disk
+    assert f"{smoke.path} will take about " in smoke.result.err
+
+
+def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
+    path = smoke.path
+    assert names(path) - {".lock"} == {
+        "config.toml",
+        "manifest.json",
+        "data",
+        "checkpoints",
+        "states",
+        "measured",
+        "resume",
+        "metrics.jsonl",
+        "scores.parquet",
+        "scores.csv",
+        "figures",
+    }
+    parquet = {f"{name}.parquet" for name in (*SPLITS, *SUBSETS)}
+    assert names(path / "data") == parquet | {"README.md", "tasks.json", "tokenizer.json"}
+    assert names(path / "checkpoints") == {place(step) for step in STEPS}
+    for step in STEPS:
+        assert names(path / "checkpoints" / place(step)) == CHECKPOINT
+    assert names(path / "states") == {f"{place(step)}.safetensors" for step in STEPS}
+    assert names(path / "measured") == {place(step) for step in STEPS}
+    assert names(path / "resume") == {"step-00000060.safetensors"}  # beside the newest only
+    assert names(path / "figures") == {"figure1.png", "figure1.pdf"}
+
+
+def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:
+    assert list(smoke.path.rglob(".tmp-*")) == []
+    known = {".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf", ".safetensors"}
+    for name, content in contents(smoke.path).items():
+        assert Path(name).suffix in known or Path(name).name == "inputs", name
+        assert not content.startswith((b"PK", b"\x80")), name  # zip archives, pickles
+
+
+def test_the_metrics_have_a_line_a_step(smoke: Finished) -> None:
+    lines = [json.loads(line) for line in (smoke.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
+    first, last = (np.mean([line["loss"] for line in part]) for part in (lines[:5], lines[-5:]))
+    assert last < first - 0.5
+    assert lines[4]["learning_rate"] == 3e-3 == max(line["learning_rate"] for line in lines)
+
+
+def test_the_config_holds_every_setting_and_makes_the_same_run(smoke: Finished) -> None:
+    from tasklens.config import known_keys, load_settings
+
+    text = (smoke.path / "config.toml").read_text()
+    config = tomllib.loads(text)
+    found = {
+        f"{key}.{inner}" if inner else key
+        for key, value in config.items()
+        for inner in (value if isinstance(value, dict) else ("",))
+    }
+    assert found == set(known_keys())
+    assert load_settings(str(smoke.path / "config.toml")) == load_settings("smoke")
+
+
+def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
+    manifest = json.loads((smoke.path / "manifest.json").read_text())
+    assert manifest["seed"] == 0
+    assert manifest["command"] == f"tasklens run smoke --out {smoke.path}"
+    assert manifest["versions"]["torch"] == torch.__version__
+    assert {"python", "tasklens", "numpy", "scikit-learn"} <= set(manifest["versions"])
+    assert manifest["machine"]["cpus"] >= 1
+    assert list(manifest["stages"]) == ["data", "train", "measure", "plot"]
+    assert all(mark["seconds"] >= 0 and mark["inputs"] for mark in manifest["stages"].values())
+    made = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
+    assert made.keys() <= manifest["files"].keys()
+    for name, content in made.items():
+        assert manifest["files"][name] == hashlib.sha256(content).hexdigest(), name
+
+
+# --- The table ---
+
+
+def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
+    keys = ("step", "split", "layer", "space", "cluster_seed", "metric")
+    found = [tuple(row[key] for key in keys) for row in rows]
+    assert len(found) == len(set(found))
+    seeds = range(N_SEEDS)
+    clustered = [(step, "raw") for step in STEPS] + [(STEPS[-1], "tsne")]
+    expected: set[tuple[Any, ...]] = {
+        (step, split, layer, space, seed, metric)
+        for (step, space), split, layer, seed, metric in product(
+            clustered, SUBSETS, STATES, seeds, OF_CLUSTERS
+        )
+    }
+    expected |= {
+        (step, split, layer, "raw", None, metric)
+        for step, split, layer, metric in product(STEPS, SUBSETS, STATES, VARIANCE)
+    }
+    controls = ("control:length", "control:symbols")
+    expected |= {
+        (None, split, layer, "raw", seed, metric)
+        for split, layer, seed, metric in product(SUBSETS, controls, seeds, AGREEMENT)
+    }
+    expected |= {
+        (None, split, "control:input", "raw", None, metric)
+        for split, metric in product(SUBSETS, AGREEMENT)
+    }
+    answered = [*product(STEPS, SUBSETS), (STEPS[-1], "val"), (STEPS[-1], "val_instruction")]
+    expected |= {(step, split, "model", "", None, "accuracy") for step, split in answered}
+    assert set(found) == expected
+
+
+def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Rows) -> None:
+    columns = "run, seed, step, split, layer, space, k, cluster_seed, metric, value"
+    assert ", ".join(pq.read_schema(smoke.path / "scores.parquet").names) == columns
+    assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
+    assert all(np.isfinite(row["value"]) for row in rows)
+    k = {row["k"] for row in rows if row["layer"] not in ("model", "control:input")}
+    assert k == {N_TASKS}
+    for split in SUBSETS:
+        known = read_split(smoke.path, split)
+        assert len(set(known["task"])) == N_TASKS
+        k = {r["k"] for r in rows if (r["layer"], r["split"]) == ("control:input", split)}
+        assert k == {len(set(known["input"]))}
+
+
+def test_csv_and_parquet_hold_the_same(smoke: Finished) -> None:
+    table = pq.read_table(smoke.path / "scores.parquet")
+    options = pyarrow.csv.ConvertOptions(column_types=table.schema)
+    assert pyarrow.csv.read_csv(smoke.path / "scores.csv", convert_options=options).equals(table)
+
+
+def agreement(truth: dict[str, list[Any]], labels: NDArray[np.int16]) -> dict[str, float]:
+    return {
+        "ari": adjusted_rand_score(truth["task"], labels),
+        "ami": adjusted_mutual_info_score(truth["task"], labels),
+        "v_measure": homogeneity_completeness_v_measure(truth["task"], labels)[2],
+        "ari_input": adjusted_rand_score(truth["input"], labels),
+        "ari_output": adjusted_rand_score(truth["output"], labels),
+    }
+
+
+def test_the_scores_are_those_of_the_saved_clusters(smoke: Finished, rows: Rows) -> None:
+    known = {split: read_split(smoke.path, split) for split in SUBSETS}
+    for step in (0, STEPS[-1]):
+        file = smoke.path / "measured" / place(step) / "clusters.safetensors"
+        clusters = safetensors.numpy.load_file(file)
+        expected: dict[tuple[Any, ...], dict[str, float]] = {}
+        checked = 0
+        for row in rows:
+            if row["step"] != step or row["metric"] not in RECOMPUTED or row["k"] is None:
+                continue
+            cell = (row["split"], row["layer"], row["space"], row["cluster_seed"])
+            if cell not in expected:
+                labels = clusters["/".join(cell[:3]) + "/labels"][row["cluster_seed"]]
+                expected[cell] = agreement(known[row["split"]], labels)
+            assert row["value"] == pytest.approx(expected[cell][row["metric"]], abs=1e-12), row
+            checked += 1
+        spaces = 1 + (step == STEPS[-1])
+        assert checked == len(RECOMPUTED) * spaces * len(SUBSETS) * len(STATES) * N_SEEDS
+
+
+def test_the_control_by_input_is_that_of_the_data(smoke: Finished, rows: Rows) -> None:
+    for split in SUBSETS:
+        known = read_split(smoke.path, split)
+        expected = adjusted_rand_score(known["task"], known["input"])
+        key = (split, "control:input", "ari")
+        found = [r["value"] for r in rows if (r["split"], r["layer"], r["metric"]) == key]
+        assert found == pytest.approx([expected], abs=1e-12)
+
+
+def test_shuffled_labels_score_nothing(rows: Rows) -> None:
+    values = [row["value"] for row in rows if row["metric"] == "ari_shuffled"]
+    assert abs(np.mean(values)) < 0.02
+    assert np.std(values) > 0
+
+
+# --- The checkpoints ---
+
+
+@torch.inference_mode()
+def ask(
+    directory: Path, texts: list[str]
+) -> tuple[dict[str, NDArray[np.float32]], list[str], list[str]]:
+    """Return Hugging Face's states at the last but one token of each text, its answers, the truth.
+
+    The texts are padded on the right, which a causal model cannot see.
+    """
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    model = AutoModelForCausalLM.from_pretrained(directory).eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)
+    ids = [tokenizer(text)["input_ids"] for text in texts]
+    longest = max(map(len, ids))
+    batch = torch.tensor([row + [0] * (longest - len(row)) for row in ids])
+    position = torch.tensor([len(row) - 2 for row in ids])
+    last: list[torch.Tensor] = []
+    model.transformer.h[-1].register_forward_hook(
+        lambda _, __, output: last.append(output[0] if isinstance(output, tuple) else output)
+    )
+    out = model(batch, output_hidden_states=True)
+    hidden = {"wte": model.transformer.wte(batch), "embed": out.hidden_states[0]}
+    hidden |= {f"block{i}": state for i, state in enumerate(out.hidden_states[1:-1], start=1)}
+    hidden |= {f"block{len(model.transformer.h)}": last[0], "ln_f": out.hidden_states[-1]}
+    row = torch.arange(len(ids))
+    states = {name: state[row, position].numpy() for name, state in hidden.items()}
+    answers = tokenizer.convert_ids_to_tokens(out.logits[row, position].argmax(-1).tolist())
+    return states, answers, tokenizer.convert_ids_to_tokens([i[-1] for i in ids])
+
+
+@pytest.mark.parametrize("step", [0, 60])
+def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: int) -> None:
+    kept = safetensors.numpy.load_file(smoke.path / "states" / f"{place(step)}.safetensors")
+    directory = smoke.path / "checkpoints" / place(step)
+    for split in (*SUBSETS, *(SPLITS[1:] if step == 60 else ())):
+        known = read_split(smoke.path, split)
+        states, answers, outputs = ask(directory, known["text"])
+        assert outputs == known["output"]
+        accuracy = np.mean([mine == y for mine, y in zip(answers, outputs, strict=True)])
+        key = (step, split, "accuracy")
+        found = [r["value"] for r in rows if (r["step"], r["split"], r["metric"]) == key]
+        assert found == pytest.approx([accuracy], abs=1e-12)
+        if split in SUBSETS:
+            assert set(states) == set(STATES)
+            for name, state in states.items():
+                np.testing.assert_allclose(kept[f"{split}/{name}"], state, atol=1e-5, rtol=0)
+
+
+def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished) -> None:
+    weights = set()
+    for step in STEPS:
+        directory = smoke.path / "checkpoints" / place(step)
+        config = json.loads((directory / "config.json").read_text())
+        assert config["tasklens"] == {"step": step, "seed": 0}
+        tokenizer = (directory / "tokenizer.json").read_bytes()
+        assert tokenizer == (smoke.path / "data" / "tokenizer.json").read_bytes()
+        weights.add((directory / "model.safetensors").read_bytes())
+    assert len(weights) == len(STEPS)
+
+
+# --- The same again ---
+
+
+def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(
+    tiny: Finished, process: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / tiny.path.name
+    assert process("run", "smoke", *changes(workers=2), "--out", path).status == 0
+    parts = ("data", "checkpoints", "states", "measured", "metrics.jsonl", "figures")
+    assert_same(path, tiny.path, *parts, "scores.parquet", "scores.csv")
+
+
+def test_another_name_differs_in_its_column_only(
+    tiny: Finished, command: Command, tmp_path: Path
+) -> None:
+    assert command("run", "smoke", *changes(), "--out", tmp_path / "other").status == 0
+    parts = ("data", "checkpoints", "states", "metrics.jsonl", "figures")
+    assert_same(tmp_path / "other", tiny.path, *parts)
+    mine = pq.read_table(tmp_path / "other" / "scores.parquet")
+    theirs = pq.read_table(tiny.path / "scores.parquet")
+    assert set(mine["run"].to_pylist()) == {"other"}
+    assert mine.drop_columns("run").equals(theirs.drop_columns("run"))
+
+
+def test_another_seed_gives_others(tiny: Finished, command: Command, tmp_path: Path) -> None:
+    path = tmp_path / tiny.path.name
+    assert command("run", "smoke", *changes(seed=1), "--out", path).status == 0
+    mine, theirs = contents(path), contents(tiny.path)
+    same = {name for name, content in mine.items() if theirs.get(name) == content}
+    made = {name for name in mine if Path(name).suffix in (".parquet", ".safetensors", ".csv")}
+    assert len(made) > 20
+    assert made & same == set()
+    assert mine["data/tasks.json"] != theirs["data/tasks.json"]

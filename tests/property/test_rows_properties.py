@@ -1,0 +1,137 @@
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasklens.gpt2 import GPT2, ModelSettings, state_names
+from tasklens.training import Batch, loss_and_hits
+
+VOCABULARY, N_POSITIONS = 13, 10
+assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+steady = settings(deadline=None, derandomize=True, max_examples=12)
+
+
+class Shape(NamedTuple):
+    """Rows of m inputs behind prefixes of these lengths, of a model of this size."""
+
+    lengths: list[int]
+    m: int
+    n_head: int
+    n_layer: int
+
+
+shapes = st.builds(
+    Shape,
+    st.lists(st.integers(1, 7), min_size=1, max_size=4),
+    st.integers(1, 4),
+    st.integers(1, 2),
+    st.integers(1, 2),
+)
+
+
+def drawn(shape: Shape, seed: int) -> tuple[GPT2, Batch]:
+    """Return a random model and batch; the padding is junk, which must not be read."""
+    settings = ModelSettings(
+        n_layer=shape.n_layer, n_head=shape.n_head, n_embd=8, initializer_range=0.4
+    )
+    model = GPT2(settings, VOCABULARY, N_POSITIONS, seed)
+    generator = torch.Generator().manual_seed(seed)
+    B, L, m = len(shape.lengths), max(shape.lengths), shape.m
+    prefix, inputs, outputs = (
+        torch.randint(VOCABULARY, size, generator=generator) for size in ((B, L), (B, m), (B, m))
+    )
+    return model, Batch(prefix, torch.tensor(shape.lengths), inputs, outputs)
+
+
+def forward(
+    model: GPT2, batch: Batch, names: Sequence[str] = ()
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    L = batch.prefix.shape[1]
+    ids = torch.cat([batch.prefix, batch.inputs], dim=1)
+    logits, states = model(ids, L, batch.length, names)
+    return logits, states
+
+
+def plain(batch: Batch) -> list[list[torch.Tensor]]:
+    """Return for each row its m sequences [I; x; y], each (L + 2,)."""
+    return [
+        [
+            torch.cat([prefix[:length], x[None], y[None]])
+            for x, y in zip(inputs, outputs, strict=True)
+        ]
+        for prefix, length, inputs, outputs in zip(*batch, strict=True)
+    ]
+
+
+@steady
+@given(shapes, st.integers(0, 2**32))
+def test_logits_and_states_are_those_of_plain_rows(
+    hugging_face: Callable[[GPT2], Any], shape: Shape, seed: int
+) -> None:
+    model, batch = drawn(shape, seed)
+    theirs = hugging_face(model)
+    L, names = max(shape.lengths), state_names(shape.n_layer)
+    with torch.no_grad():
+        shared, states = forward(model, batch, names)
+        for b, (length, sequences) in enumerate(zip(shape.lengths, plain(batch), strict=True)):
+            for i, sequence in enumerate(sequences):
+                ids = sequence[None, :-1]
+                logits, expected = model(ids, length + 1, torch.tensor([length + 1]), names)
+                assert_close(logits, theirs(ids).logits)
+                pairs = [(shared, logits), *((states[n], expected[n]) for n in names)]
+                for ours, alone in pairs:
+                    assert_close(ours[b, :length], alone[0, :-1])
+                    assert_close(ours[b, L + i], alone[0, -1])
+
+
+@steady
+@given(shapes, st.integers(0, 2**32), st.sampled_from(["all", "output"]))
+def test_loss_and_every_gradient_are_those_of_transformers_on_plain_rows(
+    hugging_face: Callable[[GPT2], Any], shape: Shape, seed: int, loss: Literal["all", "output"]
+) -> None:
+    model, batch = drawn(shape, seed)
+    theirs = hugging_face(model)
+    sequences = [sequence for row in plain(batch) for sequence in row]
+    ids = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True)
+    labels = torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True, padding_value=-100)
+    ends = torch.tensor([len(sequence) for sequence in sequences])
+    if loss == "output":  # transformers leaves -100 out of the mean
+        labels = labels.masked_fill(torch.arange(ids.shape[1]) < ends[:, None] - 1, -100)
+    expected = theirs(ids, labels=labels)
+    expected.loss.backward()
+    ours, hits = loss_and_hits(model, batch, loss=loss)
+    ours.backward()  # type: ignore[no-untyped-call]
+    assert_close(ours, expected.loss)
+    answers = expected.logits[torch.arange(len(ends)), ends - 2].argmax(dim=-1)
+    assert torch.equal(hits, answers.view(hits.shape) == batch.outputs)
+    gradients = dict(theirs.named_parameters())
+    assert {name for name, _ in model.named_parameters()} == set(gradients)
+    for name, parameter in model.named_parameters():
+        assert_close(parameter.grad, gradients[name].grad)
+
+
+@steady
+@given(shapes, st.integers(0, 2**32), st.data())
+def test_an_input_sees_neither_another_input_nor_its_place_nor_the_padding(
+    shape: Shape, seed: int, data: st.DataObject
+) -> None:
+    model, batch = drawn(shape, seed)
+    L = max(shape.lengths)
+    order = data.draw(st.permutations(range(shape.m)))
+    padding = torch.arange(L) >= batch.length[:, None]
+    other_inputs = batch.inputs.clone()
+    other_inputs[:, 1:] = (other_inputs[:, 1:] + 1) % VOCABULARY
+    other_padding = torch.where(padding, (batch.prefix + 1) % VOCABULARY, batch.prefix)
+    with torch.no_grad():
+        logits, _ = forward(model, batch)
+        moved, _ = forward(model, batch._replace(inputs=batch.inputs[:, order]))
+        others, _ = forward(model, batch._replace(inputs=other_inputs))
+        repadded, _ = forward(model, batch._replace(prefix=other_padding))
+    assert torch.isfinite(logits).all()
+    assert_close(moved[:, L:], logits[:, L:][:, order])
+    assert_close(others[:, : L + 1], logits[:, : L + 1])
+    assert_close(repadded[:, L:], logits[:, L:])
+    assert_close(repadded[:, :L][~padding], logits[:, :L][~padding])

@@ -1,0 +1,251 @@
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+
+from tasklens.dataset import Dataset
+from tasklens.errors import InputError
+from tasklens.gpt2 import GPT2, ModelSettings, make_model
+from tasklens.schedule import learning_rate
+from tasklens.states import GPT2Subject, harvest
+from tasklens.training import StepLog, Trainer, TrainSettings, loss_and_hits, train
+
+QUICK = TrainSettings(
+    steps=12, instructions_per_step=4, learning_rate=1e-2, warmup_steps=3, threads=1
+)
+SMALL = ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.1)
+
+
+def changed(**keys: object) -> TrainSettings:
+    kept = {
+        name: getattr(QUICK, name)
+        for name in ("steps", "instructions_per_step", "learning_rate", "warmup_steps", "threads")
+    }
+    return TrainSettings(**(kept | keys))
+
+
+def weights(model: GPT2) -> bytes:
+    content: bytes = safetensors.torch.save(model.state_dict())
+    return content
+
+
+def test_steps_are_adamw_with_clipping_by_hand(dataset: Dataset) -> None:
+    settings = changed(weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-6, grad_clip=0.5)
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, settings, seed=0)
+    by_hand = copy.deepcopy(model)
+    parameters = dict(by_hand.named_parameters())
+    first = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    second = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    clipped = []
+    batches = trainer.batches()
+    for t in range(1, 6):
+        batch = next(batches)
+        by_hand.zero_grad()
+        loss, hits = loss_and_hits(by_hand, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients.values()))
+        clipped.append(norm > 0.5)
+        rate = learning_rate(t - 1, peak=1e-2, floor=0.0, warmup=3, total=12)
+        with torch.no_grad():
+            for name, p in parameters.items():
+                g = gradients[name] * min(1.0, 0.5 / norm)
+                first[name] = 0.8 * first[name] + 0.2 * g
+                second[name] = 0.95 * second[name] + 0.05 * g**2
+                p.mul_(1 - rate * (0.1 if p.ndim == 2 else 0.0))
+                root = (second[name] / (1 - 0.95**t)).sqrt()
+                p.sub_(rate * first[name] / (1 - 0.8**t) / (root + 1e-6))
+        log = trainer.take_step(batch)
+        assert log.step == trainer.step == t
+        assert log.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert log.accuracy == pytest.approx(hits.float().mean().item())
+        assert log.learning_rate == rate
+        assert log.grad_norm == pytest.approx(norm, rel=1e-4)
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(p, parameters[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert any(clipped)
+
+
+def test_weight_decay_acts_on_matrices_alone(
+    dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
+) -> None:
+    before = disturbed(make_model(SMALL, dataset, seed=0))
+    after = {}
+    for decay in (0.0, 0.5):
+        model = copy.deepcopy(before)
+        trainer = Trainer(model, dataset, changed(weight_decay=decay, warmup_steps=0), seed=0)
+        rate = trainer.take_step(next(trainer.batches())).learning_rate
+        after[decay] = dict(model.named_parameters())
+    for name, p in before.named_parameters():
+        difference = after[0.5][name] - after[0.0][name]
+        expected = -rate * 0.5 * p if p.ndim == 2 else torch.zeros_like(p)
+        torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("grad_clip", [0.01, 1e6])
+def test_gradients_are_clipped_by_their_common_norm(dataset: Dataset, grad_clip: float) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, changed(grad_clip=grad_clip), seed=0)
+    log = trainer.take_step(next(trainer.batches()))
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+    assert norm == pytest.approx(min(grad_clip, log.grad_norm), rel=1e-3)
+    assert 0.01 < log.grad_norm < 1e6
+
+
+def test_only_the_output_is_learnt_with_loss_output(dataset: Dataset) -> None:
+    losses = {}
+    for loss in ("all", "output"):
+        model = make_model(SMALL, dataset, seed=0)
+        trainer = Trainer(model, dataset, changed(loss=loss), seed=0)
+        batch = next(trainer.batches())
+        expected = loss_and_hits(model, batch, loss=loss)[0].item()
+        losses[loss] = trainer.take_step(batch).loss
+        assert losses[loss] == pytest.approx(expected)
+    assert losses["all"] != pytest.approx(losses["output"], rel=1e-4)
+
+
+def test_the_rows_of_a_batch_are_training_instances(dataset: Dataset) -> None:
+    part = dataset.splits["train"]
+    known = {
+        (dataset.instructions[i], int(x), int(y))
+        for i, x, y in zip(part.instruction, part.input, part.output, strict=True)
+    }
+    trainer = Trainer(make_model(SMALL, dataset), dataset, QUICK, seed=0)
+    seen = set()
+    for _, batch in zip(range(30), trainer.batches(), strict=False):
+        assert len(batch.prefix) == 4
+        for prefix, length, inputs, outputs in zip(*batch, strict=True):
+            text = "".join(dataset.vocabulary.tokens[t] for t in prefix[:length])
+            pairs = zip(inputs.tolist(), outputs.tolist(), strict=True)
+            seen |= {(text, x, y) for x, y in pairs}
+    assert seen == known
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_run_that_goes_on_ends_in_the_same_bytes(
+    dataset: Dataset, dropout: float, stop: int
+) -> None:
+    size = ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
+    whole = Trainer(make_model(size, dataset, seed=0), dataset, QUICK, seed=0)
+    whole_log: list[StepLog] = []
+    whole.run(lambda _, log: whole_log.append(log))
+
+    begun = Trainer(make_model(size, dataset, seed=0), dataset, QUICK, seed=0)
+    for _, batch in zip(range(stop), begun.batches(), strict=False):
+        begun.take_step(batch)
+    saved = safetensors.torch.save(begun.state())
+    torch.manual_seed(123)  # the global generator is elsewhere after a restart
+    resumed = Trainer(make_model(size, dataset, seed=99), dataset, QUICK, seed=0)
+    resumed.load_state(safetensors.torch.load(saved))
+    assert resumed.step == stop
+    assert safetensors.torch.save(resumed.state()) == saved
+    log: list[StepLog] = []
+    resumed.run(lambda _, entry: log.append(entry))
+    assert log == whole_log[stop:]
+    assert safetensors.torch.save(resumed.state()) == safetensors.torch.save(whole.state())
+
+
+def test_harvesting_on_the_way_changes_nothing(dataset: Dataset) -> None:
+    size = ModelSettings(n_layer=1, n_head=2, n_embd=16, dropout=0.2)
+    alone = make_model(size, dataset, seed=0)
+    train(alone, dataset, QUICK)
+    watched = make_model(size, dataset, seed=0)
+    prompts = dataset.prompts("train")
+    harvest(GPT2Subject(watched), prompts)  # caches must not carry inference mode into training
+
+    def watch(trainer: Trainer, _: StepLog) -> None:
+        harvest(GPT2Subject(trainer.model), prompts)
+
+    train(watched, dataset, QUICK, on_step=watch)
+    assert weights(watched) == weights(alone)
+
+
+def test_dropout_leaves_the_global_generator_alone_and_differs_between_steps(
+    dataset: Dataset,
+) -> None:
+    size = ModelSettings(n_layer=1, n_head=2, n_embd=16, dropout=0.5)
+    model = make_model(size, dataset, seed=0)
+    trainer = Trainer(model, dataset, changed(learning_rate=1e-30), seed=0)
+    batch = next(trainer.batches())
+    before = torch.get_rng_state()
+    losses = [trainer.take_step(batch).loss for _ in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(losses)) == 3
+
+
+def test_bf16_is_near_and_keeps_weights_in_fp32(dataset: Dataset) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model = make_model(SMALL, dataset, seed=0)
+        losses[precision] = [e.loss for e in train(model, dataset, changed(precision=precision))]
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+    assert losses["bf16"] != losses["fp32"]
+
+
+def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    steps: list[int] = []
+    with pytest.raises(InputError) as error:
+        train(
+            model,
+            dataset,
+            changed(learning_rate=1e30),
+            on_step=lambda _, log: steps.append(log.step),
+        )
+    message = str(error.value)
+    assert message.startswith(f"training diverged at step {len(steps) + 1}: loss nan")
+    assert message.endswith("lower train.learning_rate or lengthen train.warmup_steps")
+    assert "\n" not in message
+
+
+def test_training_learns_what_it_is_shown(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    settings = changed(steps=250, instructions_per_step=10, warmup_steps=10)
+    log = train(model, dataset, settings)
+    assert [entry.step for entry in log] == list(range(1, 251))
+    uniform = math.log(len(dataset.vocabulary))
+    assert log[0].loss == pytest.approx(uniform, rel=0.15)
+    assert log[-1].loss < 0.6 * log[0].loss
+    hits = harvest(GPT2Subject(model), dataset.prompts("train"), names=()).answer
+    accuracy = (hits == dataset.splits["train"].output).mean()
+    assert accuracy > 0.5  # one in six by chance
+
+
+def test_the_log_is_of_the_model_before_the_update(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, QUICK, seed=0)
+    for _, batch in zip(range(3), trainer.batches(), strict=False):
+        loss, hits = loss_and_hits(model, batch)
+        log = trainer.take_step(batch)
+        assert log.loss == pytest.approx(loss.item())
+        assert log.accuracy == pytest.approx(hits.float().mean().item())
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(dataset: Dataset) -> None:
+    n_tokens, n_positions = len(dataset.vocabulary), dataset.n_positions
+    Trainer(GPT2(SMALL, n_tokens, n_positions - 1, 0), dataset, QUICK, 0)
+    with pytest.raises(InputError, match="tokens does not fit the model's"):
+        Trainer(GPT2(SMALL, n_tokens, n_positions - 2, 0), dataset, QUICK, 0)
+    message = f"the dataset has {n_tokens} tokens, the model only {n_tokens - 1}"
+    with pytest.raises(InputError, match=message):
+        Trainer(GPT2(SMALL, n_tokens - 1, n_positions, 0), dataset, QUICK, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"final_learning_rate": 0.1}, "final_learning_rate = 0.1 is above learning_rate = 0.01"),
+        ({"warmup_steps": 13}, "warmup_steps = 13 is more than steps = 12"),
+    ],
+)
+def test_settings_that_contradict_each_other(keys: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        changed(**keys)
