@@ -199,8 +199,31 @@ def _along_steps(ax: Axes, right: Axes, lines: Lines, states: list[str]) -> None
             side, drawn = (right if line == "model" else ax), _style(line, states)
             steps, low, mean, high = _summary(lines[line])
             side.fill_between(steps, low, high, color=drawn["color"], alpha=0.16, linewidth=0)
-            side.plot(steps, mean, markevery=max(1, len(steps) // 8), clip_on=False, **drawn)
+            if line in STYLES:
+                apart = max(1, len(steps) // 8)
+                side.plot(steps, mean, markevery=apart, clip_on=False, **drawn)
+            else:
+                side.plot(steps, mean, clip_on=False, **drawn)
+                _numbers(side, line, states, steps, mean)
     _step_axis(ax, sorted({step for s in states for step in lines.get(s, {})}))
+
+
+def _numbers(ax: Axes, block: str, states: list[str], steps: list[int], mean: Values) -> None:
+    """Write a block's number on its line, so that it can be told in grey, too.
+
+    On the later half of the checkpoints, and on others than its neighbours' numbers.
+    """
+    if len(states) > LEGEND_BLOCKS + 3:
+        return
+    apart = max(1, len(steps) // 6)
+    some = slice(len(steps) // 2 + states.index(block) % apart, None, apart)
+    number = f"${block.removeprefix('block')}$"
+    color = _style(block, states)["color"]
+    for mark in (
+        {"color": "white", "marker": "o", "markersize": 5.0},
+        {"color": color, "marker": number, "markersize": 3.8, "markeredgewidth": 0.3},
+    ):
+        ax.plot(steps[some], mean[some], linestyle="", clip_on=False, **mark)
 
 
 def _along_layers(ax: Axes, right: Axes, lines: Lines, states: list[str], step: int) -> None:
@@ -240,17 +263,22 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
 
 
 def _step_axis(ax: Axes, steps: list[int]) -> None:
+    """Linear up to some step, so that step 0 shows, and logarithmic beyond."""
     ax.set_xlabel("training step")
-    first = next((step for step in steps if step > 0), 1)
-    if len(steps) > 1:
-        ax.set_xlim(steps[0], steps[-1])
-    if steps[-1] >= 10 * first:
-        # Linear up to the first checkpoint after step 0, so that both show; logarithmic beyond.
-        ax.set_xscale("symlog", linthresh=first, linscale=0.5)
-        powers = [10**p for p in range(19) if first <= 10**p <= steps[-1]]
-        ticks = [0] * (steps[0] == 0) + powers
-        ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
-        ax.xaxis.set_minor_locator(NullLocator())
+    if len(steps) == 1:
+        return
+    ax.set_xlim(steps[0], steps[-1])
+    # Up to the first of the evenly spaced checkpoints; where there are none, to the first of all.
+    spacing = int(np.diff(steps).max())
+    linear = spacing if steps[-1] > 4 * spacing else next(step for step in steps if step > 0)
+    if steps[-1] < 10 * linear:
+        return
+    ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
+    multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)
+    ticks = [m * 10**p for p in range(len(str(steps[-1]))) for m in multiples]
+    ticks = [0] * (steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
+    ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None:

@@ -69,7 +69,7 @@ def test_a_panel_a_split_and_a_line_a_layer() -> None:
         "(c) validation: unseen instructions",
     ]
     for ax, twin in zip(left, right, strict=True):
-        assert len(ax.lines) == 3 + 5, "three controls; wte, embed, two blocks, ln_f"
+        assert len(ax.lines) == 3 + 5 + 4, "controls; wte, embed, two blocks, ln_f; two numbers"
         assert len(ax.collections) == 5, "a band each"
         assert len(twin.lines) == 1
         assert heights(twin)[0] == [0.5] * 6
@@ -99,7 +99,7 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
 
 def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
     left, _ = halves(figure1(table(blocks=6)))
-    lines = left[0].lines[3:]
+    lines = [line for line in left[0].lines[3:] if line.get_linestyle() != "None"]
     grey = [np.dot(to_rgb(line.get_color()), (0.299, 0.587, 0.114)) for line in lines[2:-1]]
     assert (np.diff(grey) > 0.05).all()
     assert grey[-1] < 0.85, "still visible on white"
@@ -182,6 +182,37 @@ def test_one_step_stands_the_layers_along_the_axis() -> None:
 def test_steps_of_one_order_of_magnitude_stay_linear() -> None:
     left, _ = halves(figure1(table(steps=(0, 500, 1000))))
     assert left[0].get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("steps", "linear", "ticks"),
+    [
+        ((0, 1, 2, 4, *range(8, 161, 8)), 8, ["0", "10", "20", "50", "100"]),
+        ((0, 1, 2, *range(200, 2001, 200)), 200, ["0", "200", "500", "1k", "2k"]),
+        ((0, *range(1000, 143_001, 1000)), 1000, ["0", "1k", "10k", "100k"]),
+        ((0, 1, 2, 4, 8, 16, 32), 1, ["0", "1", "2", "5", "10", "20"]),
+    ],
+)
+def test_the_axis_is_linear_up_to_the_even_checkpoints(
+    steps: tuple[int, ...], linear: int, ticks: list[str]
+) -> None:
+    ax = halves(figure1(table(steps=steps, seeds=1)))[0][0]
+    assert ax.get_xscale() == "symlog"
+    assert ax.xaxis.get_transform().linthresh == linear  # type: ignore[attr-defined]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ticks
+
+
+def test_a_line_says_which_layer_it_is_without_colour() -> None:
+    ax = halves(figure1(table(steps=tuple(range(0, 1001, 50)), blocks=6)))[0][0]
+    marked: dict[str, set[float]] = {}
+    for line in ax.lines:
+        if str(line.get_marker()).startswith("$"):
+            marked[str(line.get_marker())] = set(np.asarray(line.get_xdata(), dtype=float))
+    assert set(marked) == {f"${i}$" for i in range(1, 7)}
+    for i in range(1, 6):
+        assert marked[f"${i}$"].isdisjoint(marked[f"${i + 1}$"])
+    many = halves(figure1(table(blocks=24)))[0][0]
+    assert not any(str(line.get_marker()).startswith("$") for line in many.lines)
 
 
 def test_low_values_are_not_cut_off() -> None:
