@@ -1,8 +1,10 @@
-"""What a run will do, and what it will cost: time by timing two steps here, disk by counting."""
+"""What a run will do, and what it will cost: time by timing some of it here, disk by counting."""
 
 import shutil
+import statistics
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +16,12 @@ from tasklens.dataset import MEASURED, Dataset, make_dataset
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, make_model, state_names
 from tasklens.parallel import default_workers
-from tasklens.rows import shared_prefix_rows
 from tasklens.schedule import checkpoint_steps
+from tasklens.states import GPT2Subject, harvest
 from tasklens.training import Trainer
+
+#: Steps that are timed, after one that is not.
+TIMED_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class Plan:
             f"data: {self.instances:,} training instances\n"
             f"checkpoints: {len(self.steps)}, at steps {', '.join(map(str, self.steps))}\n"
             f"weights kept of {len(self.with_weights)} of them\n"
-            f"time on this machine, estimated from two steps and one cell of each kind\n{seconds}\n"
+            f"time on this machine, from {TIMED_STEPS} steps, one harvest and one cell of each kind"
+            f"\n{seconds}\n"
             f"  {'together':<22}{_minutes(total):>10}\n"
             f"disk\n{sizes}\n"
             f"  {'together':<22}{_megabytes(sum(self.n_bytes.values())):>10}\n"
@@ -86,9 +92,10 @@ def make_plan(settings: Settings) -> Plan:
     model = make_model(settings.model, dataset, settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-    step_seconds, tokens = _time_step(model, dataset, settings)
-    # a forward pass is a third of a step's arithmetic
-    harvest_seconds = step_seconds / 3 * _harvested_tokens(dataset) / tokens
+    step_seconds = _time_steps(model, dataset, settings)
+    began = time.perf_counter()
+    harvest(GPT2Subject(model), dataset.prompts("val_subset"))
+    harvest_seconds = (time.perf_counter() - began) * len(MEASURED)
     raw, tsne = _time_cells(settings)
     cells = len(MEASURED) * len(state_names(settings.model.n_layer))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
@@ -109,22 +116,15 @@ def make_plan(settings: Settings) -> Plan:
     )
 
 
-def _time_step(model: GPT2, dataset: Dataset, settings: Settings) -> tuple[float, int]:
-    """Return the seconds and the tokens of a step, of the mean over two after a warm-up."""
+def _time_steps(model: GPT2, dataset: Dataset, settings: Settings) -> float:
+    """Return the seconds of a step, the median of some after a warm-up."""
     trainer = Trainer(model, dataset, settings.train, settings.seed)
-    batches = trainer.batches()
-    trainer.take_step(next(batches))
-    began, tokens = time.perf_counter(), 0
-    for _ in range(2):
-        batch = next(batches)
+    seconds = []
+    for batch in islice(trainer.batches(), 1 + TIMED_STEPS):
+        began = time.perf_counter()
         trainer.take_step(batch)
-        tokens += batch.prefix.numel() + batch.inputs.numel()
-    return (time.perf_counter() - began) / 2, tokens // 2
-
-
-def _harvested_tokens(dataset: Dataset) -> int:
-    rows = [r for split in MEASURED for r in shared_prefix_rows(dataset.prompts(split))]
-    return sum(int(r.length.sum()) + r.inputs.size for r in rows)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[1:])
 
 
 def _time_cells(settings: Settings) -> tuple[float, float]:
