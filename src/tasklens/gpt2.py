@@ -89,7 +89,8 @@ class Attention(nn.Module):
         B, T, D = x.shape
         L = bias.shape[-1] - 1
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, n_head, T, head_dim)
+        # One copy here spares each product below one of its own.
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()  # each (B, n_head, T, head_dim)
         q = q * q.shape[-1] ** -0.5
         shared = q @ k[:, :, :L].transpose(-2, -1)  # (B, n_head, T, L)
         own = (q[:, :, L:] * k[:, :, L:]).sum(-1, keepdim=True)  # (B, n_head, m, 1)
