@@ -24,11 +24,11 @@ from tasklens.settings import CONFIG
 class TrainSettings:
     """The optimiser, the schedule and what is kept of the run."""
 
-    steps: Annotated[int, Field(ge=1)] = 2000
+    steps: Annotated[int, Field(ge=1)] = 1600
     """Optimiser steps."""
     instructions_per_step: Annotated[int, Field(ge=1)] = 24
     """Rows in a step, each an instruction with all its training inputs."""
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 4e-4
     """Peak learning rate."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """Floor that the cosine ends at."""
@@ -38,7 +38,7 @@ class TrainSettings:
     """AdamW's decoupled decay, on matrices only (embeddings are matrices; biases and norms not)."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """AdamW's decay rate of the first moment."""
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """AdamW's decay rate of the second moment."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
