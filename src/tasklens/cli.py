@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasklens import __version__
 from tasklens.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,12 +25,9 @@ _UsageProblem: Any = typer.BadParameter.__mro__[2]
 INTERRUPTED = 130
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Does a causal language model sort what it reads by task, in which layer, from when in "
-    "training on, and does it hold on data it has not seen?",
 )
 
 Source = Annotated[
@@ -47,6 +45,21 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
 ]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+@app.callback(invoke_without_command=True)
+def tasklens(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Does a causal language model sort what it reads by task?
+
+    In which layer, from when in training on, and does it hold on data it has not seen?
+    """  # noqa: D400
+    if version:
+        print(f"tasklens {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()

@@ -271,7 +271,7 @@ def _step_axis(ax: Axes, steps: list[int]) -> None:
     # Up to the first of the evenly spaced checkpoints; where there are none, to the first of all.
     spacing = int(np.diff(steps).max())
     linear = spacing if steps[-1] > 4 * spacing else next(step for step in steps if step > 0)
-    if steps[-1] < 10 * linear:
+    if steps[-1] <= 4 * linear:
         return
     ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
     multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)

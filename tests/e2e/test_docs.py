@@ -29,6 +29,16 @@ def test_generated_pages_do_not_drift(page: str) -> None:
     assert made == committed, "run: python docs/make_pages.py"
 
 
+def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> None:
+    paths = sorted((ROOT / "docs" / "scores").glob("*.parquet"))
+    made = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"](paths)
+    page = (ROOT / "docs" / "reproduction.md").read_text()
+    assert len(paths) == 3
+    for table in made:
+        assert table in page, "run: python docs/make_tables.py docs/scores/*.parquet"
+    assert page.count("\n| --- |") == len(made)
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,17 @@ def test_options_change_what_the_file_says(command: Command, tmp_path: Path) -> 
     file.write_text("[tasks]\nn_tasks = 3\n")
     result = command("data", file, "--set", "tasks.n_tasks=1", "--out", tmp_path / "run")
     assert_refused(result, "tasks.n_tasks = 1: ")
+
+
+def test_no_words_at_all_are_answered_with_the_help(command: Command) -> None:
+    result = command()
+    assert (result.status, result.err) == (0, "")
+    assert result.out == command("--help").out
+    assert all(f"  {name} " in result.out for name in ("run", "data", "train", "show"))
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    assert command("--version").out == f"tasklens {metadata.version('tasklens')}\n"
 
 
 def test_a_process_exits_with_status_2_and_one_line(process: Command, tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Print the tables of docs/reproduction.md: `python docs/make_tables.py docs/scores/*.parquet`.
+
+The files are the `scores.parquet` of runs that differ in their seed.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from tasklens.scores import CONTROLS, layers_in_order, read_scores
+
+SPLITS = {
+    "train_subset": "training subset",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+Values = dict[tuple[int, str, str, str, str, int | None], float]
+
+
+class Scores:
+    """The scores of several runs, each the mean over its cluster seeds."""
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        found: dict[tuple[int, str, str, str, str, int | None], list[float]] = {}
+        for path in paths:
+            for r in read_scores(path).to_pylist():
+                key = (r["seed"], r["metric"], r["split"], r["layer"], r["space"], r["step"])
+                found.setdefault(key, []).append(r["value"])
+        self.values: Values = {key: float(np.mean(values)) for key, values in found.items()}
+        self.seeds = sorted({key[0] for key in found})
+        self.steps = sorted({key[5] for key in found if key[5] is not None})
+        clustered = {key[3] for key in found if key[1] == "ari"} - set(CONTROLS)
+        self.layers = layers_in_order(clustered)
+
+    def get(
+        self, seed: int, metric: str, split: str, layer: str, step: int | None, space: str = "raw"
+    ) -> float:
+        """Return one score."""
+        return self.values[seed, metric, split, layer, space, step]
+
+
+def tables(paths: Iterable[Path]) -> list[str]:
+    """Return the tables, each as Markdown."""
+    scores = Scores(paths)
+    return [
+        *(ari_table(scores, split) for split in SPLITS),
+        tsne_table(scores),
+        accuracy_table(scores),
+        course_table(scores),
+        variance_table(scores),
+    ]
+
+
+def ari_table(scores: Scores, split: str) -> str:
+    """ARI against the task at the first and the last step, a row a layer, a column a seed."""
+    first, last = scores.steps[0], scores.steps[-1]
+    rows = []
+    for layer in scores.layers:
+        pairs = [
+            [scores.get(seed, "ari", split, layer, step) for step in (first, last)]
+            for seed in scores.seeds
+        ]
+        rows.append([layer, *(f"{a:.2f} → {b:.2f}" for a, b in pairs)])
+    for control in CONTROLS:
+        values = [scores.get(seed, "ari", split, control, None) for seed in scores.seeds]
+        rows.append([control, *(f"{value:.2f}" for value in values)])
+    return markdown([SPLITS[split], *(f"seed {seed}" for seed in scores.seeds)], rows)
+
+
+def tsne_table(scores: Scores) -> str:
+    """ARI at the last step after t-SNE, on unseen pairs."""
+    last = scores.steps[-1]
+    rows = []
+    for layer in scores.layers:
+        values = [
+            scores.get(seed, "ari", "val_subset", layer, last, "tsne") for seed in scores.seeds
+        ]
+        rows.append([layer, *(f"{value:.2f}" for value in values)])
+    return markdown(["after t-SNE", *(f"seed {seed}" for seed in scores.seeds)], rows)
+
+
+def accuracy_table(scores: Scores) -> str:
+    """Accuracy at the last step."""
+    last = scores.steps[-1]
+    rows = [
+        [
+            name,
+            *(f"{scores.get(s, 'accuracy', split, 'model', last, ''):.3f}" for s in scores.seeds),
+        ]
+        for split, name in (
+            ("train_subset", "training subset"),
+            ("val", "all unseen pairs"),
+            ("val_instruction", "all of unseen instructions"),
+        )
+    ]
+    return markdown(["accuracy", *(f"seed {seed}" for seed in scores.seeds)], rows)
+
+
+def course_table(scores: Scores) -> str:
+    """Accuracy and the ARI of two layers through training, on unseen pairs."""
+    rows = []
+    for step in [s for s in scores.steps if s == 0 or s >= 100]:
+        row = [f"{step:,}"]
+        for seed in scores.seeds:
+            row += [
+                f"{scores.get(seed, 'ari', 'val_subset', layer, step):.2f}"
+                for layer in ("block4", "block5", "block6")
+            ]
+            row.append(f"{scores.get(seed, 'accuracy', 'val_subset', 'model', step, ''):.2f}")
+        rows.append(row)
+    names = ("block4", "block5", "block6", "accuracy")
+    return markdown(["step", *(f"{n}, seed {s}" for s in scores.seeds for n in names)], rows)
+
+
+def variance_table(scores: Scores) -> str:
+    """Share of the states' variance between tasks, inputs and outputs, means over seeds."""
+    first, last = scores.steps[0], scores.steps[-1]
+    rows = []
+    for layer in scores.layers:
+        row = [layer]
+        for of in ("task", "input", "output"):
+            begin, end = (
+                np.mean(
+                    [scores.get(s, f"variance_{of}", "val_subset", layer, t) for s in scores.seeds]
+                )
+                for t in (first, last)
+            )
+            row.append(f"{begin:.2f} → {end:.2f}")
+        rows.append(row)
+    return markdown(["share of variance", "between tasks", "inputs", "outputs"], rows)
+
+
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print("\n\n".join(tables(map(Path, sys.argv[1:]))))
