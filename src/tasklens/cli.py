@@ -5,12 +5,12 @@ What is heavy is imported inside the commands: worker processes import this modu
 
 import shlex
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens import __version__
 from tasklens.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def tasklens(
     In which layer, from when in training on, and does it hold on data it has not seen?
     """  # noqa: D400
     if version:
-        print(f"tasklens {__version__}")
+        print(f"tasklens {metadata.version('tasklens')}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

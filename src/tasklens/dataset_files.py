@@ -1,17 +1,16 @@
 """A dataset as files that other tools read: Parquet with a README, tasks.json, tokenizer.json."""
 
-import io
 import json
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tasklens.dataset import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary
 from tasklens.errors import InputError
+from tasklens.tables import parquet_bytes, read_parquet
 from tasklens.tasks import TaskSet
 
 SCHEMA = pa.schema(
@@ -32,7 +31,9 @@ def dataset_files(dataset: Dataset) -> dict[str, bytes]:
     One Parquet file a split and measured subset, ``README.md`` with the metadata that
     ``datasets.load_dataset(DIR)`` reads, ``tasks.json`` and ``tokenizer.json``.
     """
-    files = {f"{name}.parquet": _parquet(_table(dataset, name)) for name in (*SPLITS, *MEASURED)}
+    files = {
+        f"{name}.parquet": parquet_bytes(_table(dataset, name)) for name in (*SPLITS, *MEASURED)
+    }
     return files | {
         "README.md": _readme(dataset).encode(),
         "tasks.json": dataset.tasks.to_json().encode(),
@@ -62,7 +63,7 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
     for name in (*SPLITS, *MEASURED):
         where = f"data/{name}.parquet"
         try:
-            table = pq.read_table(io.BytesIO(read(f"{name}.parquet")))
+            table = read_parquet(read(f"{name}.parquet"))
         except (pa.ArrowException, OSError) as error:
             first = str(error).splitlines()[0]
             raise InputError(
@@ -79,7 +80,8 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
         tables[name] = table
     task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
     whole = pa.concat_tables([tables[name] for name in SPLITS])
-    known = whole.group_by(["instruction_id", "instruction", "task"]).aggregate([])
+    columns = ["instruction_id", "instruction", "task"]
+    known = whole.group_by(columns, use_threads=False).aggregate([])
     known = known.sort_by("instruction_id")
     if known["instruction_id"].to_pylist() != list(range(len(known))):
         raise InputError("data: instruction_id does not number the instructions 0, 1, 2, ...")
@@ -141,12 +143,6 @@ def _table(dataset: Dataset, name: str) -> pa.Table:
         pc.binary_join_element_wise(spaced.take(split.instruction), inputs, outputs, " "),
     ]
     return pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
 
 
 def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:

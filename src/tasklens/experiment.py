@@ -4,7 +4,6 @@ data -> train (with the harvest of every checkpoint) -> measure -> plot
 """
 
 import dataclasses
-import io
 import json
 import os
 import time
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
 import safetensors.torch
 import torch
@@ -44,9 +42,9 @@ from tasklens.scores import (
     read_scores,
     score_controls,
     table_to_csv_bytes,
-    table_to_parquet_bytes,
     to_table,
 )
+from tasklens.tables import parquet_bytes, read_parquet
 from tasklens.training import StepLog, Trainer
 
 #: What stage measure leaves of each checkpoint.
@@ -180,10 +178,9 @@ def measure(run: RunDir, settings: Settings) -> None:
                     made = _measure_step(run, settings, dataset, instances, step, workers, bar)
                     run.write_directory(directory, made | {"inputs": inputs.encode()})
                 files += [directory / name for name in MEASURED_FILES]
-                scores = run.read(directory / "scores.parquet")
-                tables.append(pq.read_table(io.BytesIO(scores)))
+                tables.append(read_parquet(run.read(directory / "scores.parquet")))
         table = pa.concat_tables(tables)
-        run.write(run.scores_parquet, table_to_parquet_bytes(table))
+        run.write(run.scores_parquet, parquet_bytes(table))
         run.write(run.scores_csv, table_to_csv_bytes(table))
         finish(files)
 
@@ -230,7 +227,7 @@ def _measure_step(
             clusters[f"{place}/embedding"] = clustering.embedding
     return {
         "clusters.safetensors": safetensors.numpy.save(clusters),
-        "scores.parquet": table_to_parquet_bytes(to_table(rows)),
+        "scores.parquet": parquet_bytes(to_table(rows)),
     }
 
 

@@ -1,6 +1,5 @@
 """Labels to metrics: agreement with the task, controls, variance shares, in one tidy table."""
 
-import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet
 from sklearn.metrics import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
@@ -22,6 +20,7 @@ from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
 from tasklens.dataset import Dataset
 from tasklens.errors import InputError
 from tasklens.randomness import stream
+from tasklens.tables import read_parquet
 
 Row: TypeAlias = dict[str, str | int | float | None]
 """One row of the table, by column name."""
@@ -296,22 +295,15 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
-def table_to_parquet_bytes(table: pa.Table) -> bytes:
-    """Return the table as a Parquet file; equal tables give equal bytes."""
-    sink = io.BytesIO()
-    pyarrow.parquet.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
 def table_to_csv_bytes(table: pa.Table) -> bytes:
     """Return the table as CSV with a header; null is the empty field, floats round-trip."""
-    sink = io.BytesIO()
+    sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink)
-    return sink.getvalue()
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
-    """Read a table of scores that `table_to_parquet_bytes` wrote.
+    """Read a table of scores.
 
     Parameters
     ----------
@@ -325,7 +317,7 @@ def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
         Where the file is missing, damaged, or has other columns than `SCHEMA`.
     """
     try:
-        table = pyarrow.parquet.read_table(path if content is None else io.BytesIO(content))
+        table = read_parquet(path.read_bytes() if content is None else content)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of scores") from None
     except (pa.ArrowException, OSError) as error:

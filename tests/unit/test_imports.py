@@ -15,7 +15,7 @@ SOURCE = Path(tasklens.__file__).parent
 ORDER = (
     # imports none of ours but errors
     ("errors",),
-    ("randomness", "settings", "schedule", "parallel", "rundir"),
+    ("randomness", "settings", "schedule", "parallel", "rundir", "tables"),
     # data
     ("regex",),
     ("grammar",),

@@ -23,10 +23,10 @@ from tasklens.scores import (
     score_cell,
     score_controls,
     table_to_csv_bytes,
-    table_to_parquet_bytes,
     to_table,
     variance_share,
 )
+from tasklens.tables import parquet_bytes
 
 SETTINGS = ClusterSettings(cluster_seeds=2)
 AGREEMENT = {"ari", "ami", "homogeneity", "completeness", "v_measure"}
@@ -140,8 +140,8 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
         **{"run": "r", "seed": 1, "step": 8, "split": "s", "layer": "model", "space": ""},
         **{"metric": "accuracy", "value": 1 / 3},
     }
-    data = table_to_parquet_bytes(table)
-    assert data == table_to_parquet_bytes(to_table(rows))
+    data = parquet_bytes(table)
+    assert data == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(data)
     assert read_scores(tmp_path / "scores.parquet").equals(table)
     text = table_to_csv_bytes(table)
@@ -155,12 +155,12 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
 def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     table = to_table([accuracy_row("r", 0, 0, "s", 0.5)])
-    whole = table_to_parquet_bytes(table)
+    whole = parquet_bytes(table)
     value = table.schema.get_field_index("value")
     cases = {
         "not a readable Parquet file of scores: ": whole[: len(whole) // 2],
-        "no column 'k': should be ": table_to_parquet_bytes(table.drop_columns(["k"])),
-        "column 'value' is string: should be double": table_to_parquet_bytes(
+        "no column 'k': should be ": parquet_bytes(table.drop_columns(["k"])),
+        "column 'value' is string: should be double": parquet_bytes(
             table.set_column(value, "value", pa.array(["high"]))
         ),
     }
