@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-# The main job: about ten minutes on two CPU cores; goes on where it was interrupted.
+# The main job: about nine minutes on two CPU cores; goes on where it was interrupted.
 run: install
 	$(BIN)/tasklens run default --out runs/default --resume
 
