@@ -39,7 +39,12 @@ def loss_curve() -> list[dict[str, float]]:
     model = make_model(ModelSettings(n_layer=2, n_head=2, n_embd=16), dataset, seed=0)
     # At a rate of 1e-2 a rounding error grows a thousandfold in 30 steps, at this one hardly.
     settings = TrainSettings(
-        steps=30, instructions_per_step=6, learning_rate=3e-3, warmup_steps=5, threads=1
+        steps=30,
+        instructions_per_step=6,
+        learning_rate=3e-3,
+        warmup_steps=5,
+        beta2=0.999,
+        threads=1,
     )
     return [
         {"loss": entry.loss, "grad_norm": entry.grad_norm, "accuracy": entry.accuracy}
