@@ -16,9 +16,7 @@ COMMANDS = ("run", "data", "train", "measure", "plot", "show")
 
 def cli_page() -> str:
     """Return the help of every command."""
-    page = (
-        "# The command line\n\nMade by `python docs/make_pages.py`; a test fails when it drifts.\n"
-    )
+    page = f"# The command line\n\n{MADE}\n"
     for command in ("", *COMMANDS):
         words = [sys.executable, "-m", "tasklens", *([command] if command else []), "--help"]
         environment = os.environ | {"COLUMNS": "100", "TERM": "dumb"}

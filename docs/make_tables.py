@@ -16,19 +16,20 @@ SPLITS = {
     "val_subset": "unseen pairs",
     "val_instruction_subset": "unseen instructions",
 }
-Values = dict[tuple[int, str, str, str, str, int | None], float]
+#: Seed, metric, split, layer, space, step.
+Key = tuple[int, str, str, str, str, int | None]
 
 
 class Scores:
     """The scores of several runs, each the mean over its cluster seeds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        found: dict[tuple[int, str, str, str, str, int | None], list[float]] = {}
+        found: dict[Key, list[float]] = {}
         for path in paths:
             for r in read_scores(path).to_pylist():
                 key = (r["seed"], r["metric"], r["split"], r["layer"], r["space"], r["step"])
                 found.setdefault(key, []).append(r["value"])
-        self.values: Values = {key: float(np.mean(values)) for key, values in found.items()}
+        self.values = {key: float(np.mean(values)) for key, values in found.items()}
         self.seeds = sorted({key[0] for key in found})
         self.steps = sorted({key[5] for key in found if key[5] is not None})
         clustered = {key[3] for key in found if key[1] == "ari"} - set(CONTROLS)
@@ -66,7 +67,7 @@ def ari_table(scores: Scores, split: str) -> str:
     for control in CONTROLS:
         values = [scores.get(seed, "ari", split, control, None) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
-    return markdown([SPLITS[split], *(f"seed {seed}" for seed in scores.seeds)], rows)
+    return by_seed(scores, SPLITS[split], rows)
 
 
 def tsne_table(scores: Scores) -> str:
@@ -78,7 +79,7 @@ def tsne_table(scores: Scores) -> str:
             scores.get(seed, "ari", "val_subset", layer, last, "tsne") for seed in scores.seeds
         ]
         rows.append([layer, *(f"{value:.2f}" for value in values)])
-    return markdown(["after t-SNE", *(f"seed {seed}" for seed in scores.seeds)], rows)
+    return by_seed(scores, "after t-SNE", rows)
 
 
 def accuracy_table(scores: Scores) -> str:
@@ -95,7 +96,7 @@ def accuracy_table(scores: Scores) -> str:
             ("val_instruction", "all of unseen instructions"),
         )
     ]
-    return markdown(["accuracy", *(f"seed {seed}" for seed in scores.seeds)], rows)
+    return by_seed(scores, "accuracy", rows)
 
 
 def course_table(scores: Scores) -> str:
@@ -108,7 +109,7 @@ def course_table(scores: Scores) -> str:
             accuracy = scores.get(seed, "accuracy", "val_subset", "model", step, "")
             row.append(f"{ari:.2f}, {accuracy:.2f}")
         rows.append(row)
-    return markdown(["step: ARI, accuracy", *(f"seed {seed}" for seed in scores.seeds)], rows)
+    return by_seed(scores, "step: ARI, accuracy", rows)
 
 
 def variance_table(scores: Scores) -> str:
@@ -127,6 +128,11 @@ def variance_table(scores: Scores) -> str:
             row.append(f"{begin:.2f} → {end:.2f}")
         rows.append(row)
     return markdown(["share of variance", "between tasks", "inputs", "outputs"], rows)
+
+
+def by_seed(scores: Scores, title: str, rows: list[list[str]]) -> str:
+    """Return a Markdown table with a column a seed."""
+    return markdown([title, *(f"seed {seed}" for seed in scores.seeds)], rows)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

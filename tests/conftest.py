@@ -1,5 +1,7 @@
 """Small things that many tests share: a dataset, models, and transformers' GPT-2 as the witness."""
 
+import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +21,19 @@ torch.set_num_threads(1)
 HuggingFace = Callable[[GPT2], Any]
 States = dict[str, NDArray[np.float32]]
 OneByOne = Callable[[GPT2, Prompts], tuple[States, NDArray[np.int64]]]
+
+
+class FullDisk:
+    """Stands for `os.fsync` and fails from the n-th call on; counts the calls."""
+
+    def __init__(self, n: float) -> None:
+        self.n, self.calls, self.real = n, 0, os.fsync
+
+    def __call__(self, descriptor: int) -> None:
+        self.calls += 1
+        if self.calls > self.n:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.real(descriptor)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ class Settings:
 
 
 #: The settings that are a stage's table of its own.
-TABLES = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in ("seed", "workers"))
+TABLES = tuple(f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(f.type))
 
 
 def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import safetensors.numpy
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -188,8 +187,9 @@ def measure(run: RunDir, settings: Settings) -> None:
 def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Instances]) -> pa.Table:
     rows: list[Row] = []
     for split, known in instances.items():
-        k = len(np.unique(known.task))
-        rows += score_controls(known, k, run.name, settings.seed, split, settings.clusters)
+        rows += score_controls(
+            known, known.n_tasks, run.name, settings.seed, split, settings.clusters
+        )
     return to_table(rows)
 
 
@@ -204,9 +204,8 @@ def _measure_step(
 ) -> dict[str, bytes]:
     """Return the clusters and the scores of one checkpoint, as files."""
     tensors = load_states(run, step)
-    k = {split: len(np.unique(known.task)) for split, known in instances.items()}
     cells = [
-        Cell(settings.seed, step, split, state, space, k[split], tensors[f"{split}/{state}"])
+        Cell(settings.seed, step, split, state, space, known.n_tasks, tensors[f"{split}/{state}"])
         for split, known in instances.items()
         for state in state_names(settings.model.n_layer)
         for space in _spaces(settings, step)

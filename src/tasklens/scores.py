@@ -1,5 +1,6 @@
 """Labels to metrics: agreement with the task, controls, variance shares, in one tidy table."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class Instances:
                 f"instances: shapes {shapes} and {self.symbol_counts.shape}: should be four times "
                 "(N,) and (N, A), with N at least 1"
             )
+
+    @functools.cached_property
+    def n_tasks(self) -> int:
+        """Number of tasks among them: how many clusters to look for."""
+        return len(np.unique(self.task))
 
 
 def instances_of(dataset: Dataset, split: str) -> Instances:
@@ -183,7 +189,7 @@ def score(
         Columns of `SCHEMA`, one metric a row; see `score_cell` and `score_controls`.
     """
     settings = settings or ClusterSettings()
-    k = len(np.unique(instances.task))
+    k = instances.n_tasks
     rows = score_controls(instances, k, run, seed, split, settings)
     for name, x in states.items():
         cell = Cell(seed, step, split, name, space, k, x)

@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 
+from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
 
 #: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells.
@@ -168,19 +169,6 @@ def test_a_file_that_is_gone_is_made_again(
 
 
 # --- A full disk ---
-
-
-class FullDisk:
-    """Stands for `os.fsync` and fails from the n-th call on; counts the calls."""
-
-    def __init__(self, n: float) -> None:
-        self.n, self.calls, self.real = n, 0, os.fsync
-
-    def __call__(self, descriptor: int) -> None:
-        self.calls += 1
-        if self.calls > self.n:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.real(descriptor)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 import re
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -195,24 +197,16 @@ def test_vocabulary() -> None:
     ],
 )
 def test_what_cannot_be_met_is_said_in_one_line(
-    tasks: dict[str, float], data: dict[str, int], message: str
+    task_settings: TaskSettings,
+    data_settings: DataSettings,
+    tasks: dict[str, Any],
+    data: dict[str, Any],
+    message: str,
 ) -> None:
-    few = {
-        "n_tasks": 5,
-        "n_inputs": 6,
-        "inputs_per_task": 5,
-        "n_outputs": 6,
-        "min_length": 3,
-        "max_length": 8,
-        "variants_per_task": 12,
-        "variants_spread": 0,
-    }
-    settings = DataSettings(
-        **({"val_inputs": 2, "measured_tasks": 3, "measured_instances": 10} | data),
-        val_instruction_fraction=0.2,
-    )
+    few = replace(task_settings, **({"variants_spread": 0} | tasks))
+    some = replace(data_settings, **({"measured_instances": 10} | data))
     with pytest.raises(InputError) as error:
-        make_dataset(TaskSettings(**(few | tasks)), settings)  # type: ignore[arg-type]
+        make_dataset(few, some)
     assert str(error.value) == message
 
 

@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -21,11 +22,7 @@ SMALL = ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.1)
 
 
 def changed(**keys: object) -> TrainSettings:
-    kept = {
-        name: getattr(QUICK, name)
-        for name in ("steps", "instructions_per_step", "learning_rate", "warmup_steps", "threads")
-    }
-    return TrainSettings(**(kept | keys))
+    return dataclasses.replace(QUICK, **keys)  # type: ignore[arg-type]
 
 
 def weights(model: GPT2) -> bytes:
