@@ -84,7 +84,8 @@ class Attention(nn.Module):
         """(B, T, D) and the bias of the scores, (1 or B, 1, T, L + 1) -> (B, T, D).
 
         Every token looks at keys of the prefix, of L tokens, and a token behind it at one more: its
-        own. So T * (L + 1) scores are computed and not T * T.
+        own. So T * (L + 1) scores are computed and not T * T. In a row without tokens behind the
+        prefix L is T.
         """
         B, T, D = x.shape
         L = bias.shape[-1] - 1
@@ -117,6 +118,17 @@ def _attention_bias(prefix: int, T: int, length: Tensor) -> Tensor:
     padding = torch.arange(prefix, device=length.device) >= length[:, None]  # (B, prefix)
     bias[:, :, prefix:, :prefix].masked_fill_(padding[:, None, None], -torch.inf)
     return bias
+
+
+def _tree_bias(parent: Tensor) -> Tensor:
+    """Return the bias of the scores in rows that are trees, (B, 1, T, T + 1), from (B, T)."""
+    B, T = parent.shape
+    seen = torch.zeros(B, T, T + 1, dtype=torch.bool, device=parent.device)
+    row = torch.arange(B, device=parent.device)
+    for t in range(T):  # a parent stands before its children
+        seen[:, t] = seen[row, parent[:, t]]
+        seen[:, t, t] = True
+    return torch.zeros(seen.shape, device=parent.device).masked_fill_(~seen, -torch.inf)[:, None]
 
 
 class MLP(nn.Module):
@@ -187,6 +199,11 @@ class GPT2(nn.Module):
         self.drop = nn.Dropout(settings.dropout)
         self._initialise(torch.Generator().manual_seed(derived_seed(seed, "initial weights")))
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def _initialise(self, generator: torch.Generator) -> None:
         """Draw every matrix as GPT-2 does; biases stay 0 and norms 1."""
         deviation = self.settings.initializer_range
@@ -217,9 +234,30 @@ class GPT2(nn.Module):
         states : {name: (B, T, n_embd)}
         """
         T = ids.shape[1]
-        bias = _attention_bias(prefix, T, length)
         place = torch.arange(T, device=ids.device)
         positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
+        return self._run(ids, positions, _attention_bias(prefix, T, length), states)
+
+    def forward_trees(
+        self, ids: Tensor, depth: Tensor, parent: Tensor, states: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model on rows that are token trees, see `tasklens.trees.Trees`.
+
+        Parameters
+        ----------
+        ids, depth, parent : int64 (B, T)
+        states : names out of `state_names`
+
+        Returns
+        -------
+        logits : (B, T, vocab_size)
+        states : {name: (B, T, n_embd)}
+        """
+        return self._run(ids, depth, _tree_bias(parent), states)
+
+    def _run(
+        self, ids: Tensor, positions: Tensor, bias: Tensor, states: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         kept: dict[str, Tensor] = {}
 
         def keep(name: str, state: Tensor) -> None:

@@ -14,6 +14,7 @@ from tasklens.config import Settings
 from tasklens.dataset import MEASURED, SPLITS, Dataset
 from tasklens.errors import InputError
 from tasklens.plan import check_space, count_bytes
+from tasklens.rows import join
 from tasklens.rundir import RunDir
 from tasklens.schedule import checkpoint_steps
 from tasklens.states import GPT2Subject, harvest
@@ -132,11 +133,15 @@ class Keeper:
     def _harvest(self) -> dict[str, NDArray[np.generic]]:
         """Return the measured instances' states and answers, by "split/name"."""
         subject = GPT2Subject(self.trainer.model)
+        # All at once: the splits share instructions, and much of these is computed once.
+        got = harvest(subject, join([self.dataset.prompts(split) for split in MEASURED]))
         tensors: dict[str, NDArray[np.generic]] = {}
+        n = 0
         for split in MEASURED:
-            got = harvest(subject, self.dataset.prompts(split))
-            tensors |= {f"{split}/{name}": state for name, state in got.states.items()}
-            tensors[f"{split}/answer"] = got.answer
+            here = slice(n, n + len(self.dataset.splits[split]))
+            tensors |= {f"{split}/{name}": state[here] for name, state in got.states.items()}
+            tensors[f"{split}/answer"] = got.answer[here]
+            n = here.stop
         if self.trainer.step == self.steps[-1]:
             for split in ACCURACY_SPLITS:
                 got = harvest(subject, self.dataset.prompts(split), names=())

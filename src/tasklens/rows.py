@@ -5,7 +5,7 @@ A row [I; x1 .. xm], with every x at position |I| and looking at I and itself on
 plain sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,13 @@ class Prompts:
         return len(self.ids)
 
 
+def join(prompts: Sequence[Prompts]) -> Prompts:
+    """Return several sets of prompts of one width as one."""
+    return Prompts(
+        np.concatenate([p.ids for p in prompts]), np.concatenate([p.position for p in prompts])
+    )
+
+
 @dataclass(frozen=True)
 class Rows:
     """R shared-prefix rows with m inputs each.
@@ -57,11 +64,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self.prefix)
 
-    @property
-    def n_tokens(self) -> int:
-        """Tokens in one row, padding included."""
-        return int(self.prefix.shape[1] + self.inputs.shape[1])
-
     def take(self, which: NDArray[np.int64] | slice) -> "Rows":
         """Return some of the rows, padded no further than the longest of them needs."""
         length = self.length[which]
@@ -69,17 +71,11 @@ class Rows:
             self.prefix[which, : length.max()], length, self.inputs[which], self.instance[which]
         )
 
-    def chunks(self, max_tokens: int) -> "Iterator[Rows]":
-        """Yield the rows in parts of at most ``max_tokens`` tokens (one row at the least)."""
-        size = max(1, max_tokens // self.n_tokens)
-        for i in range(0, len(self), size):
-            yield self.take(slice(i, i + size))
-
 
 def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
     """Group prompts that agree up to their position of interest, one `Rows` for each m.
 
-    Rows are in the order of their lengths, so that a chunk of them holds next to no padding.
+    Rows are in the order of their lengths.
     """
     N, T = prompts.ids.shape
     outside = np.arange(T) >= prompts.position[:, None]  # (N, T)

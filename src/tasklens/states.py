@@ -4,7 +4,9 @@ A Subject is anything with named states. What measures it knows no more of it th
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -13,10 +15,14 @@ from numpy.typing import NDArray
 
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, check_length, state_names
-from tasklens.rows import Prompts, shared_prefix_rows
+from tasklens.rows import Prompts
+from tasklens.trees import Trees, token_trees
 
-#: Tokens in one forward pass: enough to keep the matrix products busy, little memory.
-MAX_TOKENS = 8192
+#: Tokens in one forward pass: enough to keep the matrix products busy, little memory, and enough
+#: passes for every core to have some.
+MAX_TOKENS = 2048
+#: The same on a GPU, which has one thread and wants more at once.
+MAX_TOKENS_GPU = 2**16
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Subject(Protocol):
 
 
 class GPT2Subject:
-    """Our own GPT-2 as a Subject; prompts that share a prefix share its computation.
+    """Our own GPT-2 as a Subject; what prompts begin with in common is computed once.
 
     Parameters
     ----------
@@ -57,23 +63,46 @@ class GPT2Subject:
         self.model = model
         self.names = state_names(model.settings.n_layer)
 
-    @torch.inference_mode()
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states, float32 (N, n_embd) each, and the answers."""
         check_length(self.model.n_positions, int(prompts.position.max()) + 1)
         self.model.eval()
         N, D = len(prompts), self.model.settings.n_embd
-        states = {name: np.empty((N, D), dtype=np.float32) for name in names}
-        answer = np.empty(N, dtype=np.int64)
-        for same in shared_prefix_rows(prompts):
-            for rows in same.chunks(MAX_TOKENS):
-                ids = torch.from_numpy(np.concatenate([rows.prefix, rows.inputs], axis=1))
-                L = rows.prefix.shape[1]
-                logits, kept = self.model(ids, L, torch.from_numpy(rows.length), names)
-                for name, state in kept.items():
-                    states[name][rows.instance] = state[:, L:].numpy()  # (R, m, D)
-                answer[rows.instance] = logits[:, L:].argmax(dim=-1).numpy()
-        return Harvest(states, answer)
+        got = Harvest(
+            {name: np.empty((N, D), dtype=np.float32) for name in names},
+            np.empty(N, dtype=np.int64),
+        )
+        trees = token_trees(prompts)
+        on_cpu = self.model.device.type == "cpu"
+        size = max(1, (MAX_TOKENS if on_cpu else MAX_TOKENS_GPU) // trees.ids.shape[1])
+        work = partial(self._read, trees, size, got)
+        starts = range(0, len(trees), size)
+        if not on_cpu:
+            for start in starts:
+                work(start)
+            return got
+        threads = torch.get_num_threads()
+        # A pass runs in one thread, so that no sum depends on how many threads there are.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, starts))
+        torch.set_num_threads(threads)  # some of what a thread sets for itself holds for all
+        return got
+
+    @torch.inference_mode()
+    def _read(self, trees: Trees, size: int, got: Harvest, start: int) -> None:
+        """Run the model on the rows from ``start`` on and put what their prompts want in place."""
+        here = slice(start, start + size)
+        device = self.model.device
+        ids, depth, parent = (
+            torch.from_numpy(a[here]).to(device) for a in (trees.ids, trees.depth, trees.parent)
+        )
+        logits, kept = self.model.forward_trees(ids, depth, parent, tuple(got.states))
+        which = np.flatnonzero((trees.row >= start) & (trees.row < start + size))
+        row = torch.from_numpy(trees.row[which] - start).to(device)
+        slot = torch.from_numpy(trees.slot[which]).to(device)
+        for name, state in kept.items():
+            got.states[name][which] = state[row, slot].cpu().numpy()
+        got.answer[which] = logits[row, slot].argmax(dim=-1).cpu().numpy()
 
 
 def harvest(subject: Subject, prompts: Prompts, names: Sequence[str] | None = None) -> Harvest:

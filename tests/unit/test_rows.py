@@ -84,20 +84,6 @@ def check_whole(rows: Rows) -> None:
     assert np.array_equal(rows.inputs, 200 + rows.instance)
 
 
-@pytest.mark.parametrize("max_tokens", [1, 8, 9, 15, 16, 1000])
-def test_chunks_are_the_rows_in_order_and_within_bounds(max_tokens: int) -> None:
-    rows = random_rows(11, m=3, longest=5)
-    assert rows.n_tokens == 8
-    parts = list(rows.chunks(max_tokens))
-    for part in parts:
-        check_whole(part)
-    for name in ("length", "inputs", "instance"):
-        whole = np.concatenate([getattr(part, name) for part in parts])
-        assert np.array_equal(whole, getattr(rows, name))
-    most = max(1, max_tokens // 8)
-    assert [len(part) for part in parts] == [most] * (11 // most) + [11 % most] * (11 % most > 0)
-
-
 SIZE = 4
 #: Rows: their inputs. The middle one has fewer rows than a batch.
 KINDS = {10: 3, 3: 1, 7: 2}
