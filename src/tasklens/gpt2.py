@@ -71,7 +71,7 @@ class Conv1D(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over rows with a shared prefix."""
+    """Multi-head self-attention, each token looking where a bias of the scores lets it."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -81,39 +81,28 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, T, D) and the bias of the scores, (1 or B, 1, T, L + 1) -> (B, T, D).
-
-        Every token looks at keys of the prefix, of L tokens, and a token behind it at one more: its
-        own. So T * (L + 1) scores are computed and not T * T. In a row without tokens behind the
-        prefix L is T.
-        """
+        """(B, T, D) and the bias of the scores, (B, 1, T, T) -> (B, T, D)."""
         B, T, D = x.shape
-        L = bias.shape[-1] - 1
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
         # One copy here spares each product below one of its own.
         q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()  # each (B, n_head, T, head_dim)
-        q = q * q.shape[-1] ** -0.5
-        shared = q @ k[:, :, :L].transpose(-2, -1)  # (B, n_head, T, L)
-        own = (q[:, :, L:] * k[:, :, L:]).sum(-1, keepdim=True)  # (B, n_head, m, 1)
-        scores = torch.cat([shared, F.pad(own, (0, 0, L, 0))], dim=-1)  # (B, n_head, T, L + 1)
+        # Rows are so short that computing all T * T scores beats picking out those that count.
+        scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)  # (B, n_head, T, T)
         p = self.drop((scores + bias).softmax(dim=-1)).to(v.dtype)
-        y = p[..., :L] @ v[:, :, :L]
-        y = y + F.pad(p[:, :, L:, L:] * v[:, :, L:], (0, 0, L, 0))
-        return self.c_proj(y.transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+        return self.c_proj((p @ v).transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=512)
 def _pattern(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
-    """Return (T, prefix + 1): 0 where a token may look, else -inf; the last column is itself."""
-    bias = torch.full((prefix + n_inputs, prefix + 1), -torch.inf)
-    bias[:prefix] = bias[:prefix].triu(1)
-    bias[:prefix, prefix] = -torch.inf
-    bias[prefix:] = 0.0
-    return bias.to(device)
+    """Return (T, T): 0 where a token of a full row may look, else -inf."""
+    T = prefix + n_inputs
+    seen = torch.eye(T, dtype=torch.bool)
+    seen[:, :prefix] |= torch.ones(T, prefix, dtype=torch.bool).tril()
+    return torch.zeros(T, T).masked_fill_(~seen, -torch.inf).to(device)
 
 
-def _attention_bias(prefix: int, T: int, length: Tensor) -> Tensor:
-    """Return the bias of the scores, (B, 1, T, prefix + 1), for prefixes of these lengths (B,)."""
+def _row_bias(prefix: int, T: int, length: Tensor) -> Tensor:
+    """Return the bias of the scores, (B, 1, T, T), for prefixes of these lengths (B,)."""
     bias = _pattern(prefix, T - prefix, length.device).repeat(len(length), 1, 1, 1)
     padding = torch.arange(prefix, device=length.device) >= length[:, None]  # (B, prefix)
     bias[:, :, prefix:, :prefix].masked_fill_(padding[:, None, None], -torch.inf)
@@ -121,9 +110,9 @@ def _attention_bias(prefix: int, T: int, length: Tensor) -> Tensor:
 
 
 def _tree_bias(parent: Tensor) -> Tensor:
-    """Return the bias of the scores in rows that are trees, (B, 1, T, T + 1), from (B, T)."""
+    """Return the bias of the scores in rows that are trees, (B, 1, T, T), from (B, T)."""
     B, T = parent.shape
-    seen = torch.zeros(B, T, T + 1, dtype=torch.bool, device=parent.device)
+    seen = torch.zeros(B, T, T, dtype=torch.bool, device=parent.device)
     row = torch.arange(B, device=parent.device)
     for t in range(T):  # a parent stands before its children
         seen[:, t] = seen[row, parent[:, t]]
@@ -236,7 +225,7 @@ class GPT2(nn.Module):
         T = ids.shape[1]
         place = torch.arange(T, device=ids.device)
         positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
-        return self._run(ids, positions, _attention_bias(prefix, T, length), states)
+        return self._run(ids, positions, _row_bias(prefix, T, length), states)
 
     def forward_trees(
         self, ids: Tensor, depth: Tensor, parent: Tensor, states: Sequence[str] = ()
