@@ -19,11 +19,14 @@ from tasklens.dataset import DataSettings
 from tasklens.errors import InputError
 from tasklens.figures import FigureSettings
 from tasklens.gpt2 import ModelSettings
+from tasklens.parallel import default_workers
 from tasklens.settings import CONFIG, one_line
 from tasklens.tasks import TaskSettings
 from tasklens.training import TrainSettings
 
 PRESETS = ("smoke", "default", "paper")
+#: From so many cores on, a quarter of them measures while the others train.
+MANY_CORES = 8
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -33,7 +36,8 @@ class Settings:
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that measure; 0: one a core. No result depends on it."""
+    """Processes that measure; 0: one a core; 1: none, all happens in one process. No result depends
+    on it."""
     tasks: TaskSettings = dataclasses.field(default_factory=TaskSettings)
     """The tasks and their instructions."""
     data: DataSettings = dataclasses.field(default_factory=DataSettings)
@@ -57,6 +61,22 @@ class Settings:
                 f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
                 f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
             )
+
+    @property
+    def cores_training(self) -> int:
+        """CPU threads that train."""
+        cores = default_workers()
+        if self.train.device != "cpu":
+            return self.train.threads or 1
+        return self.train.threads or (cores if cores < MANY_CORES else cores - cores // 4)
+
+    @property
+    def cores_beside(self) -> int:
+        """Processes that measure while training goes on: as many as there are cores left."""
+        if self.workers == 1:
+            return 0
+        left = default_workers() - self.cores_training
+        return max(0, min(left, self.workers or left))
 
 
 #: The settings that are a stage's table of its own.

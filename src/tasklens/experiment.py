@@ -9,45 +9,33 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import safetensors.numpy
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
 from tqdm import tqdm
 
-from tasklens.clustering import Cell
 from tasklens.config import Settings, settings_table, settings_toml
-from tasklens.dataset import MEASURED, Dataset, make_dataset
+from tasklens.dataset import Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.errors import InputError
 from tasklens.figures import figure1, render
-from tasklens.gpt2 import make_model, state_names
-from tasklens.keeper import ACCURACY_SPLITS, Keeper
+from tasklens.gpt2 import make_model
+from tasklens.keeper import Keeper
+from tasklens.measuring import MEASURED_FILES, Measurer
 from tasklens.parallel import Workers, default_workers
 from tasklens.rundir import RunDir, digest, sha256
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import (
     Instances,
     Row,
-    accuracy_row,
-    instances_of,
-    measure_cell,
     read_scores,
     score_controls,
     table_to_csv_bytes,
     to_table,
 )
-from tasklens.tables import parquet_bytes, read_parquet
+from tasklens.tables import parquet_bytes
 from tasklens.training import StepLog, Trainer
-
-#: What stage measure leaves of each checkpoint.
-MEASURED_FILES = ("clusters.safetensors", "scores.parquet", "inputs")
 
 
 def stage_inputs(run: RunDir, settings: Settings, stage: str) -> str:
@@ -70,9 +58,11 @@ def prepare(run: RunDir, settings: Settings, command: str) -> None:
 
 
 def run_all(run: RunDir, settings: Settings) -> None:
-    """Run every stage that is not finished, in order."""
-    for stage in STAGES.values():
-        stage(run, settings)
+    """Run every stage that is not finished, in order; measure while training where cores allow."""
+    make_data(run, settings)
+    train_model(run, settings, beside=settings.cores_beside)
+    measure(run, settings)
+    plot(run, settings)
 
 
 def make_data(run: RunDir, settings: Settings) -> None:
@@ -98,14 +88,23 @@ def load_dataset(run: RunDir) -> Dataset:
     return read_dataset(lambda name: run.read(run.data / name))
 
 
-def train_model(run: RunDir, settings: Settings) -> None:
-    """Stage train: train from where it stopped, harvesting and keeping checkpoints on the way."""
+def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
+    """Stage train: train from where it stopped, harvesting and keeping checkpoints on the way.
+
+    Parameters
+    ----------
+    run : RunDir
+    settings : Settings
+    beside : int
+        Processes that measure the checkpoints meanwhile. What they do not get to is left to stage
+        measure; the scores do not depend on who measured.
+    """
     _need(run, settings, "data")
     with _stage(run, settings, "train") as finish:
         if finish is None:
             return
         inputs = stage_inputs(run, settings, "train")
-        threads = settings.train.threads or default_workers()
+        threads = settings.cores_training
         torch.set_num_threads(threads)
         dataset = load_dataset(run)
         model = make_model(settings.model, dataset, settings.seed)
@@ -119,33 +118,33 @@ def train_model(run: RunDir, settings: Settings) -> None:
             initial=trainer.step,
             disable=None,
         )
-        with bar, run.growing(run.metrics) as metrics:
+        with (
+            Workers(beside, apart=True) as workers,
+            bar,
+            run.growing(run.metrics) as metrics,
+        ):
+            measurer = Measurer(run, settings, dataset, workers)
+
+            def measure_beside(step: int) -> None:
+                if beside and not measurer.full and not measurer.done(step):
+                    measurer.begin(step)
 
             def on_step(_: Trainer, log: StepLog) -> None:
                 metrics.write(json.dumps(log._asdict()) + "\n")
                 if keeper.due:
                     os.fsync(metrics.fileno())
                     keeper.keep()
+                    measure_beside(log.step)
+                measurer.collect(wait=False)
                 bar.set_postfix_str(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}", False)
                 bar.update()
 
+            measure_beside(trainer.step)
             trainer.run(on_step)
-        finish([run.metrics, *keeper.files(settings.train.steps)], threads=threads)
-
-
-def load_states(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
-    """Read what was harvested at a checkpoint: {"split/name": array (N, D), "split/answer": (N,)}.
-
-    Raises
-    ------
-    InputError
-        Where the file is missing or damaged.
-    """
-    path = run.states_of(step)
-    try:
-        return safetensors.numpy.load(run.read(path))  # type: ignore[no-any-return]
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and train again") from error
+            measurer.finish()
+        about = {"precision": trainer.precision, "seconds_a_step": trainer.calibration}
+        files = [run.metrics, *keeper.files(settings.train.steps)]
+        finish(files, threads=threads, device=str(trainer.device), **about)
 
 
 def load_scores(run: RunDir) -> pa.Table:
@@ -159,29 +158,25 @@ def measure(run: RunDir, settings: Settings) -> None:
     with _stage(run, settings, "measure") as finish:
         if finish is None:
             return
-        inputs = stage_inputs(run, settings, "measure")
         dataset = load_dataset(run)
-        instances = {split: instances_of(dataset, split) for split in MEASURED}
         steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-        tables = [_measure_controls(run, settings, instances)]
-        files = [run.scores_parquet, run.scores_csv]
-        cells = len(MEASURED) * len(state_names(settings.model.n_layer))
-        total = cells * sum(len(_spaces(settings, step)) for step in steps)
-        bar = tqdm(desc="measure", unit="cell", total=total, disable=None)
+        bar = tqdm(desc="measure", unit="cell", disable=None)
         with Workers(settings.workers or default_workers()) as workers, bar:
-            for step in steps:
-                directory = run.measured_at(step)
-                if run.made_from(directory, inputs):
-                    bar.update(cells * len(_spaces(settings, step)))
-                else:
-                    made = _measure_step(run, settings, dataset, instances, step, workers, bar)
-                    run.write_directory(directory, made | {"inputs": inputs.encode()})
-                files += [directory / name for name in MEASURED_FILES]
-                tables.append(read_parquet(run.read(directory / "scores.parquet")))
+            measurer = Measurer(run, settings, dataset, workers, bar.update)
+            missing = [step for step in steps if not measurer.done(step)]
+            bar.total = sum(map(measurer.n_cells, missing))
+            for step in missing:
+                if measurer.full:
+                    measurer.collect(wait=True)
+                measurer.begin(step)
+            measurer.finish()
+        tables = [_measure_controls(run, settings, measurer.instances)]
+        tables += [measurer.scores(step) for step in steps]
         table = pa.concat_tables(tables)
         run.write(run.scores_parquet, parquet_bytes(table))
         run.write(run.scores_csv, table_to_csv_bytes(table))
-        finish(files)
+        files = [run.measured_at(step) / name for step in steps for name in MEASURED_FILES]
+        finish([run.scores_parquet, run.scores_csv, *files])
 
 
 def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Instances]) -> pa.Table:
@@ -191,49 +186,6 @@ def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Inst
             known, known.n_tasks, run.name, settings.seed, split, settings.clusters
         )
     return to_table(rows)
-
-
-def _measure_step(
-    run: RunDir,
-    settings: Settings,
-    dataset: Dataset,
-    instances: dict[str, Instances],
-    step: int,
-    workers: Workers,
-    bar: tqdm,
-) -> dict[str, bytes]:
-    """Return the clusters and the scores of one checkpoint, as files."""
-    tensors = load_states(run, step)
-    cells = [
-        Cell(settings.seed, step, split, state, space, known.n_tasks, tensors[f"{split}/{state}"])
-        for split, known in instances.items()
-        for state in state_names(settings.model.n_layer)
-        for space in _spaces(settings, step)
-    ]
-    rows: list[Row] = []
-    for split in (*MEASURED, *ACCURACY_SPLITS):
-        if f"{split}/answer" in tensors:
-            share = float(np.mean(tensors[f"{split}/answer"] == dataset.splits[split].output))
-            rows.append(accuracy_row(run.name, settings.seed, step, split, share))
-    work = partial(measure_cell, instances=instances, run=run.name, settings=settings.clusters)
-    clusters: dict[str, NDArray[np.generic]] = {}
-    for cell, (clustering, scores) in zip(cells, workers.map(work, cells), strict=True):
-        bar.update()
-        rows += scores
-        place = f"{cell.split}/{cell.state}/{cell.space}"
-        clusters[f"{place}/labels"] = clustering.labels
-        if clustering.embedding is not None:
-            clusters[f"{place}/embedding"] = clustering.embedding
-    return {
-        "clusters.safetensors": safetensors.numpy.save(clusters),
-        "scores.parquet": parquet_bytes(to_table(rows)),
-    }
-
-
-def _spaces(settings: Settings, step: int) -> tuple[str, ...]:
-    """Return the spaces that a checkpoint is clustered in."""
-    tsne = {"none": False, "last": step == settings.train.steps, "all": True}
-    return ("raw", "tsne") if tsne[settings.clusters.tsne] else ("raw",)
 
 
 def plot(run: RunDir, settings: Settings) -> None:

@@ -63,6 +63,7 @@ class Keeper:
         saved = sorted(self.run.resume.glob("step-*.safetensors"))
         if not saved:
             self._announce()
+            self.trainer.choose_precision()
             self.run.remove(self.run.metrics)
             self.keep()
             return
@@ -79,6 +80,8 @@ class Keeper:
                 f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)",
                 file=sys.stderr,
             )
+        if self.trainer.precision is None:
+            self.trainer.precision = left["precision"]
         step = int(tensors["step"])
         # One line a step; those written after the newest state are written again.
         lines = self._metrics_lines()[:step]
@@ -124,8 +127,15 @@ class Keeper:
             run.write_directory(run.checkpoint(step), files)
         newest = run.resume / f"step-{step:08d}.safetensors"
         # One entry: safetensors writes several in an order that differs from run to run.
-        about = {"tasklens": json.dumps({"inputs": self.inputs, "threads": self.threads})}
-        run.write(newest, safetensors.torch.save(self.trainer.state(), metadata=about))
+        about = {
+            "inputs": self.inputs,
+            "threads": self.threads,
+            "precision": self.trainer.precision,
+        }
+        tensors = safetensors.torch.save(
+            self.trainer.state(), metadata={"tasklens": json.dumps(about)}
+        )
+        run.write(newest, tensors)
         for older in run.resume.glob("step-*.safetensors"):
             if older != newest:
                 run.remove(older)

@@ -32,6 +32,8 @@ class Workers:
     ----------
     count : int
         Number of processes; 1 or less means this one.
+    apart : bool
+        Start a process even for one worker.
 
     Examples
     --------
@@ -40,8 +42,9 @@ class Workers:
     [1, 2]
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, apart: bool = False) -> None:
         self.count = max(1, count)
+        self._here = self.count == 1 and not apart
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -84,16 +87,28 @@ class Workers:
         Exception
             Whatever `function` raised, as it is, at its item's turn.
         """
-        results = self._in_pool(function, items) if self.count > 1 else map(function, items)
+        results = map(function, items) if self._here else self._in_pool(function, items)
         if progress is None:
             yield from results
         else:
             total = len(items) if isinstance(items, Sized) else None
             yield from tqdm(results, desc=progress, total=total, disable=None)
 
-    def _in_pool(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Result]:
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+        """Begin `function(item)`; what it returns or raises is the future's.
+
+        In this process it is done before this returns. What is begun is not bounded here.
+        """
+        if not self._here:
+            return self._started().submit(function, item)
+        future: Future[Result] = Future()
+        try:
+            future.set_result(function(item))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
             # Not fork: a forked child may wait for ever on a lock that a thread held.
             self._pool = ProcessPoolExecutor(
@@ -101,10 +116,15 @@ class Workers:
                 mp_context=multiprocessing.get_context("spawn"),
                 initializer=_end_with_the_parent,
             )
+        return self._pool
+
+    def _in_pool(
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
         waiting: deque[Future[Result]] = deque()
         try:
             for item in items:
-                waiting.append(self._pool.submit(function, item))
+                waiting.append(self._started().submit(function, item))
                 if len(waiting) >= 2 * self.count:
                     yield waiting.popleft().result()
             while waiting:

@@ -16,6 +16,7 @@ from tasklens.dataset import MEASURED, Dataset, make_dataset
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, make_model, state_names
 from tasklens.parallel import default_workers
+from tasklens.rows import join
 from tasklens.schedule import checkpoint_steps
 from tasklens.states import GPT2Subject, harvest
 from tasklens.training import Trainer
@@ -88,14 +89,14 @@ def make_plan(settings: Settings) -> Plan:
     began = time.perf_counter()
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
     data_seconds = time.perf_counter() - began
-    torch.set_num_threads(settings.train.threads or default_workers())
+    torch.set_num_threads(settings.cores_training)
     model = make_model(settings.model, dataset, settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     step_seconds = _time_steps(model, dataset, settings)
     began = time.perf_counter()
-    harvest(GPT2Subject(model), dataset.prompts("val_subset"))
-    harvest_seconds = (time.perf_counter() - began) * len(MEASURED)
+    harvest(GPT2Subject(model), join([dataset.prompts(split) for split in MEASURED]))
+    harvest_seconds = time.perf_counter() - began
     raw, tsne = _time_cells(settings)
     cells = len(MEASURED) * len(state_names(settings.model.n_layer))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]

@@ -163,7 +163,7 @@ class RunDir:
                 f"{path} cannot be read ({error.strerror}); run the stage that makes it first: "
                 "tasklens data, train, measure, plot"
             ) from error
-        noted = self.read_manifest().get("files", {}).get(self._key(path))
+        noted = self.noted(path)
         if noted is not None and noted != sha256(content):
             raise InputError(
                 f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
@@ -234,6 +234,10 @@ class RunDir:
         within = f"{self._key(directory)}/"
         noted = self.read_manifest().get("files", {})
         return all((self.path / key).exists() for key in noted if key.startswith(within))
+
+    def noted(self, path: Path) -> str | None:
+        """Return the hash noted when a file was written; None where none was."""
+        return self.read_manifest().get("files", {}).get(self._key(path))  # type: ignore[no-any-return]
 
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""

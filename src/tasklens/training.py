@@ -1,6 +1,7 @@
 """Training: one step, the loop, and the state it goes on from."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Annotated, Literal, NamedTuple, Self
@@ -46,12 +47,16 @@ class TrainSettings:
     """Largest norm of the gradient."""
     loss: Literal["all", "output"] = "all"
     """Next-token prediction over the whole sequence, or of the output alone."""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: autocast in training (weights, norms and the loss stay fp32; measuring is always fp32).
-    Faster on CPUs with AMX or AVX512-BF16, slower on others."""
+    auto: whichever takes the shorter steps on this machine, timed before the first and noted in the
+    manifest; fp32 below a width of 128."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """Where to train and harvest: cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of training and harvesting; 0: all cores. Sums differ in their last bits between
-    thread counts, so bytes repeat only at an equal number."""
+    """CPU threads of training; 0: all cores, or three quarters of them from eight on, which leaves
+    some to measure beside it. Sums differ in their last bits between thread counts, so bytes repeat
+    only at an equal number."""
 
     def __post_init__(self) -> None:
         """Check what spans two keys."""
@@ -64,6 +69,12 @@ class TrainSettings:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}"
             )
+
+
+#: bf16 is chosen where its steps take less than this share of fp32's: a near tie is fp32.
+WORTH_IT = 0.9
+#: Narrower models spend their time outside the matrix products: fp32, without timing anything.
+NARROW = 128
 
 
 class StepLog(NamedTuple):
@@ -118,6 +129,32 @@ def loss_and_hits(model: GPT2, batch: Batch, *, loss: str = "all") -> tuple[Tens
     return total / n_predicted, answers.argmax(dim=-1) == outputs
 
 
+def gradients(model: GPT2, batch: Batch, *, loss: str, precision: str) -> tuple[Tensor, Tensor]:
+    """Set the model's gradients; return the loss and the hits, see `loss_and_hits`."""
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        value, hits = loss_and_hits(model, batch, loss=loss)
+    model.zero_grad()
+    value.backward()  # type: ignore[no-untyped-call]
+    return value.detach(), hits
+
+
+def faster_precision(model: GPT2, batch: Batch, *, loss: str) -> tuple[str, dict[str, float]]:
+    """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
+
+    The weights stay as they are.
+    """
+    seconds = {"fp32": float("inf"), "bf16": float("inf")}
+    for _ in range(3):  # the first is slow in both, and the least counts
+        for precision in seconds:
+            began = time.perf_counter()
+            value, _ = gradients(model, batch, loss=loss, precision=precision)
+            value.item()  # waits for a GPU
+            seconds[precision] = min(seconds[precision], time.perf_counter() - began)
+    model.zero_grad()
+    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
+    return chosen, seconds
+
+
 class Trainer:
     """A model, its optimiser and the number of steps they have taken.
 
@@ -129,9 +166,22 @@ class Trainer:
     seed : int
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
         a run that goes on from a saved state ends in the same bytes.
+
+    Attributes
+    ----------
+    precision : {"fp32", "bf16"} or None
+        What the steps compute in; None until it is chosen, by `choose_precision` or the first step.
+        To be set before the first step of a run that goes on in the precision it began with.
+    calibration : {"fp32": float, "bf16": float}
+        Seconds of a step in each, where they were timed.
     """
 
     def __init__(self, model: GPT2, dataset: Dataset, settings: TrainSettings, seed: int) -> None:
+        if settings.device != "cpu" and not torch.cuda.is_available():
+            raise InputError(
+                f"train.device = {settings.device!r}: PyTorch {torch.__version__} sees no CUDA GPU "
+                "here; use cpu, or install a CUDA build"
+            )
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
             raise InputError(
@@ -139,6 +189,10 @@ class Trainer:
                 f"{model.vocab_size}; make the model for this dataset's vocabulary"
             )
         self.model, self.settings, self.seed, self.step = model, settings, seed, 0
+        self.device = torch.device(settings.device)
+        self.precision: str | None = None if settings.precision == "auto" else settings.precision
+        self.calibration: dict[str, float] = {}
+        model.to(self.device)
         self._outputs = torch.from_numpy(dataset.splits["train"].output)
         self._rows = shared_prefix_rows(dataset.prompts("train"))
         matrices = [p for p in model.parameters() if p.ndim == 2]
@@ -161,12 +215,27 @@ class Trainer:
             yield self._batch(rows)
 
     def _batch(self, rows: Rows) -> Batch:
-        return Batch(
+        batch = Batch(
             torch.from_numpy(rows.prefix),
             torch.from_numpy(rows.length),
             torch.from_numpy(rows.inputs),
             self._outputs[torch.from_numpy(rows.instance)],
         )
+        return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+
+    def choose_precision(self) -> str:
+        """Settle what the steps compute in, if it is not yet, and return it."""
+        if self.precision is not None:
+            return self.precision
+        chosen = "fp32"
+        if self.model.settings.n_embd >= NARROW:
+            self.model.train()
+            with self._dropout_stream():
+                chosen, self.calibration = faster_precision(
+                    self.model, next(self.batches()), loss=self.settings.loss
+                )
+        self.precision = chosen
+        return chosen
 
     def take_step(self, batch: Batch) -> StepLog:
         """Take one optimiser step on a batch."""
@@ -180,17 +249,16 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        precision = self.choose_precision()
         self.model.train()
-        bf16 = settings.precision == "bf16"
         with self._dropout_stream():
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-                loss, hits = loss_and_hits(self.model, batch, loss=settings.loss)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss, hits = gradients(self.model, batch, loss=settings.loss, precision=precision)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
         self.optimizer.step()
         self.step += 1
-        return StepLog(self.step, loss.item(), hits.float().mean().item(), rate, norm.item())
+        # One transfer: each would wait for a GPU.
+        said = torch.stack([loss, hits.float().mean(), norm]).tolist()
+        return StepLog(self.step, said[0], said[1], rate, said[2])
 
     @contextlib.contextmanager
     def _dropout_stream(self) -> Iterator[None]:
@@ -198,7 +266,8 @@ class Trainer:
         if self.model.settings.dropout == 0:
             yield
             return
-        with torch.random.fork_rng(devices=[]):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(derived_seed(self.seed, "dropout", self.step))
             yield
 
@@ -231,7 +300,7 @@ class Trainer:
             return
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"].clone()
+                key: tensors[f"optimizer.{key}.{name}"].to(self.device, copy=True)
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
 

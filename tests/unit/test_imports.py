@@ -21,6 +21,7 @@ ORDER = (
     ("grammar",),
     ("tasks",),
     ("rows",),
+    ("trees",),
     ("dataset",),
     ("dataset_files",),
     # model
@@ -29,7 +30,8 @@ ORDER = (
     ("training",),
     ("states",),
     # measuring
-    ("clustering.kmeans", "clustering.tsne"),
+    ("clustering.compiling", "clustering.fallback"),
+    ("clustering.kmeans", "clustering.tsne", "clustering.tsne_torch"),
     ("clustering",),
     ("scores",),
     ("figures",),
@@ -37,6 +39,7 @@ ORDER = (
     ("config",),
     ("plan",),
     ("keeper",),
+    ("measuring",),
     ("experiment",),
     ("cli",),
     ("__main__",),
@@ -46,7 +49,8 @@ RANK = {f"tasklens.{name}": i for i, names in enumerate(ORDER) for name in names
 BASE = {f"tasklens.{name}" for names in ORDER[:2] for name in names}
 #: Only these may see both the making of the states and the measuring of them.
 EVERYTHING = {
-    f"tasklens.{name}" for name in ("config", "plan", "keeper", "experiment", "cli", "__main__")
+    f"tasklens.{name}"
+    for name in ("config", "plan", "keeper", "measuring", "experiment", "cli", "__main__")
 }
 MAKING = {
     f"tasklens.{name}" for name in ("gpt2", "checkpoints", "training", "states", "dataset_files")
