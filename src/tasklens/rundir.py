@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
@@ -84,18 +84,17 @@ class RunDir:
         """Write a file so that it is whole under its name or not there, and note its hash."""
         with _one_line_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._forget(path)
+            self._forget([path])
             temporary = path.with_name(f".tmp-{path.name}")
             _write_synced(temporary, content)
             temporary.replace(path)
             _sync_directory(path.parent)
-        self._note(path, content)
+        self._note({path: content})
 
     def write_directory(self, path: Path, files: Mapping[str, bytes]) -> None:
         """Write a directory of files so that it is whole under its name or not there."""
         with _one_line_errors(path):
-            for name in files:
-                self._forget(path / name)
+            self._forget(path / name for name in files)
             temporary = path.with_name(f".tmp-{path.name}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -106,8 +105,7 @@ class RunDir:
                 shutil.rmtree(path)
             temporary.replace(path)
             _sync_directory(path.parent)
-        for name, content in files.items():
-            self._note(path / name, content)
+        self._note({path / name: content for name, content in files.items()})
 
     @contextlib.contextmanager
     def growing(self, path: Path) -> Iterator[TextIO]:
@@ -115,16 +113,16 @@ class RunDir:
 
         The one file that may stand under its name before that.
         """
-        self._forget(path)
+        self._forget([path])
         with _one_line_errors(path), path.open("a", buffering=1) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        self._note(path, path.read_bytes())
+        self._note({path: path.read_bytes()})
 
     def remove(self, path: Path) -> None:
         """Remove a file and its hash."""
-        self._forget(path)
+        self._forget([path])
         path.unlink(missing_ok=True)
 
     def clean(self) -> None:
@@ -233,6 +231,8 @@ class RunDir:
             return False
         within = f"{self._key(directory)}/"
         noted = self.read_manifest().get("files", {})
+        if self._key(mark) not in noted:  # killed before the hashes were noted
+            return False
         return all((self.path / key).exists() for key in noted if key.startswith(within))
 
     def noted(self, path: Path) -> str | None:
@@ -248,15 +248,19 @@ class RunDir:
     def _key(self, path: Path) -> str:
         return path.relative_to(self.path).as_posix()
 
-    def _note(self, path: Path, content: bytes) -> None:
+    def _note(self, contents: Mapping[Path, bytes]) -> None:
+        """Note the hashes of files: of all of them, or of none where this is interrupted."""
         manifest = self.read_manifest()
-        manifest.setdefault("files", {})[self._key(path)] = sha256(content)
+        hashes = {self._key(path): sha256(content) for path, content in contents.items()}
+        manifest.setdefault("files", {}).update(hashes)
         self._write_manifest(manifest)
 
-    def _forget(self, path: Path) -> None:
-        """Drop a file's hash before the file changes, lest a crash leave a wrong one."""
+    def _forget(self, paths: Iterable[Path]) -> None:
+        """Drop files' hashes before the files change, lest a crash leave a wrong one."""
         manifest = self.read_manifest()
-        if manifest.get("files", {}).pop(self._key(path), None) is not None:
+        files = manifest.get("files", {})
+        gone = [files.pop(self._key(path), None) for path in paths]
+        if any(gone):
             self._write_manifest(manifest)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:

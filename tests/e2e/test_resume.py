@@ -87,7 +87,10 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(
         (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= early),
         (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= late),
         (signal.SIGKILL, lambda: count(path / "measured") >= 1),
-        (signal.SIGINT, lambda: count(path / "measured") >= 9),
+        (
+            signal.SIGINT,
+            lambda: count(path / "states") == 17 and count(path / "measured") >= 9,
+        ),
     ]
     for by, due in points:
         said = stop_when(path, due, 0.02 * rng.random(), by)

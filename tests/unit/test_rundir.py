@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -254,6 +255,21 @@ def test_a_cell_is_reused_where_it_was_made_from_the_same_inputs(run: RunDir) ->
     assert not run.made_from(directory, "others")
     (directory / "scores.parquet").unlink()
     assert not run.made_from(directory, "inputs")
+
+
+def test_a_cell_whose_hashes_were_not_noted_is_made_again(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = run.measured_at(8)
+    files = {"scores.parquet": b"", "inputs": b"inputs"}
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDir, "_note", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run.write_directory(directory, files)
+    assert (directory / "inputs").exists()
+    assert not run.made_from(directory, "inputs")
+    run.write_directory(directory, files)
+    assert run.made_from(directory, "inputs")
 
 
 def test_the_manifest_says_where_a_run_comes_from(run: RunDir) -> None:
