@@ -1,19 +1,32 @@
 import copy
 import dataclasses
 import math
+import time
 from collections.abc import Callable
+from unittest import mock
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
+from tasklens import training
 from tasklens.dataset import Dataset
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, ModelSettings, make_model
 from tasklens.schedule import learning_rate
 from tasklens.states import GPT2Subject, harvest
-from tasklens.training import StepLog, Trainer, TrainSettings, loss_and_hits, train
+from tasklens.training import (
+    NARROW,
+    Batch,
+    StepLog,
+    Trainer,
+    TrainSettings,
+    loss_and_hits,
+    train,
+)
 
 QUICK = TrainSettings(
     steps=12, instructions_per_step=4, learning_rate=1e-2, warmup_steps=3, threads=1
@@ -185,6 +198,107 @@ def test_bf16_is_near_and_keeps_weights_in_fp32(dataset: Dataset) -> None:
         assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
     assert losses["bf16"] != losses["fp32"]
+
+
+WIDE = ModelSettings(n_layer=1, n_head=1, n_embd=NARROW)
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "chosen"), [(1.0, 0.5, "bf16"), (1.0, 0.95, "fp32"), (0.4, 0.8, "fp32")]
+)
+def test_the_precision_is_that_of_the_shorter_steps(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str
+) -> None:
+    """By a clock that only computing gradients moves."""
+    now = 0.0
+    costs = {"fp32": fp32, "bf16": bf16}
+    real = training.gradients
+
+    def slow(model: GPT2, batch: Batch, *, loss: str, precision: str) -> tuple[Tensor, Tensor]:
+        nonlocal now
+        now += costs[precision]
+        return real(model, batch, loss=loss, precision=precision)
+
+    monkeypatch.setattr(training, "gradients", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    model = make_model(WIDE, dataset, seed=0)
+    before = copy.deepcopy(model.state_dict())
+    trainer = Trainer(model, dataset, changed(precision="auto"), seed=0)
+    assert trainer.precision is None
+    assert trainer.choose_precision() == trainer.precision == chosen
+    assert trainer.calibration == pytest.approx(costs)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    spent = now
+    trainer.take_step(next(trainer.batches()))
+    assert now - spent == pytest.approx(costs[chosen]), "steps compute in it"
+
+
+def test_what_is_set_or_narrow_is_not_timed(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "faster_precision", mock.Mock(side_effect=AssertionError))
+    narrow = Trainer(make_model(SMALL, dataset), dataset, changed(precision="auto"), seed=0)
+    assert narrow.choose_precision() == "fp32"
+    for precision in ("fp32", "bf16"):
+        settings = changed(precision=precision)
+        trainer = Trainer(make_model(WIDE, dataset), dataset, settings, seed=0)
+        assert trainer.choose_precision() == precision
+        assert trainer.calibration == {}
+
+
+def test_calibrating_changes_no_step(dataset: Dataset) -> None:
+    size = dataclasses.replace(WIDE, dropout=0.3)
+    losses = []
+    for calibrate in (False, True):
+        trainer = Trainer(make_model(size, dataset), dataset, changed(precision="fp32"), seed=0)
+        if calibrate:
+            trainer.precision = None
+            trainer.choose_precision()
+            trainer.precision = "fp32"
+        log: list[StepLog] = []
+        trainer.run(lambda _, entry, log=log: log.append(entry))  # type: ignore[misc]
+        losses.append(log)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this PyTorch sees a GPU")
+def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> None:
+    with pytest.raises(InputError, match=r"^train.device = 'cuda': PyTorch .* sees no CUDA GPU"):
+        Trainer(make_model(SMALL, dataset), dataset, changed(device="cuda"), seed=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
+    logs, states = [], []
+    for device in ("cpu", "cuda"):
+        model = make_model(SMALL, dataset, seed=0)
+        logs.append(train(model, dataset, changed(device=device, precision="fp32")))
+        states.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")).states)
+    assert [e.loss for e in logs[1]] == pytest.approx([e.loss for e in logs[0]], rel=1e-3)
+    for name, state in states[1].items():
+        np.testing.assert_allclose(state, states[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
+    size = dataclasses.replace(SMALL, dropout=dropout)
+    settings = changed(device="cuda", precision="bf16")
+    whole = Trainer(make_model(size, dataset), dataset, settings, seed=0)
+    log: list[StepLog] = []
+    states: list[bytes] = []
+
+    def keep(trainer: Trainer, entry: StepLog) -> None:
+        log.append(entry)
+        states.append(safetensors.torch.save(trainer.state()))
+
+    whole.run(keep)
+    resumed = Trainer(make_model(size, dataset, seed=99), dataset, settings, seed=0)
+    resumed.load_state(safetensors.torch.load(states[4]))
+    again: list[StepLog] = []
+    resumed.run(lambda _, entry: again.append(entry))
+    assert [e.loss for e in again] == pytest.approx([e.loss for e in log[5:]], rel=1e-3)
 
 
 def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
