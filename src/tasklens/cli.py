@@ -41,6 +41,14 @@ Out = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/PRESET]"),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda[:N]",
+        help="Where to train, harvest and embed: short for --set train.device, clusters.device.",
+    ),
+]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
 ]
@@ -66,6 +74,7 @@ def tasklens(
 def run(
     source: Source = "default",
     change: Change = None,
+    device: Device = None,
     out: Out = None,
     resume: Resume = False,
     dry_run: Annotated[
@@ -79,7 +88,7 @@ def run(
     """
     from tasklens.config import load_settings
 
-    settings = load_settings(source, change or ())
+    settings = load_settings(source, [*_on(device), *(change or ())])
     if dry_run:
         from tasklens.plan import make_plan
 
@@ -97,13 +106,17 @@ def run(
 
 @app.command()
 def data(
-    source: Source = "default", change: Change = None, out: Out = None, resume: Resume = False
+    source: Source = "default",
+    change: Change = None,
+    device: Device = None,
+    out: Out = None,
+    resume: Resume = False,
 ) -> None:
     """Make a run directory with its data."""
     from tasklens.config import load_settings
     from tasklens.experiment import make_data
 
-    settings = load_settings(source, change or ())
+    settings = load_settings(source, [*_on(device), *(change or ())])
     directory = _open(source, settings, out, resume)
     with directory.locked():
         _begin(directory, settings)
@@ -187,6 +200,11 @@ def main() -> None:
 def _fail(message: str) -> None:
     print(f"tasklens: error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _on(device: str | None) -> list[str]:
+    """Return the changes that ``--device`` stands for."""
+    return [f"{table}.device={device}" for table in ("train", "clusters") if device]
 
 
 def _command() -> str:

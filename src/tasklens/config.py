@@ -36,8 +36,7 @@ class Settings:
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that measure; 0: one a core; 1: none, all happens in one process. No result depends
-    on it."""
+    """Processes that measure; 0: one a core; 1: none but this. No result depends on it."""
     tasks: TaskSettings = dataclasses.field(default_factory=TaskSettings)
     """The tasks and their instructions."""
     data: DataSettings = dataclasses.field(default_factory=DataSettings)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,11 @@ from tasklens.gpt2 import state_names
 from tasklens.keeper import ACCURACY_SPLITS
 from tasklens.parallel import Workers
 from tasklens.rundir import RunDir, digest
-from tasklens.scores import Instances, Row, accuracy_row, instances_of, measure_cell, to_table
+from tasklens.scores import Instances, Row, accuracy_row, instances_of, measure_cells, to_table
 from tasklens.tables import parquet_bytes, read_parquet
 
+#: What a worker makes of some cells.
+Measured: TypeAlias = list[tuple[Clustering, list[Row]]]
 #: What is left of each checkpoint.
 MEASURED_FILES = ("clusters.safetensors", "scores.parquet", "inputs")
 #: Checkpoints whose states are held at a time: one being worked on, one so that no worker waits.
@@ -54,8 +56,8 @@ class Measurer:
     dataset : Dataset
     workers : Workers
         Where there is but this process, each cell is done as soon as it is begun.
-    on_cell : callable, optional
-        Called after each cell.
+    on_cells : callable, optional
+        Called after every so many cells, with their number.
     """
 
     def __init__(
@@ -64,14 +66,16 @@ class Measurer:
         settings: Settings,
         dataset: Dataset,
         workers: Workers,
-        on_cell: Callable[[], object] = lambda: None,
+        on_cells: Callable[[int], object] = lambda n: None,
     ) -> None:
         self.run, self.settings, self.dataset = run, settings, dataset
-        self.workers, self.on_cell = workers, on_cell
+        self.workers, self.on_cells = workers, on_cells
         self.instances: dict[str, Instances] = {
             split: instances_of(dataset, split) for split in MEASURED
         }
-        self._begun: deque[tuple[int, list[Row], list[Cell], list[Future[Any]]]] = deque()
+        self._begun: deque[tuple[int, list[Row], list[tuple[list[Cell], Future[Measured]]]]] = (
+            deque()
+        )
 
     def inputs(self, step: int) -> str:
         """Return the hash of what a checkpoint's scores depend on."""
@@ -116,14 +120,25 @@ class Measurer:
                 share = float(np.mean(hits))
                 rows.append(accuracy_row(self.run.name, settings.seed, step, split, share))
         work = partial(
-            measure_cell, instances=self.instances, run=self.run.name, settings=settings.clusters
+            measure_cells, instances=self.instances, run=self.run.name, settings=settings.clusters
         )
         futures = []
-        for cell in cells:
-            future = self.workers.submit(work, cell)
-            future.add_done_callback(lambda _: self.on_cell())
-            futures.append(future)
-        self._begun.append((step, rows, cells, futures))
+        for group in self._groups(cells):
+            future = self.workers.submit(work, group)
+            future.add_done_callback(partial(self._count, len(group)))
+            futures.append((group, future))
+        self._begun.append((step, rows, futures))
+
+    def _count(self, n: int, _: object) -> None:
+        self.on_cells(n)
+
+    def _groups(self, cells: list[Cell]) -> list[list[Cell]]:
+        """Return what is done at a time: a cell, or all that a GPU embeds at once."""
+        if self.settings.clusters.device == "cpu":
+            return [[cell] for cell in cells]
+        embedded = [cell for cell in cells if cell.space == "tsne"]
+        alone = [[cell] for cell in cells if cell.space != "tsne"]
+        return [*alone, embedded] if embedded else alone
 
     def collect(self, *, wait: bool) -> None:
         """Keep what the checkpoint begun first gave, and the next, as far as they are done.
@@ -133,18 +148,17 @@ class Measurer:
         wait : bool
             Wait for the first of them.
         """
-        while self._begun and (wait or all(future.done() for future in self._begun[0][3])):
-            step, rows, cells, futures = self._begun.popleft()
+        while self._begun and (wait or all(future.done() for _, future in self._begun[0][2])):
+            step, rows, futures = self._begun.popleft()
             wait = False
             clusters: dict[str, NDArray[np.generic]] = {}
-            for cell, future in zip(cells, futures, strict=True):
-                clustering: Clustering
-                clustering, scores = future.result()
-                rows += scores
-                place = f"{cell.split}/{cell.state}/{cell.space}"
-                clusters[f"{place}/labels"] = clustering.labels
-                if clustering.embedding is not None:
-                    clusters[f"{place}/embedding"] = clustering.embedding
+            for group, future in futures:
+                for cell, (clustering, scores) in zip(group, future.result(), strict=True):
+                    rows += scores
+                    place = f"{cell.split}/{cell.state}/{cell.space}"
+                    clusters[f"{place}/labels"] = clustering.labels
+                    if clustering.embedding is not None:
+                        clusters[f"{place}/embedding"] = clustering.embedding
             files = {
                 "clusters.safetensors": safetensors.numpy.save(clusters),
                 "scores.parquet": parquet_bytes(to_table(rows)),

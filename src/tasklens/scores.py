@@ -151,12 +151,18 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     return rows
 
 
-def measure_cell(
-    cell: Cell, *, instances: Mapping[str, Instances], run: str, settings: ClusterSettings
-) -> tuple[Clustering, list[Row]]:
-    """Cluster one cell and score it against the instances of its split: what a worker does."""
-    clustering = cluster([cell], settings)[0]
-    return clustering, score_cell(cell, clustering, instances[cell.split], run)
+def measure_cells(
+    cells: Sequence[Cell],
+    *,
+    instances: Mapping[str, Instances],
+    run: str,
+    settings: ClusterSettings,
+) -> list[tuple[Clustering, list[Row]]]:
+    """Cluster cells and score each against the instances of its split: what a worker does."""
+    return [
+        (clustering, score_cell(cell, clustering, instances[cell.split], run))
+        for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
+    ]
 
 
 def score(
@@ -191,9 +197,9 @@ def score(
     settings = settings or ClusterSettings()
     k = instances.n_tasks
     rows = score_controls(instances, k, run, seed, split, settings)
-    for name, x in states.items():
-        cell = Cell(seed, step, split, name, space, k, x)
-        rows += measure_cell(cell, instances={split: instances}, run=run, settings=settings)[1]
+    cells = [Cell(seed, step, split, name, space, k, x) for name, x in states.items()]
+    for _, scores in measure_cells(cells, instances={split: instances}, run=run, settings=settings):
+        rows += scores
     return to_table(rows)
 
 

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
-from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering import (
+    Cell,
+    Clustering,
+    ClusterSettings,
+    cluster,
+    kmeans,
+    tsne,
+    tsne_torch,
+)
 from tasklens.errors import InputError
 from tasklens.parallel import Workers
 from tasklens.randomness import stream
@@ -167,3 +176,33 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
 
 def test_no_cells_no_clusterings() -> None:
     assert cluster([], SETTINGS) == []
+
+
+def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, task = blobs()
+    cells = [cell(x), cell(x, "tsne"), cell(x, state="block2")]
+    monkeypatch.setattr(kmeans, "MOST_POINTS", 119)
+    with pytest.warns(UserWarning, match="by scikit-learn, several times slower: 120 points") as w:
+        results = cluster(cells, SETTLED)
+    assert len(w) == 1, "once for all cells that share the reason"
+    for result in results:
+        assert adjusted_rand_score(task, result.labels[0]) == 1.0
+
+
+def test_a_gpu_embeds_the_cells_of_one_size_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = blobs()
+    cells = [cell(x, "tsne"), cell(x), cell(x[:100], "tsne"), cell(x, "tsne", state="block2")]
+    expected = cluster(cells, QUICK)
+    batches: list[list[int]] = []
+
+    def one_by_one(
+        x: list[NDArray[np.float32]], *, seeds: list[int], device: str, **keys: Any
+    ) -> list[NDArray[np.float32]]:
+        assert device == "cuda:1"
+        batches.append([len(points) for points in x])
+        return [tsne.tsne(points, seed=seed, **keys) for points, seed in zip(x, seeds, strict=True)]
+
+    monkeypatch.setattr(tsne_torch, "tsne_batch", one_by_one)
+    got = cluster(cells, dataclasses.replace(QUICK, device="cuda:1"))
+    assert batches == [[120, 120], [100]]
+    assert list(map(content, got)) == list(map(content, expected))

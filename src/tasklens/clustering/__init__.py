@@ -3,9 +3,10 @@
 Nothing else in the package calls a clustering library.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ import pydantic.dataclasses
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 
-from tasklens.clustering.kmeans import kmeans
-from tasklens.clustering.tsne import tsne
+from tasklens.clustering import kmeans, tsne
+from tasklens.clustering.compiling import MISSING
 from tasklens.errors import InputError
 from tasklens.randomness import derived_seed
 from tasklens.settings import CONFIG
@@ -22,6 +23,10 @@ from tasklens.settings import CONFIG
 __all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
 
 SPACES = ("raw", "tsne")
+#: What clusters a cell unless something is in the way.
+OURS = "numba"
+
+Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
@@ -44,6 +49,9 @@ class ClusterSettings:
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
     pca: Annotated[int, Field(ge=0)] = 0
     """Principal components kept before t-SNE; 0 hands it the states as they are."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """Where t-SNE runs: cpu, cuda or cuda:N. A GPU embeds many cells at once. KMeans is always done
+    by the CPU, which has nothing to wait for there."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,11 @@ class Cell:
     """Number of clusters asked for."""
     x: npt.NDArray[np.float32]
     """The states, (N, D)."""
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """What tells the cell from others of its run."""
+        return (self.step, self.split, self.state, self.space)
 
     @property
     def name(self) -> str:
@@ -110,27 +123,68 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings) -> list[Clustering
     """
     for cell in cells:
         _check(cell, settings)
+    for reason in sorted({engine(cell) for cell in cells} - {OURS}):
+        warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
+    points = [np.ascontiguousarray(cell.x, dtype=np.float32) for cell in cells]  # (N, D) each
     # One thread: sums split over threads round differently, and a label may follow.
     with threadpool_limits(limits=1):
-        return [_cluster_one(cell, settings) for cell in cells]
+        embeddings = _embed(cells, points, settings)
+        return [
+            _cluster_one(cell, x if y is None else y, y, settings)
+            for cell, x, y in zip(cells, points, embeddings, strict=True)
+        ]
 
 
-def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
-    place = (cell.step, cell.split, cell.state, cell.space)
-    points = np.ascontiguousarray(cell.x, dtype=np.float32)  # (N, D)
-    embedding = None
-    if cell.space == "tsne":
-        embedding = points = tsne(
-            points,
-            perplexity=settings.perplexity,
-            max_iter=settings.tsne_max_iter,
-            pca=settings.pca,
-            seed=derived_seed(cell.seed, "tsne", *place),
-        )  # (N, 2)
-    labels, inertia = kmeans(
+def engine(cell: Cell) -> str:
+    """Return `OURS` where our own kernels cluster a cell, else the reason why scikit-learn does."""
+    by = tsne.engine if cell.space == "tsne" else kmeans.engine
+    return OURS if by(len(cell.x)) == OURS else MISSING or f"{len(cell.x):,} points are too many"
+
+
+def _embed(
+    cells: Sequence[Cell], points: Sequence[Floats], settings: ClusterSettings
+) -> list[Floats | None]:
+    """Return the embedding of each cell in the space of t-SNE, (N, 2), and None of the others."""
+    embeddings: list[Floats | None] = [None] * len(cells)
+    keys: dict[str, Any] = {
+        "perplexity": settings.perplexity,
+        "max_iter": settings.tsne_max_iter,
+        "pca": settings.pca,
+    }
+    same: dict[int, list[int]] = {}  # cells of N points
+    for i, cell in enumerate(cells):
+        if cell.space != "tsne":
+            continue
+        if settings.device != "cpu" and engine(cell) == OURS:
+            same.setdefault(len(cell.x), []).append(i)
+        else:
+            embeddings[i] = tsne.tsne(points[i], seed=_tsne_seed(cell), **keys)
+    for which in same.values():
+        from tasklens.clustering.tsne_torch import tsne_batch  # torch takes seconds to import
+
+        batch = tsne_batch(
+            [points[i] for i in which],
+            seeds=[_tsne_seed(cells[i]) for i in which],
+            device=settings.device,
+            **keys,
+        )
+        for i, embedding in zip(which, batch, strict=True):
+            embeddings[i] = embedding
+    return embeddings
+
+
+def _tsne_seed(cell: Cell) -> int:
+    return derived_seed(cell.seed, "tsne", *cell.place)
+
+
+def _cluster_one(
+    cell: Cell, points: Floats, embedding: Floats | None, settings: ClusterSettings
+) -> Clustering:
+    seeds = range(settings.cluster_seeds)
+    labels, inertia = kmeans.kmeans(
         points,
         cell.k,
-        seeds=[derived_seed(cell.seed, "kmeans", *place, s) for s in range(settings.cluster_seeds)],
+        seeds=[derived_seed(cell.seed, "kmeans", *cell.place, s) for s in seeds],
         n_init=settings.n_init,
         max_iter=settings.max_iter,
         tol=settings.tol,

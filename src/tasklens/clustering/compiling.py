@@ -1,0 +1,38 @@
+"""Compiled kernels: numba where it runs, and a word about it where it does not."""
+
+from collections.abc import Callable
+from typing import Any
+
+try:
+    import numba
+except ImportError as error:  # no numba for this Python or platform
+    numba = None
+    #: Why nothing is compiled; empty where numba runs.
+    MISSING = f"numba cannot be imported ({error})"
+else:
+    MISSING = ""
+
+
+def compiled(**options: Any) -> Callable[[Any], Any]:
+    """Return a decorator that compiles a function without the interpreter, and keeps it on disk.
+
+    The compiled code is cached for this processor, beside the source or in the user's cache; where
+    neither can be written, it is compiled anew in every process. Without numba the function is left
+    as it is, and whoever would call it asks `MISSING` first.
+
+    Parameters
+    ----------
+    **options
+        Further options of `numba.njit`, e.g. ``fastmath``.
+    """
+
+    def decorate(function: Any) -> Any:
+        if numba is None:
+            return function
+        options.update(nogil=True, error_model="numpy")
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no place for a cache
+            return numba.njit(**options)(function)
+
+    return decorate

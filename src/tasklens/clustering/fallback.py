@@ -1,0 +1,52 @@
+"""scikit-learn's KMeans and t-SNE: for what our own kernels cannot do, and to hold them against."""
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.manifold import TSNE
+
+
+def kmeans_once(
+    x: npt.NDArray[np.float32], k: int, *, seed: int, n_init: int, max_iter: int, tol: float
+) -> tuple[npt.NDArray[np.int16], float]:
+    """Return the labels, (N,), and the inertia of the best of `n_init` starts."""
+    model = KMeans(
+        n_clusters=k,
+        init="k-means++",
+        n_init=n_init,
+        max_iter=max_iter,
+        tol=tol,
+        algorithm="lloyd",
+        random_state=seed % 2**32,
+    )
+    with warnings.catch_warnings():
+        # Rows that differ by a rounding error can still fall together; the labels show it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        labels = model.fit_predict(x)
+    return labels.astype(np.int16), float(model.inertia_)
+
+
+def tsne_barnes_hut(
+    x: npt.NDArray[np.float32], *, perplexity: float, max_iter: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """Return the embedding of at least two columns `x` in the plane, (N, 2).
+
+    References
+    ----------
+    van der Maaten, "Accelerating t-SNE using tree-based algorithms", JMLR 15, 2014.
+    """
+    model = TSNE(
+        n_components=2,
+        perplexity=perplexity,
+        max_iter=max_iter,
+        init="pca",
+        learning_rate="auto",
+        method="barnes_hut",
+        random_state=seed % 2**32,
+        n_jobs=1,
+    )
+    embedding: npt.NDArray[np.float32] = model.fit_transform(x).astype(np.float32, copy=False)
+    return embedding

@@ -1,0 +1,209 @@
+"""Exact t-SNE's loops over all pairs of points, compiled.
+
+All are in float32, with sums over rows in float64, and in one thread, so that a machine gives the
+same bytes every time. `p` is the only (N, N) array; `y` keeps the two coordinates apart, (2, N), so
+that the inner loops read contiguous vectors.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.clustering.compiling import compiled
+
+Floats = npt.NDArray[np.float32]
+
+# What lets sums and quotients be vectorised. Not "fast": infinities and NaN stay what they are.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+ONE = np.float32(1)
+#: Entropies of the neighbours agree with the perplexity to this, in nats.
+TOLERANCE = 1e-5
+#: Steps of the search for a point's bandwidth at most.
+SEARCH_STEPS = 100
+#: Least probability of a pair, as in scikit-learn.
+SMALLEST = np.float32(np.finfo(np.float64).eps)
+#: Where a point stands while it does not count: so far off that it weighs 1e-36.
+AWAY = np.float32(1e18)
+
+# Taylor series of 2^f: its remainder is below 1e-8 for |f| <= 1/2.
+T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
+
+
+@compiled(fastmath=FAST)
+def exp2(u: np.float32) -> np.float32:
+    """Return 2^u for u <= 0, and 2^-126 where that is more: unlike math.exp2, it vectorises."""
+    u = max(u, np.float32(-126))
+    whole = np.floor(u + np.float32(0.5))
+    f = u - whole
+    series = ONE + f * (T1 + f * (T2 + f * (T3 + f * (T4 + f * (T5 + f * (T6 + f * T7))))))
+    exponent = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
+    power: np.float32 = series * exponent.view(np.float32)  # these are the bits of 2^whole
+    return power
+
+
+@compiled(fastmath=FAST)
+def squared_distances(x: Floats) -> Floats:
+    """Return the squared distances between the rows of (N, D), (N, N); equal rows are at 0."""
+    n, d = x.shape
+    out = np.empty((n, n), dtype=np.float32)
+    for i in range(n):
+        out[i, i] = 0
+        for j in range(i):
+            total = np.float32(0)
+            for k in range(d):
+                difference = x[i, k] - x[j, k]
+                total += difference * difference
+            out[i, j] = out[j, i] = total
+    return out
+
+
+@compiled(fastmath=FAST)
+def to_conditional(p: Floats, perplexity: float) -> None:
+    """Turn squared distances into p(j | i) in place: Gaussians of the asked perplexity."""
+    n = len(p)
+    entropy = math.log(perplexity)
+    weights = np.empty(n, dtype=np.float32)
+    for i in range(n):
+        row = p[i]
+        row[i] = np.inf
+        # Only differences of distances count. Less the least, the nearest never underflows, and i
+        # itself, put there too, weighs 1 at every bandwidth.
+        nearest = row.min()
+        row[i] = nearest
+        beta, low, high = 1.0, 0.0, np.inf  # beta = 1 / (2 sigma^2)
+        for _ in range(SEARCH_STEPS):
+            rate = np.float32(-beta / math.log(2))
+            total = np.float32(0)
+            moment = np.float32(0)
+            for j in range(n):
+                distance = row[j] - nearest
+                weight = exp2(rate * distance)
+                weights[j] = weight
+                total += weight
+                moment += weight * distance
+            others = np.float64(total) - 1
+            excess = math.log(others) + beta * np.float64(moment) / others - entropy
+            if abs(excess) <= TOLERANCE:
+                break
+            if excess > 0:
+                low = beta
+                beta = 2 * beta if high == np.inf else (beta + high) / 2
+            else:
+                high = beta
+                beta = (beta + low) / 2
+        weights[i] = 0
+        scale = np.float32(1 / others)
+        for j in range(n):
+            row[j] = weights[j] * scale
+
+
+@compiled(fastmath=FAST)
+def affinities(x: Floats, perplexity: float) -> Floats:
+    """Return the joint probabilities of the pairs of rows of (N, D): (N, N), symmetric, sum 1."""
+    p: Floats = squared_distances(x)
+    to_conditional(p, perplexity)
+    n = len(p)
+    scale = np.float32(0.5 / n)
+    for i in range(n):
+        for j in range(i):
+            p[i, j] = p[j, i] = max(scale * (p[i, j] + p[j, i]), SMALLEST)
+    return p
+
+
+@compiled(fastmath=FAST)
+def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float:
+    """Fill in what the points of `y`, (2, N), exert on each other, (2, N), and return Z.
+
+    With w = 1 / (1 + |yi - yj|^2), the attraction is the sum over j of p w (yi - yj), the repulsion
+    that of w^2 (yi - yj), and Z the sum of w over all pairs. The gradient of the KL divergence is
+    4 (attraction - repulsion / Z).
+    """
+    n = len(p)
+    horizontal, vertical = y[0], y[1]
+    z = 0.0
+    for i in range(n):
+        row = p[i]
+        here, there = horizontal[i], vertical[i]
+        # A branch would keep the loop from being vectorised, and a weight of 1, taken off again,
+        # would drown those of points that are all far apart.
+        horizontal[i] = AWAY
+        ax = ay = rx = ry = total = np.float32(0)
+        for j in range(n):
+            dx = here - horizontal[j]
+            dy = there - vertical[j]
+            w = ONE / (ONE + dx * dx + dy * dy)
+            pull = row[j] * w
+            push = w * w
+            total += w
+            ax += pull * dx
+            ay += pull * dy
+            rx += push * dx
+            ry += push * dy
+        attraction[0, i], attraction[1, i] = ax, ay
+        repulsion[0, i], repulsion[1, i] = rx, ry
+        horizontal[i] = here
+        z += np.float64(total)
+    return z
+
+
+@compiled(fastmath=FAST)
+def cross_entropy(p: Floats, y: Floats, z: float) -> float:
+    """Return - sum p log q: the KL divergence and a constant, the entropy of p."""
+    horizontal, vertical = y[0], y[1]
+    half = 0.0
+    for i in range(len(p)):
+        row = p[i]
+        total = np.float32(0)
+        for j in range(i):
+            dx = horizontal[i] - horizontal[j]
+            dy = vertical[i] - vertical[j]
+            total += row[j] * math.log(ONE + dx * dx + dy * dy)
+        half += np.float64(total)
+    return 2 * half + math.log(z)
+
+
+@compiled(fastmath=FAST)
+def descend(
+    p: Floats,
+    y: Floats,
+    update: Floats,
+    gains: Floats,
+    steps: int,
+    exaggeration: float,
+    momentum: float,
+    rate: float,
+) -> tuple[float, float]:
+    """Take some steps with momentum and gains, in place: `y`, `update` and `gains` are (2, N).
+
+    Returns
+    -------
+    loss : float
+        The cross entropy before the last step.
+    norm : float
+        That of the last gradient times its gains.
+    """
+    attraction, repulsion = np.empty_like(y), np.empty_like(y)
+    pull = np.float32(4 * exaggeration)
+    inertia, pace = np.float32(momentum), np.float32(rate)
+    loss = norm = 0.0
+    for step in range(steps):
+        z = forces(p, y, attraction, repulsion)
+        if step == steps - 1:
+            loss = cross_entropy(p, y, z)
+        push = np.float32(4 / z)
+        norm = 0.0
+        for axis in range(2):
+            for i in range(y.shape[1]):
+                gradient = pull * attraction[axis, i] - push * repulsion[axis, i]
+                if update[axis, i] * gradient < 0:
+                    gain = gains[axis, i] + np.float32(0.2)
+                else:
+                    gain = max(gains[axis, i] * np.float32(0.8), np.float32(0.01))
+                gains[axis, i] = gain
+                gradient *= gain
+                update[axis, i] = inertia * update[axis, i] - pace * gradient
+                y[axis, i] += update[axis, i]
+                norm += np.float64(gradient * gradient)
+    return loss, math.sqrt(norm)

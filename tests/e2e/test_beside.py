@@ -1,0 +1,78 @@
+"""Measuring while training goes on: the same files, earlier."""
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from e2e.conftest import Command, Finished, assert_same, changes, contents
+from tasklens.config import Settings, read_settings
+from tasklens.experiment import measure, plot, train_model
+from tasklens.measuring import Measurer
+from tasklens.rundir import RunDir
+
+
+def test_checkpoints_are_measured_while_training_goes_on(
+    command: Command, tiny: Finished, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny"
+    assert command("data", "smoke", *changes(), "--out", path).status == 0
+    run, settings = RunDir(path), read_settings(path / "config.toml")
+    begun: list[int] = []
+    real = Measurer.begin
+
+    def begin(self: Measurer, step: int) -> None:
+        begun.append(step)
+        real(self, step)
+
+    with mock.patch.object(Measurer, "begin", begin):
+        train_model(run, settings, beside=1)
+        beside = {name.split("/")[1] for name in contents(path, "measured")}
+        assert {f"step-{step:08d}" for step in begun} == beside
+        assert len(begun) >= 2, "as many as are held at a time, at the least"
+        first = begun.copy()
+        measure(run, settings)
+    assert begun[len(first) :] == [s for s in (0, 1, 2, 4, 8, 12) if s not in first]
+    plot(run, settings)
+    assert_same(path, tiny.path)
+
+
+def test_states_held_for_the_workers_are_bounded(command: Command, tmp_path: Path) -> None:
+    """Workers that cannot keep up leave checkpoints to stage measure."""
+    path = tmp_path / "tiny"
+    assert command("data", "smoke", *changes(), "--out", path).status == 0
+    run, settings = RunDir(path), read_settings(path / "config.toml")
+    most = 0
+    real = Measurer.begin
+
+    def begin(self: Measurer, step: int) -> None:
+        nonlocal most
+        real(self, step)
+        most = max(most, len(self._begun))
+
+    with (
+        mock.patch.object(Measurer, "begin", begin),
+        mock.patch.object(Measurer, "collect", lambda self, *, wait: wait and self._begun.clear()),
+    ):
+        train_model(run, settings, beside=1)
+    assert most == 2
+
+
+@pytest.mark.parametrize(
+    ("cores", "keys", "training", "beside"),
+    [
+        (2, {}, 2, 0),
+        (2, {"threads": 1}, 1, 1),
+        (8, {}, 6, 2),
+        (8, {"workers": 1}, 6, 0),
+        (16, {"threads": 4, "workers": 3}, 4, 3),
+        (4, {"device": "cuda"}, 1, 3),
+    ],
+)
+def test_cores_are_shared_between_training_and_measuring(
+    cores: int, keys: dict[str, object], training: int, beside: int
+) -> None:
+    train = {key: value for key, value in keys.items() if key != "workers"}
+    settings = Settings(workers=keys.get("workers", 0), train=train)  # type: ignore[arg-type]
+    with mock.patch("tasklens.config.default_workers", return_value=cores):
+        assert (settings.cores_training, settings.cores_beside) == (training, beside)
