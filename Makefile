@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check clean
+.PHONY: install run test check bench clean
 
 install: $(VENV)/installed
 
@@ -16,6 +16,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # The main job: about nine minutes on two CPU cores; goes on where it was interrupted.
 run: install
 	$(BIN)/tasklens run default --out runs/default --resume
+
+# Under a quarter of an hour on two cores, a run of the default preset included.
+bench: install
+	$(BIN)/python benchmarks/run_all.py
 
 test: check
 	$(BIN)/pytest

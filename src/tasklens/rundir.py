@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from tasklens.errors import InputError
 
-_PACKAGES = ("tasklens", "torch", "numpy", "scipy", "scikit-learn", "pyarrow")
+_PACKAGES = ("tasklens", "torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow")
 
 
 class RunDir:
@@ -189,7 +189,7 @@ class RunDir:
             "seed": seed,
             "command": command,
             "versions": {"python": platform.python_version()}
-            | {name: metadata.version(name) for name in _PACKAGES},
+            | {name: _version(name) for name in _PACKAGES},
             "machine": describe_machine(),
         }
         self._write_manifest(self.read_manifest() | about)
@@ -269,6 +269,14 @@ class RunDir:
             temporary = self.manifest.with_name(".tmp-manifest.json")
             _write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
             temporary.replace(self.manifest)
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed, as numba need not be."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _is_manifest(content: object) -> bool:
