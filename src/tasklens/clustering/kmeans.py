@@ -132,18 +132,20 @@ def _to_distances(matrix: Floats, x: Floats) -> None:
     for i in range(n):
         square[i] = matrix[i, i]
     for i in range(n):
-        close = 0
+        row, own = matrix[i], square[i]
+        close = np.float32(0)  # a count; of this type, the loop is vectorised
         for m in range(n):
-            matrix[i, m] = square[i] + square[m] - np.float32(2) * matrix[i, m]
-            close += matrix[i, m] < CLOSE * (square[i] + square[m])
+            both = own + square[m]
+            row[m] = both - np.float32(2) * row[m]
+            close += np.float32(1) if row[m] < CLOSE * both else np.float32(0)
         if close > 1:  # more than the point itself
             for m in range(n):
-                if matrix[i, m] < CLOSE * (square[i] + square[m]):
+                if row[m] < CLOSE * (own + square[m]):
                     total = np.float32(0)
                     for c in range(d):
                         total += (x[i, c] - x[m, c]) ** 2
-                    matrix[i, m] = total
-        matrix[i, i] = 0
+                    row[m] = total
+        row[i] = 0
 
 
 @compiled(fastmath=FAST)
