@@ -1,0 +1,94 @@
+"""Cells to cluster, from a run's harvested states or from a model trained for a moment."""
+
+import argparse
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from common import settings_of
+from numpy.typing import NDArray
+
+from tasklens.clustering import Cell
+from tasklens.config import Settings, read_settings
+from tasklens.dataset import MEASURED, make_dataset
+from tasklens.gpt2 import make_model, state_names
+from tasklens.measuring import load_states
+from tasklens.rundir import RunDir
+from tasklens.states import GPT2Subject, harvest
+from tasklens.training import Trainer
+
+#: Without a run: steps that are trained, and steps at which states are taken.
+TRAINED, AT = 60, (0, 20, 60)
+Item = TypeVar("Item")
+
+
+def add_options(options: argparse.ArgumentParser, n_cells: int) -> None:
+    """Add the options that choose the cells."""
+    options.add_argument("--states", type=Path, metavar="RUN", help="take this run's states")
+    options.add_argument("--cells", type=int, default=n_cells, help="how many cells")
+
+
+def chosen_cells(run: Path | None, space: str, n: int) -> list[Cell]:
+    """Return cells spread evenly over checkpoints, splits and states.
+
+    Parameters
+    ----------
+    run : Path, optional
+        A run directory; without one, the default preset is trained for `TRAINED` steps.
+    space : str
+        "raw", or "tsne": then of the last checkpoint only, as a run does it.
+    n : int
+        How many.
+    """
+    everything = _of_run(RunDir(run), space) if run else _of_short_training(space)
+    return evenly(everything, n)
+
+
+def evenly(items: Sequence[Item], n: int) -> list[Item]:
+    """Return n of the items, spread evenly, the last among them."""
+    n = min(n, len(items))
+    return [items[(i + 1) * len(items) // n - 1] for i in range(n)]
+
+
+def _cells(
+    settings: Settings, step: int, space: str, states: dict[str, NDArray[np.float32]]
+) -> list[Cell]:
+    k = settings.data.measured_tasks
+    return [
+        Cell(settings.seed, step, split, name, space, k, states[f"{split}/{name}"])
+        for split in MEASURED
+        for name in state_names(settings.model.n_layer)
+    ]
+
+
+def _of_run(run: RunDir, space: str) -> list[Cell]:
+    settings = read_settings(run.config)
+    steps = sorted(int(path.stem.partition("-")[2]) for path in run.states.glob("step-*"))
+    wanted = steps if space == "raw" else steps[-1:]
+    return [
+        cell for step in wanted for cell in _cells(settings, step, space, load_states(run, step))
+    ]
+
+
+def _of_short_training(space: str) -> list[Cell]:
+    settings = settings_of()
+    print(f"states of the default preset at steps {AT}; --states RUN takes a run's", flush=True)
+    found = list(_train_a_little(settings, space))
+    return [cell for cells in (found if space == "raw" else found[-1:]) for cell in cells]
+
+
+def _train_a_little(settings: Settings, space: str) -> Iterator[list[Cell]]:
+    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    model = make_model(settings.model, dataset, settings.seed)
+    trainer = Trainer(model, dataset, settings.train, settings.seed)
+    batches = trainer.batches()
+    for step in AT:
+        for batch in islice(batches, step - trainer.step):
+            trainer.take_step(batch)
+        states: dict[str, NDArray[np.float32]] = {}
+        for split in MEASURED:
+            got = harvest(GPT2Subject(model), dataset.prompts(split))
+            states |= {f"{split}/{name}": state for name, state in got.states.items()}
+        yield _cells(settings, step, space, states)

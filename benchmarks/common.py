@@ -1,0 +1,190 @@
+"""What every benchmark shares: interleaved timing, the machine's description, result lines."""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tasklens.config import Settings, load_settings
+from tasklens.parallel import default_workers
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("tasklens", "torch", "transformers", "scikit-learn", "numpy", "numba")
+#: What the processor's matrix products gain from, by the flag that Linux shows.
+FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of the table: what was measured on both sides, and their ratio.
+
+    Attributes
+    ----------
+    what, against : str
+        Ours, and what it is held against.
+    ours, theirs : float
+        In `unit`.
+    unit : str
+    ratio : float
+        How many times better ours is, or what `target` speaks of.
+    target : str
+        E.g. ">= 8"; empty where none was set.
+    note : str
+        What a reader has to know to judge the number, e.g. how it was extrapolated.
+    """
+
+    what: str
+    against: str
+    ours: float
+    theirs: float
+    unit: str
+    ratio: float
+    target: str = ""
+    note: str = ""
+
+    def line(self) -> str:
+        """Return the row as a line of text."""
+        target = f" (target {self.target})" if self.target else ""
+        note = f"\n    {self.note}" if self.note else ""
+        return (
+            f"RESULT {self.what} against {self.against}: ours {self.ours:.4g}, theirs "
+            f"{self.theirs:.4g} {self.unit}; ratio {self.ratio:.3g}{target}{note}"
+        )
+
+
+class Report:
+    """Prints results as they come, and appends them to a file of JSON lines where one is named."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+
+    def add(self, result: Result) -> None:
+        """Print one row and append it."""
+        print(result.line(), flush=True)
+        if self.file:
+            with self.file.open("a") as file:
+                file.write(json.dumps(asdict(result)) + "\n")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with what all benchmarks take."""
+    made = argparse.ArgumentParser(
+        description=(description or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    made.add_argument("--json", type=Path, help="append the rows to this file of JSON lines")
+    return made
+
+
+def begin(arguments: argparse.Namespace) -> Report:
+    """Take all cores, print the machine, and return where the rows go."""
+    torch.set_num_threads(default_workers())
+    print("; ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
+    return Report(arguments.json)
+
+
+def interleaved(
+    sides: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1
+) -> dict[str, list[float]]:
+    """Time the sides in turn, A B A B ..., so that a noisy machine is noisy for all of them.
+
+    Parameters
+    ----------
+    sides : {name: function}
+    rounds : int
+        Times each is timed.
+    warm_up : int
+        Rounds before that, which are not timed: compilation, allocation, caches.
+
+    Returns
+    -------
+    {name: seconds of each round}
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for i in range(warm_up + rounds):
+        for name, side in sides.items():
+            torch.set_num_threads(default_workers())  # whatever the other side left behind
+            took = timed(side)
+            if i >= warm_up:
+                seconds[name].append(took)
+    return seconds
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the median of each side's rounds."""
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def timed(function: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def settings_of(preset: str = "default", **changes: object) -> Settings:
+    """Return a preset's settings with changes, ``table__key=value``."""
+    return load_settings(
+        preset, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
+    )
+
+
+def sized(width: int, **changes: object) -> Settings:
+    """Return the default preset at another width, each head 64 wide as GPT-2's are."""
+    changes |= {"model__n_embd": width, "model__n_head": max(1, width // 64)}
+    return settings_of("default", **changes)
+
+
+def machine() -> dict[str, str]:
+    """Describe the machine and what ran on it."""
+    return {
+        "machine": f"{_processor()}, {default_workers()} cores",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "versions": ", ".join([f"Python {platform.python_version()}", *_versions()]),
+        "commit": _commit(),
+    }
+
+
+def installed(module: str) -> Any:
+    """Import an optional competitor, or say that it is not there and return None."""
+    try:
+        __import__(module)
+    except ImportError as error:
+        print(f"{module}: not installed ({error})", flush=True)
+        return None
+    return sys.modules[module]
+
+
+def _versions() -> list[str]:
+    return [f"{name} {metadata.version(name)}" for name in PACKAGES]
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.exists():
+        return platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
+    about = {key.strip(): value.strip() for key, _, value in lines}
+    flags = set(about.get("flags", "").split())
+    name = about.get("model name", platform.machine())
+    return " ".join([name, *(f"+{shown}" for flag, shown in FLAGS.items() if flag in flags)])
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        ran = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        return ran.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" + changes" if changed else "")

@@ -1,0 +1,200 @@
+"""KMeans over a grid of cells, three seeds and ten starts each, on all cores.
+
+Ours is `tasklens.clustering.cluster` in one process a core, as a run measures. Scikit-learn's
+KMeans is given all cores in both ways it has, its own threads and one process a core (joblib); the
+faster is the reference. faiss and scikit-learn-intelex are shown beside it where they are there.
+"""
+
+import statistics
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import cells
+import numpy as np
+from common import Report, Result, begin, installed, interleaved, medians, parser
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
+from tasklens.parallel import Workers, default_workers
+
+TARGET = ">= 4"
+#: Iterations of faiss, which has no criterion of convergence.
+FAISS_ITERATIONS = 50
+T = TypeVar("T")
+#: For each cell and seed: labels (N,) and inertia.
+Found = list[list[tuple[NDArray[Any], float]]]
+
+
+def ours(workers: Workers, some: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
+    """Cluster the cells as the stage measure does."""
+    return list(workers.map(partial(cluster_one, settings=settings), some))
+
+
+def cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
+    """Cluster one cell: what a worker does."""
+    return cluster([cell], settings)[0]
+
+
+def in_threads(some: Iterable[Cell], settings: ClusterSettings) -> Found:
+    """Cluster the cells by scikit-learn in this process, which spreads over all cores itself."""
+    return [sklearn_kmeans(cell.x, cell.k, settings) for cell in some]
+
+
+def in_processes(some: Iterable[Cell], settings: ClusterSettings) -> Found:
+    """Cluster the cells by scikit-learn in one process a core, each with one thread."""
+    work = delayed(sklearn_kmeans)
+    pool = Parallel(n_jobs=default_workers())
+    return list(pool(work(cell.x, cell.k, settings) for cell in some))
+
+
+def sklearn_kmeans(
+    x: NDArray[np.float32], k: int, settings: ClusterSettings
+) -> list[tuple[NDArray[Any], float]]:
+    """Cluster one cell with each seed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of fewer distinct points than clusters
+        models = [
+            KMeans(n_clusters=k, n_init=settings.n_init, random_state=seed).fit(x)
+            for seed in range(settings.cluster_seeds)
+        ]
+    return [(model.labels_, float(model.inertia_)) for model in models]
+
+
+def faiss_kmeans(faiss: Any, some: Iterable[Cell], settings: ClusterSettings) -> Found:
+    """Cluster the cells by faiss, on its own threads."""
+    found: Found = []
+    for cell in some:
+        found.append([])
+        for seed in range(settings.cluster_seeds):
+            model = faiss.Kmeans(
+                cell.x.shape[1], cell.k, niter=FAISS_ITERATIONS, nredo=settings.n_init, seed=seed
+            )
+            model.train(cell.x)
+            distance, labels = model.index.search(cell.x, 1)
+            found[-1].append((labels[:, 0], float(distance.sum())))
+    return found
+
+
+def intelex_kmeans(sklearnex: Any, some: Iterable[Cell], settings: ClusterSettings) -> Found:
+    """Cluster the cells by Intel's extension of scikit-learn, on its own threads."""
+    from sklearnex.cluster import KMeans as Patched  # type: ignore[import-not-found]
+
+    return [
+        [
+            (model.labels_, float(model.inertia_))
+            for seed in range(settings.cluster_seeds)
+            for model in [Patched(cell.k, n_init=settings.n_init, random_state=seed).fit(cell.x)]
+        ]
+        for cell in some
+    ]
+
+
+#: How scikit-learn gets all cores.
+Way = Callable[[Sequence[Cell], ClusterSettings], Found]
+WAYS: dict[str, Way] = {"its own threads": in_threads, "one process a core": in_processes}
+
+
+def quality(some: Sequence[Cell], got: Sequence[Clustering], theirs: Found) -> str:
+    """Say how good both sides' clusters are, by inertia and by how alike two seeds are."""
+    ratios, within, between = [], [], []
+    for clustering, found in zip(got, theirs, strict=True):
+        least = min(inertia for _, inertia in found)
+        ratios.append(float(clustering.inertia.min()) / max(least, 1e-12))
+        labels = [labels for labels, _ in found]
+        between.append(adjusted_rand_score(clustering.labels[0], labels[0]))
+        within.append(adjusted_rand_score(labels[0], labels[-1]))
+    return (
+        f"{len(some)} cells; best inertia ours/theirs {statistics.mean(ratios):.5f} (largest "
+        f"{max(ratios):.5f}); ARI of ours with theirs {statistics.mean(between):.3f}, of two of "
+        f"their seeds {statistics.mean(within):.3f}"
+    )
+
+
+def better_way(some: Sequence[Cell], settings: ClusterSettings) -> tuple[str, Way]:
+    """Return the faster of scikit-learn's two ways to use all cores, timed on a few cells."""
+    few = some[:: max(1, len(some) // 4)]
+    sides = {name: partial(way, few, settings) for name, way in WAYS.items()}
+    seconds = medians(interleaved(sides, 1))
+    for name, value in seconds.items():
+        print(f"  scikit-learn, {name}: {value / len(few) * 1e3:.4g} ms a cell", flush=True)
+    best = min(seconds, key=lambda name: seconds[name])
+    return best, WAYS[best]
+
+
+@dataclass(frozen=True)
+class CellTimes(Generic[T]):
+    """Seconds that all cells take us and them, and what came of it."""
+
+    ours: float
+    theirs: float
+    got: list[Clustering]
+    found: T
+
+
+def time_cells(
+    some: Sequence[Cell],
+    settings: ClusterSettings,
+    way: Callable[[Sequence[Cell], ClusterSettings], T],
+    rounds: int,
+) -> CellTimes[T]:
+    """Cluster all cells, ours and their way in turn."""
+    got: list[list[Clustering]] = []
+    found: list[T] = []
+    with Workers(default_workers()) as workers:
+        few = some[: default_workers()]  # starts the processes, compiles
+        ours(workers, few, settings)
+        way(few, settings)
+        sides: dict[str, Callable[[], object]] = {
+            "ours": lambda: got.append(ours(workers, some, settings)),
+            "theirs": lambda: found.append(way(some, settings)),
+        }
+        seconds = medians(interleaved(sides, rounds, warm_up=0))
+    return CellTimes(seconds["ours"], seconds["theirs"], got[-1], found[-1])
+
+
+def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report: Report) -> None:
+    """Add the row against scikit-learn, then those against what else is installed."""
+
+    def add(against: str, way: Way, target: str = "") -> None:
+        times = time_cells(some, settings, way, rounds)
+        report.add(
+            Result(
+                what=f"KMeans, {len(some[0].x)} states of width {some[0].x.shape[1]}, "
+                f"{settings.cluster_seeds} x {settings.n_init} starts",
+                against=against,
+                ours=times.ours / len(some) * 1e3,
+                theirs=times.theirs / len(some) * 1e3,
+                unit="ms/cell",
+                ratio=times.theirs / times.ours,
+                target=target,
+                note=quality(some, times.got, times.found),
+            )
+        )
+
+    name, way = better_way(some, settings)
+    add(f"scikit-learn, {name}", way, TARGET)
+    for module, function in {"faiss": faiss_kmeans, "sklearnex": intelex_kmeans}.items():
+        library = installed(module)
+        if library:
+            add(module, partial(function, library))
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = parser(__doc__)
+    cells.add_options(options, 24)
+    options.add_argument("--rounds", type=int, default=3)
+    arguments = options.parse_args()
+    report = begin(arguments)
+    some = cells.chosen_cells(arguments.states, "raw", arguments.cells)
+    compare(some, ClusterSettings(), arguments.rounds, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Run all benchmarks, one after the other, and renew the table in docs/performance.md.
+
+Each runs in a process of its own, with settings that take a quarter of an hour on two cores in all,
+one run of the `default` preset included. Time to accuracy is part of it where the steps that both
+sides need were recorded (see accuracy.py), or with --slow.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common import ROOT, Result, machine
+
+HERE = Path(__file__).parent
+PAGE = ROOT / "docs" / "performance.md"
+BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
+#: Where accuracy.py records the steps that both sides need.
+COURSES = HERE / "courses.json"
+#: Set, they slow numpy's matrix products, and with them the reference.
+HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def plan(run: Path, *, made: bool, slow: bool) -> list[list[str]]:
+    """Return each benchmark's command: the script's name and its options.
+
+    Parameters
+    ----------
+    run : Path
+        The run whose states are clustered: experiment.py comes first and makes it.
+    made : bool
+        Whether it is there already.
+    slow : bool
+        Train both sides to the accuracy where it is not recorded how many steps that takes.
+    """
+    quick = [] if slow else ["--quick"]
+    commands = [
+        ["experiment.py", "--run" if made else "--out", str(run), *quick],
+        ["kmeans.py", "--states", str(run)],
+        ["tsne.py", "--states", str(run)],
+        ["harvest.py", "--rounds", "3" if slow else "2"],
+        ["training.py", "--rounds", "7" if slow else "4"],
+        ["rate.py"],
+        ["memory.py"],
+    ]
+    if slow or _recorded():
+        commands.append(["accuracy.py", "--courses", str(COURSES)])
+    return commands
+
+
+def _recorded() -> bool:
+    return COURSES.exists() and {"ours", "reference"} <= set(json.loads(COURSES.read_text()))
+
+
+def run_one(command: list[str], rows: Path) -> bool:
+    """Run one benchmark, and say whether it went well."""
+    environment = {key: value for key, value in os.environ.items() if key not in HANDICAPS}
+    print(f"\n== {' '.join(command)}", flush=True)
+    began = time.perf_counter()
+    script, *options = command
+    ran = subprocess.run(
+        [sys.executable, str(HERE / script), *options, "--json", str(rows)],
+        env=environment,
+        cwd=ROOT,
+        check=False,
+    )
+    print(f"== {script}: {time.perf_counter() - began:.0f} s, status {ran.returncode}", flush=True)
+    return ran.returncode == 0
+
+
+def table(results: list[Result]) -> str:
+    """Return the rows as Markdown, under the machine, the date, the versions and the commit."""
+    lines = [
+        "| what | against | ours | theirs | ratio | target |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in results:
+        cells = (
+            r.what,
+            r.against,
+            f"{_number(r.ours)} {r.unit}",
+            f"{_number(r.theirs)} {r.unit}",
+            f"**{r.ratio:.3g}**",
+            r.target,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    notes = [f"- {r.what}: {r.note}." for r in results if r.note]
+    about = "; ".join(f"{key}: {value}" for key, value in machine().items())
+    return "\n".join([f"{about}.", "", *lines, "", *notes])
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def renew(page: Path, text: str) -> None:
+    """Put the text between the page's markers, or print it where there are none."""
+    old = page.read_text() if page.exists() else ""
+    before, begin, rest = old.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        print(f"\n{page.name} has no place for it ({BEGIN} .. {END}):\n\n{text}")
+        return
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+    print(f"\nrenewed the table in {page.relative_to(ROOT)}")
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    options.add_argument("--run", type=Path, help="a finished default run, instead of making one")
+    options.add_argument("--slow", action="store_true", help="hours: more rounds, and accuracy.py")
+    options.add_argument("--only", nargs="+", metavar="SCRIPT", help="e.g. training.py rate.py")
+    options.add_argument("--json", type=Path, help="append the rows to this file of JSON lines")
+    arguments = options.parse_args()
+    failed = []
+    with tempfile.TemporaryDirectory() as directory:
+        rows = Path(directory) / "rows.jsonl"
+        run = arguments.run or Path(directory) / "run"
+        for command in plan(run.absolute(), made=bool(arguments.run), slow=arguments.slow):
+            if arguments.only and command[0] not in arguments.only:
+                continue
+            if not run_one(command, rows):
+                failed.append(command[0])
+        lines = rows.read_text().splitlines() if rows.exists() else []
+    if arguments.json:
+        with arguments.json.open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    text = table([Result(**json.loads(line)) for line in lines])
+    if failed or arguments.only:
+        print(f"\n{text}\n")
+        raise SystemExit(f"the page is left as it is; failed: {', '.join(failed) or 'none'}")
+    renew(PAGE, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Instances trained on a second, at an equal number of instances a step.
+
+One of our steps takes 24 instructions with all their m inputs, so the reference's step takes 24 m
+plain sequences. A reference step is made of equal micro-batches: some are timed, and the update of
+the weights; the rest is multiplication, which the output says.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from common import Report, Result, begin, interleaved, medians, parser, sized
+from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
+
+from tasklens.config import Settings
+from tasklens.dataset import Dataset, make_dataset
+from tasklens.gpt2 import make_model
+from tasklens.training import Trainer
+
+TARGETS = {10: ">= 8", 48: ">= 25"}
+#: Our steps for each micro-batch of the reference.
+OUR_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of a step of each side, on so many instances, and how the reference's came about."""
+
+    ours: float
+    theirs: float
+    instances: int
+    choice: Choice
+    arithmetic: str
+
+
+def time_steps(
+    settings: Settings, dataset: Dataset, rounds: int, choice: Choice | None = None
+) -> StepTimes:
+    """Time our step and the reference's in turn.
+
+    Parameters
+    ----------
+    settings : Settings
+    dataset : Dataset
+        Its training instructions come with equally many inputs.
+    rounds : int
+        Micro-batches of the reference that are timed, with `OUR_STEPS` of our steps each.
+    choice : Choice, optional
+        The reference's form; the fastest here by default.
+    """
+    choice = choice or best_form(settings, dataset)
+    model = make_model(settings.model, dataset, settings.seed)
+    ours = Trainer(model, dataset, settings.train, settings.seed)
+    theirs = ReferenceTrainer(settings, dataset, choice.form)
+    batches, micro_batches = ours.batches(), theirs.batches(MICRO_BATCH)
+
+    def our_steps() -> None:
+        for batch in islice(batches, OUR_STEPS):
+            ours.take_step(batch)
+
+    seconds = medians(
+        interleaved(
+            {
+                "ours": our_steps,
+                "micro-batch": lambda: theirs.gradients(next(micro_batches)),
+                "update": theirs.update,
+            },
+            rounds,
+        )
+    )
+    inputs = np.unique(np.bincount(dataset.splits["train"].instruction))[-1]
+    instances = settings.train.instructions_per_step * int(inputs)
+    n_micro = instances / MICRO_BATCH
+    arithmetic = (
+        f"reference: {instances} instances = {n_micro:.4g} micro-batches of {MICRO_BATCH} at "
+        f"{seconds['micro-batch']:.3g} s, {rounds} of them timed, and {seconds['update']:.3g} s "
+        "for the optimiser's step"
+    )
+    if choice.form.bf16:
+        arithmetic += f" (in fp32, transformers' default, {choice.fp32:.3g} times as long)"
+    return StepTimes(
+        ours=seconds["ours"] / OUR_STEPS,
+        theirs=n_micro * seconds["micro-batch"] + seconds["update"],
+        instances=instances,
+        choice=choice,
+        arithmetic=arithmetic,
+    )
+
+
+def compare(width: int, inputs: int, rounds: int, report: Report, choice: Choice | None) -> Choice:
+    """Add the row of one width and one number of inputs; return the reference's form."""
+    # One input of each instruction is held out of training: the tasks have one more.
+    more = inputs + 1
+    settings = sized(width, tasks__n_inputs=more, tasks__inputs_per_task=more, data__val_inputs=1)
+    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    print(f"width {width}, {inputs} inputs an instruction", flush=True)
+    times = time_steps(settings, dataset, rounds, choice)
+    report.add(
+        Result(
+            what=f"training step, width {width}, {inputs} inputs an instruction",
+            against=f"GPT2LMHeadModel, {times.choice.form}",
+            ours=times.instances / times.ours,
+            theirs=times.instances / times.theirs,
+            unit="instances/s",
+            ratio=times.theirs / times.ours,
+            target=TARGETS.get(inputs, ""),
+            note=f"ours: {times.ours:.3g} s a step; {times.arithmetic}",
+        )
+    )
+    return times.choice
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = parser(__doc__)
+    options.add_argument("--widths", type=int, nargs="+", default=[256, 768])
+    options.add_argument("--inputs", type=int, nargs="+", default=[10, 48])
+    options.add_argument("--rounds", type=int, default=5)
+    arguments = options.parse_args()
+    report = begin(arguments)
+    for width in arguments.widths:
+        choice = None  # one for a width: its sequences are of the same lengths
+        for inputs in arguments.inputs:
+            choice = compare(width, inputs, arguments.rounds, report, choice)
+
+
+if __name__ == "__main__":
+    main()

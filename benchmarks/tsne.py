@@ -1,0 +1,154 @@
+"""t-SNE and the KMeans after it, over the cells of a run's last checkpoint, on all cores.
+
+Ours is `tasklens.clustering.cluster` in one process a core; the reference is scikit-learn's
+Barnes-Hut t-SNE, which a user of many cells runs in one process a core (joblib), followed by its
+KMeans. How good the embeddings are is said by the Kullback-Leibler divergence that t-SNE minimises,
+computed for both by one function from the exact affinities. openTSNE is shown where it is there.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import cells
+import numpy as np
+from common import Report, Result, begin, installed, parser
+from joblib import Parallel, delayed  # type: ignore[import-untyped]
+from kmeans import sklearn_kmeans, time_cells
+from numpy.typing import NDArray
+from scipy.spatial.distance import pdist, squareform
+from sklearn.manifold import TSNE
+from sklearn.metrics import adjusted_rand_score
+
+from tasklens.clustering import Cell, Clustering, ClusterSettings
+from tasklens.parallel import default_workers
+
+TARGET = ">= 4"
+Array = NDArray[np.float64]
+#: For each cell: the embedding (N, 2) and the labels (N,) of the first cluster seed.
+Found = list[tuple[NDArray[Any], NDArray[Any]]]
+
+
+def sklearn_cells(some: Sequence[Cell], settings: ClusterSettings) -> Found:
+    """Embed and cluster the cells by scikit-learn, in one process a core."""
+    pool = Parallel(n_jobs=default_workers())
+    return list(pool(delayed(sklearn_cell)(cell.x, cell.k, settings) for cell in some))
+
+
+def sklearn_cell(
+    x: NDArray[np.float32], k: int, settings: ClusterSettings
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Embed and cluster one cell."""
+    model = TSNE(
+        perplexity=settings.perplexity,
+        max_iter=settings.tsne_max_iter,
+        init="pca",
+        random_state=0,
+        n_jobs=1,
+    )
+    embedding = model.fit_transform(x)
+    return embedding, sklearn_kmeans(embedding, k, settings)[0][0]
+
+
+def open_tsne_cells(library: Any, some: Sequence[Cell], settings: ClusterSettings) -> Found:
+    """Embed the cells by openTSNE on its own threads, and cluster them by scikit-learn."""
+    found = []
+    for cell in some:
+        model = library.TSNE(
+            perplexity=settings.perplexity,
+            n_iter=settings.tsne_max_iter - 250,  # after 250 with early exaggeration
+            n_jobs=default_workers(),
+            random_state=0,
+        )
+        embedding = np.asarray(model.fit(cell.x))
+        found.append((embedding, sklearn_kmeans(embedding, cell.k, settings)[0][0]))
+    return found
+
+
+def affinities(x: NDArray[Any], perplexity: float) -> Array:
+    """Return the joint probabilities of the rows of x, (N, N), their widths found by bisection."""
+    d = squareform(pdist(x.astype(np.float64), "sqeuclidean"))  # (N, N)
+    np.fill_diagonal(d, np.inf)
+    d -= d.min(axis=1, keepdims=True)  # so that no row underflows
+    low, high = np.zeros((len(x), 1)), np.full((len(x), 1), np.inf)
+    beta = 1 / np.median(d, axis=1, keepdims=True).clip(1e-12)
+    for _ in range(60):
+        p = np.exp(-d * beta)
+        p /= p.sum(axis=1, keepdims=True)
+        entropy = -np.sum(p * np.log(p.clip(1e-300)), axis=1, keepdims=True)
+        wide = entropy > np.log(perplexity)
+        low, high = np.where(wide, beta, low), np.where(wide, high, beta)
+        beta = np.where(np.isinf(high), 2 * beta, (low + high.clip(max=1e300)) / 2)
+    joint: Array = (p + p.T) / p.sum() / 2
+    return joint
+
+
+def divergence(p: Array, y: NDArray[Any]) -> float:
+    """Return KL(P || Q), in nats, of the embedding y of the points whose affinities are P."""
+    q = 1 / (1 + squareform(pdist(y.astype(np.float64), "sqeuclidean")))
+    np.fill_diagonal(q, 0)
+    q /= q.sum()
+    some = p > 0
+    return float(np.sum(p[some] * np.log(p[some] / q[some].clip(1e-300))))
+
+
+def quality(
+    some: Sequence[Cell], got: Sequence[Clustering], theirs: Found, perplexity: float
+) -> str:
+    """Say how good both sides' embeddings and clusters are."""
+    mine, other, alike = [], [], []
+    for cell, clustering, (embedding, labels) in zip(some, got, theirs, strict=True):
+        p = affinities(cell.x, perplexity)
+        assert clustering.embedding is not None
+        mine.append(divergence(p, clustering.embedding))
+        other.append(divergence(p, embedding))
+        alike.append(adjusted_rand_score(clustering.labels[0], labels))
+    worst = max(a - b for a, b in zip(mine, other, strict=True))
+    return (
+        f"{len(some)} cells, KMeans included on both sides; mean KL ours "
+        f"{statistics.mean(mine):.4f}, theirs {statistics.mean(other):.4f} (ours greater by "
+        f"{worst:+.4f} at most); ARI of our clusters with theirs {statistics.mean(alike):.3f}"
+    )
+
+
+def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report: Report) -> None:
+    """Add the row against scikit-learn, then that against openTSNE where it is installed."""
+
+    def add(
+        against: str, way: Callable[[Sequence[Cell], ClusterSettings], Found], target: str = ""
+    ) -> None:
+        times = time_cells(some, settings, way, rounds)
+        report.add(
+            Result(
+                what=f"t-SNE cell, {len(some[0].x)} states of width {some[0].x.shape[1]}, "
+                f"perplexity {settings.perplexity:g}",
+                against=against,
+                ours=times.ours / len(some),
+                theirs=times.theirs / len(some),
+                unit="s/cell",
+                ratio=times.theirs / times.ours,
+                target=target,
+                note=quality(some, times.got, times.found, settings.perplexity),
+            )
+        )
+
+    add("scikit-learn, one process a core", sklearn_cells, TARGET)
+    library = installed("openTSNE")
+    if library:
+        add("openTSNE", partial(open_tsne_cells, library))
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = parser(__doc__)
+    cells.add_options(options, 2 * default_workers())
+    options.add_argument("--rounds", type=int, default=2)
+    arguments = options.parse_args()
+    report = begin(arguments)
+    some = cells.chosen_cells(arguments.states, "tsne", arguments.cells)
+    compare(some, ClusterSettings(), arguments.rounds, report)
+
+
+if __name__ == "__main__":
+    main()
