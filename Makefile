@@ -13,11 +13,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-# The main job: about nine minutes on two CPU cores; goes on where it was interrupted.
+# The main job: six to eight minutes on two CPU cores; goes on where it was interrupted.
 run: install
 	$(BIN)/tasklens run default --out runs/default --resume
 
-# Under a quarter of an hour on two cores, a run of the default preset included.
+# About a quarter of an hour on two cores, a run of the default preset included.
 bench: install
 	$(BIN)/python benchmarks/run_all.py
 

@@ -96,6 +96,7 @@ def run(
         return
     from tasklens.experiment import run_all
 
+    _check_devices(settings, "train", "clusters")
     directory = _open(source, settings, out, resume)
     with directory.locked():
         _begin(directory, settings)
@@ -147,6 +148,7 @@ def measure(run: Run, change: Change = None) -> None:
     from tasklens.experiment import measure
 
     directory, settings = _continue(run, change, "clusters")
+    _check_devices(settings, "clusters")
     with directory.locked():
         _save(directory, settings)
         measure(directory, settings)
@@ -205,6 +207,14 @@ def _fail(message: str) -> None:
 def _on(device: str | None) -> list[str]:
     """Return the changes that ``--device`` stands for."""
     return [f"{table}.device={device}" for table in ("train", "clusters") if device]
+
+
+def _check_devices(settings: "Settings", *tables: str) -> None:
+    """Refuse a GPU that is not there before anything is written."""
+    from tasklens.training import check_device
+
+    for table in tables:
+        check_device(getattr(settings, table).device, f"{table}.device")
 
 
 def _command() -> str:

@@ -155,6 +155,18 @@ def faster_precision(model: GPT2, batch: Batch, *, loss: str) -> tuple[str, dict
     return chosen, seconds
 
 
+def check_device(device: str, key: str) -> None:
+    """Raise InputError, naming the setting, where there is no such device here."""
+    if device == "cpu":
+        return
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (torch.device(device).index or 0) >= found:
+        raise InputError(
+            f"{key} = {device!r}: PyTorch {torch.__version__} sees {found} CUDA GPUs here; use "
+            f"{'a lower number, or ' if found else ''}cpu"
+        )
+
+
 class Trainer:
     """A model, its optimiser and the number of steps they have taken.
 
@@ -177,11 +189,7 @@ class Trainer:
     """
 
     def __init__(self, model: GPT2, dataset: Dataset, settings: TrainSettings, seed: int) -> None:
-        if settings.device != "cpu" and not torch.cuda.is_available():
-            raise InputError(
-                f"train.device = {settings.device!r}: PyTorch {torch.__version__} sees no CUDA GPU "
-                "here; use cpu, or install a CUDA build"
-            )
+        check_device(settings.device, "train.device")
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
             raise InputError(

@@ -19,6 +19,7 @@ import pytest
 
 from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
+from tasklens.training import Batch, StepLog, Trainer
 
 #: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells.
 LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=10, workers=2)
@@ -245,3 +246,27 @@ def test_a_disk_that_is_too_small_is_refused_before_training(
     assert_refused(result, f"{path}: the run takes about ", "the disk has 0 MB free", "--out")
     assert not (path / "checkpoints").exists()
     assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
+
+
+def test_a_run_goes_on_in_the_precision_that_it_began_in(command: Command, tmp_path: Path) -> None:
+    keys = ("run", "smoke", *changes(model__n_embd=128, train__precision="auto"), "--out")
+    whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
+    real = Trainer.take_step
+
+    def interrupted(self: Trainer, batch: Batch) -> StepLog:
+        if self.step == 9:
+            raise KeyboardInterrupt
+        return real(self, batch)
+
+    chosen = ("bf16", {"fp32": 2.0, "bf16": 1.0})
+    with mock.patch("tasklens.training.faster_precision", return_value=chosen):
+        assert command(*keys, whole).status == 0
+        with mock.patch.object(Trainer, "take_step", interrupted):
+            assert command(*keys, stopped).status == 130
+    otherwise = ("fp32", {"fp32": 1.0, "bf16": 2.0})
+    with mock.patch("tasklens.training.faster_precision", return_value=otherwise):
+        assert command(*keys, stopped, "--resume").status == 0
+    assert_same(whole, stopped)
+    mark = json.loads((stopped / "manifest.json").read_text())["stages"]["train"]
+    assert mark["precision"] == "bf16"
+    assert mark["device"] == "cpu"
