@@ -21,8 +21,8 @@ from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
 from tasklens.training import Batch, StepLog, Trainer
 
-#: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells.
-LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=10, workers=2)
+#: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells of some 25 ms.
+LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=8_000, workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(
 
 def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_path: Path) -> None:
     path = Path(shutil.copytree(uninterrupted, tmp_path / "long"))
-    more = ("--set", "clusters.n_init=11", "--set", "workers=2")
+    more = ("--set", "clusters.n_init=8001", "--set", "workers=2")
     shutil.rmtree(path / "measured")
     process = start("measure", path, *more)
     try:

@@ -31,7 +31,7 @@ ORDER = (
     ("states",),
     # measuring
     ("clustering.compiling", "clustering.fallback"),
-    ("clustering.tsne_kernels",),
+    ("clustering.kmeans_kernels", "clustering.tsne_kernels"),
     ("clustering.kmeans", "clustering.tsne"),
     ("clustering.tsne_torch",),
     ("clustering",),

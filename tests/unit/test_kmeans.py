@@ -14,14 +14,12 @@ from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import compiling
+from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering.fallback import kmeans_once
 from tasklens.clustering.kmeans import (
     MOST_POINTS,
     _distances,
     _distinct,
-    _lloyd,
-    _move,
-    _plusplus,
     engine,
     kmeans,
 )
@@ -83,7 +81,9 @@ def lloyd(
     columns = np.ascontiguousarray(points.T)
     tolerance = tol * float(x.var(axis=0, dtype=float).mean())
     centres = row[starts].astype(np.int32)
-    labels, inertia = _lloyd(_distances(points), columns, weights, centres, max_iter, tolerance)
+    labels, inertia = kernels.lloyd(
+        _distances(points), columns, weights, centres, max_iter, tolerance
+    )
     found: NDArray[np.int32] = labels[row]
     return found, inertia
 
@@ -153,7 +153,7 @@ def draws(x: Floats, k: int, n: int) -> NDArray[np.int32]:
     """Return the centres of n starts, (n, k), as indices into the distinct rows of `x`."""
     points, weights, _ = _distinct(x - x.mean(axis=0))
     uniforms = np.random.default_rng(0).random((n, k, 2 + int(np.log(k))))
-    return np.stack([_plusplus(_distances(points), weights, u) for u in uniforms])
+    return np.stack([kernels.plusplus(_distances(points), weights, u) for u in uniforms])
 
 
 def test_second_centres_have_the_exact_probabilities() -> None:
@@ -301,12 +301,12 @@ def test_far_points_leave_no_trace_in_the_sums(d: int) -> None:
     for gone in range(3, 61, 3):
         labels = (np.arange(200) < gone).astype(np.int32)
         members = np.bincount(labels).astype(np.int32)
-        assert _move(sums, distances, columns, weights, old, labels, members)
+        assert kernels.move(sums, distances, columns, weights, old, labels, members)
         for j in range(2):
             exact = distances[labels == j].sum(axis=0, dtype=float)
             assert sums[j] == pytest.approx(exact, rel=1e-6)
         old = labels
-    assert not _move(sums, distances, columns, weights, old, old, members)
+    assert not kernels.move(sums, distances, columns, weights, old, old, members)
 
 
 @pytest.mark.parametrize("d", [2, 100])

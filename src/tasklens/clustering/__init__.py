@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import pydantic.dataclasses
 from pydantic import Field
-from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import kmeans, tsne
-from tasklens.clustering.compiling import MISSING
+from tasklens.clustering.compiling import MISSING, one_thread
 from tasklens.errors import InputError
 from tasklens.randomness import derived_seed
 from tasklens.settings import CONFIG
@@ -127,7 +126,7 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings) -> list[Clustering
         warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
     points = [np.ascontiguousarray(cell.x, dtype=np.float32) for cell in cells]  # (N, D) each
     # One thread: sums split over threads round differently, and a label may follow.
-    with threadpool_limits(limits=1):
+    with one_thread():
         embeddings = _embed(cells, points, settings)
         return [
             _cluster_one(cell, x if y is None else y, y, settings)

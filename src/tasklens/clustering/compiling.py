@@ -1,7 +1,11 @@
-"""Compiled kernels: numba where it runs, and a word about it where it does not."""
+"""Compiled kernels: numba where it runs, and a word about it where it does not; one thread."""
 
+import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
+
+from threadpoolctl import ThreadpoolController
 
 try:
     import numba
@@ -36,3 +40,17 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
             return numba.njit(**options)(function)
 
     return decorate
+
+
+def one_thread() -> AbstractContextManager[Any]:
+    """Limit the libraries below numpy and scikit-learn to one thread.
+
+    Sums split over threads round differently, and labels and embeddings may follow.
+    """
+    limiter: AbstractContextManager[Any] = _controller().limit(limits=1)
+    return limiter
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    return ThreadpoolController()  # looks for libraries, which takes milliseconds

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
-from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import compiling
 from tasklens.clustering import tsne_kernels as kernels
+from tasklens.clustering.compiling import one_thread
 from tasklens.clustering.fallback import tsne_barnes_hut
 
 Floats = npt.NDArray[np.float32]
@@ -81,7 +81,7 @@ def tsne(
     van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 9, 2008.
     """
     # One thread: sums split over threads round differently, and the descent amplifies it.
-    with threadpool_limits(limits=1):
+    with one_thread():
         if (x == x[0]).all():
             # The PCA start would be divided by its deviation, 0.
             embedding = np.zeros((len(x), 2), dtype=np.float32)

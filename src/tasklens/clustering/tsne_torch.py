@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import tsne_kernels as kernels
+from tasklens.clustering.compiling import one_thread
 from tasklens.clustering.tsne import CHECK, Progress, learning_rate, pca_start, prepared
 
 Floats = npt.NDArray[np.float32]
@@ -62,7 +62,7 @@ def tsne_batch(
     together = batch_size(len(x[0]), device)
     for first in range(0, len(left), together):
         batch = left[first : first + together]
-        with threadpool_limits(limits=1):  # as in `tsne.tsne`: the same start
+        with one_thread():  # as in `tsne.tsne`: the same start
             points = [prepared(x[i], pca) for i in batch]
             starts = np.stack([pca_start(x, seeds[i]) for x, i in zip(points, batch, strict=True)])
             start = torch.from_numpy(starts).to(device)  # (B, N, 2)
