@@ -201,12 +201,7 @@ def plot(run: RunDir, settings: Settings) -> None:
         finish(paths)
 
 
-STAGES: dict[str, Callable[[RunDir, Settings], None]] = {
-    "data": make_data,
-    "train": train_model,
-    "measure": measure,
-    "plot": plot,
-}
+STAGES = ("data", "train", "measure", "plot")
 
 
 def _need(run: RunDir, settings: Settings, stage: str) -> None:

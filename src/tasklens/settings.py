@@ -4,14 +4,17 @@ A stage's settings are a frozen dataclass whose fields each carry a docstring an
 checks them once, on construction.
 """
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from tasklens.errors import InputError
 
 #: Passed to `pydantic.dataclasses.dataclass` by every settings class.
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+#: Where something runs: cpu, cuda or cuda:N.
+Device: TypeAlias = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 
 def one_line(error: ValidationError, where: str = "") -> InputError:

@@ -18,7 +18,7 @@ from tasklens.gpt2 import GPT2, check_length
 from tasklens.randomness import derived_seed
 from tasklens.rows import Rows, batches, shared_prefix_rows
 from tasklens.schedule import learning_rate
-from tasklens.settings import CONFIG
+from tasklens.settings import CONFIG, Device
 
 
 @dataclass(frozen=True, config=CONFIG)
@@ -51,7 +51,7 @@ class TrainSettings:
     """bf16: autocast in training (weights, norms and the loss stay fp32; measuring is always fp32).
     auto: whichever takes the shorter steps on this machine, timed before the first and noted in the
     manifest; fp32 below a width of 128."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    device: Device = "cpu"
     """Where to train and harvest: cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=0)] = 0
     """CPU threads of training; 0: all cores, or three quarters of them from eight on, which leaves

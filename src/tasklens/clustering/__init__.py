@@ -17,7 +17,7 @@ from tasklens.clustering import kmeans, tsne
 from tasklens.clustering.compiling import MISSING, one_thread
 from tasklens.errors import InputError
 from tasklens.randomness import derived_seed
-from tasklens.settings import CONFIG
+from tasklens.settings import CONFIG, Device
 
 __all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
 
@@ -48,9 +48,9 @@ class ClusterSettings:
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
     pca: Annotated[int, Field(ge=0)] = 0
     """Principal components kept before t-SNE; 0 hands it the states as they are."""
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    """Where t-SNE runs: cpu, cuda or cuda:N. A GPU embeds many cells at once. KMeans is always done
-    by the CPU, which has nothing to wait for there."""
+    device: Device = "cpu"
+    """Where t-SNE runs: cpu, cuda or cuda:N. A GPU embeds many cells at once. KMeans runs on
+    the CPU, whatever stands here."""
 
 
 @dataclass(frozen=True)
