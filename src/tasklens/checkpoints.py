@@ -65,7 +65,7 @@ def config_of(model: GPT2) -> dict[str, Any]:
         "bos_token_id": None,
         "eos_token_id": None,
         "pad_token_id": 0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": settings.tie_word_embeddings,
         "dtype": "float32",
     }
 
@@ -139,9 +139,9 @@ def load_checkpoint(directory: Path | str) -> GPT2:
         raise InputError(f"{where}: model_type is {model_type!r}, not 'gpt2'")
     try:
         names = {field.name for field in dataclasses.fields(ModelSettings)}
-        settings = ModelSettings(
-            **{k: config[k] for k in names - {"dropout"}}, dropout=config["resid_pdrop"]
-        )
+        named = {"dropout": config["resid_pdrop"]}
+        named["tie_word_embeddings"] = config.get("tie_word_embeddings", True)
+        settings = ModelSettings(**{k: config[k] for k in names - named.keys()}, **named)
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
     except ValidationError as error:
         raise InputError(f"{where}: {one_line(error)}") from error

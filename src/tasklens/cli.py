@@ -183,6 +183,45 @@ def show(run: Run) -> None:
     print(final_table(load_scores(directory)), end="")
 
 
+@app.command()
+def verify(
+    run: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Run directories that differ in their seed, or scores.parquet."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The verdict as JSON. [default: verdict.json, in RUN where there is but one]",
+        ),
+    ] = None,
+    shuffled: Annotated[
+        bool,
+        typer.Option("--shuffled", help="Shuffle the tasks first: a control that should fail."),
+    ] = False,
+) -> int:
+    """Hold the paper's findings against runs.
+
+    Prints of each finding whether it holds, with an interval; the exit status is 0 where all hold
+    and 1 where one fails or is undecided.
+    """
+    from tasklens.claims import verdict_json, verdict_text
+    from tasklens.rundir import write_file
+    from tasklens.verifying import verify
+
+    verdict = verify(run, shuffled=shuffled)
+    alone = len(run) == 1 and run[0].is_dir() and not shuffled
+    where = out or (run[0] if alone else Path()) / "verdict.json"
+    write_file(where, verdict_json(verdict))
+    print(verdict_text(verdict), end="")
+    print(where)
+    return 0 if verdict.holds else 1
+
+
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     try:

@@ -99,7 +99,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
         Processes that measure the checkpoints meanwhile. What they do not get to is left to stage
         measure; the scores do not depend on who measured.
     """
-    _need(run, settings, "data")
+    need(run, settings, "data")
     with _stage(run, settings, "train") as finish:
         if finish is None:
             return
@@ -154,7 +154,7 @@ def load_scores(run: RunDir) -> pa.Table:
 
 def measure(run: RunDir, settings: Settings) -> None:
     """Stage measure: cluster and score every cell, then write the tidy table."""
-    _need(run, settings, "train")
+    need(run, settings, "train")
     with _stage(run, settings, "measure") as finish:
         if finish is None:
             return
@@ -190,7 +190,7 @@ def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Inst
 
 def plot(run: RunDir, settings: Settings) -> None:
     """Stage plot: draw the figure."""
-    _need(run, settings, "measure")
+    need(run, settings, "measure")
     with _stage(run, settings, "plot") as finish:
         if finish is None:
             return
@@ -204,7 +204,7 @@ def plot(run: RunDir, settings: Settings) -> None:
 STAGES = ("data", "train", "measure", "plot")
 
 
-def _need(run: RunDir, settings: Settings, stage: str) -> None:
+def need(run: RunDir, settings: Settings, stage: str) -> None:
     """Raise InputError where a stage, or one before it, was not finished under these settings."""
     if run.mark(stage) is None:
         raise InputError(

@@ -1,8 +1,8 @@
 """GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
 
 Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
-positions, pre-norm blocks, tanh GELU, head tied to the word embedding. `GPT2.forward` returns the
-logits and, on request, hidden states by name.
+positions, pre-norm blocks, tanh GELU, head tied to the word embedding unless the settings say
+otherwise. `GPT2.forward` returns the logits and, on request, hidden states by name.
 """
 
 import functools
@@ -38,6 +38,9 @@ class ModelSettings:
     stream start at this / sqrt(2 * n_layer)."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout after the embedding, in the attention and on each branch (GPT-2: 0.1)."""
+    tie_word_embeddings: bool = True
+    """Whether the head that makes the logits is the word embedding (GPT-2: yes) or a matrix of its
+    own."""
 
     def __post_init__(self) -> None:
         """Check what spans two keys."""
@@ -159,7 +162,7 @@ def _embedding(n: int, width: int) -> nn.Embedding:
 
 
 class GPT2(nn.Module):
-    """GPT-2 with a tied head.
+    """GPT-2 with its language-model head.
 
     Parameters
     ----------
@@ -185,6 +188,8 @@ class GPT2(nn.Module):
                 "ln_f": nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON),
             }
         )
+        if not settings.tie_word_embeddings:
+            self.lm_head = nn.Linear(settings.n_embd, vocab_size, bias=False)
         self.drop = nn.Dropout(settings.dropout)
         self._initialise(torch.Generator().manual_seed(derived_seed(seed, "initial weights")))
 
@@ -265,7 +270,8 @@ class GPT2(nn.Module):
             keep(f"block{i + 1}", x)
         x = self.transformer["ln_f"](x)
         keep("ln_f", x)
-        return F.linear(x, wte.weight), kept
+        head = wte if self.settings.tie_word_embeddings else self.lm_head
+        return F.linear(x, head.weight), kept
 
 
 def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:

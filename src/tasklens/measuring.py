@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +46,15 @@ def load_states(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
         raise InputError(f"{path} is damaged ({error}); remove it and train again") from error
 
 
+class _Begun(NamedTuple):
+    """A checkpoint that is being measured."""
+
+    step: int
+    rows: list[Row]
+    answers: dict[str, NDArray[Any]]
+    futures: list[tuple[list[Cell], Future[Measured]]]
+
+
 class Measurer:
     """Clusters and scores the cells of checkpoints in worker processes, and keeps what they give.
 
@@ -73,9 +82,7 @@ class Measurer:
         self.instances: dict[str, Instances] = {
             split: instances_of(dataset, split) for split in MEASURED
         }
-        self._begun: deque[tuple[int, list[Row], list[tuple[list[Cell], Future[Measured]]]]] = (
-            deque()
-        )
+        self._begun: deque[_Begun] = deque()
 
     def inputs(self, step: int) -> str:
         """Return the hash of what a checkpoint's scores depend on."""
@@ -127,7 +134,8 @@ class Measurer:
             future = self.workers.submit(work, group)
             future.add_done_callback(partial(self._count, len(group)))
             futures.append((group, future))
-        self._begun.append((step, rows, futures))
+        answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}
+        self._begun.append(_Begun(step, rows, answers, futures))
 
     def _count(self, n: int, _: object) -> None:
         self.on_cells(n)
@@ -148,10 +156,10 @@ class Measurer:
         wait : bool
             Wait for the first of them.
         """
-        while self._begun and (wait or all(future.done() for _, future in self._begun[0][2])):
-            step, rows, futures = self._begun.popleft()
+        while self._begun and (wait or all(future.done() for _, future in self._begun[0].futures)):
+            step, rows, answers, futures = self._begun.popleft()
             wait = False
-            clusters: dict[str, NDArray[np.generic]] = {}
+            clusters: dict[str, NDArray[np.generic]] = {**answers}
             for group, future in futures:
                 for cell, (clustering, scores) in zip(group, future.result(), strict=True):
                     rows += scores

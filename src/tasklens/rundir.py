@@ -82,13 +82,8 @@ class RunDir:
 
     def write(self, path: Path, content: bytes) -> None:
         """Write a file so that it is whole under its name or not there, and note its hash."""
-        with _one_line_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._forget([path])
-            temporary = path.with_name(f".tmp-{path.name}")
-            _write_synced(temporary, content)
-            temporary.replace(path)
-            _sync_directory(path.parent)
+        self._forget([path])
+        write_file(path, content)
         self._note({path: content})
 
     def write_directory(self, path: Path, files: Mapping[str, bytes]) -> None:
@@ -269,6 +264,16 @@ class RunDir:
             temporary = self.manifest.with_name(".tmp-manifest.json")
             _write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
             temporary.replace(self.manifest)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole under its name or not there; also outside a run."""
+    with _one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{path.name}")
+        _write_synced(temporary, content)
+        temporary.replace(path)
+        _sync_directory(path.parent)
 
 
 def _version(package: str) -> str | None:

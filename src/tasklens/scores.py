@@ -230,6 +230,23 @@ def score_controls(
         control and cluster seed; the step is null. The k of `control:input` is the number of
         input tokens that occur.
     """
+    rows: list[Row] = []
+    place: Row = {"run": run, "seed": seed, "step": None, "split": split, "space": "raw"}
+    for control, labels in control_labels(instances, k, seed, split, settings).items():
+        alone = control == "control:input"
+        here = {**place, "layer": control, "k": len(np.unique(instances.input)) if alone else k}
+        for s, one in enumerate(labels):
+            rows += _rows(here, None if alone else s, _agreement(instances.task, one))
+    return rows
+
+
+def control_labels(
+    instances: Instances, k: int, seed: int, split: str, settings: ClusterSettings
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the clusters that each of `CONTROLS` makes, (S, N); see `score_controls`.
+
+    S is the number of cluster seeds, and 1 for the input token, which depends on none.
+    """
     arrays = {
         "control:length": instances.length[:, None],  # (N, 1)
         "control:symbols": instances.symbol_counts,  # (N, A)
@@ -237,15 +254,11 @@ def score_controls(
     cells = [
         Cell(seed, 0, split, layer, "raw", k, x.astype(np.float32)) for layer, x in arrays.items()
     ]
-    rows: list[Row] = []
-    place: Row = {"run": run, "seed": seed, "step": None, "split": split, "space": "raw"}
-    for cell, clustering in zip(cells, cluster(cells, settings), strict=True):
-        for s, labels in enumerate(clustering.labels):
-            values = _agreement(instances.task, labels)
-            rows += _rows({**place, "layer": cell.state, "k": k}, s, values)
-    tokens = len(np.unique(instances.input))
-    values = _agreement(instances.task, instances.input)
-    return rows + _rows({**place, "layer": "control:input", "k": tokens}, None, values)
+    labels = {
+        cell.state: clustering.labels.astype(np.int64)
+        for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
+    }
+    return labels | {"control:input": instances.input[None]}
 
 
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:

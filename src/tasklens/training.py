@@ -47,6 +47,9 @@ class TrainSettings:
     """Largest norm of the gradient."""
     loss: Literal["all", "output"] = "all"
     """Next-token prediction over the whole sequence, or of the output alone."""
+    output_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """How much the output counts in the loss over the whole sequence, where every other token
+    counts 1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: autocast in training (weights, norms and the loss stay fp32; measuring is always fp32).
     auto: whichever takes the shorter steps on this machine, timed before the first and noted in the
@@ -96,12 +99,15 @@ class Batch(NamedTuple):
     outputs: Tensor
 
 
-def loss_and_hits(model: GPT2, batch: Batch, *, loss: str = "all") -> tuple[Tensor, Tensor]:
+def loss_and_hits(
+    model: GPT2, batch: Batch, *, loss: str = "all", output_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return the loss of the plain sequences that the rows stand for, and the outputs that are hit.
 
     The loss is the mean cross-entropy, in nats, over the predicted tokens of the B * m sequences
-    [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y; with ``"output"`` y alone. A
-    token that m sequences share counts m times.
+    [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has the weight
+    ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m sequences share
+    counts m times.
 
     Returns
     -------
@@ -115,24 +121,26 @@ def loss_and_hits(model: GPT2, batch: Batch, *, loss: str = "all") -> tuple[Tens
     logits = logits.float()  # (B, L + m, V)
     answers = logits[:, L:]  # (B, m, V)
     total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")
-    n_predicted: Tensor | int = B * m
+    weight: Tensor | float = B * m
     if loss == "all":
         padding = torch.arange(1, L, device=length.device) >= length[:, None]  # (B, L - 1)
         symbols = prefix[:, 1:].masked_fill(padding, -100).flatten()  # -100: no target
-        total = total + m * F.cross_entropy(
+        total = output_weight * total + m * F.cross_entropy(
             logits[:, : L - 1].flatten(0, 1), symbols, ignore_index=-100, reduction="sum"
         )
         row = torch.arange(B, device=length.device)
         next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
         total = total - next_input.gather(1, inputs).sum()
-        n_predicted = m * (length + 1).sum()
-    return total / n_predicted, answers.argmax(dim=-1) == outputs
+        weight = m * (length + output_weight).sum()
+    return total / weight, answers.argmax(dim=-1) == outputs
 
 
-def gradients(model: GPT2, batch: Batch, *, loss: str, precision: str) -> tuple[Tensor, Tensor]:
+def gradients(
+    model: GPT2, batch: Batch, *, loss: str, precision: str, output_weight: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Set the model's gradients; return the loss and the hits, see `loss_and_hits`."""
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        value, hits = loss_and_hits(model, batch, loss=loss)
+        value, hits = loss_and_hits(model, batch, loss=loss, output_weight=output_weight)
     model.zero_grad()
     value.backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
@@ -260,7 +268,13 @@ class Trainer:
         precision = self.choose_precision()
         self.model.train()
         with self._dropout_stream():
-            loss, hits = gradients(self.model, batch, loss=settings.loss, precision=precision)
+            loss, hits = gradients(
+                self.model,
+                batch,
+                loss=settings.loss,
+                precision=precision,
+                output_weight=settings.output_weight,
+            )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
         self.optimizer.step()
         self.step += 1

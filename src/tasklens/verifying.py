@@ -1,0 +1,129 @@
+"""Runs to verdicts: reads clusters and answers from run directories, and judges."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from tqdm import tqdm
+
+from tasklens.claims import Verdict, judge
+from tasklens.config import Settings, read_settings
+from tasklens.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.dataset import MEASURED, Dataset
+from tasklens.errors import InputError
+from tasklens.experiment import first_difference, load_dataset, need
+from tasklens.randomness import stream
+from tasklens.resampling import Resampling, resampling_weights
+from tasklens.rundir import RunDir
+from tasklens.schedule import checkpoint_steps
+from tasklens.scores import control_labels, instances_of, read_scores
+
+#: How many times the instructions of a run are drawn anew.
+COPIES = 400
+
+
+def read_curves(path: Path, *, shuffled: bool = False) -> list[Curves]:
+    """Read what the findings are judged by.
+
+    Parameters
+    ----------
+    path : Path
+        A run directory, or a table of scores alone, of which there is nothing to resample.
+    shuffled : bool
+        Give the instances of each split the tasks of one another, at random: what chance gives.
+
+    Raises
+    ------
+    InputError
+        Where it is neither, or the run is not measured.
+    """
+    if path.suffix == ".parquet":
+        return curves_of_table(read_scores(path), "ari_shuffled" if shuffled else "ari")
+    run = RunDir(path)
+    settings = read_settings(run.config)
+    need(run, settings, "measure")
+    return [_curves_of_run(run, settings, load_dataset(run), shuffled)]
+
+
+def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: bool) -> Curves:
+    seed = settings.seed
+    weights = _weights(dataset, seed)
+    resampling: dict[str, Resampling] = {}
+    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for split in MEASURED:
+        known = instances_of(dataset, split)
+        task = known.task
+        if shuffled:
+            task = stream(seed, "shuffled tasks", split).permutation(task)
+        resampling[split] = Resampling(task, dataset.splits[split].instruction, weights)
+        made = control_labels(known, known.n_tasks, seed, split, settings.clusters)
+        controls |= {(split, name): clusters for name, clusters in made.items()}
+    labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
+    hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
+        for name, tensor in read_clusters(run, step).items():
+            split, *place, kind = name.split("/")
+            if kind == "labels":
+                state, space = place
+                labels[step, split, state, space] = tensor
+            elif kind == "answer":
+                hits[step, split] = tensor == dataset.splits[split].output
+    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
+        return curves_of_labels(run.name, seed, labels, hits, controls, resampling, bar.update)
+
+
+def read_clusters(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
+    """Read what measuring a checkpoint left: labels, embeddings and answers by name."""
+    path = run.measured_at(step) / "clusters.safetensors"
+    try:
+        return safetensors.numpy.load(run.read(path))  # type: ignore[no-any-return]
+    except SafetensorError as error:
+        raise InputError(f"{path} is damaged ({error}); remove it and measure again") from error
+
+
+def _weights(dataset: Dataset, seed: int) -> NDArray[np.float64]:
+    """Draw the instructions that are measured, in every split the same, anew within each task.
+
+    Returns (1 + COPIES, number of instructions of the dataset).
+    """
+    used = np.unique(np.concatenate([dataset.splits[split].instruction for split in MEASURED]))
+    weights = np.zeros((1 + COPIES, len(dataset.instructions)))
+    rng = stream(seed, "bootstrap")
+    weights[:, used] = resampling_weights(dataset.instruction_task[used], COPIES, rng)
+    return weights
+
+
+def verify(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
+    """Judge runs that differ in their seed alone.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Run directories, or tables of scores.
+    shuffled : bool
+        See `read_curves`.
+
+    Raises
+    ------
+    InputError
+        Where a run is not measured, or two of them differ in more than their seed.
+    """
+    first: tuple[Path, Settings] | None = None
+    for path in paths:
+        if path.suffix == ".parquet":
+            continue
+        settings = read_settings(RunDir(path).config)
+        if first is None:
+            first = path, settings
+        key = first_difference(first[1], dataclasses.replace(settings, seed=first[1].seed))
+        if key and not key.startswith("figure."):
+            raise InputError(
+                f"{path} is another setting than {first[0]} (its {key} differs); give runs that "
+                "differ in their seed alone"
+            )
+    return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
