@@ -53,7 +53,9 @@ def evenly(steps: Sequence[int]) -> list[int]:
     Checkpoints at powers of two crowd into the warm-up, where little happens: counted each like
     any later one they would outweigh the rest of training.
     """
-    spacing = np.median(np.diff(steps)[len(steps) // 2 :]) if len(steps) > 1 else 0
+    gaps = np.sort(np.diff(steps))
+    # The gap that half of training lies in gaps no wider than.
+    spacing = gaps[np.searchsorted(np.cumsum(gaps), gaps.sum() / 2)] if len(gaps) else 0
     kept = [0]
     for i, step in enumerate(steps):
         if step - steps[kept[-1]] >= 0.75 * spacing and i not in kept:
