@@ -222,6 +222,47 @@ def verify(
     return 0 if verdict.holds else 1
 
 
+@app.command()
+def sweep(
+    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Which settings vary.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where to run. [default: runs/FILE]"),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=0, help="Runs at a time; 0: one a core.")
+    ] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep each run's states and weights.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the runs, and do nothing.")
+    ] = False,
+) -> int:
+    """Run many settings and seeds.
+
+    Does only what is missing, and ends with one table of all runs; the exit status is 1 where a
+    run failed.
+    """
+    from tasklens.parallel import default_workers
+    from tasklens.sweep import gather, is_done, read_sweep, run_sweep
+
+    plan = read_sweep(file)
+    directory = out or Path("runs") / file.stem
+    if dry_run:
+        for point in plan.points:
+            about = ", ".join(f"{key}={value}" for key, value in point.values.items())
+            done = "done" if is_done(directory, point) else "to do"
+            print(f"{point.name}  {done:<5}  seed={point.settings.seed}  {about}")
+        return 0
+    failed = run_sweep(plan, directory, workers or default_workers(), keep=keep)
+    for name, reason in failed.items():
+        print(f"tasklens: run {name} failed: {reason}", file=sys.stderr)
+    for path in gather(plan, directory):
+        print(path)
+    return 1 if failed else 0
+
+
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     try:

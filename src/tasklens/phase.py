@@ -1,0 +1,145 @@
+"""The summary of a sweep to figures: heat maps over two settings, and one setting at a time."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tasklens.errors import InputError
+from tasklens.figures import PANELS, STYLE
+from tasklens.points import best_rows
+
+#: What the maps show, by column of the summary.
+MAPS = {"final": "final ARI", "peak": "peak ARI", "accuracy": "accuracy"}
+COLORS = {"final": "#440154", "peak": "#35b779", "accuracy": "black"}
+
+
+def phase_diagram(
+    points: pa.Table, x: str, y: str, split: str = "val_subset", space: str = "raw"
+) -> Figure:
+    """Draw final ARI, peak ARI and accuracy over two settings as heat maps.
+
+    The ARI is that of each run's best layer, which is chosen on the training subset; a cell is the
+    mean over the seeds and holds its number.
+
+    Parameters
+    ----------
+    points : pyarrow.Table
+        From `tasklens.points.points_table`.
+    x, y : str
+        Settings, columns of the table.
+    split, space : str
+
+    Raises
+    ------
+    InputError
+        Where the table has no such column or no such scores.
+    """
+    rows = _rows(points, (x, y), split, space)
+    columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(1.2 + 2.0 * len(MAPS), 0.9 + 0.32 * len(lines)))
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(MAPS), sharey=True)
+        for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
+            values = np.full((len(lines), len(columns)), np.nan)
+            for a, b in np.ndindex(*values.shape):
+                here = [r[name] for r in rows if (r[y], r[x]) == (lines[a], columns[b])]
+                values[a, b] = np.mean(here) if here else np.nan
+            ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
+            for (a, b), value in np.ndenumerate(values):
+                if np.isfinite(value):
+                    color = "white" if value < 0.6 else "black"
+                    ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
+            ax.set_title(f"({'abc'[i]}) {title}")
+            ax.set_xticks(range(len(columns)), [_word(v) for v in columns])
+            ax.set_yticks(range(len(lines)), [_word(v) for v in lines])
+            ax.tick_params(length=0)
+            ax.set_xlabel(x)
+        axes[0].set_ylabel(y)
+        figure.suptitle(PANELS.get(split, split), fontsize=7.5, x=0.01, ha="left")
+        figure.tight_layout(pad=0.4)
+    return figure
+
+
+def one_at_a_time(
+    points: pa.Table,
+    axes: Sequence[Sequence[str]],
+    base: Mapping[str, Any],
+    split: str = "val_subset",
+    space: str = "raw",
+) -> Figure:
+    """Draw final and peak ARI and accuracy against each setting, the others as in the base.
+
+    Lines are means over the seeds, dots are the seeds; the base's own value is marked.
+
+    Parameters
+    ----------
+    points : pyarrow.Table
+        From `tasklens.points.points_table`.
+    axes : sequence of sequences of str
+        Settings, columns of the table; those of one axis vary together.
+    base : {setting: value}
+        The point around which they vary.
+    split, space : str
+
+    Raises
+    ------
+    InputError
+        Where the table has no such column or no such scores.
+    """
+    rows = _rows(points, [key for keys in axes for key in keys], split, space)
+    across = min(4, len(axes))
+    down = -(-len(axes) // across)
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(0.4 + 1.75 * across, 0.35 + 1.6 * down))
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(down, across, sharey=True, squeeze=False)
+        for ax in panels.flat[len(axes) :]:
+            ax.set_visible(False)
+        for ax, keys in zip(panels.flat, axes, strict=False):
+            others = [key for other in axes for key in other if key not in keys]
+            here = [r for r in rows if all(r[key] == base[key] for key in others)]
+            _against(ax, here, keys[0], base[keys[0]])
+        panels[0, 0].set_ylim(-0.05, 1.05)
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="lower center", ncols=len(labels))
+        figure.tight_layout(pad=0.4, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
+    return figure
+
+
+def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:
+    values = sorted({r[key] for r in rows}, key=_order)
+    for name, title in MAPS.items():
+        each = [[r[name] for r in rows if r[key] == value] for value in values]
+        means = [np.mean(one) for one in each]
+        dashes = "--" if name == "accuracy" else "-"
+        ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=COLORS[name], label=title)
+        for i, one in enumerate(each):
+            ax.plot([i] * len(one), one, linestyle="", marker="o", color=COLORS[name])
+    ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
+    ax.set_xticks(range(len(values)), [_word(v) for v in values])
+    ax.set_title(key)
+
+
+def _rows(points: pa.Table, keys: Sequence[str], split: str, space: str) -> list[dict[str, Any]]:
+    for key in keys:
+        if key not in points.column_names:
+            raise InputError(f"no setting {key!r} varies; the table has {points.column_names}")
+    rows = best_rows(points, split, space)
+    if not rows:
+        raise InputError(f"the table holds no scores of {split} in the space {space!r}")
+    return rows
+
+
+def _order(value: Any) -> tuple[str, Any]:
+    return type(value).__name__ if isinstance(value, str) else "", value
+
+
+def _word(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
