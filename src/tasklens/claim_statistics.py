@@ -163,10 +163,7 @@ def upper_gain(curves: Curves, split: str) -> Floats:
 
 def highest(curves: Curves, split: str) -> Floats:
     """Final ARI of the best layer, in the better space."""
-    layer, space = best_layer(curves, whole=False)
-    if (split, layer, space) not in curves.ari:
-        raise MissingError(f"run {curves.run!r} has no scores of {split}")
-    return curves.final(split, layer, space)
+    return _curve(curves, split, *best_layer(curves, whole=False))[:, -1]
 
 
 def drift(curves: Curves, split: str) -> Floats:
@@ -192,21 +189,24 @@ def height(curves: Curves, split: str) -> Floats:
 
 def rank_with_layer_below(curves: Curves, split: str) -> Floats:
     """Rank correlation of the final ARI with the layer, from 0 to the last but one."""
-    return _rank_correlation(range(len(curves.layers) - 1), _profile(curves, split)[:, :-1])
+    return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
 
 
 def height_below(curves: Curves, split: str) -> Floats:
     """Layer with the highest final ARI among all but the last, as a share of the last but one."""
-    if len(curves.layers) < 3:
-        raise MissingError("a network of one block has nothing below its last block")
-    return _profile(curves, split)[:, :-1].argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
+    return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
 
 
 def _profile(curves: Curves, split: str) -> Floats:
     """Return the final ARI of each layer, (B, L + 1)."""
-    if (split, curves.layers[0], "raw") not in curves.ari:
-        raise MissingError(f"run {curves.run!r} has no scores of {split}")
-    return np.stack([curves.final(split, layer) for layer in curves.layers], axis=1)
+    return np.stack([_curve(curves, split, layer)[:, -1] for layer in curves.layers], axis=1)
+
+
+def _profile_below(curves: Curves, split: str) -> Floats:
+    """Return the final ARI of each layer but the last, (B, L)."""
+    if len(curves.layers) < 3:
+        raise MissingError("a network of one block has nothing below its last block")
+    return _profile(curves, split)[:, :-1]
 
 
 def above_embedding(curves: Curves, split: str) -> Floats:
@@ -217,7 +217,7 @@ def above_embedding(curves: Curves, split: str) -> Floats:
 
 def above_embedding_below(curves: Curves, split: str) -> Floats:
     """Highest final ARI among all layers but the last, minus that of layer 0."""
-    profile = _profile(curves, split)[:, :-1]
+    profile = _profile_below(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 

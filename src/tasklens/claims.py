@@ -106,7 +106,7 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     Raises
     ------
     InputError
-        Where there is no run, a run is given twice, or one has no layers above the embedding.
+        Where there is no run, a run is given twice, or one lacks the embedding or the layers above.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
     if not runs:
@@ -114,7 +114,7 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     for curves in runs:
         if names.count((curves.run, curves.seed)) > 1:
             raise InputError(f"run {curves.run!r} with seed {curves.seed} is given twice")
-        if len(curves.layers) < 2:
+        if len(curves.layers) < 2 or curves.layers[0] != "embed":
             raise InputError(
                 f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
             )

@@ -54,12 +54,15 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     Parameters
     ----------
     values : sequence of float64 (B,)
-        The number of each run: as measured, then resampled. B may be 1: nothing resampled.
+        The number of each run: as measured, then resampled. B may be 1, also of some runs alone:
+        nothing resampled.
     *purpose : str
         Names the stream of random numbers.
     """
-    every = np.array([v[1:] if len(v) > 1 else v for v in values])  # (n, B - 1)
-    n, copies = every.shape
+    resampled = [v[1:] if len(v) > 1 else v for v in values]
+    copies = max(map(len, resampled))
+    every = np.stack([np.broadcast_to(v, copies) for v in resampled])  # (n, copies)
+    n = len(every)
     rng = stream(0, "bootstrap", *purpose)
     shape = (DRAWS, max(1, n - 1))
     drawn = every[rng.integers(n, size=shape), rng.integers(copies, size=shape)].mean(axis=1)

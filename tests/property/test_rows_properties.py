@@ -114,6 +114,38 @@ def test_loss_and_every_gradient_are_those_of_transformers_on_plain_rows(
 
 
 @steady
+@given(shapes, st.integers(0, 2**32), st.floats(0.01, 50))
+def test_a_weighted_loss_is_the_weighted_mean_over_the_tokens_of_plain_rows(
+    hugging_face: Callable[[GPT2], Any], shape: Shape, seed: int, weight: float
+) -> None:
+    model, batch = drawn(shape, seed)
+    theirs = hugging_face(model)
+    total, weights = torch.zeros(()), 0.0
+    for row in plain(batch):
+        for sequence in row:
+            logits = theirs(sequence[None, :-1]).logits[0]
+            for at, token in enumerate(sequence[1:].tolist()):
+                counts = weight if at == len(sequence) - 2 else 1.0  # the output comes last
+                total = total - counts * logits[at].log_softmax(dim=0)[token]
+                weights += counts
+    expected = total / weights
+    expected.backward()  # type: ignore[no-untyped-call]
+    ours, hits = loss_and_hits(model, batch, output_weight=weight)
+    ours.backward()  # type: ignore[no-untyped-call]
+    assert_close(ours, expected)
+    gradients = dict(theirs.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert_close(parameter.grad, gradients[name].grad)
+    with torch.no_grad():
+        plainly, same = loss_and_hits(model, batch)
+        assert torch.equal(loss_and_hits(model, batch, output_weight=1.0)[0], plainly)
+        assert torch.equal(hits, same)
+        alone, _ = loss_and_hits(model, batch, loss="output")
+        weighted, _ = loss_and_hits(model, batch, loss="output", output_weight=weight)
+        assert torch.equal(weighted, alone), "nothing else is in the loss"
+
+
+@steady
 @given(shapes, st.integers(0, 2**32), st.data())
 def test_an_input_sees_neither_another_input_nor_its_place_nor_the_padding(
     shape: Shape, seed: int, data: st.DataObject

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,23 @@ OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArr
 @pytest.fixture
 def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
     """A checkpoint as training leaves it."""
+    return written(model, dataset, tmp_path)
+
+
+@pytest.fixture
+def untied(
+    model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
+) -> GPT2:
+    """The model with a head of its own."""
+    settings = dataclasses.replace(model_settings, tie_word_embeddings=False)
+    return disturbed(make_model(settings, dataset, seed=2))
+
+
+def written(model: GPT2, dataset: Dataset, directory: Path) -> Path:
     files = checkpoint_files(model, tokenizer_json(dataset.vocabulary), step=7, seed=2)
     for name, content in files.items():
-        (tmp_path / name).write_bytes(content)
-    return tmp_path
+        (directory / name).write_bytes(content)
+    return directory
 
 
 def one_line_error(directory: Path) -> str:
@@ -84,13 +98,58 @@ def test_transformers_generates_the_answer_that_is_harvested(
         assert out[0, -1] == answers[i]
 
 
-def test_loading_gives_back_the_model(model: GPT2, directory: Path) -> None:
-    again = load_checkpoint(directory)
+def assert_same_model(model: GPT2, again: GPT2) -> None:
     assert again.settings == model.settings
     assert (again.vocab_size, again.n_positions) == (model.vocab_size, model.n_positions)
     ours, theirs = model.state_dict(), again.state_dict()
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_loading_gives_back_the_model(model: GPT2, directory: Path) -> None:
+    assert_same_model(model, load_checkpoint(directory))
+
+
+def test_a_head_of_its_own_is_kept_and_is_transformers_too(
+    untied: GPT2, dataset: Dataset, tmp_path: Path
+) -> None:
+    from transformers import GPT2LMHeadModel
+
+    directory = written(untied, dataset, tmp_path)
+    assert_same_model(untied, load_checkpoint(directory))
+    theirs: Any = GPT2LMHeadModel.from_pretrained(directory).eval()
+    assert theirs.config.tie_word_embeddings is False
+    prompts = dataset.prompts("val_subset")
+    ids = torch.from_numpy(prompts.ids)
+    untied.eval()
+    with torch.inference_mode():
+        out = theirs(ids, output_hidden_states=True)
+        length = torch.full((len(ids),), ids.shape[1])
+        logits, states = untied(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
+        as_if_tied = states["ln_f"] @ untied.state_dict()["transformer.wte.weight"].T
+    torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
+    for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
+        torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
+    assert (logits - as_if_tied).abs().max() > 0.1
+
+
+def test_a_configuration_that_does_not_say_is_of_a_tied_head(model: GPT2, directory: Path) -> None:
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("tie_word_embeddings") is True
+    path.write_text(json.dumps(config))
+    assert_same_model(model, load_checkpoint(directory))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_configuration_that_is_wrong_about_the_head_is_refused(
+    model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, said: bool
+) -> None:
+    written(untied if said else model, dataset, tmp_path)
+    change_config(tmp_path, tie_word_embeddings=said)
+    message = one_line_error(tmp_path)
+    assert message.startswith(f"{tmp_path / 'model.safetensors'} does not fit its config.json: ")
+    assert "lm_head.weight" in message
 
 
 def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
@@ -147,7 +206,11 @@ def test_a_configuration_of_another_size_is_refused(directory: Path, keys: dict[
 
 
 @pytest.mark.parametrize(
-    "keys", [{"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}]
+    "keys",
+    [
+        *({"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}),
+        {"tie_word_embeddings": "perhaps"},
+    ],
 )
 def test_a_configuration_that_is_none_is_refused(directory: Path, keys: dict[str, Any]) -> None:
     change_config(directory, **keys)

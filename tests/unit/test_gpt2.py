@@ -23,15 +23,23 @@ def plain(
     return logits, kept
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize(("n_layer", "n_head", "n_embd"), [(1, 1, 8), (3, 4, 32), (2, 3, 24)])
 def test_logits_and_all_states_are_those_of_transformers(
     n_layer: int,
     n_head: int,
     n_embd: int,
+    tied: bool,
     hugging_face: Callable[[GPT2], Any],
     disturbed: Callable[[GPT2], GPT2],
 ) -> None:
-    settings = ModelSettings(n_layer=n_layer, n_head=n_head, n_embd=n_embd, initializer_range=0.3)
+    settings = ModelSettings(
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=n_embd,
+        initializer_range=0.3,
+        tie_word_embeddings=tied,
+    )
     ours = disturbed(GPT2(settings, vocab_size=29, n_positions=12, seed=0)).eval()
     theirs = hugging_face(ours)
     blocks: list[torch.Tensor] = []
@@ -51,6 +59,7 @@ def test_logits_and_all_states_are_those_of_transformers(
     for i, block in enumerate(blocks):
         assert_close(states[f"block{i + 1}"], block)
     assert_close(states["ln_f"], expected.hidden_states[-1])
+    assert torch.equal(theirs.lm_head.weight, theirs.transformer.wte.weight) == tied
     # a test of equality says little where nothing differs: positions and context do matter
     assert (logits[:, 0] - logits[:, -1]).abs().max() > 0.1
 
@@ -78,8 +87,11 @@ def test_the_parameters_of_gpt2_are_as_many_as_published(n_layer: int, total: in
     assert count(model.get_submodule("transformer.h.0")) == 7_087_872
 
 
-def test_initial_weights_have_gpt2s_statistics() -> None:
-    settings = ModelSettings(n_layer=8, n_head=2, n_embd=64, initializer_range=0.05)
+@pytest.mark.parametrize("tied", [True, False])
+def test_initial_weights_have_gpt2s_statistics(tied: bool) -> None:
+    settings = ModelSettings(
+        n_layer=8, n_head=2, n_embd=64, initializer_range=0.05, tie_word_embeddings=tied
+    )
     model = GPT2(settings, vocab_size=300, n_positions=100, seed=0)
     seen = set()
     for name, parameter in model.named_parameters():
@@ -95,6 +107,19 @@ def test_initial_weights_have_gpt2s_statistics() -> None:
         assert abs(parameter.std().item() / (0.05 * scale) - 1) < 5 / math.sqrt(2 * n), name
         assert abs(parameter.mean().item()) < 5 * 0.05 * scale / math.sqrt(n), name
     assert seen == {1.0, 0.25}
+
+
+def test_a_head_of_its_own_is_one_matrix_more_and_leaves_the_others_as_they_are() -> None:
+    tied, untied = (
+        GPT2(ModelSettings(n_layer=2, n_embd=16, tie_word_embeddings=tie), 29, 12, seed=0)
+        for tie in (True, False)
+    )
+    mine, more = tied.state_dict(), untied.state_dict()
+    assert set(more) - set(mine) == {"lm_head.weight"}
+    assert more["lm_head.weight"].shape == (29, 16)
+    assert not torch.equal(more["lm_head.weight"], more["transformer.wte.weight"])
+    for name, weight in mine.items():
+        assert torch.equal(weight, more[name]), name
 
 
 def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone(

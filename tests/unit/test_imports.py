@@ -36,13 +36,20 @@ ORDER = (
     ("clustering.tsne_torch",),
     ("clustering",),
     ("scores",),
+    ("resampling",),
+    ("curves",),
+    ("claim_statistics",),
+    ("claims",),
+    ("points",),
     ("figures",),
+    ("phase",),
     # what sees everything
     ("config",),
     ("plan",),
     ("keeper",),
     ("measuring",),
     ("experiment",),
+    ("verifying", "sweep"),
     ("cli",),
     ("__main__",),
 )
@@ -53,14 +60,21 @@ BASE = {f"tasklens.{name}" for names in ORDER[:2] for name in names}
 #: Only these may see both the making of the states and the measuring of them.
 EVERYTHING = {
     f"tasklens.{name}"
-    for name in ("config", "plan", "keeper", "measuring", "experiment", "cli", "__main__")
+    for name in (
+        *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
+        *("sweep", "cli", "__main__"),
+    )
 }
 MAKING = {
     f"tasklens.{name}" for name in ("gpt2", "checkpoints", "training", "states", "dataset_files")
 }
 MEASURING = {
     f"tasklens.{name}"
-    for name in (*(name for name in NAMES if name.startswith("clustering")), "scores", "figures")
+    for name in (
+        *(name for name in NAMES if name.startswith("clustering")),
+        *("scores", "resampling", "curves", "claim_statistics", "claims"),
+        *("points", "figures", "phase"),
+    )
 }
 
 
@@ -151,8 +165,8 @@ def loaded_after(*modules: str) -> set[str]:
     return {name.split(".")[0] for name in done.stdout.split()}
 
 
-def test_measuring_loads_neither_torch_nor_transformers() -> None:
-    loaded = loaded_after("tasklens.scores", "tasklens.clustering", "tasklens.parallel")
+def test_measuring_and_judging_load_neither_torch_nor_transformers() -> None:
+    loaded = loaded_after("tasklens.claims", "tasklens.clustering", "tasklens.parallel")
     assert "sklearn" in loaded
     assert loaded.isdisjoint({"torch", "transformers"})
 

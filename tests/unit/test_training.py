@@ -3,6 +3,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -120,6 +121,24 @@ def test_only_the_output_is_learnt_with_loss_output(dataset: Dataset) -> None:
     assert losses["all"] != pytest.approx(losses["output"], rel=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["all", "output"])
+def test_steps_weigh_the_output_as_they_are_told(dataset: Dataset, loss: str) -> None:
+    after = {}
+    for weight in (1.0, 5.0):
+        model = make_model(SMALL, dataset, seed=0)
+        trainer = Trainer(model, dataset, changed(loss=loss, output_weight=weight), seed=0)
+        batch = next(trainer.batches())
+        expected = loss_and_hits(model, batch, loss=loss, output_weight=weight)[0]
+        expected.backward()  # type: ignore[no-untyped-call]
+        by_hand = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.cat([g.flatten() for g in by_hand]).norm().item()
+        log = trainer.take_step(batch)
+        assert log.loss == pytest.approx(expected.item())
+        assert log.grad_norm == pytest.approx(norm, rel=1e-4)
+        after[weight] = log.loss, weights(model)
+    assert (after[1.0] == after[5.0]) == (loss == "output"), "where there is nothing else to weigh"
+
+
 def test_the_rows_of_a_batch_are_training_instances(dataset: Dataset) -> None:
     part = dataset.splits["train"]
     known = {
@@ -214,10 +233,10 @@ def test_the_precision_is_that_of_the_shorter_steps(
     costs = {"fp32": fp32, "bf16": bf16}
     real = training.gradients
 
-    def slow(model: GPT2, batch: Batch, *, loss: str, precision: str) -> tuple[Tensor, Tensor]:
+    def slow(model: GPT2, batch: Batch, *, precision: str, **what: Any) -> tuple[Tensor, Tensor]:
         nonlocal now
         now += costs[precision]
-        return real(model, batch, loss=loss, precision=precision)
+        return real(model, batch, precision=precision, **what)
 
     monkeypatch.setattr(training, "gradients", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: now)

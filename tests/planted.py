@@ -1,0 +1,75 @@
+"""Scores with a known answer: a network of six blocks in which every finding holds, or not."""
+
+from collections.abc import Callable, Mapping
+
+import pyarrow as pa
+
+from tasklens.dataset import MEASURED
+from tasklens.randomness import stream
+from tasklens.schedule import checkpoint_steps
+from tasklens.scores import Row, accuracy_row, to_table
+
+#: From split, layer (0 .. 6) and step to an ARI.
+Ari = Callable[[str, int, int], float]
+
+BLOCKS = 6
+LAST = 1600
+#: 0, the powers of two below 200, and its multiples.
+STEPS = checkpoint_steps(LAST, 200)
+#: Nothing is put on top of a planted ARI that is larger.
+NOISE = 0.003
+CONTROLS = {"control:length": 0.1, "control:symbols": 0.2, "control:input": 0.0}
+#: What the best layer ends at; layer 0 stays at `LOW`.
+HIGH, LOW = 0.89, 0.05
+#: How much lower unseen data score at the end.
+GAPS = {"train_subset": 0.0, "val_subset": 0.03, "val_instruction_subset": 0.05}
+
+
+def risen(step: int) -> float:
+    """Return the planted course, 0 .. 1: a straight rise from step 100 to 1000."""
+    return min(max(step - 100, 0) / 900, 1.0)
+
+
+def final(split: str, layer: int) -> float:
+    """Return the planted ARI at the end: each layer higher than the one below."""
+    return LOW + (HIGH - LOW - GAPS[split]) * layer / BLOCKS
+
+
+def sound(split: str, layer: int, step: int) -> float:
+    """Return the ARI of a network in which every finding holds."""
+    return LOW + (final(split, layer) - LOW) * risen(step)
+
+
+def planted_table(
+    ari: Ari = sound,
+    *,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    steps: tuple[int, ...] = STEPS,
+    splits: tuple[str, ...] = tuple(MEASURED),
+    controls: Mapping[str, float] = CONTROLS,
+) -> pa.Table:
+    """Return the scores of some seeds, with a little noise and what else a table holds.
+
+    `wte` and `ln_f`, which are no layers, score highest of all from the start: nothing may take
+    them for one.
+    """
+    rows: list[Row] = []
+    names = ["embed", *(f"block{i + 1}" for i in range(BLOCKS))]
+    for seed in seeds:
+        random = stream(seed, "planted noise")
+        for split in splits:
+            base: Row = {"run": "planted", "seed": seed, "split": split, "space": "raw", "k": 10}
+            for name, value in controls.items():
+                here: Row = {**base, "step": None, "layer": name, "metric": "ari"}
+                rows.append({**here, "cluster_seed": 0, "value": value})
+            for step in steps:
+                values = {name: ari(split, i, step) for i, name in enumerate(names)}
+                for name, value in {"wte": 0.99, **values, "ln_f": 0.99}.items():
+                    here = {**base, "step": step, "layer": name, "cluster_seed": 0}
+                    noisy = value + NOISE * random.uniform(-1, 1)
+                    shuffled = NOISE * random.uniform(-1, 1)
+                    rows.append({**here, "metric": "ari", "value": noisy})
+                    rows.append({**here, "metric": "ari_shuffled", "value": shuffled})
+                    rows.append({**here, "metric": "inertia", "value": 1e6})
+                rows.append(accuracy_row("planted", seed, step, split, risen(step)))
+    return to_table(rows)
