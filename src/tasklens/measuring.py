@@ -19,6 +19,7 @@ from tasklens.errors import InputError
 from tasklens.gpt2 import state_names
 from tasklens.keeper import ACCURACY_SPLITS
 from tasklens.parallel import Workers
+from tasklens.probes import score_probes
 from tasklens.rundir import RunDir, digest
 from tasklens.scores import Instances, Row, accuracy_row, instances_of, measure_cells, to_table
 from tasklens.tables import parquet_bytes, read_parquet
@@ -53,6 +54,17 @@ class _Begun(NamedTuple):
     rows: list[Row]
     answers: dict[str, NDArray[Any]]
     futures: list[tuple[list[Cell], Future[Measured]]]
+    probes: list[Future[list[Row]]]
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of it is to be waited for."""
+        return all(f.done() for _, f in self.futures) and all(f.done() for f in self.probes)
+
+
+def _probe(item: tuple[str, dict[str, NDArray[np.float32]]], **about: Any) -> list[Row]:
+    state, states = item
+    return score_probes(state, states, **about)
 
 
 class Measurer:
@@ -135,7 +147,16 @@ class Measurer:
             future.add_done_callback(partial(self._count, len(group)))
             futures.append((group, future))
         answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}
-        self._begun.append(_Begun(step, rows, answers, futures))
+        probe = partial(
+            _probe, instances=self.instances, run=self.run.name, seed=settings.seed, step=step
+        )
+        probes = [
+            self.workers.submit(
+                probe, (state, {split: tensors[f"{split}/{state}"] for split in self.instances})
+            )
+            for state in state_names(settings.model.n_layer)
+        ]
+        self._begun.append(_Begun(step, rows, answers, futures, probes))
 
     def _count(self, n: int, _: object) -> None:
         self.on_cells(n)
@@ -156,8 +177,8 @@ class Measurer:
         wait : bool
             Wait for the first of them.
         """
-        while self._begun and (wait or all(future.done() for _, future in self._begun[0].futures)):
-            step, rows, answers, futures = self._begun.popleft()
+        while self._begun and (wait or self._begun[0].done):
+            step, rows, answers, futures, probes = self._begun.popleft()
             wait = False
             clusters: dict[str, NDArray[np.generic]] = {**answers}
             for group, future in futures:
@@ -167,6 +188,8 @@ class Measurer:
                     clusters[f"{place}/labels"] = clustering.labels
                     if clustering.embedding is not None:
                         clusters[f"{place}/embedding"] = clustering.embedding
+            for probe in probes:
+                rows += probe.result()
             files = {
                 "clusters.safetensors": safetensors.numpy.save(clusters),
                 "scores.parquet": parquet_bytes(to_table(rows)),

@@ -261,6 +261,14 @@ def control_labels(
     return labels | {"control:input": instances.input[None]}
 
 
+def state_rows(
+    values: Mapping[str, float], *, run: str, seed: int, step: int, split: str, layer: str
+) -> list[Row]:
+    """Return the rows of what was scored on a state itself, without clusters."""
+    place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": layer}
+    return _rows({**place, "space": "raw", "k": None}, None, dict(values))
+
+
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
     """Return the row that holds the model's accuracy, in 0 .. 1, on one split at one step."""
     place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": "model"}

@@ -1,0 +1,109 @@
+"""Which: tasks and clusters followed from one checkpoint to the next."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+#: A task has formed where its cluster overlaps it by at least this much (Jaccard index): more of
+#: what either holds is then in both than is not.
+FORMED = 0.5
+#: A cluster takes part in a split or a merge with at least this share of its instances.
+PART = 0.25
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The tasks and clusters of one layer through S checkpoints."""
+
+    steps: tuple[int, ...]
+    tasks: Ints
+    """The K tasks, (K,)."""
+    overlap: Floats
+    """Jaccard index of each task and the cluster assigned to it, (S, K)."""
+    formed: tuple[int | None, ...]
+    """The step from which on each task's overlap stays at least `FORMED`; None where it does not
+    hold at the last checkpoint."""
+    cluster: Ints
+    """A name of each instance's cluster that is kept from checkpoint to checkpoint, (S, N)."""
+    splits: tuple[int, ...]
+    """Clusters that fell apart on the way to each checkpoint but the first, (S - 1)."""
+    merges: tuple[int, ...]
+    """Clusters that came together on the way to each checkpoint but the first, (S - 1)."""
+
+
+def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
+    """Match tasks to clusters at each checkpoint, and clusters from each to the next.
+
+    Both matches are the assignment one to one with the largest sum of Jaccard indices (Kuhn, "The
+    Hungarian method", 1955). A cluster has split where at least two clusters of the next
+    checkpoint hold each at least `PART` of its instances; one has merged where at least two of the
+    checkpoint before gave it each at least `PART` of their own, and `PART` of what it holds.
+
+    Parameters
+    ----------
+    steps : sequence of int, S
+    labels : int (S, N)
+        Cluster of each instance at each checkpoint.
+    task : int (N,)
+    """
+    tasks, t = np.unique(task, return_inverse=True)
+    overlap = np.zeros((len(steps), len(tasks)))
+    for s, one in enumerate(labels):
+        jaccard = _jaccard(_table(t, one))
+        rows, columns = linear_sum_assignment(jaccard, maximize=True)
+        overlap[s, rows] = jaccard[rows, columns]
+    kept, splits, merges = [_numbered(labels[0])], [], []
+    for before, after in itertools.pairwise(_numbered(one) for one in labels):
+        counts = _table(before, after)
+        given = counts / counts.sum(axis=1, keepdims=True) >= PART
+        taken = counts / counts.sum(axis=0, keepdims=True) >= PART
+        splits.append(int(np.count_nonzero(given.sum(axis=1) >= 2)))
+        merges.append(int(np.count_nonzero((given & taken).sum(axis=0) >= 2)))
+        kept.append(_renamed(_table(kept[-1], after))[after])
+    formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
+    return Followed(
+        tuple(steps), tasks, overlap, formed, np.stack(kept), tuple(splits), tuple(merges)
+    )
+
+
+def _table(a: Ints, b: Ints) -> Ints:
+    """Return how many instances are in each part of one and of the other partition."""
+    shape = (int(a.max()) + 1, int(b.max()) + 1)
+    flat = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1])
+    return flat.reshape(shape)
+
+
+def _jaccard(table: Ints) -> Floats:
+    either = table.sum(axis=1, keepdims=True) + table.sum(axis=0, keepdims=True) - table
+    return table / np.maximum(either, 1)  # type: ignore[no-any-return]
+
+
+def _numbered(labels: Ints) -> Ints:
+    """Return the labels as 0, 1, ... without gaps."""
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _renamed(table: Ints) -> Ints:
+    """Return the names of clusters (columns): those of the clusters before (rows), or new ones."""
+    rows, columns = linear_sum_assignment(_jaccard(table), maximize=True)
+    names = np.full(table.shape[1], -1)
+    for row, column in zip(rows, columns, strict=True):
+        if table[row, column]:
+            names[column] = row
+    new = np.flatnonzero(names < 0)
+    names[new] = len(table) + np.arange(len(new))
+    return names
+
+
+def _formed(steps: Sequence[int], there: npt.NDArray[np.bool_]) -> int | None:
+    if not there[-1]:
+        return None
+    gone = np.flatnonzero(~there)
+    return steps[int(gone[-1]) + 1] if len(gone) else steps[0]

@@ -1,0 +1,72 @@
+"""Is the task in a state, whether or not it makes clusters? Classifiers that are told the tasks.
+
+Clusters are not information: a state can hold the task where a line finds it and no cluster shows.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from tasklens.clustering.compiling import one_thread
+from tasklens.scores import Instances, Row, state_rows
+
+NEIGHBOURS = 10
+#: Strengths of the ridge penalty that leave-one-out chooses from.
+ALPHAS = np.logspace(-2, 4, 7)
+#: What the classifiers learn from.
+TRAINED_ON = "train_subset"
+
+
+def score_probes(
+    state: str,
+    states: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    instances: Mapping[str, Instances],
+    run: str,
+    seed: int,
+    step: int,
+) -> list[Row]:
+    """Learn the task from a state on the training subset and tell it on the other splits.
+
+    Parameters
+    ----------
+    state : str
+        Name of the state.
+    states : {split: float32 (N, D)}
+        With "train_subset" among the splits.
+    instances : {split: Instances}
+        Of the same N instances of each split in the same order.
+    run, seed, step
+        For the columns of these names.
+
+    Returns
+    -------
+    list of Row
+        On each split but the training subset `probe_task`, the accuracy of a linear classifier
+        (ridge regression on the standardised state, its penalty chosen by leave-one-out), and
+        `neighbours_task`, that of a vote among the `NEIGHBOURS` nearest training instances. Chance
+        is one in the number of tasks.
+    """
+    linear = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
+    near = KNeighborsClassifier(
+        min(NEIGHBOURS, len(states[TRAINED_ON])), algorithm="brute", n_jobs=1
+    )
+    rows: list[Row] = []
+    with one_thread():
+        for classifier in (linear, near):
+            classifier.fit(states[TRAINED_ON], instances[TRAINED_ON].task)
+        for split, x in states.items():
+            if split == TRAINED_ON:
+                continue
+            task = instances[split].task
+            values = {
+                "probe_task": float(linear.score(x, task)),
+                "neighbours_task": float(near.score(x, task)),
+            }
+            rows += state_rows(values, run=run, seed=seed, step=step, split=split, layer=state)
+    return rows
