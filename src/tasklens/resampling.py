@@ -113,9 +113,13 @@ class Resampling:
         return np.where(np.isfinite(ari), ari, 1.0)
 
     def mean(self, values: npt.NDArray[np.generic]) -> Floats:
-        """Return the mean of the instances' values, (N,), under each resampling, (B,)."""
-        sums = np.bincount(self._unit, weights=values, minlength=len(self._sizes))
-        return (self._weights @ sums) / (self._weights @ self._sizes)
+        """Return the mean of the instances' values, (N,), under each resampling, (B,).
+
+        NaN where a resampling leaves no instance.
+        """
+        sums = self._weights @ np.bincount(self._unit, weights=values, minlength=len(self._sizes))
+        n = self._weights @ self._sizes
+        return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
 
     def _pairs(self, part: Ints) -> Floats:
         """Return twice the number of pairs within the parts of a partition, (B,).

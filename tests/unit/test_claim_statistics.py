@@ -273,6 +273,8 @@ def test_the_largest_jump_is_a_share_of_the_rise() -> None:
     course = [0.1, 0.2, 0.5, 0.4, 0.7, 0.9, 1.0, 1.0, 0.9]
     # the rise is counted to the mean of the last quarter: (1.0 + 1.0 + 0.9) / 3 - 0.1
     assert of.largest_jump(one_block(course), TRAIN) == pytest.approx([0.3 / (2.9 / 3 - 0.1)])
+    falling = [0.0, 0.3, 0.6, 0.9, 0.3, 0.5, 0.6, 0.6, 0.6]
+    assert of.largest_jump(one_block(falling), TRAIN) == pytest.approx([0.5]), "a fall is none"
     assert of.largest_jump(one_block(line(0.5, 0.4)), TRAIN).tolist() == [np.inf]
 
 

@@ -147,6 +147,14 @@ def test_mean_is_that_of_the_instances_counted_as_often_as_their_unit_is_drawn()
     assert got[0] == pytest.approx(right.mean())
 
 
+def test_where_no_unit_of_the_instances_is_drawn_there_is_no_mean() -> None:
+    weights = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
+    of_the_second = np.array([1, 1])
+    resampling = Resampling(np.array([0, 0]), of_the_second, weights)
+    got = resampling.mean(np.array([True, False]))
+    np.testing.assert_array_equal(got, [0.5, np.nan, 0.5])
+
+
 # --- Intervals ---
 
 
@@ -178,6 +186,7 @@ def test_of_one_run_it_spans_its_copies_and_leaves_the_measured_one_out() -> Non
     # the 2.5 % quantile of 4000 draws out of 400 lies within one of the copies or two beside it
     assert [low, high] == pytest.approx(expected, abs=0.15)
     assert {low, high} <= set(copies)
+    assert interval([np.array([1e9, 1.0, 2.0, 3.0])], "few") == (1.0, 3.0)
     assert interval([np.array([0.5])], "nothing to resample") == (0.5, 0.5)
 
 
