@@ -68,7 +68,8 @@ def evenly(steps: Sequence[int]) -> list[int]:
 def best_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
     """Return the layer and space with the highest final ARI on the training subset.
 
-    Chosen there, the validation scores are not the best of several by choice.
+    Chosen there, the validation scores are not the best of several by choice. Of equals, up to
+    rounding, it is the lowest, "raw" before "tsne".
 
     Parameters
     ----------
@@ -83,7 +84,8 @@ def best_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
             scores[layer, space] = values[0, -1]
     if not scores:
         raise MissingError(f"run {curves.run!r} has no scores of {TRAIN} to choose a layer by")
-    return max(scores, key=lambda place: scores[place])
+    upward = sorted(scores, key=lambda place: (curves.layers.index(place[0]), place[1]))
+    return max(upward, key=lambda place: round(float(scores[place]), 9))
 
 
 def best_curve(curves: Curves, split: str) -> Floats:

@@ -16,6 +16,7 @@ from tasklens import claim_statistics as of
 from tasklens.curves import Curves
 from tasklens.errors import InputError
 from tasklens.resampling import CONFIDENCE, Floats, interval
+from tasklens.timing import Timing, timings
 
 Word: TypeAlias = Literal["holds", "fails", "undecided"]
 
@@ -83,6 +84,8 @@ class Verdict:
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
+    timings: tuple[Timing, ...] = ()
+    """When each layer's clusters and the skill were half there: no finding, so nothing to fail."""
 
     def of(self, finding: str) -> Word:
         """Return the verdict on a finding: that of the worst of its checks."""
@@ -118,7 +121,8 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
             )
-    return Verdict(names, tuple(_check(rule, s, runs) for rule in RULES for s in rule.splits))
+    checks = tuple(_check(rule, split, runs) for rule in RULES for split in rule.splits)
+    return Verdict(names, checks, tuple(timings(runs)))
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
@@ -306,37 +310,63 @@ def verdict_json(verdict: Verdict) -> bytes:
         "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
         "confidence": CONFIDENCE,
         "findings": findings,
+        "half way": [_timing(timing) for timing in verdict.timings],
     }
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _timing(timing: Timing) -> dict[str, Any]:
+    numbers = {"step": timing.value, "low": timing.low, "high": timing.high}
+    return {
+        "what": timing.what,
+        "split": timing.split,
+        "each": [_finite(v) for v in timing.each],
+        **{name: _finite(v) for name, v in numbers.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
 
 
 def _plain(check: Check) -> dict[str, Any]:
     numbers = {"value": check.value, "low": check.low, "high": check.high}
     limits = {"above": check.rule.above, "below": check.rule.below}
-    finite = {k: v if np.isfinite(v) else None for k, v in (numbers | limits).items()}
+    finite = {name: _finite(v) for name, v in (numbers | limits).items()}
     return {
         "statistic": check.rule.statistic,
         "split": check.split,
         "verdict": check.verdict,
-        "each": [v if np.isfinite(v) else None for v in check.each],
+        "each": [_finite(v) for v in check.each],
         **finite,
         "reason": check.rule.reason,
         "note": check.note,
     }
 
 
-def verdict_text(verdict: Verdict) -> str:
-    """Return the verdict as plain text: what `tasklens verify` prints."""
+def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
+    """Return the verdict as plain text: what `tasklens verify` prints.
+
+    Without its checks it is a line a finding: what `tasklens run` ends with.
+    """
+    words = [verdict.of(finding) for finding in FINDINGS]
+    counts = ", ".join(f"{words.count(w)} {w}" for w in ("holds", "fails", "undecided"))
+    total = f"{len(words)} findings: {counts}"
     lines = []
     for finding, sentence in FINDINGS.items():
         lines.append(f"{verdict.of(finding):<9}  {finding}: {sentence}")
-        checks = [c for c in verdict.checks if c.rule.finding == finding]
-        for i, check in enumerate(checks):
-            if i == 0 or check.rule is not checks[i - 1].rule:
+        if not checks:
+            continue
+        here = [c for c in verdict.checks if c.rule.finding == finding]
+        for i, check in enumerate(here):
+            if i == 0 or check.rule is not here[i - 1].rule:
                 lines.append(f"             {check.rule.statistic} ({check.rule.threshold})")
             about = check.note or f"{check.value:6.2f}  [{check.low:.2f}, {check.high:.2f}]"
             lines.append(f"               {WHERE[check.split]:<20} {check.verdict:<9}  {about}")
         lines.append("")
-    words = [verdict.of(finding) for finding in FINDINGS]
-    counts = ", ".join(f"{words.count(w)} {w}" for w in ("holds", "fails", "undecided"))
-    return "\n".join([*lines, f"{len(words)} findings: {counts}", ""])
+    if verdict.timings and checks:
+        lines.append("Half way from first to last, in steps, on unseen pairs:")
+        for t in verdict.timings:
+            lines.append(f"               {t.what:<20} {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
+        lines.append("")
+    return "\n".join([*lines, total, ""])

@@ -82,9 +82,9 @@ def run(
         typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
     ] = False,
 ) -> None:
-    """Run all stages, data to figure.
+    """Run all stages, data to figure, and hold the paper's findings against the run.
 
-    Prints the final table; the last line is the path of the figure.
+    Prints the final table and a line for each finding; the last line is the path of the figure.
     """
     from tasklens.config import load_settings
 
@@ -94,14 +94,19 @@ def run(
 
         print(make_plan(settings).text(), end="")
         return
+    from tasklens.claims import verdict_json, verdict_text
     from tasklens.experiment import run_all
+    from tasklens.verifying import verify_runs
 
     _check_devices(settings, "train", "clusters")
     directory = _open(source, settings, out, resume)
     with directory.locked():
         _begin(directory, settings)
         run_all(directory, settings)
+        verdict = verify_runs([directory.path])
+        directory.write(directory.verdict, verdict_json(verdict))
     show(directory.path)
+    print(f"\n{verdict_text(verdict, checks=False)}")
     print(directory.figure("png"))
 
 
@@ -210,16 +215,47 @@ def verify(
     and 1 where one fails or is undecided.
     """
     from tasklens.claims import verdict_json, verdict_text
-    from tasklens.rundir import write_file
-    from tasklens.verifying import verify
+    from tasklens.rundir import RunDir, write_file
+    from tasklens.verifying import verify_runs
 
-    verdict = verify(run, shuffled=shuffled)
+    verdict = verify_runs(run, shuffled=shuffled)
     alone = len(run) == 1 and run[0].is_dir() and not shuffled
-    where = out or (run[0] if alone else Path()) / "verdict.json"
-    write_file(where, verdict_json(verdict))
+    directory = RunDir(run[0] if alone else Path())
+    where = out or directory.verdict
+    if alone and not out:
+        directory.write(where, verdict_json(verdict))
+    else:
+        write_file(where, verdict_json(verdict))
     print(verdict_text(verdict), end="")
     print(where)
     return 0 if verdict.holds else 1
+
+
+@app.command()
+def follow(
+    run: Run,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="E.g. block5. [default: the best one]"),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", metavar="NAME", help="The measured subset.")
+    ] = "val_subset",
+    space: Annotated[
+        str, typer.Option("--space", metavar="raw|tsne", help="Where KMeans ran.")
+    ] = "raw",
+) -> None:
+    """Follow tasks and clusters through training.
+
+    Prints which task has a cluster of its own from which step on, and how many clusters split and
+    merged on the way to each checkpoint.
+    """
+    from tasklens.following import followed_text
+    from tasklens.verifying import follow_run
+
+    layer, followed, dataset = follow_run(run, layer, split, space)
+    print(f"{layer} on {split} ({space}):\n")
+    print(followed_text(followed, [task.name for task in dataset.tasks.tasks]), end="")
 
 
 @app.command()

@@ -107,3 +107,31 @@ def _formed(steps: Sequence[int], there: npt.NDArray[np.bool_]) -> int | None:
         return None
     gone = np.flatnonzero(~there)
     return steps[int(gone[-1]) + 1] if len(gone) else steps[0]
+
+
+def followed_text(followed: Followed, names: Sequence[str]) -> str:
+    """Return what became of tasks and clusters as plain text: what `tasklens follow` prints.
+
+    Parameters
+    ----------
+    followed : Followed
+    names : sequence of str
+        What to call each task, by its number.
+    """
+    order = sorted(
+        range(len(followed.tasks)),
+        key=lambda i: (followed.formed[i] is None, followed.formed[i] or 0, i),
+    )
+    wide = max(len(names[t]) for t in followed.tasks)
+    lines = [f"{'task':<{wide}}  formed at  overlap at the end"]
+    for i in order:
+        step = followed.formed[i]
+        when = "never" if step is None else f"{step:,}"
+        overlap = followed.overlap[-1, i]
+        lines.append(f"{names[followed.tasks[i]]:<{wide}}  {when:>9}  {overlap:18.2f}")
+    lines += ["", "step     formed  splits  merges"]
+    for s, step in enumerate(followed.steps):
+        there = int(np.count_nonzero(followed.overlap[s] >= FORMED))
+        moved = f"{followed.splits[s - 1]:6}  {followed.merges[s - 1]:6}" if s else ""
+        lines.append(f"{step:<7,}  {there:6}  {moved}".rstrip())
+    return "\n".join([*lines, ""])

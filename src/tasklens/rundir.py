@@ -46,6 +46,7 @@ class RunDir:
         self.scores_parquet = self.path / "scores.parquet"
         self.scores_csv = self.path / "scores.csv"
         self.figures = self.path / "figures"
+        self.verdict = self.path / "verdict.json"
 
     def checkpoint(self, step: int) -> Path:
         """Return the checkpoint directory of a step."""

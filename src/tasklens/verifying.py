@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from tqdm import tqdm
 
+from tasklens.claim_statistics import best_layer
 from tasklens.claims import Verdict, judge
 from tasklens.config import Settings, read_settings
 from tasklens.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.dataset import MEASURED, Dataset
 from tasklens.errors import InputError
-from tasklens.experiment import first_difference, load_dataset, need
+from tasklens.experiment import first_difference, load_dataset, load_scores, need
+from tasklens.following import Followed, follow
 from tasklens.randomness import stream
 from tasklens.resampling import Resampling, resampling_weights
 from tasklens.rundir import RunDir
@@ -98,7 +100,7 @@ def _weights(dataset: Dataset, seed: int) -> NDArray[np.float64]:
     return weights
 
 
-def verify(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
+def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     """Judge runs that differ in their seed alone.
 
     Parameters
@@ -127,3 +129,45 @@ def verify(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
                 "differ in their seed alone"
             )
     return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
+
+
+def follow_run(
+    path: Path, layer: str | None = None, split: str = "val_subset", space: str = "raw"
+) -> tuple[str, Followed, Dataset]:
+    """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
+
+    Parameters
+    ----------
+    path : Path
+        A run directory.
+    layer : str, optional
+        By default the layer with the highest final ARI on the training subset.
+    split, space : str
+
+    Returns
+    -------
+    layer, Followed, Dataset
+
+    Raises
+    ------
+    InputError
+        Where the run is not measured, or has no such layer, split or space.
+    """
+    run = RunDir(path)
+    settings = read_settings(run.config)
+    need(run, settings, "measure")
+    dataset = load_dataset(run)
+    if layer is None:
+        layer, _ = best_layer(curves_of_table(load_scores(run))[0], whole=True)
+    steps, labels = [], []
+    known: set[str] = set()
+    for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
+        clusters = read_clusters(run, step)
+        known |= {name for name in clusters if name.endswith("/labels")}
+        if f"{split}/{layer}/{space}/labels" in clusters:
+            steps.append(step)
+            labels.append(clusters[f"{split}/{layer}/{space}/labels"][0].astype(np.int64))
+    if not steps:
+        has = ", ".join(sorted({name.removesuffix("/labels") for name in known}))
+        raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {has}")
+    return layer, follow(steps, np.stack(labels), dataset.task(split)), dataset

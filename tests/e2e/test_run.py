@@ -32,6 +32,7 @@ OF_CLUSTERS = (*AGREEMENT, "ari_input", "ari_output", "ari_shuffled", "inertia")
 RECOMPUTED = ("ari", "ami", "v_measure", "ari_input", "ari_output")
 VARIANCE = ("variance_task", "variance_input", "variance_output")
 CHECKPOINT = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+PROBES = ("probe_task", "neighbours_task")
 N_TASKS, N_SEEDS = 4, 2
 
 Rows = list[dict[str, Any]]
@@ -89,6 +90,7 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
         "scores.parquet",
         "scores.csv",
         "figures",
+        "verdict.json",
     }
     parquet = {f"{name}.parquet" for name in (*SPLITS, *SUBSETS)}
     assert names(path / "data") == parquet | {"README.md", "tasks.json", "tokenizer.json"}
@@ -106,7 +108,8 @@ def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:
     known = {".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf", ".safetensors"}
     for name, content in contents(smoke.path).items():
         assert Path(name).suffix in known or Path(name).name == "inputs", name
-        assert not content.startswith((b"PK", b"\x80")), name  # zip archives, pickles
+        pickles = tuple(bytes([0x80, protocol]) for protocol in range(6))
+        assert not content.startswith((b"PK", *pickles)), name  # PK: zip archives
 
 
 def test_the_metrics_have_a_line_a_step(smoke: Finished) -> None:
@@ -166,6 +169,10 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         (step, split, layer, "raw", None, metric)
         for step, split, layer, metric in product(STEPS, SUBSETS, STATES, VARIANCE)
     }
+    expected |= {
+        (step, split, layer, "raw", None, metric)
+        for step, split, layer, metric in product(STEPS, SUBSETS[1:], STATES, PROBES)
+    }
     controls = ("control:length", "control:symbols")
     expected |= {
         (None, split, layer, "raw", seed, metric)
@@ -185,7 +192,8 @@ def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Row
     assert ", ".join(pq.read_schema(smoke.path / "scores.parquet").names) == columns
     assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
     assert all(np.isfinite(row["value"]) for row in rows)
-    k = {row["k"] for row in rows if row["layer"] not in ("model", "control:input")}
+    unclustered = (*PROBES, "accuracy")
+    k = {r["k"] for r in rows if r["layer"] != "control:input" and r["metric"] not in unclustered}
     assert k == {N_TASKS}
     for split in SUBSETS:
         known = read_split(smoke.path, split)

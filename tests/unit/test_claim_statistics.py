@@ -1,5 +1,6 @@
 """Each number held against what it comes to by hand."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -129,6 +130,20 @@ def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
     )
     assert of.best_layer(made, whole=True) == ("block1", "raw")
     assert of.highest(made, TRAIN) == pytest.approx([0.8, 0.2])
+
+
+@pytest.mark.parametrize(
+    "names", [("block1", "block2", "block10"), ("block10", "block2", "block1")]
+)
+def test_of_equally_good_layers_the_best_is_the_lowest_in_whatever_order(
+    names: tuple[str, ...],
+) -> None:
+    ends = {"block1": 0.5, "block2": 0.8, "block10": 0.8 + 1e-15}
+    made = curves({"embed": line(0, 0.1), **{name: line(0, ends[name]) for name in names}})
+    assert of.best_layer(made, whole=True) == ("block2", "raw")
+    tsne = np.array([[np.nan] * 8 + [0.8]])
+    first = dataclasses.replace(made, ari={(TRAIN, "block2", "tsne"): tsne} | made.ari)
+    assert of.best_layer(first, whole=False) == ("block2", "raw")
 
 
 def test_without_the_training_subset_no_layer_is_chosen() -> None:

@@ -38,7 +38,8 @@ ORDER = (
     ("scores",),
     ("resampling",),
     ("curves",),
-    ("claim_statistics",),
+    ("probes", "following", "claim_statistics"),
+    ("timing",),
     ("claims",),
     ("points",),
     ("figures",),
@@ -72,7 +73,8 @@ MEASURING = {
     f"tasklens.{name}"
     for name in (
         *(name for name in NAMES if name.startswith("clustering")),
-        *("scores", "resampling", "curves", "claim_statistics", "claims"),
+        *("scores", "resampling", "curves", "probes", "following", "timing"),
+        *("claim_statistics", "claims"),
         *("points", "figures", "phase"),
     )
 }
