@@ -1,0 +1,409 @@
+"""The findings held against runs, through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from e2e.conftest import Command, assert_refused, changes, contents
+from planted import planted_table, sound
+from tasklens.claims import FINDINGS, judge
+from tasklens.curves import curves_of_table
+from tasklens.randomness import stream
+from tasklens.tables import parquet_bytes
+from tasklens.verifying import read_curves, verify_runs
+
+#: A small network with eight evenly spaced checkpoints, which learns nothing in so few steps.
+COURSE = {
+    "train__steps": 7,
+    "checkpoints__every": 1,
+    "model__n_layer": 2,
+    "tasks__variants_per_task": 30,
+    "data__val_instruction_fraction": 0.25,
+    "data__measured_instances": 60,
+    "clusters__tsne": "last",
+    "clusters__perplexity": 10,
+    "clusters__tsne_max_iter": 250,
+}
+CLUSTERS = Path("measured", "step-00000004", "clusters.safetensors")
+
+
+@pytest.fixture(scope="module")
+def runs(command: Command, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Measured runs of two seeds. Not to be changed."""
+    paths = [tmp_path_factory.mktemp("runs") / f"seed{seed}" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        result = command("data", "smoke", *changes(seed=seed, **COURSE), "--out", path)
+        for stage in ("train", "measure"):
+            assert result.status == 0, result.err
+            result = command(stage, path)
+        assert result.status == 0, result.err
+    return paths
+
+
+@pytest.fixture
+def run(runs: list[Path], tmp_path: Path) -> Path:
+    """A copy of the first run, of the same name, for the test to write into."""
+    return Path(shutil.copytree(runs[0], tmp_path / "copied" / runs[0].name))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory that the command is called in."""
+    path = tmp_path / "here"
+    path.mkdir()
+    monkeypatch.chdir(path)
+    return path
+
+
+def planted_files(directory: Path, **what: Any) -> list[Path]:
+    """Write the planted scores of three seeds, a file each."""
+    directory.mkdir()
+    paths = [directory / f"seed{seed}.parquet" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        path.write_bytes(parquet_bytes(planted_table(seeds=(seed,), **what)))
+    return paths
+
+
+def words(content: bytes) -> dict[str, str]:
+    """Return the verdict on each finding out of a file."""
+    verdict = json.loads(content)
+    assert verdict["holds"] == all(f["verdict"] == "holds" for f in verdict["findings"])
+    return {finding["finding"]: finding["verdict"] for finding in verdict["findings"]}
+
+
+def values(path: Path) -> list[list[float | None]]:
+    findings = json.loads(path.read_bytes())["findings"]
+    return [check["each"] for finding in findings for check in finding["checks"]]
+
+
+# --- Where every finding holds, and where not ---
+
+
+def test_scores_in_which_every_finding_holds_end_with_status_0(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    result = command("verify", *planted_files(tmp_path / "planted"))
+    assert (result.status, result.err) == (0, "")
+    *_, counts, where = result.out.splitlines()
+    assert counts == "8 findings: 8 holds, 0 fails, 0 undecided"
+    assert where == "verdict.json", "several runs have no directory in common"
+    assert words((here / "verdict.json").read_bytes()) == dict.fromkeys(FINDINGS, "holds")
+    verdict = json.loads((here / "verdict.json").read_text())
+    assert verdict["runs"] == [{"run": "planted", "seed": seed} for seed in range(3)]
+
+
+def test_one_finding_that_fails_ends_with_status_1(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    def last_turned_down(split: str, layer: int, step: int) -> float:
+        return sound(split, 0 if layer == 6 else layer, step) * 1.2
+
+    result = command("verify", *planted_files(tmp_path / "planted", ari=last_turned_down))
+    assert (result.status, result.err) == (1, "")
+    assert "8 findings: 7 holds, 1 fails, 0 undecided" in result.out
+    assert "\nfails      depth: higher layers score higher\n" in result.out
+    expected = dict.fromkeys(FINDINGS, "holds") | {"depth": "fails"}
+    assert words((here / "verdict.json").read_bytes()) == expected
+
+
+def test_one_finding_that_is_undecided_ends_with_status_1(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    files = planted_files(tmp_path / "planted", splits=("train_subset", "val_subset"))
+    result = command("verify", *files)
+    assert result.status == 1
+    assert "8 findings: 7 holds, 0 fails, 1 undecided" in result.out
+    expected = dict.fromkeys(FINDINGS, "holds") | {"generalisation": "undecided"}
+    assert words((here / "verdict.json").read_bytes()) == expected
+
+
+def test_one_table_of_several_seeds_is_as_good_as_a_file_each(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    assert command("verify", *planted_files(tmp_path / "planted")).status == 0
+    file = tmp_path / "all.parquet"
+    file.write_bytes(parquet_bytes(planted_table()))
+    assert command("verify", file, "--out", here / "all.json").status == 0
+    assert (here / "all.json").read_bytes() == (here / "verdict.json").read_bytes()
+
+
+def test_one_table_of_one_run_decides_nothing(command: Command, tmp_path: Path, here: Path) -> None:
+    result = command("verify", planted_files(tmp_path / "planted")[0])
+    assert result.status == 1
+    assert "8 findings: 0 holds, 0 fails, 8 undecided" in result.out
+    assert "give the run's directory or more seeds" in result.out
+    assert set(words((here / "verdict.json").read_bytes()).values()) == {"undecided"}
+
+
+def test_shuffled_scores_of_tables_are_those_that_measuring_took(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    result = command("verify", "--shuffled", *planted_files(tmp_path / "planted"))
+    assert result.status == 1
+    found = words((here / "verdict.json").read_bytes())
+    expected = judge(curves_of_table(planted_table(), "ari_shuffled"))
+    assert found == {finding: expected.of(finding) for finding in FINDINGS}
+    assert found["emergence"] == found["saturation"] == found["depth"] == "fails"
+
+
+# --- Runs ---
+
+
+def test_a_network_that_learnt_nothing_fails(command: Command, run: Path, here: Path) -> None:
+    before = contents(run)
+    result = command("verify", run)
+    assert (result.status, result.err) == (1, "")
+    assert result.out.splitlines()[-1] == str(run / "verdict.json")
+    assert {*contents(run)} == {*before, "verdict.json"}
+    assert {name: contents(run)[name] for name in before} == before, "nothing else is touched"
+    assert list(here.iterdir()) == []
+    found = words((run / "verdict.json").read_bytes())
+    assert found["saturation"] == found["baseline"] == "fails"
+    assert "holds" not in found.values()
+    first = (run / "verdict.json").read_bytes()
+    assert command("verify", run).out == result.out
+    assert (run / "verdict.json").read_bytes() == first, "the bytes repeat"
+
+
+def test_several_runs_are_judged_together(command: Command, runs: list[Path], here: Path) -> None:
+    before = [contents(path) for path in runs]
+    result = command("verify", *runs)
+    assert (result.status, result.err) == (1, "")
+    assert result.out.splitlines()[-1] == "verdict.json"
+    assert [contents(path) for path in runs] == before
+    verdict = json.loads((here / "verdict.json").read_text())
+    assert verdict["runs"] == [{"run": f"seed{seed}", "seed": seed} for seed in range(2)]
+    assert "fails" in words((here / "verdict.json").read_bytes()).values()
+    assert all(len(each) == 2 for each in values(here / "verdict.json"))
+
+
+def test_the_verdict_goes_where_it_is_told(command: Command, run: Path, here: Path) -> None:
+    file = here / "some" / "where.json"
+    result = command("verify", run, "--out", file)
+    assert result.out.splitlines()[-1] == str(file)
+    assert words(file.read_bytes()).keys() == FINDINGS.keys()
+    assert not (run / "verdict.json").exists()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_shuffled_tasks_fail(command: Command, runs: list[Path], here: Path, n: int) -> None:
+    before = contents(runs[0])
+    result = command("verify", "--shuffled", *runs[:n])
+    assert (result.status, result.err) == (1, "")
+    found = words((here / "verdict.json").read_bytes())
+    for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
+        assert found[finding] == "fails", finding
+    assert contents(runs[0]) == before, "the control does not take the verdict's place"
+
+
+def test_shuffling_gives_what_chance_gives(runs: list[Path]) -> None:
+    every = [curves for path in runs for curves in read_curves(path, shuffled=True)]
+    for curves in every:
+        for (split, layer, space), values in curves.ari.items():
+            assert abs(values[0, -1]) < 0.35, (split, layer, space)
+    means = [float(v[:, -1].mean()) for curves in every for v in curves.ari.values()]
+    # two runs of three splits whose tasks are shuffled once each; of 60 instances each
+    assert sum(means) / len(means) == pytest.approx(0, abs=0.05)
+
+
+def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) -> None:
+    of_labels = verify_runs(runs)
+    of_tables = verify_runs([path / "scores.parquet" for path in runs])
+    assert of_labels.runs == of_tables.runs
+    assert len(of_labels.checks) == len(of_tables.checks) > 30
+    for mine, theirs in zip(of_labels.checks, of_tables.checks, strict=True):
+        assert (mine.rule, mine.split) == (theirs.rule, theirs.split)
+        assert mine.note == theirs.note == ""
+        assert len(mine.each) == 2
+        assert mine.each == pytest.approx(theirs.each, abs=1e-9), mine.rule.statistic
+    for path in runs:
+        (curves,), (table,) = read_curves(path), read_curves(path / "scores.parquet")
+        assert (curves.run, curves.seed, curves.steps) == (table.run, table.seed, table.steps)
+        assert curves.steps == tuple(range(8))
+        assert curves.layers == ["embed", "block1", "block2"]
+        assert len(curves.ari) == 3 * 5 * 2, "splits, states and spaces"
+        assert curves.ari.keys() == table.ari.keys()
+        assert curves.controls.keys() == table.controls.keys()
+        for place, values in curves.ari.items():
+            assert values.shape == (401, 8)
+            assert values[0] == pytest.approx(table.ari[place][0], abs=1e-9, nan_ok=True)
+        for name, control in curves.controls.items():
+            assert control[0] == pytest.approx(table.controls[name][0], abs=1e-9)
+        assert set(curves.accuracy) <= set(table.accuracy), "answers are kept where states are"
+        assert len(curves.accuracy) == 3
+        for split, accuracy in curves.accuracy.items():
+            assert accuracy[0] == pytest.approx(table.accuracy[split][0])
+
+
+def test_copies_scatter_about_what_was_measured(runs: list[Path]) -> None:
+    """Instructions that come twice make fewer different ones, but no other mean."""
+    for path in runs:
+        (curves,) = read_curves(path)
+        for (split, layer, _), values in curves.ari.items():
+            measured, copies = values[0, -1], values[1:, -1]
+            assert 0.01 < copies.std() < 0.3
+            assert copies.mean() == pytest.approx(measured, abs=0.1), (split, layer)
+
+
+def test_a_run_beside_tables_of_scores(command: Command, runs: list[Path], here: Path) -> None:
+    result = command("verify", runs[0], *(path / "scores.parquet" for path in runs[1:]))
+    assert (result.status, result.err) == (1, "")
+    mixed = values(here / "verdict.json")
+    command("verify", *runs)
+    assert mixed == [pytest.approx(each, abs=1e-9) for each in values(here / "verdict.json")]
+
+
+def test_runs_that_differ_in_seed_figure_and_workers_go_together(
+    command: Command, runs: list[Path], run: Path, here: Path
+) -> None:
+    config = run / "config.toml"
+    text = config.read_text()
+    changed = text.replace("workers = 1", "workers = 2").replace('metric = "ari"', 'metric = "ami"')
+    assert changed.count("\n") == text.count("\n")
+    assert len([a for a, b in zip(text.split(), changed.split(), strict=True) if a != b]) == 2
+    config.write_text(changed)
+    assert command("verify", run, runs[1]).status == 1
+    assert (here / "verdict.json").exists()
+
+
+# --- What cannot be verified ---
+
+
+def test_what_is_no_run_is_refused(command: Command, runs: list[Path], here: Path) -> None:
+    assert_refused(command("verify", "gone"), "gone is not a run directory", "tasklens data")
+    assert_refused(command("verify", "gone.parquet"), "gone.parquet: there is no such file of sc")
+    (here / "wrong.parquet").write_bytes(b"PAR1")
+    assert_refused(command("verify", "wrong.parquet"), "wrong.parquet: not a readable Parquet file")
+    other = runs[0] / "data" / "train.parquet"
+    assert_refused(command("verify", other), f"{other}: no column 'run'")
+    assert_refused(command("verify"), "RUN")
+    assert {path.name for path in here.iterdir()} == {"wrong.parquet"}
+
+
+def test_a_table_without_scores_of_states_is_refused(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    file = tmp_path / "scores.parquet"
+    table = planted_table(seeds=(0,))
+    file.write_bytes(parquet_bytes(table.slice(0, 3)))
+    assert_refused(command("verify", file), "the table holds no ari of a state; it holds ari")
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_that_is_not_measured_names_the_stage_to_run(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    path = tmp_path / "run"
+    assert command("data", "smoke", *changes(), "--out", path).status == 0
+    line = assert_refused(command("verify", path), f"{path}: stage measure is not finished")
+    assert line.endswith(f"run it first: tasklens measure {path}")
+    assert not (path / "verdict.json").exists()
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_that_was_measured_under_other_settings_is_refused(
+    command: Command, run: Path
+) -> None:
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace("n_init = 1", "n_init = 2"))
+    assert_refused(command("verify", run), "stage measure was finished under other settings")
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [("model__n_embd", "model.n_embd"), ("clusters__n_init", "clusters.n_init")],
+)
+def test_runs_of_different_settings_are_refused(
+    command: Command, runs: list[Path], tmp_path: Path, here: Path, setting: str, key: str
+) -> None:
+    path = tmp_path / "other"
+    other = {**COURSE, setting: 16}
+    assert command("data", "smoke", *changes(seed=5, **other), "--out", path).status == 0
+    line = assert_refused(command("verify", runs[0], path), f"{path} is another setting than")
+    assert f"than {runs[0]} (its {key} differs)" in line
+    assert list(here.iterdir()) == []
+
+
+def test_the_same_run_twice_is_refused(
+    command: Command, runs: list[Path], run: Path, here: Path
+) -> None:
+    message = "run 'seed0' with seed 0 is given twice"
+    table = runs[0] / "scores.parquet"
+    for other in (runs[0], run, table):
+        assert_refused(command("verify", runs[0], other), message)
+    assert_refused(command("verify", table, runs[1] / "scores.parquet", table), message)
+    assert list(here.iterdir()) == []
+
+
+def test_damaged_clusters_are_named_and_can_be_made_again(command: Command, run: Path) -> None:
+    path = run / CLUSTERS
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    assert_refused(command("verify", run), f"{path} is damaged: its SHA-256", "remove it and run")
+    path.unlink()
+    assert_refused(command("verify", run), f"{path} cannot be read", "run the stage that makes it")
+    assert not (run / "verdict.json").exists()
+    # and it is true what the lines say
+    result = command("measure", run)
+    assert result.status == 0, result.err
+    assert path.read_bytes() == content
+    assert command("verify", run).status == 1
+
+
+def test_clusters_that_cannot_be_read_are_named_where_no_hash_says_so(
+    command: Command, run: Path
+) -> None:
+    path, manifest = run / CLUSTERS, run / "manifest.json"
+    path.write_bytes(path.read_bytes()[:100])
+    noted = json.loads(manifest.read_text())
+    del noted["files"][CLUSTERS.as_posix()]
+    manifest.write_text(json.dumps(noted))
+    assert_refused(command("verify", run), f"{path} is damaged (", "measure again")
+    assert not (run / "verdict.json").exists()
+
+
+def test_a_run_from_before_answers_were_kept_is_judged_all_the_same(
+    command: Command, runs: list[Path], run: Path
+) -> None:
+    import safetensors.numpy
+
+    manifest = json.loads((run / "manifest.json").read_text())
+    for path in run.glob("measured/*/clusters.safetensors"):
+        tensors = safetensors.numpy.load_file(path)
+        kept = {name: t for name, t in tensors.items() if not name.endswith("/answer")}
+        assert len(kept) == len(tensors) - 3
+        path.write_bytes(safetensors.numpy.save(kept))
+        del manifest["files"][path.relative_to(run).as_posix()]
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert command("verify", run).status == 1
+    assert command("verify", runs[0], "--out", run / "expected.json").status == 1
+    mine, expected = (json.loads((run / f"{n}.json").read_text()) for n in ("verdict", "expected"))
+    assert mine["findings"] == expected["findings"]
+
+
+def test_a_verdict_that_cannot_be_written_is_one_line(
+    command: Command, tmp_path: Path, here: Path
+) -> None:
+    (here / "file").write_text("mine")
+    files = planted_files(tmp_path / "planted")
+    assert_refused(command("verify", *files, "--out", here / "file" / "verdict.json"), "cannot wri")
+    assert (here / "file").read_text() == "mine"
+
+
+def test_scores_are_as_the_file_has_them(tmp_path: Path) -> None:
+    """A table with more columns, or in another order, is the same table."""
+    table = planted_table()
+    file = tmp_path / "mixed.parquet"
+    order = stream(0, "rows").permutation(len(table))
+    mixed = table.take(order).append_column("note", table["run"])
+    pq.write_table(mixed.select(mixed.column_names[::-1]), file)
+    runs = {(c.run, c.seed): c for c in read_curves(file)}
+    for curves in curves_of_table(table):
+        other = runs[curves.run, curves.seed]
+        assert other.steps == curves.steps
+        for place, values in curves.ari.items():
+            assert (other.ari[place] == values).all()
