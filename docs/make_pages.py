@@ -11,7 +11,7 @@ from tasklens.config import PRESETS, Settings, load_settings
 
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
-COMMANDS = ("run", "data", "train", "measure", "plot", "show", "verify", "sweep")
+COMMANDS = ("run", "data", "train", "measure", "plot", "show", "verify", "follow", "sweep")
 
 
 def cli_page() -> str:

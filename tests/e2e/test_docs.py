@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tasklens.cli import app
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,6 +29,13 @@ def test_generated_pages_do_not_drift(page: str) -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
     committed = (ROOT / "docs" / f"{page.removesuffix('_page')}.md").read_text()
     assert made == committed, "run: python docs/make_pages.py"
+
+
+def test_every_command_has_its_page() -> None:
+    names = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
+    assert {"run", "verify"} <= names
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert set(re.findall(r"^## `tasklens (\w+)`$", page, re.MULTILINE)) == names
 
 
 def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> None:
