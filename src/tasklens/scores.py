@@ -21,6 +21,7 @@ from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
 from tasklens.dataset import Dataset
 from tasklens.errors import InputError
 from tasklens.randomness import stream
+from tasklens.spread import separation, variance_share
 from tasklens.tables import read_parquet
 
 Row: TypeAlias = dict[str, str | int | float | None]
@@ -106,7 +107,8 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
         For each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against
         the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
         order: what chance gives) and `inertia`. In the space "raw", once for the cell:
-        `variance_task`, `variance_input` and `variance_output`, see `variance_share`.
+        `variance_task`, `variance_input` and `variance_output`, see `variance_share`, and
+        `separation`, see there.
 
     Raises
     ------
@@ -147,6 +149,7 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
                 ("output", instances.output),
             )
         }
+        shares["separation"] = separation(cell.x, instances.task)
         rows += _rows(place, None, shares)
     return rows
 
@@ -273,36 +276,6 @@ def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Ro
     """Return the row that holds the model's accuracy, in 0 .. 1, on one split at one step."""
     place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": "model"}
     return _rows({**place, "space": "", "k": None}, None, {"accuracy": float(value)})[0]
-
-
-def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
-    """Return the share of the variance of `x` that lies between groups.
-
-    The sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
-    |row - mean|^2: one minus the within-group share (the multivariate eta squared).
-
-    Parameters
-    ----------
-    x : (N, D) array
-        Summed in float64.
-    groups : (N,) array
-        The group of each row.
-
-    Returns
-    -------
-    float
-        In 0 .. 1; 0 where all rows are equal.
-    """
-    # Relative to the first row, equal rows are exactly zero, whatever their common offset.
-    centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
-    if not centred.any():
-        return 0.0
-    centred -= centred.mean(axis=0)
-    group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]  # (N,), (G,)
-    first = np.cumsum(sizes) - sizes  # (G,): where each group begins once sorted
-    sums = np.add.reduceat(centred[np.argsort(group, kind="stable")], first, axis=0)  # (G, D)
-    between = float(np.sum(sums**2 / sizes[:, None]))
-    return min(1.0, between / float(np.sum(centred**2)))
 
 
 def _agreement(task: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:

@@ -30,7 +30,7 @@ STATES = ("wte", "embed", "block1", "block2", "ln_f")
 AGREEMENT = ("ari", "ami", "homogeneity", "completeness", "v_measure")
 OF_CLUSTERS = (*AGREEMENT, "ari_input", "ari_output", "ari_shuffled", "inertia")
 RECOMPUTED = ("ari", "ami", "v_measure", "ari_input", "ari_output")
-VARIANCE = ("variance_task", "variance_input", "variance_output")
+SPREAD = ("variance_task", "variance_input", "variance_output", "separation")
 CHECKPOINT = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 PROBES = ("probe_task", "neighbours_task")
 N_TASKS, N_SEEDS = 4, 2
@@ -167,7 +167,7 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
     }
     expected |= {
         (step, split, layer, "raw", None, metric)
-        for step, split, layer, metric in product(STEPS, SUBSETS, STATES, VARIANCE)
+        for step, split, layer, metric in product(STEPS, SUBSETS, STATES, SPREAD)
     }
     expected |= {
         (step, split, layer, "raw", None, metric)

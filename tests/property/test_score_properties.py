@@ -6,7 +6,8 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from tasklens.clustering import Cell, Clustering
-from tasklens.scores import Instances, score_cell, variance_share
+from tasklens.scores import Instances, score_cell
+from tasklens.spread import variance_share
 
 steady = settings(deadline=None, derandomize=True, max_examples=60)
 

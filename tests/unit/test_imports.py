@@ -35,6 +35,7 @@ ORDER = (
     ("clustering.kmeans", "clustering.tsne"),
     ("clustering.tsne_torch",),
     ("clustering",),
+    ("spread",),
     ("scores",),
     ("resampling",),
     ("curves",),
@@ -73,7 +74,7 @@ MEASURING = {
     f"tasklens.{name}"
     for name in (
         *(name for name in NAMES if name.startswith("clustering")),
-        *("scores", "resampling", "curves", "probes", "following", "timing"),
+        *("spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
         *("points", "figures", "phase"),
     )

@@ -24,7 +24,6 @@ from tasklens.scores import (
     score_controls,
     table_to_csv_bytes,
     to_table,
-    variance_share,
 )
 from tasklens.tables import parquet_bytes
 
@@ -108,7 +107,7 @@ def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
     for row in rows:
         assert list(row) == [name for name in SCHEMA.names if name in row]
         assert {**row, **place, "space": "raw", "k": 4} == row
-    assert len(rows) == 2 * (5 + 4) + 3
+    assert len(rows) == 2 * (5 + 4) + 4
     assert rows == score_cell(cell, clustering, what, "tiny"), "nothing is drawn from a global"
 
 
@@ -181,18 +180,6 @@ def test_shapes_that_disagree_are_told() -> None:
         score_cell(cell, Clustering(np.zeros((1, 5), np.int16), np.zeros(1), None), what, "r")
     with pytest.raises(InputError, match=r"^instances: shapes"):
         Instances(what.task[:5], what.input, what.output, what.length, what.symbol_counts)
-
-
-def test_variance_share_of_constants_and_offsets() -> None:
-    x = np.full((9, 3), 0.1, dtype=np.float32)
-    assert variance_share(x, np.arange(9) % 2) == 0.0
-    # A common offset of 4096 costs float32 its precision, but not the sums.
-    random = stream(0, "offsets")
-    x = random.normal(size=(50, 3)).astype(np.float32).round(2)
-    groups = random.integers(5, size=50)
-    assert variance_share(x + np.float32(4096), groups) == pytest.approx(
-        variance_share(x, groups), rel=1e-3
-    )
 
 
 def test_layers_from_the_input_up() -> None:

@@ -1,0 +1,73 @@
+"""How states are spread between and within groups."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+
+def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+    """Return the share of the variance of `x` that lies between groups.
+
+    The sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
+    |row - mean|^2: one minus the within-group share (the multivariate eta squared).
+
+    Parameters
+    ----------
+    x : (N, D) array
+        Summed in float64.
+    groups : (N,) array
+        The group of each row.
+
+    Returns
+    -------
+    float
+        In 0 .. 1; 0 where all rows are equal.
+    """
+    # Relative to the first row, equal rows are exactly zero, whatever their common offset.
+    centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
+    if not centred.any():
+        return 0.0
+    centred -= centred.mean(axis=0)
+    group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]  # (N,), (G,)
+    first = np.cumsum(sizes) - sizes  # (G,): where each group begins once sorted
+    sums = np.add.reduceat(centred[np.argsort(group, kind="stable")], first, axis=0)  # (G, D)
+    between = float(np.sum(sums**2 / sizes[:, None]))
+    return min(1.0, between / float(np.sum(centred**2)))
+
+
+def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+    """Return how far the groups stand out from what else varies most.
+
+    The variance between the K groups, which lies in K - 1 directions at most, divided by the
+    variance within them along the K - 1 directions where that is largest. KMeans with K clusters
+    looks for the K - 1 widest directions of all (Ding and He, "K-means Clustering via Principal
+    Component Analysis", ICML 2004): below 1, what varies within groups is wider.
+
+    Parameters
+    ----------
+    x : (N, D) array
+        Summed in float64.
+    groups : (N,) array
+        The group of each row.
+
+    Returns
+    -------
+    float
+        0 where the groups' means are equal, infinite where nothing varies within them.
+    """
+    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    names, group = np.unique(groups, return_inverse=True)
+    sizes = np.bincount(group)
+    means = np.stack([centred[group == g].mean(axis=0) for g in range(len(names))])  # (K, D)
+    between = float(sizes @ (means**2).sum(axis=1))
+    within = centred - means[group]
+    n, d = within.shape
+    scatter = within.T @ within if d <= n else within @ within.T
+    m = len(scatter)
+    wide = min(len(names) - 1, m)
+    if between == 0 or wide == 0:
+        return 0.0
+    widest = scipy.linalg.eigvalsh(scatter, subset_by_index=(m - wide, m - 1)).clip(0).sum()
+    return between / float(widest) if widest > 0 else float("inf")
