@@ -9,6 +9,8 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from tasklens.errors import InputError
 from tasklens.figures import PANELS, STYLE
@@ -111,6 +113,61 @@ def one_at_a_time(
         figure.legend(handles, labels, loc="lower center", ncols=len(labels))
         figure.tight_layout(pad=0.4, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
     return figure
+
+
+def separation_plot(scores: pa.Table) -> Figure:
+    """Draw ARI against separation, a dot for each state of the blocks, run, split and checkpoint.
+
+    Untrained networks are apart from trained ones; Spearman's correlation stands in the corner.
+
+    Parameters
+    ----------
+    scores : pyarrow.Table
+        Columns of `tasklens.scores.SCHEMA`, of any number of runs.
+
+    Raises
+    ------
+    InputError
+        Where the table has no separation.
+    """
+    pairs = _pairs(scores, "separation")
+    if not len(pairs):
+        raise InputError("the table holds no separation of a block; measure the runs again")
+    step, separation, ari = pairs.T
+    with style.context(["default", STYLE]):
+        figure = Figure(figsize=(3.4, 2.4))
+        FigureCanvasAgg(figure)
+        ax = figure.subplots()
+        for name, which, color in (
+            ("trained", step > 0, "#31688e"),
+            ("untrained", step == 0, "#d95f02"),
+        ):
+            x, y = separation[which], ari[which]
+            ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
+        ax.set_xscale("log")
+        ax.set_ylim(-0.05, 1.03)
+        ax.set_xlabel("separation: variance between tasks / widest within them")
+        ax.set_ylabel("ARI")
+        rho = float(spearmanr(separation, ari).statistic)
+        ax.set_title(f"{len(ari):,} states; Spearman {rho:.2f}")
+        ax.legend()
+        figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _pairs(scores: pa.Table, metric: str) -> NDArray[np.float64]:
+    """Return step, a metric and the mean ARI of each state of a block in the raw space, (N, 3)."""
+    found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
+    for r in scores.to_pylist():
+        if r["space"] == "raw" and r["layer"].startswith("block"):
+            place = (r["step"], r["run"], r["seed"], r["split"], r["layer"])
+            found.setdefault(place, {}).setdefault(r["metric"], []).append(r["value"])
+    rows = [
+        (place[0], values[metric][0], np.mean(values["ari"]))
+        for place, values in found.items()
+        if metric in values and "ari" in values
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:

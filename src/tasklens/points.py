@@ -16,6 +16,9 @@ AT_THE_END = (
     "variance_task",
     "variance_input",
     "variance_output",
+    "separation",
+    "probe_task",
+    "neighbours_task",
 )
 
 

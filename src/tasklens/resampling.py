@@ -68,6 +68,9 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     drawn = every[rng.integers(n, size=shape), rng.integers(copies, size=shape)].mean(axis=1)
     tail = (1 - CONFIDENCE) / 2
     # A quantile that is one of the draws: between an infinite draw and another there is no number.
+    drawn = drawn[~np.isnan(drawn)]  # small samples: a copy without an instance has no number
+    if not len(drawn):
+        return float("nan"), float("nan")
     low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
 
@@ -102,7 +105,7 @@ class Resampling:
         """Return the adjusted Rand index of clusters, (N,), and tasks under each resampling, (B,).
 
         Under weights of one it is the index of Hubert and Arabie (1985) as scikit-learn gives it;
-        1 where a resampling leaves both partitions trivial.
+        1 where a resampling leaves both partitions trivial, NaN where it leaves no pair.
         """
         clusters, labels = np.unique(labels, return_inverse=True)
         both = self._pairs(self._task * len(clusters) + labels)
@@ -110,7 +113,7 @@ class Resampling:
         with np.errstate(divide="ignore", invalid="ignore"):
             expected = self._of_task * of_cluster / self._every
             ari = (both - expected) / ((self._of_task + of_cluster) / 2 - expected)
-        return np.where(np.isfinite(ari), ari, 1.0)
+        return np.where(self._every > 0, np.where(np.isfinite(ari), ari, 1.0), np.nan)
 
     def mean(self, values: npt.NDArray[np.generic]) -> Floats:
         """Return the mean of the instances' values, (N,), under each resampling, (B,).

@@ -25,7 +25,7 @@ from tasklens.experiment import (
 )
 from tasklens.figures import render
 from tasklens.parallel import Workers
-from tasklens.phase import one_at_a_time, phase_diagram
+from tasklens.phase import one_at_a_time, phase_diagram, separation_plot
 from tasklens.points import points_table
 from tasklens.rundir import RunDir, digest
 from tasklens.scores import table_to_csv_bytes
@@ -198,7 +198,7 @@ def gather(sweep: Sweep, out: Path) -> list[Path]:
 
     ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
     `tasklens.points.points_table`. A grid of two axes or more gives ``phase.png`` over the first
-    two, axes that vary one at a time give ``around.png``.
+    two, axes that vary one at a time give ``around.png``; ``separation.png`` is of all states.
 
     Raises
     ------
@@ -215,6 +215,7 @@ def gather(sweep: Sweep, out: Path) -> list[Path]:
         "points.parquet": parquet_bytes(points),
         "points.csv": table_to_csv_bytes(points),
     }
+    files["separation.png"] = render(separation_plot(scores), "png")
     if len(sweep.grid) > 1:
         figure = phase_diagram(points, sweep.grid[0][0], sweep.grid[1][0])
         files["phase.png"] = render(figure, "png")

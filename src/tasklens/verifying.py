@@ -113,21 +113,24 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     Raises
     ------
     InputError
-        Where a run is not measured, or two of them differ in more than their seed.
+        Where a run is not measured, two of them differ in more than their seed, or in nothing.
     """
-    first: tuple[Path, Settings] | None = None
-    for path in paths:
-        if path.suffix == ".parquet":
-            continue
-        settings = read_settings(RunDir(path).config)
-        if first is None:
-            first = path, settings
-        key = first_difference(first[1], dataclasses.replace(settings, seed=first[1].seed))
-        if key and not key.startswith("figure."):
+    runs = {path: read_settings(RunDir(path).config) for path in paths if path.suffix != ".parquet"}
+    seeds: dict[int, Path] = {}
+    for path in (path for path in paths if path in runs):
+        first, settings = next(iter(runs)), runs[path]
+        key = first_difference(runs[first], _as(settings, runs[first]))
+        if key:
             raise InputError(
-                f"{path} is another setting than {first[0]} (its {key} differs); give runs that "
+                f"{path} is another setting than {first} (its {key} differs); give runs that "
                 "differ in their seed alone"
             )
+        if settings.seed in seeds:
+            raise InputError(
+                f"{path} has the seed {settings.seed}, as {seeds[settings.seed]} has: one run says "
+                "nothing of the spread of another; give each once"
+            )
+        seeds[settings.seed] = path
     return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
 
 
@@ -171,3 +174,14 @@ def follow_run(
         has = ", ".join(sorted({name.removesuffix("/labels") for name in known}))
         raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {has}")
     return layer, follow(steps, np.stack(labels), dataset.task(split)), dataset
+
+
+def _as(settings: Settings, other: Settings) -> Settings:
+    """Return settings with the seed of others, and all that does not change what is found."""
+    train = dataclasses.replace(
+        settings.train, threads=other.train.threads, device=other.train.device
+    )
+    clusters = dataclasses.replace(settings.clusters, device=other.clusters.device)
+    return dataclasses.replace(
+        settings, seed=other.seed, train=train, clusters=clusters, figure=other.figure
+    )
