@@ -66,7 +66,8 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
         taken = counts / counts.sum(axis=0, keepdims=True) >= PART
         splits.append(int(np.count_nonzero(given.sum(axis=1) >= 2)))
         merges.append(int(np.count_nonzero((given & taken).sum(axis=0) >= 2)))
-        kept.append(_renamed(_table(kept[-1], after))[after])
+        unused = 1 + max(int(names.max()) for names in kept)
+        kept.append(_renamed(_table(kept[-1], after), unused)[after])
     formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
     return Followed(
         tuple(steps), tasks, overlap, formed, np.stack(kept), tuple(splits), tuple(merges)
@@ -90,15 +91,18 @@ def _numbered(labels: Ints) -> Ints:
     return np.unique(labels, return_inverse=True)[1]
 
 
-def _renamed(table: Ints) -> Ints:
-    """Return the names of clusters (columns): those of the clusters before (rows), or new ones."""
+def _renamed(table: Ints, unused: int) -> Ints:
+    """Return the names of clusters (columns): those of the clusters before (rows), or new ones.
+
+    New names are `unused` and up: one that is gone does not come back for another cluster.
+    """
     rows, columns = linear_sum_assignment(_jaccard(table), maximize=True)
     names = np.full(table.shape[1], -1)
     for row, column in zip(rows, columns, strict=True):
         if table[row, column]:
             names[column] = row
     new = np.flatnonzero(names < 0)
-    names[new] = len(table) + np.arange(len(new))
+    names[new] = unused + np.arange(len(new))
     return names
 
 
