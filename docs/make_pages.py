@@ -1,4 +1,4 @@
-"""Write docs/cli.md and docs/settings.md from the code: `python docs/make_pages.py`."""
+"""Write docs/cli.md, settings.md and findings.md from the code: `python docs/make_pages.py`."""
 
 import dataclasses
 import os
@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasklens import claim_statistics
+from tasklens.claims import FINDINGS, RULES, WHERE
 from tasklens.config import PRESETS, Settings, load_settings
 
 HERE = Path(__file__).parent
@@ -48,6 +50,49 @@ def settings_page() -> str:
     return page
 
 
+def findings_page() -> str:
+    """Return what each finding is held to: statistics, thresholds and their reasons."""
+    page = f"""# The findings as checks
+
+{MADE}
+
+`tasklens verify RUN [RUN ...]` holds them against runs that differ in their seed, prints the
+verdicts, writes `verdict.json`, and exits with 0 only where all hold.
+
+**A check** is a number of each run, averaged over the runs. It **holds** where its whole interval
+is on the right side of the threshold, **fails** where all of it is on the wrong side, and is
+**undecided** else, or where the runs lack what it needs. A finding is as its worst check.
+
+**The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions, not
+instances, are drawn anew within each task, because instances of one instruction share all but
+their input; copies of an instruction make no pairs with each other, since these would raise any
+ARI. Of n runs n - 1 are drawn, with replacement, so that the spread is that of a mean of n. With
+three runs it reaches from the worst to the best: a finding holds when it does in the worst. With
+one run it speaks of that network only; what another seed, or another rounding of the same one,
+would give is not in it.
+
+**Layers** 0 .. L are word + position and the blocks; the upper ones are the blocks above the
+middle, the last included. **The best layer** is the one with the highest final ARI on the training
+subset, so that validation scores are not the best of several by choice. **Checkpoints** count where
+they are about evenly spaced, since those at powers of two crowd into the warm-up; a course needs
+{claim_statistics.MIN_CHECKPOINTS} of them. A curve is **saturated** from where it has made
+{claim_statistics.SATURATED:.0%} of its way to its highest value; **the rise** goes from step 0 to
+the mean over the last quarter.
+
+Shuffled tasks make findings 1 to 6 fail (`--shuffled` shows it on any run), and a planted table
+makes each hold: both are tests.
+"""
+    numbers = iter(range(1, len(FINDINGS) + 1))
+    for finding, sentence in FINDINGS.items():
+        number = "3b" if finding.startswith("depth below") else str(next(numbers))
+        page += f"\n## {number}. {finding}: {sentence}\n\n"
+        page += "| number of a run | should be | on | why there |\n|---|---|---|---|\n"
+        for rule in (rule for rule in RULES if rule.finding == finding):
+            on = ", ".join(WHERE[split] for split in rule.splits)
+            page += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
+    return page
+
+
 def _row(kind: object, name: str, values: Sequence[object]) -> str:
     meaning = " ".join(kind.__pydantic_fields__[name].description.split())  # type: ignore[attr-defined]
     shown = [str(getattr(value, name)).replace("|", "\\|") or '""' for value in values]
@@ -57,3 +102,4 @@ def _row(kind: object, name: str, values: Sequence[object]) -> str:
 if __name__ == "__main__":
     (HERE / "cli.md").write_text(cli_page())
     (HERE / "settings.md").write_text(settings_page())
+    (HERE / "findings.md").write_text(findings_page())
