@@ -294,8 +294,9 @@ def sweep(
     failed = run_sweep(plan, directory, workers or default_workers(), keep=keep)
     for name, reason in failed.items():
         print(f"tasklens: run {name} failed: {reason}", file=sys.stderr)
-    for path in gather(plan, directory):
-        print(path)
+    if len(failed) < len(plan.points):
+        for path in gather(plan, directory):
+            print(path)
     return 1 if failed else 0
 
 

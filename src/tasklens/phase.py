@@ -87,7 +87,7 @@ def one_at_a_time(
     axes : sequence of sequences of str
         Settings, columns of the table; those of one axis vary together.
     base : {setting: value}
-        The point around which they vary.
+        The point around which they vary, with every setting that varies in the table.
     split, space : str
 
     Raises
@@ -105,8 +105,7 @@ def one_at_a_time(
         for ax in panels.flat[len(axes) :]:
             ax.set_visible(False)
         for ax, keys in zip(panels.flat, axes, strict=False):
-            others = [key for other in axes for key in other if key not in keys]
-            here = [r for r in rows if all(r[key] == base[key] for key in others)]
+            here = [r for r in rows if all(r[key] == base[key] for key in base if key not in keys)]
             _against(ax, here, keys[0], base[keys[0]])
         panels[0, 0].set_ylim(-0.05, 1.05)
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -179,7 +178,8 @@ def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> No
         ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=COLORS[name], label=title)
         for i, one in enumerate(each):
             ax.plot([i] * len(one), one, linestyle="", marker="o", color=COLORS[name])
-    ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
+    if base in values:  # else its run has failed
+        ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
     ax.set_xticks(range(len(values)), [_word(v) for v in values])
     ax.set_title(key)
 

@@ -1,5 +1,6 @@
 """What each run of a sweep came to: one row a run, split, layer and space."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,9 +65,14 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
 
 
 def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str, Any]]:
-    """Return each run's row of one split for its best layer, chosen on the training subset."""
+    """Return each run's row of one split for its best layer, chosen on the training subset.
+
+    Layers are `embed` and the blocks, as for `tasklens.claim_statistics.best_layer`.
+    """
     rows = points.to_pylist()
-    states = [r for r in rows if r["space"] == space and r["layer"] not in CONTROLS]
+    states = [
+        r for r in rows if r["space"] == space and re.fullmatch(r"embed|block\d+", r["layer"])
+    ]
     best: dict[tuple[str, int], dict[str, Any]] = {}
     for r in states:
         place = (r["run"], r["seed"])

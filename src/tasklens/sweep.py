@@ -69,8 +69,9 @@ def read_sweep(path: Path) -> Sweep:
     ``base`` is a preset or a TOML file of settings (beside this file), ``seeds`` a list, ``set`` a
     table of changes for all runs. ``grid`` holds axes, of which every combination is run; those of
     ``around`` vary one at a time. An axis is a key with its values, or several keys between commas
-    that vary together, with a list of values for each step. A run trains in one thread, unless
-    ``train.threads`` says otherwise: as many runs as cores go on side by side.
+    that vary together, with a list of values for each step. A run trains in one thread and measures
+    in one process, unless ``train.threads`` and ``workers`` of the file say otherwise: as many runs
+    as cores go on side by side.
 
     Raises
     ------
@@ -99,6 +100,8 @@ def read_sweep(path: Path) -> Sweep:
     grid = _axes(path, "grid", table.get("grid", {}))
     around = _axes(path, "around", table.get("around", {}))
     varied = [key for keys in (*grid, *around) for key in keys]
+    if "seed" in (*common, *varied):
+        raise InputError(f"{path}: seed: should stand in a list of its own: seeds = [0, 1]")
     chosen: list[dict[str, Any]] = []
     if grid or not around:
         chosen += [_merged(steps) for steps in itertools.product(*grid.values())]
@@ -108,8 +111,8 @@ def read_sweep(path: Path) -> Sweep:
     points: dict[str, Point] = {}
     for values in chosen:
         for seed in seeds:
-            changes = {"train.threads": 1, **common, **values, "seed": seed}
-            words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+            changes = {"train.threads": 1, "workers": 1, **common, **values, "seed": seed}
+            words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
             try:
                 settings = load_settings(base, words)
             except InputError as error:
