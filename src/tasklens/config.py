@@ -127,13 +127,13 @@ def change_settings(table: Mapping[str, Any], changes: Iterable[str], where: str
     """
     values = _flat(table)
     for key in values:
-        _check_key(key, where)
+        check_key(key, where)
     changed = set()
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-        _check_key(key.strip(), "--set")
+        check_key(key.strip(), "--set")
         values[key.strip()] = _value(text.strip())
         changed.add(key.strip().partition(".")[0])
     kinds = {f.name: f.type for f in dataclasses.fields(Settings)}
@@ -226,7 +226,8 @@ def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _check_key(key: str, where: str) -> None:
+def check_key(key: str, where: str) -> None:
+    """Raise InputError, which begins with ``where``, for a key that is no setting."""
     known = known_keys()
     if key in known:
         return

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasklens.config import Settings, load_settings, settings_table
+from tasklens.config import Settings, check_key, load_settings, settings_table
 from tasklens.errors import InputError
 from tasklens.experiment import (
     load_scores,
@@ -97,6 +97,8 @@ def read_sweep(path: Path) -> Sweep:
     base = str(beside) if base.endswith(".toml") and beside.exists() else base
     seeds = table.get("seeds", [0])
     common = _flat(table.get("set", {}))
+    for key in common:
+        check_key(key, f"{path}: set")
     grid = _axes(path, "grid", table.get("grid", {}))
     around = _axes(path, "around", table.get("around", {}))
     varied = [key for keys in (*grid, *around) for key in keys]
@@ -249,6 +251,8 @@ def _axes(
     axes = {}
     for words, steps in _flat(table).items():
         keys = tuple(word.strip() for word in words.split(","))
+        for key in keys:
+            check_key(key, f"{path}: {name}")
         if not isinstance(steps, list) or not steps:
             raise InputError(f"{path}: {name}: {words} = {steps!r}: should be a list of values")
         for step in steps:
