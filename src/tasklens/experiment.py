@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import torch
 from tqdm import tqdm
 
 from tasklens.config import Settings, settings_table, settings_toml
+from tasklens.contents import figure2
 from tasklens.dataset import Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.errors import InputError
@@ -189,17 +191,22 @@ def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Inst
 
 
 def plot(run: RunDir, settings: Settings) -> None:
-    """Stage plot: draw the figure."""
+    """Stage plot: draw the figures."""
     need(run, settings, "measure")
     with _stage(run, settings, "plot") as finish:
         if finish is None:
             return
-        figure = figure1(load_scores(run), settings.figure)
-        paths = [run.figure("png"), run.figure("pdf")]
-        run.write(paths[0], render(figure, "png"))
-        run.write(paths[1], render(figure, "pdf"))
+        scores = load_scores(run)
+        paths = []
+        for number, figure in ((1, figure1(scores, settings.figure)), (2, figure2(scores))):
+            for suffix in FORMATS:
+                paths.append(run.figure(suffix, number))
+                run.write(paths[-1], render(figure, suffix))
         finish(paths)
 
+
+#: Files of each figure.
+FORMATS: tuple[Literal["png", "pdf"], ...] = ("png", "pdf")
 
 STAGES = ("data", "train", "measure", "plot")
 

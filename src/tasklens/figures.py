@@ -205,7 +205,7 @@ def _along_steps(ax: Axes, right: Axes, lines: Lines, states: list[str]) -> None
             else:
                 side.plot(steps, mean, clip_on=False, **drawn)
                 _numbers(side, line, states, steps, mean)
-    _step_axis(ax, sorted({step for s in states for step in lines.get(s, {})}))
+    step_axis(ax, sorted({step for s in states for step in lines.get(s, {})}))
 
 
 def _numbers(ax: Axes, block: str, states: list[str], steps: list[int], mean: Values) -> None:
@@ -262,8 +262,8 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
     return {"color": colormaps["viridis"](0.88 * share), "linestyle": "-", "linewidth": 1.2}
 
 
-def _step_axis(ax: Axes, steps: list[int]) -> None:
-    """Linear up to some step, so that step 0 shows, and logarithmic beyond."""
+def step_axis(ax: Axes, steps: list[int]) -> None:
+    """Lay the x axis out linear up to some step, so that step 0 shows, logarithmic beyond."""
     ax.set_xlabel("training step")
     if len(steps) == 1:
         return

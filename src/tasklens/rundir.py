@@ -60,9 +60,9 @@ class RunDir:
         """Return the directory with the clusters and the scores of a step."""
         return self.measured / f"step-{step:08d}"
 
-    def figure(self, suffix: str) -> Path:
-        """Return the file of the figure."""
-        return self.figures / f"figure1.{suffix}"
+    def figure(self, suffix: str, number: int = 1) -> Path:
+        """Return the file of a figure."""
+        return self.figures / f"figure{number}.{suffix}"
 
     @property
     def name(self) -> str:

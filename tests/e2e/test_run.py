@@ -100,7 +100,9 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
     assert names(path / "states") == {f"{place(step)}.safetensors" for step in STEPS}
     assert names(path / "measured") == {place(step) for step in STEPS}
     assert names(path / "resume") == {"step-00000060.safetensors"}  # beside the newest only
-    assert names(path / "figures") == {"figure1.png", "figure1.pdf"}
+    assert names(path / "figures") == {
+        f"figure{number}.{suffix}" for number in (1, 2) for suffix in ("png", "pdf")
+    }
 
 
 def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:

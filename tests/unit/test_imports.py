@@ -44,7 +44,7 @@ ORDER = (
     ("claims",),
     ("points",),
     ("figures",),
-    ("phase",),
+    ("phase", "contents"),
     # what sees everything
     ("config",),
     ("plan",),
@@ -76,7 +76,7 @@ MEASURING = {
         *(name for name in NAMES if name.startswith("clustering")),
         *("spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
-        *("points", "figures", "phase"),
+        *("points", "figures", "phase", "contents"),
     )
 }
 
