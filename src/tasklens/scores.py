@@ -5,18 +5,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
-from sklearn.metrics import (
-    adjusted_mutual_info_score,
-    adjusted_rand_score,
-    homogeneity_completeness_v_measure,
-)
 
+from tasklens.agreement import adjusted_rand, agreement, contingency
 from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
 from tasklens.dataset import Dataset
 from tasklens.errors import InputError
@@ -134,10 +130,10 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     shuffled = stream(cell.seed, *words).permutation(instances.task)  # (N,)
     rows: list[Row] = []
     for s, labels in enumerate(clustering.labels):
-        values = _agreement(instances.task, labels)
-        values["ari_input"] = float(adjusted_rand_score(instances.input, labels))
-        values["ari_output"] = float(adjusted_rand_score(instances.output, labels))
-        values["ari_shuffled"] = float(adjusted_rand_score(shuffled, labels))
+        values = agreement(contingency(instances.task, labels))
+        values["ari_input"] = adjusted_rand(contingency(instances.input, labels))
+        values["ari_output"] = adjusted_rand(contingency(instances.output, labels))
+        values["ari_shuffled"] = adjusted_rand(contingency(shuffled, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += _rows(place, s, values)
     if cell.space == "raw":
@@ -239,7 +235,7 @@ def score_controls(
         alone = control == "control:input"
         here = {**place, "layer": control, "k": len(np.unique(instances.input)) if alone else k}
         for s, one in enumerate(labels):
-            rows += _rows(here, None if alone else s, _agreement(instances.task, one))
+            rows += _rows(here, None if alone else s, agreement(contingency(instances.task, one)))
     return rows
 
 
@@ -276,17 +272,6 @@ def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Ro
     """Return the row that holds the model's accuracy, in 0 .. 1, on one split at one step."""
     place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": "model"}
     return _rows({**place, "space": "", "k": None}, None, {"accuracy": float(value)})[0]
-
-
-def _agreement(task: npt.NDArray[Any], labels: npt.NDArray[Any]) -> dict[str, float]:
-    homogeneity, completeness, v_measure = homogeneity_completeness_v_measure(task, labels)
-    return {
-        "ari": float(adjusted_rand_score(task, labels)),
-        "ami": float(adjusted_mutual_info_score(task, labels)),
-        "homogeneity": float(homogeneity),
-        "completeness": float(completeness),
-        "v_measure": float(v_measure),
-    }
 
 
 def _rows(place: Row, cluster_seed: int | None, values: dict[str, float]) -> list[Row]:

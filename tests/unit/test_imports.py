@@ -35,7 +35,7 @@ ORDER = (
     ("clustering.kmeans", "clustering.tsne"),
     ("clustering.tsne_torch",),
     ("clustering",),
-    ("spread",),
+    ("agreement", "spread"),
     ("scores",),
     ("resampling",),
     ("curves",),
@@ -74,7 +74,7 @@ MEASURING = {
     f"tasklens.{name}"
     for name in (
         *(name for name in NAMES if name.startswith("clustering")),
-        *("spread", "scores", "resampling", "curves", "probes", "following", "timing"),
+        *("agreement", "spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
         *("points", "figures", "phase", "contents"),
     )
