@@ -1,0 +1,412 @@
+"""Many runs from one file, and what became of one run's tasks, through the command line."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow.parquet as pq
+import pytest
+
+from e2e.conftest import TINY, Command, Finished, Result, assert_refused, changes
+from tasklens.config import Settings
+from tasklens.experiment import measure
+from tasklens.rundir import RunDir
+
+#: What is not the same to the byte: times, the machine, and a path.
+ABOUT = ("manifest.json", "log.txt", ".lock")
+#: Three checkpoints.
+SHORT = TINY | {"train.steps": 2, "train.warmup_steps": 1, "checkpoints.every": 2}
+AXES = '[grid]\n"model.n_embd" = [8, 16]\n"train.learning_rate" = [3e-3]\n'
+#: So large that the second step has no finite loss.
+DIVERGES = 1e30
+
+
+def write_sweep(directory: Path, axes: str, seeds: str = "[0, 1]", **others: object) -> Path:
+    """Write a sweep of short runs, with other values where given (``train__steps=3``)."""
+    settings = SHORT | {key.replace("__", "."): value for key, value in others.items()}
+    lines = ["[set]", *(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())]
+    file = directory / "mine.toml"
+    file.write_text("\n".join(['base = "smoke"', f"seeds = {seeds}", *lines, axes]))
+    return file
+
+
+def outputs(path: Path) -> dict[str, bytes]:
+    """Return what a sweep has made, by path: all but times, machine and logs."""
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name not in ABOUT
+    }
+
+
+def touched(path: Path) -> dict[str, tuple[int, bytes]]:
+    """Return when every file of the runs was written last, and its content."""
+    files = [file for file in sorted((path / "runs").rglob("*")) if file.is_file()]
+    return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def listed(result: Result) -> dict[str, str]:
+    """Return what a dry run says of each run, by its name."""
+    assert (result.status, result.err) == (0, "")
+    return dict(line.split(maxsplit=1) for line in result.out.splitlines())
+
+
+def table(path: Path, **where: object) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in pq.read_table(path).to_pylist()
+        if all(row[key] == value for key, value in where.items())
+    ]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two settings, two seeds."""
+    return write_sweep(tmp_path_factory.mktemp("sweep"), AXES)
+
+
+@pytest.fixture(scope="module")
+def done(file: Path, command: Command) -> Finished:
+    """The sweep of `file`, finished by one worker. Not to be changed."""
+    path = file.parent / "out"
+    return Finished(path, command("sweep", file, "--out", path, "--workers", "1"))
+
+
+@pytest.fixture
+def run(done: Finished) -> Path:
+    """A run of the finished sweep. Not to be changed."""
+    return min((done.path / "runs").iterdir())
+
+
+@pytest.fixture
+def copied(done: Finished, tmp_path: Path) -> Path:
+    """A copy of the finished sweep, for the test to change."""
+    return Path(shutil.copytree(done.path, tmp_path / "out"))
+
+
+# --- What a sweep makes ---
+
+
+def test_one_table_of_all_runs(done: Finished, file: Path, command: Command) -> None:
+    assert (done.result.status, done.result.err) == (0, "")
+    names = list(listed(command("sweep", file, "--out", done.path, "--dry-run")))
+    made = ["scores.parquet", "points.parquet", "points.csv", "separation.png", "phase.png"]
+    assert done.result.out.splitlines() == [str(done.path / name) for name in made]
+    assert (done.path / "phase.png").read_bytes().startswith(b"\x89PNG")
+    assert (done.path / "sweep.toml").read_bytes() == file.read_bytes()
+    assert {path.name for path in (done.path / "runs").iterdir()} == set(names)
+    scores = table(done.path / "scores.parquet")
+    each = [table(done.path / "runs" / name / "scores.parquet") for name in names]
+    assert scores == [row for rows in each for row in rows]
+    assert [{row["run"] for row in rows} for rows in each] == [{name} for name in names]
+    place = {"split": "val_subset", "layer": "block1", "space": "raw"}
+    points = table(done.path / "points.parquet", **place)
+    assert [(r["run"], r["model.n_embd"], r["train.learning_rate"], r["seed"]) for r in points] == [
+        (name, n_embd, 3e-3, seed)
+        for name, (n_embd, seed) in zip(names, [(8, 0), (8, 1), (16, 0), (16, 1)], strict=True)
+    ]
+    for row in points:
+        (final,) = (
+            r["value"]
+            for r in table(done.path / "scores.parquet", run=row["run"], step=2, **place)
+            if r["metric"] == "ari"
+        )
+        assert row["final"] == final
+    assert len({row["final"] for row in points}) > 1
+    head, *lines = (done.path / "points.csv").read_text().splitlines()
+    assert len(lines) == pq.read_table(done.path / "points.parquet").num_rows
+    assert head.replace('"', "").startswith("run,seed,model.n_embd,train.learning_rate,split,")
+
+
+def test_a_point_is_what_a_run_of_its_settings_is(
+    done: Finished, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "plain"
+    settings = changes(**SHORT | {"model.n_embd": 16, "train.learning_rate": 3e-3, "seed": 1})
+    assert command("run", "smoke", *settings, "--out", path).status == 0
+    (name,) = {
+        row["run"] for row in table(done.path / "points.parquet", **{"model.n_embd": 16, "seed": 1})
+    }
+    plain, point = table(path / "scores.parquet"), table(done.path / "scores.parquet", run=name)
+    assert [{**row, "run": name} for row in plain] == point
+    assert (path / "metrics.jsonl").read_bytes() == (
+        done.path / "runs" / name / "metrics.jsonl"
+    ).read_bytes()
+
+
+def test_two_workers_make_the_same_bytes(
+    done: Finished, file: Path, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    result = command("sweep", file, "--out", path, "--workers", "2")
+    assert (result.status, result.err) == (0, "")
+    mine, theirs = outputs(path), outputs(done.path)
+    assert mine.keys() == theirs.keys()
+    assert [name for name, content in mine.items() if content != theirs[name]] == []
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(
+    done: Finished, file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    runs = listed(command("sweep", file, "--dry-run"))
+    assert list(here.iterdir()) == []
+    assert list(runs.values()) == [
+        f"to do  seed={seed}  model.n_embd={n_embd}, train.learning_rate=0.003"
+        for n_embd in (8, 16)
+        for seed in (0, 1)
+    ]
+    before = outputs(done.path)
+    again = listed(command("sweep", file, "--out", done.path, "--dry-run"))
+    assert again == {name: said.replace("to do", "done ") for name, said in runs.items()}
+    assert outputs(done.path) == before
+
+
+def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_sweep(tmp_path, '[grid]\n"model.n_layr" = [1]\n')
+    line = assert_refused(command("sweep", file), str(file), "no setting 'model.n_layr'")
+    assert line.endswith("the nearest is 'model.n_layer'")
+    assert_refused(command("sweep", tmp_path / "none.toml"), "none.toml cannot be read")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+# --- What is kept, and going on ---
+
+
+def test_nothing_is_done_twice(done: Finished, file: Path, command: Command, copied: Path) -> None:
+    before = touched(copied)
+    result = command("sweep", file, "--out", copied, "--workers", "1")
+    assert (result.status, result.err) == (0, "")
+    assert touched(copied) == before
+    assert outputs(copied) == outputs(done.path)
+
+
+def test_a_longer_list_runs_what_is_new(
+    command: Command, copied: Path, tmp_path: Path, done: Finished
+) -> None:
+    file = write_sweep(tmp_path, AXES.replace("[8, 16]", "[16, 4]"), "[1]")
+    before = touched(copied)
+    assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
+    after = touched(copied)
+    assert {name: after[name] for name in before} == before
+    new = {Path(name).relative_to(copied / "runs").parts[0] for name in after.keys() - before}
+    assert len(new) == 1
+    points = table(copied / "points.parquet", split="val_subset", layer="block1")
+    assert [(r["model.n_embd"], r["seed"]) for r in points] == [(16, 1), (4, 1)], "of this file"
+    assert points[1]["run"] in new
+
+
+def interrupted_at(n: int) -> Callable[[RunDir, Settings], None]:
+    """Return a stage measure that is interrupted at its n-th call."""
+    calls = []
+
+    def stage(run: RunDir, settings: Settings) -> None:
+        calls.append(run)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        measure(run, settings)
+
+    return stage
+
+
+def test_an_interrupted_sweep_goes_on_where_it_was(
+    done: Finished, file: Path, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    words = ("sweep", file, "--out", path, "--workers", "1")
+    first, *_ = listed(command(*words, "--dry-run"))
+    shutil.copytree(done.path / "runs" / first, path / "runs" / first)
+    with mock.patch("tasklens.sweep.measure", interrupted_at(2)):
+        result = command(*words)
+    assert result.status == 130
+    assert not (path / "scores.parquet").exists()
+    runs = listed(command(*words, "--dry-run"))
+    assert [said.partition("  ")[0] for said in runs.values()] == ["done", "done", *["to do"] * 2]
+    trained = path / "runs" / list(runs)[2]
+    assert (trained / "states").is_dir()
+    assert not (trained / "measured").exists()
+    metrics = (trained / "metrics.jsonl").stat().st_mtime_ns
+    before = touched(path)
+    result = command(*words)
+    assert (result.status, result.err) == (0, "")
+    assert outputs(path) == outputs(done.path)
+    assert (trained / "metrics.jsonl").stat().st_mtime_ns == metrics, "it is not trained again"
+    for name in list(runs)[:2]:
+        files = {k: v for k, v in touched(path).items() if f"/{name}/" in k}
+        assert files == {k: v for k, v in before.items() if f"/{name}/" in k}
+
+
+def test_a_run_whose_scores_are_gone_is_made_again(
+    done: Finished, file: Path, command: Command, copied: Path
+) -> None:
+    first, *others = sorted((copied / "runs").iterdir())
+    (first / "scores.parquet").unlink()
+    shutil.rmtree(first / "measured" / "step-00000001")
+    before = touched(copied)
+    assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
+    assert outputs(copied) == outputs(done.path)
+    assert all(
+        state == before[name] for name, state in touched(copied).items() if str(first) not in name
+    )
+    assert len(others) == 3
+
+
+def test_what_is_left_of_a_run_is_what_verify_reads(
+    done: Finished, command: Command, copied: Path
+) -> None:
+    for run in (copied / "runs").iterdir():
+        left = {path.name for path in run.iterdir()} - {*ABOUT}
+        assert left == {"config.toml", "data", "measured", "metrics.jsonl", *SCORES}
+        assert "will take about" in (run / "log.txt").read_text(), "what it said is there"
+    runs = sorted({row["run"] for row in table(copied / "points.parquet", **{"model.n_embd": 8})})
+    result = command("verify", *(copied / "runs" / name for name in runs), "--out", copied / "v")
+    # So short a run has too few checkpoints to hold the findings against.
+    assert (result.status, result.err) == (1, "")
+    verdict = json.loads((copied / "v").read_text())
+    assert sorted((r["run"], r["seed"]) for r in verdict["runs"]) == sorted(
+        (row["run"], row["seed"])
+        for row in table(
+            copied / "points.parquet", **{"model.n_embd": 8, "split": "val_subset"}, layer="embed"
+        )
+    )
+    followed = command("follow", copied / "runs" / runs[0], "--layer", "block1")
+    assert followed.status == 0, followed.err
+
+
+SCORES = ("scores.parquet", "scores.csv")
+
+
+def test_states_and_weights_are_kept_on_request(
+    done: Finished, command: Command, tmp_path: Path
+) -> None:
+    file, path = write_sweep(tmp_path, AXES.replace("[8, 16]", "[8]"), "[0]"), tmp_path / "out"
+    assert command("sweep", file, "--out", path, "--workers", "1", "--keep").status == 0
+    (run,) = (path / "runs").iterdir()
+    assert len(list((run / "states").iterdir())) == 3
+    assert (run / "checkpoints" / "step-00000002" / "model.safetensors").exists()
+    assert (run / "resume").exists()
+    theirs = done.path / "runs" / run.name
+    for name in SCORES:
+        assert (run / name).read_bytes() == (theirs / name).read_bytes()
+    # Such a run is as good as any other: it can be measured again.
+    assert command("measure", run, "--set", "clusters.n_init=2").status == 0
+
+
+# --- Runs that fail ---
+
+
+def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    axes = f'[around]\n"train.learning_rate" = [{DIVERGES}]\n'
+    file = write_sweep(tmp_path, axes, "[0]")
+    words = ("sweep", file, "--workers", "1")
+    good, bad = listed(command(*words, "--dry-run"))
+    result = command(*words)
+    assert result.status == 1
+    path = Path("runs", "mine")
+    (line,) = result.err.splitlines()
+    assert line.startswith(f"tasklens: run {bad} failed: training diverged at step ")
+    assert "lower train.learning_rate" in line
+    made = [Path(line).name for line in result.out.splitlines()]
+    assert made == [
+        *("scores.parquet", "points.parquet", "points.csv", "separation.png", "around.png")
+    ]
+    assert {row["run"] for row in table(path / "scores.parquet")} == {good}
+    assert not (path / "runs" / bad / "scores.parquet").exists()
+    runs = listed(command(*words, "--dry-run"))
+    assert (runs[good].split()[0], runs[bad].split()[:2]) == ("done", ["to", "do"])
+    before = {name: state for name, state in touched(path).items() if good in name}
+    again = command(*words)
+    assert (again.status, again.out, again.err) == (1, result.out, result.err), "tried again"
+    assert {name: state for name, state in touched(path).items() if good in name} == before
+
+
+def test_the_base_may_fail_and_so_may_all(command: Command, tmp_path: Path) -> None:
+    axes = '[around]\n"train.learning_rate" = [3e-3]\n'
+    file = write_sweep(tmp_path, axes, "[0]", train__learning_rate=DIVERGES)
+    path = tmp_path / "out"
+    bad, good = listed(command("sweep", file, "--dry-run"))
+    result = command("sweep", file, "--out", path, "--workers", "1")
+    assert result.status == 1
+    assert f"run {bad} failed: training diverged" in result.err
+    assert {row["run"] for row in table(path / "points.parquet")} == {good}
+    assert (path / "around.png").exists()
+    file = write_sweep(tmp_path, "", "[0]", train__learning_rate=DIVERGES)
+    alone = command("sweep", file, "--out", tmp_path / "alone", "--workers", "1")
+    assert (alone.status, alone.out) == (1, "")
+    assert alone.err.startswith(f"tasklens: run {bad} failed: training diverged")
+    assert len(alone.err.splitlines()) == 1
+
+
+# --- Following tasks ---
+
+
+def test_follow_prints_what_became_of_tasks_and_clusters(run: Path, command: Command) -> None:
+    result = command("follow", run, "--layer", "block1")
+    assert (result.status, result.err) == (0, "")
+    title, _, head, *lines = result.out.splitlines()
+    assert title == "block1 on val_subset (raw):"
+    assert head.split() == ["task", "formed", "at", "overlap", "at", "the", "end"]
+    split = lines.index("")
+    tasks = {line.split()[0]: line.split()[1:] for line in lines[:split]}
+    rows = pq.read_table(run / "data" / "val_subset.parquet").to_pylist()
+    assert set(tasks) == {row["task"] for row in rows}
+    assert len(tasks) == TINY["data.measured_tasks"]
+    steps = ["0", "1", "2"]
+    counts = [line.split() for line in lines[split + 2 :]]
+    assert [line[0] for line in counts] == steps
+    assert len(counts[0]) == 2
+    assert all(len(line) == 4 for line in counts[1:])
+    formed = sum(when != "never" for when, _ in tasks.values())
+    assert int(counts[-1][1]) == formed == sum(float(o) >= 0.5 for _, o in tasks.values())
+    assert {when for when, _ in tasks.values()} <= {"never", *steps}
+
+
+def test_follow_takes_the_best_layer_and_another_split_on_request(
+    run: Path, command: Command
+) -> None:
+    final = {
+        row["layer"]: row["value"]
+        for row in table(
+            run / "scores.parquet", metric="ari", step=2, split="train_subset", space="raw"
+        )
+        if row["layer"] in ("embed", "block1")
+    }
+    best = max(sorted(final, reverse=True), key=lambda layer: final[layer])
+    result = command("follow", run, "--split", "val_instruction_subset")
+    assert result.out.startswith(f"{best} on val_instruction_subset (raw):\n")
+    other = command("follow", run, "--split", "train_subset")
+    assert other.out.splitlines()[2:] != result.out.splitlines()[2:]
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("--layer", "block7"), "val_subset/block7/raw"),
+        (("--layer", "block1", "--split", "mine"), "mine/block1/raw"),
+        (("--layer", "block1", "--space", "tsne"), "val_subset/block1/tsne"),
+    ],
+)
+def test_follow_tells_what_is_there_in_place_of_what_is_not(
+    run: Path, command: Command, words: tuple[str, ...], place: str
+) -> None:
+    line = assert_refused(command("follow", run, *words), f"{run}: no clusters of ")
+    assert f"no clusters of {place}; there are train_subset/block1/raw, train_subset/" in line
+    assert line.endswith("val_subset/wte/raw")
+
+
+def test_follow_needs_a_measured_run(command: Command, tmp_path: Path) -> None:
+    assert_refused(command("follow", tmp_path), f"{tmp_path} is not a run directory")
+    path = tmp_path / "run"
+    assert command("data", "smoke", *changes(), "--out", path).status == 0
+    assert_refused(command("follow", path), "stage measure is not finished")
