@@ -84,6 +84,8 @@ class Verdict:
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
+    over: str = ""
+    """What the intervals are over: "runs", "instructions", or both."""
     timings: tuple[Timing, ...] = ()
     """When each layer's clusters and the skill were half there: no finding, so nothing to fail."""
 
@@ -122,7 +124,9 @@ def judge(runs: Sequence[Curves]) -> Verdict:
                 f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
             )
     checks = tuple(_check(rule, split, runs) for rule in RULES for split in rule.splits)
-    return Verdict(names, checks, tuple(timings(runs)))
+    resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
+    over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
+    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)))
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
@@ -309,6 +313,7 @@ def verdict_json(verdict: Verdict) -> bytes:
         "holds": verdict.holds,
         "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
         "confidence": CONFIDENCE,
+        "intervals over": verdict.over,
         "findings": findings,
         "half way": [_timing(timing) for timing in verdict.timings],
     }
@@ -369,4 +374,6 @@ def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
         for t in verdict.timings:
             lines.append(f"               {t.what:<20} {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
         lines.append("")
+    if len(verdict.runs) == 1 and verdict.over:
+        total += "; of one run: another seed may differ by more than these intervals say"
     return "\n".join([*lines, total, ""])

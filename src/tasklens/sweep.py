@@ -221,8 +221,10 @@ def gather(sweep: Sweep, out: Path) -> list[Path]:
         "points.csv": table_to_csv_bytes(points),
     }
     files["separation.png"] = render(separation_plot(scores), "png")
-    if len(sweep.grid) > 1:
-        figure = phase_diagram(points, sweep.grid[0][0], sweep.grid[1][0])
+    on_grid = _on_grid(sweep)
+    there = points.filter(pa.array([run in on_grid for run in points["run"].to_pylist()]))
+    if len(sweep.grid) > 1 and there.num_rows:
+        figure = phase_diagram(there, sweep.grid[0][0], sweep.grid[1][0])
         files["phase.png"] = render(figure, "png")
     if sweep.around:
         figure = one_at_a_time(points, sweep.around, sweep.points[0].values)
@@ -231,6 +233,16 @@ def gather(sweep: Sweep, out: Path) -> list[Path]:
     for name, content in files.items():
         directory.write(out / name, content)
     return [out / name for name in files]
+
+
+def _on_grid(sweep: Sweep) -> set[str]:
+    """Return the names of the runs in which what varies around the base is as in the base."""
+    of_grid = {key for keys in sweep.grid for key in keys}
+    alone = {key for keys in sweep.around for key in keys} - of_grid
+    base = sweep.points[0].values
+    return {
+        point.name for point in sweep.points if all(point.values[key] == base[key] for key in alone)
+    }
 
 
 def _flat(table: Mapping[str, Any], within: str = "") -> dict[str, Any]:
