@@ -204,6 +204,26 @@ def test_a_longer_list_runs_what_is_new(
     assert points[1]["run"] in new
 
 
+def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
+    command: Command, copied: Path, tmp_path: Path
+) -> None:
+    def drawn(axes: str) -> dict[str, bytes]:
+        file = write_sweep(tmp_path, axes, "[0]", model__n_embd=8)
+        assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
+        return {path.name: path.read_bytes() for path in copied.glob("*.png")}
+
+    grid = drawn(AXES)
+    # The base is on the grid, and another run differs from it in what is on no axis of the map.
+    both = drawn(AXES + '[around]\n"tasks.variants_per_task" = [15]\n')
+    points = table(copied / "points.parquet", split="val_subset", layer="block1")
+    assert sorted((r["model.n_embd"], r["tasks.variants_per_task"]) for r in points) == [
+        *((8, 12), (8, 15), (16, 12))
+    ]
+    assert both["phase.png"] == grid["phase.png"]
+    assert both["separation.png"] != grid["separation.png"], "which is of all of them"
+    assert both.keys() - grid.keys() == {"around.png"}
+
+
 def interrupted_at(n: int) -> Callable[[RunDir, Settings], None]:
     """Return a stage measure that is interrupted at its n-th call."""
     calls = []
