@@ -148,7 +148,12 @@ def run_sweep(sweep: Sweep, out: Path, workers: int, *, keep: bool = False) -> d
     directory = RunDir(out)
     with directory.locked():
         directory.write(out / "sweep.toml", sweep.content)
-        missing = [point for point in sweep.points if not is_done(out, point)]
+        missing = []
+        for point in sweep.points:
+            if not is_done(out, point):
+                missing.append(point)
+            elif not keep:  # killed between the two, a run still has them
+                _strip(run_of(out, point))
         work = functools.partial(run_point, out=out, keep=keep)
         with Workers(workers) as pool:
             reasons = pool.map(work, missing, progress="sweep")
@@ -185,9 +190,14 @@ def run_point(point: Point, out: Path, keep: bool) -> str | None:
         except InputError as error:
             return str(error)
         if not keep:
-            for path in (run.states, run.checkpoints, run.resume):
-                shutil.rmtree(path, ignore_errors=True)
+            _strip(run)
     return None
+
+
+def _strip(run: RunDir) -> None:
+    """Remove what scores and clusters do not need, and what takes the space."""
+    for path in (run.states, run.checkpoints, run.resume):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -265,6 +275,8 @@ def _axes(
         keys = tuple(word.strip() for word in words.split(","))
         for key in keys:
             check_key(key, f"{path}: {name}")
+        if keys in axes:
+            raise InputError(f"{path}: {name}: {words} is there twice; give its values in one list")
         if not isinstance(steps, list) or not steps:
             raise InputError(f"{path}: {name}: {words} = {steps!r}: should be a list of values")
         for step in steps:

@@ -161,7 +161,11 @@ def follow_run(
     need(run, settings, "measure")
     dataset = load_dataset(run)
     if layer is None:
-        layer, _ = best_layer(curves_of_table(load_scores(run))[0], whole=True)
+        curves = curves_of_table(load_scores(run))[0]
+        alone = {place: y for place, y in curves.ari.items() if place[2] == space}
+        if not alone:
+            raise InputError(f"{path}: nothing was clustered in the space {space!r}")
+        layer, _ = best_layer(dataclasses.replace(curves, ari=alone), whole=False)
     steps, labels = [], []
     known: set[str] = set()
     for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
