@@ -29,9 +29,14 @@ def test_the_stages_one_by_one_give_what_run_gives(
         result = command(stage, *arguments)
         assert result.status == 0, result.err
         assert result.out == f"{end}\n"
+    verdict = command("verify", path)
+    assert verdict.status == 1  # nothing holds in so small a world
     assert_same(path, smoke.path)
-    shown = command("show", path)
-    assert smoke.result.out == shown.out + f"{smoke.path / 'figures' / 'figure1.png'}\n"
+    shown, said = command("show", path).out, smoke.result.out
+    assert said.startswith(f"{shown}\nfails      emergence: ")
+    assert said.endswith(f"\n\n{smoke.path / 'figures' / 'figure1.png'}\n")
+    for line in said.removeprefix(shown).splitlines()[1:-2]:  # a finding, or how many hold
+        assert line in verdict.out.splitlines()
 
 
 def test_a_stage_before_its_turn_names_the_one_to_run(command: Command, tmp_path: Path) -> None:
@@ -174,7 +179,7 @@ def test_show_has_layers_by_splits_and_accuracy(tiny: Finished, command: Command
 
 
 def test_columns_of_the_shown_table_never_touch(smoke: Finished) -> None:
-    lines = smoke.result.out.splitlines()[1:-2]
+    lines = smoke.result.out.split("\n\n")[0].splitlines()[1:-1]
     assert len(lines) == 1 + 5 + 3 + 5
     for line in lines:
         assert re.search(r"\)\S", line) is None, line
