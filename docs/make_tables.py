@@ -1,11 +1,14 @@
-"""Print the tables of docs/reproduction.md: `python docs/make_tables.py docs/scores/*.parquet`.
+"""Print the tables of docs/reproduction.md: `python docs/make_tables.py docs/scores/*`.
 
-The files are the `scores.parquet` of runs that differ in their seed.
+The files are the `scores.parquet` of runs that differ in their seed, and the `verdict.json` that
+`tasklens verify` wrote of these runs.
 """
 
+import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,14 +47,66 @@ class Scores:
 
 def tables(paths: Iterable[Path]) -> list[str]:
     """Return the tables, each as Markdown."""
-    scores = Scores(paths)
+    paths = list(paths)
+    scores = Scores(path for path in paths if path.suffix == ".parquet")
+    verdicts = [json.loads(path.read_text()) for path in paths if path.suffix == ".json"]
     return [
+        *(findings_table(verdict) for verdict in verdicts),
+        *(timing_table(verdict) for verdict in verdicts),
         *(ari_table(scores, split) for split in SPLITS),
         tsne_table(scores),
         accuracy_table(scores),
         course_table(scores),
         variance_table(scores),
+        probe_table(scores),
     ]
+
+
+def findings_table(verdict: dict[str, Any]) -> str:
+    """Every check with its number, interval and verdict."""
+    rows = []
+    for finding in verdict["findings"]:
+        rows.append([f"**{finding['finding']}**", "", f"**{finding['verdict']}**"])
+        for check in finding["checks"]:
+            limits = [
+                f"{word} {check[name]:g}"
+                for name, word in (("above", ">"), ("below", "<"))
+                if check[name] is not None
+            ]
+            where = f"{check['statistic']}: {SPLITS[check['split']]}"
+            number = f"{check['value']:.2f} [{check['low']:.2f}, {check['high']:.2f}]"
+            rows.append([where, f"{number}, should be {' and '.join(limits)}", check["verdict"]])
+    return markdown(["finding, number, where", "mean of the runs [interval]", "verdict"], rows)
+
+
+def timing_table(verdict: dict[str, Any]) -> str:
+    """When each layer's ARI and the accuracy are half way."""
+    rows = [
+        [
+            timing["what"],
+            *(f"{step:,.0f}" for step in timing["each"]),
+            f"{timing['step']:,.0f} [{timing['low']:,.0f}, {timing['high']:,.0f}]",
+        ]
+        for timing in verdict["half way"]
+    ]
+    seeds = [f"seed {run['seed']}" for run in verdict["runs"]]
+    return markdown(["half way at step", *seeds, "mean [interval]"], rows)
+
+
+def probe_table(scores: Scores) -> str:
+    """Task told by clusters, neighbours and a line, on unseen pairs, means over seeds."""
+    first, last = scores.steps[0], scores.steps[-1]
+    rows = []
+    for layer in scores.layers:
+        row = [layer]
+        for metric in ("ari", "neighbours_task", "probe_task", "separation"):
+            begin, end = (
+                np.mean([scores.get(s, metric, "val_subset", layer, t) for s in scores.seeds])
+                for t in (first, last)
+            )
+            row.append(f"{begin:.2f} → {end:.2f}")
+        rows.append(row)
+    return markdown(["unseen pairs", "ARI", "10 neighbours", "linear probe", "separation"], rows)
 
 
 def ari_table(scores: Scores, split: str) -> str:

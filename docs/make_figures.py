@@ -1,0 +1,22 @@
+"""Draw the figures of the pages from the committed scores: `python docs/make_figures.py`."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasklens.contents import figure2
+from tasklens.figures import figure1, render
+from tasklens.phase import separation_plot
+from tasklens.scores import read_scores
+
+HERE = Path(__file__).parent
+
+if __name__ == "__main__":
+    paths = sorted((HERE / "scores").glob("*.parquet"))
+    scores = pa.concat_tables([read_scores(path) for path in paths])
+    for name, figure in (
+        ("figure1", figure1(scores)),
+        ("figure2", figure2(scores)),
+        ("separation", separation_plot(scores)),
+    ):
+        (HERE / f"{name}.png").write_bytes(render(figure, "png"))
