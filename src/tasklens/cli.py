@@ -104,7 +104,9 @@ def run(
         _begin(directory, settings)
         run_all(directory, settings)
         verdict = verify_runs([directory.path])
-        directory.write(directory.verdict, verdict_json(verdict))
+        content = verdict_json(verdict)
+        if not directory.verdict.exists() or directory.verdict.read_bytes() != content:
+            directory.write(directory.verdict, content)
     show(directory.path)
     print(f"\n{verdict_text(verdict, checks=False)}")
     print(directory.figure("png"))
