@@ -12,9 +12,9 @@ import numpy as np
 
 from tasklens.config import read_settings
 from tasklens.experiment import load_dataset
+from tasklens.measuring import load_clusters
 from tasklens.rundir import RunDir
 from tasklens.scores import instances_of
-from tasklens.verifying import read_clusters
 
 SPLIT = "val_subset"
 
@@ -27,7 +27,7 @@ def shares(path: Path) -> dict[str, tuple[float, float]]:
     same_output = known.output[:, None] == known.output
     same_task = known.task[:, None] == known.task
     other = ~np.eye(len(known.task), dtype=bool)
-    clusters = read_clusters(run, settings.train.steps)
+    clusters = load_clusters(run, settings.train.steps)
     found = {}
     for i in range(settings.model.n_layer):
         labels = clusters[f"{SPLIT}/block{i + 1}/raw/labels"][0]

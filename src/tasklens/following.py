@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from tasklens.agreement import contingency
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -53,57 +55,46 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
         Cluster of each instance at each checkpoint.
     task : int (N,)
     """
-    tasks, t = np.unique(task, return_inverse=True)
+    tasks = np.unique(task)
     overlap = np.zeros((len(steps), len(tasks)))
     for s, one in enumerate(labels):
-        jaccard = _jaccard(_table(t, one))
+        jaccard = _jaccard(contingency(task, one))
         rows, columns = linear_sum_assignment(jaccard, maximize=True)
         overlap[s, rows] = jaccard[rows, columns]
-    kept, splits, merges = [_numbered(labels[0])], [], []
-    for before, after in itertools.pairwise(_numbered(one) for one in labels):
-        counts = _table(before, after)
+    kept, splits, merges = [np.unique(labels[0], return_inverse=True)[1]], [], []
+    for before, after in itertools.pairwise(labels):
+        counts = contingency(before, after)
         given = counts / counts.sum(axis=1, keepdims=True) >= PART
         taken = counts / counts.sum(axis=0, keepdims=True) >= PART
         splits.append(int(np.count_nonzero(given.sum(axis=1) >= 2)))
         merges.append(int(np.count_nonzero((given & taken).sum(axis=0) >= 2)))
         unused = 1 + max(int(names.max()) for names in kept)
-        kept.append(_renamed(_table(kept[-1], after), unused)[after])
+        kept.append(_renamed(kept[-1], after, unused))
     formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
     return Followed(
         tuple(steps), tasks, overlap, formed, np.stack(kept), tuple(splits), tuple(merges)
     )
 
 
-def _table(a: Ints, b: Ints) -> Ints:
-    """Return how many instances are in each part of one and of the other partition."""
-    shape = (int(a.max()) + 1, int(b.max()) + 1)
-    flat = np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1])
-    return flat.reshape(shape)
-
-
 def _jaccard(table: Ints) -> Floats:
     either = table.sum(axis=1, keepdims=True) + table.sum(axis=0, keepdims=True) - table
-    return table / np.maximum(either, 1)  # type: ignore[no-any-return]
+    return table / either  # type: ignore[no-any-return]
 
 
-def _numbered(labels: Ints) -> Ints:
-    """Return the labels as 0, 1, ... without gaps."""
-    return np.unique(labels, return_inverse=True)[1]
-
-
-def _renamed(table: Ints, unused: int) -> Ints:
-    """Return the names of clusters (columns): those of the clusters before (rows), or new ones.
+def _renamed(before: Ints, after: Ints, unused: int) -> Ints:
+    """Return the clusters of a checkpoint, (N,), by the names of those before, or by new ones.
 
     New names are `unused` and up: one that is gone does not come back for another cluster.
     """
+    table = contingency(before, after)
     rows, columns = linear_sum_assignment(_jaccard(table), maximize=True)
     names = np.full(table.shape[1], -1)
-    for row, column in zip(rows, columns, strict=True):
+    for name, row, column in zip(np.unique(before)[rows], rows, columns, strict=True):
         if table[row, column]:
-            names[column] = row
+            names[column] = name
     new = np.flatnonzero(names < 0)
     names[new] = unused + np.arange(len(new))
-    return names
+    return names[np.unique(after, return_inverse=True)[1]]
 
 
 def _formed(steps: Sequence[int], there: npt.NDArray[np.bool_]) -> int | None:

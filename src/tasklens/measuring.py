@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -40,11 +41,25 @@ def load_states(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
     InputError
         Where the file is missing or damaged.
     """
-    path = run.states_of(step)
+    return _load(run, run.states_of(step), "train")
+
+
+def load_clusters(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
+    """Read what measuring a checkpoint left: labels, embeddings and answers by name.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing or damaged.
+    """
+    return _load(run, run.measured_at(step) / "clusters.safetensors", "measure")
+
+
+def _load(run: RunDir, path: Path, stage: str) -> dict[str, NDArray[Any]]:
     try:
         return safetensors.numpy.load(run.read(path))  # type: ignore[no-any-return]
     except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and train again") from error
+        raise InputError(f"{path} is damaged ({error}); remove it and {stage} again") from error
 
 
 class _Begun(NamedTuple):

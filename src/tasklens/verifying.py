@@ -3,12 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import safetensors.numpy
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from tqdm import tqdm
 
 from tasklens.claim_statistics import best_layer
@@ -19,6 +16,7 @@ from tasklens.dataset import MEASURED, Dataset
 from tasklens.errors import InputError
 from tasklens.experiment import first_difference, load_dataset, load_scores, need
 from tasklens.following import Followed, follow
+from tasklens.measuring import load_clusters
 from tasklens.randomness import stream
 from tasklens.resampling import Resampling, resampling_weights
 from tasklens.rundir import RunDir
@@ -68,7 +66,7 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
     for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
-        for name, tensor in read_clusters(run, step).items():
+        for name, tensor in load_clusters(run, step).items():
             split, *place, kind = name.split("/")
             if kind == "labels":
                 state, space = place
@@ -77,15 +75,6 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
                 hits[step, split] = tensor == dataset.splits[split].output
     with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
         return curves_of_labels(run.name, seed, labels, hits, controls, resampling, bar.update)
-
-
-def read_clusters(run: RunDir, step: int) -> dict[str, NDArray[Any]]:
-    """Read what measuring a checkpoint left: labels, embeddings and answers by name."""
-    path = run.measured_at(step) / "clusters.safetensors"
-    try:
-        return safetensors.numpy.load(run.read(path))  # type: ignore[no-any-return]
-    except SafetensorError as error:
-        raise InputError(f"{path} is damaged ({error}); remove it and measure again") from error
 
 
 def _weights(dataset: Dataset, seed: int) -> NDArray[np.float64]:
@@ -169,7 +158,7 @@ def follow_run(
     steps, labels = [], []
     known: set[str] = set()
     for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
-        clusters = read_clusters(run, step)
+        clusters = load_clusters(run, step)
         known |= {name for name in clusters if name.endswith("/labels")}
         if f"{split}/{layer}/{space}/labels" in clusters:
             steps.append(step)
