@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-# The main job: six to eight minutes on two CPU cores; goes on where it was interrupted.
+# The main job, see the README for how long; goes on where it was interrupted.
 run: install
 	$(BIN)/tasklens run default --out runs/default --resume
 
@@ -22,7 +22,7 @@ bench: install
 	$(BIN)/python benchmarks/run_all.py
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check

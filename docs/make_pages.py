@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasklens import claim_statistics
-from tasklens.claims import FINDINGS, RULES, WHERE
+from tasklens.claims import FINDINGS, RULES
 from tasklens.config import PRESETS, Settings, load_settings
+from tasklens.scores import SPLIT_NAMES
 
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
@@ -88,7 +89,7 @@ makes each hold: both are tests.
         page += f"\n## {number}. {finding}: {sentence}\n\n"
         page += "| number of a run | should be | on | why there |\n|---|---|---|---|\n"
         for rule in (rule for rule in RULES if rule.finding == finding):
-            on = ", ".join(WHERE[split] for split in rule.splits)
+            on = ", ".join(SPLIT_NAMES[split] for split in rule.splits)
             page += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
     return page
 

@@ -12,13 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tasklens.scores import CONTROLS, layers_in_order, read_scores
+from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order, read_scores
 
-SPLITS = {
-    "train_subset": "training subset",
-    "val_subset": "unseen pairs",
-    "val_instruction_subset": "unseen instructions",
-}
 #: Seed, metric, split, layer, space, step.
 Key = tuple[int, str, str, str, str, int | None]
 
@@ -53,7 +48,7 @@ def tables(paths: Iterable[Path]) -> list[str]:
     return [
         *(findings_table(verdict) for verdict in verdicts),
         *(timing_table(verdict) for verdict in verdicts),
-        *(ari_table(scores, split) for split in SPLITS),
+        *(ari_table(scores, split) for split in SPLIT_NAMES),
         tsne_table(scores),
         accuracy_table(scores),
         course_table(scores),
@@ -73,7 +68,7 @@ def findings_table(verdict: dict[str, Any]) -> str:
                 for name, word in (("above", ">"), ("below", "<"))
                 if check[name] is not None
             ]
-            where = f"{check['statistic']}: {SPLITS[check['split']]}"
+            where = f"{check['statistic']}: {SPLIT_NAMES[check['split']]}"
             number = f"{check['value']:.2f} [{check['low']:.2f}, {check['high']:.2f}]"
             rows.append([where, f"{number}, should be {' and '.join(limits)}", check["verdict"]])
     return markdown(["finding, number, where", "mean of the runs [interval]", "verdict"], rows)
@@ -122,7 +117,7 @@ def ari_table(scores: Scores, split: str) -> str:
     for control in CONTROLS:
         values = [scores.get(seed, "ari", split, control, None) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
-    return by_seed(scores, SPLITS[split], rows)
+    return by_seed(scores, SPLIT_NAMES[split], rows)
 
 
 def tsne_table(scores: Scores) -> str:

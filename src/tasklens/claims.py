@@ -16,13 +16,13 @@ from tasklens import claim_statistics as of
 from tasklens.curves import Curves
 from tasklens.errors import InputError
 from tasklens.resampling import CONFIDENCE, Floats, interval
+from tasklens.scores import SPLIT_NAMES
 from tasklens.timing import Timing, timings
 
 Word: TypeAlias = Literal["holds", "fails", "undecided"]
 
 TRAIN, PAIRS, INSTRUCTIONS = "train_subset", "val_subset", "val_instruction_subset"
 SEEN_AND_UNSEEN = (TRAIN, PAIRS)
-WHERE = {TRAIN: "training", PAIRS: "unseen pairs", INSTRUCTIONS: "unseen instructions"}
 
 FINDINGS = {
     "emergence": "ARI in the upper layers rises through training",
@@ -367,7 +367,9 @@ def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
             if i == 0 or check.rule is not here[i - 1].rule:
                 lines.append(f"             {check.rule.statistic} ({check.rule.threshold})")
             about = check.note or f"{check.value:6.2f}  [{check.low:.2f}, {check.high:.2f}]"
-            lines.append(f"               {WHERE[check.split]:<20} {check.verdict:<9}  {about}")
+            lines.append(
+                f"               {SPLIT_NAMES[check.split]:<20} {check.verdict:<9}  {about}"
+            )
         lines.append("")
     if verdict.timings and checks:
         lines.append("Half way from first to last, in steps, on unseen pairs:")

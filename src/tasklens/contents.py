@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tasklens.errors import InputError
-from tasklens.figures import PANELS, STYLE, step_axis
-from tasklens.scores import layers_in_order
+from tasklens.figures import STYLE, step_axis
+from tasklens.scores import SPLIT_NAMES, layers_in_order
 
 OF_COLOR = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 #: Panels: title and, by metric, what it is of and how it is drawn.
@@ -90,7 +90,7 @@ def figure2(table: pa.Table, split: str = "val_subset") -> Figure:
                 _draw(axes[1, i], steps, metrics, lambda m, x: (m, best, x), scores)
                 step_axis(axes[1, i], steps)
                 axes[1, i].set_title(f"({ascii_lowercase[i + len(ROWS)]}) {best}, {title}")
-        figure.suptitle(PANELS.get(split, split), fontsize=7.5, x=0.01, ha="left")
+        figure.suptitle(SPLIT_NAMES.get(split, split), fontsize=7.5, x=0.01, ha="left")
         figure.tight_layout(pad=0.4, w_pad=1.0, rect=(0, 0, 1, 1 - 0.1 / figure.get_figheight()))
     return figure
 

@@ -200,7 +200,7 @@ def make_dataset(
         {},
     )
     dataset.splits.update(_split(dataset, drawn, settings, seed))
-    dataset.splits.update(_measured(dataset, settings, seed))
+    dataset.splits.update(measured_subsets(dataset, settings, seed))
     return dataset
 
 
@@ -234,8 +234,23 @@ def _split(
     return {split: Split(*np.concatenate(parts, axis=1)) for split, parts in columns.items()}
 
 
-def _measured(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
-    """Draw the measured tasks once, then instances of them in every split."""
+def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
+    """Draw the measured tasks once, then instances of them in every split.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With the splits `SPLITS`.
+    settings : DataSettings
+        How many tasks, and how many instances in each split.
+    seed : int
+        Root seed.
+
+    Raises
+    ------
+    InputError
+        Where a split has fewer instances of these tasks.
+    """
     rng = stream(seed, "measured tasks")
     tasks = rng.choice(len(dataset.tasks.tasks), settings.measured_tasks, replace=False)
     measured = {}

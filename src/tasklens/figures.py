@@ -16,15 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from tasklens.errors import InputError
-from tasklens.scores import CONTROLS, layers_in_order
+from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order
 from tasklens.settings import CONFIG
-
-PANELS = {
-    "train_subset": "training subset",
-    "val_subset": "validation: unseen pairs",
-    "val_instruction_subset": "validation: unseen instructions",
-}
-"""The splits that Figure 1 shows, from the most to the least seen, and what it calls them."""
 
 Series: TypeAlias = dict[int, list[float]]
 """Values by step; those of one step differ in seed or cluster seed."""
@@ -101,8 +94,8 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of `tasklens.scores.SCHEMA`. Panels are the splits of `PANELS` that it holds, or
-        where it holds none of them, its own splits.
+        Columns of `tasklens.scores.SCHEMA`. Panels are the splits of `SPLIT_NAMES` that it
+        holds, or where it holds none of them, its own splits.
     settings : FigureSettings, optional
         Space and metric.
 
@@ -123,7 +116,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-            ax.set_title(f"({ascii_lowercase[i % 26]}) {PANELS.get(split, split)}")
+            ax.set_title(f"({ascii_lowercase[i % 26]}) {SPLIT_NAMES.get(split, split)}")
             right = ax.twinx()
             for side in (ax, right):
                 side.set_ylim(min(-0.05, *every), 1.03)
@@ -179,7 +172,7 @@ def _gather(table: pa.Table, settings: FigureSettings) -> dict[str, dict[str, Se
             f"no {settings.metric} of states in the space {settings.space!r}: the table holds "
             f"{sorted(filter(None, set(table['space'].to_pylist())))}"
         )
-    return {split: found[split] for split in PANELS if split in found} or found
+    return {split: found[split] for split in SPLIT_NAMES if split in found} or found
 
 
 def _states(lines: Lines) -> list[str]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from tasklens.errors import InputError
-from tasklens.figures import PANELS, STYLE
+from tasklens.figures import STYLE
 from tasklens.points import best_rows
+from tasklens.scores import SPLIT_NAMES
 
 #: What the maps show, by column of the summary.
 MAPS = {"final": "final ARI", "peak": "peak ARI", "accuracy": "accuracy"}
@@ -64,7 +65,7 @@ def phase_diagram(
             ax.tick_params(length=0)
             ax.set_xlabel(x)
         axes[0].set_ylabel(y)
-        figure.suptitle(PANELS.get(split, split), fontsize=7.5, x=0.01, ha="left")
+        figure.suptitle(SPLIT_NAMES.get(split, split), fontsize=7.5, x=0.01, ha="left")
         figure.tight_layout(pad=0.4)
     return figure
 

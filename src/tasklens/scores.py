@@ -38,6 +38,13 @@ SCHEMA = pa.schema(
     ]
 )
 
+SPLIT_NAMES = {
+    "train_subset": "training subset",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+"""What figures and tables call the measured splits, from the most to the least seen."""
+
 CONTROLS = ("control:length", "control:symbols", "control:input")
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import tomllib
 from itertools import product
 from pathlib import Path
@@ -319,6 +320,13 @@ def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished
 
 
 # --- The same again ---
+
+
+def test_columns_of_the_shown_table_never_touch(smoke: Finished) -> None:
+    lines = smoke.result.out.split("\n\n")[0].splitlines()[1:-1]
+    assert len(lines) == 1 + 5 + 3 + 5
+    for line in lines:
+        assert re.search(r"\)\S", line) is None, line
 
 
 def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(

@@ -15,9 +15,9 @@ def times(path: Path) -> dict[str, int]:
 
 
 def test_the_stages_one_by_one_give_what_run_gives(
-    smoke: Finished, command: Command, tmp_path: Path
+    tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
-    path = tmp_path / smoke.path.name
+    path = tmp_path / tiny.path.name
     ends = {
         "data": path / "data",
         "train": path / "checkpoints",
@@ -25,16 +25,17 @@ def test_the_stages_one_by_one_give_what_run_gives(
         "plot": path / "figures" / "figure1.png",
     }
     for stage, end in ends.items():
-        arguments = ("smoke", "--out", path) if stage == "data" else (path,)
+        arguments = ("smoke", *changes(), "--out", path) if stage == "data" else (path,)
         result = command(stage, *arguments)
         assert result.status == 0, result.err
         assert result.out == f"{end}\n"
     verdict = command("verify", path)
     assert verdict.status == 1  # nothing holds in so small a world
-    assert_same(path, smoke.path)
-    shown, said = command("show", path).out, smoke.result.out
-    assert said.startswith(f"{shown}\nfails      emergence: ")
-    assert said.endswith(f"\n\n{smoke.path / 'figures' / 'figure1.png'}\n")
+    assert_same(path, tiny.path)
+    shown, said = command("show", path).out, tiny.result.out
+    assert said.startswith(f"{shown}\n")
+    assert re.match(r"(fails|undecided) +emergence: ", said.removeprefix(f"{shown}\n"))
+    assert said.endswith(f"\n\n{tiny.path / 'figures' / 'figure1.png'}\n")
     for line in said.removeprefix(shown).splitlines()[1:-2]:  # a finding, or how many hold
         assert line in verdict.out.splitlines()
 
@@ -178,23 +179,16 @@ def test_show_has_layers_by_splits_and_accuracy(tiny: Finished, command: Command
     )
 
 
-def test_columns_of_the_shown_table_never_touch(smoke: Finished) -> None:
-    lines = smoke.result.out.split("\n\n")[0].splitlines()[1:-1]
-    assert len(lines) == 1 + 5 + 3 + 5
-    for line in lines:
-        assert re.search(r"\)\S", line) is None, line
-
-
-def test_a_run_of_a_users_own_task_file(smoke: Finished, command: Command, tmp_path: Path) -> None:
+def test_a_run_of_a_users_own_task_file(tiny: Finished, command: Command, tmp_path: Path) -> None:
     file = tmp_path / "mine.json"
-    tasks = json.loads((smoke.path / "data" / "tasks.json").read_text())
+    tasks = json.loads((tiny.path / "data" / "tasks.json").read_text())
     expressions = ["(ab|ba){2,4}", "c(d|e){3,7}", "d[ab]{3,6}"]
     tasks["tasks"] = [
         {
             "name": f"mine{i}",
             "regexes": [expressions[i]],
             "n_variants": 12,
-            "function": {f"x{x}": f"y{(x + i) % 8}" for x in range(5)},
+            "function": {f"x{x}": f"y{(x + i) % 5}" for x in range(5)},
         }
         for i in range(3)
     ]

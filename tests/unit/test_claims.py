@@ -560,7 +560,7 @@ def test_the_verdict_as_text_names_every_finding() -> None:
     for rule in RULES:
         assert lines.count(f"             {rule.statistic} ({rule.threshold})") == 1
     at = lines.index("             rank correlation of the final ARI with the layer (> 0.7)")
-    assert lines[at + 1].split() == ["training", "fails", "0.46", "[0.46,", "0.46]"]
+    assert lines[at + 1].split() == ["training", "subset", "fails", "0.46", "[0.46,", "0.46]"]
     assert lines[at + 2].split() == ["unseen", "pairs", "fails", "0.46", "[0.46,", "0.46]"]
     missing = [line for line in lines if line.startswith("               unseen instructions")]
     note = "run 'planted' has no scores of val_instruction_subset"

@@ -10,15 +10,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tasklens.errors import InputError
-from tasklens.figures import PANELS, FigureSettings, figure1, render
-from tasklens.scores import Row, accuracy_row, to_table
+from tasklens.figures import FigureSettings, figure1, render
+from tasklens.scores import SPLIT_NAMES, Row, accuracy_row, to_table
 
 STEPS = (0, 1, 8, 64, 512, 4096)
 
 
 def table(
     steps: tuple[int, ...] = STEPS,
-    splits: tuple[str, ...] = tuple(PANELS),
+    splits: tuple[str, ...] = tuple(SPLIT_NAMES),
     blocks: int = 2,
     seeds: int = 2,
     low: float = 0.0,
@@ -65,8 +65,8 @@ def test_a_panel_a_split_and_a_line_a_layer() -> None:
     titles = [ax.get_title(loc="left") for ax in left]
     assert titles == [
         "(a) training subset",
-        "(b) validation: unseen pairs",
-        "(c) validation: unseen instructions",
+        "(b) unseen pairs",
+        "(c) unseen instructions",
     ]
     for ax, twin in zip(left, right, strict=True):
         assert len(ax.lines) == 3 + 5 + 4, "controls; wte, embed, two blocks, ln_f; two numbers"
@@ -159,7 +159,7 @@ def assert_inside(figure: Figure) -> None:
 @pytest.mark.parametrize("blocks", [1, 24])
 @pytest.mark.parametrize("steps", [STEPS, (0,)])
 def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) -> None:
-    assert_inside(figure1(table(steps, tuple(PANELS)[:panels], blocks, seeds=1)))
+    assert_inside(figure1(table(steps, tuple(SPLIT_NAMES)[:panels], blocks, seeds=1)))
 
 
 def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:

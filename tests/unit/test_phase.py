@@ -72,7 +72,7 @@ def test_three_maps_over_two_settings() -> None:
     assert [ax.get_title(loc="left") for ax in (final, peak, accuracy)] == [
         *("(a) final ARI", "(b) peak ARI", "(c) accuracy")
     ]
-    assert figure.get_suptitle() == "validation: unseen pairs"
+    assert figure.get_suptitle() == "unseen pairs"
     for ax in (final, peak, accuracy):
         assert ax.get_xlabel() == "model.n_layer"
         assert ticks(ax) == ["2", "4", "12"], "in the order of numbers"
@@ -111,7 +111,7 @@ def test_settings_change_places_and_splits_are_taken_alone() -> None:
     expected = [[nan, 0.1], [0.7, 0.3], [nan, 0.0]]
     np.testing.assert_allclose(shown(turned).filled(nan), expected, atol=1e-12)
     other = phase_diagram(GRID, "train.rate", "model.n_layer", "val_instruction_subset")
-    assert other.get_suptitle() == "validation: unseen instructions"
+    assert other.get_suptitle() == "unseen instructions"
     np.testing.assert_allclose(
         shown(drawn(other)[0]).filled(nan), np.array(expected) - 0.01, atol=1e-12
     )

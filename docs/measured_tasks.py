@@ -1,0 +1,86 @@
+"""How many tasks are told apart? `python docs/measured_tasks.py RUN [RUN ...] > FILE.csv`.
+
+Measures the network before and after training once more, with 5, 10, 20 and 50 of its tasks, as
+many clusters and a hundred instances a task. The tasks are drawn anew for each number. Prints, in
+the columns of `scores.csv`, where `k` is the number of tasks:
+
+- `ari`, of KMeans as ever, and of the controls;
+- `ari_from_means`, of KMeans that starts at the tasks' own means. It is told the tasks, so it says
+  nothing about finding them: only whether KMeans, once there, would stay;
+- `inertia_ratio`, the inertia of the clusters found over that of the clusters so started: above 1,
+  KMeans has missed a better solution; below 1, it has found one that suits it better than tasks.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from tasklens.agreement import adjusted_rand, contingency
+from tasklens.checkpoints import load_checkpoint
+from tasklens.config import Settings, read_settings
+from tasklens.dataset import Dataset, measured_subsets
+from tasklens.experiment import load_dataset
+from tasklens.rundir import RunDir
+from tasklens.scores import SPLIT_NAMES, instances_of, score, table_to_csv_bytes, to_table
+from tasklens.states import GPT2Subject, harvest
+
+NUMBERS = (5, 10, 20, 50)
+INSTANCES_A_TASK = 100
+
+
+def measure_again(path: Path) -> list[pa.Table]:
+    """Return the scores of a run's first and last checkpoint for each number of tasks."""
+    run = RunDir(path)
+    settings = read_settings(run.config)
+    dataset = load_dataset(run)
+    tables = []
+    for n in NUMBERS:
+        wanted = dataclasses.replace(
+            settings.data, measured_tasks=n, measured_instances=INSTANCES_A_TASK * n
+        )
+        dataset.splits.update(measured_subsets(dataset, wanted, settings.seed))
+        for step in (0, settings.train.steps):
+            subject = GPT2Subject(load_checkpoint(run.checkpoint(step)))
+            tables += [one(run, settings, dataset, subject, step, split) for split in SPLIT_NAMES]
+    return tables
+
+
+def one(
+    run: RunDir, settings: Settings, dataset: Dataset, subject: GPT2Subject, step: int, split: str
+) -> pa.Table:
+    """Return the scores of one split at one checkpoint, in the raw space."""
+    states = harvest(subject, dataset.prompts(split)).states
+    instances = instances_of(dataset, split)
+    about: dict[str, Any] = {"run": run.name, "seed": settings.seed, "step": step, "split": split}
+    table = score(states, instances, settings.clusters, **about)
+    rows = table.filter(pc.field("metric") == "inertia").to_pylist()
+    found = {name: min(r["value"] for r in rows if r["layer"] == name) for name in states}
+    more = []
+    for name, x in states.items():
+        labels, inertia = from_means(x, instances.task)
+        values = {
+            "ari_from_means": adjusted_rand(contingency(instances.task, labels)),
+            "inertia_ratio": found[name] / inertia,
+        }
+        place = {**about, "layer": name, "space": "raw", "k": instances.n_tasks}
+        more += [place | {"metric": m, "value": v, "cluster_seed": None} for m, v in values.items()]
+    return pa.concat_tables([table.filter(pc.field("metric") == "ari"), to_table(more)])
+
+
+def from_means(x: NDArray[np.float32], task: NDArray[np.int64]) -> tuple[NDArray[np.int32], float]:
+    """Return labels (N,) and inertia of KMeans that starts at the means of the tasks."""
+    means = np.stack([x[task == t].mean(axis=0) for t in np.unique(task)])  # (k, D)
+    fit = KMeans(len(means), init=means, n_init=1).fit(x)
+    return fit.labels_, float(fit.inertia_)
+
+
+if __name__ == "__main__":
+    tables = [table for name in sys.argv[1:] for table in measure_again(Path(name))]
+    sys.stdout.buffer.write(table_to_csv_bytes(pa.concat_tables(tables)))
