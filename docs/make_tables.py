@@ -1,9 +1,10 @@
 """Print the tables of docs/reproduction.md: `python docs/make_tables.py docs/scores/*`.
 
-The files are the `scores.parquet` of runs that differ in their seed, and the `verdict.json` that
-`tasklens verify` wrote of these runs.
+The files are the `scores.parquet` of runs that differ in their seed, the `verdict.json` that
+`tasklens verify` wrote of these runs, and what `docs/measured_tasks.py` printed of them.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order, read_scores
 
@@ -54,6 +57,8 @@ def tables(paths: Iterable[Path]) -> list[str]:
         course_table(scores),
         variance_table(scores),
         probe_table(scores),
+        order_table(scores),
+        *(table for path in paths if path.suffix == ".csv" for table in tasks_tables(path)),
     ]
 
 
@@ -102,6 +107,59 @@ def probe_table(scores: Scores) -> str:
             row.append(f"{begin:.2f} → {end:.2f}")
         rows.append(row)
     return markdown(["unseen pairs", "ARI", "10 neighbours", "linear probe", "separation"], rows)
+
+
+def order_table(scores: Scores) -> str:
+    """How well numbers that need no clusters order the ARI of the blocks' states."""
+    places = [
+        key
+        for key in scores.values
+        if key[1] == "ari" and key[4] == "raw" and key[3].startswith("block")
+    ]
+
+    def values(metric: str) -> NDArray[np.float64]:
+        return np.array([scores.values[key[0], metric, *key[2:]] for key in places])
+
+    tasks, inputs = values("variance_task"), values("variance_input")
+    orders = {
+        "separation": values("separation"),
+        "share of variance between tasks": tasks,
+        "that share over the share between inputs": tasks / inputs,
+    }
+    rows = [
+        [name, f"{spearmanr(order, values('ari')).statistic:.2f}"] for name, order in orders.items()
+    ]
+    return markdown([f"{len(places):,} states", "Spearman's correlation with ARI"], rows)
+
+
+def tasks_tables(path: Path) -> list[str]:
+    """ARI for each number of measured tasks; with the most, what KMeans makes of their means."""
+    found: dict[tuple[str, int, int, str], dict[str, list[float]]] = {}
+    for r in csv.DictReader(path.read_text().splitlines()):
+        if r["split"] == "val_subset":
+            place = (r["metric"], int(r["step"] or -1), int(r["k"]), r["layer"])
+            found.setdefault(place, {}).setdefault(r["seed"], []).append(float(r["value"]))
+    numbers = sorted({k for metric, _, k, _ in found if metric == "inertia_ratio"})
+    first, last = 0, max(step for _, step, _, _ in found)
+    layers = layers_in_order({name for metric, _, _, name in found if metric == "inertia_ratio"})
+
+    def spread(metric: str, step: int, k: int, layer: str) -> str:
+        means = [float(np.mean(values)) for values in found[metric, step, k, layer].values()]
+        return f"{np.mean(means):.2f} ({min(means):.2f} to {max(means):.2f})"
+
+    by_number = [[name, *(spread("ari", last, k, name) for k in numbers)] for name in layers]
+    controls = [name for name in CONTROLS if name != "control:input"]  # its k is the inputs'
+    by_number += [[name, *(spread("ari", -1, k, name) for k in numbers)] for name in controls]
+    most = numbers[-1]
+    metrics = ("ari", "ari_from_means", "inertia_ratio")
+    places = [(metric, step) for step in (first, last) for metric in metrics]
+    of_means = [[name, *(spread(m, step, most, name) for m, step in places)] for name in layers]
+    heads = ("ARI", "ARI, begun at the means", "inertia / so begun")
+    whens = ("before", "after")
+    return [
+        markdown(["unseen pairs", *(f"{k} tasks" for k in numbers)], by_number),
+        markdown([f"{most} tasks", *(f"{h}, {when}" for when in whens for h in heads)], of_means),
+    ]
 
 
 def ari_table(scores: Scores, split: str) -> str:
