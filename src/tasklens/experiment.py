@@ -213,19 +213,20 @@ STAGES = ("data", "train", "measure", "plot")
 
 def need(run: RunDir, settings: Settings, stage: str) -> None:
     """Raise InputError where a stage, or one before it, was not finished under these settings."""
-    if run.mark(stage) is None:
-        raise InputError(
-            f"{run.path}: stage {stage} is not finished; run it first: tasklens {stage} {run.path}"
-        )
-    for earlier in STAGES:
-        mark = run.mark(earlier)
-        if mark is None or mark["inputs"] != stage_inputs(run, settings, earlier):
+    before = STAGES[: STAGES.index(stage)]
+    for needed in (stage, *before):
+        if run.mark(needed) is None:
             raise InputError(
-                f"{run.path}: stage {earlier} was finished under other settings than those in "
+                f"{run.path}: stage {needed} is not finished; run it first: "
+                f"tasklens {needed} {run.path}"
+            )
+    for needed in (*before, stage):
+        mark = run.mark(needed)
+        if mark and mark["inputs"] != stage_inputs(run, settings, needed):
+            raise InputError(
+                f"{run.path}: stage {needed} was finished under other settings than those in "
                 f"{run.config.name}; restore the file, or name a new directory with --out"
             )
-        if earlier == stage:
-            return
 
 
 @contextmanager

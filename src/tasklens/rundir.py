@@ -252,11 +252,16 @@ class RunDir:
         self._write_manifest(manifest)
 
     def _forget(self, paths: Iterable[Path]) -> None:
-        """Drop files' hashes before the files change, lest a crash leave a wrong one."""
+        """Drop files' hashes before the files change, lest a crash leave a wrong one.
+
+        A stage that has made one of them is not finished any more.
+        """
         manifest = self.read_manifest()
-        files = manifest.get("files", {})
-        gone = [files.pop(self._key(path), None) for path in paths]
-        if any(gone):
+        files, stages = manifest.get("files", {}), manifest.get("stages", {})
+        gone = {key for key in map(self._key, paths) if files.pop(key, None) is not None}
+        for stage in [name for name, mark in stages.items() if gone.intersection(mark["files"])]:
+            del stages[stage]
+        if gone:
             self._write_manifest(manifest)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:

@@ -174,6 +174,20 @@ def test_a_file_that_is_gone_is_made_again(
     assert_same(copy, tiny.path)
 
 
+def test_a_stage_that_was_stopped_while_made_again_is_not_finished(
+    copy: Path, command: Command, tiny: Finished
+) -> None:
+    shutil.rmtree(copy / "states")
+    with full_after(20):
+        result = command("train", copy)
+    assert result.status == 2
+    assert "no space left on the device" in result.err
+    for stage in ("measure", "plot"):
+        assert_refused(command(stage, copy), f"{copy}: stage train is not finished")
+    assert command("run", "smoke", *changes(), "--out", copy, "--resume").status == 0
+    assert_same(copy, tiny.path)
+
+
 # --- A full disk ---
 
 

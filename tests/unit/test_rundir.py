@@ -233,6 +233,7 @@ def test_a_stage_whose_file_is_being_written_again_is_not_finished(
     monkeypatch.undo()
     assert run.metrics.read_bytes() == b"old"
     assert not run.finished("train", "inputs")
+    assert run.mark("train") is None
 
 
 def test_the_output_hash_is_of_the_files_of_the_stage(run: RunDir) -> None:
