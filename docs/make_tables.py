@@ -1,12 +1,16 @@
-"""Print the tables of docs/reproduction.md: `python docs/make_tables.py docs/scores/*`.
+"""Print the tables of docs/reproduction.md.
+
+    python docs/make_tables.py docs/scores/* docs/sweeps/results/*
 
 The files are the `scores.parquet` of runs that differ in their seed, the `verdict.json` that
-`tasklens verify` wrote of these runs, and what `docs/measured_tasks.py` printed of them.
+`tasklens verify` wrote of these runs, what `docs/measured_tasks.py` printed of them, and the
+`points.csv` of sweeps in the small world.
 """
 
 import csv
 import json
 import sys
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from scipy.stats import spearmanr
 
 from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order, read_scores
 
+#: Settings that a sweep's file changes so that another one can be met.
+FOLLOWING = ("inputs_per_task", "val_inputs", "measured_instances")
 #: Seed, metric, split, layer, space, step.
 Key = tuple[int, str, str, str, str, int | None]
 
@@ -58,7 +64,13 @@ def tables(paths: Iterable[Path]) -> list[str]:
         variance_table(scores),
         probe_table(scores),
         order_table(scores),
-        *(table for path in paths if path.suffix == ".csv" for table in tasks_tables(path)),
+        *(
+            table
+            for path in paths
+            if path.suffix == ".csv" and path.parent.name == "scores"
+            for table in tasks_tables(path)
+        ),
+        *(sweep_table(path) for path in paths if path.parent.name == "results"),
     ]
 
 
@@ -160,6 +172,35 @@ def tasks_tables(path: Path) -> list[str]:
         markdown(["unseen pairs", *(f"{k} tasks" for k in numbers)], by_number),
         markdown([f"{most} tasks", *(f"{h}, {when}" for when in whens for h in heads)], of_means),
     ]
+
+
+def sweep_table(path: Path) -> str:
+    """What each run of a sweep ends with on unseen pairs: ARI by layer, and accuracy."""
+    world = tomllib.loads((path.parents[1] / "world.toml").read_text())
+    runs: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for r in csv.DictReader(path.read_text().splitlines()):
+        if r["split"] == "val_subset" and r["space"] == "raw":
+            runs.setdefault(difference(r, world), {}).setdefault(r["layer"], []).append(r)
+    first = next(iter(runs.values()))
+    layers = [name for name in layers_in_order(first) if name.startswith(("embed", "block"))]
+    columns = [(layer, "final") for layer in layers]
+    columns += [(layers[-1], "ari_output"), (layers[-1], "accuracy")]
+    rows = [
+        [name, *(f"{np.mean([float(r[of]) for r in run[layer]]):.2f}" for layer, of in columns)]
+        for name, run in runs.items()
+    ]
+    heads = [name.replace("embed", "0").replace("block", "") for name in layers]
+    return markdown([path.stem, *heads, f"{heads[-1]}, output", "accuracy"], rows)
+
+
+def difference(row: dict[str, str], world: dict[str, Any]) -> str:
+    """Return the settings in which a sweep's run differs from the world it starts from."""
+    changed = []
+    for key, value in row.items():
+        table, dot, name = key.partition(".")
+        if dot and name not in FOLLOWING and value != str(world[table][name]).lower():
+            changed.append(f"{name} = {value}")
+    return ", ".join(changed) or "the small world"
 
 
 def ari_table(scores: Scores, split: str) -> str:

@@ -77,11 +77,6 @@ class _Begun(NamedTuple):
         return all(f.done() for _, f in self.futures) and all(f.done() for f in self.probes)
 
 
-def _probe(item: tuple[str, dict[str, NDArray[np.float32]]], **about: Any) -> list[Row]:
-    state, states = item
-    return score_probes(state, states, **about)
-
-
 class Measurer:
     """Clusters and scores the cells of checkpoints in worker processes, and keeps what they give.
 
@@ -163,11 +158,16 @@ class Measurer:
             futures.append((group, future))
         answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}
         probe = partial(
-            _probe, instances=self.instances, run=self.run.name, seed=settings.seed, step=step
+            score_probes,
+            instances=self.instances,
+            run=self.run.name,
+            seed=settings.seed,
+            step=step,
         )
         probes = [
             self.workers.submit(
-                probe, (state, {split: tensors[f"{split}/{state}"] for split in self.instances})
+                partial(probe, state),
+                {split: tensors[f"{split}/{state}"] for split in self.instances},
             )
             for state in state_names(settings.model.n_layer)
         ]

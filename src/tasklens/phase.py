@@ -1,6 +1,7 @@
 """The summary of a sweep to figures: heat maps over two settings, and one setting at a time."""
 
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,28 @@ from tasklens.figures import STYLE
 from tasklens.points import best_rows
 from tasklens.scores import SPLIT_NAMES
 
-#: What the maps show, by column of the summary.
-MAPS = {"final": "final ARI", "peak": "peak ARI", "accuracy": "accuracy"}
-COLORS = {"final": "#440154", "peak": "#35b779", "accuracy": "black"}
+#: What the maps show, by column of `tasklens.points.best_rows`; how lines of it look.
+MAPS = {
+    "final": "final ARI",
+    "peak": "peak ARI",
+    "last": "final ARI, last block",
+    "accuracy": "accuracy",
+}
+LINES = {
+    "final": ("-", "#440154"),
+    "peak": ("-", "#35b779"),
+    "last": (":", "#d95f02"),
+    "accuracy": ("--", "black"),
+}
 
 
 def phase_diagram(
     points: pa.Table, x: str, y: str, split: str = "val_subset", space: str = "raw"
 ) -> Figure:
-    """Draw final ARI, peak ARI and accuracy over two settings as heat maps.
+    """Draw final and peak ARI, that of the last block, and accuracy over two settings.
 
-    The ARI is that of each run's best layer, which is chosen on the training subset; a cell is the
-    mean over the seeds and holds its number.
+    The ARI is that of each run's best layer, which is chosen on the training subset, but for the
+    map of the last block; a cell is the mean over the seeds and holds its number.
 
     Parameters
     ----------
@@ -46,7 +57,7 @@ def phase_diagram(
     rows = _rows(points, (x, y), split, space)
     columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
     with style.context(["default", STYLE]):
-        figure = Figure(figsize=(1.2 + 2.0 * len(MAPS), 0.9 + 0.32 * len(lines)))
+        figure = Figure(figsize=(1.0 + 1.7 * len(MAPS), 0.9 + 0.32 * len(lines)))
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(MAPS), sharey=True)
         for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
@@ -59,7 +70,7 @@ def phase_diagram(
                 if np.isfinite(value):
                     color = "white" if value < 0.6 else "black"
                     ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
-            ax.set_title(f"({'abc'[i]}) {title}")
+            ax.set_title(f"({ascii_lowercase[i]}) {title}")
             ax.set_xticks(range(len(columns)), [_word(v) for v in columns])
             ax.set_yticks(range(len(lines)), [_word(v) for v in lines])
             ax.tick_params(length=0)
@@ -77,7 +88,7 @@ def one_at_a_time(
     split: str = "val_subset",
     space: str = "raw",
 ) -> Figure:
-    """Draw final and peak ARI and accuracy against each setting, the others as in the base.
+    """Draw the same against each setting, the others as in the base.
 
     Lines are means over the seeds, dots are the seeds; the base's own value is marked.
 
@@ -175,10 +186,10 @@ def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> No
     for name, title in MAPS.items():
         each = [[r[name] for r in rows if r[key] == value] for value in values]
         means = [np.mean(one) for one in each]
-        dashes = "--" if name == "accuracy" else "-"
-        ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=COLORS[name], label=title)
+        dashes, color = LINES[name]
+        ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=color, label=title)
         for i, one in enumerate(each):
-            ax.plot([i] * len(one), one, linestyle="", marker="o", color=COLORS[name])
+            ax.plot([i] * len(one), one, linestyle="", marker="o", color=color)
     if base in values:  # else its run has failed
         ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
     ax.set_xticks(range(len(values)), [_word(v) for v in values])

@@ -67,7 +67,8 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
 def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str, Any]]:
     """Return each run's row of one split for its best layer, chosen on the training subset.
 
-    Layers are `embed` and the blocks, as for `tasklens.claim_statistics.best_layer`.
+    Layers are `embed` and the blocks, as for `tasklens.claim_statistics.best_layer`. Each row holds
+    under `last` what the last of them has for `final`.
     """
     rows = points.to_pylist()
     states = [
@@ -80,10 +81,15 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
             place not in best or r["final"] > best[place]["final"]
         ):
             best[place] = r
+    here = [r for r in states if r["split"] == split]
+    by_depth = sorted(
+        here, key=lambda r: int(r["layer"].removeprefix("block").replace("embed", "0"))
+    )
+    last = {(r["run"], r["seed"]): r["final"] for r in by_depth}
     return [
-        r
-        for r in states
-        if r["split"] == split and r["layer"] == best[r["run"], r["seed"]]["layer"]
+        {**r, "last": last[r["run"], r["seed"]]}
+        for r in here
+        if r["layer"] == best[r["run"], r["seed"]]["layer"]
     ]
 
 

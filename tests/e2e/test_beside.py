@@ -1,14 +1,19 @@
 """Measuring while training goes on: the same files, earlier."""
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens.config import Settings, read_settings
-from tasklens.experiment import measure, plot, train_model
+from tasklens.experiment import load_dataset, measure, plot, train_model
 from tasklens.measuring import Measurer
+from tasklens.parallel import Workers
 from tasklens.rundir import RunDir
 
 
@@ -77,3 +82,26 @@ def test_cores_are_shared_between_training_and_measuring(
     settings = Settings(workers=keys.get("workers", 0), train=train)  # type: ignore[arg-type]
     with mock.patch("tasklens.config.default_workers", return_value=cores):
         assert (settings.cores_training, settings.cores_beside) == (training, beside)
+
+
+def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path) -> None:
+    """A worker imports what it runs; torch and matplotlib would take seconds of each start."""
+    handed: list[tuple[Any, Any]] = []
+
+    class Spy(Workers):
+        def submit(self, function: Any, item: Any) -> Any:
+            handed.append((function, item))
+            return super().submit(function, item)
+
+    run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml")
+    with Spy(1) as workers:
+        Measurer(run, settings, load_dataset(run), workers).begin(settings.train.steps)
+    assert len(handed) == 3 * 4 + 4, "a cell for each split and state, a probe for each state"
+    file = tmp_path / "handed"
+    file.write_bytes(pickle.dumps(handed))
+    program = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); print(*sys.modules)"
+    words = [sys.executable, "-c", program, str(file)]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "tasklens.probes" in loaded
+    assert loaded.isdisjoint({"torch", "matplotlib"})

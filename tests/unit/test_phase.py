@@ -19,17 +19,23 @@ def table(runs: Mapping[str, tuple[dict[str, Any], list[Cell]]]) -> pa.Table:
     """The summary of runs: their settings, and (final, peak, accuracy) for each seed.
 
     The best layer is block2 by the training subset; block1 is better on the others, ln_f on all.
+    The last block, block3, has half of what block2 has.
     """
     rows = []
     for run, (settings, cells) in runs.items():
         for seed, (final, peak, accuracy) in enumerate(cells):
             for split in ("train_subset", "val_subset", "val_instruction_subset"):
-                for layer, there in (("block1", 0.02), ("block2", 0.05), ("ln_f", 1.0)):
+                for layer, there in (
+                    *(("block1", 0.02), ("block3", 0.01)),
+                    *(("block2", 0.05), ("ln_f", 1.0)),
+                ):
                     train = split == "train_subset"
                     here = {"final": there, "peak": there} if train else {"final": 1.0, "peak": 1.0}
                     if layer == "block2" and not train:
                         less = 0.01 if split == "val_instruction_subset" else 0.0
                         here = {"final": final - less, "peak": peak}
+                    if layer == "block3" and not train:
+                        here = {"final": final / 2, "peak": 1.0}
                     place = {"run": run, "seed": seed, **settings, "split": split, "layer": layer}
                     rows.append({**place, "space": "raw", **here, "accuracy": accuracy})
     return pa.Table.from_pylist(rows)
@@ -66,14 +72,14 @@ GRID = table(
 )
 
 
-def test_three_maps_over_two_settings() -> None:
+def test_four_maps_over_two_settings() -> None:
     figure = phase_diagram(GRID, "model.n_layer", "train.rate")
-    final, peak, accuracy = drawn(figure)
-    assert [ax.get_title(loc="left") for ax in (final, peak, accuracy)] == [
-        *("(a) final ARI", "(b) peak ARI", "(c) accuracy")
+    final, peak, last, accuracy = drawn(figure)
+    assert [ax.get_title(loc="left") for ax in (final, peak, last, accuracy)] == [
+        *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
     ]
     assert figure.get_suptitle() == "unseen pairs"
-    for ax in (final, peak, accuracy):
+    for ax in (final, peak, last, accuracy):
         assert ax.get_xlabel() == "model.n_layer"
         assert ticks(ax) == ["2", "4", "12"], "in the order of numbers"
         assert ax.images[0].origin == "lower"
@@ -83,6 +89,7 @@ def test_three_maps_over_two_settings() -> None:
     for ax, values in (
         (final, [[nan, 0.7, nan], [0.1, 0.3, 0.0]]),
         (peak, [[nan, 0.9, nan], [0.15, 0.5, 0.05]]),
+        (last, [[nan, 0.35, nan], [0.05, 0.15, 0.0]]),
         (accuracy, [[nan, 0.3, nan], [0.95, 0.8, 0.0]]),
     ):
         np.testing.assert_allclose(shown(ax).filled(nan), values, atol=1e-12)
@@ -196,19 +203,20 @@ def test_a_panel_an_axis_with_what_else_is_as_in_the_base() -> None:
     for got, expected in (
         (heights(x), {"final ARI": [0.0, 0.3, 0.6], "peak ARI": [0.1, 0.5, 0.8]}),
         (heights(y), {"final ARI": [0.3, 0.8], "peak ARI": [0.5, 0.85]}),
+        (heights(x), {"final ARI, last block": [0.0, 0.15, 0.3]}),
     ):
-        assert set(got) == {"final ARI", "peak ARI", "accuracy"}
+        assert set(got) == {"final ARI", "peak ARI", "final ARI, last block", "accuracy"}
         for name, values in expected.items():
             assert got[name] == pytest.approx(values)
     assert heights(x)["accuracy"] == pytest.approx([0.2, 0.8, 0.8])
     assert dots(x) == {
         *((0, 0.0), (0, 0.1), (0, 0.2)),
-        *((1, 0.2), (1, 0.4), (1, 0.6), (1, 1.0)),
-        *((2, 0.5), (2, 0.7), (2, 0.9)),
+        *((1, 0.1), (1, 0.2), (1, 0.4), (1, 0.6), (1, 1.0)),
+        *((2, 0.25), (2, 0.35), (2, 0.5), (2, 0.7), (2, 0.9)),
     }
     assert (marked(x), marked(y)) == ([1], [0])
     legend = [t.get_text() for t in figure.legends[0].get_texts()]
-    assert legend == ["final ARI", "peak ARI", "accuracy"]
+    assert legend == ["final ARI", "peak ARI", "final ARI, last block", "accuracy"]
 
 
 def test_settings_that_vary_together_share_a_panel() -> None:
