@@ -175,22 +175,29 @@ def tasks_tables(path: Path) -> list[str]:
 
 
 def sweep_table(path: Path) -> str:
-    """What each run of a sweep ends with on unseen pairs: ARI by layer, and accuracy."""
+    """What each run of a sweep ends with on unseen pairs, the last block's course and accuracy."""
     world = tomllib.loads((path.parents[1] / "world.toml").read_text())
-    runs: dict[str, dict[str, list[dict[str, str]]]] = {}
+    runs: dict[str, dict[tuple[str, str], list[dict[str, str]]]] = {}
     for r in csv.DictReader(path.read_text().splitlines()):
-        if r["split"] == "val_subset" and r["space"] == "raw":
-            runs.setdefault(difference(r, world), {}).setdefault(r["layer"], []).append(r)
-    first = next(iter(runs.values()))
+        if r["split"] == "val_subset":
+            place = (r["layer"], r["space"])
+            runs.setdefault(difference(r, world), {}).setdefault(place, []).append(r)
+    first = {layer for layer, _ in next(iter(runs.values()))}
     layers = [name for name in layers_in_order(first) if name.startswith(("embed", "block"))]
-    columns = [(layer, "final") for layer in layers]
-    columns += [(layers[-1], "ari_output"), (layers[-1], "accuracy")]
-    rows = [
-        [name, *(f"{np.mean([float(r[of]) for r in run[layer]]):.2f}" for layer, of in columns)]
-        for name, run in runs.items()
-    ]
+    last = layers[-1]
+    rows = []
+    for name, run in runs.items():
+
+        def mean(layer: str, of: str, space: str = "raw", run: Any = run) -> float:
+            return float(np.mean([float(r[of]) for r in run[layer, space]]))
+
+        finals = [f"{mean(layer, 'final'):.2f}" for layer in layers]
+        others = (mean(last, "final", "tsne"), mean(last, "ari_output"), mean(last, "accuracy"))
+        peak = f"{mean(last, 'peak'):.2f} at {mean(last, 'peak_step'):,.0f}"
+        rows.append([name, *finals, peak, *(f"{value:.2f}" for value in others)])
     heads = [name.replace("embed", "0").replace("block", "") for name in layers]
-    return markdown([path.stem, *heads, f"{heads[-1]}, output", "accuracy"], rows)
+    about = [f"{heads[-1]}, {word}" for word in ("peak", "after t-SNE", "with outputs")]
+    return markdown([path.stem, *heads, *about, "accuracy"], rows)
 
 
 def difference(row: dict[str, str], world: dict[str, Any]) -> str:
