@@ -205,8 +205,11 @@ def difference(row: dict[str, str], world: dict[str, Any]) -> str:
     changed = []
     for key, value in row.items():
         table, dot, name = key.partition(".")
-        if dot and name not in FOLLOWING and value != str(world[table][name]).lower():
-            changed.append(f"{name} = {value}")
+        if dot and name not in FOLLOWING:
+            there = world[table][name]
+            same = float(value) == there if type(there) is float else value == str(there).lower()
+            if not same:
+                changed.append(f"{name} = {value}")
     return ", ".join(changed) or "the small world"
 
 

@@ -39,11 +39,12 @@ def test_every_command_has_its_page() -> None:
 
 
 def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> None:
-    paths = sorted((ROOT / "docs" / "scores").iterdir())
+    docs = ROOT / "docs"
+    paths = sorted([*(docs / "scores").iterdir(), *(docs / "sweeps" / "results").iterdir()])
     made = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"](paths)
     page = (ROOT / "docs" / "reproduction.md").read_text()
     for table in made:
-        assert table in page, "run: python docs/make_tables.py docs/scores/*"
+        assert table in page, "run: python docs/make_tables.py docs/scores/* docs/sweeps/results/*"
     assert page.count("\n| --- |") == len(made)
 
 
