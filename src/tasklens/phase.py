@@ -117,7 +117,7 @@ def one_at_a_time(
         for ax in panels.flat[len(axes) :]:
             ax.set_visible(False)
         for ax, keys in zip(panels.flat, axes, strict=False):
-            here = [r for r in rows if all(r[key] == base[key] for key in base if key not in keys)]
+            here = [r for r in rows if _axis(r, axes, base) in (None, keys)]
             _against(ax, here, keys[0], base[keys[0]])
         panels[0, 0].set_ylim(-0.05, 1.05)
         handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -179,6 +179,19 @@ def _pairs(scores: pa.Table, metric: str) -> NDArray[np.float64]:
         if metric in values and "ari" in values
     ]
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
+def _axis(
+    row: Mapping[str, Any], axes: Sequence[Sequence[str]], base: Mapping[str, Any]
+) -> Sequence[str] | None:
+    """Return the axis along which a run differs from the base, () where none has it all.
+
+    Of axes that share a setting it is that with the fewest others. None for the base.
+    """
+    differs = {key for key in base if row[key] != base[key]}
+    if not differs:
+        return None
+    return min((keys for keys in axes if differs <= set(keys)), key=len, default=())
 
 
 def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:

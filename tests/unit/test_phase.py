@@ -233,6 +233,20 @@ def test_settings_that_vary_together_share_a_panel() -> None:
     assert heights(z)["final ARI"] == pytest.approx([0.2, 0.6])
 
 
+def test_a_setting_of_two_axes_is_shown_where_it_varies_alone() -> None:
+    shared = table(
+        {
+            "base": ({"x": 1, "y": 10}, [(0.2, 0.2, 0.2)]),
+            "both": ({"x": 2, "y": 20}, [(0.4, 0.4, 0.4)]),
+            "y": ({"x": 1, "y": 30}, [(0.6, 0.6, 0.6)]),
+        }
+    )
+    x, y = drawn(one_at_a_time(shared, [("x", "y"), ("y",)], {"x": 1, "y": 10}))
+    assert (ticks(x), ticks(y)) == (["1", "2"], ["10", "30"])
+    assert heights(x)["final ARI"] == pytest.approx([0.2, 0.4])
+    assert heights(y)["final ARI"] == pytest.approx([0.2, 0.6])
+
+
 def test_a_base_that_failed_is_not_marked() -> None:
     rest = pa.Table.from_pylist([r for r in STAR.to_pylist() if r["run"] != "base"])
     figure = one_at_a_time(rest, AXES, BASE)
