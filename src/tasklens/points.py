@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from tasklens.scores import CONTROLS
+from tasklens.scores import CONTROLS, layers_in_order
 
 #: Scores of a state that are given at the end of training.
 AT_THE_END = (
@@ -82,9 +82,8 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
         ):
             best[place] = r
     here = [r for r in states if r["split"] == split]
-    by_depth = sorted(
-        here, key=lambda r: int(r["layer"].removeprefix("block").replace("embed", "0"))
-    )
+    order = layers_in_order({r["layer"] for r in here})
+    by_depth = sorted(here, key=lambda r: order.index(r["layer"]))
     last = {(r["run"], r["seed"]): r["final"] for r in by_depth}
     return [
         {**r, "last": last[r["run"], r["seed"]]}

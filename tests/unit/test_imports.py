@@ -169,7 +169,9 @@ def loaded_after(*modules: str) -> set[str]:
 
 
 def test_measuring_and_judging_load_neither_torch_nor_transformers() -> None:
-    loaded = loaded_after("tasklens.claims", "tasklens.clustering", "tasklens.parallel")
+    loaded = loaded_after(
+        *("tasklens.claims", "tasklens.clustering", "tasklens.parallel", "tasklens.figures")
+    )
     assert "sklearn" in loaded
     assert loaded.isdisjoint({"torch", "transformers"})
 
