@@ -16,7 +16,7 @@ from tasklens import claim_statistics as of
 from tasklens.curves import Curves
 from tasklens.errors import InputError
 from tasklens.resampling import CONFIDENCE, Floats, interval
-from tasklens.scores import SPLIT_NAMES
+from tasklens.scores import split_name
 from tasklens.timing import Timing, timings
 
 Word: TypeAlias = Literal["holds", "fails", "undecided"]
@@ -92,6 +92,7 @@ class Verdict:
     def of(self, finding: str) -> Word:
         """Return the verdict on a finding: that of the worst of its checks."""
         words = {check.verdict for check in self.checks if check.rule.finding == finding}
+        words |= {"undecided"} if not words else set()
         return "fails" if "fails" in words else "undecided" if "undecided" in words else "holds"
 
     @property
@@ -123,29 +124,35 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
             )
-    checks = tuple(_check(rule, split, runs) for rule in RULES for split in rule.splits)
+    # What was never held out says nothing of what holds there.
+    checks = tuple(
+        _check(rule, split, runs)
+        for rule in RULES
+        for split in rule.splits
+        if all(split in curves.called for curves in runs)
+    )
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
     return Verdict(names, checks, " and ".join(over), tuple(timings(runs)))
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
-    nan = float("nan")
+    nan, called = float("nan"), runs[0].called[split]
     try:
         values = [rule.number(curves, split) for curves in runs]
     except of.MissingError as missing:
-        return Check(rule, split, (), nan, nan, nan, "undecided", str(missing))
+        return Check(rule, called, (), nan, nan, nan, "undecided", str(missing))
     each = tuple(float(v[0]) for v in values)
     if len(values) == 1 and len(values[0]) == 1:
         note = "no interval: a single table of scores; give the run's directory or more seeds"
-        return Check(rule, split, each, each[0], nan, nan, "undecided", note)
+        return Check(rule, called, each, each[0], nan, nan, "undecided", note)
     low, high = interval(values, rule.finding, rule.statistic, split)
     verdict: Word = "undecided"
     if low > rule.above and high < rule.below:
         verdict = "holds"
     elif high <= rule.above or low >= rule.below:
         verdict = "fails"
-    return Check(rule, split, each, float(np.mean(each)), low, high, verdict)
+    return Check(rule, called, each, float(np.mean(each)), low, high, verdict)
 
 
 #: Thresholds were set before the seeds that docs/reproduction.md reports were run.
@@ -363,16 +370,19 @@ def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
         if not checks:
             continue
         here = [c for c in verdict.checks if c.rule.finding == finding]
+        if not here:
+            lines.append("             no data were held out")
         for i, check in enumerate(here):
             if i == 0 or check.rule is not here[i - 1].rule:
                 lines.append(f"             {check.rule.statistic} ({check.rule.threshold})")
             about = check.note or f"{check.value:6.2f}  [{check.low:.2f}, {check.high:.2f}]"
             lines.append(
-                f"               {SPLIT_NAMES[check.split]:<20} {check.verdict:<9}  {about}"
+                f"               {split_name(check.split):<20} {check.verdict:<9}  {about}"
             )
         lines.append("")
     if verdict.timings and checks:
-        lines.append("Half way from first to last, in steps, on unseen pairs:")
+        where = split_name(verdict.timings[0].split)
+        lines.append(f"Half way from first to last, in steps, on {where}:")
         for t in verdict.timings:
             lines.append(f"               {t.what:<20} {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
         lines.append("")

@@ -3,19 +3,29 @@
 What is heavy is imported inside the commands: worker processes import this module again.
 """
 
-import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from tasklens.cli_probe import probe
+from tasklens.cli_shared import (
+    Change,
+    Device,
+    Out,
+    Resume,
+    Run,
+    Source,
+    check_devices,
+    continue_run,
+    judged,
+    open_run,
+    save_settings,
+    this_command,
+)
 from tasklens.errors import InputError
-
-if TYPE_CHECKING:
-    from tasklens.config import Settings
-    from tasklens.rundir import RunDir
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
@@ -29,30 +39,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Source = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE.toml", help="smoke, default, paper, or a TOML file.")
-]
-Change = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100."),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/PRESET]"),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        metavar="cpu|cuda[:N]",
-        help="Where to train, harvest and embed: short for --set train.device, clusters.device.",
-    ),
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
-]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -94,22 +80,20 @@ def run(
 
         print(make_plan(settings).text(), end="")
         return
-    from tasklens.claims import verdict_json, verdict_text
-    from tasklens.experiment import run_all
-    from tasklens.verifying import verify_runs
+    from tasklens.experiment import prepare, run_all
 
-    _check_devices(settings, "train", "clusters")
-    directory = _open(source, settings, out, resume)
+    check_devices(settings, "train", "clusters")
+    directory = open_run(Path(source).stem, settings, out, resume)
     with directory.locked():
-        _begin(directory, settings)
+        prepare(directory, settings, this_command())
         run_all(directory, settings)
-        verdict = verify_runs([directory.path])
-        content = verdict_json(verdict)
-        if not directory.verdict.exists() or directory.verdict.read_bytes() != content:
-            directory.write(directory.verdict, content)
+        verdict = judged(directory)
     show(directory.path)
-    print(f"\n{verdict_text(verdict, checks=False)}")
+    print(f"\n{verdict}")
     print(directory.figure("png"))
+
+
+app.command()(probe)
 
 
 @app.command()
@@ -122,12 +106,12 @@ def data(
 ) -> None:
     """Make a run directory with its data."""
     from tasklens.config import load_settings
-    from tasklens.experiment import make_data
+    from tasklens.experiment import make_data, prepare
 
     settings = load_settings(source, [*_on(device), *(change or ())])
-    directory = _open(source, settings, out, resume)
+    directory = open_run(Path(source).stem, settings, out, resume)
     with directory.locked():
-        _begin(directory, settings)
+        prepare(directory, settings, this_command())
         make_data(directory, settings)
     print(directory.data)
 
@@ -140,7 +124,7 @@ def train(run: Run) -> None:
     """
     from tasklens.experiment import train_model
 
-    directory, settings = _continue(run)
+    directory, settings = continue_run(run)
     with directory.locked():
         train_model(directory, settings)
     print(directory.checkpoints)
@@ -150,15 +134,25 @@ def train(run: Run) -> None:
 def measure(run: Run, change: Change = None) -> None:
     """Cluster and score the harvested states.
 
-    With --set only clusters.* can change, e.g. clusters.n_init=20; training is not repeated.
+    With --set only clusters.* can change, e.g. clusters.n_init=20, and a probe's measure.*, e.g.
+    measure.center=true; training and harvesting are not repeated.
     """
-    from tasklens.experiment import measure
+    from tasklens.rundir import RunDir
 
-    directory, settings = _continue(run, change, "clusters")
-    _check_devices(settings, "clusters")
+    probe = RunDir(run).is_probe
+    tables = ("clusters", "measure") if probe else ("clusters",)
+    directory, settings = continue_run(run, change, *tables)
+    check_devices(settings, "clusters")
     with directory.locked():
-        _save(directory, settings)
-        measure(directory, settings)
+        save_settings(directory, settings)
+        if probe:
+            from tasklens.probing import Probe, measure_probe
+
+            measure_probe(Probe(directory, settings))
+        else:
+            from tasklens.experiment import measure
+
+            measure(directory, settings)
     print(directory.scores_csv)
 
 
@@ -168,12 +162,17 @@ def plot(run: Run, change: Change = None) -> None:
 
     With --set only figure.* can change, e.g. figure.space=tsne.
     """
-    from tasklens.experiment import plot
-
-    directory, settings = _continue(run, change, "figure")
+    directory, settings = continue_run(run, change, "figure")
     with directory.locked():
-        _save(directory, settings)
-        plot(directory, settings)
+        save_settings(directory, settings)
+        if directory.is_probe:
+            from tasklens.probing import Probe, plot_probe
+
+            plot_probe(Probe(directory, settings))
+        else:
+            from tasklens.experiment import plot
+
+            plot(directory, settings)
     print(directory.figure("png"))
 
 
@@ -187,7 +186,13 @@ def show(run: Run) -> None:
     directory = RunDir(run)
     if not directory.config.exists():
         raise InputError(f"{run} is not a run directory (no {directory.config.name})")
-    print(final_table(load_scores(directory)), end="")
+    scores = load_scores(directory)
+    if directory.is_probe:
+        from tasklens.probe_cells import k_table, main_scores
+
+        print(final_table(main_scores(scores)), k_table(scores), sep="", end="")
+    else:
+        print(final_table(scores), end="")
 
 
 @app.command()
@@ -326,72 +331,3 @@ def _fail(message: str) -> None:
 def _on(device: str | None) -> list[str]:
     """Return the changes that ``--device`` stands for."""
     return [f"{table}.device={device}" for table in ("train", "clusters") if device]
-
-
-def _check_devices(settings: "Settings", *tables: str) -> None:
-    """Refuse a GPU that is not there before anything is written."""
-    from tasklens.training import check_device
-
-    for table in tables:
-        check_device(getattr(settings, table).device, f"{table}.device")
-
-
-def _command() -> str:
-    return shlex.join(["tasklens", *sys.argv[1:]])
-
-
-def _open(source: str, settings: "Settings", out: Path | None, resume: bool) -> "RunDir":
-    """Return the run directory; InputError where it holds what this run would overwrite."""
-    from tasklens.config import read_settings
-    from tasklens.experiment import first_difference
-    from tasklens.rundir import RunDir
-
-    directory = RunDir(out or Path("runs") / Path(source).stem)
-    if directory.data.exists() and directory.config.exists():
-        key = first_difference(read_settings(directory.config), settings)
-        if key:
-            raise InputError(
-                f"{directory.path} holds another run (its {key} differs); name another "
-                "directory with --out"
-            )
-        if not resume:
-            raise InputError(
-                f"{directory.path} already holds this run; go on with it with --resume, or name "
-                "another directory with --out"
-            )
-    elif not directory.is_new():
-        raise InputError(
-            f"{directory.path} is not empty and not a run directory; name another with --out"
-        )
-    return directory
-
-
-def _begin(directory: "RunDir", settings: "Settings") -> None:
-    from tasklens.experiment import prepare
-
-    prepare(directory, settings, _command())
-
-
-def _continue(
-    path: Path, change: list[str] | None = None, table: str = ""
-) -> "tuple[RunDir, Settings]":
-    """Return a run directory and its settings, changed in the stage's own table only."""
-    from tasklens.config import change_settings, read_settings, settings_table
-    from tasklens.rundir import RunDir
-
-    directory = RunDir(path)
-    settings = read_settings(directory.config)
-    for item in change or ():
-        key = item.partition("=")[0]
-        if key.partition(".")[0] not in (table, "workers"):
-            raise InputError(
-                f"--set {item}: only {table}.* can change here; other settings make another run: "
-                "tasklens run ... --out DIR"
-            )
-    return directory, change_settings(settings_table(settings), change or ())
-
-
-def _save(directory: "RunDir", settings: "Settings") -> None:
-    from tasklens.config import settings_toml
-
-    directory.write(directory.config, settings_toml(settings).encode())

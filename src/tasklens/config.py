@@ -78,10 +78,6 @@ class Settings:
         return max(0, min(left, self.workers or left))
 
 
-#: The settings that are a stage's table of its own.
-TABLES = tuple(f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(f.type))
-
-
 def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
     """Load a preset or a TOML file, with changes.
 
@@ -107,10 +103,16 @@ def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
             raise InputError(f"{source} cannot be read: {error.strerror}") from error
     else:
         raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
-    return change_settings(_parse(content, source), changes, where=source)
+    settings: Settings = change_settings(_parse(content, source), changes, where=source)
+    return settings
 
 
-def change_settings(table: Mapping[str, Any], changes: Iterable[str], where: str = "") -> Settings:
+def change_settings(
+    table: Mapping[str, Any],
+    changes: Iterable[str],
+    where: str = "",
+    kind: type[Any] = Settings,
+) -> Any:
     """Return the settings of a table of tables with ``table.key=value`` changes applied.
 
     Parameters
@@ -119,24 +121,26 @@ def change_settings(table: Mapping[str, Any], changes: Iterable[str], where: str
     changes : iterable of str
     where : str
         What error messages call the table, e.g. the path of its file.
+    kind : type
+        The dataclass of dataclasses that they are the settings of.
 
     Raises
     ------
     InputError
         For an unknown key, or a value out of range.
     """
-    values = _flat(table)
+    values = _flat(table, kind)
     for key in values:
-        check_key(key, where)
+        check_key(key, where, kind)
     changed = set()
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
             raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-        check_key(key.strip(), "--set")
+        check_key(key.strip(), "--set", kind)
         values[key.strip()] = _value(text.strip())
         changed.add(key.strip().partition(".")[0])
-    kinds = {f.name: f.type for f in dataclasses.fields(Settings)}
+    kinds = {f.name: f.type for f in dataclasses.fields(kind)}
     tables: dict[str, dict[str, Any]] = {}
     top: dict[str, Any] = {}
     for key, value in values.items():
@@ -146,42 +150,42 @@ def change_settings(table: Mapping[str, Any], changes: Iterable[str], where: str
         else:
             top[name] = value
     for name, inner in tables.items():
-        kind: Any = kinds[name]
+        inner_kind: Any = kinds[name]
         try:
-            top[name] = kind(**inner)
+            top[name] = inner_kind(**inner)
         except ValidationError as error:
             raise _named(one_line(error, name), where, name in changed) from error
     try:
-        return Settings(**top)
+        return kind(**top)
     except ValidationError as error:
         raise _named(one_line(error), where, bool(changed)) from error
 
 
-def settings_table(settings: Settings) -> dict[str, Any]:
+def settings_table(settings: Any) -> dict[str, Any]:
     """Return the settings as plain tables of strings, numbers and lists."""
     return dataclasses.asdict(settings)
 
 
-def settings_toml(settings: Settings) -> str:
+def settings_toml(settings: Any) -> str:
     """Write the settings as TOML, every key under its meaning."""
     document = tomlkit.document()
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
             table = tomlkit.table()
-            _comment(table, Settings, field.name)
+            _comment(table, type(settings), field.name)
             for inner in dataclasses.fields(value):
                 _comment(table, type(value), inner.name)
                 plain = getattr(value, inner.name)
                 table.add(inner.name, list(plain) if isinstance(plain, tuple) else plain)
             document.add(field.name, table)
         else:
-            _comment(document, Settings, field.name)
+            _comment(document, type(settings), field.name)
             document.add(field.name, value)
     return tomlkit.dumps(document)
 
 
-def read_settings(path: Path) -> Settings:
+def read_settings(path: Path, kind: type[Any] = Settings) -> Any:
     """Read the ``config.toml`` of a run directory."""
     try:
         content = path.read_bytes()
@@ -190,12 +194,12 @@ def read_settings(path: Path) -> Settings:
             f"{path.parent} is not a run directory (no {path.name}: {error.strerror}); "
             "make one with: tasklens data PRESET --out DIR"
         ) from error
-    return change_settings(_parse(content, str(path)), (), where=str(path))
+    return change_settings(_parse(content, str(path)), (), where=str(path), kind=kind)
 
 
-def known_keys() -> tuple[str, ...]:
+def known_keys(kind: type[Any] = Settings) -> tuple[str, ...]:
     """Return every key, ``table.key`` where it stands in a table."""
-    return tuple(_flat(settings_table(Settings())))
+    return tuple(_flat(settings_table(kind()), kind))
 
 
 def _comment(table: Any, kind: Any, name: str) -> None:
@@ -216,19 +220,20 @@ def _parse(content: bytes, where: str) -> dict[str, Any]:
         raise InputError(f"{where} is not TOML: {error}") from error
 
 
-def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
+def _flat(table: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
+    tables = [f.name for f in dataclasses.fields(kind) if dataclasses.is_dataclass(f.type)]
     for key, value in table.items():
-        if isinstance(value, Mapping) and (value or key in TABLES):
+        if isinstance(value, Mapping) and (value or key in tables):
             flat |= {f"{key}.{inner}": v for inner, v in value.items()}
         else:
             flat[key] = value
     return flat
 
 
-def check_key(key: str, where: str) -> None:
+def check_key(key: str, where: str, kind: type[Any] = Settings) -> None:
     """Raise InputError, which begins with ``where``, for a key that is no setting."""
-    known = known_keys()
+    known = known_keys(kind)
     if key in known:
         return
     by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tasklens.errors import InputError
 from tasklens.figures import STYLE, step_axis
-from tasklens.scores import SPLIT_NAMES, layers_in_order
+from tasklens.scores import layers_in_order, split_name
 
 OF_COLOR = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 #: Panels: title and, by metric, what it is of and how it is drawn.
@@ -46,24 +46,25 @@ ROWS: tuple[tuple[str, dict[str, tuple[str, str, str]]], ...] = (
 Scores = dict[tuple[str, str, int], list[float]]
 
 
-def figure2(table: pa.Table, split: str = "val_subset") -> Figure:
+def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_subset") -> Figure:
     """Draw what states hold: above by layer at the end, below by step in the best layer.
 
-    The best layer is the block with the highest final ARI on the training subset. Lines are means
-    over seeds and cluster seeds; all is of the states themselves (the space "raw").
+    Lines are means over seeds and cluster seeds; all is of the states themselves (the space "raw").
 
     Parameters
     ----------
     table : pyarrow.Table
         Columns of `tasklens.scores.SCHEMA`.
     split : str
+    chosen_on : str
+        The split on which the best layer is the block with the highest final ARI.
 
     Raises
     ------
     InputError
         Where the table has no such scores.
     """
-    scores, chosen = _gather(table, split), _gather(table, "train_subset")
+    scores, chosen = _gather(table, split), _gather(table, chosen_on)
     layers = layers_in_order({layer for metric, layer, _ in scores if metric == "ari"})
     steps = sorted({step for metric, _, step in scores if metric == "ari"})
     blocks = [layer for layer in layers if layer.startswith("block")]
@@ -90,7 +91,7 @@ def figure2(table: pa.Table, split: str = "val_subset") -> Figure:
                 _draw(axes[1, i], steps, metrics, lambda m, x: (m, best, x), scores)
                 step_axis(axes[1, i], steps)
                 axes[1, i].set_title(f"({ascii_lowercase[i + len(ROWS)]}) {best}, {title}")
-        figure.suptitle(SPLIT_NAMES.get(split, split), fontsize=7.5, x=0.01, ha="left")
+        figure.suptitle(split_name(split), fontsize=7.5, x=0.01, ha="left")
         figure.tight_layout(pad=0.4, w_pad=1.0, rect=(0, 0, 1, 1 - 0.1 / figure.get_figheight()))
     return figure
 
@@ -104,6 +105,8 @@ def _draw(
 ) -> None:
     for metric, (of, line, label) in metrics.items():
         here = [x for x in xs if key(metric, x) in scores]
+        if not here:
+            continue
         means = [np.mean(scores[key(metric, x)]) for x in here]
         ax.plot(here, means, line, linewidth=1.2, color=OF_COLOR[of], label=label)
     ax.set_ylim(-0.05, 1.03)

@@ -8,12 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tasklens.dataset import MEASURED
 from tasklens.errors import InputError
 from tasklens.resampling import Floats, Resampling
 from tasklens.scores import CONTROLS, layers_in_order
 
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
+
+#: The splits of a run are those that the findings are held against.
+CALLED: Mapping[str, str] = {split: split for split in MEASURED}
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,9 @@ class Curves:
     """The model's accuracy by split, (B, S) each."""
     controls: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """ARI of each of `CONTROLS` by (split, control), (B,) each."""
+    called: Mapping[str, str] = field(default_factory=lambda: CALLED)
+    """What each split that the findings are held against is called where it came from; the first
+    is the one that training has seen, or that stands for it."""
 
     @property
     def layers(self) -> list[str]:
@@ -97,6 +104,7 @@ def curves_of_labels(
     controls: Mapping[tuple[str, str], npt.NDArray[np.integer]],
     resampling: Mapping[str, Resampling],
     on_cell: Callable[[], object] = lambda: None,
+    called: Mapping[str, str] | None = None,
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -114,6 +122,8 @@ def curves_of_labels(
         Of the instances of each split, all with the same number B of copies.
     on_cell : callable, optional
         Called after each cell.
+    called : {split: str}, optional
+        See `Curves`; the splits above are already those of the findings.
 
     Returns
     -------
@@ -121,7 +131,7 @@ def curves_of_labels(
         With B copies each.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
-    curves = Curves(run, seed, steps)
+    curves = Curves(run, seed, steps, called=called or CALLED)
 
     def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
         each = [resampling[split].ari(one.astype(np.int64)) for one in seeds]

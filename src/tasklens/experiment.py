@@ -6,11 +6,8 @@ data -> train (with the harvest of every checkpoint) -> measure -> plot
 import dataclasses
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -77,7 +74,7 @@ def make_data(run: RunDir, settings: Settings) -> None:
             f"{run.path} holds another run: {file} has changed since its data were made; name "
             "another directory with --out"
         )
-    with _stage(run, settings, "data") as finish:
+    with run.stage("data", stage_inputs(run, settings, "data")) as finish:
         if finish is None:
             return
         files = dataset_files(make_dataset(settings.tasks, settings.data, settings.seed))
@@ -102,7 +99,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
         measure; the scores do not depend on who measured.
     """
     need(run, settings, "data")
-    with _stage(run, settings, "train") as finish:
+    with run.stage("train", stage_inputs(run, settings, "train")) as finish:
         if finish is None:
             return
         inputs = stage_inputs(run, settings, "train")
@@ -157,7 +154,7 @@ def load_scores(run: RunDir) -> pa.Table:
 def measure(run: RunDir, settings: Settings) -> None:
     """Stage measure: cluster and score every cell, then write the tidy table."""
     need(run, settings, "train")
-    with _stage(run, settings, "measure") as finish:
+    with run.stage("measure", stage_inputs(run, settings, "measure")) as finish:
         if finish is None:
             return
         dataset = load_dataset(run)
@@ -193,7 +190,7 @@ def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Inst
 def plot(run: RunDir, settings: Settings) -> None:
     """Stage plot: draw the figures."""
     need(run, settings, "measure")
-    with _stage(run, settings, "plot") as finish:
+    with run.stage("plot", stage_inputs(run, settings, "plot")) as finish:
         if finish is None:
             return
         scores = load_scores(run)
@@ -229,25 +226,9 @@ def need(run: RunDir, settings: Settings, stage: str) -> None:
             )
 
 
-@contextmanager
-def _stage(run: RunDir, settings: Settings, stage: str) -> Iterator[Callable[..., None] | None]:
-    """Give the function that marks the stage as finished, or None where it already is."""
-    inputs = stage_inputs(run, settings, stage)
-    if run.finished(stage, inputs):
-        yield None
-        return
-    began = time.perf_counter()
-
-    def finish(files: list[Path], **about: object) -> None:
-        seconds = round(time.perf_counter() - began, 2)
-        run.finish(stage, inputs, files, seconds=seconds, **about)
-
-    yield finish
-
-
-def first_difference(old: Settings, new: Settings) -> str | None:
+def first_difference(old: Any, new: Any) -> str | None:
     """Return the first key in which two runs' settings differ, or None."""
-    for table in dataclasses.fields(Settings):
+    for table in dataclasses.fields(old):
         a, b = getattr(old, table.name), getattr(new, table.name)
         if a == b or table.name == "workers":
             continue

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from tasklens.errors import InputError
-from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order
+from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order, split_name
 from tasklens.settings import CONFIG
 
 Series: TypeAlias = dict[int, list[float]]
@@ -116,7 +116,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-            ax.set_title(f"({ascii_lowercase[i % 26]}) {SPLIT_NAMES.get(split, split)}")
+            ax.set_title(f"({ascii_lowercase[i % 26]}) {split_name(split)}")
             right = ax.twinx()
             for side in (ax, right):
                 side.set_ylim(min(-0.05, *every), 1.03)

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 from tasklens.errors import InputError
 from tasklens.figures import STYLE
 from tasklens.points import best_rows
-from tasklens.scores import SPLIT_NAMES
+from tasklens.scores import split_name
 
 #: What the maps show, by column of `tasklens.points.best_rows`; how lines of it look.
 MAPS = {
@@ -76,7 +76,7 @@ def phase_diagram(
             ax.tick_params(length=0)
             ax.set_xlabel(x)
         axes[0].set_ylabel(y)
-        figure.suptitle(SPLIT_NAMES.get(split, split), fontsize=7.5, x=0.01, ha="left")
+        figure.suptitle(split_name(split), fontsize=7.5, x=0.01, ha="left")
         figure.tight_layout(pad=0.4)
     return figure
 

@@ -72,15 +72,17 @@ def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict
     }
 
 
-def check_space(where: Path, n_bytes: int) -> None:
+def check_space(where: Path, n_bytes: int, remedy: str = "") -> None:
     """Raise InputError where the disk does not hold a run of that size."""
+    remedy = remedy or (
+        "lower checkpoints.weights_gib or data.measured_instances, raise checkpoints.every"
+    )
     parent = next(p for p in (where.absolute(), *where.absolute().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if n_bytes > free:
         raise InputError(
             f"{where}: the run takes about {_megabytes(n_bytes)}, the disk has "
-            f"{_megabytes(free)} free; lower checkpoints.weights_gib or data.measured_instances, "
-            "raise checkpoints.every, or name a directory elsewhere with --out"
+            f"{_megabytes(free)} free; {remedy}, or name a directory elsewhere with --out"
         )
 
 

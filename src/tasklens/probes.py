@@ -18,8 +18,6 @@ from tasklens.scores import Instances, Row, state_rows
 NEIGHBOURS = 10
 #: Strengths of the ridge penalty that leave-one-out chooses from.
 ALPHAS = np.logspace(-2, 4, 7)
-#: What the classifiers learn from.
-TRAINED_ON = "train_subset"
 
 
 def score_probes(
@@ -30,6 +28,7 @@ def score_probes(
     run: str,
     seed: int,
     step: int,
+    trained_on: str = "train_subset",
 ) -> list[Row]:
     """Learn the task from a state on the training subset and tell it on the other splits.
 
@@ -38,30 +37,31 @@ def score_probes(
     state : str
         Name of the state.
     states : {split: float32 (N, D)}
-        With "train_subset" among the splits.
     instances : {split: Instances}
         Of the same N instances of each split in the same order.
     run, seed, step
         For the columns of these names.
+    trained_on : str
+        The split that the classifiers learn from.
 
     Returns
     -------
     list of Row
-        On each split but the training subset `probe_task`, the accuracy of a linear classifier
+        On each other split `probe_task`, the accuracy of a linear classifier
         (ridge regression on the standardised state, its penalty chosen by leave-one-out), and
         `neighbours_task`, that of a vote among the `NEIGHBOURS` nearest training instances. Chance
         is one in the number of tasks.
     """
     linear = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
     near = KNeighborsClassifier(
-        min(NEIGHBOURS, len(states[TRAINED_ON])), algorithm="brute", n_jobs=1
+        min(NEIGHBOURS, len(states[trained_on])), algorithm="brute", n_jobs=1
     )
     rows: list[Row] = []
     with one_thread():
         for classifier in (linear, near):
-            classifier.fit(states[TRAINED_ON], instances[TRAINED_ON].task)
+            classifier.fit(states[trained_on], instances[trained_on].task)
         for split, x in states.items():
-            if split == TRAINED_ON:
+            if split == trained_on:
                 continue
             task = instances[split].task
             values = {

@@ -24,10 +24,14 @@ class Prompts:
         Token ids; what stands behind the position of interest is never read.
     position : int64 (N,)
         Index of the token whose state is wanted.
+    begin : int64 (N,), optional
+        Index of the first token of the span, up to the position, over which the mean of the state
+        is wanted instead.
     """
 
     ids: NDArray[np.int64]
     position: NDArray[np.int64]
+    begin: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -14,14 +14,18 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TextIO
 
 from tasklens.errors import InputError
 
-_PACKAGES = ("tasklens", "torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow")
+_PACKAGES = (
+    *("tasklens", "torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
+    *("transformers", "tokenizers"),
+)
 
 
 class RunDir:
@@ -38,6 +42,7 @@ class RunDir:
         self.config = self.path / "config.toml"
         self.manifest = self.path / "manifest.json"
         self.data = self.path / "data"
+        self.prompts = self.data / "prompts.parquet"
         self.checkpoints = self.path / "checkpoints"
         self.states = self.path / "states"
         self.measured = self.path / "measured"
@@ -56,6 +61,10 @@ class RunDir:
         """Return the file with the harvested states of a step."""
         return self.states / f"step-{step:08d}.safetensors"
 
+    def states_at(self, step: int) -> Path:
+        """Return the directory with the harvested states of a step, where each has its own file."""
+        return self.states / f"step-{step:08d}"
+
     def measured_at(self, step: int) -> Path:
         """Return the directory with the clusters and the scores of a step."""
         return self.measured / f"step-{step:08d}"
@@ -69,12 +78,17 @@ class RunDir:
         """The run's name: that of its directory."""
         return self.path.resolve().name
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a probe's, which holds somebody's prompts and no data of our own."""
+        return self.prompts.exists()
+
     def is_new(self) -> bool:
         """Say whether nothing is there, or no more than a run that made no data has left."""
         own = {self.manifest.name, ".lock"}
         if self.manifest.exists():  # else the file of settings may be the user's own
             own.add(self.config.name)
-        with _one_line_errors(self.path):
+        with one_line_errors(self.path):
             return not self.path.exists() or all(
                 p.name in own or p.name.startswith(".tmp-") for p in self.path.iterdir()
             )
@@ -89,7 +103,7 @@ class RunDir:
 
     def write_directory(self, path: Path, files: Mapping[str, bytes]) -> None:
         """Write a directory of files so that it is whole under its name or not there."""
-        with _one_line_errors(path):
+        with one_line_errors(path):
             self._forget(path / name for name in files)
             temporary = path.with_name(f".tmp-{path.name}")
             shutil.rmtree(temporary, ignore_errors=True)
@@ -104,13 +118,46 @@ class RunDir:
         self._note({path / name: content for name, content in files.items()})
 
     @contextlib.contextmanager
+    def filling(self, path: Path, inputs: str) -> Iterator[Path]:
+        """Give a directory to fill with large files, which is ``path`` once this ends well.
+
+        Until then it has another name, under which a later call with the same inputs finds what is
+        in it. The hashes of its files are noted at the end.
+
+        Parameters
+        ----------
+        path : Path
+        inputs : str
+            The hash of what its files depend on; see `made_from`.
+        """
+        partial = path.with_name(f"partial-{path.name}")
+        mark = partial / "inputs"
+        with one_line_errors(path):
+            if not mark.exists() or mark.read_text() != inputs:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+                _write_synced(mark, inputs.encode())
+            yield partial
+            hashes = {}
+            for file in sorted(partial.iterdir()):
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+                    hashes[path / file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+            self._forget(hashes)
+            if path.exists():
+                shutil.rmtree(path)
+            partial.replace(path)
+            _sync_directory(path.parent)
+        self._note_hashes(hashes)
+
+    @contextlib.contextmanager
     def growing(self, path: Path) -> Iterator[TextIO]:
         """Open a file that grows line by line, and note its hash once it is whole.
 
         The one file that may stand under its name before that.
         """
         self._forget([path])
-        with _one_line_errors(path), path.open("a", buffering=1) as file:
+        with one_line_errors(path), path.open("a", buffering=1) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -132,7 +179,7 @@ class RunDir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the directory for this process; InputError where another one holds it."""
-        with _one_line_errors(self.path):
+        with one_line_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
         with lock:
@@ -157,13 +204,22 @@ class RunDir:
                 f"{path} cannot be read ({error.strerror}); run the stage that makes it first: "
                 "tasklens data, train, measure, plot"
             ) from error
+        self._compare(path, sha256(content))
+        return content
+
+    def check(self, path: Path) -> None:
+        """Compare a file with the hash noted when it was written, without holding it in memory."""
+        with one_line_errors(path), path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        self._compare(path, found)
+
+    def _compare(self, path: Path, found: str) -> None:
         noted = self.noted(path)
-        if noted is not None and noted != sha256(content):
+        if noted is not None and noted != found:
             raise InputError(
                 f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
                 "remove it and run again with --resume"
             )
-        return content
 
     def read_manifest(self) -> dict[str, Any]:
         """Return the manifest; empty where there is none yet."""
@@ -210,8 +266,22 @@ class RunDir:
         if len(paths) < len(mark["files"]) or not all(path.exists() for path in paths):
             return False
         for path in paths:
-            self.read(path)
+            self.check(path)
         return True
+
+    @contextlib.contextmanager
+    def stage(self, stage: str, inputs: str) -> Iterator[Callable[..., None] | None]:
+        """Give the function that marks the stage as finished, or None where it already is."""
+        if self.finished(stage, inputs):
+            yield None
+            return
+        began = time.perf_counter()
+
+        def finish(files: list[Path], **about: object) -> None:
+            seconds = round(time.perf_counter() - began, 2)
+            self.finish(stage, inputs, files, seconds=seconds, **about)
+
+        yield finish
 
     def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
         """Write the mark of a finished stage."""
@@ -246,9 +316,12 @@ class RunDir:
 
     def _note(self, contents: Mapping[Path, bytes]) -> None:
         """Note the hashes of files: of all of them, or of none where this is interrupted."""
+        self._note_hashes({path: sha256(content) for path, content in contents.items()})
+
+    def _note_hashes(self, hashes: Mapping[Path, str]) -> None:
         manifest = self.read_manifest()
-        hashes = {self._key(path): sha256(content) for path, content in contents.items()}
-        manifest.setdefault("files", {}).update(hashes)
+        noted = {self._key(path): found for path, found in hashes.items()}
+        manifest.setdefault("files", {}).update(noted)
         self._write_manifest(manifest)
 
     def _forget(self, paths: Iterable[Path]) -> None:
@@ -265,7 +338,7 @@ class RunDir:
             self._write_manifest(manifest)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with _one_line_errors(self.manifest):
+        with one_line_errors(self.manifest):
             self.path.mkdir(parents=True, exist_ok=True)
             temporary = self.manifest.with_name(".tmp-manifest.json")
             _write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
@@ -274,7 +347,7 @@ class RunDir:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that it is whole under its name or not there; also outside a run."""
-    with _one_line_errors(path):
+    with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}")
         _write_synced(temporary, content)
@@ -340,7 +413,8 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_line_errors(path: Path) -> Iterator[None]:
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's error into one line that says what could not be written."""
     try:
         yield
     except OSError as error:

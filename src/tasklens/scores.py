@@ -45,6 +45,12 @@ SPLIT_NAMES = {
 }
 """What figures and tables call the measured splits, from the most to the least seen."""
 
+
+def split_name(split: str) -> str:
+    """Return what figures and tables call a split."""
+    return SPLIT_NAMES.get(split) or split.replace("_", " ")
+
+
 CONTROLS = ("control:length", "control:symbols", "control:input")
 
 
@@ -56,21 +62,28 @@ class Instances:
     """Task of each instance, (N,)."""
     input: npt.NDArray[np.int64]
     """Input token of each instance, (N,)."""
-    output: npt.NDArray[np.int64]
-    """Output token of each instance, (N,)."""
+    output: npt.NDArray[np.int64] | None
+    """Output token of each instance, (N,); None where none is known."""
     length: npt.NDArray[np.int64]
     """Number of symbols in each instance's instruction, (N,)."""
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
 
     def __post_init__(self) -> None:
-        shapes = [a.shape for a in (self.task, self.input, self.output, self.length)]
+        known = (self.task, self.input, self.output, self.length)
+        shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
             raise InputError(
-                f"instances: shapes {shapes} and {self.symbol_counts.shape}: should be four times "
-                "(N,) and (N, A), with N at least 1"
+                f"instances: shapes {shapes} and {self.symbol_counts.shape}: should all be (N,) "
+                "and (N, A), with N at least 1"
             )
+
+    @property
+    def parts(self) -> dict[str, npt.NDArray[np.int64]]:
+        """What an instance is made of, by name: what its state may be sorted by."""
+        parts = {"task": self.task, "input": self.input}
+        return parts if self.output is None else parts | {"output": self.output}
 
     @functools.cached_property
     def n_tasks(self) -> int:
@@ -111,7 +124,7 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
         the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
         order: what chance gives) and `inertia`. In the space "raw", once for the cell:
         `variance_task`, `variance_input` and `variance_output`, see `variance_share`, and
-        `separation`, see there.
+        `separation`, see there. Nothing of the output where none is known.
 
     Raises
     ------
@@ -138,19 +151,16 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     rows: list[Row] = []
     for s, labels in enumerate(clustering.labels):
         values = agreement(contingency(instances.task, labels))
-        values["ari_input"] = adjusted_rand(contingency(instances.input, labels))
-        values["ari_output"] = adjusted_rand(contingency(instances.output, labels))
+        for name, part in instances.parts.items():
+            if name != "task":
+                values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
         values["ari_shuffled"] = adjusted_rand(contingency(shuffled, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += _rows(place, s, values)
     if cell.space == "raw":
         shares = {
-            f"variance_{name}": variance_share(cell.x, groups)
-            for name, groups in (
-                ("task", instances.task),
-                ("input", instances.input),
-                ("output", instances.output),
-            )
+            f"variance_{name}": variance_share(cell.x, part)
+            for name, part in instances.parts.items()
         }
         shares["separation"] = separation(cell.x, instances.task)
         rows += _rows(place, None, shares)
@@ -268,11 +278,19 @@ def control_labels(
 
 
 def state_rows(
-    values: Mapping[str, float], *, run: str, seed: int, step: int, split: str, layer: str
+    values: Mapping[str, float],
+    *,
+    run: str,
+    seed: int,
+    step: int,
+    split: str,
+    layer: str,
+    k: int | None = None,
+    cluster_seed: int | None = None,
 ) -> list[Row]:
-    """Return the rows of what was scored on a state itself, without clusters."""
+    """Return the rows of what was scored on a state itself, or on its clusters in it."""
     place: Row = {"run": run, "seed": seed, "step": step, "split": split, "layer": layer}
-    return _rows({**place, "space": "raw", "k": None}, None, dict(values))
+    return _rows({**place, "space": "raw", "k": k}, cluster_seed, dict(values))
 
 
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:

@@ -66,6 +66,8 @@ class GPT2Subject:
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states, float32 (N, n_embd) each, and the answers."""
         check_length(self.model.n_positions, int(prompts.position.max()) + 1)
+        if prompts.begin is not None:
+            raise InputError("means over a span are harvested from a HuggingFaceSubject")
         self.model.eval()
         N, D = len(prompts), self.model.settings.n_embd
         got = Harvest(

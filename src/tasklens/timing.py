@@ -1,7 +1,7 @@
 """When: the step at which each layer's clusters, and the skill, are half there."""
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tasklens.resampling import Floats, interval
 LEAST_RISE = 0.2
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Timing:
     """A step, in every run and on average, with its interval."""
 
@@ -58,7 +58,9 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
             found.append(_timing(layer, split, steps))
             apart = [a - b for a, b in zip(steps, skill, strict=True)]
             differences.append(_timing(f"{layer} - accuracy", split, apart))
-    return [*found, _timing("accuracy", split, skill), *differences]
+    found = [*found, _timing("accuracy", split, skill), *differences]
+    called = runs[0].called.get(split, split)
+    return [dataclasses.replace(timing, split=called) for timing in found]
 
 
 def half_way(steps: Sequence[int], y: Floats) -> Floats:

@@ -17,6 +17,9 @@ from tasklens.errors import InputError
 from tasklens.experiment import first_difference, load_dataset, load_scores, need
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
+from tasklens.probe_settings import ProbeSettings
+from tasklens.probing import Probe
+from tasklens.prompts import codes
 from tasklens.randomness import stream
 from tasklens.resampling import Resampling, resampling_weights
 from tasklens.rundir import RunDir
@@ -45,7 +48,9 @@ def read_curves(path: Path, *, shuffled: bool = False) -> list[Curves]:
     if path.suffix == ".parquet":
         return curves_of_table(read_scores(path), "ari_shuffled" if shuffled else "ari")
     run = RunDir(path)
-    settings = read_settings(run.config)
+    if run.is_probe:
+        return [_curves_of_probe(run, shuffled)]
+    settings: Settings = read_settings(run.config)
     need(run, settings, "measure")
     return [_curves_of_run(run, settings, load_dataset(run), shuffled)]
 
@@ -77,6 +82,43 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
         return curves_of_labels(run.name, seed, labels, hits, controls, resampling, bar.update)
 
 
+def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
+    """Return a probe's curves; its splits stand for those of a run, in their order."""
+    probe = Probe(run, read_settings(run.config, ProbeSettings))
+    if run.mark("measure") is None:
+        raise InputError(f"{run.path}: nothing is measured; go on with probe --resume")
+    seed, table = probe.settings.seed, probe.table
+    label, unit = np.array(codes(table.label)), np.array(codes(table.units))
+    task_of_unit = np.zeros(unit.max() + 1, dtype=np.int64)
+    task_of_unit[unit] = label
+    weights = resampling_weights(task_of_unit, COPIES, stream(seed, "bootstrap"))
+    stands_for = dict(zip(table.splits, MEASURED, strict=False))
+    resampling: dict[str, Resampling] = {}
+    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for split, role in stands_for.items():
+        known, task = probe.instances[split], probe.instances[split].task
+        if shuffled:
+            task = stream(seed, "shuffled tasks", split).permutation(task)
+        resampling[role] = Resampling(task, unit[table.splits[split]], weights)
+        k = (probe.settings.measure.k or (known.n_tasks,))[0]
+        made = control_labels(known, k, seed, split, probe.settings.clusters)
+        controls |= {(role, name): clusters for name, clusters in made.items()}
+    labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
+    hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    for step in probe.steps:
+        for name, tensor in load_clusters(run, step).items():
+            split, *place, kind = name.split("/")
+            if kind == "labels" and len(place) == 2:
+                labels[step, stands_for[split], place[0], place[1]] = tensor
+            elif kind == "hits":
+                hits[step, stands_for[split]] = tensor
+    called = {role: split for split, role in stands_for.items()}
+    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
+        return curves_of_labels(
+            run.name, seed, labels, hits, controls, resampling, bar.update, called
+        )
+
+
 def _weights(dataset: Dataset, seed: int) -> NDArray[np.float64]:
     """Draw the instructions that are measured, in every split the same, anew within each task.
 
@@ -95,7 +137,7 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     Parameters
     ----------
     paths : sequence of Path
-        Run directories, or tables of scores.
+        Run directories, probes' among them, or tables of scores.
     shuffled : bool
         See `read_curves`.
 
@@ -104,7 +146,11 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     InputError
         Where a run is not measured, two of them differ in more than their seed, or in nothing.
     """
-    runs = {path: read_settings(RunDir(path).config) for path in paths if path.suffix != ".parquet"}
+    runs: dict[Path, Settings] = {
+        path: read_settings(RunDir(path).config)
+        for path in paths
+        if path.suffix != ".parquet" and not RunDir(path).is_probe
+    }
     seeds: dict[int, Path] = {}
     for path in (path for path in paths if path in runs):
         first, settings = next(iter(runs)), runs[path]
@@ -146,7 +192,7 @@ def follow_run(
         Where the run is not measured, or has no such layer, split or space.
     """
     run = RunDir(path)
-    settings = read_settings(run.config)
+    settings: Settings = read_settings(run.config)
     need(run, settings, "measure")
     dataset = load_dataset(run)
     if layer is None:

@@ -1,0 +1,126 @@
+"""What the commands share: their options, and how they open a run directory."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasklens.errors import InputError
+
+if TYPE_CHECKING:
+    from tasklens.rundir import RunDir
+
+Source = Annotated[
+    str, typer.Argument(metavar="PRESET|FILE.toml", help="smoke, default, paper, or a TOML file.")
+]
+Change = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. train.steps=100."),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/PRESET]"),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda[:N]",
+        help="Where to train, harvest and embed: short for --set train.device, clusters.device.",
+    ),
+]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+
+
+def check_devices(settings: Any, *tables: str) -> None:
+    """Refuse a GPU that is not there before anything is written."""
+    from tasklens.training import check_device
+
+    for table in tables:
+        check_device(getattr(settings, table).device, f"{table}.device")
+
+
+def this_command() -> str:
+    """Return the command line as it was given."""
+    return shlex.join(["tasklens", *sys.argv[1:]])
+
+
+def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "RunDir":
+    """Return the run directory; InputError where it holds what this run would overwrite."""
+    from tasklens.config import read_settings
+    from tasklens.experiment import first_difference
+    from tasklens.rundir import RunDir
+
+    directory = RunDir(out or Path("runs") / default)
+    if directory.data.exists() and directory.config.exists():
+        key: str | None = "kind"
+        if kind_of(directory) is type(settings):
+            key = first_difference(read_settings(directory.config, type(settings)), settings)
+        if key:
+            raise InputError(
+                f"{directory.path} holds another run (its {key} differs); name another "
+                "directory with --out"
+            )
+        if not resume:
+            raise InputError(
+                f"{directory.path} already holds this run; go on with it with --resume, or name "
+                "another directory with --out"
+            )
+    elif not directory.is_new():
+        raise InputError(
+            f"{directory.path} is not empty and not a run directory; name another with --out"
+        )
+    return directory
+
+
+def kind_of(directory: "RunDir") -> type[Any]:
+    """Return what the settings of a run directory are: `Settings`, or those of a probe."""
+    if directory.is_probe:
+        from tasklens.probe_settings import ProbeSettings
+
+        return ProbeSettings
+    from tasklens.config import Settings
+
+    return Settings
+
+
+def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "tuple[RunDir, Any]":
+    """Return a run directory and its settings, changed in the stage's own tables only."""
+    from tasklens.config import change_settings, read_settings, settings_table
+    from tasklens.rundir import RunDir
+
+    directory = RunDir(path)
+    kind = kind_of(directory)
+    settings = read_settings(directory.config, kind)
+    for item in change or ():
+        key = item.partition("=")[0]
+        if key.partition(".")[0] not in (*tables, "workers"):
+            raise InputError(
+                f"--set {item}: only {tables[0] if tables else 'workers'}.* can change here; other "
+                "settings make another run: tasklens run ... --out DIR"
+            )
+    return directory, change_settings(settings_table(settings), change or (), kind=kind)
+
+
+def save_settings(directory: "RunDir", settings: Any) -> None:
+    """Write the settings into the run directory."""
+    from tasklens.config import settings_toml
+
+    directory.write(directory.config, settings_toml(settings).encode())
+
+
+def judged(directory: "RunDir") -> str:
+    """Hold the findings against a run, keep the verdict, and return it as text."""
+    from tasklens.claims import verdict_json, verdict_text
+    from tasklens.verifying import verify_runs
+
+    verdict = verify_runs([directory.path])
+    content = verdict_json(verdict)
+    if not directory.verdict.exists() or directory.verdict.read_bytes() != content:
+        directory.write(directory.verdict, content)
+    return verdict_text(verdict, checks=False)
