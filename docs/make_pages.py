@@ -1,4 +1,4 @@
-"""Write docs/cli.md, settings.md and findings.md from the code: `python docs/make_pages.py`."""
+"""Write the pages that are made from the code: `python docs/make_pages.py`."""
 
 import dataclasses
 import os
@@ -10,11 +10,14 @@ from pathlib import Path
 from tasklens import claim_statistics
 from tasklens.claims import FINDINGS, RULES
 from tasklens.config import PRESETS, Settings, load_settings
+from tasklens.probe_settings import ProbeSettings
 from tasklens.scores import SPLIT_NAMES
 
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
-COMMANDS = ("run", "data", "train", "measure", "plot", "show", "verify", "follow", "sweep")
+COMMANDS = (
+    *("run", "probe", "data", "train", "measure", "plot", "show", "verify", "follow", "sweep"),
+)
 
 
 def cli_page() -> str:
@@ -48,6 +51,27 @@ def settings_page() -> str:
             tables = [getattr(preset, field.name) for preset in presets]
             for key in dataclasses.fields(inner):
                 page += _row(type(inner), key.name, tables)
+    return page
+
+
+def probe_settings_page() -> str:
+    """Return a table of every setting of a probe, its meaning and its value by default."""
+    default = ProbeSettings()
+    page = (
+        f"# Settings of a probe\n\n{MADE} Change one with\n`tasklens probe ... --set "
+        "table.key=value`; the options of the command are short for some of them.\n"
+    )
+    head = "\n| key | meaning | default |\n|---|---|---|\n"
+    page += head
+    for field in dataclasses.fields(ProbeSettings):
+        if not dataclasses.is_dataclass(getattr(default, field.name)):
+            page += _row(ProbeSettings, field.name, [default])
+    for field in dataclasses.fields(ProbeSettings):
+        inner = getattr(default, field.name)
+        if dataclasses.is_dataclass(inner):
+            page += f"\n## [{field.name}]\n{head}"
+            for key in dataclasses.fields(inner):
+                page += _row(type(inner), key.name, [inner])
     return page
 
 
@@ -96,11 +120,14 @@ makes each hold: both are tests.
 
 def _row(kind: object, name: str, values: Sequence[object]) -> str:
     meaning = " ".join(kind.__pydantic_fields__[name].description.split())  # type: ignore[attr-defined]
-    shown = [str(getattr(value, name)).replace("|", "\\|") or '""' for value in values]
+    plain = [getattr(value, name) for value in values]
+    plain = [list(value) if isinstance(value, tuple) else value for value in plain]
+    shown = [str(value).replace("|", "\\|") or '""' for value in plain]
     return f"| `{name}` | {meaning} | {' | '.join(shown)} |\n"
 
 
 if __name__ == "__main__":
     (HERE / "cli.md").write_text(cli_page())
     (HERE / "settings.md").write_text(settings_page())
+    (HERE / "probe-settings.md").write_text(probe_settings_page())
     (HERE / "findings.md").write_text(findings_page())

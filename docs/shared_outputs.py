@@ -23,8 +23,9 @@ def shares(path: Path) -> dict[str, tuple[float, float]]:
     """Return {block: (share of pairs kept apart, share kept together)} of a run."""
     run = RunDir(path)
     settings = read_settings(run.config)
-    known = instances_of(load_dataset(run), SPLIT)
-    same_output = known.output[:, None] == known.output
+    dataset = load_dataset(run)
+    known, output = instances_of(dataset, SPLIT), dataset.splits[SPLIT].output
+    same_output = output[:, None] == output
     same_task = known.task[:, None] == known.task
     other = ~np.eye(len(known.task), dtype=bool)
     clusters = load_clusters(run, settings.train.steps)

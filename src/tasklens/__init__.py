@@ -13,27 +13,37 @@ _WHERE = {
     "DataSettings": "dataset",
     "Dataset": "dataset",
     "FigureSettings": "figures",
+    "Cell": "clustering",
     "GPT2": "gpt2",
     "GPT2Subject": "states",
     "Grammar": "grammar",
     "Harvest": "states",
+    "HuggingFaceSubject": "huggingface",
     "InputError": "errors",
     "Instances": "scores",
     "ModelSettings": "gpt2",
+    "LabelledPrompts": "prompts",
+    "PositionSettings": "tokens",
+    "PromptSettings": "prompts",
     "Prompts": "rows",
     "Subject": "states",
     "TaskSettings": "tasks",
     "TrainSettings": "training",
     "Trainer": "training",
+    "cluster": "clustering",
     "figure1": "figures",
     "final_table": "scores",
     "harvest": "states",
     "instances_of": "scores",
+    "instances_of_prompts": "tokens",
     "load_checkpoint": "checkpoints",
+    "load_subject": "loading",
     "make_dataset": "dataset",
     "make_model": "gpt2",
+    "read_prompts": "prompts",
     "read_scores": "scores",
     "score": "scores",
+    "tokenize": "tokens",
     "train": "training",
 }
 
@@ -41,7 +51,9 @@ __all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
     from tasklens.checkpoints import load_checkpoint as load_checkpoint
+    from tasklens.clustering import Cell as Cell
     from tasklens.clustering import ClusterSettings as ClusterSettings
+    from tasklens.clustering import cluster as cluster
     from tasklens.dataset import Dataset as Dataset
     from tasklens.dataset import DataSettings as DataSettings
     from tasklens.dataset import make_dataset as make_dataset
@@ -52,6 +64,11 @@ if TYPE_CHECKING:
     from tasklens.gpt2 import ModelSettings as ModelSettings
     from tasklens.gpt2 import make_model as make_model
     from tasklens.grammar import Grammar as Grammar
+    from tasklens.huggingface import HuggingFaceSubject as HuggingFaceSubject
+    from tasklens.loading import load_subject as load_subject
+    from tasklens.prompts import LabelledPrompts as LabelledPrompts
+    from tasklens.prompts import PromptSettings as PromptSettings
+    from tasklens.prompts import read_prompts as read_prompts
     from tasklens.rows import Prompts as Prompts
     from tasklens.scores import Instances as Instances
     from tasklens.scores import final_table as final_table
@@ -63,6 +80,9 @@ if TYPE_CHECKING:
     from tasklens.states import Subject as Subject
     from tasklens.states import harvest as harvest
     from tasklens.tasks import TaskSettings as TaskSettings
+    from tasklens.tokens import PositionSettings as PositionSettings
+    from tasklens.tokens import instances_of_prompts as instances_of_prompts
+    from tasklens.tokens import tokenize as tokenize
     from tasklens.training import Trainer as Trainer
     from tasklens.training import TrainSettings as TrainSettings
     from tasklens.training import train as train

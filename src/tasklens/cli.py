@@ -246,8 +246,11 @@ def follow(
         typer.Option("--layer", metavar="NAME", help="E.g. block5. [default: the best one]"),
     ] = None,
     split: Annotated[
-        str, typer.Option("--split", metavar="NAME", help="The measured subset.")
-    ] = "val_subset",
+        str | None,
+        typer.Option(
+            "--split", metavar="NAME", help="The measured subset. [default: the first unseen one]"
+        ),
+    ] = None,
     space: Annotated[
         str, typer.Option("--space", metavar="raw|tsne", help="Where KMeans ran.")
     ] = "raw",
@@ -260,9 +263,9 @@ def follow(
     from tasklens.following import followed_text
     from tasklens.verifying import follow_run
 
-    layer, followed, dataset = follow_run(run, layer, split, space)
+    layer, split, followed, names = follow_run(run, layer, split, space)
     print(f"{layer} on {split} ({space}):\n")
-    print(followed_text(followed, [task.name for task in dataset.tasks.tasks]), end="")
+    print(followed_text(followed, names), end="")
 
 
 @app.command()

@@ -8,7 +8,6 @@ import typer
 
 from tasklens.cli_shared import (
     Change,
-    Device,
     Resume,
     check_devices,
     judged,
@@ -66,7 +65,10 @@ def probe(
         str | None,
         typer.Option("--revision", metavar="NAMES", help="Of a name on the hub: a,b,..."),
     ] = None,
-    device: Device = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="cpu|cuda[:N]", help="Where models and t-SNE run."),
+    ] = None,
     dtype: Annotated[
         str | None,
         typer.Option("--dtype", metavar="float32|bfloat16|float16", help="To compute in."),
@@ -85,9 +87,10 @@ def probe(
         typer.Option("--dry-run", help="Print what is measured, token by token; do nothing."),
     ] = False,
 ) -> None:
-    """Measure any causal language model, or a series of its checkpoints, on labelled prompts.
+    """Measure any causal language model on labelled prompts.
 
-    Prints the final table and a line for each finding; the last line is the path of the figure.
+    Layer by layer, and over a series of checkpoints where several are given. Prints the final table
+    and a line for each finding; the last line is the path of the figure.
     """
     from tasklens.config import change_settings
     from tasklens.probe_settings import ProbeSettings

@@ -261,6 +261,8 @@ def step_axis(ax: Axes, steps: list[int]) -> None:
     if len(steps) == 1:
         return
     ax.set_xlim(steps[0], steps[-1])
+    if len(set(np.diff(steps))) == 1:
+        return
     # Up to the first of the evenly spaced checkpoints; where there are none, to the first of all.
     spacing = int(np.diff(steps).max())
     linear = spacing if steps[-1] > 4 * spacing else next(step for step in steps if step > 0)
@@ -286,7 +288,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     if not named:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
-    handles = [Line2D([], [], label=_label(n), **_style(n, states)) for n in named]
+    handles = [Line2D([], [], label=_label(n, present), **_style(n, states)) for n in named]
     columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5))
     compact = {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
     wide, high = figure.get_size_inches()
@@ -301,5 +303,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     figure.tight_layout(rect=(0, below / (high + below), 1, 1), pad=0.3, w_pad=0.8)
 
 
-def _label(line: str) -> str:
+def _label(line: str, present: set[str]) -> str:
+    if line == "embed" and "wte" not in present:  # of one of them: no position is added there
+        return "layer 0 (embedding)"
     return LABELS.get(line) or line.replace("block", "layer ")

@@ -112,7 +112,7 @@ def _row_bias(prefix: int, T: int, length: Tensor) -> Tensor:
     return bias
 
 
-def _tree_bias(parent: Tensor) -> Tensor:
+def tree_bias(parent: Tensor) -> Tensor:
     """Return the bias of the scores in rows that are trees, (B, 1, T, T), from (B, T)."""
     B, T = parent.shape
     seen = torch.zeros(B, T, T, dtype=torch.bool, device=parent.device)
@@ -247,7 +247,7 @@ class GPT2(nn.Module):
         logits : (B, T, vocab_size)
         states : {name: (B, T, n_embd)}
         """
-        return self._run(ids, depth, _tree_bias(parent), states)
+        return self._run(ids, depth, tree_bias(parent), states)
 
     def _run(
         self, ids: Tensor, positions: Tensor, bias: Tensor, states: Sequence[str]

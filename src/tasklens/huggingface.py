@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,14 +17,20 @@ import numpy.typing as npt
 import torch
 
 from tasklens.errors import InputError
+from tasklens.gpt2 import tree_bias
+from tasklens.hooks import Point, find_points, hooked
 from tasklens.rows import Prompts
 from tasklens.states import MAX_TOKENS, MAX_TOKENS_GPU, Harvest
+from tasklens.trees import Trees, token_trees
 
 #: Answers are taken from the head so many at a time: a vocabulary is wide.
 HEAD_ROWS = 256
 #: Numbers that a token takes while it goes through a block, in widths of the residual stream.
 WIDTHS_A_TOKEN = 32
-DTYPES = ("float32", "bfloat16", "float16")
+#: Prompts are read as trees where these have at most this share of the prompts' tokens,
+WORTH_SHARING = 0.7
+#: and where a row's states are those of so many of its prompts read plainly, to this part of them.
+CHECKED, TOLERANCE = 16, 1e-4
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -61,8 +67,9 @@ class HuggingFaceSubject:
         Kept for whoever makes the prompts.
     max_tokens : int
         Tokens in a forward pass; 0: what the device's free memory holds. Halved whenever it does
-        not. Prompts go in order of their length, padded at the end, where nothing that is measured
-        looks; the states depend on it by rounding alone.
+        not; the states depend on it by rounding alone. What prompts begin with in common is read
+        once where the model allows it (see `_trees`); else they go in order of their length, padded
+        at the end, where nothing that is measured looks.
 
     Raises
     ------
@@ -75,7 +82,7 @@ class HuggingFaceSubject:
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._accepts = set(inspect.signature(self._base.forward).parameters)
         config = model.config.get_text_config()
-        self._points, around = _points(self._base, model, config.num_hidden_layers)
+        self._points, around = find_points(self._base, model, config.num_hidden_layers)
         self._add_final_norm(around)
         same = self._check()
         self.names = tuple(name for name in self._points if name != "wte" or not same)
@@ -98,15 +105,13 @@ class HuggingFaceSubject:
             answer[batch.which] = batch.answer
         return Harvest(states, answer)
 
-    def batches(self, prompts: Prompts, names: Sequence[str], done: int = 0) -> Iterator[Batch]:
-        """Yield the states of some prompts at a time, the shortest first.
+    def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
+        """Yield the states of some prompts at a time, in an order that the prompts fix.
 
         Parameters
         ----------
         prompts : Prompts
         names : sequence of str
-        done : int
-            Prompts to leave out at the beginning: what an interrupted call had yielded.
 
         Raises
         ------
@@ -126,21 +131,94 @@ class HuggingFaceSubject:
                 f"a prompt has {longest} tokens up to the measured one, but the model reads "
                 f"{self.max_length}"
             )
+        trees = self._trees(prompts)
+        if trees is None:
+            yield from self._plainly(prompts, names)
+        else:
+            yield from self._in_trees(trees, names)
+
+    def _plainly(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
+        """Read a row a prompt, the shortest first."""
         order = np.argsort(prompts.position, kind="stable")
+        done = 0
         while done < len(order):
             lengths = prompts.position[order[done:]] + 1
             # of rising lengths: the last is what all are padded to
             fits = np.arange(1, len(lengths) + 1) * lengths <= self.max_tokens
             which = order[done : done + max(1, int(fits.sum()))]
-            try:
-                batch = self._read(prompts, which, names)
-            except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                self._halve(len(which), int(prompts.position[which[-1]]) + 1)
-                continue
-            done += len(which)
-            yield batch
+            length = int(prompts.position[which[-1]]) + 1
+            batch = self._attempt(partial(self._read, prompts, which, names), len(which), length)
+            if batch is not None:
+                done += len(which)
+                yield batch
+
+    def _in_trees(self, trees: Trees, names: Sequence[str]) -> Iterator[Batch]:
+        """Read rows in which what prompts begin with in common stands once."""
+        row, T = 0, trees.ids.shape[1]
+        while row < len(trees):
+            n = min(len(trees) - row, max(1, self.max_tokens // T))
+            rows = slice(row, row + n)
+            batch = self._attempt(partial(self._read_trees, trees, rows, names), n, T)
+            if batch is not None:
+                row += n
+                yield batch
+
+    def _attempt(self, read: Callable[[], Batch], rows: int, length: int) -> Batch | None:
+        """Read a batch; where the memory does not hold it, halve what is read at a time."""
+        try:
+            return read()
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if rows == 1:
+            raise InputError(
+                f"the memory of {self.device} does not hold one prompt of {length} tokens; take "
+                "another --device or --dtype bfloat16"
+            )
+        self.max_tokens = max(1, rows * length // 2)
+        print(
+            f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time",
+            file=sys.stderr,
+        )
+        return None
+
+    def _trees(self, prompts: Prompts) -> Trees | None:
+        """Return the prompts as trees, where that saves work and changes no state.
+
+        A token of a tree looks at its ancestors alone, at the position that it has in its prompt.
+        A model that makes its positions or its attention in another way (by ALiBi, by recurrence,
+        in a window narrower than the longest prompt) then gives other states, and is run plainly.
+        That is tried: in the row of the longest prompt, and in the one of the most prompts. In fp32
+        alone, where rounding hides nothing.
+        """
+        dtype = next(self.model.parameters()).dtype
+        if prompts.begin is not None or dtype != torch.float32 or len(prompts) == 0:
+            return None
+        trees = token_trees(prompts)
+        n_tokens = int((prompts.position + 1).sum())
+        if "position_ids" not in self._accepts or trees.ids.size > WORTH_SHARING * n_tokens:
+            return None
+        longest = int(prompts.position.argmax())
+        for row in {int(trees.row[longest]), int(np.bincount(trees.row).argmax())}:
+            inside = np.flatnonzero(trees.row == row)
+            which = np.union1d(inside[:CHECKED], [longest] if longest in inside else [])
+            if not self._same(prompts, trees, row, which):
+                return None
+        return trees
+
+    def _same(self, prompts: Prompts, trees: Trees, row: int, which: Ints) -> bool:
+        """Say whether some prompts of a row have the states there that they have alone."""
+        last = self.names[-1]
+        try:
+            batch = self._read_trees(trees, slice(row, row + 1), [last])
+        except Exception:  # of any of the ways in which a model does not take a mask of its own
+            return False
+        shared = batch.states[last][np.searchsorted(batch.which, which)]
+        plain = self._read(prompts, which, [last]).states[last]
+        apart = np.linalg.norm(shared - plain, axis=1)
+        return bool((apart <= TOLERANCE * np.linalg.norm(plain, axis=1)).all())
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights by name, whatever files they came in."""
@@ -151,30 +229,58 @@ class HuggingFaceSubject:
             found.update(memoryview(plain.numpy()))
         return found.hexdigest()
 
-    @torch.inference_mode()
     def _read(self, prompts: Prompts, which: Ints, names: Sequence[str]) -> Batch:
         """Run the model on some prompts, padded at the end to the longest of them."""
-        position = torch.from_numpy(prompts.position[which]).to(self.device)
-        T = int(prompts.position[which].max()) + 1
-        ids = torch.from_numpy(prompts.ids[which, :T]).to(self.device)
-        begin = None
-        if prompts.begin is not None:
-            begin = torch.from_numpy(prompts.begin[which]).to(self.device)
-        columns = torch.arange(T, device=self.device)
-        row = torch.arange(len(which), device=self.device)
+        position = self._tensor(prompts.position[which])
+        T = int(position.max()) + 1
+        columns, row = (torch.arange(n, device=self.device) for n in (T, len(which)))
         real = columns <= position[:, None]  # (b, T)
+        span = real
+        if prompts.begin is not None:
+            span = real & (columns >= self._tensor(prompts.begin[which])[:, None])
+
+        def at_position(state: torch.Tensor) -> torch.Tensor:
+            return state[row, position]
+
+        def mean(state: torch.Tensor) -> torch.Tensor:
+            return (state.float() * span[..., None]).sum(dim=1) / span.sum(dim=1)[:, None]
+
+        said = {} if bool(real.all()) else {"attention_mask": real.long()}
+        pick = at_position if prompts.begin is None else mean
+        ids = self._tensor(prompts.ids[which, :T])
+        return self._run(which, names, ids, said, pick, at_position)
+
+    def _read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> Batch:
+        """Run the model on some rows that are trees."""
+        which = np.flatnonzero((trees.row >= rows.start) & (trees.row < rows.stop))
+        row, slot = self._tensor(trees.row[which] - rows.start), self._tensor(trees.slot[which])
+        said = {
+            "attention_mask": tree_bias(self._tensor(trees.parent[rows])),
+            "position_ids": self._tensor(trees.depth[rows]),
+        }
+
+        def at_slot(state: torch.Tensor) -> torch.Tensor:
+            return state[row, slot]
+
+        return self._run(which, names, self._tensor(trees.ids[rows]), said, at_slot, at_slot)
+
+    @torch.inference_mode()
+    def _run(
+        self,
+        which: Ints,
+        names: Sequence[str],
+        ids: torch.Tensor,
+        said: dict[str, torch.Tensor],
+        pick: Callable[[torch.Tensor], torch.Tensor],
+        pick_last: Callable[[torch.Tensor], torch.Tensor],
+    ) -> Batch:
         found: dict[str, Floats] = {}
 
         def keep(name: str, state: torch.Tensor) -> None:
-            if begin is None:
-                at = state[row, position]
-            else:
-                inside = (real & (columns >= begin[:, None]))[..., None]
-                at = (state.float() * inside).sum(dim=1) / inside.sum(dim=1)
-            found[name] = at.float().cpu().numpy()
+            found[name] = pick(state).float().cpu().numpy()
 
-        with _hooked({name: self._points[name] for name in names}, keep):
-            last = self._forward(ids, None if bool(real.all()) else real)[row, position]
+        with hooked({name: self._points[name] for name in names}, keep):
+            last = pick_last(self._forward(ids, **said))
         head = self.model.get_output_embeddings()
         if self._base is self.model or head is None:
             answer = last.argmax(dim=-1)
@@ -183,13 +289,14 @@ class HuggingFaceSubject:
             answer = torch.cat([head(part).argmax(dim=-1) for part in parts])
         return Batch(which, {name: found[name] for name in names}, answer.cpu().numpy())
 
-    def _forward(self, ids: torch.Tensor, real: torch.Tensor | None) -> torch.Tensor:
+    def _forward(self, ids: torch.Tensor, **said: torch.Tensor) -> torch.Tensor:
         """Return what the network below the head ends with, (B, T, D)."""
-        said: dict[str, Any] = {"use_cache": False, "return_dict": True}
-        if real is not None:
-            said["attention_mask"] = real.long()
-        out = self._base(ids, **{k: v for k, v in said.items() if k in self._accepts})
+        every: dict[str, Any] = {"use_cache": False, "return_dict": True, **said}
+        out = self._base(ids, **{k: v for k, v in every.items() if k in self._accepts})
         return out[0]  # type: ignore[no-any-return]
+
+    def _tensor(self, array: Ints) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
     @torch.inference_mode()
     def _add_final_norm(self, around: Any) -> None:
@@ -197,16 +304,16 @@ class HuggingFaceSubject:
         modules = dict(around.named_children())
         called: list[tuple[str, torch.Size]] = []
         last = list(self._points)[-1]
-        points = {name: _Point(module) for name, module in modules.items()}
+        points = {name: Point(module) for name, module in modules.items()}
         # a list of blocks is never called itself
         points |= {last: self._points[last]}
-        with _hooked(points, lambda name, state: called.append((name, state.shape))):
+        with hooked(points, lambda name, state: called.append((name, state.shape))):
             ids = self._two_rows()
-            self._forward(ids, None)
+            self._forward(ids)
         after = [name for name, _ in called].index(last) + 1 if called else 0
         for name, shape in called[after : after + 1]:
             if shape[:-1] == ids.shape:
-                self._points["ln_f"] = _Point(modules[name])
+                self._points["ln_f"] = Point(modules[name])
 
     def _two_rows(self) -> torch.Tensor:
         return torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=self.device)
@@ -225,8 +332,8 @@ class HuggingFaceSubject:
             called.append(name)
             states[name] = state.float()
 
-        with _hooked(self._points, keep):
-            last = self._forward(ids, None).float()
+        with hooked(self._points, keep):
+            last = self._forward(ids).float()
         kind = type(self.model).__name__
         if called != [*self._points]:
             raise InputError(f"{kind}: its blocks are not called one after another: {called}")
@@ -244,203 +351,6 @@ class HuggingFaceSubject:
             )
         a, b = states["wte"], states["embed"]
         return a.shape == b.shape and torch.equal(a, b)
-
-    def _halve(self, rows: int, length: int) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if rows == 1:
-            raise InputError(
-                f"the memory of {self.device} does not hold one prompt of {length} tokens; take "
-                "another --device or --dtype bfloat16"
-            )
-        self.max_tokens = max(1, rows * length // 2)
-        print(
-            f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time",
-            file=sys.stderr,
-        )
-
-
-class _Point(NamedTuple):
-    """Where a state is: what a module gives, or what it takes."""
-
-    module: Any
-    before: bool = False
-
-
-def _points(base: Any, model: Any, n_layer: int) -> tuple[dict[str, _Point], Any]:
-    """Return where each state up to the last block is, and the module that holds the blocks."""
-    kind = type(model).__name__
-    modules = dict(base.named_modules())
-    path = next(
-        (
-            path
-            for path, module in modules.items()
-            if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
-        ),
-        None,
-    )
-    if path is None:
-        raise InputError(f"{kind}: no list of its {n_layer} blocks was found in it")
-    blocks = modules[path]
-    named = {"wte": _Point(model.get_input_embeddings()), "embed": _Point(blocks[0], before=True)}
-    named |= {f"block{i}": _Point(block) for i, block in enumerate(blocks, 1)}
-    return named, modules[path.rpartition(".")[0]]
-
-
-@contextmanager
-def _hooked(points: dict[str, _Point], keep: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Hand the states to ``keep`` as they come about."""
-    handles = []
-    for name, (module, before) in points.items():
-        if before:
-
-            def take(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
-                keep(name, args[0] if args else kwargs["hidden_states"])
-
-            handles.append(module.register_forward_pre_hook(take, with_kwargs=True))
-        else:
-
-            def give(_: Any, __: Any, output: Any, name: str = name) -> None:
-                keep(name, output if isinstance(output, torch.Tensor) else output[0])
-
-            handles.append(module.register_forward_hook(give))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def load_subject(
-    directory: Path | str,
-    *,
-    tokenizer: Path | str | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-    trust_remote_code: bool = False,
-    max_tokens: int = 0,
-) -> HuggingFaceSubject:
-    """Load a local directory that ``AutoModelForCausalLM`` loads. Nothing is fetched.
-
-    Parameters
-    ----------
-    directory : path
-        With ``config.json`` and weights; safetensors, or else ``.bin`` files, which are read with
-        ``weights_only`` and a warning.
-    tokenizer : path, optional
-        Where the tokenizer is; in the directory, or the one above, by default. A Subject without
-        one reads tokens but no texts.
-    device : str
-        cpu, cuda or cuda:N.
-    dtype : {"float32", "bfloat16", "float16"}
-        What the weights are computed in; states are float32.
-    trust_remote_code : bool
-        Run the code that comes with the model.
-    max_tokens : int
-        See `HuggingFaceSubject`.
-
-    Raises
-    ------
-    InputError
-        Where it cannot be loaded, lacks weights, is not causal, or transformers is not installed.
-    """
-    directory = Path(directory)
-    transformers = import_transformers()
-    if not (directory / "config.json").is_file():
-        raise InputError(f"{directory}: no config.json: it is not a model's directory")
-    safe = any(directory.glob("*.safetensors"))
-    if not safe and any(directory.glob("*.bin")):
-        print(
-            f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors "
-            "only (weights_only)",
-            file=sys.stderr,
-        )
-    kind = getattr(torch, dtype)
-    with _quiet(transformers), _one_line_errors(directory):
-        model, about = transformers.AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=kind,
-            local_files_only=True,
-            use_safetensors=safe or None,
-            weights_only=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-        missing = sorted(about["missing_keys"])
-        if missing or about["mismatched_keys"]:
-            wrong = missing or [key[0] for key in about["mismatched_keys"]]
-            raise InputError(
-                f"{directory}: the weights of {wrong[0]} are not there or of another shape "
-                f"({len(wrong)} like it): they do not fit config.json"
-            )
-        model = model.to(device)
-        known = load_tokenizer(tokenizer or directory, trust_remote_code=trust_remote_code)
-    return HuggingFaceSubject(model, known, max_tokens)
-
-
-def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) -> Any:
-    """Load the tokenizer in a directory, or the one above it; None where neither has one."""
-    transformers = import_transformers()
-    directory = Path(directory)
-    for place in (directory, directory.absolute().parent):
-        if any((place / name).is_file() for name in TOKENIZER_FILES):
-            with _quiet(transformers), _one_line_errors(place):
-                return transformers.AutoTokenizer.from_pretrained(
-                    place, local_files_only=True, trust_remote_code=trust_remote_code
-                )
-    return None
-
-
-#: Any of them says that a directory has a tokenizer.
-TOKENIZER_FILES = (
-    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json"),
-    *("vocab.json", "vocab.txt", "spiece.model"),
-)
-
-
-def import_transformers() -> Any:
-    """Import transformers, or say what to install."""
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            "this needs transformers, which is not installed: pip install 'tasklens[hf]'"
-        ) from error
-    return transformers
-
-
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep the library's progress bars and advice off the terminal."""
-    logging = transformers.utils.logging
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _one_line_errors(directory: Path) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # of any of a model's many ways not to load
-        if "Unrecognized configuration class" in str(error):
-            raise InputError(
-                f"{directory} is no causal language model: AutoModelForCausalLM does not know it"
-            ) from error
-        if "trust_remote_code" in str(error):
-            raise InputError(
-                f"{directory} comes with code of its own; --trust-remote-code runs it, if you do"
-            ) from error
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{directory} cannot be loaded: {first}") from error
 
 
 def _context(config: Any) -> int:

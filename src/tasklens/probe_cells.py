@@ -125,7 +125,10 @@ def k_table(table: pa.Table) -> str:
     for r in (r for r in rows if r["step"] == last):
         place = (r["split"], r["layer"], r["k"])
         values.setdefault(place, {}).setdefault(r["metric"], []).append(r["value"])
-    if len({k for _, _, k in values}) < 2:
+    of_split: dict[str, set[int]] = {}
+    for split, _, k in values:
+        of_split.setdefault(split, set()).add(k)
+    if all(len(ks) < 2 for ks in of_split.values()):
         return ""
     width = max(len(layer) for _, layer, _ in values)
     lines = []

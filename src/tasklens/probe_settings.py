@@ -18,7 +18,7 @@ from tasklens.tokens import PositionSettings
 class SubjectSettings:
     """The models, and how they are run."""
 
-    models: Annotated[tuple[str, ...], Field(min_length=1)] = (".",)
+    models: tuple[str, ...] = ()
     """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its step is the number that it ends in."""
@@ -57,6 +57,11 @@ class MeasureSettings:
     """Centre, and divide each dimension by its standard deviation in the split."""
     normalize: bool = False
     """Divide each state by its length, after the above: angles alone count then."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers of clusters against each other."""
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
 
 
 @dataclass(frozen=True, config=CONFIG)

@@ -19,7 +19,8 @@ from tasklens.contents import figure2
 from tasklens.errors import InputError
 from tasklens.experiment import FORMATS, load_scores
 from tasklens.figures import figure1, render
-from tasklens.huggingface import HuggingFaceSubject, load_subject, load_tokenizer
+from tasklens.huggingface import HuggingFaceSubject
+from tasklens.loading import load_subject, load_tokenizer
 from tasklens.measuring import MEASURED_FILES
 from tasklens.parallel import Workers, default_workers
 from tasklens.plan import check_space
@@ -162,12 +163,7 @@ def make_data(probe: Probe) -> None:
     """Stage data: read the prompts, split them and keep them."""
     run, settings = probe.run, probe.settings
     mark = run.mark("data")
-    try:
-        hashes = [sha256(content_of(name)) for name in settings.prompts.files]
-    except InputError:
-        if mark is None:
-            raise
-        hashes = mark["prompts"]  # the user's file has gone; what was read of it is here
+    hashes = [sha256(content_of(name)) for name in settings.prompts.files]
     if mark and mark["prompts"] != hashes:
         raise InputError(
             f"{run.path} holds another probe: {', '.join(settings.prompts.files)} changed since; "
@@ -188,17 +184,22 @@ def harvest_models(probe: Probe) -> None:
     table = settings_table(settings)
     common = [run.output_hash("data"), table["position"], table["subject"]]
     inputs = [digest([common, identity(c)]) for c in probe.checkpoints]
+    steps = [checkpoint.step for checkpoint in probe.checkpoints]
+    done = [run.made_from(run.states_at(s), its) for s, its in zip(steps, inputs, strict=True)]
+    if not all(done):
+        run.unfinish("states")  # a file of it has gone
     with run.stage("states", digest(inputs)) as finish:
         if finish is None:
             return
         n = len(probe.table)
         bar = tqdm(desc="harvest", unit="prompt", total=n * len(inputs), disable=None)
         with bar:
-            for checkpoint, its in zip(probe.checkpoints, inputs, strict=True):
-                if run.made_from(run.states_at(checkpoint.step), its):
+            for checkpoint, its, is_done in zip(probe.checkpoints, inputs, done, strict=True):
+                if is_done:
                     bar.update(n)
                 else:
                     _harvest(probe, checkpoint, its, bar)
+        run.drop_partial(run.states)
         abouts = [probe.about(c.step) for c in probe.checkpoints]
         warnings = doubts(abouts)
         for warning in warnings:
@@ -356,9 +357,12 @@ def _jobs(probe: Probe, step: int) -> list[Job]:
         for split, instances in probe.instances.items()
     }
     tsne = {"none": False, "last": step == probe.steps[-1], "all": True}[settings.clusters.tsne]
+    directory = probe.run.states_at(step)
+    for state in (*probe.states(step), ANSWER):
+        probe.run.check(directory / f"{state}.npy")
     return [
         Job(
-            directory=probe.run.states_at(step),
+            directory=directory,
             state=state,
             run=probe.run.name,
             seed=settings.seed,

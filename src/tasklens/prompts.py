@@ -141,7 +141,7 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
         (records,) = parts.values()
         parts = _held_out(records, label, settings, seed)
     for split, records in parts.items():
-        _check_labels(split, records, label, held_out=split not in (ALL, KEPT))
+        _check_labels(split, records, label, held_out=bool(settings.hold_out) and split != KEPT)
     return _table(parts, names)
 
 
@@ -169,13 +169,14 @@ def _records(name: str) -> Iterator[Record]:
 
 
 def _jsonl(name: str, content: bytes) -> Iterator[Record]:
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
         where = f"{name} line {number}"
         try:
             record = json.loads(line.decode())
-        except ValueError as error:  # of JSON, or of UTF-8
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
             raise InputError(f"{where}: is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise InputError(
@@ -199,13 +200,13 @@ def _csv(name: str, content: bytes) -> Iterator[Record]:
                 raise InputError(f"{where}: should have {n} cells, as the first line has")
             yield where, dict(record)
     except csv.Error as error:
-        raise InputError(f"{name} line {reader.line_num}: is not CSV: {error}") from error
+        raise InputError(f"{name} line {reader.reader.line_num}: is not CSV: {error}") from error
 
 
 def _parquet(name: str, content: bytes) -> Iterator[Record]:
     try:
         rows = read_parquet(content).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{name}: not a readable Parquet file: {first}") from error
     for number, record in enumerate(rows, 1):

@@ -104,7 +104,7 @@ class RunDir:
     def write_directory(self, path: Path, files: Mapping[str, bytes]) -> None:
         """Write a directory of files so that it is whole under its name or not there."""
         with one_line_errors(path):
-            self._forget(path / name for name in files)
+            self._forget([*(path / name for name in files), *self._noted_within(path)])
             temporary = path.with_name(f".tmp-{path.name}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -137,18 +137,24 @@ class RunDir:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
                 _write_synced(mark, inputs.encode())
-            yield partial
-            hashes = {}
+        yield partial
+        hashes = {}
+        with one_line_errors(path):
             for file in sorted(partial.iterdir()):
                 with file.open("rb") as opened:
                     os.fsync(opened.fileno())
                     hashes[path / file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
-            self._forget(hashes)
+            self._forget([*hashes, *self._noted_within(path)])
             if path.exists():
                 shutil.rmtree(path)
             partial.replace(path)
             _sync_directory(path.parent)
         self._note_hashes(hashes)
+
+    def drop_partial(self, place: Path) -> None:
+        """Remove directories that `filling` was not asked to go on with."""
+        for partial in place.glob("partial-*"):
+            shutil.rmtree(partial, ignore_errors=True)
 
     @contextlib.contextmanager
     def growing(self, path: Path) -> Iterator[TextIO]:
@@ -209,8 +215,13 @@ class RunDir:
 
     def check(self, path: Path) -> None:
         """Compare a file with the hash noted when it was written, without holding it in memory."""
-        with one_line_errors(path), path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); run again with --resume"
+            ) from error
         self._compare(path, found)
 
     def _compare(self, path: Path, found: str) -> None:
@@ -290,16 +301,24 @@ class RunDir:
         manifest.setdefault("stages", {})[stage] = mark
         self._write_manifest(manifest)
 
+    def unfinish(self, stage: str) -> None:
+        """Remove the mark of a stage, if it is there."""
+        manifest = self.read_manifest()
+        if manifest.get("stages", {}).pop(stage, None) is not None:
+            self._write_manifest(manifest)
+
     def made_from(self, directory: Path, inputs: str) -> bool:
         """Say whether a directory was made from these inputs and all its files are there."""
         mark = directory / "inputs"
         if not mark.exists() or mark.read_text() != inputs:
             return False
+        noted = self._noted_within(directory)  # without the mark where killed before noting
+        return mark in noted and all(path.exists() for path in noted)
+
+    def _noted_within(self, directory: Path) -> list[Path]:
         within = f"{self._key(directory)}/"
         noted = self.read_manifest().get("files", {})
-        if self._key(mark) not in noted:  # killed before the hashes were noted
-            return False
-        return all((self.path / key).exists() for key in noted if key.startswith(within))
+        return [self.path / key for key in noted if key.startswith(within)]
 
     def noted(self, path: Path) -> str | None:
         """Return the hash noted when a file was written; None where none was."""

@@ -1,6 +1,7 @@
 """Which models are measured, in which order: a model alone, or a series of its checkpoints."""
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from tasklens.errors import InputError
-from tasklens.huggingface import import_transformers
+from tasklens.loading import import_transformers
 
 #: What directories of checkpoints are called, by their step.
 _STEP = re.compile(r"^(?:checkpoint|step|global_step|global-step)[-_]?(\d+)$")
@@ -47,9 +48,11 @@ def find_checkpoints(models: Sequence[str], revisions: Sequence[str] = ()) -> li
     InputError
         Where there is no such directory, nothing in it is a model, or two have the same step.
     """
+    if not models:
+        raise InputError("no model to measure: name at least one")
     found: list[tuple[int | None, str, Path | None, str, str | None]] = []
     for model in models:
-        path = Path(model).expanduser()
+        path = Path(os.path.expanduser(model))  # noqa: PTH111 - a user that there is not
         if path.is_dir():
             if revisions:
                 raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
@@ -58,9 +61,8 @@ def find_checkpoints(models: Sequence[str], revisions: Sequence[str] = ()) -> li
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
-                digits = re.search(r"(\d+)$", revision or "")
                 name = f"{model}@{revision}" if revision else model
-                found.append((int(digits[1]) if digits else None, name, None, model, revision))
+                found.append((_step_of_revision(revision), name, None, model, revision))
     known = [step for step, *_ in found if step is not None]
     if len(known) < len(found):
         found = [(number, *rest) for number, (_, *rest) in enumerate(found, 1)]  # type: ignore[misc]
@@ -81,18 +83,35 @@ def missing_steps(steps: Sequence[int]) -> list[int]:
     Where most of the gaps between neighbours are equal, a gap of a multiple of that lacks what
     would lie in it.
     """
+    steps = steps[_leading_powers(steps) :]
     gaps = [b - a for a, b in pairwise(steps)]
     if not gaps:
         return []
     spacing, n = Counter(gaps).most_common(1)[0]
     if n < 2 or 2 * n < len(gaps):
         return []
+    anchor = steps[gaps.index(spacing)]
     return [
         step
         for a, gap in zip(steps[:-1], gaps, strict=True)
-        if a % spacing == 0 and gap % spacing == 0
+        if (a - anchor) % spacing == 0 and gap % spacing == 0
         for step in range(a + spacing, a + gap, spacing)
     ]
+
+
+def _leading_powers(steps: Sequence[int]) -> int:
+    """Return how many of the steps lead up, by powers of two, to the last of these: 0, 1, 2, 4."""
+    begin = 1 if steps and steps[0] == 0 else 0
+    n = 0
+    while begin + n < len(steps) and steps[begin + n] == 2**n:
+        n += 1
+    return begin + n - 1 if n > 2 or (begin and n > 1) else 0
+
+
+def _step_of_revision(revision: str | None) -> int | None:
+    digits = re.search(r"(\d+)$", revision or "")
+    is_hash = re.fullmatch(r"[0-9a-f]{7,40}", revision or "") and not (revision or "").isdigit()
+    return int(digits[1]) if digits and not is_hash else None
 
 
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
@@ -153,7 +172,7 @@ def _inside(path: Path) -> list[Path]:
             for inner in series:
                 if not (inner / "config.json").is_file():
                     raise InputError(f"{inner}: no config.json: a checkpoint that is not whole?")
-            return series
+            return sorted(series, key=lambda inner: _step_of(inner) or 0)
     if not (path / "config.json").is_file():
         raise InputError(f"{path} holds neither a model (config.json) nor checkpoint-N directories")
     return [path]
@@ -179,6 +198,8 @@ def _step_of(directory: Path) -> int | None:
 
 def _check_hub_name(model: str, path: Path) -> None:
     """Refuse what looks like a path, so that no slip of the pen asks the network."""
+    if path.exists():
+        raise InputError(f"{model} is a file: should be a model's directory")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):
         raise InputError(

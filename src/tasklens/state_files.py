@@ -1,6 +1,6 @@
 """States on the disk, one array a state, written as they come and read without being loaded."""
 
-import json
+import io
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +22,10 @@ Files: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 class Streaming(Protocol):
-    """A Subject that gives its states batch by batch, in an order that the prompts alone fix."""
+    """A Subject that gives its states batch by batch."""
 
-    def batches(self, prompts: Prompts, names: Sequence[str], done: int = 0) -> Iterator[Any]:
-        """Yield (which, states, answer) of some prompts at a time, but for the first ``done``."""
+    def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Any]:
+        """Yield (which, states, answer) of some prompts at a time."""
         ...
 
 
@@ -55,27 +55,30 @@ def harvest_to(
     InputError
         Where the disk does not hold them; what the subject raises.
     """
-    progress = directory / "progress.json"
-    done = json.loads(progress.read_text())["done"] if progress.exists() else 0
+    progress = directory / "done.npy"
+    done = np.load(progress) if progress.exists() else np.zeros(len(prompts), dtype=np.bool_)
     files: Files = {}
-    if done:
+    if done.any():
         files = {name: np.load(_path(directory, name), "r+") for name in (*names, ANSWER)}
-    on_prompts(done)
+    on_prompts(int(done.sum()))
+    left = np.flatnonzero(~done)
     flushed = time.monotonic()
 
     def flush() -> None:
         for file in files.values():
             file.flush()  # type: ignore[attr-defined]
-        write_file(progress, json.dumps({"done": done}).encode())
+        content = io.BytesIO()
+        np.save(content, done)
+        write_file(progress, content.getvalue())
 
     try:
-        for which, states, answer in subject.batches(prompts, names, done):
-            found = {**states, ANSWER: answer}
+        for some, states, answer in subject.batches(prompts.take(left), names):
+            which, found = left[some], {**states, ANSWER: answer}
             if not files:
                 files = _allocate(directory, found, len(prompts))
             for name, values in found.items():
                 files[name][which] = values
-            done += len(which)
+            done[which] = True
             on_prompts(len(which))
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 flush()

@@ -31,10 +31,10 @@ class PositionSettings:
 
     at: str = ""
     """Empty: the input, where there is such a column, else last. last: the last token of the text.
-    A column: its text within the text, its number as the index of a token, or its pair of numbers
-    as the first and the end of some characters. A number: that token of every text, from the end
-    where negative. A:B: characters A to B. Else a text that stands in every text. Of a part that
-    stands there more than once it is the last."""
+    A column: its text within the text, or, in JSONL and Parquet, its number as the index of a token
+    or its pair of numbers as the first and the end of some characters. A number: that token of
+    every text, from the end where negative. A:B: characters A to B. Else a text that stands in
+    every text. Of a part that stands there more than once it is the last."""
     over: Literal["last", "mean"] = "last"
     """Of a part of several tokens, the state of the last, or the mean over all."""
     max_length: Annotated[int, Field(ge=0)] = 0
@@ -104,8 +104,11 @@ def tokenize(
     for i, row in enumerate(read["input_ids"]):
         ids[i, : position[i] + 1] = row[: position[i] + 1]
     span = begin if settings.over == "mean" else None
-    target = _targets(table, tokenizer, parts, ids, position) if fast else np.full(n, -1)
-    return Tokenized(Prompts(ids, position, span), begin, target)
+    prompts = Prompts(ids, position, span)
+    target = np.full(n, -1)
+    if fast:
+        target = _targets(table, tokenizer, parts, prompts, settings.at)
+    return Tokenized(prompts, begin, target)
 
 
 def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
@@ -178,7 +181,8 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         value = [int(span[1]), int(span[2])]
     if isinstance(value, int):
         return value
-    if isinstance(value, (list, tuple)) and len(value) == 2:
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if is_pair and all(isinstance(number, int) for number in value):
         begin, end = value
         if not 0 <= begin < end <= len(text):
             raise InputError(
@@ -187,17 +191,30 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         return int(begin), int(end)
     if not isinstance(value, str) or not value:
         raise InputError(f"{where}: {value!r} is no position: should be a text, a number or a pair")
-    output = table.output[i] if table.output is not None else ""
-    # What the text ends with is the answer, in which the same letters may stand.
-    before = text.rstrip().removesuffix(output) if output else text
-    pattern = re.escape(value)
-    found = [*re.finditer(rf"(?<!\w){pattern}(?!\w)", before)] or [*re.finditer(pattern, text)]
+    found = _find(value, text, table.output[i] if table.output is not None else "")
     if not found:
         columns = (
             "" if at in ("", *table.columns) else f", nor is it one of {', '.join(table.columns)}"
         )
         raise InputError(f"{where}: {value!r} is not in the text {text!r}{columns}")
-    return found[-1].span()
+    return found
+
+
+def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
+    """Return where a part of a text stands, for the last time, if at all.
+
+    A whole word before part of another; what the text ends with, the output, only after all else.
+    """
+    end = len(text.rstrip())
+    answered = output and text[:end].endswith(output)
+    before = end - len(output) if answered else len(text)
+    plain = re.escape(value)
+    word = rf"(?<!\w){plain}(?!\w)"
+    for stop, pattern in ((before, word), (before, plain), (len(text), word), (len(text), plain)):
+        spans = [match.span() for match in re.finditer(pattern, text) if match.start() < stop]
+        if spans:
+            return spans[-1]
+    return None
 
 
 def _tokens(
@@ -223,25 +240,34 @@ def _tokens(
 
 
 def _targets(
-    table: LabelledPrompts, tokenizer: Tokenizer, parts: list[Any], ids: Ints, position: Ints
+    table: LabelledPrompts, tokenizer: Tokenizer, parts: list[Any], tokens: Prompts, at: str
 ) -> Ints:
     """Return the first token of each output where it follows the measured part, else -1."""
     target = np.full(len(table), -1, dtype=np.int64)
-    if table.output is None:
-        return target
-    which, texts = [], []
-    for i, (text, output, part) in enumerate(zip(table.text, table.output, parts, strict=True)):
+    wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, begin and end of output
+    texts = []
+    for i, (text, output, part) in enumerate(
+        zip(table.text, table.output or (), parts, strict=table.output is not None)
+    ):
         end = part[1] if isinstance(part, tuple) else len(text.rstrip()) if part == "last" else None
-        if end is None:
+        if end is None or not output:
             continue
         rest = text[end:].strip()
-        if not rest or rest.startswith(output):
-            which.append(i)
+        # "last" of a text that has its output already: what follows is not it
+        answered = text[:end].endswith(output) and (at != "" or table.input is None)
+        if rest.startswith(output) if rest else not answered:
+            begin = text.index(output, end) if rest else end + 1
+            wanted.append((i, end, begin, begin + len(output)))
             texts.append(text if rest else f"{text[:end]} {output}")
     if not texts:
         return target
-    for i, row in zip(which, _read(tokenizer, tuple(texts), fast=True)["input_ids"], strict=True):
-        after = int(position[i]) + 1
-        if len(row) > after and row[:after] == ids[i, :after].tolist():
+    read = _read(tokenizer, tuple(texts), fast=True)
+    rows = zip(wanted, read["input_ids"], read["offset_mapping"], strict=True)
+    for (i, end, begin, stop), row, offsets in rows:
+        after = int(tokens.position[i]) + 1
+        if len(row) <= after or row[:after] != tokens.ids[i, :after].tolist():
+            continue
+        first, last = offsets[after]
+        if end <= first <= begin and last <= stop:
             target[i] = row[after]
     return target

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tasklens.claim_statistics import best_layer
+from tasklens.claim_statistics import TRAIN, best_layer
 from tasklens.claims import Verdict, judge
 from tasklens.config import Settings, read_settings
 from tasklens.curves import Curves, curves_of_labels, curves_of_table
@@ -17,6 +18,7 @@ from tasklens.errors import InputError
 from tasklens.experiment import first_difference, load_dataset, load_scores, need
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
+from tasklens.probe_cells import main_scores
 from tasklens.probe_settings import ProbeSettings
 from tasklens.probing import Probe
 from tasklens.prompts import codes
@@ -82,11 +84,15 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
         return curves_of_labels(run.name, seed, labels, hits, controls, resampling, bar.update)
 
 
-def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
-    """Return a probe's curves; its splits stand for those of a run, in their order."""
-    probe = Probe(run, read_settings(run.config, ProbeSettings))
+def _measured_probe(run: RunDir) -> Probe:
     if run.mark("measure") is None:
         raise InputError(f"{run.path}: nothing is measured; go on with probe --resume")
+    return Probe(run, read_settings(run.config, ProbeSettings))
+
+
+def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
+    """Return a probe's curves; its splits stand for those of a run, in their order."""
+    probe = _measured_probe(run)
     seed, table = probe.settings.seed, probe.table
     label, unit = np.array(codes(table.label)), np.array(codes(table.units))
     task_of_unit = np.zeros(unit.max() + 1, dtype=np.int64)
@@ -170,21 +176,23 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
 
 
 def follow_run(
-    path: Path, layer: str | None = None, split: str = "val_subset", space: str = "raw"
-) -> tuple[str, Followed, Dataset]:
+    path: Path, layer: str | None = None, split: str | None = None, space: str = "raw"
+) -> tuple[str, str, Followed, list[str]]:
     """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
 
     Parameters
     ----------
     path : Path
-        A run directory.
+        A run directory, or a probe's.
     layer : str, optional
-        By default the layer with the highest final ARI on the training subset.
-    split, space : str
+        By default the layer with the highest final ARI on the first split.
+    split : str, optional
+        By default the second split, which is unseen, where there is one.
+    space : str
 
     Returns
     -------
-    layer, Followed, Dataset
+    layer, split, Followed, names of the tasks
 
     Raises
     ------
@@ -192,18 +200,24 @@ def follow_run(
         Where the run is not measured, or has no such layer, split or space.
     """
     run = RunDir(path)
-    settings: Settings = read_settings(run.config)
-    need(run, settings, "measure")
-    dataset = load_dataset(run)
-    if layer is None:
-        curves = curves_of_table(load_scores(run))[0]
-        alone = {place: y for place, y in curves.ari.items() if place[2] == space}
-        if not alone:
-            raise InputError(f"{path}: nothing was clustered in the space {space!r}")
-        layer, _ = best_layer(dataclasses.replace(curves, ari=alone), whole=False)
+    if run.is_probe:
+        probe = _measured_probe(run)
+        every, scores = tuple(probe.steps), main_scores(load_scores(run))
+        tasks = {name: known.task for name, known in probe.instances.items()}
+        names = sorted(set(probe.table.label))
+    else:
+        settings: Settings = read_settings(run.config)
+        need(run, settings, "measure")
+        dataset, scores = load_dataset(run), load_scores(run)
+        every = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+        tasks = {name: dataset.task(name) for name in MEASURED}
+        names = [task.name for task in dataset.tasks.tasks]
+    splits = list(tasks)
+    split = split or splits[min(1, len(splits) - 1)]
+    layer = layer or _best_layer(scores, splits[0], space, path)
     steps, labels = [], []
     known: set[str] = set()
-    for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
+    for step in every:
         clusters = load_clusters(run, step)
         known |= {name for name in clusters if name.endswith("/labels")}
         if f"{split}/{layer}/{space}/labels" in clusters:
@@ -212,7 +226,15 @@ def follow_run(
     if not steps:
         has = ", ".join(sorted({name.removesuffix("/labels") for name in known}))
         raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {has}")
-    return layer, follow(steps, np.stack(labels), dataset.task(split)), dataset
+    return layer, split, follow(steps, np.stack(labels), tasks[split]), names
+
+
+def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
+    curves = curves_of_table(scores)[0]
+    of_first = {(TRAIN, p[1], p[2]): y for p, y in curves.ari.items() if p[::2] == (split, space)}
+    if not of_first:
+        raise InputError(f"{path}: nothing was clustered in the space {space!r}")
+    return best_layer(dataclasses.replace(curves, ari=of_first), whole=False)[0]
 
 
 def _as(settings: Settings, other: Settings) -> Settings:

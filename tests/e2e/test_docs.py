@@ -24,10 +24,12 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(-0.5 <= value <= 1 for value in ari)
 
 
-@pytest.mark.parametrize("page", ["cli_page", "settings_page", "findings_page"])
+@pytest.mark.parametrize(
+    "page", ["cli_page", "settings_page", "probe_settings_page", "findings_page"]
+)
 def test_generated_pages_do_not_drift(page: str) -> None:
     made = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
-    committed = (ROOT / "docs" / f"{page.removesuffix('_page')}.md").read_text()
+    committed = (ROOT / "docs" / f"{page.removesuffix('_page').replace('_', '-')}.md").read_text()
     assert made == committed, "run: python docs/make_pages.py"
 
 

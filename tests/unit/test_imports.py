@@ -17,6 +17,7 @@ ORDER = (
     ("errors",),
     ("randomness", "settings", "schedule", "parallel", "rundir", "tables"),
     # data
+    ("prompts",),
     ("regex",),
     ("grammar",),
     ("tasks",),
@@ -29,6 +30,10 @@ ORDER = (
     ("checkpoints",),
     ("training",),
     ("states",),
+    ("hooks", "state_files"),
+    ("huggingface",),
+    ("loading",),
+    ("series",),
     # measuring
     ("clustering.compiling", "clustering.fallback"),
     ("clustering.kmeans_kernels", "clustering.tsne_kernels"),
@@ -45,13 +50,20 @@ ORDER = (
     ("points",),
     ("figures",),
     ("phase", "contents"),
+    # prompts of anybody's, as a model reads them and as they are measured
+    ("tokens",),
+    ("probe_settings",),
+    ("probe_cells",),
     # what sees everything
     ("config",),
     ("plan",),
     ("keeper",),
     ("measuring",),
     ("experiment",),
+    ("probing",),
     ("verifying", "sweep"),
+    ("cli_shared",),
+    ("cli_probe",),
     ("cli",),
     ("__main__",),
 )
@@ -63,12 +75,16 @@ BASE = {f"tasklens.{name}" for names in ORDER[:2] for name in names}
 EVERYTHING = {
     f"tasklens.{name}"
     for name in (
-        *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
-        *("sweep", "cli", "__main__"),
+        *("config", "plan", "keeper", "measuring", "experiment", "probing", "verifying"),
+        *("sweep", "cli_shared", "cli_probe", "cli", "__main__"),
     )
 }
 MAKING = {
-    f"tasklens.{name}" for name in ("gpt2", "checkpoints", "training", "states", "dataset_files")
+    f"tasklens.{name}"
+    for name in (
+        *("gpt2", "checkpoints", "training", "states", "dataset_files"),
+        *("hooks", "huggingface", "loading", "series"),
+    )
 }
 MEASURING = {
     f"tasklens.{name}"
@@ -77,6 +93,7 @@ MEASURING = {
         *("agreement", "spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
         *("points", "figures", "phase", "contents"),
+        *("tokens", "probe_settings", "probe_cells"),
     )
 }
 

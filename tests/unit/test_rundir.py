@@ -273,6 +273,177 @@ def test_a_cell_whose_hashes_were_not_noted_is_made_again(
     assert run.made_from(directory, "inputs")
 
 
+def fill(run: RunDir, path: Path, inputs: str, **contents: bytes) -> list[str]:
+    """Fill a directory; return the names of what was in it before."""
+    with run.filling(path, inputs) as partial:
+        found = sorted(file.name for file in partial.iterdir())
+        for name, content in contents.items():
+            assert not path.exists()
+            (partial / name).write_bytes(content)
+    return found
+
+
+def break_off(run: RunDir, path: Path, inputs: str, error: type[BaseException]) -> None:
+    with run.filling(path, inputs) as partial:
+        (partial / "a").write_bytes(b"done")
+        raise error
+
+
+def test_a_directory_that_is_filled_is_whole_under_its_name(run: RunDir) -> None:
+    path = run.states_at(8)
+    assert fill(run, path, "mine", a=b"1", b=b"22") == ["inputs"]
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == {
+        "a": b"1", "b": b"22", "inputs": b"mine",
+    }  # fmt: skip
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert run.made_from(path, "mine")
+    assert not run.made_from(path, "others")
+    # echo -n 22 | sha256sum
+    assert run.noted(path / "b") == (
+        "785f3ec7eb32f30b90cd0fcf3657d388b5ff4297f2f9716ff66e9b69c05ddd09"
+    )
+    assert set(run.read_manifest()["files"]) == {
+        f"states/step-00000008/{name}" for name in ("a", "b", "inputs")
+    }
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_directory_goes_on_being_filled_from_the_same_inputs(
+    run: RunDir, error: type[BaseException]
+) -> None:
+    path = run.states_at(8)
+    with pytest.raises(error):
+        break_off(run, path, "mine", error)
+    assert (path.with_name("partial-step-00000008") / "a").read_bytes() == b"done"
+    assert not path.exists()
+    assert not run.made_from(path, "mine")
+    assert run.read_manifest() == {}
+    with run.locked():  # what cleans it of temporary files
+        pass
+    run.clean()
+    assert fill(run, path, "mine", b=b"rest") == ["a", "inputs"]
+    assert run.read(path / "a") == b"done"
+    assert run.read(path / "b") == b"rest"
+    assert run.made_from(path, "mine")
+
+
+def test_a_directory_is_filled_anew_from_other_inputs(run: RunDir) -> None:
+    path = run.states_at(8)
+    with pytest.raises(KeyboardInterrupt):
+        break_off(run, path, "mine", KeyboardInterrupt)
+    assert fill(run, path, "others", b=b"new") == ["inputs"]
+    assert run.made_from(path, "others")
+    assert not (path / "a").exists()
+    (path.with_name("partial-step-00000009")).mkdir()
+    (path.with_name("partial-step-00000009") / "a").write_bytes(b"from where?")
+    assert fill(run, run.states_at(9), "mine") == ["inputs"]
+
+
+def test_a_filled_directory_replaces_the_one_before(run: RunDir) -> None:
+    path = run.states_at(8)
+    fill(run, path, "mine", a=b"old", b=b"old")
+    run.finish("states", "inputs", [path / "a"])
+    with run.filling(path, "others") as partial:
+        assert (path / "a").read_bytes() == b"old", "until the new one is whole"
+        (partial / "a").write_bytes(b"new")
+    assert sorted(file.name for file in path.iterdir()) == ["a", "inputs"]
+    assert run.read(path / "a") == b"new"
+    assert run.made_from(path, "others")
+    assert not run.made_from(path, "mine")
+    assert not run.finished("states", "inputs")
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_on_a_full_disk_a_directory_is_whole_or_not_there(
+    run: RunDir, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run.states_at(8)
+    disk = FullDisk(n)
+    monkeypatch.setattr(os, "fsync", disk)
+    message = ""
+    try:
+        fill(run, path, "mine", a=b"1", b=b"2")
+    except InputError as error:
+        message = str(error)
+    monkeypatch.undo()
+    assert bool(message) == (disk.calls > n)
+    if message:
+        assert message.startswith("no space left on the device while writing ")
+        assert "\n" not in message
+    assert run.made_from(path, "mine") == (not message)
+    if n == 0:
+        assert not path.exists()
+    if path.exists():
+        assert {file.name for file in path.iterdir()} == {"a", "b", "inputs"}
+    if message:
+        with run.filling(path, "mine") as partial:
+            (partial / "a").write_bytes(b"1")
+            (partial / "b").write_bytes(b"2")
+    assert run.made_from(path, "mine")
+    assert run.read(path / "a") + run.read(path / "b") == b"12"
+
+
+def test_a_large_file_that_changed_is_refused(run: RunDir) -> None:
+    path = run.states_at(8)
+    fill(run, path, "mine", a=b"as it was", b=b"other")
+    run.check(path / "a")
+    (path / "a").write_bytes(b"as it is!")
+    with pytest.raises(InputError) as error:
+        run.check(path / "a")
+    assert one_line(error) == (
+        f"{path / 'a'} is damaged: its SHA-256 is not the one in manifest.json; "
+        "remove it and run again with --resume"
+    )
+    run.check(path / "b")
+    run.finish("states", "inputs", [path / "a", path / "b"])
+    with pytest.raises(InputError, match="is damaged"):
+        run.finished("states", "inputs")
+    (path / "a").unlink()
+    assert not run.made_from(path, "mine")
+    assert not run.finished("states", "inputs")
+
+
+def test_a_file_that_was_never_noted_has_nothing_to_differ_from(run: RunDir) -> None:
+    run.write(run.config, b"")
+    (run.path / "by hand").write_bytes(b"anything")
+    run.check(run.path / "by hand")
+    assert run.noted(run.path / "by hand") is None
+
+
+def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 102.5])
+    with run.stage("data", "inputs") as finish:
+        assert finish is not None
+        run.write(run.scores_csv, b"1")
+        assert run.mark("data") is None, "nothing is finished before it is"
+        finish([run.scores_csv], rows=3)
+    assert run.finished("data", "inputs")
+    with run.stage("data", "inputs") as finish:
+        assert finish is None
+    with run.stage("data", "others") as finish:
+        assert finish is not None
+        assert run.finished("data", "inputs")
+    run.remove(run.scores_csv)
+    with monkeypatch.context() as patch:
+        patch.setattr("tasklens.rundir.time.perf_counter", lambda: next(clock))
+        with run.stage("data", "inputs") as finish:
+            assert finish is not None
+            run.write(run.scores_csv, b"2")
+            finish([run.scores_csv], rows=4)
+    assert run.mark("data") == {
+        "inputs": "inputs", "files": ["scores.csv"], "seconds": 2.5, "rows": 4,
+    }  # fmt: skip
+
+
+def test_a_stage_that_breaks_down_is_not_finished(run: RunDir) -> None:
+    with pytest.raises(KeyError), run.stage("data", "inputs"):
+        raise KeyError
+    assert not run.finished("data", "inputs")
+    with run.stage("data", "inputs"):
+        pass  # it never says that it has finished
+    assert not run.finished("data", "inputs")
+
+
 def test_the_manifest_says_where_a_run_comes_from(run: RunDir) -> None:
     run.write(run.config, b"")
     run.begin(5, "tasklens run smoke")

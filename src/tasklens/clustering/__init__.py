@@ -95,7 +95,7 @@ class Clustering:
     """The t-SNE embedding, (N, 2), where the cell's space is "tsne"."""
 
 
-def cluster(cells: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
+def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> list[Clustering]:
     """Cluster each cell with several seeds, in the plane of t-SNE where its space says so.
 
     Every seed is derived from the cell's own seed and name, so a result depends neither on the
@@ -105,7 +105,7 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings) -> list[Clustering
     ----------
     cells : sequence of Cell
         `x` is (N, D) and finite; it is taken as float32.
-    settings : ClusterSettings
+    settings : ClusterSettings, optional
         Starts, seeds, perplexity and so on.
 
     Returns
@@ -120,6 +120,7 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings) -> list[Clustering
         Where states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
         or the perplexity is not below N.
     """
+    settings = settings or ClusterSettings()
     for cell in cells:
         _check(cell, settings)
     for reason in sorted({engine(cell) for cell in cells} - {OURS}):
