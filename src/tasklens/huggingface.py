@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -120,11 +121,15 @@ class HuggingFaceSubject:
             the memory does not hold a single prompt.
         """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        if prompts.ids.max(initial=0) >= vocabulary:
+        read = np.arange(prompts.ids.shape[1]) <= prompts.position[:, None]  # (N, T)
+        outside = prompts.ids[read & ((prompts.ids < 0) | (prompts.ids >= vocabulary))]
+        if len(outside):
             raise InputError(
-                f"token {prompts.ids.max()} is not in the vocabulary, which has {vocabulary}: is "
-                "this the model's tokenizer?"
+                f"token {outside[0]} is not in the vocabulary, which has {vocabulary}: is this the "
+                "model's tokenizer?"
             )
+        # what stands behind a position is anything, also no token
+        prompts = replace(prompts, ids=np.where(read, prompts.ids, 0))
         longest = int(prompts.position.max(initial=0)) + 1
         if self.max_length and longest > self.max_length:
             raise InputError(
@@ -213,10 +218,10 @@ class HuggingFaceSubject:
         last = self.names[-1]
         try:
             batch = self._read_trees(trees, slice(row, row + 1), [last])
+            plain = self._read(prompts, which, [last]).states[last]
         except Exception:  # of any of the ways in which a model does not take a mask of its own
             return False
         shared = batch.states[last][np.searchsorted(batch.which, which)]
-        plain = self._read(prompts, which, [last]).states[last]
         apart = np.linalg.norm(shared - plain, axis=1)
         return bool((apart <= TOLERANCE * np.linalg.norm(plain, axis=1)).all())
 
@@ -281,11 +286,11 @@ class HuggingFaceSubject:
 
         with hooked({name: self._points[name] for name in names}, keep):
             last = pick_last(self._forward(ids, **said))
-        head = self.model.get_output_embeddings()
-        if self._base is self.model or head is None:
+        if self._base is self.model:  # these are the logits
             answer = last.argmax(dim=-1)
         else:
-            parts = torch.split(last, HEAD_ROWS)
+            head = self.model.get_output_embeddings()
+            parts = torch.split(last.to(head.weight.dtype), HEAD_ROWS)
             answer = torch.cat([head(part).argmax(dim=-1) for part in parts])
         return Batch(which, {name: found[name] for name in names}, answer.cpu().numpy())
 
@@ -300,7 +305,7 @@ class HuggingFaceSubject:
 
     @torch.inference_mode()
     def _add_final_norm(self, around: Any) -> None:
-        """Add what is called first after the last block, where it gives a state a token."""
+        """Add what is called first after the last block, where it is a norm."""
         modules = dict(around.named_children())
         called: list[tuple[str, torch.Size]] = []
         last = list(self._points)[-1]
@@ -312,7 +317,7 @@ class HuggingFaceSubject:
             self._forward(ids)
         after = [name for name, _ in called].index(last) + 1 if called else 0
         for name, shape in called[after : after + 1]:
-            if shape[:-1] == ids.shape:
+            if shape[:-1] == ids.shape and "norm" in type(modules[name]).__name__.lower():
                 self._points["ln_f"] = Point(modules[name])
 
     def _two_rows(self) -> torch.Tensor:
@@ -349,8 +354,24 @@ class HuggingFaceSubject:
             raise InputError(
                 f"{kind} is no causal language model: what follows a token changes its state"
             )
+        if not self._head_is_all(ids, last):
+            self._base = self.model
+            self._accepts = set(inspect.signature(self._base.forward).parameters)
         a, b = states["wte"], states["embed"]
         return a.shape == b.shape and torch.equal(a, b)
+
+    def _head_is_all(self, ids: torch.Tensor, last: torch.Tensor) -> bool:
+        """Say whether the head alone puts the tokens in the order of the model's own logits.
+
+        These may be scaled or capped besides, which changes no order.
+        """
+        head = self.model.get_output_embeddings()
+        if self._base is self.model or head is None:
+            return False
+        own = self.model(ids, use_cache=False).logits.float()  # (2, 4, V)
+        ours = head(last.to(head.weight.dtype)).float().gather(-1, own.argsort(dim=-1))
+        eps = torch.finfo(head.weight.dtype).eps
+        return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
 
 
 def _context(config: Any) -> int:

@@ -620,9 +620,9 @@ def test_a_file_of_prompts_that_went_or_changed(
     assert_refused(changed, f"{path} holds another probe: {mine} changed since", "--out")
     assert contents(path) == before
     mine.unlink()
-    result = command(*words, "--resume")
-    assert result.status == 0, result.err
+    assert_refused(command(*words, "--resume"), f"{mine} cannot be read: No such file")
     assert contents(path) == before
+    assert command("measure", path).status == 0, "which needs no more than the directory"
 
 
 # --- Our own run as anybody's model ---
@@ -1114,6 +1114,24 @@ def test_a_tokenizer_from_elsewhere(stock: Stock, command: Command, tmp_path: Pa
     expected = harvest(load_subject(bare), prompts_of(stock.rows), ["block1"]).states["block1"]
     (kept,) = path.rglob("block1.npy")
     assert np.array_equal(np.load(kept), expected)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_tokenizer_from_elsewhere_that_changed_makes_other_states(
+    stock: Stock, command: Command, tmp_path: Path
+) -> None:
+    bare = save_model(tmp_path / "models" / "bare", 100, tokenizer=False)
+    other = word_level_tokenizer((*SPECIAL, *WORDS[: len(SPECIAL) - 1 : -1]))
+    for place, said in ((tmp_path / "named", True), (tmp_path / "models", False)):
+        word_level_tokenizer().save_pretrained(place)
+        path = tmp_path / f"probe-{place.name}"
+        asked = ("--set", f"subject.tokenizer={place}") if said else ()
+        words = stock.words("--states", "embed", *asked, "--out", path, models=bare)
+        assert command(*words).status == 0
+        other.save_pretrained(place)
+        with reading() as read:
+            assert command(*words, "--resume").status == 0
+        assert len(read) == len(stock.rows), f"{place} changed"
 
 
 @pytest.mark.usefixtures("undrawn")
