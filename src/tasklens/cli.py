@@ -146,7 +146,8 @@ def measure(run: Run, change: Change = None) -> None:
     with directory.locked():
         save_settings(directory, settings)
         if probe:
-            from tasklens.probing import Probe, measure_probe
+            from tasklens.probe_dir import Probe
+            from tasklens.probing import measure_probe
 
             measure_probe(Probe(directory, settings))
         else:
@@ -166,7 +167,8 @@ def plot(run: Run, change: Change = None) -> None:
     with directory.locked():
         save_settings(directory, settings)
         if directory.is_probe:
-            from tasklens.probing import Probe, plot_probe
+            from tasklens.probe_dir import Probe
+            from tasklens.probing import plot_probe
 
             plot_probe(Probe(directory, settings))
         else:

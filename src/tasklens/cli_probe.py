@@ -65,6 +65,12 @@ def probe(
         str | None,
         typer.Option("--revision", metavar="NAMES", help="Of a name on the hub: a,b,..."),
     ] = None,
+    untrained: Annotated[
+        bool,
+        typer.Option(
+            "--untrained", help="Measure it with fresh weights, too, as step 0: a control."
+        ),
+    ] = False,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="cpu|cuda[:N]", help="Where models and t-SNE run."),
@@ -98,6 +104,7 @@ def probe(
     said = {
         "subject.models": models,
         "subject.revisions": revision.split(",") if revision else None,
+        "subject.untrained": untrained or None,
         "subject.states": states.split(","),
         "subject.device": device,
         "clusters.device": device,
@@ -116,7 +123,7 @@ def probe(
         if value is not None
     ]
     settings = change_settings({}, [*words, *(change or ())], kind=ProbeSettings)
-    from tasklens.probing import describe
+    from tasklens.harvesting import describe
 
     if dry_run:
         print(describe(settings), end="")

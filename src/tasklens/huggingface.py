@@ -35,6 +35,7 @@ CHECKED, TOLERANCE = 16, 1e-4
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Floats: TypeAlias = npt.NDArray[np.float32]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 class Batch(NamedTuple):
@@ -106,63 +107,81 @@ class HuggingFaceSubject:
             answer[batch.which] = batch.answer
         return Harvest(states, answer)
 
-    def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: Bools | None = None
+    ) -> Iterator[Batch]:
         """Yield the states of some prompts at a time, in an order that the prompts fix.
 
         Parameters
         ----------
         prompts : Prompts
         names : sequence of str
+        done : bool (N,), optional
+            Prompts whose states are there already. What is left goes in the batches in which it
+            would have gone without them, so that it comes out the same to the last bit.
 
         Raises
         ------
         InputError
-            For a prompt longer than the context, a token that is not in the vocabulary, or where
-            the memory does not hold a single prompt.
+            See `check`; where the memory does not hold a single prompt.
+        """
+        self.check(prompts)
+        # what stands behind a position is anything, also no token
+        prompts = replace(prompts, ids=np.where(_inside(prompts), prompts.ids, 0))
+        done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done
+        trees = self._trees(prompts)
+        if trees is None:
+            yield from self._plainly(prompts, names, done)
+        else:
+            yield from self._in_trees(trees, names, done)
+
+    def check(self, prompts: Prompts) -> None:
+        """Raise InputError for a prompt that is too long, or a token that the model does not have.
+
+        Too long is longer than the context, up to the measured token.
         """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
-        read = np.arange(prompts.ids.shape[1]) <= prompts.position[:, None]  # (N, T)
+        read = _inside(prompts)
         outside = prompts.ids[read & ((prompts.ids < 0) | (prompts.ids >= vocabulary))]
         if len(outside):
             raise InputError(
                 f"token {outside[0]} is not in the vocabulary, which has {vocabulary}: is this the "
                 "model's tokenizer?"
             )
-        # what stands behind a position is anything, also no token
-        prompts = replace(prompts, ids=np.where(read, prompts.ids, 0))
         longest = int(prompts.position.max(initial=0)) + 1
         if self.max_length and longest > self.max_length:
             raise InputError(
                 f"a prompt has {longest} tokens up to the measured one, but the model reads "
                 f"{self.max_length}"
             )
-        trees = self._trees(prompts)
-        if trees is None:
-            yield from self._plainly(prompts, names)
-        else:
-            yield from self._in_trees(trees, names)
 
-    def _plainly(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
+    def _plainly(self, prompts: Prompts, names: Sequence[str], done: Bools) -> Iterator[Batch]:
         """Read a row a prompt, the shortest first."""
         order = np.argsort(prompts.position, kind="stable")
-        done = 0
-        while done < len(order):
-            lengths = prompts.position[order[done:]] + 1
+        n = 0
+        while n < len(order):
+            lengths = prompts.position[order[n:]] + 1
             # of rising lengths: the last is what all are padded to
             fits = np.arange(1, len(lengths) + 1) * lengths <= self.max_tokens
-            which = order[done : done + max(1, int(fits.sum()))]
+            which = order[n : n + max(1, int(fits.sum()))]
             length = int(prompts.position[which[-1]]) + 1
+            if done[which].all():
+                n += len(which)
+                continue
             batch = self._attempt(partial(self._read, prompts, which, names), len(which), length)
             if batch is not None:
-                done += len(which)
+                n += len(which)
                 yield batch
 
-    def _in_trees(self, trees: Trees, names: Sequence[str]) -> Iterator[Batch]:
+    def _in_trees(self, trees: Trees, names: Sequence[str], done: Bools) -> Iterator[Batch]:
         """Read rows in which what prompts begin with in common stands once."""
         row, T = 0, trees.ids.shape[1]
         while row < len(trees):
             n = min(len(trees) - row, max(1, self.max_tokens // T))
             rows = slice(row, row + n)
+            if done[(trees.row >= rows.start) & (trees.row < rows.stop)].all():
+                row += n
+                continue
             batch = self._attempt(partial(self._read_trees, trees, rows, names), n, T)
             if batch is not None:
                 row += n
@@ -207,8 +226,8 @@ class HuggingFaceSubject:
             return None
         longest = int(prompts.position.argmax())
         for row in {int(trees.row[longest]), int(np.bincount(trees.row).argmax())}:
-            inside = np.flatnonzero(trees.row == row)
-            which = np.union1d(inside[:CHECKED], [longest] if longest in inside else [])
+            which = np.flatnonzero(trees.row == row)
+            which = np.union1d(which[:CHECKED], which[which == longest])
             if not self._same(prompts, trees, row, which):
                 return None
         return trees
@@ -347,9 +366,12 @@ class HuggingFaceSubject:
                 raise InputError(
                     f"{kind}: {name} gives a state of shape {tuple(state.shape)}, not one a token"
                 )
+        dtype = next(self.model.parameters()).dtype
+        if not last.isfinite().all():
+            raise InputError(f"{kind}: its states are not finite in {str(dtype).split('.')[1]}")
         before = last[:, :-1]
         apart = float((before[0] - before[1]).norm())
-        eps = torch.finfo(next(self.model.parameters()).dtype).eps
+        eps = torch.finfo(dtype).eps
         if not apart <= 8 * eps * float(before.norm()):
             raise InputError(
                 f"{kind} is no causal language model: what follows a token changes its state"
@@ -372,6 +394,11 @@ class HuggingFaceSubject:
         ours = head(last.to(head.weight.dtype)).float().gather(-1, own.argsort(dim=-1))
         eps = torch.finfo(head.weight.dtype).eps
         return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
+
+
+def _inside(prompts: Prompts) -> Bools:
+    """Say which tokens stand up to the position that is measured, (N, T)."""
+    return np.arange(prompts.ids.shape[1]) <= prompts.position[:, None]
 
 
 def _context(config: Any) -> int:

@@ -26,6 +26,7 @@ def load_subject(
     dtype: str = "float32",
     trust_remote_code: bool = False,
     max_tokens: int = 0,
+    untrained: int | None = None,
 ) -> HuggingFaceSubject:
     """Load a local directory that ``AutoModelForCausalLM`` loads. Nothing is fetched.
 
@@ -45,6 +46,8 @@ def load_subject(
         Run the code that comes with the model.
     max_tokens : int
         See `HuggingFaceSubject`.
+    untrained : int, optional
+        A seed: give the network fresh weights, by its configuration, in the place of its own.
 
     Raises
     ------
@@ -56,45 +59,63 @@ def load_subject(
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory}: no config.json: it is not a model's directory")
     safe = any(directory.glob("*.safetensors"))
-    if not safe and any(directory.glob("*.bin")):
+    if untrained is None and not safe and any(directory.glob("*.bin")):
         print(
             f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors "
             "only (weights_only)",
             file=sys.stderr,
         )
-    kind = getattr(torch, dtype)
+    common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     with _quiet(transformers), _one_line_errors(directory):
-        model, about = transformers.AutoModelForCausalLM.from_pretrained(
-            directory,
-            dtype=kind,
-            local_files_only=True,
-            use_safetensors=safe or None,
-            weights_only=True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-        missing = sorted(about["missing_keys"])
-        if missing or about["mismatched_keys"]:
-            wrong = missing or [key[0] for key in about["mismatched_keys"]]
-            raise InputError(
-                f"{directory}: the weights of {wrong[0]} are not there or of another shape "
-                f"({len(wrong)} like it): they do not fit config.json"
+        if untrained is None:
+            model = _read_model(directory, safe, common)
+        else:
+            config = transformers.AutoConfig.from_pretrained(
+                directory, local_files_only=True, trust_remote_code=trust_remote_code
             )
-        model = model.to(device)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(untrained)
+                model = transformers.AutoModelForCausalLM.from_config(config, **common)
         known = load_tokenizer(tokenizer or directory, trust_remote_code=trust_remote_code)
-    return HuggingFaceSubject(model, known, max_tokens)
+        return HuggingFaceSubject(model.to(device), known, max_tokens)
+
+
+def _read_model(directory: Path, safe: bool, common: dict[str, Any]) -> Any:
+    model, about = import_transformers().AutoModelForCausalLM.from_pretrained(
+        directory,
+        local_files_only=True,
+        use_safetensors=safe or None,
+        weights_only=True,
+        output_loading_info=True,
+        **common,
+    )
+    missing = sorted(about["missing_keys"])
+    if missing or about["mismatched_keys"]:
+        wrong = missing or [key[0] for key in about["mismatched_keys"]]
+        raise InputError(
+            f"{directory}: the weights of {wrong[0]} are not there or of another shape "
+            f"({len(wrong)} like it): they do not fit config.json"
+        )
+    return model
 
 
 def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) -> Any:
     """Load the tokenizer in a directory, or the one above it; None where neither has one."""
     transformers = import_transformers()
-    directory = Path(directory)
-    for place in (directory, directory.absolute().parent):
+    place = tokenizer_place(directory)
+    if place is None:
+        return None
+    with _quiet(transformers), _one_line_errors(place):
+        return transformers.AutoTokenizer.from_pretrained(
+            place, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+
+
+def tokenizer_place(directory: Path | str) -> Path | None:
+    """Return the directory that has a tokenizer: this one, or that above it; None for neither."""
+    for place in (Path(directory), Path(directory).absolute().parent):
         if any((place / name).is_file() for name in TOKENIZER_FILES):
-            with _quiet(transformers), _one_line_errors(place):
-                return transformers.AutoTokenizer.from_pretrained(
-                    place, local_files_only=True, trust_remote_code=trust_remote_code
-                )
+            return place
     return None
 
 

@@ -22,6 +22,8 @@ class SubjectSettings:
     """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its step is the number that it ends in."""
+    untrained: bool = False
+    """Measure a network of the same configuration with fresh weights, too, as step 0."""
     tokenizer: str = ""
     """Directory of the tokenizer; empty: the model's own, or the one in the directory above it."""
     states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)

@@ -36,11 +36,6 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, which: NDArray[np.int64]) -> "Prompts":
-        """Return the prompts at these indices."""
-        begin = None if self.begin is None else self.begin[which]
-        return Prompts(self.ids[which], self.position[which], begin)
-
 
 def join(prompts: Sequence[Prompts]) -> Prompts:
     """Return several sets of prompts of one width as one."""

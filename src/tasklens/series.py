@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,9 +30,13 @@ class Checkpoint:
     """Where it is; None where it has to be fetched first."""
     repository: str = ""
     revision: str | None = None
+    untrained: bool = False
+    """Whether fresh weights take the place of its own."""
 
 
-def find_checkpoints(models: Sequence[str], revisions: Sequence[str] = ()) -> list[Checkpoint]:
+def find_checkpoints(
+    models: Sequence[str], revisions: Sequence[str] = (), *, untrained: bool = False
+) -> list[Checkpoint]:
     """Return the models that some names stand for, in the order of their steps.
 
     Parameters
@@ -42,6 +46,9 @@ def find_checkpoints(models: Sequence[str], revisions: Sequence[str] = ()) -> li
         directory of ours, or a name on the hub. Nothing is fetched here.
     revisions : sequence of str
         Of the one name on the hub.
+    untrained : bool
+        Put a network of the first one's configuration with fresh weights before them, as step 0,
+        where they have none of that step.
 
     Raises
     ------
@@ -74,7 +81,11 @@ def find_checkpoints(models: Sequence[str], revisions: Sequence[str] = ()) -> li
             raise InputError(
                 f"{same[0]} and {same[1]} are both of step {twice[0]}; measure each series alone"
             )
-    return [Checkpoint(step or 0, *rest) for step, *rest in found]  # type: ignore[arg-type]
+    series = [Checkpoint(step or 0, *rest) for step, *rest in found]  # type: ignore[arg-type]
+    if untrained and series[0].step > 0:
+        first = replace(series[0], step=0, name=f"{series[0].name}, untrained", untrained=True)
+        series.insert(0, first)
+    return series
 
 
 def missing_steps(steps: Sequence[int]) -> list[int]:
@@ -154,10 +165,19 @@ def identity(checkpoint: Checkpoint) -> list[object]:
     Of a directory the names, sizes and times of its files, so that nothing large is read.
     """
     if checkpoint.directory is None:
-        return [checkpoint.step, checkpoint.repository, checkpoint.revision]
-    files = sorted(path for path in checkpoint.directory.iterdir() if path.is_file())
-    about = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return [checkpoint.step, *about]
+        about = [checkpoint.repository, checkpoint.revision, checkpoint.untrained]
+        return [checkpoint.step, *about]
+    return [checkpoint.step, checkpoint.untrained, *file_times(checkpoint.directory)]
+
+
+def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
+    """Return name, size and time of a directory's files, of some names alone where given."""
+    files = sorted(path for path in directory.iterdir() if path.is_file())
+    return [
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+        for path in files
+        if names is None or path.name in names
+    ]
 
 
 def _inside(path: Path) -> list[Path]:

@@ -24,8 +24,10 @@ Files: TypeAlias = dict[str, npt.NDArray[Any]]
 class Streaming(Protocol):
     """A Subject that gives its states batch by batch."""
 
-    def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Any]:
-        """Yield (which, states, answer) of some prompts at a time."""
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: npt.NDArray[np.bool_]
+    ) -> Iterator[Any]:
+        """Yield (which, states, answer) of some prompts at a time, of those that are not done."""
         ...
 
 
@@ -61,7 +63,6 @@ def harvest_to(
     if done.any():
         files = {name: np.load(_path(directory, name), "r+") for name in (*names, ANSWER)}
     on_prompts(int(done.sum()))
-    left = np.flatnonzero(~done)
     flushed = time.monotonic()
 
     def flush() -> None:
@@ -72,14 +73,14 @@ def harvest_to(
         write_file(progress, content.getvalue())
 
     try:
-        for some, states, answer in subject.batches(prompts.take(left), names):
-            which, found = left[some], {**states, ANSWER: answer}
+        for which, states, answer in subject.batches(prompts, names, done.copy()):
+            found = {**states, ANSWER: answer}
             if not files:
                 files = _allocate(directory, found, len(prompts))
             for name, values in found.items():
                 files[name][which] = values
+            on_prompts(int((~done[which]).sum()))
             done[which] = True
-            on_prompts(len(which))
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 flush()
                 flushed = time.monotonic()

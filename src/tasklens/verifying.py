@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,8 @@ from tasklens.experiment import first_difference, load_dataset, load_scores, nee
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
 from tasklens.probe_cells import main_scores
+from tasklens.probe_dir import Probe
 from tasklens.probe_settings import ProbeSettings
-from tasklens.probing import Probe
 from tasklens.prompts import codes
 from tasklens.randomness import stream
 from tasklens.resampling import Resampling, resampling_weights
@@ -152,26 +153,32 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     InputError
         Where a run is not measured, two of them differ in more than their seed, or in nothing.
     """
-    runs: dict[Path, Settings] = {
-        path: read_settings(RunDir(path).config)
+    runs: dict[Path, Any] = {
+        path: read_settings(
+            RunDir(path).config, ProbeSettings if RunDir(path).is_probe else Settings
+        )
         for path in paths
-        if path.suffix != ".parquet" and not RunDir(path).is_probe
+        if path.suffix != ".parquet"
     }
-    seeds: dict[int, Path] = {}
-    for path in (path for path in paths if path in runs):
-        first, settings = next(iter(runs)), runs[path]
-        key = first_difference(runs[first], _as(settings, runs[first]))
+    known: dict[object, Path] = {}
+    for path, settings in runs.items():
+        first = next(iter(runs))
+        kinds = type(settings), type(runs[first])
+        key = "kind" if kinds[0] is not kinds[1] else None
+        key = key or first_difference(runs[first], _as(settings, runs[first]))
         if key:
             raise InputError(
                 f"{path} is another setting than {first} (its {key} differs); give runs that "
                 "differ in their seed alone"
             )
-        if settings.seed in seeds:
+        # other models are another run to judge, too
+        which = settings.seed, getattr(settings, "subject", None)
+        if which in known:
             raise InputError(
-                f"{path} has the seed {settings.seed}, as {seeds[settings.seed]} has: one run says "
+                f"{path} has the seed {settings.seed}, as {known[which]} has: one run says "
                 "nothing of the spread of another; give each once"
             )
-        seeds[settings.seed] = path
+        known[which] = path
     return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
 
 
@@ -237,12 +244,13 @@ def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
     return best_layer(dataclasses.replace(curves, ari=of_first), whole=False)[0]
 
 
-def _as(settings: Settings, other: Settings) -> Settings:
+def _as(settings: Any, other: Any) -> Any:
     """Return settings with the seed of others, and all that does not change what is found."""
-    train = dataclasses.replace(
-        settings.train, threads=other.train.threads, device=other.train.device
-    )
-    clusters = dataclasses.replace(settings.clusters, device=other.clusters.device)
-    return dataclasses.replace(
-        settings, seed=other.seed, train=train, clusters=clusters, figure=other.figure
-    )
+    same: dict[str, Any] = {"seed": other.seed, "figure": other.figure}
+    same["clusters"] = dataclasses.replace(settings.clusters, device=other.clusters.device)
+    if isinstance(settings, Settings):
+        said = {"threads": other.train.threads, "device": other.train.device}
+        same["train"] = dataclasses.replace(settings.train, **said)
+    else:
+        same["subject"] = other.subject
+    return dataclasses.replace(settings, **same)

@@ -236,22 +236,36 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 Read = tuple[str, tuple[int, ...]]
 
 
+@dataclass
+class Reading:
+    """What the networks were run on, and how often."""
+
+    prompts: Counter[Read] = field(default_factory=Counter)
+    n_batches: int = 0
+
+    @property
+    def models(self) -> set[str]:
+        """Names of the checkpoints."""
+        return {model for model, _ in self.prompts}
+
+
 @contextmanager
-def reading(stop_after: float = float("inf")) -> Iterator[Counter[Read]]:
-    """Count how often each prompt was read by which checkpoint; Ctrl-C after so many batches."""
-    read: Counter[Read] = Counter()
-    n_batches = 0
+def reading(stop_after: float = float("inf")) -> Iterator[Reading]:
+    """Count what each checkpoint reads; Ctrl-C after so many batches."""
+    read = Reading()
     real = HuggingFaceSubject.batches
 
-    def counted(self: HuggingFaceSubject, prompts: Prompts, names: Any) -> Iterator[Any]:
-        nonlocal n_batches
+    def counted(
+        self: HuggingFaceSubject, prompts: Prompts, names: Any, done: Any = None
+    ) -> Iterator[Any]:
         model = Path(self.model.name_or_path).name
-        for batch in real(self, prompts, names):
-            if n_batches >= stop_after:
+        for batch in real(self, prompts, names, done):
+            if read.n_batches >= stop_after:
                 raise KeyboardInterrupt
-            n_batches += 1
+            read.n_batches += 1
             for i in batch.which:
-                read[model, tuple(prompts.ids[i, : prompts.position[i] + 1].tolist())] += 1
+                tokens = prompts.ids[i, : prompts.position[i] + 1]
+                read.prompts[model, tuple(tokens.tolist())] += 1
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
@@ -445,7 +459,7 @@ def test_other_commands_go_on_with_it_and_do_not_read_the_models_again(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr("tasklens.probing.load_subject", refuse)
+    monkeypatch.setattr("tasklens.harvesting.load_subject", refuse)
     table, _, _ = probed.result.out.partition("\n\n")
     assert command("show", copy).out == f"{table}\n"
     verified = command("verify", copy)
@@ -471,14 +485,26 @@ def test_other_commands_go_on_with_it_and_do_not_read_the_models_again(
 
 
 def test_the_same_command_elsewhere_makes_the_same_bytes(
-    probed: Probed, stock: Stock, command: Command, tmp_path: Path
+    probed: Probed,
+    stock: Stock,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from tasklens.figures import render
+
+    def drawn(figure: Any, suffix: Any) -> bytes:
+        """Leave out the PDF, which takes longest and is drawn from what the PNG is drawn from."""
+        return render(figure, suffix) if suffix == "png" else b""
+
+    monkeypatch.setattr("tasklens.probing.render", drawn)
     path = tmp_path / "elsewhere" / probed.path.name
     result = command(*stock.words("--out", path))
     assert result.status == 0, result.err
     assert result.err == probed.result.err
     assert without(result.out, str(path)) == without(probed.result.out, str(probed.path))
-    assert_same(path, probed.path)
+    differ = contents(path).items() ^ contents(probed.path).items()
+    assert {name for name, _ in differ} == {"figures/figure1.pdf", "figures/figure2.pdf"}
 
 
 def test_a_directory_that_holds_it_is_gone_on_with_where_it_is_said_alone(
@@ -494,7 +520,7 @@ def test_a_directory_that_holds_it_is_gone_on_with_where_it_is_said_alone(
     with reading() as read:
         result = command(*stock.words("--out", copy, "--resume"))
     assert (result.status, result.err) == (0, "")
-    assert not read
+    assert read.n_batches == 0
     assert without(result.out, str(copy)) == without(probed.result.out, str(probed.path))
     assert {file: file.stat().st_mtime_ns for file in made} == before
     assert_same(copy, probed.path)
@@ -511,6 +537,22 @@ def test_a_run_and_a_probe_do_not_share_a_directory(
         assert_refused(run_there, f"{copy} holds another run (its kind differs)", "--out")
     assert_same(run, home)
     assert_same(copy, probed.path)
+
+
+def test_probes_that_differ_in_more_than_their_seed_are_not_judged_together(
+    probed: Probed, copy: Path, command: Command, tmp_path: Path
+) -> None:
+    again = copy.rename(copy.with_name("again"))
+    out = ("--out", tmp_path / "verdict.json")
+    assert_refused(command("verify", probed.path, again, *out), "seed 0")
+    config = again / "config.toml"
+    text = config.read_text()
+    assert text.count("\nseed = 0\n") == text.count('over = "last"') == 1
+    config.write_text(
+        text.replace("seed = 0", "seed = 1").replace('over = "last"', 'over = "mean"')
+    )
+    assert_refused(command("verify", probed.path, again, *out), "(its position.over differs)")
+    assert not (tmp_path / "verdict.json").exists()
 
 
 # --- Interrupted ---
@@ -539,28 +581,30 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
     file = write_prompts(tmp_path / "mine.jsonl", rows)
     asked = ("--prompts", file, *(SMALL if alike else PLAINLY))
     whole, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
-    with reading() as read:
+    with reading() as uninterrupted:
         assert command(*stock.words(*asked, "--out", whole)).status == 0
-    assert read == once(rows, 100, 200)
+    assert uninterrupted.prompts == once(rows, 100, 200)
+    of_each = uninterrupted.n_batches // 2
+    assert of_each > 2
     words = stock.words(*asked, "--out", path)
     together: Counter[Read] = Counter()
-    # in the first checkpoint, before anything more, and in the second
-    for more, n_batches in (((), 1), (("--resume",), 0), (("--resume",), 3 if alike else 8)):
+    # before the first checkpoint's last batch, before anything more is read, and in the second
+    for more, n_batches in (((), of_each - 1), (("--resume",), 0), (("--resume",), 2)):
         with reading(stop_after=n_batches) as read:
             result = command(*words, *more)
         assert result.status == 130
         assert result.out == ""
         assert result.err.endswith("tasklens: interrupted; go on with --resume\n")
         assert "Traceback" not in result.err
-        assert bool(read) == bool(n_batches)
-        together += read
+        assert read.n_batches == n_batches
+        together += read.prompts
         assert not (path / "scores.parquet").exists()
-    assert {model for model, _ in together} == {"checkpoint-100", "checkpoint-200"}
+    assert read.models == {"checkpoint-100", "checkpoint-200"}
     with reading() as read:
         result = command(*words, "--resume")
     assert result.status == 0, result.err
-    assert {model for model, _ in read} == {"checkpoint-200"}
-    assert together + read == once(rows, 100, 200), "nothing is read twice"
+    assert read.models == {"checkpoint-200"}
+    assert together + read.prompts == once(rows, 100, 200), "nothing is read twice"
     assert_same(path, whole)
 
 
@@ -576,7 +620,7 @@ def test_what_was_read_of_a_model_that_changed_since_is_not_gone_on_with(
     save_model(models / "checkpoint-100", seed=7)
     with reading() as read:
         assert command(*words, "--resume").status == 0
-    assert read == once(stock.rows, 100)
+    assert read.prompts == once(stock.rows, 100)
     expected = harvest(load_subject(models / "checkpoint-100"), prompts_of(stock.rows)).states
     for name in NAMES:
         kept = np.load(step_of(path, 100) / f"{name}.npy")
@@ -596,7 +640,7 @@ def test_a_series_that_grew_is_read_where_it_is_new(
     with reading() as read:
         result = command(*words, "--resume")
     assert result.status == 0, result.err
-    assert {model for model, _ in read} == {"checkpoint-200", "checkpoint-300"}
+    assert read.models == {"checkpoint-200", "checkpoint-300"}
     assert "at step 300" in result.out
     assert {row["step"] for row in rows_of(path)} == {None, 100, 200, 300}
     for step in (100, 200, 300):
@@ -932,10 +976,8 @@ def case(name: str, stock: Stock, path: Path) -> Case:
     if name == "longer than the model reads":
         rows[6]["text"] = f"{'of ' * CONTEXT}{rows[6]['text']}"
         write_prompts(file, rows)
-        said = (
-            f"a prompt has {CONTEXT + 6} tokens up to the measured one, but the model reads 32",
-        )
-        return Case((*mine, "--set", "position.max_length=99"), said)
+        said = f"{file} line 7: {CONTEXT + 6} tokens up to the measured one, but the model reads 32"
+        return Case((*mine, "--set", "position.max_length=99"), (said,))
     if name == "no JSON":
         text = stock.prompts.read_text().splitlines()
         file.write_text("\n".join([*text[:4], text[4][:-2], *text[5:]]))
@@ -1131,7 +1173,7 @@ def test_a_tokenizer_from_elsewhere_that_changed_makes_other_states(
         other.save_pretrained(place)
         with reading() as read:
             assert command(*words, "--resume").status == 0
-        assert len(read) == len(stock.rows), f"{place} changed"
+        assert len(read.prompts) == len(stock.rows), f"{place} changed"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -1180,7 +1222,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
     assert_refused(no_examples(result), said, "run again with --resume")
     with reading() as read:
         assert command(*stock.words("--out", path, "--resume")).status == 0
-    assert {model for model, _ in read} == {"checkpoint-200"}
+    assert read.models == {"checkpoint-200"}
     whole = tmp_path / "whole" / "probe"
     assert command(*stock.words("--out", whole)).status == 0
     assert_same(path, whole)
@@ -1194,7 +1236,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_read(
     with reading() as read:
         result = command(*stock.words("--out", path))
     assert_refused(no_examples(result), f"{path}: the run takes about ", "ask for fewer --states")
-    assert not read
+    assert read.n_batches == 0
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])

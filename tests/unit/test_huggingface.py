@@ -361,12 +361,16 @@ def test_answers_are_those_of_a_head_of_several_layers(prompts: Prompts) -> None
 # --- What they do not depend on ---
 
 
+def taken(prompts: Prompts, which: Ints) -> Prompts:
+    return Prompts(prompts.ids[which], prompts.position[which])
+
+
 @each_family
 def test_the_order_of_prompts_does_not_change_a_state(name: str, prompts: Prompts) -> None:
     subject = HuggingFaceSubject(made(name), max_tokens=40)
     whole = subject.harvest(prompts, subject.names)
     order = np.random.default_rng(1).permutation(len(prompts))
-    got = subject.harvest(prompts.take(order), subject.names)
+    got = subject.harvest(taken(prompts, order), subject.names)
     for state, x in got.states.items():
         assert_close(x, whole.states[state][order], what=state)
     assert np.array_equal(got.answer, whole.answer[order])
@@ -427,7 +431,7 @@ def test_a_mean_over_a_span_is_that_of_the_states_one_by_one(
             spans = [its[state][first:] for its, first in zip(expected, begin, strict=True)]
             assert_close(x, np.stack([span.mean(axis=0) for span in spans]), what=state)
     assert got.answer.tolist() == answer.tolist(), "the answer still follows the last token"
-    alone = subject.harvest(prompts.take(np.array([1])), subject.names)
+    alone = subject.harvest(taken(prompts, np.array([1])), subject.names)
     for state, x in alone.states.items():
         assert_close(got.states[state][1:2], x, what="a span of one token")
 
@@ -496,6 +500,22 @@ def test_what_prompts_begin_with_is_read_once_where_the_family_can(
     assert (len(batches) > 2) == (name in cannot)
     spans = Prompts(alike.ids, alike.position, alike.position)
     assert len(list(subject.batches(spans, ["embed"]))) > 2, "a span is read plainly"
+
+
+def test_prompts_are_read_together_wherever_the_longest_of_them_is() -> None:
+    """A row of two hundred prompts that begin alike, and long ones that share nothing."""
+    rng = np.random.default_rng(3)
+    ids = np.tile(rng.integers(VOCABULARY, size=CONTEXT), (206, 1))
+    ids[:200, 10:] = rng.integers(VOCABULARY, size=(200, CONTEXT - 10))
+    ids[:200, 10] = np.arange(200) % VOCABULARY
+    ids[200:] = rng.integers(VOCABULARY, size=(6, CONTEXT))
+    position = np.repeat([11, 29], [200, 6])
+    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    assert len(list(subject.batches(Prompts(ids, position), ["embed"]))) < 8, "22 plainly"
+    got = subject.harvest(Prompts(ids, position), subject.names)
+    plainly = subject.harvest(Prompts(ids, position, position), subject.names)
+    for state, x in got.states.items():
+        assert_close(x, plainly.states[state], what=state)
 
 
 OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
@@ -597,6 +617,17 @@ def test_a_model_that_reads_what_follows_is_refused() -> None:
     )
     causal = transformers.BertConfig(**settings, is_decoder=True)
     assert "block3" in HuggingFaceSubject(model_of(causal, "BertLMHeadModel")).names
+
+
+def test_a_model_that_overflows_is_not_taken_for_one_that_reads_what_follows() -> None:
+    model = model_of(config_of("llama"))
+    with torch.no_grad():
+        model.model.layers[1].mlp.down_proj.weight.mul_(1e5)  # sums of them are over 65504
+    assert "block3" in HuggingFaceSubject(model).names
+    with pytest.raises(InputError) as error:
+        HuggingFaceSubject(model.to(torch.float16))
+    assert "causal" not in str(error.value)
+    assert "float16" in str(error.value)
 
 
 def test_a_prompt_longer_than_the_context_is_refused(shapes: list[tuple[int, int]]) -> None:

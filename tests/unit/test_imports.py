@@ -60,6 +60,8 @@ ORDER = (
     ("keeper",),
     ("measuring",),
     ("experiment",),
+    ("probe_dir",),
+    ("harvesting",),
     ("probing",),
     ("verifying", "sweep"),
     ("cli_shared",),
@@ -75,7 +77,8 @@ BASE = {f"tasklens.{name}" for names in ORDER[:2] for name in names}
 EVERYTHING = {
     f"tasklens.{name}"
     for name in (
-        *("config", "plan", "keeper", "measuring", "experiment", "probing", "verifying"),
+        *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
+        *("probe_dir", "harvesting", "probing"),
         *("sweep", "cli_shared", "cli_probe", "cli", "__main__"),
     )
 }

@@ -47,16 +47,18 @@ class Fake:
         self.done: list[int] = []
         self.read: list[int] = []
 
-    def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
-        self.done.append(N - len(prompts))
-        number = {row.tobytes(): i for i, row in enumerate(some_prompts().ids)}
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
+    ) -> Iterator[Batch]:
+        self.done.append(int(done.sum()))
         order = np.argsort(prompts.position, kind="stable")
+        order = order[~done[order]]
         everything = states_of(prompts)
         for n, begin in enumerate(range(0, len(order), BATCH)):
             if n == self.breaks_after:
                 raise self.error
             which = order[begin : begin + BATCH]
-            self.read += [number[prompts.ids[i].tobytes()] for i in which]
+            self.read += which.tolist()
             yield (
                 which,
                 {name: everything[name][which] for name in names},
@@ -160,8 +162,10 @@ def test_what_was_killed_goes_on_from_the_last_moment_it_noted(
     monkeypatch.setattr(state_files, "FLUSH_SECONDS", seconds)
 
     class Killed(Fake):
-        def batches(self, prompts: Prompts, names: Sequence[str]) -> Iterator[Batch]:
-            for n, batch in enumerate(super().batches(prompts, names)):
+        def batches(
+            self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
+        ) -> Iterator[Batch]:
+            for n, batch in enumerate(super().batches(prompts, names, done)):
                 if n == 3:  # what another process would find, were this one gone now
                     shutil.copytree(place, tmp_path / "left")
                 yield batch

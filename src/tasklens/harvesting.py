@@ -1,0 +1,206 @@
+"""Stage states of a probe: models run on its prompts, and what is odd about a series of them."""
+
+import dataclasses
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+from tqdm import tqdm
+
+from tasklens.config import settings_table
+from tasklens.errors import InputError
+from tasklens.huggingface import HuggingFaceSubject
+from tasklens.loading import TOKENIZER_FILES, load_subject, load_tokenizer, tokenizer_place
+from tasklens.plan import check_space
+from tasklens.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
+from tasklens.probe_settings import ProbeSettings
+from tasklens.prompts import LabelledPrompts, read_prompts
+from tasklens.randomness import derived_seed
+from tasklens.rundir import digest
+from tasklens.series import Checkpoint, fetch, file_times, identity, missing_steps
+from tasklens.state_files import harvest_to
+from tasklens.tokens import Tokenized, shown, tokenize
+
+
+class Opened(NamedTuple):
+    """A model that is loaded, with the prompts as it reads them."""
+
+    subject: HuggingFaceSubject
+    tokens: Tokenized
+    names: tuple[str, ...]
+    """The states that are wanted of it."""
+
+
+def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledPrompts) -> Opened:
+    """Load a model, and read the prompts with its tokenizer.
+
+    Raises
+    ------
+    InputError
+        Where one of them cannot be read, a prompt is too long, or a state is not there.
+    """
+    said = settings.subject
+    directory = fetch(checkpoint, trust_remote_code=said.trust_remote_code)
+    tokenizer = _tokenizer(settings, directory)
+    subject = load_subject(
+        directory,
+        tokenizer=said.tokenizer or None,
+        device=said.device,
+        dtype=said.dtype,
+        trust_remote_code=said.trust_remote_code,
+        max_tokens=said.max_tokens,
+        untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
+    )
+    names = _names(subject, said.states, checkpoint.name)
+    limits = [n for n in (settings.position.max_length, subject.max_length) if n]
+    position = dataclasses.replace(settings.position, max_length=min(limits, default=0))
+    tokens = tokenize(table, tokenizer, position)
+    subject.check(tokens.prompts)
+    return Opened(subject, tokens, names)
+
+
+def describe(settings: ProbeSettings) -> str:
+    """Return what a probe would measure, token by token; no model is loaded, nothing is written."""
+    table = read_prompts(settings.prompts, settings.seed)
+    subject = settings.subject
+    checkpoints = checkpoints_of(settings)
+    directory = fetch(checkpoints[0], trust_remote_code=subject.trust_remote_code)
+    tokenizer = _tokenizer(settings, directory)
+    tokens = tokenize(table, tokenizer, settings.position)
+    position = tokens.prompts.position
+    lines = ["models:"]
+    lines += [f"  step {c.step}: {c.name}" for c in checkpoints]
+    lines.append(f"prompts: {len(table):,}, with {len(set(table.label))} labels")
+    lines += [f"  {split}: {s.stop - s.start:,}" for split, s in table.splits.items()]
+    lines.append(
+        f"tokens up to the measured one: {position.min() + 1} to {position.max() + 1}, "
+        f"{np.mean(position + 1):.1f} on average"
+    )
+    if table.output is not None:
+        known = np.count_nonzero(tokens.target >= 0)
+        lines.append(f"the first token of the output follows it in {known:,} prompts")
+    over = "the mean over" if settings.position.over == "mean" else "measured is"
+    lines.append(f"{over} what stands in [[ ]]; after -> what should follow:")
+    return "\n".join(lines) + "\n" + shown(table, tokens, tokenizer)
+
+
+def harvest_models(probe: Probe, first: Opened | None = None) -> None:
+    """Stage states: run each model on the prompts and keep its states.
+
+    Parameters
+    ----------
+    probe : Probe
+    first : Opened, optional
+        The first of them where it is open already.
+    """
+    run, settings = probe.run, probe.settings
+    table = settings_table(settings)
+    common = [run.output_hash("data"), table["position"], table["subject"]]
+    inputs = [
+        digest([common, identity(c), _tokenizer_files(settings, c)]) for c in probe.checkpoints
+    ]
+    steps = [checkpoint.step for checkpoint in probe.checkpoints]
+    done = [run.made_from(run.states_at(s), its) for s, its in zip(steps, inputs, strict=True)]
+    if not all(done):
+        run.unfinish("states")  # a file of it has gone
+    with run.stage("states", digest(inputs)) as finish:
+        if finish is None:
+            return
+        n = len(probe.table)
+        bar = tqdm(desc="harvest", unit="prompt", total=n * len(inputs), disable=None)
+        with bar:
+            for checkpoint, its, is_done in zip(probe.checkpoints, inputs, done, strict=True):
+                if is_done:
+                    bar.update(n)
+                else:
+                    opened = first if checkpoint is probe.checkpoints[0] else None
+                    opened = opened or open_model(settings, checkpoint, probe.table)
+                    _harvest(probe, checkpoint, opened, its, bar)
+        run.drop_partial(run.states)
+        abouts = [probe.about(c.step) for c in probe.checkpoints]
+        warnings = doubts(abouts)
+        for warning in warnings:
+            print(f"tasklens: warning: {warning}", file=sys.stderr)
+        files = [
+            run.states_at(c.step) / name for c in probe.checkpoints for name in (ABOUT, TOKENS)
+        ]
+        finish(files, checkpoints=abouts, warnings=warnings)
+
+
+def _harvest(probe: Probe, checkpoint: Checkpoint, opened: Opened, inputs: str, bar: Any) -> None:
+    run, (subject, tokens, names) = probe.run, opened
+    if checkpoint is probe.checkpoints[0]:
+        examples = shown(probe.table, tokens, subject.tokenizer)
+        print(f"tasklens: measured is what stands in [[ ]]:\n{examples}", end="", file=sys.stderr)
+        width = subject.model.config.get_text_config().hidden_size
+        n_bytes = 4 * len(probe.table) * width * len(names) * len(probe.checkpoints)
+        check_space(run.path, n_bytes, "ask for fewer --states, prompts or checkpoints")
+    about = {
+        "step": checkpoint.step,
+        "name": checkpoint.name,
+        "weights": subject.weights_hash(),
+        "tokenizer": tokenizer_hash(subject.tokenizer),
+        "states": list(names),
+    }
+    arrays = {"ids": tokens.prompts.ids, "position": tokens.prompts.position}
+    arrays |= {"begin": tokens.begin, "target": tokens.target}
+    with run.filling(run.states_at(checkpoint.step), inputs) as partial:
+        harvest_to(partial, subject, tokens.prompts, names, bar.update)
+        (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+
+
+def _tokenizer_files(settings: ProbeSettings, checkpoint: Checkpoint) -> list[object]:
+    """Return what tells a tokenizer that is not in the model's own directory from another."""
+    place = settings.subject.tokenizer or checkpoint.directory
+    place = None if place is None else tokenizer_place(place)
+    return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
+
+
+def _tokenizer(settings: ProbeSettings, directory: Path) -> Any:
+    said = settings.subject
+    tokenizer = load_tokenizer(
+        said.tokenizer or directory, trust_remote_code=said.trust_remote_code
+    )
+    if tokenizer is None:
+        raise InputError(
+            f"{said.tokenizer or directory}: no tokenizer there; name its directory with "
+            "--set subject.tokenizer=DIR"
+        )
+    return tokenizer
+
+
+def _names(subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str) -> tuple[str, ...]:
+    if "all" in wanted:
+        return subject.names
+    for name in wanted:
+        if name not in subject.names:
+            raise InputError(f"{model}: no state {name!r}; it has {', '.join(subject.names)}")
+    return tuple(name for name in subject.names if name in wanted)
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Return the SHA-256 of what a tokenizer does, as far as its vocabulary and its rules say."""
+    fast = getattr(tokenizer, "is_fast", False)
+    return digest(tokenizer.backend_tokenizer.to_str() if fast else tokenizer.get_vocab())
+
+
+def doubts(abouts: list[dict[str, Any]]) -> list[str]:
+    """Return what is odd in a series of checkpoints, in words, for a warning and the manifest."""
+    found = []
+    seen: dict[str, str] = {}
+    for about in abouts:
+        if about["weights"] in seen:
+            found.append(f"{about['name']} has the same weights as {seen[about['weights']]}")
+        seen.setdefault(about["weights"], about["name"])
+    for before, about in pairwise(abouts):
+        if about["tokenizer"] != before["tokenizer"]:
+            found.append(f"{about['name']} has another tokenizer than {before['name']}")
+    missing = missing_steps([about["step"] for about in abouts])
+    if missing:
+        found.append(f"steps are missing in the series: {', '.join(map(str, missing))}")
+    return found

@@ -1,0 +1,78 @@
+"""A probe's directory: its settings, and what its stages have left there."""
+
+import json
+from functools import cached_property
+from typing import Any
+
+import safetensors.numpy
+
+from tasklens.probe_settings import ProbeSettings
+from tasklens.prompts import LabelledPrompts, read_table
+from tasklens.rows import Prompts
+from tasklens.rundir import RunDir
+from tasklens.scores import Instances
+from tasklens.series import Checkpoint, find_checkpoints
+from tasklens.tokens import Tokenized, instances_of_prompts
+
+#: What is known of a harvested checkpoint: its weights' hash, its tokenizer's, its states.
+ABOUT = "about.json"
+TOKENS = "tokens.safetensors"
+
+
+class Probe:
+    """A probe's directory and settings, and what its stages have in common.
+
+    Parameters
+    ----------
+    run : RunDir
+    settings : ProbeSettings
+    """
+
+    def __init__(self, run: RunDir, settings: ProbeSettings) -> None:
+        self.run, self.settings = run, settings
+
+    @cached_property
+    def table(self) -> LabelledPrompts:
+        """The labelled prompts that stage data left."""
+        return read_table(self.run.read(self.run.prompts))
+
+    @cached_property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The models, in the order of their steps."""
+        return checkpoints_of(self.settings)
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that were harvested."""
+        mark = self.run.mark("states") or {"checkpoints": []}
+        return [checkpoint["step"] for checkpoint in mark["checkpoints"]]
+
+    def tokens(self, step: int) -> Tokenized:
+        """Return the prompts as the model of a step reads them."""
+        found = safetensors.numpy.load(self.run.read(self.run.states_at(step) / TOKENS))
+        begin = found["begin"] if self.settings.position.over == "mean" else None
+        prompts = Prompts(found["ids"], found["position"], begin)
+        return Tokenized(prompts, found["begin"], found["target"])
+
+    @cached_property
+    def instances(self) -> dict[str, Instances]:
+        """What is known of each split without any model, as the first model's tokenizer reads."""
+        tokens = self.tokens(self.steps[0])
+        return {
+            split: instances_of_prompts(self.table, tokens, split) for split in self.table.splits
+        }
+
+    def states(self, step: int) -> list[str]:
+        """Return the names of the states that were harvested at a step."""
+        names: list[str] = self.about(step)["states"]
+        return names
+
+    def about(self, step: int) -> dict[str, Any]:
+        """Return what is known of the model of a step."""
+        return json.loads(self.run.read(self.run.states_at(step) / ABOUT))  # type: ignore[no-any-return]
+
+
+def checkpoints_of(settings: ProbeSettings) -> list[Checkpoint]:
+    """Return the models that the settings name, in the order of their steps."""
+    said = settings.subject
+    return find_checkpoints(said.models, said.revisions, untrained=said.untrained)
