@@ -35,6 +35,9 @@ SHUFFLED = "control:shuffled"
 LEGEND_BLOCKS = 8
 """The legend names at most about this many blocks."""
 
+FEW_EVEN = 50
+"""So many checkpoints at even steps stand at even distances."""
+
 LABELS = {
     "wte": "word embedding",
     "embed": "layer 0 (word + position)",
@@ -261,7 +264,7 @@ def step_axis(ax: Axes, steps: list[int]) -> None:
     if len(steps) == 1:
         return
     ax.set_xlim(steps[0], steps[-1])
-    if len(set(np.diff(steps))) == 1:
+    if len(steps) <= FEW_EVEN and len(set(np.diff(steps))) == 1:
         return
     # Up to the first of the evenly spaced checkpoints; where there are none, to the first of all.
     spacing = int(np.diff(steps).max())

@@ -161,8 +161,8 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
         if path.suffix != ".parquet"
     }
     known: dict[object, Path] = {}
-    for path, settings in runs.items():
-        first = next(iter(runs))
+    for path in (path for path in paths if path in runs):
+        first, settings = next(iter(runs)), runs[path]
         kinds = type(settings), type(runs[first])
         key = "kind" if kinds[0] is not kinds[1] else None
         key = key or first_difference(runs[first], _as(settings, runs[first]))

@@ -1,5 +1,6 @@
 """The documentation says what is true: its example runs, its generated pages do not drift."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -22,6 +23,21 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     scores = names["table"].to_pylist()  # type: ignore[attr-defined]
     ari = [r["value"] for r in scores if r["metric"] == "ari" and r["layer"] == "block3"]
     assert all(-0.5 <= value <= 1 for value in ari)
+
+
+def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With four steps of training in the place of a thousand, and what it prints thrown away."""
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    run_notebook = runpy.run_path(str(ROOT / "docs" / "run_notebook.py"))["run_notebook"]
+    path = ROOT / "docs" / "probe.ipynb"
+    kept = json.loads(path.read_text())
+    made = run_notebook(path, {"steps = 1000": "steps = 4"})
+    for cell, its in zip(kept["cells"], made["cells"], strict=True):
+        kinds = [[output["output_type"] for output in one.get("outputs", ())] for one in (cell, its)]
+        assert kinds[0] == kinds[1], "run: python docs/run_notebook.py docs/probe.ipynb"
+    printed = "".join(made["cells"][-2]["outputs"][0]["text"])
+    assert re.search(r"^block3 +raw +-?\d\.\d\d", printed, re.MULTILINE), printed
+    assert "image/png" in made["cells"][-1]["outputs"][0]["data"]
 
 
 @pytest.mark.parametrize(

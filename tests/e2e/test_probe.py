@@ -579,7 +579,7 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
 ) -> None:
     rows = long_rows() if alike else stock.rows
     file = write_prompts(tmp_path / "mine.jsonl", rows)
-    asked = ("--prompts", file, *(SMALL if alike else PLAINLY))
+    asked = ("--prompts", file, "--states", "embed,block2", *(SMALL if alike else PLAINLY))
     whole, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
     with reading() as uninterrupted:
         assert command(*stock.words(*asked, "--out", whole)).status == 0
@@ -734,6 +734,32 @@ def test_what_is_odd_in_a_series_is_said_and_noted(
     kept = safetensors.numpy.load_file(step_of(path, 5) / "tokens.safetensors")
     for row, mine, position in zip(ids, kept["ids"], kept["position"], strict=True):
         assert row[: position + 1] == mine[: position + 1].tolist()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_untrained_network_is_measured_as_step_0(
+    probed: Probed, stock: Stock, command: Command, tmp_path: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(stock.checkpoints[200], models / "checkpoint-200")
+    states = {}
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        path = tmp_path / name
+        asked = ("--untrained", "--states", "embed,block1", "--set", f"seed={seed}")
+        result = command(*stock.words(*asked, "--out", path, models=models))
+        assert result.status == 0, result.err
+        assert "then the mean at step 0\n" in result.out
+        assert {row["step"] for row in rows_of(path)} == {None, 0, 200}
+        states[name] = np.load(step_of(path, 0) / "block1.npy")
+        kept = (step_of(path, 200) / "block1.npy").read_bytes()
+        assert kept == (step_of(probed.path, 200) / "block1.npy").read_bytes()
+    assert np.array_equal(states["one"], states["again"])
+    trained = np.load(step_of(probed.path, 200) / "block1.npy")
+    for one, other in (("one", states["other"]), ("one", trained), ("other", trained)):
+        assert float(np.abs(states[one] - other).max()) > 0.01
+    shown = command(*stock.words("--untrained", "--dry-run", models=models)).out.splitlines()
+    where = models / "checkpoint-200"
+    assert shown[1:3] == [f"  step 0: {where}, untrained", f"  step 200: {where}"]
 
 
 # --- What is asked for ---
@@ -976,8 +1002,8 @@ def case(name: str, stock: Stock, path: Path) -> Case:
     if name == "longer than the model reads":
         rows[6]["text"] = f"{'of ' * CONTEXT}{rows[6]['text']}"
         write_prompts(file, rows)
-        said = f"{file} line 7: {CONTEXT + 6} tokens up to the measured one, but the model reads 32"
-        return Case((*mine, "--set", "position.max_length=99"), (said,))
+        said = (f"{file} line 7: {CONTEXT + 6} tokens up to the measured one, but the model reads",)
+        return Case((*mine, "--set", "position.max_length=99"), said)
     if name == "no JSON":
         text = stock.prompts.read_text().splitlines()
         file.write_text("\n".join([*text[:4], text[4][:-2], *text[5:]]))
@@ -1205,26 +1231,27 @@ def test_a_full_disk_is_one_line_and_nothing_is_lost(
     stock: Stock, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "broken" / "probe"
+    words = stock.words("--states", "embed")
     calls = 0
     real = os.posix_fallocate
 
     def full(*arguments: int) -> None:
         nonlocal calls
         calls += 1
-        if calls > len(NAMES) + 1 + 2:  # within the second checkpoint
+        if calls > 2 + 1:  # of a state and the answers of each checkpoint
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
-        result = command(*stock.words("--out", path))
+        result = command(*words, "--out", path)
     said = f"no space left on the device while writing {path}/states/"
     assert_refused(no_examples(result), said, "run again with --resume")
     with reading() as read:
-        assert command(*stock.words("--out", path, "--resume")).status == 0
+        assert command(*words, "--out", path, "--resume").status == 0
     assert read.models == {"checkpoint-200"}
     whole = tmp_path / "whole" / "probe"
-    assert command(*stock.words("--out", whole)).status == 0
+    assert command(*words, "--out", whole).status == 0
     assert_same(path, whole)
 
 

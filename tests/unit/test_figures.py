@@ -179,8 +179,9 @@ def test_one_step_stands_the_layers_along_the_axis() -> None:
     assert legend(figure)[0] == "accuracy"
 
 
-def test_steps_of_one_order_of_magnitude_stay_linear() -> None:
-    left, _ = halves(figure1(table(steps=(0, 500, 1000))))
+@pytest.mark.parametrize("steps", [(0, 500, 1000), tuple(range(0, 1001, 50))])
+def test_few_even_steps_stay_linear(steps: tuple[int, ...]) -> None:
+    left, _ = halves(figure1(table(steps=steps)))
     assert left[0].get_xscale() == "linear"
 
 

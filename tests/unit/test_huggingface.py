@@ -267,9 +267,8 @@ def test_states_and_answers_are_those_of_the_model_itself_one_prompt_at_a_time(
 
 
 @each_family
-@pytest.mark.parametrize("max_tokens", [1, 10_000])
-def test_so_they_are_where_prompts_begin_alike(name: str, alike: Prompts, max_tokens: int) -> None:
-    subject = HuggingFaceSubject(made(name), max_tokens=max_tokens)
+def test_so_they_are_where_prompts_begin_alike(name: str, alike: Prompts) -> None:
+    subject = HuggingFaceSubject(made(name))
     assert_as_one_by_one(name, subject.harvest(alike, subject.names), alike=True)
 
 
@@ -418,12 +417,9 @@ def test_bfloat16_in_a_batch_is_that_of_one_prompt_alone(name: str, prompts: Pro
 
 
 @each_family
-@pytest.mark.parametrize("max_tokens", [1, 40])
-def test_a_mean_over_a_span_is_that_of_the_states_one_by_one(
-    name: str, prompts: Prompts, max_tokens: int
-) -> None:
+def test_a_mean_over_a_span_is_that_of_the_states_one_by_one(name: str, prompts: Prompts) -> None:
     begin = prompts.position - np.array([3, 0, 0, 13, 3, 1, 5, 1, 2])
-    subject = HuggingFaceSubject(made(name), max_tokens=max_tokens)
+    subject = HuggingFaceSubject(made(name), max_tokens=40)
     got = subject.harvest(Prompts(prompts.ids, prompts.position, begin), subject.names)
     expected, answer = one_by_one(name)
     for state, x in got.states.items():
@@ -502,20 +498,44 @@ def test_what_prompts_begin_with_is_read_once_where_the_family_can(
     assert len(list(subject.batches(spans, ["embed"]))) > 2, "a span is read plainly"
 
 
-def test_prompts_are_read_together_wherever_the_longest_of_them_is() -> None:
-    """A row of two hundred prompts that begin alike, and long ones that share nothing."""
+@pytest.fixture(scope="module")
+def many() -> Prompts:
+    """Two hundred prompts that begin alike, and long ones that share nothing."""
     rng = np.random.default_rng(3)
     ids = np.tile(rng.integers(VOCABULARY, size=CONTEXT), (206, 1))
     ids[:200, 10:] = rng.integers(VOCABULARY, size=(200, CONTEXT - 10))
     ids[:200, 10] = np.arange(200) % VOCABULARY
     ids[200:] = rng.integers(VOCABULARY, size=(6, CONTEXT))
-    position = np.repeat([11, 29], [200, 6])
+    return Prompts(ids, np.repeat([11, 29], [200, 6]))
+
+
+def test_prompts_are_read_together_wherever_the_longest_of_them_is(many: Prompts) -> None:
     subject = HuggingFaceSubject(made("llama"), max_tokens=128)
-    assert len(list(subject.batches(Prompts(ids, position), ["embed"]))) < 8, "22 plainly"
-    got = subject.harvest(Prompts(ids, position), subject.names)
-    plainly = subject.harvest(Prompts(ids, position, position), subject.names)
+    assert len(list(subject.batches(many, ["embed"]))) < 8, "22 plainly"
+    got = subject.harvest(many, subject.names)
+    plainly = subject.harvest(Prompts(many.ids, many.position, many.position), subject.names)
     for state, x in got.states.items():
         assert_close(x, plainly.states[state], what=state)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_was_left_to_do_comes_out_the_same_to_the_last_bit(
+    many: Prompts, together: bool
+) -> None:
+    """However little of it is left, it is read in the batches in which it would have been."""
+    prompts = many if together else Prompts(many.ids, many.position, many.position)
+    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    whole = list(subject.batches(prompts, ["block2"]))
+    assert len(whole) > 3
+    states = subject.harvest(prompts, ["block2"]).states["block2"]
+    for n in (1, len(whole) // 2, len(whole) - 1, len(whole)):
+        done = np.zeros(len(prompts), dtype=np.bool_)
+        for batch in whole[:n]:
+            done[batch.which] = True
+        rest = list(subject.batches(prompts, ["block2"], done))
+        assert [b.which.tolist() for b in rest] == [b.which.tolist() for b in whole[n:]]
+        for batch in rest:
+            assert np.array_equal(batch.states["block2"], states[batch.which])
 
 
 OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
@@ -917,6 +937,24 @@ def test_code_of_its_own_runs_where_it_is_trusted_alone(
     assert type(subject.model).__name__ == "OwnModel"
     assert proof.exists()
     assert_same_states(subject, prompts)
+
+
+def test_fresh_weights_are_of_the_configuration_and_the_seed(
+    directory: Path, prompts: Prompts
+) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (load_subject(directory, untrained=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before), "nothing else is drawn in another way"
+    trained = load_subject(directory)
+    assert first.names == trained.names
+    assert first.weights_hash() == again.weights_hash()
+    assert len({its.weights_hash() for its in (first, other, trained)}) == 3
+    shapes = [{k: p.shape for k, p in its.model.named_parameters()} for its in (first, trained)]
+    assert shapes[0] == shapes[1]
+    deviation = float(first.model.model.embed_tokens.weight.detach().std())
+    assert deviation == pytest.approx(first.model.config.initializer_range, rel=0.2)
+    (directory / "model.safetensors").unlink()
+    assert load_subject(directory, untrained=1).weights_hash() == first.weights_hash()
 
 
 # --- The hash of the weights ---
