@@ -43,6 +43,7 @@ def plan(run: Path, *, made: bool, slow: bool) -> list[list[str]]:
         ["kmeans.py", "--states", str(run)],
         ["tsne.py", "--states", str(run)],
         ["harvest.py", "--rounds", "3" if slow else "2"],
+        ["probe.py", "--rounds", "3" if slow else "2"],
         ["training.py", "--rounds", "7" if slow else "4"],
         ["rate.py"],
         ["memory.py"],

@@ -100,9 +100,11 @@ def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "
     for item in change or ():
         key = item.partition("=")[0]
         if key.partition(".")[0] not in (*tables, "workers"):
+            which = " and ".join(f"{table}.*" for table in tables) or "workers"
+            what = "probe" if directory.is_probe else "run"
             raise InputError(
-                f"--set {item}: only {tables[0] if tables else 'workers'}.* can change here; other "
-                "settings make another run: tasklens run ... --out DIR"
+                f"--set {item}: only {which} can change here; other settings make another {what}: "
+                f"tasklens {what} ... --out DIR"
             )
     return directory, change_settings(settings_table(settings), change or (), kind=kind)
 

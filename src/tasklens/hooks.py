@@ -20,16 +20,14 @@ def find_points(base: Any, model: Any, n_layer: int) -> tuple[dict[str, Point], 
     """Return where each state up to the last block is, and the module that holds the blocks."""
     kind = type(model).__name__
     modules = dict(base.named_modules())
-    path = next(
-        (
-            path
-            for path, module in modules.items()
-            if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
-        ),
-        None,
-    )
-    if path is None:
+    lists = {
+        path: sum(parameter.numel() for parameter in module.parameters())
+        for path, module in modules.items()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
+    }
+    if not lists:
         raise InputError(f"{kind}: no list of its {n_layer} blocks was found in it")
+    path = max(lists, key=lambda path: lists[path])  # nearly all of a model is in its blocks
     blocks = modules[path]
     named = {"wte": Point(model.get_input_embeddings()), "embed": Point(blocks[0], before=True)}
     named |= {f"block{i}": Point(block) for i, block in enumerate(blocks, 1)}

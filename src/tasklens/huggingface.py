@@ -133,7 +133,7 @@ class HuggingFaceSubject:
         if trees is None:
             yield from self._plainly(prompts, names, done)
         else:
-            yield from self._in_trees(trees, names, done)
+            yield from self._in_trees(prompts, trees, names, done)
 
     def check(self, prompts: Prompts) -> None:
         """Raise InputError for a prompt that is too long, or a token that the model does not have.
@@ -164,30 +164,41 @@ class HuggingFaceSubject:
             # of rising lengths: the last is what all are padded to
             fits = np.arange(1, len(lengths) + 1) * lengths <= self.max_tokens
             which = order[n : n + max(1, int(fits.sum()))]
-            length = int(prompts.position[which[-1]]) + 1
             if done[which].all():
                 n += len(which)
                 continue
-            batch = self._attempt(partial(self._read, prompts, which, names), len(which), length)
+            n_tokens = len(which) * (int(prompts.position[which[-1]]) + 1)
+            batch = self._attempt(partial(self._read, prompts, which, names), n_tokens)
             if batch is not None:
                 n += len(which)
                 yield batch
+            elif len(which) == 1:
+                raise InputError(
+                    f"the memory of {self.device} does not hold one prompt of {n_tokens} tokens; "
+                    "take another --device or --dtype bfloat16"
+                )
 
-    def _in_trees(self, trees: Trees, names: Sequence[str], done: Bools) -> Iterator[Batch]:
+    def _in_trees(
+        self, prompts: Prompts, trees: Trees, names: Sequence[str], done: Bools
+    ) -> Iterator[Batch]:
         """Read rows in which what prompts begin with in common stands once."""
-        row, T = 0, trees.ids.shape[1]
+        row, T, done = 0, trees.ids.shape[1], done.copy()
         while row < len(trees):
             n = min(len(trees) - row, max(1, self.max_tokens // T))
             rows = slice(row, row + n)
             if done[(trees.row >= rows.start) & (trees.row < rows.stop)].all():
                 row += n
                 continue
-            batch = self._attempt(partial(self._read_trees, trees, rows, names), n, T)
+            batch = self._attempt(partial(self._read_trees, trees, rows, names), n * T)
             if batch is not None:
                 row += n
+                done[batch.which] = True
                 yield batch
+            elif n == 1:
+                yield from self._plainly(prompts, names, done)
+                return
 
-    def _attempt(self, read: Callable[[], Batch], rows: int, length: int) -> Batch | None:
+    def _attempt(self, read: Callable[[], Batch], n_tokens: int) -> Batch | None:
         """Read a batch; where the memory does not hold it, halve what is read at a time."""
         try:
             return read()
@@ -196,12 +207,7 @@ class HuggingFaceSubject:
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if rows == 1:
-            raise InputError(
-                f"the memory of {self.device} does not hold one prompt of {length} tokens; take "
-                "another --device or --dtype bfloat16"
-            )
-        self.max_tokens = max(1, rows * length // 2)
+        self.max_tokens = max(1, n_tokens // 2)
         print(
             f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time",
             file=sys.stderr,
@@ -223,6 +229,8 @@ class HuggingFaceSubject:
         trees = token_trees(prompts)
         n_tokens = int((prompts.position + 1).sum())
         if "position_ids" not in self._accepts or trees.ids.size > WORTH_SHARING * n_tokens:
+            return None
+        if trees.ids.shape[1] > self.max_tokens:
             return None
         longest = int(prompts.position.argmax())
         for row in {int(trees.row[longest]), int(np.bincount(trees.row).argmax())}:

@@ -206,10 +206,10 @@ class RunDir:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise InputError(
-                f"{path} cannot be read ({error.strerror}); run the stage that makes it first: "
-                "tasklens data, train, measure, plot"
-            ) from error
+            remedy = "run the stage that makes it first: tasklens data, train, measure, plot"
+            if self.is_probe:
+                remedy = "go on with tasklens probe ... --resume"
+            raise InputError(f"{path} cannot be read ({error.strerror}); {remedy}") from error
         self._compare(path, sha256(content))
         return content
 

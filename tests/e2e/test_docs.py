@@ -33,7 +33,9 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = json.loads(path.read_text())
     made = run_notebook(path, {"steps = 1000": "steps = 4"})
     for cell, its in zip(kept["cells"], made["cells"], strict=True):
-        kinds = [[output["output_type"] for output in one.get("outputs", ())] for one in (cell, its)]
+        kinds = [
+            [output["output_type"] for output in one.get("outputs", ())] for one in (cell, its)
+        ]
         assert kinds[0] == kinds[1], "run: python docs/run_notebook.py docs/probe.ipynb"
     printed = "".join(made["cells"][-2]["outputs"][0]["text"])
     assert re.search(r"^block3 +raw +-?\d\.\d\d", printed, re.MULTILINE), printed

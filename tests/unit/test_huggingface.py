@@ -596,6 +596,33 @@ def test_prompts_that_begin_alike_are_read_in_what_memory_there_is(
     assert_as_one_by_one("llama", subject.harvest(alike, subject.names), alike=True)
 
 
+def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
+    alike: Prompts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After the trial of two rows at most and one batch, with rows of one length only."""
+    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    real, calls = HuggingFaceSubject._read_trees, 0
+
+    def fails(self: HuggingFaceSubject, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls > 3:
+            raise torch.OutOfMemoryError
+        return real(self, *arguments)
+
+    monkeypatch.setattr(HuggingFaceSubject, "_read_trees", fails)
+    whole = Prompts(np.tile(alike.ids, (12, 1)), np.tile(alike.position, 12))
+    whole.ids[:, 0] = np.repeat(np.arange(12), len(alike))  # nothing is shared between the twelve
+    batches = [batch.which for batch in subject.batches(whole, ["embed"])]
+    assert sorted(np.unique(np.concatenate(batches))) == list(range(len(whole)))
+    assert capsys.readouterr().err.count("out of memory") == 1
+    assert calls == 4
+    monkeypatch.undo()
+    plainly = HuggingFaceSubject(subject.model, max_tokens=64)  # less than a row of a tree
+    for state, x in subject.harvest(whole, subject.names).states.items():
+        assert_close(x, plainly.harvest(whole, [state]).states[state], what=state)
+
+
 def test_one_prompt_that_does_not_fit_is_an_error(
     prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
