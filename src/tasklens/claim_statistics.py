@@ -159,6 +159,8 @@ def rank_with_step(curves: Curves, split: str) -> Floats:
 
 def upper_gain(curves: Curves, split: str) -> Floats:
     """Final minus initial."""
+    if len(curves.steps) < 2:
+        raise MissingError("a single checkpoint says nothing of a rise")
     y = upper_curve(curves, split)
     return y[:, -1] - y[:, 0]
 

@@ -45,7 +45,7 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
         For each layer whose mean ARI rises by more than `LEAST_RISE`, from layer 0 up; then for
         accuracy; then for the differences. A negative difference says that the cluster comes first.
     """
-    if not all(split in curves.accuracy for curves in runs):
+    if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []
     skill = [half_way(curves.steps, curves.accuracy[split]) for curves in runs]
     found, differences = [], []

@@ -795,6 +795,30 @@ def test_what_is_held_out_is_a_split_of_its_own(
         assert len(learnt) == (split != "kept"), "learnt on those that are kept"
 
 
+def test_a_single_model_is_judged_by_what_needs_no_course(
+    stock: Stock, command: Command, tmp_path: Path
+) -> None:
+    """With its figures, and with a split in which its accuracy is known."""
+    path = tmp_path / "probe"
+    words = ("--hold-out", "phrasing", "--out", path)
+    result = command(*stock.words(*words, models=stock.checkpoints[200]))
+    assert result.status == 0, result.err
+    assert result.out.endswith("figures/figure1.png\n")
+    verdict = json.loads((path / "verdict.json").read_text())
+    assert verdict["half way"] == []
+    checks = {
+        (finding["finding"], check["statistic"].partition(",")[0], check["split"]): check
+        for finding in verdict["findings"]
+        for check in finding["checks"]
+    }
+    for split in ("kept", "held_out_phrasing"):
+        rise = checks["emergence", "rise of the upper blocks' mean ARI", split]
+        assert rise["verdict"] == "undecided"
+        assert rise["note"] == "a single checkpoint says nothing of a rise"
+        best = checks["saturation", "final ARI of the best layer", split]
+        assert best["low"] <= best["high"] <= 1
+
+
 def test_several_numbers_of_clusters_make_a_table_of_their_own(
     stock: Stock, command: Command, tmp_path: Path, undrawn: list[Any]
 ) -> None:

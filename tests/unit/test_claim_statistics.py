@@ -351,6 +351,13 @@ WITHOUT = (
 )
 
 
+def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:
+    made = curves({"embed": [0.1], "block1": [0.9]}, (7,))
+    with pytest.raises(MissingError, match="a single checkpoint says nothing of a rise"):
+        of.upper_gain(made, TRAIN)
+    assert of.highest(made, TRAIN) == pytest.approx([0.9])
+
+
 @pytest.mark.parametrize("number", WITH_COURSE)
 def test_a_course_needs_eight_checkpoints(number: Callable[[Curves, str], Floats]) -> None:
     for n in (7, 8):

@@ -136,3 +136,9 @@ def test_planted_runs_are_half_there_where_it_was_planted() -> None:
         assert found[layer].low <= found[layer].value <= found[layer].high
         assert found[f"{layer} - accuracy"].value == pytest.approx(0, abs=20)
     assert found["accuracy"].value == pytest.approx(550)
+
+
+def test_of_a_single_checkpoint_there_is_no_half_way() -> None:
+    one = Curves("r", 0, (7,), {("val_subset", "block1", "raw"): np.array([[0.9]])})
+    one.accuracy["val_subset"] = np.array([[1.0]])
+    assert timings([one]) == []
