@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import pairwise_distances
 
 from tasklens.clustering import Cell, ClusterSettings
 from tasklens.clustering.compiling import one_thread
@@ -15,6 +15,7 @@ from tasklens.probe_settings import MeasureSettings
 from tasklens.probes import score_probes
 from tasklens.randomness import stream
 from tasklens.scores import CONTROLS, Instances, Row, measure_cells, state_rows
+from tasklens.spread import silhouette
 from tasklens.state_files import read_states
 
 #: Instances at most that a silhouette is computed from: its time grows with their square.
@@ -151,9 +152,10 @@ def _silhouettes(cell: Cell, labels: npt.NDArray[np.integer], run: str) -> list[
     some = np.sort(rng.choice(n, min(n, SILHOUETTE_SAMPLE), replace=False))
     rows: list[Row] = []
     with one_thread():
+        apart = pairwise_distances(cell.x[some].astype(np.float64))
         for s, one in enumerate(labels[:, some]):
             if 2 <= len(np.unique(one)) < len(some):
-                value = float(silhouette_score(cell.x[some], one))
+                value = silhouette(apart, one)
                 rows += state_rows(
                     {"silhouette": value},
                     run=run,
