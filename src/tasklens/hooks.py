@@ -48,7 +48,9 @@ def hooked(points: dict[str, Point], keep: Callable[[str, torch.Tensor], None]) 
         else:
 
             def give(_: Any, __: Any, output: Any, name: str = name) -> None:
-                keep(name, output if isinstance(output, torch.Tensor) else output[0])
+                state = output if isinstance(output, torch.Tensor) else (output or (None,))[0]
+                if isinstance(state, torch.Tensor):
+                    keep(name, state)
 
             handles.append(module.register_forward_hook(give))
     try:
