@@ -441,7 +441,7 @@ def test_scores_are_those_of_the_clusters_that_were_kept(probed: Probed, stock: 
             expected = {
                 "ari": metrics.adjusted_rand_score(labels, found),
                 "ami": metrics.adjusted_mutual_info_score(labels, found),
-                "silhouette": metrics.silhouette_score(x, found),
+                "silhouette": metrics.silhouette_score(x.astype(np.float64), found),
             }
             for metric, value in expected.items():
                 (row,) = rows_of(probed.path, step=step, layer=name, metric=metric)
