@@ -6,16 +6,16 @@ of the batch sizes makes it.
 """
 
 import argparse
+import runpy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from common import Report, Result, begin, interleaved, medians, parser
+from common import ROOT, Report, Result, begin, interleaved, medians, parser
 from numpy.typing import NDArray
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasklens.huggingface import HuggingFaceSubject
 from tasklens.prompts import LabelledPrompts, PromptSettings, read_prompts
@@ -23,6 +23,8 @@ from tasklens.rows import Prompts
 from tasklens.states import harvest
 from tasklens.tokens import tokenize
 
+#: Its tokenizer, of whole words and punctuation, serves here, too.
+EXAMPLE = runpy.run_path(str(ROOT / "examples" / "train_llama.py"))
 BATCH_SIZES = (32, 128, 512)
 STATES = {"embed": 0, "block1": 1, "block5": 5, "ln_f": -1}
 
@@ -74,7 +76,7 @@ def compare(
     table: LabelledPrompts, width: int, arguments: argparse.Namespace, report: Report
 ) -> None:
     """Add the rows of a Llama of six layers."""
-    tokenizer = words(table.text)
+    tokenizer = EXAMPLE["make_tokenizer"](table.text)
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
@@ -114,19 +116,6 @@ def compare(
                 note=f"states differ by {apart:.1e} at most",
             )
         )
-
-
-def words(texts: tuple[str, ...]) -> Any:
-    """Return a tokenizer of whole words and punctuation."""
-    split = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(r"[.,:;?]"), "isolated")]
-    )
-    found = sorted({word for text in texts for word, _ in split.pre_tokenize_str(text)})
-    made = Tokenizer(
-        models.WordLevel({word: i for i, word in enumerate(found)}, unk_token=found[0])
-    )
-    made.pre_tokenizer = split
-    return PreTrainedTokenizerFast(tokenizer_object=made)
 
 
 if __name__ == "__main__":

@@ -190,9 +190,9 @@ def show(run: Run) -> None:
         raise InputError(f"{run} is not a run directory (no {directory.config.name})")
     scores = load_scores(directory)
     if directory.is_probe:
-        from tasklens.probe_cells import k_table, main_scores
+        from tasklens.probe_cells import scores_text
 
-        print(final_table(main_scores(scores)), k_table(scores), sep="", end="")
+        print(scores_text(scores), end="")
     else:
         print(final_table(scores), end="")
 

@@ -129,9 +129,8 @@ def probe(
         print(describe(settings), end="")
         return
     from tasklens.experiment import load_scores
-    from tasklens.probe_cells import k_table, main_scores
+    from tasklens.probe_cells import scores_text
     from tasklens.probing import has_layers, run_probe
-    from tasklens.scores import final_table
 
     check_devices(settings, "subject", "clusters")
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
@@ -139,8 +138,7 @@ def probe(
     with directory.locked():
         run_probe(directory, settings, this_command())
         verdict = judged(directory) if has_layers(directory, settings) else NO_VERDICT
-    scores = load_scores(directory)
-    print(final_table(main_scores(scores)), k_table(scores), f"\n{verdict}", sep="")
+    print(f"{scores_text(load_scores(directory))}\n{verdict}")
     print(directory.figure("png"))
 
 

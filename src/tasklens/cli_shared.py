@@ -53,7 +53,7 @@ def this_command() -> str:
 def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "RunDir":
     """Return the run directory; InputError where it holds what this run would overwrite."""
     from tasklens.config import read_settings
-    from tasklens.experiment import first_difference
+    from tasklens.experiment import first_difference, kind_of
     from tasklens.rundir import RunDir
 
     directory = RunDir(out or Path("runs") / default)
@@ -78,20 +78,10 @@ def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "Ru
     return directory
 
 
-def kind_of(directory: "RunDir") -> type[Any]:
-    """Return what the settings of a run directory are: `Settings`, or those of a probe."""
-    if directory.is_probe:
-        from tasklens.probe_settings import ProbeSettings
-
-        return ProbeSettings
-    from tasklens.config import Settings
-
-    return Settings
-
-
 def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "tuple[RunDir, Any]":
     """Return a run directory and its settings, changed in the stage's own tables only."""
     from tasklens.config import change_settings, read_settings, settings_table
+    from tasklens.experiment import kind_of
     from tasklens.rundir import RunDir
 
     directory = RunDir(path)

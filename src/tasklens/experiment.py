@@ -23,6 +23,7 @@ from tasklens.gpt2 import make_model
 from tasklens.keeper import Keeper
 from tasklens.measuring import MEASURED_FILES, Measurer
 from tasklens.parallel import Workers, default_workers
+from tasklens.probe_settings import ProbeSettings
 from tasklens.rundir import RunDir, digest, sha256
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import (
@@ -224,6 +225,11 @@ def need(run: RunDir, settings: Settings, stage: str) -> None:
                 f"{run.path}: stage {needed} was finished under other settings than those in "
                 f"{run.config.name}; restore the file, or name a new directory with --out"
             )
+
+
+def kind_of(run: RunDir) -> type[Any]:
+    """Return what the settings of a run directory are: `Settings`, or those of a probe."""
+    return ProbeSettings if run.is_probe else Settings
 
 
 def first_difference(old: Any, new: Any) -> str | None:

@@ -45,10 +45,9 @@ def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledP
     """
     said = settings.subject
     directory = fetch(checkpoint, trust_remote_code=said.trust_remote_code)
-    tokenizer = _tokenizer(settings, directory)
     subject = load_subject(
         directory,
-        tokenizer=said.tokenizer or None,
+        tokenizer=_tokenizer_directory(settings, directory),
         device=said.device,
         dtype=said.dtype,
         trust_remote_code=said.trust_remote_code,
@@ -58,7 +57,7 @@ def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledP
     names = _names(subject, said.states, checkpoint.name)
     limits = [n for n in (settings.position.max_length, subject.max_length) if n]
     position = dataclasses.replace(settings.position, max_length=min(limits, default=0))
-    tokens = tokenize(table, tokenizer, position)
+    tokens = tokenize(table, subject.tokenizer, position)
     subject.check(tokens.prompts)
     return Opened(subject, tokens, names)
 
@@ -69,7 +68,8 @@ def describe(settings: ProbeSettings) -> str:
     subject = settings.subject
     checkpoints = checkpoints_of(settings)
     directory = fetch(checkpoints[0], trust_remote_code=subject.trust_remote_code)
-    tokenizer = _tokenizer(settings, directory)
+    place = _tokenizer_directory(settings, directory)
+    tokenizer = load_tokenizer(place, trust_remote_code=subject.trust_remote_code)
     tokens = tokenize(table, tokenizer, settings.position)
     position = tokens.prompts.position
     lines = ["models:"]
@@ -161,17 +161,14 @@ def _tokenizer_files(settings: ProbeSettings, checkpoint: Checkpoint) -> list[ob
     return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
 
 
-def _tokenizer(settings: ProbeSettings, directory: Path) -> Any:
-    said = settings.subject
-    tokenizer = load_tokenizer(
-        said.tokenizer or directory, trust_remote_code=said.trust_remote_code
-    )
-    if tokenizer is None:
+def _tokenizer_directory(settings: ProbeSettings, directory: Path) -> Path:
+    wanted = settings.subject.tokenizer or directory
+    place = tokenizer_place(wanted)
+    if place is None:
         raise InputError(
-            f"{said.tokenizer or directory}: no tokenizer there; name its directory with "
-            "--set subject.tokenizer=DIR"
+            f"{wanted}: no tokenizer there; name its directory with --set subject.tokenizer=DIR"
         )
-    return tokenizer
+    return place
 
 
 def _names(subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str) -> tuple[str, ...]:

@@ -72,11 +72,12 @@ def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict
     }
 
 
-def check_space(where: Path, n_bytes: int, remedy: str = "") -> None:
+#: What makes a training run smaller.
+SMALLER = "lower checkpoints.weights_gib or data.measured_instances, raise checkpoints.every"
+
+
+def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
     """Raise InputError where the disk does not hold a run of that size."""
-    remedy = remedy or (
-        "lower checkpoints.weights_gib or data.measured_instances, raise checkpoints.every"
-    )
     parent = next(p for p in (where.absolute(), *where.absolute().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if n_bytes > free:

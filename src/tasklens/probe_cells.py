@@ -14,7 +14,7 @@ from tasklens.clustering.compiling import one_thread
 from tasklens.probe_settings import MeasureSettings
 from tasklens.probes import score_probes
 from tasklens.randomness import stream
-from tasklens.scores import CONTROLS, Instances, Row, measure_cells, state_rows
+from tasklens.scores import CONTROLS, Instances, Row, final_table, measure_cells, state_rows
 from tasklens.spread import silhouette
 from tasklens.state_files import read_states
 
@@ -59,7 +59,7 @@ def measure_state(job: Job) -> tuple[list[Row], dict[str, npt.NDArray[Any]]]:
     cells = [
         Cell(job.seed, job.step, split, job.state, space, k, x)
         for split, x in states.items()
-        for i, k in enumerate(job.measure.k or (job.instances[split].n_tasks,))
+        for i, k in enumerate(job.measure.numbers(job.instances[split].n_tasks))
         for space in (job.spaces if i == 0 else ("raw",))
     ]
     measured = measure_cells(cells, instances=job.instances, run=job.run, settings=job.clusters)
@@ -110,6 +110,11 @@ def main_scores(table: pa.Table) -> pa.Table:
     return table.filter(pa.array(kept))
 
 
+def scores_text(table: pa.Table) -> str:
+    """Return a probe's scores at the last step as plain text, those of other k below."""
+    return final_table(main_scores(table)) + k_table(table)
+
+
 def k_table(table: pa.Table) -> str:
     """Return ARI, AMI and silhouette at the last step for each number of clusters, as plain text.
 
@@ -135,10 +140,9 @@ def k_table(table: pa.Table) -> str:
     lines = []
     for split in dict.fromkeys(split for split, _, _ in values):
         lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
-        for (_, layer, k), found in sorted(
-            ((place, found) for place, found in values.items() if place[0] == split),
-            key=lambda item: list(values).index(item[0]),
-        ):
+        for (of, layer, k), found in values.items():
+            if of != split:
+                continue
             numbers = "  ".join(
                 f"{np.mean(found[m]):5.2f}" if m in found else "    -" for m in wanted
             )

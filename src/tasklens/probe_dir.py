@@ -6,6 +6,7 @@ from typing import Any
 
 import safetensors.numpy
 
+from tasklens.errors import InputError
 from tasklens.probe_settings import ProbeSettings
 from tasklens.prompts import LabelledPrompts, read_table
 from tasklens.rows import Prompts
@@ -30,6 +31,11 @@ class Probe:
 
     def __init__(self, run: RunDir, settings: ProbeSettings) -> None:
         self.run, self.settings = run, settings
+
+    def need_measured(self) -> None:
+        """Raise InputError where stage measure was not finished."""
+        if self.run.mark("measure") is None:
+            raise InputError(f"{self.run.path}: nothing is measured; go on with probe --resume")
 
     @cached_property
     def table(self) -> LabelledPrompts:

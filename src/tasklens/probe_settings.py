@@ -65,6 +65,10 @@ class MeasureSettings:
         if len(set(self.k)) < len(self.k):
             raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
 
+    def numbers(self, n_labels: int) -> tuple[int, ...]:
+        """Return the numbers of clusters for a split with so many labels, the main one first."""
+        return self.k or (n_labels,)
+
 
 @dataclass(frozen=True, config=CONFIG)
 class ProbeSettings:

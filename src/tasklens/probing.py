@@ -37,7 +37,7 @@ def run_probe(run: RunDir, settings: ProbeSettings, command: str) -> None:
     run.begin(settings.seed, command)
     run.write(run.config, settings_toml(settings).encode())
     probe = Probe(run, settings)
-    make_data(probe)
+    make_data(probe, table)
     harvest_models(probe, first)
     measure_probe(probe)
     plot_probe(probe)
@@ -64,8 +64,8 @@ def check_sizes(table: LabelledPrompts, settings: ProbeSettings) -> None:
             raise InputError(f"split {split} has {n} prompts: too few for the k asked for")
 
 
-def make_data(probe: Probe) -> None:
-    """Stage data: read the prompts, split them and keep them."""
+def make_data(probe: Probe, table: LabelledPrompts) -> None:
+    """Stage data: keep the prompts as they were read and split."""
     run, settings = probe.run, probe.settings
     mark = run.mark("data")
     hashes = [sha256(content_of(name)) for name in settings.prompts.files]
@@ -78,7 +78,6 @@ def make_data(probe: Probe) -> None:
     with run.stage("data", inputs) as finish:
         if finish is None:
             return
-        table = read_prompts(settings.prompts, settings.seed)
         run.write(run.prompts, parquet_bytes(table_of(table)))
         finish([run.prompts], prompts=hashes)
 
@@ -123,7 +122,7 @@ def measure_probe(probe: Probe) -> None:
                 run.write_directory(run.measured_at(step), files)
         rows = []
         for split, known in probe.instances.items():
-            k = (settings.measure.k or (known.n_tasks,))[0]
+            k = settings.measure.numbers(known.n_tasks)[0]
             rows += score_controls(known, k, run.name, settings.seed, split, settings.clusters)
         scores = [
             read_parquet(run.read(run.measured_at(s) / "scores.parquet")) for s in probe.steps
@@ -185,8 +184,7 @@ def _accuracy(probe: Probe, step: int) -> tuple[list[Row], dict[str, npt.NDArray
 def plot_probe(probe: Probe) -> None:
     """Stage plot: draw the figures."""
     run, settings = probe.run, probe.settings
-    if run.mark("measure") is None:
-        raise InputError(f"{run.path}: nothing is measured; go on with probe --resume")
+    probe.need_measured()
     inputs = digest([settings_table(settings)["figure"], run.output_hash("measure")])
     with run.stage("plot", inputs) as finish:
         if finish is None:

@@ -16,7 +16,7 @@ from tasklens.config import Settings, read_settings
 from tasklens.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.dataset import MEASURED, Dataset
 from tasklens.errors import InputError
-from tasklens.experiment import first_difference, load_dataset, load_scores, need
+from tasklens.experiment import first_difference, kind_of, load_dataset, load_scores, need
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
 from tasklens.probe_cells import main_scores
@@ -86,9 +86,9 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
 
 
 def _measured_probe(run: RunDir) -> Probe:
-    if run.mark("measure") is None:
-        raise InputError(f"{run.path}: nothing is measured; go on with probe --resume")
-    return Probe(run, read_settings(run.config, ProbeSettings))
+    probe = Probe(run, read_settings(run.config, ProbeSettings))
+    probe.need_measured()
+    return probe
 
 
 def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
@@ -107,7 +107,7 @@ def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
         if shuffled:
             task = stream(seed, "shuffled tasks", split).permutation(task)
         resampling[role] = Resampling(task, unit[table.splits[split]], weights)
-        k = (probe.settings.measure.k or (known.n_tasks,))[0]
+        k = probe.settings.measure.numbers(known.n_tasks)[0]
         made = control_labels(known, k, seed, split, probe.settings.clusters)
         controls |= {(role, name): clusters for name, clusters in made.items()}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
@@ -154,9 +154,7 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
         Where a run is not measured, two of them differ in more than their seed, or in nothing.
     """
     runs: dict[Path, Any] = {
-        path: read_settings(
-            RunDir(path).config, ProbeSettings if RunDir(path).is_probe else Settings
-        )
+        path: read_settings(RunDir(path).config, kind_of(RunDir(path)))
         for path in paths
         if path.suffix != ".parquet"
     }
