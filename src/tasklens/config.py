@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from tasklens.checkpoints import CheckpointSettings
 from tasklens.clustering import ClusterSettings
+from tasklens.clustering.frames import ReportSettings
 from tasklens.dataset import DataSettings
 from tasklens.errors import InputError
 from tasklens.figures import FigureSettings
@@ -51,6 +52,8 @@ class Settings:
     """How the hidden states are clustered."""
     figure: FigureSettings = dataclasses.field(default_factory=FigureSettings)
     """What the figure shows."""
+    report: ReportSettings = dataclasses.field(default_factory=ReportSettings)
+    """What the report shows of the measured instances."""
 
     def __post_init__(self) -> None:
         """Check what spans two tables."""

@@ -32,6 +32,9 @@ class Followed:
     formed: tuple[int | None, ...]
     """The step from which on each task's overlap stays at least `FORMED`; None where it does not
     hold at the last checkpoint."""
+    assigned: Ints
+    """The task, by its place in `tasks`, to which each instance's cluster is assigned, (S, N);
+    clusters that are left over have the numbers from K on."""
     cluster: Ints
     """A name of each instance's cluster that is kept from checkpoint to checkpoint, (S, N)."""
     splits: tuple[int, ...]
@@ -56,11 +59,16 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
     task : int (N,)
     """
     tasks = np.unique(task)
-    overlap = np.zeros((len(steps), len(tasks)))
+    overlap, assigned = np.zeros((len(steps), len(tasks))), np.zeros_like(labels)
     for s, one in enumerate(labels):
         jaccard = _jaccard(contingency(task, one))
         rows, columns = linear_sum_assignment(jaccard, maximize=True)
         overlap[s, rows] = jaccard[rows, columns]
+        name = np.full(jaccard.shape[1], -1)
+        name[columns] = rows
+        left = np.flatnonzero(name < 0)
+        name[left] = len(tasks) + np.arange(len(left))
+        assigned[s] = name[np.unique(one, return_inverse=True)[1]]
     kept, splits, merges = [np.unique(labels[0], return_inverse=True)[1]], [], []
     for before, after in itertools.pairwise(labels):
         counts = contingency(before, after)
@@ -72,7 +80,14 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
         kept.append(_renamed(kept[-1], after, unused))
     formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
     return Followed(
-        tuple(steps), tasks, overlap, formed, np.stack(kept), tuple(splits), tuple(merges)
+        tuple(steps),
+        tasks,
+        overlap,
+        formed,
+        assigned,
+        np.stack(kept),
+        tuple(splits),
+        tuple(merges),
     )
 
 

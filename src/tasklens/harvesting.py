@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 from tqdm import tqdm
 
@@ -16,13 +17,14 @@ from tasklens.errors import InputError
 from tasklens.huggingface import HuggingFaceSubject
 from tasklens.loading import TOKENIZER_FILES, load_subject, load_tokenizer, tokenizer_place
 from tasklens.plan import check_space
-from tasklens.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
+from tasklens.probe_dir import ABOUT, TOKENS, WORDS, Probe, checkpoints_of
 from tasklens.probe_settings import ProbeSettings
 from tasklens.prompts import LabelledPrompts, read_prompts
 from tasklens.randomness import derived_seed
+from tasklens.rows import Prompts
 from tasklens.rundir import digest
 from tasklens.series import Checkpoint, fetch, file_times, identity, missing_steps
-from tasklens.state_files import harvest_to
+from tasklens.state_files import ANSWER, harvest_to, read_states
 from tasklens.tokens import Tokenized, shown, tokenize
 
 
@@ -150,8 +152,18 @@ def _harvest(probe: Probe, checkpoint: Checkpoint, opened: Opened, inputs: str, 
     arrays |= {"begin": tokens.begin, "target": tokens.target}
     with run.filling(run.states_at(checkpoint.step), inputs) as partial:
         harvest_to(partial, subject, tokens.prompts, names, bar.update)
+        words = _words(subject.tokenizer, read_states(partial, ANSWER), tokens.prompts)
+        (partial / WORDS).write_text(json.dumps(words, indent=1) + "\n")
         (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
         (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+
+
+def _words(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[str, str]:
+    """Return what the tokens that were answered or measured are called, by number."""
+    measured = prompts.ids[np.arange(len(prompts)), prompts.position]
+    tokens = np.unique(np.concatenate([answer, measured])).tolist()
+    words = {str(token): tokenizer.decode([token]).strip() for token in tokens}
+    return {token: word or f"token {token}" for token, word in words.items()}
 
 
 def _tokenizer_files(settings: ProbeSettings, checkpoint: Checkpoint) -> list[object]:

@@ -18,6 +18,8 @@ from tasklens.tokens import Tokenized, instances_of_prompts
 #: What is known of a harvested checkpoint: its weights' hash, its tokenizer's, its states.
 ABOUT = "about.json"
 TOKENS = "tokens.safetensors"
+#: What the tokens that were answered or measured are called: {token: text}.
+WORDS = "words.json"
 
 
 class Probe:
@@ -72,6 +74,11 @@ class Probe:
         """Return the names of the states that were harvested at a step."""
         names: list[str] = self.about(step)["states"]
         return names
+
+    def words(self, step: int) -> dict[str, str]:
+        """Return what the model of a step calls tokens, by number; a probe of old has none."""
+        path = self.run.states_at(step) / WORDS
+        return json.loads(self.run.read(path)) if path.exists() else {}
 
     def about(self, step: int) -> dict[str, Any]:
         """Return what is known of the model of a step."""

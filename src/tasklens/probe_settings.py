@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tasklens.clustering import ClusterSettings
+from tasklens.clustering.frames import ReportSettings
 from tasklens.figures import FigureSettings
 from tasklens.prompts import PromptSettings
 from tasklens.settings import CONFIG, Device
@@ -90,3 +91,5 @@ class ProbeSettings:
     """How the states are clustered."""
     figure: FigureSettings = dataclasses.field(default_factory=FigureSettings)
     """What the figure shows."""
+    report: ReportSettings = dataclasses.field(default_factory=ReportSettings)
+    """What the report shows of the measured prompts."""

@@ -52,6 +52,8 @@ class RunDir:
         self.scores_csv = self.path / "scores.csv"
         self.figures = self.path / "figures"
         self.verdict = self.path / "verdict.json"
+        self.frames = self.path / "frames.safetensors"
+        self.report = self.path / "report.html"
 
     def checkpoint(self, step: int) -> Path:
         """Return the checkpoint directory of a step."""

@@ -38,6 +38,7 @@ ORDER = (
     ("clustering.compiling", "clustering.fallback"),
     ("clustering.kmeans_kernels", "clustering.tsne_kernels"),
     ("clustering.kmeans", "clustering.tsne"),
+    ("clustering.frames",),
     ("clustering.tsne_torch",),
     ("clustering",),
     ("agreement", "spread"),
@@ -50,6 +51,7 @@ ORDER = (
     ("points",),
     ("figures",),
     ("phase", "contents"),
+    ("view",),
     # prompts of anybody's, as a model reads them and as they are measured
     ("tokens",),
     ("probe_settings",),
@@ -64,6 +66,8 @@ ORDER = (
     ("harvesting",),
     ("probing",),
     ("verifying", "sweep"),
+    ("sources",),
+    ("viewing",),
     ("cli_shared",),
     ("cli_probe",),
     ("cli",),
@@ -78,7 +82,7 @@ EVERYTHING = {
     f"tasklens.{name}"
     for name in (
         *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
-        *("probe_dir", "harvesting", "probing"),
+        *("probe_dir", "harvesting", "probing", "sources", "viewing"),
         *("sweep", "cli_shared", "cli_probe", "cli", "__main__"),
     )
 }
@@ -95,7 +99,7 @@ MEASURING = {
         *(name for name in NAMES if name.startswith("clustering")),
         *("agreement", "spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
-        *("points", "figures", "phase", "contents"),
+        *("points", "figures", "phase", "contents", "view"),
         *("tokens", "probe_settings", "probe_cells"),
     )
 }

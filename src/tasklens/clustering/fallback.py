@@ -30,9 +30,16 @@ def kmeans_once(
 
 
 def tsne_barnes_hut(
-    x: npt.NDArray[np.float32], *, perplexity: float, max_iter: int, seed: int
+    x: npt.NDArray[np.float32],
+    *,
+    perplexity: float,
+    max_iter: int,
+    seed: int,
+    start: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the embedding of at least two columns `x` in the plane, (N, 2).
+
+    The descent begins at `start`, (N, 2), by default the first two principal components.
 
     References
     ----------
@@ -42,7 +49,7 @@ def tsne_barnes_hut(
         n_components=2,
         perplexity=perplexity,
         max_iter=max_iter,
-        init="pca",
+        init="pca" if start is None else start,
         learning_rate="auto",
         method="barnes_hut",
         random_state=seed % 2**32,
