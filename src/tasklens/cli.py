@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tasklens.cli_probe import probe
+from tasklens.cli_report import report
 from tasklens.cli_shared import (
     Change,
     Device,
@@ -22,6 +23,7 @@ from tasklens.cli_shared import (
     continue_run,
     judged,
     open_run,
+    reported,
     save_settings,
     this_command,
 )
@@ -68,9 +70,9 @@ def run(
         typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
     ] = False,
 ) -> None:
-    """Run all stages, data to figure, and hold the paper's findings against the run.
+    """Run all stages, data to report, and hold the paper's findings against the run.
 
-    Prints the final table and a line for each finding; the last line is the path of the figure.
+    Prints the final table, a line for each finding, and the paths of the figure and the report.
     """
     from tasklens.config import load_settings
 
@@ -80,6 +82,7 @@ def run(
 
         print(make_plan(settings).text(), end="")
         return
+    from tasklens.claims import verdict_text
     from tasklens.experiment import prepare, run_all
 
     check_devices(settings, "train", "clusters")
@@ -88,12 +91,15 @@ def run(
         prepare(directory, settings, this_command())
         run_all(directory, settings)
         verdict = judged(directory)
+        page = reported(directory, verdict)
     show(directory.path)
-    print(f"\n{verdict}")
+    print(f"\n{verdict_text(verdict, checks=False)}")
     print(directory.figure("png"))
+    print(page)
 
 
 app.command()(probe)
+app.command()(report)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from tasklens.cli_shared import (
     Resume,
     check_devices,
     judged,
+    reported,
     open_run,
     this_command,
 )
@@ -128,6 +129,7 @@ def probe(
     if dry_run:
         print(describe(settings), end="")
         return
+    from tasklens.claims import verdict_text
     from tasklens.experiment import load_scores
     from tasklens.probe_cells import scores_text
     from tasklens.probing import has_layers, run_probe
@@ -137,9 +139,12 @@ def probe(
     directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
     with directory.locked():
         run_probe(directory, settings, this_command())
-        verdict = judged(directory) if has_layers(directory, settings) else NO_VERDICT
-    print(f"{scores_text(load_scores(directory))}\n{verdict}")
+        verdict = judged(directory) if has_layers(directory, settings) else None
+        page = reported(directory, verdict)
+    told = verdict_text(verdict, checks=False) if verdict else NO_VERDICT
+    print(f"{scores_text(load_scores(directory))}\n{told}")
     print(directory.figure("png"))
+    print(page)
 
 
 def _number(text: str) -> int | str:

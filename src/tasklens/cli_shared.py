@@ -10,6 +10,7 @@ import typer
 from tasklens.errors import InputError
 
 if TYPE_CHECKING:
+    from tasklens.claims import Verdict
     from tasklens.rundir import RunDir
 
 Source = Annotated[
@@ -106,13 +107,21 @@ def save_settings(directory: "RunDir", settings: Any) -> None:
     directory.write(directory.config, settings_toml(settings).encode())
 
 
-def judged(directory: "RunDir") -> str:
-    """Hold the findings against a run, keep the verdict, and return it as text."""
-    from tasklens.claims import verdict_json, verdict_text
+def judged(directory: "RunDir") -> "Verdict":
+    """Hold the findings against a run, and keep the verdict."""
+    from tasklens.claims import verdict_json
     from tasklens.verifying import verify_runs
 
     verdict = verify_runs([directory.path])
     content = verdict_json(verdict)
     if not directory.verdict.exists() or directory.verdict.read_bytes() != content:
         directory.write(directory.verdict, content)
-    return verdict_text(verdict, checks=False)
+    return verdict
+
+
+def reported(directory: "RunDir", verdict: "Verdict | None") -> Path:
+    """Write the page of a run, which is locked, and return its path."""
+    from tasklens.reporting import write_report
+    from tasklens.sources import open_source
+
+    return write_report([open_source(directory.path)], [verdict], this_command())

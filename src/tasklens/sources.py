@@ -16,6 +16,7 @@ from tasklens.measuring import load_states
 from tasklens.probe_cells import main_scores, prepared
 from tasklens.probe_dir import Probe
 from tasklens.probe_settings import ProbeSettings
+from tasklens.probing import has_layers
 from tasklens.rundir import RunDir
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import Instances, instances_of
@@ -53,6 +54,11 @@ class OfRun:
         tokens = dict(enumerate(self.dataset.vocabulary.tokens))
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
         self.names = {"task": tasks, "input": tokens, "output": tokens}
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether it has what the findings are about."""
+        return True
 
     @property
     def made_from(self) -> list[object]:
@@ -144,6 +150,11 @@ class OfProbe:
     def _measured_tokens(self) -> dict[int, str]:
         every = np.unique(np.concatenate([known.input for known in self.instances.values()]))
         return dict(zip(every.tolist(), self.words(self.steps[0], every), strict=True))
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether it has what the findings are about."""
+        return has_layers(self.run, self.settings)
 
     @property
     def made_from(self) -> list[object]:

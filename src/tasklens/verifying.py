@@ -153,31 +153,37 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
     InputError
         Where a run is not measured, two of them differ in more than their seed, or in nothing.
     """
+    wrong = difference([path for path in paths if path.suffix != ".parquet"])
+    if wrong:
+        raise InputError(wrong)
+    return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
+
+
+def difference(paths: Sequence[Path]) -> str | None:
+    """Return, in a line, why runs cannot be judged together; None where only seeds differ."""
     runs: dict[Path, Any] = {
-        path: read_settings(RunDir(path).config, kind_of(RunDir(path)))
-        for path in paths
-        if path.suffix != ".parquet"
+        path: read_settings(RunDir(path).config, kind_of(RunDir(path))) for path in paths
     }
     known: dict[object, Path] = {}
-    for path in (path for path in paths if path in runs):
-        first, settings = next(iter(runs)), runs[path]
+    for path, settings in runs.items():
+        first = next(iter(runs))
         kinds = type(settings), type(runs[first])
         key = "kind" if kinds[0] is not kinds[1] else None
         key = key or first_difference(runs[first], _as(settings, runs[first]))
         if key:
-            raise InputError(
+            return (
                 f"{path} is another setting than {first} (its {key} differs); give runs that "
                 "differ in their seed alone"
             )
         # other models are another run to judge, too
         which = settings.seed, getattr(settings, "subject", None)
         if which in known:
-            raise InputError(
+            return (
                 f"{path} has the seed {settings.seed}, as {known[which]} has: one run says "
                 "nothing of the spread of another; give each once"
             )
         known[which] = path
-    return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
+    return None
 
 
 def follow_run(
@@ -244,7 +250,11 @@ def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
 
 def _as(settings: Any, other: Any) -> Any:
     """Return settings with the seed of others, and all that does not change what is found."""
-    same: dict[str, Any] = {"seed": other.seed, "figure": other.figure}
+    same: dict[str, Any] = {
+        "seed": other.seed,
+        "figure": other.figure,
+        "report": other.report,
+    }
     same["clusters"] = dataclasses.replace(settings.clusters, device=other.clusters.device)
     if isinstance(settings, Settings):
         said = {"threads": other.train.threads, "device": other.train.device}

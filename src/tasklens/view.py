@@ -46,7 +46,7 @@ class SplitView:
     """The task to which the point's cluster is assigned, as a number of `parts["task"]`; from the
     number of tasks on: clusters left over. (S, N) by state; of the first cluster seed."""
     followed: Mapping[str, Followed]
-    """By state; of all measured instances, shown or not."""
+    """By state; of all measured instances, shown or not. Its tasks are numbers of names, too."""
 
     def __len__(self) -> int:
         return len(self.instruction)

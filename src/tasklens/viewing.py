@@ -1,5 +1,7 @@
 """Run directories to views: what was measured, and the frames of its maps, made where missing."""
 
+import dataclasses
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,10 +153,11 @@ def view_of(source: Source) -> View:
     for split, known in source.instances.items():
         which = frames[f"{split}/points"]
         followed = {
-            state: follow(
+            state: _follow(
                 source.steps,
                 np.stack([its[f"{split}/{state}/raw/labels"][0] for its in clusters]).astype(int),
                 known.task,
+                numbers["task"],
             )
             for state in source.states
         }
@@ -180,9 +183,7 @@ def view_of(source: Source) -> View:
                 for state in source.states
             },
             shown_variance={state: frames[f"{split}/{state}/share"] for state in source.states},
-            assigned={
-                state: _assigned(its, numbers["task"])[:, which] for state, its in followed.items()
-            },
+            assigned={state: its.assigned[:, which] for state, its in followed.items()},
             followed=followed,
         )
     return View(
@@ -213,11 +214,13 @@ def _renumbered(source: Source) -> tuple[dict[str, Ints], dict[str, tuple[str, .
     return numbers, names
 
 
-def _assigned(followed: Followed, tasks: Ints) -> Ints:
-    """Return the task that each cluster is assigned to, by its place among all tasks, (S, N)."""
+def _follow(steps: Sequence[int], labels: Ints, task: Ints, tasks: Ints) -> Followed:
+    """Follow the tasks of a split by their places among all `tasks`, of which it may lack some."""
+    followed = follow(steps, labels, task)
     here = np.searchsorted(tasks, followed.tasks)
     left = max(0, int(followed.assigned.max()) + 1 - len(here))
-    return np.append(here, len(tasks) + np.arange(left))[followed.assigned]
+    number = np.append(here, len(tasks) + np.arange(left))
+    return dataclasses.replace(followed, tasks=here, assigned=number[followed.assigned])
 
 
 class Words:

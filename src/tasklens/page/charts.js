@@ -1,0 +1,218 @@
+// Curves, heat maps and bars, by Observable Plot; what moves with the checkpoint is moved, not redrawn.
+"use strict";
+
+const MANY = 50; // even checkpoints up to this many stand at even distances
+const GREY = "var(--faint)";
+
+/** The colour of a line: layers from the lowest to the highest, accuracy black, controls grey. */
+function lineColor(line, states) {
+  if (line === "model") return "var(--ink)";
+  if (!states.includes(line)) return GREY;
+  const fixedColors = { wte: "#a6761d", embed: "#d95f02", ln_f: "#e7298a" };
+  if (fixedColors[line]) return fixedColors[line];
+  const blocks = states.filter((state) => !fixedColors[state]);
+  return d3.interpolateViridis(0.08 + (0.8 * blocks.indexOf(line)) / Math.max(1, blocks.length - 1));
+}
+
+const lineName = (line) => ({ model: "accuracy", "control:length": "instruction length alone",
+  "control:symbols": "bag of symbols", "control:input": "input token alone" })[line] ?? layerName(line);
+
+/** The axis of steps: linear up to some step, so that step 0 shows, logarithmic beyond. */
+function stepAxis(steps) {
+  const apart = d3.pairs(steps, (a, b) => b - a), last = steps.at(-1);
+  if (steps.length <= MANY && new Set(apart).size <= 1) return { type: "linear", ticks: 4 };
+  const spacing = d3.max(apart), linear = last > 4 * spacing ? spacing : steps.find((step) => step > 0);
+  const several = last < 100 * linear ? [1, 2, 5] : [1];
+  const ticks = d3.range(String(last).length).flatMap((p) => several.map((m) => m * 10 ** p));
+  return {
+    type: "symlog", constant: linear / 2,
+    ticks: [...(steps[0] === 0 ? [0] : []), ...ticks.filter((tick) => tick >= linear && tick <= last)],
+  };
+}
+
+const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
+
+function drawCurves() {
+  const run = theRun(), steps = run.steps, wide = byId("curves").clientWidth || 640;
+  const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 190)));
+  const width = Math.floor(wide / across), alone = steps.length === 1;
+  const panels = run.splits.map((split) => {
+    const rows = [], levels = [];
+    for (const line of Object.keys(run.scores[split.name])) {
+      const values = course(split.name, line, line === "model" ? "accuracy" : "ari");
+      if (!values) continue;
+      if (line.startsWith("control:")) levels.push({ line, mean: values[0]?.[0] });
+      else values.forEach((value, i) => value && rows.push({ line, x: alone ? shortName(line) : steps[i], step: i, mean: value[0], low: value[1], high: value[2] }));
+    }
+    return { split, rows, levels };
+  });
+  const top = Math.max(1, ...panels.flatMap(({ rows }) => rows.map((row) => row.high)));
+  const low = Math.min(0, ...panels.flatMap(({ rows }) => rows.map((row) => row.low)));
+  const states = (rows) => rows.filter((row) => row.line !== "model");
+  const elements = panels.map(({ split, rows, levels }, index) => {
+    const strong = (row) => (row.line === look.state ? 3 : row.line === "model" ? 1.4 : 1.3);
+    const stroke = (row) => lineColor(row.line, run.states);
+    const title = (row) => `${lineName(row.line)}\nstep ${number(steps[row.step])}: ${fixed(row.mean, 3)}` +
+      (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "");
+    const line = { x: "x", y: "mean", z: "line", stroke, strokeWidth: strong };
+    const marks = alone
+      ? [Plot.ruleX(states(rows), { x: "x", y1: "low", y2: "high", stroke }), Plot.dot(states(rows), { x: "x", y: "mean", fill: stroke, r: 4 }),
+         Plot.ruleY(rows.filter((row) => row.line === "model"), { y: "mean", strokeDasharray: "4 3" })]
+      : [Plot.areaY(states(rows), { x: "x", y1: "low", y2: "high", z: "line", fill: stroke, fillOpacity: 0.15 }),
+         Plot.line(states(rows), line),
+         Plot.line(rows.filter((row) => row.line === "model"), { ...line, strokeDasharray: "4 3" }),
+         Plot.text(states(rows), Plot.selectLast({ x: "x", y: "mean", z: "line", text: (row) => shortName(row.line), fill: stroke, dx: 5, textAnchor: "start", fontWeight: 600 }))];
+    const plot = Plot.plot({
+      width, height: 240, marginLeft: 34, marginRight: 28, marginTop: 22, marginBottom: 34, insetTop: 2,
+      ariaLabel: `ARI by training step on ${split.title}`,
+      x: alone ? { domain: run.states.map(shortName), label: "layer" } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
+      y: { domain: [low, top], label: index % across ? null : "ARI", ticks: 5 },
+      marks: [
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+        Plot.ruleY(levels, { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: (row) => ({ "control:length": null, "control:symbols": "5 3", "control:input": "1 3" })[row.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` }),
+        ...marks,
+        Plot.text([split.title], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+        Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, fill: "var(--paper)", stroke: "var(--line)" })),
+      ],
+    });
+    plot.style.cursor = "pointer";
+    plot.addEventListener("click", () => {
+      const row = plot.value;
+      if (row) go({ split: index, ...(row.line === "model" ? {} : { state: row.line }), step: row.step });
+    });
+    if (!alone) follow(plot, (scale) => scale(steps[look.step]));
+    const panel = make("div", { class: "panel" }, plot);
+    panel.style.width = `${width}px`;
+    return panel;
+  });
+  fill("curves", ...elements, curvesTable());
+}
+
+/** Put a line at the checkpoint into a plot, which `moveMarks` keeps there. */
+function follow(plot, x) {
+  const scale = plot.scale("x"), { y1, y2 } = { y1: plot.scale("y").range[0], y2: plot.scale("y").range[1] };
+  const mark = d3.create("svg:line").attr("class", "now").attr("y1", y1).attr("y2", y2).node();
+  mark.move = () => mark.setAttribute("transform", `translate(${x(scale.apply)},0)`);
+  plot.append(mark);
+  mark.move();
+}
+
+function moveMarks() {
+  for (const mark of document.querySelectorAll(".now, .spot")) mark.move();
+}
+
+/** What the curves end at, for those who do not see them. */
+function curvesTable() {
+  const run = theRun(), last = run.steps.length - 1;
+  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => run.scores[split.name][line]));
+  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari")?.[last]?.[0]);
+  return make("details", {}, make("summary", {}, `Numbers at step ${number(run.steps[last])}`),
+    make("div", { class: "scroll" }, make("table", { class: "cells" },
+      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, split.title)))),
+      make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
+        ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
+}
+
+/** Heat maps of ARI against task, input and output: layers by checkpoints. */
+function drawHeat() {
+  const run = theRun(), split = theSplit(), wide = byId("heat").clientWidth || 1000;
+  const metrics = [["ari", "task"], ["ari_input", "input"], ["ari_output", "output"]]
+    .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
+  const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
+  const states = [...run.states].reverse();
+  const ticks = run.steps.map((_, i) => i).filter((i) => i === run.steps.length - 1 || (i % Math.ceil(run.steps.length / 6) === 0 && run.steps.length - 1 - i >= run.steps.length / 8));
+  fill("heat", ...metrics.map(([metric, against], index) => {
+    const cells = run.states.flatMap((state) => (course(split.name, state, metric) ?? [])
+      .map((value, step) => ({ state, step, value: value?.[0] ?? null })));
+    const plot = Plot.plot({
+      width, height: 46 + 20 * states.length, marginLeft: index % across ? 12 : 46, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0.04,
+      ariaLabel: `ARI against the ${against}, by layer and checkpoint, on ${split.title}`,
+      x: { domain: run.steps.map((_, i) => i), ticks, tickFormat: (i) => shortStep(run.steps[i]), label: "step", type: "band" },
+      y: { domain: states, tickFormat: index % across ? () => "" : shortName, label: null, tickSize: 0 },
+      color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true, unknown: "var(--raised)" },
+      marks: [
+        Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
+        Plot.text([`against the ${against}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+        Plot.tip(cells, Plot.pointer({ x: "step", y: "state", fill: "var(--paper)", stroke: "var(--line)",
+          title: (cell) => `${layerName(cell.state)}, step ${number(run.steps[cell.step])}\nARI against the ${against}: ${fixed(cell.value, 3)}` })),
+      ],
+    });
+    plot.style.cursor = "pointer";
+    plot.addEventListener("click", () => plot.value && go({ state: plot.value.state, step: plot.value.step }));
+    const x = plot.scale("x"), y = plot.scale("y");
+    const spot = d3.create("svg:rect").attr("class", "spot").attr("width", x.bandwidth).attr("height", y.bandwidth).node();
+    spot.move = () => spot.setAttribute("transform", `translate(${x.apply(look.step)},${y.apply(look.state)})`);
+    plot.append(spot);
+    spot.move();
+    const panel = make("div", { class: "panel" }, plot);
+    panel.style.width = `${width}px`;
+    return panel;
+  }), Plot.legend({ color: { type: "linear", domain: [0, 1], scheme: "cividis" }, label: "ARI", width: 180 }));
+}
+
+/** Shares of variance by layer at the checkpoint. */
+function drawShares() {
+  const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];
+  const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
+    .filter((row) => row.share !== null);
+  fill("shares-title", `Variance by layer at step ${number(run.steps[look.step])}, ${split.title}`);
+  const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) };
+  fill("shares", Plot.plot({
+    width: byId("shares").clientWidth || 480, height: 220, marginBottom: 30, marginTop: 20,
+    ariaLabel: `Share of variance between tasks, inputs and outputs by layer, step ${run.steps[look.step]}`,
+    x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
+    fx: { domain: run.states, label: "layer", tickFormat: shortName, padding: 0.18 }, color,
+    marks: [
+      Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: { fill: "var(--paper)", stroke: "var(--line)" },
+        title: (row) => `${layerName(row.state)}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
+      Plot.ruleY([0]),
+    ],
+  }), Plot.legend({ color: { ...color, type: "ordinal" } }));
+}
+
+/** A square matrix with names as a heat map. */
+function matrixPlot(matrix, names, title, wide) {
+  const cells = matrix.flatMap((row, i) => row.map((value, j) => ({ a: i, b: j, value })));
+  const side = Math.min(wide, 300), few = names.length <= 12;
+  const labels = { domain: names.map((_, i) => i), tickFormat: (i) => names[i], label: null, tickSize: 0 };
+  return Plot.plot({
+    width: side, height: side, marginLeft: few ? 62 : 12, marginBottom: few ? 56 : 12, marginTop: 24, marginRight: 6, ariaLabel: title,
+    x: { ...labels, tickRotate: -60, axis: few ? "bottom" : null }, y: { ...labels, axis: few ? "left" : null },
+    color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
+    marks: [
+      Plot.cell(cells, { x: "b", y: "a", fill: "value", inset: 0.5 }),
+      Plot.text([title], { frameAnchor: "top-left", dy: -18, fontWeight: 600, fontSize: 11 }),
+      Plot.tip(cells, Plot.pointer({ x: "b", y: "a", title: (cell) => `${names[cell.a]}, ${names[cell.b]}: ${fixed(cell.value)}`, fill: "var(--paper)", stroke: "var(--line)" })),
+    ],
+  });
+}
+
+/** How much each task overlaps its cluster, by checkpoint, in the order in which they formed. */
+function drawOrder() {
+  const run = theRun(), followed = theSplit().followed[look.state];
+  const order = followed.tasks.map((_, i) => i).sort((a, b) => (followed.formed[a] ?? Infinity) - (followed.formed[b] ?? Infinity) || a - b);
+  const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
+  const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
+  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
+  const longest = Math.min(160, 12 + 6.6 * Math.max(...order.map((i) => names(i).length)));
+  fill("order-title", `Tasks in the order in which they formed: ${layerName(look.state)}, ${theSplit().title}`);
+  const ticks = run.steps.map((_, i) => i).filter((i) => i % Math.ceil(run.steps.length / 12) === 0 || i === run.steps.length - 1);
+  const plot = Plot.plot({
+    width: Math.min(byId("order").clientWidth || 900, 1000), height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
+    ariaLabel: `Overlap of each task with its cluster, by checkpoint: ${order.map((i) => `${names(i)} ${when(i)}`).join(", ")}`,
+    x: { type: "band", domain: run.steps.map((_, i) => i), ticks, tickFormat: (i) => shortStep(run.steps[i]), label: "step" },
+    y: { domain: order, tickFormat: names, label: null, tickSize: 0 },
+    color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
+    marks: [
+      Plot.cell(cells, { x: "at", y: "i", fill: "value", inset: 0.5 }),
+      Plot.dot(formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
+      Plot.text(order, { y: (i) => i, text: when, frameAnchor: "right", dx: 8, textAnchor: "start" }),
+      Plot.tip(cells, Plot.pointer({ x: "at", y: "i", fill: "var(--paper)", stroke: "var(--line)",
+        title: (cell) => `${names(cell.i)}, step ${number(run.steps[cell.at])}\noverlap ${fixed(cell.value)}; formed: ${when(cell.i)}` })),
+    ],
+  });
+  follow(plot, (scale) => scale(look.step) + plot.scale("x").bandwidth / 2);
+  plot.style.cursor = "pointer";
+  plot.addEventListener("click", () => plot.value && go({ step: plot.value.at }));
+  fill("order", plot);
+}

@@ -1,0 +1,161 @@
+// Points on a canvas: where they are at `look.at`, what they are coloured by, and which is pointed at.
+"use strict";
+
+const clouds = new Set();
+let drawing = 0;
+
+/** Draw what is seen of the clouds, once before the next frame is shown. */
+function drawClouds() {
+  drawing ||= requestAnimationFrame(() => {
+    drawing = 0;
+    for (const cloud of clouds) if (cloud.seen) cloud.draw();
+  });
+}
+
+const inSight = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    const cloud = [...clouds].find((one) => one.canvas === entry.target);
+    if (cloud) cloud.seen = entry.isIntersecting;
+  }
+  drawClouds();
+});
+const resized = new ResizeObserver(drawClouds);
+
+const ease = (t) => t * t * (3 - 2 * t);
+
+class Cloud {
+  /** `place` says what is drawn: {run, split, state}; `radius` of a symbol, in pixels of the page. */
+  constructor(canvas, place, radius) {
+    Object.assign(this, { canvas, place, radius, seen: true, points: new Float32Array(0), arrays: null });
+    clouds.add(this);
+    inSight.observe(canvas);
+    resized.observe(canvas);
+  }
+
+  remove() {
+    clouds.delete(this);
+    inSight.unobserve(this.canvas);
+    resized.unobserve(this.canvas);
+  }
+
+  draw() {
+    const { run, split, state } = this.place(), key = `${run} ${split}`;
+    if (this.key !== key) {
+      this.key = key;
+      this.arrays = null;
+      arraysOf(run, split).then((arrays) => {
+        if (this.key !== key) return;
+        this.arrays = arrays;
+        drawClouds();
+        this.canvas.dispatchEvent(new Event("ready"));
+      });
+    }
+    const ratio = Math.min(2, devicePixelRatio || 1);
+    const width = Math.round(this.canvas.clientWidth * ratio), height = Math.round(this.canvas.clientHeight * ratio);
+    if (!width || !height) return;
+    if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
+    const pen = this.canvas.getContext("2d");
+    pen.clearRect(0, 0, width, height);
+    if (!this.arrays) return;
+    this.move(state, width, height, 3 * this.radius * ratio);
+    this.paint(pen, values(this.arrays, state), ratio);
+  }
+
+  /** Work out where every point is, in pixels of the canvas. */
+  move(state, width, height, margin) {
+    const { data, shape } = this.arrays[`${look.map}/${state}`], n = shape[1];
+    const last = shape[0] - 1, at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last);
+    const t = ease(at - from), a = frameOf(this.arrays, state, from), b = frameOf(this.arrays, state, to);
+    const half = a.half + (b.half - a.half) * t, x = a.x + (b.x - a.x) * t, y = a.y + (b.y - a.y) * t;
+    const scale = (Math.min(width, height) / 2 - margin) / half;
+    if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
+    for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
+      this.points[i] = width / 2 + (data[p] + (data[q] - data[p]) * t - x) * scale;
+      this.points[i + 1] = height / 2 - (data[p + 1] + (data[q + 1] - data[p + 1]) * t - y) * scale;
+    }
+  }
+
+  paint(pen, value, ratio) {
+    const n = value.length, dimmed = look.lit !== null || look.wrong, right = look.wrong && rightNow(this.arrays);
+    const isDim = (i) => (look.lit !== null && value[i] !== look.lit) || (right && right[i]);
+    const stamp = (i, image) => pen.drawImage(image, this.points[2 * i] - image.width / 2, this.points[2 * i + 1] - image.width / 2);
+    const radius = this.radius * ratio;
+    if (dimmed) {
+      const image = sprite(null, radius * 0.7);
+      for (let i = 0; i < n; i++) if (isDim(i)) stamp(i, image);
+    }
+    if (this.radius < 2) this.dots(pen, value, radius, dimmed ? isDim : null);
+    else for (let i = 0; i < n; i++) if (!dimmed || !isDim(i)) stamp(i, sprite(value[i], radius));
+    const marked = look.marked;
+    if (marked !== null && marked < n) {
+      pen.beginPath();
+      pen.arc(this.points[2 * marked], this.points[2 * marked + 1], radius * 1.9 + 2, 0, 7);
+      pen.lineWidth = 2 * ratio;
+      pen.strokeStyle = colors().ink;
+      pen.stroke();
+    }
+  }
+
+  /** Paint squares, a colour at a time: a shape cannot be told at this size. */
+  dots(pen, value, radius, isDim) {
+    const size = 2 * radius;
+    for (let color = 0; color < COLORS; color++) {
+      pen.fillStyle = colors().each[color];
+      for (let i = 0; i < value.length; i++) {
+        if (value[i] % COLORS === color && !(isDim && isDim(i))) {
+          pen.fillRect(this.points[2 * i] - radius, this.points[2 * i + 1] - radius, size, size);
+        }
+      }
+    }
+  }
+
+  /** The point nearest to a place on the page, within some pixels of it; null where none is. */
+  nearest(x, y, reach = 14) {
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    let best = null, least = (reach * ratio) ** 2;
+    for (let i = 0; i < this.points.length / 2; i++) {
+      const apart = (this.points[2 * i] - x * ratio) ** 2 + (this.points[2 * i + 1] - y * ratio) ** 2;
+      if (apart < least) [best, least] = [i, apart];
+    }
+    return best;
+  }
+
+  /** Where a point is, in pixels of the page from the corner of the canvas. */
+  placeOf(i) {
+    const ratio = this.canvas.width / this.canvas.clientWidth;
+    return [this.points[2 * i] / ratio, this.points[2 * i + 1] / ratio];
+  }
+}
+
+/** What the points are coloured by, (N,). */
+function values(arrays, state) {
+  if (look.color !== "cluster") return arrays[look.color].data;
+  const { data, shape } = arrays[`cluster/${state}`];
+  return data.subarray(look.step * shape[1], (look.step + 1) * shape[1]);
+}
+
+/** Whether each point is answered right now, (N,); null where that is not known. */
+function rightNow(arrays) {
+  if (!arrays.right) return null;
+  const n = arrays.right.shape[1];
+  return arrays.right.data.subarray(look.step * n, (look.step + 1) * n);
+}
+
+/** What the frame shows at a checkpoint: its middle and half its side, in the units of the places. */
+function frameOf(arrays, state, step) {
+  if (!look.fit) return { x: 0, y: 0, half: 1 };
+  const places = arrays[`${look.map}/${state}`];
+  places.frames ??= [];
+  return places.frames[step] ??= boundsOf(places, step);
+}
+
+function boundsOf({ data, shape }, step) {
+  let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
+  for (let i = 2 * shape[1] * step; i < 2 * shape[1] * (step + 1); i += 2) {
+    left = Math.min(left, data[i]);
+    right = Math.max(right, data[i]);
+    low = Math.min(low, data[i + 1]);
+    high = Math.max(high, data[i + 1]);
+  }
+  return { x: (left + right) / 2, y: (low + high) / 2, half: Math.max(right - left, high - low, 1e-4) / 2 };
+}

@@ -1,0 +1,70 @@
+// Colours and shapes. Eight of the one and seven of the other: 56 symbols before one comes again,
+// so that nothing is told by colour alone.
+"use strict";
+
+const COLORS = 8;
+// Paths in a box from -1 to 1, of about equal area.
+const SHAPES = [
+  "M.85 0A.85 .85 0 1 1 -.85 0A.85 .85 0 1 1 .85 0Z", // circle
+  "M0 -1L.95 .75H-.95Z", // triangle
+  "M-.75 -.75H.75V.75H-.75Z", // square
+  "M0 -1.05L1.05 0L0 1.05L-1.05 0Z", // diamond
+  "M-.32 -1H.32V-.32H1V.32H.32V1H-.32V.32H-1V-.32H-.32Z", // plus
+  "M0 1L.95 -.75H-.95Z", // triangle, upside down
+  "M-.95 -.5L-.5 -.95L0 -.45L.5 -.95L.95 -.5L.45 0L.95 .5L.5 .95L0 .45L-.5 .95L-.95 .5L-.45 0Z", // cross
+];
+
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const colorVariable = (value) => `var(--c${value % COLORS})`;
+
+let sprites = new Map();
+let palette = null;
+
+/** The colours as the theme has them now; asked anew after `forgetColors`. */
+function colors() {
+  palette ??= {
+    each: Array.from({ length: COLORS }, (_, i) => css(`--c${i}`)),
+    paper: css("--raised"), ink: css("--ink"), dim: css("--dim"),
+  };
+  return palette;
+}
+
+function forgetColors() {
+  palette = null;
+  sprites = new Map();
+}
+
+/** A small canvas with the symbol of a value; of a dimmed one where the value is null. */
+function sprite(value, radius) {
+  const symbol = value === null ? "dim" : value % (COLORS * SHAPES.length);
+  const key = `${symbol} ${radius}`;
+  if (!sprites.has(key)) {
+    const size = Math.ceil(2 * radius + 4), canvas = document.createElement("canvas");
+    canvas.width = canvas.height = size;
+    const pen = canvas.getContext("2d");
+    pen.translate(size / 2, size / 2);
+    pen.scale(radius, radius);
+    const shape = new Path2D(SHAPES[value === null ? 0 : value % SHAPES.length]);
+    pen.lineWidth = 0.36;
+    pen.lineJoin = "round";
+    pen.strokeStyle = colors().paper;
+    if (value !== null) pen.stroke(shape);
+    pen.fillStyle = value === null ? colors().dim : colors().each[value % COLORS];
+    pen.fill(shape);
+    sprites.set(key, canvas);
+  }
+  return sprites.get(key);
+}
+
+/** The symbol as an element, for legends and tables. */
+function swatch(value) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", "-1.2 -1.2 2.4 2.4");
+  svg.setAttribute("class", "swatch");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  path.setAttribute("d", SHAPES[value % SHAPES.length]);
+  path.style.fill = colorVariable(value);
+  svg.append(path);
+  return svg;
+}
