@@ -11,8 +11,8 @@ from tasklens.cli_shared import (
     Resume,
     check_devices,
     judged,
-    reported,
     open_run,
+    reported,
     this_command,
 )
 

@@ -19,7 +19,7 @@ from tasklens.probe_settings import ProbeSettings
 from tasklens.probing import has_layers
 from tasklens.rundir import RunDir
 from tasklens.schedule import checkpoint_steps
-from tasklens.scores import Instances, instances_of
+from tasklens.scores import Instances, instances_of, split_name
 from tasklens.state_files import ANSWER, read_states
 from tasklens.view import Floats, Ints, TaskView, World
 
@@ -118,7 +118,9 @@ class OfRun:
             "shortest instruction": int(dataset.instruction_length.min()),
             "longest instruction": int(dataset.instruction_length.max()),
         }
-        sizes |= {f"instances, {split}": len(part) for split, part in dataset.splits.items()}
+        sizes |= {
+            f"instances, {_split_words(split)}": len(part) for split, part in dataset.splits.items()
+        }
         return World(
             tuple(tasks),
             sizes,
@@ -211,7 +213,9 @@ class OfProbe:
             values = getattr(table, part)
             if values is not None:
                 sizes[name] = len(set(values))
-        sizes |= {f"prompts, {s}": here.stop - here.start for s, here in table.splits.items()}
+        sizes |= {
+            f"prompts, {split_name(s)}": here.stop - here.start for s, here in table.splits.items()
+        }
         return World(tuple(tasks), sizes, None, _same_symbols(self.instances))
 
 
@@ -230,6 +234,15 @@ def open_source(path: Path) -> Source:
     run = RunDir(path)
     settings = read_settings(run.config, kind_of(run))
     return OfProbe(run, settings) if run.is_probe else OfRun(run, settings)
+
+
+def _split_words(split: str) -> str:
+    whole = {
+        "train": "training",
+        "val": "unseen pairs",
+        "val_instruction": "unseen instructions",
+    }
+    return whole.get(split) or f"measured of {split_name(split)}"
 
 
 def _tasks(instances: Mapping[str, Instances]) -> Ints:

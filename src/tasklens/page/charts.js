@@ -3,6 +3,7 @@
 
 const MANY = 50; // even checkpoints up to this many stand at even distances
 const GREY = "var(--faint)";
+const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3" };
 
 /** The colour of a line: layers from the lowest to the highest, accuracy black, controls grey. */
 function lineColor(line, states) {
@@ -11,7 +12,8 @@ function lineColor(line, states) {
   const fixedColors = { wte: "#a6761d", embed: "#d95f02", ln_f: "#e7298a" };
   if (fixedColors[line]) return fixedColors[line];
   const blocks = states.filter((state) => !fixedColors[state]);
-  return d3.interpolateViridis(0.08 + (0.8 * blocks.indexOf(line)) / Math.max(1, blocks.length - 1));
+  const height = blocks.indexOf(line) / Math.max(1, blocks.length - 1); // from the first block, 0, to the last
+  return d3.interpolateViridis(isDark() ? 0.3 + 0.7 * height : 0.05 + 0.8 * height);
 }
 
 const lineName = (line) => ({ model: "accuracy", "control:length": "instruction length alone",
@@ -28,6 +30,19 @@ function stepAxis(steps) {
     type: "symlog", constant: linear / 2,
     ticks: [...(steps[0] === 0 ? [0] : []), ...ticks.filter((tick) => tick >= linear && tick <= last)],
   };
+}
+
+/** The places of labels at the ends of lines, moved apart where they would lie on each other. */
+function endLabels(rows, span) {
+  const ends = [...d3.rollup(rows, (all) => all.at(-1), (row) => row.line).values()].map((row) => ({ ...row, place: row.mean }));
+  ends.sort((a, b) => a.mean - b.mean);
+  ends.forEach((row, i) => { if (i) row.place = Math.max(row.place, ends[i - 1].place + span); });
+  const over = Math.max(0, (ends.at(-1)?.place ?? 0) - Math.max(1, ends.at(-1)?.mean ?? 1) - span);
+  for (let i = ends.length - 1, most = Infinity; over && i >= 0; i--) {
+    ends[i].place = Math.min(ends[i].place, most, i === ends.length - 1 ? ends[i].place - over : Infinity);
+    most = ends[i].place - span;
+  }
+  return ends;
 }
 
 const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
@@ -61,17 +76,17 @@ function drawCurves() {
       : [Plot.areaY(states(rows), { x: "x", y1: "low", y2: "high", z: "line", fill: stroke, fillOpacity: 0.15 }),
          Plot.line(states(rows), line),
          Plot.line(rows.filter((row) => row.line === "model"), { ...line, strokeDasharray: "4 3" }),
-         Plot.text(states(rows), Plot.selectLast({ x: "x", y: "mean", z: "line", text: (row) => shortName(row.line), fill: stroke, dx: 5, textAnchor: "start", fontWeight: 600 }))];
+         Plot.text(endLabels(states(rows), 0.055 * (top - low)), { x: "x", y: "place", text: (row) => shortName(row.line), fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
     const plot = Plot.plot({
       width, height: 240, marginLeft: 34, marginRight: 28, marginTop: 22, marginBottom: 34, insetTop: 2,
       ariaLabel: `ARI by training step on ${split.title}`,
       x: alone ? { domain: run.states.map(shortName), label: "layer" } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
-      y: { domain: [low, top], label: index % across ? null : "ARI", ticks: 5 },
+      y: { domain: [low, top], label: null, ticks: 5 },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
-        Plot.ruleY(levels, { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: (row) => ({ "control:length": null, "control:symbols": "5 3", "control:input": "1 3" })[row.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` }),
+        ...levels.map((level) => Plot.ruleY([level], { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: DASHES[level.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` })),
         ...marks,
-        Plot.text([split.title], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+        Plot.text([`ARI, ${split.title}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
         Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, fill: "var(--paper)", stroke: "var(--line)" })),
       ],
     });
@@ -113,6 +128,13 @@ function curvesTable() {
         ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
 }
 
+/** The axis of checkpoints, one beside the other whatever their steps; with room for its ticks. */
+function checkpointAxis(steps, width) {
+  const apart = Math.ceil((steps.length * 48) / width), last = steps.length - 1;
+  const ticks = d3.range(steps.length).filter((i) => i === last || (i % apart === 0 && last - i >= apart));
+  return { type: "band", domain: d3.range(steps.length), ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
+}
+
 /** Heat maps of ARI against task, input and output: layers by checkpoints. */
 function drawHeat() {
   const run = theRun(), split = theSplit(), wide = byId("heat").clientWidth || 1000;
@@ -120,19 +142,18 @@ function drawHeat() {
     .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
   const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
   const states = [...run.states].reverse();
-  const ticks = run.steps.map((_, i) => i).filter((i) => i === run.steps.length - 1 || (i % Math.ceil(run.steps.length / 6) === 0 && run.steps.length - 1 - i >= run.steps.length / 8));
-  fill("heat", ...metrics.map(([metric, against], index) => {
+  fill("heat", ...metrics.map(([metric, against]) => {
     const cells = run.states.flatMap((state) => (course(split.name, state, metric) ?? [])
       .map((value, step) => ({ state, step, value: value?.[0] ?? null })));
     const plot = Plot.plot({
-      width, height: 46 + 20 * states.length, marginLeft: index % across ? 12 : 46, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0.04,
+      width, height: 46 + 20 * states.length, marginLeft: 40, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0,
       ariaLabel: `ARI against the ${against}, by layer and checkpoint, on ${split.title}`,
-      x: { domain: run.steps.map((_, i) => i), ticks, tickFormat: (i) => shortStep(run.steps[i]), label: "step", type: "band" },
-      y: { domain: states, tickFormat: index % across ? () => "" : shortName, label: null, tickSize: 0 },
+      x: checkpointAxis(run.steps, width - 52),
+      y: { domain: states, tickFormat: shortName, label: null, tickSize: 0, padding: 0.05 },
       color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true, unknown: "var(--raised)" },
       marks: [
         Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
-        Plot.text([`against the ${against}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+        Plot.text([`ARI against the ${against}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
         Plot.tip(cells, Plot.pointer({ x: "step", y: "state", fill: "var(--paper)", stroke: "var(--line)",
           title: (cell) => `${layerName(cell.state)}, step ${number(run.steps[cell.step])}\nARI against the ${against}: ${fixed(cell.value, 3)}` })),
       ],
@@ -140,10 +161,12 @@ function drawHeat() {
     plot.style.cursor = "pointer";
     plot.addEventListener("click", () => plot.value && go({ state: plot.value.state, step: plot.value.step }));
     const x = plot.scale("x"), y = plot.scale("y");
-    const spot = d3.create("svg:rect").attr("class", "spot").attr("width", x.bandwidth).attr("height", y.bandwidth).node();
-    spot.move = () => spot.setAttribute("transform", `translate(${x.apply(look.step)},${y.apply(look.state)})`);
-    plot.append(spot);
-    spot.move();
+    for (const kind of ["spot under", "spot"]) {
+      const spot = d3.create("svg:rect").attr("class", kind).attr("width", x.bandwidth).attr("height", y.bandwidth).node();
+      spot.move = () => spot.setAttribute("transform", `translate(${x.apply(look.step)},${y.apply(look.state)})`);
+      plot.append(spot);
+      spot.move();
+    }
     const panel = make("div", { class: "panel" }, plot);
     panel.style.width = `${width}px`;
     return panel;
@@ -173,7 +196,7 @@ function drawShares() {
 /** A square matrix with names as a heat map. */
 function matrixPlot(matrix, names, title, wide) {
   const cells = matrix.flatMap((row, i) => row.map((value, j) => ({ a: i, b: j, value })));
-  const side = Math.min(wide, 300), few = names.length <= 12;
+  const side = Math.min(wide, 320), few = names.length <= 12;
   const labels = { domain: names.map((_, i) => i), tickFormat: (i) => names[i], label: null, tickSize: 0 };
   return Plot.plot({
     width: side, height: side, marginLeft: few ? 62 : 12, marginBottom: few ? 56 : 12, marginTop: 24, marginRight: 6, ariaLabel: title,
@@ -196,11 +219,11 @@ function drawOrder() {
   const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
   const longest = Math.min(160, 12 + 6.6 * Math.max(...order.map((i) => names(i).length)));
   fill("order-title", `Tasks in the order in which they formed: ${layerName(look.state)}, ${theSplit().title}`);
-  const ticks = run.steps.map((_, i) => i).filter((i) => i % Math.ceil(run.steps.length / 12) === 0 || i === run.steps.length - 1);
+  const width = Math.min(byId("order").clientWidth || 900, 1000);
   const plot = Plot.plot({
-    width: Math.min(byId("order").clientWidth || 900, 1000), height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
+    width, height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
     ariaLabel: `Overlap of each task with its cluster, by checkpoint: ${order.map((i) => `${names(i)} ${when(i)}`).join(", ")}`,
-    x: { type: "band", domain: run.steps.map((_, i) => i), ticks, tickFormat: (i) => shortStep(run.steps[i]), label: "step" },
+    x: checkpointAxis(run.steps, width - longest - 84),
     y: { domain: order, tickFormat: names, label: null, tickSize: 0 },
     color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
     marks: [

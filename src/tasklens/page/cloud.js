@@ -59,6 +59,7 @@ class Cloud {
     if (!this.arrays) return;
     this.move(state, width, height, 3 * this.radius * ratio);
     this.paint(pen, values(this.arrays, state), ratio);
+    this.canvas.dataset.drawn = `${state} ${look.at}`;
   }
 
   /** Work out where every point is, in pixels of the canvas. */

@@ -227,16 +227,18 @@ function watchInSight(id, keys, redraw) {
   let stale = true, seen = false;
   const update = () => { if (stale && seen) { stale = false; redraw(); } };
   new IntersectionObserver(([entry]) => { seen = entry.isIntersecting; update(); }, { rootMargin: "200px" }).observe(byId(id));
-  for (const key of ["wide", "theme"]) keys.push(key);
+  keys.push("wide", "painted");
   watch(keys, () => { stale = true; update(); });
   sections.push(() => { seen = true; update(); });
 }
 
 const sections = [];
 
+/** Have everything drawn in the colours of the theme. */
 function repaint() {
   forgetColors();
   drawClouds();
+  change({ painted: (look.painted ?? 0) + 1 });
 }
 
 function drawHead() {

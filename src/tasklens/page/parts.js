@@ -149,8 +149,11 @@ const valueOfCluster = (cluster) => `cluster of ${theRun().names.task[cluster] ?
 function drawWorld() {
   const run = theRun(), { tasks, sizes, same_output, same_symbols } = run.world, names = tasks.map((task) => task.name);
   fill("sizes", ...Object.entries(sizes).flatMap(([what, count]) => [make("dt", {}, what), make("dd", {}, number(count))]));
-  fill("same-output", same_output ? matrixPlot(same_output, names, "Share of inputs with the same output", byId("same-output").clientWidth || 300) : null);
-  fill("same-symbols", matrixPlot(same_symbols, names, run.kind === "run" ? "Likeness of instructions (cosine of symbol counts)" : "Likeness of texts (cosine of token counts)", byId("same-symbols").clientWidth || 300));
+  fill("same-output", same_output ? matrixPlot(same_output, names, "Inputs with the same output", byId("same-output").clientWidth || 300) : null);
+  fill("same-symbols", matrixPlot(same_symbols, names, run.kind === "run" ? "Likeness of their instructions" : "Likeness of their texts", byId("same-symbols").clientWidth || 300));
+  fill("overlap-note", run.kind === "run"
+    ? "Of two tasks, the share of inputs that both map to the same output; and how alike their instructions are: the cosine of the mean counts of symbols, in the first subset. Their languages share no string."
+    : "How alike the texts of two labels are: the cosine of the mean counts of tokens before what is measured, in the first split.");
   fill("tasks", make("h3", {}, run.kind === "run" ? "The tasks that are measured" : "The labels"), ...tasks.map((task, i) => make("details", { class: "task" },
     make("summary", {}, swatch(i), make("b", {}, task.name), ...task.regexes.map((regex) => make("code", {}, regex))),
     task.n_strings ? make("p", {}, `${number(task.n_strings)} strings in its language, ${number(task.n_examples)} of them drawn.`) : make("p", {}, `${number(task.n_examples)} prompts.`),

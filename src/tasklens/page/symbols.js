@@ -17,6 +17,9 @@ const SHAPES = [
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colorVariable = (value) => `var(--c${value % COLORS})`;
 
+/** Whether what is written is lighter than what it is written on. */
+const isDark = () => d3.lab(css("--ink")).l > 50;
+
 let sprites = new Map();
 let palette = null;
 
