@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 from tasklens.following import follow
 from tasklens.page_html import page
 from tasklens.randomness import stream
-from tasklens.scores import to_table
+from tasklens.scores import Row, to_table
 from tasklens.view import MAPS, SplitView, TaskView, View, World
 
 #: Frame times while it plays, by the browser's own clock.
@@ -58,8 +58,8 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
         assigned=dict.fromkeys(states, followed.assigned),
         followed=dict.fromkeys(states, followed),
     )
-    place = {"run": "moving", "seed": 0, "split": "val_subset", "space": "raw", "k": n_tasks}
-    rows = [
+    place: Row = {"run": "moving", "seed": 0, "split": "val_subset", "space": "raw", "k": n_tasks}
+    rows: list[Row] = [
         {**place, "step": step, "layer": state, "cluster_seed": 0, "metric": m, "value": 0.5}
         for step in steps
         for state in states

@@ -72,7 +72,8 @@ def run(
 ) -> None:
     """Run all stages, data to report, and hold the paper's findings against the run.
 
-    Prints the final table, a line for each finding, and the paths of the figure and the report.
+    Prints the final table, a line for each finding, and the path of the report; the last line is
+    the path of the figure.
     """
     from tasklens.config import load_settings
 
@@ -94,8 +95,8 @@ def run(
         page = reported(directory, verdict)
     show(directory.path)
     print(f"\n{verdict_text(verdict, checks=False)}")
-    print(directory.figure("png"))
     print(page)
+    print(directory.figure("png"))
 
 
 app.command()(probe)

@@ -97,7 +97,7 @@ def probe(
     """Measure any causal language model on labelled prompts.
 
     Layer by layer, and over a series of checkpoints where several are given. Prints the final table
-    and a line for each finding; the last line is the path of the figure.
+    a line for each finding, and the path of the report; the last line is the path of the figure.
     """
     from tasklens.config import change_settings
     from tasklens.probe_settings import ProbeSettings
@@ -143,8 +143,8 @@ def probe(
         page = reported(directory, verdict)
     told = verdict_text(verdict, checks=False) if verdict else NO_VERDICT
     print(f"{scores_text(load_scores(directory))}\n{told}")
-    print(directory.figure("png"))
     print(page)
+    print(directory.figure("png"))
 
 
 def _number(text: str) -> int | str:

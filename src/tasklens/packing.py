@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-#: Places are told apart to this part of what a map spans over all checkpoints.
-LEVELS = 2**16 - 1
+#: Places are told apart to this part of what a map spans at its checkpoint: finer than a screen.
+LEVELS = 2**12 - 1
 
 
 class Packer:
@@ -31,13 +31,16 @@ class Packer:
     def add_places(self, name: str, places: npt.NDArray[np.float32]) -> None:
         """Add places in the plane at S checkpoints, (S, N, 2), one scale for both directions.
 
-        A checkpoint's are written as differences from the one before, which pack better.
+        They are relative to the middle and half the width of their checkpoint's square, and
+        written as differences from the checkpoint before, which pack better.
         """
-        middle = (places.max(axis=(0, 1)) + places.min(axis=(0, 1))) / 2  # (2,)
-        half = float(np.abs(places - middle).max()) or 1.0
-        levels = np.rint((places - middle) / half * (LEVELS / 2) + LEVELS / 2).astype(np.uint16)
+        middle = (places.max(axis=1) + places.min(axis=1)) / 2  # (S, 2)
+        half = np.abs(places - middle[:, None]).max(axis=(1, 2))  # (S,)
+        half[half == 0] = 1
+        within = (places - middle[:, None]) / half[:, None, None]  # -1 .. 1
+        levels = np.rint((within + 1) * (LEVELS / 2)).astype(np.uint16)
         steps = np.diff(levels, axis=0, prepend=np.zeros_like(levels[:1]))  # modulo 2^16
-        self._add(name, steps, {"half": half, "middle": [float(m) for m in middle]})
+        self._add(name, steps, {"half": half.tolist(), "middle": middle.tolist()})
 
     def _add(self, name: str, values: npt.NDArray[Any], about: dict[str, Any]) -> None:
         bytes_each = values.dtype.itemsize

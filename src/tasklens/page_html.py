@@ -68,6 +68,10 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
                 ),
             ]
         ),
+        "{{licences}}": "\n".join(
+            here.joinpath(f"vendor/{library}.LICENSE").read_text(encoding="utf-8")
+            for library in ("d3", "plot")
+        ),
         "{{scripts}}": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     # Piece by piece, not by replacing: what is filled in may hold the marks of the rest.

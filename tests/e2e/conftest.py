@@ -5,14 +5,19 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest import mock
 
 import pytest
 
+from e2e.browser import ARGUMENTS, find_browser
 from tasklens import cli
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 #: A run of under a second once everything is imported.
 TINY = {
@@ -88,6 +93,18 @@ def copy(tiny: Finished, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny.path, tmp_path / "copied" / tiny.path.name))
 
 
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium, started once; without it the tests that ask for it are skipped, or fail."""
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
 def call(*arguments: str | Path) -> Result:
     status: object = 0
     out, err = io.StringIO(), io.StringIO()
@@ -117,7 +134,7 @@ def changes(**others: object) -> list[str]:
 
 
 def contents(path: Path, *parts: str) -> dict[str, bytes]:
-    """Return what a run has made, by path: all but times and machine (the manifest).
+    """Return what a run has made, by path: all but times and machine (the manifest, the report).
 
     Parameters
     ----------
@@ -130,7 +147,7 @@ def contents(path: Path, *parts: str) -> dict[str, bytes]:
         for file in sorted(path.rglob("*"))
         if file.is_file()
         and (name := file.relative_to(path).as_posix()).partition("/")[0]
-        not in ("manifest.json", ".lock", "resume")
+        not in ("manifest.json", "report.html", ".lock", "resume")
         and (not parts or name.partition("/")[0] in parts)
     }
 

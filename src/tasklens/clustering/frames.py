@@ -85,7 +85,7 @@ def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -
     if (x == x[0]).all():
         return before
     if len(x) < FEWEST:
-        return _turned(project(x, common_basis(x)), before)
+        return laid_on(project(x, common_basis(x)), before)
     if not before.any():  # all were equal until now
         return first_frame(x, settings, seed)
     with one_thread():
@@ -95,7 +95,7 @@ def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -
             y = tsne_barnes_hut(x, perplexity=perplexity, max_iter=250, seed=seed, start=start)
         else:
             y = _descent(kernels.affinities(x, perplexity), start, settings.stay)
-    return _turned(y, before)
+    return laid_on(y, before)
 
 
 def _descent(p: Floats, start: Floats, stay: float) -> Floats:
@@ -120,7 +120,7 @@ def _descent(p: Floats, start: Floats, stay: float) -> Floats:
     return np.ascontiguousarray(y.T)
 
 
-def _turned(y: Floats, before: Floats) -> Floats:
+def laid_on(y: Floats, before: Floats) -> Floats:
     """Return `y`, turned, mirrored and moved to lie on `before` as well as it can."""
     middle = before.mean(axis=0)
     y = y - y.mean(axis=0)

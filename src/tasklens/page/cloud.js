@@ -64,15 +64,14 @@ class Cloud {
 
   /** Work out where every point is, in pixels of the canvas. */
   move(state, width, height, margin) {
-    const { data, shape } = this.arrays[`${look.map}/${state}`], n = shape[1];
-    const last = shape[0] - 1, at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last);
-    const t = ease(at - from), a = frameOf(this.arrays, state, from), b = frameOf(this.arrays, state, to);
-    const half = a.half + (b.half - a.half) * t, x = a.x + (b.x - a.x) * t, y = a.y + (b.y - a.y) * t;
-    const scale = (Math.min(width, height) / 2 - margin) / half;
+    const places = this.arrays[`${look.map}/${state}`], { data, shape } = places, n = shape[1], last = shape[0] - 1;
+    const at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
+    const a = frameOf(places, from), b = frameOf(places, to), size = Math.min(width, height) / 2 - margin;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
-      this.points[i] = width / 2 + (data[p] + (data[q] - data[p]) * t - x) * scale;
-      this.points[i + 1] = height / 2 - (data[p + 1] + (data[q + 1] - data[p + 1]) * t - y) * scale;
+      const x = a.x + a.half * data[p], y = a.y + a.half * data[p + 1];
+      this.points[i] = width / 2 + size * (x + (b.x + b.half * data[q] - x) * t);
+      this.points[i + 1] = height / 2 - size * (y + (b.y + b.half * data[q + 1] - y) * t);
     }
   }
 
@@ -142,21 +141,17 @@ function rightNow(arrays) {
   return arrays.right.data.subarray(look.step * n, (look.step + 1) * n);
 }
 
-/** What the frame shows at a checkpoint: its middle and half its side, in the units of the places. */
-function frameOf(arrays, state, step) {
-  if (!look.fit) return { x: 0, y: 0, half: 1 };
-  const places = arrays[`${look.map}/${state}`];
-  places.frames ??= [];
-  return places.frames[step] ??= boundsOf(places, step);
+/** Where the square of a checkpoint lies in what is seen: all of it, or its part of that of all checkpoints. */
+function frameOf(places, step) {
+  if (look.fit) return { x: 0, y: 0, half: 1 };
+  const { middle, half } = places;
+  places.whole ??= wholeOf(middle, half);
+  const { x, y, half: all } = places.whole;
+  return { x: (middle[step][0] - x) / all, y: (middle[step][1] - y) / all, half: half[step] / all };
 }
 
-function boundsOf({ data, shape }, step) {
-  let left = Infinity, right = -Infinity, low = Infinity, high = -Infinity;
-  for (let i = 2 * shape[1] * step; i < 2 * shape[1] * (step + 1); i += 2) {
-    left = Math.min(left, data[i]);
-    right = Math.max(right, data[i]);
-    low = Math.min(low, data[i + 1]);
-    high = Math.max(high, data[i + 1]);
-  }
-  return { x: (left + right) / 2, y: (low + high) / 2, half: Math.max(right - left, high - low, 1e-4) / 2 };
+function wholeOf(middle, half) {
+  const ends = (axis) => [d3.min(middle, (at, i) => at[axis] - half[i]), d3.max(middle, (at, i) => at[axis] + half[i])];
+  const [[left, right], [low, high]] = [ends(0), ends(1)];
+  return { x: (left + right) / 2, y: (low + high) / 2, half: Math.max(right - left, high - low) / 2 };
 }

@@ -15,6 +15,7 @@ const look = {
   wrong: false, // whether what is answered right is dimmed
   lit: null, // the value that is highlighted
   marked: null, // the point that is marked
+  together: "all", // whether scores are those of all runs, or of "one"
   multiples: "layers",
   theme: "", // "light", "dark", or as the system says
 };
@@ -42,8 +43,9 @@ const alike = story.runs.every((run) =>
   ["steps", "states"].every((key) => String(run[key]) === String(story.runs[0][key])) &&
   String(run.splits.map((split) => split.name)) === String(story.runs[0].splits.map((split) => split.name)));
 
-/** The score of a line by step over all runs that are shown together: [mean, low, high] or null. */
-function course(split, line, metric, runs = alike ? story.runs : [theRun()]) {
+/** The score of a line by step over the runs that are asked for: [mean, low, high] or null. */
+function course(split, line, metric) {
+  const runs = alike && look.together === "all" ? story.runs : [theRun()];
   const each = runs.map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
   if (!each.length) return null;
   return each[0].map((_, i) => {

@@ -78,6 +78,7 @@ function setUp() {
   const first = story.runs[0];
   byId("which-run").hidden = story.runs.length === 1;
   document.querySelectorAll(".many").forEach((element) => { element.hidden = story.runs.length === 1; });
+  byId("together").hidden = story.runs.length === 1 || !alike;
   options("run-name", story.runs.map((one) => `${one.name} (seed ${one.seed})`));
   fill("title", story.runs.map((one) => one.name).join(", "));
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
@@ -91,6 +92,7 @@ function setUp() {
   const parts = [["task", "task"], ["cluster", "cluster"], ["input", "input"], ["output", "output"]];
   choices("color", "color", parts.filter(([part]) => part === "cluster" || first.names[part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("together", "together", [["all", "all runs"], ["one", "the run above"]]);
   choices("many", "multiples", [["layers", "all layers"], ["runs", "all runs"]]);
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
@@ -278,9 +280,9 @@ watch(["run", "split", "state", "step", "color", "lit"], drawLegend);
 watch(["run", "split", "multiples"], drawMultiples);
 watch(["run", "split", "state", "step"], () => multiples.forEach((one) => one.refresh()));
 watch(["run", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "multiples"], drawClouds);
-watchInSight("curves", ["run", "state"], drawCurves);
-watchInSight("heat", ["run", "split"], drawHeat);
-watchInSight("shares", ["run", "split", "step"], drawShares);
+watchInSight("curves", ["run", "state", "together"], drawCurves);
+watchInSight("heat", ["run", "split", "together"], drawHeat);
+watchInSight("shares", ["run", "split", "step", "together"], drawShares);
 watchInSight("contingency-title", ["run", "split", "state", "step"], drawContingency);
 watchInSight("order", ["run", "split", "state"], drawOrder);
 watchInSight("world", ["run"], drawWorld);

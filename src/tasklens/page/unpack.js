@@ -3,7 +3,7 @@
 
 const unpacking = new Map();
 
-/** The arrays of a split of a run, unpacked once: a promise of {name: {data, shape, half}}. */
+/** The arrays of a split of a run, unpacked once: a promise of {name: {data, shape}}. */
 function arraysOf(run, split) {
   const id = `packed-${run}-${split}`;
   if (!unpacking.has(id)) {
@@ -36,7 +36,10 @@ function readArray(raw, entry) {
   return entry.half === undefined ? { data, shape: entry.shape } : readPlaces(data, entry);
 }
 
-/** Places, (S, N, 2) in -1 .. 1: summed up from their differences, modulo 2^16. */
+/**
+ * Places, (S, N, 2), from -1 to 1 in the square of their checkpoint, whose `middle` and `half` width come with them:
+ * summed up from their differences, modulo 2^16.
+ */
 function readPlaces(data, entry) {
   const [steps, n] = entry.shape;
   const each = 2 * n, places = new Float32Array(steps * each);
@@ -44,8 +47,8 @@ function readPlaces(data, entry) {
     let level = 0;
     for (let at = i; at < data.length; at += each) {
       level = (level + data[at]) & 0xffff;
-      places[at] = level / 32767.5 - 1;
+      places[at] = level / 2047.5 - 1;
     }
   }
-  return { data: places, shape: entry.shape, half: entry.half };
+  return { data: places, shape: entry.shape, half: entry.half, middle: entry.middle };
 }
