@@ -16,7 +16,19 @@ from tasklens.scores import SPLIT_NAMES
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *("run", "probe", "data", "train", "measure", "plot", "show", "verify", "follow", "sweep"),
+    *(
+        "run",
+        "probe",
+        "data",
+        "train",
+        "measure",
+        "plot",
+        "show",
+        "verify",
+        "follow",
+        "report",
+        "sweep",
+    ),
 )
 
 

@@ -92,6 +92,8 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
         "scores.csv",
         "figures",
         "verdict.json",
+        "frames.safetensors",
+        "report.html",
     }
     parquet = {f"{name}.parquet" for name in (*SPLITS, *SUBSETS)}
     assert names(path / "data") == parquet | {"README.md", "tasks.json", "tokenizer.json"}
@@ -145,7 +147,7 @@ def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
     assert manifest["versions"]["torch"] == torch.__version__
     assert {"python", "tasklens", "numpy", "scikit-learn"} <= set(manifest["versions"])
     assert manifest["machine"]["cpus"] >= 1
-    assert list(manifest["stages"]) == ["data", "train", "measure", "plot"]
+    assert list(manifest["stages"]) == ["data", "train", "measure", "plot", "frames"]
     assert all(mark["seconds"] >= 0 and mark["inputs"] for mark in manifest["stages"].values())
     made = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
     assert made.keys() <= manifest["files"].keys()

@@ -31,6 +31,8 @@ def test_the_stages_one_by_one_give_what_run_gives(
         assert result.out == f"{end}\n"
     verdict = command("verify", path)
     assert verdict.status == 1  # nothing holds in so small a world
+    report = command("report", path)
+    assert report.out == f"{path / 'report.html'}\n"
     assert_same(path, tiny.path)
     shown, said = command("show", path).out, tiny.result.out
     assert said.startswith(f"{shown}\nundecided  emergence: ")
