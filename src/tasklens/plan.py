@@ -8,9 +8,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tasklens.clustering import Cell, cluster
+from tasklens.clustering.frames import next_frame
 from tasklens.config import Settings
 from tasklens.dataset import MEASURED, Dataset, make_dataset
 from tasklens.errors import InputError
@@ -62,6 +64,7 @@ def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict
     names = state_names(settings.model.n_layer)
     one_state = 4 * settings.data.measured_instances * settings.model.n_embd
     measured = settings.data.measured_instances * settings.clusters.cluster_seeds * 2
+    shown = min(settings.report.points, settings.data.measured_instances)
     return {
         "data": 8 * n_instances,
         "states": len(steps) * len(MEASURED) * len(names) * one_state,
@@ -69,6 +72,8 @@ def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict
         # the new training state is whole before the old one goes
         "to go on from": 2 * 3 * weights,
         "clusters": len(steps) * len(MEASURED) * len(names) * measured,
+        # two maps in float32; in the page they take half of that
+        "report": len(steps) * len(MEASURED) * len(names) * shown * 2 * 2 * 4 * 3 // 2,
     }
 
 
@@ -115,6 +120,7 @@ def make_plan(settings: Settings) -> Plan:
             "train": step_seconds * settings.train.steps,
             "harvest": harvest_seconds * len(steps),
             "measure": cells * (raw * len(steps) + tsne * n_tsne) / workers,
+            "report": cells * _time_frame(settings) * len(steps) / workers,
         },
         n_bytes=count_bytes(settings, n_parameters, instances),
     )
@@ -134,7 +140,7 @@ def _time_steps(model: GPT2, dataset: Dataset, settings: Settings) -> float:
 def _time_cells(settings: Settings) -> tuple[float, float]:
     """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
     n, width = settings.data.measured_instances, settings.model.n_embd
-    x = np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
+    x = _points(n, width)
     seconds: list[float] = []
     for space in ("raw", "tsne"):
         if space == "tsne" and settings.clusters.tsne == "none":
@@ -144,6 +150,20 @@ def _time_cells(settings: Settings) -> tuple[float, float]:
         cluster([cell], settings.clusters)
         seconds.append(time.perf_counter() - began)
     return seconds[0], seconds[1]
+
+
+def _time_frame(settings: Settings) -> float:
+    """Return the seconds of one frame of the report's map, on random points."""
+    n = min(settings.report.points, settings.data.measured_instances)
+    x, before = _points(n, settings.model.n_embd), _points(n, 2)
+    next_frame(x, before, settings.report, 0)  # which compiles
+    began = time.perf_counter()
+    next_frame(x, before, settings.report, 0)
+    return time.perf_counter() - began
+
+
+def _points(n: int, width: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
 
 
 def _minutes(seconds: float) -> str:

@@ -1,13 +1,13 @@
 """Run directories to views: what was measured, and the frames of its maps, made where missing."""
 
 import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import safetensors.numpy
 from tqdm import tqdm
 
@@ -27,8 +27,6 @@ from tasklens.randomness import derived_seed, stream
 from tasklens.rundir import digest
 from tasklens.sources import Source, open_source
 from tasklens.view import MAPS, UNKNOWN, Floats, Ints, SplitView, View
-
-Tensors = dict[str, npt.NDArray[Any]]
 
 
 def load_view(path: Path | str) -> View:
@@ -63,51 +61,69 @@ def _inputs(source: Source) -> str:
 
 
 def make_frames(source: Source) -> None:
-    """Stage frames: place the shown points of every split, state and checkpoint in the plane."""
-    run = source.run
+    """Stage frames: place the shown points of every split, state and checkpoint in the plane.
+
+    States are read one by one, as the workers take them.
+    """
+    run, steps = source.run, source.steps
     with run.stage("frames", _inputs(source)) as finish:
         if finish is None:
             return
         chosen = {split: _chosen(source, split) for split in source.instances}
-        tensors: Tensors = {f"{split}/points": which for split, which in chosen.items()}
-        settings: ReportSettings = source.settings.report
-        bases: dict[tuple[str, str], Floats] = {
+        bases = {
             (split, state): common_basis(xs[split][which])
-            for state, xs in source.read(source.steps[-1])
+            for state, xs in source.read(steps[-1])
             for split, which in chosen.items()
         }
-        frames: dict[tuple[str, str, str], list[Any]] = {}
-        bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(source.steps), disable=None)
+        found: dict[str, list[Any]] = {}
+        before: dict[tuple[str, str], Floats] = {}
+        make = partial(frame, settings=source.settings.report)
+        bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
         with Workers(source.settings.workers or default_workers()) as workers, bar:
-            before: dict[tuple[str, str], Floats] = {}
-            for step in source.steps:
-                jobs = []
-                for state, xs in source.read(step):
-                    for split, which in chosen.items():
-                        x, basis = xs[split][which], bases[split, state]
-                        seed = derived_seed(source.settings.seed, "frames", split, state, step)
-                        jobs.append(Job((split, state), x, before.get((split, state)), seed))
-                        frames.setdefault(("pca", split, state), []).append(project(x, basis))
-                        share = shown_variance(x, basis)
-                        frames.setdefault(("share", split, state), []).append(share)
-                if not before:  # layer upon layer, so that points keep their places on the way up
-                    chains = [[job for job in jobs if job.place[0] == split] for split in chosen]
-                    first = workers.map(partial(first_frames, settings=settings), chains)
-                    found = [y for ys in first for y in ys]
-                    jobs = [job for chain in chains for job in chain]
-                    bar.update(len(jobs))
+            for step in steps:
+                batches = _jobs(source, step, chosen, bases, before)
+                made: Iterator[Frame]
+                if step == steps[0]:  # a state needs the frame of the one below
+                    made = (one for batch in batches for one in workers.map(make, batch))
                 else:
-                    found = []
-                    for y in workers.map(partial(frame, settings=settings), jobs):
-                        found.append(y)
-                        bar.update()
-                before = {job.place: y for job, y in zip(jobs, found, strict=True)}
-                for (split, state), y in before.items():
-                    frames.setdefault(("tsne", split, state), []).append(y)
-        for (what, split, state), values in frames.items():
-            tensors[f"{split}/{state}/{what}"] = np.stack(values)
+                    made = workers.map(make, itertools.chain.from_iterable(batches))
+                for (split, state), y, projected, share in made:
+                    before[split, state] = y
+                    for what, value in (("tsne", y), ("pca", projected), ("share", share)):
+                        found.setdefault(f"{split}/{state}/{what}", []).append(value)
+                    bar.update()
+        tensors = {name: np.stack(values) for name, values in found.items()}
+        tensors |= {f"{split}/points": which for split, which in chosen.items()}
         run.write(run.frames, safetensors.numpy.save(tensors))
         finish([run.frames])
+
+
+def _jobs(
+    source: Source,
+    step: int,
+    chosen: dict[str, Ints],
+    bases: dict[tuple[str, str], Floats],
+    before: dict[tuple[str, str], Floats],
+) -> Iterator[list["Job"]]:
+    """Yield the frames to be made of a step, those of a state at a time, as they are asked for.
+
+    The first checkpoint's layers start one from the other, so that points keep their places on the
+    way up; a layer's other frames start from its own before.
+    """
+    below: str | None = None
+    for state, xs in source.read(step):
+        starts = below if step == source.steps[0] else state
+        yield [
+            Job(
+                (split, state),
+                xs[split][which],
+                bases[split, state],
+                before[split, starts] if starts else None,
+                derived_seed(source.settings.seed, "frames", split, state, step),
+            )
+            for split, which in chosen.items()
+        ]
+        below = state
 
 
 class Job(NamedTuple):
@@ -116,25 +132,23 @@ class Job(NamedTuple):
     place: tuple[str, str]
     """Split and state."""
     x: Floats
+    basis: Floats
     before: Floats | None
+    """The frame it starts from; None where it is the first."""
     seed: int
 
 
-def first_frames(jobs: list[Job], settings: ReportSettings) -> list[Floats]:
-    """Return the frames of the states of one split at the first checkpoint, in their order."""
-    frames: list[Floats] = []
-    for job in jobs:
-        if frames:
-            frames.append(next_frame(job.x, frames[-1], settings, job.seed))
-        else:
-            frames.append(first_frame(job.x, settings, job.seed))
-    return frames
+Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
+"""Split and state, where the points are by t-SNE and by PCA, and the variance that PCA shows."""
 
 
-def frame(job: Job, settings: ReportSettings) -> Floats:
-    """Return a frame that starts from the one before."""
-    assert job.before is not None
-    return next_frame(job.x, job.before, settings, job.seed)
+def frame(job: Job, settings: ReportSettings) -> Frame:
+    """Return the frame that a job asks for."""
+    if job.before is None:
+        y = first_frame(job.x, settings, job.seed)
+    else:
+        y = next_frame(job.x, job.before, settings, job.seed)
+    return job.place, y, project(job.x, job.basis), shown_variance(job.x, job.basis)
 
 
 def _chosen(source: Source, split: str) -> Ints:

@@ -79,6 +79,9 @@ async function drawLegend() {
   const arrays = await arraysOf(look.run, look.split);
   if (key !== [look.run, look.split, look.color, look.state, look.step, look.lit].join()) return;
   const counts = d3.rollup(values(arrays, look.state), (all) => all.length, (value) => value);
+  const shown = `${look.run} ${look.color} ${look.lit} ${[...counts]}`;
+  if (byId("legend").dataset.shown === shown) return;
+  byId("legend").dataset.shown = shown;
   const present = [...counts.keys()].sort((a, b) => a - b);
   fill("legend", ...present.map((value) => make("button", {
     type: "button", "aria-pressed": String(look.lit === value), title: `${valueName(value)}: ${counts.get(value)} points`,
