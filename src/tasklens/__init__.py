@@ -30,14 +30,24 @@ _WHERE = {
     "TaskSettings": "tasks",
     "TrainSettings": "training",
     "Trainer": "training",
+    "View": "view",
     "cluster": "clustering",
     "figure1": "figures",
+    "figure_agreement": "picture_tables",
+    "figure_contingency": "picture_tables",
+    "figure_forming": "pictures",
+    "figure_layers": "pictures",
+    "figure_map": "pictures",
+    "figure_order": "picture_tables",
+    "figure_verdict": "picture_verdict",
+    "figure_world": "picture_tables",
     "final_table": "scores",
     "harvest": "states",
     "instances_of": "scores",
     "instances_of_prompts": "tokens",
     "load_checkpoint": "checkpoints",
     "load_subject": "loading",
+    "load_view": "viewing",
     "make_dataset": "dataset",
     "make_model": "gpt2",
     "read_prompts": "prompts",
@@ -45,6 +55,7 @@ _WHERE = {
     "score": "scores",
     "tokenize": "tokens",
     "train": "training",
+    "verify_runs": "verifying",
 }
 
 __all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0604, RUF100
@@ -66,6 +77,14 @@ if TYPE_CHECKING:
     from tasklens.grammar import Grammar as Grammar
     from tasklens.huggingface import HuggingFaceSubject as HuggingFaceSubject
     from tasklens.loading import load_subject as load_subject
+    from tasklens.picture_tables import figure_agreement as figure_agreement
+    from tasklens.picture_tables import figure_contingency as figure_contingency
+    from tasklens.picture_tables import figure_order as figure_order
+    from tasklens.picture_tables import figure_world as figure_world
+    from tasklens.picture_verdict import figure_verdict as figure_verdict
+    from tasklens.pictures import figure_forming as figure_forming
+    from tasklens.pictures import figure_layers as figure_layers
+    from tasklens.pictures import figure_map as figure_map
     from tasklens.prompts import LabelledPrompts as LabelledPrompts
     from tasklens.prompts import PromptSettings as PromptSettings
     from tasklens.prompts import read_prompts as read_prompts
@@ -86,6 +105,9 @@ if TYPE_CHECKING:
     from tasklens.training import Trainer as Trainer
     from tasklens.training import TrainSettings as TrainSettings
     from tasklens.training import train as train
+    from tasklens.verifying import verify_runs as verify_runs
+    from tasklens.view import View as View
+    from tasklens.viewing import load_view as load_view
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tasklens.claims import FINDINGS, Verdict, verdict_json
 from tasklens.packing import Packer
+from tasklens.pictures import best_state
 from tasklens.scores import CONTROLS, split_name
 from tasklens.view import MAPS, SplitView, View
 
@@ -100,21 +101,6 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
         },
     }
     return told, {name: packer.text() for name, packer in packed.items()}
-
-
-def best_state(view: View) -> str:
-    """Return the block with the highest final ARI on the first split; any state where no block is.
-
-    Chosen there, what it shows on the other splits is not the best of several by choice.
-    """
-    first, last = next(iter(view.splits)), view.steps[-1]
-    values: dict[str, list[float]] = {}
-    for r in view.table.to_pylist():
-        here = (r["split"], r["step"], r["space"], r["metric"]) == (first, last, "raw", "ari")
-        if here and r["layer"] in view.states:
-            values.setdefault(r["layer"], []).append(r["value"])
-    blocks = [state for state in view.states if state.startswith("block")] or list(view.states)
-    return max(blocks, key=lambda state: float(np.mean(values.get(state, [-1.0]))))
 
 
 def _pack(split: SplitView) -> Packer:

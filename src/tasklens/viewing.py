@@ -48,8 +48,7 @@ def load_view(path: Path | str) -> View:
         Where it is no run directory, is not measured, or a file is missing or damaged.
     """
     source = open_source(Path(path))
-    frames_mark = source.run.mark("frames")
-    if frames_mark is None or frames_mark["inputs"] != _inputs(source):
+    if not source.run.finished("frames", _inputs(source)):
         with source.run.locked():
             make_frames(source)
     return view_of(source)

@@ -337,7 +337,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_processes(
     path = tmp_path / tiny.path.name
     assert process("run", "smoke", *changes(workers=2), "--out", path).status == 0
     parts = ("data", "checkpoints", "states", "measured", "metrics.jsonl", "figures")
-    assert_same(path, tiny.path, *parts, "scores.parquet", "scores.csv")
+    assert_same(path, tiny.path, *parts, "scores.parquet", "scores.csv", "frames.safetensors")
 
 
 def test_another_name_differs_in_its_column_only(

@@ -70,6 +70,44 @@ def test_two_tasks_do_not_share_a_cluster() -> None:
     assert got.formed == (None, None, None)
 
 
+def test_instances_have_the_task_that_their_cluster_is_assigned_to() -> None:
+    got = followed(runs((7, 5), (2, 3), (4, 4)), runs((4, 4), (7, 4), (2, 4)))
+    assert got.assigned.tolist() == [
+        runs((0, 5), (1, 3), (2, 4)).tolist(),  # places in `tasks`, not the tasks' own numbers
+        runs((0, 4), (1, 4), (2, 4)).tolist(),
+    ]
+
+
+def test_clusters_left_over_are_numbered_on_in_their_order() -> None:
+    # Of the last task's two clusters it takes the larger; the others are 3 and 4, by their labels.
+    got = followed(runs((9, 1), (1, 3), (6, 4), (0, 1), (4, 3)), runs((1, 4), (3, 4), (2, 4)))
+    assert got.assigned.tolist() == [
+        runs((4, 1), (0, 3), (1, 4), (3, 1), (2, 3)).tolist(),
+        runs((0, 4), (1, 4), (2, 4)).tolist(),
+    ]
+
+
+def test_a_task_without_a_cluster_is_nobodys() -> None:
+    got = followed(runs((5, 4), (3, 8)), runs((5, 12)))
+    assert set(got.assigned[0][:4]) == {0}
+    assert len(set(got.assigned[0][4:])) == 1, "all of one cluster have one task"
+    assert got.assigned[0][4] in (1, 2)
+    assert len(set(got.assigned[1])) == 1
+    assert got.overlap[0, got.assigned[0][4]] == pytest.approx(0.5)
+
+
+def test_the_overlap_is_that_of_a_task_and_those_assigned_to_it() -> None:
+    random = stream(0, "assigned")
+    for n_clusters in (2, 3, 5):
+        got = followed(*random.integers(n_clusters, size=(6, 12)))
+        place = np.searchsorted(got.tasks, TASK)
+        for overlap, assigned in zip(got.overlap, got.assigned, strict=True):
+            for i in range(3):
+                its, theirs = place == i, assigned == i
+                shared = np.count_nonzero(its & theirs) / np.count_nonzero(its | theirs)
+                assert overlap[i] == pytest.approx(shared)
+
+
 def test_numbers_of_labels_say_nothing() -> None:
     random = stream(0, "labels")
     labels = random.integers(3, size=(6, 12))
@@ -77,6 +115,7 @@ def test_numbers_of_labels_say_nothing() -> None:
     mine, theirs = followed(*labels), followed(*other)
     assert theirs.overlap == pytest.approx(mine.overlap)
     assert theirs.formed == mine.formed
+    assert theirs.assigned.tolist() == mine.assigned.tolist()
     assert (theirs.splits, theirs.merges) == (mine.splits, mine.merges)
 
 

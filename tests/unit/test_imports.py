@@ -51,7 +51,11 @@ ORDER = (
     ("points",),
     ("figures",),
     ("phase", "contents"),
-    ("view",),
+    ("packing", "view"),
+    ("pictures",),
+    ("picture_tables", "picture_verdict"),
+    ("page_data",),
+    ("page_html",),
     # prompts of anybody's, as a model reads them and as they are measured
     ("tokens",),
     ("probe_settings",),
@@ -68,8 +72,9 @@ ORDER = (
     ("verifying", "sweep"),
     ("sources",),
     ("viewing",),
+    ("reporting",),
     ("cli_shared",),
-    ("cli_probe",),
+    ("cli_probe", "cli_report"),
     ("cli",),
     ("__main__",),
 )
@@ -82,8 +87,8 @@ EVERYTHING = {
     f"tasklens.{name}"
     for name in (
         *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
-        *("probe_dir", "harvesting", "probing", "sources", "viewing"),
-        *("sweep", "cli_shared", "cli_probe", "cli", "__main__"),
+        *("probe_dir", "harvesting", "probing", "sources", "viewing", "reporting"),
+        *("sweep", "cli_shared", "cli_probe", "cli_report", "cli", "__main__"),
     )
 }
 MAKING = {
@@ -100,6 +105,7 @@ MEASURING = {
         *("agreement", "spread", "scores", "resampling", "curves", "probes", "following", "timing"),
         *("claim_statistics", "claims"),
         *("points", "figures", "phase", "contents", "view"),
+        *("packing", "pictures", "picture_tables", "picture_verdict", "page_data", "page_html"),
         *("tokens", "probe_settings", "probe_cells"),
     )
 }

@@ -26,6 +26,8 @@ Floats = npt.NDArray[np.float32]
 LOOSENING, SETTLING, EXAGGERATION = 100, 100, 4.0
 #: A frame is begun at this size of the one before: points that are close pass by each other.
 SHRUNK = 0.1
+#: A spring takes a point back by at most this part of its way in a step, lest it overshoot.
+STIFFEST = 0.1
 #: Fewest points that have neighbours to speak of; fewer are shown by their components.
 FEWEST = 8
 
@@ -38,9 +40,9 @@ class ReportSettings:
     """Points of each split at most; where there are more instances, so many are drawn at random."""
     perplexity: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
     """Effective number of neighbours in the map; a third of the points at most."""
-    stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    """How strongly points are held where they were at the checkpoint before. With 0 they only start
-    there; from about 0.03 on they do not move to where their neighbours are."""
+    stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """How strongly points are held where they were at the checkpoint before: nats, twice what it
+    costs to move all of them by the map's radius. With 0 they only start there."""
 
 
 def first_frame(x: Floats, settings: ReportSettings, seed: int) -> Floats:
@@ -63,9 +65,9 @@ def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -
     """Return the map of the same instances at another checkpoint, near where they were.
 
     The descent begins at the map before, made small, and minimises t-SNE's divergence plus
-    ``stay / 2N`` times the sum of the squared distances that points have moved: the penalty of
-    Rauber, Falcao and Telea, "Visualizing time-dependent data using dynamic t-SNE", EuroVis 2016.
-    What is left of a turn or a mirroring of the whole is taken back. Neither distances nor sizes
+    ``stay / 2`` times the mean squared distance that points have moved, over their mean squared
+    distance from the middle before: the penalty of Rauber, Falcao and Telea, "Visualizing
+    time-dependent data using dynamic t-SNE", EuroVis 2016, for maps of any size. What is left of a turn or a mirroring of the whole is taken back. Neither distances nor sizes
     carry meaning, as in any t-SNE; nor does the way that a point takes between two frames.
 
     Parameters
@@ -102,7 +104,9 @@ def _descent(p: Floats, start: Floats, stay: float) -> Floats:
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     held = y / np.float32(SHRUNK)
     attraction, repulsion = np.empty_like(y), np.empty_like(y)
-    pace, spring = np.float32(learning_rate(len(p))), np.float32(stay / len(p))
+    pace = np.float32(learning_rate(len(p)))
+    size = float(np.square(held, dtype=np.float64).sum())
+    spring = np.float32(min(stay / size, STIFFEST / pace))
     for iterations, exaggeration, momentum in (
         (LOOSENING, EXAGGERATION, 0.5),
         (SETTLING, 1.0, 0.8),

@@ -101,7 +101,7 @@ function setUp() {
 /** Look at another run, at the same place as far as it has that. */
 function lookAt(which) {
   const next = story.runs[which], split = next.splits.findIndex((one) => one.name === theSplit().name);
-  const step = next.steps.length - 1 - Math.max(0, next.steps.length - 1 - look.step);
+  const step = Math.min(look.step, next.steps.length - 1);
   play(false);
   change({
     run: which, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
@@ -256,6 +256,7 @@ function drawHead() {
 
 function drawBar() {
   byId("run-name").value = look.run;
+  byId("wrong").disabled = theSplit().arrays.right === undefined;
   byId("split").value = look.split;
   byId("state").value = look.state;
   byId("step").value = look.step;
