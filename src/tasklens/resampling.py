@@ -94,10 +94,12 @@ class Resampling:
 
     def __init__(self, task: Ints, unit: Ints, weights: Floats) -> None:
         self._task = np.unique(task, return_inverse=True)[1]
-        self._unit, self._weights = unit, weights
+        # most units have no instance here: all sums below are over those that have
+        used, self._unit = np.unique(unit, return_inverse=True)
+        weights = self._weights = np.ascontiguousarray(weights[:, used])  # (B, U here)
         self._transposed = np.ascontiguousarray(weights.T)  # (U, B)
         self._squared = np.ascontiguousarray(weights.T**2)
-        self._sizes = np.bincount(unit, minlength=weights.shape[1])  # (U,)
+        self._sizes = np.bincount(self._unit)  # (U,)
         self._of_task = self._pairs(self._task)
         self._every = self._pairs(np.zeros_like(self._task))
 
