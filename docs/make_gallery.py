@@ -9,7 +9,8 @@ from pathlib import Path
 from playwright.sync_api import sync_playwright
 
 from tasklens.figures import render
-from tasklens.pictures import figure_agreement, figure_forming
+from tasklens.picture_tables import figure_agreement
+from tasklens.pictures import figure_forming
 from tasklens.viewing import load_view
 
 HERE = Path(__file__).parent

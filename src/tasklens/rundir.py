@@ -371,8 +371,12 @@ def write_file(path: Path, content: bytes) -> None:
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}")
-        _write_synced(temporary, content)
-        temporary.replace(path)
+        try:
+            _write_synced(temporary, content)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         _sync_directory(path.parent)
 
 

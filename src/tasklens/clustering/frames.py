@@ -67,8 +67,9 @@ def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -
     The descent begins at the map before, made small, and minimises t-SNE's divergence plus
     ``stay / 2`` times the mean squared distance that points have moved, over their mean squared
     distance from the middle before: the penalty of Rauber, Falcao and Telea, "Visualizing
-    time-dependent data using dynamic t-SNE", EuroVis 2016, for maps of any size. What is left of a turn or a mirroring of the whole is taken back. Neither distances nor sizes
-    carry meaning, as in any t-SNE; nor does the way that a point takes between two frames.
+    time-dependent data using dynamic t-SNE", EuroVis 2016, for maps of any size. What is left
+    of a turn or a mirroring of the whole is taken back. Neither distances nor sizes carry meaning,
+    as in any t-SNE; nor does the way that a point takes between two frames.
 
     Parameters
     ----------
@@ -106,7 +107,7 @@ def _descent(p: Floats, start: Floats, stay: float) -> Floats:
     attraction, repulsion = np.empty_like(y), np.empty_like(y)
     pace = np.float32(learning_rate(len(p)))
     size = float(np.square(held, dtype=np.float64).sum())
-    spring = np.float32(min(stay / size, STIFFEST / pace))
+    spring = np.float32(min(stay / size, STIFFEST / float(pace)))
     for iterations, exaggeration, momentum in (
         (LOOSENING, EXAGGERATION, 0.5),
         (SETTLING, 1.0, 0.8),

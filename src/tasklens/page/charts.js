@@ -13,7 +13,7 @@ function lineColor(line, states) {
   if (fixedColors[line]) return fixedColors[line];
   const blocks = states.filter((state) => !fixedColors[state]);
   const height = blocks.indexOf(line) / Math.max(1, blocks.length - 1); // from the first block, 0, to the last
-  return d3.interpolateViridis(isDark() ? 0.3 + 0.7 * height : 0.05 + 0.8 * height);
+  return d3.interpolateViridis(isDark() ? 0.45 + 0.55 * height : 0.55 * height);
 }
 
 const lineName = (line) => ({ model: "accuracy", "control:length": "instruction length alone",
@@ -170,7 +170,7 @@ function drawHeat() {
     const panel = make("div", { class: "panel" }, plot);
     panel.style.width = `${width}px`;
     return panel;
-  }), Plot.legend({ color: { type: "linear", domain: [0, 1], scheme: "cividis" }, label: "ARI", width: 180 }));
+  }), legend({ color: { type: "linear", domain: [0, 1], scheme: "cividis" }, label: "ARI", width: 180 }));
 }
 
 /** Shares of variance by layer at the checkpoint. */
@@ -190,7 +190,14 @@ function drawShares() {
         title: (row) => `${layerName(row.state)}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
       Plot.ruleY([0]),
     ],
-  }), Plot.legend({ color: { ...color, type: "ordinal" } }));
+  }), legend({ color: { ...color, type: "ordinal" } }));
+}
+
+/** A legend of a plot: its drawing tells nothing that its words do not. */
+function legend(options) {
+  const made = Plot.legend(options);
+  (made.matches("svg") ? [made] : made.querySelectorAll("svg")).forEach((svg) => svg.setAttribute("aria-hidden", "true"));
+  return made;
 }
 
 /** A square matrix with names as a heat map. */
@@ -217,14 +224,15 @@ function drawOrder() {
   const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
   const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
   const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
-  const longest = Math.min(160, 12 + 6.6 * Math.max(...order.map((i) => names(i).length)));
+  const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
+  const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
   fill("order-title", `Tasks in the order in which they formed: ${layerName(look.state)}, ${theSplit().title}`);
   const width = Math.min(byId("order").clientWidth || 900, 1000);
   const plot = Plot.plot({
     width, height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
     ariaLabel: `Overlap of each task with its cluster, by checkpoint: ${order.map((i) => `${names(i)} ${when(i)}`).join(", ")}`,
     x: checkpointAxis(run.steps, width - longest - 84),
-    y: { domain: order, tickFormat: names, label: null, tickSize: 0 },
+    y: { domain: order, tickFormat: short, label: null, tickSize: 0 },
     color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
     marks: [
       Plot.cell(cells, { x: "at", y: "i", fill: "value", inset: 0.5 }),

@@ -56,7 +56,7 @@ class Cloud {
     if (this.canvas.width !== width || this.canvas.height !== height) Object.assign(this.canvas, { width, height });
     const pen = this.canvas.getContext("2d");
     pen.clearRect(0, 0, width, height);
-    if (!this.arrays) return;
+    if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.move(state, width, height, 3 * this.radius * ratio);
     this.paint(pen, values(this.arrays, state), ratio);
     this.canvas.dataset.drawn = `${state} ${look.at}`;
@@ -129,16 +129,20 @@ class Cloud {
 
 /** What the points are coloured by, (N,). */
 function values(arrays, state) {
-  if (look.color !== "cluster") return arrays[look.color].data;
-  const { data, shape } = arrays[`cluster/${state}`];
-  return data.subarray(look.step * shape[1], (look.step + 1) * shape[1]);
+  if (look.color !== "cluster") return (arrays[look.color] ?? arrays.task).data;
+  return rowNow(arrays[`cluster/${state}`]);
 }
 
 /** Whether each point is answered right now, (N,); null where that is not known. */
 function rightNow(arrays) {
   if (!arrays.right) return null;
-  const n = arrays.right.shape[1];
-  return arrays.right.data.subarray(look.step * n, (look.step + 1) * n);
+  return rowNow(arrays.right);
+}
+
+/** The row of an array at the checkpoint that is looked at, or its last. */
+function rowNow({ data, shape: [steps, n] }) {
+  const step = Math.min(look.step, steps - 1);
+  return data.subarray(step * n, (step + 1) * n);
 }
 
 /** Where the square of a checkpoint lies in what is seen: all of it, or its part of that of all checkpoints. */

@@ -74,7 +74,7 @@ function make(tag, attributes = {}, ...children) {
 const byId = (id) => document.getElementById(id);
 const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child !== null));
 const number = (value) => value.toLocaleString("en-US");
-const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits);
+const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 
 const LAYERS = { wte: "word embedding", embed: "layer 0, word + position", ln_f: "final norm" };
 const layerName = (state) => LAYERS[state] ?? state.replace(/^block(\d+)$/, "block $1");

@@ -14,7 +14,7 @@ function go(changes) {
   if (playing || calm.matches) return void change({ at: to });
   const way = Math.max(from, to) - 1, begin = to > from ? Math.max(from, way) : Math.min(from, to + 1);
   gliding = (now) => {
-    const t = Math.min(1, (now - began) / GLIDE);
+    const t = Math.min(1, Math.max(0, (now - began) / GLIDE)); // a frame may have begun before the key was pressed
     change({ at: begin + (to - begin) * t });
     return t < 1;
   };
@@ -29,7 +29,7 @@ function run() {
   running = true;
   let last = performance.now();
   const frame = (now) => {
-    const passed = now - last;
+    const passed = Math.min(100, Math.max(0, now - last)); // the first frame may have begun earlier; a hidden tab has none
     last = now;
     if (playing) advance(passed);
     else if (gliding && !gliding(now)) gliding = null;
@@ -53,7 +53,6 @@ function play(wanted = !playing) {
   if (playing && look.at >= last) change({ step: 0, at: 0 });
   if (!playing) change({ at: look.step });
   byId("play").textContent = playing ? "pause" : "play";
-  byId("play").setAttribute("aria-pressed", String(playing));
   if (playing) run();
 }
 
@@ -62,7 +61,7 @@ function play(wanted = !playing) {
 function choices(id, key, options) {
   const group = byId(id);
   group.append(...options.map(([value, label]) => {
-    const input = make("input", { type: "radio", name: id, value });
+    const input = make("input", { type: "radio", name: id, value, autocomplete: "off" });
     input.checked = look[key] === value;
     input.addEventListener("change", () => change({ [key]: value, ...(key === "color" ? { lit: null } : {}) }));
     return make("label", {}, input, label);
@@ -75,7 +74,6 @@ function options(select, names) {
 }
 
 function setUp() {
-  const first = story.runs[0];
   byId("which-run").hidden = story.runs.length === 1;
   document.querySelectorAll(".many").forEach((element) => { element.hidden = story.runs.length === 1; });
   byId("together").hidden = story.runs.length === 1 || !alike;
@@ -89,14 +87,16 @@ function setUp() {
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
-  const parts = [["task", "task"], ["cluster", "cluster"], ["input", "input"], ["output", "output"]];
-  choices("color", "color", parts.filter(([part]) => part === "cluster" || first.names[part]));
+  choices("color", "color", ["task", "cluster", "input", "output"].map((part) => [part, part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
   choices("together", "together", [["all", "all runs"], ["one", "the run above"]]);
   choices("many", "multiples", [["layers", "all layers"], ["runs", "all runs"]]);
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
+
+/** What the points of a run can be coloured by. */
+const colorings = (one) => ["task", "cluster", "input", "output"].filter((part) => part === "cluster" || one.names[part]);
 
 /** Look at another run, at the same place as far as it has that. */
 function lookAt(which) {
@@ -105,7 +105,7 @@ function lookAt(which) {
   play(false);
   change({
     run: which, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
-    step, at: step, marked: null, lit: null, color: next.names[look.color] || look.color === "cluster" ? look.color : "task",
+    step, at: step, marked: null, lit: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
 
@@ -125,7 +125,7 @@ function onKey(event) {
     End: onPage ? null : () => go({ step: last }),
     ArrowUp: onPage ? null : () => go({ state: states[Math.min(states.length - 1, state + 1)] }),
     ArrowDown: onPage ? null : () => go({ state: states[Math.max(0, state - 1)] }),
-    c: () => next("color", [...byId("color").querySelectorAll("input")].map((input) => input.value)),
+    c: () => next("color", colorings(theRun())),
     m: () => next("map", ["tsne", "pca"]),
     n: () => point(1),
     p: () => point(-1),
@@ -155,7 +155,10 @@ function setUpCloud() {
     change({ marked: found === look.marked ? null : found });
     tell(found);
   });
-  watch(["run", "split", "state", "step", "marked"], () => tell(look.marked));
+  watch(["run", "split", "state", "step", "marked"], () => {
+    tell(look.marked);
+    byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
+  });
   watch(["at"], () => { if (pointed !== null && !byId("tip").hidden) placeTip(); });
 }
 
@@ -189,8 +192,6 @@ function point(by) {
     if (look.lit === null || value[i] === look.lit) break;
   }
   change({ marked: i });
-  tell(i);
-  byId("spoken").textContent = byId("tip").innerText;
 }
 
 let multiples = [];
@@ -210,7 +211,6 @@ function drawMultiples() {
     const own = new Cloud(canvas, here, 1.25);
     own.refresh = () => {
       const { run: which, split, state } = here(), one = story.runs[which];
-      if (!one.states.includes(state)) return;
       const score = one.scores[one.splits[split].name][state]?.ari?.[Math.min(look.step, one.steps.length - 1)]?.[0];
       label.textContent = `${ofRuns ? one.name : layerName(state).replace(/,.*/, "")} · ${fixed(score)}`;
       label.title = "ARI against the task";
@@ -250,6 +250,7 @@ function drawHead() {
     `${number(one.steps.length)} checkpoint${one.steps.length > 1 ? "s" : ""}, ${number(one.states.length)} layers, seed ${one.seed}.`);
   options("split", one.splits.map((split) => split.title));
   byId("state").replaceChildren(...[...one.states].reverse().map((state) => make("option", { value: state }, layerName(state))));
+  byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(one).includes(input.value); });
   byId("step").max = one.steps.length - 1;
   byId("play").disabled = byId("step").disabled = one.steps.length === 1;
 }
@@ -270,6 +271,7 @@ watch(["theme"], () => {
   if (look.theme) document.documentElement.dataset.theme = look.theme;
   else delete document.documentElement.dataset.theme;
   byId("theme").textContent = look.theme || "system";
+  byId("theme").setAttribute("aria-label", `Theme: ${look.theme || "as the system says"}`);
   repaint();
 });
 watch(["run"], drawHead);

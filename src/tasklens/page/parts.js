@@ -45,7 +45,7 @@ function checksOf(finding) {
         make("td", { class: "where" }, check.split),
         make("td", {}, check.note || fixed(check.value)),
         make("td", {}, check.low === null ? "" : `[${fixed(check.low)}, ${fixed(check.high)}]`),
-        make("td", { class: "wide" }, check.low === null ? "" : intervalBar(check)))))));
+        make("td", { class: "wide" }, check.low === null || check.value === null ? "" : intervalBar(check)))))));
   });
 }
 
@@ -59,7 +59,7 @@ function intervalBar(check) {
   svg.append("line").attr("x1", 3).attr("x2", 137).attr("y1", 7).attr("y2", 7).style("stroke", "var(--line)");
   for (const limit of limits) svg.append("line").attr("x1", scale(limit)).attr("x2", scale(limit)).attr("y1", 0).attr("y2", 14).style("stroke", "var(--ink)");
   const color = { holds: "var(--good)", fails: "var(--bad)", undecided: "var(--open)" }[check.verdict];
-  svg.append("line").attr("x1", scale(check.low)).attr("x2", scale(check.high)).attr("y1", 7).attr("y2", 7).style("stroke", color).style("stroke-width", 3);
+  svg.append("line").attr("x1", scale(check.low)).attr("x2", check.high === null ? 137 : scale(check.high)).attr("y1", 7).attr("y2", 7).style("stroke", color).style("stroke-width", 3);
   svg.append("circle").attr("cx", scale(check.value)).attr("cy", 7).attr("r", 3.5).style("fill", color);
   return svg.node();
 }
@@ -82,11 +82,12 @@ async function drawLegend() {
   const shown = `${look.run} ${look.color} ${look.lit} ${[...counts]}`;
   if (byId("legend").dataset.shown === shown) return;
   byId("legend").dataset.shown = shown;
-  const present = [...counts.keys()].sort((a, b) => a - b);
+  const present = [...counts.keys()].sort((a, b) => a - b), focused = document.activeElement?.closest("#legend button")?.value;
   fill("legend", ...present.map((value) => make("button", {
-    type: "button", "aria-pressed": String(look.lit === value), title: `${valueName(value)}: ${counts.get(value)} points`,
+    type: "button", value, "aria-pressed": String(look.lit === value), title: `${valueName(value)}: ${counts.get(value)} points`,
     onclick: () => change({ lit: look.lit === value ? null : value }),
   }, swatch(value), make("span", {}, valueName(value)))));
+  if (focused !== undefined) byId("legend").querySelector(`[value="${focused}"]`)?.focus();
 }
 
 function drawCloudTitle() {
@@ -137,7 +138,7 @@ async function drawContingency() {
   const cell = (task, cluster) => {
     const count = counts.get(`${task} ${cluster}`) ?? 0, share = count / sizes.get(task);
     const td = make("td", { title: `${run.names.task[task]}, ${valueOfCluster(cluster)}: ${count}` }, count || "");
-    if (count) td.style.cssText = `background: ${d3.interpolateCividis(share)}; color: ${share > 0.55 ? "#111" : "#fff"}`;
+    if (count) td.style.cssText = `background: ${d3.interpolateCividis(share)}; color: ${share > 0.46 ? "#000" : "#fff"}`;
     return td;
   };
   fill("contingency", make("table", { class: "cells" },

@@ -1,0 +1,1154 @@
+"""The report: its command, and its page as a reader meets it, in a browser."""
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from e2e.browser import (
+    DRAWN,
+    SIZE,
+    at,
+    drawn,
+    find_browser,
+    made_view,
+    opened,
+    picture,
+    shows,
+    story_of,
+    text,
+    texts,
+    to,
+)
+from e2e.conftest import Command, Finished, assert_refused, changes
+from tasklens.claims import verdict_json
+from tasklens.config import read_settings
+from tasklens.following import follow
+from tasklens.packing import LEVELS
+from tasklens.page_html import SCRIPTS
+from tasklens.page_html import page as page_of
+from tasklens.tables import read_parquet
+from tasklens.verifying import verify_runs
+from tasklens.view import MAPS, View
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+#: As `TINY`, with more of what the page shows.
+MORE = {
+    "data__measured_instances": 30,
+    "tasks__variants_per_task": 30,
+    "clusters__cluster_seeds": 2,
+}
+STEPS = (0, 1, 2, 4, 8, 12)
+STATES = ("wte", "embed", "block1", "ln_f")
+SPLITS = ("train_subset", "val_subset", "val_instruction_subset")
+#: Of each part of a page, an element that is there once it is drawn.
+PARTS = {
+    "verdicts": ("#findings summary", "#curves svg"),
+    "clusters": ("#cloud", "#legend button", "#multiples canvas", "#cloud-title b"),
+    "contents": ("#heat svg", "#shares svg", "#contingency td", "#order svg"),
+    "world": ("#sizes dd", "#same-symbols svg", "#tasks summary"),
+    "run": ("#about pre", "#about td"),
+}
+COLOURS = ("task", "cluster", "input", "output")
+
+
+@pytest.fixture(scope="module")
+def pair(command: Command, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Measured runs of two seeds, the first with its page. Not to be changed."""
+    paths = [tmp_path_factory.mktemp("pair") / f"seed{seed}" for seed in range(2)]
+    for seed, path in enumerate(paths):
+        result = command("data", "smoke", *changes(seed=seed, **MORE), "--out", path)
+        for stage in ("train", "measure"):
+            assert result.status == 0, result.err
+            result = command(stage, path)
+        assert result.status == 0, result.err
+    result = command("report", paths[0])
+    assert result.status == 0, result.err
+    assert result.out == f"{paths[0] / 'report.html'}\n"
+    return paths
+
+
+@pytest.fixture(scope="module")
+def first_page(browser: "Browser", pair: list[Path]) -> "Iterator[Page]":
+    with opened(browser, pair[0] / "report.html") as page:
+        page.evaluate("() => { window.begun = { ...look }; }")
+        yield page
+
+
+RESET = """() => {
+  play(false);
+  change(begun);
+  document.activeElement.blur();
+  fill("spoken");
+  document.querySelectorAll("details").forEach((one) => { one.open = false; });
+}"""
+
+
+@pytest.fixture
+def page(first_page: "Page") -> "Page":
+    """The page of the first of the pair, as it is after opening but for what has been drawn."""
+    first_page.mouse.move(1, 1)
+    first_page.emulate_media(media="screen")
+    first_page.set_viewport_size(SIZE)
+    first_page.evaluate(RESET)
+    to(first_page, "clusters")
+    drawn(first_page, len(STEPS) - 1, first_page.input_value("#state"))
+    return first_page
+
+
+@pytest.fixture
+def run(pair: list[Path], tmp_path: Path) -> Path:
+    """A copy of the first run, of the same name, for the test to write into."""
+    return Path(shutil.copytree(pair[0], tmp_path / "copied" / pair[0].name))
+
+
+# --- What the files of a run say, without the code that makes views ---
+
+
+def instances(run: Path, split: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = read_parquet(
+        (run / "data" / f"{split}.parquet").read_bytes()
+    ).to_pylist()
+    return rows
+
+
+def measured(run: Path, step: int) -> dict[str, NDArray[Any]]:
+    path = run / "measured" / f"step-{step:08d}" / "clusters.safetensors"
+    return dict(safetensors.numpy.load(path.read_bytes()))
+
+
+def task_file(run: Path) -> dict[str, Any]:
+    tasks: dict[str, Any] = json.loads((run / "data" / "tasks.json").read_text())
+    return tasks
+
+
+def words(run: Path) -> dict[int, str]:
+    """Return the vocabulary's tokens by number."""
+    told = json.loads((run / "data" / "tokenizer.json").read_text())
+    return {number: token for token, number in told["model"]["vocab"].items()}
+
+
+def clusters_of(run: Path, split: str, state: str) -> list[list[str | None]]:
+    """Return by checkpoint the task that each instance's cluster is assigned to, None for none."""
+    order = [task["name"] for task in task_file(run)["tasks"]]
+    task = np.array([order.index(row["task"]) for row in instances(run, split)])
+    labels = [measured(run, step)[f"{split}/{state}/raw/labels"][0] for step in STEPS]
+    followed = follow(STEPS, np.stack(labels).astype(np.int64), task)
+    names = dict(enumerate(order[number] for number in np.unique(task)))
+    return [[names.get(number) for number in row] for row in followed.assigned.tolist()]
+
+
+# --- The browser ---
+
+
+def test_without_a_browser_the_tests_are_skipped_or_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TASKLENS_BROWSER", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda _: None)
+        patch.setitem(sys.modules, "playwright.sync_api", sys)  # as if it were there
+        with pytest.raises(pytest.skip.Exception, match="install one of chromium"):
+            find_browser()
+        patch.setenv("TASKLENS_BROWSER", "required")
+        with pytest.raises(pytest.fail.Exception, match="install one of chromium"):
+            find_browser()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+        patch.setitem(sys.modules, "playwright.sync_api", None)
+        with pytest.raises(pytest.skip.Exception, match="pip install playwright"):
+            find_browser()
+        patch.setenv("TASKLENS_BROWSER", "required")
+        with pytest.raises(pytest.fail.Exception, match="pip install playwright"):
+            find_browser()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "which", lambda name: f"/bin/{name}" if "google" in name else None)
+        patch.setitem(sys.modules, "playwright.sync_api", sys)
+        assert find_browser() == "/bin/google-chrome"
+
+
+# --- One page ---
+
+
+def test_a_run_leaves_a_page_that_opens_from_the_disk(browser: "Browser", tiny: Finished) -> None:
+    path = tiny.path / "report.html"
+    assert str(path) in tiny.result.out.splitlines()
+    with opened(browser, path, locale="de-DE", timezone_id="Asia/Tokyo") as page:
+        assert text(page, "h1") == "tiny"
+        assert page.title() == "tasklens: tiny"
+        for part, its in PARTS.items():
+            to(page, part)
+            for selector in its:
+                page.wait_for_selector(selector)
+        assert "tasklens run smoke --set tasks.n_tasks=4" in text(page, "#about pre")
+        verdict = json.loads((tiny.path / "verdict.json").read_bytes())
+        told = [(f["verdict"], f["sentence"]) for f in verdict["findings"]]
+        assert list(zip(*findings(page), strict=True)) == told
+        bars = page.evaluate(BARS)
+        limitless = [bar for bar in bars if bar["label"].partition(" to ")[2].startswith("–")]
+        assert 0 < len(limitless) < len(bars)
+        assert all(bar["from"] <= bar["to"] for bar in bars)
+        assert all(bar["to"] == 137 for bar in limitless), "to the end"
+
+
+#: The intervals of the checks as they are drawn.
+BARS = """Array.from(document.querySelectorAll("#findings svg"), (svg) => {
+  const line = [...svg.querySelectorAll("line")].at(-1);
+  const [from, to] = ["x1", "x2"].map((name) => Number(line.getAttribute(name)));
+  return { label: svg.getAttribute("aria-label"), from, to };
+})"""
+
+
+def findings(page: "Page") -> tuple[list[str], list[str]]:
+    """Return the verdict on each finding, and what it says."""
+    summary = "#findings summary"
+    return texts(page, f"{summary} b"), texts(page, f"{summary} span:last-child")
+
+
+def test_the_same_run_gives_the_same_page(command: Command, tiny: Finished, tmp_path: Path) -> None:
+    before = (tiny.path / "report.html").read_bytes()
+    out = tmp_path / "page.html"
+    again = []
+    for _ in range(2):
+        result = command("report", tiny.path, "--out", out)
+        assert (result.status, result.out) == (0, f"{out}\n"), result.err
+        again.append(out.read_bytes())
+    assert again[0] == again[1]
+    commands = [story_of(content)["command"] for content in (before, again[0])]
+    assert commands[1] == f"tasklens report {tiny.path} --out {out}"
+    ours, theirs = (json.dumps(what, ensure_ascii=False).encode() for what in commands)
+    assert before.replace(ours, theirs, 1) == again[0]
+
+
+def test_the_scrubber_changes_the_picture(page: "Page") -> None:
+    seen: list[str] = []
+    for place, step in enumerate(STEPS):
+        at(page, place)
+        shows(page, "#step-name", f"{step}")
+        seen.append(picture(page))
+        assert f"at step {step}," in str(page.get_attribute("#cloud", "aria-label"))
+    assert len(set(seen)) == len(STEPS)
+    for place in (3, 0):
+        at(page, place)
+        assert picture(page) == seen[place]
+
+
+def test_hovering_tells_what_the_files_say(page: "Page", pair: list[Path]) -> None:
+    regexes = {task["name"]: task["regexes"] for task in task_file(pair[0])["tasks"]}
+    vocabulary, state = words(pair[0]), "block1"
+    answers, marks = set(), set()
+    for number, split in ((1, "val_subset"), (0, "train_subset")):
+        page.select_option("#split", str(number))
+        rows, clusters = instances(pair[0], split), clusters_of(pair[0], split, state)
+        assert len(rows) == 30
+        for place in (len(STEPS) - 1, 1):
+            at(page, place, state)
+            answer = measured(pair[0], STEPS[place])[f"{split}/answer"].tolist()
+            for i in apart(page, 6):
+                row, said, cluster = rows[i], vocabulary[answer[i]], clusters[place][i]
+                mark = "✓ right" if said == row["output"] else "✗ wrong"
+                own = "" if cluster == row["task"] else " (not its own)"
+                hover(page, i)
+                assert texts(page, "#tip p") == [
+                    f"{row['instruction']} {row['input']} {row['output']}",
+                    f"task {row['task']}",
+                    *(f"regex {regex}" for regex in regexes[row["task"]]),
+                    f"input {row['input']} → {row['output']}",
+                    f"the model says {said} {mark}",
+                    f"in the cluster of {cluster or 'no task'}{own}",
+                ]
+                answers.add((place, split, i, said))
+                marks.add((mark, bool(own)))
+    assert {mark for mark, _ in marks} == {"✓ right", "✗ wrong"}, "both are seen"
+    assert {own for _, own in marks} == {True, False}
+    page.mouse.move(1, 1)
+    page.wait_for_selector("#tip", state="hidden")
+
+
+def apart(page: "Page", many: int) -> list[int]:
+    """Return some points that no other lies near, spread over all."""
+    places = np.array(
+        page.evaluate("Array.from({length: theSplit().n}, (_, i) => cloud.placeOf(i))")
+    )
+    distance = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(distance, np.inf)
+    alone = np.flatnonzero(distance.min(axis=1) > 6)
+    assert len(alone) >= many
+    return [int(i) for i in alone[:: len(alone) // many][:many]]
+
+
+def hover(page: "Page", i: int) -> None:
+    """Put the mouse on a point."""
+    box, (x, y) = page.locator("#cloud").bounding_box(), page.evaluate("(i) => cloud.placeOf(i)", i)
+    assert box is not None
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.wait_for_selector("#tip", state="visible")
+
+
+def test_what_is_known_of_a_marked_point_follows_the_step(page: "Page", pair: list[Path]) -> None:
+    vocabulary = words(pair[0])
+    answers = [measured(pair[0], step)["val_subset/answer"].tolist() for step in STEPS]
+    i = next(i for i in apart(page, 8) if len({answer[i] for answer in answers}) > 1)
+    hover(page, i)
+    page.mouse.down()
+    page.mouse.up()
+    page.mouse.move(1, 1)
+    for place in range(len(STEPS)):
+        at(page, place)
+        shows(
+            page, "#tip p:nth-last-child(2)", re.compile(rf"says {vocabulary[answers[place][i]]} ")
+        )
+
+
+def test_colouring_changes_the_picture_and_the_legend(page: "Page", pair: list[Path]) -> None:
+    rows = instances(pair[0], "val_subset")
+    expected: dict[str, dict[str, int]] = {
+        part: dict(Counter(row[part] for row in rows)) for part in ("task", "input", "output")
+    }
+    clusters = clusters_of(pair[0], "val_subset", "block1")[-1]
+    expected["cluster"] = dict(Counter(f"cluster of {name}" for name in clusters))
+    at(page, len(STEPS) - 1, "block1")
+    seen = {}
+    for colour in COLOURS:
+        page.check(f"#color input[value={colour}]")
+        seen[colour] = picture(page)
+        titles = [
+            re.fullmatch("(.*): ([0-9]+) points", str(button.get_attribute("title")))
+            for button in page.locator("#legend button").all()
+        ]
+        legend = {match[1]: int(match[2]) for match in titles if match}
+        assert len(legend) == len(titles)
+        assert texts(page, "#legend button") == list(legend)
+        assert legend == expected[colour]
+        assert sum(legend.values()) == len(rows)
+        assert f"coloured by the {colour};" in str(page.get_attribute("#cloud", "aria-label"))
+    assert len(set(seen.values())) == len(COLOURS)
+
+
+def test_a_legend_entry_highlights_its_points(page: "Page") -> None:
+    before, buttons = picture(page), page.locator("#legend button")
+    pressed = 'button[aria-pressed="true"]'
+    seen = {before}
+    for which in range(buttons.count()):
+        buttons.nth(which).click()
+        assert [b.get_attribute("aria-pressed") for b in buttons.all()].index("true") == which
+        assert page.locator(f"#legend {pressed}").count() == 1
+        seen.add(picture(page))
+    assert len(seen) == buttons.count() + 1 > 2
+    page.locator(f"#legend {pressed}").click()
+    assert page.locator(f"#legend {pressed}").count() == 0
+    assert picture(page) == before
+
+
+def test_what_is_answered_right_can_be_dimmed(page: "Page", pair: list[Path]) -> None:
+    output = [row["output"] for row in instances(pair[0], "val_subset")]
+    vocabulary = words(pair[0])
+    for place, step in list(enumerate(STEPS))[::2]:
+        said = [vocabulary[i] for i in measured(pair[0], step)["val_subset/answer"].tolist()]
+        at(page, place)
+        page.uncheck("#wrong")
+        before = picture(page)
+        page.check("#wrong")
+        assert (picture(page) != before) == any(a == b for a, b in zip(said, output, strict=True))
+    page.uncheck("#wrong")
+
+
+@pytest.mark.parametrize(("number", "split", "place"), [(1, "val_subset", 5), (0, SPLITS[0], 3)])
+def test_the_contingency_table_is_that_of_the_clusters(
+    page: "Page", pair: list[Path], number: int, split: str, place: int
+) -> None:
+    page.select_option("#split", str(number))
+    at(page, place, "block1")
+    to(page, "contingency")
+    shows(page, "#contingency-title", f"Tasks and clusters: block 1, step {STEPS[place]}")
+    clusters = clusters_of(pair[0], split, "block1")[place]
+    tasks = [row["task"] for row in instances(pair[0], split)]
+    counts = Counter(zip(tasks, clusters, strict=True))
+    heads = page.locator("#contingency thead th").all()[1:]
+    columns = [str(th.get_attribute("title")).removeprefix("cluster of ") for th in heads]
+    found = {}
+    for row in page.locator("#contingency tbody tr").all():
+        cells = row.locator("td").all_text_contents()
+        for column, cell in zip(columns, cells, strict=True):
+            if cell:
+                found[text_of(row.locator("th")), None if column == "no task" else column] = int(
+                    cell
+                )
+    assert found == counts
+
+
+def text_of(locator: Any) -> str:
+    return str(locator.text_content())
+
+
+def test_the_numbers_under_the_curves_are_the_scores(page: "Page", pair: list[Path]) -> None:
+    scores = read_parquet((pair[0] / "scores.parquet").read_bytes()).to_pylist()
+    to(page, "verdicts")
+    shows(page, "#curves summary", "Numbers at step 12")
+    titles = ["training subset", "unseen pairs", "unseen instructions"]
+    assert texts(page, "#curves thead th") == ["", *titles]
+    lines = dict(zip(["word embedding", "layer 0, word + position"], STATES[:2], strict=True))
+    lines |= {"block 1": "block1", "final norm": "ln_f", "accuracy": "model"}
+    rows = page.locator("#curves tbody tr")
+    assert texts(page, "#curves tbody th") == list(lines)
+    for line, row in zip(lines.values(), rows.all(), strict=True):
+        for split, cell in zip(SPLITS, row.locator("td").all_text_contents(), strict=True):
+            values = [
+                r["value"]
+                for r in scores
+                if (r["split"], r["layer"], r["step"]) == (split, line, 12)
+                and r["metric"] == ("accuracy" if line == "model" else "ari")
+                and r["space"] in ("raw", "")
+            ]
+            assert len(values) == (1 if line == "model" else 2)
+            assert re.fullmatch(r"-?[01]\.[0-9]{2}", cell)
+            assert float(cell) == pytest.approx(np.mean(values), abs=0.0051)
+
+
+# --- The keyboard ---
+
+
+def test_the_map_is_reached_and_read_by_keys_alone(page: "Page", pair: list[Path]) -> None:
+    page.evaluate("document.getElementById('state').focus()")
+    stops = []
+    while (stop := page.evaluate("document.activeElement.id")) != "cloud":
+        stops.append(stop)
+        assert len(stops) < 25, stops
+        page.keyboard.press("Tab")
+    last, best = len(STEPS) - 1, page.input_value("#state")
+    where = STATES.index(best)
+    page.keyboard.press("ArrowLeft")
+    drawn(page, last - 1, best)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")  # beyond the last
+    drawn(page, last, best)
+    page.keyboard.press("Home")
+    drawn(page, 0, best)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("End")
+    drawn(page, last, best)
+    page.keyboard.press("ArrowDown")
+    drawn(page, last, STATES[where - 1])
+    assert page.input_value("#state") == STATES[where - 1]
+    page.keyboard.press("ArrowUp")
+    drawn(page, last, best)
+
+    rows, colour, before = instances(pair[0], "val_subset"), "#color input:checked", picture(page)
+    assert text(page, "#spoken") == ""
+    for key, i in (("n", 0), ("n", 1), ("p", 0), ("p", len(rows) - 1)):
+        page.keyboard.press(key)
+        assert rows[i]["instruction"] in text(page, "#spoken")
+        assert rows[i]["task"] in text(page, "#spoken")
+        assert text(page, "#tip p").startswith(f"{rows[i]['instruction']} {rows[i]['input']}")
+    assert page.get_attribute("#spoken", "aria-live") == "polite"
+    assert picture(page) != before
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#tip", state="hidden")
+    assert picture(page) == before
+
+    chosen = [page.input_value(colour)]
+    for _ in COLOURS:
+        page.keyboard.press("c")
+        chosen.append(page.input_value(colour))
+    assert chosen == [*COLOURS, "task"]
+    page.keyboard.press("m")
+    assert page.input_value("#map input:checked") == "pca"
+    assert picture(page) != before
+    page.keyboard.press("m")
+    assert picture(page) == before
+
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play:text-is('pause')")
+    assert text(page, "#play") == "pause"
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play:text-is('play')")
+    assert text(page, "#play") == "play"
+
+
+def test_points_are_stepped_through_within_what_is_highlighted(
+    page: "Page", pair: list[Path]
+) -> None:
+    rows = instances(pair[0], "val_subset")
+    name = rows[7]["task"]
+    page.get_by_role("button", name=name, exact=True).click()
+    page.focus("#cloud")
+    for i in [i for i, row in enumerate(rows) if row["task"] == name][:3]:
+        page.keyboard.press("n")
+        assert text(page, "#tip p").startswith(rows[i]["instruction"])
+        assert f"task {name}" in texts(page, "#tip p")
+
+
+def test_controls_keep_their_own_keys(page: "Page") -> None:
+    last = len(STEPS) - 1
+    at(page, 2)
+    page.focus("#state")
+    for key in ("b", "n", "c", "m", "ArrowLeft", "Home", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.input_value("#step") == "2"
+    assert page.input_value("#color input:checked") == "task"
+    assert page.input_value("#map input:checked") == "tsne"
+    assert text(page, "#spoken") == ""
+    page.focus("#color input[value=task]")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#color input:checked") == "cluster"
+    assert page.input_value("#step") == "2"
+    page.focus("#step")
+    page.keyboard.press("ArrowRight")
+    assert page.input_value("#step") == "3", "by one, not by two"
+    page.keyboard.press("End")
+    assert page.input_value("#step") == str(last)
+    page.focus("#play")
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play:text-is('pause')")
+    page.keyboard.press(" ")
+    page.wait_for_selector("#play:text-is('play')")
+    at(page, 2)
+    page.focus("#cloud")
+    page.keyboard.press("Control+ArrowLeft")
+    assert page.input_value("#step") == "2"
+
+
+def test_a_legend_entry_keeps_the_focus(page: "Page") -> None:
+    page.locator("#legend button").nth(1).focus()
+    for pressed in ("true", "false"):
+        page.keyboard.press("Enter")
+        page.evaluate(DRAWN)
+        button = page.locator("#legend button").nth(1)
+        assert button.get_attribute("aria-pressed") == pressed
+        assert button.evaluate("(one) => one === document.activeElement")
+
+
+# --- A page that was made by hand ---
+
+
+@pytest.fixture(scope="module")
+def view() -> View:
+    """More answers than a byte can tell apart."""
+    return made_view(n_answers=400)
+
+
+@pytest.fixture(scope="module")
+def made_page(
+    browser: "Browser", view: View, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[Page]":
+    """The page of `view`, where what moves takes its time."""
+    path = tmp_path_factory.mktemp("made") / "made.html"
+    path.write_bytes(page_of([view], [None], "by hand"))
+    with opened(browser, path, reduced_motion="no-preference") as page:
+        yield page
+
+
+#: Where the points have been until something has ended, by checkpoint and between them.
+WATCH = """async ([begin, end]) => {
+  const steps = [look.step], places = [look.at];
+  watch(["step"], () => { if (look.step !== steps.at(-1)) steps.push(look.step); });
+  watch(["at"], () => places.push(look.at));
+  byId("speed").value = "4";
+  begin === "play" ? byId("play").click() : go({ step: begin });
+  const began = performance.now();
+  while (playing || look.at !== end) {
+    if (performance.now() - began > 8000) throw new Error(`still at ${look.at}`);
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return [steps, places];
+}"""
+
+
+def test_playing_goes_to_the_end_and_stops(made_page: "Page") -> None:
+    page, state = made_page, made_page.input_value("#state")
+    shows(page, "#step-name", "3,000")
+    steps, places = page.evaluate(WATCH, ["play", 3])  # from the end it begins anew
+    assert (steps[:2], steps[-1]) == ([3, 0], 3)
+    assert steps[1:] == sorted(steps[1:])
+    assert places[2] == 0
+    assert places[2:] == sorted(places[2:])
+    assert any(at % 1 for at in places), "points are seen between checkpoints"
+    drawn(page, 3, state)
+    page.fill("#step", "1")
+    drawn(page, 1, state)
+    steps, _ = page.evaluate(WATCH, ["play", 3])
+    assert (steps[0], steps[-1]) == (1, 3)
+    assert steps == sorted(steps)
+    assert text(page, "#play") == "play"
+    assert picture(page) == picture(page)
+
+
+@pytest.mark.parametrize(("begin", "end", "way"), [(0, 1, (0, 1)), (3, 1, (1, 2))])
+def test_points_glide_to_a_checkpoint(
+    made_page: "Page", begin: int, end: int, way: tuple[int, int]
+) -> None:
+    made_page.fill("#step", str(begin))
+    drawn(made_page, begin, made_page.input_value("#state"))
+    steps, places = made_page.evaluate(WATCH, [end, end])
+    assert steps == [begin, end], "what is said of a checkpoint is said at once"
+    on_the_way = [at for at in places if at % 1]
+    assert on_the_way
+    assert way[0] <= min(on_the_way) <= max(on_the_way) <= way[1], "of a far one the last step"
+    assert on_the_way == sorted(on_the_way, reverse=end < begin)
+    drawn(made_page, end, made_page.input_value("#state"))
+
+
+#: What the page unpacks of a split, as plain lists.
+UNPACKED = """async (split) => Object.fromEntries(Object.entries(await arraysOf(0, split)).map(
+  ([name, its]) => [name, { ...its, data: Array.from(its.data) }]))"""
+
+
+def test_the_page_unpacks_what_the_view_holds(made_page: "Page", view: View) -> None:
+    assert max(split.answer.max() for split in view.splits.values()) > 255
+    for number, split in enumerate(view.splits.values()):
+        arrays = made_page.evaluate(UNPACKED, number)
+        assert all(len(its["data"]) == np.prod(its["shape"]) for its in arrays.values())
+        found = {name: np.reshape(its["data"], its["shape"]) for name, its in arrays.items()}
+        for part, numbers in split.parts.items():
+            np.testing.assert_array_equal(found[part], numbers)
+        said = made_page.evaluate("(split) => theRun().splits[split].instructions", number)
+        assert [said[i] for i in found["instruction"]] == list(split.instruction)
+        np.testing.assert_array_equal(found["answer"], split.answer + 1)
+        assert split.right is not None
+        np.testing.assert_array_equal(found["right"], split.right)
+        for state in view.states:
+            np.testing.assert_array_equal(found[f"cluster/{state}"], split.assigned[state])
+            for which in MAPS:
+                places, its = found[f"{which}/{state}"], arrays[f"{which}/{state}"]
+                assert np.abs(places).max(axis=(1, 2)) == pytest.approx(1, abs=2 / LEVELS)
+                half = np.array(its["half"])[:, None, None]
+                there = np.array(its["middle"])[:, None] + half * places
+                off = np.abs(there - split.maps[which, state]) / half
+                assert off.max() <= 1.001 / LEVELS
+
+
+def test_what_is_shown_is_what_the_controls_say_after_going_back(made_page: "Page") -> None:
+    made_page.uncheck("#fit")
+    made_page.check("#wrong")
+    made_page.check("#color input[value=cluster]")
+    made_page.check("#map input[value=pca]")
+    here = made_page.url
+    made_page.goto("about:blank")
+    made_page.go_back()
+    assert made_page.url == here
+    made_page.wait_for_selector("#legend button", state="attached")
+    assert made_page.evaluate(
+        "[look.fit === byId('fit').checked, look.wrong === byId('wrong').checked]"
+    ) == [True, True]
+    for key in ("color", "map"):
+        assert made_page.input_value(f"#{key} input:checked") == made_page.evaluate(f"look.{key}")
+
+
+def test_a_single_checkpoint(browser: "Browser", tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_bytes(page_of([made_view(n_steps=1)], [None], "by hand"))
+    with opened(browser, path) as page:
+        drawn(page, 0, page.input_value("#state"))
+        assert page.is_disabled("#play")
+        assert page.is_disabled("#step")
+        for part in ("verdicts", "contents", "world", "run"):
+            to(page, part)
+        for selector in ("#curves svg", "#heat svg", "#order svg"):
+            page.wait_for_selector(selector)
+        page.focus("#cloud")
+        for key in (" ", "ArrowLeft", "ArrowRight", "n"):
+            page.keyboard.press(key)
+        assert text(page, "#play") == "play"
+        assert text(page, "#tip p") == "val_subset 0 x" + text(page, "#tip p").partition(" x")[2]
+
+
+# --- Several runs ---
+
+
+def test_runs_that_differ_in_their_seed(
+    browser: "Browser", command: Command, pair: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "not" / "there" / "yet.html"
+    result = command("report", *pair, "--out", out)
+    assert (result.status, result.out) == (0, f"{out}\n"), result.err
+    assert not (pair[1] / "report.html").exists()
+    with opened(browser, out) as page:
+        assert text(page, "h1") == "seed0, seed1"
+        assert texts(page, "#run-name option") == ["seed0 (seed 0)", "seed1 (seed 1)"]
+        verdict = json.loads(verdict_json(verify_runs(pair)))
+        assert "against 2 runs (seeds 0, 1)" in text(page, "#verdict-note")
+        assert findings(page)[0] == words_of(verdict)
+
+        first = picture(page)
+        page.select_option("#run-name", "1")
+        assert picture(page) != first
+        assert "seed 1" in text(page, "#subtitle")
+        assert findings(page)[0] == words_of(verdict), "one verdict of both"
+        page.focus("#cloud")
+        page.keyboard.press("n")
+        row = instances(pair[1], "val_subset")[0]
+        assert text(page, "#tip p").startswith(f"{row['instruction']} {row['input']}")
+
+        page.check("#many input[value=runs]")
+        state = page.input_value("#state")
+        names = texts(page, "#multiples button")
+        assert [name.partition(" · ")[0] for name in names] == ["seed0", "seed1"]
+        for name, run in zip(names, pair, strict=True):
+            assert float(name.partition(" · ")[2]) == pytest.approx(ari(run, state), abs=0.0051)
+        page.wait_for_selector(f'#multiples button:first-child canvas[data-drawn^="{state} "]')
+        page.locator("#multiples button").first.click()
+        assert page.input_value("#run-name") == "0"
+        assert picture(page) == first
+
+
+def words_of(verdict: dict[str, Any]) -> list[str]:
+    return [finding["verdict"] for finding in verdict["findings"]]
+
+
+def ari(run: Path, state: str) -> float:
+    """Return the last ARI against the task on unseen pairs, mean over cluster seeds."""
+    scores = read_parquet((run / "scores.parquet").read_bytes()).to_pylist()
+    place = ("val_subset", state, 12, "raw", "ari")
+    return float(
+        np.mean(
+            [
+                r["value"]
+                for r in scores
+                if (r["split"], r["layer"], r["step"], r["space"], r["metric"]) == place
+            ]
+        )
+    )
+
+
+def test_runs_of_other_settings_are_judged_each_alone(
+    browser: "Browser", command: Command, pair: list[Path], tiny: Finished, tmp_path: Path
+) -> None:
+    out, both = tmp_path / "page.html", [pair[1], tiny.path]
+    result = command("report", *both, "--out", out)
+    assert (result.status, result.out) == (0, f"{out}\n"), result.err
+    verdicts = story_of(out.read_bytes())["verdicts"]
+    kept = json.loads((tiny.path / "verdict.json").read_bytes())
+    assert verdicts[1]["runs"] == kept["runs"]
+    assert words_of(verdicts[1]) == words_of(kept)
+    with opened(browser, out) as page:
+        for number, (run, verdict) in enumerate(zip(both, verdicts, strict=True)):
+            page.select_option("#run-name", str(number))
+            assert [one["run"] for one in verdict["runs"]] == [run.name]
+            assert f"against the run {run.name} (seed " in text(page, "#verdict-note")
+            assert findings(page)[0] == words_of(verdict)
+            assert f"{len(instances(run, 'val_subset'))} points" in text(page, "#cloud-title")
+
+
+def test_runs_that_hold_different_things(browser: "Browser", tmp_path: Path) -> None:
+    """One has no outputs, and other steps, layers and splits: what it lacks is not asked of it."""
+    whole = made_view()
+    poor = made_view(n=12, n_steps=2, states=2)
+    splits = {
+        name: dataclasses.replace(
+            split,
+            parts={part: split.parts[part] for part in ("task", "input")},
+            right=None,
+            answer=np.full_like(split.answer, -1),
+        )
+        for name, split in poor.splits.items()
+        if name == "val_subset"
+    }
+    names = {part: poor.names[part] for part in ("task", "input")}
+    poor = dataclasses.replace(poor, run="poor", kind="probe", splits=splits, names=names)
+    poor = dataclasses.replace(
+        poor, world=dataclasses.replace(poor.world, sizes={"prompts": 12, "labels": 6})
+    )
+    path = tmp_path / "page.html"
+    path.write_bytes(page_of([whole, poor], [None, None], "by hand"))
+    with opened(browser, path) as page:
+        at(page, 3, "block2")
+        page.check("#many input[value=runs]")
+        shows(page, "#multiples button", [re.compile("made · 0[.]"), re.compile("poor · –")])
+        at(page, 3, "block1")
+        page.check("#color input[value=cluster]")
+        other = page.locator("#multiples button:last-child canvas")
+        page.wait_for_selector('#multiples button:last-child canvas[data-drawn^="block1"]')
+        page.evaluate(DRAWN)
+        assert other.evaluate(MARKS) > 0, "of a run with fewer checkpoints the last"
+        page.check("#color input[value=output]")
+        page.select_option("#run-name", "1")
+        drawn(page, 1, "block1")
+        assert page.input_value("#color input:checked") == "task"
+        for _ in COLOURS:
+            page.focus("#cloud")
+            page.keyboard.press("c")
+            assert picture(page)
+            assert page.locator("#legend button").count() > 0
+        page.keyboard.press("n")
+        assert texts(page, "#tip p")[0] == "val_subset 0"
+        for part in PARTS:
+            to(page, part)
+        page.wait_for_selector("#order svg")
+        page.select_option("#run-name", "0")
+        drawn(page, 1, "block1")
+
+
+MARKS = """(canvas) => canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height)
+  .data.filter((value, i) => i % 4 === 3 && value > 0).length"""
+
+
+# --- The command ---
+
+
+def test_a_run_is_not_to_be_given_twice(command: Command, run: Path, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    assert_refused(command("report", run, run, "--out", tmp_path / "page.html"), "twice")
+    other = run.parent / "." / ".." / run.parent.name / run.name
+    assert_refused(command("report", run, other, "--out", tmp_path / "page.html"), "twice")
+    assert files(tmp_path) == before
+
+
+def files(path: Path) -> dict[Path, bytes | None]:
+    return {p: p.read_bytes() if p.is_file() else None for p in sorted(path.rglob("*"))}
+
+
+def test_what_is_no_run_is_refused_and_nothing_is_written(
+    command: Command, run: Path, tmp_path: Path
+) -> None:
+    out, empty, unmeasured = (tmp_path / name for name in ("page.html", "empty", "unmeasured"))
+    empty.mkdir()
+    assert command("data", "smoke", *changes(), "--out", unmeasured).status == 0
+    before = files(tmp_path)
+    for wrong, word in ((tmp_path / "mistyped", "mistyped"), (empty, "empty"), (out, "page.html")):
+        assert_refused(command("report", wrong), word)
+        assert_refused(command("report", wrong, "--set", "report.points=8"), word)
+        assert_refused(command("report", run, wrong, "--out", out), word)
+    assert_refused(command("report", unmeasured), "not finished")
+    assert_refused(command("report", run, unmeasured, "--out", out), "not finished")
+    assert files(tmp_path) == before
+
+
+def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> None:
+    whole = story_of((run / "report.html").read_bytes())
+    assert [split["n"] for split in whole["runs"][0]["splits"]] == [30, 30, 30]
+    assert command("report", run, "--set", "report.points=8").status == 0
+    for again in (False, True):
+        if again:
+            assert command("report", run).status == 0
+        few = story_of((run / "report.html").read_bytes())
+        assert [split["n"] for split in few["runs"][0]["splits"]] == [8, 8, 8]
+        assert few["runs"][0]["scores"] == whole["runs"][0]["scores"]
+        assert read_settings(run / "config.toml").report.points == 8
+        assert "points = 8" in few["runs"][0]["settings"]
+
+
+def test_settings_of_other_stages_are_refused(command: Command, run: Path, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    assert_refused(command("report", run, "--set", "train.steps=3"), "report.*", "train.steps=3")
+    assert_refused(command("report", run, "--set", "report.points=7"), "report.points", "8")
+    assert_refused(command("report", run, "--set", "report.pints=9"), "pints", "points")
+    assert files(tmp_path) == before
+
+
+def test_a_page_that_cannot_be_written(command: Command, run: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    before = files(tmp_path)
+    for out in (tmp_path / "file" / "page.html", tmp_path / "directory"):
+        assert_refused(command("report", run, "--out", out), "cannot write", out.name)
+    assert files(tmp_path) == before
+
+
+# --- Whatever a user's file says is text ---
+
+TAGS = ("<script>window.bad=1</script>", '<img/src=x/onerror="window.bad=1">', "</script><!--")
+HOSTILE = (*TAGS, "&amp;'\"", "{{data}}", "${window.bad=1}")
+
+
+def hostile_tasks() -> dict[str, Any]:
+    """Return a task file of names, tokens and symbols that are markup elsewhere."""
+    return {
+        "min_length": 4,
+        "max_length": 8,
+        "tasks": [
+            {
+                "name": f'{HOSTILE[i]} <img src=x onerror="window.bad=1">\u2028{HOSTILE[-i - 1]}',
+                "regexes": [f"{start}[<>&\"'/]{{3,7}}"],
+                "n_variants": 30,
+                "function": {
+                    HOSTILE[j]: f"{HOSTILE[(i + j) % len(HOSTILE)]}!" for j in range(len(HOSTILE))
+                },
+            }
+            for i, start in enumerate("<>&")
+        ],
+    }
+
+
+#: What is told of each point, by paragraph.
+TOLD = """(n) => Array.from({ length: n }, (_, i) => {
+  tell(i);
+  return [...byId("tip").querySelectorAll("p")].map((p) => p.textContent);
+})"""
+
+
+def test_markup_of_the_users_is_text(browser: "Browser", command: Command, tmp_path: Path) -> None:
+    tasks = hostile_tasks()
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps(tasks))
+    run = tmp_path / "<img src=x onerror=window.bad=1>&amp;'{{style}}\""
+    set_file = ["--set", f"tasks.file={file}", "--out", run]
+    settings = changes(**MORE, train__steps=1, train__warmup_steps=1, checkpoints__every=1)
+    result = command("data", "smoke", *settings, *set_file)
+    for stage in ("train", "measure", "report"):
+        assert result.status == 0, result.err
+        result = command(stage, run)
+    assert result.status == 0, result.err
+    with opened(browser, run / "report.html") as page:
+        assert page.title() == f"tasklens: {run.name}"
+        assert text(page, "h1") == run.name
+        assert run.name in text(page, "#verdict-note")
+        names = [task["name"] for task in tasks["tasks"]]
+        plain = [" ".join(name.split()) for name in names]
+        assert texts(page, "#legend button") == plain
+        seen, rows = set(), instances(run, "val_subset")
+        for row, said in zip(rows, page.evaluate(TOLD, len(rows)), strict=True):
+            assert said[0] == f"{row['instruction']} {row['input']} {row['output']}"
+            assert said[1] == f"task  {row['task']}"
+            assert said[3] == f"input {row['input']} → {row['output']}"
+            seen |= {row["input"], row["output"].removesuffix("!"), row["task"]}
+        assert seen >= {*HOSTILE, *names}
+        for colour in COLOURS:
+            page.check(f"#color input[value={colour}]")
+        to(page, "contents")
+        page.wait_for_selector("#order svg")
+        assert texts(page, "#contingency tbody th") == plain
+        to(page, "world")
+        page.wait_for_selector("#tasks summary")
+        assert texts(page, "#tasks summary b") == plain
+        functions = [[f"{x} → {y}" for x, y in task["function"].items()] for task in tasks["tasks"]]
+        assert texts(page, "#tasks .pairs code") == [pair for f in functions for pair in f]
+        to(page, "run")
+        page.wait_for_selector("#about pre")
+        assert shlex.quote(str(run)) in text(page, "#about pre")
+        assert page.evaluate("window.bad") is None
+        assert page.evaluate("document.images.length") == 0
+        assert page.locator("script").count() == 1 + len(SPLITS) + len(SCRIPTS)
+
+
+# --- What can be seen and heard ---
+
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+TEXT = ("ink", "faint", "accent", "good", "bad", "open")
+POINTS = tuple(f"c{i}" for i in range(8))
+VARIABLES = """(names) => Object.fromEntries(names.map((name) =>
+  [name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()]))"""
+
+#: Simulations of dichromats in linear RGB: Machado, Oliveira and Fernandes, "A
+#: physiologically-based model for simulation of color vision deficiency", 2009, severity 1.
+SEEN_BY = {
+    "all": np.eye(3),
+    "protanopes": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopes": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+}
+#: CIELAB distance that two colours of points keep for everybody; 2.3 can just be told.
+APART = 20
+
+
+@pytest.fixture(scope="module")
+def palettes(made_page: "Page") -> dict[str, dict[str, str]]:
+    """The colours of each theme."""
+    found: dict[str, dict[str, str]] = {}
+    for theme in THEMES:
+        made_page.emulate_media(color_scheme=theme)
+        found[theme] = made_page.evaluate(VARIABLES, ["paper", "raised", *TEXT, *POINTS])
+    return found
+
+
+def test_the_system_chooses_the_theme_and_the_button_overrides_it(made_page: "Page") -> None:
+    to(made_page, "clusters")
+    drawn(made_page, 3, made_page.input_value("#state"))
+    looks: dict[str, tuple[str, str, str]] = {}
+    for theme in THEMES:
+        made_page.emulate_media(color_scheme=theme)
+        looks[theme] = appearance(made_page)
+    assert all(one != other for one, other in zip(*looks.values(), strict=True))
+    for system in THEMES:
+        made_page.emulate_media(color_scheme=system)
+        for chosen in ("dark", "light", "system"):
+            made_page.click("#theme")
+            assert chosen in text(made_page, "#theme")
+            assert appearance(made_page) == looks[system if chosen == "system" else chosen]
+
+
+def appearance(page: "Page") -> tuple[str, str, str]:
+    """Return the map, the background, and the colours of the points."""
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return picture(page), background, str(page.evaluate(VARIABLES, POINTS))
+
+
+def linear(color: str) -> NDArray[np.float64]:
+    """Return a colour (#rrggbb) in linear RGB, (3,)."""
+    assert re.fullmatch("#[0-9a-f]{6}", color)
+    value = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast ratio of two colours (WCAG 2.2), 1 to 21."""
+    low, high = sorted(float(linear(c) @ [0.2126, 0.7152, 0.0722]) for c in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+def lab(color: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return linear RGB, (3,), in CIELAB under D65."""
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ]
+    )
+    xyz = to_xyz @ color.clip(0, 1) / [0.95047, 1, 1.08883]
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_text_and_points_stand_out(palettes: dict[str, dict[str, str]], theme: str) -> None:
+    colors = palettes[theme]
+    text_of = {(c, on): contrast(colors[c], colors[on]) for c in TEXT for on in ("paper", "raised")}
+    assert {pair: ratio for pair, ratio in text_of.items() if ratio < 4.5} == {}
+    points = {c: contrast(colors[c], colors["raised"]) for c in POINTS}
+    assert {c: ratio for c, ratio in points.items() if ratio < 3} == {}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("who", SEEN_BY)
+def test_colours_of_points_can_be_told_apart(
+    palettes: dict[str, dict[str, str]], theme: str, who: str
+) -> None:
+    seen = {c: lab(SEEN_BY[who] @ linear(palettes[theme][c])) for c in POINTS}
+    near = {
+        (a, b): round(float(np.linalg.norm(seen[a] - seen[b])), 1)
+        for a in POINTS
+        for b in POINTS
+        if a < b and np.linalg.norm(seen[a] - seen[b]) < APART
+    }
+    assert near == {}
+
+
+def test_the_measures_of_colours_are_right() -> None:
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    assert lab(linear("#ffffff")) == pytest.approx([100, 0, 0], abs=0.01)
+    assert lab(linear("#ff0000")) == pytest.approx([53.24, 80.09, 67.20], abs=0.05)
+    for matrix in SEEN_BY.values():
+        assert matrix.sum(axis=1) == pytest.approx(1, abs=2e-6), "grey stays grey"
+
+
+def test_everything_has_a_name(page: "Page") -> None:
+    for part in PARTS:
+        to(page, part)
+    page.wait_for_selector("#about pre")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    session = page.context.new_cdp_session(page)
+    nodes = session.send("Accessibility.getFullAXTree")["nodes"]
+    session.detach()
+    roles: Counter[str] = Counter()
+    unnamed = []
+    for node in nodes:
+        role, name = node.get("role", {}).get("value"), node.get("name", {}).get("value", "")
+        if node["ignored"] or role not in ROLES:
+            continue
+        roles[role] += 1
+        if not name.strip():
+            unnamed.append(role)
+    assert unnamed == []
+    assert all(
+        roles[role] for role in ("button", "combobox", "slider", "radio", "checkbox", "link")
+    )
+    drawings = page.locator("figure svg:not([aria-hidden=true])").all()
+    assert len(drawings) >= 8
+    unlabelled = [one.evaluate(WHERE) for one in drawings if not one.get_attribute("aria-label")]
+    assert unlabelled == []
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = false; })")
+
+
+ROLES = (
+    "button",
+    "combobox",
+    "listbox",
+    "slider",
+    "spinbutton",
+    "radio",
+    "checkbox",
+    "link",
+    "image",
+)
+WHERE = "(svg) => `${svg.closest('figure').id} ${svg.getAttribute('class')}`"
+
+
+def test_the_map_says_what_it_shows(page: "Page") -> None:
+    assert page.get_attribute("#cloud", "role") == "img"
+    labels = []
+    for place, state, split, words_of in (
+        (5, "block1", "1", ("block 1", "step 12", "unseen pairs")),
+        (2, "block1", "1", ("block 1", "step 2", "unseen pairs")),
+        (2, "wte", "1", ("word embedding", "step 2", "unseen pairs")),
+        (2, "wte", "0", ("word embedding", "step 2", "training subset")),
+    ):
+        page.select_option("#split", split)
+        at(page, place, state)
+        labels.append(page.get_attribute("#cloud", "aria-label") or "")
+        for word in words_of:
+            assert re.search(rf"\b{word}\b", labels[-1])
+        assert "30 points" in labels[-1]
+    assert len(set(labels)) == len(labels)
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen(page: "Page") -> None:
+    for part, its in PARTS.items():
+        to(page, part)
+        for selector in its:
+            page.wait_for_selector(selector, state="attached")
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.evaluate(DRAWN)
+    wide = "[document.documentElement.scrollWidth, innerWidth]"
+    assert page.evaluate(wide) == [390, 390], "what is out of sight is not drawn anew"
+    to(page, "clusters")
+    box = page.locator("#cloud").bounding_box()
+    assert box is not None
+    assert 0 <= box["x"] < box["x"] + box["width"] <= 390
+    assert 250 < box["height"] < 800
+    assert page.is_visible("#cloud")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    for part in PARTS:
+        to(page, part)
+        page.evaluate(DRAWN)
+        assert page.evaluate(wide) == [390, 390], part
+
+
+def test_on_paper(page: "Page") -> None:
+    page.evaluate("change({ theme: 'dark' })")  # which paper is not
+    page.emulate_media(media="print")
+    for selector in ("#bar", "nav", "#color", "#map"):
+        assert not page.is_visible(selector)
+    assert page.is_visible("#cloud")
+    assert page.locator("#findings details[open]").count() == 0
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#findings details[open]").count() == 8
+    assert page.locator("#findings details").count() == 8
+    for its in PARTS.values():
+        for selector in its:
+            page.wait_for_selector(selector)
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    rgb = "".join(f"{int(value):02x}" for value in re.findall("[0-9]+", ink))
+    assert contrast(f"#{rgb}", "#ffffff") > 4.5, "paper is white whatever the theme"
