@@ -165,8 +165,8 @@ def difference(paths: Sequence[Path]) -> str | None:
         path: read_settings(RunDir(path).config, kind_of(RunDir(path))) for path in paths
     }
     known: dict[object, Path] = {}
-    for path, settings in runs.items():
-        first = next(iter(runs))
+    for path in paths:
+        first, settings = paths[0], runs[path]
         kinds = type(settings), type(runs[first])
         key = "kind" if kinds[0] is not kinds[1] else None
         key = key or first_difference(runs[first], _as(settings, runs[first]))

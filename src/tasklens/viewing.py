@@ -5,20 +5,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 from tqdm import tqdm
 
-from tasklens.clustering.frames import (
-    ReportSettings,
-    common_basis,
-    first_frame,
-    next_frame,
-    project,
-    shown_variance,
-)
+from tasklens.clustering.frames import Frame, Job, common_basis, frame
 from tasklens.config import settings_table, settings_toml
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
@@ -27,6 +20,9 @@ from tasklens.randomness import derived_seed, stream
 from tasklens.rundir import digest
 from tasklens.sources import Source, open_source
 from tasklens.view import MAPS, UNKNOWN, Floats, Ints, SplitView, View
+
+#: So many pairs of points take about as long as processes do to start.
+FEW_PAIRS = 3e7
 
 
 def load_view(path: Path | str) -> View:
@@ -78,7 +74,7 @@ def make_frames(source: Source) -> None:
         before: dict[tuple[str, str], Floats] = {}
         make = partial(frame, settings=source.settings.report)
         bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
-        with Workers(source.settings.workers or default_workers()) as workers, bar:
+        with Workers(_processes(source, chosen)) as workers, bar:
             for step in steps:
                 batches = _jobs(source, step, chosen, bases, before)
                 made: Iterator[Frame]
@@ -103,7 +99,7 @@ def _jobs(
     chosen: dict[str, Ints],
     bases: dict[tuple[str, str], Floats],
     before: dict[tuple[str, str], Floats],
-) -> Iterator[list["Job"]]:
+) -> Iterator[list[Job]]:
     """Yield the frames to be made of a step, those of a state at a time, as they are asked for.
 
     The first checkpoint's layers start one from the other, so that points keep their places on the
@@ -125,29 +121,11 @@ def _jobs(
         below = state
 
 
-class Job(NamedTuple):
-    """A frame to be made."""
-
-    place: tuple[str, str]
-    """Split and state."""
-    x: Floats
-    basis: Floats
-    before: Floats | None
-    """The frame it starts from; None where it is the first."""
-    seed: int
-
-
-Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
-"""Split and state, where the points are by t-SNE and by PCA, and the variance that PCA shows."""
-
-
-def frame(job: Job, settings: ReportSettings) -> Frame:
-    """Return the frame that a job asks for."""
-    if job.before is None:
-        y = first_frame(job.x, settings, job.seed)
-    else:
-        y = next_frame(job.x, job.before, settings, job.seed)
-    return job.place, y, project(job.x, job.basis), shown_variance(job.x, job.basis)
+def _processes(source: Source, chosen: dict[str, Ints]) -> int:
+    """Return how many processes are worth starting."""
+    pairs = sum(len(which) ** 2 for which in chosen.values())
+    few = pairs * len(source.states) * len(source.steps) < FEW_PAIRS
+    return 1 if few else source.settings.workers or default_workers()
 
 
 def _chosen(source: Source, split: str) -> Ints:

@@ -40,6 +40,7 @@ def test_checkpoints_are_measured_while_training_goes_on(
     assert begun[len(first) :] == [s for s in (0, 1, 2, 4, 8, 12) if s not in first]
     plot(run, settings)
     assert command("verify", path).status == 1  # which run ends with; so short a run holds nothing
+    assert command("report", path).status == 0
     assert_same(path, tiny.path)
 
 

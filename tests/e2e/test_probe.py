@@ -339,12 +339,15 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
     right = knows(stock, 200)
     assert 1 / 4 < sum(right) / len(right) < 1
     assert lines[9] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
-    assert lines[10] == lines[-2] == ""
-    found = lines[11:-2]
+    assert lines[10] == lines[-3] == ""
+    found = lines[11:-3]
     assert len(found) == 9
     assert all(re.match(r"(holds|fails|undecided) +\S.*: ", line) for line in found[:-1])
     assert found[-1].startswith("8 findings: ")
-    assert lines[-1] == str(probed.path / "figures" / "figure1.png")
+    assert lines[-2:] == [
+        str(probed.path / "report.html"),
+        str(probed.path / "figures" / "figure1.png"),
+    ]
 
 
 @torch.inference_mode()
@@ -369,24 +372,28 @@ def test_a_probe_shows_on_its_way_what_is_measured_and_no_more(
         )
 
 
+OF_STATES = ("about.json", "tokens.safetensors", "words.json", "inputs")
+
+
 def test_a_probe_leaves_these_files(probed: Probed) -> None:
     of_states = (*NAMES, "answer")
     expected = {
         *("config.toml", "scores.csv", "scores.parquet", "verdict.json", "data/prompts.parquet"),
+        "frames.safetensors",
         *(f"figures/figure{n}.{suffix}" for n in (1, 2) for suffix in ("png", "pdf")),
     }
     for step in (100, 200):
         within = step_of(Path(), step).as_posix()
         expected |= {f"{within}/{name}.npy" for name in of_states}
-        expected |= {f"{within}/{name}" for name in ("about.json", "tokens.safetensors", "inputs")}
+        expected |= {f"{within}/{name}" for name in OF_STATES}
         within = step_of(Path(), step, "measured").as_posix()
         measured = ("clusters.safetensors", "scores.parquet", "inputs")
         expected |= {f"{within}/{name}" for name in measured}
     assert set(files(probed.path)) == expected
     assert (probed.path / "figures/figure1.png").read_bytes().startswith(b"\x89PNG")
     noted = json.loads((probed.path / "manifest.json").read_text())
-    assert set(noted["files"]) == expected
-    assert set(noted["stages"]) == {"data", "states", "measure", "plot"}
+    assert set(noted["files"]) == {*expected, "report.html"}
+    assert set(noted["stages"]) == {"data", "states", "measure", "plot", "frames"}
     assert noted["stages"]["states"]["warnings"] == []
 
 

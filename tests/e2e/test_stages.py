@@ -36,7 +36,9 @@ def test_the_stages_one_by_one_give_what_run_gives(
     assert_same(path, tiny.path)
     shown, said = command("show", path).out, tiny.result.out
     assert said.startswith(f"{shown}\nundecided  emergence: ")
-    assert said.endswith(f"\n\n{tiny.path / 'figures' / 'figure1.png'}\n")
+    assert said.endswith(
+        f"\n\n{tiny.path / 'report.html'}\n{tiny.path / 'figures' / 'figure1.png'}\n"
+    )
     for line in said.removeprefix(shown).splitlines()[1:-2]:  # a finding, or how many hold
         assert line in verdict.out.splitlines()
 

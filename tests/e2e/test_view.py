@@ -184,11 +184,10 @@ def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
 
 
 def test_what_is_made_is_not_made_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(viewing, "first_frame", refuse)
-    monkeypatch.setattr(viewing, "next_frame", refuse)
+    monkeypatch.setattr(viewing, "frame", refuse)
     before = contents(copy), (copy / "manifest.json").read_bytes()
     with RunDir(copy).locked():  # by somebody else: it is only read
         load_view(copy)

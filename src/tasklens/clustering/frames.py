@@ -4,7 +4,7 @@ Two views. The principal components of the last checkpoint are one basis for all
 begun at every checkpoint where it ended at the one before.
 """
 
-from typing import Annotated
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -165,3 +165,28 @@ def shown_variance(x: Floats, basis: Floats) -> float:
     whole = float(np.var(x, axis=0, dtype=np.float64).sum())
     seen = float(np.var(project(x, basis), axis=0, dtype=np.float64).sum())
     return seen / whole if whole else 0.0
+
+
+class Job(NamedTuple):
+    """A frame to be made."""
+
+    place: tuple[str, str]
+    """Split and state."""
+    x: Floats
+    basis: Floats
+    before: Floats | None
+    """The frame it starts from; None where it is the first."""
+    seed: int
+
+
+Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
+"""Split and state, where the points are by t-SNE and by PCA, and the variance that PCA shows."""
+
+
+def frame(job: Job, settings: ReportSettings) -> Frame:
+    """Return the frame that a job asks for."""
+    if job.before is None:
+        y = first_frame(job.x, settings, job.seed)
+    else:
+        y = next_frame(job.x, job.before, settings, job.seed)
+    return job.place, y, project(job.x, job.basis), shown_variance(job.x, job.basis)
