@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tasklens.cli_shared import Change, continue_run, save_settings, this_command
+from tasklens.errors import InputError
 
 
 def report(
@@ -30,8 +31,12 @@ def report(
     report.points=500. The first time the map's frames are made, which takes about a minute for a
     run of the default preset.
     """
-    from tasklens.reporting import judge_sources, open_sources, write_report
+    from tasklens.report import judge_sources, open_sources, write_report
 
+    if out and out.is_dir():
+        raise InputError(
+            f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
+        )
     opened = [continue_run(path, change, "report") for path in run]
     sources = open_sources(run)
     with contextlib.ExitStack() as stack:

@@ -121,7 +121,7 @@ def judged(directory: "RunDir") -> "Verdict":
 
 def reported(directory: "RunDir", verdict: "Verdict | None") -> Path:
     """Write the page of a run, which is locked, and return its path."""
-    from tasklens.reporting import write_report
+    from tasklens.report import write_report
     from tasklens.sources import open_source
 
     return write_report([open_source(directory.path)], [verdict], this_command())

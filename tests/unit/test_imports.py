@@ -72,7 +72,7 @@ ORDER = (
     ("verifying", "sweep"),
     ("sources",),
     ("viewing",),
-    ("reporting",),
+    ("report",),
     ("cli_shared",),
     ("cli_probe", "cli_report"),
     ("cli",),
@@ -87,7 +87,7 @@ EVERYTHING = {
     f"tasklens.{name}"
     for name in (
         *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
-        *("probe_dir", "harvesting", "probing", "sources", "viewing", "reporting"),
+        *("probe_dir", "harvesting", "probing", "sources", "viewing", "report"),
         *("sweep", "cli_shared", "cli_probe", "cli_report", "cli", "__main__"),
     )
 }

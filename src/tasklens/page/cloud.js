@@ -76,18 +76,12 @@ class Cloud {
   }
 
   paint(pen, value, ratio) {
-    const n = value.length, dimmed = look.lit !== null || look.wrong, right = look.wrong && rightNow(this.arrays);
-    const isDim = (i) => (look.lit !== null && value[i] !== look.lit) || (right && right[i]);
-    const stamp = (i, image) => pen.drawImage(image, this.points[2 * i] - image.width / 2, this.points[2 * i + 1] - image.width / 2);
-    const radius = this.radius * ratio;
-    if (dimmed) {
-      const image = sprite(null, radius * 0.7);
-      for (let i = 0; i < n; i++) if (isDim(i)) stamp(i, image);
-    }
-    if (this.radius < 2) this.dots(pen, value, radius, dimmed ? isDim : null);
-    else for (let i = 0; i < n; i++) if (!dimmed || !isDim(i)) stamp(i, sprite(value[i], radius));
+    const right = look.wrong && rightNow(this.arrays), radius = this.radius * ratio;
+    const isDim = (i) => (look.lit !== null && value[i] !== look.lit) || Boolean(right && right[i]);
+    if (this.radius < 2) this.dots(pen, value, Math.round(2 * radius), isDim);
+    else this.symbols(pen, value, radius, isDim);
     const marked = look.marked;
-    if (marked !== null && marked < n) {
+    if (marked !== null && marked < value.length) {
       pen.beginPath();
       pen.arc(this.points[2 * marked], this.points[2 * marked + 1], radius * 1.9 + 2, 0, 7);
       pen.lineWidth = 2 * ratio;
@@ -96,17 +90,34 @@ class Cloud {
     }
   }
 
-  /** Paint squares, a colour at a time: a shape cannot be told at this size. */
-  dots(pen, value, radius, isDim) {
-    const size = 2 * radius;
-    for (let color = 0; color < COLORS; color++) {
-      pen.fillStyle = colors().each[color];
+  /** Paint symbols, those that are dimmed below the others. */
+  symbols(pen, value, radius, isDim) {
+    for (const dim of [true, false]) {
       for (let i = 0; i < value.length; i++) {
-        if (value[i] % COLORS === color && !(isDim && isDim(i))) {
-          pen.fillRect(this.points[2 * i] - radius, this.points[2 * i + 1] - radius, size, size);
+        if (isDim(i) !== dim) continue;
+        const image = dim ? sprite(null, radius * 0.7) : sprite(value[i], radius), half = image.width / 2;
+        // at whole pixels, which is twice as quick as between them
+        pen.drawImage(image, Math.round(this.points[2 * i] - half), Math.round(this.points[2 * i + 1] - half));
+      }
+    }
+  }
+
+  /** Paint squares, in which no shape could be told, pixel by pixel: by far the quickest without a graphics card. */
+  dots(pen, value, size, isDim) {
+    const { width, height } = this.canvas, { dim: faint, each } = colors().pixels;
+    const image = pen.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+    for (const dim of [true, false]) {
+      for (let i = 0; i < value.length; i++) {
+        if (isDim(i) !== dim) continue;
+        const left = Math.round(this.points[2 * i] - size / 2), top = Math.round(this.points[2 * i + 1] - size / 2);
+        for (let y = Math.max(0, top); y < Math.min(height, top + size); y++) {
+          for (let x = Math.max(0, left); x < Math.min(width, left + size); x++) {
+            pixels[y * width + x] = dim ? faint : each[value[i] % COLORS];
+          }
         }
       }
     }
+    pen.putImageData(image, 0, 0);
   }
 
   /** The point nearest to a place on the page, within some pixels of it; null where none is. */

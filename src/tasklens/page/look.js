@@ -18,6 +18,8 @@ const look = {
   together: "all", // whether scores are those of all runs, or of "one"
   multiples: "layers",
   theme: "", // "light", "dark", or as the system says
+  wide: innerWidth, // of the window: what is as wide as it is drawn anew when this changes
+  painted: 0, // how often the colours have changed
 };
 
 const watchers = [];

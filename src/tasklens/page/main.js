@@ -240,7 +240,7 @@ const sections = [];
 function repaint() {
   forgetColors();
   drawClouds();
-  change({ painted: (look.painted ?? 0) + 1 });
+  change({ painted: look.painted + 1 });
 }
 
 function drawHead() {
@@ -292,8 +292,7 @@ watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
 
-let width = innerWidth;
-addEventListener("resize", () => { if (innerWidth !== width) change({ wide: (width = innerWidth) }); });
+addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#findings details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());

@@ -25,11 +25,18 @@ let palette = null;
 
 /** The colours as the theme has them now; asked anew after `forgetColors`. */
 function colors() {
-  palette ??= {
-    each: Array.from({ length: COLORS }, (_, i) => css(`--c${i}`)),
-    paper: css("--raised"), ink: css("--ink"), dim: css("--dim"),
-  };
+  if (!palette) {
+    const each = Array.from({ length: COLORS }, (_, i) => css(`--c${i}`)), dim = css("--dim");
+    const pixels = { each: each.map(pixelOf), dim: pixelOf(dim) };
+    palette = { each, dim, pixels, paper: css("--raised"), ink: css("--ink") };
+  }
   return palette;
+}
+
+/** A colour as a pixel of an image's data has it, its four bytes as one number. */
+function pixelOf(color) {
+  const { r, g, b } = d3.rgb(color);
+  return new Uint32Array(new Uint8Array([r, g, b, 255]).buffer)[0];
 }
 
 function forgetColors() {
