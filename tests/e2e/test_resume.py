@@ -170,6 +170,7 @@ def test_a_file_that_is_gone_is_made_again(
     (copy / name).unlink()
     result = command("run", "smoke", *changes(), "--out", copy, "--resume")
     assert result.status == 0, result.err
+    assert (copy / name).exists()
     assert_same(copy, tiny.path)
 
 
