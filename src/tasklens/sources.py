@@ -237,12 +237,9 @@ def open_source(path: Path) -> Source:
 
 
 def _split_words(split: str) -> str:
-    whole = {
-        "train": "training",
-        "val": "unseen pairs",
-        "val_instruction": "unseen instructions",
-    }
-    return whole.get(split) or f"measured of {split_name(split)}"
+    if split in MEASURED:
+        return f"measured of {split_name(split)}"
+    return split_name(f"{split}_subset").removesuffix(" subset")
 
 
 def _tasks(instances: Mapping[str, Instances]) -> Ints:

@@ -9,6 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from drawn import assert_nothing_cut_off
 from tasklens.errors import InputError
 from tasklens.figures import FigureSettings, figure1, render
 from tasklens.scores import SPLIT_NAMES, Row, accuracy_row, to_table
@@ -144,12 +145,7 @@ def test_splits_of_the_users_own_get_panels_of_their_own() -> None:
 
 def assert_inside(figure: Figure) -> None:
     """Nothing is cut off at the figure's edges and the legend covers no panel."""
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()  # inches
-    wide, high = figure.get_size_inches()
-    assert min(drawn.x0, drawn.y0) >= -0.01
-    assert drawn.x1 <= wide + 0.01
-    assert drawn.y1 <= high + 0.01
+    assert_nothing_cut_off(figure)
     below = figure.legends[0].get_window_extent()
     for ax in figure.axes:
         assert not below.overlaps(ax.get_window_extent())

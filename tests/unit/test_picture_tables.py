@@ -11,10 +11,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from drawn import assert_nothing_cut_off, sizes
 from planted import VIEW_ARI, planted_table, planted_view, sound
 from tasklens.claims import RULES, Check, Rule, Verdict, Word, judge
 from tasklens.curves import curves_of_table
@@ -395,26 +394,17 @@ def test_nothing_is_cut_off(name: str, long: bool) -> None:
         world = dataclasses.replace(view.world, tasks=tasks)
         view = dataclasses.replace(view, names={**view.names, "task": names}, world=world)
     figure = FIGURES[name](view)
-    assert_inside(figure)
+    assert_nothing_cut_off(figure)
     for ax in heat_maps(figure):
         box = ax.get_window_extent()
         assert min(box.width, box.height) > 0.4 * figure.dpi
-
-
-def assert_inside(figure: Figure) -> None:
-    figure.draw_without_rendering()
-    inside = figure.get_tightbbox()  # inches
-    wide, high = figure.get_size_inches()
-    assert min(inside.x0, inside.y0) >= -0.01
-    assert inside.x1 <= wide + 0.01
-    assert inside.y1 <= high + 0.01
 
 
 def test_the_texts_of_a_verdict_are_inside_and_do_not_run_into_each_other() -> None:
     verdict = whole_verdict()
     assert {c.rule for c in verdict.checks} == set(RULES)
     figure = figure_verdict(verdict)
-    assert_inside(figure)
+    assert_nothing_cut_off(figure)
     (ax,) = figure.axes
     boxes = [(text.get_window_extent(), text.get_text()) for text in ax.texts]
     for i, (box, one) in enumerate(boxes):
@@ -426,14 +416,6 @@ def test_global_settings_do_not_change_a_figure() -> None:
     expected = render(figure_order(planted_view()), "png")
     with mpl.rc_context({"font.size": 30, "image.cmap": "jet", "savefig.bbox": "tight"}):
         assert render(figure_order(planted_view()), "png") == expected
-
-
-def sizes(figure: Figure) -> list[Any]:
-    return [
-        figure.get_size_inches().tolist(),
-        *(text.get_fontsize() for text in figure.findobj(Text)),
-        *(line.get_linewidth() for line in figure.findobj(Line2D)),
-    ]
 
 
 @pytest.mark.parametrize("name", FIGURES)

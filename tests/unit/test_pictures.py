@@ -11,10 +11,9 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from drawn import assert_nothing_cut_off, sizes
 from planted import VIEW_ARI, VIEW_STEPS, VIEW_TASK, planted_view
 from tasklens.errors import InputError
 from tasklens.figures import render
@@ -343,12 +342,7 @@ def test_nothing_is_cut_off_and_the_legend_covers_nothing(name: str, long: bool)
         names = tuple(f"{name}, a task with a long name" for name in view.names["task"])
         view = dataclasses.replace(view, names={**view.names, "task": names})
     figure = FIGURES[name](view)
-    figure.draw_without_rendering()
-    drawn = figure.get_tightbbox()  # inches
-    wide, high = figure.get_size_inches()
-    assert min(drawn.x0, drawn.y0) >= -0.01
-    assert drawn.x1 <= wide + 0.01
-    assert drawn.y1 <= high + 0.01
+    assert_nothing_cut_off(figure)
     beside = figure.legends[0].get_window_extent()
     for ax in figure.axes:
         around = ax.get_tightbbox()
@@ -366,14 +360,6 @@ def test_global_settings_neither_change_a_figure_nor_are_changed() -> None:
         before = dict(mpl.rcParams)
         assert render(figure_map(planted_view(), "block2"), "png") == expected
         assert dict(mpl.rcParams) == before
-
-
-def sizes(figure: Figure) -> list[Any]:
-    return [
-        figure.get_size_inches().tolist(),
-        *(text.get_fontsize() for text in figure.findobj(Text)),
-        *(line.get_linewidth() for line in figure.findobj(Line2D)),
-    ]
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -3,6 +3,8 @@
 
 const MANY = 50; // even checkpoints up to this many stand at even distances
 const GREY = "var(--faint)";
+const TIP = { fill: "var(--paper)", stroke: "var(--line)" };
+const SHARE = { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true }; // what goes from 0 to 1, as colours
 const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3" };
 
 /** The colour of a line: layers from the lowest to the highest, accuracy black, controls grey. */
@@ -87,29 +89,41 @@ function drawCurves() {
         ...levels.map((level) => Plot.ruleY([level], { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: DASHES[level.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` })),
         ...marks,
         Plot.text([`ARI, ${split.title}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
-        Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, fill: "var(--paper)", stroke: "var(--line)" })),
+        Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, ...TIP })),
       ],
     });
-    plot.style.cursor = "pointer";
-    plot.addEventListener("click", () => {
-      const row = plot.value;
-      if (row) go({ split: index, ...(row.line === "model" ? {} : { state: row.line }), step: row.step });
-    });
+    onPick(plot, (row) => go({ split: index, ...(row.line === "model" ? {} : { state: row.line }), step: row.step }));
     if (!alone) follow(plot, (scale) => scale(steps[look.step]));
-    const panel = make("div", { class: "panel" }, plot);
-    panel.style.width = `${width}px`;
-    return panel;
+    return panelOf(plot, width);
   });
   fill("curves", ...elements, curvesTable());
 }
 
-/** Put a line at the checkpoint into a plot, which `moveMarks` keeps there. */
+/** Put a line at the checkpoint into a plot. */
 function follow(plot, x) {
-  const scale = plot.scale("x"), { y1, y2 } = { y1: plot.scale("y").range[0], y2: plot.scale("y").range[1] };
+  const scale = plot.scale("x"), [y1, y2] = plot.scale("y").range;
   const mark = d3.create("svg:line").attr("class", "now").attr("y1", y1).attr("y2", y2).node();
-  mark.move = () => mark.setAttribute("transform", `translate(${x(scale.apply)},0)`);
+  keep(plot, mark, () => [x(scale.apply), 0]);
+}
+
+/** Put a mark into a plot where `place` says, and have `moveMarks` keep it there. */
+function keep(plot, mark, place) {
+  mark.move = () => mark.setAttribute("transform", `translate(${place()})`);
   plot.append(mark);
   mark.move();
+}
+
+/** Have a click on a plot tell what it points at. */
+function onPick(plot, tell) {
+  plot.style.cursor = "pointer";
+  plot.addEventListener("click", () => plot.value && tell(plot.value));
+}
+
+/** One of several plots side by side, so wide. */
+function panelOf(plot, width) {
+  const panel = make("div", { class: "panel" }, plot);
+  panel.style.width = `${width}px`;
+  return panel;
 }
 
 function moveMarks() {
@@ -150,27 +164,22 @@ function drawHeat() {
       ariaLabel: `ARI against the ${against}, by layer and checkpoint, on ${split.title}`,
       x: checkpointAxis(run.steps, width - 52),
       y: { domain: states, tickFormat: shortName, label: null, tickSize: 0, padding: 0.05 },
-      color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true, unknown: "var(--raised)" },
+      color: { ...SHARE, unknown: "var(--raised)" },
       marks: [
         Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
         Plot.text([`ARI against the ${against}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
-        Plot.tip(cells, Plot.pointer({ x: "step", y: "state", fill: "var(--paper)", stroke: "var(--line)",
+        Plot.tip(cells, Plot.pointer({ x: "step", y: "state", ...TIP,
           title: (cell) => `${layerName(cell.state)}, step ${number(run.steps[cell.step])}\nARI against the ${against}: ${fixed(cell.value, 3)}` })),
       ],
     });
-    plot.style.cursor = "pointer";
-    plot.addEventListener("click", () => plot.value && go({ state: plot.value.state, step: plot.value.step }));
+    onPick(plot, ({ state, step }) => go({ state, step }));
     const x = plot.scale("x"), y = plot.scale("y");
     for (const kind of ["spot under", "spot"]) {
       const spot = d3.create("svg:rect").attr("class", kind).attr("width", x.bandwidth).attr("height", y.bandwidth).node();
-      spot.move = () => spot.setAttribute("transform", `translate(${x.apply(look.step)},${y.apply(look.state)})`);
-      plot.append(spot);
-      spot.move();
+      keep(plot, spot, () => [x.apply(look.step), y.apply(look.state)]);
     }
-    const panel = make("div", { class: "panel" }, plot);
-    panel.style.width = `${width}px`;
-    return panel;
-  }), legend({ color: { type: "linear", domain: [0, 1], scheme: "cividis" }, label: "ARI", width: 180 }));
+    return panelOf(plot, width);
+  }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
 
 /** Shares of variance by layer at the checkpoint. */
@@ -186,7 +195,7 @@ function drawShares() {
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
     fx: { domain: run.states, label: "layer", tickFormat: shortName, padding: 0.18 }, color,
     marks: [
-      Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: { fill: "var(--paper)", stroke: "var(--line)" },
+      Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: TIP,
         title: (row) => `${layerName(row.state)}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
       Plot.ruleY([0]),
     ],
@@ -208,11 +217,11 @@ function matrixPlot(matrix, names, title, wide) {
   return Plot.plot({
     width: side, height: side, marginLeft: few ? 62 : 12, marginBottom: few ? 56 : 12, marginTop: 24, marginRight: 6, ariaLabel: title,
     x: { ...labels, tickRotate: -60, axis: few ? "bottom" : null }, y: { ...labels, axis: few ? "left" : null },
-    color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
+    color: SHARE,
     marks: [
       Plot.cell(cells, { x: "b", y: "a", fill: "value", inset: 0.5 }),
       Plot.text([title], { frameAnchor: "top-left", dy: -18, fontWeight: 600, fontSize: 11 }),
-      Plot.tip(cells, Plot.pointer({ x: "b", y: "a", title: (cell) => `${names[cell.a]}, ${names[cell.b]}: ${fixed(cell.value)}`, fill: "var(--paper)", stroke: "var(--line)" })),
+      Plot.tip(cells, Plot.pointer({ x: "b", y: "a", title: (cell) => `${names[cell.a]}, ${names[cell.b]}: ${fixed(cell.value)}`, ...TIP })),
     ],
   });
 }
@@ -233,17 +242,16 @@ function drawOrder() {
     ariaLabel: `Overlap of each task with its cluster, by checkpoint: ${order.map((i) => `${names(i)} ${when(i)}`).join(", ")}`,
     x: checkpointAxis(run.steps, width - longest - 84),
     y: { domain: order, tickFormat: short, label: null, tickSize: 0 },
-    color: { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true },
+    color: SHARE,
     marks: [
       Plot.cell(cells, { x: "at", y: "i", fill: "value", inset: 0.5 }),
       Plot.dot(formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
       Plot.text(order, { y: (i) => i, text: when, frameAnchor: "right", dx: 8, textAnchor: "start" }),
-      Plot.tip(cells, Plot.pointer({ x: "at", y: "i", fill: "var(--paper)", stroke: "var(--line)",
+      Plot.tip(cells, Plot.pointer({ x: "at", y: "i", ...TIP,
         title: (cell) => `${names(cell.i)}, step ${number(run.steps[cell.at])}\noverlap ${fixed(cell.value)}; formed: ${when(cell.i)}` })),
     ],
   });
   follow(plot, (scale) => scale(look.step) + plot.scale("x").bandwidth / 2);
-  plot.style.cursor = "pointer";
-  plot.addEventListener("click", () => plot.value && go({ step: plot.value.at }));
+  onPick(plot, ({ at }) => go({ step: at }));
   fill("order", plot);
 }

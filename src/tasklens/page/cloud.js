@@ -47,7 +47,6 @@ class Cloud {
         if (this.key !== key) return;
         this.arrays = arrays;
         drawClouds();
-        this.canvas.dispatchEvent(new Event("ready"));
       });
     }
     const ratio = Math.min(2, devicePixelRatio || 1);

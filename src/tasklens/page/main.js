@@ -3,6 +3,7 @@
 
 const GLIDE = 450; // milliseconds from one checkpoint to another when it is chosen
 const PACE = 700; // milliseconds a checkpoint when it plays
+const COLORINGS = ["task", "cluster", "input", "output"]; // what points can be coloured by
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Look at another checkpoint, layer or split; points glide to a checkpoint that is near. */
@@ -58,12 +59,17 @@ function play(wanted = !playing) {
 
 // -- controls ----------------------------------------------------------------------------------------
 
+/** Choose one of several; what is highlighted is a value of the colouring, and goes with it. */
+function choose(key, value) {
+  change({ [key]: value, ...(key === "color" ? { lit: null } : {}) });
+}
+
 function choices(id, key, options) {
   const group = byId(id);
   group.append(...options.map(([value, label]) => {
     const input = make("input", { type: "radio", name: id, value, autocomplete: "off" });
     input.checked = look[key] === value;
-    input.addEventListener("change", () => change({ [key]: value, ...(key === "color" ? { lit: null } : {}) }));
+    input.addEventListener("change", () => choose(key, value));
     return make("label", {}, input, label);
   }));
   watch([key], () => group.querySelectorAll("input").forEach((input) => { input.checked = input.value === look[key]; }));
@@ -87,7 +93,7 @@ function setUp() {
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
-  choices("color", "color", ["task", "cluster", "input", "output"].map((part) => [part, part]));
+  choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
   choices("together", "together", [["all", "all runs"], ["one", "the run above"]]);
   choices("many", "multiples", [["layers", "all layers"], ["runs", "all runs"]]);
@@ -95,8 +101,8 @@ function setUp() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
 
-/** What the points of a run can be coloured by. */
-const colorings = (one) => ["task", "cluster", "input", "output"].filter((part) => part === "cluster" || one.names[part]);
+/** Those of `COLORINGS` that a run has. */
+const colorings = (one) => COLORINGS.filter((part) => part === "cluster" || one.names[part]);
 
 /** Look at another run, at the same place as far as it has that. */
 function lookAt(which) {
@@ -138,7 +144,7 @@ function onKey(event) {
 }
 
 function next(key, all) {
-  change({ [key]: all[(all.indexOf(look[key]) + 1) % all.length], ...(key === "color" ? { lit: null } : {}) });
+  choose(key, all[(all.indexOf(look[key]) + 1) % all.length]);
 }
 
 // -- the map -----------------------------------------------------------------------------------------

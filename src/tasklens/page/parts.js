@@ -75,9 +75,8 @@ function valueNames() {
 const valueName = (value) => valueNames()[value] ?? `cluster of no task (${value - theRun().names.task.length + 1})`;
 
 async function drawLegend() {
-  const key = [look.run, look.split, look.color, look.state, look.step, look.lit].join();
-  const arrays = await arraysOf(look.run, look.split);
-  if (key !== [look.run, look.split, look.color, look.state, look.step, look.lit].join()) return;
+  const arrays = await arraysNow();
+  if (!arrays) return;
   const counts = d3.rollup(values(arrays, look.state), (all) => all.length, (value) => value);
   const shown = `${look.run} ${look.color} ${look.lit} ${[...counts]}`;
   if (byId("legend").dataset.shown === shown) return;
@@ -97,9 +96,8 @@ function drawCloudTitle() {
   fill("cloud-title", make("b", {}, `${layerName(look.state)}, step ${number(step)}`), ` · ${split.title}, ${number(split.n)} points`, make("br"),
     `ARI ${score("ari")} against the task, ${score("ari_input")} the input, ${score("ari_output")} the output; accuracy ${score("accuracy", "model")}`,
     look.map === "pca" ? make("span", {}, make("br"), `the map shows ${Math.round(100 * share)} % of the variance`) : null);
-  const called = { task: "the task", cluster: "the cluster", input: "the input", output: "the output" }[look.color];
   byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${layerName(look.state)} at step ${step}, ` +
-    `${split.title}: ${split.n} points, coloured by ${called}; ARI against the task ${score("ari")}`);
+    `${split.title}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
   fill("map-note", look.map === "tsne"
     ? "t-SNE, begun at every checkpoint where it ended at the one before and held near there by a spring (dynamic t-SNE, Rauber, Falcão and Telea 2016); the first checkpoint's layers start one from the other in the same way. Only who is near whom carries meaning: distances, sizes and the ways that points take do not."
     : "The first two principal components of the last checkpoint, for all checkpoints of the layer: one basis, so places compare over time, after the mean of each checkpoint is taken off. What varies in other directions is not seen." +
@@ -125,10 +123,9 @@ function tellPoint(arrays, i) {
 }
 
 async function drawContingency() {
-  const { run: which, split: part, state, step } = look;
-  const arrays = await arraysOf(which, part);
-  if (which !== look.run || part !== look.split || state !== look.state || step !== look.step) return;
-  const run = theRun(), n = theSplit().n, clusters = arrays[`cluster/${state}`].data.subarray(step * n, (step + 1) * n);
+  const arrays = await arraysNow();
+  if (!arrays) return;
+  const { state, step } = look, run = theRun(), n = theSplit().n, clusters = rowNow(arrays[`cluster/${state}`]);
   const tasks = arrays.task.data, rows = [...new Set(tasks)].sort((a, b) => a - b), columns = [...new Set([...rows, ...clusters])].sort((a, b) => a - b);
   const counts = new Map();
   for (let i = 0; i < n; i++) counts.set(`${tasks[i]} ${clusters[i]}`, (counts.get(`${tasks[i]} ${clusters[i]}`) ?? 0) + 1);

@@ -17,6 +17,12 @@ function arraysOf(run, split) {
   return unpacking.get(id);
 }
 
+/** The arrays of what is looked at; null where something else was by the time they were there. */
+async function arraysNow() {
+  const { run, split } = look, arrays = await arraysOf(run, split);
+  return run === look.run && split === look.split ? arrays : null;
+}
+
 async function inflate(text) {
   const letters = atob(text);
   const bytes = new Uint8Array(letters.length);
