@@ -21,7 +21,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
-from tasklens.parallel import Workers, default_workers
+from tasklens.parallel import Processes, default_workers
 
 TARGET = ">= 4"
 #: Iterations of faiss, which has no criterion of convergence.
@@ -31,7 +31,7 @@ T = TypeVar("T")
 Found = list[list[tuple[NDArray[Any], float]]]
 
 
-def ours(workers: Workers, some: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
+def ours(workers: Processes, some: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
     """Cluster the cells as the stage measure does."""
     return list(workers.map(partial(cluster_one, settings=settings), some))
 
@@ -146,7 +146,7 @@ def time_cells(
     """Cluster all cells, ours and their way in turn."""
     got: list[list[Clustering]] = []
     found: list[T] = []
-    with Workers(default_workers()) as workers:
+    with Processes(default_workers()) as workers:
         few = some[: default_workers()]  # starts the processes, compiles
         ours(workers, few, settings)
         way(few, settings)

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from tasklens.contents import figure2
 from tasklens.figures import figure1, render
-from tasklens.phase import separation_plot
+from tasklens.phase import separation_pairs, separation_plot
 from tasklens.scores import read_scores
 
 HERE = Path(__file__).parent
@@ -17,6 +17,6 @@ if __name__ == "__main__":
     for name, figure in (
         ("figure1", figure1(scores)),
         ("figure2", figure2(scores)),
-        ("separation", separation_plot(scores)),
+        ("separation", separation_plot(separation_pairs(scores))),
     ):
         (HERE / f"{name}.png").write_bytes(render(figure, "png"))

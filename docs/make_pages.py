@@ -28,6 +28,7 @@ COMMANDS = (
         "follow",
         "report",
         "sweep",
+        "gather",
     ),
 )
 

@@ -15,6 +15,7 @@ from tasklens.cli_report import report
 from tasklens.cli_shared import (
     Change,
     Device,
+    Engine,
     Out,
     Resume,
     Run,
@@ -27,7 +28,8 @@ from tasklens.cli_shared import (
     save_settings,
     this_command,
 )
-from tasklens.errors import InputError
+from tasklens.cli_sweep import gather, sweep
+from tasklens.errors import CellsFailedError, InputError
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
@@ -65,6 +67,7 @@ def run(
     device: Device = None,
     out: Out = None,
     resume: Resume = False,
+    engine: Engine = "local",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
@@ -84,13 +87,15 @@ def run(
         print(make_plan(settings).text(), end="")
         return
     from tasklens.claims import verdict_text
+    from tasklens.engines import open_engine
     from tasklens.experiment import prepare, run_all
 
-    check_devices(settings, "train", "clusters")
+    check_devices(settings, "train", "clusters", engine=engine)
+    open_engine(engine)
     directory = open_run(Path(source).stem, settings, out, resume)
     with directory.locked():
         prepare(directory, settings, this_command())
-        run_all(directory, settings)
+        run_all(directory, settings, engine)
         verdict = judged(directory)
         page = reported(directory, verdict)
     show(directory.path)
@@ -138,29 +143,31 @@ def train(run: Run) -> None:
 
 
 @app.command()
-def measure(run: Run, change: Change = None) -> None:
+def measure(run: Run, change: Change = None, engine: Engine = "local") -> None:
     """Cluster and score the harvested states.
 
     With --set only clusters.* can change, e.g. clusters.n_init=20, and a probe's measure.*, e.g.
     measure.center=true; training and harvesting are not repeated.
     """
+    from tasklens.engines import open_engine
     from tasklens.rundir import RunDir
 
     probe = RunDir(run).is_probe
     tables = ("clusters", "measure") if probe else ("clusters",)
     directory, settings = continue_run(run, change, *tables)
-    check_devices(settings, "clusters")
+    check_devices(settings, "clusters", engine=engine)
+    open_engine(engine)
     with directory.locked():
         save_settings(directory, settings)
         if probe:
             from tasklens.probe_dir import Probe
             from tasklens.probing import measure_probe
 
-            measure_probe(Probe(directory, settings))
+            measure_probe(Probe(directory, settings), engine)
         else:
             from tasklens.experiment import measure
 
-            measure(directory, settings)
+            measure(directory, settings, engine)
     print(directory.scores_csv)
 
 
@@ -277,46 +284,8 @@ def follow(
     print(followed_text(followed, names), end="")
 
 
-@app.command()
-def sweep(
-    file: Annotated[Path, typer.Argument(metavar="FILE.toml", help="Which settings vary.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to run. [default: runs/FILE]"),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=0, help="Runs at a time; 0: one a core.")
-    ] = 0,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep each run's states and weights.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the runs, and do nothing.")
-    ] = False,
-) -> int:
-    """Run many settings and seeds.
-
-    Does only what is missing, and ends with one table of all runs; the exit status is 1 where a
-    run failed.
-    """
-    from tasklens.parallel import default_workers
-    from tasklens.sweep import gather, is_done, read_sweep, run_sweep
-
-    plan = read_sweep(file)
-    directory = out or Path("runs") / file.stem
-    if dry_run:
-        for point in plan.points:
-            about = ", ".join(f"{key}={value}" for key, value in point.values.items())
-            done = "done" if is_done(directory, point) else "to do"
-            print(f"{point.name}  {done:<5}  seed={point.settings.seed}  {about}")
-        return 0
-    failed = run_sweep(plan, directory, workers or default_workers(), keep=keep)
-    for name, reason in failed.items():
-        print(f"tasklens: run {name} failed: {reason}", file=sys.stderr)
-    if len(failed) < len(plan.points):
-        for path in gather(plan, directory):
-            print(path)
-    return 1 if failed else 0
+app.command()(sweep)
+app.command()(gather)
 
 
 def main() -> None:
@@ -326,6 +295,11 @@ def main() -> None:
     except (InputError, _UsageProblem) as error:
         message = str(error) if isinstance(error, InputError) else error.format_message()
         _fail(" ".join(message.split()))
+    except CellsFailedError as error:
+        for cell, reason in error.reasons.items():
+            print(f"tasklens: cell {cell} failed: {reason}", file=sys.stderr)
+        print("tasklens: the others are done; try these again with --resume", file=sys.stderr)
+        status = 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
     except OSError as error:

@@ -8,6 +8,7 @@ import typer
 
 from tasklens.cli_shared import (
     Change,
+    Engine,
     Resume,
     check_devices,
     judged,
@@ -89,6 +90,7 @@ def probe(
         typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/probe-MODEL]"),
     ] = None,
     resume: Resume = False,
+    engine: Engine = "local",
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what is measured, token by token; do nothing."),
@@ -130,15 +132,17 @@ def probe(
         print(describe(settings), end="")
         return
     from tasklens.claims import verdict_text
+    from tasklens.engines import open_engine
     from tasklens.experiment import load_scores
     from tasklens.probe_cells import scores_text
     from tasklens.probing import has_layers, run_probe
 
-    check_devices(settings, "subject", "clusters")
+    check_devices(settings, "subject", "clusters", engine=engine)
+    open_engine(engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
     directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
     with directory.locked():
-        run_probe(directory, settings, this_command())
+        run_probe(directory, settings, this_command(), engine)
         verdict = judged(directory) if has_layers(directory, settings) else None
         page = reported(directory, verdict)
     told = verdict_text(verdict, checks=False) if verdict else NO_VERDICT

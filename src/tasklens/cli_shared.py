@@ -35,15 +35,36 @@ Device = Annotated[
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
 ]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        metavar="local|ray[:ADDRESS]",
+        help="Where the work is done: here, or on a Ray cluster (pip install 'tasklens[ray]').",
+    ),
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
-def check_devices(settings: Any, *tables: str) -> None:
-    """Refuse a GPU that is not there before anything is written."""
+def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
+    """Refuse a GPU that is not there before anything is written.
+
+    On an engine of many machines it is not known here what they have, but that a GPU has no number.
+    """
     from tasklens.training import check_device
 
     for table in tables:
-        check_device(getattr(settings, table).device, f"{table}.device")
+        device = getattr(settings, table).device
+        if table == "clusters" and engine != "local":
+            check_unnumbered(device, f"{table}.device")
+        else:
+            check_device(device, f"{table}.device")
+
+
+def check_unnumbered(device: str, key: str) -> None:
+    """Refuse a numbered GPU where Ray says which one a task has."""
+    if device not in ("cpu", "cuda"):
+        raise InputError(f"{key} = {device!r}: on Ray a task is given its GPU; say cuda")
 
 
 def this_command() -> str:

@@ -6,3 +6,18 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class CellsFailedError(Exception):
+    """Some cells failed for reasons of their own; everything else is done.
+
+    The command line prints a line for each and exits with status 1.
+
+    Parameters
+    ----------
+    reasons : {cell: reason}
+    """
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{cell}: {reason}" for cell, reason in reasons.items()))
+        self.reasons = reasons

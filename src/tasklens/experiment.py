@@ -17,12 +17,12 @@ from tasklens.config import Settings, settings_table, settings_toml
 from tasklens.contents import figure2
 from tasklens.dataset import Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
-from tasklens.errors import InputError
+from tasklens.engines import LOCAL, cores_of, start_workers
+from tasklens.errors import CellsFailedError, InputError
 from tasklens.figures import figure1, render
 from tasklens.gpt2 import make_model
 from tasklens.keeper import Keeper
 from tasklens.measuring import MEASURED_FILES, Measurer
-from tasklens.parallel import Workers, default_workers
 from tasklens.probe_settings import ProbeSettings
 from tasklens.rundir import RunDir, digest, sha256
 from tasklens.schedule import checkpoint_steps
@@ -57,12 +57,33 @@ def prepare(run: RunDir, settings: Settings, command: str) -> None:
     run.write(run.config, settings_toml(settings).encode())
 
 
-def run_all(run: RunDir, settings: Settings) -> None:
-    """Run every stage that is not finished, in order; measure while training where cores allow."""
+def run_all(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
+    """Run every stage that is not finished, in order; measure while training where cores allow.
+
+    Parameters
+    ----------
+    run : RunDir
+    settings : Settings
+    engine : str
+        What measures, see `tasklens.engines.open_engine`. No result depends on it.
+
+    Raises
+    ------
+    CellsFailedError
+        Where cells could not be measured; the others are.
+    """
     make_data(run, settings)
-    train_model(run, settings, beside=settings.cores_beside)
-    measure(run, settings)
+    train_model(run, settings, cores_beside(settings, engine), engine)
+    measure(run, settings, engine)
     plot(run, settings)
+
+
+def cores_beside(settings: Settings, engine: str) -> int:
+    """Return how many cores of an engine are left to measure while this machine trains."""
+    if engine == LOCAL:
+        return settings.cores_beside
+    left = max(0, cores_of(engine) - settings.cores_training)
+    return min(left, settings.workers or left)
 
 
 def make_data(run: RunDir, settings: Settings) -> None:
@@ -88,7 +109,7 @@ def load_dataset(run: RunDir) -> Dataset:
     return read_dataset(lambda name: run.read(run.data / name))
 
 
-def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
+def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = LOCAL) -> None:
     """Stage train: train from where it stopped, harvesting and keeping checkpoints on the way.
 
     Parameters
@@ -96,8 +117,10 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
     run : RunDir
     settings : Settings
     beside : int
-        Processes that measure the checkpoints meanwhile. What they do not get to is left to stage
+        Cells that are measured at a time meanwhile. What is not got to, or fails, is left to stage
         measure; the scores do not depend on who measured.
+    engine : str
+        What measures them.
     """
     need(run, settings, "data")
     with run.stage("train", stage_inputs(run, settings, "train")) as finish:
@@ -119,7 +142,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0) -> None:
             disable=None,
         )
         with (
-            Workers(beside, apart=True) as workers,
+            start_workers(engine if beside else LOCAL, beside or 1, apart=True) as workers,
             bar,
             run.growing(run.metrics) as metrics,
         ):
@@ -152,8 +175,15 @@ def load_scores(run: RunDir) -> pa.Table:
     return read_scores(run.scores_parquet, run.read(run.scores_parquet))
 
 
-def measure(run: RunDir, settings: Settings) -> None:
-    """Stage measure: cluster and score every cell, then write the tidy table."""
+def measure(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
+    """Stage measure: cluster and score every cell, then write the tidy table.
+
+    Raises
+    ------
+    CellsFailedError
+        Where cells failed for reasons of their own; the checkpoints of the others are kept, and the
+        next call does what is missing.
+    """
     need(run, settings, "train")
     with run.stage("measure", stage_inputs(run, settings, "measure")) as finish:
         if finish is None:
@@ -161,7 +191,7 @@ def measure(run: RunDir, settings: Settings) -> None:
         dataset = load_dataset(run)
         steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
         bar = tqdm(desc="measure", unit="cell", disable=None)
-        with Workers(settings.workers or default_workers()) as workers, bar:
+        with start_workers(engine, settings.workers) as workers, bar:
             measurer = Measurer(run, settings, dataset, workers, bar.update)
             missing = [step for step in steps if not measurer.done(step)]
             bar.total = sum(map(measurer.n_cells, missing))
@@ -170,6 +200,8 @@ def measure(run: RunDir, settings: Settings) -> None:
                     measurer.collect(wait=True)
                 measurer.begin(step)
             measurer.finish()
+        if measurer.failed:
+            raise CellsFailedError(measurer.failed)
         tables = [_measure_controls(run, settings, measurer.instances)]
         tables += [measurer.scores(step) for step in steps]
         table = pa.concat_tables(tables)

@@ -19,8 +19,8 @@ from tasklens.dataset import MEASURED, Dataset
 from tasklens.errors import InputError
 from tasklens.gpt2 import state_names
 from tasklens.keeper import ACCURACY_SPLITS
-from tasklens.parallel import Workers
-from tasklens.probes import score_probes
+from tasklens.parallel import Workers, failure, reason
+from tasklens.probes import classify
 from tasklens.rundir import RunDir, digest
 from tasklens.scores import Instances, Row, accuracy_row, instances_of, measure_cells, to_table
 from tasklens.tables import parquet_bytes, read_parquet
@@ -29,7 +29,8 @@ from tasklens.tables import parquet_bytes, read_parquet
 Measured: TypeAlias = list[tuple[Clustering, list[Row]]]
 #: What is left of each checkpoint.
 MEASURED_FILES = ("clusters.safetensors", "scores.parquet", "inputs")
-#: Checkpoints whose states are held at a time: one being worked on, one so that no worker waits.
+#: Checkpoints whose states are held at a time, at least: one being worked on, one so that no worker
+#: waits.
 AHEAD = 2
 
 
@@ -69,12 +70,24 @@ class _Begun(NamedTuple):
     rows: list[Row]
     answers: dict[str, NDArray[Any]]
     futures: list[tuple[list[Cell], Future[Measured]]]
-    probes: list[Future[list[Row]]]
+    probes: dict[str, Future[list[Row]]]
 
     @property
     def done(self) -> bool:
         """Whether nothing of it is to be waited for."""
-        return all(f.done() for _, f in self.futures) and all(f.done() for f in self.probes)
+        return all(f.done() for _, f in self.futures) and all(
+            f.done() for f in self.probes.values()
+        )
+
+    def failed(self) -> dict[str, str]:
+        """Wait for all of it; return which cells failed, and why."""
+        named: dict[str, Future[Any]] = {
+            f"step {self.step}, {state} (classifiers)": future
+            for state, future in self.probes.items()
+        }
+        named |= {"; ".join(cell.name for cell in cells): f for cells, f in self.futures}
+        errors = {name: failure(future) for name, future in named.items()}
+        return {name: reason(error) for name, error in errors.items() if error}
 
 
 class Measurer:
@@ -89,6 +102,12 @@ class Measurer:
         Where there is but this process, each cell is done as soon as it is begun.
     on_cells : callable, optional
         Called after every so many cells, with their number.
+
+    Attributes
+    ----------
+    failed : {cell: reason}
+        Cells that failed for reasons of their own. Nothing is kept of their checkpoint, and it is
+        not done.
     """
 
     def __init__(
@@ -104,7 +123,11 @@ class Measurer:
         self.instances: dict[str, Instances] = {
             split: instances_of(dataset, split) for split in MEASURED
         }
+        self.failed: dict[str, str] = {}
         self._begun: deque[_Begun] = deque()
+        about: dict[str, Any] = {"instances": self.instances, "run": run.name}
+        self._measure = partial(measure_cells, settings=settings.clusters, **about)
+        self._classify = partial(classify, seed=settings.seed, **about)
 
     def inputs(self, step: int) -> str:
         """Return the hash of what a checkpoint's scores depend on."""
@@ -119,7 +142,9 @@ class Measurer:
     @property
     def full(self) -> bool:
         """Whether as many checkpoints are begun as may be."""
-        return len(self._begun) >= AHEAD
+        n_states = len(state_names(self.settings.model.n_layer))
+        tasks = n_states * (1 + len(MEASURED))  # of a checkpoint, at least
+        return len(self._begun) >= max(AHEAD, 1 + 2 * self.workers.count // tasks)
 
     def n_cells(self, step: int) -> int:
         """Return how many cells a checkpoint has."""
@@ -148,29 +173,20 @@ class Measurer:
                 hits = tensors[f"{split}/answer"] == self.dataset.splits[split].output
                 share = float(np.mean(hits))
                 rows.append(accuracy_row(self.run.name, settings.seed, step, split, share))
-        work = partial(
-            measure_cells, instances=self.instances, run=self.run.name, settings=settings.clusters
-        )
         futures = []
         for group in self._groups(cells):
-            future = self.workers.submit(work, group)
+            on_gpu = settings.clusters.device != "cpu" and group[0].space == "tsne"
+            future = self.workers.submit(self._measure, group, gpus=int(on_gpu))
             future.add_done_callback(partial(self._count, len(group)))
             futures.append((group, future))
         answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}
-        probe = partial(
-            score_probes,
-            instances=self.instances,
-            run=self.run.name,
-            seed=settings.seed,
-            step=step,
-        )
-        probes = [
-            self.workers.submit(
-                partial(probe, state),
-                {split: tensors[f"{split}/{state}"] for split in self.instances},
+        probes = {
+            state: self.workers.submit(
+                self._classify,
+                (step, state, {split: tensors[f"{split}/{state}"] for split in self.instances}),
             )
             for state in state_names(settings.model.n_layer)
-        ]
+        }
         self._begun.append(_Begun(step, rows, answers, futures, probes))
 
     def _count(self, n: int, _: object) -> None:
@@ -193,8 +209,12 @@ class Measurer:
             Wait for the first of them.
         """
         while self._begun and (wait or self._begun[0].done):
-            step, rows, answers, futures, probes = self._begun.popleft()
+            begun = self._begun.popleft()
+            step, rows, answers, futures, probes = begun
             wait = False
+            if failed := begun.failed():
+                self.failed |= failed
+                continue
             clusters: dict[str, NDArray[np.generic]] = {**answers}
             for group, future in futures:
                 for cell, (clustering, scores) in zip(group, future.result(), strict=True):
@@ -203,7 +223,7 @@ class Measurer:
                     clusters[f"{place}/labels"] = clustering.labels
                     if clustering.embedding is not None:
                         clusters[f"{place}/embedding"] = clustering.embedding
-            for probe in probes:
+            for probe in probes.values():
                 rows += probe.result()
             files = {
                 "clusters.safetensors": safetensors.numpy.save(clusters),
@@ -213,7 +233,7 @@ class Measurer:
             self.run.write_directory(self.run.measured_at(step), files)
 
     def finish(self) -> None:
-        """Wait for all that was begun, and keep it."""
+        """Wait for all that was begun, and keep what did not fail."""
         while self._begun:
             self.collect(wait=True)
 

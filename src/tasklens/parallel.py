@@ -1,19 +1,29 @@
-"""Map a function over many items, in this process or in a pool of others. No science."""
+"""Map a function over many items: in this process, in a pool of others, or on Ray. No science."""
 
+import abc
 import multiprocessing
 import os
+import queue
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from tqdm import tqdm
 
+from tasklens.errors import InputError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_GONE = (
+    "a worker process was killed (for lack of memory, perhaps); what was finished is kept: run it "
+    "again with --resume, or with fewer workers"
+)
 
 
 def default_workers() -> int:
@@ -23,29 +33,28 @@ def default_workers() -> int:
     return os.cpu_count() or 1
 
 
-class Workers:
-    """Processes that map functions over items; started once, used by any number of calls.
+class Outcome(NamedTuple, Generic[Item]):
+    """What became of an item."""
 
-    With one worker everything happens in this process and no other is started.
+    item: Item
+    result: Any
+    """None where it failed."""
+    error: Exception | None
 
-    Parameters
+
+class Workers(abc.ABC):
+    """What maps functions over items; started once, used by any number of calls.
+
+    A function is one at the top level of a module, or a `functools.partial` of one, and its result
+    depends on its argument alone.
+
+    Attributes
     ----------
     count : int
-        Number of processes; 1 or less means this one.
-    apart : bool
-        Start a process even for one worker.
-
-    Examples
-    --------
-    >>> with Workers(1) as workers:
-    ...     list(workers.map(abs, [-1, 2]))
-    [1, 2]
+        How many items are worked on at a time.
     """
 
-    def __init__(self, count: int, *, apart: bool = False) -> None:
-        self.count = max(1, count)
-        self._here = self.count == 1 and not apart
-        self._pool: ProcessPoolExecutor | None = None
+    count: int
 
     def __enter__(self) -> Self:
         return self
@@ -58,49 +67,169 @@ class Workers:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Drop what has not begun and let the processes end."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+    @abc.abstractmethod
+    def submit(
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+    ) -> Future[Result]:
+        """Begin `function(item)`; what it returns or raises is the future's.
 
-    def map(
-        self,
-        function: Callable[[Item], Result],
-        items: Iterable[Item],
-        progress: str | None = None,
-    ) -> Iterator[Result]:
+        What is begun is not bounded here.
+
+        Parameters
+        ----------
+        function : callable
+        item : object
+        gpus : float
+            GPUs that it takes; heeded where somebody shares them out.
+        """
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Drop what has not begun, and let the workers end."""
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` for each item, in the order of the items.
 
         Parameters
         ----------
         function : callable
-            Where there are several workers, a function at the top level of a module, or a
-            `functools.partial` of one, whose result depends on its argument alone.
         items : iterable
             Read as workers come free: at most two for each worker are held at a time.
-        progress : str, optional
-            Label of a progress bar on standard error, shown only on a terminal.
 
         Raises
         ------
         Exception
             Whatever `function` raised, as it is, at its item's turn.
         """
-        results = map(function, items) if self._here else self._in_pool(function, items)
-        if progress is None:
-            yield from results
-        else:
-            total = len(items) if isinstance(items, Sized) else None
-            yield from tqdm(results, desc=progress, total=total, disable=None)
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                waiting.append(self.submit(function, item))
+                if len(waiting) >= self._at_a_time:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
-    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """Begin `function(item)`; what it returns or raises is the future's.
+    def outcomes(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        progress: str | None = None,
+        *,
+        gpus: float = 0,
+    ) -> Iterator[Outcome[Item]]:
+        """Yield what became of each item as it is done: what fails holds nothing else up.
 
-        In this process it is done before this returns. What is begun is not bounded here.
+        Parameters
+        ----------
+        function : callable
+        items : iterable
+            Read as workers come free, as by `map`.
+        progress : str, optional
+            Label of a progress bar on standard error, shown only on a terminal.
+        gpus : float
+            See `submit`.
+
+        Raises
+        ------
+        InputError
+            Where the workers themselves are gone.
         """
+        total = len(items) if isinstance(items, Sized) else None
+        done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+        running: dict[Future[Result], Item] = {}
+        hidden = None if progress else True
+        with tqdm(desc=progress, total=total, disable=hidden) as bar:
+            try:
+                for item in items:
+                    future = self.submit(function, item, gpus=gpus)
+                    running[future] = item
+                    future.add_done_callback(done.put)
+                    while len(running) >= self._at_a_time:
+                        yield _outcome(running, done.get())
+                        bar.update()
+                while running:
+                    yield _outcome(running, done.get())
+                    bar.update()
+            finally:
+                for future in running:
+                    future.cancel()
+
+    @property
+    def _at_a_time(self) -> int:
+        return 2 * self.count
+
+
+def _outcome(running: dict[Future[Result], Item], future: Future[Result]) -> Outcome[Item]:
+    item = running.pop(future)
+    error = failure(future)
+    return Outcome(item, None if error else future.result(), error)
+
+
+def failure(future: Future[Any]) -> Exception | None:
+    """Return why a future that is waited for failed, or None.
+
+    Raises
+    ------
+    InputError
+        Where that was not its own failure: the workers are gone.
+    """
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        raise InputError(_GONE) from error
+    if error is None or isinstance(error, Exception):
+        return error
+    raise error
+
+
+def reason(error: Exception) -> str:
+    """Return in a line why something failed."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+
+
+class Processes(Workers):
+    """Processes of this machine.
+
+    With one worker everything happens in this process and no other is started.
+
+    Parameters
+    ----------
+    count : int
+        Number of processes; 1 or less means this one.
+    apart : bool
+        Start a process even for one worker.
+
+    Examples
+    --------
+    >>> with Processes(1) as workers:
+    ...     list(workers.map(abs, [-1, 2]))
+    [1, 2]
+    """
+
+    def __init__(self, count: int, *, apart: bool = False) -> None:
+        self.count = max(1, count)
+        self._here = self.count == 1 and not apart
+        self._pool: ProcessPoolExecutor | None = None
+
+    def close(self) -> None:
+        """Drop what has not begun and let the processes end."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def submit(
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+    ) -> Future[Result]:
+        """Begin `function(item)`; in this process it is done before this returns."""
         if not self._here:
-            return self._started().submit(function, item)
+            try:
+                return self._started().submit(function, item)
+            except BrokenProcessPool as error:
+                raise InputError(_GONE) from error
         future: Future[Result] = Future()
         try:
             future.set_result(function(item))
@@ -118,20 +247,9 @@ class Workers:
             )
         return self._pool
 
-    def _in_pool(
-        self, function: Callable[[Item], Result], items: Iterable[Item]
-    ) -> Iterator[Result]:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for item in items:
-                waiting.append(self._started().submit(function, item))
-                if len(waiting) >= 2 * self.count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+    @property
+    def _at_a_time(self) -> int:
+        return 1 if self._here else super()._at_a_time
 
 
 def _end_with_the_parent() -> None:

@@ -126,22 +126,21 @@ def one_at_a_time(
     return figure
 
 
-def separation_plot(scores: pa.Table) -> Figure:
+def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     """Draw ARI against separation, a dot for each state of the blocks, run, split and checkpoint.
 
     Untrained networks are apart from trained ones; Spearman's correlation stands in the corner.
 
     Parameters
     ----------
-    scores : pyarrow.Table
-        Columns of `tasklens.scores.SCHEMA`, of any number of runs.
+    pairs : float64 (N, 3)
+        From `separation_pairs`, of any number of runs.
 
     Raises
     ------
     InputError
-        Where the table has no separation.
+        Where there are none.
     """
-    pairs = _pairs(scores, "separation")
     if not len(pairs):
         raise InputError("the table holds no separation of a block; measure the runs again")
     step, separation, ari = pairs.T
@@ -166,17 +165,23 @@ def separation_plot(scores: pa.Table) -> Figure:
     return figure
 
 
-def _pairs(scores: pa.Table, metric: str) -> NDArray[np.float64]:
-    """Return step, a metric and the mean ARI of each state of a block in the raw space, (N, 3)."""
+def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
+    """Return step, separation and mean ARI of each state of a block in the raw space, (N, 3).
+
+    Parameters
+    ----------
+    scores : pyarrow.Table
+        Columns of `tasklens.scores.SCHEMA`, of any number of runs.
+    """
     found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     for r in scores.to_pylist():
         if r["space"] == "raw" and r["layer"].startswith("block"):
             place = (r["step"], r["run"], r["seed"], r["split"], r["layer"])
             found.setdefault(place, {}).setdefault(r["metric"], []).append(r["value"])
     rows = [
-        (place[0], values[metric][0], np.mean(values["ari"]))
+        (place[0], values["separation"][0], np.mean(values["ari"]))
         for place, values in found.items()
-        if metric in values and "ari" in values
+        if "separation" in values and "ari" in values
     ]
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 

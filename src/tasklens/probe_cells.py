@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from tasklens.state_files import read_states
 SILHOUETTE_SAMPLE = 2000
 
 Floats = npt.NDArray[np.float32]
+#: What a state gave: its scores, and its labels and embeddings by name.
+Measured: TypeAlias = tuple[list[Row], dict[str, npt.NDArray[Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Job:
     clusters: ClusterSettings
 
 
-def measure_state(job: Job) -> tuple[list[Row], dict[str, npt.NDArray[Any]]]:
+def measure_state(job: Job) -> Measured:
     """Cluster and score one state.
 
     Returns

@@ -20,6 +20,18 @@ NEIGHBOURS = 10
 ALPHAS = np.logspace(-2, 4, 7)
 
 
+def classify(
+    item: tuple[int, str, Mapping[str, npt.NDArray[np.float32]]],
+    *,
+    instances: Mapping[str, Instances],
+    run: str,
+    seed: int,
+) -> list[Row]:
+    """Return `score_probes` of (step, state, states): what a worker does."""
+    step, state, states = item
+    return score_probes(state, states, instances=instances, run=run, seed=seed, step=step)
+
+
 def score_probes(
     state: str,
     states: Mapping[str, npt.NDArray[np.float32]],

@@ -7,17 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import safetensors.numpy
-from tqdm import tqdm
 
 from tasklens.config import settings_table, settings_toml
 from tasklens.contents import figure2
-from tasklens.errors import InputError
+from tasklens.engines import LOCAL, start_workers
+from tasklens.errors import CellsFailedError, InputError
 from tasklens.experiment import FORMATS, load_scores
 from tasklens.figures import figure1, render
 from tasklens.harvesting import harvest_models, open_model
 from tasklens.measuring import MEASURED_FILES
-from tasklens.parallel import Workers, default_workers
-from tasklens.probe_cells import Job, main_scores, measure_state
+from tasklens.parallel import reason
+from tasklens.probe_cells import Job, Measured, main_scores, measure_state
 from tasklens.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
 from tasklens.probe_settings import ProbeSettings
 from tasklens.prompts import LabelledPrompts, content_of, read_prompts, table_of
@@ -27,8 +27,8 @@ from tasklens.state_files import ANSWER, read_states
 from tasklens.tables import parquet_bytes, read_parquet
 
 
-def run_probe(run: RunDir, settings: ProbeSettings, command: str) -> None:
-    """Run every stage that is not finished, in order."""
+def run_probe(run: RunDir, settings: ProbeSettings, command: str, engine: str = LOCAL) -> None:
+    """Run every stage that is not finished, in order; see `tasklens.engines.open_engine`."""
     table = read_prompts(settings.prompts, settings.seed)
     check_sizes(table, settings)
     checkpoints, first = checkpoints_of(settings), None
@@ -39,7 +39,7 @@ def run_probe(run: RunDir, settings: ProbeSettings, command: str) -> None:
     probe = Probe(run, settings)
     make_data(probe, table)
     harvest_models(probe, first)
-    measure_probe(probe)
+    measure_probe(probe, engine)
     plot_probe(probe)
 
 
@@ -82,8 +82,15 @@ def make_data(probe: Probe, table: LabelledPrompts) -> None:
         finish([run.prompts], prompts=hashes)
 
 
-def measure_probe(probe: Probe) -> None:
-    """Stage measure: cluster and score every state, then write the tidy table."""
+def measure_probe(probe: Probe, engine: str = LOCAL) -> None:
+    """Stage measure: cluster and score every state, then write the tidy table.
+
+    Raises
+    ------
+    CellsFailedError
+        Where states failed for reasons of their own; the checkpoints of the others are kept, and
+        the next call does what is missing.
+    """
     run, settings = probe.run, probe.settings
     if run.mark("states") is None:
         raise InputError(f"{run.path}: the states are not harvested; go on with probe --resume")
@@ -104,22 +111,19 @@ def measure_probe(probe: Probe) -> None:
             return
         missing = [s for s in probe.steps if not run.made_from(run.measured_at(s), inputs[s])]
         jobs = [job for step in missing for job in _jobs(probe, step)]
-        bar = tqdm(desc="measure", unit="state", total=len(jobs), disable=None)
-        with Workers(settings.workers or default_workers()) as workers, bar:
-            done = workers.map(measure_state, jobs)
-            for step in missing:
-                rows, arrays = _accuracy(probe, step)
-                for _ in probe.states(step):
-                    its, found = next(done)
-                    rows += its
-                    arrays |= found
-                    bar.update()
-                files = {
-                    "clusters.safetensors": safetensors.numpy.save(arrays),
-                    "scores.parquet": parquet_bytes(to_table(rows)),
-                    "inputs": inputs[step].encode(),
-                }
-                run.write_directory(run.measured_at(step), files)
+        found: dict[int, dict[str, Measured]] = {step: {} for step in missing}
+        failed: dict[str, str] = {}
+        with start_workers(engine, settings.workers) as workers:
+            for job, measured, error in workers.outcomes(measure_state, jobs, "measure"):
+                if error:
+                    failed[f"step {job.step}, {job.state}"] = reason(error)
+                    continue
+                its = found[job.step]
+                its[job.state] = measured
+                if len(its) == len(probe.states(job.step)):
+                    _keep(probe, job.step, found.pop(job.step), inputs[job.step])
+        if failed:
+            raise CellsFailedError(failed)
         rows = []
         for split, known in probe.instances.items():
             k = settings.measure.numbers(known.n_tasks)[0]
@@ -132,6 +136,21 @@ def measure_probe(probe: Probe) -> None:
         run.write(run.scores_csv, table_to_csv_bytes(whole))
         kept = [run.measured_at(step) / name for step in probe.steps for name in MEASURED_FILES]
         finish([run.scores_parquet, run.scores_csv, *kept])
+
+
+def _keep(probe: Probe, step: int, measured: dict[str, Measured], inputs: str) -> None:
+    """Write what the states of a checkpoint gave."""
+    rows, arrays = _accuracy(probe, step)
+    for state in probe.states(step):
+        its, found = measured[state]
+        rows += its
+        arrays |= found
+    files = {
+        "clusters.safetensors": safetensors.numpy.save(arrays),
+        "scores.parquet": parquet_bytes(to_table(rows)),
+        "inputs": inputs.encode(),
+    }
+    probe.run.write_directory(probe.run.measured_at(step), files)
 
 
 def _jobs(probe: Probe, step: int) -> list[Job]:

@@ -120,6 +120,22 @@ class RunDir:
         self._note({path / name: content for name, content in files.items()})
 
     @contextlib.contextmanager
+    def writing(self, path: Path) -> Iterator[Path]:
+        """Give a name to write a large file under, which is ``path`` once this ends well."""
+        self._forget([path])
+        temporary = path.with_name(f".tmp-{path.name}")
+        with one_line_errors(path):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                yield temporary
+                found = _synced_hash(temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_directory(path.parent)
+        self._note_hashes({path: found})
+
+    @contextlib.contextmanager
     def filling(self, path: Path, inputs: str) -> Iterator[Path]:
         """Give a directory to fill with large files, which is ``path`` once this ends well.
 
@@ -143,9 +159,7 @@ class RunDir:
         hashes = {}
         with one_line_errors(path):
             for file in sorted(partial.iterdir()):
-                with file.open("rb") as opened:
-                    os.fsync(opened.fileno())
-                    hashes[path / file.name] = hashlib.file_digest(opened, "sha256").hexdigest()
+                hashes[path / file.name] = _synced_hash(file)
             self._forget([*hashes, *self._noted_within(path)])
             if path.exists():
                 shutil.rmtree(path)
@@ -185,19 +199,31 @@ class RunDir:
                 leftover.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for this process; InputError where another one holds it."""
+    def locked(self, wait: float = 0) -> Iterator[None]:
+        """Hold the directory for this process.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait for another process that holds it.
+
+        Raises
+        ------
+        InputError
+            Where another one holds it still.
+        """
         with one_line_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / ".lock").open("w")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path} is in use by another tasklens process; wait for it, or name "
-                    "another directory with --out"
-                ) from error
+            until = time.monotonic() + wait
+            while not _lock(lock):
+                if time.monotonic() >= until:
+                    raise InputError(
+                        f"{self.path} is in use by another tasklens process; wait for it, or name "
+                        "another directory with --out"
+                    )
+                time.sleep(0.1)
             self.clean()
             yield
 
@@ -380,6 +406,14 @@ def write_file(path: Path, content: bytes) -> None:
         _sync_directory(path.parent)
 
 
+def _lock(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def _version(package: str) -> str | None:
     """Return the version of a package; None where it is not installed, as numba need not be."""
     try:
@@ -425,6 +459,13 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _synced_hash(path: Path) -> str:
+    """Make sure that a file is on the disk, and return its SHA-256."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_directory(path: Path) -> None:

@@ -1,5 +1,8 @@
 """Tables as the bytes of Parquet files, and back. No science."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet
 
@@ -9,6 +12,18 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, of which there is at least one, as a file, each a row group."""
+    writer = None
+    try:
+        for table in tables:
+            writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def read_parquet(content: bytes) -> pa.Table:

@@ -15,7 +15,7 @@ from tasklens.clustering.frames import Frame, Job, common_basis, frame
 from tasklens.config import settings_table, settings_toml
 from tasklens.following import Followed, follow
 from tasklens.measuring import load_clusters
-from tasklens.parallel import Workers, default_workers
+from tasklens.parallel import Processes, default_workers
 from tasklens.randomness import derived_seed, stream
 from tasklens.rundir import digest
 from tasklens.sources import Source, open_source
@@ -74,7 +74,7 @@ def make_frames(source: Source) -> None:
         before: dict[tuple[str, str], Floats] = {}
         make = partial(frame, settings=source.settings.report)
         bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
-        with Workers(_processes(source, chosen)) as workers, bar:
+        with Processes(_processes(source, chosen)) as workers, bar:
             for step in steps:
                 batches = _jobs(source, step, chosen, bases, before)
                 made: Iterator[Frame]

@@ -13,7 +13,7 @@ from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens.config import Settings, read_settings
 from tasklens.experiment import load_dataset, measure, plot, train_model
 from tasklens.measuring import Measurer
-from tasklens.parallel import Workers
+from tasklens.parallel import Processes
 from tasklens.rundir import RunDir
 
 
@@ -45,7 +45,7 @@ def test_checkpoints_are_measured_while_training_goes_on(
 
 
 def test_states_held_for_the_workers_are_bounded(command: Command, tmp_path: Path) -> None:
-    """Workers that cannot keep up leave checkpoints to stage measure."""
+    """Processes that cannot keep up leave checkpoints to stage measure."""
     path = tmp_path / "tiny"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
     run, settings = RunDir(path), read_settings(path / "config.toml")
@@ -89,10 +89,10 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
     """A worker imports what it runs; torch and matplotlib would take seconds of each start."""
     handed: list[tuple[Any, Any]] = []
 
-    class Spy(Workers):
-        def submit(self, function: Any, item: Any) -> Any:
+    class Spy(Processes):
+        def submit(self, function: Any, item: Any, *, gpus: float = 0) -> Any:
             handed.append((function, item))
-            return super().submit(function, item)
+            return super().submit(function, item, gpus=gpus)
 
     run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml")
     with Spy(1) as workers:

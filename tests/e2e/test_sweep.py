@@ -244,7 +244,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
     words = ("sweep", file, "--out", path, "--workers", "1")
     first, *_ = listed(command(*words, "--dry-run"))
     shutil.copytree(done.path / "runs" / first, path / "runs" / first)
-    with mock.patch("tasklens.sweep.measure", interrupted_at(2)):
+    with mock.patch("tasklens.sweeping.measure", interrupted_at(2)):
         result = command(*words)
     assert result.status == 130
     assert not (path / "scores.parquet").exists()

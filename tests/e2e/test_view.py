@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View, load_view, viewing
 from tasklens.following import follow
-from tasklens.parallel import Workers
+from tasklens.parallel import Processes
 from tasklens.rundir import RunDir
 
 SPLITS = ("train_subset", "val_subset", "val_instruction_subset")
@@ -198,7 +198,7 @@ def test_what_is_made_is_not_made_again(copy: Path, monkeypatch: pytest.MonkeyPa
     assert not (copy / "frames.safetensors").exists()
 
 
-class Others(Workers):
+class Others(Processes):
     """Stands for other processes: each item travels, and the last one is done first."""
 
     def map(
@@ -208,11 +208,11 @@ class Others(Workers):
         yield from reversed([do(item) for do, item in reversed(travelled)])
 
 
-@pytest.mark.parametrize("workers", [Workers, Others])
+@pytest.mark.parametrize("workers", [Processes, Others])
 def test_frames_are_the_same_bytes_whoever_makes_them(
-    tiny: Finished, copy: Path, workers: type[Workers], monkeypatch: pytest.MonkeyPatch
+    tiny: Finished, copy: Path, workers: type[Processes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewing, "Workers", workers)
+    monkeypatch.setattr(viewing, "Processes", workers)
     forget_frames(copy)
     load_view(copy)
     assert "frames.safetensors" in contents(copy)

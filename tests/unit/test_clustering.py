@@ -20,7 +20,7 @@ from tasklens.clustering import (
     tsne_torch,
 )
 from tasklens.errors import InputError
-from tasklens.parallel import Workers
+from tasklens.parallel import Processes
 from tasklens.randomness import stream
 
 SETTINGS = ClusterSettings()
@@ -112,7 +112,7 @@ def test_two_workers_give_the_bytes_of_one() -> None:
     cells = [cell(x, space, state=f"block{i}") for i in range(2) for space in ("raw", "tsne")]
     results = []
     for count in (1, 2):
-        with Workers(count) as workers:
+        with Processes(count) as workers:
             results.append([content(r) for r in workers.map(cluster_one, cells)])
     assert results[0] == results[1]
 

@@ -16,6 +16,8 @@ ORDER = (
     # imports none of ours but errors
     ("errors",),
     ("randomness", "settings", "schedule", "parallel", "rundir", "tables"),
+    ("ray_workers",),
+    ("engines",),
     # data
     ("prompts",),
     ("regex",),
@@ -70,11 +72,12 @@ ORDER = (
     ("harvesting",),
     ("probing",),
     ("verifying", "sweep"),
+    ("sweeping",),
     ("sources",),
     ("viewing",),
     ("report",),
     ("cli_shared",),
-    ("cli_probe", "cli_report"),
+    ("cli_probe", "cli_report", "cli_sweep"),
     ("cli",),
     ("__main__",),
 )
@@ -88,7 +91,8 @@ EVERYTHING = {
     for name in (
         *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
         *("probe_dir", "harvesting", "probing", "sources", "viewing", "report"),
-        *("sweep", "cli_shared", "cli_probe", "cli_report", "cli", "__main__"),
+        *("sweep", "sweeping", "cli_shared", "cli_probe", "cli_report", "cli_sweep"),
+        *("cli", "__main__"),
     )
 }
 MAKING = {
@@ -200,16 +204,25 @@ def loaded_after(*modules: str) -> set[str]:
 
 def test_measuring_and_judging_load_neither_torch_nor_transformers() -> None:
     loaded = loaded_after(
-        *("tasklens.claims", "tasklens.clustering", "tasklens.parallel", "tasklens.figures")
+        *("tasklens.claims", "tasklens.clustering", "tasklens.engines", "tasklens.figures")
     )
     assert "sklearn" in loaded
-    assert loaded.isdisjoint({"torch", "transformers"})
+    assert loaded.isdisjoint({"torch", "transformers", "ray"})
 
 
 def test_the_command_line_loads_nothing_heavy() -> None:
     loaded = loaded_after("tasklens", "tasklens.cli")
     assert "typer" in loaded
-    heavy = {"torch", "transformers", "matplotlib", "sklearn", "scipy", "pyarrow", "datasets"}
+    heavy = {
+        "torch",
+        "transformers",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+        "pyarrow",
+        "datasets",
+        "ray",
+    }
     assert loaded.isdisjoint(heavy)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasklens.errors import InputError
-from tasklens.parallel import Workers, default_workers
+from tasklens.parallel import Processes, default_workers
 
 
 def square(number: int) -> int:
@@ -18,7 +18,7 @@ def process(_: int) -> int:
 
 
 def test_results_come_in_order_from_processes_that_are_reused() -> None:
-    with Workers(2) as workers:
+    with Processes(2) as workers:
         assert list(workers.map(square, range(5))) == [0, 1, 4, 9, 16]
         first, second = (set(workers.map(process, range(20))) for _ in range(2))
         assert len(first | second) <= 2
@@ -31,7 +31,7 @@ def test_results_come_in_order_from_processes_that_are_reused() -> None:
 
 @pytest.mark.parametrize("count", [-1, 0, 1])
 def test_one_worker_is_this_process(count: int) -> None:
-    with Workers(count) as workers:
+    with Processes(count) as workers:
         assert list(workers.map(process, [0])) == [os.getpid()]
         with pytest.raises(InputError, match="one too many"):
             list(workers.map(square, range(9)))
@@ -46,7 +46,7 @@ def test_items_in_flight_are_bounded() -> None:
             taken += 1
             yield 1
 
-    with Workers(2) as workers:
+    with Processes(2) as workers:
         results = workers.map(square, items())
         assert taken == 0
         for done in range(1, 20):
@@ -57,8 +57,9 @@ def test_items_in_flight_are_bounded() -> None:
 
 
 def test_progress_is_quiet_off_terminals(capfd: pytest.CaptureFixture[str]) -> None:
-    with Workers(1) as workers:
-        assert list(workers.map(square, [2, 3], progress="squares")) == [4, 9]
+    with Processes(1) as workers:
+        outcomes = list(workers.outcomes(square, [2, 3], progress="squares"))
+    assert [outcome.result for outcome in outcomes] == [4, 9]
     assert capfd.readouterr() == ("", "")
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tasklens.errors import InputError
 from tasklens.figures import render
-from tasklens.phase import one_at_a_time, phase_diagram, separation_plot
+from tasklens.phase import one_at_a_time, phase_diagram, separation_pairs, separation_plot
 from tasklens.scores import Row, to_table
 
 Cell = tuple[float, float, float]
@@ -292,7 +292,7 @@ def states(**separations: float | None) -> pa.Table:
 
 
 def test_a_dot_for_each_state_of_the_blocks() -> None:
-    figure = separation_plot(states(embed=9.0, block1=1.0, block2=3.0, ln_f=9.0))
+    figure = separation_plot(separation_pairs(states(embed=9.0, block1=1.0, block2=3.0, ln_f=9.0)))
     (ax,) = figure.axes
     trained, untrained = ax.collections
     assert [trained.get_label(), untrained.get_label()] == ["trained", "untrained"]
@@ -307,7 +307,7 @@ def test_a_dot_for_each_state_of_the_blocks() -> None:
 
 def test_no_separation_is_told_in_one_line() -> None:
     with pytest.raises(InputError) as raised:
-        separation_plot(states(block1=None, embed=1.0))
+        separation_plot(separation_pairs(states(block1=None, embed=1.0)))
     expected = "the table holds no separation of a block; measure the runs again"
     assert str(raised.value) == expected
 

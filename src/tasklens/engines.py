@@ -1,0 +1,52 @@
+"""Where the work is done: in processes of this machine, or on a Ray cluster. No science."""
+
+import re
+
+from tasklens import ray_workers
+from tasklens.errors import InputError
+from tasklens.parallel import Processes, Workers, default_workers
+
+#: The engine that needs nothing.
+LOCAL = "local"
+
+
+def open_engine(engine: str) -> None:
+    """Make sure of an engine: local, ray (see `tasklens.ray_workers.connect`) or ray:ADDRESS.
+
+    Raises
+    ------
+    InputError
+        For another name, where Ray is not installed, or where there is no cluster.
+    """
+    if engine == LOCAL:
+        return
+    if not re.fullmatch(r"ray(:(?!//)\S+)?", engine):
+        raise InputError(
+            f"--engine {engine}: should be local, ray (the cluster of this machine, or a new one) "
+            "or ray:ADDRESS, e.g. ray:10.0.0.1:6379"
+        )
+    ray_workers.connect(engine.partition(":")[2])
+
+
+def start_workers(engine: str, count: int, *, apart: bool = False, cpus: int = 1) -> Workers:
+    """Return the workers of an engine.
+
+    Parameters
+    ----------
+    engine : str
+        See `open_engine`.
+    count : int
+        Items at a time; 0: as many as there are CPUs for.
+    apart : bool
+        See `Processes`.
+    cpus : int
+        CPUs that an item takes; heeded by Ray.
+    """
+    if engine == LOCAL:
+        return Processes(count or default_workers(), apart=apart)
+    return ray_workers.RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus)
+
+
+def cores_of(engine: str) -> int:
+    """Return how many CPUs an engine has."""
+    return default_workers() if engine == LOCAL else ray_workers.cluster_cpus()

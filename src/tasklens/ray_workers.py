@@ -1,0 +1,195 @@
+"""Workers on a Ray cluster: each item is a Ray task that declares the CPUs and GPUs it takes.
+
+Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications" (2018),
+https://docs.ray.io. Ray schedules, retries what was killed and carries the items; nothing of that
+is ours.
+"""
+
+import contextlib
+import os
+import pickle
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import Any
+
+from tasklens.errors import InputError
+from tasklens.parallel import Item, Result, Workers
+
+#: How often an item is begun again whose worker was killed.
+RETRIES = 3
+#: Seconds for which the size of the cluster is remembered: nodes come and go.
+FRESH = 5.0
+
+
+def import_ray() -> Any:
+    """Import Ray, or say what to install."""
+    # Nothing leaves the machine unasked. Ray reads it when it starts.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "--engine ray: Ray is not installed: pip install 'tasklens[ray]'"
+        ) from error
+    return ray
+
+
+def connect(address: str = "") -> Any:
+    """Connect to a Ray cluster, unless that is done already, and return the module ``ray``.
+
+    Parameters
+    ----------
+    address : str
+        HOST:PORT; empty: the cluster in RAY_ADDRESS or on this machine, else a new one of this
+        machine's cores, which listens on the loopback interface alone and ends with this process.
+
+    Raises
+    ------
+    InputError
+        Where there is no cluster, or one of another version.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return ray
+    quiet = {"logging_level": "error", "log_to_driver": True}
+    try:
+        try:
+            ray.init(address or "auto", **quiet)
+        except ConnectionError:
+            if address:
+                raise
+            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    except Exception as error:  # of any of the ways in which two versions do not fit
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"--engine ray:{address}: no Ray cluster there: {first}") from error
+    return ray
+
+
+def cluster_cpus() -> int:
+    """Return the number of CPUs of the cluster that this process is connected to."""
+    return int(connect().cluster_resources().get("CPU", 0))
+
+
+class RayWorkers(Workers):
+    """Ray tasks on the cluster that `connect` finds.
+
+    An item goes there and its result comes back through Ray's object store, so the cluster needs
+    no file system for them. An item whose worker is killed is begun again, `RETRIES` times at most.
+
+    Parameters
+    ----------
+    address : str
+        See `connect`.
+    limit : int
+        Items at a time; 0: as many as the cluster has CPUs for.
+    cpus : int
+        CPUs that an item takes.
+    """
+
+    def __init__(self, address: str = "", *, limit: int = 0, cpus: int = 1) -> None:
+        self._ray = connect(address)
+        self._limit, self._cpus = limit, cpus
+        self._tasks: dict[float, Any] = {}
+        self._functions: dict[int, tuple[object, Any]] = {}
+        self._running: set[_RayFuture] = set()
+        self._counted, self._cluster_count = -FRESH, 1
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many items the cluster works on at a time, as it is now."""
+        if time.monotonic() - self._counted > FRESH:
+            self._counted = time.monotonic()
+            self._cluster_count = max(1, cluster_cpus() // self._cpus)
+        return min(self._limit or self._cluster_count, self._cluster_count)
+
+    @property
+    def _at_a_time(self) -> int:
+        return self.count if self._limit else super()._at_a_time
+
+    def submit(
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+    ) -> Future[Result]:
+        """Begin `function(item)` on the cluster.
+
+        Raises
+        ------
+        InputError
+            Where no node of the cluster has what an item takes: it would wait for ever.
+        """
+        if gpus not in self._tasks:
+            self._check(gpus)
+            needs = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": RETRIES}
+            self._tasks[gpus] = self._ray.remote(**needs)(_work)
+        # As bytes: arrays in the object store cannot be written to, and the kernels are compiled
+        # for such as can.
+        ref = self._tasks[gpus].remote(self._known(function), pickle.dumps(item), str(Path.cwd()))
+        future = _RayFuture(self._ray, ref, self._running.discard)
+        self._running.add(future)
+        return future
+
+    def _known(self, function: Callable[[Item], Result]) -> Any:
+        """Return the place of a function in the object store; what is bound to it may be large."""
+        if id(function) not in self._functions:
+            there = self._ray.put(self._ray.cloudpickle.dumps(function))
+            self._functions[id(function)] = (function, there)  # kept, so that its id is its own
+        return self._functions[id(function)][1]
+
+    def _check(self, gpus: float) -> None:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(its.get("CPU", 0) >= self._cpus and its.get("GPU", 0) >= gpus for its in nodes):
+            most = max((its.get("CPU", 0) for its in nodes), default=0)
+            raise InputError(
+                f"no node of the Ray cluster has {self._cpus} CPUs and {gpus:g} GPUs; the largest "
+                f"of its {len(nodes)} nodes has {most:g} CPUs, and they have "
+                f"{sum(its.get('GPU', 0) for its in nodes):g} GPUs together"
+            )
+
+    def close(self) -> None:
+        """Cancel what has not ended; the connection stays."""
+        for future in [*self._running]:
+            future.cancel()
+        self._functions.clear()
+
+
+class _RayFuture(Future[Any]):
+    """The future of a Ray task, whose errors are those of the function."""
+
+    def __init__(self, ray: Any, ref: Any, forget: Callable[["_RayFuture"], None]) -> None:
+        super().__init__()
+        self._ray, self._ref, self._forget = ray, ref, forget
+        ref.future().add_done_callback(self._end)
+
+    def cancel(self) -> bool:
+        """Cancel it, also where it is running."""
+        if not self.done():
+            self._ray.cancel(self._ref, force=True)
+        return super().cancel()
+
+    def _end(self, theirs: Future[Any]) -> None:
+        self._forget(self)
+        with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
+            error = theirs.exception()
+            if error is None:
+                self.set_result(theirs.result())
+            elif isinstance(error, self._ray.exceptions.RayTaskError):
+                self.set_exception(error.cause)
+            else:
+                self.set_exception(InputError(_said(error)))
+
+
+def _said(error: BaseException) -> str:
+    """Return in a line what Ray says of a task that it could not bring to an end."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"its worker died {RETRIES + 1} times (killed, or for lack of memory): "
+        f"{type(error).__name__}: {first}"
+    )
+
+
+def _work(function: bytes, item: bytes, directory: str) -> Any:
+    """Do an item in a Ray worker, from where paths mean what they mean to the driver."""
+    with contextlib.suppress(OSError):
+        os.chdir(directory)
+    return pickle.loads(function)(pickle.loads(item))
