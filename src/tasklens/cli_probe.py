@@ -75,7 +75,11 @@ def probe(
     ] = False,
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="cpu|cuda[:N]", help="Where models and t-SNE run."),
+        typer.Option(
+            "--device",
+            metavar="cpu|cuda[:N]|auto",
+            help="Where models and t-SNE run; auto: models alone, over all GPUs and the memory.",
+        ),
     ] = None,
     dtype: Annotated[
         str | None,
@@ -91,6 +95,12 @@ def probe(
     ] = None,
     resume: Resume = False,
     engine: Engine = "local",
+    gpus: Annotated[
+        float,
+        typer.Option(
+            "--gpus", metavar="N", min=0.01, help="On Ray: of each replica of a model on GPUs."
+        ),
+    ] = 1.0,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Print what is measured, token by token; do nothing."),
@@ -110,7 +120,7 @@ def probe(
         "subject.untrained": untrained or None,
         "subject.states": states.split(","),
         "subject.device": device,
-        "clusters.device": device,
+        "clusters.device": None if device == "auto" else device,
         "subject.dtype": dtype,
         "subject.trust_remote_code": trust_remote_code or None,
         "prompts.files": prompts,
@@ -142,7 +152,7 @@ def probe(
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
     directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
     with directory.locked():
-        run_probe(directory, settings, this_command(), engine)
+        run_probe(directory, settings, this_command(), engine, gpus)
         verdict = judged(directory) if has_layers(directory, settings) else None
         page = reported(directory, verdict)
     told = verdict_text(verdict, checks=False) if verdict else NO_VERDICT

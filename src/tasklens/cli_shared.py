@@ -55,7 +55,9 @@ def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
 
     for table in tables:
         device = getattr(settings, table).device
-        if table == "clusters" and engine != "local":
+        if device == "auto":
+            continue
+        if table != "train" and engine != "local":
             check_unnumbered(device, f"{table}.device")
         else:
             check_device(device, f"{table}.device")

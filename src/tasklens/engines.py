@@ -1,6 +1,8 @@
 """Where the work is done: in processes of this machine, or on a Ray cluster. No science."""
 
 import re
+import socket
+from pathlib import Path
 
 from tasklens import ray_workers
 from tasklens.errors import InputError
@@ -28,7 +30,9 @@ def open_engine(engine: str) -> None:
     ray_workers.connect(engine.partition(":")[2])
 
 
-def start_workers(engine: str, count: int, *, apart: bool = False, cpus: int = 1) -> Workers:
+def start_workers(
+    engine: str, count: int, *, apart: bool = False, cpus: int = 1, gpus: float = 0
+) -> Workers:
     """Return the workers of an engine.
 
     Parameters
@@ -36,17 +40,37 @@ def start_workers(engine: str, count: int, *, apart: bool = False, cpus: int = 1
     engine : str
         See `open_engine`.
     count : int
-        Items at a time; 0: as many as there are CPUs for.
+        Items at a time; 0: as many as there are CPUs, and GPUs, for.
     apart : bool
         See `Processes`.
     cpus : int
         CPUs that an item takes; heeded by Ray.
+    gpus : float
+        GPUs that it takes; heeded by Ray.
     """
     if engine == LOCAL:
         return Processes(count or default_workers(), apart=apart)
-    return ray_workers.RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus)
+    return ray_workers.RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus, gpus=gpus)
 
 
 def cores_of(engine: str) -> int:
     """Return how many CPUs an engine has."""
-    return default_workers() if engine == LOCAL else ray_workers.cluster_cpus()
+    if engine == LOCAL:
+        return default_workers()
+    return int(sum(node.get("CPU", 0) for node in ray_workers.nodes()))
+
+
+def cores_of_a_node(engine: str) -> int:
+    """Return how many CPUs the largest node of an engine has."""
+    if engine == LOCAL:
+        return default_workers()
+    return int(max((node.get("CPU", 0) for node in ray_workers.nodes()), default=1)) or 1
+
+
+def need_seen(directory: Path) -> None:
+    """Raise InputError where a worker does not see a directory that the driver has made."""
+    if not directory.is_dir():
+        raise InputError(
+            f"{directory} is not to be seen on {socket.gethostname()}; several machines need a "
+            "directory that all of them see: name one with --out"
+        )

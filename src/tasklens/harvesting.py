@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,11 +68,8 @@ def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledP
 def describe(settings: ProbeSettings) -> str:
     """Return what a probe would measure, token by token; no model is loaded, nothing is written."""
     table = read_prompts(settings.prompts, settings.seed)
-    subject = settings.subject
     checkpoints = checkpoints_of(settings)
-    directory = fetch(checkpoints[0], trust_remote_code=subject.trust_remote_code)
-    place = _tokenizer_directory(settings, directory)
-    tokenizer = load_tokenizer(place, trust_remote_code=subject.trust_remote_code)
+    tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize(table, tokenizer, settings.position)
     position = tokens.prompts.position
     lines = ["models:"]
@@ -90,38 +88,39 @@ def describe(settings: ProbeSettings) -> str:
     return "\n".join(lines) + "\n" + shown(table, tokens, tokenizer)
 
 
-def harvest_models(probe: Probe, first: Opened | None = None) -> None:
+def tokenizer_of(settings: ProbeSettings, checkpoint: Checkpoint) -> Any:
+    """Load the tokenizer that reads the prompts for a model."""
+    trusted = settings.subject.trust_remote_code
+    directory = fetch(checkpoint, trust_remote_code=trusted)
+    place = _tokenizer_directory(settings, directory)
+    return load_tokenizer(place, trust_remote_code=trusted)
+
+
+def harvest_models(
+    probe: Probe, harvest: Callable[[Probe, dict[Checkpoint, str]], object] | None = None
+) -> None:
     """Stage states: run each model on the prompts and keep its states.
 
     Parameters
     ----------
     probe : Probe
-    first : Opened, optional
-        The first of them where it is open already.
+    harvest : callable, optional
+        What does it, of the checkpoints that are missing, with the hash of what each depends on:
+        `harvest_here`, or `tasklens.sharding.harvest_on_cluster`.
     """
     run, settings = probe.run, probe.settings
     table = settings_table(settings)
     common = [run.output_hash("data"), table["position"], table["subject"]]
-    inputs = [
-        digest([common, identity(c), _tokenizer_files(settings, c)]) for c in probe.checkpoints
-    ]
-    steps = [checkpoint.step for checkpoint in probe.checkpoints]
-    done = [run.made_from(run.states_at(s), its) for s, its in zip(steps, inputs, strict=True)]
-    if not all(done):
+    inputs = {
+        c: digest([common, identity(c), _tokenizer_files(settings, c)]) for c in probe.checkpoints
+    }
+    missing = {c: its for c, its in inputs.items() if not run.made_from(run.states_at(c.step), its)}
+    if missing:
         run.unfinish("states")  # a file of it has gone
-    with run.stage("states", digest(inputs)) as finish:
+    with run.stage("states", digest([*inputs.values()])) as finish:
         if finish is None:
             return
-        n = len(probe.table)
-        bar = tqdm(desc="harvest", unit="prompt", total=n * len(inputs), disable=None)
-        with bar:
-            for checkpoint, its, is_done in zip(probe.checkpoints, inputs, done, strict=True):
-                if is_done:
-                    bar.update(n)
-                else:
-                    opened = first if checkpoint is probe.checkpoints[0] else None
-                    opened = opened or open_model(settings, checkpoint, probe.table)
-                    _harvest(probe, checkpoint, opened, its, bar)
+        (harvest or harvest_here)(probe, missing)
         run.drop_partial(run.states)
         abouts = [probe.about(c.step) for c in probe.checkpoints]
         warnings = doubts(abouts)
@@ -133,29 +132,56 @@ def harvest_models(probe: Probe, first: Opened | None = None) -> None:
         finish(files, checkpoints=abouts, warnings=warnings)
 
 
-def _harvest(probe: Probe, checkpoint: Checkpoint, opened: Opened, inputs: str, bar: Any) -> None:
-    run, (subject, tokens, names) = probe.run, opened
-    if checkpoint is probe.checkpoints[0]:
-        examples = shown(probe.table, tokens, subject.tokenizer)
-        print(f"tasklens: measured is what stands in [[ ]]:\n{examples}", end="", file=sys.stderr)
-        width = subject.model.config.get_text_config().hidden_size
-        n_bytes = 4 * len(probe.table) * width * len(names) * len(probe.checkpoints)
-        check_space(run.path, n_bytes, "ask for fewer --states, prompts or checkpoints")
-    about = {
+def harvest_here(probe: Probe, missing: dict[Checkpoint, str], first: Opened | None = None) -> None:
+    """Harvest checkpoints in this process; ``first`` is the first of all where it is open."""
+    run, n, n_models = probe.run, len(probe.table), len(probe.checkpoints)
+    done = n * (n_models - len(missing))
+    bar = tqdm(desc="harvest", unit="prompt", total=n * n_models, initial=done, disable=None)
+    with bar:
+        for checkpoint, inputs in missing.items():
+            opened = first if checkpoint is probe.checkpoints[0] else None
+            opened = opened or open_model(probe.settings, checkpoint, probe.table)
+            subject, tokens, names = opened
+            if checkpoint is probe.checkpoints[0]:
+                say_what_is_measured(probe, tokens, subject.tokenizer)
+                width = subject.model.config.get_text_config().hidden_size
+                n_bytes = 4 * n * width * len(names) * n_models
+                check_space(run.path, n_bytes, "ask for fewer --states, prompts or checkpoints")
+            with run.filling(run.states_at(checkpoint.step), inputs) as partial:
+                harvest_to(partial, subject, tokens.prompts, names, bar.update)
+                about = about_model(checkpoint, subject, names)
+                finish_checkpoint(partial, about, tokens, subject.tokenizer)
+
+
+def say_what_is_measured(probe: Probe, tokens: Tokenized, tokenizer: Any) -> None:
+    """Print some prompts with what is measured in them."""
+    examples = shown(probe.table, tokens, tokenizer)
+    print(f"tasklens: measured is what stands in [[ ]]:\n{examples}", end="", file=sys.stderr)
+
+
+def about_model(
+    checkpoint: Checkpoint, subject: HuggingFaceSubject, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what is kept of a model."""
+    return {
         "step": checkpoint.step,
         "name": checkpoint.name,
         "weights": subject.weights_hash(),
         "tokenizer": tokenizer_hash(subject.tokenizer),
         "states": list(names),
     }
+
+
+def finish_checkpoint(
+    partial: Path, about: dict[str, Any], tokens: Tokenized, tokenizer: Any
+) -> None:
+    """Write what is kept of a checkpoint beside its states, which are all there."""
+    words = _words(tokenizer, read_states(partial, ANSWER), tokens.prompts)
     arrays = {"ids": tokens.prompts.ids, "position": tokens.prompts.position}
     arrays |= {"begin": tokens.begin, "target": tokens.target}
-    with run.filling(run.states_at(checkpoint.step), inputs) as partial:
-        harvest_to(partial, subject, tokens.prompts, names, bar.update)
-        words = _words(subject.tokenizer, read_states(partial, ANSWER), tokens.prompts)
-        (partial / WORDS).write_text(json.dumps(words, indent=1) + "\n")
-        (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
-        (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+    (partial / WORDS).write_text(json.dumps(words, indent=1) + "\n")
+    (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
 
 
 def _words(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[str, str]:

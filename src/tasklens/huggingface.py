@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -93,8 +94,10 @@ class HuggingFaceSubject:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+        """Where tokens go in: where the embedding is, or is computed."""
+        hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
+        place = getattr(hook, "execution_device", None)
+        return torch.device(next(self.model.parameters()).device if place is None else place)
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states, float32 (N, D) each, and the answers."""
@@ -126,14 +129,18 @@ class HuggingFaceSubject:
             See `check`; where the memory does not hold a single prompt.
         """
         self.check(prompts)
-        # what stands behind a position is anything, also no token
-        prompts = replace(prompts, ids=np.where(_inside(prompts), prompts.ids, 0))
+        prompts = _cleared(prompts)
         done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done
         trees = self._trees(prompts)
         if trees is None:
             yield from self._plainly(prompts, names, done)
         else:
             yield from self._in_trees(prompts, trees, names, done)
+
+    def reading_order(self, prompts: Prompts) -> Ints:
+        """Return the indices of the prompts in the order in which `batches` reads them, (N,)."""
+        trees = self._trees(_cleared(prompts))
+        return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
         """Raise InputError for a prompt that is too long, or a token that the model does not have.
@@ -157,7 +164,7 @@ class HuggingFaceSubject:
 
     def _plainly(self, prompts: Prompts, names: Sequence[str], done: Bools) -> Iterator[Batch]:
         """Read a row a prompt, the shortest first."""
-        order = np.argsort(prompts.position, kind="stable")
+        order = np.argsort(prompts.position, kind="stable")  # as `reading_order` has it
         n = 0
         while n < len(order):
             lengths = prompts.position[order[n:]] + 1
@@ -255,10 +262,14 @@ class HuggingFaceSubject:
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights by name, whatever files they came in."""
         found = hashlib.sha256()
-        for name, weight in sorted(self.model.named_parameters()):
-            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-            plain = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
-            found.update(memoryview(plain.numpy()))
+        for name in sorted(name for name, _ in self.model.named_parameters()):
+            within, _, its = name.rpartition(".")
+            module = self.model.get_submodule(within)
+            with _at_hand(module):
+                weight = getattr(module, its)
+                found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+                plain = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+                found.update(memoryview(plain.numpy()))
         return found.hexdigest()
 
     def _read(self, prompts: Prompts, which: Ints, names: Sequence[str]) -> Batch:
@@ -272,10 +283,11 @@ class HuggingFaceSubject:
             span = real & (columns >= self._tensor(prompts.begin[which])[:, None])
 
         def at_position(state: torch.Tensor) -> torch.Tensor:
-            return state[row, position]
+            return state[row.to(state.device), position.to(state.device)]
 
         def mean(state: torch.Tensor) -> torch.Tensor:
-            return (state.float() * span[..., None]).sum(dim=1) / span.sum(dim=1)[:, None]
+            its = span.to(state.device)
+            return (state.float() * its[..., None]).sum(dim=1) / its.sum(dim=1)[:, None]
 
         said = {} if bool(real.all()) else {"attention_mask": real.long()}
         pick = at_position if prompts.begin is None else mean
@@ -292,7 +304,7 @@ class HuggingFaceSubject:
         }
 
         def at_slot(state: torch.Tensor) -> torch.Tensor:
-            return state[row, slot]
+            return state[row.to(state.device), slot.to(state.device)]
 
         return self._run(which, names, self._tensor(trees.ids[rows]), said, at_slot, at_slot)
 
@@ -399,9 +411,24 @@ class HuggingFaceSubject:
         if self._base is self.model or head is None:
             return False
         own = self.model(ids, use_cache=False).logits.float()  # (2, 4, V)
-        ours = head(last.to(head.weight.dtype)).float().gather(-1, own.argsort(dim=-1))
+        ours = head(last.to(head.weight.dtype)).float()
+        ours = ours.gather(-1, own.argsort(dim=-1).to(ours.device))
         eps = torch.finfo(head.weight.dtype).eps
         return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
+
+
+def _at_hand(module: torch.nn.Module) -> AbstractContextManager[None]:
+    """Bring the weights of a module in that lie on the disk, or in the memory beside a GPU."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return align_module_device(module)  # type: ignore[no-any-return]
+
+
+def _cleared(prompts: Prompts) -> Prompts:
+    """Return the prompts with token 0 behind their positions, where anything stands, also none."""
+    return replace(prompts, ids=np.where(_inside(prompts), prompts.ids, 0))
 
 
 def _inside(prompts: Prompts) -> Bools:

@@ -11,6 +11,8 @@ import torch
 from tasklens.errors import InputError
 from tasklens.huggingface import HuggingFaceSubject
 
+#: The device that is none of its own: see `load_subject`.
+AUTO = "auto"
 #: Any of them says that a directory has a tokenizer.
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json"),
@@ -39,7 +41,8 @@ def load_subject(
         Where the tokenizer is; in the directory, or the one above, by default. A Subject without
         one reads tokens but no texts.
     device : str
-        cpu, cuda or cuda:N.
+        cpu, cuda or cuda:N; auto: as accelerate's ``device_map="auto"`` spreads it over all GPUs,
+        the memory and the disk.
     dtype : {"float32", "bfloat16", "float16"}
         What the weights are computed in; states are float32.
     trust_remote_code : bool
@@ -66,9 +69,12 @@ def load_subject(
             file=sys.stderr,
         )
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
+    if device == AUTO:
+        import_accelerate()
     with _quiet(transformers), _one_line_errors(directory):
         if untrained is None:
-            model = _read_model(directory, safe, common)
+            spread = {"device_map": AUTO} if device == AUTO else {}
+            model = _read_model(directory, safe, {**common, **spread})
         else:
             config = transformers.AutoConfig.from_pretrained(
                 directory, local_files_only=True, trust_remote_code=trust_remote_code
@@ -76,8 +82,17 @@ def load_subject(
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(untrained)
                 model = transformers.AutoModelForCausalLM.from_config(config, **common)
+            if device == AUTO:
+                accelerate = import_accelerate()
+                blocks = model._no_split_modules
+                device_map = accelerate.infer_auto_device_map(
+                    model, no_split_module_classes=list(blocks or ())
+                )
+                model = accelerate.dispatch_model(model, device_map)
         known = load_tokenizer(tokenizer or directory, trust_remote_code=trust_remote_code)
-        return HuggingFaceSubject(model.to(device), known, max_tokens)
+        if device != AUTO:
+            model = model.to(device)
+        return HuggingFaceSubject(model, known, max_tokens)
 
 
 def _read_model(directory: Path, safe: bool, common: dict[str, Any]) -> Any:
@@ -128,6 +143,17 @@ def import_transformers() -> Any:
             "this needs transformers, which is not installed: pip install 'tasklens[hf]'"
         ) from error
     return transformers
+
+
+def import_accelerate() -> Any:
+    """Import accelerate, or say what to install."""
+    try:
+        import accelerate
+    except ImportError as error:
+        raise InputError(
+            "device = auto needs accelerate, which is not installed: pip install 'tasklens[hf]'"
+        ) from error
+    return accelerate
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Workers(abc.ABC):
 
     @abc.abstractmethod
     def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
     ) -> Future[Result]:
         """Begin `function(item)`; what it returns or raises is the future's.
 
@@ -79,8 +79,8 @@ class Workers(abc.ABC):
         ----------
         function : callable
         item : object
-        gpus : float
-            GPUs that it takes; heeded where somebody shares them out.
+        gpus : float, optional
+            GPUs that this one takes; heeded where somebody shares them out.
         """
 
     @abc.abstractmethod
@@ -118,8 +118,6 @@ class Workers(abc.ABC):
         function: Callable[[Item], Result],
         items: Iterable[Item],
         progress: str | None = None,
-        *,
-        gpus: float = 0,
     ) -> Iterator[Outcome[Item]]:
         """Yield what became of each item as it is done: what fails holds nothing else up.
 
@@ -130,8 +128,6 @@ class Workers(abc.ABC):
             Read as workers come free, as by `map`.
         progress : str, optional
             Label of a progress bar on standard error, shown only on a terminal.
-        gpus : float
-            See `submit`.
 
         Raises
         ------
@@ -145,7 +141,7 @@ class Workers(abc.ABC):
         with tqdm(desc=progress, total=total, disable=hidden) as bar:
             try:
                 for item in items:
-                    future = self.submit(function, item, gpus=gpus)
+                    future = self.submit(function, item)
                     running[future] = item
                     future.add_done_callback(done.put)
                     while len(running) >= self._at_a_time:
@@ -222,7 +218,7 @@ class Processes(Workers):
             self._pool = None
 
     def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
     ) -> Future[Result]:
         """Begin `function(item)`; in this process it is done before this returns."""
         if not self._here:

@@ -11,7 +11,7 @@ from tasklens.clustering import ClusterSettings
 from tasklens.clustering.frames import ReportSettings
 from tasklens.figures import FigureSettings
 from tasklens.prompts import PromptSettings
-from tasklens.settings import CONFIG, Device
+from tasklens.settings import CONFIG
 from tasklens.tokens import PositionSettings
 
 
@@ -29,8 +29,9 @@ class SubjectSettings:
     """Directory of the tokenizer; empty: the model's own, or the one in the directory above it."""
     states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)
     """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one."""
-    device: Device = "cpu"
-    """Where the models run: cpu, cuda or cuda:N."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?|auto)$")] = "cpu"
+    """Where the models run: cpu, cuda or cuda:N; auto: spread over all GPUs that are there, and
+    over the memory and the disk where these do not hold it (device_map="auto" of accelerate)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the models compute in. States are kept in float32 whatever stands here."""
     max_tokens: Annotated[int, Field(ge=0)] = 0

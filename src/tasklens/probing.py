@@ -1,6 +1,8 @@
 """A probe's stages, each doing only what is missing: data -> states -> measure -> plot."""
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from tasklens.engines import LOCAL, start_workers
 from tasklens.errors import CellsFailedError, InputError
 from tasklens.experiment import FORMATS, load_scores
 from tasklens.figures import figure1, render
-from tasklens.harvesting import harvest_models, open_model
+from tasklens.harvesting import harvest_here, harvest_models, open_model
 from tasklens.measuring import MEASURED_FILES
 from tasklens.parallel import reason
 from tasklens.probe_cells import Job, Measured, main_scores, measure_state
@@ -23,22 +25,42 @@ from tasklens.probe_settings import ProbeSettings
 from tasklens.prompts import LabelledPrompts, content_of, read_prompts, table_of
 from tasklens.rundir import RunDir, digest, sha256
 from tasklens.scores import Row, accuracy_row, score_controls, table_to_csv_bytes, to_table
-from tasklens.state_files import ANSWER, read_states
+from tasklens.sharding import harvest_on_cluster
+from tasklens.state_files import ANSWER, read_states, state_paths
 from tasklens.tables import parquet_bytes, read_parquet
 
 
-def run_probe(run: RunDir, settings: ProbeSettings, command: str, engine: str = LOCAL) -> None:
-    """Run every stage that is not finished, in order; see `tasklens.engines.open_engine`."""
+def run_probe(
+    run: RunDir, settings: ProbeSettings, command: str, engine: str = LOCAL, gpus: float = 1.0
+) -> None:
+    """Run every stage that is not finished, in order.
+
+    Parameters
+    ----------
+    run : RunDir
+    settings : ProbeSettings
+    command : str
+        What is noted in the manifest.
+    engine : str
+        See `tasklens.engines.open_engine`.
+    gpus : float
+        On Ray, the GPUs of a replica of a model that runs on GPUs.
+    """
     table = read_prompts(settings.prompts, settings.seed)
     check_sizes(table, settings)
     checkpoints, first = checkpoints_of(settings), None
-    if run.mark("data") is None:  # what is wrong shows before anything is written
+    if (
+        run.mark("data") is None and engine == LOCAL
+    ):  # what is wrong shows before anything is written
         first = open_model(settings, checkpoints[0], table)
     run.begin(settings.seed, command)
     run.write(run.config, settings_toml(settings).encode())
     probe = Probe(run, settings)
     make_data(probe, table)
-    harvest_models(probe, first)
+    harvest: Callable[..., None] = partial(harvest_here, first=first)
+    if engine != LOCAL:
+        harvest = partial(harvest_on_cluster, engine=engine, gpus=gpus)
+    harvest_models(probe, harvest)
     measure_probe(probe, engine)
     plot_probe(probe)
 
@@ -165,7 +187,8 @@ def _jobs(probe: Probe, step: int) -> list[Job]:
     tsne = {"none": False, "last": step == probe.steps[-1], "all": True}[settings.clusters.tsne]
     directory = probe.run.states_at(step)
     for state in (*probe.states(step), ANSWER):
-        probe.run.check(directory / f"{state}.npy")
+        for path in state_paths(directory, state):
+            probe.run.check(path)
     return [
         Job(
             directory=directory,

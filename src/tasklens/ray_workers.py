@@ -67,9 +67,9 @@ def connect(address: str = "") -> Any:
     return ray
 
 
-def cluster_cpus() -> int:
-    """Return the number of CPUs of the cluster that this process is connected to."""
-    return int(connect().cluster_resources().get("CPU", 0))
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each node of the cluster that this process is connected to."""
+    return [node["Resources"] for node in connect().nodes() if node["Alive"]]
 
 
 class RayWorkers(Workers):
@@ -86,11 +86,15 @@ class RayWorkers(Workers):
         Items at a time; 0: as many as the cluster has CPUs for.
     cpus : int
         CPUs that an item takes.
+    gpus : float
+        GPUs that it takes, unless `submit` says otherwise.
     """
 
-    def __init__(self, address: str = "", *, limit: int = 0, cpus: int = 1) -> None:
+    def __init__(
+        self, address: str = "", *, limit: int = 0, cpus: int = 1, gpus: float = 0
+    ) -> None:
         self._ray = connect(address)
-        self._limit, self._cpus = limit, cpus
+        self._limit, self._cpus, self._gpus = limit, cpus, gpus
         self._tasks: dict[float, Any] = {}
         self._functions: dict[int, tuple[object, Any]] = {}
         self._running: set[_RayFuture] = set()
@@ -101,7 +105,7 @@ class RayWorkers(Workers):
         """How many items the cluster works on at a time, as it is now."""
         if time.monotonic() - self._counted > FRESH:
             self._counted = time.monotonic()
-            self._cluster_count = max(1, cluster_cpus() // self._cpus)
+            self._cluster_count = max(1, sum(map(self._fit, nodes())))
         return min(self._limit or self._cluster_count, self._cluster_count)
 
     @property
@@ -109,7 +113,7 @@ class RayWorkers(Workers):
         return self.count if self._limit else super()._at_a_time
 
     def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float = 0
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
     ) -> Future[Result]:
         """Begin `function(item)` on the cluster.
 
@@ -118,6 +122,7 @@ class RayWorkers(Workers):
         InputError
             Where no node of the cluster has what an item takes: it would wait for ever.
         """
+        gpus = self._gpus if gpus is None else gpus
         if gpus not in self._tasks:
             self._check(gpus)
             needs = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": RETRIES}
@@ -136,14 +141,18 @@ class RayWorkers(Workers):
             self._functions[id(function)] = (function, there)  # kept, so that its id is its own
         return self._functions[id(function)][1]
 
+    def _fit(self, node: dict[str, float]) -> int:
+        """Return how many items a node works on at a time."""
+        n = node.get("CPU", 0) / self._cpus
+        return int(min(n, node.get("GPU", 0) / self._gpus) if self._gpus else n)
+
     def _check(self, gpus: float) -> None:
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        if not any(its.get("CPU", 0) >= self._cpus and its.get("GPU", 0) >= gpus for its in nodes):
-            most = max((its.get("CPU", 0) for its in nodes), default=0)
+        there = nodes()
+        if not any(its.get("CPU", 0) >= self._cpus and its.get("GPU", 0) >= gpus for its in there):
             raise InputError(
-                f"no node of the Ray cluster has {self._cpus} CPUs and {gpus:g} GPUs; the largest "
-                f"of its {len(nodes)} nodes has {most:g} CPUs, and they have "
-                f"{sum(its.get('GPU', 0) for its in nodes):g} GPUs together"
+                f"no node of the Ray cluster has {self._cpus} CPUs and {gpus:g} GPUs; at most they "
+                f"have {max((its.get('CPU', 0) for its in there), default=0):g} CPUs and "
+                f"{max((its.get('GPU', 0) for its in there), default=0):g} GPUs"
             )
 
     def close(self) -> None:

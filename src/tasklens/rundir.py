@@ -148,6 +148,11 @@ class RunDir:
         inputs : str
             The hash of what its files depend on; see `made_from`.
         """
+        yield self.partial(path, inputs)
+        self.fill(path)
+
+    def partial(self, path: Path, inputs: str) -> Path:
+        """Return the directory to fill that will be ``path``, see `filling`; end with `fill`."""
         partial = path.with_name(f"partial-{path.name}")
         mark = partial / "inputs"
         with one_line_errors(path):
@@ -155,11 +160,16 @@ class RunDir:
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
                 _write_synced(mark, inputs.encode())
-        yield partial
+        return partial
+
+    def fill(self, path: Path) -> None:
+        """Give a directory that is full its name, and note the hashes of its files."""
+        partial = path.with_name(f"partial-{path.name}")
         hashes = {}
         with one_line_errors(path):
-            for file in sorted(partial.iterdir()):
-                hashes[path / file.name] = _synced_hash(file)
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    hashes[path / file.relative_to(partial)] = _synced_hash(file)
             self._forget([*hashes, *self._noted_within(path)])
             if path.exists():
                 shutil.rmtree(path)

@@ -20,7 +20,7 @@ from tasklens.probing import has_layers
 from tasklens.rundir import RunDir
 from tasklens.schedule import checkpoint_steps
 from tasklens.scores import Instances, instances_of, split_name
-from tasklens.state_files import ANSWER, read_states
+from tasklens.state_files import ANSWER, read_states, state_paths
 from tasklens.view import Floats, Ints, TaskView, World
 
 #: Instructions of a task that the world shows.
@@ -173,7 +173,8 @@ class OfProbe:
         """Yield the name of each state at a step, and what was clustered, (N, D) by split."""
         directory = self.run.states_at(step)
         for state in self.states:
-            self.run.check(directory / f"{state}.npy")
+            for path in state_paths(directory, state):
+                self.run.check(path)
             whole = read_states(directory, state)
             yield (
                 state,

@@ -1,4 +1,8 @@
-"""States on the disk, one array a state, written as they come and read without being loaded."""
+"""States on the disk, one array a state, written as they come and read without being loaded.
+
+Where several workers write those of one model, each has a directory of its own for its shard of the
+prompts; what reads them sees one array.
+"""
 
 import io
 import os
@@ -17,6 +21,9 @@ from tasklens.rundir import one_line_errors, write_file
 FLUSH_SECONDS = 5.0
 #: The answers' file, beside those of the states.
 ANSWER = "answer"
+#: In a shard, the indices of its rows among all.
+WHICH = "which"
+SHARD = "shard-{}-of-{}"
 
 Files: TypeAlias = dict[str, npt.NDArray[Any]]
 
@@ -37,6 +44,7 @@ def harvest_to(
     prompts: Prompts,
     names: Sequence[str],
     on_prompts: Callable[[int], object] = lambda n: None,
+    shard: npt.NDArray[np.int64] | None = None,
 ) -> None:
     """Write the named states, float32 (N, D) each, and the answers, int64 (N,), as ``.npy`` files.
 
@@ -51,6 +59,9 @@ def harvest_to(
     names : sequence of str
     on_prompts : callable, optional
         Called after every so many prompts, with their number; at first with those done before.
+    shard : int64 (n,), optional
+        Indices of the prompts whose states are written, in this order, n in the place of N; see
+        `shard_directory`.
 
     Raises
     ------
@@ -58,7 +69,13 @@ def harvest_to(
         Where the disk does not hold them; what the subject raises.
     """
     progress = directory / "done.npy"
-    done = np.load(progress) if progress.exists() else np.zeros(len(prompts), dtype=np.bool_)
+    place = np.arange(len(prompts))
+    if shard is not None:
+        place = np.full(len(prompts), -1)  # of others
+        place[shard] = np.arange(len(shard))
+        np.save(_path(directory, WHICH), shard)
+    n = int((place >= 0).sum())
+    done = np.load(progress) if progress.exists() else np.zeros(n, dtype=np.bool_)
     files: Files = {}
     if done.any():
         files = {name: np.load(_path(directory, name), "r+") for name in (*names, ANSWER)}
@@ -72,15 +89,19 @@ def harvest_to(
         np.save(content, done)
         write_file(progress, content.getvalue())
 
+    read = place < 0
+    read[place >= 0] = done[place[place >= 0]]
     try:
-        for which, states, answer in subject.batches(prompts, names, done.copy()):
+        for which, states, answer in subject.batches(prompts, names, read):
             found = {**states, ANSWER: answer}
             if not files:
-                files = _allocate(directory, found, len(prompts))
+                files = _allocate(directory, found, n)
+            ours = place[which] >= 0
+            here = place[which[ours]]
             for name, values in found.items():
-                files[name][which] = values
-            on_prompts(int((~done[which]).sum()))
-            done[which] = True
+                files[name][here] = values[ours]
+            on_prompts(int((~done[here]).sum()))
+            done[here] = True
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 flush()
                 flushed = time.monotonic()
@@ -91,8 +112,37 @@ def harvest_to(
 
 
 def read_states(directory: Path, name: str) -> npt.NDArray[Any]:
-    """Return an array as it lies on the disk, (N, D), or (N,) for the answers."""
-    return np.load(_path(directory, name), "r")  # type: ignore[no-any-return]
+    """Return an array as it lies on the disk, (N, D), or (N,) for the answers.
+
+    That of several shards is put together in memory.
+    """
+    paths = state_paths(directory, name)
+    if paths == [_path(directory, name)]:
+        return np.load(paths[0], "r")  # type: ignore[no-any-return]
+    parts = [np.load(path, "r") for path in paths]
+    n = sum(map(len, parts))
+    whole = np.empty((n, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    for path, part in zip(paths, parts, strict=True):
+        whole[np.load(_path(path.parent, WHICH))] = part
+    return whole
+
+
+def state_paths(directory: Path, name: str) -> list[Path]:
+    """Return the files of an array: one, or one a shard."""
+    shards = sorted(directory.glob(SHARD.format("*", "*")))
+    return [_path(shard, name) for shard in shards] or [_path(directory, name)]
+
+
+def shard_directory(directory: Path, i: int, n: int) -> Path:
+    """Return where the i-th of n shards of an array's rows is written, from 0 on."""
+    return directory / SHARD.format(f"{i:05d}", f"{n:05d}")
+
+
+def shards_begun(directory: Path) -> int:
+    """Return in how many shards an interrupted harvest goes on; 0 where none has begun."""
+    for shard in directory.glob(SHARD.format("*", "*")):
+        return int(shard.name.rpartition("-")[2])
+    return 0
 
 
 def _path(directory: Path, name: str) -> Path:

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import re
 import shutil
-import socket
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TextIO
 import numpy as np
 import pyarrow as pa
 
-from tasklens.engines import LOCAL, start_workers
+from tasklens.engines import LOCAL, need_seen, start_workers
 from tasklens.errors import CellsFailedError, InputError
 from tasklens.experiment import (
     load_scores,
@@ -139,9 +138,8 @@ def _run(
         p.settings.clusters.device for p in missing
     } != {"cpu"}
     failed = {}
-    with start_workers(engine, workers, cpus=cpus) as pool:
-        outcomes = pool.outcomes(work, missing, "sweep", gpus=gpus if on_gpu else 0)
-        for point, why, error in outcomes:
+    with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
+        for point, why, error in pool.outcomes(work, missing, "sweep"):
             if error:
                 failed[point.name] = reason(error)
             elif why:
@@ -167,11 +165,7 @@ def run_of(out: Path, point: Point) -> RunDir:
 
 def run_point(point: Point, out: Path, keep: bool) -> str | None:
     """Run one point, from where it stopped; return why it failed, or None."""
-    if not (out / "runs").is_dir():
-        return (
-            f"{out} is not to be seen on {socket.gethostname()}; a sweep on several machines needs "
-            "a directory that all of them see: name one with --out"
-        )
+    need_seen(out / "runs")
     run, settings = run_of(out, point), point.settings
     with _log(run.path / "log.txt") as log, run.locked(wait=PATIENCE):
         try:

@@ -90,7 +90,7 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
     handed: list[tuple[Any, Any]] = []
 
     class Spy(Processes):
-        def submit(self, function: Any, item: Any, *, gpus: float = 0) -> Any:
+        def submit(self, function: Any, item: Any, *, gpus: float | None = None) -> Any:
             handed.append((function, item))
             return super().submit(function, item, gpus=gpus)
 

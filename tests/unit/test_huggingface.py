@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -773,6 +774,51 @@ def test_a_directory_is_loaded_without_the_network(
     assert subject.tokenizer("w5 w7 w39")["input_ids"] == [5, 7, 39]
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")
+
+
+# --- A model that no device holds whole ---
+
+
+@pytest.mark.parametrize("untrained", [None, 3])
+def test_a_spread_model_is_the_same_where_one_device_holds_it(
+    saved: Path, prompts: Prompts, untrained: int | None
+) -> None:
+    whole = load_subject(saved, untrained=untrained)
+    spread = load_subject(saved, device="auto", untrained=untrained)
+    assert spread.names == whole.names
+    assert spread.weights_hash() == whole.weights_hash()
+    mine, theirs = (subject.harvest(prompts, whole.names) for subject in (spread, whole))
+    for name in whole.names:
+        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
+    np.testing.assert_array_equal(mine.answer, theirs.answer)
+
+
+def test_weights_on_the_disk_give_the_same_states(
+    saved: Path, prompts: Prompts, tmp_path: Path
+) -> None:
+    """They are brought in module by module, as accelerate does it where the memory is too small."""
+    import accelerate
+
+    whole = load_subject(saved)
+    model = load_subject(saved).model
+    on_disk = HuggingFaceSubject(
+        accelerate.disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
+    )
+    assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}
+    assert on_disk.device.type == "cpu"
+    assert on_disk.names == whole.names
+    assert on_disk.weights_hash() == whole.weights_hash()
+    mine, theirs = (subject.harvest(prompts, whole.names) for subject in (on_disk, whole))
+    for name in whole.names:
+        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
+    np.testing.assert_array_equal(mine.answer, theirs.answer)
+    assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}, "let go of again"
+
+
+def test_a_spread_model_needs_accelerate(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(InputError, match=r"^device = auto needs accelerate.*tasklens\[hf\]"):
+        load_subject(saved, device="auto")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -70,6 +70,7 @@ ORDER = (
     ("experiment",),
     ("probe_dir",),
     ("harvesting",),
+    ("sharding",),
     ("probing",),
     ("verifying", "sweep"),
     ("sweeping",),
@@ -90,7 +91,7 @@ EVERYTHING = {
     f"tasklens.{name}"
     for name in (
         *("config", "plan", "keeper", "measuring", "experiment", "verifying"),
-        *("probe_dir", "harvesting", "probing", "sources", "viewing", "report"),
+        *("probe_dir", "harvesting", "sharding", "probing", "sources", "viewing", "report"),
         *("sweep", "sweeping", "cli_shared", "cli_probe", "cli_report", "cli_sweep"),
         *("cli", "__main__"),
     )

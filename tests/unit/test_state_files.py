@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from tasklens import state_files
 from tasklens.errors import InputError
 from tasklens.rows import Prompts
-from tasklens.state_files import ANSWER, harvest_to, read_states
+from tasklens.state_files import (
+    ANSWER,
+    harvest_to,
+    read_states,
+    shard_directory,
+    shards_begun,
+    state_paths,
+)
 
 NAMES = ("embed", "block1", "ln_f")
 WIDTHS = {"embed": 5, "block1": 5, "ln_f": 3}
@@ -211,3 +218,62 @@ def test_a_full_disk_is_said_at_once_and_in_one_line(
     harvest_to(place, again, some_prompts(), NAMES)
     assert again.done == [0]
     assert files(place) == whole
+
+
+# --- In shards ---
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, N])
+def test_shards_are_read_as_one(place: Path, n: int) -> None:
+    prompts = some_prompts()
+    order = np.random.default_rng(n).permutation(N)
+    assert shards_begun(place) == 0
+    for i in range(n):
+        shard = shard_directory(place, i, n)
+        shard.mkdir()
+        harvest_to(shard, Fake(), prompts, NAMES, shard=order[N * i // n : N * (i + 1) // n])
+    assert shards_begun(place) == n
+    for name, values in states_of(prompts).items():
+        found = read_states(place, name)
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, values)
+        assert len(state_paths(place, name)) == n
+        assert all(path.exists() for path in state_paths(place, name))
+
+
+def test_a_shard_holds_no_more_than_its_own(place: Path) -> None:
+    prompts, counted, which = some_prompts(), Counted(), np.array([7, 2, 21])
+    subject = Fake()
+    harvest_to(place, subject, prompts, NAMES, counted, shard=which)
+    assert sorted(subject.read) == [2, 7, 21]
+    np.testing.assert_array_equal(np.load(place / "ln_f.npy"), states_of(prompts)["ln_f"][which])
+    assert sum(counted.calls) == 3
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_an_interrupted_shard_goes_on_where_it_stopped(place: Path, n: int) -> None:
+    prompts, which = some_prompts(), np.arange(N)[::-2]
+    with pytest.raises(RuntimeError):
+        harvest_to(place, Fake(n), prompts, NAMES, shard=which)
+    rest, counted = Fake(), Counted()
+    harvest_to(place, rest, prompts, NAMES, counted, shard=which)
+    assert rest.done == [N - len(which) + n * BATCH]
+    assert len(rest.read) == len(which) - n * BATCH
+    assert counted.calls[0] == n * BATCH
+    for name, values in states_of(prompts).items():
+        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values[which])
+
+
+def test_a_batch_of_which_a_shard_has_a_part_gives_it_that_part(place: Path) -> None:
+    """As a subject does that makes its batches of all prompts, whatever is done."""
+
+    class Whole(Fake):
+        def batches(
+            self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
+        ) -> Iterator[Batch]:
+            yield from super().batches(prompts, names, np.zeros_like(done))
+
+    prompts, counted, which = some_prompts(), Counted(), np.array([0, 5, 6])
+    harvest_to(place, Whole(), prompts, NAMES, counted, shard=which)
+    np.testing.assert_array_equal(np.load(place / "embed.npy"), states_of(prompts)["embed"][which])
+    assert sum(counted.calls) == 3
