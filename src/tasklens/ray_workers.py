@@ -14,6 +14,9 @@ from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from tasklens.errors import InputError
 from tasklens.parallel import Item, Result, Workers
 
@@ -127,9 +130,14 @@ class RayWorkers(Workers):
             self._check(gpus)
             needs = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": RETRIES}
             self._tasks[gpus] = self._ray.remote(**needs)(_work)
-        # As bytes: arrays in the object store cannot be written to, and the kernels are compiled
-        # for such as can.
-        ref = self._tasks[gpus].remote(self._known(function), pickle.dumps(item), str(Path.cwd()))
+        arrays: list[pickle.PickleBuffer] = []
+        rest = self._ray.cloudpickle.dumps(item, protocol=5, buffer_callback=arrays.append)
+        ref = self._tasks[gpus].remote(
+            self._known(function),
+            rest,
+            [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays],
+            str(Path.cwd()),
+        )
         future = _RayFuture(self._ray, ref, self._running.discard)
         self._running.add(future)
         return future
@@ -197,8 +205,11 @@ def _said(error: BaseException) -> str:
     )
 
 
-def _work(function: bytes, item: bytes, directory: str) -> Any:
+def _work(function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str) -> Any:
     """Do an item in a Ray worker, from where paths mean what they mean to the driver."""
     with contextlib.suppress(OSError):
         os.chdir(directory)
-    return pickle.loads(function)(pickle.loads(item))
+    # Copied: what lies in the object store cannot be written to, and the kernels are compiled for
+    # arrays that can.
+    item = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
+    return pickle.loads(function)(item)
