@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -202,6 +203,11 @@ def read_settings(path: Path, kind: type[Any] = Settings) -> Any:
 
 def known_keys(kind: type[Any] = Settings) -> tuple[str, ...]:
     """Return every key, ``table.key`` where it stands in a table."""
+    return _known_keys(kind)  # type: ignore[arg-type]
+
+
+@functools.cache
+def _known_keys(kind: Any) -> tuple[str, ...]:
     return tuple(_flat(settings_table(kind()), kind))
 
 

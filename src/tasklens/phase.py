@@ -17,6 +17,7 @@ from tasklens.errors import InputError
 from tasklens.figures import STYLE
 from tasklens.points import best_rows
 from tasklens.scores import split_name
+from tasklens.tables import rows_where
 
 #: What the maps show, by column of `tasklens.points.best_rows`; how lines of it look.
 MAPS = {
@@ -174,10 +175,12 @@ def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
         Columns of `tasklens.scores.SCHEMA`, of any number of runs.
     """
     found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    for r in scores.to_pylist():
-        if r["space"] == "raw" and r["layer"].startswith("block"):
-            place = (r["step"], r["run"], r["seed"], r["split"], r["layer"])
-            found.setdefault(place, {}).setdefault(r["metric"], []).append(r["value"])
+    columns = ("step", "run", "seed", "split", "layer", "metric", "value")
+    for *place, metric, value in rows_where(
+        scores, columns, space={"raw"}, metric={"separation", "ari"}
+    ):
+        if place[-1].startswith("block"):
+            found.setdefault((*place,), {}).setdefault(metric, []).append(value)
     rows = [
         (place[0], values["separation"][0], np.mean(values["ari"]))
         for place, values in found.items()

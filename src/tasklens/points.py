@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasklens.scores import CONTROLS, layers_in_order
+from tasklens.tables import rows_where
 
 #: Scores of a state that are given at the end of training.
 AT_THE_END = (
@@ -40,11 +41,13 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
         and `peak_step` of the ARI against the task, a mean over cluster seeds; `AT_THE_END`; and
         the `accuracy` of the network on that split at the end. A control has but `final`.
     """
-    found: dict[tuple[str, int, str, str, str], dict[str, dict[int, list[float]]]] = {}
-    for r in scores.to_pylist():
-        place = (r["run"], r["seed"], r["split"], r["layer"], r["space"])
-        by_step = found.setdefault(place, {}).setdefault(r["metric"], {})
-        by_step.setdefault(-1 if r["step"] is None else r["step"], []).append(r["value"])
+    found: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
+    columns = ("run", "seed", "split", "layer", "space", "metric", "step", "value")
+    for *place, metric, step, value in rows_where(
+        scores, columns, metric={"ari", "accuracy", *AT_THE_END}
+    ):
+        by_step = found.setdefault((*place,), {}).setdefault(metric, {})
+        by_step.setdefault(-1 if step is None else step, []).append(value)
     rows = []
     for (run, seed, split, layer, space), metrics in found.items():
         if "ari" not in metrics:

@@ -1,9 +1,11 @@
 """Tables as the bytes of Parquet files, and back. No science."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 
 
@@ -24,6 +26,19 @@ def write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
     finally:
         if writer is not None:
             writer.close()
+
+
+def rows_where(
+    table: pa.Table, columns: Sequence[str], **wanted: Collection[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield some columns of the rows that have one of the wanted values in each column named.
+
+    Many times faster than ``to_pylist`` where few of many rows are wanted.
+    """
+    for column, values in wanted.items():
+        those = pa.array(sorted(values), type=table.schema.field(column).type)
+        table = table.filter(pyarrow.compute.is_in(table[column], value_set=those))
+    yield from zip(*(table[column].to_pylist() for column in columns), strict=True)
 
 
 def read_parquet(content: bytes) -> pa.Table:

@@ -1,0 +1,114 @@
+"""The driver of a large sweep: reading the file, finding what is done, gathering the tables.
+
+The runs are simulated: directories with the marks of finished stages and the scores of a real run.
+Nothing is trained or measured.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+from common import ROOT, Result, begin, parser, timed
+from ray_engine import peak_megabytes
+
+from tasklens.experiment import stage_inputs
+from tasklens.rundir import RunDir
+from tasklens.scores import read_scores
+from tasklens.sweep import Point, Sweep, read_sweep
+from tasklens.sweeping import gather, is_done, run_of
+from tasklens.tables import parquet_bytes
+
+#: The scores of a run of the preset `default`: 30 checkpoints of 8 states.
+SCORES = ROOT / "docs" / "scores" / "seed3.parquet"
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = parser(__doc__)
+    options.add_argument("--runs", type=int, default=2000, help="runs that are simulated")
+    options.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.out:
+        drive(arguments.out)
+        return
+    report = begin(arguments)
+    few, many = (simulate(n) for n in (arguments.runs // 4, arguments.runs))
+    for i, (what, unit) in enumerate(
+        (
+            ("reading a sweep's file", "s"),
+            ("finding what is done", "s"),
+            ("gathering", "s"),
+            ("peak memory of the driver", "MB"),
+        )
+    ):
+        report.add(
+            Result(
+                what=f"{what}, {arguments.runs:,} runs",
+                against=f"{arguments.runs // 4:,}",
+                ours=many[i],
+                theirs=few[i],
+                unit=unit,
+                ratio=many[i] / few[i],
+                target="< 1000 MB" if unit == "MB" else "4, as many runs",
+            )
+        )
+    report.add(
+        Result(
+            what=f"scores.parquet of {arguments.runs:,} runs",
+            against=f"of {arguments.runs // 4:,}",
+            ours=many[-1],
+            theirs=few[-1],
+            unit="MB",
+            ratio=many[-1] / few[-1],
+        )
+    )
+
+
+def simulate(n: int) -> list[float]:
+    """Make the directory of a finished sweep of n runs; return what a driver of it takes."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory)
+        (out / "sweep.toml").write_text(f'base = "default"\nseeds = {list(range(n))}\n')
+        scores = read_scores(SCORES)
+        for point in read_sweep(out / "sweep.toml").points:
+            finish(run_of(out, point), point, scores)
+        words = [sys.executable, __file__, "--out", str(out)]
+        ran = subprocess.run(words, capture_output=True, text=True, check=True)
+        megabytes = (out / "scores.parquet").stat().st_size / 1e6
+    return [*map(float, ran.stdout.split()), megabytes]
+
+
+def finish(run: RunDir, point: Point, scores: pa.Table) -> None:
+    """Leave what a finished run of a sweep leaves, as far as its driver looks at it."""
+    run.path.mkdir(parents=True)
+    names = pa.array([run.name] * scores.num_rows)
+    content = parquet_bytes(scores.set_column(0, "run", names))
+    # as many files are noted as a run of 40 checkpoints notes
+    files = {f"measured/step-{step:08d}/{i}": "0" * 64 for step in range(40) for i in range(3)}
+    manifest: dict[str, object] = {"files": files, "stages": {}}
+    for stage in ("data", "train", "measure"):
+        run.manifest.write_text(json.dumps(manifest, indent=2))
+        stages = {**manifest["stages"]}  # type: ignore[dict-item]
+        stages[stage] = {"inputs": stage_inputs(run, point.settings, stage), "files": [*files]}
+        manifest = {**manifest, "stages": stages}
+    run.manifest.write_text(json.dumps(manifest, indent=2))
+    run.scores_parquet.write_bytes(content)
+
+
+def drive(out: Path) -> None:
+    """Do what a driver does, and print the seconds of each part and its peak memory."""
+    plan: list[Sweep] = []
+    seconds = [timed(lambda: plan.append(read_sweep(out / "sweep.toml")))]
+    seconds.append(timed(lambda: [is_done(out, point) for point in plan[0].points]))
+    seconds.append(timed(lambda: gather(plan[0], out)))
+    shutil.rmtree(out / "runs")
+    print(*seconds, peak_megabytes())
+
+
+if __name__ == "__main__":
+    main()
