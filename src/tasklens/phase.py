@@ -16,9 +16,12 @@ from scipy.stats import spearmanr
 from tasklens.errors import InputError
 from tasklens.figures import STYLE
 from tasklens.points import best_rows
+from tasklens.randomness import stream
 from tasklens.scores import split_name
 from tasklens.tables import rows_where
 
+#: Dots at most in a picture: more hide each other, and take their time and memory.
+DOTS = 100_000
 #: What the maps show, by column of `tasklens.points.best_rows`; how lines of it look.
 MAPS = {
     "final": "final ARI",
@@ -130,7 +133,8 @@ def one_at_a_time(
 def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     """Draw ARI against separation, a dot for each state of the blocks, run, split and checkpoint.
 
-    Untrained networks are apart from trained ones; Spearman's correlation stands in the corner.
+    Untrained networks are apart from trained ones; Spearman's correlation stands in the corner. Of
+    more than `DOTS` some are drawn, at random; the correlation is that of all.
 
     Parameters
     ----------
@@ -144,6 +148,10 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     """
     if not len(pairs):
         raise InputError("the table holds no separation of a block; measure the runs again")
+    rho = float(spearmanr(pairs[:, 1], pairs[:, 2]).statistic)
+    title = f"{len(pairs):,} states; Spearman {rho:.2f}"
+    if len(pairs) > DOTS:
+        pairs = stream(0, "dots").choice(pairs, DOTS, replace=False)
     step, separation, ari = pairs.T
     with style.context(["default", STYLE]):
         figure = Figure(figsize=(3.4, 2.4))
@@ -159,8 +167,7 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
         ax.set_ylim(-0.05, 1.03)
         ax.set_xlabel("separation: variance between tasks / widest within them")
         ax.set_ylabel("ARI")
-        rho = float(spearmanr(separation, ari).statistic)
-        ax.set_title(f"{len(ari):,} states; Spearman {rho:.2f}")
+        ax.set_title(title)
         ax.legend()
         figure.tight_layout(pad=0.4)
     return figure

@@ -321,3 +321,16 @@ def test_figures_repeat_to_the_byte() -> None:
         content = render(one, "png")
         assert content.startswith(b"\x89PNG")
         assert render(other, "png") == content
+
+
+def test_of_very_many_states_some_are_drawn_and_all_are_correlated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasklens.phase.DOTS", 10)
+    n = 96
+    pairs = np.stack([np.arange(n) % 2, 1.0 + np.arange(n), np.linspace(0, 1, n)], axis=1)
+    (ax,) = separation_plot(pairs).axes
+    drawn = np.concatenate([np.array(dots.get_offsets(), float) for dots in ax.collections])
+    assert len({tuple(dot) for dot in drawn}) == 10
+    assert {tuple(dot) for dot in drawn} <= {tuple(pair) for pair in pairs[:, 1:]}
+    assert ax.get_title(loc="left") == "96 states; Spearman 1.00"
