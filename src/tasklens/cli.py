@@ -30,11 +30,14 @@ from tasklens.cli_shared import (
 )
 from tasklens.cli_sweep import gather, sweep
 from tasklens.errors import CellsFailedError, InputError
+from tasklens.torchrun import follows, started
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
 _UsageProblem: Any = typer.BadParameter.__mro__[2]
 
+#: The commands that torchrun may start.
+TRAINING = ("run", "train")
 #: The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -54,6 +57,11 @@ def tasklens(
 
     In which layer, from when in training on, and does it hold on data it has not seen?
     """  # noqa: D400
+    if started() and context.invoked_subcommand not in TRAINING:
+        raise InputError(
+            f"torchrun trains one model by several processes: it starts tasklens "
+            f"{' or '.join(TRAINING)}, not {context.invoked_subcommand or 'tasklens alone'}"
+        )
     if version:
         print(f"tasklens {metadata.version('tasklens')}")
     elif context.invoked_subcommand is None:
@@ -81,6 +89,10 @@ def run(
     from tasklens.config import load_settings
 
     settings = load_settings(source, [*_on(device), *(change or ())])
+    if follows():
+        if not dry_run:
+            _train_along(out or Path("runs") / Path(source).stem, settings)
+        return
     if dry_run:
         from tasklens.plan import make_plan
 
@@ -137,6 +149,9 @@ def train(run: Run) -> None:
     from tasklens.experiment import train_model
 
     directory, settings = continue_run(run)
+    if follows():
+        _train_along(run, settings)
+        return
     with directory.locked():
         train_model(directory, settings)
     print(directory.checkpoints)
@@ -310,8 +325,17 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"tasklens: error: {message}", file=sys.stderr)
+    if not follows():  # the first of torchrun's processes says it for all
+        print(f"tasklens: error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _train_along(path: Path, settings: Any) -> None:
+    from tasklens.experiment import train_along
+    from tasklens.rundir import RunDir
+
+    check_devices(settings, "train")
+    train_along(RunDir(path), settings)
 
 
 def _on(device: str | None) -> list[str]:

@@ -26,6 +26,8 @@ from tasklens.settings import CONFIG, one_line
 from tasklens.tasks import TaskSettings
 from tasklens.training import TrainSettings
 
+#: Settings on which no result depends.
+MEANS = ("workers", "fsdp")
 PRESETS = ("smoke", "default", "paper")
 #: From so many cores on, a quarter of them measures while the others train.
 MANY_CORES = 8
@@ -39,6 +41,10 @@ class Settings:
     """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that measure; 0: one a core; 1: none but this. No result depends on it."""
+    fsdp: bool = False
+    """Where torchrun starts several processes to train: split weights, gradients and moments over
+    them (FSDP2), for a model that no device holds with all of these, in the place of a copy in each
+    (DDP). No result depends on it but in its last bits."""
     tasks: TaskSettings = dataclasses.field(default_factory=TaskSettings)
     """The tasks and their instructions."""
     data: DataSettings = dataclasses.field(default_factory=DataSettings)

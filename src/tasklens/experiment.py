@@ -13,10 +13,11 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from tasklens.config import Settings, settings_table, settings_toml
+from tasklens.config import MEANS, Settings, settings_table, settings_toml
 from tasklens.contents import figure2
 from tasklens.dataset import Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
+from tasklens.distributed import World, joined
 from tasklens.engines import LOCAL, cores_of, start_workers
 from tasklens.errors import CellsFailedError, InputError
 from tasklens.figures import figure1, render
@@ -123,17 +124,16 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = 
         What measures them.
     """
     need(run, settings, "data")
-    with run.stage("train", stage_inputs(run, settings, "train")) as finish:
-        if finish is None:
+    inputs = stage_inputs(run, settings, "train")
+    with joined() as world, run.stage("train", inputs) as finish:
+        if not world.tell(finish is not None) or finish is None:
             return
-        inputs = stage_inputs(run, settings, "train")
-        threads = settings.cores_training
-        torch.set_num_threads(threads)
-        dataset = load_dataset(run)
-        model = make_model(settings.model, dataset, settings.seed)
-        trainer = Trainer(model, dataset, settings.train, settings.seed)
+        beside = max(0, beside - (world.local_size - 1))
+        trainer, dataset = _trainer(run, settings, world)
+        threads = torch.get_num_threads()
         keeper = Keeper(run, settings, dataset, trainer, inputs, threads)
-        keeper.resume()
+        if not trainer.begin(keeper.newest()):
+            keeper.keep()
         bar = tqdm(
             desc="train",
             unit="step",
@@ -165,9 +165,40 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = 
             measure_beside(trainer.step)
             trainer.run(on_step)
             measurer.finish()
-        about = {"precision": trainer.precision, "seconds_a_step": trainer.calibration}
-        files = [run.metrics, *keeper.files(settings.train.steps)]
-        finish(files, threads=threads, device=str(trainer.device), **about)
+        finish(
+            [run.metrics, *keeper.files(settings.train.steps)],
+            threads=threads,
+            processes=world.size,
+            device=str(trainer.device),
+            precision=trainer.precision,
+            seconds_a_step=trainer.calibration,
+        )
+
+
+def train_along(run: RunDir, settings: Settings) -> None:
+    """Take part in the training that another process of torchrun's leads; write nothing."""
+    with joined() as world:
+        if not world.tell():
+            return
+        trainer, _ = _trainer(run, settings, world)
+        steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+
+        def on_step(trainer: Trainer, _: StepLog) -> None:
+            if trainer.step in steps:
+                trainer.state()  # of which this process may have a part
+
+        if not trainer.begin({}):
+            trainer.state()
+        trainer.run(on_step)
+
+
+def _trainer(run: RunDir, settings: Settings, world: World) -> tuple[Trainer, Dataset]:
+    shared = world.local_size if settings.train.threads == 0 else 1
+    torch.set_num_threads(max(1, settings.cores_training // shared))
+    dataset = load_dataset(run)
+    model = make_model(settings.model, dataset, settings.seed)
+    trainer = Trainer(model, dataset, settings.train, settings.seed, world, settings.fsdp)
+    return trainer, dataset
 
 
 def load_scores(run: RunDir) -> pa.Table:
@@ -268,7 +299,7 @@ def first_difference(old: Any, new: Any) -> str | None:
     """Return the first key in which two runs' settings differ, or None."""
     for table in dataclasses.fields(old):
         a, b = getattr(old, table.name), getattr(new, table.name)
-        if a == b or table.name == "workers":
+        if a == b or table.name in MEANS:
             continue
         if not dataclasses.is_dataclass(a):
             return table.name

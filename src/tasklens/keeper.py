@@ -8,11 +8,13 @@ import numpy as np
 import safetensors.numpy
 import safetensors.torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tasklens.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
 from tasklens.config import Settings
 from tasklens.dataset import MEASURED, SPLITS, Dataset
 from tasklens.errors import InputError
+from tasklens.gpt2 import GPT2
 from tasklens.plan import check_space, count_bytes
 from tasklens.rows import join
 from tasklens.rundir import RunDir
@@ -26,6 +28,9 @@ ACCURACY_SPLITS = ("val", "val_instruction")
 
 class Keeper:
     """Keeps the checkpoints of a training run, and finds the one to go on from.
+
+    Where several processes train, it is the first one's; the others take part in `keep` by asking
+    their trainer for its `state` at the same steps.
 
     Parameters
     ----------
@@ -58,15 +63,13 @@ class Keeper:
         )
         self.tokenizer = run.read(run.data / "tokenizer.json")
 
-    def resume(self) -> None:
-        """Load the newest training state, or keep the checkpoint of step 0."""
+    def newest(self) -> dict[str, Tensor]:
+        """Return the newest training state, or none where training begins."""
         saved = sorted(self.run.resume.glob("step-*.safetensors"))
         if not saved:
             self._announce()
-            self.trainer.choose_precision()
             self.run.remove(self.run.metrics)
-            self.keep()
-            return
+            return {}
         tensors, about = read_tensors(saved[-1], self.run.read(saved[-1]))
         left = json.loads(about.get("tasklens", "{}"))
         if left.get("inputs") != self.inputs:
@@ -74,7 +77,14 @@ class Keeper:
                 f"{saved[-1]} was left by training with other settings or data; "
                 "name a new directory with --out"
             )
-        if left.get("threads") != self.threads:
+        processes, before = self.trainer.world.size, left.get("processes", 1)
+        if processes != before:
+            print(
+                f"tasklens: training goes on with {processes} processes, it began with {before}: "
+                "the last bits may differ",
+                file=sys.stderr,
+            )
+        elif left.get("threads") != self.threads:
             print(
                 f"tasklens: training goes on with {self.threads} threads, it began with "
                 f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)",
@@ -90,10 +100,9 @@ class Keeper:
             gone = missing[0] if missing else f"a line of {self.run.metrics}"
             print(f"tasklens: {gone} is gone; training again from step 0", file=sys.stderr)
             self.run.remove(saved[-1])
-            self.resume()
-            return
-        self.trainer.load_state(tensors)
+            return self.newest()
         self.run.write(self.run.metrics, b"".join(lines))
+        return tensors
 
     def _metrics_lines(self) -> list[bytes]:
         metrics = self.run.metrics
@@ -120,29 +129,30 @@ class Keeper:
     def keep(self) -> None:
         """Write the checkpoint's states, its weights and, last, the state to go on from."""
         run, step = self.run, self.trainer.step
-        run.write(run.states_of(step), safetensors.numpy.save(self._harvest()))
+        state = self.trainer.state()
+        model = self.trainer.whole_model(state)
+        run.write(run.states_of(step), safetensors.numpy.save(self._harvest(model)))
         if step in self.with_weights:
             seed = self.settings.seed
-            files = checkpoint_files(self.trainer.model, self.tokenizer, step=step, seed=seed)
+            files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
             run.write_directory(run.checkpoint(step), files)
         newest = run.resume / f"step-{step:08d}.safetensors"
         # One entry: safetensors writes several in an order that differs from run to run.
         about = {
             "inputs": self.inputs,
             "threads": self.threads,
+            "processes": self.trainer.world.size,
             "precision": self.trainer.precision,
         }
-        tensors = safetensors.torch.save(
-            self.trainer.state(), metadata={"tasklens": json.dumps(about)}
-        )
+        tensors = safetensors.torch.save(state, metadata={"tasklens": json.dumps(about)})
         run.write(newest, tensors)
         for older in run.resume.glob("step-*.safetensors"):
             if older != newest:
                 run.remove(older)
 
-    def _harvest(self) -> dict[str, NDArray[np.generic]]:
+    def _harvest(self, model: GPT2) -> dict[str, NDArray[np.generic]]:
         """Return the measured instances' states and answers, by "split/name"."""
-        subject = GPT2Subject(self.trainer.model)
+        subject = GPT2Subject(model)
         # All at once: the splits share instructions, and much of these is computed once.
         got = harvest(subject, join([self.dataset.prompts(split) for split in MEASURED]))
         tensors: dict[str, NDArray[np.generic]] = {}

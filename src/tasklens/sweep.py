@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklens.config import Settings, check_key, load_settings, settings_table
+from tasklens.config import MEANS, Settings, check_key, load_settings, settings_table
 from tasklens.errors import InputError
 from tasklens.rundir import digest
 
@@ -29,7 +29,7 @@ class Point:
     def name(self) -> str:
         """The name of its run directory: a hash of its settings, so that it is found again."""
         table = settings_table(self.settings)
-        return digest({k: v for k, v in table.items() if k not in ("workers", "figure")})[:12]
+        return digest({k: v for k, v in table.items() if k not in (*MEANS, "figure")})[:12]
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
 from pydantic import Field
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from tasklens.dataset import Dataset
+from tasklens.distributed import ALONE, World, device_of, like, replicated, sharded, whole
 from tasklens.errors import InputError
 from tasklens.gpt2 import GPT2, check_length
 from tasklens.randomness import derived_seed
@@ -100,7 +101,12 @@ class Batch(NamedTuple):
 
 
 def loss_and_hits(
-    model: GPT2, batch: Batch, *, loss: str = "all", output_weight: float = 1.0
+    model: Callable[..., Any],
+    batch: Batch,
+    *,
+    loss: str = "all",
+    output_weight: float = 1.0,
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the plain sequences that the rows stand for, and the outputs that are hit.
 
@@ -108,6 +114,16 @@ def loss_and_hits(
     [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has the weight
     ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m sequences share
     counts m times.
+
+    Parameters
+    ----------
+    model : GPT2, or what several processes train of it
+    batch : Batch
+    loss, output_weight
+        See above.
+    world : World
+        Where the rows are one process's share of a step's, the loss is their part of the step's:
+        the parts of all processes, which have to ask together, sum up to it.
 
     Returns
     -------
@@ -132,21 +148,36 @@ def loss_and_hits(
         next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
         total = total - next_input.gather(1, inputs).sum()
         weight = m * (length + output_weight).sum()
+    if world.size > 1:
+        weight = world.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
     return total / weight, answers.argmax(dim=-1) == outputs
 
 
 def gradients(
-    model: GPT2, batch: Batch, *, loss: str, precision: str, output_weight: float = 1.0
+    model: Callable[..., Any],
+    batch: Batch,
+    *,
+    loss: str,
+    precision: str,
+    output_weight: float = 1.0,
+    world: World = ALONE,
 ) -> tuple[Tensor, Tensor]:
     """Set the model's gradients; return the loss and the hits, see `loss_and_hits`."""
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        value, hits = loss_and_hits(model, batch, loss=loss, output_weight=output_weight)
-    model.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    # Before the forward pass: after it, FSDP shows weights that are put together, and lets them go.
+    model.zero_grad()  # type: ignore[attr-defined]
+    device = batch.prefix.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        value, hits = loss_and_hits(
+            model, batch, loss=loss, output_weight=output_weight, world=world
+        )
+    # The gradients become means over the processes; those of the step's loss are the parts' sums.
+    (value if world.size == 1 else world.size * value).backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
 
 
-def faster_precision(model: GPT2, batch: Batch, *, loss: str) -> tuple[str, dict[str, float]]:
+def faster_precision(
+    model: Callable[..., Any], batch: Batch, *, loss: str, world: World = ALONE
+) -> tuple[str, dict[str, float]]:
     """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
 
     The weights stay as they are.
@@ -155,10 +186,10 @@ def faster_precision(model: GPT2, batch: Batch, *, loss: str) -> tuple[str, dict
     for _ in range(3):  # the first is slow in both, and the least counts
         for precision in seconds:
             began = time.perf_counter()
-            value, _ = gradients(model, batch, loss=loss, precision=precision)
+            value, _ = gradients(model, batch, loss=loss, precision=precision, world=world)
             value.item()  # waits for a GPU
             seconds[precision] = min(seconds[precision], time.perf_counter() - began)
-    model.zero_grad()
+    model.zero_grad()  # type: ignore[attr-defined]
     chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
     return chosen, seconds
 
@@ -186,6 +217,12 @@ class Trainer:
     seed : int
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
         a run that goes on from a saved state ends in the same bytes.
+    world : World
+        The processes that train: each takes its share of every step's rows, so that the steps are
+        those of one but for rounding, and, with dropout, for what is dropped.
+    fsdp : bool
+        Where there are several, split the weights over them instead of keeping a copy in each. The
+        model itself is split, and whole in `whole_model` alone.
 
     Attributes
     ----------
@@ -196,8 +233,21 @@ class Trainer:
         Seconds of a step in each, where they were timed.
     """
 
-    def __init__(self, model: GPT2, dataset: Dataset, settings: TrainSettings, seed: int) -> None:
+    def __init__(
+        self,
+        model: GPT2,
+        dataset: Dataset,
+        settings: TrainSettings,
+        seed: int,
+        world: World = ALONE,
+        fsdp: bool = False,
+    ) -> None:
         check_device(settings.device, "train.device")
+        if settings.instructions_per_step < world.size:
+            raise InputError(
+                f"train.instructions_per_step = {settings.instructions_per_step}: should be at "
+                f"least the number of processes, {world.size}: each takes a share of them"
+            )
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
             raise InputError(
@@ -205,10 +255,17 @@ class Trainer:
                 f"{model.vocab_size}; make the model for this dataset's vocabulary"
             )
         self.model, self.settings, self.seed, self.step = model, settings, seed, 0
-        self.device = torch.device(settings.device)
+        self.world, self.fsdp = world, fsdp and world.size > 1
+        self.device = device_of(settings.device, world)
         self.precision: str | None = None if settings.precision == "auto" else settings.precision
         self.calibration: dict[str, float] = {}
-        model.to(self.device)
+        self._forward: Any = model
+        if self.fsdp:  # it goes to the device part by part
+            sharded(model, cast(nn.ModuleList, model.transformer["h"]), self.device, world)
+        else:
+            model.to(self.device)
+            if world.size > 1:
+                self._forward = replicated(model, self.device)
         self._outputs = torch.from_numpy(dataset.splits["train"].output)
         self._rows = shared_prefix_rows(dataset.prompts("train"))
         matrices = [p for p in model.parameters() if p.ndim == 2]
@@ -231,6 +288,9 @@ class Trainer:
             yield self._batch(rows)
 
     def _batch(self, rows: Rows) -> Batch:
+        """Return rows, or this process's share of them, on the device."""
+        if self.world.size > 1:
+            rows = rows.take(self.world.slice(len(rows)))
         batch = Batch(
             torch.from_numpy(rows.prefix),
             torch.from_numpy(rows.length),
@@ -239,19 +299,34 @@ class Trainer:
         )
         return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
 
+    def begin(self, tensors: dict[str, Tensor]) -> bool:
+        """Go on from what `state` returned, if there is any, and settle what to compute in.
+
+        Where there are several processes, all have to ask; what the first one has counts.
+
+        Returns
+        -------
+        bool
+            Whether there was any.
+        """
+        goes_on = self.world.tell(bool(tensors))
+        if goes_on:
+            self.load_state(tensors)
+        self.choose_precision()
+        return goes_on
+
     def choose_precision(self) -> str:
         """Settle what the steps compute in, if it is not yet, and return it."""
-        if self.precision is not None:
-            return self.precision
-        chosen = "fp32"
-        if self.model.settings.n_embd >= NARROW:
+        chosen = self.precision or "fp32"
+        known = self.world.tell(self.precision is not None)
+        if not known and self.model.settings.n_embd >= NARROW:
             self.model.train()
             with self._dropout_stream():
                 chosen, self.calibration = faster_precision(
-                    self.model, next(self.batches()), loss=self.settings.loss
+                    self._forward, next(self.batches()), loss=self.settings.loss, world=self.world
                 )
-        self.precision = chosen
-        return chosen
+        self.precision = "bf16" if self.world.tell(chosen == "bf16") else "fp32"
+        return self.precision
 
     def take_step(self, batch: Batch) -> StepLog:
         """Take one optimiser step on a batch."""
@@ -265,21 +340,27 @@ class Trainer:
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        precision = self.choose_precision()
+        precision = self.precision or self.choose_precision()
         self.model.train()
         with self._dropout_stream():
             loss, hits = gradients(
-                self.model,
+                self._forward,
                 batch,
                 loss=settings.loss,
                 precision=precision,
                 output_weight=settings.output_weight,
+                world=self.world,
             )
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip))
         self.optimizer.step()
         self.step += 1
+        if self.world.size == 1:
+            accuracy = hits.float().mean()
+        else:
+            n_instances = settings.instructions_per_step * hits.shape[1]
+            loss, accuracy = self.world.sum(torch.stack([loss, hits.sum() / n_instances]))
         # One transfer: each would wait for a GPU.
-        said = torch.stack([loss, hits.float().mean(), norm]).tolist()
+        said = torch.stack([loss, accuracy, norm]).tolist()
         return StepLog(self.step, said[0], said[1], rate, said[2])
 
     @contextlib.contextmanager
@@ -290,7 +371,9 @@ class Trainer:
             return
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(derived_seed(self.seed, "dropout", self.step))
+            # a process's own: the same mask on other rows would be one mask
+            own = () if self.world.size == 1 else (self.world.rank,)
+            torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *own))
             yield
 
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:
@@ -305,26 +388,53 @@ class Trainer:
             on_step(self, log)
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that the next step depends on, by name."""
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        """Return everything that the next step depends on, by name.
+
+        With `fsdp` all processes have to ask, since each has a part.
+        """
+        tensors = {f"model.{k}": whole(v) for k, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = value
+                tensors[f"optimizer.{key}.{name}"] = whole(value)
         return tensors | {"step": torch.tensor(self.step)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned."""
-        self.step = int(tensors["step"])
-        self.model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        )
+        """Go on from what `state` returned, with any number of processes.
+
+        Parameters
+        ----------
+        tensors : {name: tensor}
+            Where there are several processes, all have to ask; those of the first one count.
+        """
+        step = tensors["step"].clone() if self.world.leads else torch.tensor(0)
+        self.world.broadcast(step)
+        self.step = int(step)
+        for name, weight in self.model.state_dict().items():
+            full = self.world.share(tensors, f"model.{name}", weight)
+            weight.copy_(like(full, weight))
         if self.step == 0:
             return
         for name, parameter in self.model.named_parameters():
             self.optimizer.state[parameter] = {
-                key: tensors[f"optimizer.{key}.{name}"].to(self.device, copy=True)
-                for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": self.world.share(tensors, f"optimizer.step.{name}", step.float()).to(
+                    self.device, copy=True
+                )
+            } | {
+                key: like(
+                    self.world.share(tensors, f"optimizer.{key}.{name}", parameter), parameter
+                )
+                for key in ("exp_avg", "exp_avg_sq")
             }
+
+    def whole_model(self, tensors: dict[str, Tensor]) -> GPT2:
+        """Return the model as one process would have it, from what `state` returned."""
+        if not self.fsdp:
+            return self.model
+        model = GPT2(self.model.settings, self.model.vocab_size, self.model.n_positions, self.seed)
+        model.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        )
+        return model.to(self.device)
 
 
 def train(

@@ -15,8 +15,8 @@ SOURCE = Path(tasklens.__file__).parent
 ORDER = (
     # imports none of ours but errors
     ("errors",),
-    ("randomness", "settings", "schedule", "parallel", "rundir", "tables"),
-    ("ray_workers",),
+    ("randomness", "settings", "schedule", "parallel", "rundir", "tables", "torchrun"),
+    ("ray_workers", "distributed"),
     ("engines",),
     # data
     ("prompts",),
@@ -99,7 +99,7 @@ EVERYTHING = {
 MAKING = {
     f"tasklens.{name}"
     for name in (
-        *("gpt2", "checkpoints", "training", "states", "dataset_files"),
+        *("gpt2", "distributed", "checkpoints", "training", "states", "dataset_files"),
         *("hooks", "huggingface", "loading", "series"),
     )
 }
