@@ -80,8 +80,8 @@ class Keeper:
         processes, before = self.trainer.world.size, left.get("processes", 1)
         if processes != before:
             print(
-                f"tasklens: training goes on with {processes} processes, it began with {before}: "
-                "the last bits may differ",
+                f"tasklens: training goes on with another number of processes ({processes}, it "
+                f"began with {before}): the last bits may differ",
                 file=sys.stderr,
             )
         elif left.get("threads") != self.threads:

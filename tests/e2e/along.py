@@ -1,0 +1,138 @@
+"""What torchrun runs for test_torchrun.py, in each of its processes.
+
+battery OUT     trains in several ways and leaves what came of it
+until STEP ...  the command line, whose first process gives up at the checkpoint of a step
+"""
+
+import json
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+import tasklens as tl
+from tasklens import cli, keeper
+from tasklens.distributed import ALONE, World, joined, whole
+from tasklens.errors import InputError
+from tasklens.training import Trainer
+
+#: Rows that two processes cannot share evenly, and that have several lengths.
+SETTINGS: dict[str, Any] = {
+    "steps": 20,
+    "instructions_per_step": 5,
+    "learning_rate": 1e-2,
+    "warmup_steps": 2,
+    "precision": "fp32",
+}
+LOSSES: dict[str, dict[str, Any]] = {
+    "all": {"loss": "all", "output_weight": 3.0},
+    "output": {"loss": "output"},
+}
+#: After so many steps another number of processes goes on.
+HALF = 9
+
+
+def dataset() -> tl.Dataset:
+    """Return some tasks whose instructions differ in length."""
+    return tl.make_dataset(
+        tl.TaskSettings(
+            n_tasks=4, n_inputs=6, inputs_per_task=5, n_outputs=5, variants_per_task=12
+        ),
+        tl.DataSettings(val_inputs=1, measured_tasks=3, measured_instances=10),
+        seed=0,
+    )
+
+
+def trainer_of(
+    data: tl.Dataset, world: World = ALONE, *, fsdp: bool = False, dropout: float = 0, **keys: Any
+) -> Trainer:
+    """Return a trainer of a small model."""
+    model = tl.make_model(
+        tl.ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout), data, seed=0
+    )
+    settings = tl.TrainSettings(**SETTINGS | keys)
+    return Trainer(model, data, settings, 0, world, fsdp)
+
+
+def gradients_of(trainer: Trainer, steps: int) -> dict[str, torch.Tensor]:
+    """Return the whole gradients, clipped, of the last of some steps, by name."""
+    for batch in islice(trainer.batches(), steps):
+        trainer.take_step(batch)
+    found = {}
+    for name, weight in trainer.model.named_parameters():
+        assert weight.grad is not None
+        found[name] = whole(weight.grad).clone()
+    return found
+
+
+def curve_of(trainer: Trainer, steps: int | None = None) -> list[tuple[float, float, float]]:
+    """Return loss, accuracy and gradient norm of the steps that are left, or of some of them."""
+    left = trainer.settings.steps - trainer.step if steps is None else steps
+    logs = [trainer.take_step(batch) for batch in islice(trainer.batches(), left)]
+    return [(log.loss, log.accuracy, log.grad_norm) for log in logs]
+
+
+def battery(out: Path) -> None:
+    """Train in all the ways that the tests look at; the first process writes."""
+    torch.set_num_threads(1)
+    data = dataset()
+    tensors: dict[str, torch.Tensor] = {}
+    curves: dict[str, Any] = {}
+    with joined() as world:
+        for kind, fsdp in (("ddp", False), ("fsdp", True)):
+            for loss, keys in LOSSES.items():
+                found = gradients_of(trainer_of(data, world, fsdp=fsdp, **keys), 3)
+                tensors |= {f"{kind}/{loss}/{name}": value for name, value in found.items()}
+            trainer = trainer_of(data, world, fsdp=fsdp)
+            first = curve_of(trainer, HALF)
+            tensors |= {
+                f"{kind}/half/{name}": value.clone() for name, value in trainer.state().items()
+            }
+            curves[kind] = first + curve_of(trainer)
+            tensors |= {
+                f"{kind}/end/{name}": value.clone() for name, value in trainer.state().items()
+            }
+            # what one process has left, of which the others know nothing
+            alone = trainer_of(data)
+            curve_of(alone, HALF)
+            again = trainer_of(data, world, fsdp=fsdp)
+            assert again.begin(alone.state() if world.leads else {})
+            curves[f"{kind}/goes on"] = curve_of(again)
+        curves["dropout"] = curve_of(trainer_of(data, world, dropout=0.5), 2)
+        fresh = trainer_of(data, world, precision="auto")
+        curves["fresh"] = [fresh.begin({}), fresh.precision]
+        curves["told"] = world.tell(world.leads)
+        try:
+            trainer_of(data, world, instructions_per_step=1)
+        except InputError as error:
+            curves["too few"] = str(error)
+        if world.leads:
+            safetensors.torch.save_file(
+                {k: v.contiguous() for k, v in tensors.items()}, out / "tensors.safetensors"
+            )
+        (out / f"curves-{world.rank}.json").write_text(json.dumps(curves))
+
+
+def until(step: int) -> None:
+    """Run the command line, and have its first process fail at a checkpoint, as on a full disk."""
+    real = keeper.Keeper.keep
+
+    def fails(self: keeper.Keeper) -> None:
+        if self.trainer.step >= step:
+            raise InputError(f"no space left at step {step}")
+        real(self)
+
+    keeper.Keeper.keep = fails  # type: ignore[method-assign]
+    cli.main()
+
+
+if __name__ == "__main__":
+    what, argument, *words = sys.argv[1:]
+    sys.argv = ["tasklens", *words]
+    if what == "battery":
+        battery(Path(argument))
+    else:
+        until(int(argument))
