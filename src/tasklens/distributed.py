@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from tasklens.errors import InputError
 
@@ -139,13 +139,22 @@ def sharded(model: nn.Module, blocks: nn.ModuleList, device: torch.device, world
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor of which the processes have parts; all of them have to ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    parts: Any = tensor
+    return parts.full_tensor() if _is_in_parts(tensor) else tensor
 
 
 def like(full: Tensor, other: Tensor) -> Tensor:
     """Return a tensor, which all processes have, in the parts in which they have another."""
-    if not isinstance(other, DTensor):
+    if not _is_in_parts(other):
         return full.to(other.device, copy=True)
-    there = full.to(other.device_mesh.device_type)
+    from torch.distributed.tensor import distribute_tensor
+
+    parts: Any = other
+    there = full.to(parts.device_mesh.device_type)
     # Nobody is asked: each takes its part of its own copy.
-    return distribute_tensor(there, other.device_mesh, other.placements, src_data_rank=None)
+    return distribute_tensor(there, parts.device_mesh, parts.placements, src_data_rank=None)
+
+
+def _is_in_parts(tensor: Tensor) -> bool:
+    """Say whether it is a DTensor, whose module takes half a second to import."""
+    return hasattr(tensor, "full_tensor")

@@ -1,0 +1,81 @@
+"""Training by two processes of one thread each against one process of two threads.
+
+On one machine without a GPU nothing is to be gained: the same cores do the same work, and tell each
+other the gradients besides. What that costs is what this measures.
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from itertools import islice
+
+import torch
+from common import Result, begin, parser, settings_of
+from ray_engine import peak_megabytes
+
+from tasklens.dataset import make_dataset
+from tasklens.distributed import joined
+from tasklens.gpt2 import make_model
+from tasklens.training import Trainer
+
+WIDTHS = (128, 768)
+
+
+def main() -> None:
+    """Run from the command line."""
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=20, help="that are timed")
+    options.add_argument("--width", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--fsdp", action="store_true", help=argparse.SUPPRESS)
+    arguments = options.parse_args()
+    if arguments.width:
+        train(arguments.width, arguments.steps, arguments.fsdp)
+        return
+    report = begin(arguments)
+    for width in WIDTHS:
+        words = [__file__, "--steps", str(arguments.steps), "--width", str(width)]
+        one, megabytes = run([sys.executable, *words])
+        several = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        for kind, more in (("DDP", []), ("FSDP2", ["--fsdp"])):
+            two, each = run([*several, "--nproc-per-node=2", *words, *more])
+            report.add(
+                Result(
+                    what=f"a step of `default` at width {width}, two processes ({kind})",
+                    against="one process with two threads",
+                    ours=two,
+                    theirs=one,
+                    unit="s",
+                    ratio=one / two,
+                    note=f"peak memory {each:.0f} MB in each, {megabytes:.0f} MB in the one",
+                )
+            )
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Return the seconds a step and the peak megabytes that the first process prints."""
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, megabytes = map(float, ran.stdout.split()[-2:])
+    return seconds, megabytes
+
+
+def train(width: int, steps: int, fsdp: bool) -> None:
+    """Take some steps and print the seconds of one, and the peak memory."""
+    settings = settings_of(model__n_embd=width, model__n_head=max(4, width // 64))
+    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    with joined() as world:
+        torch.set_num_threads(settings.cores_training // world.size)
+        model = make_model(settings.model, dataset, settings.seed)
+        trainer = Trainer(model, dataset, settings.train, settings.seed, world, fsdp)
+        trainer.precision = "fp32"  # the choice takes longer than the steps
+        batches = trainer.batches()
+        trainer.take_step(next(batches))
+        began = time.perf_counter()
+        for batch in islice(batches, steps):
+            trainer.take_step(batch)
+        if world.leads:
+            print((time.perf_counter() - began) / steps, peak_megabytes())
+
+
+if __name__ == "__main__":
+    main()
