@@ -38,6 +38,8 @@ _UsageProblem: Any = typer.BadParameter.__mro__[2]
 
 #: The commands that torchrun may start.
 TRAINING = ("run", "train")
+#: What to do about cells that failed.
+AGAIN = "the others are done; --resume, or tasklens measure, tries these again"
 #: The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -313,7 +315,7 @@ def main() -> None:
     except CellsFailedError as error:
         for cell, reason in error.reasons.items():
             print(f"tasklens: cell {cell} failed: {reason}", file=sys.stderr)
-        print("tasklens: the others are done; try these again with --resume", file=sys.stderr)
+        print(f"tasklens: {AGAIN}", file=sys.stderr)
         status = 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED

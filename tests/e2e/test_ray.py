@@ -1,0 +1,582 @@
+"""The Ray engine on a cluster of several nodes: the same bytes, and what may go wrong."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import safetensors.numpy
+
+from e2e import ray_cluster
+from e2e.conftest import (
+    Command,
+    Finished,
+    assert_refused,
+    assert_same,
+    changes,
+)
+from e2e.test_probe import Probed, Stock, probed, stock
+from e2e.test_sweep import AXES, DIVERGES, done, file, listed, outputs, touched, write_sweep
+from tasklens.engines import open_engine, start_workers
+from tasklens.errors import InputError
+from tasklens.ray_workers import RETRIES, RayWorkers
+from tasklens.rundir import RunDir, sha256
+
+__all__ = ["done", "file", "probed", "stock"]
+
+#: What a driver's environment says of Ray: nothing is told to anybody.
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+
+
+class TheCluster:
+    """A cluster in another process, and its address."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, ray_cluster.__file__],
+            env=os.environ | QUIET,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            cwd="/",  # as on a cluster, where nothing starts where the user is
+            start_new_session=True,
+        )
+        assert self.process.stdout
+        self.engine = f"ray:{self.process.stdout.readline().strip()}"
+
+    def tell(self, word: str) -> None:
+        """Have it do something, and wait until it is done."""
+        assert self.process.stdin
+        assert self.process.stdout
+        print(word, file=self.process.stdin, flush=True)
+        assert self.process.stdout.readline() == "done\n"
+
+    def close(self) -> None:
+        """End it and all that it has started."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        _, alive = psutil.wait_procs(children, timeout=10)
+        for child in alive:
+            child.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TheCluster]:
+    """Three nodes of a core each, to which this process is connected meanwhile."""
+    import ray
+
+    there = TheCluster()
+    try:
+        open_engine(there.engine)
+        yield there
+    finally:
+        ray.shutdown()
+        there.close()
+
+
+@pytest.fixture
+def workers(cluster: TheCluster) -> Iterator[RayWorkers]:
+    with start_workers(cluster.engine, 0) as these:
+        assert isinstance(these, RayWorkers)
+        yield these
+
+
+def working() -> list[psutil.Process]:
+    """Return the Ray workers that are at work."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] == ["ray::_work"]:
+                found.append(process)
+    return found
+
+
+def wait_for(due: Callable[[], Any], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not due():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# --- Items ---
+
+
+def test_items_come_back_with_their_results_and_their_own_errors(workers: RayWorkers) -> None:
+    def root(x: float) -> float:
+        if x < 0:
+            raise InputError(f"{x}: should be positive")
+        return float(x**0.5)
+
+    got = {
+        item: (result, error) for item, result, error in workers.outcomes(root, [4.0, -1.0, 9.0])
+    }
+    assert (got[4.0], got[9.0]) == ((2.0, None), (3.0, None))
+    assert isinstance(got[-1.0][1], InputError)
+    assert str(got[-1.0][1]) == "-1.0: should be positive"
+    assert list(workers.map(root, [1.0, 16.0, 4.0])) == [1.0, 4.0, 2.0], "in order"
+
+
+def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None:
+    """The kernels are compiled for such as can; in the object store none can."""
+
+    def doubled(item: tuple[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        name, x = item
+        assert name == "x"
+        x *= 2
+        return x
+
+    x = np.arange(300_000, dtype=np.float32).reshape(3, -1)
+    np.testing.assert_array_equal(workers.submit(doubled, ("x", x)).result(), 2 * x)
+    assert x[0, 1] == 1, "which is a copy"
+
+
+def test_items_go_to_all_nodes(workers: RayWorkers) -> None:
+    def node(_: int) -> str:
+        import time
+
+        import ray
+
+        time.sleep(0.1)
+        return str(ray.get_runtime_context().get_node_id())
+
+    assert workers.count == ray_cluster.N_NODES
+    nodes = {result for _, result, _ in workers.outcomes(node, range(24))}
+    assert len(nodes) == ray_cluster.N_NODES
+
+
+def test_so_many_at_a_time_as_is_said(cluster: TheCluster, tmp_path: Path) -> None:
+    def alone(i: int) -> int:
+        import time
+
+        place = tmp_path / "taken"
+        place.mkdir()  # where another one is at it, this fails
+        time.sleep(0.05)
+        place.rmdir()
+        return i
+
+    with start_workers(cluster.engine, 1) as one:
+        assert one.count == 1
+        outcomes = list(one.outcomes(alone, range(6)))
+    assert [outcome.error for outcome in outcomes] == [None] * 6
+    assert sorted(outcome.result for outcome in outcomes) == [*range(6)]
+
+
+def test_items_in_flight_are_bounded(workers: RayWorkers) -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for i in range(100):
+            taken += 1
+            yield i
+
+    outcomes = workers.outcomes(abs, items())
+    for n in range(1, 20):
+        next(outcomes)
+        assert taken <= n + 2 * workers.count
+    outcomes.close()  # type: ignore[attr-defined]
+    assert taken < 40
+
+
+def test_a_killed_worker_is_replaced_and_its_item_begun_again(
+    workers: RayWorkers, tmp_path: Path
+) -> None:
+    def dies_once(i: int) -> int:
+        import os
+        import signal
+
+        mark = tmp_path / str(i)
+        if i % 3 == 0 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i * i
+
+    got = sorted(result for _, result, error in workers.outcomes(dies_once, range(9)) if not error)
+    assert got == [i * i for i in range(9)]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_kills_its_worker_each_time_is_given_up_and_the_rest_goes_on(
+    workers: RayWorkers, tmp_path: Path
+) -> None:
+    def dies(i: int) -> int:
+        import os
+        import signal
+
+        if i == 2:
+            with (tmp_path / "tries").open("a") as tries:
+                tries.write("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    outcomes = {item: (result, error) for item, result, error in workers.outcomes(dies, range(4))}
+    assert {i: r for i, (r, error) in outcomes.items() if not error} == {0: 0, 1: 1, 3: 3}
+    error = outcomes[2][1]
+    assert isinstance(error, InputError)
+    assert re.match(rf"^its worker died {RETRIES + 1} times \(killed, or for lack of", str(error))
+    assert "\n" not in str(error)
+    assert (tmp_path / "tries").read_text() == "x" * (RETRIES + 1)
+
+
+def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
+    cluster: TheCluster, workers: RayWorkers, tmp_path: Path
+) -> None:
+    def slow(i: int) -> int:
+        import os
+        import time
+
+        (tmp_path / f"{i}-{os.getpid()}").touch()
+        time.sleep(0 if (tmp_path / "lost").exists() else 30)
+        return -i
+
+    def begun() -> bool:
+        return len(list(tmp_path.iterdir())) == ray_cluster.N_NODES
+
+    futures = [workers.submit(slow, i) for i in range(ray_cluster.N_NODES)]
+    wait_for(begun)
+    cluster.tell("drop")
+    (tmp_path / "lost").touch()
+    wait_for(lambda: any(future.done() for future in futures))
+    (first,) = (future for future in futures if future.done())
+    assert first.result() == -futures.index(first)
+    for process in working():  # the others would sleep on
+        process.kill()
+    assert [future.result(timeout=60) for future in futures] == [0, -1, -2]
+    cluster.tell("add")
+
+
+def test_an_item_that_no_node_has_room_for_is_refused(cluster: TheCluster) -> None:
+    with (
+        start_workers(cluster.engine, 0, cpus=2) as wide,
+        pytest.raises(InputError, match="no node of the Ray cluster has 2 CPUs and 0 GPUs; at mos"),
+    ):
+        wide.submit(abs, 1)
+    with (
+        start_workers(cluster.engine, 0, gpus=0.5) as gpu,
+        pytest.raises(InputError, match=r"has 1 CPUs and 0.5 GPUs; at most .* 1 CPUs and 0 GPUs$"),
+    ):
+        gpu.submit(abs, 1)
+
+
+# --- Commands ---
+
+
+def test_a_run_is_the_same_bytes(
+    cluster: TheCluster, tiny: Finished, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / tiny.path.name
+    result = command("run", "smoke", *changes(), "--out", path, "--engine", cluster.engine)
+    assert result.status == 0
+    assert result.err.startswith(f"tasklens: {path} will take about ")
+    assert len(result.err.splitlines()) == 1, "Ray says nothing"
+    assert result.out == tiny.result.out.replace(str(tiny.path), str(path))
+    assert_same(path, tiny.path)
+    before = {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")}
+    again = command("measure", path, "--engine", cluster.engine)
+    assert (again.status, again.err) == (0, "")
+    assert {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")} == before
+
+
+def test_a_probe_is_the_same_bytes(
+    cluster: TheCluster, probed: Probed, stock: Stock, command: Command, tmp_path: Path
+) -> None:
+    """Its prompts read by three replicas of each model, if there are so many nodes."""
+    path = tmp_path / probed.path.name
+    result = command(*stock.words("--out", path, "--engine", cluster.engine))
+    assert result.status == 0, result.err
+    assert result.out == probed.result.out.replace(str(probed.path), str(path))
+    assert result.err == probed.result.err
+    assert_same(path, probed.path, "measured", "data", "figures", "scores.parquet", "scores.csv")
+    alone = tmp_path / "alone" / probed.path.name
+    model = stock.models / "checkpoint-100"
+    words = stock.words("--out", alone, "--engine", cluster.engine, models=model)
+    assert command(*words).status == 0
+    assert len(list((alone / "states").glob("*/shard-*"))) == ray_cluster.N_NODES
+    name = "measured/step-00000001/clusters.safetensors"
+    labels = safetensors.numpy.load_file(alone / name)
+    theirs = safetensors.numpy.load_file(
+        probed.path / name.replace("step-00000001", "step-00000100")
+    )
+    assert labels.keys() == theirs.keys()
+
+
+def test_a_sweep_is_the_same_bytes_from_anywhere(
+    cluster: TheCluster,
+    done: Finished,
+    file: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by a path that is relative to where the driver is and the nodes are not."""
+    monkeypatch.chdir(tmp_path)
+    result = command("sweep", file, "--out", "out", "--engine", cluster.engine)
+    assert (result.status, result.err) == (0, "")
+    assert outputs(tmp_path / "out") == outputs(done.path)
+    before = touched(tmp_path / "out")
+    assert command("sweep", file, "--out", "out", "--engine", cluster.engine).status == 0
+    assert touched(tmp_path / "out") == before, "nothing is done twice"
+
+
+def test_a_run_of_a_sweep_that_fails_is_named_and_the_others_go_on(
+    cluster: TheCluster, command: Command, tmp_path: Path
+) -> None:
+    axes = f'[grid]\n"train.learning_rate" = [3e-3, {DIVERGES}]\n'
+    file = write_sweep(tmp_path, axes, "[0]")
+    words = ("sweep", file, "--out", tmp_path / "out", "--engine", cluster.engine)
+    good, bad = listed(command("sweep", file, "--dry-run"))
+    for _ in range(2):  # tried again
+        result = command(*words)
+        assert result.status == 1
+        assert result.err.startswith(f"tasklens: run {bad} failed: training diverged")
+        assert len(result.err.splitlines()) == 1
+    assert (tmp_path / "out" / "runs" / good / "scores.parquet").exists()
+
+
+def planted(path: Path, step: int) -> bytes:
+    """Put a NaN where a state of a checkpoint is, and have the manifest say that all is well.
+
+    Returns what was there.
+    """
+    run = RunDir(path)
+    states = run.states_of(step)
+    before = states.read_bytes()
+    tensors = safetensors.numpy.load(before)
+    tensors["val_subset/block1"][3, 1] = np.nan
+    write(run, states, safetensors.numpy.save(tensors))
+    return before
+
+
+def write(run: RunDir, path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    manifest = json.loads(run.manifest.read_text())
+    manifest["files"][path.relative_to(run.path).as_posix()] = sha256(content)
+    run.manifest.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_cell_that_fails_is_named_and_tried_again(
+    request: pytest.FixtureRequest, tiny: Finished, command: Command, tmp_path: Path, engine: str
+) -> None:
+    if engine == "ray":
+        engine = request.getfixturevalue("cluster").engine
+    path = Path(shutil.copytree(tiny.path, tmp_path / tiny.path.name))
+    for gone in (path / "measured", path / "scores.parquet"):
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    before = planted(path, 4)
+    result = command("measure", path, "--engine", engine)
+    assert result.status == 1
+    assert result.out == ""
+    *lines, last = result.err.splitlines()
+    cell, classifiers = sorted(lines, key=lambda line: "classifiers" in line)
+    assert cell == (
+        "tasklens: cell step 4, val_subset, block1 (raw) failed: step 4, val_subset, block1 (raw): "
+        "the states of 1 of 10 instances are not finite, the first of them instance 3"
+    )
+    assert classifiers.startswith(
+        "tasklens: cell step 4, block1 (classifiers) failed: ValueError: Input X contains NaN"
+    )
+    assert last == "tasklens: the others are done; try these again by the same command"
+    measured = {p.name for p in (path / "measured").iterdir()}
+    assert measured == {p.name for p in (tiny.path / "measured").iterdir()} - {"step-00000004"}
+    again = command("measure", path, "--engine", engine)
+    assert (again.status, again.err) == (1, result.err), "tried again"
+    write(RunDir(path), RunDir(path).states_of(4), before)
+    others = {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")}
+    assert command("measure", path, "--engine", engine).status == 0
+    assert_same(path, tiny.path, "measured", "scores.parquet", "scores.csv")
+    for p, when in others.items():
+        if p.is_file():
+            assert p.stat().st_mtime_ns == when, "only what was missing is done"
+
+
+# --- Killed in the middle ---
+
+
+#: A sweep whose runs take some seconds: four of them.
+SLOW = {"train__steps": 600, "train__warmup_steps": 10, "checkpoints__every": 100}
+
+
+@pytest.fixture(scope="module")
+def slow(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A sweep of such runs, finished here. Not to be changed."""
+    directory = tmp_path_factory.mktemp("slow")
+    file = write_sweep(directory, AXES.replace("[8, 16]", "[8]"), "[0, 1]", **SLOW)
+    words = ("sweep", file, "--out", directory / "out", "--workers", "1")
+    return Finished(directory / "out", command(*words))
+
+
+def start(*words: str | Path) -> subprocess.Popen[str]:
+    """Start the command in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tasklens", *map(str, words)],
+        env=os.environ | QUIET,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def trained(path: Path) -> list[Path]:
+    """Return the runs whose training is on its way, past its first checkpoint."""
+    return [p.parent for p in path.glob("runs/*/resume/step-00000[1-5]00.safetensors")]
+
+
+def test_runs_whose_workers_are_killed_end_in_the_same_bytes(
+    cluster: TheCluster, slow: Finished, tmp_path: Path
+) -> None:
+    path = tmp_path / "out"
+    driver = start(
+        "sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine
+    )
+    wait_for(lambda: trained(path))
+    killed = working()
+    for process in killed:
+        process.kill()
+    out, err = driver.communicate(timeout=120)
+    assert driver.returncode == 0, err
+    assert killed
+    assert out == slow.result.out.replace(str(slow.path), str(path))
+    assert outputs(path) == outputs(slow.path)
+
+
+def test_a_killed_driver_goes_on_at_once_where_it_was(
+    cluster: TheCluster, slow: Finished, command: Command, tmp_path: Path
+) -> None:
+    """Its workers are about to be ended, and may still hold their runs."""
+    path = tmp_path / "out"
+    words = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
+    driver = start(*words)
+    wait_for(lambda: trained(path))
+    driver.kill()
+    driver.communicate()
+    begun = {p: (p / "data" / "tasks.json").stat().st_mtime_ns for p in trained(path)}
+    assert begun
+    result = command(*words)
+    assert (result.status, result.err) == (0, "")
+    assert outputs(path) == outputs(slow.path)
+    for run, when in begun.items():
+        assert (run / "data" / "tasks.json").stat().st_mtime_ns == when, "what was done is kept"
+
+
+def ray_processes() -> set[int]:
+    """Return the processes of any Ray on this machine."""
+    found = set()
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if words and (words[0].startswith("ray::") or "/ray/" in " ".join(words[:3])):
+                found.add(process.pid)
+    return found
+
+
+def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
+    slow: Finished, command: Command, tmp_path: Path
+) -> None:
+    """Which listens to this machine alone, and tells nobody that it is used."""
+    path, before = tmp_path / "out", ray_processes()
+    words = ("sweep", slow.path.parent / "mine.toml", "--out", path)
+    driver = start(*words, "--engine", "ray")
+    try:
+        wait_for(lambda: trained(path))
+        of_its_own = [psutil.Process(pid) for pid in ray_processes() - before]
+        assert of_its_own
+        for process in of_its_own:
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections("inet"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        assert connection.laddr.ip in ("127.0.0.1", "::1"), process.cmdline()[:3]
+                assert process.environ().get("RAY_USAGE_STATS_ENABLED") == "0"
+    finally:
+        os.killpg(driver.pid, signal.SIGINT)
+        out, err = driver.communicate(timeout=60)
+    assert (driver.returncode, out) == (130, "")
+    assert err == "tasklens: interrupted; go on with --resume\n"
+    wait_for(lambda: not ray_processes() - before, 15)
+    assert not list(path.glob("runs/*/.tmp-*"))
+    result = command(*words, "--workers", "1")
+    assert (result.status, result.err) == (0, "")
+    assert outputs(path) == outputs(slow.path)
+
+
+# --- What is wrong ---
+
+
+@pytest.mark.parametrize("engine", ["rya", "ray:", "ray:a b", "ray://127.0.0.1:1", "Ray", ""])
+def test_an_engine_that_there_is_not_is_refused(
+    command: Command, tmp_path: Path, engine: str
+) -> None:
+    words = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", engine)
+    assert_refused(command(*words), f"--engine {engine}".strip(), "should be local, ray ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cluster_that_is_not_there_is_told_in_a_line(process: Command, tmp_path: Path) -> None:
+    began = time.monotonic()
+    result = process(
+        "run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray:127.0.0.1:9"
+    )
+    assert_refused(result, "--engine ray:127.0.0.1:9: no Ray cluster there")
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "run").exists()
+
+
+def test_ray_that_is_not_installed_is_told_with_what_to_install(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    result = command("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray")
+    assert_refused(result, "--engine ray: Ray is not installed: pip install 'tasklens[ray]'")
+
+
+def test_shards_and_clusters_are_two_ways(file: Path, command: Command) -> None:
+    assert_refused(
+        command("sweep", file, "--shard", "1/2", "--engine", "ray"),
+        "--shard does without a cluster",
+    )
+
+
+def test_a_gpu_has_no_number_on_ray(
+    cluster: TheCluster, tiny: Finished, command: Command, tmp_path: Path
+) -> None:
+    words = ("--set", "clusters.device=cuda:1", "--engine", cluster.engine)
+    result = command("run", "smoke", *changes(), "--out", tmp_path / "run", *words)
+    assert_refused(result, "clusters.device = 'cuda:1': on Ray a task is given its GPU; say cuda")
+    file = write_sweep(tmp_path, "", "[0]", train__device="cuda:0")
+    result = command("sweep", file, "--engine", cluster.engine)
+    assert_refused(result, "train.device = 'cuda:0'")
+    file = write_sweep(tmp_path, "", "[0]", train__device="cuda")
+    result = command("sweep", file, "--out", tmp_path / "out", "--engine", cluster.engine)
+    assert_refused(result, "no node of the Ray cluster has 1 CPUs and 1 GPUs")
+
+
+def test_a_directory_that_a_node_does_not_see_is_told(
+    cluster: TheCluster, file: Path, tmp_path: Path
+) -> None:
+    from functools import partial
+
+    from tasklens.sweep import read_sweep
+    from tasklens.sweeping import run_point
+
+    with start_workers(cluster.engine, 0) as workers:
+        work = partial(run_point, out=tmp_path / "elsewhere", keep=False)
+        error = workers.submit(work, read_sweep(file).points[0]).exception()
+    assert isinstance(error, InputError)
+    assert f"{tmp_path}/elsewhere/runs is not to be seen on " in str(error)
+    assert not (tmp_path / "elsewhere").exists()
