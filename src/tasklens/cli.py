@@ -101,17 +101,17 @@ def run(
         print(make_plan(settings).text(), end="")
         return
     from tasklens.claims import verdict_text
-    from tasklens.engines import open_engine
+    from tasklens.engines import opened
     from tasklens.experiment import prepare, run_all
 
     check_devices(settings, "train", "clusters", engine=engine)
-    open_engine(engine)
-    directory = open_run(Path(source).stem, settings, out, resume)
-    with directory.locked():
-        prepare(directory, settings, this_command())
-        run_all(directory, settings, engine)
-        verdict = judged(directory)
-        page = reported(directory, verdict)
+    with opened(engine):
+        directory = open_run(Path(source).stem, settings, out, resume)
+        with directory.locked():
+            prepare(directory, settings, this_command())
+            run_all(directory, settings, engine)
+            verdict = judged(directory)
+            page = reported(directory, verdict)
     show(directory.path)
     print(f"\n{verdict_text(verdict, checks=False)}")
     print(page)
@@ -166,15 +166,14 @@ def measure(run: Run, change: Change = None, engine: Engine = "local") -> None:
     With --set only clusters.* can change, e.g. clusters.n_init=20, and a probe's measure.*, e.g.
     measure.center=true; training and harvesting are not repeated.
     """
-    from tasklens.engines import open_engine
+    from tasklens.engines import opened
     from tasklens.rundir import RunDir
 
     probe = RunDir(run).is_probe
     tables = ("clusters", "measure") if probe else ("clusters",)
     directory, settings = continue_run(run, change, *tables)
     check_devices(settings, "clusters", engine=engine)
-    open_engine(engine)
-    with directory.locked():
+    with opened(engine), directory.locked():
         save_settings(directory, settings)
         if probe:
             from tasklens.probe_dir import Probe

@@ -142,19 +142,19 @@ def probe(
         print(describe(settings), end="")
         return
     from tasklens.claims import verdict_text
-    from tasklens.engines import open_engine
+    from tasklens.engines import opened
     from tasklens.experiment import load_scores
     from tasklens.probe_cells import scores_text
     from tasklens.probing import has_layers, run_probe
 
     check_devices(settings, "subject", "clusters", engine=engine)
-    open_engine(engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
-    directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
-    with directory.locked():
-        run_probe(directory, settings, this_command(), engine, gpus)
-        verdict = judged(directory) if has_layers(directory, settings) else None
-        page = reported(directory, verdict)
+    with opened(engine):
+        directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
+        with directory.locked():
+            run_probe(directory, settings, this_command(), engine, gpus)
+            verdict = judged(directory) if has_layers(directory, settings) else None
+            page = reported(directory, verdict)
     told = verdict_text(verdict, checks=False) if verdict else NO_VERDICT
     print(f"{scores_text(load_scores(directory))}\n{told}")
     print(page)

@@ -57,7 +57,7 @@ def sweep(
     run failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
     --shard they go to as many jobs as you like, without one.
     """
-    from tasklens.engines import LOCAL, open_engine
+    from tasklens.engines import LOCAL, opened
     from tasklens.sweep import read_sweep
     from tasklens.sweeping import is_done, parse_shard, run_shard, run_sweep
 
@@ -80,8 +80,8 @@ def sweep(
         _say(failed)
         print(f"shard {shard}: {len(points) - len(failed)} of {len(points)} runs are done")
         return 1 if failed else 0
-    open_engine(engine)
-    failed = run_sweep(plan, directory, workers, keep=keep, engine=engine, gpus=gpus)
+    with opened(engine):
+        failed = run_sweep(plan, directory, workers, keep=keep, engine=engine, gpus=gpus)
     _say(failed)
     if len(failed) < len(plan.points):
         _gather(plan, directory)

@@ -2,6 +2,8 @@
 
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tasklens import ray_workers
@@ -12,8 +14,14 @@ from tasklens.parallel import Processes, Workers, default_workers
 LOCAL = "local"
 
 
-def open_engine(engine: str) -> None:
-    """Make sure of an engine: local, ray (see `tasklens.ray_workers.connect`) or ray:ADDRESS.
+@contextmanager
+def opened(engine: str) -> Iterator[None]:
+    """Make sure of an engine, for the time of the block.
+
+    Parameters
+    ----------
+    engine : {"local", "ray", "ray:local", "ray:ADDRESS"}
+        See `tasklens.ray_workers.connect`.
 
     Raises
     ------
@@ -21,13 +29,15 @@ def open_engine(engine: str) -> None:
         For another name, where Ray is not installed, or where there is no cluster.
     """
     if engine == LOCAL:
+        yield
         return
     if not re.fullmatch(r"ray(:(?!//)\S+)?", engine):
         raise InputError(
-            f"--engine {engine}: should be local, ray (the cluster of this machine, or a new one) "
-            "or ray:ADDRESS, e.g. ray:10.0.0.1:6379"
+            f"--engine {engine}: should be local, ray (the cluster of this machine, or a new one), "
+            "ray:local (a new one) or ray:ADDRESS, e.g. ray:10.0.0.1:6379"
         )
-    ray_workers.connect(engine.partition(":")[2])
+    with ray_workers.connected(engine.partition(":")[2]):
+        yield
 
 
 def start_workers(
@@ -38,7 +48,7 @@ def start_workers(
     Parameters
     ----------
     engine : str
-        See `open_engine`.
+        See `opened`.
     count : int
         Items at a time; 0: as many as there are CPUs, and GPUs, for.
     apart : bool

@@ -66,7 +66,7 @@ def run_all(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
     run : RunDir
     settings : Settings
     engine : str
-        What measures, see `tasklens.engines.open_engine`. No result depends on it.
+        What measures, see `tasklens.engines.opened`. No result depends on it.
 
     Raises
     ------

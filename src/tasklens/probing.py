@@ -42,7 +42,7 @@ def run_probe(
     command : str
         What is noted in the manifest.
     engine : str
-        See `tasklens.engines.open_engine`.
+        See `tasklens.engines.opened`.
     gpus : float
         On Ray, the GPUs of a replica of a model that runs on GPUs.
     """

@@ -6,10 +6,13 @@ is ours.
 """
 
 import contextlib
+import io
 import os
 import pickle
+import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, InvalidStateError
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,8 @@ import numpy.typing as npt
 from tasklens.errors import InputError
 from tasklens.parallel import Item, Result, Workers
 
+#: The address of a cluster that is started here.
+NEW = "local"
 #: How often an item is begun again whose worker was killed.
 RETRIES = 3
 #: Seconds for which the size of the cluster is remembered: nodes come and go.
@@ -45,8 +50,9 @@ def connect(address: str = "") -> Any:
     Parameters
     ----------
     address : str
-        HOST:PORT; empty: the cluster in RAY_ADDRESS or on this machine, else a new one of this
-        machine's cores, which listens on the loopback interface alone and ends with this process.
+        HOST:PORT; empty: the cluster in RAY_ADDRESS or that ``ray start`` has left on this machine,
+        else, as for `NEW`, one of this machine's cores, which ends with this process. As any Ray it
+        listens to other machines, and obeys whoever has the token in ``~/.ray/auth_token``.
 
     Raises
     ------
@@ -56,18 +62,52 @@ def connect(address: str = "") -> Any:
     ray = import_ray()
     if ray.is_initialized():
         return ray
-    quiet = {"logging_level": "error", "log_to_driver": True}
+    _check_that_somebody_is_there(address)
+    # What workers print comes back with what they have done: Ray would put it on standard output.
+    words: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if address in ("", NEW):
+        words["include_dashboard"] = False
     try:
-        try:
-            ray.init(address or "auto", **quiet)
-        except ConnectionError:
-            if address:
-                raise
-            ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        ray.init(address or None, **words)
     except Exception as error:  # of any of the ways in which two versions do not fit
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(f"--engine ray:{address}: no Ray cluster there: {first}") from error
+        raise InputError(
+            f"--engine ray:{address}: {first} (where the cluster has a token, RAY_AUTH_MODE=token "
+            "has to be set here, too)"
+        ) from error
     return ray
+
+
+@contextlib.contextmanager
+def connected(address: str = "") -> Iterator[None]:
+    """`connect` for the time of the block, or longer where that was done before.
+
+    Ray says on standard output what befalls its workers, where ours are the paths and the tables:
+    meanwhile it goes to standard error.
+    """
+    before = import_ray().is_initialized()
+    ray = connect(address)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+            if not before:
+                ray.shutdown()  # here, so that its last words go there, too
+    finally:
+        if not before:
+            ray.shutdown()
+
+
+def _check_that_somebody_is_there(address: str) -> None:
+    """Raise InputError where nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--engine ray:{address}: no Ray cluster there: {getattr(error, 'strerror', error)}"
+        ) from error
 
 
 def nodes() -> list[dict[str, float]]:
@@ -189,7 +229,10 @@ class _RayFuture(Future[Any]):
         with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
             error = theirs.exception()
             if error is None:
-                self.set_result(theirs.result())
+                result, said = theirs.result()
+                if said:
+                    print(said, end="", file=sys.stderr)
+                self.set_result(result)
             elif isinstance(error, self._ray.exceptions.RayTaskError):
                 self.set_exception(error.cause)
             else:
@@ -205,11 +248,17 @@ def _said(error: BaseException) -> str:
     )
 
 
-def _work(function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str) -> Any:
-    """Do an item in a Ray worker, from where paths mean what they mean to the driver."""
+def _work(
+    function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str
+) -> tuple[Any, str]:
+    """Do an item in a Ray worker, from where paths mean what they mean to the driver.
+
+    Returns the result, and what was said on standard error.
+    """
     with contextlib.suppress(OSError):
         os.chdir(directory)
     # Copied: what lies in the object store cannot be written to, and the kernels are compiled for
     # arrays that can.
     item = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
-    return pickle.loads(function)(item)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return pickle.loads(function)(item), said.getvalue()

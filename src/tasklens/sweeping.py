@@ -59,7 +59,7 @@ def run_sweep(
         Keep the states and weights of the runs; else what is left of a run is what `tasklens
         verify` reads.
     engine : str
-        See `tasklens.engines.open_engine`. On Ray a run takes as many CPUs as it has threads.
+        See `tasklens.engines.opened`. On Ray a run takes as many CPUs as it has threads.
     gpus : float
         On Ray, the share of a GPU that a run takes whose settings ask for one.
 

