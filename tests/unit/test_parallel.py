@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 
 from tasklens.errors import InputError
-from tasklens.parallel import Processes, default_workers
+from tasklens.parallel import Processes, default_workers, reason
 
 
 def square(number: int) -> int:
@@ -65,3 +65,59 @@ def test_progress_is_quiet_off_terminals(capfd: pytest.CaptureFixture[str]) -> N
 
 def test_default_workers() -> None:
     assert 1 <= default_workers() <= (os.cpu_count() or 1)
+
+
+def dies(number: int) -> int:
+    if number == 2:
+        os._exit(1)
+    return number
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_fails_holds_nothing_else_up(count: int) -> None:
+    with Processes(count) as workers:
+        outcomes = {item: (r, error) for item, r, error in workers.outcomes(square, range(3, 9))}
+    assert {item: r for item, (r, error) in outcomes.items() if not error} == {
+        item: item * item for item in (3, 4, 6, 7, 8)
+    }
+    error = outcomes[5][1]
+    assert isinstance(error, InputError)
+    assert reason(error) == "items: 5 is one too many: should be less"
+
+
+def test_outcomes_are_taken_as_they_come_and_items_in_flight_are_bounded() -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield 1
+
+    with Processes(2) as workers:
+        outcomes = workers.outcomes(square, items())
+        for done in range(1, 20):
+            assert next(outcomes).result == 1
+            assert taken <= done + 4
+        outcomes.close()  # type: ignore[attr-defined]
+    assert taken < 30
+
+
+def test_a_killed_process_is_told_in_a_line() -> None:
+    with (
+        Processes(2) as workers,
+        pytest.raises(InputError, match=r"^a worker process was killed .*--resume, or with fewer"),
+    ):
+        list(workers.outcomes(dies, range(9)))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("k = 0: should be\nmore"), "k = 0: should be more"),
+        (ValueError("too\n  many"), "ValueError: too many"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_reasons_are_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said
