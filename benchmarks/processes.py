@@ -63,7 +63,7 @@ def train(width: int, steps: int, fsdp: bool) -> None:
     """Take some steps and print the seconds of one, and the peak memory."""
     settings = settings_of(model__n_embd=width, model__n_head=max(4, width // 64))
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
-    with joined() as world:
+    with joined("cpu") as world:
         torch.set_num_threads(settings.cores_training // world.size)
         model = make_model(settings.model, dataset, settings.seed)
         trainer = Trainer(model, dataset, settings.train, settings.seed, world, fsdp)

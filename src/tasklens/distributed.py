@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tasklens.errors import InputError
+from tasklens.torchrun import started
 
 #: How long a process waits for another: the first one harvests, and writes, while the others wait.
 PATIENCE = timedelta(hours=2)
@@ -34,7 +35,7 @@ class World:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def slice(self, n: int) -> slice:
+    def part(self, n: int) -> slice:
         """Return this process's share of n things."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
@@ -71,22 +72,34 @@ ALONE = World()
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(device: str) -> Iterator[World]:
     """Join the others that torchrun has started, for the time of the block.
 
     Gloo carries what is on CPUs, NCCL what is on GPUs.
-    """
-    # Imported here: the command line asks without loading torch.
-    from tasklens.torchrun import started
 
+    Parameters
+    ----------
+    device : str
+        Where they train.
+
+    Raises
+    ------
+    InputError
+        Where there are not as many GPUs here as processes.
+    """
     if not started():
         yield ALONE
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
-    )
+    on_gpu = device != "cpu"
+    if on_gpu:
+        mine, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if mine >= there:
+            raise InputError(
+                f"torchrun starts {os.environ['LOCAL_WORLD_SIZE']} processes here, which has "
+                f"{there} GPUs: should be as many, --nproc-per-node={there}"
+            )
+        torch.cuda.set_device(mine)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
     yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     # Not where something was raised: the others may be in the middle of telling something, and are
     # ended by torchrun.

@@ -125,7 +125,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = 
     """
     need(run, settings, "data")
     inputs = stage_inputs(run, settings, "train")
-    with joined() as world, run.stage("train", inputs) as finish:
+    with joined(settings.train.device) as world, run.stage("train", inputs) as finish:
         if not world.tell(finish is not None) or finish is None:
             return
         beside = max(0, beside - (world.local_size - 1))
@@ -177,7 +177,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = 
 
 def train_along(run: RunDir, settings: Settings) -> None:
     """Take part in the training that another process of torchrun's leads; write nothing."""
-    with joined() as world:
+    with joined(settings.train.device) as world:
         if not world.tell():
             return
         trainer, _ = _trainer(run, settings, world)

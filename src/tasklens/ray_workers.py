@@ -87,14 +87,12 @@ def connected(address: str = "") -> Iterator[None]:
     """
     before = import_ray().is_initialized()
     ray = connect(address)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
             yield
+        finally:
             if not before:
-                ray.shutdown()  # here, so that its last words go there, too
-    finally:
-        if not before:
-            ray.shutdown()
+                ray.shutdown()
 
 
 def _check_that_somebody_is_there(address: str) -> None:

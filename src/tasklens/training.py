@@ -290,7 +290,7 @@ class Trainer:
     def _batch(self, rows: Rows) -> Batch:
         """Return rows, or this process's share of them, on the device."""
         if self.world.size > 1:
-            rows = rows.take(self.world.slice(len(rows)))
+            rows = rows.take(self.world.part(len(rows)))
         batch = Batch(
             torch.from_numpy(rows.prefix),
             torch.from_numpy(rows.length),

@@ -81,7 +81,7 @@ def battery(out: Path) -> None:
     data = dataset()
     tensors: dict[str, torch.Tensor] = {}
     curves: dict[str, Any] = {}
-    with joined() as world:
+    with joined("cpu") as world:
         for kind, fsdp in (("ddp", False), ("fsdp", True)):
             for loss, keys in LOSSES.items():
                 found = gradients_of(trainer_of(data, world, fsdp=fsdp, **keys), 3)

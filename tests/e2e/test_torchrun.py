@@ -13,7 +13,7 @@ import torch
 
 from e2e import along
 from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
-from tasklens.distributed import ALONE, World, device_of
+from tasklens.distributed import ALONE, World, device_of, joined
 from tasklens.errors import InputError
 
 #: Sums in another order: how far gradients and weights of two processes are from those of one,
@@ -138,7 +138,7 @@ def test_more_processes_than_rows_are_refused(curves: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (7, 3), (24, 5), (3, 3)])
 def test_shares_are_all_there_is_and_nearly_equal(n: int, size: int) -> None:
-    shares = [range(n)[World(rank, size).slice(n)] for rank in range(size)]
+    shares = [range(n)[World(rank, size).part(n)] for rank in range(size)]
     assert [i for share in shares for i in share] == [*range(n)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -148,6 +148,18 @@ def test_a_process_of_several_has_its_own_gpu() -> None:
     assert device_of("cpu", World(1, 2)) == torch.device("cpu")
     with pytest.raises(InputError, match=r"^train.device = 'cuda:1': torchrun gives .* say cuda$"):
         device_of("cuda:1", World(1, 2))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with (
+        pytest.raises(InputError, match=r"2 processes here, which has 1 GPUs: .*per-node=1$"),
+        joined("cuda"),
+    ):
+        pass
 
 
 # --- The command ---

@@ -475,8 +475,8 @@ def test_runs_with_copies_and_runs_without_are_judged_together() -> None:
         runs[0].controls[name] = np.repeat(control, 5)
     for mine, one in zip(judge(runs).checks, judged().checks, strict=True):
         # sums over five copies are added up in other registers than those over one
-        for name in ("value", "low", "high", "each"):
-            assert getattr(mine, name) == pytest.approx(getattr(one, name), rel=1e-12, abs=1e-15)
+        for key in ("value", "low", "high", "each"):
+            assert getattr(mine, key) == pytest.approx(getattr(one, key), rel=1e-12, abs=1e-15)
         assert (mine.rule, mine.split, mine.verdict) == (one.rule, one.split, one.verdict)
 
 

@@ -779,6 +779,15 @@ def test_a_directory_is_loaded_without_the_network(
 # --- A model that no device holds whole ---
 
 
+def assert_equal_states(
+    subject: HuggingFaceSubject, other: HuggingFaceSubject, prompts: Prompts
+) -> None:
+    mine, theirs = (one.harvest(prompts, other.names) for one in (subject, other))
+    for name in other.names:
+        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
+    np.testing.assert_array_equal(mine.answer, theirs.answer)
+
+
 @pytest.mark.parametrize("untrained", [None, 3])
 def test_a_spread_model_is_the_same_where_one_device_holds_it(
     saved: Path, prompts: Prompts, untrained: int | None
@@ -787,10 +796,7 @@ def test_a_spread_model_is_the_same_where_one_device_holds_it(
     spread = load_subject(saved, device="auto", untrained=untrained)
     assert spread.names == whole.names
     assert spread.weights_hash() == whole.weights_hash()
-    mine, theirs = (subject.harvest(prompts, whole.names) for subject in (spread, whole))
-    for name in whole.names:
-        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
-    np.testing.assert_array_equal(mine.answer, theirs.answer)
+    assert_equal_states(spread, whole, prompts)
 
 
 def test_weights_on_the_disk_give_the_same_states(
@@ -808,10 +814,7 @@ def test_weights_on_the_disk_give_the_same_states(
     assert on_disk.device.type == "cpu"
     assert on_disk.names == whole.names
     assert on_disk.weights_hash() == whole.weights_hash()
-    mine, theirs = (subject.harvest(prompts, whole.names) for subject in (on_disk, whole))
-    for name in whole.names:
-        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
-    np.testing.assert_array_equal(mine.answer, theirs.answer)
+    assert_equal_states(on_disk, whole, prompts)
     assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}, "let go of again"
 
 
