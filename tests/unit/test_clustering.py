@@ -1,4 +1,8 @@
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,3 +210,32 @@ def test_a_gpu_embeds_the_cells_of_one_size_together(monkeypatch: pytest.MonkeyP
     got = cluster(cells, dataclasses.replace(QUICK, device="cuda:1"))
     assert batches == [[120, 120], [100]]
     assert list(map(content, got)) == list(map(content, expected))
+
+
+def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: Path) -> None:
+    """Which find the kernels in numba's cache, as the first on a machine does not."""
+    program = """
+import hashlib, numpy as np
+from tasklens.clustering import Cell, ClusterSettings, cluster
+x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
+found = hashlib.sha256()
+for space in ("raw", "tsne"):
+    cell = Cell(0, 0, "val", "block1", space, 6, x)
+    (got,) = cluster([cell], ClusterSettings(n_init=2, perplexity=30, tsne_max_iter=250))
+    for array in (got.labels, got.inertia, got.embedding):
+        found.update(b"" if array is None else array.tobytes())
+print(found.hexdigest())
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert list(tmp_path.rglob("*.nbi")), "the first has compiled, and kept it"
+    assert said[0] == said[1]

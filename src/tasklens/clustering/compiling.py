@@ -27,7 +27,9 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     Parameters
     ----------
     **options
-        Further options of `numba.njit`, e.g. ``fastmath``.
+        Further options of `numba.njit`, e.g. ``fastmath``. A function that others of ours call has
+        to have ``inline="always"``: else the process that compiles runs another machine code of it
+        than those that find it in the cache, and rounds otherwise (seen with AVX512).
     """
 
     def decorate(function: Any) -> Any:

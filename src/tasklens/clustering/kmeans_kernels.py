@@ -85,7 +85,7 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
     return centres
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, labels: Ints) -> None:
     """Find the nearest centre of each point, the first of equals, and its squared distance."""
     k, n = sums.shape
@@ -101,7 +101,7 @@ def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, la
             labels[i] = j if closer else labels[i]
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def from_mean(sums: Doubles, columns: Floats, weights: Floats, members: Ints) -> None:
     """Raise a cluster's sums, (U,), from 0: size * (squared distance to the mean + variance)."""
     size = spread = 0.0
@@ -120,7 +120,7 @@ def from_mean(sums: Doubles, columns: Floats, weights: Floats, members: Ints) ->
         sums[i] = size * sums[i] + spread
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def move(
     sums: Doubles,
     distances: Floats,

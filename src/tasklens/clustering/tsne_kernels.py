@@ -31,7 +31,7 @@ AWAY = np.float32(1e18)
 T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def exp2(u: np.float32) -> np.float32:
     """Return 2^u for u <= 0, and 2^-126 where that is more: unlike math.exp2, it vectorises."""
     u = max(u, np.float32(-126))
@@ -43,7 +43,7 @@ def exp2(u: np.float32) -> np.float32:
     return power
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def squared_distances(x: Floats) -> Floats:
     """Return the squared distances between the rows of (N, D), (N, N); equal rows are at 0."""
     n, d = x.shape
@@ -59,7 +59,7 @@ def squared_distances(x: Floats) -> Floats:
     return out
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def to_conditional(p: Floats, perplexity: float) -> None:
     """Turn squared distances into p(j | i) in place: Gaussians of the asked perplexity."""
     n = len(p)
@@ -112,7 +112,7 @@ def affinities(x: Floats, perplexity: float) -> Floats:
     return p
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float:
     """Fill in what the points of `y`, (2, N), exert on each other, (2, N), and return Z.
 
@@ -148,7 +148,7 @@ def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float
     return z
 
 
-@compiled(fastmath=FAST)
+@compiled(fastmath=FAST, inline="always")
 def cross_entropy(p: Floats, y: Floats, z: float) -> float:
     """Return - sum p log q: the KL divergence and a constant, the entropy of p."""
     horizontal, vertical = y[0], y[1]
