@@ -133,6 +133,20 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def printed(words: Sequence[str], n: int) -> list[float]:
+    """Run a command in a process of its own; return the last n numbers that it prints."""
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    return [float(word) for word in ran.stdout.split()[-n:]]
+
+
+def peak_megabytes() -> float:
+    """Return the peak resident memory of this process; getrusage has that of its parent in it."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
+    )
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 def settings_of(preset: str = "default", **changes: object) -> Settings:
     """Return a preset's settings with changes, ``table__key=value``."""
     return load_settings(

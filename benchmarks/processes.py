@@ -5,14 +5,12 @@ other the gradients besides. What that costs is what this measures.
 """
 
 import argparse
-import subprocess
 import sys
 import time
 from itertools import islice
 
 import torch
-from common import Result, begin, parser, settings_of
-from ray_engine import peak_megabytes
+from common import Result, begin, parser, peak_megabytes, printed, settings_of
 
 from tasklens.dataset import make_dataset
 from tasklens.distributed import joined
@@ -35,10 +33,10 @@ def main() -> None:
     report = begin(arguments)
     for width in WIDTHS:
         words = [__file__, "--steps", str(arguments.steps), "--width", str(width)]
-        one, megabytes = run([sys.executable, *words])
+        one, megabytes = printed([sys.executable, *words], 2)
         several = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         for kind, more in (("DDP", []), ("FSDP2", ["--fsdp"])):
-            two, each = run([*several, "--nproc-per-node=2", *words, *more])
+            two, each = printed([*several, "--nproc-per-node=2", *words, *more], 2)
             report.add(
                 Result(
                     what=f"a step of `default` at width {width}, two processes ({kind})",
@@ -50,13 +48,6 @@ def main() -> None:
                     note=f"peak memory {each:.0f} MB in each, {megabytes:.0f} MB in the one",
                 )
             )
-
-
-def run(command: list[str]) -> tuple[float, float]:
-    """Return the seconds a step and the peak megabytes that the first process prints."""
-    ran = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, megabytes = map(float, ran.stdout.split()[-2:])
-    return seconds, megabytes
 
 
 def train(width: int, steps: int, fsdp: bool) -> None:

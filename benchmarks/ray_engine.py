@@ -4,7 +4,6 @@ On one machine, which is the least that a cluster can be: each worker has a core
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 import safetensors.numpy
-from common import Report, Result, begin, medians, parser, timed
+from common import Report, Result, begin, medians, parser, peak_megabytes, printed, timed
 
 from tasklens.clustering import Cell, ClusterSettings, cluster
 from tasklens.parallel import Processes, Workers
@@ -181,8 +180,7 @@ def read_state(state: State) -> float:
 def driver(report: Report, n: int) -> None:
     """Measure the driver of many trivial cells, in a process of its own."""
     words = [sys.executable, __file__, "--driver", "--trivial", str(n)]
-    ran = subprocess.run(words, capture_output=True, text=True, check=True)
-    seconds, before, after = map(float, ran.stdout.split()[-3:])
+    seconds, before, after = printed(words, 3)
     report.add(
         Result(
             what=f"memory of a driver of {n:,} trivial cells",
@@ -209,14 +207,6 @@ def drive(n: int) -> None:
             if i % 10_000 == 0:
                 print(f"{i:,} cells, {peak_megabytes():.0f} MB", flush=True)
         print(time.perf_counter() - began, before, peak_megabytes())
-
-
-def peak_megabytes() -> float:
-    """Return the peak resident memory of this process; getrusage has that of its parent in it."""
-    (line,) = (
-        line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
-    )
-    return int(line.split()[1]) * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ Nothing is trained or measured.
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pyarrow as pa
-from common import ROOT, Result, begin, parser, timed
-from ray_engine import peak_megabytes
+from common import ROOT, Result, begin, parser, peak_megabytes, printed, timed
 
 from tasklens.experiment import stage_inputs
 from tasklens.rundir import RunDir
@@ -78,9 +76,9 @@ def simulate(n: int) -> list[float]:
         for point in read_sweep(out / "sweep.toml").points:
             finish(run_of(out, point), point, scores)
         words = [sys.executable, __file__, "--out", str(out)]
-        ran = subprocess.run(words, capture_output=True, text=True, check=True)
+        took = printed(words, 4)
         megabytes = (out / "scores.parquet").stat().st_size / 1e6
-    return [*map(float, ran.stdout.split()), megabytes]
+    return [*took, megabytes]
 
 
 def finish(run: RunDir, point: Point, scores: pa.Table) -> None:

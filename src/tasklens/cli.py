@@ -104,7 +104,8 @@ def run(
     from tasklens.engines import opened
     from tasklens.experiment import prepare, run_all
 
-    check_devices(settings, "train", "clusters", engine=engine)
+    check_devices(settings, "train")
+    check_devices(settings, "clusters", engine=engine)
     with opened(engine):
         directory = open_run(Path(source).stem, settings, out, resume)
         with directory.locked():

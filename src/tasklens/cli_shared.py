@@ -49,7 +49,8 @@ Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
     """Refuse a GPU that is not there before anything is written.
 
-    On an engine of many machines it is not known here what they have, but that a GPU has no number.
+    Of an engine of many machines it is not known here what they have, but that there a task is
+    given its GPU, which has no number.
     """
     from tasklens.training import check_device
 
@@ -57,16 +58,12 @@ def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
         device = getattr(settings, table).device
         if device == "auto":
             continue
-        if table != "train" and engine != "local":
-            check_unnumbered(device, f"{table}.device")
-        else:
+        if engine == "local":
             check_device(device, f"{table}.device")
-
-
-def check_unnumbered(device: str, key: str) -> None:
-    """Refuse a numbered GPU where Ray says which one a task has."""
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"{key} = {device!r}: on Ray a task is given its GPU; say cuda")
+        elif device not in ("cpu", "cuda"):
+            raise InputError(
+                f"{table}.device = {device!r}: on Ray a task is given its GPU; say cuda"
+            )
 
 
 def this_command() -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasklens.cli_shared import Engine, check_unnumbered
+from tasklens.cli_shared import Engine, check_devices
 from tasklens.errors import InputError
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def sweep(
         return 0
     if engine != LOCAL:
         for point in plan.points:
-            for table in ("train", "clusters"):
-                check_unnumbered(getattr(point.settings, table).device, f"{table}.device")
+            check_devices(point.settings, "train", "clusters", engine=engine)
     if shard is not None:
         if engine != LOCAL:
             raise InputError("--shard does without a cluster; leave out --engine, or --shard")

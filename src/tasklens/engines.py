@@ -63,18 +63,11 @@ def start_workers(
     return ray_workers.RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus, gpus=gpus)
 
 
-def cores_of(engine: str) -> int:
-    """Return how many CPUs an engine has."""
+def cores_of_nodes(engine: str) -> list[int]:
+    """Return how many CPUs each machine of an engine has."""
     if engine == LOCAL:
-        return default_workers()
-    return int(sum(node.get("CPU", 0) for node in ray_workers.nodes()))
-
-
-def cores_of_a_node(engine: str) -> int:
-    """Return how many CPUs the largest node of an engine has."""
-    if engine == LOCAL:
-        return default_workers()
-    return int(max((node.get("CPU", 0) for node in ray_workers.nodes()), default=1)) or 1
+        return [default_workers()]
+    return [int(node.get("CPU", 0)) for node in ray_workers.nodes()]
 
 
 def need_seen(directory: Path) -> None:

@@ -18,7 +18,7 @@ from tasklens.contents import figure2
 from tasklens.dataset import Dataset, make_dataset
 from tasklens.dataset_files import dataset_files, read_dataset
 from tasklens.distributed import World, joined
-from tasklens.engines import LOCAL, cores_of, start_workers
+from tasklens.engines import LOCAL, cores_of_nodes, start_workers
 from tasklens.errors import CellsFailedError, InputError
 from tasklens.figures import figure1, render
 from tasklens.gpt2 import make_model
@@ -83,7 +83,7 @@ def cores_beside(settings: Settings, engine: str) -> int:
     """Return how many cores of an engine are left to measure while this machine trains."""
     if engine == LOCAL:
         return settings.cores_beside
-    left = max(0, cores_of(engine) - settings.cores_training)
+    left = max(0, sum(cores_of_nodes(engine)) - settings.cores_training)
     return min(left, settings.workers or left)
 
 

@@ -96,15 +96,13 @@ def tokenizer_of(settings: ProbeSettings, checkpoint: Checkpoint) -> Any:
     return load_tokenizer(place, trust_remote_code=trusted)
 
 
-def harvest_models(
-    probe: Probe, harvest: Callable[[Probe, dict[Checkpoint, str]], object] | None = None
-) -> None:
+def harvest_models(probe: Probe, harvest: Callable[[Probe, dict[Checkpoint, str]], object]) -> None:
     """Stage states: run each model on the prompts and keep its states.
 
     Parameters
     ----------
     probe : Probe
-    harvest : callable, optional
+    harvest : callable
         What does it, of the checkpoints that are missing, with the hash of what each depends on:
         `harvest_here`, or `tasklens.sharding.harvest_on_cluster`.
     """
@@ -120,7 +118,7 @@ def harvest_models(
     with run.stage("states", digest([*inputs.values()])) as finish:
         if finish is None:
             return
-        (harvest or harvest_here)(probe, missing)
+        harvest(probe, missing)
         run.drop_partial(run.states)
         abouts = [probe.about(c.step) for c in probe.checkpoints]
         warnings = doubts(abouts)

@@ -1,7 +1,6 @@
 """A probe's stages, each doing only what is missing: data -> states -> measure -> plot."""
 
 import dataclasses
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -49,18 +48,16 @@ def run_probe(
     table = read_prompts(settings.prompts, settings.seed)
     check_sizes(table, settings)
     checkpoints, first = checkpoints_of(settings), None
-    if (
-        run.mark("data") is None and engine == LOCAL
-    ):  # what is wrong shows before anything is written
+    # what is wrong shows before anything is written; on a cluster no model is opened here
+    if engine == LOCAL and run.mark("data") is None:
         first = open_model(settings, checkpoints[0], table)
     run.begin(settings.seed, command)
     run.write(run.config, settings_toml(settings).encode())
     probe = Probe(run, settings)
     make_data(probe, table)
-    harvest: Callable[..., None] = partial(harvest_here, first=first)
-    if engine != LOCAL:
-        harvest = partial(harvest_on_cluster, engine=engine, gpus=gpus)
-    harvest_models(probe, harvest)
+    here = partial(harvest_here, first=first)
+    there = partial(harvest_on_cluster, engine=engine, gpus=gpus)
+    harvest_models(probe, here if engine == LOCAL else there)
     measure_probe(probe, engine)
     plot_probe(probe)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tasklens.engines import cores_of_a_node, need_seen, start_workers
+from tasklens.engines import cores_of_nodes, need_seen, start_workers
 from tasklens.errors import CellsFailedError
 from tasklens.harvesting import (
     about_model,
@@ -72,7 +72,7 @@ def harvest_on_cluster(
         what the shards have got to.
     """
     run, on_cpu = probe.run, probe.settings.subject.device == "cpu"
-    threads = cores_of_a_node(engine) if on_cpu else 1
+    threads = max(1, *cores_of_nodes(engine)) if on_cpu else 1
     first = probe.checkpoints[0]
     if first in missing:
         tokenizer = tokenizer_of(probe.settings, first)

@@ -134,16 +134,11 @@ def _run(
         return {}
     work = functools.partial(run_point, out=out.absolute(), keep=keep)
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
-    on_gpu = {p.settings.train.device for p in missing} | {
-        p.settings.clusters.device for p in missing
-    } != {"cpu"}
-    failed = {}
+    devices = {d for p in missing for d in (p.settings.train.device, p.settings.clusters.device)}
+    on_gpu = devices != {"cpu"}
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
-        for point, why, error in pool.outcomes(work, missing, "sweep"):
-            if error:
-                failed[point.name] = reason(error)
-            elif why:
-                failed[point.name] = why
+        outcomes = pool.outcomes(work, missing, "sweep")
+        failed = {point.name: reason(error) for point, _, error in outcomes if error}
     return {point.name: failed[point.name] for point in missing if point.name in failed}
 
 
@@ -163,8 +158,15 @@ def run_of(out: Path, point: Point) -> RunDir:
     return RunDir(out / "runs" / point.name)
 
 
-def run_point(point: Point, out: Path, keep: bool) -> str | None:
-    """Run one point, from where it stopped; return why it failed, or None."""
+def run_point(point: Point, out: Path, keep: bool) -> None:
+    """Run one point, from where it stopped.
+
+    Raises
+    ------
+    InputError
+        Where it failed, for whatever reason; the traceback of one that is not the user's is in its
+        log.
+    """
     need_seen(out / "runs")
     run, settings = run_of(out, point), point.settings
     with _log(run.path / "log.txt") as log, run.locked(wait=PATIENCE):
@@ -173,14 +175,15 @@ def run_point(point: Point, out: Path, keep: bool) -> str | None:
             make_data(run, settings)
             train_model(run, settings)
             measure(run, settings)
-        except (InputError, CellsFailedError) as error:
-            return str(error)
+        except InputError:
+            raise
+        except CellsFailedError as error:
+            raise InputError(str(error)) from error
         except Exception as error:
             traceback.print_exc(file=log)
-            return f"{reason(error)} (see {run.path / 'log.txt'})"
+            raise InputError(f"{reason(error)} (see {run.path / 'log.txt'})") from error
         if not keep:
             _strip(run)
-    return None
 
 
 def _strip(run: RunDir) -> None:

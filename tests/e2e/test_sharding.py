@@ -74,7 +74,7 @@ def replicas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many there are, to be set."""
     there = [1]
     monkeypatch.setattr(sharding, "start_workers", lambda *_, **__: Replicas(there[0]))
-    monkeypatch.setattr(sharding, "cores_of_a_node", lambda _: torch.get_num_threads())
+    monkeypatch.setattr(sharding, "cores_of_nodes", lambda _: [torch.get_num_threads()])
     return there
 
 
