@@ -138,7 +138,6 @@ class RayWorkers(Workers):
         self._limit, self._cpus, self._gpus = limit, cpus, gpus
         self._tasks: dict[float, Any] = {}
         self._functions: dict[int, tuple[object, Any]] = {}
-        self._running: set[_RayFuture] = set()
         self._counted, self._cluster_count = -FRESH, 1
 
     @property
@@ -176,9 +175,7 @@ class RayWorkers(Workers):
             [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays],
             str(Path.cwd()),
         )
-        future = _RayFuture(self._ray, ref, self._running.discard)
-        self._running.add(future)
-        return future
+        return _RayFuture(self._ray, ref)
 
     def _known(self, function: Callable[[Item], Result]) -> Any:
         """Return the place of a function in the object store; what is bound to it may be large."""
@@ -202,28 +199,23 @@ class RayWorkers(Workers):
             )
 
     def close(self) -> None:
-        """Cancel what has not ended; the connection stays."""
-        for future in [*self._running]:
-            future.cancel()
+        """Let go of the functions; what was begun ends by itself, or with the connection.
+
+        It is not cancelled: where a task ends at that moment, Ray 2.60 aborts the driver ("Tried to
+        complete task that was not pending").
+        """
         self._functions.clear()
 
 
 class _RayFuture(Future[Any]):
     """The future of a Ray task, whose errors are those of the function."""
 
-    def __init__(self, ray: Any, ref: Any, forget: Callable[["_RayFuture"], None]) -> None:
+    def __init__(self, ray: Any, ref: Any) -> None:
         super().__init__()
-        self._ray, self._ref, self._forget = ray, ref, forget
+        self._ray = ray
         ref.future().add_done_callback(self._end)
 
-    def cancel(self) -> bool:
-        """Cancel it, also where it is running."""
-        if not self.done():
-            self._ray.cancel(self._ref, force=True)
-        return super().cancel()
-
     def _end(self, theirs: Future[Any]) -> None:
-        self._forget(self)
         with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
             error = theirs.exception()
             if error is None:
