@@ -27,6 +27,7 @@ test: check
 check: install
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
 clean:

@@ -20,13 +20,13 @@ from common import Report, Result, begin, parser, settings_of
 from reference import Reader, ReferenceTrainer, Sequences, best_form, sequences
 from training import time_steps
 
-from tasklens.config import Settings
-from tasklens.dataset import Dataset, make_dataset
-from tasklens.gpt2 import make_model
-from tasklens.randomness import stream
-from tasklens.rows import Prompts
-from tasklens.states import GPT2Subject, harvest
-from tasklens.training import Trainer
+from tasklens.core.seeds import stream
+from tasklens.data.rows import Prompts
+from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.models.gpt2 import make_model
+from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.training import Trainer
+from tasklens.runs.settings import Settings
 
 SAMPLE = 1000
 

@@ -10,14 +10,14 @@ import numpy as np
 from common import settings_of
 from numpy.typing import NDArray
 
-from tasklens.clustering import Cell
-from tasklens.config import Settings, read_settings
-from tasklens.dataset import MEASURED, make_dataset
-from tasklens.gpt2 import make_model, state_names
-from tasklens.measuring import load_states
-from tasklens.rundir import RunDir
-from tasklens.states import GPT2Subject, harvest
-from tasklens.training import Trainer
+from tasklens.clustering.cluster import Cell
+from tasklens.data.synthetic import MEASURED, make_dataset
+from tasklens.models.gpt2 import make_model, state_names
+from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.training import Trainer
+from tasklens.runs.directory import RunDir
+from tasklens.runs.measuring import load_states
+from tasklens.runs.settings import Settings, read_settings
 
 #: Without a run: steps that are trained, and steps at which states are taken.
 TRAINED, AT = 60, (0, 20, 60)

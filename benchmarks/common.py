@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from tasklens.config import Settings, load_settings
-from tasklens.parallel import default_workers
+from tasklens.core.workers import default_workers
+from tasklens.runs.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("tasklens", "torch", "transformers", "scikit-learn", "numpy", "numba")

@@ -23,14 +23,14 @@ from kmeans import better_way, time_cells
 from training import time_steps
 from tsne import sklearn_cells
 
-from tasklens.clustering import Cell, ClusterSettings
-from tasklens.config import Settings, read_settings
-from tasklens.dataset import MEASURED, make_dataset
-from tasklens.gpt2 import state_names
-from tasklens.keeper import ACCURACY_SPLITS
-from tasklens.parallel import default_workers
-from tasklens.rundir import RunDir
-from tasklens.schedule import checkpoint_steps
+from tasklens.clustering.cluster import Cell, ClusterSettings
+from tasklens.core.workers import default_workers
+from tasklens.data.synthetic import MEASURED, make_dataset
+from tasklens.models.gpt2 import state_names
+from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.runs.directory import RunDir
+from tasklens.runs.keeper import ACCURACY_SPLITS
+from tasklens.runs.settings import Settings, read_settings
 
 TARGET = ">= 15"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from sklearn.manifold import trustworthiness
 
-from tasklens.clustering.frames import ReportSettings, first_frame, laid_on, next_frame
-from tasklens.measuring import load_states
-from tasklens.rundir import RunDir
-from tasklens.sources import open_source
+from tasklens.clustering.map_frames import ReportSettings, first_frame, laid_on, next_frame
+from tasklens.runs.directory import RunDir
+from tasklens.runs.measuring import load_states
+from tasklens.runs.sources import open_source
 
 
 def main() -> None:

@@ -16,11 +16,11 @@ from common import Report, Result, begin, interleaved, medians, parser, sized
 from numpy.typing import NDArray
 from reference import Reader, Sequences, sequences, with_weights_of
 
-from tasklens.config import Settings
-from tasklens.dataset import MEASURED, Dataset, make_dataset
-from tasklens.gpt2 import GPT2, make_model
-from tasklens.rows import Prompts, join
-from tasklens.states import GPT2Subject, Harvest, harvest
+from tasklens.data.rows import Prompts, join
+from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.models.gpt2 import GPT2, make_model
+from tasklens.models.subject import GPT2Subject, Harvest, harvest
+from tasklens.runs.settings import Settings
 
 TARGET = ">= 10"
 WHOLE = "val_instruction"

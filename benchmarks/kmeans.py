@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from tasklens.clustering import Cell, Clustering, ClusterSettings, cluster
-from tasklens.parallel import Processes, default_workers
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.core.workers import Processes, default_workers
 
 TARGET = ">= 4"
 #: Iterations of faiss, which has no criterion of convergence.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import Result, begin, parser
 
-from tasklens.schedule import checkpoint_steps
+from tasklens.models.lr_schedule import checkpoint_steps
 
 TARGET = "about 1"
 STEPS = 40

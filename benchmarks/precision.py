@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from common import begin, parser
 
-from tasklens.config import Settings, load_settings
-from tasklens.experiment import load_scores, prepare, run_all
-from tasklens.rundir import RunDir
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import load_scores, prepare, run_all
+from tasklens.runs.settings import Settings, load_settings
 
 FILE = Path(__file__).with_name("precision.toml")
 PRECISIONS = ("fp32", "bf16")

@@ -17,11 +17,11 @@ from common import ROOT, Report, Result, begin, interleaved, medians, parser
 from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasklens.huggingface import HuggingFaceSubject
-from tasklens.prompts import LabelledPrompts, PromptSettings, read_prompts
-from tasklens.rows import Prompts
-from tasklens.states import harvest
-from tasklens.tokens import tokenize
+from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
+from tasklens.data.rows import Prompts
+from tasklens.data.tokenize import tokenize
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.subject import harvest
 
 #: Its tokenizer, of whole words and punctuation, serves here, too.
 EXAMPLE = runpy.run_path(str(ROOT / "examples" / "train_llama.py"))

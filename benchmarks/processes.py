@@ -12,10 +12,10 @@ from itertools import islice
 import torch
 from common import Result, begin, parser, peak_megabytes, printed, settings_of
 
-from tasklens.dataset import make_dataset
-from tasklens.distributed import joined
-from tasklens.gpt2 import make_model
-from tasklens.training import Trainer
+from tasklens.data.synthetic import make_dataset
+from tasklens.models.distributed import joined
+from tasklens.models.gpt2 import make_model
+from tasklens.models.training import Trainer
 
 WIDTHS = (128, 768)
 

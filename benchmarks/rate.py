@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tasklens.dataset import make_dataset
-from tasklens.gpt2 import make_model
-from tasklens.training import Trainer
+from tasklens.data.synthetic import make_dataset
+from tasklens.models.gpt2 import make_model
+from tasklens.models.training import Trainer
 
 TARGETS = {768: ">= 0.5"}
 #: Groups of the profile by what the operation's name contains; the first that fits counts.

@@ -18,10 +18,10 @@ import safetensors
 import safetensors.numpy
 from common import Report, Result, begin, medians, parser, peak_megabytes, printed, timed
 
-from tasklens.clustering import Cell, ClusterSettings, cluster
-from tasklens.parallel import Processes, Workers
-from tasklens.ray_workers import RayWorkers, import_ray
-from tasklens.rundir import sha256
+from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
+from tasklens.core.files import sha256
+from tasklens.core.ray_workers import RayWorkers, import_ray
+from tasklens.core.workers import Processes, Workers
 
 #: Points and width of the cells, as the preset `default` has them.
 N, WIDTH, K = 1500, 256, 50

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
-from tasklens.config import Settings
-from tasklens.dataset import Dataset
-from tasklens.gpt2 import GPT2, LAYER_NORM_EPSILON
-from tasklens.randomness import derived_seed, stream
-from tasklens.schedule import learning_rate
+from tasklens.core.seeds import derived_seed, stream
+from tasklens.data.synthetic import Dataset
+from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON
+from tasklens.models.lr_schedule import learning_rate
+from tasklens.runs.settings import Settings
 
 transformers_logging.set_verbosity_error()
 

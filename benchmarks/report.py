@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from tasklens.following import follow
-from tasklens.page_html import page
-from tasklens.randomness import stream
-from tasklens.scores import Row, to_table
-from tasklens.view import MAPS, SplitView, TaskView, View, World
+from tasklens.core.seeds import stream
+from tasklens.report.page import page
+from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.scoring.cluster_tracking import follow
+from tasklens.scoring.score_table import Row, to_table
 
 #: Frame times while it plays, by the browser's own clock.
 COUNT = """async (seconds) => {

@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 from common import ROOT, Result, begin, parser, peak_megabytes, printed, timed
 
-from tasklens.experiment import stage_inputs
-from tasklens.rundir import RunDir
-from tasklens.scores import read_scores
-from tasklens.sweep import Point, Sweep, read_sweep
-from tasklens.sweeping import gather, is_done, run_of
-from tasklens.tables import parquet_bytes
+from tasklens.core.parquet import parquet_bytes
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import stage_inputs
+from tasklens.runs.sweep import gather, is_done, run_of
+from tasklens.runs.sweep_file import Point, Sweep, read_sweep
+from tasklens.scoring.score_table import read_scores
 
 #: The scores of a run of the preset `default`: 30 checkpoints of 8 states.
 SCORES = ROOT / "docs" / "scores" / "seed3.parquet"

@@ -12,10 +12,10 @@ import numpy as np
 from common import Report, Result, begin, interleaved, medians, parser, sized
 from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 
-from tasklens.config import Settings
-from tasklens.dataset import Dataset, make_dataset
-from tasklens.gpt2 import make_model
-from tasklens.training import Trainer
+from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.models.gpt2 import make_model
+from tasklens.models.training import Trainer
+from tasklens.runs.settings import Settings
 
 TARGETS = {10: ">= 8", 48: ">= 25"}
 #: Our steps for each micro-batch of the reference.

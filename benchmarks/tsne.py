@@ -21,8 +21,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import TSNE
 from sklearn.metrics import adjusted_rand_score
 
-from tasklens.clustering import Cell, Clustering, ClusterSettings
-from tasklens.parallel import default_workers
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings
+from tasklens.core.workers import default_workers
 
 TARGET = ">= 4"
 Array = NDArray[np.float64]

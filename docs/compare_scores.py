@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tasklens.rundir import RunDir
-from tasklens.scores import read_scores
+from tasklens.runs.directory import RunDir
+from tasklens.scoring.score_table import read_scores
 
 RELATIVE = ("inertia", "separation")
 EQUAL = 1e-6

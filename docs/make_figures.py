@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasklens.contents import figure2
-from tasklens.figures import figure1, render
-from tasklens.phase import separation_pairs, separation_plot
-from tasklens.scores import read_scores
+from tasklens.report.figure1 import figure1, render
+from tasklens.report.figure2 import figure2
+from tasklens.report.sweep_figures import separation_pairs, separation_plot
+from tasklens.scoring.score_table import read_scores
 
 HERE = Path(__file__).parent
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tasklens.figures import render
-from tasklens.picture_tables import figure_agreement
-from tasklens.pictures import figure_forming
-from tasklens.viewing import load_view
+from tasklens.report.figure1 import render
+from tasklens.report.heatmaps import figure_agreement
+from tasklens.report.maps import figure_forming
+from tasklens.runs.viewing import load_view
 
 HERE = Path(__file__).parent
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tasklens import claim_statistics
-from tasklens.claims import FINDINGS, RULES
-from tasklens.config import PRESETS, Settings, load_settings
-from tasklens.probe_settings import ProbeSettings
-from tasklens.scores import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_NAMES
+from tasklens.findings import statistics as claim_statistics
+from tasklens.findings.verdict import FINDINGS, RULES
+from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import PRESETS, Settings, load_settings
 
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PLACE = HERE.parent / "src" / "tasklens" / "prompt_sets"
+PLACE = HERE.parent / "src" / "tasklens" / "data" / "prompt_sets"
 SETS = {"tasks-in-words.jsonl": "phrasings", "tasks-in-words-equal.jsonl": "equal"}
 EACH = 12  # inputs a group, phrasings a task, inputs a phrasing
 TURN = (0, 1, 4)  # differ by 1, 3, 4, so two phrasings share at most one input of a group

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tasklens.scores import CONTROLS, SPLIT_NAMES, layers_in_order, read_scores
+from tasklens.data.instances import SPLIT_NAMES
+from tasklens.scoring.score_table import CONTROLS, layers_in_order, read_scores
 
 #: Settings that a sweep's file changes so that another one can be met.
 FOLLOWING = ("inputs_per_task", "val_inputs", "measured_instances")

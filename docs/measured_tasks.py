@@ -22,14 +22,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from tasklens.agreement import adjusted_rand, contingency
-from tasklens.checkpoints import load_checkpoint
-from tasklens.config import Settings, read_settings
-from tasklens.dataset import Dataset, measured_subsets
-from tasklens.experiment import load_dataset
-from tasklens.rundir import RunDir
-from tasklens.scores import SPLIT_NAMES, instances_of, score, table_to_csv_bytes, to_table
-from tasklens.states import GPT2Subject, harvest
+from tasklens.data.instances import SPLIT_NAMES, instances_of
+from tasklens.data.synthetic import Dataset, measured_subsets
+from tasklens.models.checkpoints import load_checkpoint
+from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import load_dataset
+from tasklens.runs.settings import Settings, read_settings
+from tasklens.scoring.partition_agreement import adjusted_rand, contingency
+from tasklens.scoring.score_table import score, table_to_csv_bytes, to_table
 
 NUMBERS = (5, 10, 20, 50)
 INSTANCES_A_TASK = 100

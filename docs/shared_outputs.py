@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tasklens.config import read_settings
-from tasklens.experiment import load_dataset
-from tasklens.measuring import load_clusters
-from tasklens.rundir import RunDir
-from tasklens.scores import instances_of
+from tasklens.data.instances import instances_of
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import load_dataset
+from tasklens.runs.measuring import load_clusters
+from tasklens.runs.settings import read_settings
 
 SPLIT = "val_subset"
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tasklens.checkpoints import config_of
-from tasklens.dataset import Dataset, DataSettings, make_dataset
-from tasklens.gpt2 import GPT2, ModelSettings, make_model
-from tasklens.rows import Prompts
-from tasklens.tasks import TaskSettings
+from tasklens.data.rows import Prompts
+from tasklens.data.synthetic import Dataset, DataSettings, make_dataset
+from tasklens.data.tasks import TaskSettings
+from tasklens.models.checkpoints import config_of
+from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 
 torch.set_num_threads(1)
 

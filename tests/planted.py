@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from tasklens.dataset import MEASURED
-from tasklens.following import follow
-from tasklens.randomness import stream
-from tasklens.schedule import checkpoint_steps
-from tasklens.scores import Row, accuracy_row, to_table
-from tasklens.view import MAPS, SplitView, TaskView, View, World
+from tasklens.core.seeds import stream
+from tasklens.data.synthetic import MEASURED
+from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.scoring.cluster_tracking import follow
+from tasklens.scoring.score_table import Row, accuracy_row, to_table
 
 #: From split, layer (0 .. 6) and step to an ARI.
 Ari = Callable[[str, int, int], float]

@@ -9,105 +9,105 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _WHERE = {
-    "ClusterSettings": "clustering",
-    "DataSettings": "dataset",
-    "Dataset": "dataset",
-    "FigureSettings": "figures",
-    "Cell": "clustering",
-    "GPT2": "gpt2",
-    "GPT2Subject": "states",
-    "Grammar": "grammar",
-    "Harvest": "states",
-    "HuggingFaceSubject": "huggingface",
-    "InputError": "errors",
-    "Instances": "scores",
-    "ModelSettings": "gpt2",
-    "LabelledPrompts": "prompts",
-    "PositionSettings": "tokens",
-    "PromptSettings": "prompts",
-    "Prompts": "rows",
-    "Subject": "states",
-    "TaskSettings": "tasks",
-    "TrainSettings": "training",
-    "Trainer": "training",
-    "View": "view",
-    "cluster": "clustering",
-    "figure1": "figures",
-    "figure_agreement": "picture_tables",
-    "figure_contingency": "picture_tables",
-    "figure_forming": "pictures",
-    "figure_layers": "pictures",
-    "figure_map": "pictures",
-    "figure_order": "picture_tables",
-    "figure_verdict": "picture_verdict",
-    "figure_world": "picture_tables",
-    "final_table": "scores",
-    "harvest": "states",
-    "instances_of": "scores",
-    "instances_of_prompts": "tokens",
-    "load_checkpoint": "checkpoints",
-    "load_subject": "loading",
-    "load_view": "viewing",
-    "make_dataset": "dataset",
-    "make_model": "gpt2",
-    "read_prompts": "prompts",
-    "read_scores": "scores",
-    "score": "scores",
-    "tokenize": "tokens",
-    "train": "training",
-    "verify_runs": "verifying",
+    "ClusterSettings": "clustering.cluster",
+    "DataSettings": "data.synthetic",
+    "Dataset": "data.synthetic",
+    "FigureSettings": "report.figure1",
+    "Cell": "clustering.cluster",
+    "GPT2": "models.gpt2",
+    "GPT2Subject": "models.subject",
+    "Grammar": "data.grammar",
+    "Harvest": "models.subject",
+    "HuggingFaceSubject": "models.hf_subject",
+    "InputError": "core.errors",
+    "Instances": "data.instances",
+    "ModelSettings": "models.gpt2",
+    "LabelledPrompts": "data.labelled_prompts",
+    "PositionSettings": "data.tokenize",
+    "PromptSettings": "data.labelled_prompts",
+    "Prompts": "data.rows",
+    "Subject": "models.subject",
+    "TaskSettings": "data.tasks",
+    "TrainSettings": "models.training",
+    "Trainer": "models.training",
+    "View": "report.view",
+    "cluster": "clustering.cluster",
+    "figure1": "report.figure1",
+    "figure_agreement": "report.heatmaps",
+    "figure_contingency": "report.heatmaps",
+    "figure_forming": "report.maps",
+    "figure_layers": "report.maps",
+    "figure_map": "report.maps",
+    "figure_order": "report.heatmaps",
+    "figure_verdict": "report.verdict_figure",
+    "figure_world": "report.heatmaps",
+    "final_table": "scoring.score_table",
+    "harvest": "models.subject",
+    "instances_of": "data.instances",
+    "instances_of_prompts": "data.tokenize",
+    "load_checkpoint": "models.checkpoints",
+    "load_subject": "models.hf_loading",
+    "load_view": "runs.viewing",
+    "make_dataset": "data.synthetic",
+    "make_model": "models.gpt2",
+    "read_prompts": "data.labelled_prompts",
+    "read_scores": "scoring.score_table",
+    "score": "scoring.score_table",
+    "tokenize": "data.tokenize",
+    "train": "models.training",
+    "verify_runs": "runs.verify",
 }
 
 __all__ = sorted([*_WHERE, "__version__"])  # noqa: PLE0604, RUF100
 
 if TYPE_CHECKING:
-    from tasklens.checkpoints import load_checkpoint as load_checkpoint
-    from tasklens.clustering import Cell as Cell
-    from tasklens.clustering import ClusterSettings as ClusterSettings
-    from tasklens.clustering import cluster as cluster
-    from tasklens.dataset import Dataset as Dataset
-    from tasklens.dataset import DataSettings as DataSettings
-    from tasklens.dataset import make_dataset as make_dataset
-    from tasklens.errors import InputError as InputError
-    from tasklens.figures import FigureSettings as FigureSettings
-    from tasklens.figures import figure1 as figure1
-    from tasklens.gpt2 import GPT2 as GPT2
-    from tasklens.gpt2 import ModelSettings as ModelSettings
-    from tasklens.gpt2 import make_model as make_model
-    from tasklens.grammar import Grammar as Grammar
-    from tasklens.huggingface import HuggingFaceSubject as HuggingFaceSubject
-    from tasklens.loading import load_subject as load_subject
-    from tasklens.picture_tables import figure_agreement as figure_agreement
-    from tasklens.picture_tables import figure_contingency as figure_contingency
-    from tasklens.picture_tables import figure_order as figure_order
-    from tasklens.picture_tables import figure_world as figure_world
-    from tasklens.picture_verdict import figure_verdict as figure_verdict
-    from tasklens.pictures import figure_forming as figure_forming
-    from tasklens.pictures import figure_layers as figure_layers
-    from tasklens.pictures import figure_map as figure_map
-    from tasklens.prompts import LabelledPrompts as LabelledPrompts
-    from tasklens.prompts import PromptSettings as PromptSettings
-    from tasklens.prompts import read_prompts as read_prompts
-    from tasklens.rows import Prompts as Prompts
-    from tasklens.scores import Instances as Instances
-    from tasklens.scores import final_table as final_table
-    from tasklens.scores import instances_of as instances_of
-    from tasklens.scores import read_scores as read_scores
-    from tasklens.scores import score as score
-    from tasklens.states import GPT2Subject as GPT2Subject
-    from tasklens.states import Harvest as Harvest
-    from tasklens.states import Subject as Subject
-    from tasklens.states import harvest as harvest
-    from tasklens.tasks import TaskSettings as TaskSettings
-    from tasklens.tokens import PositionSettings as PositionSettings
-    from tasklens.tokens import instances_of_prompts as instances_of_prompts
-    from tasklens.tokens import tokenize as tokenize
-    from tasklens.training import Trainer as Trainer
-    from tasklens.training import TrainSettings as TrainSettings
-    from tasklens.training import train as train
-    from tasklens.verifying import verify_runs as verify_runs
-    from tasklens.view import View as View
-    from tasklens.viewing import load_view as load_view
+    from tasklens.clustering.cluster import Cell as Cell
+    from tasklens.clustering.cluster import ClusterSettings as ClusterSettings
+    from tasklens.clustering.cluster import cluster as cluster
+    from tasklens.core.errors import InputError as InputError
+    from tasklens.data.grammar import Grammar as Grammar
+    from tasklens.data.instances import Instances as Instances
+    from tasklens.data.instances import instances_of as instances_of
+    from tasklens.data.labelled_prompts import LabelledPrompts as LabelledPrompts
+    from tasklens.data.labelled_prompts import PromptSettings as PromptSettings
+    from tasklens.data.labelled_prompts import read_prompts as read_prompts
+    from tasklens.data.rows import Prompts as Prompts
+    from tasklens.data.synthetic import Dataset as Dataset
+    from tasklens.data.synthetic import DataSettings as DataSettings
+    from tasklens.data.synthetic import make_dataset as make_dataset
+    from tasklens.data.tasks import TaskSettings as TaskSettings
+    from tasklens.data.tokenize import PositionSettings as PositionSettings
+    from tasklens.data.tokenize import instances_of_prompts as instances_of_prompts
+    from tasklens.data.tokenize import tokenize as tokenize
+    from tasklens.models.checkpoints import load_checkpoint as load_checkpoint
+    from tasklens.models.gpt2 import GPT2 as GPT2
+    from tasklens.models.gpt2 import ModelSettings as ModelSettings
+    from tasklens.models.gpt2 import make_model as make_model
+    from tasklens.models.hf_loading import load_subject as load_subject
+    from tasklens.models.hf_subject import HuggingFaceSubject as HuggingFaceSubject
+    from tasklens.models.subject import GPT2Subject as GPT2Subject
+    from tasklens.models.subject import Harvest as Harvest
+    from tasklens.models.subject import Subject as Subject
+    from tasklens.models.subject import harvest as harvest
+    from tasklens.models.training import Trainer as Trainer
+    from tasklens.models.training import TrainSettings as TrainSettings
+    from tasklens.models.training import train as train
+    from tasklens.report.figure1 import FigureSettings as FigureSettings
+    from tasklens.report.figure1 import figure1 as figure1
+    from tasklens.report.heatmaps import figure_agreement as figure_agreement
+    from tasklens.report.heatmaps import figure_contingency as figure_contingency
+    from tasklens.report.heatmaps import figure_order as figure_order
+    from tasklens.report.heatmaps import figure_world as figure_world
+    from tasklens.report.maps import figure_forming as figure_forming
+    from tasklens.report.maps import figure_layers as figure_layers
+    from tasklens.report.maps import figure_map as figure_map
+    from tasklens.report.verdict_figure import figure_verdict as figure_verdict
+    from tasklens.report.view import View as View
+    from tasklens.runs.verify import verify_runs as verify_runs
+    from tasklens.runs.viewing import load_view as load_view
+    from tasklens.scoring.score_table import final_table as final_table
+    from tasklens.scoring.score_table import read_scores as read_scores
+    from tasklens.scoring.score_table import score as score
 
 
 def __getattr__(name: str) -> Any:

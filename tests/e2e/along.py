@@ -14,10 +14,11 @@ import safetensors.torch
 import torch
 
 import tasklens as tl
-from tasklens import cli, keeper
-from tasklens.distributed import ALONE, World, joined, whole
-from tasklens.errors import InputError
-from tasklens.training import Trainer
+from tasklens.cli import main as cli
+from tasklens.core.errors import InputError
+from tasklens.models.distributed import ALONE, World, joined, whole
+from tasklens.models.training import Trainer
+from tasklens.runs import keeper
 
 #: Rows that two processes cannot share evenly, and that have several lengths.
 SETTINGS: dict[str, Any] = {

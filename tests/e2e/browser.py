@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from tasklens.following import follow
-from tasklens.randomness import stream
-from tasklens.scores import Row, to_table
-from tasklens.view import MAPS, SplitView, TaskView, View, World
+from tasklens.core.seeds import stream
+from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.scoring.cluster_tracking import follow
+from tasklens.scoring.score_table import Row, to_table
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize

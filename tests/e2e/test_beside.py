@@ -10,11 +10,11 @@ from unittest import mock
 import pytest
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
-from tasklens.config import Settings, read_settings
-from tasklens.experiment import load_dataset, measure, plot, train_model
-from tasklens.measuring import Measurer
-from tasklens.parallel import Processes
-from tasklens.rundir import RunDir
+from tasklens.core.workers import Processes
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import load_dataset, measure, plot, train_model
+from tasklens.runs.measuring import Measurer
+from tasklens.runs.settings import Settings, read_settings
 
 
 def test_checkpoints_are_measured_while_training_goes_on(
@@ -81,7 +81,7 @@ def test_cores_are_shared_between_training_and_measuring(
 ) -> None:
     train = {key: value for key, value in keys.items() if key != "workers"}
     settings = Settings(workers=keys.get("workers", 0), train=train)  # type: ignore[arg-type]
-    with mock.patch("tasklens.config.default_workers", return_value=cores):
+    with mock.patch("tasklens.runs.settings.default_workers", return_value=cores):
         assert (settings.cores_training, settings.cores_beside) == (training, beside)
 
 
@@ -104,5 +104,5 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
     words = [sys.executable, "-c", program, str(file)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "tasklens.probes" in loaded
+    assert "tasklens.scoring.classifiers" in loaded
     assert loaded.isdisjoint({"torch", "matplotlib"})

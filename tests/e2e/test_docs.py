@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasklens.cli import app
+from tasklens.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 

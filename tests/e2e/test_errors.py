@@ -318,7 +318,7 @@ def test_a_directory_that_is_a_file(command: Command, tmp_path: Path) -> None:
 
 def test_a_directory_in_use(tiny: Finished, copy: Path, command: Command) -> None:
     program = (
-        "import sys; from tasklens.rundir import RunDir\n"
+        "import sys; from tasklens.runs.directory import RunDir\n"
         "with RunDir(sys.argv[1]).locked(): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

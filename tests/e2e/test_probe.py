@@ -34,11 +34,11 @@ from e2e.conftest import (
     changes,
     contents,
 )
-from tasklens.config import read_settings, settings_table
-from tasklens.huggingface import HuggingFaceSubject
-from tasklens.loading import load_subject
-from tasklens.rows import Prompts
-from tasklens.states import harvest
+from tasklens.data.rows import Prompts
+from tasklens.models.hf_loading import load_subject
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.subject import harvest
+from tasklens.runs.settings import read_settings, settings_table
 
 Ints = npt.NDArray[np.int64]
 Record = dict[str, Any]
@@ -223,7 +223,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     What is drawn is held to the same bytes by the tests that do without this.
     """
-    from tasklens import probing
+    from tasklens.runs import probing
 
     drawn: list[Any] = []
     monkeypatch.setattr(probing, "figure1", lambda *what: drawn.append(what))
@@ -468,7 +468,7 @@ def test_other_commands_go_on_with_it_and_do_not_read_the_models_again(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a model is loaded")
 
-    monkeypatch.setattr("tasklens.harvesting.load_subject", refuse)
+    monkeypatch.setattr("tasklens.runs.harvesting.load_subject", refuse)
     table, _, _ = probed.result.out.partition("\n\n")
     assert command("show", copy).out == f"{table}\n"
     verified = command("verify", copy)
@@ -500,13 +500,13 @@ def test_the_same_command_elsewhere_makes_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tasklens.figures import render
+    from tasklens.report.figure1 import render
 
     def drawn(figure: Any, suffix: Any) -> bytes:
         """Leave out the PDF, which takes longest and is drawn from what the PNG is drawn from."""
         return render(figure, suffix) if suffix == "png" else b""
 
-    monkeypatch.setattr("tasklens.probing.render", drawn)
+    monkeypatch.setattr("tasklens.runs.probing.render", drawn)
     path = tmp_path / "elsewhere" / probed.path.name
     result = command(*stock.words("--out", path))
     assert result.status == 0, result.err

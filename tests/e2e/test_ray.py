@@ -28,11 +28,12 @@ from e2e.conftest import (
 )
 from e2e.test_probe import Probed, Stock, probed, stock
 from e2e.test_sweep import AXES, DIVERGES, done, file, listed, outputs, touched, write_sweep
-from tasklens.cli import AGAIN
-from tasklens.engines import start_workers
-from tasklens.errors import InputError
-from tasklens.ray_workers import RETRIES, RayWorkers, connect
-from tasklens.rundir import RunDir, sha256
+from tasklens.cli.main import AGAIN
+from tasklens.core.engines import start_workers
+from tasklens.core.errors import InputError
+from tasklens.core.files import sha256
+from tasklens.core.ray_workers import RETRIES, RayWorkers, connect
+from tasklens.runs.directory import RunDir
 
 __all__ = ["done", "file", "probed", "stock"]
 
@@ -587,8 +588,8 @@ def test_a_directory_that_a_node_does_not_see_is_told(
 ) -> None:
     from functools import partial
 
-    from tasklens.sweep import read_sweep
-    from tasklens.sweeping import run_point
+    from tasklens.runs.sweep import run_point
+    from tasklens.runs.sweep_file import read_sweep
 
     with start_workers(cluster.engine, 0) as workers:
         work = partial(run_point, out=tmp_path / "elsewhere", keep=False)

@@ -32,15 +32,15 @@ from e2e.browser import (
     to,
 )
 from e2e.conftest import Command, Finished, assert_refused, changes
-from tasklens.claims import verdict_json
-from tasklens.config import read_settings
-from tasklens.following import follow
-from tasklens.packing import LEVELS
-from tasklens.page_html import SCRIPTS
-from tasklens.page_html import page as page_of
-from tasklens.tables import read_parquet
-from tasklens.verifying import verify_runs
-from tasklens.view import MAPS, View
+from tasklens.core.parquet import read_parquet
+from tasklens.findings.verdict import verdict_json
+from tasklens.report.page import SCRIPTS
+from tasklens.report.page import page as page_of
+from tasklens.report.page_arrays import LEVELS
+from tasklens.report.view import MAPS, View
+from tasklens.runs.settings import read_settings
+from tasklens.runs.verify import verify_runs
+from tasklens.scoring.cluster_tracking import follow
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -19,7 +19,7 @@ import pytest
 
 from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
-from tasklens.training import Batch, StepLog, Trainer
+from tasklens.models.training import Batch, StepLog, Trainer
 
 #: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells of some 25 ms.
 LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=8_000, workers=2)
@@ -275,12 +275,12 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(command: Command, tmp_p
         return real(self, batch)
 
     chosen = ("bf16", {"fp32": 2.0, "bf16": 1.0})
-    with mock.patch("tasklens.training.faster_precision", return_value=chosen):
+    with mock.patch("tasklens.models.training.faster_precision", return_value=chosen):
         assert command(*keys, whole).status == 0
         with mock.patch.object(Trainer, "take_step", interrupted):
             assert command(*keys, stopped).status == 130
     otherwise = ("fp32", {"fp32": 1.0, "bf16": 2.0})
-    with mock.patch("tasklens.training.faster_precision", return_value=otherwise):
+    with mock.patch("tasklens.models.training.faster_precision", return_value=otherwise):
         assert command(*keys, stopped, "--resume").status == 0
     assert_same(whole, stopped)
     mark = json.loads((stopped / "manifest.json").read_text())["stages"]["train"]

@@ -127,7 +127,7 @@ def test_the_metrics_have_a_line_a_step(smoke: Finished) -> None:
 
 
 def test_the_config_holds_every_setting_and_makes_the_same_run(smoke: Finished) -> None:
-    from tasklens.config import known_keys, load_settings
+    from tasklens.runs.settings import known_keys, load_settings
 
     text = (smoke.path / "config.toml").read_text()
     config = tomllib.loads(text)

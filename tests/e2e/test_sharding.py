@@ -15,16 +15,17 @@ import torch
 
 from e2e.conftest import Command, assert_same
 from e2e.test_probe import Stock, once, reading, step_of, stock
-from tasklens import probing, sharding, state_files
-from tasklens.config import read_settings
-from tasklens.errors import CellsFailedError
-from tasklens.harvesting import harvest_models
-from tasklens.parallel import Processes
-from tasklens.probe_dir import Probe
-from tasklens.probe_settings import ProbeSettings
-from tasklens.probing import measure_probe
-from tasklens.rundir import RunDir
-from tasklens.state_files import read_states, shards_begun
+from tasklens.core.errors import CellsFailedError
+from tasklens.core.workers import Processes
+from tasklens.models import states_on_disk as state_files
+from tasklens.models.states_on_disk import read_states, shards_begun
+from tasklens.runs import probing, sharding
+from tasklens.runs.directory import RunDir
+from tasklens.runs.harvesting import harvest_models
+from tasklens.runs.probe_dir import Probe
+from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.probing import measure_probe
+from tasklens.runs.settings import read_settings
 
 __all__ = ["stock"]
 

@@ -64,8 +64,8 @@ def test_shards_go_on_side_by_side(
     done: Finished, file: Path, command: Command, tmp_path: Path
 ) -> None:
     """Each is a process of its own; here one goes on while another holds its runs."""
-    from tasklens.sweep import read_sweep
-    from tasklens.sweeping import run_of
+    from tasklens.runs.sweep import run_of
+    from tasklens.runs.sweep_file import read_sweep
 
     path = tmp_path / "out"
     first = read_sweep(file).points[0]
@@ -78,8 +78,8 @@ def test_shards_go_on_side_by_side(
 def test_a_run_that_another_process_holds_is_waited_for(
     file: Path, command: Command, tmp_path: Path
 ) -> None:
-    from tasklens.sweep import read_sweep
-    from tasklens.sweeping import run_of
+    from tasklens.runs.sweep import run_of
+    from tasklens.runs.sweep_file import read_sweep
 
     path = tmp_path / "out"
     held = threading.Event()
@@ -96,7 +96,7 @@ def test_a_run_that_another_process_holds_is_waited_for(
     thread.join()
     assert (result.status, result.err) == (0, "")
     with (
-        mock.patch("tasklens.sweeping.PATIENCE", 0.2),
+        mock.patch("tasklens.runs.sweep.PATIENCE", 0.2),
         run_of(path, read_sweep(file).points[1]).locked(),
     ):
         result = command("sweep", file, "--out", path, "--workers", "1", "--shard", "2/4")
@@ -110,7 +110,7 @@ def test_an_interrupted_shard_goes_on(
 ) -> None:
     path = tmp_path / "out"
     words = ("sweep", file, "--out", path, "--workers", "1", "--shard", "1/2")
-    with mock.patch("tasklens.sweeping.measure", interrupted_at(2)):
+    with mock.patch("tasklens.runs.sweep.measure", interrupted_at(2)):
         assert command(*words).status == 130
     before = touched(path)
     assert command(*words).status == 0
@@ -163,7 +163,7 @@ def test_an_unforeseen_error_is_one_line_and_its_traceback_in_the_log(
     file: Path, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    with mock.patch("tasklens.sweeping.make_data", side_effect=MemoryError("too\nlarge")):
+    with mock.patch("tasklens.runs.sweep.make_data", side_effect=MemoryError("too\nlarge")):
         result = command("sweep", file, "--out", path, "--workers", "1", "--shard", "1/4")
     assert result.status == 1
     (line,) = result.err.splitlines()

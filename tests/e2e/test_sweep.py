@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from e2e.conftest import TINY, Command, Finished, Result, assert_refused, changes
-from tasklens.config import Settings
-from tasklens.experiment import measure
-from tasklens.rundir import RunDir
+from tasklens.runs.directory import RunDir
+from tasklens.runs.experiment import measure
+from tasklens.runs.settings import Settings
 
 #: What is not the same to the byte: times, the machine, and a path.
 ABOUT = ("manifest.json", "log.txt", ".lock")
@@ -244,7 +244,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
     words = ("sweep", file, "--out", path, "--workers", "1")
     first, *_ = listed(command(*words, "--dry-run"))
     shutil.copytree(done.path / "runs" / first, path / "runs" / first)
-    with mock.patch("tasklens.sweeping.measure", interrupted_at(2)):
+    with mock.patch("tasklens.runs.sweep.measure", interrupted_at(2)):
         result = command(*words)
     assert result.status == 130
     assert not (path / "scores.parquet").exists()

@@ -13,8 +13,8 @@ import torch
 
 from e2e import along
 from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
-from tasklens.distributed import ALONE, World, device_of, joined
-from tasklens.errors import InputError
+from tasklens.core.errors import InputError
+from tasklens.models.distributed import ALONE, World, device_of, joined
 
 #: Sums in another order: how far gradients and weights of two processes are from those of one,
 #: relative to the largest of each tensor. Measured: 6.5e-7 for gradients after three steps.
@@ -188,7 +188,7 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
         def stops(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("tasklens.experiment.Trainer.run", stops)
+        patch.setattr("tasklens.runs.experiment.Trainer.run", stops)
         assert command("run", "smoke", *changes(), "--out", path).status == 130
     result = torchrun("-m", "tasklens", "run", "smoke", *changes(), "--out", path, "--resume")
     assert result.status == 0, result.err

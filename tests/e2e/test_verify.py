@@ -10,11 +10,11 @@ import pytest
 
 from e2e.conftest import Command, assert_refused, changes, contents
 from planted import planted_table, sound
-from tasklens.claims import FINDINGS, judge
-from tasklens.curves import curves_of_table
-from tasklens.randomness import stream
-from tasklens.tables import parquet_bytes
-from tasklens.verifying import read_curves, verify_runs
+from tasklens.core.parquet import parquet_bytes
+from tasklens.core.seeds import stream
+from tasklens.findings.curves import curves_of_table
+from tasklens.findings.verdict import FINDINGS, judge
+from tasklens.runs.verify import read_curves, verify_runs
 
 #: A small network with eight evenly spaced checkpoints, which learns nothing in so few steps.
 COURSE = {

@@ -15,10 +15,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
-from tasklens import InputError, View, load_view, viewing
-from tasklens.following import follow
-from tasklens.parallel import Processes
-from tasklens.rundir import RunDir
+from tasklens import InputError, View, load_view
+from tasklens.core.workers import Processes
+from tasklens.runs import viewing
+from tasklens.runs.directory import RunDir
+from tasklens.scoring.cluster_tracking import follow
 
 SPLITS = ("train_subset", "val_subset", "val_instruction_subset")
 STEPS = (0, 1, 2, 4, 8, 12)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasklens.dataset import DataSettings, make_dataset
-from tasklens.gpt2 import ModelSettings, make_model
-from tasklens.tasks import TaskSettings
-from tasklens.training import TrainSettings, train
+from tasklens.data.synthetic import DataSettings, make_dataset
+from tasklens.data.tasks import TaskSettings
+from tasklens.models.gpt2 import ModelSettings, make_model
+from tasklens.models.training import TrainSettings, train
 
 CURVE = Path(__file__).with_name("loss_curve.json")
 

@@ -10,7 +10,7 @@ from sklearn.metrics import (
     homogeneity_completeness_v_measure,
 )
 
-from tasklens.agreement import adjusted_rand, agreement, contingency
+from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency
 
 
 @st.composite

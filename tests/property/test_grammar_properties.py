@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasklens.grammar import Grammar
-from tasklens.tasks import TaskSettings, draw_instructions, make_tasks
+from tasklens.data.grammar import Grammar
+from tasklens.data.tasks import TaskSettings, draw_instructions, make_tasks
 
 few = settings(deadline=None, derandomize=True, max_examples=12)
 steady = settings(deadline=None, derandomize=True, max_examples=80)

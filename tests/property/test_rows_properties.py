@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasklens.gpt2 import GPT2, ModelSettings, state_names
-from tasklens.training import Batch, loss_and_hits
+from tasklens.models.gpt2 import GPT2, ModelSettings, state_names
+from tasklens.models.training import Batch, loss_and_hits
 
 VOCABULARY, N_POSITIONS = 13, 10
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)

@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from tasklens.clustering import Cell, Clustering
-from tasklens.scores import Instances, score_cell
-from tasklens.spread import variance_share
+from tasklens.clustering.cluster import Cell, Clustering
+from tasklens.data.instances import Instances
+from tasklens.scoring.score_table import score_cell
+from tasklens.scoring.variance import variance_share
 
 steady = settings(deadline=None, derandomize=True, max_examples=60)
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.clustering import kmeans_kernels as kernels
-from tasklens.clustering.compiling import MISSING, one_thread
-from tasklens.clustering.fallback import kmeans_once
+from tasklens.clustering.numba_compile import MISSING, one_thread
+from tasklens.clustering.sklearn_fallback import kmeans_once
 
 #: Cells with more points go to scikit-learn: each process would hold a matrix of over 256 MB.
 MOST_POINTS = 8_000

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.clustering.compiling import compiled
+from tasklens.clustering.numba_compile import compiled
 
 #: Sums may be reordered into vector lanes and products fused; NaN and infinity keep their meaning.
 FAST = {"reassoc", "contract", "nsz", "arcp"}

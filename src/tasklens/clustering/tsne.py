@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import PCA
 
-from tasklens.clustering import compiling
+from tasklens.clustering import numba_compile
 from tasklens.clustering import tsne_kernels as kernels
-from tasklens.clustering.compiling import one_thread
-from tasklens.clustering.fallback import tsne_barnes_hut
+from tasklens.clustering.numba_compile import one_thread
+from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
 
 Floats = npt.NDArray[np.float32]
 Callback = Callable[[int, Floats], object]
@@ -36,7 +36,7 @@ LEAST_NORM = 1e-7
 
 def engine(n: int) -> str:
     """Say what embeds a cell of `n` points: "numba", exactly, or "scikit-learn", Barnes-Hut."""
-    return "numba" if not compiling.MISSING and n <= EXACT_LIMIT else "scikit-learn"
+    return "numba" if not numba_compile.MISSING and n <= EXACT_LIMIT else "scikit-learn"
 
 
 def tsne(

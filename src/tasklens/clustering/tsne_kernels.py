@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.clustering.compiling import compiled
+from tasklens.clustering.numba_compile import compiled
 
 Floats = npt.NDArray[np.float32]
 

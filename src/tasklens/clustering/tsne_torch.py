@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from tasklens.clustering import tsne_kernels as kernels
-from tasklens.clustering.compiling import one_thread
+from tasklens.clustering.numba_compile import one_thread
 from tasklens.clustering.tsne import CHECK, Progress, learning_rate, pca_start, prepared
 
 Floats = npt.NDArray[np.float32]

@@ -1,0 +1,1 @@
+"""The command line: a thin file per group of commands; heavy imports stay inside functions."""

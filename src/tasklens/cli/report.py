@@ -1,0 +1,48 @@
+"""The command that makes the page of runs."""
+
+import contextlib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tasklens.cli.options import Change, continue_run, save_settings, this_command
+from tasklens.core.errors import InputError
+
+
+def report(
+    run: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="Run directories, probes' among them."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.html",
+            help="The page. [default: report.html, in RUN where there is but one]",
+        ),
+    ] = None,
+    change: Change = None,
+) -> None:
+    """Write one HTML page that shows what happened in a run, or in several.
+
+    It needs no network and opens from the disk. With --set only report.* can change, e.g.
+    report.points=500. The first time the map's frames are made, which takes about a minute for a
+    run of the default preset.
+    """
+    from tasklens.runs.write_report import judge_sources, open_sources, write_report
+
+    if out and out.is_dir():
+        raise InputError(
+            f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
+        )
+    opened = [continue_run(path, change, "report") for path in run]
+    sources = open_sources(run)
+    with contextlib.ExitStack() as stack:
+        for directory, settings in opened:
+            stack.enter_context(directory.locked())
+            if change:
+                save_settings(directory, settings)
+        sources = open_sources(run) if change else sources
+        print(write_report(sources, judge_sources(sources), this_command(), out))

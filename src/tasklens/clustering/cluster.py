@@ -1,0 +1,213 @@
+"""Cells to labels: one function over a batch of cells, and what it takes and gives.
+
+Nothing else in the package calls a clustering library.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pydantic.dataclasses
+from pydantic import Field
+
+from tasklens.clustering import kmeans, tsne
+from tasklens.clustering.numba_compile import MISSING, one_thread
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import derived_seed
+from tasklens.core.settings import CONFIG, Device
+
+__all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
+
+SPACES = ("raw", "tsne")
+#: What clusters a cell unless something is in the way.
+OURS = "numba"
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
+class ClusterSettings:
+    """How states are clustered."""
+
+    n_init: Annotated[int, Field(ge=1)] = 10
+    """Starts of each KMeans, all by k-means++; the one with the lowest inertia is kept."""
+    cluster_seeds: Annotated[int, Field(ge=1)] = 3
+    """How many times KMeans is run, each with a seed of its own; their spread is reported."""
+    max_iter: Annotated[int, Field(ge=1)] = 300
+    """Iterations of one start at most."""
+    tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    """A start ends when its centres move less than this, relative to the states' variance."""
+    tsne: Literal["none", "last", "all"] = "last"
+    """At which checkpoints the states are also clustered after t-SNE."""
+    perplexity: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 50.0
+    """Effective number of neighbours in t-SNE; less than the number of instances."""
+    tsne_max_iter: Annotated[int, Field(ge=250)] = 1000
+    """Iterations of t-SNE, the first 250 of them with early exaggeration."""
+    pca: Annotated[int, Field(ge=0)] = 0
+    """Principal components kept before t-SNE; 0 hands it the states as they are."""
+    device: Device = "cpu"
+    """Where t-SNE runs: cpu, cuda or cuda:N. A GPU embeds many cells at once. KMeans runs on
+    the CPU, whatever stands here."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to cluster: the states of one name, at one checkpoint, on one split."""
+
+    seed: int
+    """Root seed of the run, from which the clustering's own seeds are derived."""
+    step: int
+    """Training step of the checkpoint."""
+    split: str
+    """Name of the split."""
+    state: str
+    """Name of the state: wte, embed, block1, ..., ln_f, or that of a control."""
+    space: str
+    """Where KMeans runs: "raw", on the states, or "tsne", on their embedding in the plane."""
+    k: int
+    """Number of clusters asked for."""
+    x: npt.NDArray[np.float32]
+    """The states, (N, D)."""
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """What tells the cell from others of its run."""
+        return (self.step, self.split, self.state, self.space)
+
+    @property
+    def name(self) -> str:
+        """What error messages call the cell."""
+        return f"step {self.step}, {self.split}, {self.state} ({self.space})"
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """What clustering one cell gave."""
+
+    labels: npt.NDArray[np.int16]
+    """Cluster of each instance for each cluster seed, (S, N)."""
+    inertia: npt.NDArray[np.float64]
+    """Sum of squared distances to the nearest centre for each cluster seed, (S,)."""
+    embedding: npt.NDArray[np.float32] | None
+    """The t-SNE embedding, (N, 2), where the cell's space is "tsne"."""
+
+
+def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> list[Clustering]:
+    """Cluster each cell with several seeds, in the plane of t-SNE where its space says so.
+
+    Every seed is derived from the cell's own seed and name, so a result depends neither on the
+    other cells of the batch nor on how many threads or processes share the work.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        `x` is (N, D) and finite; it is taken as float32.
+    settings : ClusterSettings, optional
+        Starts, seeds, perplexity and so on.
+
+    Returns
+    -------
+    list of Clustering
+        In the order of the cells. A cell with fewer distinct points than `k` has as many
+        clusters as it has distinct points.
+
+    Raises
+    ------
+    InputError
+        Where states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
+        or the perplexity is not below N.
+    """
+    settings = settings or ClusterSettings()
+    for cell in cells:
+        _check(cell, settings)
+    for reason in sorted({engine(cell) for cell in cells} - {OURS}):
+        warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
+    points = [np.ascontiguousarray(cell.x, dtype=np.float32) for cell in cells]  # (N, D) each
+    # One thread: sums split over threads round differently, and a label may follow.
+    with one_thread():
+        embeddings = _embed(cells, points, settings)
+        return [
+            _cluster_one(cell, x if y is None else y, y, settings)
+            for cell, x, y in zip(cells, points, embeddings, strict=True)
+        ]
+
+
+def engine(cell: Cell) -> str:
+    """Return `OURS` where our own kernels cluster a cell, else the reason why scikit-learn does."""
+    by = tsne.engine if cell.space == "tsne" else kmeans.engine
+    return OURS if by(len(cell.x)) == OURS else MISSING or f"{len(cell.x):,} points are too many"
+
+
+def _embed(
+    cells: Sequence[Cell], points: Sequence[Floats], settings: ClusterSettings
+) -> list[Floats | None]:
+    """Return the embedding of each cell in the space of t-SNE, (N, 2), and None of the others."""
+    embeddings: list[Floats | None] = [None] * len(cells)
+    keys: dict[str, Any] = {
+        "perplexity": settings.perplexity,
+        "max_iter": settings.tsne_max_iter,
+        "pca": settings.pca,
+    }
+    same: dict[int, list[int]] = {}  # cells of N points
+    for i, cell in enumerate(cells):
+        if cell.space != "tsne":
+            continue
+        if settings.device != "cpu" and engine(cell) == OURS:
+            same.setdefault(len(cell.x), []).append(i)
+        else:
+            embeddings[i] = tsne.tsne(points[i], seed=_tsne_seed(cell), **keys)
+    for which in same.values():
+        from tasklens.clustering.tsne_torch import tsne_batch  # torch takes seconds to import
+
+        batch = tsne_batch(
+            [points[i] for i in which],
+            seeds=[_tsne_seed(cells[i]) for i in which],
+            device=settings.device,
+            **keys,
+        )
+        for i, embedding in zip(which, batch, strict=True):
+            embeddings[i] = embedding
+    return embeddings
+
+
+def _tsne_seed(cell: Cell) -> int:
+    return derived_seed(cell.seed, "tsne", *cell.place)
+
+
+def _cluster_one(
+    cell: Cell, points: Floats, embedding: Floats | None, settings: ClusterSettings
+) -> Clustering:
+    seeds = range(settings.cluster_seeds)
+    labels, inertia = kmeans.kmeans(
+        points,
+        cell.k,
+        seeds=[derived_seed(cell.seed, "kmeans", *cell.place, s) for s in seeds],
+        n_init=settings.n_init,
+        max_iter=settings.max_iter,
+        tol=settings.tol,
+    )
+    return Clustering(labels, inertia, embedding)
+
+
+def _check(cell: Cell, settings: ClusterSettings) -> None:
+    if cell.space not in SPACES:
+        raise InputError(f"{cell.name}: space = {cell.space!r}: should be one of {SPACES}")
+    if cell.x.ndim != 2 or 0 in cell.x.shape:
+        raise InputError(f"{cell.name}: states of shape {cell.x.shape}: should be (N, D)")
+    if not 1 <= cell.k <= np.iinfo(np.int16).max:
+        raise InputError(f"{cell.name}: k = {cell.k}: should be in 1 .. 32767")
+    finite = np.isfinite(np.asarray(cell.x, dtype=np.float32)).all(axis=1)  # (N,)
+    if not finite.all():
+        raise InputError(
+            f"{cell.name}: the states of {np.count_nonzero(~finite)} of {finite.size} instances "
+            f"are not finite, the first of them instance {np.argmin(finite)}"
+        )
+    n = len(cell.x)
+    if cell.space == "tsne" and settings.perplexity >= n:
+        raise InputError(
+            f"{cell.name}: perplexity = {settings.perplexity:g}: should be less than the number "
+            f"of instances, {n}, and is best below a third of it"
+        )

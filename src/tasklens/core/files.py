@@ -1,0 +1,87 @@
+"""Files that are complete under their final name, and the hashes of their content."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tasklens.core.errors import InputError
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is whole under its name or not there; also outside a run."""
+    with one_line_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{path.name}")
+        try:
+            write_synced(temporary, content)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_directory(path.parent)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what of this machine a result may depend on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {"system": platform.platform(), "processor": model, "cpus": os.cpu_count()}
+
+
+def sha256(content: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and sync it to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def synced_hash(path: Path) -> str:
+    """Make sure that a file is on the disk, and return its SHA-256."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_directory(path: Path) -> None:
+    """Sync a directory's entries to the disk, such as a rename within it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def one_line_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's error into one line that says what could not be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise InputError(
+                f"no space left on the device while writing {path}; free some, then run again with "
+                "--resume: nothing that was finished is lost"
+            ) from error
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error

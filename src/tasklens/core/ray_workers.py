@@ -1,0 +1,254 @@
+"""Workers on a Ray cluster: each item is a Ray task that declares the CPUs and GPUs it takes.
+
+Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications" (2018),
+https://docs.ray.io. Ray schedules, retries what was killed and carries the items; nothing of that
+is ours.
+"""
+
+import contextlib
+import io
+import os
+import pickle
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.core.errors import InputError
+from tasklens.core.workers import Item, Result, Workers
+
+#: The address of a cluster that is started here.
+NEW = "local"
+#: How often an item is begun again whose worker was killed.
+RETRIES = 3
+#: Seconds for which the size of the cluster is remembered: nodes come and go.
+FRESH = 5.0
+
+
+def import_ray() -> Any:
+    """Import Ray, or say what to install."""
+    # Nothing leaves the machine unasked. Ray reads it when it starts.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError(
+            "--engine ray: Ray is not installed: pip install 'tasklens[ray]'"
+        ) from error
+    return ray
+
+
+def connect(address: str = "") -> Any:
+    """Connect to a Ray cluster, unless that is done already, and return the module ``ray``.
+
+    Parameters
+    ----------
+    address : str
+        HOST:PORT; empty: the cluster in RAY_ADDRESS or that ``ray start`` has left on this machine,
+        else, as for `NEW`, one of this machine's cores, which ends with this process. As any Ray it
+        listens to other machines, and obeys whoever has the token in ``~/.ray/auth_token``.
+
+    Raises
+    ------
+    InputError
+        Where there is no cluster, or one of another version.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return ray
+    _check_that_somebody_is_there(address)
+    # What workers print comes back with what they have done: Ray would put it on standard output.
+    words: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    if address in ("", NEW):
+        words["include_dashboard"] = False
+    try:
+        ray.init(address or None, **words)
+    except Exception as error:  # of any of the ways in which two versions do not fit
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"--engine ray:{address}: {first} (where the cluster has a token, RAY_AUTH_MODE=token "
+            "has to be set here, too)"
+        ) from error
+    return ray
+
+
+@contextlib.contextmanager
+def connected(address: str = "") -> Iterator[None]:
+    """`connect` for the time of the block, or longer where that was done before.
+
+    Ray says on standard output what befalls its workers, where ours are the paths and the tables:
+    meanwhile it goes to standard error.
+    """
+    before = import_ray().is_initialized()
+    ray = connect(address)
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            yield
+        finally:
+            if not before:
+                ray.shutdown()
+
+
+def _check_that_somebody_is_there(address: str) -> None:
+    """Raise InputError where nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"--engine ray:{address}: no Ray cluster there: {getattr(error, 'strerror', error)}"
+        ) from error
+
+
+def nodes() -> list[dict[str, float]]:
+    """Return the resources of each node of the cluster that this process is connected to."""
+    return [node["Resources"] for node in connect().nodes() if node["Alive"]]
+
+
+class RayWorkers(Workers):
+    """Ray tasks on the cluster that `connect` finds.
+
+    An item goes there and its result comes back through Ray's object store, so the cluster needs
+    no file system for them. An item whose worker is killed is begun again, `RETRIES` times at most.
+
+    Parameters
+    ----------
+    address : str
+        See `connect`.
+    limit : int
+        Items at a time; 0: as many as the cluster has CPUs for.
+    cpus : int
+        CPUs that an item takes.
+    gpus : float
+        GPUs that it takes, unless `submit` says otherwise.
+    """
+
+    def __init__(
+        self, address: str = "", *, limit: int = 0, cpus: int = 1, gpus: float = 0
+    ) -> None:
+        self._ray = connect(address)
+        self._limit, self._cpus, self._gpus = limit, cpus, gpus
+        self._tasks: dict[float, Any] = {}
+        self._functions: dict[int, tuple[object, Any]] = {}
+        self._counted, self._cluster_count = -FRESH, 1
+
+    @property
+    def count(self) -> int:  # type: ignore[override]
+        """How many items the cluster works on at a time, as it is now."""
+        if time.monotonic() - self._counted > FRESH:
+            self._counted = time.monotonic()
+            self._cluster_count = max(1, sum(map(self._fit, nodes())))
+        return min(self._limit or self._cluster_count, self._cluster_count)
+
+    @property
+    def _at_a_time(self) -> int:
+        return self.count if self._limit else super()._at_a_time
+
+    def submit(
+        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
+    ) -> Future[Result]:
+        """Begin `function(item)` on the cluster.
+
+        Raises
+        ------
+        InputError
+            Where no node of the cluster has what an item takes: it would wait for ever.
+        """
+        gpus = self._gpus if gpus is None else gpus
+        if gpus not in self._tasks:
+            self._check(gpus)
+            needs = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": RETRIES}
+            self._tasks[gpus] = self._ray.remote(**needs)(_work)
+        arrays: list[pickle.PickleBuffer] = []
+        rest = self._ray.cloudpickle.dumps(item, protocol=5, buffer_callback=arrays.append)
+        ref = self._tasks[gpus].remote(
+            self._known(function),
+            rest,
+            [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays],
+            str(Path.cwd()),
+        )
+        return _RayFuture(self._ray, ref)
+
+    def _known(self, function: Callable[[Item], Result]) -> Any:
+        """Return the place of a function in the object store; what is bound to it may be large."""
+        if id(function) not in self._functions:
+            there = self._ray.put(self._ray.cloudpickle.dumps(function))
+            self._functions[id(function)] = (function, there)  # kept, so that its id is its own
+        return self._functions[id(function)][1]
+
+    def _fit(self, node: dict[str, float]) -> int:
+        """Return how many items a node works on at a time."""
+        n = node.get("CPU", 0) / self._cpus
+        return int(min(n, node.get("GPU", 0) / self._gpus) if self._gpus else n)
+
+    def _check(self, gpus: float) -> None:
+        there = nodes()
+        if not any(its.get("CPU", 0) >= self._cpus and its.get("GPU", 0) >= gpus for its in there):
+            raise InputError(
+                f"no node of the Ray cluster has {self._cpus} CPUs and {gpus:g} GPUs; at most they "
+                f"have {max((its.get('CPU', 0) for its in there), default=0):g} CPUs and "
+                f"{max((its.get('GPU', 0) for its in there), default=0):g} GPUs"
+            )
+
+    def close(self) -> None:
+        """Let go of the functions; what was begun ends by itself, or with the connection.
+
+        It is not cancelled: where a task ends at that moment, Ray 2.60 aborts the driver ("Tried to
+        complete task that was not pending").
+        """
+        self._functions.clear()
+
+
+class _RayFuture(Future[Any]):
+    """The future of a Ray task, whose errors are those of the function."""
+
+    def __init__(self, ray: Any, ref: Any) -> None:
+        super().__init__()
+        self._ray = ray
+        ref.future().add_done_callback(self._end)
+
+    def _end(self, theirs: Future[Any]) -> None:
+        with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
+            error = theirs.exception()
+            if error is None:
+                result, said = theirs.result()
+                if said:
+                    print(said, end="", file=sys.stderr)
+                self.set_result(result)
+            elif isinstance(error, self._ray.exceptions.RayTaskError):
+                self.set_exception(error.cause)
+            else:
+                self.set_exception(InputError(_said(error)))
+
+
+def _said(error: BaseException) -> str:
+    """Return in a line what Ray says of a task that it could not bring to an end."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    return (
+        f"its worker died {RETRIES + 1} times (killed, or for lack of memory): "
+        f"{type(error).__name__}: {first}"
+    )
+
+
+def _work(
+    function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str
+) -> tuple[Any, str]:
+    """Do an item in a Ray worker, from where paths mean what they mean to the driver.
+
+    Returns the result, and what was said on standard error.
+    """
+    with contextlib.suppress(OSError):
+        os.chdir(directory)
+    # Copied: what lies in the object store cannot be written to, and the kernels are compiled for
+    # arrays that can.
+    item = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return pickle.loads(function)(item), said.getvalue()

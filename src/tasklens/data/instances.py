@@ -1,0 +1,71 @@
+"""What is known of the measured instances without any model."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import Dataset
+
+SPLIT_NAMES = {
+    "train_subset": "training subset",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+"""What figures and tables call the measured splits, from the most to the least seen."""
+
+
+def split_name(split: str) -> str:
+    """Return what figures and tables call a split."""
+    return SPLIT_NAMES.get(split) or split.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Instances:
+    """What is known of the measured instances of one split, N of them, without any model."""
+
+    task: npt.NDArray[np.int64]
+    """Task of each instance, (N,)."""
+    input: npt.NDArray[np.int64]
+    """Input token of each instance, (N,)."""
+    output: npt.NDArray[np.int64] | None
+    """Output token of each instance, (N,); None where none is known."""
+    length: npt.NDArray[np.int64]
+    """Number of symbols in each instance's instruction, (N,)."""
+    symbol_counts: npt.NDArray[np.int64]
+    """How often each of A symbols occurs in each instance's instruction, (N, A)."""
+
+    def __post_init__(self) -> None:
+        known = (self.task, self.input, self.output, self.length)
+        shapes = [a.shape for a in known if a is not None]
+        n = shapes[0][0] if shapes[0] else 0
+        if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
+            raise InputError(
+                f"instances: shapes {shapes} and {self.symbol_counts.shape}: should all be (N,) "
+                "and (N, A), with N at least 1"
+            )
+
+    @property
+    def parts(self) -> dict[str, npt.NDArray[np.int64]]:
+        """What an instance is made of, by name: what its state may be sorted by."""
+        parts = {"task": self.task, "input": self.input}
+        return parts if self.output is None else parts | {"output": self.output}
+
+    @functools.cached_property
+    def n_tasks(self) -> int:
+        """Number of tasks among them: how many clusters to look for."""
+        return len(np.unique(self.task))
+
+
+def instances_of(dataset: Dataset, split: str) -> Instances:
+    """Return what is known of a split's instances without any model."""
+    part = dataset.splits[split]
+    return Instances(
+        task=dataset.task(split),
+        input=part.input,
+        output=part.output,
+        length=dataset.instruction_length[part.instruction],
+        symbol_counts=dataset.symbol_counts(split),
+    )

@@ -1,0 +1,171 @@
+"""The syntax of regular expressions: a subset of Python's `re`, parsed into a tree.
+
+A tree is a sequence of nodes, each of which is one of three things.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tasklens.core.errors import InputError
+
+# Bounds against expressions that would take minutes or all memory.
+MAX_REPEAT = 10_000
+MAX_NESTING = 50
+SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One symbol out of some."""
+
+    symbols: str
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of several sequences."""
+
+    options: tuple["Sequence", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A sequence, repeated."""
+
+    body: "Sequence"
+    least: int
+    most: int | None  # None: without end
+
+
+Node = OneOf | Either | Repeat
+Sequence = tuple[Node, ...]
+
+
+def repeat(body: Sequence, least: int, most: int | None) -> Sequence:
+    """Return the sequence repeated, in its simplest form."""
+    if most == 0 or not body:
+        return ()
+    return body if least == most == 1 else (Repeat(body, least, most),)
+
+
+class _Parser:
+    """Recursive descent over one regular expression; every refusal names the position."""
+
+    def __init__(self, regex: str) -> None:
+        self.regex = regex
+        self.at = 0
+        self.depth = 0
+
+    def parse(self) -> Sequence:
+        tree = self.alternatives()
+        if self.at < len(self.regex):
+            raise self.refusal("unmatched )")
+        return tree
+
+    def refusal(self, what: str) -> InputError:
+        return InputError(f"regex {self.regex!r}, position {self.at}: {what}; {SUPPORTED}")
+
+    def next(self, ahead: int = 0) -> str:
+        return self.regex[self.at + ahead : self.at + ahead + 1]
+
+    def alternatives(self) -> Sequence:
+        options = [self.sequence()]
+        while self.next() == "|":
+            self.at += 1
+            options.append(self.sequence())
+        return options[0] if len(options) == 1 else (Either(tuple(options)),)
+
+    def sequence(self) -> Sequence:
+        nodes: list[Node] = []
+        while self.next() not in ("", "|", ")"):
+            nodes += self.repetition(self.atom())
+        return tuple(nodes)
+
+    def atom(self) -> Sequence:
+        if self.next() == "(":
+            return self.group()
+        if self.next() == "[":
+            return (self.character_class(),)
+        if self.next() in "?*+{":
+            raise self.refusal(f"nothing to repeat before {self.next()}")
+        return (OneOf(self.literal(reserved=".^$]}")),)
+
+    def group(self) -> Sequence:
+        opening = self.at
+        self.depth += 1
+        if self.depth > MAX_NESTING:
+            raise self.refusal(f"more than {MAX_NESTING} groups inside each other")
+        self.at += 3 if self.regex.startswith("(?:", self.at) else 1
+        if self.next() == "?":
+            raise self.refusal("this kind of group is not supported")
+        inside = self.alternatives()
+        if self.next() != ")":
+            self.at = opening
+            raise self.refusal("group is not closed")
+        self.at += 1
+        self.depth -= 1
+        return inside
+
+    def character_class(self) -> OneOf:
+        opening = self.at
+        self.at += 1
+        symbols: set[str] = set()
+        while self.next() != "]" or not symbols:
+            if not self.next():
+                self.at = opening
+                raise self.refusal("class is not closed")
+            first = last = self.literal(reserved="[]^-")
+            if self.next() == "-":
+                self.at += 1
+                last = self.literal(reserved="[]^-")
+                if last < first:
+                    raise self.refusal(f"range {first}-{last} is the wrong way round")
+            symbols |= {chr(code) for code in range(ord(first), ord(last) + 1)}
+        self.at += 1
+        return OneOf("".join(sorted(symbols)))
+
+    def literal(self, reserved: str) -> str:
+        symbol, width = self.next(), 1
+        if symbol == "\\":
+            symbol, width = self.next(1), 2
+            if not symbol or symbol.isalnum() or symbol == "_":
+                raise self.refusal(f"\\{symbol} is not supported")
+        elif not symbol or symbol in reserved:
+            raise self.refusal(f"{symbol or 'the end'} is not supported here")
+        if symbol.isspace():
+            raise self.refusal("symbols must not be whitespace")
+        self.at += width
+        return symbol
+
+    def repetition(self, body: Sequence) -> Sequence:
+        sign = self.next()
+        if sign == "" or sign not in "?*+{":
+            return body
+        if sign == "{":
+            counts = re.compile(r"\{([0-9]+)(,([0-9]*))?\}").match(self.regex, self.at)
+            if counts is None:
+                raise self.refusal("write {m}, {m,} or {m,n}, or \\{ for the character")
+            least = int(counts[1])
+            most = int(counts[3]) if counts[3] else None if counts[2] else least
+            if max(least, most or 0) > MAX_REPEAT:
+                raise self.refusal(f"repetition counts must be at most {MAX_REPEAT}")
+            if most is not None and most < least:
+                raise self.refusal(f"{counts[0]} has its counts the wrong way round")
+            self.at = counts.end()
+        else:
+            least, most = {"?": (0, 1), "*": (0, None), "+": (1, None)}[sign]
+            self.at += 1
+        if self.next() and self.next() in "?*+{":
+            raise self.refusal("a repetition cannot be followed by another; use a group")
+        return repeat(body, least, most)
+
+
+def parse(regex: str) -> Sequence:
+    """Return the tree of a regular expression.
+
+    Raises
+    ------
+    InputError
+        Where it does not parse, with the position and what is supported.
+    """
+    return _Parser(regex).parse()

@@ -1,0 +1,267 @@
+"""Instances [I; x; y] of a set of tasks: splits, measured subsets, vocabulary."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.core.settings import CONFIG
+from tasklens.data.rows import Prompts
+from tasklens.data.tasks import TaskSet, TaskSettings, draw_instructions, make_tasks
+
+PAD = "<pad>"
+SPLITS = ("train", "val", "val_instruction")
+#: Where each measured subset is drawn from.
+MEASURED = {
+    "train_subset": "train",
+    "val_subset": "val",
+    "val_instruction_subset": "val_instruction",
+}
+
+
+@dataclass(frozen=True, config=CONFIG)
+class DataSettings:
+    """How the instances are split, and which are measured."""
+
+    val_inputs: Annotated[int, Field(ge=1)] = 5
+    """Inputs of each training instruction that training never sees with it (split val)."""
+    val_instruction_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of each task's instructions that training never sees at all (split val_instruction);
+    at least one."""
+    measured_tasks: Annotated[int, Field(ge=2)] = 10
+    """Tasks, drawn at random, whose instances are measured; KMeans looks for that many clusters."""
+    measured_instances: Annotated[int, Field(ge=10)] = 1000
+    """Instances measured in each split, drawn at random from those of the measured tasks."""
+
+
+class Vocabulary:
+    """Tokens and their ids: padding, then symbols, then inputs, then outputs.
+
+    Parameters
+    ----------
+    tokens : iterable of str
+        In the order of their ids; a token that comes again is the same token.
+    """
+
+    def __init__(self, tokens: Iterable[str]) -> None:
+        self.tokens = tuple(dict.fromkeys((PAD, *tokens)))
+        self.id = {token: i for i, token in enumerate(self.tokens)}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def encode(self, tokens: Iterable[str]) -> NDArray[np.int64]:
+        """Return the ids of the tokens, (n,)."""
+        return np.array([self.id[token] for token in tokens], dtype=np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Instances, column by column.
+
+    Attributes
+    ----------
+    instruction, input, output : int64 (N,)
+        Indices into `Dataset.instructions` and token ids.
+    """
+
+    instruction: NDArray[np.int64]
+    input: NDArray[np.int64]
+    output: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+    def take(self, which: NDArray[np.int64]) -> "Split":
+        """Return the instances at these indices."""
+        return Split(self.instruction[which], self.input[which], self.output[which])
+
+
+class Dataset:
+    """The instances of a set of tasks, by split.
+
+    Parameters
+    ----------
+    tasks : TaskSet
+    instructions : sequence of str
+    instruction_task : int64 (n_instructions,)
+        The task of each instruction, as an index into ``tasks.tasks``.
+    splits : {name: Split}
+        `SPLITS` and the measured subsets `MEASURED`.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet,
+        instructions: Iterable[str],
+        instruction_task: NDArray[np.int64],
+        splits: Mapping[str, Split],
+    ) -> None:
+        self.tasks = tasks
+        self.instructions = tuple(instructions)
+        self.instruction_task = instruction_task
+        self.splits = dict(splits)
+        self.vocabulary = vocabulary_of(tasks)
+
+    @functools.cached_property
+    def n_positions(self) -> int:
+        """Positions a model needs: the longest instruction, the input and the output."""
+        return max(map(len, self.instructions)) + 2
+
+    @functools.cached_property
+    def instruction_length(self) -> NDArray[np.int64]:
+        """Symbols in each instruction, (n_instructions,)."""
+        return np.array([len(i) for i in self.instructions], dtype=np.int64)
+
+    @functools.cached_property
+    def instruction_ids(self) -> NDArray[np.int64]:
+        """Token ids of each instruction, padded at the end, (n_instructions, longest)."""
+        ids = np.zeros((len(self.instructions), self.n_positions - 2), dtype=np.int64)
+        for i, text in enumerate(self.instructions):
+            ids[i, : len(text)] = self.vocabulary.encode(text)
+        return ids
+
+    def task(self, split: str) -> NDArray[np.int64]:
+        """Return the task of each instance of a split, (N,)."""
+        return self.instruction_task[self.splits[split].instruction]
+
+    def prompts(self, split: str) -> Prompts:
+        """Return [I; x] of each instance of a split, the position of interest at x."""
+        part = self.splits[split]
+        position = self.instruction_length[part.instruction]
+        ids = np.zeros((len(part), self.n_positions - 1), dtype=np.int64)
+        ids[:, :-1] = self.instruction_ids[part.instruction]
+        ids[np.arange(len(part)), position] = part.input
+        return Prompts(ids, position)
+
+    def symbol_counts(self, split: str) -> NDArray[np.int64]:
+        """Return how often each symbol stands in each instance's instruction, (N, n_symbols)."""
+        symbols = self.vocabulary.encode(self.tasks.symbols)
+        counts = (self.instruction_ids[:, :, None] == symbols).sum(axis=1)
+        return counts[self.splits[split].instruction]  # type: ignore[no-any-return]
+
+
+def vocabulary_of(tasks: TaskSet) -> Vocabulary:
+    """Return the vocabulary that all tasks of the set share."""
+    if PAD in (*tasks.inputs, *tasks.outputs):
+        raise InputError(f"{PAD!r} is the padding token; give the input or output another name")
+    return Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
+
+
+def make_dataset(
+    task_settings: TaskSettings | None = None,
+    settings: DataSettings | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Draw tasks, their instructions, the splits and the measured subsets.
+
+    Parameters
+    ----------
+    task_settings : TaskSettings, optional
+    settings : DataSettings, optional
+    seed : int
+        Root seed; the same seed gives the same dataset, byte for byte.
+
+    Raises
+    ------
+    InputError
+        Where the settings cannot be met, in one line.
+    """
+    settings = settings or DataSettings()
+    tasks = make_tasks(task_settings or TaskSettings(), seed)
+    smallest = min(len(task.function) for task in tasks.tasks)
+    if settings.val_inputs >= smallest:
+        raise InputError(
+            f"data.val_inputs = {settings.val_inputs} leaves nothing to train on: a task maps only "
+            f"{smallest} inputs; at most {smallest - 1} can be held out"
+        )
+    if settings.measured_tasks > len(tasks.tasks):
+        raise InputError(
+            f"data.measured_tasks = {settings.measured_tasks} is more than the "
+            f"{len(tasks.tasks)} tasks there are"
+        )
+    drawn = draw_instructions(tasks, seed)
+    if any(len(instructions) < 2 for instructions in drawn):
+        raise InputError(
+            "a task with a single instruction cannot hold one out for val_instruction; "
+            "raise tasks.variants_per_task to 2 or more"
+        )
+    dataset = Dataset(
+        tasks,
+        [instruction for instructions in drawn for instruction in instructions],
+        np.repeat(np.arange(len(drawn)), [len(instructions) for instructions in drawn]),
+        {},
+    )
+    dataset.splits.update(_split(dataset, drawn, settings, seed))
+    dataset.splits.update(measured_subsets(dataset, settings, seed))
+    return dataset
+
+
+def _split(
+    dataset: Dataset, drawn: list[list[str]], settings: DataSettings, seed: int
+) -> dict[str, Split]:
+    """Hold out whole instructions, then inputs of each instruction that is left."""
+    rng = stream(seed, "splits")
+    columns: dict[str, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
+    first = 0
+    for task, instructions in zip(dataset.tasks.tasks, drawn, strict=True):
+        n = len(instructions)
+        x = dataset.vocabulary.encode(task.function.keys())  # (M,)
+        y = dataset.vocabulary.encode(task.function.values())
+        n_held = min(n - 1, max(1, round(settings.val_instruction_fraction * n)))
+        held = np.zeros(n, dtype=bool)
+        held[rng.choice(n, n_held, replace=False)] = True
+        # the first val_inputs columns of a random order of the inputs, one order an instruction
+        shuffled = rng.permuted(np.tile(np.arange(len(x)), (n, 1)), axis=1)  # (n, M)
+        unseen_pair = np.zeros((n, len(x)), dtype=bool)
+        np.put_along_axis(unseen_pair, shuffled[:, : settings.val_inputs], True, axis=1)
+        masks = {
+            "train": ~held[:, None] & ~unseen_pair,
+            "val": ~held[:, None] & unseen_pair,
+            "val_instruction": np.broadcast_to(held[:, None], unseen_pair.shape),
+        }
+        for split, mask in masks.items():
+            instruction, pair = np.nonzero(mask)
+            columns[split].append(np.stack([first + instruction, x[pair], y[pair]]))
+        first += n
+    return {split: Split(*np.concatenate(parts, axis=1)) for split, parts in columns.items()}
+
+
+def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
+    """Draw the measured tasks once, then instances of them in every split.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        With the splits `SPLITS`.
+    settings : DataSettings
+        How many tasks, and how many instances in each split.
+    seed : int
+        Root seed.
+
+    Raises
+    ------
+    InputError
+        Where a split has fewer instances of these tasks.
+    """
+    rng = stream(seed, "measured tasks")
+    tasks = rng.choice(len(dataset.tasks.tasks), settings.measured_tasks, replace=False)
+    measured = {}
+    for name, split in MEASURED.items():
+        available = np.flatnonzero(np.isin(dataset.task(split), tasks))
+        n = settings.measured_instances
+        if n > len(available):
+            raise InputError(
+                f"data.measured_instances = {n} is more than the {len(available)} instances that "
+                f"split {split} has of the {settings.measured_tasks} measured tasks"
+            )
+        drawn = stream(seed, "measured instances", split).choice(available, n, replace=False)
+        measured[name] = dataset.splits[split].take(np.sort(drawn))
+    return measured

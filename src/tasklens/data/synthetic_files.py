@@ -1,0 +1,204 @@
+"""A dataset as files that other tools read: Parquet with a README, tasks.json, tokenizer.json."""
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tasklens.core.errors import InputError
+from tasklens.core.parquet import parquet_bytes, read_parquet
+from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary
+from tasklens.data.tasks import TaskSet
+
+SCHEMA = pa.schema(
+    [
+        ("task", pa.string()),
+        ("instruction_id", pa.int32()),
+        ("instruction", pa.string()),
+        ("input", pa.string()),
+        ("output", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+
+
+def dataset_files(dataset: Dataset) -> dict[str, bytes]:
+    """Return the files of a data directory: {name: content}, the same bytes for the same dataset.
+
+    One Parquet file a split and measured subset, ``README.md`` with the metadata that
+    ``datasets.load_dataset(DIR)`` reads, ``tasks.json`` and ``tokenizer.json``.
+    """
+    files = {
+        f"{name}.parquet": parquet_bytes(_table(dataset, name)) for name in (*SPLITS, *MEASURED)
+    }
+    return files | {
+        "README.md": _readme(dataset).encode(),
+        "tasks.json": dataset.tasks.to_json().encode(),
+        "tokenizer.json": tokenizer_json(dataset.vocabulary),
+    }
+
+
+def read_dataset(read: Callable[[str], bytes]) -> Dataset:
+    """Rebuild a dataset from its files.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the content of a file of the data directory by its name.
+
+    Raises
+    ------
+    InputError
+        Where a file is damaged or does not fit the others.
+    """
+    try:
+        text = read("tasks.json").decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"data/tasks.json is not UTF-8 text: {error}") from error
+    tasks = TaskSet.from_json(text, "data/tasks.json")
+    tables = {}
+    for name in (*SPLITS, *MEASURED):
+        where = f"data/{name}.parquet"
+        try:
+            table = read_parquet(read(f"{name}.parquet"))
+        except (pa.ArrowException, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(
+                f"{where} is damaged ({first}); remove it and run again with --resume"
+            ) from error
+        if table.schema.names != SCHEMA.names:
+            raise InputError(
+                f"{where} has the columns {table.schema.names}; it should have {SCHEMA.names}"
+            )
+        if table.schema.types != SCHEMA.types:
+            types = ", ".join(map(str, table.schema.types))
+            should = ", ".join(map(str, SCHEMA.types))
+            raise InputError(f"{where} has columns of the types {types}; they should be {should}")
+        tables[name] = table
+    task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
+    whole = pa.concat_tables([tables[name] for name in SPLITS])
+    columns = ["instruction_id", "instruction", "task"]
+    known = whole.group_by(columns, use_threads=False).aggregate([])
+    known = known.sort_by("instruction_id")
+    if known["instruction_id"].to_pylist() != list(range(len(known))):
+        raise InputError("data: instruction_id does not number the instructions 0, 1, 2, ...")
+    names = known["task"].to_pylist()
+    for name in sorted(set(names) - task_id.keys()):
+        raise InputError(f"data: the task {name!r} in the Parquet files is not in data/tasks.json")
+    instruction_task = np.array([task_id[name] for name in names])
+    dataset = Dataset(tasks, known["instruction"].to_pylist(), instruction_task, {})
+    for name, table in tables.items():
+        dataset.splits[name] = Split(
+            table["instruction_id"].to_numpy().astype(np.int64),
+            _ids(table["input"], dataset.vocabulary),
+            _ids(table["output"], dataset.vocabulary),
+        )
+    return dataset
+
+
+def tokenizer_json(vocabulary: Vocabulary) -> bytes:
+    """Return a ``tokenizer.json`` (Hugging Face tokenizers) that splits at white space.
+
+    A word that is not in the vocabulary is an error there, not an unknown token.
+    """
+    pad = {
+        "id": vocabulary.id[PAD],
+        "content": PAD,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": False,
+        "normalized": False,
+        "special": True,
+    }
+    tokenizer = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [pad],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": vocabulary.id, "unk_token": "<unk>"},
+    }
+    return (json.dumps(tokenizer, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _table(dataset: Dataset, name: str) -> pa.Table:
+    split = dataset.splits[name]
+    tokens = pa.array(dataset.vocabulary.tokens)
+    instructions = pa.array(dataset.instructions)
+    spaced = pa.array([" ".join(instruction) for instruction in dataset.instructions])
+    names = pa.array([task.name for task in dataset.tasks.tasks])
+    inputs, outputs = tokens.take(split.input), tokens.take(split.output)
+    columns = [
+        names.take(dataset.task(name)),
+        split.instruction,
+        instructions.take(split.instruction),
+        inputs,
+        outputs,
+        pc.binary_join_element_wise(spaced.take(split.instruction), inputs, outputs, " "),
+    ]
+    return pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
+
+
+def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:
+    found = pc.index_in(column.combine_chunks(), pa.array(vocabulary.tokens))
+    if found.null_count:
+        raise InputError("data: a token in the Parquet files is not in data/tasks.json")
+    return found.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _readme(dataset: Dataset) -> str:
+    configs = []
+    for config, names in (("default", SPLITS), ("measured", tuple(MEASURED))):
+        configs.append(f"- config_name: {config}")
+        configs += ["  default: true"] if config == "default" else []
+        configs.append("  data_files:")
+        for name in names:
+            configs += [f"  - split: {name}", f"    path: {name}.parquet"]
+    tasks = dataset.tasks
+    sizes = "\n".join(
+        f"| {name} | {len(split):,} | {len(np.unique(split.instruction)):,} |"
+        for name, split in dataset.splits.items()
+    )
+    example = _table(dataset, "train")["text"][0].as_py()
+    return f"""---
+pretty_name: tasklens instruction-following data
+task_categories:
+- text-generation
+tags:
+- synthetic
+configs:
+{chr(10).join(configs)}
+---
+
+# Synthetic instruction-following data
+
+Made by tasklens after Wu and Varshney, "Clusters Emerge in Transformer-based Causal Language
+Models" (arXiv 2402.12151). A task is a random function from inputs to outputs; its instructions are
+strings of a random regular expression of its own. An instance is the sequence [I; x; y], printed
+with a space between tokens: `{example}`.
+
+{len(tasks.tasks)} tasks, {len(dataset.instructions):,} instructions of {tasks.min_length} to \
+{tasks.max_length} symbols, {len(tasks.inputs)} inputs, {len(tasks.outputs)} outputs,
+{len(dataset.vocabulary)} tokens. Functions and expressions are in `tasks.json`; `tokenizer.json`
+turns `text` into the ids that training used.
+
+| split | instances | instructions |
+|---|---|---|
+{sizes}
+
+`val`: (instruction, input) pairs not in `train`; `val_instruction`: instructions not in `train`.
+The configuration `measured` holds the random samples whose hidden states are clustered, all of the
+same {len(np.unique(dataset.task("train_subset")))} tasks.
+
+```python
+from datasets import load_dataset
+
+instances = load_dataset("DIR", split="val")
+```
+"""

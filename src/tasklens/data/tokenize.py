@@ -1,0 +1,273 @@
+"""Texts to token rows, and which tokens of each are measured. No torch.
+
+A tokenizer is one of Hugging Face's; only what this file calls of it is relied on.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pydantic.dataclasses
+from pydantic import Field
+
+from tasklens.core.errors import InputError
+from tasklens.core.settings import CONFIG
+from tasklens.data.instances import Instances
+from tasklens.data.labelled_prompts import LabelledPrompts, codes
+from tasklens.data.rows import Prompts
+
+Tokenizer: TypeAlias = Any
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+#: Examples that are printed, so that a user sees what is measured.
+SHOWN = 3
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
+class PositionSettings:
+    """Which tokens of a text are measured."""
+
+    at: str = ""
+    """Empty: the input, where there is such a column, else last. last: the last token of the text.
+    A column: its text within the text, or, in JSONL and Parquet, its number as the index of a token
+    or its pair of numbers as the first and the end of some characters. A number: that token of
+    every text, from the end where negative. A:B: characters A to B. Else a text that stands in
+    every text. Of a part that stands there more than once it is the last."""
+    over: Literal["last", "mean"] = "last"
+    """Of a part of several tokens, the state of the last, or the mean over all."""
+    max_length: Annotated[int, Field(ge=0)] = 0
+    """Tokens that a prompt may have up to the measured one; 0: as many as the model reads."""
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """N labelled prompts as a model reads them.
+
+    Attributes
+    ----------
+    prompts : Prompts
+        Token rows up to the measured token.
+    begin : int64 (N,)
+        First token of the part that is measured; the state is that of its last, or their mean.
+    target : int64 (N,)
+        Token that should follow the measured one; -1 where that is not known.
+    """
+
+    prompts: Prompts
+    begin: Ints
+    target: Ints
+
+
+def tokenize(
+    table: LabelledPrompts, tokenizer: Tokenizer, settings: PositionSettings | None = None
+) -> Tokenized:
+    """Turn labelled prompts into token rows.
+
+    Parameters
+    ----------
+    table : LabelledPrompts
+    tokenizer : transformers tokenizer
+        Special tokens are put where it puts them; they are never measured unless counted by number.
+    settings : PositionSettings, optional
+
+    Raises
+    ------
+    InputError
+        For a position that is not in a text, a prompt that is too long, or a tokenizer that does
+        not say which characters its tokens stand for where that is needed.
+    """
+    settings = settings or PositionSettings()
+    parts = [_part(table, i, settings.at) for i in range(len(table))]
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    if not fast and any(isinstance(part, tuple) for part in parts):
+        raise InputError(
+            f"{type(tokenizer).__name__} is no fast tokenizer, so that nothing says which tokens "
+            "are the measured part; take --position last, or a number of a token"
+        )
+    read = _read(tokenizer, table.text, fast=fast)
+    n = len(table)
+    begin, position = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for i, part in enumerate(parts):
+        offsets = read["offset_mapping"][i] if fast else ()
+        begin[i], position[i] = _tokens(
+            table.where[i], part, read["special_tokens_mask"][i], offsets
+        )
+        longest = settings.max_length
+        if longest and position[i] >= longest:
+            raise InputError(
+                f"{table.where[i]}: {position[i] + 1} tokens up to the measured one, but the model "
+                f"reads {longest}; shorten the text"
+            )
+    ids = np.zeros((n, int(position.max()) + 1), dtype=np.int64)
+    for i, row in enumerate(read["input_ids"]):
+        ids[i, : position[i] + 1] = row[: position[i] + 1]
+    span = begin if settings.over == "mean" else None
+    prompts = Prompts(ids, position, span)
+    target = np.full(n, -1)
+    if fast:
+        target = _targets(table, tokenizer, parts, prompts, settings.at)
+    return Tokenized(prompts, begin, target)
+
+
+def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
+    """Return what is known of a split's prompts without any model.
+
+    The input is what the column of that name says, or else the measured token; the symbols are the
+    tokens before the measured part, and their number is the length.
+    """
+    here = table.splits[split]
+    begin, position = tokenized.begin[here], tokenized.prompts.position[here]
+    ids = tokenized.prompts.ids[here]
+    before = np.arange(ids.shape[1]) < begin[:, None]  # (N, T)
+    row, column = np.nonzero(before)
+    kinds, symbol = np.unique(ids[row, column], return_inverse=True)
+    counts = np.zeros((len(ids), max(1, len(kinds))), dtype=np.int64)
+    np.add.at(counts, (row, symbol), 1)
+    label = np.array(codes(table.label))
+    measured = ids[np.arange(len(ids)), position]
+    return Instances(
+        task=label[here],
+        input=measured if table.input is None else np.array(codes(table.input))[here],
+        output=None if table.output is None else np.array(codes(table.output))[here],
+        length=begin,
+        symbol_counts=counts,
+    )
+
+
+def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) -> str:
+    """Return a few prompts token by token, what is measured in brackets, from the whole table."""
+    lines = []
+    for i in np.linspace(0, len(table) - 1, min(SHOWN, len(table))).astype(int):
+        first = tokenized.begin[i] if tokenized.prompts.begin is not None else None
+        position = int(tokenized.prompts.position[i])
+        names = tokenizer.convert_ids_to_tokens(tokenized.prompts.ids[i, : position + 1].tolist())
+        inside = range(position if first is None else int(first), position + 1)
+        words = [f"[[{name}]]" if j in inside else f"{name}" for j, name in enumerate(names)]
+        follows = int(tokenized.target[i])
+        answer = f"  -> {tokenizer.convert_ids_to_tokens([follows])[0]}" if follows >= 0 else ""
+        lines.append(f"  {table.label[i]}: {' '.join(words)}{answer}")
+    return "\n".join(lines) + "\n"
+
+
+def _read(tokenizer: Tokenizer, texts: tuple[str, ...], *, fast: bool) -> dict[str, list[Any]]:
+    return dict(
+        tokenizer(
+            list(texts),
+            truncation=False,
+            padding=False,
+            return_attention_mask=False,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=fast,
+            verbose=False,
+        )
+    )
+
+
+def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int]:
+    """Return what is measured of a text: "last", the index of a token, or a span of characters."""
+    text, where = table.text[i], table.where[i]
+    value: Any = at
+    if not at and table.input is not None:
+        value = table.input[i]
+    elif at in ("", "last"):
+        return "last"
+    elif at in table.columns:
+        value = table.columns[at][i]
+    elif re.fullmatch(r"[+-]?\d+", at):
+        return int(at)
+    elif span := re.fullmatch(r"(\d+):(\d+)", at):
+        value = [int(span[1]), int(span[2])]
+    if isinstance(value, int):
+        return value
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if is_pair and all(isinstance(number, int) for number in value):
+        begin, end = value
+        if not 0 <= begin < end <= len(text):
+            raise InputError(
+                f"{where}: characters {begin} to {end} are not in the text, which has {len(text)}"
+            )
+        return int(begin), int(end)
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{where}: {value!r} is no position: should be a text, a number or a pair")
+    found = _find(value, text, table.output[i] if table.output is not None else "")
+    if not found:
+        columns = (
+            "" if at in ("", *table.columns) else f", nor is it one of {', '.join(table.columns)}"
+        )
+        raise InputError(f"{where}: {value!r} is not in the text {text!r}{columns}")
+    return found
+
+
+def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
+    """Return where a part of a text stands, for the last time, if at all.
+
+    A whole word before part of another; what the text ends with, the output, only after all else.
+    """
+    end = len(text.rstrip())
+    answered = output and text[:end].endswith(output)
+    before = end - len(output) if answered else len(text)
+    plain = re.escape(value)
+    word = rf"(?<!\w){plain}(?!\w)"
+    for stop, pattern in ((before, word), (before, plain), (len(text), word), (len(text), plain)):
+        spans = [match.span() for match in re.finditer(pattern, text) if match.start() < stop]
+        if spans:
+            return spans[-1]
+    return None
+
+
+def _tokens(
+    where: str, part: str | int | tuple[int, int], special: list[int], offsets: Any
+) -> tuple[int, int]:
+    """Return the first and the last token of the part."""
+    if isinstance(part, int):
+        index = part + len(special) if part < 0 else part
+        if not 0 <= index < len(special):
+            raise InputError(f"{where}: has no token {part}: there are {len(special)}")
+        return index, index
+    text = [j for j, is_special in enumerate(special) if not is_special]
+    if isinstance(part, tuple):
+        begin, end = part
+        text = [
+            j for j in text if offsets[j][0] < end and offsets[j][1] > max(begin, offsets[j][0])
+        ]
+    else:
+        text = text[-1:]
+    if not text:
+        raise InputError(f"{where}: the tokenizer makes no token of the measured part")
+    return text[0], text[-1]
+
+
+def _targets(
+    table: LabelledPrompts, tokenizer: Tokenizer, parts: list[Any], tokens: Prompts, at: str
+) -> Ints:
+    """Return the first token of each output where it follows the measured part, else -1."""
+    target = np.full(len(table), -1, dtype=np.int64)
+    wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, begin and end of output
+    texts = []
+    for i, (text, output, part) in enumerate(
+        zip(table.text, table.output or (), parts, strict=table.output is not None)
+    ):
+        end = part[1] if isinstance(part, tuple) else len(text.rstrip()) if part == "last" else None
+        if end is None or not output:
+            continue
+        rest = text[end:].strip()
+        # "last" of a text that has its output already: what follows is not it
+        answered = text[:end].endswith(output) and (at != "" or table.input is None)
+        if rest.startswith(output) if rest else not answered:
+            begin = text.index(output, end) if rest else end + 1
+            wanted.append((i, end, begin, begin + len(output)))
+            texts.append(text if rest else f"{text[:end]} {output}")
+    if not texts:
+        return target
+    read = _read(tokenizer, tuple(texts), fast=True)
+    rows = zip(wanted, read["input_ids"], read["offset_mapping"], strict=True)
+    for (i, end, begin, stop), row, offsets in rows:
+        after = int(tokens.position[i]) + 1
+        if len(row) <= after or row[:after] != tokens.ids[i, :after].tolist():
+            continue
+        first, last = offsets[after]
+        if end <= first <= begin and last <= stop:
+            target[i] = row[after]
+    return target

@@ -1,0 +1,155 @@
+"""What the findings are judged by: each run's ARI and accuracy by step, with resampled copies."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import MEASURED
+from tasklens.scoring.bootstrap import Floats, Resampling
+from tasklens.scoring.score_table import CONTROLS, layers_in_order
+
+#: Labels by (step, split, layer, space), (n_seeds, N) each.
+Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
+
+#: The splits of a run are those that the findings are held against.
+CALLED: Mapping[str, str] = {split: split for split in MEASURED}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run's scores as arrays: B copies, the first as measured, the others resampled.
+
+    A score that was not taken, such as that of t-SNE at most checkpoints, is NaN.
+    """
+
+    run: str
+    seed: int
+    steps: tuple[int, ...]
+    """The S checkpoints."""
+    ari: dict[tuple[str, str, str], Floats] = field(default_factory=dict)
+    """ARI against the task by (split, layer, space), mean over cluster seeds, (B, S) each."""
+    accuracy: dict[str, Floats] = field(default_factory=dict)
+    """The model's accuracy by split, (B, S) each."""
+    controls: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    """ARI of each of `CONTROLS` by (split, control), (B,) each."""
+    called: Mapping[str, str] = field(default_factory=lambda: CALLED)
+    """What each split that the findings are held against is called where it came from; the first
+    is the one that training has seen, or that stands for it."""
+
+    @property
+    def layers(self) -> list[str]:
+        """Layers 0 .. L: `embed` and the blocks."""
+        names = layers_in_order({layer for _, layer, _ in self.ari})
+        return [name for name in names if name == "embed" or re.fullmatch(r"block\d+", name)]
+
+    def final(self, split: str, layer: str, space: str = "raw") -> Floats:
+        """Return the ARI at the last checkpoint, (B,)."""
+        return self.ari[split, layer, space][:, -1]
+
+
+def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
+    """Return the curves of each run in a table of scores, with no copies (B = 1).
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns of `tasklens.scoring.score_table.SCHEMA`.
+    metric : str
+        What to take for the agreement with the task; "ari_shuffled" is what chance gives.
+
+    Raises
+    ------
+    InputError
+        Where the table holds no such score of a state.
+    """
+    found: dict[tuple[str, int], dict[tuple[str, str, str], dict[int | None, list[float]]]] = {}
+    for r in table.to_pylist():
+        wanted = "ari" if r["layer"] in CONTROLS else metric
+        if r["metric"] == wanted or (r["layer"], r["metric"]) == ("model", "accuracy"):
+            place = (r["split"], r["layer"], r["space"])
+            values = found.setdefault((r["run"], r["seed"]), {}).setdefault(place, {})
+            values.setdefault(r["step"], []).append(r["value"])
+    runs = []
+    for (run, seed), places in found.items():
+        states = {place for place in places if place[1] not in (*CONTROLS, "model")}
+        steps = tuple(sorted({s for place in states for s in places[place] if s is not None}))
+        curves = Curves(run, seed, steps)
+        for place, values in places.items():
+            split, layer, _ = place
+            if layer in CONTROLS:
+                curves.controls[split, layer] = np.array([np.mean(values[None])])
+                continue
+            row = [np.mean(values[s]) if s in values else np.nan for s in steps]
+            if layer == "model":
+                curves.accuracy[split] = np.array([row])
+            else:
+                curves.ari[place] = np.array([row])
+        if states:
+            runs.append(curves)
+    if not runs:
+        raise InputError(f"the table holds no {metric} of a state; it holds {_metrics(table)}")
+    return runs
+
+
+def curves_of_labels(
+    run: str,
+    seed: int,
+    labels: Labels,
+    hits: Mapping[tuple[int, str], npt.NDArray[np.bool_]],
+    controls: Mapping[tuple[str, str], npt.NDArray[np.integer]],
+    resampling: Mapping[str, Resampling],
+    on_cell: Callable[[], object] = lambda: None,
+    called: Mapping[str, str] | None = None,
+) -> Curves:
+    """Score the clusters of a run's cells under resampled instances.
+
+    Parameters
+    ----------
+    run, seed
+        Of the run.
+    labels : {(step, split, layer, space): int (n_seeds, N)}
+        Clusters, for each cluster seed.
+    hits : {(step, split): bool (N,)}
+        Whether the model's answer is right.
+    controls : {(split, control): int (n_seeds, N)}
+        Clusters that need no model.
+    resampling : {split: Resampling}
+        Of the instances of each split, all with the same number B of copies.
+    on_cell : callable, optional
+        Called after each cell.
+    called : {split: str}, optional
+        See `Curves`; the splits above are already those of the findings.
+
+    Returns
+    -------
+    Curves
+        With B copies each.
+    """
+    steps = tuple(sorted({step for step, *_ in labels}))
+    curves = Curves(run, seed, steps, called=called or CALLED)
+
+    def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
+        each = [resampling[split].ari(one.astype(np.int64)) for one in seeds]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+    for (step, split, layer, space), seeds in labels.items():
+        values = ari(split, seeds)  # (B,)
+        empty = np.full((len(values), len(steps)), np.nan)
+        curves.ari.setdefault((split, layer, space), empty)[:, steps.index(step)] = values
+        on_cell()
+    for (step, split), right in hits.items():
+        values = resampling[split].mean(right)
+        empty = np.full((len(values), len(steps)), np.nan)
+        curves.accuracy.setdefault(split, empty)[:, steps.index(step)] = values
+    for (split, control), seeds in controls.items():
+        curves.controls[split, control] = ari(split, seeds)
+    return curves
+
+
+def _metrics(table: pa.Table) -> str:
+    return ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"

@@ -1,0 +1,292 @@
+"""What a run's curves come to: one number each, (B,), for the findings to be judged by.
+
+Every function takes the curves of a run and the name of a split, and raises `MissingError` where
+the run does not hold what it needs.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from tasklens.findings.curves import Curves
+from tasklens.scoring.bootstrap import Floats
+
+#: With fewer checkpoints nothing is said of a course.
+MIN_CHECKPOINTS = 8
+#: A curve is saturated from where it has made this share of its way to its highest value.
+SATURATED = 0.95
+#: A rise is counted from this share of it to one minus this share.
+TAIL = 0.1
+#: The layer is chosen on this split.
+TRAIN = "train_subset"
+
+
+class MissingError(Exception):
+    """What a check needs is not in the runs."""
+
+
+# -- parts of the numbers ---------------------------------------------------------------------
+
+
+def _curve(curves: Curves, split: str, layer: str, space: str = "raw") -> Floats:
+    """Return a layer's ARI at every checkpoint, (B, S)."""
+    if (split, layer, space) not in curves.ari:
+        raise MissingError(f"run {curves.run!r} has no scores of {split}")
+    return curves.ari[split, layer, space]
+
+
+def _course(curves: Curves) -> list[int]:
+    """Return the evenly spaced checkpoints, of which there must be enough to tell a course by."""
+    even = evenly(curves.steps)
+    if len(even) < MIN_CHECKPOINTS:
+        raise MissingError(
+            f"{len(even)} evenly spaced checkpoints are too few: at least {MIN_CHECKPOINTS}"
+        )
+    return even
+
+
+def evenly(steps: Sequence[int]) -> list[int]:
+    """Return which of the checkpoints are about evenly spaced, the first and the last among them.
+
+    Checkpoints at powers of two crowd into the warm-up, where little happens: counted each like
+    any later one they would outweigh the rest of training.
+    """
+    gaps = np.sort(np.diff(steps))
+    # The gap that half of training lies in gaps no wider than.
+    spacing = gaps[np.searchsorted(np.cumsum(gaps), gaps.sum() / 2)] if len(gaps) else 0
+    kept = [0]
+    for i, step in enumerate(steps):
+        if step - steps[kept[-1]] >= 0.75 * spacing and i not in kept:
+            kept.append(i)
+    if len(kept) > 1:
+        kept[-1] = len(steps) - 1
+    return kept
+
+
+def best_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
+    """Return the layer and space with the highest final ARI on the training subset.
+
+    Chosen there, the validation scores are not the best of several by choice. Of equals, up to
+    rounding, it is the lowest, "raw" before "tsne".
+
+    Parameters
+    ----------
+    curves : Curves
+    whole : bool
+        Choose among those only that were scored at every checkpoint.
+    """
+    scores = {}
+    for (split, layer, space), values in curves.ari.items():
+        course = values[0] if whole else values[0, -1:]
+        if split == TRAIN and layer in curves.layers and np.isfinite(course).all():
+            scores[layer, space] = values[0, -1]
+    if not scores:
+        raise MissingError(f"run {curves.run!r} has no scores of {TRAIN} to choose a layer by")
+    upward = sorted(scores, key=lambda place: (curves.layers.index(place[0]), place[1]))
+    return max(upward, key=lambda place: round(float(scores[place]), 9))
+
+
+def best_curve(curves: Curves, split: str) -> Floats:
+    """Return the ARI of the best layer at every checkpoint, (B, S)."""
+    return _curve(curves, split, *best_layer(curves, whole=True))
+
+
+def upper_curve(curves: Curves, split: str) -> Floats:
+    """Return the mean ARI of the blocks above the middle, the last included, (B, S)."""
+    blocks = curves.layers[1:]
+    upper = blocks[len(blocks) // 2 :]
+    return np.mean([_curve(curves, split, layer) for layer in upper], axis=0)  # type: ignore[no-any-return]
+
+
+def _last_quarter(curves: Curves) -> npt.NDArray[np.bool_]:
+    steps = np.array(curves.steps)
+    inside: npt.NDArray[np.bool_] = steps >= 0.75 * steps[-1]
+    return inside
+
+
+def _rise(curves: Curves, y: Floats) -> Floats:
+    """Return how far a curve has come in the last quarter, on average, from its start, (B,)."""
+    return y[:, _last_quarter(curves)].mean(axis=1) - y[:, 0]  # type: ignore[no-any-return]
+
+
+def _rank_correlation(x: npt.ArrayLike, y: Floats) -> Floats:
+    """Spearman's correlation of x, (S,), with each row of y, (B, S); 0 for a flat row."""
+    return _correlation(rankdata(x)[None], rankdata(y, axis=1))
+
+
+def _correlation(x: Floats, y: Floats) -> Floats:
+    """Pearson's correlation of rows, (B,); 0 where one of them is flat."""
+    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
+    norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    return np.divide((x * y).sum(axis=1), norm, out=np.zeros(len(y)), where=norm > 1e-12)  # type: ignore[no-any-return]
+
+
+def crossing(steps: Sequence[int], y: Floats, level: Floats) -> Floats:
+    """Return the step at which each curve first reaches a level, (B,); NaN where it never does.
+
+    Between checkpoints the curves are taken as straight.
+
+    Parameters
+    ----------
+    steps : sequence of int, S
+    y : float64 (B, S)
+    level : float64 (B,)
+    """
+    reached = y >= level[:, None]
+    i = np.maximum(reached.argmax(axis=1), 1)
+    rows, x = np.arange(len(y)), np.array(steps, dtype=np.float64)
+    below, above = y[rows, i - 1], y[rows, i]
+    gap = above - below
+    share = np.divide(level - below, gap, out=np.zeros(len(y)), where=gap > 0)
+    at = x[i - 1] + np.clip(share, 0, 1) * (x[i] - x[i - 1])
+    return np.where(reached[:, 0], x[0], np.where(reached.any(axis=1), at, np.nan))
+
+
+# -- the numbers ------------------------------------------------------------------------------
+
+
+def rank_with_step(curves: Curves, split: str) -> Floats:
+    """Rank correlation with the step until saturation, over half of the checkpoints at least."""
+    even = _course(curves)
+    y = upper_curve(curves, split)[:, even]
+    way = y[0] - y[0, 0]
+    saturated = int(np.argmax(way >= SATURATED * way.max())) + 1
+    n = max(saturated, len(way) // 2)
+    return _rank_correlation(range(n), y[:, :n])
+
+
+def upper_gain(curves: Curves, split: str) -> Floats:
+    """Final minus initial."""
+    if len(curves.steps) < 2:
+        raise MissingError("a single checkpoint says nothing of a rise")
+    y = upper_curve(curves, split)
+    return y[:, -1] - y[:, 0]
+
+
+def highest(curves: Curves, split: str) -> Floats:
+    """Final ARI of the best layer, in the better space."""
+    return _curve(curves, split, *best_layer(curves, whole=False))[:, -1]
+
+
+def drift(curves: Curves, split: str) -> Floats:
+    """Fitted change over the last quarter of training, as a share of the rise."""
+    _course(curves)
+    y = best_curve(curves, split)
+    inside = _last_quarter(curves)
+    x = np.array(curves.steps, dtype=np.float64)[inside]
+    centred = x - x.mean()
+    slope = y[:, inside] @ centred / (centred @ centred)
+    return _share(slope * 0.25 * curves.steps[-1], _rise(curves, y))
+
+
+def rank_with_layer(curves: Curves, split: str) -> Floats:
+    """Rank correlation of the final ARI with the layer, from 0 to the last."""
+    return _rank_correlation(range(len(curves.layers)), _profile(curves, split))
+
+
+def height(curves: Curves, split: str) -> Floats:
+    """Layer with the highest final ARI, as a share of the last."""
+    return _profile(curves, split).argmax(axis=1) / (len(curves.layers) - 1)  # type: ignore[no-any-return]
+
+
+def rank_with_layer_below(curves: Curves, split: str) -> Floats:
+    """Rank correlation of the final ARI with the layer, from 0 to the last but one."""
+    return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
+
+
+def height_below(curves: Curves, split: str) -> Floats:
+    """Layer with the highest final ARI among all but the last, as a share of the last but one."""
+    return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
+
+
+def _profile(curves: Curves, split: str) -> Floats:
+    """Return the final ARI of each layer, (B, L + 1)."""
+    return np.stack([_curve(curves, split, layer)[:, -1] for layer in curves.layers], axis=1)
+
+
+def _profile_below(curves: Curves, split: str) -> Floats:
+    """Return the final ARI of each layer but the last, (B, L)."""
+    if len(curves.layers) < 3:
+        raise MissingError("a network of one block has nothing below its last block")
+    return _profile(curves, split)[:, :-1]
+
+
+def above_embedding(curves: Curves, split: str) -> Floats:
+    """Highest final ARI minus that of layer 0."""
+    profile = _profile(curves, split)
+    return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
+
+
+def above_embedding_below(curves: Curves, split: str) -> Floats:
+    """Highest final ARI among all layers but the last, minus that of layer 0."""
+    profile = _profile_below(curves, split)
+    return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
+
+
+def embedding(curves: Curves, split: str) -> Floats:
+    """Final ARI of layer 0."""
+    return _profile(curves, split)[:, 0]
+
+
+def embedding_moves(curves: Curves, split: str) -> Floats:
+    """Range of layer 0's ARI through training over that of the best layer."""
+    _course(curves)
+    zero, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
+    return _share(np.ptp(zero, axis=1), np.ptp(best, axis=1))
+
+
+def gap(curves: Curves, split: str) -> Floats:
+    """Final ARI on the training subset minus that on this one, in the best layer."""
+    return best_curve(curves, TRAIN)[:, -1] - best_curve(curves, split)[:, -1]
+
+
+def follows(curves: Curves, split: str) -> Floats:
+    """Correlation of the best layer's curve with that on the training subset."""
+    _course(curves)
+    return _correlation(best_curve(curves, TRAIN), best_curve(curves, split))
+
+
+def largest_jump(curves: Curves, split: str) -> Floats:
+    """Largest rise between neighbouring checkpoints, as a share of the whole rise."""
+    _course(curves)
+    y = best_curve(curves, split)
+    return _share(np.diff(y, axis=1).max(axis=1), _rise(curves, y))
+
+
+def duration(curves: Curves, split: str) -> Floats:
+    """Time from a tenth to nine tenths of the rise, as a share of training; 0 without a rise."""
+    _course(curves)
+    y = best_curve(curves, split)
+    rise = _rise(curves, y)
+    begin = crossing(curves.steps, y, y[:, 0] + TAIL * rise)
+    end = crossing(curves.steps, y, y[:, 0] + (1 - TAIL) * rise)
+    took = np.where(rise > 0, end - begin, 0.0)
+    return np.nan_to_num(took) / curves.steps[-1]
+
+
+def untrained(curves: Curves, split: str) -> Floats:
+    """ARI of the best layer of the untrained network over the best final one."""
+    layer, space = best_layer(curves, whole=True)
+    if curves.steps[0] != 0:
+        raise MissingError(f"run {curves.run!r} has no checkpoint of step 0")
+    initial = [_curve(curves, split, name, space)[:, 0] for name in curves.layers]
+    return _share(np.max(initial, axis=0), curves.final(split, layer, space))
+
+
+def control(name: str) -> Callable[[Curves, str], Floats]:
+    """Return the number that holds a control's ARI against the best layer's final one."""
+
+    def ratio(curves: Curves, split: str) -> Floats:
+        if (split, name) not in curves.controls:
+            raise MissingError(f"run {curves.run!r} has no {name} of {split}")
+        final = best_curve(curves, split)[:, -1]
+        return _share(curves.controls[split, name] + np.zeros_like(final), final)
+
+    return ratio
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    """Return part / whole, infinite where the whole is not positive: there is nothing to share."""
+    return np.divide(part, whole, out=np.full(len(whole), np.inf), where=whole > 1e-12)  # type: ignore[no-any-return]

@@ -1,0 +1,158 @@
+"""The only reader and writer of checkpoint directories, in Hugging Face's format.
+
+A directory holds ``config.json``, ``model.safetensors`` and ``tokenizer.json`` and loads with
+``AutoModelForCausalLM.from_pretrained``. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import safetensors.torch
+import torch
+from pydantic import Field, ValidationError
+from pydantic.dataclasses import dataclass
+from safetensors import SafetensorError
+
+from tasklens.core.errors import InputError
+from tasklens.core.settings import CONFIG, one_line
+from tasklens.data.synthetic import PAD
+from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
+from tasklens.models.lr_schedule import sparse_steps
+
+#: What a checkpoint directory holds.
+CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True, config=CONFIG)
+class CheckpointSettings:
+    """When a checkpoint is taken and what is kept of it."""
+
+    every: Annotated[int, Field(ge=1)] = 200
+    """Checkpoints at 0, the powers of two below this, its multiples, and the last step. The
+    measured instances' states are kept at each."""
+    weights_gib: Annotated[float, Field(ge=0)] = 2.0
+    """Weights of every checkpoint are kept where together they fit this many GiB; of a sparse set
+    and the last otherwise."""
+    sparse_weights: Annotated[int, Field(ge=1)] = 8
+    """How many checkpoints keep their weights where not all of them fit."""
+
+    def steps_with_weights(self, steps: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
+        """Return those of the checkpoint steps whose weights are kept."""
+        if len(steps) * bytes_each <= self.weights_gib * 2**30:
+            return steps
+        return sparse_steps(steps, self.sparse_weights)
+
+
+def config_of(model: GPT2) -> dict[str, Any]:
+    """Return the model's configuration as ``transformers.GPT2Config`` reads it."""
+    settings = model.settings
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": model.vocab_size,
+        "n_positions": model.n_positions,
+        "n_layer": settings.n_layer,
+        "n_head": settings.n_head,
+        "n_embd": settings.n_embd,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": LAYER_NORM_EPSILON,
+        "initializer_range": settings.initializer_range,
+        "attn_pdrop": settings.dropout,
+        "embd_pdrop": settings.dropout,
+        "resid_pdrop": settings.dropout,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+        "tie_word_embeddings": settings.tie_word_embeddings,
+        "dtype": "float32",
+    }
+
+
+def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, bytes]:
+    """Return the files of a checkpoint directory: {name: content}.
+
+    Parameters
+    ----------
+    model : GPT2
+    tokenizer : bytes
+        Content of ``tokenizer.json``.
+    **about
+        What else ``config.json`` is to say under "tasklens", e.g. the step and the seed.
+    """
+    config = config_of(model) | {"tasklens": about}
+    weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD}
+    contents = (
+        (json.dumps(config, indent=2) + "\n").encode(),
+        safetensors.torch.save(weights, metadata={"format": "pt"}),
+        tokenizer,
+        (json.dumps(tokenizer_config, indent=2) + "\n").encode(),
+    )
+    return dict(zip(CHECKPOINT_FILES, contents, strict=True))
+
+
+def read_tensors(
+    path: Path, content: bytes | None = None
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read a safetensors file: its tensors and its metadata.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes, optional
+        The file's content where it was read already.
+
+    Raises
+    ------
+    InputError
+        Where it is missing or damaged.
+    """
+    try:
+        content = path.read_bytes() if content is None else content
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(
+            f"{path} is missing or damaged ({error}); remove it and run with --resume"
+        ) from error
+    return tensors, header.get("__metadata__", {})
+
+
+def load_checkpoint(directory: Path | str) -> GPT2:
+    """Load a checkpoint directory into our own GPT-2.
+
+    Raises
+    ------
+    InputError
+        Where a file is missing or damaged, or the configuration is another architecture's.
+    """
+    directory = Path(directory)
+    where = directory / "config.json"
+    try:
+        config = json.loads(where.read_bytes())
+        model_type = config["model_type"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{where} is missing or damaged ({error})") from error
+    if model_type != "gpt2":
+        raise InputError(f"{where}: model_type is {model_type!r}, not 'gpt2'")
+    try:
+        names = {field.name for field in dataclasses.fields(ModelSettings)}
+        named = {"dropout": config["resid_pdrop"]}
+        named["tie_word_embeddings"] = config.get("tie_word_embeddings", True)
+        settings = ModelSettings(**{k: config[k] for k in names - named.keys()}, **named)
+        model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
+    except ValidationError as error:
+        raise InputError(f"{where}: {one_line(error)}") from error
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{where} is missing or damaged ({error})") from error
+    tensors, _ = read_tensors(directory / "model.safetensors")
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise InputError(
+            f"{directory / 'model.safetensors'} does not fit its config.json: {first}"
+        ) from error
+    return model

@@ -1,0 +1,289 @@
+"""GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
+
+Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
+positions, pre-norm blocks, tanh GELU, head tied to the word embedding unless the settings say
+otherwise. `GPT2.forward` returns the logits and, on request, hidden states by name.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import derived_seed
+from tasklens.core.settings import CONFIG
+from tasklens.data.synthetic import Dataset
+
+LAYER_NORM_EPSILON = 1e-5
+
+
+@dataclass(frozen=True, config=CONFIG)
+class ModelSettings:
+    """The size and the initialisation of the model, under GPT-2's own names."""
+
+    n_layer: Annotated[int, Field(ge=1)] = 6
+    """Number of blocks."""
+    n_head: Annotated[int, Field(ge=1)] = 4
+    """Attention heads in a block; n_embd must be a multiple of it."""
+    n_embd: Annotated[int, Field(ge=1)] = 256
+    """Width of the residual stream."""
+    initializer_range: Annotated[float, Field(gt=0)] = 0.02
+    """Standard deviation of the initial weights (GPT-2: 0.02). Projections back into the residual
+    stream start at this / sqrt(2 * n_layer)."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout after the embedding, in the attention and on each branch (GPT-2: 0.1)."""
+    tie_word_embeddings: bool = True
+    """Whether the head that makes the logits is the word embedding (GPT-2: yes) or a matrix of its
+    own."""
+
+    def __post_init__(self) -> None:
+        """Check what spans two keys."""
+        if self.n_embd % self.n_head:
+            raise ValueError(
+                f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}; "
+                f"{self.n_embd // self.n_head * self.n_head or self.n_head} would be"
+            )
+
+
+def state_names(n_layer: int) -> tuple[str, ...]:
+    """Return the names of a model's states from the bottom up.
+
+    ``wte``: word embedding; ``embed``: word + position (layer 0); ``block1`` .. ``blockL``: the
+    residual stream after each block; ``ln_f``: after the final norm.
+    """
+    return ("wte", "embed", *(f"block{i + 1}" for i in range(n_layer)), "ln_f")
+
+
+class Conv1D(nn.Module):
+    """Linear map with its weight stored (in, out), as GPT-2's checkpoints have it."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_in, n_out))
+        self.bias = nn.Parameter(torch.zeros(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., n_in) -> (..., n_out)."""
+        return F.linear(x, self.weight.t(), self.bias)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, each token looking where a bias of the scores lets it."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.n_head = settings.n_head
+        self.drop = nn.Dropout(settings.dropout)
+        self.c_attn = Conv1D(settings.n_embd, 3 * settings.n_embd)
+        self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, T, D) and the bias of the scores, (B, 1, T, T) -> (B, T, D)."""
+        B, T, D = x.shape
+        qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
+        # One copy here spares each product below one of its own.
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()  # each (B, n_head, T, head_dim)
+        # Rows are so short that computing all T * T scores beats picking out those that count.
+        scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)  # (B, n_head, T, T)
+        p = self.drop((scores + bias).softmax(dim=-1)).to(v.dtype)
+        return self.c_proj((p @ v).transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
+
+
+@functools.lru_cache(maxsize=512)
+def _pattern(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
+    """Return (T, T): 0 where a token of a full row may look, else -inf."""
+    T = prefix + n_inputs
+    seen = torch.eye(T, dtype=torch.bool)
+    seen[:, :prefix] |= torch.ones(T, prefix, dtype=torch.bool).tril()
+    return torch.zeros(T, T).masked_fill_(~seen, -torch.inf).to(device)
+
+
+def _row_bias(prefix: int, T: int, length: Tensor) -> Tensor:
+    """Return the bias of the scores, (B, 1, T, T), for prefixes of these lengths (B,)."""
+    bias = _pattern(prefix, T - prefix, length.device).repeat(len(length), 1, 1, 1)
+    padding = torch.arange(prefix, device=length.device) >= length[:, None]  # (B, prefix)
+    bias[:, :, prefix:, :prefix].masked_fill_(padding[:, None, None], -torch.inf)
+    return bias
+
+
+def tree_bias(parent: Tensor) -> Tensor:
+    """Return the bias of the scores in rows that are trees, (B, 1, T, T), from (B, T)."""
+    B, T = parent.shape
+    seen = torch.zeros(B, T, T, dtype=torch.bool, device=parent.device)
+    row = torch.arange(B, device=parent.device)
+    for t in range(T):  # a parent stands before its children
+        seen[:, t] = seen[row, parent[:, t]]
+        seen[:, t, t] = True
+    return torch.zeros(seen.shape, device=parent.device).masked_fill_(~seen, -torch.inf)[:, None]
+
+
+class MLP(nn.Module):
+    """Two linear maps with a tanh GELU between them."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.c_fc = Conv1D(settings.n_embd, 4 * settings.n_embd)
+        self.c_proj = Conv1D(4 * settings.n_embd, settings.n_embd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.c_proj(F.gelu(self.c_fc(x), approximate="tanh"))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON)
+        self.attn = Attention(settings)
+        self.ln_2 = nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON)
+        self.mlp = MLP(settings)
+        self.drop = nn.Dropout(settings.dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.drop(self.attn(self.ln_1(x), bias))
+        return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
+
+
+def _embedding(n: int, width: int) -> nn.Embedding:
+    """Return an embedding whose weights are still to be drawn.
+
+    torch's own would draw them from the global generator.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)  # type: ignore[no-untyped-call,no-any-return]
+
+
+class GPT2(nn.Module):
+    """GPT-2 with its language-model head.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+    vocab_size, n_positions : int
+        Rows of the word and of the position embedding.
+    seed : int
+        Root seed; the initial weights are drawn from its stream "initial weights".
+    """
+
+    def __init__(
+        self, settings: ModelSettings, vocab_size: int, n_positions: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.vocab_size = vocab_size
+        self.n_positions = n_positions
+        self.transformer = nn.ModuleDict(
+            {
+                "wte": _embedding(vocab_size, settings.n_embd),
+                "wpe": _embedding(n_positions, settings.n_embd),
+                "h": nn.ModuleList(Block(settings) for _ in range(settings.n_layer)),
+                "ln_f": nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON),
+            }
+        )
+        if not settings.tie_word_embeddings:
+            self.lm_head = nn.Linear(settings.n_embd, vocab_size, bias=False)
+        self.drop = nn.Dropout(settings.dropout)
+        self._initialise(torch.Generator().manual_seed(derived_seed(seed, "initial weights")))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def _initialise(self, generator: torch.Generator) -> None:
+        """Draw every matrix as GPT-2 does; biases stay 0 and norms 1."""
+        deviation = self.settings.initializer_range
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                residual = name.endswith("c_proj.weight")
+                scale = (2 * self.settings.n_layer) ** -0.5 if residual else 1.0
+                nn.init.normal_(parameter, std=deviation * scale, generator=generator)
+
+    def forward(
+        self, ids: Tensor, prefix: int, length: Tensor, states: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model on rows [I; x1 .. xm], which stand for m plain sequences [I; x] each.
+
+        Parameters
+        ----------
+        ids : int64 (B, T)
+            T = prefix + m tokens. The first ``length[b]`` of a row are a causal sequence, I, and
+            padding follows up to ``prefix``; each of the m tokens behind stands at position
+            ``length[b]`` and looks at I and itself only. A plain sequence is a row without them.
+        prefix : int
+        length : int64 (B,)
+        states : names out of `state_names`
+
+        Returns
+        -------
+        logits : (B, T, vocab_size)
+        states : {name: (B, T, n_embd)}
+        """
+        T = ids.shape[1]
+        place = torch.arange(T, device=ids.device)
+        positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
+        return self._run(ids, positions, _row_bias(prefix, T, length), states)
+
+    def forward_trees(
+        self, ids: Tensor, depth: Tensor, parent: Tensor, states: Sequence[str] = ()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Run the model on rows that are token trees, see `tasklens.models.prefix_trees.Trees`.
+
+        Parameters
+        ----------
+        ids, depth, parent : int64 (B, T)
+        states : names out of `state_names`
+
+        Returns
+        -------
+        logits : (B, T, vocab_size)
+        states : {name: (B, T, n_embd)}
+        """
+        return self._run(ids, depth, tree_bias(parent), states)
+
+    def _run(
+        self, ids: Tensor, positions: Tensor, bias: Tensor, states: Sequence[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        kept: dict[str, Tensor] = {}
+
+        def keep(name: str, state: Tensor) -> None:
+            if name in states:
+                kept[name] = state
+
+        wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
+        words = wte(ids)  # (B, T, D)
+        keep("wte", words)
+        x = words + self.transformer["wpe"](positions)
+        keep("embed", x)
+        x = self.drop(x)
+        blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
+        for i, block in enumerate(blocks):
+            x = block(x, bias)
+            keep(f"block{i + 1}", x)
+        x = self.transformer["ln_f"](x)
+        keep("ln_f", x)
+        head = wte if self.settings.tie_word_embeddings else self.lm_head
+        return F.linear(x, head.weight), kept
+
+
+def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:
+    """Return an untrained model for a dataset's vocabulary and lengths."""
+    settings = settings or ModelSettings()
+    return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)
+
+
+def check_length(n_positions: int, length: int) -> None:
+    """Raise InputError where a row does not fit the model's context."""
+    if length > n_positions:
+        raise InputError(
+            f"a row of {length} tokens does not fit the model's {n_positions} positions; "
+            "shorten the instructions or make the model with more positions"
+        )

@@ -1,0 +1,60 @@
+"""Where a model's states are: which modules hold them, and hooks that take them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+
+from tasklens.core.errors import InputError
+
+
+class Point(NamedTuple):
+    """Where a state is: what a module gives, or what it takes."""
+
+    module: Any
+    before: bool = False
+
+
+def find_points(base: Any, model: Any, n_layer: int) -> tuple[dict[str, Point], Any]:
+    """Return where each state up to the last block is, and the module that holds the blocks."""
+    kind = type(model).__name__
+    modules = dict(base.named_modules())
+    lists = {
+        path: sum(parameter.numel() for parameter in module.parameters())
+        for path, module in modules.items()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
+    }
+    if not lists:
+        raise InputError(f"{kind}: no list of its {n_layer} blocks was found in it")
+    path = max(lists, key=lambda path: lists[path])  # nearly all of a model is in its blocks
+    blocks = modules[path]
+    named = {"wte": Point(model.get_input_embeddings()), "embed": Point(blocks[0], before=True)}
+    named |= {f"block{i}": Point(block) for i, block in enumerate(blocks, 1)}
+    return named, modules[path.rpartition(".")[0]]
+
+
+@contextmanager
+def hooked(points: dict[str, Point], keep: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
+    """Hand the states to ``keep`` as they come about."""
+    handles = []
+    for name, (module, before) in points.items():
+        if before:
+
+            def take(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
+                keep(name, args[0] if args else kwargs["hidden_states"])
+
+            handles.append(module.register_forward_pre_hook(take, with_kwargs=True))
+        else:
+
+            def give(_: Any, __: Any, output: Any, name: str = name) -> None:
+                state = output if isinstance(output, torch.Tensor) else (output or (None,))[0]
+                if isinstance(state, torch.Tensor):
+                    keep(name, state)
+
+            handles.append(module.register_forward_hook(give))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,104 @@
+"""Prompts as token trees: what several prompts begin with stands, and is computed, once.
+
+A causal model's state at a token depends on the tokens before it alone. So prompts that begin alike
+share those tokens, to whatever depth: where a row [I; x1 .. xm] shares one instruction among its
+inputs, a tree also shares what instructions of one task have in common. A token looks at its
+ancestors and itself, and its position is its depth.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasklens.data.rows import Prompts
+
+#: Tokens in one tree row, unless a single prompt is longer. The scores between the tokens of a row
+#: grow with its square; what neighbouring rows repeat shrinks with its length.
+ROW_TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Trees:
+    """B rows of T tokens, each a tree, or several.
+
+    Attributes
+    ----------
+    ids : int64 (B, T)
+        Token ids; a row that is not full ends in zeros.
+    depth : int64 (B, T)
+        Tokens before it on its path: its position.
+    parent : int64 (B, T)
+        Index in the row of the token before it on its path, which is smaller than its own; a token
+        with none before it is its own parent.
+    row, slot : int64 (N,)
+        Where each prompt's token of interest stands: (``row[n]``, ``slot[n]``).
+    """
+
+    ids: NDArray[np.int64]
+    depth: NDArray[np.int64]
+    parent: NDArray[np.int64]
+    row: NDArray[np.int64]
+    slot: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
+    """Return prompts as trees, cut into rows of about equal size.
+
+    Parameters
+    ----------
+    prompts : Prompts
+        N prompts; what stands behind their positions of interest is not read.
+    row_tokens : int
+        Tokens in a row at most; more where a single prompt has more.
+    """
+    N, L = prompts.ids.shape
+    length = prompts.position + 1  # (N,)
+    inside = np.arange(L) < length[:, None]  # (N, L)
+    order = np.lexsort(np.where(inside, prompts.ids, -1).T[::-1])
+    length, inside = length[order], inside[order]
+    ids = np.where(inside, prompts.ids[order], -1)
+    # Neighbours in this order share the most: shared[n] tokens with the one before.
+    differs = ids[1:] != ids[:-1]
+    shared = np.zeros(N, dtype=np.int64)
+    shared[1:] = np.where(differs.any(axis=1), differs.argmax(axis=1), length[1:])
+    T = max(row_tokens, int(length.max()))
+    first = _cut(length, shared, T)  # (N,) bool: begins a row
+    shared[first] = 0
+    row = np.cumsum(first) - 1  # (N,)
+    ends = np.cumsum(length - shared)
+    begins = ends - (length - shared)
+    begins -= begins[first][row]  # slot of each prompt's first token of its own
+    place = np.arange(L)
+    own = inside & (place >= shared[:, None])  # (N, L)
+    # A token that is not a prompt's own is that of the last prompt which had it as its own.
+    owner = np.maximum.accumulate(np.where(own, np.arange(N)[:, None], 0), axis=0)
+    slot = begins[owner] + place - shared[owner]  # (N, L)
+    before = np.concatenate([slot[:, :1], slot[:, :-1]], axis=1)
+    n, t = np.nonzero(own)
+    shape = (int(row[-1]) + 1, T)
+    trees = Trees(
+        ids=np.zeros(shape, dtype=np.int64),
+        depth=np.zeros(shape, dtype=np.int64),
+        parent=np.tile(np.arange(T), (shape[0], 1)),
+        row=np.empty(N, dtype=np.int64),
+        slot=np.empty(N, dtype=np.int64),
+    )
+    at = row[n], slot[n, t]
+    trees.ids[at], trees.depth[at], trees.parent[at] = ids[n, t], t, before[n, t]
+    trees.row[order], trees.slot[order] = row, slot[np.arange(N), length - 1]
+    return trees
+
+
+def _cut(length: NDArray[np.int64], shared: NDArray[np.int64], T: int) -> NDArray[np.bool_]:
+    """Say of each prompt whether it begins a new row, filling rows of T tokens in turn."""
+    first = np.zeros(len(length), dtype=bool)
+    used = T + 1  # nothing fits
+    for n, (whole, own) in enumerate(zip(length.tolist(), (length - shared).tolist(), strict=True)):
+        used += own
+        if used > T:
+            first[n], used = True, whole
+    return first

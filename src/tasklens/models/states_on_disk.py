@@ -1,0 +1,164 @@
+"""States on the disk, one array a state, written as they come and read without being loaded.
+
+Where several workers write those of one model, each has a directory of its own for its shard of the
+prompts; what reads them sees one array.
+"""
+
+import io
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.core.files import one_line_errors, write_file
+from tasklens.data.rows import Prompts
+
+#: Seconds between two moments up to which an interrupted harvest is not repeated.
+FLUSH_SECONDS = 5.0
+#: The answers' file, beside those of the states.
+ANSWER = "answer"
+#: In a shard, the indices of its rows among all.
+WHICH = "which"
+SHARD = "shard-{}-of-{}"
+
+Files: TypeAlias = dict[str, npt.NDArray[Any]]
+
+
+class Streaming(Protocol):
+    """A Subject that gives its states batch by batch."""
+
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: npt.NDArray[np.bool_]
+    ) -> Iterator[Any]:
+        """Yield (which, states, answer) of some prompts at a time, of those that are not done."""
+        ...
+
+
+def harvest_to(
+    directory: Path,
+    subject: Streaming,
+    prompts: Prompts,
+    names: Sequence[str],
+    on_prompts: Callable[[int], object] = lambda n: None,
+    shard: npt.NDArray[np.int64] | None = None,
+) -> None:
+    """Write the named states, float32 (N, D) each, and the answers, int64 (N,), as ``.npy`` files.
+
+    Memory holds one batch of them. Called again after an interruption it goes on where it stopped.
+
+    Parameters
+    ----------
+    directory : Path
+        Of these prompts, this model and these names alone.
+    subject : Streaming
+    prompts : Prompts
+    names : sequence of str
+    on_prompts : callable, optional
+        Called after every so many prompts, with their number; at first with those done before.
+    shard : int64 (n,), optional
+        Indices of the prompts whose states are written, in this order, n in the place of N; see
+        `shard_directory`.
+
+    Raises
+    ------
+    InputError
+        Where the disk does not hold them; what the subject raises.
+    """
+    progress = directory / "done.npy"
+    place = np.arange(len(prompts))
+    if shard is not None:
+        place = np.full(len(prompts), -1)  # of others
+        place[shard] = np.arange(len(shard))
+        np.save(_path(directory, WHICH), shard)
+    n = int((place >= 0).sum())
+    done = np.load(progress) if progress.exists() else np.zeros(n, dtype=np.bool_)
+    files: Files = {}
+    if done.any():
+        files = {name: np.load(_path(directory, name), "r+") for name in (*names, ANSWER)}
+    on_prompts(int(done.sum()))
+    flushed = time.monotonic()
+
+    def flush() -> None:
+        for file in files.values():
+            file.flush()  # type: ignore[attr-defined]
+        content = io.BytesIO()
+        np.save(content, done)
+        write_file(progress, content.getvalue())
+
+    read = place < 0
+    read[place >= 0] = done[place[place >= 0]]
+    try:
+        for which, states, answer in subject.batches(prompts, names, read):
+            found = {**states, ANSWER: answer}
+            if not files:
+                files = _allocate(directory, found, n)
+            ours = place[which] >= 0
+            here = place[which[ours]]
+            for name, values in found.items():
+                files[name][here] = values[ours]
+            on_prompts(int((~done[here]).sum()))
+            done[here] = True
+            if time.monotonic() - flushed > FLUSH_SECONDS:
+                flush()
+                flushed = time.monotonic()
+    finally:
+        if files:
+            flush()
+    progress.unlink()
+
+
+def read_states(directory: Path, name: str) -> npt.NDArray[Any]:
+    """Return an array as it lies on the disk, (N, D), or (N,) for the answers.
+
+    That of several shards is put together in memory.
+    """
+    paths = state_paths(directory, name)
+    if paths == [_path(directory, name)]:
+        return np.load(paths[0], "r")  # type: ignore[no-any-return]
+    parts = [np.load(path, "r") for path in paths]
+    n = sum(map(len, parts))
+    whole = np.empty((n, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    for path, part in zip(paths, parts, strict=True):
+        whole[np.load(_path(path.parent, WHICH))] = part
+    return whole
+
+
+def state_paths(directory: Path, name: str) -> list[Path]:
+    """Return the files of an array: one, or one a shard."""
+    shards = sorted(directory.glob(SHARD.format("*", "*")))
+    return [_path(shard, name) for shard in shards] or [_path(directory, name)]
+
+
+def shard_directory(directory: Path, i: int, n: int) -> Path:
+    """Return where the i-th of n shards of an array's rows is written, from 0 on."""
+    return directory / SHARD.format(f"{i:05d}", f"{n:05d}")
+
+
+def shards_begun(directory: Path) -> int:
+    """Return in how many shards an interrupted harvest goes on; 0 where none has begun."""
+    for shard in directory.glob(SHARD.format("*", "*")):
+        return int(shard.name.rpartition("-")[2])
+    return 0
+
+
+def _path(directory: Path, name: str) -> Path:
+    return directory / f"{name}.npy"
+
+
+def _allocate(directory: Path, found: Files, n: int) -> Files:
+    """Make the files at their full length, so that a full disk shows now and as an error."""
+    files: Files = {}
+    for name, values in found.items():
+        path = _path(directory, name)
+        with one_line_errors(path):
+            files[name] = np.lib.format.open_memmap(
+                path, "w+", dtype=values.dtype, shape=(n, *values.shape[1:])
+            )
+            if hasattr(os, "posix_fallocate"):
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return files

@@ -1,0 +1,136 @@
+"""A measured run as one looks at it: points, what they are, where they were, and how they group.
+
+What the report's page and the figures of single checkpoints are both made of. Data only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tasklens.core.errors import InputError
+from tasklens.scoring.cluster_tracking import Followed
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float32]
+Map: TypeAlias = Literal["tsne", "pca"]
+
+MAPS: tuple[Map, ...] = ("tsne", "pca")
+"""The two views of a state: t-SNE begun at the checkpoint before, and a basis for all of them."""
+
+UNKNOWN = -1
+"""Stands for an answer that is not known."""
+
+
+@dataclass(frozen=True)
+class SplitView:
+    """The N points of one split that are shown, at S checkpoints."""
+
+    parts: Mapping[str, Ints]
+    """What each point is, by "task", "input" and, where it is known, "output": (N,) each, the
+    numbers of names."""
+    instruction: tuple[str, ...]
+    """The N instructions, or texts."""
+    answer: Ints
+    """The model's answer, as the number of one of `View.answers`, or `UNKNOWN`, (S, N)."""
+    right: npt.NDArray[np.bool_] | None
+    """Whether it is right, (S, N); None where no output is known."""
+    maps: Mapping[tuple[Map, str], Floats]
+    """Where each point is in the plane, by view and state, (S, N, 2)."""
+    shown_variance: Mapping[str, npt.NDArray[np.float64]]
+    """The share of a state's variance that the view "pca" shows, (S,), by state."""
+    assigned: Mapping[str, Ints]
+    """The task to which the point's cluster is assigned, as a number of `parts["task"]`; from the
+    number of tasks on: clusters left over. (S, N) by state; of the first cluster seed."""
+    followed: Mapping[str, Followed]
+    """By state; of all measured instances, shown or not. Its tasks are numbers of names, too."""
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """What is known of one task, or of one label of a probe's prompts."""
+
+    name: str
+    regexes: tuple[str, ...] = ()
+    n_strings: int | None = None
+    """Strings of the admitted lengths in its language."""
+    function: Mapping[str, str] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    """Some of its instructions, or texts."""
+    n_examples: int = 0
+    """How many there are."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What the model was asked about."""
+
+    tasks: tuple[TaskView, ...]
+    """Those that are measured."""
+    sizes: Mapping[str, int]
+    """How many there are of what, in words."""
+    same_output: npt.NDArray[np.float64] | None
+    """The share of their common inputs that two of the tasks map to the same output, (K, K)."""
+    same_symbols: npt.NDArray[np.float64]
+    """The cosine of two tasks' mean counts of symbols or tokens, (K, K)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A run, or a probe, with S checkpoints."""
+
+    run: str
+    seed: int
+    kind: Literal["run", "probe"]
+    steps: tuple[int, ...]
+    states: tuple[str, ...]
+    splits: Mapping[str, SplitView]
+    names: Mapping[str, tuple[str, ...]]
+    """What the numbers of a part ("task", "input", "output") are called."""
+    answers: tuple[str, ...]
+    """What the model has answered anywhere."""
+    table: pa.Table
+    """Columns of `score_table.SCHEMA`; of a probe, of its first number of clusters."""
+    world: World
+    settings: str
+    """As TOML."""
+    manifest: Mapping[str, Any]
+
+    def at(self, step: int | None = None) -> int:
+        """Return which checkpoint a step is, by default the last.
+
+        Raises
+        ------
+        InputError
+            Where there is none at that step.
+        """
+        if step is None:
+            return len(self.steps) - 1
+        if step not in self.steps:
+            raise InputError(f"{self.run}: no checkpoint at step {step}; there are {self.steps}")
+        return self.steps.index(step)
+
+    def split(self, name: str | None = None) -> tuple[str, SplitView]:
+        """Return a split, by default the first that is unseen, where there is one.
+
+        Raises
+        ------
+        InputError
+            Where there is none of that name.
+        """
+        name = name or list(self.splits)[min(1, len(self.splits) - 1)]
+        if name not in self.splits:
+            raise InputError(f"{self.run}: no split {name!r}; there are {', '.join(self.splits)}")
+        return name, self.splits[name]
+
+    def check_state(self, state: str) -> str:
+        """Return the name of a state; InputError where there is none of that name."""
+        if state not in self.states:
+            raise InputError(f"{self.run}: no state {state!r}; there are {', '.join(self.states)}")
+        return state

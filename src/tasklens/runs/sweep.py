@@ -1,0 +1,269 @@
+"""The runs of a sweep, here or on a cluster, in one go or a shard at a time; one table of them."""
+
+import contextlib
+import functools
+import re
+import shutil
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pyarrow as pa
+
+from tasklens.core.engines import LOCAL, need_seen, start_workers
+from tasklens.core.errors import CellsFailedError, InputError
+from tasklens.runs.experiment import (
+    load_scores,
+    make_data,
+    measure,
+    prepare,
+    stage_inputs,
+    train_model,
+)
+from tasklens.report.figure1 import render
+from tasklens.core.workers import reason
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_pairs, separation_plot
+from tasklens.scoring.sweep_summary import points_table
+from tasklens.runs.directory import RunDir
+from tasklens.scoring.score_table import table_to_csv_bytes
+from tasklens.runs.sweep_file import Point, Sweep
+from tasklens.core.parquet import parquet_bytes, write_parquet
+
+#: Seconds that a run waits for another process to let go of its directory: a killed one has just
+#: been told to end.
+PATIENCE = 30.0
+
+
+def run_sweep(
+    sweep: Sweep,
+    out: Path,
+    workers: int = 0,
+    *,
+    keep: bool = False,
+    engine: str = LOCAL,
+    gpus: float = 1.0,
+) -> dict[str, str]:
+    """Run what is missing of a sweep, as many runs at a time as there are workers.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    out : Path
+        Holds a run directory for each run in ``runs``, the table of all scores, and the summary.
+        On a cluster, a directory that all its nodes see.
+    workers : int
+        Runs at a time; 0: as many as there are cores for.
+    keep : bool
+        Keep the states and weights of the runs; else what is left of a run is what `tasklens
+        verify` reads.
+    engine : str
+        See `tasklens.core.engines.opened`. On Ray a run takes as many CPUs as it has threads.
+    gpus : float
+        On Ray, the share of a GPU that a run takes whose settings ask for one.
+
+    Returns
+    -------
+    {name: reason}
+        Of the runs that failed; the others went on. Running again tries them again.
+    """
+    directory = RunDir(out)
+    with directory.locked():
+        directory.write(out / "sweep.toml", sweep.content)
+        return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
+
+
+def run_shard(
+    sweep: Sweep, out: Path, shard: tuple[int, int], workers: int = 0, *, keep: bool = False
+) -> tuple[tuple[Point, ...], dict[str, str]]:
+    """Run what is missing of every n-th run of a sweep, from the i-th on.
+
+    The shards of a sweep may run at the same time, in one directory; each locks its runs alone.
+
+    Parameters
+    ----------
+    sweep, out, workers, keep
+        See `run_sweep`.
+    shard : (i, n)
+        1 <= i <= n, see `parse_shard`.
+
+    Returns
+    -------
+    points : tuple of Point
+        The runs of the shard.
+    failed : {name: reason}
+    """
+    i, n = shard
+    points = sweep.points[i - 1 :: n]
+    return points, _run(points, out, workers, keep=keep)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return (i, n) of ``i/n``.
+
+    Raises
+    ------
+    InputError
+        Where it is not of that form, or not 1 <= i <= n.
+    """
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    i, n = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= i <= n:
+        raise InputError(f"--shard {text}: should be i/n with i from 1 to n, e.g. 1/8 ... 8/8")
+    return i, n
+
+
+def _run(
+    points: tuple[Point, ...],
+    out: Path,
+    workers: int,
+    *,
+    keep: bool,
+    engine: str = LOCAL,
+    gpus: float = 1.0,
+) -> dict[str, str]:
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    missing = []
+    for point in points:
+        if not is_done(out, point):
+            missing.append(point)
+        elif not keep:  # killed between the two, a run still has them
+            _strip(run_of(out, point))
+    if not missing:
+        return {}
+    work = functools.partial(run_point, out=out.absolute(), keep=keep)
+    cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
+    devices = {d for p in missing for d in (p.settings.train.device, p.settings.clusters.device)}
+    on_gpu = devices != {"cpu"}
+    with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
+        outcomes = pool.outcomes(work, missing, "sweep")
+        failed = {point.name: reason(error) for point, _, error in outcomes if error}
+    return {point.name: failed[point.name] for point in missing if point.name in failed}
+
+
+def is_done(out: Path, point: Point) -> bool:
+    """Say whether a run's scores are there."""
+    run = run_of(out, point)
+    mark = run.mark("measure")
+    if not mark or not run.scores_parquet.exists():
+        return False
+    if run.mark("data") is None or run.mark("train") is None:
+        return False
+    return bool(mark["inputs"] == stage_inputs(run, point.settings, "measure"))
+
+
+def run_of(out: Path, point: Point) -> RunDir:
+    """Return the run directory of a point."""
+    return RunDir(out / "runs" / point.name)
+
+
+def run_point(point: Point, out: Path, keep: bool) -> None:
+    """Run one point, from where it stopped.
+
+    Raises
+    ------
+    InputError
+        Where it failed, for whatever reason; the traceback of one that is not the user's is in its
+        log.
+    """
+    need_seen(out / "runs")
+    run, settings = run_of(out, point), point.settings
+    with _log(run.path / "log.txt") as log, run.locked(wait=PATIENCE):
+        try:
+            prepare(run, settings, f"tasklens sweep, run {point.name}")
+            make_data(run, settings)
+            train_model(run, settings)
+            measure(run, settings)
+        except InputError:
+            raise
+        except CellsFailedError as error:
+            raise InputError(str(error)) from error
+        except Exception as error:
+            traceback.print_exc(file=log)
+            raise InputError(f"{reason(error)} (see {run.path / 'log.txt'})") from error
+        if not keep:
+            _strip(run)
+
+
+def _strip(run: RunDir) -> None:
+    """Remove what scores and clusters do not need, and what takes the space."""
+    for path in (run.states, run.checkpoints, run.resume):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _log(path: Path) -> Iterator[TextIO]:
+    """Send what a run says of itself to a file: many of them share the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file, contextlib.redirect_stderr(file):
+        yield file
+
+
+def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
+    """Write the tables and the figures of the runs that are done.
+
+    ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
+    `tasklens.scoring.sweep_summary.points_table`. A grid of two axes or more gives ``phase.png`` over the first
+    two, axes that vary one at a time give ``around.png``; ``separation.png`` is of all states.
+    Memory holds the scores of one run at a time.
+
+    Returns
+    -------
+    paths : list of Path
+        What was written.
+    missing : list of Point
+        The runs that are not done.
+
+    Raises
+    ------
+    InputError
+        Where no run is done.
+    """
+    done: list[Point] = []
+    missing: list[Point] = []
+    for point in sweep.points:
+        (done if is_done(out, point) else missing).append(point)
+    if not done:
+        raise InputError(f"{out}: no run of the sweep is done")
+    directory = RunDir(out)
+    summaries, pairs = [], []
+
+    def scores() -> Iterator[pa.Table]:
+        for point in done:
+            table = load_scores(run_of(out, point))
+            summaries.append(points_table(table, {point.name: point.values}))
+            pairs.append(separation_pairs(table))
+            yield table
+
+    with directory.locked():
+        directory.write(out / "sweep.toml", sweep.content)
+        with directory.writing(out / "scores.parquet") as temporary:
+            write_parquet(temporary, scores())
+        points = pa.concat_tables(summaries, promote_options="permissive")
+        files = {
+            "points.parquet": parquet_bytes(points),
+            "points.csv": table_to_csv_bytes(points),
+        }
+        files["separation.png"] = render(separation_plot(np.concatenate(pairs)), "png")
+        on_grid = _on_grid(sweep)
+        there = points.filter(pa.array([run in on_grid for run in points["run"].to_pylist()]))
+        if len(sweep.grid) > 1 and there.num_rows:
+            figure = phase_diagram(there, sweep.grid[0][0], sweep.grid[1][0])
+            files["phase.png"] = render(figure, "png")
+        if sweep.around:
+            figure = one_at_a_time(points, sweep.around, sweep.points[0].values)
+            files["around.png"] = render(figure, "png")
+        for name, content in files.items():
+            directory.write(out / name, content)
+    return [out / "scores.parquet", *(out / name for name in files)], missing
+
+
+def _on_grid(sweep: Sweep) -> set[str]:
+    """Return the names of the runs in which what varies around the base is as in the base."""
+    of_grid = {key for keys in sweep.grid for key in keys}
+    alone = {key for keys in sweep.around for key in keys} - of_grid
+    base = sweep.points[0].values
+    return {
+        point.name for point in sweep.points if all(point.values[key] == base[key] for key in alone)
+    }

@@ -1,0 +1,158 @@
+"""A sweep's file to its runs: which settings vary, every run once."""
+
+import functools
+import itertools
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasklens.runs.settings import MEANS, Settings, check_key, load_settings, settings_table
+from tasklens.core.errors import InputError
+from tasklens.core.files import digest
+
+#: The tables and keys of a sweep's file.
+KEYS = ("base", "seeds", "set", "grid", "around")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a sweep."""
+
+    settings: Settings
+    values: Mapping[str, Any]
+    """The settings that vary in the sweep, by key, as this run has them."""
+
+    @functools.cached_property
+    def name(self) -> str:
+        """The name of its run directory: a hash of its settings, so that it is found again."""
+        table = settings_table(self.settings)
+        return digest({k: v for k, v in table.items() if k not in (*MEANS, "figure")})[:12]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a sweep's file."""
+
+    points: tuple[Point, ...]
+    grid: tuple[tuple[str, ...], ...]
+    """Axes of the grid, each the keys that vary together."""
+    around: tuple[tuple[str, ...], ...]
+    """Axes along which one thing at a time varies."""
+    content: bytes
+    """The file."""
+
+
+def read_sweep(path: Path) -> Sweep:
+    """Read a sweep's file and make the settings of every run.
+
+    ``base`` is a preset or a TOML file of settings (beside this file), ``seeds`` a list, ``set`` a
+    table of changes for all runs. ``grid`` holds axes, of which every combination is run; those of
+    ``around`` vary one at a time. An axis is a key with its values, or several keys between commas
+    that vary together, with a list of values for each step. A run trains in one thread and measures
+    in one process, unless ``train.threads`` and ``workers`` of the file say otherwise: as many runs
+    as cores go on side by side.
+
+    Raises
+    ------
+    InputError
+        Where the file is not a sweep, or the settings of a run are wrong.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        table = tomllib.loads(content.decode())
+    except ValueError as error:
+        raise InputError(f"{path} is not TOML: {error}") from error
+    for key, value in table.items():
+        if key not in KEYS:
+            raise InputError(f"{path}: no key {key!r} in a sweep; it has {', '.join(KEYS)}")
+        kind = {"base": "a string", "seeds": "a list"}.get(key, "a table")
+        if not isinstance(value, {"a string": str, "a list": list, "a table": dict}[kind]):
+            raise InputError(f"{path}: {key} = {value!r}: should be {kind}")
+    base = table.get("base", "default")
+    beside = path.parent / base
+    base = str(beside) if base.endswith(".toml") and beside.exists() else base
+    seeds = table.get("seeds", [0])
+    common = _flat(table.get("set", {}))
+    for key in common:
+        check_key(key, f"{path}: set")
+    grid = _axes(path, "grid", table.get("grid", {}))
+    around = _axes(path, "around", table.get("around", {}))
+    varied = [key for keys in (*grid, *around) for key in keys]
+    if "seed" in (*common, *varied):
+        raise InputError(f"{path}: seed: should stand in a list of its own: seeds = [0, 1]")
+    chosen: list[dict[str, Any]] = []
+    if grid or not around:
+        chosen += [_merged(steps) for steps in itertools.product(*grid.values())]
+    if around:
+        # The base comes first.
+        chosen = [{}, *(step for steps in around.values() for step in steps), *chosen]
+    points: dict[str, Point] = {}
+    for values in chosen:
+        for seed in seeds:
+            changes = {"train.threads": 1, "workers": 1, **common, **values, "seed": seed}
+            words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+            try:
+                settings = load_settings(base, words)
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from error
+            point = Point(settings, _values(settings, varied))
+            points.setdefault(point.name, point)
+    if not points:
+        raise InputError(f"{path}: no run: seeds and the axes' values should not be empty")
+    return Sweep(tuple(points.values()), tuple(grid), tuple(around), content)
+
+
+def _flat(table: Mapping[str, Any], within: str = "") -> dict[str, Any]:
+    """Return a table of tables by dotted keys, so that "train.steps" may stand in either form."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{within}{key}.")
+        else:
+            flat[within + key] = value
+    return flat
+
+
+def _axes(
+    path: Path, name: str, table: Mapping[str, Any]
+) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+    """Return the steps of each axis by its keys, each step the values of these keys."""
+    axes = {}
+    for words, steps in _flat(table).items():
+        keys = tuple(word.strip() for word in words.split(","))
+        for key in keys:
+            check_key(key, f"{path}: {name}")
+        if keys in axes:
+            raise InputError(f"{path}: {name}: {words} is there twice; give its values in one list")
+        if not isinstance(steps, list) or not steps:
+            raise InputError(f"{path}: {name}: {words} = {steps!r}: should be a list of values")
+        for step in steps:
+            if len(keys) > 1 and (not isinstance(step, list) or len(step) != len(keys)):
+                raise InputError(
+                    f"{path}: {name}: {words}: {step!r}: should be a list of {len(keys)} values, "
+                    "one for each key"
+                )
+        axes[keys] = [
+            dict(zip(keys, step if len(keys) > 1 else [step], strict=True)) for step in steps
+        ]
+    return axes
+
+
+def _merged(steps: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    return {key: value for step in steps for key, value in step.items()}
+
+
+def _values(settings: Settings, keys: list[str]) -> dict[str, Any]:
+    table = settings_table(settings)
+    found = {}
+    for key in keys:
+        within, dot, name = key.partition(".")
+        value = table[within][name] if dot else table[within]
+        found[key] = json.dumps(value) if isinstance(value, list | tuple) else value
+    return found

@@ -1,0 +1,142 @@
+"""Scores under resampled instances: what the intervals of `tasklens.findings.verdict` rest on.
+
+The bootstrap (Efron, 1979) draws instructions with replacement, not instances: those of one
+instruction share all but their input, so that they are not independent of each other.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from tasklens.core.seeds import stream
+
+#: Of the intervals.
+CONFIDENCE = 0.95
+#: Draws of runs and their copies that an interval rests on.
+DRAWS = 4000
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
+    """Draw units with replacement within each group, ``n`` times.
+
+    Parameters
+    ----------
+    group : int (U,)
+        The group of each unit, e.g. the task of each instruction.
+    n : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float64 (1 + n, U)
+        How often each unit was drawn. The first row is all ones: the sample as it is.
+    """
+    weights = np.ones((1 + n, len(group)))
+    for g in np.unique(group):
+        units = np.flatnonzero(group == g)
+        share = np.full(len(units), 1 / len(units))
+        weights[1:, units] = rng.multinomial(len(units), share, size=n)
+    return weights
+
+
+def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
+    """Return the bootstrap interval of a mean over runs, of which each has resampled copies.
+
+    Each draw takes a resampled copy of n - 1 of the n runs, with replacement: with n of them the
+    spread would be too small by the factor (n - 1) / n, a third at three runs. The quantiles are
+    the percentile bootstrap's (Efron and Tibshirani, 1993, ch. 13).
+
+    Parameters
+    ----------
+    values : sequence of float64 (B,)
+        The number of each run: as measured, then resampled. B may be 1, also of some runs alone:
+        nothing resampled.
+    *purpose : str
+        Names the stream of random numbers.
+    """
+    resampled = [v[1:] if len(v) > 1 else v for v in values]
+    copies = max(map(len, resampled))
+    every = np.stack([np.broadcast_to(v, copies) for v in resampled])  # (n, copies)
+    n = len(every)
+    rng = stream(0, "bootstrap", *purpose)
+    shape = (DRAWS, max(1, n - 1))
+    drawn = every[rng.integers(n, size=shape), rng.integers(copies, size=shape)].mean(axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    # A quantile that is one of the draws: between an infinite draw and another there is no number.
+    drawn = drawn[~np.isnan(drawn)]  # small samples: a copy without an instance has no number
+    if not len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
+    return float(low), float(high)
+
+
+class Resampling:
+    """The instances of one split under resampled units.
+
+    A unit that is drawn w times stands for w units. Instances of different units, copies among
+    them, make pairs; a unit's copies make none with each other: they would agree whatever the
+    clusters are and raise the index.
+
+    Parameters
+    ----------
+    task : int (N,)
+        The task of each instance.
+    unit : int (N,)
+        The unit that each instance belongs to, an index into the columns of ``weights``.
+    weights : float64 (B, U)
+        From `resampling_weights`.
+    """
+
+    def __init__(self, task: Ints, unit: Ints, weights: Floats) -> None:
+        self._task = np.unique(task, return_inverse=True)[1]
+        # most units have no instance here: all sums below are over those that have
+        used, self._unit = np.unique(unit, return_inverse=True)
+        weights = self._weights = np.ascontiguousarray(weights[:, used])  # (B, U here)
+        self._transposed = np.ascontiguousarray(weights.T)  # (U, B)
+        self._squared = np.ascontiguousarray(weights.T**2)
+        self._sizes = np.bincount(self._unit)  # (U,)
+        self._of_task = self._pairs(self._task)
+        self._every = self._pairs(np.zeros_like(self._task))
+
+    def ari(self, labels: Ints) -> Floats:
+        """Return the adjusted Rand index of clusters, (N,), and tasks under each resampling, (B,).
+
+        Under weights of one it is the index of Hubert and Arabie (1985) as scikit-learn gives it;
+        1 where a resampling leaves both partitions trivial, NaN where it leaves no pair.
+        """
+        clusters, labels = np.unique(labels, return_inverse=True)
+        both = self._pairs(self._task * len(clusters) + labels)
+        of_cluster = self._pairs(labels)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            expected = self._of_task * of_cluster / self._every
+            ari = (both - expected) / ((self._of_task + of_cluster) / 2 - expected)
+        return np.where(self._every > 0, np.where(np.isfinite(ari), ari, 1.0), np.nan)
+
+    def mean(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Return the mean of the instances' values, (N,), under each resampling, (B,).
+
+        NaN where a resampling leaves no instance.
+        """
+        sums = self._weights @ np.bincount(self._unit, weights=values, minlength=len(self._sizes))
+        n = self._weights @ self._sizes
+        return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+    def _pairs(self, part: Ints) -> Floats:
+        """Return twice the number of pairs within the parts of a partition, (B,).
+
+        With n[p, u] instances of part p in unit u, pairs of different units are
+        sum_p (sum_u w_u n[p, u])^2 - sum_pu (w_u n[p, u])^2, and those within a unit
+        sum_pu w_u n[p, u] (n[p, u] - 1).
+        """
+        shape = (int(part.max()) + 1, len(self._sizes))
+        n = sparse.csr_array((np.ones(len(part)), (part, self._unit)), shape=shape)
+        n.sum_duplicates()
+        sizes = n @ self._transposed  # (P, B)
+        squares = np.asarray(n.multiply(n).sum(axis=0)).ravel()  # (U,)
+        within = (squares - self._sizes) @ self._transposed
+        return np.einsum("pb,pb->b", sizes, sizes) - squares @ self._squared + within  # type: ignore[no-any-return]

@@ -1,0 +1,147 @@
+"""Which: tasks and clusters followed from one checkpoint to the next."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from tasklens.scoring.partition_agreement import contingency
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+#: A task has formed where its cluster overlaps it by at least this much (Jaccard index): more of
+#: what either holds is then in both than is not.
+FORMED = 0.5
+#: A cluster takes part in a split or a merge with at least this share of its instances.
+PART = 0.25
+
+
+@dataclass(frozen=True)
+class Followed:
+    """The tasks and clusters of one layer through S checkpoints."""
+
+    steps: tuple[int, ...]
+    tasks: Ints
+    """The K tasks, (K,)."""
+    overlap: Floats
+    """Jaccard index of each task and the cluster assigned to it, (S, K)."""
+    formed: tuple[int | None, ...]
+    """The step from which on each task's overlap stays at least `FORMED`; None where it does not
+    hold at the last checkpoint."""
+    assigned: Ints
+    """The task, by its place in `tasks`, to which each instance's cluster is assigned, (S, N);
+    clusters that are left over have the numbers from K on."""
+    cluster: Ints
+    """A name of each instance's cluster that is kept from checkpoint to checkpoint, (S, N)."""
+    splits: tuple[int, ...]
+    """Clusters that fell apart on the way to each checkpoint but the first, (S - 1)."""
+    merges: tuple[int, ...]
+    """Clusters that came together on the way to each checkpoint but the first, (S - 1)."""
+
+
+def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
+    """Match tasks to clusters at each checkpoint, and clusters from each to the next.
+
+    Both matches are the assignment one to one with the largest sum of Jaccard indices (Kuhn, "The
+    Hungarian method", 1955). A cluster has split where at least two clusters of the next
+    checkpoint hold each at least `PART` of its instances; one has merged where at least two of the
+    checkpoint before gave it each at least `PART` of their own, and `PART` of what it holds.
+
+    Parameters
+    ----------
+    steps : sequence of int, S
+    labels : int (S, N)
+        Cluster of each instance at each checkpoint.
+    task : int (N,)
+    """
+    tasks = np.unique(task)
+    overlap, assigned = np.zeros((len(steps), len(tasks))), np.zeros_like(labels)
+    for s, one in enumerate(labels):
+        jaccard = _jaccard(contingency(task, one))
+        rows, columns = linear_sum_assignment(jaccard, maximize=True)
+        overlap[s, rows] = jaccard[rows, columns]
+        name = np.full(jaccard.shape[1], -1)
+        name[columns] = rows
+        left = np.flatnonzero(name < 0)
+        name[left] = len(tasks) + np.arange(len(left))
+        assigned[s] = name[np.unique(one, return_inverse=True)[1]]
+    kept, splits, merges = [np.unique(labels[0], return_inverse=True)[1]], [], []
+    for before, after in itertools.pairwise(labels):
+        counts = contingency(before, after)
+        given = counts / counts.sum(axis=1, keepdims=True) >= PART
+        taken = counts / counts.sum(axis=0, keepdims=True) >= PART
+        splits.append(int(np.count_nonzero(given.sum(axis=1) >= 2)))
+        merges.append(int(np.count_nonzero((given & taken).sum(axis=0) >= 2)))
+        unused = 1 + max(int(names.max()) for names in kept)
+        kept.append(_renamed(kept[-1], after, unused))
+    formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
+    return Followed(
+        tuple(steps),
+        tasks,
+        overlap,
+        formed,
+        assigned,
+        np.stack(kept),
+        tuple(splits),
+        tuple(merges),
+    )
+
+
+def _jaccard(table: Ints) -> Floats:
+    either = table.sum(axis=1, keepdims=True) + table.sum(axis=0, keepdims=True) - table
+    return table / either  # type: ignore[no-any-return]
+
+
+def _renamed(before: Ints, after: Ints, unused: int) -> Ints:
+    """Return the clusters of a checkpoint, (N,), by the names of those before, or by new ones.
+
+    New names are `unused` and up: one that is gone does not come back for another cluster.
+    """
+    table = contingency(before, after)
+    rows, columns = linear_sum_assignment(_jaccard(table), maximize=True)
+    names = np.full(table.shape[1], -1)
+    for name, row, column in zip(np.unique(before)[rows], rows, columns, strict=True):
+        if table[row, column]:
+            names[column] = name
+    new = np.flatnonzero(names < 0)
+    names[new] = unused + np.arange(len(new))
+    return names[np.unique(after, return_inverse=True)[1]]
+
+
+def _formed(steps: Sequence[int], there: npt.NDArray[np.bool_]) -> int | None:
+    if not there[-1]:
+        return None
+    gone = np.flatnonzero(~there)
+    return steps[int(gone[-1]) + 1] if len(gone) else steps[0]
+
+
+def followed_text(followed: Followed, names: Sequence[str]) -> str:
+    """Return what became of tasks and clusters as plain text: what `tasklens follow` prints.
+
+    Parameters
+    ----------
+    followed : Followed
+    names : sequence of str
+        What to call each task, by its number.
+    """
+    order = sorted(
+        range(len(followed.tasks)),
+        key=lambda i: (followed.formed[i] is None, followed.formed[i] or 0, i),
+    )
+    wide = max(len(names[t]) for t in followed.tasks)
+    lines = [f"{'task':<{wide}}  formed at  overlap at the end"]
+    for i in order:
+        step = followed.formed[i]
+        when = "never" if step is None else f"{step:,}"
+        overlap = followed.overlap[-1, i]
+        lines.append(f"{names[followed.tasks[i]]:<{wide}}  {when:>9}  {overlap:18.2f}")
+    lines += ["", "step     formed  splits  merges"]
+    for s, step in enumerate(followed.steps):
+        there = int(np.count_nonzero(followed.overlap[s] >= FORMED))
+        moved = f"{followed.splits[s - 1]:6}  {followed.merges[s - 1]:6}" if s else ""
+        lines.append(f"{step:<7,}  {there:6}  {moved}".rstrip())
+    return "\n".join([*lines, ""])

@@ -1,0 +1,238 @@
+"""Frames of maps: near those before, true to their own states, the same every time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.linalg import orthogonal_procrustes
+from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
+from sklearn.neighbors import NearestNeighbors
+
+from tasklens.clustering import numba_compile
+from tasklens.clustering.map_frames import (
+    ReportSettings,
+    common_basis,
+    first_frame,
+    laid_on,
+    next_frame,
+    project,
+    shown_variance,
+)
+from tasklens.clustering.tsne import tsne
+from tasklens.core.seeds import stream
+
+Floats = NDArray[np.float32]
+
+N, GROUPS, D = 160, 4, 8
+SETTINGS = ReportSettings()
+#: Groups before, and groups into which the same points reform: each takes a quarter of each.
+BEFORE = np.arange(N) % GROUPS
+AFTER = np.arange(N) // GROUPS % GROUPS
+
+
+def grouped(group: NDArray[Any], apart: float = 6.0, noise: str = "noise") -> Floats:
+    centres = apart * stream(0, "centres").normal(size=(GROUPS, D))
+    x = centres[group] + stream(0, noise).normal(size=(len(group), D))
+    return np.asarray(x, dtype=np.float32)
+
+
+def purity(y: Floats, group: NDArray[Any]) -> float:
+    """Return the share of the five nearest neighbours that are of a point's own group."""
+    near = NearestNeighbors(n_neighbors=6).fit(y).kneighbors(return_distance=False)[:, :5]
+    return float((group[near] == group[:, None]).mean())
+
+
+def moved(y: Floats, before: Floats) -> float:
+    """Return how far points have moved on average, over how far they are from the middle."""
+    size = np.linalg.norm(before - before.mean(axis=0), axis=1).mean()
+    return float(np.linalg.norm(y - before, axis=1).mean() / size)
+
+
+@pytest.fixture(scope="module")
+def first() -> Floats:
+    return first_frame(grouped(BEFORE), SETTINGS, seed=1)
+
+
+# --- The next frame ---
+
+
+def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
+    assert purity(first, BEFORE) > 0.95
+    assert purity(first, AFTER) < 0.5, "the groups do cross"
+    y = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    assert y.shape == (N, 2)
+    assert y.dtype == np.float32
+    assert purity(y, AFTER) > 0.95
+    assert purity(y, BEFORE) < 0.5
+
+
+def test_what_has_not_changed_stays(first: Floats) -> None:
+    x = grouped(BEFORE, noise="other noise")
+    y = next_frame(x, first, SETTINGS, seed=1)
+    assert purity(y, BEFORE) > 0.95
+    anew = laid_on(first_frame(x, SETTINGS, seed=2), first)
+    assert moved(y, first) < 0.6 * moved(anew, first)
+    centres = [[z[g == BEFORE].mean(axis=0) for g in range(GROUPS)] for z in (y, first)]
+    assert moved(*np.array(centres, dtype=np.float32)) < 0.25
+
+
+def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
+    x = grouped(AFTER)
+    far = [
+        moved(next_frame(x, first, ReportSettings(stay=stay), seed=1), first)
+        for stay in (0.0, 0.3, 3.0, 30.0)
+    ]
+    assert (np.diff(far) < -0.01).all(), far
+    assert far[-1] < 0.25 * far[0]
+
+
+def test_neighbours_are_kept_as_well_as_in_a_map_made_anew() -> None:
+    x = grouped(AFTER, apart=1.0, noise="other noise")
+    before = first_frame(grouped(BEFORE, apart=1.0), SETTINGS, seed=1)
+    anew = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=2)
+    kept, fresh, chance = (
+        trustworthiness(x, y, n_neighbors=10)
+        for y in (next_frame(x, before, SETTINGS, seed=1), anew, before)
+    )
+    assert fresh > chance + 0.3
+    assert kept > fresh - 0.02
+
+
+def test_what_is_left_of_a_turn_is_taken_back(first: Floats) -> None:
+    y = next_frame(grouped(AFTER), first, ReportSettings(stay=0), seed=1)
+    turn, _ = orthogonal_procrustes(y - y.mean(axis=0), first - first.mean(axis=0))
+    assert turn == pytest.approx(np.eye(2), abs=1e-3)
+    assert y.mean(axis=0) == pytest.approx(first.mean(axis=0), abs=1e-3)
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_a_few_points_that_turned_or_were_mirrored_lie_where_they_were(mirror: int) -> None:
+    x = stream(0, "few").normal(size=(7, D)).astype(np.float32)
+    turn = np.array([[0.6, -0.8], [0.8 * mirror, 0.6 * mirror]], dtype=np.float32)
+    before = project(x, common_basis(x)) @ turn + np.float32(3)
+    y = next_frame(x, before, SETTINGS, seed=1)
+    assert y == pytest.approx(before, abs=1e-4)
+
+
+def test_rows_that_are_all_equal_stay_where_they_were(first: Floats) -> None:
+    x = np.full((N, D), 0.5, dtype=np.float32)
+    assert next_frame(x, first, SETTINGS, seed=1) is first
+    few = first[:3]
+    assert next_frame(x[:3], few, SETTINGS, seed=1) is few
+
+
+def test_after_rows_that_were_all_equal_the_map_begins_anew(first: Floats) -> None:
+    nowhere = np.zeros((N, 2), dtype=np.float32)
+    y = next_frame(grouped(BEFORE), nowhere, SETTINGS, seed=1)
+    assert y.tobytes() == first.tobytes()
+
+
+def test_the_same_states_give_the_same_bytes(first: Floats) -> None:
+    before = first.copy()
+    once, again = (next_frame(grouped(AFTER), first, SETTINGS, seed=1) for _ in range(2))
+    assert once.tobytes() == again.tobytes()
+    assert first.tobytes() == before.tobytes(), "it is not written into"
+    assert first_frame(grouped(BEFORE), SETTINGS, seed=1).tobytes() == first.tobytes()
+
+
+def test_without_a_compiler_it_is_done_by_scikit_learn(
+    first: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    monkeypatch.setattr(numba_compile, "MISSING", "numba")
+    y = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    assert y.tobytes() != compiled.tobytes()
+    assert purity(y, AFTER) > 0.95
+    assert y.tobytes() == next_frame(grouped(AFTER), first, SETTINGS, seed=1).tobytes()
+
+
+# --- Few points, few directions, few different rows ---
+
+
+def one_direction() -> Floats:
+    return grouped(BEFORE)[:40, :1]
+
+
+def one_other_row() -> Floats:
+    x = np.zeros((20, D), dtype=np.float32)
+    x[-1] = 1
+    return x
+
+
+def five_rows() -> Floats:
+    return grouped(BEFORE, apart=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
+
+
+@pytest.mark.parametrize("states", [one_direction, one_other_row, five_rows])
+def test_odd_states_have_maps(states: Callable[[], Floats]) -> None:
+    x = states()
+    before = first_frame(x, SETTINGS, seed=1)
+    for y in (before, next_frame(x, before, SETTINGS, seed=1)):
+        assert y.shape == (len(x), 2)
+        assert np.isfinite(y).all()
+        assert (y != y[0]).any()
+
+
+def test_equal_rows_are_close() -> None:
+    before = first_frame(grouped(BEFORE)[:40], SETTINGS, seed=1)
+    row = np.arange(40) % 5
+    assert purity(before, row) < 0.5
+    assert purity(next_frame(five_rows(), before, SETTINGS, seed=1), row) == 1.0
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8])
+def test_few_points(n: int) -> None:
+    x = grouped(BEFORE)[:n]
+    before = first_frame(x, SETTINGS, seed=1)
+    for y in (before, next_frame(grouped(AFTER)[:n], before, SETTINGS, seed=1)):
+        assert y.shape == (n, 2)
+        assert y.dtype == np.float32
+        assert np.isfinite(y).all()
+    shown = project(x, common_basis(x))
+    assert (before.tobytes() == shown.tobytes()) == (n < 8), "fewer than 8: their components"
+
+
+# --- The common basis ---
+
+
+def test_the_basis_is_that_of_the_first_two_components_and_shows_their_variance() -> None:
+    x = np.asarray(grouped(BEFORE) * np.arange(1, D + 1), dtype=np.float32)
+    basis = common_basis(x)
+    witness = PCA(n_components=2, svd_solver="full").fit(x)
+    assert np.abs((basis * witness.components_).sum(axis=1)) == pytest.approx([1, 1], abs=1e-5)
+    share = float(witness.explained_variance_ratio_.sum())
+    assert shown_variance(x, basis) == pytest.approx(share, abs=1e-5)
+    assert np.abs(project(x, basis)) == pytest.approx(np.abs(witness.transform(x)), abs=1e-3)
+
+
+def test_at_other_steps_the_basis_shows_less_than_their_own_would() -> None:
+    basis = common_basis(grouped(BEFORE))
+    for i in range(5):
+        x = stream(i, "elsewhere").normal(size=(30, D)).astype(np.float32)
+        assert 0 <= shown_variance(x, basis) < shown_variance(x, common_basis(x)) <= 1
+
+
+def test_no_rounding_mirrors_the_basis() -> None:
+    x = grouped(BEFORE)
+    basis = common_basis(x)
+    assert (np.take_along_axis(basis, np.abs(basis).argmax(axis=1)[:, None], axis=1) > 0).all()
+    assert common_basis(-x) == pytest.approx(basis, abs=1e-5)
+    assert common_basis(x + np.float32(1e-4)) == pytest.approx(basis, abs=1e-3)
+
+
+def test_what_does_not_vary_has_no_direction() -> None:
+    x = np.full((5, 3), 2.5, dtype=np.float32)
+    assert not common_basis(x).any()
+    assert not project(x, common_basis(x)).any()
+    assert shown_variance(x, common_basis(x)) == 0
+    assert shown_variance(x, np.eye(2, 3, dtype=np.float32)) == 0, "in whatever direction"
+
+
+def test_where_there_is_one_direction_the_other_is_empty() -> None:
+    x = np.arange(5, dtype=np.float32)[:, None]
+    assert common_basis(x).tolist() == [[1], [0]]
+    assert project(x, common_basis(x)).tolist() == [[i - 2, 0] for i in range(5)]
+    assert shown_variance(x, common_basis(x)) == pytest.approx(1)

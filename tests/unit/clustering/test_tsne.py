@@ -1,0 +1,505 @@
+"""The exact t-SNE, beside scikit-learn's: its stages one by one, then the whole."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
+from sklearn.datasets import load_digits
+from sklearn.manifold import TSNE, _t_sne, trustworthiness
+from sklearn.metrics.pairwise import euclidean_distances
+from threadpoolctl import threadpool_limits
+
+from tasklens.clustering import numba_compile, tsne_kernels, tsne_torch
+from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
+from tasklens.clustering.tsne import (
+    EXACT_LIMIT,
+    Progress,
+    descent,
+    engine,
+    learning_rate,
+    pca_start,
+    tsne,
+)
+from tasklens.core.seeds import stream
+
+# The package gives the function the module's name.
+MODULE = sys.modules["tasklens.clustering.tsne"]
+CPU = torch.device("cpu")
+
+Floats = NDArray[np.float32]
+
+
+def mixture(n: int = 120, k: int = 5, d: int = 8, spread: float = 3) -> Floats:
+    random = stream(0, "mixture")
+    centres = spread * random.normal(size=(k, d))
+    return (centres[random.integers(k, size=n)] + random.normal(size=(n, d))).astype(np.float32)
+
+
+def digits(n: int = 150) -> Floats:
+    return np.array(load_digits().data[:n], dtype=np.float32)
+
+
+def token_rows(n: int = 200, tokens: int = 20) -> Floats:
+    return mixture(tokens)[stream(0, "tokens").integers(tokens, size=n)]
+
+
+def condensed_p(x: Floats, perplexity: float) -> NDArray[np.float64]:
+    """Return scikit-learn's affinities, (N (N - 1) / 2,)."""
+    distances = euclidean_distances(x, squared=True)
+    p: NDArray[np.float64] = _t_sne._joint_probabilities(distances, perplexity, 0)
+    return p
+
+
+def kl_and_gradient(p: NDArray[np.float64], y: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
+    """Return scikit-learn's KL divergence and its gradient, (N, 2), in float64."""
+    kl, gradient = _t_sne._kl_divergence(y.astype(np.float64).ravel(), p, 1, len(y), 2)
+    return float(kl), gradient.reshape(-1, 2)
+
+
+def our_gradient(p: Floats, y: Floats, exaggeration: float = 1) -> tuple[Floats, float]:
+    """Return the gradient, (N, 2), and Z."""
+    rows = np.ascontiguousarray(y.T)
+    attraction, repulsion = np.empty_like(rows), np.empty_like(rows)
+    z = tsne_kernels.forces(p, rows, attraction, repulsion)
+    return (4 * (exaggeration * attraction - repulsion / z)).T.astype(np.float32), z
+
+
+def spread_points(n: int, scale: float) -> Floats:
+    return (scale * stream(0, "points").normal(size=(n, 2))).astype(np.float32)
+
+
+def relative(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the largest difference, relative to the largest value."""
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@pytest.mark.parametrize("u", [0, -1e-6, -0.5, -1, -7.3, -20.49, -80, -125.9])
+def test_exp2(u: float) -> None:
+    u = float(np.float32(u))
+    assert tsne_kernels.exp2(np.float32(u)) == pytest.approx(2**u, rel=2e-7, abs=0)
+
+
+def test_exp2_ends_at_the_least_normal_number() -> None:
+    assert tsne_kernels.exp2(np.float32(-1e30)) == np.finfo(np.float32).tiny
+
+
+@pytest.mark.parametrize(
+    ("x", "perplexity"),
+    [(mixture(), 5), (mixture(), 40), (digits(), 15), (mixture(12), 5), (mixture(12), 10.9)],
+)
+def test_affinities_are_scikit_learns(x: Floats, perplexity: float) -> None:
+    p = tsne_kernels.affinities(x, float(perplexity))
+    expected = squareform(condensed_p(x, perplexity))
+    np.testing.assert_allclose(p, expected, rtol=3e-4, atol=1e-12)
+    assert p.sum(dtype=np.float64) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_array_equal(p, p.T)
+
+
+@pytest.mark.parametrize("perplexity", [1.5, 5.0, 30.0, 100.0])
+def test_every_point_has_the_perplexity_asked_for(perplexity: float) -> None:
+    x = mixture()
+    x[7] += 1000  # far from all others: their weights would underflow but for the shift
+    p = tsne_kernels.squared_distances(x)
+    tsne_kernels.to_conditional(p, perplexity)
+    logs = np.log(p, where=p > 0, out=np.zeros_like(p))
+    np.testing.assert_allclose(np.exp(-(p * logs).sum(axis=1)), perplexity, rtol=5e-5)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    assert not p.diagonal().any()
+
+
+def test_equal_rows_share_their_affinities() -> None:
+    x = token_rows()
+    p = tsne_kernels.affinities(x, 30.0)
+    assert np.isfinite(p).all()
+    first, second = np.flatnonzero((x == x[0]).all(axis=1))[:2]
+    others = np.delete(np.arange(len(x)), [first, second])
+    np.testing.assert_array_equal(p[first, others], p[second, others])
+    assert tsne_kernels.squared_distances(x)[first, second] == 0
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1, 30])
+@pytest.mark.parametrize("exaggeration", [1, 12])
+def test_gradient_and_kl_are_scikit_learns(scale: float, exaggeration: float) -> None:
+    x = mixture()
+    p, expected_p = tsne_kernels.affinities(x, 20.0), condensed_p(x, 20)
+    y = spread_points(len(x), scale)
+    gradient, z = our_gradient(p, y, exaggeration)
+    assert relative(gradient, kl_and_gradient(exaggeration * expected_p, y)[1]) < 1e-4
+    entropy = -2 * np.sum(expected_p * np.log(expected_p))
+    loss = tsne_kernels.cross_entropy(p, np.ascontiguousarray(y.T), z)
+    assert loss - entropy == pytest.approx(kl_and_gradient(expected_p, y)[0], abs=1e-5)
+
+
+def test_gradient_is_that_of_the_kl() -> None:
+    n, step = 40, 1e-5
+    p = tsne_kernels.affinities(mixture(n), 10.0)
+    y = spread_points(n, 2)
+    wide = p.astype(np.float64)
+
+    def kl(y: NDArray[np.float64]) -> float:
+        w = 1 / (1 + np.square(y[:, None] - y[None]).sum(axis=2))
+        np.fill_diagonal(w, 0)
+        pairs = ~np.eye(n, dtype=bool)
+        return float(np.sum(wide[pairs] * np.log(wide[pairs] / (w / w.sum())[pairs])))
+
+    gradient, _ = our_gradient(p, y)
+    differences = np.empty((n, 2))
+    for place in np.ndindex(n, 2):
+        shift = np.zeros((n, 2))
+        shift[place] = step
+        differences[place] = (kl(y + shift) - kl(y - shift)) / (2 * step)
+    assert relative(gradient, differences) < 1e-4
+
+
+def test_the_start_is_scikit_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start_only(self: Any, *args: Any, X_embedded: Floats, **kwargs: Any) -> Floats:
+        return X_embedded
+
+    monkeypatch.setattr(TSNE, "_tsne", start_only)
+    seed = 2**32 + 2**31 + 5
+    for x in (mixture(600, d=200), mixture(), digits()):
+        model = TSNE(method="exact", init="pca", random_state=seed % 2**32)
+        np.testing.assert_array_equal(pca_start(x, seed), model.fit_transform(x))
+
+
+@pytest.mark.parametrize(("exaggeration", "momentum"), [(12, 0.5), (1, 0.8)])
+def test_some_steps_are_scikit_learns(exaggeration: float, momentum: float) -> None:
+    """Only some: rounding errors grow until the ends differ, in scikit-learn's too."""
+    x, steps = digits(300), 10
+    p = tsne_kernels.affinities(x, 30.0)
+    start = pca_start(x, 0) if exaggeration > 1 else spread_points(len(x), 5)
+    y = np.array(start.T, order="C")
+    rate = learning_rate(len(x))
+    update, gains = np.zeros_like(y), np.ones_like(y)
+    loss, norm = tsne_kernels.descend(
+        p, y, update, gains, steps, float(exaggeration), float(momentum), rate
+    )
+    expected, kl, _ = _t_sne._gradient_descent(
+        _t_sne._kl_divergence,
+        start.astype(np.float64).ravel(),
+        0,
+        steps,
+        n_iter_check=50,
+        momentum=momentum,
+        learning_rate=rate,
+        args=[exaggeration * condensed_p(x, 30), 1, len(x), 2],
+    )
+    assert relative(y.T, expected.reshape(-1, 2)) < 1e-3
+    assert relative(y.T, start) > 0.1
+    if exaggeration == 1:
+        entropy = -2 * np.sum(condensed_p(x, 30) * np.log(condensed_p(x, 30)))
+        assert loss - entropy == pytest.approx(kl, abs=1e-4)
+    assert norm > 0
+
+
+def improving(iteration: int) -> float:
+    return 1 / iteration
+
+
+def stagnating(iteration: int) -> float:
+    return 1.0 if iteration > 400 else 2 - iteration / 400
+
+
+def worsening(iteration: int) -> float:
+    return float(iteration)
+
+
+def never(iteration: int) -> float:
+    return 1.0
+
+
+def flat_at(*iterations: int) -> Callable[[int], float]:
+    return lambda iteration: 0.0 if iteration in iterations else 1.0
+
+
+@pytest.mark.parametrize("max_iter", [250, 275, 1000])
+@pytest.mark.parametrize("loss", [improving, stagnating, worsening])
+@pytest.mark.parametrize(
+    "norm", [never, flat_at(100), flat_at(150, 200), flat_at(500), flat_at(501)]
+)
+def test_the_schedule_is_scikit_learns(
+    loss: Callable[[int], float],
+    norm: Callable[[int], float],
+    max_iter: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours: list[tuple[float, float, bool]] = []
+
+    def fake_steps(
+        p: Floats,
+        y: Floats,
+        update: Floats,
+        gains: Floats,
+        steps: int,
+        exaggeration: float,
+        momentum: float,
+        rate: float,
+    ) -> tuple[float, float]:
+        assert rate == 50
+        for step in range(steps):
+            ours.append((exaggeration, momentum, step == 0 and bool((gains == 1).all())))
+        gains += 1
+        return loss(len(ours)), norm(len(ours))
+
+    monkeypatch.setattr(tsne_kernels, "descend", fake_steps)
+    descent(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32), max_iter)
+
+    theirs: list[tuple[float, float, bool]] = []
+    real = _t_sne._gradient_descent
+
+    def objective(params: Any, p: Any, *args: Any, **kwargs: Any) -> tuple[float, Any]:
+        theirs.append((p[0], momentum, fresh[0]))
+        fresh[0] = False
+        return loss(len(theirs)), np.full(4, norm(len(theirs)))
+
+    momentum, fresh = 0.0, [True]
+
+    def watched(function: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal momentum
+        momentum, fresh[0] = kwargs["momentum"], True
+        return real(objective, *args, **kwargs)
+
+    monkeypatch.setattr(_t_sne, "_gradient_descent", watched)
+    model = TSNE(method="exact", init=np.zeros((2, 2)), max_iter=max_iter, perplexity=1)
+    model.fit(np.eye(2, dtype=np.float32))
+    scale = theirs[0][0] / 12
+    assert [(round(a / scale), b, c) for a, b, c in theirs] == ours
+
+
+#: Of these the ends differ by a few per cent with the rounding errors, not by more.
+SETS = {
+    "mixture": (mixture(200), 20),
+    "digits": (digits(), 15),
+    "two": (mixture(150, 2, 20, 2), 40),
+}
+
+
+@pytest.fixture(scope="module", params=SETS)
+def solved(request: pytest.FixtureRequest) -> tuple[Floats, float, list[Floats], Floats]:
+    """A set, its perplexity, ten starts that differ in the last bits, and scikit-learn's end."""
+    x, perplexity = SETS[request.param]
+    start = pca_start(x, 0)
+    random = stream(0, "starts")
+    starts = [start] + [
+        (start * (1 + 1e-6 * random.normal(size=start.shape))).astype(np.float32) for _ in range(9)
+    ]
+    model = TSNE(method="exact", init="pca", perplexity=perplexity, random_state=0)
+    return x, perplexity, starts, model.fit_transform(x)
+
+
+def check_ends(x: Floats, perplexity: float, ends: list[Floats], theirs: Floats) -> None:
+    """Hold ten ends against the one of scikit-learn, itself a draw among its own."""
+    p = condensed_p(x, perplexity)
+    divergences = np.array([kl_and_gradient(p, y)[0] for y in ends])
+    expected, _ = kl_and_gradient(p, theirs)
+    assert divergences.min() <= 1.02 * expected
+    assert np.median(divergences) <= 1.05 * expected
+    trust = [trustworthiness(x, y) for y in ends]
+    assert max(trust) >= trustworthiness(x, theirs) - 1e-3
+    assert np.median(trust) >= trustworthiness(x, theirs) - 5e-3
+
+
+def test_the_end_is_as_good_as_scikit_learns(
+    solved: tuple[Floats, float, list[Floats], Floats],
+) -> None:
+    x, perplexity, starts, theirs = solved
+    p = tsne_kernels.affinities(x, float(perplexity))
+    check_ends(x, perplexity, [descent(p, start, 1000) for start in starts], theirs)
+
+
+def test_mirrored_and_moved() -> None:
+    x = digits()
+    p, start = tsne_kernels.affinities(x, 15.0), pca_start(x, 0)
+    np.testing.assert_array_equal(p, tsne_kernels.affinities(x + 64, 15.0))
+    mirror = np.array([-1, 1], dtype=np.float32)
+    np.testing.assert_array_equal(descent(p, start * mirror, 300), descent(p, start, 300) * mirror)
+    y = spread_points(len(x), 4)
+    assert relative(our_gradient(p, y + 8)[0], our_gradient(p, y)[0]) < 1e-4
+    assert np.abs(our_gradient(p, y)[0].sum(axis=0)).max() < 1e-6
+
+
+@pytest.mark.parametrize("max_iter", [250, 275, 300])
+def test_the_callback_sees_every_fiftieth(max_iter: int) -> None:
+    x, seen = mixture(60), []
+
+    def callback(iteration: int, y: Floats) -> None:
+        seen.append((iteration, y.copy()))
+        y[:] = np.nan  # it is a copy
+
+    end = tsne(x, perplexity=10, max_iter=max_iter, pca=0, seed=3, callback=callback)
+    assert [i for i, _ in seen] == sorted({*range(0, max_iter + 1, 50), max_iter})
+    assert {(y.shape, y.dtype, y.flags.c_contiguous) for _, y in seen} == {
+        ((60, 2), np.dtype(np.float32), True)
+    }
+    np.testing.assert_array_equal(seen[0][1], pca_start(x, 3))
+    np.testing.assert_array_equal(seen[-1][1], end)
+    assert end.flags.c_contiguous
+    np.testing.assert_array_equal(end, tsne(x, perplexity=10, max_iter=max_iter, pca=0, seed=3))
+
+
+def test_threads_layout_and_flags_change_no_byte() -> None:
+    x = mixture(600, d=300)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    ends = []
+    for threads, points in ((1, x), (2, x), (None, np.asfortranarray(x)), (2, read_only)):
+        with threadpool_limits(limits=threads):
+            ends.append(tsne(points, perplexity=30, max_iter=250, pca=20, seed=0).tobytes())
+    assert len(set(ends)) == 1
+    assert x.tobytes() == read_only.tobytes()
+
+
+def test_scikit_learn_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine(EXACT_LIMIT) == "numba"
+    assert engine(EXACT_LIMIT + 1) == "scikit-learn"
+    x, seen = mixture(60), []
+    expected = tsne_barnes_hut(x, perplexity=10, max_iter=250, seed=3)
+
+    def embed() -> Floats:
+        return tsne(
+            x, perplexity=10, max_iter=250, pca=0, seed=3, callback=lambda i, y: seen.append((i, y))
+        )
+
+    assert not np.array_equal(embed(), expected)
+    seen.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULE, "EXACT_LIMIT", 59)
+        np.testing.assert_array_equal(embed(), expected)
+    monkeypatch.setattr(numba_compile, "MISSING", "numba cannot be imported")
+    assert engine(60) == "scikit-learn"
+    np.testing.assert_array_equal(embed(), expected)
+    assert [i for i, _ in seen] == [250, 250]
+    np.testing.assert_array_equal(seen[0][1], expected)
+
+
+def test_equal_rows_leave_nothing_to_embed() -> None:
+    seen: list[int] = []
+    y = tsne(
+        np.ones((20, 3), np.float32),
+        perplexity=5,
+        max_iter=250,
+        pca=2,
+        seed=0,
+        callback=lambda i, y: seen.append(i),
+    )
+    np.testing.assert_array_equal(y, np.zeros((20, 2), np.float32))
+    assert seen == [0]
+
+
+@pytest.mark.parametrize(
+    ("x", "perplexity"),
+    [
+        (mixture(12), 5),
+        (mixture(12), 11.5),  # more than there are neighbours: they weigh the same
+        (mixture(2), 1),
+        (mixture(3), 1),
+        (mixture(50, d=1), 10),
+        (token_rows(tokens=2), 50),
+        (token_rows(), 50),
+        (1e-6 * mixture(), 20),
+        (1e6 * mixture(), 20),
+    ],
+)
+def test_small_and_odd_cells(x: Floats, perplexity: float) -> None:
+    y = tsne(x, perplexity=perplexity, max_iter=500, pca=0, seed=0)
+    assert y.shape == (len(x), 2)
+    assert np.isfinite(y).all()
+    assert np.ptp(y) > 0
+
+
+def test_equal_rows_end_together() -> None:
+    x = token_rows()
+    y = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=0)
+    groups = [y[(x == row).all(axis=1)] for row in np.unique(x, axis=0)]
+    assert max(np.ptp(group, axis=0).max() for group in groups) < 0.1 * np.ptp(y)
+
+
+# In torch, on the CPU
+
+
+def batched(arrays: list[Floats]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(arrays))
+
+
+def test_torch_has_the_same_gradient_and_loss() -> None:
+    xs = [mixture(), digits(120)]
+    p = [tsne_kernels.affinities(x, 20.0) for x in xs]
+    y = [spread_points(120, scale) for scale in (1, 20)]
+    w = tsne_torch.similarities(batched(y))
+    z = w.sum(dim=(1, 2), keepdim=True).double()
+    exaggeration = torch.tensor([1.0, 12.0])[:, None, None]
+    gradients = tsne_torch.gradient_of(batched(p), w, z, batched(y), exaggeration)
+    losses = tsne_torch.cross_entropy(batched(p), w, z)
+    for i in range(2):
+        expected, expected_z = our_gradient(p[i], y[i], float(exaggeration[i]))
+        assert relative(gradients[i].numpy(), expected) < 1e-4
+        loss = tsne_kernels.cross_entropy(p[i], np.ascontiguousarray(y[i].T), expected_z)
+        assert losses[i].item() == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize(("together", "pca"), [(1, 0), (2, 5), (100, 0)])
+def test_torch_takes_the_same_steps(
+    together: int, pca: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of batches of any size, in the order of the cells."""
+    monkeypatch.setattr(tsne_torch, "CPU_BYTES", together * tsne_torch.ARRAYS * 4 * 300**2)
+    assert tsne_torch.batch_size(300, CPU) == together
+    noise = mixture(300, k=1, d=600)  # its start depends on the seed
+    xs = [digits(300), np.ones((300, 4), np.float32), noise, noise]
+    ys = tsne_torch.tsne_batch(
+        xs, perplexity=30, max_iter=5, pca=pca, seeds=[0, 1, 2, 3], device="cpu"
+    )
+    for seed, (x, y) in enumerate(zip(xs, ys, strict=True)):
+        expected = tsne(x, perplexity=30, max_iter=5, pca=pca, seed=seed)
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, expected, atol=1e-3 * np.abs(expected).max(), rtol=0)
+
+
+def test_torch_cells_have_schedules_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One begins without exaggeration and rests after ten steps, the other then ends it."""
+    xs = [mixture(300), digits(300)]
+    p = [tsne_kernels.affinities(x, 30.0) for x in xs]
+    starts = [spread_points(300, 5), pca_start(xs[1], 0)]
+    schedules = iter([Progress(10, exploring=False), Progress(20)])
+    monkeypatch.setattr(tsne_torch, "Progress", lambda max_iter: next(schedules))
+    for name, module in (("CHECK", tsne_torch), ("CHECK", MODULE), ("EXPLORATION", MODULE)):
+        monkeypatch.setattr(module, name, 10)
+    ends = tsne_torch.descent(batched(p), batched(starts), 20).numpy()
+    y = np.array(starts[0].T, order="C")
+    update, gains = np.zeros_like(y), np.ones_like(y)
+    tsne_kernels.descend(p[0], y, update, gains, 10, 1.0, 0.8, learning_rate(300))
+    assert relative(ends[0], y.T) < 1e-3
+    assert relative(ends[1], descent(p[1], starts[1], 20)) < 2e-2
+
+
+def test_torch_ends_as_well(solved: tuple[Floats, float, list[Floats], Floats]) -> None:
+    x, perplexity, starts, theirs = solved
+    p = tsne_kernels.affinities(x, float(perplexity))
+    ends = tsne_torch.descent(batched([p] * len(starts)), batched(starts), 1000)
+    check_ends(x, perplexity, list(ends.numpy()), theirs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_torch_ends_as_well_on_cuda(solved: tuple[Floats, float, list[Floats], Floats]) -> None:
+    x, perplexity, _, theirs = solved
+    ends = tsne_torch.tsne_batch(
+        [x] * 10, perplexity=perplexity, max_iter=1000, pca=0, seeds=[0] * 10, device="cuda"
+    )
+    check_ends(x, perplexity, ends, theirs)
+
+
+def test_no_cells_in_torch() -> None:
+    assert (
+        tsne_torch.tsne_batch([], perplexity=5, max_iter=250, pca=0, seeds=[], device="cpu") == []
+    )
+
+
+def test_progress_ends_where_nothing_is_left() -> None:
+    progress = Progress(250)
+    assert progress.look(250, 1.0, 1.0)
+    assert progress.finished

@@ -1,0 +1,106 @@
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tasklens.core.errors import InputError
+from tasklens.core.workers import Processes, default_workers, reason
+
+
+def square(number: int) -> int:
+    if number == 5:
+        raise InputError("items: 5 is one too many: should be less")
+    return number * number
+
+
+def process(_: int) -> int:
+    return os.getpid()
+
+
+def test_results_come_in_order_from_processes_that_are_reused() -> None:
+    with Processes(2) as workers:
+        assert list(workers.map(square, range(5))) == [0, 1, 4, 9, 16]
+        first, second = (set(workers.map(process, range(20))) for _ in range(2))
+        assert len(first | second) <= 2
+        assert os.getpid() not in first | second
+        with pytest.raises(InputError, match=r"^items: 5 is one too many: should be less$"):
+            list(workers.map(square, range(20)))
+        assert list(workers.map(square, [])) == []
+        assert list(workers.map(square, [3])) == [9], "an error does not break the pool"
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1])
+def test_one_worker_is_this_process(count: int) -> None:
+    with Processes(count) as workers:
+        assert list(workers.map(process, [0])) == [os.getpid()]
+        with pytest.raises(InputError, match="one too many"):
+            list(workers.map(square, range(9)))
+
+
+@pytest.mark.parametrize("how", ["map", "outcomes"])
+def test_items_in_flight_are_bounded(how: str) -> None:
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        for _ in range(100):
+            taken += 1
+            yield 1
+
+    with Processes(2) as workers:
+        results = getattr(workers, how)(square, items())
+        assert taken == 0
+        for done in range(1, 20):
+            assert next(results) in (1, (1, 1, None))
+            assert taken <= done + 3
+        results.close()
+    assert taken < 30
+
+
+def test_progress_is_quiet_off_terminals(capfd: pytest.CaptureFixture[str]) -> None:
+    with Processes(1) as workers:
+        outcomes = list(workers.outcomes(square, [2, 3], progress="squares"))
+    assert [outcome.result for outcome in outcomes] == [4, 9]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_default_workers() -> None:
+    assert 1 <= default_workers() <= (os.cpu_count() or 1)
+
+
+def dies(number: int) -> int:
+    if number == 2:
+        os._exit(1)
+    return number
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_fails_holds_nothing_else_up(count: int) -> None:
+    with Processes(count) as workers:
+        outcomes = {item: (r, error) for item, r, error in workers.outcomes(square, range(3, 9))}
+    assert {item: r for item, (r, error) in outcomes.items() if not error} == {
+        item: item * item for item in (3, 4, 6, 7, 8)
+    }
+    error = outcomes[5][1]
+    assert isinstance(error, InputError)
+    assert reason(error) == "items: 5 is one too many: should be less"
+
+
+def test_a_killed_process_is_told_in_a_line() -> None:
+    with (
+        Processes(2) as workers,
+        pytest.raises(InputError, match=r"^a worker process was killed .*--resume, or with fewer"),
+    ):
+        list(workers.outcomes(dies, range(9)))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (InputError("k = 0: should be\nmore"), "k = 0: should be more"),
+        (ValueError("too\n  many"), "ValueError: too many"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_reasons_are_one_line(error: Exception, said: str) -> None:
+    assert reason(error) == said

@@ -1,0 +1,228 @@
+import itertools
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from automata.fa.dfa import DFA
+from automata.fa.nfa import NFA
+from scipy.stats import chisquare
+
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.data.grammar import MAX_STATES, Grammar, random_grammars, random_regex
+
+
+def brute_force(regex: str, symbols: str, min_length: int, max_length: int) -> list[str]:
+    """All strings of those lengths that `re` accepts, shortest first, then in order."""
+    lengths = range(min_length, max_length + 1)
+    strings = ("".join(s) for k in lengths for s in itertools.product(sorted(symbols), repeat=k))
+    return [string for string in strings if re.fullmatch(regex, string)]
+
+
+@pytest.mark.parametrize(
+    ("regex", "lengths", "count"),
+    [
+        ("abc", (0, 9), 1),
+        ("[a-e]{3}", (3, 3), 125),
+        ("(a|b)*", (0, 4), 1 + 2 + 4 + 8 + 16),
+        ("(a|b)*", (2, 3), 4 + 8),
+        ("a?b{1,3}", (1, 4), 6),
+        ("(a|b){2,}", (1, 3), 4 + 8),
+        ("(a|ab)(c|bc)", (0, 9), 3),  # abc has two derivations but is one string
+        ("[abc]{70}", (70, 70), 3**70),  # beyond 64 bits
+    ],
+)
+def test_counts_known_by_hand(regex: str, lengths: tuple[int, int], count: int) -> None:
+    assert Grammar(regex).count(*lengths) == count
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        "(a|b)*abb",
+        "(?:a|bc){1,2}c?",
+        "(a?b?){2,3}c",
+        "((a|b)?c{0,2}){2}",
+        "(a|)(b|())+",
+        "([ab]+c?){2,}",
+        "((a*)*|b)*c{0}",
+        "a{0}b{2}|(ca?){1,2}",
+        r"\(a\)|\.[\]\^\-a-c]",
+        "[a-c][c]",
+        "(a{1,3}|b){2,3}",
+        "a-b|#&~",
+    ],
+)
+def test_language_is_that_of_re(regex: str) -> None:
+    symbols, longest = ("abc().]^-#&~", 3) if set(regex) & set("\\&") else ("abc", 6)
+    grammar = Grammar(regex)
+    strings = brute_force(regex, symbols, 0, longest)
+    assert grammar.count(0, longest) == len(strings)
+    drawn = grammar.sample(len(strings), 0, longest, np.random.default_rng(0))
+    assert sorted(drawn) == sorted(strings)
+
+
+def test_random_languages_are_those_of_automata_lib() -> None:
+    rng = np.random.default_rng(0)
+    regexes = [random_regex(rng, "abc", int(rng.integers(2, 9))) for _ in range(40)]
+    ours = [Grammar(regex) for regex in regexes]
+    theirs = [DFA.from_nfa(NFA.from_regex(regex, input_symbols=set("abc"))) for regex in regexes]
+    for grammar, dfa in zip(ours, theirs, strict=True):
+        assert grammar.counts(0, 20) == [dfa.count_words_of_length(k) for k in range(21)]
+    met = 0
+    for i, j in itertools.combinations(range(len(ours)), 2):
+        disjoint = theirs[i].isdisjoint(theirs[j])
+        assert (ours[i].shared_string(ours[j]) is None) == disjoint
+        met += not disjoint
+    assert 0 < met < 780  # both cases occurred
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        ("a*b", "ab*", "ab"),
+        ("(a|b)*a(a|b)", "(ba|ab)+", "ab"),  # ba does not end like the first
+        ("(a|b){2,5}", "(ba|ab|a)+", "aa"),
+        ("a?", "b*", ""),
+        ("(aa)+", "(aaa)+", "aaaaaa"),
+        ("a(b|c)d", "a[e-g]d", None),
+        ("(aa)*a", "(aa)+", None),
+        ("[ab]{3}", "[ab]{4}", None),
+    ],
+)
+def test_shared_string_is_the_shortest_and_first(one: str, other: str, shared: str | None) -> None:
+    assert Grammar(one).shared_string(Grammar(other)) == shared
+    assert Grammar(other).shared_string(Grammar(one)) == shared
+
+
+def test_sampling_is_uniform_over_strings() -> None:
+    # Branch by branch, "a" alone would be drawn half the time.
+    regex = "a|(b|c){1,4}"
+    strings = brute_force(regex, "abc", 1, 4)
+    assert len(strings) == 31
+    grammar, rng = Grammar(regex), np.random.default_rng(0)
+    seen = Counter(grammar.sample(1, 1, 4, rng)[0] for _ in range(6200))
+    assert chisquare([seen[string] for string in strings]).pvalue > 0.001
+
+
+def test_every_subset_and_every_order_is_equally_likely() -> None:
+    grammar, rng = Grammar("[abcd]"), np.random.default_rng(1)
+    seen = Counter(tuple(grammar.sample(3, 1, 1, rng)) for _ in range(4800))
+    orders = list(itertools.permutations("abcd", 3))
+    assert chisquare([seen[order] for order in orders]).pvalue > 0.001
+
+
+def test_lengths_are_drawn_by_exact_counts() -> None:
+    grammar = Grammar("(a|bb|c){3,6}")
+    counts = np.array(grammar.counts(4, 9))
+    drawn = [len(s) for s in (grammar.sample(1, 4, 9, stream(0, i))[0] for i in range(4000))]
+    seen = np.bincount(drawn, minlength=10)[4:]
+    assert chisquare(seen, 4000 * counts / counts.sum()).pvalue > 0.001
+
+
+def test_a_language_beyond_64_bits_is_sampled_over_its_whole_width() -> None:
+    drawn = Grammar("[ab]{100}").sample(200, 100, 100, np.random.default_rng(0))
+    assert len(set(drawn)) == 200
+    ones = np.array([[symbol == "b" for symbol in string] for string in drawn])
+    assert chisquare(ones.sum(axis=0), np.full(100, ones.sum() / 100)).pvalue > 0.001
+
+
+def test_the_seed_decides() -> None:
+    grammar = Grammar("(a|b|cd){4,8}")
+    first, again, other = (grammar.sample(20, 4, 9, stream(seed, "i")) for seed in (0, 0, 1))
+    assert first == again != other
+
+
+def test_equality_hash_repr_symbols() -> None:
+    assert Grammar("a|b") == Grammar("a|b") != Grammar("b|a")
+    assert len({Grammar("a|b"), Grammar("a|b")}) == 1
+    assert repr(Grammar("a|b")) == "Grammar('a|b')"
+    assert Grammar("c[ab]?(x{0}|d)").symbols == ("a", "b", "c", "d")
+
+
+@pytest.mark.parametrize(
+    ("regex", "position", "what"),
+    [
+        ("(ab", 0, "group is not closed"),
+        ("ab)", 2, "unmatched )"),
+        ("a|*", 2, "nothing to repeat before *"),
+        ("a**", 2, "a repetition cannot be followed by another"),
+        ("a+?", 2, "a repetition cannot be followed by another"),
+        ("a.b", 1, ". is not supported here"),
+        ("^a", 0, "^ is not supported here"),
+        ("ab$", 2, "$ is not supported here"),
+        (r"a\d", 1, r"\d is not supported"),
+        ("a\\", 1, "\\ is not supported"),
+        ("a b", 1, "symbols must not be whitespace"),
+        ("a{x}", 1, "write {m}, {m,} or {m,n}"),
+        ("a{,3}", 1, "write {m}, {m,} or {m,n}"),
+        ("a{3,2}", 1, "{3,2} has its counts the wrong way round"),
+        ("a{10001}", 1, "repetition counts must be at most 10000"),
+        ("[^a]", 1, "^ is not supported here"),
+        ("[ab", 0, "class is not closed"),
+        ("[]", 1, "] is not supported here"),
+        ("[c-a]", 4, "range c-a is the wrong way round"),
+        ("[a-", 3, "the end is not supported here"),
+        ("(?=a)", 1, "this kind of group is not supported"),
+        ("(?P<n>a)", 1, "this kind of group is not supported"),
+        ("(" * 51 + "a" + ")" * 51, 50, "more than 50 groups inside each other"),
+    ],
+)
+def test_refusals_name_the_position_and_what_is_supported(
+    regex: str, position: int, what: str
+) -> None:
+    with pytest.raises(InputError) as error:
+        Grammar(regex)
+    message = str(error.value)
+    assert message.startswith(f"regex {regex!r}, position {position}: {what}")
+    assert "; supported are literals" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("regex", ["", "()", "a{0}", "(|())*"])
+def test_only_the_empty_string_is_refused(regex: str) -> None:
+    with pytest.raises(InputError, match="holds no string but the empty one"):
+        Grammar(regex)
+
+
+@pytest.mark.parametrize("regex", ["(a|b)*a(a|b){30}", "((ab){1,999}c){1,999}"])
+def test_a_huge_automaton_is_refused(regex: str) -> None:
+    with pytest.raises(InputError, match=f"an automaton of more than {MAX_STATES} states"):
+        Grammar(regex)
+
+
+def test_a_huge_comparison_is_refused() -> None:
+    with pytest.raises(InputError, match="too large to be compared"):
+        Grammar("(a{1009})+b").shared_string(Grammar("(a{1013})+c"))
+
+
+def test_too_many_asked_for() -> None:
+    with pytest.raises(InputError, match="holds only 8 strings of length 2 to 3, 9 asked for"):
+        Grammar("(a|b){3}").sample(9, 2, 3, np.random.default_rng(0))
+    with pytest.raises(InputError, match="lengths 3 to 2: needed 0 <= shortest <= longest"):
+        Grammar("a").count(3, 2)
+
+
+def test_random_grammars_meet_their_conditions() -> None:
+    needed = [200, 500, 100, 150, 300, 200, 200, 200]
+    grammars = random_grammars(8, np.random.default_rng(0), "abcde", 6, 16, needed)
+    for grammar, least in zip(grammars, needed, strict=True):
+        assert grammar.count(6, 16) >= least
+        assert set(grammar.symbols) == set("abcde")
+        assert len(grammar.regex) < 120
+        assert re.search(r"[*+]|,}", grammar.regex) is None  # nothing without end
+    for one, other in itertools.combinations(grammars, 2):
+        assert one.shared_string(other) is None
+
+
+def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:
+    seen = Counter(random_regex(np.random.default_rng(0), "vwxyz", 40))
+    occurrences = [seen[symbol] for symbol in "vwxyz"]
+    assert max(occurrences) - min(occurrences) <= 1  # of 40
+    assert Grammar(random_regex(np.random.default_rng(0), ".-+(", 5)).symbols == tuple("(+-.")
+
+
+def test_impossible_random_grammars() -> None:
+    with pytest.raises(InputError, match="no random grammar 1 of 2 with 152 strings of length 1"):
+        random_grammars(2, np.random.default_rng(0), "ab", 1, 3, [152, 152])

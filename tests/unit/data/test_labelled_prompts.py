@@ -1,0 +1,539 @@
+import csv
+import dataclasses
+import io
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pydantic import ValidationError
+
+from tasklens.core.errors import InputError
+from tasklens.core.parquet import parquet_bytes
+from tasklens.core.settings import one_line
+from tasklens.data.labelled_prompts import (
+    SHIPPED,
+    LabelledPrompts,
+    PromptSettings,
+    codes,
+    content_of,
+    read_prompts,
+    read_table,
+    table_of,
+)
+
+Rows = list[dict[str, Any]]
+
+ROWS: Rows = [
+    {"text": "Plural: ox oxen", "label": "plural", "input": "ox", "output": "oxen", "n": "1"},
+    {"text": 'Say "été", twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
+    {"text": "Many, of: foot feet", "label": "plural", "input": "foot", "output": "feet", "n": ""},
+    {"text": "two\nlines: 犬", "label": "french", "input": "犬", "output": "chien", "n": "0x3"},
+]
+
+
+def as_jsonl(rows: Rows) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def as_csv(rows: Rows) -> bytes:
+    sink = io.StringIO(newline="")
+    writer = csv.DictWriter(sink, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return sink.getvalue().encode()
+
+
+def as_parquet(rows: Rows) -> bytes:
+    return parquet_bytes(pa.Table.from_pylist(rows))
+
+
+def write(path: Path, content: bytes | Rows) -> str:
+    path.write_bytes(content if isinstance(content, bytes) else as_jsonl(content))
+    return str(path)
+
+
+def read(*files: str, seed: int = 0, **settings: Any) -> LabelledPrompts:
+    return read_prompts(PromptSettings(files=files, **settings), seed)
+
+
+def error_of(*files: str, **settings: Any) -> str:
+    with pytest.raises(InputError) as error:
+        read(*files, **settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def rows_of(prompts: LabelledPrompts, split: str) -> set[str]:
+    """Return the texts in a split; the tests that ask give each row a text of its own."""
+    texts = prompts.text[prompts.splits[split]]
+    assert len(set(texts)) == len(texts)
+    return set(texts)
+
+
+def crossed(labels: int, values: int, others: int) -> Rows:
+    """Cross labels with values of the columns `a` and `b`."""
+    return [
+        {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"}
+        for i in range(labels)
+        for j in range(values)
+        for k in range(others)
+    ]
+
+
+# -- formats ------------------------------------------------------------------------------------
+
+
+def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
+    files = {
+        "a.jsonl": as_jsonl(ROWS),
+        "b.jsonl": b"\n" + as_jsonl(ROWS).replace(b"\n", b"\r\n \r\n"),
+        "a.csv": as_csv(ROWS),
+        "b.csv": b"\xef\xbb\xbf" + as_csv(ROWS),  # as a spreadsheet saves it
+        "a.parquet": as_parquet(ROWS),
+    }
+    found = {name: read(write(tmp_path / name, content)) for name, content in files.items()}
+    first = found["a.jsonl"]
+    assert first.text == tuple(row["text"] for row in ROWS)
+    assert first.label == ("plural", "french", "plural", "french")
+    assert first.input == ("ox", "été", "foot", "犬")
+    assert first.output == ("oxen", "", "feet", "chien")
+    assert first.group is None
+    assert first.columns == {name: tuple(row[name] for row in ROWS) for name in ROWS[0]}
+    assert first.splits == {"all": slice(0, 4)}
+    assert len(first) == 4
+    for other in found.values():
+        assert dataclasses.replace(other, where=first.where) == first
+    for name, places in {
+        "a.jsonl": ("line 1", "line 2", "line 3"),
+        "b.jsonl": ("line 2", "line 4", "line 6"),
+        "a.csv": ("line 2", "line 3", "line 4"),
+        "b.csv": ("line 2", "line 3", "line 4"),
+        "a.parquet": ("row 1", "row 2", "row 3"),
+    }.items():
+        assert found[name].where[:3] == tuple(f"{tmp_path / name} {place}" for place in places)
+
+
+def test_what_is_no_text_is_written_as_one(tmp_path: Path) -> None:
+    rows: Rows = [{"text": f"{n}?", "label": n % 2, "input": n, "output": n / 2} for n in range(4)]
+    for name, content in (("a.jsonl", as_jsonl(rows)), ("a.parquet", as_parquet(rows))):
+        prompts = read(write(tmp_path / name, content))
+        assert prompts.label == ("0", "1", "0", "1")
+        assert prompts.input == ("0", "1", "2", "3")
+        assert prompts.output == ("0.0", "0.5", "1.0", "1.5")
+        assert prompts.columns["input"] == (0, 1, 2, 3), "what the file says stays as it is"
+
+
+GOOD = b'{"text": "a", "label": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", GOOD + b'{"text": "a", "label": }\n', " line 2: is not JSON: Expecting value"),
+        ("a.jsonl", GOOD + b"\n" + b'{"text": "\xff"}\n', " line 3: is not JSON: 'utf-8' codec"),
+        (
+            "a.jsonl",
+            GOOD + b'["a", "x"]\n',
+            ' line 2: should be an object, as in {"text": "...", "label": "..."}',
+        ),
+        ("a.jsonl", b"", ": holds no prompt"),
+        ("a.jsonl", b"\n \n", ": holds no prompt"),
+        ("a.csv", b"text,label\n", ": holds no prompt"),
+        ("a.csv", b"", ": holds no prompt"),
+        ("a.csv", b"text,label\na,x\nb\xff,y\n", " line 3: is not UTF-8: invalid start byte"),
+        ("a.csv", b"text,label\na,x\nb\n", " line 3: should have 2 cells, as the first line has"),
+        ("a.csv", b"text,label\na,x,3\n", " line 2: should have 2 cells, as the first line has"),
+        ("a.parquet", b"text,label\n", ": not a readable Parquet file: Parquet magic bytes"),
+        ("a.parquet", b"", ": not a readable Parquet file: Parquet file size is 0 bytes"),
+        ("a.parquet", as_parquet(ROWS)[:-9], ": not a readable Parquet file: Parquet magic"),
+        ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
+        ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    file = write(tmp_path / name, content)
+    assert error_of(file).startswith(f"{file}{message}")
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = str(tmp_path / "none.jsonl")
+    assert error_of(file) == (
+        f"{file} cannot be read: No such file or directory; give a .jsonl, .csv or .parquet file, "
+        "or one of tasks-in-words, tasks-in-words-equal"
+    )
+    assert error_of(str(tmp_path)).startswith(f"{tmp_path} cannot be read: Is a dir")
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b'text,label\na,x\n"b"c,y\n', "3"),
+        (b'"text"s,label\na,x\n', "1"),
+        (b'text,label\na,x\n"b,y\nc,z\n', "3|4"),  # where it begins, or where the file ends
+    ],
+)
+def test_a_broken_quote_is_named_with_its_line(tmp_path: Path, content: bytes, line: str) -> None:
+    file = write(tmp_path / "a.csv", content)
+    message = error_of(file)
+    assert message.startswith(f"{file} line ")
+    assert ": is not CSV: " in message
+    number = message.removeprefix(f"{file} line ").partition(":")[0]
+    assert number in line.split("|")
+
+
+def test_empty_lines_of_a_csv_are_counted(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
+    assert [where.rpartition(" ")[2] for where in read(file).where] == ["3", "6", "7", "8"]
+    write(tmp_path / "a.csv", b"text,label\na,x\n\nb,y,z\n")
+    assert error_of(file).startswith(f"{file} line 4: should have 2 cells")
+
+
+def test_half_a_character_is_refused_where_it_stands(tmp_path: Path) -> None:
+    # JSON can say one, but no text of UTF-8, and so no tokenizer and no Parquet, can hold it.
+    file = write(tmp_path / "a.jsonl", GOOD + rb'{"text": "\ud83d", "label": "x"}' + 2 * b"\n")
+    write(tmp_path / "a.jsonl", Path(file).read_bytes() + as_jsonl(ROWS))
+    assert error_of(file).startswith(f"{file} line 2: ")
+
+
+def test_a_parquet_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    words = pa.array([b"a", b"b\xff", b"c", b"d"], pa.binary())
+    texts = pa.StringArray.from_buffers(4, *words.buffers()[1:])
+    table = pa.table({"text": texts, "label": ["x", "y", "x", "y"]})
+    file = write(tmp_path / "a.parquet", parquet_bytes(table))
+    assert error_of(file).startswith(f"{file}: not a readable Parquet file: ")
+
+
+# -- columns ------------------------------------------------------------------------------------
+
+
+def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
+    rows = [dict(row) for row in ROWS]
+    del rows[2]["label"]
+    file = write(tmp_path / "a.jsonl", rows)
+    assert error_of(file) == (f"{file} line 3: no 'label'; its columns are text, input, output, n")
+    for setting in ("text", "label", "input", "output", "group"):
+        named: dict[str, Any] = {setting: "word"}
+        assert error_of(file, **named) == (
+            f"{file} line 1: no 'word'; its columns are text, label, input, output, n"
+        )
+    assert error_of(file, hold_out=("word",)).startswith(f"{file} line 1: no 'word'")
+    rows[2] = ROWS[2] | {"input": None}
+    write(tmp_path / "a.jsonl", rows)
+    assert error_of(file).startswith(f"{file} line 3: no 'input'; its columns are ")
+
+
+def test_a_file_without_labels_says_how_to_name_them(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", b"text,kind\na,x\nb,y\nc,x\nd,y\n")
+    assert error_of(file) == (
+        f"{file} line 2: no column of labels; its columns are text, kind: name one with --label"
+    )
+    assert read(file, label="kind").label == ("x", "y", "x", "y")
+
+
+@pytest.mark.parametrize("text", ["", " \n", 3, ["a"]])
+def test_an_empty_text_is_refused(tmp_path: Path, text: object) -> None:
+    file = write(tmp_path / "a.jsonl", [*ROWS, {**ROWS[0], "text": text}])
+    assert error_of(file) == f"{file} line 5: 'text' should be a text"
+
+
+def test_a_label_needs_a_second_value_and_a_second_prompt(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [ROWS[0], ROWS[2]])
+    assert error_of(file) == (
+        f"{file} line 1: 'label' has the one value 'plural' in split all: should have two or more"
+    )
+    write(tmp_path / "a.jsonl", [*ROWS, ROWS[0] | {"label": "rare"}])
+    assert error_of(file) == (
+        f"{file} line 5: 'label' = 'rare' has this one prompt in split all: should have two or more"
+    )
+
+
+def test_the_usual_names_of_columns_and_others(tmp_path: Path) -> None:
+    every = {
+        "label": ["x", "y"], "task": ["t", "u"], "output": ["o", "p"], "answer": ["q", "r"],
+        "input": ["i", "j"], "instruction": ["g", "h"], "text": ["a", "b"], "more": ["m", "n"],
+    }  # fmt: skip
+
+    def read_with(*names: str, **settings: Any) -> LabelledPrompts:
+        rows = [{name: every[name][i % 2] for name in names} for i in range(4)]
+        return read(write(tmp_path / "a.jsonl", rows), **settings)
+
+    def parts(x: LabelledPrompts) -> list[str]:
+        return ["-" if part is None else part[0] for part in (x.label, x.input, x.output, x.group)]
+
+    assert parts(read_with(*every)) == ["x", "i", "o", "g"]
+    assert parts(read_with("text", "task", "answer")) == ["t", "-", "q", "-"]
+    assert parts(read_with("text", "task", "label")) == ["x", "-", "-", "-"]
+    others = {"label": "task", "input": "more", "output": "answer", "group": "label"}
+    assert parts(read_with(*every, **others)) == ["t", "m", "q", "x"]
+    assert read_with(*every, text="more").text == ("m", "n", "m", "n")
+
+
+def test_settings_that_do_not_go_together_are_refused() -> None:
+    def message(**settings: Any) -> str:
+        with pytest.raises(ValidationError) as error:
+            PromptSettings(**settings)
+        return str(one_line(error.value))
+
+    two = ("a.jsonl", "b.jsonl")
+    assert message(files=two, hold_out=("input",)) == (
+        "hold_out splits a single file; several files are splits already"
+    )
+    assert message(files=("a", "b", "c", "d")) == "4 files: should be 3 at most, each is a split"
+    for hold_out in (("a", "b", "c"), ("a", "a")):
+        said = message(hold_out=hold_out)
+        assert said == f"hold_out = {list(hold_out)}: should be one column, or two"
+    for share in (0, 1, 1.5):
+        assert message(hold_out_share=share).startswith(f"hold_out_share = {share}: ")
+    assert message(files=()).startswith("files = ()")
+    assert PromptSettings(files=("a", "b", "c")).files == ("a", "b", "c")
+
+
+# -- several files ------------------------------------------------------------------------------
+
+
+def test_each_of_several_files_is_a_split(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    first = write(tmp_path / "seen.jsonl", ROWS)
+    second = write(tmp_path / "new.csv", as_csv(ROWS[::-1]))
+    third = write(tmp_path / "deep" / "far.parquet", as_parquet([*ROWS, *ROWS]))
+    prompts = read(first, second, third)
+    assert prompts.splits == {"seen": slice(0, 4), "new": slice(4, 8), "far": slice(8, 16)}
+    texts = tuple(row["text"] for row in ROWS)
+    assert prompts.text == texts + texts[::-1] + 2 * texts
+    assert prompts.where[3].startswith(f"{first} ")
+    assert prompts.where[4].startswith(f"{second} line ")
+    assert prompts.where[8] == f"{third} row 1"
+    again = read(third, first)
+    assert list(again.splits) == ["far", "seen"]
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.jsonl", ROWS)
+    second = write(tmp_path / "a.csv", as_csv(ROWS))
+    assert error_of(first, second) == (f"{second}: another file is called a too; each is a split")
+
+
+def test_each_of_several_files_needs_labels(tmp_path: Path) -> None:
+    first = write(tmp_path / "a.jsonl", ROWS)
+    second = write(tmp_path / "b.jsonl", [{"text": "a", "task": "x"}])
+    assert error_of(first, second) == (f"{second} line 1: no 'label'; its columns are text, task")
+    write(tmp_path / "b.jsonl", [ROWS[0], ROWS[2]])
+    # Nothing is held out: that there should be more of it would help nobody.
+    assert error_of(first, second) == (
+        f"{second} line 1: 'label' has the one value 'plural' in split b: should have two or more"
+    )
+
+
+# -- what is held out ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "held"),
+    [
+        # of 2, 3, 5, 8, 12, 13 and 48 values
+        (0.2, [1, 1, 1, 2, 2, 3, 10]),
+        (0.01, [1, 1, 1, 1, 1, 1, 1]),
+        (0.5, [1, 2, 2, 4, 6, 6, 24]),
+        (0.99, [1, 2, 4, 7, 11, 12, 47]),
+    ],
+)
+def test_of_each_label_the_share_is_held_out(tmp_path: Path, share: float, held: list[int]) -> None:
+    sizes = (2, 3, 5, 8, 12, 13, 48)
+    rows: Rows = [
+        {"text": f"{n} {value} {i}", "label": n, "value": value}
+        for n in sizes
+        for value in range(n)
+        for i in range(2)
+    ]
+    file = write(tmp_path / "a.jsonl", rows)
+    prompts = read(file, hold_out=("value",), hold_out_share=share)
+    assert list(prompts.splits) == ["kept", "held_out_value"]
+    out, kept = rows_of(prompts, "held_out_value"), rows_of(prompts, "kept")
+    assert out.isdisjoint(kept)
+    assert out | kept == {row["text"] for row in rows}
+    values = {n: {t.split()[1] for t in out if t.split()[0] == str(n)} for n in sizes}
+    assert [len(values[n]) for n in sizes] == held
+    for n in sizes:
+        others = {t.split()[1] for t in kept if t.split()[0] == str(n)}
+        assert others.isdisjoint(values[n]), "all prompts with a value are in one split"
+        assert len(others) == n - len(values[n])
+
+
+def test_a_value_is_held_out_for_a_label_and_not_for_all(tmp_path: Path) -> None:
+    prompts = read(write(tmp_path / "a.jsonl", crossed(6, 10, 2)), hold_out=("a",))
+    out, kept = rows_of(prompts, "held_out_a"), rows_of(prompts, "kept")
+    by_label = [{t.split()[1] for t in out if t.split()[0] == str(i)} for i in range(6)]
+    assert [len(values) for values in by_label] == [2] * 6
+    assert len({frozenset(values) for values in by_label}) > 3, "each label's are drawn alone"
+    assert {t.split()[1] for t in out} <= {t.split()[1] for t in kept}
+
+
+def test_what_two_columns_hold_out_is_in_no_split(tmp_path: Path) -> None:
+    rows = crossed(4, 9, 7)
+    file = write(tmp_path / "a.jsonl", rows)
+    every = {row["text"] for row in rows}
+    by_a = rows_of(read(file, hold_out=("a",)), "held_out_a")
+    by_b = rows_of(read(file, hold_out=("b",)), "held_out_b")
+    assert len(by_a) == 4 * 2 * 7
+    assert len(by_b) == 4 * 1 * 9
+    both = read(file, hold_out=("a", "b"))
+    assert list(both.splits) == ["kept", "held_out_a", "held_out_b"]
+    assert rows_of(both, "kept") == every - by_a - by_b
+    assert rows_of(both, "held_out_a") == by_a - by_b
+    assert rows_of(both, "held_out_b") == by_b - by_a
+    assert len(both) == len(every) - len(by_a & by_b) == 4 * (63 - 2)
+    turned = read(file, hold_out=("b", "a"))
+    assert list(turned.splits) == ["kept", "held_out_b", "held_out_a"]
+    assert all(rows_of(turned, split) == rows_of(both, split) for split in both.splits)
+
+
+def test_splits_keep_the_order_of_the_file_and_all_that_is_said(tmp_path: Path) -> None:
+    rows = crossed(3, 8, 6)
+    order = np.random.default_rng(0).permutation(len(rows))
+    rows = [rows[i] for i in order]
+    number = {row["text"]: i for i, row in enumerate(rows)}
+    prompts = read(write(tmp_path / "a.jsonl", rows), hold_out=("a", "b"))
+    for here in prompts.splits.values():
+        lines = [number[text] for text in prompts.text[here]]
+        assert len(lines) > 5
+        assert lines == sorted(lines)
+    for i, text in enumerate(prompts.text):
+        row = rows[number[text]]
+        assert {name: values[i] for name, values in prompts.columns.items()} == row
+        assert prompts.label[i] == row["label"]
+        assert prompts.where[i].endswith(f" line {number[text] + 1}")
+    ends = [here.stop for here in prompts.splits.values()]
+    assert [here.start for here in prompts.splits.values()] == [0, *ends[:-1]]
+    assert ends[-1] == len(prompts)
+
+
+def test_the_seed_alone_decides_what_is_held_out(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", crossed(4, 12, 2))
+    splits = [read(file, hold_out=("a",), seed=seed) for seed in (0, 0, 1, 2)]
+    assert splits[0] == splits[1]
+    out = [rows_of(prompts, "held_out_a") for prompts in splits]
+    assert out[0] != out[2] != out[3] != out[0]
+    whole = [read(file, seed=seed) for seed in (0, 1)]
+    assert whole[0] == whole[1], "where nothing is held out nothing is drawn"
+
+
+def test_a_label_with_one_value_has_none_to_hold_out(tmp_path: Path) -> None:
+    rows = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for i in range(3))]
+    file = write(tmp_path / "a.jsonl", rows)
+    assert error_of(file, hold_out=("a",)) == (
+        f"{file}: label 'l9' has one value of 'a', so that none can be held out; hold out by "
+        "another column"
+    )
+
+
+def test_a_split_that_is_too_small_says_what_helps(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", crossed(2, 5, 1))
+    message = error_of(file, hold_out=("a",))
+    where, _, rest = message.partition(": ")
+    assert rest == (
+        "'label' = 'l0' has this one prompt in split held_out_a: should have two or more; raise "
+        "prompts.hold_out_share"
+    )
+    assert where in {f"{file} line {number}" for number in range(1, 6)}
+    assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
+    # Too much of it leaves too little.
+    assert error_of(file, hold_out=("a",), hold_out_share=0.9).endswith(
+        "has this one prompt in split kept: should have two or more"
+    )
+
+
+# -- as a table ---------------------------------------------------------------------------------
+
+
+def test_a_table_gives_back_what_it_was_made_of(tmp_path: Path) -> None:
+    rows: Rows = [
+        {
+            "text": f"the {i}th é犬", "task": f"t{i % 3}", "instruction": "the", "input": i % 7,
+            "answer": "", "at": [i, i + 2], "number": -i, "real": 0.1 * i, "yes": i % 2 == 0,
+            "deep": {"a": [None, "b"]}, "split": "a column of that name", "columns": 1,
+        }
+        for i in range(42)
+    ]  # fmt: skip
+    rows[3]["only here"] = "x"
+    rows[4]["number"] = None
+    file = write(tmp_path / "a.jsonl", rows)
+    for hold_out in ((), ("input",)):
+        prompts = read(file, hold_out=hold_out)
+        table = table_of(prompts)
+        assert {field.type for field in table.schema} == {pa.string()}
+        again = read_table(parquet_bytes(table))
+        assert again == prompts
+        assert list(again.splits) == list(prompts.splits)
+        assert list(again.columns) == list(prompts.columns)
+        assert [type(value) for value in again.columns["real"]] == [float] * 42
+        assert again.units == prompts.units
+
+
+def test_a_table_knows_what_there_is_not(tmp_path: Path) -> None:
+    rows: Rows = [{"text": "a", "label": n, "output": "o" if n else ""} for n in (0, 1, 0, 1)]
+    file = write(tmp_path / "a.jsonl", rows)
+    again = read_table(parquet_bytes(table_of(read(file))))
+    assert again.input is None
+    assert again.group is None
+    assert again.output == ("", "o", "", "o")
+    assert again == read(file)
+    first = write(tmp_path / "b.jsonl", rows[::-1])
+    again = read_table(parquet_bytes(table_of(read(first, file))))
+    assert again == read(first, file)
+    assert again.splits == {"b": slice(0, 4), "a": slice(4, 8)}
+
+
+# -- sets that come with the package ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_sets_are_read_by_name(name: str) -> None:
+    prompts = read(name)
+    assert len(prompts) == 2304
+    assert len(set(prompts.label)) == 16
+    assert prompts.input is not None
+    assert prompts.output is not None
+    assert prompts.group is not None
+    parts = zip(prompts.group, prompts.input, prompts.output, strict=True)
+    assert prompts.text == tuple(" ".join(part) for part in parts)
+    assert len(set(prompts.units)) == 16 * 12
+    assert prompts.where[0] == f"{name} line 1"
+    place = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
+    assert content_of(name) == place.read_bytes()
+    # Of each task's 12 phrasings two, of 12 prompts each.
+    held = read(name, hold_out=("phrasing",))
+    assert held.splits == {"kept": slice(0, 1920), "held_out_phrasing": slice(1920, 2304)}
+    # Of 12 tasks' 12 inputs two, of 12 prompts each; of 4 tasks' 48 inputs ten, of 3 prompts each.
+    n = 12 * 2 * 12 + 4 * 10 * 3
+    held = read(name, hold_out=("input",))
+    assert held.splits == {"kept": slice(0, 2304 - n), "held_out_input": slice(2304 - n, 2304)}
+
+
+def test_the_first_shipped_set_is_the_default() -> None:
+    assert read_prompts() == read("tasks-in-words") == read(SHIPPED[0], seed=3)
+    assert read_prompts() != read("tasks-in-words-equal")
+
+
+# -- small ones ---------------------------------------------------------------------------------
+
+
+def test_units_are_a_labels_groups_or_else_single_prompts(tmp_path: Path) -> None:
+    places = ["ax", "ay", "bx", "ax", "bx", "ay", "by"]  # label and group
+    rows: Rows = [{"text": p, "label": p[0], "group": p[1]} for p in places]
+    file = write(tmp_path / "a.jsonl", rows)
+    assert codes(read(file, group="group").units) == codes(places)
+    assert len(set(read(file).units)) == 7
+
+
+def test_codes_number_the_sorted_values() -> None:
+    values = ["b", "a", "b", "B", "10", "9", "", "a"]
+    distinct, expected = np.unique(values, return_inverse=True)
+    assert codes(values) == expected.tolist()
+    assert distinct[codes(values)].tolist() == values
+    assert codes([]) == []

@@ -1,0 +1,214 @@
+"""The prompt sets are those of their source, balanced, and right where a program can tell."""
+
+import json
+import re
+import runpy
+import unicodedata
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PLACE = ROOT / "src" / "tasklens" / "data" / "prompt_sets"
+NAMES = ("tasks-in-words.jsonl", "tasks-in-words-equal.jsonl")
+GENERIC = {"first_letter", "last_letter", "letter_count", "french"}
+OF_GROUP = {
+    "nouns": {"plural", "colour", "category"},
+    "adjectives": {"opposite", "comparative", "superlative"},
+    "verbs": {"past_tense", "ing_form", "third_person"},
+    "countries": {"capital", "continent", "language"},
+}
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+Row = dict[str, Any]
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def read(name: str) -> list[Row]:
+    text = (PLACE / name).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def inputs_by_group(rows: list[Row]) -> dict[str, set[str]]:
+    return {g: {r["input"] for r in rows if r["task"] in ts} for g, ts in OF_GROUP.items()}
+
+
+@pytest.fixture(params=NAMES)
+def rows(request: pytest.FixtureRequest) -> list[Row]:
+    return read(request.param)
+
+
+def instructions(rows: list[Row]) -> dict[tuple[str, int], str]:
+    found = {(r["task"], r["phrasing"]): r["instruction"] for r in rows}
+    assert all(found[r["task"], r["phrasing"]] == r["instruction"] for r in rows)
+    return found
+
+
+def test_committed_files_are_what_the_maker_gives() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "make_prompt_sets.py"))["prompt_sets"]()
+    assert set(made) == set(NAMES) == {path.name for path in PLACE.glob("*.jsonl")}
+    for name, text in made.items():
+        drifted = (PLACE / name).read_bytes() != text.encode()
+        assert not drifted, "run: python docs/make_prompt_sets.py"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('["bananas", "yellow", "fruit", ', '["bananas", "yellow", '),
+        ('"yellow"', '"bright yellow"'),
+        ("\nbanana ", "\ncold-banana "),
+        ("\nbanana ", "\nwolf2 "),
+        ("\nhot ", "\nwolf "),
+        ('"Plural:"', '"Colour:"'),
+        ('    "Plural:",\n', ""),
+        ('"Plural:"', '"Plural of good things:"'),
+        ('"not a single one but many"', '"not one but many"'),
+        ('"not a single one but many"', '"not a single one, but many"'),
+        ("[tasks.plural]", "[tasks.plurals]"),
+    ],
+)
+def test_the_maker_refuses_a_broken_source(right: str, wrong: str, tmp_path: Path) -> None:
+    maker = (ROOT / "docs" / "make_prompt_sets.py").read_text()
+    source = (ROOT / "docs" / "tasks_in_words.toml").read_text(encoding="utf-8")
+    assert right in source
+    (tmp_path / "make_prompt_sets.py").write_text(maker)
+    broken = source.replace(right, wrong)
+    (tmp_path / "tasks_in_words.toml").write_text(broken, encoding="utf-8")
+    made = runpy.run_path(str(tmp_path / "make_prompt_sets.py"))
+    with pytest.raises(ValueError, match=r"tasks_in_words\.toml: "):
+        made["prompt_sets"]()
+
+
+def test_columns(rows: list[Row]) -> None:
+    for row in rows:
+        assert list(row) == ["task", "phrasing", "instruction", "input", "output", "text"]
+        assert row["text"] == f"{row['instruction']} {row['input']} {row['output']}"
+        assert row["text"] == " ".join(row["text"].split())
+        assert unicodedata.is_normalized("NFC", row["text"])
+        assert row["output"].isalpha()
+
+
+def test_four_groups_of_twelve_inputs(rows: list[Row]) -> None:
+    groups = inputs_by_group(rows)
+    assert [len(group) for group in groups.values()] == [12] * 4
+    assert len(set.union(*groups.values())) == 48
+    for group, inputs in groups.items():
+        shape = "[A-Z][a-z]+" if group == "countries" else "[a-z]+"
+        assert all(re.fullmatch(shape, word) for word in inputs)
+
+
+def test_balance(rows: list[Row]) -> None:
+    assert len({r["text"] for r in rows}) == len(rows) == 2304
+    tasks = set.union(GENERIC, *OF_GROUP.values())
+    assert Counter(r["task"] for r in rows) == dict.fromkeys(tasks, 144)
+    assert set(Counter(r["input"] for r in rows).values()) == {48}
+    pairs = Counter((r["task"], r["phrasing"]) for r in rows)
+    assert pairs == {(task, phrasing): 12 for task in tasks for phrasing in range(12)}
+    for task in tasks:
+        each = Counter(r["input"] for r in rows if r["task"] == task)
+        assert set(each.values()) == {3 if task in GENERIC else 12}
+
+
+def test_generic_phrasings_take_three_inputs_of_each_group(rows: list[Row]) -> None:
+    for inputs in inputs_by_group(rows).values():
+        for task in GENERIC:
+            taken = [
+                {r["input"] for r in rows if (r["task"], r["phrasing"]) == (task, phrasing)}
+                & inputs
+                for phrasing in range(12)
+            ]
+            assert [len(some) for some in taken] == [3] * 12
+            assert all(len(a & b) <= 1 for i, a in enumerate(taken) for b in taken[:i])
+
+
+def test_an_input_has_one_answer_to_a_task(rows: list[Row]) -> None:
+    assert len({(r["task"], r["input"], r["output"]) for r in rows}) == 12 * 12 + 4 * 48
+
+
+def test_answers_about_letters(rows: list[Row]) -> None:
+    for row in rows:
+        word, output = row["input"].lower(), row["output"]
+        if row["task"] == "first_letter":
+            assert output == word[0]
+        elif row["task"] == "last_letter":
+            assert output == word[-1]
+        elif row["task"] == "letter_count":
+            assert output == NUMBERS[len(word)]
+
+
+def test_endings(rows: list[Row]) -> None:
+    """Spelling by rule where English has one; the irregular forms are listed."""
+    irregular = {
+        "plural": {"sheep": "sheep", "wolf": "wolves"},
+        "comparative": {"good": "better"},
+        "superlative": {"good": "best"},
+        "past_tense": {
+            **{"eat": "ate", "swim": "swam", "sing": "sang", "sleep": "slept"},
+            **{"buy": "bought", "teach": "taught"},
+        },
+    }
+    endings = {
+        **{"plural": "s", "third_person": "s", "ing_form": "ing", "past_tense": "ed"},
+        **{"comparative": "er", "superlative": "est"},
+    }
+    for row in rows:
+        word, task = row["input"], row["task"]
+        if task in endings:
+            by_rule = inflected(word, endings[task])
+            assert row["output"] == irregular.get(task, {}).get(word, by_rule)
+
+
+def inflected(word: str, ending: str) -> str:
+    if re.search("[^aeiou]y$", word) and ending != "ing":
+        return word[:-1] + ("ies" if ending == "s" else "i" + ending)
+    if ending == "s":
+        return word + ("es" if re.search("(s|x|z|ch|sh)$", word) else "s")
+    if re.fullmatch("[^aeiou]*[aeiou][^aeiouwxy]", word):
+        return word + word[-1] + ending
+    return word.removesuffix("e") + ending
+
+
+def test_no_instruction_is_used_twice(rows: list[Row]) -> None:
+    found = instructions(rows)
+    assert len({" ".join(words(text)) for text in found.values()}) == len(found) == 192
+
+
+def test_phrasings_of_a_task_differ_in_their_words(rows: list[Row]) -> None:
+    found = instructions(rows)
+    for (task, phrasing), text in found.items():
+        for other in range(phrasing):
+            a, b = set(words(text)), set(words(found[task, other]))
+            assert len(a & b) / len(a | b) < 0.6
+
+
+def test_half_of_the_words_of_instructions_are_those_of_most_tasks(rows: list[Row]) -> None:
+    spoken = [
+        (task, word) for (task, _), text in instructions(rows).items() for word in words(text)
+    ]
+    tasks = Counter(word for _, word in set(spoken))
+    assert sum(tasks[word] >= 8 for _, word in spoken) >= len(spoken) / 2
+
+
+def test_no_instruction_names_an_input(rows: list[Row]) -> None:
+    inputs = {r["input"].lower() for r in rows}
+    assert not [text for text in instructions(rows).values() if inputs & set(words(text))]
+
+
+def test_equal_instructions_are_six_plain_words_and_the_others_vary() -> None:
+    free, equal = (instructions(read(name)).values() for name in NAMES)
+    assert all(re.fullmatch("[a-z]+( [a-z]+){5}", text) for text in equal)
+    lengths = {len(text.split()) for text in free}
+    assert min(lengths) == 1
+    assert 10 <= max(lengths) <= 12
+
+
+def test_the_sets_differ_in_their_instructions_only() -> None:
+    columns = ("task", "phrasing", "input", "output")
+    free, equal = ([[row[c] for c in columns] for row in read(name)] for name in NAMES)
+    assert free == equal

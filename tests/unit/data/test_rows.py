@@ -1,0 +1,147 @@
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from tasklens.data.rows import Prompts, Rows, batches, shared_prefix_rows
+from tasklens.data.synthetic import Dataset
+
+
+def prompts_of(*texts: str) -> Prompts:
+    """Each text is [I; x], a letter a token; what stands behind x is junk that must not be read."""
+    width = max(map(len, texts)) + 1
+    ids = np.full((len(texts), width), 99)
+    for i, text in enumerate(texts):
+        ids[i, : len(text)] = [ord(letter) for letter in text]
+        ids[i, len(text) :] = 90 + i
+    return Prompts(ids, np.array([len(text) - 1 for text in texts]))
+
+
+def letters(ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> str:
+    return "".join(map(chr, ids))
+
+
+def test_prompts_with_one_prefix_share_a_row() -> None:
+    rows = shared_prefix_rows(prompts_of("abz", "cdx", "aby", "abcx", "abw", "cdy", "cdz", "qx"))
+    got = {
+        letters(prefix[:length]): (letters(inputs), instance.tolist())
+        for same in rows
+        for prefix, length, inputs, instance in zip(
+            same.prefix, same.length, same.inputs, same.instance, strict=True
+        )
+    }
+    assert got == {
+        "ab": ("zyw", [0, 2, 4]),
+        "cd": ("xyz", [1, 5, 6]),
+        "abc": ("x", [3]),
+        "q": ("x", [7]),
+    }
+    assert [same.prefix.shape for same in rows] == [(2, 3), (2, 2)]
+    assert [same.inputs.shape for same in rows] == [(2, 1), (2, 3)]
+    assert [same.length.tolist() for same in rows] == [[1, 3], [2, 2]]
+    assert rows[0].prefix.tolist() == [[ord("q"), 0, 0], [ord("a"), ord("b"), ord("c")]]
+
+
+def test_every_instance_is_in_one_row_with_its_own_prefix_and_input(dataset: Dataset) -> None:
+    for split, part in dataset.splits.items():
+        rows = shared_prefix_rows(dataset.prompts(split))
+        seen = Counter(np.concatenate([same.instance.ravel() for same in rows]).tolist())
+        assert seen == Counter(range(len(part)))
+        assert len({same.inputs.shape[1] for same in rows}) == len(rows)
+        texts = []
+        for same in rows:
+            assert same.length.tolist() == sorted(same.length.tolist())
+            assert same.prefix.shape == (len(same), same.length.max())
+            for prefix, length, inputs, instances in zip(
+                same.prefix, same.length, same.inputs, same.instance, strict=True
+            ):
+                assert (prefix[length:] == 0).all()
+                text = "".join(dataset.vocabulary.tokens[t] for t in prefix[:length])
+                texts.append(text)
+                for x, i in zip(inputs, instances, strict=True):
+                    assert dataset.instructions[part.instruction[i]] == text
+                    assert x == part.input[i]
+        assert len(set(texts)) == len(texts)
+
+
+def random_rows(n: int, m: int, longest: int, first: int = 0) -> Rows:
+    """Rows whose tokens say whose they are: an instance's number is its row's."""
+    length = np.random.default_rng(n).integers(1, longest, size=n, endpoint=True)
+    length[-1] = longest
+    number = np.arange(first, first + n)[:, None]
+    prefix = np.where(np.arange(longest) < length[:, None], 100 + number, 0)
+    ones = np.ones((1, m), dtype=np.int64)
+    return Rows(prefix, length, 200 + number * ones, number * ones)
+
+
+def check_whole(rows: Rows) -> None:
+    """Assert that the columns still belong together and are padded as little as possible."""
+    number = rows.instance[:, :1]
+    assert rows.prefix.shape[1] == rows.length.max()
+    inside = np.arange(rows.prefix.shape[1]) < rows.length[:, None]
+    assert np.array_equal(rows.prefix, np.where(inside, 100 + number, 0))
+    assert np.array_equal(rows.inputs, 200 + rows.instance)
+
+
+SIZE = 4
+#: Rows: their inputs. The middle one has fewer rows than a batch.
+KINDS = {10: 3, 3: 1, 7: 2}
+FIRST = {10: 0, 3: 10, 7: 13}
+
+
+def kinds() -> list[Rows]:
+    return [random_rows(n, m, longest=6, first=FIRST[n]) for n, m in KINDS.items()]
+
+
+def take(n: int, seed: int = 0, first: int = 0) -> list[Rows]:
+    return list(islice(batches(kinds(), SIZE, seed), first, first + n))
+
+
+def content(some: list[Rows]) -> list[list[list[int]]]:
+    return [b.instance.tolist() for b in some]
+
+
+def test_a_batch_has_exactly_its_size_and_one_m() -> None:
+    met: Counter[int] = Counter()
+    for batch in take(60):
+        check_whole(batch)
+        n = {m: n for n, m in KINDS.items()}[batch.inputs.shape[1]]
+        assert len(batch) == SIZE
+        assert set(batch.instance.ravel().tolist()) <= set(range(FIRST[n], FIRST[n] + n))
+        met[n] += 1
+    assert set(met) == set(KINDS)
+
+
+def test_lengths_are_mixed_in_a_batch() -> None:
+    assert max(len(set(batch.length.tolist())) for batch in take(20)) > 2
+
+
+@pytest.mark.parametrize("passes", [1, 2, 3, 8, 20])
+def test_every_row_is_seen_equally_often_to_within_a_batch(passes: int) -> None:
+    n_batches = sum(n * passes // SIZE for n in KINDS)
+    seen = Counter(int(i) for b in take(n_batches) for i in b.instance[:, 0])
+    for n, first in FIRST.items():
+        missing = [passes - seen[i] for i in range(first, first + n)]
+        assert min(missing) >= 0  # never more often than there were passes
+        assert sum(missing) < SIZE  # what is left opens the next pass
+
+
+def test_batches_are_a_function_of_the_seed_alone() -> None:
+    np.random.seed(0)  # noqa: NPY002, the global generator must have no say
+    first = content(take(30))
+    np.random.seed(1)  # noqa: NPY002
+    assert content(take(30)) == first
+    assert content(take(30, seed=1)) != first
+
+
+def test_starting_later_is_skipping() -> None:
+    assert content(take(10, first=17)) == content(take(27))[17:]
+
+
+def test_every_pass_has_an_order_of_its_own() -> None:
+    rows = kinds()[:1]
+    whole = [int(i) for b in islice(batches(rows, 5, 0), 20) for i in b.instance[:, 0]]
+    orders = [tuple(whole[i : i + 10]) for i in range(0, 100, 10)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len(set(orders)) == 10

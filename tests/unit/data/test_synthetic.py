@@ -1,0 +1,233 @@
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import (
+    MEASURED,
+    PAD,
+    SPLITS,
+    Dataset,
+    DataSettings,
+    Vocabulary,
+    make_dataset,
+)
+from tasklens.data.tasks import TaskSettings
+
+Instance = tuple[str, str, str]
+
+
+def instances(dataset: Dataset, split: str) -> list[Instance]:
+    """Return a split as (instruction, input, output) in words."""
+    part, tokens = dataset.splits[split], dataset.vocabulary.tokens
+    columns = zip(part.instruction, part.input, part.output, strict=True)
+    return [(dataset.instructions[i], tokens[x], tokens[y]) for i, x, y in columns]
+
+
+def test_the_splits_are_all_pairs_each_once(dataset: Dataset) -> None:
+    everything = Counter(i for split in SPLITS for i in instances(dataset, split))
+    expected = Counter(
+        (instruction, x, y)
+        for instruction, task in zip(dataset.instructions, dataset.instruction_task, strict=True)
+        for x, y in dataset.tasks.tasks[task].function.items()
+    )
+    assert everything == expected
+    assert max(everything.values()) == 1
+    assert len(set(dataset.instructions)) == len(dataset.instructions) == 60
+
+
+def test_instructions_are_of_their_tasks_language(dataset: Dataset) -> None:
+    for instruction, task in zip(dataset.instructions, dataset.instruction_task, strict=True):
+        matching = [
+            i
+            for i, other in enumerate(dataset.tasks.tasks)
+            if any(re.fullmatch(grammar.regex, instruction) for grammar in other.grammars)
+        ]
+        assert matching == [task]
+
+
+def test_val_instruction_holds_whole_instructions_of_every_task(dataset: Dataset) -> None:
+    held = {i for i, _, _ in instances(dataset, "val_instruction")}
+    for split in ("train", "val"):
+        assert held.isdisjoint({i for i, _, _ in instances(dataset, split)})
+    of_task = dict(zip(dataset.instructions, dataset.instruction_task.tolist(), strict=True))
+    n_held = Counter(of_task[i] for i in held)
+    for task, n in Counter(dataset.instruction_task.tolist()).items():
+        assert n_held[task] == max(1, round(0.2 * n))
+
+
+def test_every_training_instruction_has_val_inputs_pairs_in_val(dataset: Dataset) -> None:
+    train = Counter(i for i, _, _ in instances(dataset, "train"))
+    val = Counter(i for i, _, _ in instances(dataset, "val"))
+    assert set(train.values()) == {5 - 2}
+    assert set(val.values()) == {2}
+    assert set(train) == set(val)
+
+
+def test_what_is_held_out_differs_between_instructions_of_a_task(dataset: Dataset) -> None:
+    unseen: dict[int, set[tuple[str, ...]]] = {}
+    by_instruction: dict[int, list[str]] = {}
+    part = dataset.splits["val"]
+    for i, x in zip(part.instruction.tolist(), part.input, strict=True):
+        by_instruction.setdefault(i, []).append(dataset.vocabulary.tokens[x])
+    for i, xs in by_instruction.items():
+        unseen.setdefault(int(dataset.instruction_task[i]), set()).add(tuple(sorted(xs)))
+    # ten pairs out of five inputs, at least seven instructions: never all the same
+    assert all(len(kinds) >= 3 for kinds in unseen.values())
+
+
+def test_measured_subsets_are_of_their_split_and_of_the_same_tasks(dataset: Dataset) -> None:
+    tasks = set()
+    for name, split in MEASURED.items():
+        drawn = instances(dataset, name)
+        assert len(drawn) == len(set(drawn)) == 20
+        assert set(drawn) <= set(instances(dataset, split))
+        tasks.add(frozenset(dataset.task(name).tolist()))
+    assert len(tasks) == 1
+    assert len(tasks.pop()) == 3
+
+
+def test_measured_instances_are_drawn_at_random_from_all_of_them(
+    task_settings: TaskSettings, data_settings: DataSettings
+) -> None:
+    met: Counter[tuple[int, int]] = Counter()
+    for seed in range(4):
+        some = make_dataset(task_settings, data_settings, seed)
+        part = some.splits["train_subset"]
+        chosen = np.isin(some.task("train"), some.task("train_subset"))
+        whole = some.splits["train"].instruction[chosen]
+        # neither the first nor the last of the split alone
+        assert part.instruction.min() < np.quantile(whole, 0.25)
+        assert part.instruction.max() > np.quantile(whole, 0.75)
+        met.update({tuple(sorted(set(some.task("train_subset").tolist())))[:2]: 1})
+    assert len(met) > 1  # the measured tasks differ with the seed
+
+
+@pytest.mark.parametrize("split", [*SPLITS, *MEASURED])
+def test_prompts_spell_the_instruction_and_the_input(dataset: Dataset, split: str) -> None:
+    prompts = dataset.prompts(split)
+    tokens = dataset.vocabulary.tokens
+    for row, position, (instruction, x, _) in zip(
+        prompts.ids, prompts.position, instances(dataset, split), strict=True
+    ):
+        assert [tokens[t] for t in row[: position + 1]] == [*instruction, x]
+        assert {tokens[t] for t in row[position + 1 :]} <= {PAD}
+    assert prompts.ids.dtype == prompts.position.dtype == np.int64
+    assert len(prompts) == len(dataset.splits[split])
+
+
+def test_symbol_counts_by_brute_force(dataset: Dataset) -> None:
+    expected = [
+        [instruction.count(symbol) for symbol in dataset.tasks.symbols]
+        for instruction, _, _ in instances(dataset, "val_subset")
+    ]
+    assert dataset.symbol_counts("val_subset").tolist() == expected
+
+
+def test_the_task_of_an_instance_is_its_instructions(dataset: Dataset) -> None:
+    functions = [task.function for task in dataset.tasks.tasks]
+    for split in SPLITS:
+        for task, (_, x, y) in zip(dataset.task(split), instances(dataset, split), strict=True):
+            assert functions[task][x] == y
+
+
+def test_the_longest_instruction_fits_with_input_and_output(dataset: Dataset) -> None:
+    assert dataset.n_positions == max(len(i) for i in dataset.instructions) + 2
+    assert dataset.instruction_length.tolist() == [len(i) for i in dataset.instructions]
+
+
+def test_a_seed_is_a_dataset(
+    dataset: Dataset, task_settings: TaskSettings, data_settings: DataSettings
+) -> None:
+    again = make_dataset(task_settings, data_settings, seed=1)
+    other = make_dataset(task_settings, data_settings, seed=2)
+    for split in (*SPLITS, *MEASURED):
+        assert instances(again, split) == instances(dataset, split)
+        assert instances(other, split) != instances(dataset, split)
+
+
+def test_how_many_are_measured_changes_neither_tasks_nor_splits(
+    dataset: Dataset, task_settings: TaskSettings
+) -> None:
+    settings = DataSettings(
+        val_inputs=2, val_instruction_fraction=0.2, measured_tasks=2, measured_instances=10
+    )
+    other = make_dataset(task_settings, settings, seed=1)
+    for split in SPLITS:
+        assert instances(other, split) == instances(dataset, split)
+
+
+def test_vocabulary() -> None:
+    vocabulary = Vocabulary(["b", "a", "x0", "b"])
+    assert vocabulary.tokens == (PAD, "b", "a", "x0")
+    assert vocabulary.encode(["x0", "b"]).tolist() == [3, 1]
+    assert len(vocabulary) == 4
+
+
+@pytest.mark.parametrize(
+    ("tasks", "data", "message"),
+    [
+        (
+            {},
+            {"val_inputs": 5},
+            "data.val_inputs = 5 leaves nothing to train on: a task maps only 5 inputs; "
+            "at most 4 can be held out",
+        ),
+        (
+            {},
+            {"measured_tasks": 6},
+            "data.measured_tasks = 6 is more than the 5 tasks there are",
+        ),
+        (
+            {},
+            {"measured_tasks": 5, "measured_instances": 51},
+            "data.measured_instances = 51 is more than the 50 instances that split "
+            "val_instruction has of the 5 measured tasks",
+        ),
+        (
+            {"variants_per_task": 1, "variants_spread": 0},
+            {},
+            "a task with a single instruction cannot hold one out for val_instruction; "
+            "raise tasks.variants_per_task to 2 or more",
+        ),
+    ],
+)
+def test_what_cannot_be_met_is_said_in_one_line(
+    task_settings: TaskSettings,
+    data_settings: DataSettings,
+    tasks: dict[str, Any],
+    data: dict[str, Any],
+    message: str,
+) -> None:
+    few = replace(task_settings, **({"variants_spread": 0} | tasks))
+    some = replace(data_settings, **({"measured_instances": 10} | data))
+    with pytest.raises(InputError) as error:
+        make_dataset(few, some)
+    assert str(error.value) == message
+
+
+def test_the_largest_settings_that_can_be_met_are_met() -> None:
+    tasks = TaskSettings(
+        n_tasks=2,
+        n_inputs=3,
+        inputs_per_task=3,
+        n_outputs=4,
+        min_length=2,
+        max_length=6,
+        variants_per_task=5,
+        variants_spread=0,
+    )
+    settings = DataSettings(
+        val_inputs=2, val_instruction_fraction=0.9, measured_tasks=2, measured_instances=10
+    )
+    with pytest.raises(InputError, match="the 2 instances that split train has"):
+        make_dataset(tasks, settings)
+    settings = DataSettings(
+        val_inputs=1, val_instruction_fraction=0.1, measured_tasks=2, measured_instances=10
+    )
+    with pytest.raises(InputError, match="the 8 instances that split val has"):
+        make_dataset(tasks, settings)

@@ -1,0 +1,300 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from scipy.stats import chisquare
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
+
+from tasklens.core.errors import InputError
+from tasklens.core.settings import one_line
+from tasklens.data.tasks import TaskSet, TaskSettings, draw_instructions, make_tasks
+
+SMALL: dict[str, Any] = {"n_tasks": 6, "variants_per_task": 20, "min_length": 4, "max_length": 8}
+
+
+def small(**changes: Any) -> TaskSettings:
+    return TaskSettings(**{**SMALL, **changes})
+
+
+def file_content() -> dict[str, Any]:
+    """A user's file at its shortest: two tasks on two inputs."""
+    return {
+        "min_length": 1,
+        "max_length": 4,
+        "tasks": [
+            {"regexes": ["a(b|c){1,3}"], "function": {"1": "odd", "2": "even"}, "n_variants": 5},
+            {"regexes": ["b{2,4}", "c{1,4}"], "function": {"1": "even", "2": "odd"}, "name": "z"},
+        ],
+    }
+
+
+def read(content: object, **settings: Any) -> TaskSet:
+    return TaskSet.from_json(json.dumps(content), "my.json", small(**settings))
+
+
+# --- Random tasks ---
+
+
+def test_the_paper_s_world() -> None:
+    taskset = make_tasks(TaskSettings(), 0)
+    variants = [task.n_variants for task in taskset.tasks]
+    assert len(taskset.tasks) == 50
+    assert sum(variants) == 50 * 152
+    assert 114 <= min(variants) < 130 < 170 < max(variants) <= 190
+    assert taskset.inputs == tuple(f"x{i}" for i in range(48))
+    assert taskset.outputs == tuple(f"y{i}" for i in range(48))
+    assert taskset.symbols == tuple("abcde")
+    for task in taskset.tasks:
+        assert tuple(task.function) == taskset.inputs
+        assert set(task.function.values()) <= set(taskset.outputs)
+
+
+def test_outputs_are_uniform() -> None:
+    taskset = make_tasks(small(n_tasks=50, n_outputs=8), 0)
+    drawn = [int(y[1:]) for task in taskset.tasks for y in task.function.values()]
+    assert chisquare(np.bincount(drawn, minlength=8)).pvalue > 0.001
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_input_alone_tells_neither_task_nor_output(seed: int) -> None:
+    settings = small(n_inputs=10, inputs_per_task=5, n_outputs=2)
+    tasks = make_tasks(settings, seed).tasks
+    assert all(len(task.function) == 5 for task in tasks)
+    for x in set().union(*(task.function for task in tasks)):
+        outputs = [task.function[x] for task in tasks if x in task.function]
+        assert len(outputs) >= 2
+        assert len(set(outputs)) == 2
+    functions = [tuple(task.function.items()) for task in tasks]
+    assert len(set(functions)) == len(functions)
+
+
+def test_which_inputs_a_task_maps_is_uniform() -> None:
+    tasks = make_tasks(small(n_tasks=50, n_inputs=8, inputs_per_task=4), 1).tasks
+    seen = np.bincount([int(x[1:]) for task in tasks for x in task.function], minlength=8)
+    assert chisquare(seen).pvalue > 0.001
+
+
+@pytest.mark.parametrize("n_tasks", [6, 7])
+@pytest.mark.parametrize("spread", [0.0, 0.2])
+def test_the_number_of_variants_is_exact_over_the_set(n_tasks: int, spread: float) -> None:
+    for seed in range(5):
+        taskset = make_tasks(small(n_tasks=n_tasks, variants_spread=spread), seed)
+        variants = [task.n_variants for task in taskset.tasks]
+        assert sum(variants) == 20 * n_tasks
+        assert max(abs(number - 20) for number in variants) <= 20 * spread
+
+
+def test_instructions() -> None:
+    taskset = make_tasks(small(distributions_per_task=3), 0)
+    drawn = draw_instructions(taskset, 0)
+    everything = [string for strings in drawn for string in strings]
+    assert len(set(everything)) == len(everything) == 120
+    assert {len(string) for string in everything} <= set(range(4, 9))
+    for task, strings in zip(taskset.tasks, drawn, strict=True):
+        assert len(strings) == task.n_variants
+        matches = [sum(bool(re.fullmatch(g.regex, s)) for s in strings) for g in task.grammars]
+        assert sum(matches) == task.n_variants
+        assert max(matches) - min(matches) <= 1
+
+
+def test_one_stream_a_purpose() -> None:
+    one, more = make_tasks(small(), 0), make_tasks(small(n_inputs=60), 0)
+    assert [task.grammars for task in one.tasks] == [task.grammars for task in more.tasks]
+    assert [task.n_variants for task in one.tasks] == [task.n_variants for task in more.tasks]
+    assert draw_instructions(one, 0) == draw_instructions(more, 0) != draw_instructions(one, 1)
+    assert one != make_tasks(small(), 1)
+
+
+# --- The user's regexes and files ---
+
+
+def test_own_regexes() -> None:
+    settings = small(n_tasks=2, regexes=("[ab]{4,8}", "[cd]{4,8}"))
+    taskset = make_tasks(settings, 0)
+    assert [task.grammars[0].regex for task in taskset.tasks] == ["[ab]{4,8}", "[cd]{4,8}"]
+    assert taskset.symbols == tuple("abcd")
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    taskset = make_tasks(small(distributions_per_task=2, n_inputs=10, inputs_per_task=5), 0)
+    path = tmp_path / "tasks.json"
+    path.write_text(taskset.to_json())
+    again = make_tasks(TaskSettings(file=str(path)), 99)
+    assert again == taskset
+    assert again.to_json() == taskset.to_json()
+
+
+def test_what_a_file_may_leave_out() -> None:
+    taskset = read(file_content(), variants_per_task=6)
+    assert [task.name for task in taskset.tasks] == ["task0", "z"]
+    assert [task.n_variants for task in taskset.tasks] == [5, 6]
+    assert taskset.tasks[1].shares() == [3, 3]
+    assert taskset.inputs == ("1", "2")
+    assert taskset.outputs == ("odd", "even")
+    assert taskset.symbols == ("a", "b", "c")
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(taks=1), "my.json: unknown key 'taks'; did you mean 'tasks'?"),
+        (lambda c: c.pop("tasks"), "my.json: 'tasks' is missing"),
+        (lambda c: c.update(tasks=c["tasks"][:1]), "my.json: 1 tasks: needed at least 2"),
+        (lambda c: c.update(min_length=5), "my.json: min_length = 5 and max_length = 4: needed"),
+        (lambda c: c.update(max_length="x"), "my.json: max_length = 'x': input should be a valid"),
+        (lambda c: c.update(inputs=["1", "2", "1"]), "my.json: inputs: '1' occurs twice"),
+        (lambda c: c.update(inputs=["1"]), "task 'task0': input '2' is not among the inputs"),
+        (lambda c: c.update(outputs=["odd"]), "task 'task0': output 'even' is not among the out"),
+        (lambda c: c.update(symbols=["b", "c"]), "task 'task0': symbol 'a' is not among the sym"),
+        (lambda c: c.update(symbols=["ab"]), "symbol 'ab' must be one character"),
+        (lambda c: c.update(inputs=["1", "2", ""]), "token '' must be without whitespace and not"),
+        (lambda c: c.update(inputs=["1", "2", "3 4"]), "token '3 4' must be without whitespace"),
+        (lambda c: c.update(inputs=["1", "2", "b"]), "token 'b' is a symbol of the instructions"),
+    ],
+)
+def test_refused_files(change: Change, message: str) -> None:
+    content = file_content()
+    change(content)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        read(content)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"regexs": []}, "tasks[0]: unknown key 'regexs'; did you mean 'regexes'?"),
+        ({"n_variants": 0}, "tasks[0]: n_variants = 0: input should be greater than or equal to 1"),
+        ({"function": {}}, "task 'task0': function maps no input"),
+        ({"function": {"1": 2}}, "tasks[0]: function.1 = 2: input should be a valid string"),
+        ({"function": {"1": "odd"}}, "input '2' is mapped by task 'z' only; the input alone must"),
+        (
+            {"function": {"1": "even", "2": "even"}},
+            "all tasks that map input '1' map it to 'even'; the input alone must not tell",
+        ),
+        ({"regexes": []}, "task 'task0': 0 regexes for n_variants = 5: needed at least 1"),
+        (
+            {"regexes": ["a.b"]},
+            "my.json: task 'task0': regex 'a.b', position 1: . is not supported here",
+        ),
+        (
+            {"n_variants": 15},
+            "task 'task0': regex 'a(b|c){1,3}' holds only 14 strings of length 1 to 4, 15 asked",
+        ),
+        (
+            {"regexes": ["[ab]{1,3}"]},
+            "tasks 'task0' and 'z' share the string 'bb' (regexes '[ab]{1,3}' and 'b{2,4}')",
+        ),
+        ({"name": "z"}, "task names: 'z' occurs twice"),
+    ],
+)
+def test_refused_tasks_in_files(change: dict[str, Any], message: str) -> None:
+    content = file_content()
+    content["tasks"][0].update(change)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        read(content, variants_per_task=6)
+    assert str(error.value).startswith("my.json: ")
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_function_twice_is_refused() -> None:
+    content = file_content()
+    third = {"regexes": ["aa"], "function": {"2": "even", "1": "odd"}, "n_variants": 1}
+    content["tasks"].append(third)
+    with pytest.raises(InputError, match="tasks 'task0' and 'task2' have the same function"):
+        read(content, variants_per_task=6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "my.json: must be an object with the keys tasks, inputs"),
+        ('{"tasks": [', "my.json: not a task file: Expecting value: line 1 column 12"),
+        ('{"tasks": [{"function": {"x": "1", "x": "2"}}]}', "the key 'x' occurs twice in one obj"),
+    ],
+)
+def test_refused_texts(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        TaskSet.from_json(text, "my.json")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"absent\.json: cannot be read: .*No such file"):
+        make_tasks(TaskSettings(file=str(tmp_path / "absent.json")), 0)
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"binary\.json: cannot be read"):
+        make_tasks(TaskSettings(file=str(tmp_path / "binary.json")), 0)
+
+
+# --- Settings that cannot be met ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_inputs": 40}, "inputs_per_task = 48 is more mapped inputs than inputs: at most n_in"),
+        ({"min_length": 9}, "min_length = 9 must be at most max_length = 8"),
+        ({"symbols": "aba"}, "symbols = 'aba' must be distinct characters"),
+        ({"symbols": "a b"}, "symbols = 'a b' must be distinct characters, none of them whitesp"),
+        ({"regexes": ("a", "b")}, "regexes has 2 entries: needed n_tasks x distributions_per_task"),
+        ({"regexes": ("a",) * 6, "file": "x"}, "regexes and file exclude each other"),
+        ({"distributions_per_task": 16}, "leaves a task fewer instructions than distributions_per"),
+        ({"n_tasks": 1}, "n_tasks = 1: input should be greater than or equal to 2"),
+        ({"n_outputs": 1}, "n_outputs = 1: input should be greater than or equal to 2"),
+        ({"variants_spread": 1.0}, "variants_spread = 1.0: input should be less than 1"),
+    ],
+)
+def test_refused_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        small(**changes)
+    line = str(one_line(error.value))
+    assert message in line
+    assert "\n" not in line
+
+
+def test_refused_own_regexes() -> None:
+    meeting = small(n_tasks=2, regexes=("[ab]{4,8}", "[bc]{4,8}"))
+    with pytest.raises(InputError, match="tasks 'task0' and 'task1' share the string 'bbbb'"):
+        make_tasks(meeting, 0)
+    with pytest.raises(InputError, match=r"regexes: regex '\(a', position 0: group is not closed"):
+        make_tasks(small(n_tasks=2, regexes=("(a", "b")), 0)
+    scarce = small(n_tasks=2, regexes=("[ab]{4}", "[cd]{4,8}"), variants_spread=0)
+    with pytest.raises(
+        InputError, match=r"'task0': regex .* holds only 16 strings .* 20 asked for"
+    ):
+        make_tasks(scarce, 0)
+
+
+def test_functions_that_cannot_be_had() -> None:
+    settings = small(n_tasks=2, n_inputs=30, inputs_per_task=2)
+    with pytest.raises(InputError, match=r"is mapped by task 'task\d' only; raise n_tasks"):
+        make_tasks(settings, 0)
+    settings = small(n_tasks=6, n_inputs=1, inputs_per_task=1, n_outputs=2)
+    with pytest.raises(InputError, match="have the same function; raise n_tasks, inputs_per_task"):
+        make_tasks(settings, 0)
+
+
+def test_grammars_that_cannot_be_had() -> None:
+    settings = TaskSettings(symbols="ab", min_length=1, max_length=3)
+    with pytest.raises(InputError, match=r"no random grammar 1 of 50 .* allow more symbols"):
+        make_tasks(settings, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_neither_symbols_nor_length_settle_the_task(seed: int) -> None:
+    """Structure must matter: a bag of symbols or the length alone are far from the tasks."""
+    drawn = draw_instructions(make_tasks(TaskSettings(), seed), seed)[:10]
+    task = np.repeat(np.arange(10), list(map(len, drawn)))
+    bags = np.array([[s.count(c) for c in "abcde"] for strings in drawn for s in strings])
+    clusters = KMeans(10, n_init=2, random_state=0).fit_predict(bags)
+    assert adjusted_rand_score(task, clusters) < 0.5
+    assert adjusted_rand_score(task, bags.sum(axis=1)) < 0.15

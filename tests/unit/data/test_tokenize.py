@@ -1,0 +1,593 @@
+"""Texts become token rows of real tokenizers, made here; which token is measured is known."""
+
+import dataclasses
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from tasklens.core.errors import InputError
+from tasklens.data.labelled_prompts import LabelledPrompts
+from tasklens.data.tokenize import (
+    PositionSettings,
+    Tokenized,
+    instances_of_prompts,
+    shown,
+    tokenize,
+)
+
+BOS, EOS, UNKNOWN = "[BOS]", "[EOS]", "[UNK]"
+
+
+class Fake:
+    """Offers of a transformers tokenizer what is called of one."""
+
+    def __init__(self, inner: Tokenizer, is_fast: bool = True) -> None:
+        self.inner, self.is_fast = inner, is_fast
+
+    def __call__(
+        self,
+        texts: list[str],
+        *,
+        truncation: bool,
+        padding: bool,
+        return_attention_mask: bool,
+        return_special_tokens_mask: bool,
+        return_offsets_mapping: bool,
+        verbose: bool,
+    ) -> dict[str, list[Any]]:
+        assert isinstance(texts, list), "a tuple would be a pair of texts"
+        assert not any((truncation, padding, return_attention_mask, verbose))
+        if return_offsets_mapping and not self.is_fast:
+            raise NotImplementedError("as transformers' slow tokenizers do")
+        found = [self.inner.encode(text) for text in texts]
+        read: dict[str, list[Any]] = {"input_ids": [encoding.ids for encoding in found]}
+        if return_special_tokens_mask:
+            read["special_tokens_mask"] = [encoding.special_tokens_mask for encoding in found]
+        if return_offsets_mapping:
+            read["offset_mapping"] = [encoding.offsets for encoding in found]
+        return read
+
+    def number(self, token: str) -> int:
+        found = self.inner.token_to_id(token)
+        assert found is not None
+        return found
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
+        return [self.inner.id_to_token(i) for i in ids]
+
+
+def words(*texts: str, ends: bool = False, is_fast: bool = True) -> Fake:
+    """Return a tokenizer with a token a word or sign, BOS in front, and EOS behind if wanted."""
+    known = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
+    vocabulary = {word: i for i, word in enumerate([UNKNOWN, BOS, EOS, *known])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [(BOS, vocabulary[BOS]), (EOS, vocabulary[EOS])]
+    single = f"{BOS} $A {EOS}" if ends else f"{BOS} $A"
+    inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=special)
+    return Fake(inner, is_fast)
+
+
+SENTENCES = (
+    "Plural: banana bananas", "Plural: strawberry strawberries", "the past tense of walk walked",
+    "the opposite of hot cold", "the opposite of cold hot", "the past tense of talk talked",
+    "the colour of a banana is yellow", "the colour of grass is green", "Plural: walk walks",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def byte_level() -> Tokenizer:
+    """Byte pairs as GPT-2's, so few that rare words are several tokens; no special ones."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    inner.train_from_iterator(SENTENCES, trainer)
+    return inner
+
+
+@pytest.fixture(params=[True, False], ids=["trimmed", "with space"])
+def pairs(request: pytest.FixtureRequest, byte_level: Tokenizer) -> Fake:
+    """The same, its offsets with the space in front of a word or without."""
+    inner = Tokenizer.from_str(byte_level.to_str())
+    inner.post_processor = processors.ByteLevel(trim_offsets=request.param)
+    return Fake(inner)
+
+
+def table(*texts: str, **columns: list[Any]) -> LabelledPrompts:
+    """Return texts in one split, their labels x and y in turn."""
+    n = len(texts)
+    label = tuple("xy"[i % 2] for i in range(n))
+    parts = {
+        name: tuple(columns[name]) if name in columns else None
+        for name in ("input", "output", "group")
+    }
+    columns = {"text": list(texts), "label": list(label)} | columns
+    return LabelledPrompts(
+        where=tuple(f"file line {i}" for i in range(1, n + 1)),
+        text=texts,
+        label=label,
+        columns={name: tuple(values) for name, values in columns.items()},
+        splits={"all": slice(0, n)},
+        **parts,
+    )
+
+
+def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Tokenized:
+    return tokenize(prompts, tokenizer or words(*prompts.text), PositionSettings(**settings))
+
+
+def measured(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> list[str]:
+    """Return the tokens that are measured of each text, with a space between."""
+    tokenizer = tokenizer or words(*prompts.text)
+    found = read(prompts, tokenizer, **settings)
+    begins, ends = found.begin.tolist(), found.prompts.position.tolist()
+    return [
+        " ".join(map(str, tokenizer.convert_ids_to_tokens(ids[begin : end + 1].tolist())))
+        for ids, begin, end in zip(found.prompts.ids, begins, ends, strict=True)
+    ]
+
+
+def positions(
+    prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any
+) -> list[int]:
+    position: list[int] = read(prompts, tokenizer, **settings).prompts.position.tolist()
+    return position
+
+
+def targets(prompts: LabelledPrompts, tokenizer: Fake, **settings: Any) -> list[str | None]:
+    """Return the tokens that should follow; None where that is not known."""
+    found = read(prompts, tokenizer, **settings).target.tolist()
+    return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in found]
+
+
+def error_of(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> str:
+    with pytest.raises(InputError) as error:
+        read(prompts, tokenizer, **settings)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+DOUBLE = table(
+    "double this : seven fourteen",  # BOS is token 0, double 1, ..., seven 4
+    "double : two four",
+    input=["seven", "two"],
+    output=["fourteen", "four"],
+    place=["this", ":"],
+    number=[2, -1],
+    pair=[[7, 11], [0, 6]],
+)
+
+# -- where ----------------------------------------------------------------------------------------
+
+
+def test_by_default_the_inputs_last_token_is_measured() -> None:
+    assert measured(DOUBLE) == ["seven", "two"]
+    assert positions(DOUBLE) == [4, 3]
+    long = dataclasses.replace(DOUBLE, input=("this : seven", ": two"))
+    assert positions(long) == [4, 3]
+    assert measured(long) == ["this : seven", ": two"]
+    assert tokenize(DOUBLE, words(*DOUBLE.text)).prompts.position.tolist() == [4, 3]
+
+
+def test_without_an_input_the_last_token_is_measured() -> None:
+    assert positions(dataclasses.replace(DOUBLE, input=None)) == [5, 4]
+    assert positions(DOUBLE, at="last") == [5, 4]
+    assert measured(DOUBLE, at="last", over="mean") == ["fourteen", "four"]
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("double", [1, 1]),
+        ("double this", None),
+        (": ", [3, 2]),
+        ("place", [2, 2]),
+        ("number", [2, 4]),
+        ("pair", [2, 1]),
+        ("input", [4, 3]),
+        ("text", [5, 4]),
+        ("output", [5, 4]),
+        ("0", [0, 0]),
+        ("3", [3, 3]),
+        ("+3", [3, 3]),
+        ("-1", [5, 4]),
+        ("-2", [4, 3]),
+        ("-5", [1, 0]),
+        ("0:6", [1, 1]),
+        ("3:4", [1, 1]),  # a part of a token is the token
+        ("0:13", [3, 3]),
+        ("5:13", [3, 3]),
+    ],
+)
+def test_a_position_is_a_text_a_column_a_number_or_characters(
+    at: str, expected: list[int] | None
+) -> None:
+    if expected is None:
+        assert error_of(DOUBLE, at=at).startswith(f"file line 2: {at!r} is not in the text")
+    else:
+        assert positions(DOUBLE, at=at) == expected
+
+
+def test_all_tokens_of_a_part_are_its_span() -> None:
+    assert measured(DOUBLE, at="0:13") == ["double this :", "double : two"]
+    assert measured(DOUBLE, at="5:13") == ["double this :", "double : two"]
+    assert measured(DOUBLE, at="6:13") == ["this :", ": two"]
+    assert measured(DOUBLE, at="text") == [*DOUBLE.text]
+
+
+def test_a_column_goes_before_a_number_and_before_a_text() -> None:
+    prompts = table("a b a", "a c a", **{"2": ["b", "c"]}, a=[2, 0])
+    assert positions(prompts, at="2") == [2, 2]
+    assert positions(prompts, at="a") == [2, 0]
+    assert positions(prompts, at="1") == [1, 1]
+
+
+def test_of_several_places_it_is_the_last() -> None:
+    prompts = table("two and two or two .", "two .", input=["two", "two"])
+    assert positions(prompts) == positions(prompts, at="two") == [5, 1]
+
+
+def test_a_word_is_preferred_to_a_part_of_one() -> None:
+    texts = ("x10 x1 y1", "x1 x10 y1", "x10 y1", "y1 ax1 x1. x1a")
+    prompts = table(*texts, input=["x1"] * 4)
+    assert positions(prompts) == [2, 1, 1, 3]
+    assert measured(prompts) == ["x1", "x1", "x10", "x1"]
+    signs = table("c++ or c is c+", "c+ c d", input=["c+", "c+"])
+    assert positions(signs) == [7, 2], "a sign is no part of a word"
+
+
+def test_the_output_at_the_end_is_not_taken_for_the_input() -> None:
+    same = table(
+        "same : sheep sheep", "same : ox sheep \n", input=["sheep", "ox"], output=["sheep"] * 2
+    )
+    assert positions(same) == positions(same, at="input") == [3, 3]
+    without = dataclasses.replace(same, output=None)
+    assert positions(without) == [4, 3]
+
+
+def test_the_output_at_the_end_is_not_taken_for_an_input_within_a_word() -> None:
+    # In "re-do" and in scripts without spaces no word begins where the input does.
+    prompts = table("past of redo did do", "輸入苹果輸出苹果", input=["do", "苹果"],
+                    output=["do", "苹果"])  # fmt: skip
+    tokenizer = Fake(words("past of redo did do 輸入苹果輸出苹果").inner)
+    tokenizer.inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Split("苹果", "isolated")]
+    )
+    assert positions(prompts, tokenizer) == [3, 2]
+
+
+def test_letters_that_the_input_ends_with_are_no_output() -> None:
+    # The text ends with the input: what follows it is not there.
+    prompts = table("take banana : banana", "take fig : fig", input=["banana", "fig"],
+                    output=["a", "g"])  # fmt: skip
+    assert positions(prompts) == [4, 4]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_special_tokens_are_measured_by_number_alone(ends: bool) -> None:
+    tokenizer = words(*DOUBLE.text, ends=ends)
+    assert measured(DOUBLE, tokenizer, at="last") == ["fourteen", "four"]
+    assert measured(DOUBLE, tokenizer, at="text") == [*DOUBLE.text]
+    assert measured(DOUBLE, tokenizer, at="0:12") == ["double this", "double : two"]
+    assert measured(DOUBLE, tokenizer, at="0") == [BOS, BOS]
+    assert measured(DOUBLE, tokenizer, at="-1") == ([EOS] * 2 if ends else ["fourteen", "four"])
+    assert positions(DOUBLE, tokenizer, at="-1") == [5 + ends, 4 + ends]
+
+
+# -- byte pairs -----------------------------------------------------------------------------------
+
+
+def text_of(tokenizer: Fake, ids: Any) -> str:
+    decoded: str = tokenizer.inner.decode(list(ids))
+    return decoded
+
+
+def test_an_input_of_several_tokens(pairs: Fake) -> None:
+    prompts = table(
+        "the opposite of coconut hot", "Plural: ostrich ostriches", "walkingstick: a noun",
+        input=["coconut", "ostrich", "walkingstick"],
+    )  # fmt: skip
+    last, mean = read(prompts, pairs), read(prompts, pairs, over="mean")
+    assert last.prompts.begin is None
+    assert mean.prompts.begin is not None
+    np.testing.assert_array_equal(mean.prompts.begin, last.begin)
+    np.testing.assert_array_equal(mean.begin, last.begin)
+    np.testing.assert_array_equal(mean.prompts.position, last.prompts.position)
+    assert prompts.input is not None
+    for i, word in enumerate(prompts.input):
+        ids, begin, end = last.prompts.ids[i], last.begin[i], last.prompts.position[i]
+        assert end > begin + 1
+        assert text_of(pairs, ids[begin : end + 1]).strip() == word
+        # and up to it the row is the text up to the end of the input
+        text = prompts.text[i]
+        assert text_of(pairs, ids[: end + 1]) == text[: text.index(word) + len(word)]
+
+
+def test_bytes_of_one_character_are_its_tokens(pairs: Fake) -> None:
+    prompts = table("the 犬 é hot", "é 犬犬 the hot", input=["犬", "犬"])
+    found = read(prompts, pairs)
+    for i, before in enumerate(["the 犬", "é 犬犬"]):
+        end, begin = found.prompts.position[i], found.begin[i]
+        assert text_of(pairs, found.prompts.ids[i, : end + 1]) == before
+        assert text_of(pairs, found.prompts.ids[i, begin : end + 1]).strip() == "犬"
+
+
+def test_a_space_alone_is_measured_as_the_tokenizer_has_it(pairs: Fake) -> None:
+    prompts = table("the hot ", "the cold  ")
+    tokens = pairs.convert_ids_to_tokens
+    found = read(prompts, pairs)
+    for ids, end in zip(found.prompts.ids, found.prompts.position, strict=True):
+        assert tokens([ids[end]])[0] in ("Ġ", "ĠĠ")
+
+
+# -- what cannot be measured ----------------------------------------------------------------------
+
+
+def test_a_text_that_is_not_there_is_named() -> None:
+    prompts = table("a b", "a c", input=["b", "b"], more=["c", "d"])
+    assert error_of(prompts) == "file line 2: 'b' is not in the text 'a c'"
+    assert error_of(prompts, at="more") == "file line 1: 'c' is not in the text 'a b'"
+    assert error_of(prompts, at="bc") == (
+        "file line 1: 'bc' is not in the text 'a b', nor is it one of text, label, input, more"
+    )
+    assert error_of(prompts, at="B").startswith("file line 1: 'B' is not in"), "case matters"
+    assert error_of(prompts, at=".").startswith("file line 1: '.' is not in"), "no pattern"
+
+
+def test_a_token_that_is_not_there_is_named() -> None:
+    assert error_of(DOUBLE, at="5") == "file line 2: has no token 5: there are 5"
+    assert error_of(DOUBLE, at="6") == "file line 1: has no token 6: there are 6"
+    assert error_of(DOUBLE, at="-6") == "file line 2: has no token -6: there are 5"
+
+
+def test_characters_that_are_not_there_are_named() -> None:
+    def said(line: int, begin: object, end: object) -> str:
+        n = len(DOUBLE.text[line - 1])
+        return f"file line {line}: characters {begin} to {end} are not in the text, which has {n}"
+
+    assert error_of(DOUBLE, at="0:18") == said(2, 0, 18)
+    assert error_of(DOUBLE, at="3:3") == said(1, 3, 3)
+    assert error_of(DOUBLE, at="4:3") == said(1, 4, 3)
+    for pair in ([-1, 3], [2, 99], (2, 1)):
+        prompts = table(*DOUBLE.text, pair=[[0, 6], pair])
+        assert error_of(prompts, at="pair") == said(2, *pair)
+    assert error_of(DOUBLE, at="6:7") == (
+        "file line 1: the tokenizer makes no token of the measured part"
+    )
+
+
+@pytest.mark.parametrize("value", [None, "", 1.5, [1, 2, 3], {}, ["a", "b"], [None, 2]])
+def test_what_is_no_position_is_named(value: object) -> None:
+    prompts = table("a b", "a b", at=["a", value])
+    assert error_of(prompts, at="at") == (
+        f"file line 2: {value!r} is no position: should be a text, a number or a pair"
+    )
+
+
+def test_a_slow_tokenizer_measures_what_needs_no_characters() -> None:
+    slow = words(*DOUBLE.text, ends=True, is_fast=False)
+    assert positions(DOUBLE, slow, at="last") == [5, 4]
+    assert positions(DOUBLE, slow, at="-2") == [5, 4]
+    assert positions(DOUBLE, slow, at="number") == [2, 5]
+    assert read(DOUBLE, slow, at="last").target.tolist() == [-1, -1]
+    for at in ("", "input", "double", "pair", "0:3"):
+        assert error_of(DOUBLE, slow, at=at) == (
+            "Fake is no fast tokenizer, so that nothing says which tokens are the measured part; "
+            "take --position last, or a number of a token"
+        )
+
+
+def test_a_prompt_that_is_too_long_is_named() -> None:
+    assert positions(DOUBLE, max_length=5) == [4, 3]
+    assert error_of(DOUBLE, max_length=4) == (
+        "file line 1: 5 tokens up to the measured one, but the model reads 4; shorten the text"
+    )
+    assert positions(DOUBLE, max_length=0) == [4, 3], "nothing says how many"
+    assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
+    for settings in ({"max_length": -1}, {"over": "first"}):
+        with pytest.raises(ValidationError):
+            PositionSettings(**settings)
+
+
+# -- rows -----------------------------------------------------------------------------------------
+
+
+def test_rows_end_at_the_measured_token() -> None:
+    texts = ("a b c d", "d", "c b", "b a d c a")
+    prompts = table(*texts, input=["c", "d", "b", "d"])
+    tokenizer = words(*texts)
+    found = read(prompts, tokenizer).prompts
+    assert found.position.tolist() == [3, 1, 2, 3]
+    a, b, c, d = (tokenizer.number(word) for word in "abcd")
+    bos = tokenizer.number(BOS)
+    rows = [[bos, a, b, c], [bos, d, 0, 0], [bos, c, b, 0], [bos, b, a, d]]
+    assert found.ids.dtype == found.position.dtype == np.int64
+    assert found.ids.tolist() == rows
+
+
+# -- what should follow ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_outputs_first_token_follows_whether_it_is_there_or_not(ends: bool) -> None:
+    prompts = table(
+        "plural : ox oxen here", "plural : ox", "plural : ox \n", "plural : ox big oxen",
+        "plural : ox oxen and so on",
+        input=["ox"] * 5, output=["oxen here", "oxen here", "big oxen", "big oxen", "oxen"],
+    )  # fmt: skip
+    tokenizer = words(*prompts.text, ends=ends)
+    assert targets(prompts, tokenizer) == ["oxen", "oxen", "big", "big", "oxen"]
+    assert targets(prompts, tokenizer, over="mean") == ["oxen", "oxen", "big", "big", "oxen"]
+    asked = table("plural : ox", "plural of ox", output=["oxen", "big oxen"])
+    assert targets(asked, tokenizer, at="last") == ["oxen", "big"]
+    assert targets(asked, tokenizer) == ["oxen", "big"]
+
+
+def test_the_output_may_follow_without_a_space() -> None:
+    prompts = table("2+2=4", "7*8 = 56.", input=["2+2=", "7*8 ="], output=["4", "56"])
+    assert targets(prompts, words(*prompts.text)) == ["4", "56"]
+
+
+def test_what_follows_elsewhere_is_not_known() -> None:
+    tokenizer = words(*DOUBLE.text)
+    assert targets(DOUBLE, tokenizer) == ["fourteen", "four"]
+    for at in ("double", "place", "number", "-2", "0:6"):
+        assert targets(DOUBLE, tokenizer, at=at) == [None, None]
+    other = dataclasses.replace(DOUBLE, output=("fourteen", "five"))
+    assert targets(other, tokenizer) == ["fourteen", None]
+    assert targets(dataclasses.replace(DOUBLE, output=None), tokenizer) == [None, None]
+
+
+def test_after_the_output_it_does_not_follow_again() -> None:
+    tokenizer = words(*DOUBLE.text)
+    for at in ("last", "output", "-1"):
+        assert measured(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
+        assert targets(DOUBLE, tokenizer, at=at) == [None, None]
+
+
+def test_an_empty_output_follows_nothing() -> None:
+    prompts = table("plural : ox and more", "plural : ox", input=["ox"] * 2, output=["", ""])
+    assert targets(prompts, words(*prompts.text, ends=True)) == [None, None]
+
+
+def test_a_word_that_begins_like_the_output_is_not_it() -> None:
+    prompts = table("double : two fourteen", "double : two four", input=["two"] * 2,
+                    output=["four"] * 2)  # fmt: skip
+    assert targets(prompts, words(*prompts.text)) == [None, "four"]
+
+
+def test_the_first_of_several_tokens_follows(pairs: Fake) -> None:
+    prompts = table(
+        "Plural: ostrich ostriches", "Plural: ostrich", "the opposite of hot coconut",
+        input=["ostrich", "ostrich", "hot"], output=["ostriches", "ostriches", "coconut"],
+    )  # fmt: skip
+    found = read(prompts, pairs)
+    assert prompts.output is not None
+    for i, output in enumerate(prompts.output):
+        end = found.prompts.position[i]
+        first = text_of(pairs, [found.target[i]])
+        assert first == f" {output}"[: len(first)]
+        assert 1 < len(first) < len(f" {output}")
+        both = text_of(pairs, [*found.prompts.ids[i, : end + 1], found.target[i]])
+        assert f"{prompts.text[i]} {output}".startswith(both)
+    assert found.target[0] == found.target[1]
+
+
+def test_an_output_in_the_same_token_does_not_follow(pairs: Fake) -> None:
+    prompts = table(
+        "Plural: bananas", "Plural: bananas are yellow", "past: walked", "past: walked away",
+        input=["banana", "banana", "walk", "walk"], output=["s", "s", "ed", "ed"],
+    )  # fmt: skip
+    tokens = [len(pairs.inner.encode(text).tokens) for text in (" bananas", " walked")]
+    assert tokens == [1, 1], "else this tests nothing"
+    assert targets(prompts, pairs) == [None] * 4
+
+
+def test_a_text_that_ends_in_a_space_has_none_to_follow(pairs: Fake) -> None:
+    # The output would be read with that space, and not after it.
+    prompts = table("the opposite of hot ", "the opposite of hot", output=["cold"] * 2)
+    assert pairs.inner.encode("of hot ").tokens[-1] == "Ġ"
+    assert targets(prompts, pairs) == [None, "Ġcold"]
+
+
+# -- what is known without a model ----------------------------------------------------------------
+
+
+def many() -> tuple[LabelledPrompts, Fake]:
+    """Two splits of prompts, each an instruction of a few letters, an input and an output."""
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(40):
+        letters = "abcdef" if i < 25 else "bcdefgh"
+        instruction = random.choice([*letters], size=random.integers(1, 9))
+        rows.append((" ".join(instruction), f"x{random.integers(5)}", f"y{random.integers(3)}"))
+    texts = [" ".join(row) for row in rows]
+    prompts = table(*texts, input=[row[1] for row in rows], output=[row[2] for row in rows])
+    label = tuple(("no", "yes", "perhaps")[i % 3] for i in range(40))
+    splits = {"kept": slice(0, 25), "held_out_input": slice(25, 40)}
+    return dataclasses.replace(prompts, label=label, splits=splits), words(*texts)
+
+
+@pytest.mark.parametrize("split", ["kept", "held_out_input"])
+def test_instances_are_counted_as_plain_python_counts(split: str) -> None:
+    prompts, tokenizer = many()
+    here = prompts.splits[split]
+    found = instances_of_prompts(prompts, read(prompts, tokenizer), split)
+    symbols = [[BOS, *text.split()[:-2]] for text in prompts.text[here]]
+    assert found.length.tolist() == [len(s) for s in symbols]
+    kinds = sorted({s for row in symbols for s in row}, key=tokenizer.number)
+    counts = [[Counter(row)[kind] for kind in kinds] for row in symbols]
+    assert found.symbol_counts.tolist() == counts
+    assert found.n_tasks == 3
+    assert found.task.tolist() == [sorted(set(prompts.label)).index(v) for v in prompts.label[here]]
+    assert prompts.input is not None
+    assert prompts.output is not None
+    assert found.output is not None
+    assert found.input.tolist() == [int(x[1:]) for x in prompts.input[here]]
+    assert found.output.tolist() == [int(y[1:]) for y in prompts.output[here]]
+    assert set(found.parts) == {"task", "input", "output"}
+
+
+def test_without_an_input_the_measured_token_is_it() -> None:
+    prompts, tokenizer = many()
+    prompts = dataclasses.replace(prompts, input=None, output=None)
+    found = instances_of_prompts(prompts, read(prompts, tokenizer, at="-2"), "held_out_input")
+    inputs = [text.split()[-2] for text in prompts.text[25:]]
+    assert found.input.tolist() == [tokenizer.number(x) for x in inputs]
+    assert found.output is None
+    assert set(found.parts) == {"task", "input"}
+
+
+@pytest.mark.parametrize("over", ["last", "mean"])
+def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, over: str) -> None:
+    prompts = table("the opposite of coconut", "of ostrich", input=["coconut", "ostrich"])
+    tokens = read(prompts, pairs, over=over)
+    found = instances_of_prompts(prompts, tokens, "all")
+    before = [pairs.inner.encode(text).ids for text in ("the opposite of", "of")]
+    assert found.length.tolist() == [len(ids) for ids in before]
+    assert found.symbol_counts.sum(axis=1).tolist() == [len(ids) for ids in before]
+
+
+def test_where_nothing_stands_before_there_are_no_symbols() -> None:
+    prompts = table("a b", "b a")
+    found = instances_of_prompts(prompts, read(prompts, at="0"), "all")
+    assert found.length.tolist() == [0, 0]
+    assert found.symbol_counts.tolist() == [[0], [0]]
+
+
+# -- what a user is shown -------------------------------------------------------------------------
+
+
+def test_the_measured_tokens_are_shown_in_brackets(pairs: Fake) -> None:
+    tokenizer = words(*DOUBLE.text)
+    assert shown(DOUBLE, read(DOUBLE, tokenizer), tokenizer) == (
+        "  x: [BOS] double this : [[seven]]  -> fourteen\n  y: [BOS] double : [[two]]  -> four\n"
+    )
+    for over, first in (("last", "double this"), ("mean", "[[double]] [[this]]")):
+        found = read(DOUBLE, tokenizer, at="0:13", over=over)
+        assert shown(DOUBLE, found, tokenizer).splitlines()[0] == f"  x: [BOS] {first} [[:]]"
+    # A space of a word's own token is part of it, one that is a token itself is not.
+    for word, expected in (("coconut", "Ġcoconut"), ("cranberry", "cranberry")):
+        prompts = table(f"of {word} hot", input=[word])
+        line = shown(prompts, read(prompts, pairs, over="mean"), pairs)
+        inside = re.findall(r"\[\[(\S+?)\]\]", line)
+        assert len(inside) > 1
+        assert "".join(inside) == expected
+        assert line.startswith("  x: o")
+        assert line.endswith("]]\n")
+
+
+def test_a_few_are_shown_from_the_whole_table() -> None:
+    texts = [f"a{i}" for i in range(9)]
+    prompts = table(*texts)
+    tokenizer = words(*texts)
+    found = shown(prompts, read(prompts, tokenizer), tokenizer).splitlines()
+    assert [re.findall(r"\[\[(\w+)", line) for line in found] == [["a0"], ["a4"], ["a8"]]

@@ -1,0 +1,202 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
+
+from planted import planted_table
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.scoring.bootstrap import Resampling, resampling_weights
+from tasklens.scoring.score_table import Row, accuracy_row, to_table
+
+LAYERS = ("wte", "embed", "block1", "block10", "block2", "ln_f")
+
+
+def rows_of(run: str, seed: int, shift: float = 0.0) -> list[Row]:
+    """Two splits, steps 0, 4 and 8, two cluster seeds 0.02 apart, t-SNE at the end."""
+    rows: list[Row] = []
+    for split, less in (("train_subset", 0.0), ("val_subset", 0.1)):
+        base: Row = {"run": run, "seed": seed, "split": split, "k": 4}
+        for step in (8, 0, 4):  # in no order
+            spaces = ("raw", "tsne") if step == 8 else ("raw",)
+            for i, layer in enumerate(LAYERS):
+                for space in spaces:
+                    for s in range(2):
+                        here: Row = {**base, "step": step, "layer": layer, "space": space}
+                        here["cluster_seed"] = s
+                        value = shift + 0.1 * i + step / 100 - less + 0.02 * s
+                        value += 0.3 * (space == "tsne")
+                        rows.append({**here, "metric": "ari", "value": value})
+                        rows.append({**here, "metric": "ari_shuffled", "value": -value})
+                        rows.append({**here, "metric": "ami", "value": 7.0})
+            rows.append(accuracy_row(run, seed, step, split, step / 8 - less))
+            rows.append(accuracy_row(run, seed, step, f"{split} whole", 0.5))
+        for control, values in (("length", (0.2, 0.3)), ("symbols", (0.4, 0.4)), ("input", (0.1,))):
+            for s, value in enumerate(values):
+                here = {**base, "step": None, "layer": f"control:{control}", "space": "raw"}
+                here["cluster_seed"] = s
+                rows.append({**here, "metric": "ari", "value": value - less})
+                rows.append({**here, "metric": "ami", "value": 7.0})
+    return rows
+
+
+def test_a_table_gives_means_over_cluster_seeds_by_step() -> None:
+    (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
+    assert (curves.run, curves.seed, curves.steps) == ("mine", 3, (0, 4, 8))
+    assert curves.layers == ["embed", "block1", "block2", "block10"]
+    assert set(curves.ari) == {
+        (split, layer, space)
+        for split in ("train_subset", "val_subset")
+        for layer in LAYERS
+        for space in ("raw", "tsne")
+    }
+    for i, layer in enumerate(LAYERS):
+        got = curves.ari["val_subset", layer, "raw"]
+        expected = 0.1 * i + np.array([[0.0, 0.04, 0.08]]) - 0.1 + 0.01
+        np.testing.assert_allclose(got, expected, atol=1e-12)
+        assert curves.final("val_subset", layer) == pytest.approx(expected[:, -1])
+        assert curves.final("val_subset", layer, "tsne") == pytest.approx(expected[:, -1] + 0.3)
+
+
+def test_steps_without_tsne_are_nan() -> None:
+    (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
+    got = curves.ari["train_subset", "block1", "tsne"]
+    np.testing.assert_allclose(got, [[np.nan, np.nan, 0.2 + 0.08 + 0.01 + 0.3]])
+
+
+def test_a_table_gives_accuracy_and_controls() -> None:
+    (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
+    assert set(curves.accuracy) == {
+        *("train_subset", "val_subset", "train_subset whole", "val_subset whole")
+    }
+    np.testing.assert_allclose(curves.accuracy["train_subset"], [[0.0, 0.5, 1.0]])
+    np.testing.assert_allclose(curves.accuracy["val_subset"], [[-0.1, 0.4, 0.9]])
+    assert len(curves.controls) == 6
+    for control, value in (("length", 0.25), ("symbols", 0.4), ("input", 0.1)):
+        name = f"control:{control}"
+        assert curves.controls["train_subset", name] == pytest.approx([value])
+        assert curves.controls["val_subset", name] == pytest.approx([value - 0.1])
+
+
+def test_another_metric_takes_the_place_of_the_states_scores_alone() -> None:
+    table = to_table(rows_of("mine", 3))
+    (curves,) = curves_of_table(table)
+    (chance,) = curves_of_table(table, "ari_shuffled")
+    assert chance.ari.keys() == curves.ari.keys()
+    for place, values in curves.ari.items():
+        np.testing.assert_allclose(chance.ari[place], -values)
+    assert chance.controls == curves.controls
+    assert chance.accuracy.keys() == curves.accuracy.keys()
+
+
+def test_runs_and_seeds_of_one_table_are_kept_apart() -> None:
+    parts = [("a", 0, 0.0), ("a", 1, 0.1), ("b", 0, 0.2)]
+    rows = [row for part in parts for row in rows_of(*part)]
+    order = stream(0, "order of rows").permutation(len(rows))
+    for mixed in (rows, [rows[i] for i in order]):
+        runs = {(curves.run, curves.seed): curves for curves in curves_of_table(to_table(mixed))}
+        assert set(runs) == {("a", 0), ("a", 1), ("b", 0)}
+        for run, seed, shift in parts:
+            got = runs[run, seed].final("train_subset", "embed")
+            assert got == pytest.approx([shift + 0.1 + 0.08 + 0.01])
+
+
+def test_a_table_without_the_metric_says_what_it_holds() -> None:
+    table = to_table(rows_of("mine", 3))
+    with pytest.raises(InputError) as error:
+        curves_of_table(table, "v_measure")
+    assert str(error.value) == (
+        "the table holds no v_measure of a state; it holds accuracy, ami, ari, ari_shuffled"
+    )
+    with pytest.raises(InputError, match=r"^the table holds no ari of a state; it holds nothing$"):
+        curves_of_table(to_table([]))
+    controls = to_table([r for r in rows_of("mine", 3) if r["step"] is None])
+    with pytest.raises(InputError, match=r"no ari of a state; it holds ami, ari$"):
+        curves_of_table(controls)
+
+
+def test_the_planted_table_is_what_it_says() -> None:
+    runs = curves_of_table(planted_table())
+    assert [curves.seed for curves in runs] == [0, 1, 2]
+    assert runs[0].layers == ["embed", *(f"block{i}" for i in range(1, 7))]
+    for curves in runs:
+        assert curves.final("train_subset", "block6") == pytest.approx([0.89], abs=0.003)
+
+
+# --- Labels ---
+
+
+def made(n_copies: int) -> tuple[Curves, NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Curves of random labels of 50 instances of 10 units; their tasks; the labels by step."""
+    random = stream(0, "labels")
+    unit = np.arange(50) // 5
+    task = unit // 2
+    weights = resampling_weights(np.arange(10) // 2, n_copies, stream(0, "weights"))
+    resampling = {"s": Resampling(task, unit, weights)}
+
+    def near() -> NDArray[np.int64]:
+        mixed = random.random((3, 50)) < 0.5
+        return np.where(mixed, task, random.integers(5, size=(3, 50)))
+
+    labels = {f"{layer} {step}": near() for layer in ("embed", "block1") for step in (0, 8, 16)}
+    labels |= {"tsne": near(), "control": near()}
+    hits = {step: random.random(50) < step / 20 for step in (0, 8, 16)}
+    cells: dict[tuple[int, str, str, str], NDArray[np.integer]] = {
+        (step, "s", layer, "raw"): labels[f"{layer} {step}"].astype(np.int16)
+        for step in (16, 0, 8)
+        for layer in ("embed", "block1")
+    }
+    cells[16, "s", "block1", "tsne"] = labels["tsne"]
+    calls: list[None] = []
+    curves = curves_of_labels(
+        "mine",
+        4,
+        cells,
+        {(step, "s"): hits[step] for step in (16, 8, 0)},
+        {("s", "control:length"): labels["control"], ("s", "control:input"): task[None]},
+        resampling,
+        lambda: calls.append(None),
+    )
+    assert len(calls) == len(cells), "told of each cell"
+    for i, step in enumerate((0, 8, 16)):
+        assert curves.accuracy["s"][0, i] == pytest.approx(hits[step].mean())
+        by_hand = [np.average(hits[step], weights=w[unit]) for w in weights]
+        assert curves.accuracy["s"][:, i] == pytest.approx(by_hand)
+    return curves, task, labels
+
+
+def mean_ari(task: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    return float(np.mean([adjusted_rand_score(task, one) for one in labels]))
+
+
+def test_labels_give_scikit_learns_index_in_the_first_copy() -> None:
+    curves, task, labels = made(n_copies=6)
+    assert (curves.run, curves.seed, curves.steps) == ("mine", 4, (0, 8, 16))
+    assert curves.layers == ["embed", "block1"]
+    for layer in ("embed", "block1"):
+        got = curves.ari["s", layer, "raw"]
+        assert got.shape == (7, 3)
+        expected = [mean_ari(task, labels[f"{layer} {step}"]) for step in (0, 8, 16)]
+        assert got[0] == pytest.approx(expected)
+        assert (got[1:] != got[0]).all(), "the others are of other instances"
+        assert np.abs(got[1:] - got[0]).max() < 0.3
+    tsne = curves.ari["s", "block1", "tsne"]
+    assert np.isnan(tsne[:, :2]).all()
+    assert tsne[0, 2] == pytest.approx(mean_ari(task, labels["tsne"]))
+    assert curves.final("s", "block1", "tsne") == pytest.approx(tsne[:, 2])
+    control = curves.controls["s", "control:length"]
+    assert control.shape == (7,)
+    assert control[0] == pytest.approx(mean_ari(task, labels["control"]))
+    assert curves.controls["s", "control:input"] == pytest.approx(np.ones(7))
+
+
+def test_the_first_copy_does_not_depend_on_the_others() -> None:
+    alone, many = made(n_copies=0)[0], made(n_copies=20)[0]
+    for place, values in alone.ari.items():
+        assert values.shape == (1, 3)
+        np.testing.assert_allclose(values[0], many.ari[place][0])
+    for split, accuracy in alone.accuracy.items():
+        np.testing.assert_allclose(accuracy[0], many.accuracy[split][0])
+    for name, control in alone.controls.items():
+        np.testing.assert_allclose(control[0], many.controls[name][0])

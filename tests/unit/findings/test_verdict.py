@@ -1,0 +1,578 @@
+"""Planted answers: every finding holds, or one is broken and is the one that fails."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planted import (
+    CONTROLS,
+    HIGH,
+    LAST,
+    LOW,
+    Ari,
+    final,
+    planted_table,
+    risen,
+    sound,
+)
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.findings import statistics as of
+from tasklens.findings.curves import Curves, curves_of_table
+from tasklens.findings.verdict import (
+    FINDINGS,
+    INSTRUCTIONS,
+    PAIRS,
+    RULES,
+    SEEN_AND_UNSEEN,
+    TRAIN,
+    Check,
+    Verdict,
+    judge,
+    verdict_json,
+    verdict_text,
+)
+from tasklens.scoring.bootstrap import Floats
+
+Number = Callable[[Curves, str], Floats]
+
+
+def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
+    return judge(curves_of_table(planted_table(ari, **what), metric))
+
+
+def words(verdict: Verdict) -> dict[str, str]:
+    return {finding: verdict.of(finding) for finding in FINDINGS}
+
+
+def failed(verdict: Verdict) -> set[Number]:
+    return {check.rule.number for check in verdict.checks if check.verdict == "fails"}
+
+
+def checks(verdict: Verdict, number: Number) -> dict[str, Check]:
+    """Return by split what was made of a number."""
+    return {check.split: check for check in verdict.checks if check.rule.number is number}
+
+
+# --- Every finding holds ---
+
+
+def test_every_finding_holds_in_a_sound_network() -> None:
+    verdict = judged()
+    assert {check.verdict for check in verdict.checks} == {"holds"}
+    assert words(verdict) == dict.fromkeys(FINDINGS, "holds")
+    assert verdict.holds
+    assert verdict.runs == (("planted", 0), ("planted", 1), ("planted", 2))
+
+
+def test_what_is_checked_is_what_was_planted() -> None:
+    """By the numbers that the planted course comes to, up to its noise."""
+    verdict = judged()
+    drop = {TRAIN: 0.0, PAIRS: 0.03, INSTRUCTIONS: 0.05}
+    expected: dict[Number, Callable[[str], float]] = {
+        of.rank_with_step: lambda split: 1.0,
+        of.upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
+        of.highest: lambda split: HIGH - drop[split],
+        of.drift: lambda split: 0.0,
+        of.rank_with_layer: lambda split: 1.0,
+        of.height: lambda split: 1.0,
+        of.above_embedding: lambda split: HIGH - LOW - drop[split],
+        of.rank_with_layer_below: lambda split: 1.0,
+        of.height_below: lambda split: 1.0,
+        of.above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
+        of.embedding: lambda split: LOW,
+        of.embedding_moves: lambda split: 0.0,
+        of.gap: lambda split: drop[split],
+        of.follows: lambda split: 1.0,
+        of.largest_jump: lambda split: 200 / 900,
+        of.duration: lambda split: 0.8 * 900 / LAST,
+        of.untrained: lambda split: LOW / (HIGH - drop[split]),
+    }
+    for number, value in expected.items():
+        found = checks(verdict, number)
+        splits = (PAIRS, INSTRUCTIONS) if number in (of.gap, of.follows) else SEEN_AND_UNSEEN
+        assert tuple(found) == splits
+        for split, check in found.items():
+            assert check.value == pytest.approx(value(split), abs=0.02), check.rule.statistic
+            assert check.value == pytest.approx(np.mean(check.each))
+            assert check.low == min(check.each), "of three runs, from the lowest to the highest"
+            assert check.high == max(check.each)
+    others = [c for c in verdict.checks if c.rule.number not in expected]
+    ratios = [value / (HIGH - drop[s]) for value in (0.0, 0.1, 0.2) for s in SEEN_AND_UNSEEN]
+    assert [check.value for check in others] == pytest.approx(ratios, abs=0.01)
+
+
+def test_two_seeds_are_enough_and_so_are_evenly_spaced_checkpoints() -> None:
+    assert judged(seeds=(7, 8)).holds
+    assert judged(steps=tuple(range(0, LAST + 1, 200))).holds
+
+
+# --- One finding is broken ---
+
+
+def scaled(split: str, layer: int, share: float) -> float:
+    """Return an ARI on the layer's way from `LOW` to its planted end."""
+    return LOW + (final(split, layer) - LOW) * share
+
+
+def flat(split: str, layer: int, step: int) -> float:
+    return final(split, layer)
+
+
+def falls_below_the_last(split: str, layer: int, step: int) -> float:
+    """Blocks 4 and 5 come at once, go, and come back at the end."""
+    if layer not in (4, 5) or step in (0, LAST):
+        return sound(split, layer, step)
+    return 0.9 if step < 500 else 0.3
+
+
+def hardly_rises(split: str, layer: int, step: int) -> float:
+    """Blocks 4 and 5 begin higher than they end, and the last rises for all three."""
+    fallen = {4: 0.1, 5: 0.2}.get(layer)
+    if fallen is None:
+        return sound(split, layer, step)
+    return final(split, layer) + fallen * (1 - risen(step))
+
+
+def too_low(split: str, layer: int, step: int) -> float:
+    return LOW + (sound(split, layer, step) - LOW) * 0.65
+
+
+def still_rising(split: str, layer: int, step: int) -> float:
+    return scaled(split, layer, step / LAST)
+
+
+def falling_again(split: str, layer: int, step: int) -> float:
+    lost = 0.15 * max(0.0, step - 1200) / 400
+    return scaled(split, layer, risen(step) * (1.15 - lost))
+
+
+def upside_down(split: str, layer: int, step: int) -> float:
+    return sound(split, 7 - layer if layer else 0, step)
+
+
+def last_turned_down(split: str, layer: int, step: int) -> float:
+    if layer == 6:
+        return LOW + 0.05 * risen(step)
+    return LOW + (sound(split, layer, step) - LOW) * 1.2
+
+
+def all_alike(split: str, layer: int, step: int) -> float:
+    """Even layer 0 is high, and each block is only a little higher than the one below."""
+    return LOW + (HIGH - 0.15 + 0.02 * layer - LOW) * risen(step)
+
+
+def embedding_rises(split: str, layer: int, step: int) -> float:
+    return sound(split, layer, step) + (0.12 * risen(step) if layer == 0 else 0)
+
+
+def embedding_high(split: str, layer: int, step: int) -> float:
+    return 0.25 if layer == 0 else sound(split, layer, step)
+
+
+def pairs_behind(split: str, layer: int, step: int) -> float:
+    rise = {TRAIN: 0.98, PAIRS: 0.83}.get(split, 0.95) - LOW
+    return LOW + rise * layer / 6 * risen(step)
+
+
+def instructions_behind(split: str, layer: int, step: int) -> float:
+    less = 0.15 if split == INSTRUCTIONS else 0.0
+    return sound(split, layer, step) - less * layer / 6 * risen(step)
+
+
+def instructions_early(split: str, layer: int, step: int) -> float:
+    """As high in the end, but they were so from the start."""
+    return (flat if split == INSTRUCTIONS else sound)(split, layer, step)
+
+
+def jumps(split: str, layer: int, step: int) -> float:
+    """From a tenth of the way at step 600 to nine tenths at 800."""
+    share = step / 6000 if step < 800 else 0.9 + 0.1 * risen(step)
+    return scaled(split, layer, share)
+
+
+def rises_at_once(split: str, layer: int, step: int) -> float:
+    """In the first steps, a quarter at each power of two: no jump, but soon over."""
+    early = np.interp(step, [8, 16, 32, 64, 128], [0, 0.23, 0.46, 0.69, 0.92])
+    return scaled(split, layer, float(early) if step < 128 else 0.92 + 0.08 * step / LAST)
+
+
+def clusters_untrained(split: str, layer: int, step: int) -> float:
+    """Block 2, which is not judged by, is high before training and low after its first step."""
+    return 0.6 * HIGH if (layer, step) == (2, 0) else sound(split, layer, step)
+
+
+BROKEN: dict[str, tuple[Ari, set[str], set[Number]]] = {
+    "the upper layers come and go": (
+        falls_below_the_last,
+        {"emergence"},
+        {of.rank_with_step},
+    ),
+    "the upper layers were high before": (
+        hardly_rises,
+        {"emergence", "not from the inputs"},
+        {of.upper_gain, of.untrained},
+    ),
+    "it ends at 0.6": (too_low, {"saturation"}, {of.highest}),
+    "it still rises in the last quarter": (still_rising, {"saturation"}, {of.drift}),
+    "it falls again in the last quarter": (falling_again, {"saturation"}, {of.drift}),
+    "lower layers score higher": (
+        upside_down,
+        {"depth", "depth below the last block"},
+        {of.rank_with_layer, of.height, of.rank_with_layer_below, of.height_below},
+    ),
+    "the last block is turned down": (last_turned_down, {"depth"}, {of.rank_with_layer}),
+    "layers hardly differ": (
+        all_alike,
+        {"depth", "depth below the last block", "baseline"},
+        {of.above_embedding, of.above_embedding_below, of.embedding, of.embedding_moves},
+    ),
+    "layer 0 moves": (embedding_rises, {"baseline"}, {of.embedding_moves}),
+    "layer 0 is high": (embedding_high, {"baseline"}, {of.embedding}),
+    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {of.gap}),
+    "unseen instructions stay behind": (instructions_behind, {"generalisation"}, {of.gap}),
+    "unseen instructions take another course": (
+        instructions_early,
+        {"generalisation"},
+        {of.follows},
+    ),
+    "a single jump": (jumps, {"gradual"}, {of.largest_jump}),
+    "the rise is over at once": (rises_at_once, {"gradual"}, {of.duration}),
+    "an untrained network is as high": (
+        clusters_untrained,
+        {"not from the inputs"},
+        {of.untrained},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_fails_and_nothing_else(name: str) -> None:
+    ari, findings, numbers = BROKEN[name]
+    verdict = judged(ari)
+    expected = {finding: "fails" if finding in findings else "holds" for finding in FINDINGS}
+    assert words(verdict) == expected
+    assert failed(verdict) == numbers
+    assert not verdict.holds
+
+
+def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
+    verdict = judged(flat)
+    course = ("emergence", "baseline", "generalisation", "gradual", "not from the inputs")
+    courseless = ("depth", "depth below the last block")
+    assert {f: verdict.of(f) for f in course} == dict.fromkeys(course, "fails")
+    assert {f: verdict.of(f) for f in courseless} == dict.fromkeys(courseless, "holds")
+    assert verdict.of("saturation") != "holds", "it is high, but of no rise there is a share"
+    assert failed(verdict) >= {of.upper_gain, of.largest_jump, of.duration, of.untrained}
+
+
+def test_a_last_block_turned_down_leaves_depth_below_it() -> None:
+    verdict = judged(last_turned_down)
+    assert verdict.of("depth") == "fails"
+    assert verdict.of("depth below the last block") == "holds"
+    for check in checks(verdict, of.height).values():
+        assert check.value == pytest.approx(5 / 6)
+    # ranks 1, 3, 4, 5, 6, 7, 2 of seven layers: 1 - 6 * 30 / (7 * 48)
+    for check in checks(verdict, of.rank_with_layer).values():
+        assert check.value == pytest.approx(1 - 180 / 336)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_inputs_that_score_as_high_fail(control: str) -> None:
+    verdict = judged(controls={**CONTROLS, control: 0.6 * HIGH})
+    wrong = [check for check in verdict.checks if check.verdict == "fails"]
+    assert {check.rule.finding for check in wrong} == {"not from the inputs"}
+    (statistic,) = {check.rule.statistic for check in wrong}
+    name = {"control:length": "the instruction's length", "control:symbols": "the bag of symbols"}
+    assert name.get(control, "the input token") in statistic
+    assert [check.split for check in wrong] == [TRAIN, PAIRS]
+    assert wrong[0].value == pytest.approx(0.6, abs=0.01)
+
+
+@pytest.mark.parametrize("split", [TRAIN, PAIRS])
+def test_each_split_is_judged(split: str) -> None:
+    """Both splits must do well: one alone that does not is enough."""
+
+    def one_is_late(here: str, layer: int, step: int) -> float:
+        return (still_rising if here == split else sound)(here, layer, step)
+
+    verdict = judged(one_is_late)
+    assert verdict.of("saturation") == "fails"
+    assert {s: c.verdict for s, c in checks(verdict, of.drift).items()} == {
+        TRAIN: "fails" if split == TRAIN else "holds",
+        PAIRS: "fails" if split == PAIRS else "holds",
+    }
+
+
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (3, 4, 5), (6, 7, 8)])
+def test_chance_fails(seeds: tuple[int, ...]) -> None:
+    verdict = judged(metric="ari_shuffled", seeds=seeds)
+    for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
+        assert verdict.of(finding) == "fails", finding
+    assert failed(verdict) >= {of.upper_gain, of.highest, of.above_embedding, of.follows}
+
+
+# --- Nothing can be said ---
+
+
+def test_an_interval_across_the_threshold_is_undecided() -> None:
+    runs = curves_of_table(planted_table())
+    for curves, value in zip(runs, (0.14, 0.19, 0.24), strict=True):
+        for split in SEEN_AND_UNSEEN:
+            curves.ari[split, "embed", "raw"][:] = value
+    verdict = judge(runs)
+    for check in checks(verdict, of.embedding).values():
+        assert (check.low, check.high) == pytest.approx((0.14, 0.24))
+        assert check.value == pytest.approx(0.19)
+        assert (check.verdict, check.note) == ("undecided", "")
+    assert words(verdict) == dict.fromkeys(FINDINGS, "holds") | {"baseline": "undecided"}
+    assert not verdict.holds
+
+
+def test_an_interval_around_a_range_is_undecided() -> None:
+    runs = curves_of_table(planted_table())
+    for curves, tilt in zip(runs, (-0.2, 0.0, 0.2), strict=True):
+        late = np.maximum(np.array(curves.steps) - 1200, 0) / 400  # 0 .. 1 in the last quarter
+        for values in curves.ari.values():
+            values *= 1 + tilt * late
+    verdict = judge(runs)
+    for check in checks(verdict, of.drift).values():
+        assert check.low < -0.1
+        assert check.high > 0.1
+        assert check.verdict == "undecided"
+
+
+def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> None:
+    steps = (0, 400, 800, 1200, 1600)
+    verdict = judged(too_low, steps=steps)
+    assert {c.verdict for c in checks(verdict, of.drift).values()} == {"undecided"}
+    assert verdict.of("saturation") == "fails"
+
+
+def test_too_few_checkpoints_leave_the_course_undecided() -> None:
+    steps = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1600)
+    verdict = judged(steps=steps)
+    for number in (
+        *(of.rank_with_step, of.drift, of.embedding_moves, of.follows),
+        *(of.largest_jump, of.duration),
+    ):
+        for check in checks(verdict, number).values():
+            assert check.verdict == "undecided"
+            assert check.note == "7 evenly spaced checkpoints are too few: at least 8"
+            assert check.each == ()
+            assert np.isnan([check.value, check.low, check.high]).all()
+    decided = {"depth", "depth below the last block", "not from the inputs"}
+    assert {f for f, word in words(verdict).items() if word == "holds"} == decided
+    assert failed(verdict) == set()
+    assert judged(steps=tuple(range(0, 1601, 200))[:8]).of("gradual") != "undecided", "8 will do"
+
+
+@pytest.mark.parametrize(
+    ("gone", "undecided"),
+    [
+        (INSTRUCTIONS, {"generalisation"}),
+        (PAIRS, set(FINDINGS)),
+        (TRAIN, set(FINDINGS)),
+    ],
+)
+def test_a_missing_split_is_named(gone: str, undecided: set[str]) -> None:
+    splits = tuple(s for s in (TRAIN, PAIRS, INSTRUCTIONS) if s != gone)
+    verdict = judged(splits=splits)
+    assert {f for f, word in words(verdict).items() if word == "undecided"} == undecided
+    assert failed(verdict) == set()
+    for check in verdict.checks:
+        if check.split == gone:
+            assert check.verdict == "undecided"
+            missing = "control:" if "control" in check.note else "scores"
+            assert check.note.startswith(f"run 'planted' has no {missing}")
+            assert f" of {gone}" in check.note
+
+
+def test_a_split_that_lacks_a_layer_is_missing() -> None:
+    rows = planted_table().to_pylist()
+    gone = {"split": PAIRS, "layer": "block3"}
+    rest = [row for row in rows if any(row[k] != v for k, v in gone.items())]
+    verdict = judge(curves_of_table(planted_table().from_pylist(rest)))
+    for number in (of.rank_with_layer, of.height_below, of.embedding, of.untrained):
+        assert {s: c.verdict for s, c in checks(verdict, number).items()} == {
+            **{TRAIN: "holds", PAIRS: "undecided"}
+        }
+
+
+def test_missing_controls_are_named() -> None:
+    verdict = judged(controls={})
+    notes = [c.note for c in verdict.checks if "control" in c.note]
+    names = ("input", "length", "symbols")
+    assert notes == [
+        f"run 'planted' has no control:{name} of {split}"
+        for name in names
+        for split in SEEN_AND_UNSEEN
+    ]
+    assert words(verdict) == dict.fromkeys(FINDINGS, "holds") | {"not from the inputs": "undecided"}
+
+
+def test_without_the_first_checkpoint_nothing_is_said_of_the_untrained_network() -> None:
+    verdict = judged(steps=(1, *range(200, 1601, 200)))
+    for check in checks(verdict, of.untrained).values():
+        assert check.verdict == "undecided"
+        assert check.note == "run 'planted' has no checkpoint of step 0"
+    assert verdict.of("emergence") == "holds"
+
+
+def test_a_network_of_one_block_has_nothing_below_the_last() -> None:
+    lower = {f"block{i}" for i in range(1, 6)}
+    rows = [r for r in planted_table().to_pylist() if r["layer"] not in lower]
+    for row in rows:
+        if row["layer"] == "block6":
+            row["layer"] = "block1"
+    verdict = judge(curves_of_table(planted_table().from_pylist(rows)))
+    assert verdict.of("depth") == "holds"
+    assert verdict.of("depth below the last block") == "undecided"
+    for number in (of.rank_with_layer_below, of.height_below, of.above_embedding_below):
+        for check in checks(verdict, number).values():
+            assert check.note == "a network of one block has nothing below its last block"
+
+
+def test_a_single_table_of_one_run_has_no_interval() -> None:
+    verdict = judged(seeds=(0,))
+    assert words(verdict) == dict.fromkeys(FINDINGS, "undecided")
+    assert len(verdict.checks) == len(judged().checks)
+    for check, of_three in zip(verdict.checks, judged().checks, strict=True):
+        assert check.note.startswith("no interval: a single table of scores")
+        assert check.each == (check.value,)
+        assert check.value == of_three.each[0], "the number is given all the same"
+        assert np.isnan([check.low, check.high]).all()
+
+
+def test_copies_of_one_run_make_an_interval() -> None:
+    def copied(spread: float) -> Verdict:
+        (curves,) = curves_of_table(planted_table(seeds=(0,)))
+        random = stream(0, "copies")
+        for place, values in curves.ari.items():
+            noise = spread * random.normal(size=(200, 1))
+            curves.ari[place] = np.concatenate([values, values + noise])
+        for name, control in curves.controls.items():
+            curves.controls[name] = np.repeat(control, 201)
+        return judge([curves])
+
+    assert copied(0.005).holds
+    wide = copied(0.15)
+    for check in checks(wide, of.highest).values():
+        assert check.verdict == "undecided"
+        assert check.low == pytest.approx(check.value - 1.96 * 0.15, abs=0.08)
+        assert check.high == pytest.approx(check.value + 1.96 * 0.15, abs=0.08)
+        assert check.value == check.each[0] == pytest.approx(HIGH, abs=0.035)
+
+
+def test_runs_with_copies_and_runs_without_are_judged_together() -> None:
+    runs = curves_of_table(planted_table())
+    for place, values in runs[0].ari.items():
+        runs[0].ari[place] = np.repeat(values, 5, axis=0)
+    for name, control in runs[0].controls.items():
+        runs[0].controls[name] = np.repeat(control, 5)
+    for mine, one in zip(judge(runs).checks, judged().checks, strict=True):
+        # sums over five copies are added up in other registers than those over one
+        for key in ("value", "low", "high", "each"):
+            assert getattr(mine, key) == pytest.approx(getattr(one, key), rel=1e-12, abs=1e-15)
+        assert (mine.rule, mine.split, mine.verdict) == (one.rule, one.split, one.verdict)
+
+
+# --- What cannot be judged ---
+
+
+def test_no_run_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^no run to verify: give at least one$"):
+        judge([])
+
+
+def test_a_run_given_twice_is_refused() -> None:
+    runs = curves_of_table(planted_table())
+    with pytest.raises(InputError, match=r"^run 'planted' with seed 1 is given twice$"):
+        judge([*runs, runs[1]])
+
+
+@pytest.mark.parametrize("left", [["embed"], ["wte", "ln_f"], ["block1", "block2"]])
+def test_a_run_without_layers_to_compare_is_refused(left: list[str]) -> None:
+    rows = [r for r in planted_table(seeds=(0,)).to_pylist() if r["layer"] in left]
+    runs = curves_of_table(planted_table().from_pylist(rows))
+    with pytest.raises(InputError, match=r"^run 'planted': its layers are .*: should be embed and"):
+        judge(runs)
+
+
+# --- What is written ---
+
+
+def test_the_rules_are_complete() -> None:
+    assert {rule.finding for rule in RULES} == set(FINDINGS)
+    for rule in RULES:
+        assert rule.above < rule.below
+        assert np.isfinite([rule.above, rule.below]).any(), "a check can fail"
+        assert rule.reason
+        assert len({TRAIN, *rule.splits}) >= 2
+    names = [(rule.finding, rule.statistic) for rule in RULES]
+    assert len(set(names)) == len(names)
+
+
+def finite_numbers(text: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("ari", [sound, flat, last_turned_down])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
+    verdict = judged(ari, seeds=seeds, splits=SEEN_AND_UNSEEN)
+    content = finite_numbers(verdict_json(verdict).decode())
+    assert content["holds"] is verdict.holds is False, "unseen instructions are missing"
+    assert content["runs"] == [{"run": "planted", "seed": seed} for seed in seeds]
+    assert content["confidence"] == 0.95
+    found = {f["finding"]: (f["sentence"], f["verdict"]) for f in content["findings"]}
+    assert found == {f: (sentence, verdict.of(f)) for f, sentence in FINDINGS.items()}
+    written = [check for finding in content["findings"] for check in finding["checks"]]
+    assert len(written) == len(verdict.checks)
+    for mine, check in zip(written, verdict.checks, strict=True):
+        assert mine["statistic"] == check.rule.statistic
+        assert (mine["split"], mine["verdict"]) == (check.split, check.verdict)
+        assert (mine["reason"], mine["note"]) == (check.rule.reason, check.note)
+        numbers = {"value": check.value, "low": check.low, "high": check.high}
+        numbers |= {"above": check.rule.above, "below": check.rule.below}
+        for name, number in numbers.items():
+            assert mine[name] == (number if np.isfinite(number) else None)
+        assert mine["each"] == [x if np.isfinite(x) else None for x in check.each]
+        assert len(mine["each"]) in (0, len(seeds))
+
+
+def test_a_verdict_that_holds_says_so() -> None:
+    assert finite_numbers(verdict_json(judged()).decode())["holds"] is True
+    assert verdict_json(judged()) == verdict_json(judged()), "the bytes repeat"
+
+
+def test_the_verdict_as_text_names_every_finding() -> None:
+    verdict = judged(last_turned_down, splits=SEEN_AND_UNSEEN)
+    text = verdict_text(verdict)
+    lines = text.splitlines()
+    for finding, sentence in FINDINGS.items():
+        assert f"{verdict.of(finding):<9}  {finding}: {sentence}" in lines
+    assert "fails      depth: higher layers score higher" in lines
+    assert lines[-1] == "8 findings: 6 holds, 1 fails, 1 undecided"
+    assert text.endswith("\n")
+    for rule in RULES:
+        assert lines.count(f"             {rule.statistic} ({rule.threshold})") == 1
+    at = lines.index("             rank correlation of the final ARI with the layer (> 0.7)")
+    assert lines[at + 1].split() == ["training", "subset", "fails", "0.46", "[0.46,", "0.46]"]
+    assert lines[at + 2].split() == ["unseen", "pairs", "fails", "0.46", "[0.46,", "0.46]"]
+    missing = [line for line in lines if line.startswith("               unseen instructions")]
+    note = "run 'planted' has no scores of val_instruction_subset"
+    assert [line.split(maxsplit=3)[2:] for line in missing] == [["undecided", note]] * 2
+
+
+def test_thresholds_in_words() -> None:
+    thresholds = {rule.number: rule.threshold for rule in RULES}
+    assert thresholds[of.highest] == "> 0.8"
+    assert thresholds[of.gap] == "< 0.1"
+    assert thresholds[of.drift] == "-0.1 to 0.1"

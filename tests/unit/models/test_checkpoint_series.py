@@ -1,0 +1,443 @@
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.utils import filter_repo_objects
+
+from tasklens.core.errors import InputError
+from tasklens.core.files import digest
+from tasklens.models import checkpoint_series as series
+from tasklens.models.checkpoint_series import (
+    Checkpoint,
+    fetch,
+    find_checkpoints,
+    identity,
+    missing_steps,
+)
+from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.runs.directory import RunDir
+
+
+def model(path: Path, step: int | None = None, trainer: object = None) -> Path:
+    """Make what passes for a model's directory."""
+    path.mkdir(parents=True)
+    ours = {} if step is None else {"tasklens": {"step": step}}
+    (path / "config.json").write_text(json.dumps({"model_type": "gpt2", **ours}))
+    if trainer is not None:
+        (path / "trainer_state.json").write_text(json.dumps(trainer))
+    return path
+
+
+def found(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[int, str]]:
+    """Return the steps and the directories' names, or those on the hub."""
+    checkpoints = find_checkpoints([str(m) for m in models], revisions)
+    for checkpoint in checkpoints:
+        if checkpoint.directory is None:
+            revision = checkpoint.revision
+            assert checkpoint.name == checkpoint.repository + (f"@{revision}" if revision else "")
+        else:
+            assert checkpoint.name == str(checkpoint.directory)
+            assert (checkpoint.directory / "config.json").is_file()
+    return [(c.step, c.directory.name if c.directory else c.name) for c in checkpoints]
+
+
+def error_of(*models: Path | str, revisions: Sequence[str] = ()) -> str:
+    with pytest.raises(InputError) as error:
+        find_checkpoints([str(m) for m in models], revisions)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+# -- directories ----------------------------------------------------------------------------------
+
+
+def test_a_models_directory_is_one_checkpoint(tmp_path: Path) -> None:
+    directory = model(tmp_path / "mine")
+    assert find_checkpoints([str(directory)]) == [Checkpoint(1, str(directory), directory)]
+    (directory / "runs").mkdir()
+    assert found(directory) == [(1, "mine")]
+
+
+@pytest.mark.parametrize("form", ["checkpoint-{}", "step-{:05d}", "step{}", "global_step{}"])
+def test_a_series_is_in_the_order_of_its_steps(tmp_path: Path, form: str) -> None:
+    steps = (5, 10, 9, 1000, 200, 0)
+    for step in steps:
+        model(tmp_path / form.format(step))
+    model(tmp_path / "best")
+    (tmp_path / "checkpoint-7.txt").write_text("")
+    (tmp_path / "step-8").write_text("a file")
+    assert found(tmp_path) == [(step, form.format(step)) for step in sorted(steps)]
+
+
+def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
+    model(tmp_path / "out")  # as Trainer.save_model leaves its last one
+    model(tmp_path / "out" / "checkpoint-20")
+    model(tmp_path / "out" / "checkpoint-100")
+    assert found(tmp_path / "out") == [(20, "checkpoint-20"), (100, "checkpoint-100")]
+
+
+def test_a_run_of_ours_is_a_series(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    for step in (64, 0, 128):
+        model(run.checkpoint(step), step=step)
+    steps = (0, 64, 128)
+    assert found(run.path) == [(step, run.checkpoint(step).name) for step in steps]
+    assert found(run.checkpoints) == found(run.path)
+    assert found(run.checkpoint(64)) == [(64, run.checkpoint(64).name)]
+
+
+def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None:
+    late, early = model(tmp_path / "a" / "checkpoint-300"), model(tmp_path / "b" / "checkpoint-20")
+    ours = model(tmp_path / "ours", step=100)
+    trained = model(tmp_path / "trained", step=7, trainer={"global_step": 200})
+    expected = [(20, "checkpoint-20"), (100, "ours"), (200, "trained"), (300, "checkpoint-300")]
+    assert found(late, ours, trained, early) == found(early, late, trained, ours) == expected
+    named = model(tmp_path / "checkpoint-50", trainer={"global_step": 60})
+    assert found(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
+
+
+def test_where_one_has_no_step_all_are_numbered_as_they_were_given(tmp_path: Path) -> None:
+    late, none = model(tmp_path / "checkpoint-300"), model(tmp_path / "base")
+    early = model(tmp_path / "checkpoint-20")
+    assert found(late, none, early) == [(1, "checkpoint-300"), (2, "base"), (3, "checkpoint-20")]
+    assert found(none, none) == [(1, "base"), (2, "base")]
+
+
+def test_a_series_that_is_numbered_keeps_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A file system lists a directory in an order of its own.
+    base = model(tmp_path / "base")
+    for step in (100, 20, 3):
+        model(tmp_path / "run" / f"checkpoint-{step}")
+    expected = [(1, "base"), (2, "checkpoint-3"), (3, "checkpoint-20"), (4, "checkpoint-100")]
+    listed = Path.iterdir
+    for turned in (True, False):
+        monkeypatch.setattr(Path, "iterdir", lambda p, r=turned: sorted(listed(p), reverse=r))
+        assert found(base, tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize(
+    "trainer", [None, {"epoch": 1}, {"global_step": None}, {"global_step": "many"}, [1], "no"]
+)
+def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, trainer: object) -> None:
+    assert found(model(tmp_path / "a", trainer=trainer)) == [(1, "a")]
+    assert found(model(tmp_path / "b", step=9, trainer=trainer)) == [(9, "b")]
+    broken = model(tmp_path / "c", step=4)
+    (broken / "trainer_state.json").write_text("{")
+    assert found(broken) == [(4, "c")]
+
+
+def test_two_of_one_step_are_refused(tmp_path: Path) -> None:
+    first, second = model(tmp_path / "a" / "checkpoint-8"), model(tmp_path / "b" / "step-8")
+    other = model(tmp_path / "checkpoint-3")
+    assert error_of(first, other, second) == (
+        f"{first} and {second} are both of step 8; measure each series alone"
+    )
+    assert "are both of step 3" in error_of(other, other)
+
+
+def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    model(tmp_path / "checkpoint-1")
+    (tmp_path / "checkpoint-2").mkdir()
+    assert error_of(tmp_path) == (
+        f"{tmp_path / 'checkpoint-2'}: no config.json: a checkpoint that is not whole?"
+    )
+
+
+def test_a_directory_without_models_is_refused(tmp_path: Path) -> None:
+    message = f"{tmp_path} holds neither a model (config.json) nor checkpoint-N directories"
+    assert error_of(tmp_path) == message
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "model.safetensors").write_text("")
+    assert error_of(tmp_path) == message
+
+
+# -- names on the hub -----------------------------------------------------------------------------
+
+
+def test_a_name_on_the_hub_is_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("gpt2", "EleutherAI/pythia-70m", "a.b_c/d-e.f"):
+        assert find_checkpoints([name]) == [Checkpoint(1, name, None, name)]
+    assert found("gpt2", "EleutherAI/pythia-70m") == [(1, "gpt2"), (2, "EleutherAI/pythia-70m")]
+    model(tmp_path / "gpt2", step=3)
+    assert found("gpt2") == [(3, "gpt2")], "a directory of that name goes before"
+
+
+def test_what_looks_like_a_path_is_no_name_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    paths = (
+        "runs/x",
+        "./x",
+        "../x",
+        "/x",
+        "/a/b/c",
+        "a/b/c",
+        "~/x",
+        "x/",
+        "a b",
+        ".hidden",
+        "a\\b",
+    )
+    for path in paths:
+        assert error_of(path) == (
+            f"{path}: there is no such directory; give a model's directory, a run directory, or a "
+            "name on the hub"
+        )
+    assert found("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
+
+
+def test_a_home_of_nobody_is_no_name_on_the_hub() -> None:
+    assert error_of("~nobody-of-this-name/x").startswith(
+        "~nobody-of-this-name/x: there is no such directory"
+    )
+
+
+def test_revisions_have_the_step_that_they_end_in() -> None:
+    name = "EleutherAI/pythia-70m"
+    checkpoints = find_checkpoints([name], ["step1000", "step64", "step-0"])
+    assert checkpoints == [
+        Checkpoint(step, f"{name}@{revision}", None, name, revision)
+        for step, revision in ((0, "step-0"), (64, "step64"), (1000, "step1000"))
+    ]
+    assert found(name, revisions=["step9", "main", "step3"]) == [
+        (1, f"{name}@step9"), (2, f"{name}@main"), (3, f"{name}@step3"),
+    ]  # fmt: skip
+    assert found(name, revisions=["v2.0-final"]) == [(1, f"{name}@v2.0-final")]
+    assert error_of(name, revisions=["step1", "new-step1"]) == (
+        f"{name}@step1 and {name}@new-step1 are both of step 1; measure each series alone"
+    )
+
+
+def test_a_directory_has_no_revisions(tmp_path: Path) -> None:
+    directory = model(tmp_path / "a")
+    assert error_of(directory, revisions=["main"]) == (
+        f"--revision: {directory} is a directory; only the hub has revisions"
+    )
+
+
+# -- what a series lacks --------------------------------------------------------------------------
+
+PYTHIA = (0, *(2**i for i in range(10)), *range(1000, 143_001, 1000))
+
+
+def without(steps: Sequence[int], *missing: int) -> list[int]:
+    assert set(missing) <= set(steps)
+    return [step for step in steps if step not in missing]
+
+
+@pytest.mark.parametrize(
+    ("steps", "missing"),
+    [
+        (range(0, 1000, 100), []),
+        (without(range(0, 1000, 100), 300), [300]),
+        (without(range(100, 1000, 100), 300, 400, 800), [300, 400, 800]),
+        (without(range(0, 7001, 7), 7, 6993), [7, 6993]),
+        ([500, 1000, 2000, 2500], [1500]),
+        (PYTHIA, []),
+        (without(PYTHIA, 2000), [2000]),
+        (without(PYTHIA, 77_000, 78_000, 142_000), [77_000, 78_000, 142_000]),
+        (PYTHIA[11:], []),
+        # the last one wherever training ended
+        ([*range(0, 1001, 100), 1034], []),
+        # too few to tell
+        ([], []),
+        ([8], []),
+        ([0, 500], []),
+        ([0, 100, 300], []),
+        # uneven, all gaps of their own
+        ([0, 10, 30, 70, 150, 310], []),
+        ([3, 17, 20, 90, 1000], []),
+        ([0, 1, 2, 4, 8, 16, 32, 64, 128], []),
+    ],
+)
+def test_steps_that_a_series_lacks(steps: Sequence[int], missing: list[int]) -> None:
+    assert missing_steps(steps) == missing
+
+
+@pytest.mark.parametrize(
+    ("total", "every"), [(20_000, 500), (3000, 128), (640, 64), (1000, 100), (1050, 100)]
+)
+def test_our_own_series_lacks_nothing(total: int, every: int) -> None:
+    assert missing_steps(checkpoint_steps(total, every)) == []
+
+
+def test_in_our_own_series_one_is_missed() -> None:
+    steps = checkpoint_steps(20_000, 500)
+    for step in (1000, 7500, 19_500):
+        assert missing_steps(without(steps, step)) == [step]
+    assert missing_steps(without(steps, 128)) == [], "nothing tells that there was one"
+
+
+def test_the_beginning_of_a_series_lacks_nothing() -> None:
+    lengths = range(len(PYTHIA) + 1)
+    assert [n for n in lengths if missing_steps(PYTHIA[:n])] == []
+    ours = checkpoint_steps(3000, 128)
+    assert [n for n in range(len(ours) + 1) if missing_steps(ours[:n])] == []
+
+
+# -- fetching -------------------------------------------------------------------------------------
+
+HUB = (
+    *("config.json", "tokenizer.json", "merges.txt", "spiece.model", "modeling_mine.py"),
+    *("README.md", "onnx/config.json", "onnx/model.safetensors", "flax_model.msgpack"),
+)
+
+
+class Hub:
+    """Stands for the hub: gives of a repository's files those that are asked for."""
+
+    def __init__(self, cache: Path, files: Sequence[str]) -> None:
+        self.cache, self.files = cache, files
+        self.requests: list[tuple[str, str | None]] = []
+        self.weights: list[bool] = []
+
+    def __call__(
+        self,
+        repository: str,
+        *,
+        revision: str | None,
+        allow_patterns: list[str],
+        ignore_patterns: list[str],
+    ) -> str:
+        self.requests.append((repository, revision))
+        self.weights.append(any("bin" in pattern for pattern in allow_patterns))
+        for name in filter_repo_objects(
+            self.files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
+        ):
+            path = self.cache / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        return str(self.cache)
+
+    def fetched(self) -> set[str]:
+        files = (path for path in self.cache.rglob("*") if path.is_file())
+        return {path.relative_to(self.cache).as_posix() for path in files}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hub]:
+    """Return a hub with some files beside those that every repository has."""
+    monkeypatch.setattr(series, "import_transformers", lambda: None)  # takes seconds
+
+    def made(*files: str) -> Hub:
+        one = Hub(tmp_path / "cache", [*HUB, *files])
+        one.cache.mkdir()
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", one)
+        return one
+
+    return made
+
+
+SMALL = {"config.json", "tokenizer.json", "merges.txt", "spiece.model"}
+ON_HUB = Checkpoint(64, "owner/name@step64", None, "owner/name", "step64")
+
+
+def test_of_two_kinds_of_weights_the_safe_ones_are_fetched(hub: Callable[..., Hub]) -> None:
+    shards = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
+    one = hub("pytorch_model.bin", *shards)
+    assert fetch(ON_HUB) == one.cache
+    assert one.fetched() == SMALL | {*shards}
+    assert one.requests == [("owner/name", "step64")]
+
+
+def test_others_are_fetched_where_there_are_no_safe_ones(hub: Callable[..., Hub]) -> None:
+    one = hub("pytorch_model.bin")
+    assert fetch(ON_HUB) == one.cache
+    assert one.fetched() == SMALL | {"pytorch_model.bin"}
+    assert one.requests == [("owner/name", "step64")] * 2
+    assert one.weights == [False, True], "asked for only when there are no others"
+
+
+def test_a_models_code_is_fetched_where_it_is_trusted(hub: Callable[..., Hub]) -> None:
+    one = hub("model.safetensors")
+    fetch(ON_HUB, trust_remote_code=True)
+    assert one.fetched() == SMALL | {"model.safetensors", "modeling_mine.py"}
+
+
+def test_a_directory_is_not_asked_for(hub: Callable[..., Hub], tmp_path: Path) -> None:
+    one = hub()
+    assert fetch(Checkpoint(1, "x", tmp_path)) == tmp_path
+    assert one.requests == []
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("\n\n404: no such thing\nRequest ID: 7\n"), "404: no such thing"),
+        (ValueError(), "ValueError"),
+        (ConnectionError("offline"), "offline"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fails(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(series, "import_transformers", lambda: None)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
+    with pytest.raises(InputError) as raised:
+        fetch(ON_HUB)
+    assert str(raised.value) == (
+        f"owner/name@step64: no such directory here, and the hub does not give it: {said}"
+    )
+
+
+# -- identity -------------------------------------------------------------------------------------
+
+
+def test_a_directory_is_another_when_one_of_its_files_is(tmp_path: Path) -> None:
+    directory = model(tmp_path / "a", step=3)
+    weights = directory / "model.safetensors"
+    weights.write_bytes(b"first")
+    for path in directory.iterdir():
+        os.utime(path, ns=(0, 10**18))
+
+    def now(step: int = 3) -> str:
+        return digest(identity(Checkpoint(step, "whatever", directory)))
+
+    first = now()
+    weights.read_bytes()
+    os.utime(weights, ns=(10**18, 10**18))  # read later
+    (directory / "deep").mkdir()
+    (directory / "deep" / "events").write_text("logs")
+    assert now() == first
+    assert digest(identity(Checkpoint(3, "other name", directory))) == first
+    assert now(step=4) != first
+    os.utime(weights, ns=(10**18, 10**18 + 1))
+    later = now()
+    assert later != first
+    os.utime(weights, ns=(0, 10**18))
+    assert now() == first
+    weights.write_bytes(b"longer than the first")
+    os.utime(weights, ns=(0, 10**18))
+    longer = now()
+    weights.rename(directory / "model2.safetensors")
+    renamed = now()
+    (directory / "model2.safetensors").unlink()
+    gone = now()
+    assert len({first, later, longer, renamed, gone}) == 5
+
+
+def test_a_moved_directory_is_the_same(tmp_path: Path) -> None:
+    directory = model(tmp_path / "a")
+    first = identity(Checkpoint(1, "a", directory))
+    moved = directory.rename(tmp_path / "b")
+    assert identity(Checkpoint(1, "b", moved)) == first
+
+
+def test_on_the_hub_the_name_and_the_revision_are_all() -> None:
+    def of(step: int, repository: str, revision: str | None) -> str:
+        return digest(identity(Checkpoint(step, "", None, repository, revision)))
+
+    several = [of(1, "a/b", None), of(2, "a/b", None), of(1, "a/c", None), of(1, "a/b", "main")]
+    assert len(set(several)) == 4
+    assert of(1, "a/b", "main") == several[3]

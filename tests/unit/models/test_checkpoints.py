@@ -1,0 +1,238 @@
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+
+from tasklens.core.errors import InputError
+from tasklens.data.rows import Prompts
+from tasklens.data.synthetic import Dataset
+from tasklens.data.synthetic_files import tokenizer_json
+from tasklens.models.checkpoints import (
+    CheckpointSettings,
+    checkpoint_files,
+    load_checkpoint,
+    read_tensors,
+)
+from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
+from tasklens.models.subject import GPT2Subject, harvest
+
+OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
+
+
+@pytest.fixture
+def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
+    """A checkpoint as training leaves it."""
+    return written(model, dataset, tmp_path)
+
+
+@pytest.fixture
+def untied(
+    model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
+) -> GPT2:
+    """The model with a head of its own."""
+    settings = dataclasses.replace(model_settings, tie_word_embeddings=False)
+    return disturbed(make_model(settings, dataset, seed=2))
+
+
+def written(model: GPT2, dataset: Dataset, directory: Path) -> Path:
+    files = checkpoint_files(model, tokenizer_json(dataset.vocabulary), step=7, seed=2)
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    return directory
+
+
+def one_line_error(directory: Path) -> str:
+    with pytest.raises(InputError) as error:
+        load_checkpoint(directory)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def change_config(directory: Path, **keys: object) -> None:
+    config = json.loads((directory / "config.json").read_text()) | keys
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+def test_transformers_loads_the_directory(model: GPT2, dataset: Dataset, directory: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    theirs: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
+    assert {p.dtype for p in theirs.parameters()} == {torch.float32}
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    instruction = dataset.instructions[0]
+    text = " ".join([*instruction, dataset.tasks.inputs[0]])
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    expected_ids = dataset.vocabulary.encode([*instruction, dataset.tasks.inputs[0]])
+    assert ids[0].tolist() == expected_ids.tolist()
+    assert tokenizer.pad_token_id == 0
+    model.eval()
+    with torch.inference_mode():
+        out = theirs(ids, output_hidden_states=True)
+        length = torch.tensor([ids.shape[1]])
+        logits, states = model(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
+    torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
+    for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
+        torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_transformers_generates_the_answer_that_is_harvested(
+    model: GPT2, dataset: Dataset, directory: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    theirs: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
+    prompts = dataset.prompts("val_subset")
+    answers = harvest(GPT2Subject(model), prompts, ()).answer
+    for i in range(5):
+        ids = torch.from_numpy(prompts.ids[i, : prompts.position[i] + 1])[None]
+        out = theirs.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, do_sample=False
+        )
+        assert out[0, -1] == answers[i]
+
+
+def assert_same_model(model: GPT2, again: GPT2) -> None:
+    assert again.settings == model.settings
+    assert (again.vocab_size, again.n_positions) == (model.vocab_size, model.n_positions)
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_loading_gives_back_the_model(model: GPT2, directory: Path) -> None:
+    assert_same_model(model, load_checkpoint(directory))
+
+
+def test_a_head_of_its_own_is_kept_and_is_transformers_too(
+    untied: GPT2, dataset: Dataset, tmp_path: Path
+) -> None:
+    from transformers import GPT2LMHeadModel
+
+    directory = written(untied, dataset, tmp_path)
+    assert_same_model(untied, load_checkpoint(directory))
+    theirs: Any = GPT2LMHeadModel.from_pretrained(directory).eval()
+    assert theirs.config.tie_word_embeddings is False
+    prompts = dataset.prompts("val_subset")
+    ids = torch.from_numpy(prompts.ids)
+    untied.eval()
+    with torch.inference_mode():
+        out = theirs(ids, output_hidden_states=True)
+        length = torch.full((len(ids),), ids.shape[1])
+        logits, states = untied(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
+        as_if_tied = states["ln_f"] @ untied.state_dict()["transformer.wte.weight"].T
+    torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
+    for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
+        torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
+    assert (logits - as_if_tied).abs().max() > 0.1
+
+
+def test_a_configuration_that_does_not_say_is_of_a_tied_head(model: GPT2, directory: Path) -> None:
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    assert config.pop("tie_word_embeddings") is True
+    path.write_text(json.dumps(config))
+    assert_same_model(model, load_checkpoint(directory))
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_a_configuration_that_is_wrong_about_the_head_is_refused(
+    model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, said: bool
+) -> None:
+    written(untied if said else model, dataset, tmp_path)
+    change_config(tmp_path, tie_word_embeddings=said)
+    message = one_line_error(tmp_path)
+    assert message.startswith(f"{tmp_path / 'model.safetensors'} does not fit its config.json: ")
+    assert "lm_head.weight" in message
+
+
+def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
+    dataset: Dataset, directory: Path
+) -> None:
+    settings = ModelSettings(n_layer=1, n_head=2, n_embd=8, dropout=0.25, initializer_range=0.1)
+    files = checkpoint_files(make_model(settings, dataset), b"{}", step=512, seed=3)
+    config = json.loads(files["config.json"])
+    assert config["tasklens"] == {"step": 512, "seed": 3}
+    for name, content in files.items():
+        (directory / name).write_bytes(content)
+    assert load_checkpoint(str(directory)).settings == settings
+
+
+def test_the_same_model_is_the_same_bytes(model: GPT2) -> None:
+    assert checkpoint_files(model, b"{}", step=1) == checkpoint_files(model, b"{}", step=1)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file_is_named(directory: Path, name: str) -> None:
+    (directory / name).unlink()
+    assert one_line_error(directory).startswith(f"{directory / name} is missing or damaged (")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("keep", [0, 5, 200, -1])
+def test_a_truncated_file_is_named(directory: Path, name: str, keep: int) -> None:
+    path = directory / name
+    content = path.read_bytes()
+    path.write_bytes(content.rstrip()[:keep])
+    assert one_line_error(directory).startswith(f"{path} is missing or damaged (")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_garbage_is_named(directory: Path, name: str) -> None:
+    (directory / name).write_bytes(bytes(range(256)) * 4)
+    assert one_line_error(directory).startswith(f"{directory / name} is missing or damaged (")
+
+
+def test_another_architecture_is_refused(directory: Path) -> None:
+    change_config(directory, model_type="llama")
+    assert one_line_error(directory) == (
+        f"{directory / 'config.json'}: model_type is 'llama', not 'gpt2'"
+    )
+
+
+@pytest.mark.parametrize(
+    "keys", [{"n_layer": 3}, {"n_layer": 1}, {"n_embd": 32}, {"vocab_size": 5}, {"n_positions": 3}]
+)
+def test_a_configuration_of_another_size_is_refused(directory: Path, keys: dict[str, int]) -> None:
+    change_config(directory, **keys)
+    message = one_line_error(directory)
+    assert message.startswith(f"{directory / 'model.safetensors'} does not fit its config.json: ")
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        *({"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}),
+        {"tie_word_embeddings": "perhaps"},
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(directory: Path, keys: dict[str, Any]) -> None:
+    change_config(directory, **keys)
+    assert one_line_error(directory).startswith(str(directory / "config.json"))
+
+
+def test_tensors_come_with_their_metadata(tmp_path: Path) -> None:
+    path = tmp_path / "some.safetensors"
+    path.write_bytes(safetensors.torch.save({"a": torch.arange(3)}, {"inputs": "x"}))
+    for content in (None, path.read_bytes()):
+        tensors, about = read_tensors(path, content)
+        assert tensors["a"].tolist() == [0, 1, 2]
+        assert about == {"inputs": "x"}
+    path.write_bytes(safetensors.torch.save({"a": torch.arange(3)}))
+    assert read_tensors(path)[1] == {}
+
+
+def test_weights_are_kept_of_all_checkpoints_or_of_a_sparse_set() -> None:
+    steps = (0, 1, 2, 4, 8, 16)
+    settings = CheckpointSettings(weights_gib=6.0, sparse_weights=3)
+    assert settings.steps_with_weights(steps, 2**30) == steps
+    assert settings.steps_with_weights(steps, 2**30 + 1) == (0, 4, 16)
+    assert CheckpointSettings(weights_gib=0).steps_with_weights(steps, 1) == steps
+    none = CheckpointSettings(weights_gib=0, sparse_weights=1)
+    assert none.steps_with_weights(steps, 1) == (16,)

@@ -1,0 +1,189 @@
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import Dataset
+from tasklens.models.gpt2 import GPT2, ModelSettings, check_length, make_model, state_names
+
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+
+
+def plain(
+    model: GPT2, ids: torch.Tensor, states: Sequence[str] = ()
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Run the model on plain sequences of one length, (B, T)."""
+    B, T = ids.shape
+    logits, kept = model(ids, T, torch.full((B,), T), states)
+    return logits, kept
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize(("n_layer", "n_head", "n_embd"), [(1, 1, 8), (3, 4, 32), (2, 3, 24)])
+def test_logits_and_all_states_are_those_of_transformers(
+    n_layer: int,
+    n_head: int,
+    n_embd: int,
+    tied: bool,
+    hugging_face: Callable[[GPT2], Any],
+    disturbed: Callable[[GPT2], GPT2],
+) -> None:
+    settings = ModelSettings(
+        n_layer=n_layer,
+        n_head=n_head,
+        n_embd=n_embd,
+        initializer_range=0.3,
+        tie_word_embeddings=tied,
+    )
+    ours = disturbed(GPT2(settings, vocab_size=29, n_positions=12, seed=0)).eval()
+    theirs = hugging_face(ours)
+    blocks: list[torch.Tensor] = []
+    for block in theirs.transformer.h:
+        block.register_forward_hook(
+            lambda _, __, out: blocks.append(out[0] if isinstance(out, tuple) else out)
+        )
+    ids = torch.randint(29, (5, 12), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        logits, states = plain(ours, ids, state_names(n_layer))
+        expected = theirs(ids, output_hidden_states=True)
+        words = theirs.transformer.wte(ids)
+    assert_close(logits, expected.logits)
+    assert tuple(states) == state_names(n_layer)
+    assert_close(states["wte"], words)
+    assert_close(states["embed"], expected.hidden_states[0])
+    for i, block in enumerate(blocks):
+        assert_close(states[f"block{i + 1}"], block)
+    assert_close(states["ln_f"], expected.hidden_states[-1])
+    assert torch.equal(theirs.lm_head.weight, theirs.transformer.wte.weight) == tied
+    # a test of equality says little where nothing differs: positions and context do matter
+    assert (logits[:, 0] - logits[:, -1]).abs().max() > 0.1
+
+
+def test_only_the_states_that_are_asked_for_are_kept(model: GPT2) -> None:
+    ids = torch.zeros((1, 3), dtype=torch.int64)
+    assert plain(model, ids)[1] == {}
+    assert set(plain(model, ids, ["ln_f", "wte"])[1]) == {"ln_f", "wte"}
+
+
+def test_state_names() -> None:
+    assert state_names(2) == ("wte", "embed", "block1", "block2", "ln_f")
+
+
+def count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("n_layer", "total"), [(12, 124_439_808), (6, 81_912_576)])
+def test_the_parameters_of_gpt2_are_as_many_as_published(n_layer: int, total: int) -> None:
+    with torch.device("meta"):
+        settings = ModelSettings(n_layer=n_layer, n_head=12, n_embd=768)
+        model = GPT2(settings, vocab_size=50257, n_positions=1024, seed=0)
+    assert count(model) == total
+    assert count(model.get_submodule("transformer.h.0")) == 7_087_872
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_initial_weights_have_gpt2s_statistics(tied: bool) -> None:
+    settings = ModelSettings(
+        n_layer=8, n_head=2, n_embd=64, initializer_range=0.05, tie_word_embeddings=tied
+    )
+    model = GPT2(settings, vocab_size=300, n_positions=100, seed=0)
+    seen = set()
+    for name, parameter in model.named_parameters():
+        kind = name.split(".")[-1]
+        if parameter.ndim == 1:
+            expected = 1.0 if kind == "weight" else 0.0
+            assert torch.equal(parameter, torch.full_like(parameter, expected)), name
+            continue
+        scale = 1 / math.sqrt(2 * 8) if name.endswith("c_proj.weight") else 1.0
+        seen.add(scale)
+        n = parameter.numel()
+        # five standard errors of the deviation and of the mean
+        assert abs(parameter.std().item() / (0.05 * scale) - 1) < 5 / math.sqrt(2 * n), name
+        assert abs(parameter.mean().item()) < 5 * 0.05 * scale / math.sqrt(n), name
+    assert seen == {1.0, 0.25}
+
+
+def test_a_head_of_its_own_is_one_matrix_more_and_leaves_the_others_as_they_are() -> None:
+    tied, untied = (
+        GPT2(ModelSettings(n_layer=2, n_embd=16, tie_word_embeddings=tie), 29, 12, seed=0)
+        for tie in (True, False)
+    )
+    mine, more = tied.state_dict(), untied.state_dict()
+    assert set(more) - set(mine) == {"lm_head.weight"}
+    assert more["lm_head.weight"].shape == (29, 16)
+    assert not torch.equal(more["lm_head.weight"], more["transformer.wte.weight"])
+    for name, weight in mine.items():
+        assert torch.equal(weight, more[name]), name
+
+
+def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone(
+    dataset: Dataset, model_settings: ModelSettings
+) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = make_model(model_settings, dataset, seed=7)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    again = make_model(model_settings, dataset, seed=7)
+    other = make_model(model_settings, dataset, seed=8)
+    for name, parameter in first.state_dict().items():
+        assert torch.equal(parameter, again.state_dict()[name]), name
+        if parameter.ndim == 2:
+            assert not torch.equal(parameter, other.state_dict()[name]), name
+
+
+def test_make_model_fits_the_dataset(dataset: Dataset) -> None:
+    model = make_model(ModelSettings(n_layer=1, n_embd=8), dataset)
+    assert model.vocab_size == len(dataset.vocabulary) == 1 + 5 + 6 + 6
+    assert model.n_positions == max(map(len, dataset.instructions)) + 2
+
+
+def test_dropout_acts_in_training_only() -> None:
+    settings = ModelSettings(n_layer=1, n_head=1, n_embd=64, dropout=0.5, initializer_range=0.2)
+    model = GPT2(settings, vocab_size=9, n_positions=8, seed=0)
+    ids = torch.arange(8)[None]
+    model.eval()
+    still = plain(model, ids)[0]
+    assert torch.equal(still, plain(model, ids)[0])
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(plain(model, ids)[0], plain(model, ids)[0])
+
+
+@pytest.mark.parametrize("where", ["embedding", "attention", "attention branch", "mlp branch"])
+def test_dropout_acts_at_each_of_gpt2s_four_places(where: str) -> None:
+    settings = ModelSettings(n_layer=1, n_head=1, n_embd=32, dropout=0.5, initializer_range=0.2)
+    model = GPT2(settings, vocab_size=9, n_positions=8, seed=0).train()
+    block = model.get_submodule("transformer.h.0")
+    with torch.no_grad():  # silence every other place by making what it drops 0
+        if where != "embedding":
+            model.drop.p = 0.0
+        if where != "attention":
+            block.get_submodule("attn.drop").p = 0.0  # type: ignore[assignment]
+        if not where.startswith("attention"):
+            block.get_parameter("attn.c_proj.weight").zero_()
+        if where != "mlp branch":
+            block.get_parameter("mlp.c_proj.weight").zero_()
+        if where == "attention":
+            block.get_submodule("drop").p = 0.0  # type: ignore[assignment]
+    torch.manual_seed(0)
+    ids = torch.arange(8)[None]
+    assert not torch.equal(plain(model, ids)[0], plain(model, ids)[0])
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(ValidationError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
+        ModelSettings(n_embd=30, n_head=4)
+
+
+def test_a_row_longer_than_the_context_is_refused() -> None:
+    check_length(7, 7)
+    message = "a row of 8 tokens does not fit the model's 7 positions"
+    with pytest.raises(InputError, match=message):
+        check_length(7, 8)

@@ -1,0 +1,88 @@
+from itertools import pairwise
+
+import pytest
+import torch
+
+from tasklens.models.lr_schedule import checkpoint_steps, learning_rate, sparse_steps
+
+
+def rates(peak: float, floor: float, warmup: int, total: int) -> list[float]:
+    return [
+        learning_rate(step, peak=peak, floor=floor, warmup=warmup, total=total)
+        for step in range(total)
+    ]
+
+
+def test_warm_up_rises_linearly_to_the_peak() -> None:
+    assert rates(1.0, 0.0, 4, 10)[:4] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_the_cosine_by_hand() -> None:
+    # one step at the peak, then 1/4, 2/4, 3/4 and 4/4 of half a cosine
+    expected = [1.0, 0.1 + 0.9 * 0.853553, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146447, 0.1]
+    assert rates(1.0, 0.1, 1, 5) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("warmup", "floor"), [(0, 0.0), (5, 0.0), (5, 1e-4)])
+def test_the_cosine_is_torchs(warmup: int, floor: float) -> None:
+    total, peak = 25, 3e-3
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total - warmup, eta_min=floor)
+    expected = []
+    for _ in range(total - warmup):
+        optimizer.step()
+        cosine.step()
+        expected.append(optimizer.param_groups[0]["lr"])
+    assert rates(peak, floor, warmup, total)[warmup:] == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_last_step_is_at_the_floor() -> None:
+    for warmup in (0, 1, 9):
+        assert rates(2.0, 0.5, warmup, 10)[-1] == pytest.approx(0.5)
+
+
+def test_warm_up_alone_ends_at_the_peak() -> None:
+    assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("total", "every", "steps"),
+    [
+        (60, 20, (0, 1, 2, 4, 8, 16, 20, 40, 60)),
+        (50, 20, (0, 1, 2, 4, 8, 16, 20, 40, 50)),
+        (20, 16, (0, 1, 2, 4, 8, 16, 20)),
+        (3, 1, (0, 1, 2, 3)),
+        (5, 100, (0, 1, 2, 4, 5)),
+        (1, 1, (0, 1)),
+    ],
+)
+def test_checkpoints_are_dense_first_then_even(
+    total: int, every: int, steps: tuple[int, ...]
+) -> None:
+    assert checkpoint_steps(total, every) == steps
+
+
+def test_checkpoints_of_pythia() -> None:
+    steps = checkpoint_steps(143_000, 1000)
+    assert steps[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+    assert len(steps) == 154  # as many as Pythia has branches
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(1, (8,)), (2, (0, 8)), (3, (0, 3, 8)), (6, (0, 1, 2, 3, 5, 8)), (9, (0, 1, 2, 3, 5, 8))],
+)
+def test_sparse_steps_keep_the_ends_and_spread_between(n: int, expected: tuple[int, ...]) -> None:
+    assert sparse_steps((0, 1, 2, 3, 5, 8), n) == expected
+
+
+def test_sparse_steps_are_distinct_and_in_order() -> None:
+    steps = checkpoint_steps(2600, 200)
+    for n in range(1, len(steps) + 1):
+        some = sparse_steps(steps, n)
+        places = [steps.index(step) for step in some]
+        assert len(some) == n
+        assert some[-1] == 2600
+        gaps = {b - a for a, b in pairwise(places)}
+        assert all(gap > 0 for gap in gaps)
+        assert len(gaps) == 0 or max(gaps) - min(gaps) <= 1

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tasklens.data.rows import Prompts
+from tasklens.data.synthetic import Dataset
+from tasklens.models.prefix_trees import Trees, token_trees
+
+
+def prompts_of(*texts: str, junk: int = 9) -> Prompts:
+    """Prompts whose tokens are letters; what stands behind their last one is junk."""
+    ids = np.full((len(texts), max(map(len, texts)) + 1), junk, dtype=np.int64)
+    for i, text in enumerate(texts):
+        ids[i, : len(text)] = [ord(c) for c in text]
+    return Prompts(ids, np.array([len(text) - 1 for text in texts]))
+
+
+def path(trees: Trees, n: int) -> list[int]:
+    """Return the tokens from the root to prompt n's token of interest."""
+    row, slot = int(trees.row[n]), int(trees.slot[n])
+    tokens = []
+    while True:
+        tokens.append(int(trees.ids[row, slot]))
+        assert trees.depth[row, slot] == int(trees.depth[row, trees.parent[row, slot]]) + (
+            trees.parent[row, slot] != slot
+        )
+        if trees.parent[row, slot] == slot:
+            return tokens[::-1]
+        assert trees.parent[row, slot] < slot
+        slot = int(trees.parent[row, slot])
+
+
+def n_tokens(trees: Trees) -> int:
+    return int(np.count_nonzero(trees.ids))
+
+
+def test_what_prompts_begin_with_stands_once() -> None:
+    texts = ["abz", "abc", "abz", "ab", "b", "abcd", "zab"]
+    trees = token_trees(prompts_of(*texts))
+    assert trees.ids.shape == (1, 128)
+    assert n_tokens(trees) == len({text[: i + 1] for text in texts for i in range(len(text))}) == 9
+    assert ["".join(map(chr, path(trees, n))) for n in range(len(texts))] == texts
+    assert trees.slot[0] == trees.slot[2]
+
+
+@pytest.mark.parametrize("row_tokens", [1, 7, 40, 128])
+@pytest.mark.parametrize("split", ["train", "val_subset"])
+def test_every_prompt_is_a_path_whatever_the_rows(
+    dataset: Dataset, split: str, row_tokens: int
+) -> None:
+    prompts = dataset.prompts(split)
+    trees = token_trees(prompts, row_tokens)
+    longest = int(prompts.position.max()) + 1
+    assert trees.ids.shape[1] == max(row_tokens, longest)
+    for n, (ids, position) in enumerate(zip(prompts.ids, prompts.position, strict=True)):
+        assert path(trees, n) == ids[: position + 1].tolist()
+
+
+def paths(trees: Trees, row: int, size: int) -> set[tuple[int, ...]]:
+    found: dict[int, tuple[int, ...]] = {}
+    for slot in range(size):
+        parent = int(trees.parent[row, slot])
+        before: tuple[int, ...] = () if parent == slot else found[parent]
+        found[slot] = (*before, int(trees.ids[row, slot]))
+    return set(found.values())
+
+
+def test_no_token_stands_twice_in_a_row_and_rows_are_filled(dataset: Dataset) -> None:
+    trees = token_trees(dataset.prompts("train"), 40)
+    sizes: NDArray[np.int64] = np.count_nonzero(trees.ids, axis=1)
+    assert len(trees) > 3
+    for row, size in enumerate(sizes):
+        assert np.all(trees.ids[row, :size] > 0)
+        assert len(paths(trees, row, int(size))) == size
+    assert sizes[:-1].min() > 40 - trees.depth.max() - 1
+    assert n_tokens(trees) < 0.6 * (dataset.prompts("train").position + 1).sum()

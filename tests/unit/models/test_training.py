@@ -1,0 +1,381 @@
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import Dataset
+from tasklens.models import training
+from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
+from tasklens.models.lr_schedule import learning_rate
+from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.training import (
+    NARROW,
+    Batch,
+    StepLog,
+    Trainer,
+    TrainSettings,
+    loss_and_hits,
+    train,
+)
+
+QUICK = TrainSettings(
+    steps=12, instructions_per_step=4, learning_rate=1e-2, warmup_steps=3, threads=1
+)
+SMALL = ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.1)
+
+
+def changed(**keys: object) -> TrainSettings:
+    return dataclasses.replace(QUICK, **keys)  # type: ignore[arg-type]
+
+
+def weights(model: GPT2) -> bytes:
+    content: bytes = safetensors.torch.save(model.state_dict())
+    return content
+
+
+def test_steps_are_adamw_with_clipping_by_hand(dataset: Dataset) -> None:
+    settings = changed(weight_decay=0.1, beta1=0.8, beta2=0.95, epsilon=1e-6, grad_clip=0.5)
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, settings, seed=0)
+    by_hand = copy.deepcopy(model)
+    parameters = dict(by_hand.named_parameters())
+    first = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    second = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    clipped = []
+    batches = trainer.batches()
+    for t in range(1, 6):
+        batch = next(batches)
+        by_hand.zero_grad()
+        loss, hits = loss_and_hits(by_hand, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        gradients = {name: p.grad.clone() for name, p in parameters.items() if p.grad is not None}
+        norm = math.sqrt(sum(float((g.double() ** 2).sum()) for g in gradients.values()))
+        clipped.append(norm > 0.5)
+        rate = learning_rate(t - 1, peak=1e-2, floor=0.0, warmup=3, total=12)
+        with torch.no_grad():
+            for name, p in parameters.items():
+                g = gradients[name] * min(1.0, 0.5 / norm)
+                first[name] = 0.8 * first[name] + 0.2 * g
+                second[name] = 0.95 * second[name] + 0.05 * g**2
+                p.mul_(1 - rate * (0.1 if p.ndim == 2 else 0.0))
+                root = (second[name] / (1 - 0.95**t)).sqrt()
+                p.sub_(rate * first[name] / (1 - 0.8**t) / (root + 1e-6))
+        log = trainer.take_step(batch)
+        assert log.step == trainer.step == t
+        assert log.loss == pytest.approx(loss.item(), rel=1e-5)
+        assert log.accuracy == pytest.approx(hits.float().mean().item())
+        assert log.learning_rate == rate
+        assert log.grad_norm == pytest.approx(norm, rel=1e-4)
+        for name, p in model.named_parameters():
+            torch.testing.assert_close(p, parameters[name], rtol=1e-4, atol=1e-5, msg=name)
+    assert any(clipped)
+
+
+def test_weight_decay_acts_on_matrices_alone(
+    dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
+) -> None:
+    before = disturbed(make_model(SMALL, dataset, seed=0))
+    after = {}
+    for decay in (0.0, 0.5):
+        model = copy.deepcopy(before)
+        trainer = Trainer(model, dataset, changed(weight_decay=decay, warmup_steps=0), seed=0)
+        rate = trainer.take_step(next(trainer.batches())).learning_rate
+        after[decay] = dict(model.named_parameters())
+    for name, p in before.named_parameters():
+        difference = after[0.5][name] - after[0.0][name]
+        expected = -rate * 0.5 * p if p.ndim == 2 else torch.zeros_like(p)
+        torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("grad_clip", [0.01, 1e6])
+def test_gradients_are_clipped_by_their_common_norm(dataset: Dataset, grad_clip: float) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, changed(grad_clip=grad_clip), seed=0)
+    log = trainer.take_step(next(trainer.batches()))
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = torch.cat([g.flatten() for g in gradients]).norm().item()
+    assert norm == pytest.approx(min(grad_clip, log.grad_norm), rel=1e-3)
+    assert 0.01 < log.grad_norm < 1e6
+
+
+def test_only_the_output_is_learnt_with_loss_output(dataset: Dataset) -> None:
+    losses = {}
+    for loss in ("all", "output"):
+        model = make_model(SMALL, dataset, seed=0)
+        trainer = Trainer(model, dataset, changed(loss=loss), seed=0)
+        batch = next(trainer.batches())
+        expected = loss_and_hits(model, batch, loss=loss)[0].item()
+        losses[loss] = trainer.take_step(batch).loss
+        assert losses[loss] == pytest.approx(expected)
+    assert losses["all"] != pytest.approx(losses["output"], rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["all", "output"])
+def test_steps_weigh_the_output_as_they_are_told(dataset: Dataset, loss: str) -> None:
+    after = {}
+    for weight in (1.0, 5.0):
+        model = make_model(SMALL, dataset, seed=0)
+        trainer = Trainer(model, dataset, changed(loss=loss, output_weight=weight), seed=0)
+        batch = next(trainer.batches())
+        expected = loss_and_hits(model, batch, loss=loss, output_weight=weight)[0]
+        expected.backward()  # type: ignore[no-untyped-call]
+        by_hand = [p.grad for p in model.parameters() if p.grad is not None]
+        norm = torch.cat([g.flatten() for g in by_hand]).norm().item()
+        log = trainer.take_step(batch)
+        assert log.loss == pytest.approx(expected.item())
+        assert log.grad_norm == pytest.approx(norm, rel=1e-4)
+        after[weight] = log.loss, weights(model)
+    assert (after[1.0] == after[5.0]) == (loss == "output"), "where there is nothing else to weigh"
+
+
+def test_the_rows_of_a_batch_are_training_instances(dataset: Dataset) -> None:
+    part = dataset.splits["train"]
+    known = {
+        (dataset.instructions[i], int(x), int(y))
+        for i, x, y in zip(part.instruction, part.input, part.output, strict=True)
+    }
+    trainer = Trainer(make_model(SMALL, dataset), dataset, QUICK, seed=0)
+    seen = set()
+    for _, batch in zip(range(30), trainer.batches(), strict=False):
+        assert len(batch.prefix) == 4
+        for prefix, length, inputs, outputs in zip(*batch, strict=True):
+            text = "".join(dataset.vocabulary.tokens[t] for t in prefix[:length])
+            pairs = zip(inputs.tolist(), outputs.tolist(), strict=True)
+            seen |= {(text, x, y) for x, y in pairs}
+    assert seen == known
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("stop", [0, 1, 7])
+def test_a_run_that_goes_on_ends_in_the_same_bytes(
+    dataset: Dataset, dropout: float, stop: int
+) -> None:
+    size = ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
+    whole = Trainer(make_model(size, dataset, seed=0), dataset, QUICK, seed=0)
+    whole_log: list[StepLog] = []
+    whole.run(lambda _, log: whole_log.append(log))
+
+    begun = Trainer(make_model(size, dataset, seed=0), dataset, QUICK, seed=0)
+    for _, batch in zip(range(stop), begun.batches(), strict=False):
+        begun.take_step(batch)
+    saved = safetensors.torch.save(begun.state())
+    torch.manual_seed(123)  # the global generator is elsewhere after a restart
+    resumed = Trainer(make_model(size, dataset, seed=99), dataset, QUICK, seed=0)
+    resumed.load_state(safetensors.torch.load(saved))
+    assert resumed.step == stop
+    assert safetensors.torch.save(resumed.state()) == saved
+    log: list[StepLog] = []
+    resumed.run(lambda _, entry: log.append(entry))
+    assert log == whole_log[stop:]
+    assert safetensors.torch.save(resumed.state()) == safetensors.torch.save(whole.state())
+
+
+def test_harvesting_on_the_way_changes_nothing(dataset: Dataset) -> None:
+    size = ModelSettings(n_layer=1, n_head=2, n_embd=16, dropout=0.2)
+    alone = make_model(size, dataset, seed=0)
+    train(alone, dataset, QUICK)
+    watched = make_model(size, dataset, seed=0)
+    prompts = dataset.prompts("train")
+    harvest(GPT2Subject(watched), prompts)  # caches must not carry inference mode into training
+
+    def watch(trainer: Trainer, _: StepLog) -> None:
+        harvest(GPT2Subject(trainer.model), prompts)
+
+    train(watched, dataset, QUICK, on_step=watch)
+    assert weights(watched) == weights(alone)
+
+
+def test_dropout_leaves_the_global_generator_alone_and_differs_between_steps(
+    dataset: Dataset,
+) -> None:
+    size = ModelSettings(n_layer=1, n_head=2, n_embd=16, dropout=0.5)
+    model = make_model(size, dataset, seed=0)
+    trainer = Trainer(model, dataset, changed(learning_rate=1e-30), seed=0)
+    batch = next(trainer.batches())
+    before = torch.get_rng_state()
+    losses = [trainer.take_step(batch).loss for _ in range(3)]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len(set(losses)) == 3
+
+
+def test_bf16_is_near_and_keeps_weights_in_fp32(dataset: Dataset) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        model = make_model(SMALL, dataset, seed=0)
+        losses[precision] = [e.loss for e in train(model, dataset, changed(precision=precision))]
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+    assert losses["bf16"] != losses["fp32"]
+
+
+WIDE = ModelSettings(n_layer=1, n_head=1, n_embd=NARROW)
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16", "chosen"), [(1.0, 0.5, "bf16"), (1.0, 0.95, "fp32"), (0.4, 0.8, "fp32")]
+)
+def test_the_precision_is_that_of_the_shorter_steps(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str
+) -> None:
+    """By a clock that only computing gradients moves."""
+    now = 0.0
+    costs = {"fp32": fp32, "bf16": bf16}
+    real = training.gradients
+
+    def slow(model: GPT2, batch: Batch, *, precision: str, **what: Any) -> tuple[Tensor, Tensor]:
+        nonlocal now
+        now += costs[precision]
+        return real(model, batch, precision=precision, **what)
+
+    monkeypatch.setattr(training, "gradients", slow)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    model = make_model(WIDE, dataset, seed=0)
+    before = copy.deepcopy(model.state_dict())
+    trainer = Trainer(model, dataset, changed(precision="auto"), seed=0)
+    assert trainer.precision is None
+    assert trainer.choose_precision() == trainer.precision == chosen
+    assert trainer.calibration == pytest.approx(costs)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    spent = now
+    trainer.take_step(next(trainer.batches()))
+    assert now - spent == pytest.approx(costs[chosen]), "steps compute in it"
+
+
+def test_what_is_set_or_narrow_is_not_timed(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "faster_precision", mock.Mock(side_effect=AssertionError))
+    narrow = Trainer(make_model(SMALL, dataset), dataset, changed(precision="auto"), seed=0)
+    assert narrow.choose_precision() == "fp32"
+    for precision in ("fp32", "bf16"):
+        settings = changed(precision=precision)
+        trainer = Trainer(make_model(WIDE, dataset), dataset, settings, seed=0)
+        assert trainer.choose_precision() == precision
+        assert trainer.calibration == {}
+
+
+def test_calibrating_changes_no_step(dataset: Dataset) -> None:
+    size = dataclasses.replace(WIDE, dropout=0.3)
+    losses = []
+    for calibrate in (False, True):
+        trainer = Trainer(make_model(size, dataset), dataset, changed(precision="fp32"), seed=0)
+        if calibrate:
+            trainer.precision = None
+            trainer.choose_precision()
+            trainer.precision = "fp32"
+        log: list[StepLog] = []
+        trainer.run(lambda _, entry, log=log: log.append(entry))  # type: ignore[misc]
+        losses.append(log)
+    assert losses[0] == losses[1]
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> None:
+    message = r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs here; use .*cpu$"
+    with pytest.raises(InputError, match=message):
+        Trainer(make_model(SMALL, dataset), dataset, changed(device="cuda:99"), seed=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
+    logs, states = [], []
+    for device in ("cpu", "cuda"):
+        model = make_model(SMALL, dataset, seed=0)
+        logs.append(train(model, dataset, changed(device=device, precision="fp32")))
+        states.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")).states)
+    assert [e.loss for e in logs[1]] == pytest.approx([e.loss for e in logs[0]], rel=1e-3)
+    for name, state in states[1].items():
+        np.testing.assert_allclose(state, states[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
+    size = dataclasses.replace(SMALL, dropout=dropout)
+    settings = changed(device="cuda", precision="bf16")
+    whole = Trainer(make_model(size, dataset), dataset, settings, seed=0)
+    log: list[StepLog] = []
+    states: list[bytes] = []
+
+    def keep(trainer: Trainer, entry: StepLog) -> None:
+        log.append(entry)
+        states.append(safetensors.torch.save(trainer.state()))
+
+    whole.run(keep)
+    resumed = Trainer(make_model(size, dataset, seed=99), dataset, settings, seed=0)
+    resumed.load_state(safetensors.torch.load(states[4]))
+    again: list[StepLog] = []
+    resumed.run(lambda _, entry: again.append(entry))
+    assert [e.loss for e in again] == pytest.approx([e.loss for e in log[5:]], rel=1e-3)
+
+
+def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    steps: list[int] = []
+    with pytest.raises(InputError) as error:
+        train(
+            model,
+            dataset,
+            changed(learning_rate=1e30),
+            on_step=lambda _, log: steps.append(log.step),
+        )
+    message = str(error.value)
+    assert message.startswith(f"training diverged at step {len(steps) + 1}: loss nan")
+    assert message.endswith("lower train.learning_rate or lengthen train.warmup_steps")
+    assert "\n" not in message
+
+
+def test_training_learns_what_it_is_shown(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    settings = changed(steps=250, instructions_per_step=10, warmup_steps=10)
+    log = train(model, dataset, settings)
+    assert [entry.step for entry in log] == list(range(1, 251))
+    uniform = math.log(len(dataset.vocabulary))
+    assert log[0].loss == pytest.approx(uniform, rel=0.15)
+    assert log[-1].loss < 0.6 * log[0].loss
+    hits = harvest(GPT2Subject(model), dataset.prompts("train"), names=()).answer
+    accuracy = (hits == dataset.splits["train"].output).mean()
+    assert accuracy > 0.5  # one in six by chance
+
+
+def test_the_log_is_of_the_model_before_the_update(dataset: Dataset) -> None:
+    model = make_model(SMALL, dataset, seed=0)
+    trainer = Trainer(model, dataset, QUICK, seed=0)
+    for _, batch in zip(range(3), trainer.batches(), strict=False):
+        loss, hits = loss_and_hits(model, batch)
+        log = trainer.take_step(batch)
+        assert log.loss == pytest.approx(loss.item())
+        assert log.accuracy == pytest.approx(hits.float().mean().item())
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(dataset: Dataset) -> None:
+    n_tokens, n_positions = len(dataset.vocabulary), dataset.n_positions
+    Trainer(GPT2(SMALL, n_tokens, n_positions - 1, 0), dataset, QUICK, 0)
+    with pytest.raises(InputError, match="tokens does not fit the model's"):
+        Trainer(GPT2(SMALL, n_tokens, n_positions - 2, 0), dataset, QUICK, 0)
+    message = f"the dataset has {n_tokens} tokens, the model only {n_tokens - 1}"
+    with pytest.raises(InputError, match=message):
+        Trainer(GPT2(SMALL, n_tokens - 1, n_positions, 0), dataset, QUICK, 0)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"final_learning_rate": 0.1}, "final_learning_rate = 0.1 is above learning_rate = 0.01"),
+        ({"warmup_steps": 13}, "warmup_steps = 13 is more than steps = 12"),
+    ],
+)
+def test_settings_that_contradict_each_other(keys: dict[str, float], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        changed(**keys)

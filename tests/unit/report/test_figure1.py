@@ -1,0 +1,242 @@
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from drawn import assert_nothing_cut_off
+from tasklens.core.errors import InputError
+from tasklens.data.instances import SPLIT_NAMES
+from tasklens.report.figure1 import FigureSettings, figure1, render
+from tasklens.scoring.score_table import Row, accuracy_row, to_table
+
+STEPS = (0, 1, 8, 64, 512, 4096)
+
+
+def table(
+    steps: tuple[int, ...] = STEPS,
+    splits: tuple[str, ...] = tuple(SPLIT_NAMES),
+    blocks: int = 2,
+    seeds: int = 2,
+    low: float = 0.0,
+) -> pa.Table:
+    """Scores that rise with the step and the block; seeds and cluster seeds differ by 0.01."""
+    rows: list[Row] = []
+    names = ["wte", "embed", *(f"block{i + 1}" for i in range(blocks)), "ln_f"]
+    for split in splits:
+        for seed in range(seeds):
+            base: Row = {"run": "r", "seed": seed, "split": split, "space": "raw", "k": 4}
+            for step in steps:
+                for i, layer in enumerate(names):
+                    rise = i / len(names) * steps.index(step) / len(steps)
+                    for s in range(2):
+                        here: Row = {**base, "step": step, "layer": layer, "cluster_seed": s}
+                        value = low + rise + 0.01 * (seed + s)
+                        rows.append({**here, "metric": "ari", "value": value})
+                        rows.append({**here, "metric": "ari_shuffled", "value": 0.001})
+                        rows.append({**here, "metric": "inertia", "value": 1e6})
+                rows.append(accuracy_row("r", seed, step, split, 0.5))
+            for control, value in (("length", 0.2), ("symbols", 0.4), ("input", 0.9)):
+                here = {**base, "step": None, "layer": f"control:{control}", "metric": "ari"}
+                rows.append({**here, "cluster_seed": 0, "value": value})
+    return to_table(rows)
+
+
+def halves(figure: Figure) -> tuple[list[Axes], list[Axes]]:
+    """Return the left axes and the right ones, which were added after each."""
+    n = len(figure.axes) // 2
+    return figure.axes[:n], figure.axes[n:]
+
+
+def heights(ax: Axes) -> list[list[float]]:
+    return [np.asarray(line.get_ydata(), dtype=float).tolist() for line in ax.lines]
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_panel_a_split_and_a_line_a_layer() -> None:
+    figure = figure1(table())
+    left, right = halves(figure)
+    titles = [ax.get_title(loc="left") for ax in left]
+    assert titles == [
+        "(a) training subset",
+        "(b) unseen pairs",
+        "(c) unseen instructions",
+    ]
+    for ax, twin in zip(left, right, strict=True):
+        assert len(ax.lines) == 3 + 5 + 4, "controls; wte, embed, two blocks, ln_f; two numbers"
+        assert len(ax.collections) == 5, "a band each"
+        assert len(twin.lines) == 1
+        assert heights(twin)[0] == [0.5] * 6
+        assert ax.get_xlabel() == "training step"
+        assert ax.get_xscale() == "symlog"
+        assert ax.get_xlim() == (0, 4096)
+        assert ax.get_ylim() == twin.get_ylim() == (-0.05, 1.03)
+        assert [t.get_text() for t in ax.get_xticklabels()] == ["0", "1", "10", "100", "1k"]
+    assert left[0].get_ylabel() == "ARI"
+    assert right[-1].get_ylabel() == "accuracy"
+    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True]
+    assert legend(figure) == [
+        *("word embedding", "layer 0 (word + position)", "layer 1", "layer 2"),
+        *("final layer norm", "accuracy"),
+        *("instruction length alone", "bag of symbols", "shuffled labels"),
+    ]
+
+
+def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
+    left, _ = halves(figure1(table()))
+    assert [level for level, _ in heights(left[0])[:3]] == pytest.approx([0.2, 0.4, 0.001])
+    rise = 4 / 5 * np.arange(6) / 6
+    np.testing.assert_allclose(heights(left[0])[-1], rise + 0.01)
+    band = left[0].collections[-1].get_paths()[0].get_extents()
+    np.testing.assert_allclose([band.y0, band.y1], [0, rise[-1] + 0.02], atol=1e-9)
+
+
+def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
+    left, _ = halves(figure1(table(blocks=6)))
+    lines = [line for line in left[0].lines[3:] if line.get_linestyle() != "None"]
+    grey = [np.dot(to_rgb(line.get_color()), (0.299, 0.587, 0.114)) for line in lines[2:-1]]
+    assert (np.diff(grey) > 0.05).all()
+    assert grey[-1] < 0.85, "still visible on white"
+    patterns = {(str(line.get_linestyle()), line.get_marker()) for line in lines}
+    assert len(patterns) == 4, "wte, embed, ln_f and the blocks"
+
+
+@pytest.mark.parametrize("format", ["png", "pdf"])
+def test_the_same_scores_give_the_same_bytes(format: str) -> None:
+    first, second = (render(figure1(table()), format) for _ in range(2))  # type: ignore[arg-type]
+    assert first == second
+    assert b"CreationDate" not in first
+    if format == "png":
+        image = Image.open(io.BytesIO(first))
+        assert image.size[0] == 1400, "7 inches of 200 dots"
+        assert 460 < image.size[1] < 600
+    else:
+        assert first.startswith(b"%PDF")
+
+
+def test_global_settings_neither_change_the_figure_nor_are_changed() -> None:
+    expected = render(figure1(table()), "png")
+    with mpl.rc_context({"font.size": 30, "lines.linewidth": 9, "savefig.bbox": "tight"}):
+        before = dict(mpl.rcParams)
+        assert render(figure1(table()), "png") == expected
+        assert dict(mpl.rcParams) == before
+
+
+@pytest.mark.parametrize("splits", [("val_subset",), ("train_subset", "val_subset")])
+def test_missing_splits_leave_their_panels_out(splits: tuple[str, ...]) -> None:
+    figure = figure1(table(splits=(*splits, "val")))
+    left, _ = halves(figure)
+    assert len(left) == len(splits)
+    assert left[0].get_title(loc="left").startswith("(a)")
+    assert_inside(figure)
+
+
+def test_splits_of_the_users_own_get_panels_of_their_own() -> None:
+    left, _ = halves(figure1(table(splits=("prompts", "other"))))
+    assert [ax.get_title(loc="left") for ax in left] == ["(a) prompts", "(b) other"]
+
+
+def assert_inside(figure: Figure) -> None:
+    """Nothing is cut off at the figure's edges and the legend covers no panel."""
+    assert_nothing_cut_off(figure)
+    below = figure.legends[0].get_window_extent()
+    for ax in figure.axes:
+        assert not below.overlaps(ax.get_window_extent())
+
+
+@pytest.mark.parametrize("panels", [1, 2, 3])
+@pytest.mark.parametrize("blocks", [1, 24])
+@pytest.mark.parametrize("steps", [STEPS, (0,)])
+def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) -> None:
+    assert_inside(figure1(table(steps, tuple(SPLIT_NAMES)[:panels], blocks, seeds=1)))
+
+
+def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:
+    names = [name for name in legend(figure1(table(blocks=12))) if name.startswith("layer")]
+    assert names == ["layer 0 (word + position)", *(f"layer {i}" for i in range(2, 13, 2))]
+
+
+def test_one_step_stands_the_layers_along_the_axis() -> None:
+    figure = figure1(table(steps=(143,), blocks=3, seeds=1))
+    left, right = halves(figure)
+    for ax in left:
+        assert ax.get_xlabel() == "layer, at step 143"
+        labels = [t.get_text().strip() for t in ax.get_xticklabels()]
+        assert labels == ["wte", "0", "1", "2", "3", "ln_f"]
+        assert len(ax.lines) == 3 + 1 + 6, "controls, the line through all, and their points"
+    assert heights(right[0]) == [[0.5, 0.5]]
+    assert legend(figure)[0] == "accuracy"
+
+
+@pytest.mark.parametrize("steps", [(0, 500, 1000), tuple(range(0, 1001, 50))])
+def test_few_even_steps_stay_linear(steps: tuple[int, ...]) -> None:
+    left, _ = halves(figure1(table(steps=steps)))
+    assert left[0].get_xscale() == "linear"
+
+
+@pytest.mark.parametrize(
+    ("steps", "linear", "ticks"),
+    [
+        ((0, 1, 2, 4, *range(8, 161, 8)), 8, ["0", "10", "20", "50", "100"]),
+        ((0, 1, 2, *range(200, 2001, 200)), 200, ["0", "200", "500", "1k", "2k"]),
+        ((0, *range(1000, 143_001, 1000)), 1000, ["0", "1k", "10k", "100k"]),
+        ((0, 1, 2, 4, 8, 16, 32), 1, ["0", "1", "2", "5", "10", "20"]),
+    ],
+)
+def test_the_axis_is_linear_up_to_the_even_checkpoints(
+    steps: tuple[int, ...], linear: int, ticks: list[str]
+) -> None:
+    ax = halves(figure1(table(steps=steps, seeds=1)))[0][0]
+    assert ax.get_xscale() == "symlog"
+    assert ax.xaxis.get_transform().linthresh == linear  # type: ignore[attr-defined]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ticks
+
+
+def test_a_line_says_which_layer_it_is_without_colour() -> None:
+    ax = halves(figure1(table(steps=tuple(range(0, 1001, 50)), blocks=6)))[0][0]
+    marked: dict[str, set[float]] = {}
+    for line in ax.lines:
+        if str(line.get_marker()).startswith("$"):
+            marked[str(line.get_marker())] = set(np.asarray(line.get_xdata(), dtype=float))
+    assert set(marked) == {f"${i}$" for i in range(1, 7)}
+    for i in range(1, 6):
+        assert marked[f"${i}$"].isdisjoint(marked[f"${i + 1}$"])
+    many = halves(figure1(table(blocks=24)))[0][0]
+    assert not any(str(line.get_marker()).startswith("$") for line in many.lines)
+
+
+def test_low_values_are_not_cut_off() -> None:
+    left, _ = halves(figure1(table(low=-0.3)))
+    assert left[0].get_ylim()[0] == pytest.approx(-0.3)
+
+
+def test_spaces_are_not_mixed() -> None:
+    raw = table(steps=(0, 8), splits=("val_subset",))
+    tsne = [
+        {**row, "space": "tsne", "value": 0.77}
+        for row in raw.to_pylist()
+        if row["layer"] in ("wte", "block1") and row["step"] == 8
+    ]
+    both = to_table([*raw.to_pylist(), *tsne])
+    assert render(figure1(both), "png") == render(figure1(raw), "png")
+    left, right = halves(figure1(both, FigureSettings(space="tsne")))
+    assert left[0].get_xlabel() == "layer, at step 8", "t-SNE ran at the last step only"
+    drawn = np.concatenate(heights(left[0])[3:])
+    assert drawn == pytest.approx([0.77] * 4), "a line through two points, and the points"
+    assert len(right[0].lines) == 1
+
+
+def test_what_the_table_lacks_is_told_in_one_line() -> None:
+    with pytest.raises(InputError) as raised:
+        figure1(table(), FigureSettings(space="tsne"))
+    assert str(raised.value) == "no ari of states in the space 'tsne': the table holds ['raw']"
+    with pytest.raises(InputError, match=r"^no ami of states in the space 'raw'"):
+        figure1(table(), FigureSettings(metric="ami"))

@@ -1,0 +1,341 @@
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tasklens.core.errors import InputError
+from tasklens.report.figure1 import render
+from tasklens.report.sweep_figures import (
+    one_at_a_time,
+    phase_diagram,
+    separation_pairs,
+    separation_plot,
+)
+from tasklens.scoring.score_table import Row, to_table
+
+Cell = tuple[float, float, float]
+
+
+def table(runs: Mapping[str, tuple[dict[str, Any], list[Cell]]]) -> pa.Table:
+    """The summary of runs: their settings, and (final, peak, accuracy) for each seed.
+
+    The best layer is block2 by the training subset; block1 is better on the others, ln_f on all.
+    The last block, block3, has half of what block2 has.
+    """
+    rows = []
+    for run, (settings, cells) in runs.items():
+        for seed, (final, peak, accuracy) in enumerate(cells):
+            for split in ("train_subset", "val_subset", "val_instruction_subset"):
+                for layer, there in (
+                    *(("block1", 0.02), ("block3", 0.01)),
+                    *(("block2", 0.05), ("ln_f", 1.0)),
+                ):
+                    train = split == "train_subset"
+                    here = {"final": there, "peak": there} if train else {"final": 1.0, "peak": 1.0}
+                    if layer == "block2" and not train:
+                        less = 0.01 if split == "val_instruction_subset" else 0.0
+                        here = {"final": final - less, "peak": peak}
+                    if layer == "block3" and not train:
+                        here = {"final": final / 2, "peak": 1.0}
+                    place = {"run": run, "seed": seed, **settings, "split": split, "layer": layer}
+                    rows.append({**place, "space": "raw", **here, "accuracy": accuracy})
+    return pa.Table.from_pylist(rows)
+
+
+def shown(ax: Axes) -> np.ma.MaskedArray[Any, np.dtype[np.float64]]:
+    (image,) = ax.images
+    assert image.get_clim() == (0, 1)
+    return np.ma.masked_invalid(np.asarray(image.get_array(), dtype=np.float64))
+
+
+def written(ax: Axes) -> dict[tuple[float, float], str]:
+    """Return what stands in the cells, by (row, column)."""
+    return {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in ax.texts}
+
+
+def ticks(ax: Axes) -> list[str]:
+    return [t.get_text() for t in ax.get_xticklabels()]
+
+
+def drawn(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if ax.get_visible()]
+
+
+# --- Over two settings ---
+
+GRID = table(
+    {
+        "a": ({"model.n_layer": 4, "train.rate": 1e-3}, [(0.2, 0.4, 0.6), (0.4, 0.6, 1.0)]),
+        "b": ({"model.n_layer": 2, "train.rate": 1e-3}, [(0.1, 0.15, 0.95)]),
+        "c": ({"model.n_layer": 4, "train.rate": 3e-4}, [(0.7, 0.9, 0.3)]),
+        "d": ({"model.n_layer": 12, "train.rate": 1e-3}, [(0.0, 0.05, 0.0)]),
+    }
+)
+
+
+def test_four_maps_over_two_settings() -> None:
+    figure = phase_diagram(GRID, "model.n_layer", "train.rate")
+    final, peak, last, accuracy = drawn(figure)
+    assert [ax.get_title(loc="left") for ax in (final, peak, last, accuracy)] == [
+        *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
+    ]
+    assert figure.get_suptitle() == "unseen pairs"
+    for ax in (final, peak, last, accuracy):
+        assert ax.get_xlabel() == "model.n_layer"
+        assert ticks(ax) == ["2", "4", "12"], "in the order of numbers"
+        assert ax.images[0].origin == "lower"
+    assert [t.get_text() for t in final.get_yticklabels()] == ["0.0003", "0.001"]
+    assert final.get_ylabel() == "train.rate"
+    nan = np.nan
+    for ax, values in (
+        (final, [[nan, 0.7, nan], [0.1, 0.3, 0.0]]),
+        (peak, [[nan, 0.9, nan], [0.15, 0.5, 0.05]]),
+        (last, [[nan, 0.35, nan], [0.05, 0.15, 0.0]]),
+        (accuracy, [[nan, 0.3, nan], [0.95, 0.8, 0.0]]),
+    ):
+        np.testing.assert_allclose(shown(ax).filled(nan), values, atol=1e-12)
+    assert written(final) == {(0, 1): "0.70", (1, 0): "0.10", (1, 1): "0.30", (1, 2): "0.00"}
+    assert written(accuracy) == {(0, 1): "0.30", (1, 0): "0.95", (1, 1): "0.80", (1, 2): "0.00"}
+    # White on dark, black on light.
+    assert {t.get_text(): t.get_color() for t in accuracy.texts} == {
+        **{"0.30": "white", "0.00": "white"},
+        **{"0.95": "black", "0.80": "black"},
+    }
+
+
+def test_a_cell_without_a_run_is_blank() -> None:
+    final = drawn(phase_diagram(GRID, "model.n_layer", "train.rate"))[0]
+    blank = np.ma.getmaskarray(shown(final))
+    assert blank.tolist() == [[True, False, True], [False, False, False]]
+    assert len(final.texts) == 4
+    color = final.images[0].to_rgba(shown(final))
+    assert (color[0, 0, 3], color[0, 1, 3]) == (0, 1), "nothing is painted there"
+
+
+def test_settings_change_places_and_splits_are_taken_alone() -> None:
+    turned = drawn(phase_diagram(GRID, "train.rate", "model.n_layer"))[0]
+    assert ticks(turned) == ["0.0003", "0.001"]
+    nan = np.nan
+    expected = [[nan, 0.1], [0.7, 0.3], [nan, 0.0]]
+    np.testing.assert_allclose(shown(turned).filled(nan), expected, atol=1e-12)
+    other = phase_diagram(GRID, "train.rate", "model.n_layer", "val_instruction_subset")
+    assert other.get_suptitle() == "unseen instructions"
+    np.testing.assert_allclose(
+        shown(drawn(other)[0]).filled(nan), np.array(expected) - 0.01, atol=1e-12
+    )
+
+
+def test_words_are_values_too() -> None:
+    words = table(
+        {
+            "a": ({"loss": "output", "tie": True}, [(0.2, 0.4, 0.6)]),
+            "b": ({"loss": "all", "tie": False}, [(0.1, 0.3, 0.5)]),
+        }
+    )
+    ax = drawn(phase_diagram(words, "loss", "tie"))[0]
+    assert ticks(ax) == ["all", "output"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["False", "True"]
+    np.testing.assert_allclose(np.diag(shown(ax).data), [0.1, 0.2])
+
+
+def test_what_the_table_lacks_is_told_in_one_line() -> None:
+    with pytest.raises(InputError) as raised:
+        phase_diagram(GRID, "model.n_layer", "model.n_head")
+    assert str(raised.value).startswith("no setting 'model.n_head' varies; the table has ['run', ")
+    with pytest.raises(InputError, match=r"^no setting 'model.n_head' varies; the table has"):
+        one_at_a_time(GRID, [("model.n_head",)], {"model.n_head": 2})
+    with pytest.raises(InputError) as raised:
+        phase_diagram(GRID, "model.n_layer", "train.rate", space="tsne")
+    assert str(raised.value) == "the table holds no scores of val_subset in the space 'tsne'"
+    with pytest.raises(InputError, match=r"^the table holds no scores of mine in the space 'raw'$"):
+        one_at_a_time(GRID, [("model.n_layer",)], {"model.n_layer": 4}, split="mine")
+
+
+# --- One at a time ---
+
+BASE = {"x": 8, "y": 0.5, "more": 3}
+STAR = table(
+    {
+        "base": (BASE, [(0.2, 0.4, 0.6), (0.4, 0.6, 1.0)]),
+        "x16": ({**BASE, "x": 16}, [(0.5, 0.7, 0.9), (0.7, 0.9, 0.7)]),
+        "x4": ({**BASE, "x": 4}, [(0.0, 0.1, 0.2)]),
+        "y1": ({**BASE, "y": 1.0}, [(0.8, 0.85, 0.95)]),
+        # Of no line: another setting varies as well.
+        "both": ({**BASE, "x": 32, "y": 1.0}, [(0.99, 0.99, 0.99)]),
+        "other": ({**BASE, "more": 4}, [(0.99, 0.99, 0.99)]),
+    }
+)
+AXES = (("x",), ("y",))
+
+
+def heights(ax: Axes) -> dict[str, list[float]]:
+    """Return the lines of the legend by their names."""
+    return {
+        str(line.get_label()): np.asarray(line.get_ydata(), dtype=float).tolist()
+        for line in ax.lines
+        if not str(line.get_label()).startswith("_")
+    }
+
+
+def dots(ax: Axes) -> set[tuple[float, float]]:
+    return {
+        (x, round(y, 6))
+        for line in ax.lines
+        if line.get_marker() == "o"
+        for x, y in zip(
+            np.asarray(line.get_xdata(), dtype=float).tolist(),
+            np.asarray(line.get_ydata(), dtype=float).tolist(),
+            strict=True,
+        )
+    }
+
+
+def marked(ax: Axes) -> list[float]:
+    """Return where the thick line through the panel stands."""
+    return [float(np.asarray(ln.get_xdata())[0]) for ln in ax.lines if ln.get_linewidth() == 4]
+
+
+def test_a_panel_an_axis_with_what_else_is_as_in_the_base() -> None:
+    figure = one_at_a_time(STAR, AXES, BASE)
+    x, y = drawn(figure)
+    assert [ax.get_title(loc="left") for ax in (x, y)] == ["x", "y"]
+    assert ticks(x) == ["4", "8", "16"]
+    assert ticks(y) == ["0.5", "1"]
+    for got, expected in (
+        (heights(x), {"final ARI": [0.0, 0.3, 0.6], "peak ARI": [0.1, 0.5, 0.8]}),
+        (heights(y), {"final ARI": [0.3, 0.8], "peak ARI": [0.5, 0.85]}),
+        (heights(x), {"final ARI, last block": [0.0, 0.15, 0.3]}),
+    ):
+        assert set(got) == {"final ARI", "peak ARI", "final ARI, last block", "accuracy"}
+        for name, values in expected.items():
+            assert got[name] == pytest.approx(values)
+    assert heights(x)["accuracy"] == pytest.approx([0.2, 0.8, 0.8])
+    assert dots(x) == {
+        *((0, 0.0), (0, 0.1), (0, 0.2)),
+        *((1, 0.1), (1, 0.2), (1, 0.4), (1, 0.6), (1, 1.0)),
+        *((2, 0.25), (2, 0.35), (2, 0.5), (2, 0.7), (2, 0.9)),
+    }
+    assert (marked(x), marked(y)) == ([1], [0])
+    legend = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert legend == ["final ARI", "peak ARI", "final ARI, last block", "accuracy"]
+
+
+def test_settings_that_vary_together_share_a_panel() -> None:
+    together = table(
+        {
+            "base": ({"x": 1, "y": 10, "z": 0}, [(0.2, 0.2, 0.2)]),
+            "more": ({"x": 2, "y": 20, "z": 0}, [(0.4, 0.4, 0.4)]),
+            "z": ({"x": 1, "y": 10, "z": 1}, [(0.6, 0.6, 0.6)]),
+        }
+    )
+    x, z = drawn(one_at_a_time(together, [("x", "y"), ("z",)], {"x": 1, "y": 10, "z": 0}))
+    assert (ticks(x), ticks(z)) == (["1", "2"], ["0", "1"])
+    assert heights(x)["final ARI"] == pytest.approx([0.2, 0.4])
+    assert heights(z)["final ARI"] == pytest.approx([0.2, 0.6])
+
+
+def test_a_setting_of_two_axes_is_shown_where_it_varies_alone() -> None:
+    shared = table(
+        {
+            "base": ({"x": 1, "y": 10}, [(0.2, 0.2, 0.2)]),
+            "both": ({"x": 2, "y": 20}, [(0.4, 0.4, 0.4)]),
+            "y": ({"x": 1, "y": 30}, [(0.6, 0.6, 0.6)]),
+        }
+    )
+    x, y = drawn(one_at_a_time(shared, [("x", "y"), ("y",)], {"x": 1, "y": 10}))
+    assert (ticks(x), ticks(y)) == (["1", "2"], ["10", "30"])
+    assert heights(x)["final ARI"] == pytest.approx([0.2, 0.4])
+    assert heights(y)["final ARI"] == pytest.approx([0.2, 0.6])
+
+
+def test_a_base_that_failed_is_not_marked() -> None:
+    rest = pa.Table.from_pylist([r for r in STAR.to_pylist() if r["run"] != "base"])
+    figure = one_at_a_time(rest, AXES, BASE)
+    x, y = drawn(figure)
+    assert (marked(x), marked(y)) == ([], [])
+    assert heights(x)["final ARI"] == pytest.approx([0.0, 0.6])
+    assert heights(y)["final ARI"] == pytest.approx([0.8])
+    assert render(figure, "png")
+
+
+@pytest.mark.parametrize(("n", "rows"), [(1, 1), (4, 1), (5, 2)])
+def test_panels_are_in_rows_of_four(n: int, rows: int) -> None:
+    keys = [f"key{i}" for i in range(n)]
+    base = dict.fromkeys(keys, 0)
+    runs = {"base": (base, [(0.1, 0.1, 0.1)])}
+    runs |= {key: ({**base, key: 1}, [(0.2, 0.3, 0.4)]) for key in keys}
+    figure = one_at_a_time(table(runs), [(key,) for key in keys], base)
+    assert [ax.get_title(loc="left") for ax in drawn(figure)] == keys
+    assert len({round(ax.get_position().y0, 3) for ax in drawn(figure)}) == rows
+    for ax in drawn(figure):
+        assert heights(ax)["peak ARI"] == pytest.approx([0.1, 0.3])
+        assert ax.get_ylim() == (-0.05, 1.05)
+
+
+# --- ARI against separation ---
+
+
+def states(**separations: float | None) -> pa.Table:
+    """Two checkpoints of some layers; the ARI of two cluster seeds falls with the separation."""
+    rows: list[Row] = []
+    for layer, separation in separations.items():
+        for step, less in ((0, 0.5), (16, 0.0)):
+            for space in ("raw", "tsne"):
+                here: Row = {"run": "r", "seed": 0, "step": step, "split": "s", "layer": layer}
+                here["space"] = space
+                for seed, more in enumerate((0.0, 0.1)):
+                    ari = 1 / (1 + (separation or 0) * (1 - less)) + more
+                    rows.append({**here, "cluster_seed": seed, "metric": "ari", "value": ari})
+                if separation is not None and space == "raw":
+                    value = separation * (1 - less)
+                    rows.append({**here, "metric": "separation", "value": value})
+    return to_table(rows)
+
+
+def test_a_dot_for_each_state_of_the_blocks() -> None:
+    figure = separation_plot(separation_pairs(states(embed=9.0, block1=1.0, block2=3.0, ln_f=9.0)))
+    (ax,) = figure.axes
+    trained, untrained = ax.collections
+    assert [trained.get_label(), untrained.get_label()] == ["trained", "untrained"]
+    np.testing.assert_allclose(np.array(trained.get_offsets(), float), [[1, 0.55], [3, 0.3]])
+    np.testing.assert_allclose(
+        np.array(untrained.get_offsets(), float), [[0.5, 2 / 3 + 0.05], [1.5, 0.45]]
+    )
+    assert ax.get_xscale() == "log"
+    # Ranks are opposite in all four.
+    assert ax.get_title(loc="left") == "4 states; Spearman -1.00"
+
+
+def test_no_separation_is_told_in_one_line() -> None:
+    with pytest.raises(InputError) as raised:
+        separation_plot(separation_pairs(states(block1=None, embed=1.0)))
+    expected = "the table holds no separation of a block; measure the runs again"
+    assert str(raised.value) == expected
+
+
+def test_figures_repeat_to_the_byte() -> None:
+    figures = [
+        (phase_diagram(GRID, "model.n_layer", "train.rate"), one_at_a_time(STAR, AXES, BASE))
+        for _ in range(2)
+    ]
+    for one, other in zip(*figures, strict=True):
+        content = render(one, "png")
+        assert content.startswith(b"\x89PNG")
+        assert render(other, "png") == content
+
+
+def test_of_very_many_states_some_are_drawn_and_all_are_correlated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasklens.report.sweep_figures.DOTS", 10)
+    n = 96
+    pairs = np.stack([np.arange(n) % 2, 1.0 + np.arange(n), np.linspace(0, 1, n)], axis=1)
+    (ax,) = separation_plot(pairs).axes
+    drawn = np.concatenate([np.array(dots.get_offsets(), float) for dots in ax.collections])
+    assert len({tuple(dot) for dot in drawn}) == 10
+    assert {tuple(dot) for dot in drawn} <= {tuple(pair) for pair in pairs[:, 1:]}
+    assert ax.get_title(loc="left") == "96 states; Spearman 1.00"

@@ -1,0 +1,321 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from tasklens.core.errors import InputError
+from tasklens.runs.settings import load_settings, settings_table, settings_toml
+from tasklens.runs.sweep_file import Point, Sweep, read_sweep
+
+SMALL = """
+base = "smoke"
+"""
+
+
+def read(tmp_path: Path, text: str) -> Sweep:
+    file = tmp_path / "sweep.toml"
+    file.write_text(text)
+    return read_sweep(file)
+
+
+def names(sweep: Sweep) -> set[str]:
+    return {point.name for point in sweep.points}
+
+
+def values(sweep: Sweep) -> list[dict[str, object]]:
+    return [dict(point.values) for point in sweep.points]
+
+
+def of(point: Point, key: str) -> object:
+    table, _, name = key.partition(".")
+    found = settings_table(point.settings)[table]
+    return found[name] if name else found
+
+
+# --- What it makes of a file ---
+
+
+def test_every_combination_of_a_grid_and_every_seed(tmp_path: Path) -> None:
+    sweep = read(
+        tmp_path,
+        """
+        base = "smoke"
+        seeds = [3, 1]
+        [grid]
+        "model.n_layer" = [1, 2]
+        "train.learning_rate" = [1e-3, 3e-3, 1]
+        """,
+    )
+    assert sweep.grid == (("model.n_layer",), ("train.learning_rate",))
+    assert sweep.around == ()
+    assert len(names(sweep)) == len(sweep.points) == 2 * 3 * 2
+    assert [(*point.values.values(), point.settings.seed) for point in sweep.points] == [
+        (n_layer, rate, seed) for n_layer in (1, 2) for rate in (1e-3, 3e-3, 1) for seed in (3, 1)
+    ]
+    for point in sweep.points:
+        for key, value in point.values.items():
+            assert of(point, key) == value
+        changes = [f"{key}={value}" for key, value in point.values.items()]
+        changes += [f"seed={point.settings.seed}", "train.threads=1", "workers=1"]
+        assert point.settings == load_settings("smoke", changes), "nothing else differs"
+    assert {type(point.values["train.learning_rate"]) for point in sweep.points} == {float}
+
+
+def test_keys_between_commas_vary_together(tmp_path: Path) -> None:
+    sweep = read(
+        tmp_path,
+        """
+        base = "smoke"
+        [grid]
+        "model.n_embd, model.n_head" = [[8, 1], [32, 4]]
+        "tasks.n_tasks" = [4, 5]
+        """,
+    )
+    assert sweep.grid == (("model.n_embd", "model.n_head"), ("tasks.n_tasks",))
+    assert values(sweep) == [
+        {"model.n_embd": n_embd, "model.n_head": n_head, "tasks.n_tasks": n_tasks}
+        for n_embd, n_head in ((8, 1), (32, 4))
+        for n_tasks in (4, 5)
+    ]
+    assert [(of(p, "model.n_embd"), of(p, "model.n_head")) for p in sweep.points] == [
+        *([(8, 1)] * 2 + [(32, 4)] * 2)
+    ]
+
+
+def test_around_varies_one_thing_at_a_time_and_the_base_comes_first(tmp_path: Path) -> None:
+    sweep = read(
+        tmp_path,
+        """
+        base = "smoke"
+        seeds = [0, 1]
+        [set]
+        "train.steps" = 12
+        [around]
+        "model.n_layer" = [1, 2, 3]
+        "train.learning_rate, train.warmup_steps" = [[1e-2, 2]]
+        """,
+    )
+    assert sweep.around == (("model.n_layer",), ("train.learning_rate", "train.warmup_steps"))
+    assert sweep.grid == ()
+    base = {"model.n_layer": 2, "train.learning_rate": 3e-3, "train.warmup_steps": 5}
+    expected = [
+        base,
+        {**base, "model.n_layer": 1},
+        {**base, "model.n_layer": 3},  # 2 is the base's own
+        {**base, "train.learning_rate": 1e-2, "train.warmup_steps": 2},
+    ]
+    assert values(sweep) == [point for point in expected for _ in range(2)]
+    assert [point.settings.seed for point in sweep.points] == [0, 1] * 4
+    assert {of(point, "train.steps") for point in sweep.points} == {12}
+
+
+def test_a_grid_and_what_varies_around_the_base(tmp_path: Path) -> None:
+    sweep = read(
+        tmp_path,
+        """
+        base = "smoke"
+        [grid]
+        "model.n_layer" = [2, 3]
+        [around]
+        "model.n_head" = [1]
+        """,
+    )
+    assert values(sweep) == [
+        {"model.n_layer": 2, "model.n_head": 2},
+        {"model.n_layer": 2, "model.n_head": 1},
+        {"model.n_layer": 3, "model.n_head": 2},
+    ]
+
+
+def test_dotted_and_nested_tables_say_the_same(tmp_path: Path) -> None:
+    dotted = read(
+        tmp_path,
+        """
+        base = "smoke"
+        set = {"train.steps" = 12, "clusters.tsne" = "none", workers = 2}
+        grid = {"model.n_layer" = [1, 2]}
+        """,
+    )
+    nested = read(
+        tmp_path,
+        """
+        base = "smoke"
+        [set]
+        workers = 2
+        clusters.tsne = "none"
+        [set.train]
+        steps = 12
+        [grid.model]
+        n_layer = [1, 2]
+        """,
+    )
+    assert dotted.points == nested.points
+    assert dotted.grid == nested.grid
+    point = dotted.points[0]
+    assert [of(point, key) for key in ("train.steps", "clusters.tsne", "workers")] == [
+        *(12, "none", 2)
+    ]
+
+
+def test_a_file_of_nothing_is_one_run_of_the_default(tmp_path: Path) -> None:
+    (point,) = read(tmp_path, "").points
+    assert point.settings == load_settings("default", ["train.threads=1", "workers=1"])
+    assert point.values == {}
+
+
+def test_a_run_has_one_thread_and_one_process_unless_the_file_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    (point,) = read(tmp_path, SMALL).points
+    assert (point.settings.train.threads, point.settings.workers) == (1, 1)
+    (point,) = read(tmp_path, SMALL + "set = {train = {threads = 2}, workers = 3}").points
+    assert (point.settings.train.threads, point.settings.workers) == (2, 3)
+    one, two = read(tmp_path, SMALL + 'grid = {"train.threads" = [1, 2]}').points
+    assert (one.settings.train.threads, two.settings.train.threads) == (1, 2)
+
+
+def test_an_axis_goes_before_what_is_set(tmp_path: Path) -> None:
+    text = SMALL + 'set = {"train.steps" = 5}\ngrid = {"train.steps" = [6, 7]}'
+    assert [point.settings.train.steps for point in read(tmp_path, text).points] == [6, 7]
+
+
+def test_the_base_may_stand_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for directory, steps in ((tmp_path, 7), (tmp_path / "elsewhere", 9)):
+        settings = load_settings("smoke", [f"train.steps={steps}"])
+        (directory / "mine.toml").write_text(settings_toml(settings))
+    text = 'base = "mine.toml"\n[grid]\n"model.n_layer" = [1]\n'
+    (point,) = read(tmp_path, text).points
+    assert point.settings.train.steps == 7, "that beside the sweep, not that of the directory"
+    (tmp_path / "mine.toml").unlink()
+    (point,) = read(tmp_path, text).points
+    assert point.settings.train.steps == 9
+
+
+def test_words_booleans_and_lists_arrive_as_they_stand(tmp_path: Path) -> None:
+    text = SMALL + (
+        'grid = {"train.loss" = ["all", "output"], "model.tie_word_embeddings" = [true, false]}'
+    )
+    assert values(read(tmp_path, text)) == [
+        {"train.loss": loss, "model.tie_word_embeddings": tied}
+        for loss in ("all", "output")
+        for tied in (True, False)
+    ]
+    text = SMALL + 'set = {"tasks.n_tasks" = 2}\ngrid = {"tasks.regexes" = [["ab", "cd"]]}'
+    (point,) = read(tmp_path, text).points
+    assert list(point.settings.tasks.regexes) == ["ab", "cd"]
+    assert point.values == {"tasks.regexes": '["ab", "cd"]'}, "as a column holds it"
+
+
+# --- Names ---
+
+AXES = '[grid]\n"model.n_layer" = [1, 2]\n"train.steps" = [6, 7]\n'
+
+
+def test_names_depend_neither_on_the_order_nor_on_who_works(tmp_path: Path) -> None:
+    one = read(tmp_path, f"{SMALL}seeds = [0, 1]\n{AXES}")
+    assert all(re.fullmatch(r"[0-9a-f]{12}", name) for name in names(one))
+    turned = '[grid]\n"train.steps" = [7, 6]\n"model.n_layer" = [2, 1]\n'
+    other = read(tmp_path, f"{SMALL}seeds = [1, 0]\n{turned}[set]\nworkers = 2\n")
+    assert [p.name for p in one.points] != [p.name for p in other.points]
+    assert names(one) == names(other)
+    # However they came about: set for all, or on an axis.
+    part = read(tmp_path, f'{SMALL}seeds = [1]\nset = {{"model.n_layer" = 2, "train.steps" = 7}}')
+    assert names(part) < names(one)
+    figure = read(tmp_path, f'{SMALL}seeds = [0, 1]\nset = {{"figure.metric" = "ami"}}\n{AXES}')
+    assert names(figure) == names(one), "a figure is no run"
+
+
+@pytest.mark.parametrize(
+    "change", ['"clusters.n_init" = 4', '"train.threads" = 2', '"data.measured_instances" = 39']
+)
+def test_a_setting_that_differs_is_another_name(tmp_path: Path, change: str) -> None:
+    one, other = read(tmp_path, SMALL), read(tmp_path, f"{SMALL}set = {{{change}}}")
+    assert names(one).isdisjoint(names(other))
+    assert names(one).isdisjoint(names(read(tmp_path, f"{SMALL}seeds = [1]")))
+
+
+def test_equal_runs_are_one(tmp_path: Path) -> None:
+    text = SMALL + 'seeds = [0, 0]\ngrid = {"model.n_layer" = [1, 2, 1]}'
+    sweep = read(tmp_path, text)
+    assert values(sweep) == [{"model.n_layer": 1}, {"model.n_layer": 2}]
+    text = SMALL + 'grid = {workers = [1, 2]}\naround = {"model.n_layer" = [2, 2]}'
+    assert len(read(tmp_path, text).points) == 1
+
+
+def test_the_content_is_that_of_the_file(tmp_path: Path) -> None:
+    text = f"# mine\n{SMALL}"
+    assert read(tmp_path, text).content == text.encode()
+
+
+# --- What is wrong ---
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base = ", "is not TOML: "),
+        ('base = "smoke"\n[base]', "is not TOML: "),
+        ("bases = 3", "no key 'bases' in a sweep; it has base, seeds, set, grid, around"),
+        ("base = 3", "base = 3: should be a string"),
+        ("seeds = 3", "seeds = 3: should be a list"),
+        ("set = [1]", "set = [1]: should be a table"),
+        ("grid = 1", "grid = 1: should be a table"),
+        ("around = true", "around = True: should be a table"),
+        ('base = "smok"', "'smok' is neither a preset (smoke, default, paper) nor a .toml file"),
+        ('base = "none.toml"', "none.toml cannot be read: No such file or directory"),
+        ('grid = {"train.steps" = 3}', "grid: train.steps = 3: should be a list of values"),
+        ('grid = {"train.steps" = []}', "grid: train.steps = []: should be a list of values"),
+        ('around = {"train.steps" = []}', "around: train.steps = []: should be a list of values"),
+        (
+            'grid = {"model.n_layer, model.n_head" = [[1, 1], [2]]}',
+            "grid: model.n_layer, model.n_head: [2]: should be a list of 2 values, one for each",
+        ),
+        (
+            'around = {"model.n_layer, model.n_head" = [2]}',
+            "around: model.n_layer, model.n_head: 2: should be a list of 2 values, one for each",
+        ),
+        (
+            'grid = {"train.step" = [3]}',
+            "grid: no setting 'train.step'; the nearest is 'train.steps'",
+        ),
+        (
+            'set = {"model.n_layr" = 3}',
+            "set: no setting 'model.n_layr'; the nearest is 'model.n_layer'",
+        ),
+        ("set = {steps = 3}", "set: no setting 'steps'; the nearest is 'train.steps'"),
+        ('around = {"n_embd" = [8]}', "around: no setting 'n_embd'; the nearest is 'model.n_embd'"),
+        ('grid = {"train.steps" = [0]}', "train.steps = 0: input should be greater than or equal"),
+        ('grid = {"train.steps" = [2020-01-01]}', "train.steps = '2020-01-01': input should be"),
+        ('set = {"train.loss" = "most"}', "train.loss = 'most': input should be 'all' or 'output'"),
+        ('around = {"clusters.perplexity" = [40]}', "clusters.perplexity = 40 must be less than"),
+        ("seeds = [-1]", "seed = -1: input should be greater than or equal to 0"),
+        ('seeds = ["one"]', "seed = 'one': input should be a valid integer"),
+        ("seeds = []", "no run: seeds and the axes' values should not be empty"),
+        ("grid = {seed = [1, 2]}", "seed: should stand in a list of its own: seeds = [0, 1]"),
+        ("set = {seed = 1}", "seed: should stand in a list of its own: seeds = [0, 1]"),
+        ("around = {seed = [1]}", "seed: should stand in a list of its own: seeds = [0, 1]"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    whole = text if "base" in text else SMALL + text
+    with pytest.raises(InputError) as raised:
+        read(tmp_path, whole)
+    said = str(raised.value)
+    assert said.startswith(str(tmp_path / "sweep.toml"))
+    assert message in said
+    assert "\n" not in said
+
+
+def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as raised:
+        read_sweep(tmp_path / "none.toml")
+    assert (
+        str(raised.value) == f"{tmp_path / 'none.toml'} cannot be read: No such file or directory"
+    )
+    (tmp_path / "latin.toml").write_bytes(b"# \xe4\n")
+    with pytest.raises(InputError, match="is not TOML"):
+        read_sweep(tmp_path / "latin.toml")

@@ -1,0 +1,217 @@
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
+
+from tasklens.core.seeds import stream
+from tasklens.scoring.bootstrap import Resampling, interval, resampling_weights
+
+Ints = NDArray[np.int64]
+
+
+def partitions(random: np.random.Generator, n: int = 60) -> tuple[Ints, Ints, Ints]:
+    """Return tasks, units and clusters of n instances; a unit is of one task, a cluster of any."""
+    unit = random.integers(12, size=n)
+    task = random.integers(3, size=12)[unit]
+    return task, unit, random.integers(4, size=n)
+
+
+def pair_counting_ari(task: Ints, unit: Ints, labels: Ints, weights: NDArray[Any]) -> float:
+    """Count pairs one by one: w_i * w_j where the units differ, w where both are of one unit."""
+    counts = dict.fromkeys(itertools.product((False, True), repeat=2), 0.0)
+    for i, j in itertools.combinations(range(len(task)), 2):
+        u, v = unit[i], unit[j]
+        n = weights[u] if u == v else weights[u] * weights[v]
+        counts[bool(task[i] == task[j]), bool(labels[i] == labels[j])] += n
+    both = counts[True, True]
+    of_task, of_cluster = both + counts[True, False], both + counts[False, True]
+    expected = of_task * of_cluster / sum(counts.values())
+    return (both - expected) / ((of_task + of_cluster) / 2 - expected)
+
+
+# --- Weights ---
+
+
+def test_units_are_drawn_with_replacement_within_their_group() -> None:
+    group = np.array([4, 4, 1, 4, 1, 7, 4, 1, 4])
+    weights = resampling_weights(group, 3000, stream(0, "weights"))
+    assert weights.shape == (3001, 9)
+    assert (weights[0] == 1).all(), "the sample as it is comes first"
+    assert (weights == weights.round()).all()
+    assert (weights >= 0).all()
+    for g, size in ((1, 3), (4, 5), (7, 1)):
+        assert (weights[:, group == g].sum(axis=1) == size).all()
+        # of n draws from n units, n * 1/n * (1 - 1/n) is the variance of each unit's count
+        drawn = weights[1:, group == g]
+        assert drawn.mean(axis=0) == pytest.approx(1, abs=5 * (1 / 3000) ** 0.5)
+        assert drawn.var(axis=0) == pytest.approx(1 - 1 / size, abs=0.15)
+
+
+def test_weights_come_from_the_generator_alone() -> None:
+    group = np.arange(20) // 4
+    first, again, other = (resampling_weights(group, 5, stream(s, "weights")) for s in (0, 0, 1))
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+# --- The index ---
+
+
+def test_weights_of_one_give_scikit_learns_index() -> None:
+    random = stream(0, "partitions")
+    for _ in range(30):
+        task, unit, labels = partitions(random, n=int(random.integers(2, 80)))
+        mixed = np.where(random.random(len(task)) < 0.5, task, labels)
+        resampling = Resampling(task, unit, np.ones((1, 12)))
+        for clusters in (labels, mixed, task, 7 * mixed - 3):
+            expected = adjusted_rand_score(task, clusters)
+            assert resampling.ari(clusters) == pytest.approx([expected], abs=1e-12)
+
+
+def test_weighted_pairs_are_those_counted_one_by_one() -> None:
+    random = stream(0, "weighted partitions")
+    for _ in range(5):
+        task, unit, labels = partitions(random, n=40)
+        labels = np.where(random.random(40) < 0.5, task, labels)
+        group = np.zeros(12, dtype=np.int64)
+        group[unit] = task
+        weights = resampling_weights(group, 4, random)
+        expected = [pair_counting_ari(task, unit, labels, w) for w in weights]
+        assert len(set(np.round(expected, 6))) == 5, "resamplings differ"
+        assert Resampling(task, unit, weights).ari(labels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_unit_that_is_not_drawn_is_not_there() -> None:
+    random = stream(0, "left out")
+    task, unit, labels = partitions(random)
+    weights = np.ones((1, 12))
+    weights[0, 4] = 0
+    assert (unit == 4).any()
+    expected = adjusted_rand_score(task[unit != 4], labels[unit != 4])
+    assert Resampling(task, unit, weights).ari(labels) == pytest.approx([expected])
+
+
+def test_names_of_tasks_and_clusters_and_units_that_nothing_belongs_to_do_not_matter() -> None:
+    random = stream(0, "names")
+    task, unit, labels = partitions(random)
+    weights = resampling_weights(np.zeros(12, dtype=np.int64), 20, random)
+    expected = Resampling(task, unit, weights).ari(labels)
+    wider = np.insert(weights, 5, 9.0, axis=1)
+    other = Resampling(40 - 7 * task, np.where(unit >= 5, unit + 1, unit), wider)
+    assert other.ari(np.array([3, -1, 8, 0])[labels]) == pytest.approx(expected)
+
+
+def test_what_agrees_wholly_agrees_under_every_resampling() -> None:
+    random = stream(0, "whole")
+    task, unit, _ = partitions(random)
+    weights = resampling_weights(np.zeros(12, dtype=np.int64), 50, random)
+    assert Resampling(task, unit, weights).ari(5 - task) == pytest.approx(np.ones(51))
+    alone = np.zeros((1, 12))
+    alone[0, unit[0]] = 12  # a single unit is left, of one task
+    assert Resampling(task, unit, alone).ari(task).tolist() == [1.0]
+
+
+def test_random_clusters_score_nothing_although_instances_share_units() -> None:
+    """Which a bootstrap of instances would not give: copies of one agree with each other."""
+    random = stream(0, "unbiased")
+    unit = np.repeat(np.arange(20), 8)  # five units a task, eight instances each
+    task = unit // 5
+    weights = resampling_weights(np.arange(20) // 5, 40, random)
+    resampling = Resampling(task, unit, weights)
+    clusters = random.integers(4, size=(100, 160))
+    scores = np.array([resampling.ari(labels) for labels in clusters])
+    as_is, resampled = scores[:, 0], scores[:, 1:]
+    # the mean of 100 drawings of the labels, each of a standard deviation of about 0.01
+    assert as_is.std() < 0.015
+    assert as_is.mean() == pytest.approx(0, abs=0.004)
+    assert resampled.mean() == pytest.approx(0, abs=0.004)
+    copies = [np.repeat(np.arange(160), w[unit].astype(int)) for w in weights[1:]]
+    naive = [
+        adjusted_rand_score(task[chosen], labels[chosen])
+        for labels, chosen in zip(clusters, copies, strict=False)
+    ]
+    assert np.mean(naive) > 0.01, "the test would see it"
+
+
+def test_mean_is_that_of_the_instances_counted_as_often_as_their_unit_is_drawn() -> None:
+    random = stream(0, "mean")
+    task, unit, _ = partitions(random)
+    weights = resampling_weights(np.zeros(12, dtype=np.int64), 9, random)
+    right = random.random(60) < 0.4
+    expected = [np.average(right, weights=w[unit]) for w in weights]
+    got = Resampling(task, unit, weights).mean(right)
+    assert got == pytest.approx(expected)
+    assert got[0] == pytest.approx(right.mean())
+
+
+def test_where_no_unit_of_the_instances_is_drawn_there_is_no_mean() -> None:
+    weights = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
+    of_the_second = np.array([1, 1])
+    resampling = Resampling(np.array([0, 0]), of_the_second, weights)
+    got = resampling.mean(np.array([True, False]))
+    np.testing.assert_array_equal(got, [0.5, np.nan, 0.5])
+
+
+# --- Intervals ---
+
+
+def test_an_interval_is_as_wide_as_that_of_a_mean_of_normal_numbers() -> None:
+    n, sets = 20, 200
+    numbers = stream(0, "normal").normal(3.0, 2.0, size=(sets, n))
+    ends = np.array([interval([np.array([x]) for x in row], "test") for row in numbers])
+    width = ends[:, 1] - ends[:, 0]
+    # The deviation of 20 normal numbers is off by 16 %, the mean of 200 such by 1 %.
+    assert width.mean() == pytest.approx(2 * 1.96 * 2.0 / n**0.5, rel=0.05)
+    # Held against each set's own deviation only the quantiles are off: drawing 20 of the 20 runs
+    # instead of 19 would make a width of 0.975.
+    own = 2 * 1.96 * numbers.std(axis=1, ddof=1) / n**0.5
+    assert (width / own).mean() == pytest.approx(1, abs=0.01)
+    assert ends.mean() == pytest.approx(3.0, abs=5 * 2 / (n * sets) ** 0.5)
+    covered = (ends[:, 0] < 3.0) & (ends[:, 1] > 3.0)
+    assert covered.mean() == pytest.approx(0.93, abs=0.05)  # Student's t would make 0.95
+
+
+def test_of_three_runs_it_reaches_from_the_worst_to_the_best() -> None:
+    values = [np.array([x]) for x in (0.4, 0.9, 0.6)]
+    assert interval(values, "three") == (0.4, 0.9)
+
+
+def test_of_one_run_it_spans_its_copies_and_leaves_the_measured_one_out() -> None:
+    copies = stream(0, "copies").normal(size=400)
+    low, high = interval([np.insert(copies, 0, 1e9)], "one")
+    expected = np.quantile(copies, [0.025, 0.975])
+    # the 2.5 % quantile of 4000 draws out of 400 lies within one of the copies or two beside it
+    assert [low, high] == pytest.approx(expected, abs=0.15)
+    assert {low, high} <= set(copies)
+    assert interval([np.array([1e9, 1.0, 2.0, 3.0])], "few") == (1.0, 3.0)
+    assert interval([np.array([0.5])], "nothing to resample") == (0.5, 0.5)
+
+
+def test_copies_widen_the_interval_of_runs() -> None:
+    runs = [0.4, 0.9, 0.6]
+    noise = 0.1 * stream(0, "copies").normal(size=(3, 401))
+    low, high = interval([x + row for x, row in zip(runs, noise, strict=True)], "three")
+    assert low < 0.4
+    assert high > 0.9
+
+
+def test_a_run_without_copies_beside_runs_with_them() -> None:
+    low, high = interval([np.array([0.4]), np.array([0.6, 0.6, 0.6]), np.array([0.9])], "mixed")
+    assert (low, high) == (0.4, 0.9)
+
+
+@pytest.mark.parametrize("many", [1, 2, 3])
+def test_infinite_values_stay_infinite_and_are_no_nan(many: int) -> None:
+    values = [np.array([np.inf if i < many else 1.0 + i]) for i in range(3)]
+    low, high = interval(values, "infinite")
+    assert high == np.inf
+    assert low == (np.inf if many == 3 else 1.0 + many), "the lowest of the finite ones"
+
+
+def test_intervals_repeat() -> None:
+    values = [stream(s, "values").normal(size=30) for s in range(4)]
+    assert interval(values, "a", "b") == interval(values, "a", "b")
+    assert interval(values, "a", "b") != interval(values, "a", "c"), "streams of their own"

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import ortho_group
+from sklearn.linear_model import RidgeClassifierCV
+from sklearn.metrics import adjusted_rand_score
+
+from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
+from tasklens.core.seeds import stream
+from tasklens.data.instances import Instances
+from tasklens.scoring.classifiers import NEIGHBOURS, score_probes
+from tasklens.scoring.score_table import SCHEMA, Row, to_table
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+WHERE = {"run": "mine", "seed": 7, "step": 64}
+SIZES = {"train_subset": 300, "val_subset": 400, "val_instruction_subset": 500}
+
+
+def instances(task: Ints) -> Instances:
+    zeros = np.zeros_like(task)
+    return Instances(task, zeros, zeros, zeros, zeros[:, None])
+
+
+def tasks(n_tasks: int, sizes: dict[str, int] = SIZES) -> dict[str, Ints]:
+    return {split: np.arange(n) % n_tasks for split, n in sizes.items()}
+
+
+def probed(states: dict[str, Floats], task: dict[str, Ints]) -> dict[tuple[str, str], float]:
+    known = {split: instances(t) for split, t in task.items()}
+    rows = score_probes("block1", states, instances=known, run="r", seed=0, step=0)
+    return {(str(r["split"]), str(r["metric"])): float(r["value"] or 0) for r in rows}
+
+
+def ari(x: Floats, task: Ints) -> float:
+    cell = Cell(0, 0, "val_subset", "block1", "raw", len(np.unique(task)), x)
+    (clustering,) = cluster([cell], ClusterSettings(cluster_seeds=1))
+    return float(adjusted_rand_score(task, clustering.labels[0]))
+
+
+def test_a_task_that_makes_no_clusters_is_found_by_a_line() -> None:
+    # Four tasks 1.4 apart, and a direction common to all in which states are spread by 100.
+    random = stream(0, "hidden tasks")
+    turn = ortho_group.rvs(16, random_state=0)
+    task = tasks(4)
+    states = {}
+    for split, t in task.items():
+        x = 0.05 * random.normal(size=(len(t), 16))
+        x[:, :4] += np.eye(4)[t]
+        x[:, 4] += 100 * random.normal(size=len(t))
+        states[split] = (x @ turn).astype(np.float32)
+    got = probed(states, task)
+    for split in ("val_subset", "val_instruction_subset"):
+        assert abs(ari(states[split], task[split])) < 0.02
+        assert got[split, "probe_task"] > 0.98
+        assert got[split, "neighbours_task"] < 0.4, "the nearest are near in what is common"
+
+
+def test_a_task_that_no_line_finds_is_found_by_neighbours() -> None:
+    random = stream(0, "rings")
+    task = tasks(2)
+    states = {}
+    for split, t in task.items():
+        angle = random.uniform(0, 2 * np.pi, size=len(t))
+        ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (1 + 2 * t[:, None])
+        states[split] = ring.astype(np.float32)
+    got = probed(states, task)
+    for split in ("val_subset", "val_instruction_subset"):
+        assert got[split, "neighbours_task"] == 1.0
+        assert got[split, "probe_task"] == pytest.approx(0.5, abs=0.12)
+
+
+def test_states_without_the_task_give_chance() -> None:
+    random = stream(0, "no task")
+    task = tasks(4, {"train_subset": 400, "val_subset": 4000})
+    states = {s: random.normal(size=(len(t), 8)).astype(np.float32) for s, t in task.items()}
+    got = probed(states, task)
+    # One in four of 4000: the standard deviation is 0.007.
+    assert got["val_subset", "probe_task"] == pytest.approx(0.25, abs=0.03)
+    assert got["val_subset", "neighbours_task"] == pytest.approx(0.25, abs=0.03)
+
+
+def noisy() -> tuple[dict[str, Floats], dict[str, Ints]]:
+    """States in which the task is there in part, on scales that differ by far."""
+    random = stream(0, "noisy")
+    task = tasks(5)
+    centres = random.normal(size=(5, 12))
+    scales = np.logspace(-1, 1, 12)
+    states = {}
+    for i, (split, t) in enumerate(task.items()):
+        x = (centres[t] + 1.3 * random.normal(size=(len(t), 12)) + 0.3 * i) * scales
+        states[split] = x.astype(np.float32)
+    return states, task
+
+
+def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None:
+    states, task = noisy()
+    got = probed(states, task)
+    x, t = states["train_subset"].astype(np.float64), task["train_subset"]
+    ridge = RidgeClassifierCV(alphas=[0.01, 0.1, 1, 10, 100, 1000, 10000])
+    ridge.fit((x - x.mean(axis=0)) / x.std(axis=0), t)
+    for split in ("val_subset", "val_instruction_subset"):
+        y = states[split].astype(np.float64)
+        told = ridge.predict((y - x.mean(axis=0)) / x.std(axis=0))
+        # One that falls to the other side in the last bit of a float32 is one in hundreds.
+        one = 1.01 / len(y)
+        linear = np.mean(told == task[split])
+        assert got[split, "probe_task"] == pytest.approx(linear, abs=one)
+        distance = ((y[:, None] - x[None]) ** 2).sum(axis=2)
+        nearest = np.argsort(distance, axis=1)[:, :10]
+        voted = [np.bincount(t[i], minlength=5).argmax() for i in nearest]
+        near = np.mean(np.array(voted) == task[split])
+        assert got[split, "neighbours_task"] == pytest.approx(near, abs=one)
+        assert 0.3 < near < linear < 0.95, "neither chance nor certainty"
+
+
+def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
+    states, task = noisy()
+    known = {split: instances(t) for split, t in task.items()}
+    rows: list[Row] = score_probes("block3", states, instances=known, run="mine", seed=7, step=64)
+    assert [(row["split"], row["metric"]) for row in rows] == [
+        (split, metric)
+        for split in ("val_subset", "val_instruction_subset")
+        for metric in ("probe_task", "neighbours_task")
+    ]
+    place = {**WHERE, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
+    for row in rows:
+        assert set(row) == set(SCHEMA.names)
+        assert {**row, **place} == row
+    assert to_table(rows).num_rows == 4
+    again = score_probes("block3", states, instances=known, run="mine", seed=7, step=64)
+    assert again == rows, "nothing is drawn"
+
+
+def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:
+    # Tasks change places in one split: what is told there is wrong, and nothing else changes.
+    states, task = noisy()
+    before = probed(states, task)
+    changed = probed(states, task | {"val_subset": (task["val_subset"] + 1) % 5})
+    for metric in ("probe_task", "neighbours_task"):
+        assert changed["val_subset", metric] < 0.25 < before["val_subset", metric]
+        here = ("val_instruction_subset", metric)
+        assert changed[here] == before[here]
+    shuffled = stream(0, "shuffled").permutation(task["train_subset"])
+    chance = probed(states, task | {"train_subset": shuffled})
+    assert max(chance.values()) < 0.35
+
+
+def test_fewer_training_instances_than_neighbours() -> None:
+    task = {"train_subset": np.array([0, 0, 1, 1, 1]), "val_subset": np.array([0] * 3 + [1] * 7)}
+    assert len(task["train_subset"]) < NEIGHBOURS
+    random = stream(0, "few")
+    states = {
+        split: (10 * np.eye(2)[t] + random.normal(size=(len(t), 2))).astype(np.float32)
+        for split, t in task.items()
+    }
+    got = probed(states, task)
+    assert got["val_subset", "probe_task"] == 1.0
+    assert got["val_subset", "neighbours_task"] == 0.7, "all five vote, and three of them for 1"

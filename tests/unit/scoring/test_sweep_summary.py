@@ -1,0 +1,169 @@
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from planted import CONTROLS, planted_table, sound
+from tasklens.scoring.score_table import Row, accuracy_row, to_table
+from tasklens.scoring.sweep_summary import AT_THE_END, best_rows, points_table
+
+STEPS = (0, 8, 16)
+#: ARI at each step and by cluster seed: the peak is in the middle.
+COURSE = {0: (0.0, 0.2), 8: (0.7, 0.9), 16: (0.5, 0.6)}
+
+
+def rows_of(
+    run: str = "a", seed: int = 0, split: str = "val_subset", plus: float = 0.0
+) -> list[Row]:
+    """One layer in two spaces, its other scores, accuracy, and a control, in no order of steps."""
+    rows: list[Row] = []
+    base: Row = {"run": run, "seed": seed, "split": split, "k": 4}
+    for step in (8, 0, 16):
+        here: Row = {**base, "step": step, "layer": "block1"}
+        for s, value in enumerate(COURSE[step]):
+            each: Row = {**here, "space": "raw", "cluster_seed": s}
+            rows.append({**each, "metric": "ari", "value": value + plus})
+            rows.append({**each, "metric": "ami", "value": step / 100 + s / 10})
+            rows.append({**each, "metric": "ari_shuffled", "value": 9.0})
+        rows.append({**here, "space": "raw", "metric": "variance_task", "value": step / 20})
+        rows.append({**here, "space": "raw", "metric": "probe_task", "value": step / 16})
+        rows.append(accuracy_row(run, seed, step, split, step / 32 + plus))
+        rows.append(accuracy_row(run, seed, step, "val", 0.111))
+    for s in range(2):
+        last: Row = {**base, "step": 16, "layer": "block1", "space": "tsne", "cluster_seed": s}
+        rows.append({**last, "metric": "ari", "value": 0.3})
+        control: Row = {**base, "step": None, "layer": "control:length", "space": "raw"}
+        rows.append({**control, "cluster_seed": s, "metric": "ari", "value": 0.1 + 0.2 * s})
+        rows.append({**control, "cluster_seed": s, "metric": "ami", "value": 0.1 + 0.2 * s})
+    return rows
+
+
+def only(points: pa.Table, **where: Any) -> dict[str, Any]:
+    (row,) = (r for r in points.to_pylist() if all(r[k] == v for k, v in where.items()))
+    return dict(row)
+
+
+def test_a_run_is_summed_up_by_hand() -> None:
+    points = points_table(to_table(rows_of()), {"a": {"train.steps": 16}})
+    assert points.num_rows == 3
+    row = only(points, layer="block1", space="raw")
+    assert row == {
+        **dict.fromkeys(AT_THE_END),
+        **{"run": "a", "seed": 0, "train.steps": 16},
+        **{"split": "val_subset", "layer": "block1", "space": "raw"},
+        **{"initial": pytest.approx(0.1), "final": pytest.approx(0.55)},
+        **{"peak": pytest.approx(0.8), "peak_step": 8},
+        # At the end, and of the ami a mean over cluster seeds.
+        **{"ami": pytest.approx(0.21), "variance_task": 0.8, "probe_task": 1.0},
+        "accuracy": 0.5,
+    }
+    end = only(points, layer="block1", space="tsne")
+    assert (end["initial"], end["final"], end["peak"], end["peak_step"]) == (0.3, 0.3, 0.3, 16)
+    assert (end["accuracy"], end["ami"], end["probe_task"]) == (0.5, None, None)
+
+
+def test_a_control_has_no_course() -> None:
+    points = points_table(to_table(rows_of()), {"a": {"train.steps": 16}})
+    row = only(points, layer="control:length")
+    assert row.pop("final") == pytest.approx(0.2)
+    known = {"run": "a", "seed": 0, "train.steps": 16, "split": "val_subset", "space": "raw"}
+    assert {k: v for k, v in row.items() if v is not None} == {**known, "layer": "control:length"}
+
+
+def test_settings_that_vary_are_columns() -> None:
+    rows = [*rows_of("a"), *rows_of("b", seed=5, plus=0.1), *rows_of("b", split="train_subset")]
+    runs = {"a": {"model.n_embd": 8, "loss": "all"}, "b": {"model.n_embd": 16, "loss": "output"}}
+    points = points_table(to_table(rows), runs)
+    assert points.column_names == [
+        *("run", "seed", "model.n_embd", "loss", "split", "layer", "space"),
+        *("initial", "final", "peak", "peak_step", *AT_THE_END, "accuracy"),
+    ]
+    assert points["model.n_embd"].to_pylist() == [8] * 3 + [16] * 6
+    assert points["loss"].to_pylist() == ["all"] * 3 + ["output"] * 6
+    place = {"layer": "block1", "space": "raw", "split": "val_subset"}
+    a, b = (only(points, run=run, **place) for run in "ab")
+    assert (a["seed"], b["seed"]) == (0, 5)
+    assert b["final"] - a["final"] == pytest.approx(0.1)
+    assert b["accuracy"] - a["accuracy"] == pytest.approx(0.1)
+
+
+def test_seeds_of_one_run_are_not_mixed() -> None:
+    points = points_table(planted_table(seeds=(3, 4)), {"planted": {}})
+    # Two seeds, three splits, seven layers with wte and ln_f, and controls.
+    assert points.num_rows == 2 * 3 * (9 + len(CONTROLS))
+    for seed in (3, 4):
+        row = only(points, seed=seed, split="val_subset", layer="block6")
+        assert row["final"] == pytest.approx(0.86, abs=0.003)
+        assert row["initial"] == pytest.approx(0.05, abs=0.003)
+        assert row["peak"] >= row["final"]
+        assert row["peak_step"] >= 1000, "flat from there on"
+        assert row["accuracy"] == 1
+        length = only(points, seed=seed, split="val_subset", layer="control:length")
+        assert length["final"] == 0.1
+
+
+def test_the_best_layer_is_chosen_on_the_training_subset() -> None:
+    def swapped(split: str, layer: int, step: int) -> float:
+        return sound(split, layer, step) + 0.3 * (layer == (2 if split == "train_subset" else 4))
+
+    points = points_table(planted_table(swapped), {"planted": {}})
+    place = {"split": "val_subset", "seed": 0}
+    two, four = (only(points, layer=f"block{i}", **place) for i in (2, 4))
+    assert two["final"] < four["final"], "on the validation subset another one is better"
+    # wte and ln_f, which are no layers, score higher than any of them.
+    train = {"split": "train_subset", "seed": 0}
+    assert only(points, layer="ln_f", **train)["final"] > 0.98
+
+    def best_here(split: str) -> list[tuple[int, str]]:
+        return [(row["seed"], row["layer"]) for row in best_rows(points, split)]
+
+    # Layer 6 ends at 0.89, layer 2 at 0.05 + 0.84 / 3 + 0.3.
+    assert best_here("val_subset") == [(seed, "block6") for seed in (0, 1, 2)]
+
+    def more(split: str, layer: int, step: int) -> float:
+        return swapped(split, layer, step) + 0.3 * (layer == 2 and split == "train_subset")
+
+    points = points_table(planted_table(more), {"planted": {}})
+    assert best_here("val_subset") == [(seed, "block2") for seed in (0, 1, 2)]
+    assert best_here("val_instruction_subset") == [(seed, "block2") for seed in (0, 1, 2)]
+    assert best_here("train_subset") == [(seed, "block2") for seed in (0, 1, 2)]
+    assert best_rows(points, "elsewhere") == []
+
+
+def test_each_run_has_a_best_layer_of_its_own_in_each_space() -> None:
+    def row(run: str, layer: str, split: str, final: float, space: str = "raw") -> dict[str, Any]:
+        return {
+            "run": run,
+            "seed": 0,
+            "layer": layer,
+            "split": split,
+            "space": space,
+            "final": final,
+        }
+
+    points = pa.Table.from_pylist(
+        [
+            row(run, layer, split, final + less, space)
+            for split, less in (("train_subset", 0.0), ("val_subset", -0.1))
+            for run, layer, final, space in [
+                ("a", "embed", 0.9, "raw"),
+                ("a", "block1", 0.5, "raw"),
+                ("a", "block1", 0.95, "tsne"),
+                ("b", "embed", 0.2, "raw"),
+                ("b", "block1", 0.3, "raw"),
+                ("b", "block1", 0.2, "tsne"),
+                ("b", "embed", 0.25, "tsne"),
+                ("a", "control:symbols", 0.99, "raw"),
+            ]
+        ]
+    )
+    found = {r["run"]: (r["layer"], r["final"]) for r in best_rows(points, "val_subset")}
+    assert found == {"a": ("embed", 0.8), "b": ("block1", pytest.approx(0.2))}
+    found = {r["run"]: (r["layer"], r["final"]) for r in best_rows(points, "val_subset", "tsne")}
+    assert found == {"a": ("block1", pytest.approx(0.85)), "b": ("embed", pytest.approx(0.15))}
+
+
+def test_no_runs_give_an_empty_table() -> None:
+    points = points_table(to_table([]), {})
+    assert points.num_rows == 0
+    assert {"run", "seed", "final", "accuracy"} <= set(points.column_names)

@@ -1,0 +1,96 @@
+"""Variance between and within groups, against known answers and sums by brute force."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import ortho_group
+from sklearn.metrics import pairwise_distances, silhouette_score
+
+from tasklens.core.seeds import stream
+from tasklens.scoring.variance import separation, silhouette, variance_share
+
+
+def test_variance_share_of_constants_and_offsets() -> None:
+    x = np.full((9, 3), 0.1, dtype=np.float32)
+    assert variance_share(x, np.arange(9) % 2) == 0.0
+    # A common offset of 4096 costs float32 its precision, but not the sums.
+    random = stream(0, "offsets")
+    x = random.normal(size=(50, 3)).astype(np.float32).round(2)
+    groups = random.integers(5, size=50)
+    assert variance_share(x + np.float32(4096), groups) == pytest.approx(
+        variance_share(x, groups), rel=1e-3
+    )
+
+
+def blobs(n_groups: int, apart: float, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return points in 12 dimensions whose groups differ along some of them, and their groups."""
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(n_groups, size=300)
+    means = apart * rng.normal(size=(n_groups, 12))
+    return means[groups] + rng.normal(size=(300, 12)) * np.arange(1, 13), groups
+
+
+def test_separation_by_hand() -> None:
+    # Two groups at (-3, 0) and (3, 0); within them +-1 along x, +-2 along y.
+    corners = np.array([[1.0, 2.0], [1.0, -2.0], [-1.0, 2.0], [-1.0, -2.0]])
+    left = np.array([3.0, 0.0])
+    x = np.concatenate([corners - left, corners + left])
+    groups = np.repeat([0, 1], 4)
+    # between: 8 * 9; within: 8 * 1 along x, 8 * 4 along y, and one direction counts.
+    assert separation(x, groups) == pytest.approx(9 / 4)
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 9])
+def test_separation_is_the_ratio_of_the_spectra(n_groups: int) -> None:
+    x, groups = blobs(n_groups, 1.0, seed=n_groups)
+    within = np.concatenate([x[groups == g] - x[groups == g].mean(axis=0) for g in set(groups)])
+    means = np.stack([x[groups == g].mean(axis=0) for g in groups]) - x.mean(axis=0)
+    spectrum = np.linalg.svd(within, compute_uv=False) ** 2
+    expected = (means**2).sum() / spectrum[: n_groups - 1].sum()
+    assert separation(x, groups) == pytest.approx(expected)
+
+
+def test_separation_knows_neither_scale_nor_place_nor_axes() -> None:
+    x, groups = blobs(4, 2.0, seed=0)
+    turned = x @ ortho_group.rvs(12, random_state=1)
+    assert separation(7 * turned + 1000, groups) == pytest.approx(separation(x, groups))
+    wide = np.concatenate([x, np.zeros((len(x), 400))], axis=1)  # more directions than points
+    assert separation(wide, groups) == pytest.approx(separation(x, groups))
+
+
+def test_separation_falls_as_other_directions_widen_and_not_as_more_are_added() -> None:
+    x, groups = blobs(3, 3.0, seed=2)
+    widest = x.copy()
+    widest[:, 11] *= 10
+    assert separation(widest, groups) < separation(x, groups) / 5
+    noise = np.random.default_rng(3).normal(size=(300, 50))
+    with_noise = separation(np.concatenate([x, noise], axis=1), groups)
+    assert with_noise == pytest.approx(separation(x, groups), rel=0.05)
+    shares = [variance_share(y, groups) for y in (x, np.concatenate([x, 5 * noise], axis=1))]
+    assert shares[1] < shares[0] / 2  # which is what sets it apart from the share of variance
+
+
+def test_separation_at_its_ends() -> None:
+    groups = np.arange(8) % 2
+    assert separation(np.ones((8, 3)), groups) == 0.0
+    assert separation(np.ones((8, 3)), np.zeros(8)) == 0.0
+    assert separation(groups[:, None] * 1.0, groups) == np.inf
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_silhouette_is_that_of_scikit_learn(seed: int) -> None:
+    random = stream(seed, "silhouette")
+    x = random.normal(size=(60, 3)).round(1)
+    x[:9] = x[0]  # points that nothing tells apart
+    labels = random.integers(2 + 3 * seed, size=60)
+    labels[-1] = 99  # alone
+    expected = silhouette_score(x, labels)
+    assert silhouette(pairwise_distances(x), labels) == pytest.approx(expected, abs=1e-12)
+
+
+def test_silhouette_by_hand() -> None:
+    x = np.array([[0.0], [1.0], [10.0], [12.0]])
+    each = [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5]
+    found = silhouette(pairwise_distances(x), np.array([5, 5, 2, 2]))
+    assert found == pytest.approx(np.mean(each))
+    assert silhouette(np.zeros((4, 4)), np.array([0, 0, 1, 1])) == 0
