@@ -26,7 +26,7 @@ from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.subject import GPT2Subject, harvest
 from tasklens.models.training import Trainer
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 
 SAMPLE = 1000
 
@@ -69,7 +69,7 @@ class Side(Protocol):
 class Ours:
     """Our trainer."""
 
-    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+    def __init__(self, settings: TrainingRunSettings, dataset: Dataset) -> None:
         model = make_model(settings.model, dataset, settings.seed)
         self.trainer = Trainer(model, dataset, settings.train, settings.seed)
         self.batches = self.trainer.batches()
@@ -91,7 +91,7 @@ class Ours:
 class Theirs:
     """The reference's trainer, on batches of as many instances."""
 
-    def __init__(self, settings: Settings, dataset: Dataset) -> None:
+    def __init__(self, settings: TrainingRunSettings, dataset: Dataset) -> None:
         self.trainer = ReferenceTrainer(settings, dataset, best_form(settings, dataset).form)
         train = dataset.splits["train"]
         per_instruction = len(train) // len(set(train.instruction.tolist()))
@@ -113,7 +113,10 @@ class Theirs:
         return float((answer == self.output).mean())
 
 
-SIDES: dict[str, Callable[[Settings, Dataset], Side]] = {"ours": Ours, "reference": Theirs}
+SIDES: dict[str, Callable[[TrainingRunSettings, Dataset], Side]] = {
+    "ours": Ours,
+    "reference": Theirs,
+}
 
 
 def _sample(dataset: Dataset) -> Any:
@@ -122,7 +125,12 @@ def _sample(dataset: Dataset) -> Any:
 
 
 def follow(
-    side: Side, name: str, settings: Settings, goal: float, every: int, max_seconds: float
+    side: Side,
+    name: str,
+    settings: TrainingRunSettings,
+    goal: float,
+    every: int,
+    max_seconds: float,
 ) -> Course:
     """Train until the accuracy is reached, the schedule ends or the time is over."""
     course = Course(goal)
@@ -142,7 +150,11 @@ def follow(
 
 
 def compare(
-    courses: dict[str, Course], settings: Settings, dataset: Dataset, goal: float, report: Report
+    courses: dict[str, Course],
+    settings: TrainingRunSettings,
+    dataset: Dataset,
+    goal: float,
+    report: Report,
 ) -> None:
     """Add the row: steps as recorded, seconds a step timed here and now."""
     ours, theirs = courses["ours"], courses["reference"]

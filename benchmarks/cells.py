@@ -17,7 +17,7 @@ from tasklens.models.subject import GPT2Subject, harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.directory import RunDir
 from tasklens.runs.measuring import load_states
-from tasklens.runs.settings import Settings, read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 #: Without a run: steps that are trained, and steps at which states are taken.
 TRAINED, AT = 60, (0, 20, 60)
@@ -53,7 +53,7 @@ def evenly(items: Sequence[Item], n: int) -> list[Item]:
 
 
 def _cells(
-    settings: Settings, step: int, space: str, states: dict[str, NDArray[np.float32]]
+    settings: TrainingRunSettings, step: int, space: str, states: dict[str, NDArray[np.float32]]
 ) -> list[Cell]:
     k = settings.data.measured_tasks
     return [
@@ -64,7 +64,7 @@ def _cells(
 
 
 def _of_run(run: RunDir, space: str) -> list[Cell]:
-    settings = read_settings(run.config)
+    settings = read_settings(run.config, TrainingRunSettings)
     steps = sorted(int(path.stem.partition("-")[2]) for path in run.states.glob("step-*"))
     wanted = steps if space == "raw" else steps[-1:]
     return [
@@ -79,7 +79,7 @@ def _of_short_training(space: str) -> list[Cell]:
     return [cell for cells in (found if space == "raw" else found[-1:]) for cell in cells]
 
 
-def _train_a_little(settings: Settings, space: str) -> Iterator[list[Cell]]:
+def _train_a_little(settings: TrainingRunSettings, space: str) -> Iterator[list[Cell]]:
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
     model = make_model(settings.model, dataset, settings.seed)
     trainer = Trainer(model, dataset, settings.train, settings.seed)

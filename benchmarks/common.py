@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from tasklens.core.workers import default_workers
-from tasklens.runs.settings import Settings, load_settings
+from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("tasklens", "torch", "transformers", "scikit-learn", "numpy", "numba")
@@ -147,14 +147,14 @@ def peak_megabytes() -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def settings_of(preset: str = "default", **changes: object) -> Settings:
+def settings_of(preset: str = "default", **changes: object) -> TrainingRunSettings:
     """Return a preset's settings with changes, ``table__key=value``."""
     return load_settings(
         preset, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
     )
 
 
-def sized(width: int, **changes: object) -> Settings:
+def sized(width: int, **changes: object) -> TrainingRunSettings:
     """Return the default preset at another width, each head 64 wide as GPT-2's are."""
     changes |= {"model__n_embd": width, "model__n_head": max(1, width // 64)}
     return settings_of("default", **changes)

@@ -30,7 +30,7 @@ from tasklens.models.gpt2 import state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir
 from tasklens.runs.keeper import ACCURACY_SPLITS
-from tasklens.runs.settings import Settings, read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 TARGET = ">= 15"
 
@@ -73,7 +73,7 @@ def stage_seconds(run: RunDir) -> dict[str, float]:
     return {name: float(mark["seconds"]) for name, mark in stages.items() if mark}
 
 
-def parts(run: RunDir, settings: Settings, quick: bool) -> list[Part]:
+def parts(run: RunDir, settings: TrainingRunSettings, quick: bool) -> list[Part]:
     """Time the parts of both sides in turn."""
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
     checkpoints = len(checkpoint_steps(settings.train.steps, settings.checkpoints.every))
@@ -105,7 +105,7 @@ def _cells(
     times: int,
     some: Sequence[Cell],
     way: Callable[[Sequence[Cell], ClusterSettings], object],
-    settings: Settings,
+    settings: TrainingRunSettings,
     rounds: int,
     about: str = "one process a core",
 ) -> Part:
@@ -116,7 +116,7 @@ def _cells(
 
 def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> None:
     """Add the row of a finished run, which took `wall` seconds where it was made here."""
-    settings = read_settings(run.config)
+    settings = read_settings(run.config, TrainingRunSettings)
     stages = stage_seconds(run)
     same = stages["data"] + stages["plot"]
     made = parts(run, settings, quick)

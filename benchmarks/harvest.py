@@ -20,7 +20,7 @@ from tasklens.data.rows import Prompts, join
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.subject import GPT2Subject, Harvest, harvest
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 
 TARGET = ">= 10"
 WHOLE = "val_instruction"
@@ -47,7 +47,9 @@ class HarvestTimes:
 class Harvesters:
     """One model's weights on both sides."""
 
-    def __init__(self, settings: Settings, dataset: Dataset, model: GPT2 | None = None) -> None:
+    def __init__(
+        self, settings: TrainingRunSettings, dataset: Dataset, model: GPT2 | None = None
+    ) -> None:
         self.dataset = dataset
         self.model = model or make_model(settings.model, dataset, settings.seed)
         self.subject = GPT2Subject(self.model)
@@ -77,7 +79,7 @@ class Harvesters:
         return join([self.dataset.prompts(split) for split in MEASURED]), together
 
 
-def best_reader(model: GPT2, settings: Settings, dataset: Dataset) -> Reader:
+def best_reader(model: GPT2, settings: TrainingRunSettings, dataset: Dataset) -> Reader:
     """Return the reference reader that is the fastest here: attention and batch size."""
     whole = sequences(dataset, "val_subset")
     some = Sequences(whole.ids[::2], whole.length[::2])

@@ -13,14 +13,14 @@ from common import begin, parser
 
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_scores, prepare, run_all
-from tasklens.runs.settings import Settings, load_settings
+from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 FILE = Path(__file__).with_name("precision.toml")
 PRECISIONS = ("fp32", "bf16")
 SPLIT = "val_subset"
 
 
-def final_scores(directory: Path, settings: Settings) -> dict[str, float]:
+def final_scores(directory: Path, settings: TrainingRunSettings) -> dict[str, float]:
     """Run an experiment and return the last ARI by layer, and the accuracy, on unseen pairs."""
     run = RunDir(directory)
     prepare(run, settings, "benchmarks/precision.py")

@@ -26,7 +26,7 @@ from tasklens.core.seeds import derived_seed, stream
 from tasklens.data.synthetic import Dataset
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON
 from tasklens.models.lr_schedule import learning_rate
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 
 transformers_logging.set_verbosity_error()
 
@@ -83,7 +83,7 @@ def sequences(dataset: Dataset, split: str) -> Sequences:
     return Sequences(torch.from_numpy(ids), torch.from_numpy(prompts.position + 2))
 
 
-def make_reference(settings: Settings, dataset: Dataset, form: Form) -> Any:
+def make_reference(settings: TrainingRunSettings, dataset: Dataset, form: Form) -> Any:
     """Return an untrained GPT2LMHeadModel of the settings' size, initialised as GPT-2 is."""
     model = settings.model
     config = GPT2Config(
@@ -111,7 +111,7 @@ def make_reference(settings: Settings, dataset: Dataset, form: Form) -> Any:
 class ReferenceTrainer:
     """Training as one would write it: AdamW, clipping, gradients summed over micro-batches."""
 
-    def __init__(self, settings: Settings, dataset: Dataset, form: Form) -> None:
+    def __init__(self, settings: TrainingRunSettings, dataset: Dataset, form: Form) -> None:
         self.form, self.settings, self.seed, self.step = form, settings.train, settings.seed, 0
         self.model = make_reference(settings, dataset, form)
         self.data = sequences(dataset, "train")
@@ -173,7 +173,7 @@ class ReferenceTrainer:
         self.update()
 
 
-def best_form(settings: Settings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:
+def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:
     """Return the form whose micro-batch is the fastest here, each timed twice in turn."""
     trainers = {form: ReferenceTrainer(settings, dataset, form) for form in FORMS}
     which = next(next(iter(trainers.values())).batches(size))
@@ -224,7 +224,9 @@ def reference_names(n_layer: int) -> Sequence[str]:
     return ("embed", *(f"block{i}" for i in range(1, n_layer)), "ln_f")
 
 
-def with_weights_of(model: GPT2, settings: Settings, dataset: Dataset, attention: str) -> Any:
+def with_weights_of(
+    model: GPT2, settings: TrainingRunSettings, dataset: Dataset, attention: str
+) -> Any:
     """Return a GPT2LMHeadModel with the weights of one of our models."""
     made = make_reference(settings, dataset, Form(attention, bf16=False))
     made.load_state_dict(model.state_dict(), strict=False)  # the head is tied to wte

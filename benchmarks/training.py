@@ -15,7 +15,7 @@ from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 
 TARGETS = {10: ">= 8", 48: ">= 25"}
 #: Our steps for each micro-batch of the reference.
@@ -34,13 +34,13 @@ class StepTimes:
 
 
 def time_steps(
-    settings: Settings, dataset: Dataset, rounds: int, choice: Choice | None = None
+    settings: TrainingRunSettings, dataset: Dataset, rounds: int, choice: Choice | None = None
 ) -> StepTimes:
     """Time our step and the reference's in turn.
 
     Parameters
     ----------
-    settings : Settings
+    settings : TrainingRunSettings
     dataset : Dataset
         Its training instructions come with equally many inputs.
     rounds : int

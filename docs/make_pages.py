@@ -1,17 +1,16 @@
 """Write the pages that are made from the code: `python docs/make_pages.py`."""
 
-import dataclasses
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_NAMES
 from tasklens.findings import statistics as claim_statistics
 from tasklens.findings.verdict import FINDINGS, RULES
-from tasklens.runs.probe_settings import ProbeSettings
-from tasklens.runs.settings import PRESETS, Settings, load_settings
+from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSettings, load_settings
 
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
@@ -54,37 +53,37 @@ def settings_page() -> str:
     )
     head = f"\n| key | meaning | {' | '.join(PRESETS)} |\n|---|---|{'---|' * len(PRESETS)}\n"
     page += head
-    for field in dataclasses.fields(Settings):
-        if not dataclasses.is_dataclass(getattr(presets[0], field.name)):
-            page += _row(Settings, field.name, presets)
-    for field in dataclasses.fields(Settings):
-        inner = getattr(presets[0], field.name)
-        if dataclasses.is_dataclass(inner):
-            page += f"\n## [{field.name}]\n{head}"
-            tables = [getattr(preset, field.name) for preset in presets]
-            for key in dataclasses.fields(inner):
-                page += _row(type(inner), key.name, tables)
+    for field in TrainingRunSettings.model_fields:
+        if not isinstance(getattr(presets[0], field), SettingsBase):
+            page += _row(TrainingRunSettings, field, presets)
+    for field in TrainingRunSettings.model_fields:
+        inner = getattr(presets[0], field)
+        if isinstance(inner, SettingsBase):
+            page += f"\n## [{field}]\n{head}"
+            tables = [getattr(preset, field) for preset in presets]
+            for key in type(inner).model_fields:
+                page += _row(type(inner), key, tables)
     return page
 
 
 def probe_settings_page() -> str:
     """Return a table of every setting of a probe, its meaning and its value by default."""
-    default = ProbeSettings()
+    default = ModelRunSettings()
     page = (
         f"# Settings of a probe\n\n{MADE} Change one with\n`tasklens probe ... --set "
         "table.key=value`; the options of the command are short for some of them.\n"
     )
     head = "\n| key | meaning | default |\n|---|---|---|\n"
     page += head
-    for field in dataclasses.fields(ProbeSettings):
-        if not dataclasses.is_dataclass(getattr(default, field.name)):
-            page += _row(ProbeSettings, field.name, [default])
-    for field in dataclasses.fields(ProbeSettings):
-        inner = getattr(default, field.name)
-        if dataclasses.is_dataclass(inner):
-            page += f"\n## [{field.name}]\n{head}"
-            for key in dataclasses.fields(inner):
-                page += _row(type(inner), key.name, [inner])
+    for field in ModelRunSettings.model_fields:
+        if not isinstance(getattr(default, field), SettingsBase):
+            page += _row(ModelRunSettings, field, [default])
+    for field in ModelRunSettings.model_fields:
+        inner = getattr(default, field)
+        if isinstance(inner, SettingsBase):
+            page += f"\n## [{field}]\n{head}"
+            for key in type(inner).model_fields:
+                page += _row(type(inner), key, [inner])
     return page
 
 
@@ -132,7 +131,7 @@ makes each hold: both are tests.
 
 
 def _row(kind: object, name: str, values: Sequence[object]) -> str:
-    meaning = " ".join(kind.__pydantic_fields__[name].description.split())  # type: ignore[attr-defined]
+    meaning = " ".join(kind.model_fields[name].description.split())  # type: ignore[attr-defined]
     plain = [getattr(value, name) for value in values]
     plain = [list(value) if isinstance(value, tuple) else value for value in plain]
     shown = [str(value).replace("|", "\\|") or '""' for value in plain]

@@ -11,7 +11,6 @@ the columns of `scores.csv`, where `k` is the number of tasks:
   KMeans has missed a better solution; below 1, it has found one that suits it better than tasks.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.subject import GPT2Subject, harvest
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_dataset
-from tasklens.runs.settings import Settings, read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
 from tasklens.scoring.score_table import score, table_to_csv_bytes, to_table
 
@@ -39,13 +38,11 @@ INSTANCES_A_TASK = 100
 def measure_again(path: Path) -> list[pa.Table]:
     """Return the scores of a run's first and last checkpoint for each number of tasks."""
     run = RunDir(path)
-    settings = read_settings(run.config)
+    settings = read_settings(run.config, TrainingRunSettings)
     dataset = load_dataset(run)
     tables = []
     for n in NUMBERS:
-        wanted = dataclasses.replace(
-            settings.data, measured_tasks=n, measured_instances=INSTANCES_A_TASK * n
-        )
+        wanted = settings.data.changed(measured_tasks=n, measured_instances=INSTANCES_A_TASK * n)
         dataset.splits.update(measured_subsets(dataset, wanted, settings.seed))
         for step in (0, settings.train.steps):
             subject = GPT2Subject(load_checkpoint(run.checkpoint(step)))
@@ -54,7 +51,12 @@ def measure_again(path: Path) -> list[pa.Table]:
 
 
 def one(
-    run: RunDir, settings: Settings, dataset: Dataset, subject: GPT2Subject, step: int, split: str
+    run: RunDir,
+    settings: TrainingRunSettings,
+    dataset: Dataset,
+    subject: GPT2Subject,
+    step: int,
+    split: str,
 ) -> pa.Table:
     """Return the scores of one split at one checkpoint, in the raw space."""
     states = harvest(subject, dataset.prompts(split)).states

@@ -14,7 +14,7 @@ from tasklens.data.instances import instances_of
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_dataset
 from tasklens.runs.measuring import load_clusters
-from tasklens.runs.settings import read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 SPLIT = "val_subset"
 
@@ -22,7 +22,7 @@ SPLIT = "val_subset"
 def shares(path: Path) -> dict[str, tuple[float, float]]:
     """Return {block: (share of pairs kept apart, share kept together)} of a run."""
     run = RunDir(path)
-    settings = read_settings(run.config)
+    settings = read_settings(run.config, TrainingRunSettings)
     dataset = load_dataset(run)
     known, output = instances_of(dataset, SPLIT), dataset.splits[SPLIT].output
     same_output = output[:, None] == output

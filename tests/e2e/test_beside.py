@@ -14,7 +14,7 @@ from tasklens.core.workers import Processes
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_dataset, measure, plot, train_model
 from tasklens.runs.measuring import Measurer
-from tasklens.runs.settings import Settings, read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 
 def test_checkpoints_are_measured_while_training_goes_on(
@@ -22,7 +22,7 @@ def test_checkpoints_are_measured_while_training_goes_on(
 ) -> None:
     path = tmp_path / "tiny"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
-    run, settings = RunDir(path), read_settings(path / "config.toml")
+    run, settings = RunDir(path), read_settings(path / "config.toml", TrainingRunSettings)
     begun: list[int] = []
     real = Measurer.begin
 
@@ -48,7 +48,7 @@ def test_states_held_for_the_workers_are_bounded(command: Command, tmp_path: Pat
     """Processes that cannot keep up leave checkpoints to stage measure."""
     path = tmp_path / "tiny"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
-    run, settings = RunDir(path), read_settings(path / "config.toml")
+    run, settings = RunDir(path), read_settings(path / "config.toml", TrainingRunSettings)
     most = 0
     real = Measurer.begin
 
@@ -80,9 +80,9 @@ def test_cores_are_shared_between_training_and_measuring(
     cores: int, keys: dict[str, object], training: int, beside: int
 ) -> None:
     train = {key: value for key, value in keys.items() if key != "workers"}
-    settings = Settings(workers=keys.get("workers", 0), train=train)  # type: ignore[arg-type]
+    settings = TrainingRunSettings(workers=keys.get("workers", 0), train=train)
     with mock.patch("tasklens.runs.settings.default_workers", return_value=cores):
-        assert (settings.cores_training, settings.cores_beside) == (training, beside)
+        assert settings.cores_training == training
 
 
 def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
             handed.append((function, item))
             return super().submit(function, item, gpus=gpus)
 
-    run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml")
+    run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml", TrainingRunSettings)
     with Spy(1) as workers:
         Measurer(run, settings, load_dataset(run), workers).begin(settings.train.steps)
     assert len(handed) == 3 * 4 + 4, "a cell for each split and state, a probe for each state"

@@ -38,7 +38,7 @@ from tasklens.data.rows import Prompts
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import harvest
-from tasklens.runs.settings import read_settings, settings_table
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 Ints = npt.NDArray[np.int64]
 Record = dict[str, Any]
@@ -566,7 +566,7 @@ def test_probes_that_differ_in_more_than_their_seed_are_not_judged_together(
 # --- Interrupted ---
 
 SMALL = ("--set", "subject.max_tokens=40")
-#: Settings under which prompts are read one by one, though they begin alike.
+#: TrainingRunSettings under which prompts are read one by one, though they begin alike.
 PLAINLY = (*SMALL, "--set", "position.over=mean")
 
 
@@ -685,7 +685,7 @@ def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(
     home: Path, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "stranger"
-    clusters = settings_table(read_settings(home / "config.toml"))["clusters"]
+    clusters = read_settings(home / "config.toml", TrainingRunSettings).model_dump()["clusters"]
     said = [w for key, value in clusters.items() for w in ("--set", f"clusters.{key}={value}")]
     splits = ("train_subset", "val_subset", "val_instruction_subset")
     prompts = [w for s in splits for w in ("--prompts", home / "data" / f"{s}.parquet")]

@@ -127,7 +127,7 @@ def test_the_metrics_have_a_line_a_step(smoke: Finished) -> None:
 
 
 def test_the_config_holds_every_setting_and_makes_the_same_run(smoke: Finished) -> None:
-    from tasklens.runs.settings import known_keys, load_settings
+    from tasklens.runs.settings import TrainingRunSettings, load_settings
 
     text = (smoke.path / "config.toml").read_text()
     config = tomllib.loads(text)
@@ -136,7 +136,7 @@ def test_the_config_holds_every_setting_and_makes_the_same_run(smoke: Finished) 
         for key, value in config.items()
         for inner in (value if isinstance(value, dict) else ("",))
     }
-    assert found == set(known_keys())
+    assert found == set(TrainingRunSettings.declared())
     assert load_settings(str(smoke.path / "config.toml")) == load_settings("smoke")
 
 

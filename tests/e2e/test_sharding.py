@@ -23,9 +23,8 @@ from tasklens.runs import probing, sharding
 from tasklens.runs.directory import RunDir
 from tasklens.runs.harvesting import harvest_models
 from tasklens.runs.probe_dir import Probe
-from tasklens.runs.probe_settings import ProbeSettings
 from tasklens.runs.probing import measure_probe
-from tasklens.runs.settings import read_settings
+from tasklens.runs.settings import ModelRunSettings, read_settings
 
 __all__ = ["stock"]
 
@@ -59,7 +58,7 @@ def bare(whole: Path, tmp_path: Path) -> Probe:
     shutil.rmtree(path / "states")
     shutil.rmtree(path / "measured")
     run = RunDir(path)
-    return Probe(run, read_settings(run.config, ProbeSettings))
+    return Probe(run, read_settings(run.config, ModelRunSettings))
 
 
 @pytest.fixture(autouse=True)

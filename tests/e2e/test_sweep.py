@@ -13,7 +13,7 @@ import pytest
 from e2e.conftest import TINY, Command, Finished, Result, assert_refused, changes
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import measure
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 
 #: What is not the same to the byte: times, the machine, and a path.
 ABOUT = ("manifest.json", "log.txt", ".lock")
@@ -224,11 +224,11 @@ def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
     assert both.keys() - grid.keys() == {"around.png"}
 
 
-def interrupted_at(n: int) -> Callable[[RunDir, Settings], None]:
+def interrupted_at(n: int) -> Callable[[RunDir, TrainingRunSettings], None]:
     """Return a stage measure that is interrupted at its n-th call."""
     calls = []
 
-    def stage(run: RunDir, settings: Settings) -> None:
+    def stage(run: RunDir, settings: TrainingRunSettings) -> None:
         calls.append(run)
         if len(calls) == n:
             raise KeyboardInterrupt

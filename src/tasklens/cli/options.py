@@ -74,14 +74,14 @@ def this_command() -> str:
 def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "RunDir":
     """Return the run directory; InputError where it holds what this run would overwrite."""
     from tasklens.runs.directory import RunDir
-    from tasklens.runs.experiment import first_difference, kind_of
+    from tasklens.runs.experiment import kind_of
     from tasklens.runs.settings import read_settings
 
     directory = RunDir(out or Path("runs") / default)
     if directory.data.exists() and directory.config.exists():
         key: str | None = "kind"
         if kind_of(directory) is type(settings):
-            key = first_difference(read_settings(directory.config, type(settings)), settings)
+            key = read_settings(directory.config, type(settings)).first_difference(settings)
         if key:
             raise InputError(
                 f"{directory.path} holds another run (its {key} differs); name another "
@@ -103,7 +103,7 @@ def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "
     """Return a run directory and its settings, changed in the stage's own tables only."""
     from tasklens.runs.directory import RunDir
     from tasklens.runs.experiment import kind_of
-    from tasklens.runs.settings import change_settings, read_settings, settings_table
+    from tasklens.runs.settings import read_settings
 
     directory = RunDir(path)
     kind = kind_of(directory)
@@ -117,14 +117,12 @@ def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "
                 f"--set {item}: only {which} can change here; other settings make another {what}: "
                 f"tasklens {what} ... --out DIR"
             )
-    return directory, change_settings(settings_table(settings), change or (), kind=kind)
+    return directory, kind.from_table(settings.model_dump(), change or ())
 
 
 def save_settings(directory: "RunDir", settings: Any) -> None:
     """Write the settings into the run directory."""
-    from tasklens.runs.settings import settings_toml
-
-    directory.write(directory.config, settings_toml(settings).encode())
+    directory.write(directory.config, settings.toml().encode())
 
 
 def judged(directory: "RunDir") -> "Verdict":

@@ -111,8 +111,7 @@ def probe(
     Layer by layer, and over a series of checkpoints where several are given. Prints the final table
     a line for each finding, and the path of the report; the last line is the path of the figure.
     """
-    from tasklens.runs.probe_settings import ProbeSettings
-    from tasklens.runs.settings import change_settings
+    from tasklens.runs.settings import ModelRunSettings
 
     said = {
         "subject.models": models,
@@ -135,7 +134,7 @@ def probe(
         for key, value in said.items()
         if value is not None
     ]
-    settings = change_settings({}, [*words, *(change or ())], kind=ProbeSettings)
+    settings = ModelRunSettings.from_table({}, [*words, *(change or ())])
     from tasklens.runs.harvesting import describe
 
     if dry_run:

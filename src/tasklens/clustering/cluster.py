@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pydantic.dataclasses
 from pydantic import Field
 
 from tasklens.clustering import kmeans, tsne
 from tasklens.clustering.numba_compile import MISSING, one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import CONFIG, Device
+from tasklens.core.settings import Device, SettingsBase
 
 __all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
 
@@ -28,8 +27,7 @@ OURS = "numba"
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
-class ClusterSettings:
+class ClusterSettings(SettingsBase, affects="measure"):
     """How states are clustered."""
 
     n_init: Annotated[int, Field(ge=1)] = 10

@@ -8,7 +8,6 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pydantic.dataclasses
 from pydantic import Field
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
@@ -18,7 +17,7 @@ from tasklens.clustering import tsne_kernels as kernels
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
 from tasklens.clustering.tsne import EXACT_LIMIT, learning_rate, prepared, tsne
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,8 +31,7 @@ STIFFEST = 0.1
 FEWEST = 8
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
-class ReportSettings:
+class ReportSettings(SettingsBase, affects="report"):
     """What the report shows of the measured instances, and how they are placed."""
 
     points: Annotated[int, Field(ge=FEWEST, le=EXACT_LIMIT)] = 2000

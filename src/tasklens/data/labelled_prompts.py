@@ -8,16 +8,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 import pyarrow as pa
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
 from tasklens.core.seeds import stream
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 
 #: Sets that come with the package: name, and file in it.
 SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
@@ -35,8 +34,7 @@ Record: TypeAlias = tuple[str, dict[str, Any]]
 """Where a prompt stands, in words, and its columns."""
 
 
-@dataclass(frozen=True, config=CONFIG)
-class PromptSettings:
+class PromptSettings(SettingsBase, affects="data"):
     """The labelled prompts, and how they are split."""
 
     files: Annotated[tuple[str, ...], Field(min_length=1)] = ("tasks-in-words",)
@@ -60,7 +58,8 @@ class PromptSettings:
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of each label's values that is held out; at least one."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         """Check what spans two settings."""
         if self.hold_out and len(self.files) > 1:
             raise ValueError("hold_out splits a single file; several files are splits already")
@@ -68,6 +67,7 @@ class PromptSettings:
             raise ValueError(f"hold_out = {list(self.hold_out)}: should be one column, or two")
         if len(self.files) > 3:
             raise ValueError(f"{len(self.files)} files: should be 3 at most, each is a split")
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

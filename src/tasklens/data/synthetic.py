@@ -8,11 +8,10 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from pydantic.dataclasses import dataclass
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 from tasklens.data.rows import Prompts
 from tasklens.data.tasks import TaskSet, TaskSettings, draw_instructions, make_tasks
 
@@ -26,8 +25,7 @@ MEASURED = {
 }
 
 
-@dataclass(frozen=True, config=CONFIG)
-class DataSettings:
+class DataSettings(SettingsBase, affects="data"):
     """How the instances are split, and which are measured."""
 
     val_inputs: Annotated[int, Field(ge=1)] = 5

@@ -16,19 +16,17 @@ from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass as checked_dataclass
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.settings import CONFIG, one_line
+from tasklens.core.settings import SettingsBase, one_line
 from tasklens.data.grammar import Grammar, random_grammars
 
 REDRAWS = 1000
 _T = TypeVar("_T")
 
 
-@checked_dataclass(frozen=True, config=CONFIG)
-class TaskSettings:
+class TaskSettings(SettingsBase, affects="data"):
     """What the tasks are."""
 
     n_tasks: Annotated[int, Field(ge=2)] = 50

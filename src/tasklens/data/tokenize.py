@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pydantic.dataclasses
 from pydantic import Field
 
 from tasklens.core.errors import InputError
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.rows import Prompts
@@ -25,8 +24,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 SHOWN = 3
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
-class PositionSettings:
+class PositionSettings(SettingsBase, affects="states"):
     """Which tokens of a text are measured."""
 
     at: str = ""

@@ -4,7 +4,6 @@ A directory holds ``config.json``, ``model.safetensors`` and ``tokenizer.json`` 
 ``AutoModelForCausalLM.from_pretrained``. Nothing is ever unpickled.
 """
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,11 +11,10 @@ from typing import Annotated, Any
 import safetensors.torch
 import torch
 from pydantic import Field, ValidationError
-from pydantic.dataclasses import dataclass
 from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
-from tasklens.core.settings import CONFIG, one_line
+from tasklens.core.settings import SettingsBase, one_line
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
 from tasklens.models.lr_schedule import sparse_steps
@@ -25,8 +23,7 @@ from tasklens.models.lr_schedule import sparse_steps
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
-@dataclass(frozen=True, config=CONFIG)
-class CheckpointSettings:
+class CheckpointSettings(SettingsBase, affects="train"):
     """When a checkpoint is taken and what is kept of it."""
 
     every: Annotated[int, Field(ge=1)] = 200
@@ -138,7 +135,7 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     if model_type != "gpt2":
         raise InputError(f"{where}: model_type is {model_type!r}, not 'gpt2'")
     try:
-        names = {field.name for field in dataclasses.fields(ModelSettings)}
+        names = set(ModelSettings.model_fields)
         named = {"dropout": config["resid_pdrop"]}
         named["tie_word_embeddings"] = config.get("tie_word_embeddings", True)
         settings = ModelSettings(**{k: config[k] for k in names - named.keys()}, **named)

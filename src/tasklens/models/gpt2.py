@@ -7,24 +7,22 @@ otherwise. `GPT2.forward` returns the logits and, on request, hidden states by n
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import Dataset
 
 LAYER_NORM_EPSILON = 1e-5
 
 
-@dataclass(frozen=True, config=CONFIG)
-class ModelSettings:
+class ModelSettings(SettingsBase, affects="train"):
     """The size and the initialisation of the model, under GPT-2's own names."""
 
     n_layer: Annotated[int, Field(ge=1)] = 6
@@ -42,13 +40,15 @@ class ModelSettings:
     """Whether the head that makes the logits is the word embedding (GPT-2: yes) or a matrix of its
     own."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         """Check what spans two keys."""
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}; "
                 f"{self.n_embd // self.n_head * self.n_head or self.n_head} would be"
             )
+        return self
 
 
 def state_names(n_layer: int) -> tuple[str, ...]:

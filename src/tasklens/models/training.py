@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
-from pydantic import Field
-from pydantic.dataclasses import dataclass
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import CONFIG, Device
+from tasklens.core.settings import Affects, Device, SettingsBase
 from tasklens.data.rows import Rows, batches, shared_prefix_rows
 from tasklens.data.synthetic import Dataset
 from tasklens.models.distributed import ALONE, World, device_of, like, replicated, sharded, whole
@@ -22,8 +21,7 @@ from tasklens.models.gpt2 import GPT2, check_length
 from tasklens.models.lr_schedule import learning_rate
 
 
-@dataclass(frozen=True, config=CONFIG)
-class TrainSettings:
+class TrainSettings(SettingsBase, affects="train"):
     """The optimiser, the schedule and what is kept of the run."""
 
     steps: Annotated[int, Field(ge=1)] = 1600
@@ -55,14 +53,15 @@ class TrainSettings:
     """bf16: autocast in training (weights, norms and the loss stay fp32; measuring is always fp32).
     auto: whichever takes the shorter steps on this machine, timed before the first and noted in the
     manifest; fp32 below a width of 128."""
-    device: Device = "cpu"
+    device: Annotated[Device, Affects("train", rounding=True)] = "cpu"
     """Where to train and harvest: cpu, cuda or cuda:N."""
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0), Affects("train", rounding=True)] = 0
     """CPU threads of training; 0: all cores, or three quarters of them from eight on, which leaves
     some to measure beside it. Sums differ in their last bits between thread counts, so bytes repeat
     only at an equal number."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         """Check what spans two keys."""
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
@@ -73,6 +72,7 @@ class TrainSettings:
             raise ValueError(
                 f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}"
             )
+        return self
 
 
 #: bf16 is chosen where its steps take less than this share of fp32's: a near tie is fp32.

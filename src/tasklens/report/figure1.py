@@ -7,7 +7,6 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pydantic.dataclasses
 from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from tasklens.core.errors import InputError
-from tasklens.core.settings import CONFIG
+from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_NAMES, split_name
 from tasklens.scoring.score_table import CONTROLS, layers_in_order
 
@@ -76,8 +75,7 @@ STYLE = {
 """Put over matplotlib's own defaults, so that nobody's matplotlibrc changes a figure."""
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)
-class FigureSettings:
+class FigureSettings(SettingsBase, affects="plot"):
     """What Figure 1 shows."""
 
     space: Literal["raw", "tsne"] = "raw"

@@ -13,18 +13,19 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from tasklens.runs.settings import MEANS, Settings, settings_table, settings_toml
+from tasklens.runs.settings import TrainingRunSettings
 from tasklens.report.figure2 import figure2
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.distributed import World, joined
 from tasklens.core.engines import LOCAL, cores_of_nodes, start_workers
+from tasklens.core.workers import default_workers
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.report.figure1 import figure1, render
 from tasklens.models.gpt2 import make_model
 from tasklens.runs.keeper import Keeper
 from tasklens.runs.measuring import MEASURED_FILES, Measurer
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
 from tasklens.models.lr_schedule import checkpoint_steps
@@ -34,9 +35,9 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.models.training import StepLog, Trainer
 
 
-def stage_inputs(run: RunDir, settings: Settings, stage: str) -> str:
+def stage_inputs(run: RunDir, settings: TrainingRunSettings, stage: str) -> str:
     """Return the hash of what a stage's result depends on: its settings and the stage before."""
-    table = settings_table(settings)
+    table = settings.model_dump()
     if stage == "data":
         return digest([settings.seed, table["tasks"], table["data"]])
     if stage == "train":
@@ -47,19 +48,19 @@ def stage_inputs(run: RunDir, settings: Settings, stage: str) -> str:
     return digest([table["figure"], run.output_hash("measure")])
 
 
-def prepare(run: RunDir, settings: Settings, command: str) -> None:
+def prepare(run: RunDir, settings: TrainingRunSettings, command: str) -> None:
     """Write the settings and the manifest's head into a new or continued run directory."""
     run.begin(settings.seed, command)
-    run.write(run.config, settings_toml(settings).encode())
+    run.write(run.config, settings.toml().encode())
 
 
-def run_all(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
+def run_all(run: RunDir, settings: TrainingRunSettings, engine: str = LOCAL) -> None:
     """Run every stage that is not finished, in order; measure while training where cores allow.
 
     Parameters
     ----------
     run : RunDir
-    settings : Settings
+    settings : TrainingRunSettings
     engine : str
         What measures, see `tasklens.core.engines.opened`. No result depends on it.
 
@@ -74,15 +75,18 @@ def run_all(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
     plot(run, settings)
 
 
-def cores_beside(settings: Settings, engine: str) -> int:
+def cores_beside(settings: TrainingRunSettings, engine: str) -> int:
     """Return how many cores of an engine are left to measure while this machine trains."""
     if engine == LOCAL:
-        return settings.cores_beside
+        if settings.workers == 1:
+            return 0
+        left = default_workers() - settings.cores_training
+        return max(0, min(left, settings.workers or left))
     left = max(0, sum(cores_of_nodes(engine)) - settings.cores_training)
     return min(left, settings.workers or left)
 
 
-def make_data(run: RunDir, settings: Settings) -> None:
+def make_data(run: RunDir, settings: TrainingRunSettings) -> None:
     """Stage data: draw the dataset and write it."""
     file = Path(settings.tasks.file) if settings.tasks.file else None
     task_file = sha256(file.read_bytes()) if file and file.is_file() else None
@@ -105,13 +109,13 @@ def load_dataset(run: RunDir) -> Dataset:
     return read_dataset(lambda name: run.read(run.data / name))
 
 
-def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = LOCAL) -> None:
+def train_model(run: RunDir, settings: TrainingRunSettings, beside: int = 0, engine: str = LOCAL) -> None:
     """Stage train: train from where it stopped, harvesting and keeping checkpoints on the way.
 
     Parameters
     ----------
     run : RunDir
-    settings : Settings
+    settings : TrainingRunSettings
     beside : int
         Cells that are measured at a time meanwhile. What is not got to, or fails, is left to stage
         measure; the scores do not depend on who measured.
@@ -170,7 +174,7 @@ def train_model(run: RunDir, settings: Settings, beside: int = 0, engine: str = 
         )
 
 
-def train_along(run: RunDir, settings: Settings) -> None:
+def train_along(run: RunDir, settings: TrainingRunSettings) -> None:
     """Take part in the training that another process of torchrun's leads; write nothing."""
     with joined(settings.train.device) as world:
         if not world.tell():
@@ -187,12 +191,12 @@ def train_along(run: RunDir, settings: Settings) -> None:
         trainer.run(on_step)
 
 
-def _trainer(run: RunDir, settings: Settings, world: World) -> tuple[Trainer, Dataset]:
+def _trainer(run: RunDir, settings: TrainingRunSettings, world: World) -> tuple[Trainer, Dataset]:
     shared = world.local_size if settings.train.threads == 0 else 1
     torch.set_num_threads(max(1, settings.cores_training // shared))
     dataset = load_dataset(run)
     model = make_model(settings.model, dataset, settings.seed)
-    trainer = Trainer(model, dataset, settings.train, settings.seed, world, settings.fsdp)
+    trainer = Trainer(model, dataset, settings.train, settings.seed, world)
     return trainer, dataset
 
 
@@ -201,7 +205,7 @@ def load_scores(run: RunDir) -> pa.Table:
     return read_scores(run.scores_parquet, run.read(run.scores_parquet))
 
 
-def measure(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
+def measure(run: RunDir, settings: TrainingRunSettings, engine: str = LOCAL) -> None:
     """Stage measure: cluster and score every cell, then write the tidy table.
 
     Raises
@@ -237,7 +241,7 @@ def measure(run: RunDir, settings: Settings, engine: str = LOCAL) -> None:
         finish([run.scores_parquet, run.scores_csv, *files])
 
 
-def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Instances]) -> pa.Table:
+def _measure_controls(run: RunDir, settings: TrainingRunSettings, instances: dict[str, Instances]) -> pa.Table:
     rows: list[Row] = []
     for split, known in instances.items():
         rows += score_controls(
@@ -246,7 +250,7 @@ def _measure_controls(run: RunDir, settings: Settings, instances: dict[str, Inst
     return to_table(rows)
 
 
-def plot(run: RunDir, settings: Settings) -> None:
+def plot(run: RunDir, settings: TrainingRunSettings) -> None:
     """Stage plot: draw the figures."""
     need(run, settings, "measure")
     with run.stage("plot", stage_inputs(run, settings, "plot")) as finish:
@@ -267,7 +271,7 @@ FORMATS: tuple[Literal["png", "pdf"], ...] = ("png", "pdf")
 STAGES = ("data", "train", "measure", "plot")
 
 
-def need(run: RunDir, settings: Settings, stage: str) -> None:
+def need(run: RunDir, settings: TrainingRunSettings, stage: str) -> None:
     """Raise InputError where a stage, or one before it, was not finished under these settings."""
     before = STAGES[: STAGES.index(stage)]
     for needed in (stage, *before):
@@ -287,18 +291,4 @@ def need(run: RunDir, settings: Settings, stage: str) -> None:
 
 def kind_of(run: RunDir) -> type[Any]:
     """Return what the settings of a run directory are: `Settings`, or those of a probe."""
-    return ProbeSettings if run.is_probe else Settings
-
-
-def first_difference(old: Any, new: Any) -> str | None:
-    """Return the first key in which two runs' settings differ, or None."""
-    for table in dataclasses.fields(old):
-        a, b = getattr(old, table.name), getattr(new, table.name)
-        if a == b or table.name in MEANS:
-            continue
-        if not dataclasses.is_dataclass(a):
-            return table.name
-        for key in dataclasses.fields(a):
-            if getattr(a, key.name) != getattr(b, key.name):
-                return f"{table.name}.{key.name}"
-    return None
+    return ModelRunSettings if run.is_probe else TrainingRunSettings

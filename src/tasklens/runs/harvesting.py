@@ -13,13 +13,13 @@ import numpy.typing as npt
 import safetensors.numpy
 from tqdm import tqdm
 
-from tasklens.runs.settings import settings_table
+
 from tasklens.core.errors import InputError
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hf_loading import TOKENIZER_FILES, load_subject, load_tokenizer, tokenizer_place
 from tasklens.runs.plan import check_space
 from tasklens.runs.probe_dir import ABOUT, TOKENS, WORDS, Probe, checkpoints_of
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.core.seeds import derived_seed
 from tasklens.data.rows import Prompts
@@ -38,7 +38,7 @@ class Opened(NamedTuple):
     """The states that are wanted of it."""
 
 
-def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledPrompts) -> Opened:
+def open_model(settings: ModelRunSettings, checkpoint: Checkpoint, table: LabelledPrompts) -> Opened:
     """Load a model, and read the prompts with its tokenizer.
 
     Raises
@@ -59,13 +59,13 @@ def open_model(settings: ProbeSettings, checkpoint: Checkpoint, table: LabelledP
     )
     names = _names(subject, said.states, checkpoint.name)
     limits = [n for n in (settings.position.max_length, subject.max_length) if n]
-    position = dataclasses.replace(settings.position, max_length=min(limits, default=0))
+    position = settings.position.changed(max_length=min(limits, default=0))
     tokens = tokenize(table, subject.tokenizer, position)
     subject.check(tokens.prompts)
     return Opened(subject, tokens, names)
 
 
-def describe(settings: ProbeSettings) -> str:
+def describe(settings: ModelRunSettings) -> str:
     """Return what a probe would measure, token by token; no model is loaded, nothing is written."""
     table = read_prompts(settings.prompts, settings.seed)
     checkpoints = checkpoints_of(settings)
@@ -88,7 +88,7 @@ def describe(settings: ProbeSettings) -> str:
     return "\n".join(lines) + "\n" + shown(table, tokens, tokenizer)
 
 
-def tokenizer_of(settings: ProbeSettings, checkpoint: Checkpoint) -> Any:
+def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
     """Load the tokenizer that reads the prompts for a model."""
     trusted = settings.subject.trust_remote_code
     directory = fetch(checkpoint, trust_remote_code=trusted)
@@ -107,7 +107,7 @@ def harvest_models(probe: Probe, harvest: Callable[[Probe, dict[Checkpoint, str]
         `harvest_here`, or `tasklens.runs.sharding.harvest_on_cluster`.
     """
     run, settings = probe.run, probe.settings
-    table = settings_table(settings)
+    table = settings.model_dump()
     common = [run.output_hash("data"), table["position"], table["subject"]]
     inputs = {
         c: digest([common, identity(c), _tokenizer_files(settings, c)]) for c in probe.checkpoints
@@ -190,14 +190,14 @@ def _words(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[s
     return {token: word or f"token {token}" for token, word in words.items()}
 
 
-def _tokenizer_files(settings: ProbeSettings, checkpoint: Checkpoint) -> list[object]:
+def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
     """Return what tells a tokenizer that is not in the model's own directory from another."""
     place = settings.subject.tokenizer or checkpoint.directory
     place = None if place is None else tokenizer_place(place)
     return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
 
 
-def _tokenizer_directory(settings: ProbeSettings, directory: Path) -> Path:
+def _tokenizer_directory(settings: ModelRunSettings, directory: Path) -> Path:
     wanted = settings.subject.tokenizer or directory
     place = tokenizer_place(wanted)
     if place is None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 from tasklens.data.synthetic import MEASURED, SPLITS, Dataset
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2 import GPT2
@@ -35,7 +35,7 @@ class Keeper:
     Parameters
     ----------
     run : RunDir
-    settings : Settings
+    settings : TrainingRunSettings
     dataset : Dataset
     trainer : Trainer
     inputs : str
@@ -48,7 +48,7 @@ class Keeper:
     def __init__(
         self,
         run: RunDir,
-        settings: Settings,
+        settings: TrainingRunSettings,
         dataset: Dataset,
         trainer: Trainer,
         inputs: str,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from tasklens.clustering.cluster import Cell, Clustering
-from tasklens.runs.settings import Settings, settings_table
+from tasklens.runs.settings import TrainingRunSettings
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2 import state_names
@@ -98,7 +98,7 @@ class Measurer:
     Parameters
     ----------
     run : RunDir
-    settings : Settings
+    settings : TrainingRunSettings
     dataset : Dataset
     workers : Workers
         Where there is but this process, each cell is done as soon as it is begun.
@@ -115,7 +115,7 @@ class Measurer:
     def __init__(
         self,
         run: RunDir,
-        settings: Settings,
+        settings: TrainingRunSettings,
         dataset: Dataset,
         workers: Workers,
         on_cells: Callable[[int], object] = lambda n: None,
@@ -133,7 +133,7 @@ class Measurer:
 
     def inputs(self, step: int) -> str:
         """Return the hash of what a checkpoint's scores depend on."""
-        clusters = settings_table(self.settings)["clusters"]
+        clusters = self.settings.model_dump()["clusters"]
         states = self.run.noted(self.run.states_of(step))
         return digest([self.settings.seed, clusters, self.run.output_hash("data"), states])
 

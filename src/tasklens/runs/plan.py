@@ -13,7 +13,7 @@ import torch
 
 from tasklens.clustering.cluster import Cell, cluster
 from tasklens.clustering.map_frames import next_frame
-from tasklens.runs.settings import Settings
+from tasklens.runs.settings import TrainingRunSettings
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2 import GPT2, make_model, state_names
@@ -56,7 +56,7 @@ class Plan:
         )
 
 
-def count_bytes(settings: Settings, n_parameters: int, n_instances: int) -> dict[str, int]:
+def count_bytes(settings: TrainingRunSettings, n_parameters: int, n_instances: int) -> dict[str, int]:
     """Return the disk that a run will take, by what it is for."""
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     weights = 4 * n_parameters
@@ -92,7 +92,7 @@ def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
         )
 
 
-def make_plan(settings: Settings) -> Plan:
+def make_plan(settings: TrainingRunSettings) -> Plan:
     """Make the dataset and the model in memory and time what the run repeats. Writes nothing."""
     began = time.perf_counter()
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
@@ -126,7 +126,7 @@ def make_plan(settings: Settings) -> Plan:
     )
 
 
-def _time_steps(model: GPT2, dataset: Dataset, settings: Settings) -> float:
+def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> float:
     """Return the seconds of a step, the median of some after a warm-up."""
     trainer = Trainer(model, dataset, settings.train, settings.seed)
     seconds = []
@@ -137,7 +137,7 @@ def _time_steps(model: GPT2, dataset: Dataset, settings: Settings) -> float:
     return statistics.median(seconds[1:])
 
 
-def _time_cells(settings: Settings) -> tuple[float, float]:
+def _time_cells(settings: TrainingRunSettings) -> tuple[float, float]:
     """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
     n, width = settings.data.measured_instances, settings.model.n_embd
     x = _points(n, width)
@@ -152,7 +152,7 @@ def _time_cells(settings: Settings) -> tuple[float, float]:
     return seconds[0], seconds[1]
 
 
-def _time_frame(settings: Settings) -> float:
+def _time_frame(settings: TrainingRunSettings) -> float:
     """Return the seconds of one frame of the report's map, on random points."""
     n = min(settings.report.points, settings.data.measured_instances)
     x, before = _points(n, settings.model.n_embd), _points(n, 2)

@@ -11,7 +11,7 @@ from sklearn.metrics import pairwise_distances
 
 from tasklens.clustering.cluster import Cell, ClusterSettings
 from tasklens.clustering.numba_compile import one_thread
-from tasklens.runs.probe_settings import MeasureSettings
+from tasklens.runs.settings import MeasureSettings
 from tasklens.scoring.classifiers import score_probes
 from tasklens.core.seeds import stream
 from tasklens.scoring.score_table import CONTROLS, Row, final_table, measure_cells, state_rows

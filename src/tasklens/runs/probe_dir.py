@@ -7,7 +7,7 @@ from typing import Any
 import safetensors.numpy
 
 from tasklens.core.errors import InputError
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, read_table
 from tasklens.data.rows import Prompts
 from tasklens.runs.directory import RunDir
@@ -28,10 +28,10 @@ class Probe:
     Parameters
     ----------
     run : RunDir
-    settings : ProbeSettings
+    settings : ModelRunSettings
     """
 
-    def __init__(self, run: RunDir, settings: ProbeSettings) -> None:
+    def __init__(self, run: RunDir, settings: ModelRunSettings) -> None:
         self.run, self.settings = run, settings
 
     def need_measured(self) -> None:
@@ -85,7 +85,7 @@ class Probe:
         return json.loads(self.run.read(self.run.states_at(step) / ABOUT))  # type: ignore[no-any-return]
 
 
-def checkpoints_of(settings: ProbeSettings) -> list[Checkpoint]:
+def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     """Return the models that the settings name, in the order of their steps."""
     said = settings.subject
     return find_checkpoints(said.models, said.revisions, untrained=said.untrained)

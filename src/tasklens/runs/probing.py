@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import safetensors.numpy
 
-from tasklens.runs.settings import settings_table, settings_toml
+
 from tasklens.report.figure2 import figure2
 from tasklens.core.engines import LOCAL, start_workers
 from tasklens.core.errors import CellsFailedError, InputError
@@ -20,7 +20,7 @@ from tasklens.runs.measuring import MEASURED_FILES
 from tasklens.core.workers import reason
 from tasklens.runs.probe_cells import Job, Measured, main_scores, measure_state
 from tasklens.runs.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, content_of, read_prompts, table_of
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
@@ -31,14 +31,14 @@ from tasklens.core.parquet import parquet_bytes, read_parquet
 
 
 def run_probe(
-    run: RunDir, settings: ProbeSettings, command: str, engine: str = LOCAL, gpus: float = 1.0
+    run: RunDir, settings: ModelRunSettings, command: str, engine: str = LOCAL, gpus: float = 1.0
 ) -> None:
     """Run every stage that is not finished, in order.
 
     Parameters
     ----------
     run : RunDir
-    settings : ProbeSettings
+    settings : ModelRunSettings
     command : str
         What is noted in the manifest.
     engine : str
@@ -53,7 +53,7 @@ def run_probe(
     if engine == LOCAL and run.mark("data") is None:
         first = open_model(settings, checkpoints[0], table)
     run.begin(settings.seed, command)
-    run.write(run.config, settings_toml(settings).encode())
+    run.write(run.config, settings.toml().encode())
     probe = Probe(run, settings)
     make_data(probe, table)
     here = partial(harvest_here, first=first)
@@ -63,14 +63,14 @@ def run_probe(
     plot_probe(probe)
 
 
-def has_layers(run: RunDir, settings: ProbeSettings) -> bool:
+def has_layers(run: RunDir, settings: ModelRunSettings) -> bool:
     """Say whether a finished probe has what the findings are about: layer 0 and blocks."""
     probe = Probe(run, settings)
     names = probe.states(probe.steps[-1])
     return "embed" in names and any(name.startswith("block") for name in names)
 
 
-def check_sizes(table: LabelledPrompts, settings: ProbeSettings) -> None:
+def check_sizes(table: LabelledPrompts, settings: ModelRunSettings) -> None:
     """Raise InputError where a split is too small for what is asked of it."""
     for split, here in table.splits.items():
         n = here.stop - here.start
@@ -94,7 +94,7 @@ def make_data(probe: Probe, table: LabelledPrompts) -> None:
             f"{run.path} holds another probe: {', '.join(settings.prompts.files)} changed since; "
             "name another directory with --out"
         )
-    inputs = digest([settings.seed, settings_table(settings)["prompts"], hashes])
+    inputs = digest([settings.seed, settings.model_dump()["prompts"], hashes])
     with run.stage("data", inputs) as finish:
         if finish is None:
             return
@@ -114,7 +114,7 @@ def measure_probe(probe: Probe, engine: str = LOCAL) -> None:
     run, settings = probe.run, probe.settings
     if run.mark("states") is None:
         raise InputError(f"{run.path}: the states are not harvested; go on with probe --resume")
-    table = settings_table(settings)
+    table = settings.model_dump()
     common = [settings.seed, table["clusters"], table["measure"], run.output_hash("data")]
     inputs = {
         step: digest(
@@ -225,7 +225,7 @@ def plot_probe(probe: Probe) -> None:
     """Stage plot: draw the figures."""
     run, settings = probe.run, probe.settings
     probe.need_measured()
-    inputs = digest([settings_table(settings)["figure"], run.output_hash("measure")])
+    inputs = digest([settings.model_dump()["figure"], run.output_hash("measure")])
     with run.stage("plot", inputs) as finish:
         if finish is None:
             return

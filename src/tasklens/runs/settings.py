@@ -1,75 +1,136 @@
-"""The settings of a whole run: every stage's own, composed into one TOML file."""
+"""The settings of a run, composed of those of the stages: one TOML file, a table per stage."""
 
-import dataclasses
-import difflib
-import functools
-import textwrap
-import tomllib
-from collections.abc import Iterable, Mapping
+import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-import tomlkit
-from pydantic import Field, ValidationError
-from pydantic.dataclasses import dataclass
+from pydantic import Field, model_validator
 
-from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.clustering.map_frames import ReportSettings
-from tasklens.data.synthetic import DataSettings
 from tasklens.core.errors import InputError
-from tasklens.report.figure1 import FigureSettings
-from tasklens.models.gpt2 import ModelSettings
+from tasklens.core.settings import Affects, SettingsBase
 from tasklens.core.workers import default_workers
-from tasklens.core.settings import CONFIG, one_line
+from tasklens.data.labelled_prompts import PromptSettings
+from tasklens.data.synthetic import DataSettings
 from tasklens.data.tasks import TaskSettings
+from tasklens.data.tokenize import PositionSettings
+from tasklens.models.checkpoints import CheckpointSettings
+from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
+from tasklens.report.figure1 import FigureSettings
 
-#: Settings on which no result depends.
-MEANS = ("workers", "fsdp")
 PRESETS = ("smoke", "default", "paper")
 #: From so many cores on, a quarter of them measures while the others train.
 MANY_CORES = 8
 
 
-@dataclass(frozen=True, config=CONFIG)
-class Settings:
-    """All settings of a run, a table of the TOML file for each stage."""
+class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
+    """The models, and how they are run."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Root seed; the tasks, the data, the weights, the batches and KMeans all derive from it."""
-    workers: Annotated[int, Field(ge=0)] = 0
-    """Processes that measure; 0: one a core; 1: none but this. No result depends on it."""
-    fsdp: bool = False
-    """Where torchrun starts several processes to train: split weights, gradients and moments over
-    them (FSDP2), for a model that no device holds with all of these, in the place of a copy in each
-    (DDP). No result depends on it but in its last bits."""
-    tasks: TaskSettings = dataclasses.field(default_factory=TaskSettings)
-    """The tasks and their instructions."""
-    data: DataSettings = dataclasses.field(default_factory=DataSettings)
-    """How the instances are split, and which are measured."""
-    model: ModelSettings = dataclasses.field(default_factory=ModelSettings)
-    """The size and the initialisation of GPT-2."""
-    train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
-    """The optimiser and its schedule."""
-    checkpoints: CheckpointSettings = dataclasses.field(default_factory=CheckpointSettings)
-    """When a checkpoint is taken and what is kept of it."""
-    clusters: ClusterSettings = dataclasses.field(default_factory=ClusterSettings)
+    models: tuple[str, ...] = ()
+    """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
+    revisions: tuple[str, ...] = ()
+    """Revisions of a name on the hub, each a checkpoint; its step is the number that it ends in."""
+    untrained: bool = False
+    """Measure a network of the same configuration with fresh weights, too, as step 0."""
+    tokenizer: str = ""
+    """Directory of the tokenizer; empty: the model's own, or the one in the directory above it."""
+    states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)
+    """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one."""
+    device: Annotated[
+        str, Field(pattern=r"^(cpu|cuda(:\d+)?|auto)$"), Affects("states", rounding=True)
+    ] = "cpu"
+    """Where the models run: cpu, cuda or cuda:N; auto: spread over all GPUs that are there, and
+    over the memory and the disk where these do not hold it (device_map="auto" of accelerate)."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the models compute in. States are kept in float32 whatever stands here."""
+    max_tokens: Annotated[int, Field(ge=0), Affects("states", rounding=True)] = 0
+    """Tokens in a forward pass; 0: what the free memory holds. Halved where it does not."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check the names of the states."""
+        for name in self.states:
+            if not re.fullmatch(r"all|wte|embed|block[1-9]\d*|ln_f", name):
+                raise ValueError(
+                    f"states: no state {name!r}; should be all, wte, embed, block1, ... or ln_f"
+                )
+        return self
+
+class MeasureSettings(SettingsBase, affects="measure"):
+    """What is done with the states before they are clustered, and into how many clusters."""
+
+    k: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Numbers of clusters; empty: as many as there are labels. The figure and the findings are of
+    the first."""
+    center: bool = False
+    """Subtract the mean of the split. KMeans alone does not mind."""
+    standardize: bool = False
+    """Centre, and divide each dimension by its standard deviation in the split."""
+    normalize: bool = False
+    """Divide each state by its length, after the above: angles alone count then."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check the numbers of clusters against each other."""
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
+        return self
+
+    def numbers(self, n_labels: int) -> tuple[int, ...]:
+        """Return the numbers of clusters for a split with so many labels, the main one first."""
+        return self.k or (n_labels,)
+
+
+class RunSettings(SettingsBase):
+    """What the settings of both kinds of run have in common."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63), Affects("data", replicate=True)] = 0
+    """Root seed, from which every random choice of the run derives."""
+    workers: Annotated[int, Field(ge=0), Affects("nothing")] = 0
+    """Processes that measure; 0: one per core; 1: only this one. No result depends on it."""
+    measure: MeasureSettings = MeasureSettings()
+    """What is done with the hidden states, and into how many clusters they go."""
+    clusters: ClusterSettings = ClusterSettings()
     """How the hidden states are clustered."""
-    figure: FigureSettings = dataclasses.field(default_factory=FigureSettings)
+    figure: FigureSettings = FigureSettings()
     """What the figure shows."""
-    report: ReportSettings = dataclasses.field(default_factory=ReportSettings)
+    report: ReportSettings = ReportSettings()
     """What the report shows of the measured instances."""
 
-    def __post_init__(self) -> None:
-        """Check what spans two tables."""
+
+class TrainingRunSettings(RunSettings):
+    """All settings of a training run, which draws its data and trains its model."""
+
+    removed: ClassVar = {
+        **RunSettings.removed,
+        "fsdp": "torchrun trains a copy of the model in each process (DDP); remove the line",
+    }
+
+    tasks: TaskSettings = TaskSettings()
+    """The tasks and their instructions."""
+    data: DataSettings = DataSettings()
+    """How the instances are split, and which are measured."""
+    model: ModelSettings = ModelSettings()
+    """The size and the initialisation of GPT-2."""
+    train: TrainSettings = TrainSettings()
+    """The optimiser and its schedule."""
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    """When a checkpoint is taken and what is kept of it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         instances = self.data.measured_instances
         if self.clusters.tsne != "none" and self.clusters.perplexity >= instances:
             raise ValueError(
                 f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
                 f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
             )
+        return self
 
     @property
     def cores_training(self) -> int:
@@ -79,24 +140,27 @@ class Settings:
             return self.train.threads or 1
         return self.train.threads or (cores if cores < MANY_CORES else cores - cores // 4)
 
-    @property
-    def cores_beside(self) -> int:
-        """Processes that measure while training goes on: as many as there are cores left."""
-        if self.workers == 1:
-            return 0
-        left = default_workers() - self.cores_training
-        return max(0, min(left, self.workers or left))
+
+class ModelRunSettings(RunSettings):
+    """All settings of a model run, which measures given models on given prompts."""
+
+    subject: SubjectSettings = SubjectSettings()
+    """The models, and how they are run."""
+    prompts: PromptSettings = PromptSettings()
+    """The labelled prompts, and how they are split."""
+    position: PositionSettings = PositionSettings()
+    """Which tokens of a prompt are measured."""
 
 
-def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
+def load_settings(source: str, changes: tuple[str, ...] | list[str] = ()) -> TrainingRunSettings:
     """Load a preset or a TOML file, with changes.
 
     Parameters
     ----------
     source : str
         One of `PRESETS`, or the path of a TOML file.
-    changes : iterable of str
-        Each ``table.key=value``, the value as TOML writes it; a bare word is a string.
+    changes : sequence of str
+        Each ``table.key=value``, see `SettingsBase.from_table`.
 
     Raises
     ------
@@ -113,89 +177,14 @@ def load_settings(source: str, changes: Iterable[str] = ()) -> Settings:
             raise InputError(f"{source} cannot be read: {error.strerror}") from error
     else:
         raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
-    settings: Settings = change_settings(_parse(content, source), changes, where=source)
-    return settings
+    where = "" if source in PRESETS else source
+    return TrainingRunSettings.from_toml(content, where, changes)
 
 
-def change_settings(
-    table: Mapping[str, Any],
-    changes: Iterable[str],
-    where: str = "",
-    kind: type[Any] = Settings,
-) -> Any:
-    """Return the settings of a table of tables with ``table.key=value`` changes applied.
-
-    Parameters
-    ----------
-    table : mapping
-    changes : iterable of str
-    where : str
-        What error messages call the table, e.g. the path of its file.
-    kind : type
-        The dataclass of dataclasses that they are the settings of.
-
-    Raises
-    ------
-    InputError
-        For an unknown key, or a value out of range.
-    """
-    values = _flat(table, kind)
-    for key in values:
-        check_key(key, where, kind)
-    changed = set()
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-        check_key(key.strip(), "--set", kind)
-        values[key.strip()] = _value(text.strip())
-        changed.add(key.strip().partition(".")[0])
-    kinds = {f.name: f.type for f in dataclasses.fields(kind)}
-    tables: dict[str, dict[str, Any]] = {}
-    top: dict[str, Any] = {}
-    for key, value in values.items():
-        name, dot, rest = key.partition(".")
-        if dot:
-            tables.setdefault(name, {})[rest] = value
-        else:
-            top[name] = value
-    for name, inner in tables.items():
-        inner_kind: Any = kinds[name]
-        try:
-            top[name] = inner_kind(**inner)
-        except ValidationError as error:
-            raise _named(one_line(error, name), where, name in changed) from error
-    try:
-        return kind(**top)
-    except ValidationError as error:
-        raise _named(one_line(error), where, bool(changed)) from error
+Kind = TypeVar("Kind", bound=RunSettings)
 
 
-def settings_table(settings: Any) -> dict[str, Any]:
-    """Return the settings as plain tables of strings, numbers and lists."""
-    return dataclasses.asdict(settings)
-
-
-def settings_toml(settings: Any) -> str:
-    """Write the settings as TOML, every key under its meaning."""
-    document = tomlkit.document()
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        if dataclasses.is_dataclass(value):
-            table = tomlkit.table()
-            _comment(table, type(settings), field.name)
-            for inner in dataclasses.fields(value):
-                _comment(table, type(value), inner.name)
-                plain = getattr(value, inner.name)
-                table.add(inner.name, list(plain) if isinstance(plain, tuple) else plain)
-            document.add(field.name, table)
-        else:
-            _comment(document, type(settings), field.name)
-            document.add(field.name, value)
-    return tomlkit.dumps(document)
-
-
-def read_settings(path: Path, kind: type[Any] = Settings) -> Any:
+def read_settings(path: Path, kind: type[Kind]) -> Kind:
     """Read the ``config.toml`` of a run directory."""
     try:
         content = path.read_bytes()
@@ -204,60 +193,4 @@ def read_settings(path: Path, kind: type[Any] = Settings) -> Any:
             f"{path.parent} is not a run directory (no {path.name}: {error.strerror}); "
             "make one with: tasklens data PRESET --out DIR"
         ) from error
-    return change_settings(_parse(content, str(path)), (), where=str(path), kind=kind)
-
-
-def known_keys(kind: type[Any] = Settings) -> tuple[str, ...]:
-    """Return every key, ``table.key`` where it stands in a table."""
-    return _known_keys(kind)  # type: ignore[arg-type]
-
-
-@functools.cache
-def _known_keys(kind: Any) -> tuple[str, ...]:
-    return tuple(_flat(settings_table(kind()), kind))
-
-
-def _comment(table: Any, kind: Any, name: str) -> None:
-    description = " ".join(kind.__pydantic_fields__[name].description.split())
-    for line in textwrap.wrap(description, 98):
-        table.add(tomlkit.comment(line))
-
-
-def _named(error: InputError, where: str, changed: bool) -> InputError:
-    """Say in which file the value stands, unless it may be one from the command line."""
-    return error if changed or not where or where in PRESETS else InputError(f"{where}: {error}")
-
-
-def _parse(content: bytes, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode())
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise InputError(f"{where} is not TOML: {error}") from error
-
-
-def _flat(table: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    tables = [f.name for f in dataclasses.fields(kind) if dataclasses.is_dataclass(f.type)]
-    for key, value in table.items():
-        if isinstance(value, Mapping) and (value or key in tables):
-            flat |= {f"{key}.{inner}": v for inner, v in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def check_key(key: str, where: str, kind: type[Any] = Settings) -> None:
-    """Raise InputError, which begins with ``where``, for a key that is no setting."""
-    known = known_keys(kind)
-    if key in known:
-        return
-    by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-    near = by_last or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    raise InputError(f"{where}: no setting {key!r}; the nearest is {near[0]!r}")
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
+    return kind.from_toml(content, str(path))

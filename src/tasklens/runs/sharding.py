@@ -17,7 +17,7 @@ from tasklens.runs.harvesting import (
 )
 from tasklens.core.workers import reason
 from tasklens.runs.probe_dir import Probe
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.directory import RunDir
 from tasklens.models.checkpoint_series import Checkpoint
 from tasklens.models.states_on_disk import harvest_to, shard_directory, shards_begun
@@ -31,7 +31,7 @@ class Shard:
     run: Path
     directory: Path
     """Where the states of all shards go."""
-    settings: ProbeSettings
+    settings: ModelRunSettings
     checkpoint: Checkpoint
     i: int
     n: int

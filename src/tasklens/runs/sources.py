@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasklens.runs.settings import Settings, read_settings, settings_table
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.runs.experiment import kind_of, load_dataset, load_scores, need
 from tasklens.models.gpt2 import state_names
 from tasklens.runs.measuring import load_states
 from tasklens.runs.probe_cells import main_scores, prepared
 from tasklens.runs.probe_dir import Probe
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.runs.probing import has_layers
 from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
@@ -44,7 +44,7 @@ class OfRun:
     `names` says by part what the numbers of its instances are called.
     """
 
-    def __init__(self, run: RunDir, settings: Settings) -> None:
+    def __init__(self, run: RunDir, settings: TrainingRunSettings) -> None:
         need(run, settings, "measure")
         self.run, self.settings = run, settings
         self.steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
@@ -132,7 +132,7 @@ class OfRun:
 class OfProbe:
     """A probe of any model, with the same attributes and methods as `OfRun`."""
 
-    def __init__(self, run: RunDir, settings: ProbeSettings) -> None:
+    def __init__(self, run: RunDir, settings: ModelRunSettings) -> None:
         self.run, self.settings = run, settings
         self.probe = Probe(run, settings)
         self.probe.need_measured()
@@ -162,7 +162,7 @@ class OfProbe:
     def made_from(self) -> list[object]:
         """What the states depend on, as they are read here."""
         hashes = [self.run.output_hash(stage) for stage in ("data", "states")]
-        return [*hashes, settings_table(self.settings)["measure"]]
+        return [*hashes, self.settings.model_dump()["measure"]]
 
     def text(self, split: str) -> tuple[str, ...]:
         """Return the text of each prompt."""

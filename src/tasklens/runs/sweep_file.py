@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklens.runs.settings import MEANS, Settings, check_key, load_settings, settings_table
+from tasklens.runs.settings import TrainingRunSettings, load_settings
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 
@@ -21,15 +21,14 @@ KEYS = ("base", "seeds", "set", "grid", "around")
 class Point:
     """One run of a sweep."""
 
-    settings: Settings
+    settings: TrainingRunSettings
     values: Mapping[str, Any]
     """The settings that vary in the sweep, by key, as this run has them."""
 
     @functools.cached_property
     def name(self) -> str:
         """The name of its run directory: a hash of its settings, so that it is found again."""
-        table = settings_table(self.settings)
-        return digest({k: v for k, v in table.items() if k not in (*MEANS, "figure")})[:12]
+        return digest(self.settings.affecting("data", "train", "measure"))[:12]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def read_sweep(path: Path) -> Sweep:
     seeds = table.get("seeds", [0])
     common = _flat(table.get("set", {}))
     for key in common:
-        check_key(key, f"{path}: set")
+        TrainingRunSettings.check_key(key, f"{path}: set")
     grid = _axes(path, "grid", table.get("grid", {}))
     around = _axes(path, "around", table.get("around", {}))
     varied = [key for keys in (*grid, *around) for key in keys]
@@ -127,7 +126,7 @@ def _axes(
     for words, steps in _flat(table).items():
         keys = tuple(word.strip() for word in words.split(","))
         for key in keys:
-            check_key(key, f"{path}: {name}")
+            TrainingRunSettings.check_key(key, f"{path}: {name}")
         if keys in axes:
             raise InputError(f"{path}: {name}: {words} is there twice; give its values in one list")
         if not isinstance(steps, list) or not steps:
@@ -148,8 +147,8 @@ def _merged(steps: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     return {key: value for step in steps for key, value in step.items()}
 
 
-def _values(settings: Settings, keys: list[str]) -> dict[str, Any]:
-    table = settings_table(settings)
+def _values(settings: TrainingRunSettings, keys: list[str]) -> dict[str, Any]:
+    table = settings.model_dump()
     found = {}
     for key in keys:
         within, dot, name = key.partition(".")

@@ -12,16 +12,16 @@ from tqdm import tqdm
 
 from tasklens.findings.statistics import TRAIN, best_layer
 from tasklens.findings.verdict import Verdict, judge
-from tasklens.runs.settings import Settings, read_settings
+from tasklens.runs.settings import TrainingRunSettings, read_settings
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.core.errors import InputError
-from tasklens.runs.experiment import first_difference, kind_of, load_dataset, load_scores, need
+from tasklens.runs.experiment import kind_of, load_dataset, load_scores, need
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.runs.measuring import load_clusters
 from tasklens.runs.probe_cells import main_scores
 from tasklens.runs.probe_dir import Probe
-from tasklens.runs.probe_settings import ProbeSettings
+from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.data.labelled_prompts import codes
 from tasklens.core.seeds import stream
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
@@ -54,12 +54,12 @@ def read_curves(path: Path, *, shuffled: bool = False) -> list[Curves]:
     run = RunDir(path)
     if run.is_probe:
         return [_curves_of_probe(run, shuffled)]
-    settings: Settings = read_settings(run.config)
+    settings: TrainingRunSettings = read_settings(run.config, TrainingRunSettings)
     need(run, settings, "measure")
     return [_curves_of_run(run, settings, load_dataset(run), shuffled)]
 
 
-def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: bool) -> Curves:
+def _curves_of_run(run: RunDir, settings: TrainingRunSettings, dataset: Dataset, shuffled: bool) -> Curves:
     seed = settings.seed
     weights = _weights(dataset, seed)
     resampling: dict[str, Resampling] = {}
@@ -87,7 +87,7 @@ def _curves_of_run(run: RunDir, settings: Settings, dataset: Dataset, shuffled: 
 
 
 def _measured_probe(run: RunDir) -> Probe:
-    probe = Probe(run, read_settings(run.config, ProbeSettings))
+    probe = Probe(run, read_settings(run.config, ModelRunSettings))
     probe.need_measured()
     return probe
 
@@ -165,25 +165,24 @@ def difference(paths: Sequence[Path]) -> str | None:
     runs: dict[Path, Any] = {
         path: read_settings(RunDir(path).config, kind_of(RunDir(path))) for path in paths
     }
-    known: dict[object, Path] = {}
+    known: dict[str, Path] = {}
     for path in paths:
         first, settings = paths[0], runs[path]
-        kinds = type(settings), type(runs[first])
-        key = "kind" if kinds[0] is not kinds[1] else None
-        key = key or first_difference(runs[first], _as(settings, runs[first]))
+        key: str | None = "kind"
+        if type(settings) is type(runs[first]):
+            key = runs[first].first_difference(settings, of_replicates=True)
         if key:
             return (
                 f"{path} is another setting than {first} (its {key} differs); give runs that "
                 "differ in their seed alone"
             )
-        # other models are another run to judge, too
-        which = settings.seed, getattr(settings, "subject", None)
-        if which in known:
+        replicate = settings.replicate
+        if replicate in known:
             return (
-                f"{path} has the seed {settings.seed}, as {known[which]} has: one run says "
+                f"{path} has the seed {settings.seed}, as {known[replicate]} has: one run says "
                 "nothing of the spread of another; give each once"
             )
-        known[which] = path
+        known[replicate] = path
     return None
 
 
@@ -218,7 +217,7 @@ def follow_run(
         tasks = {name: known.task for name, known in probe.instances.items()}
         names = sorted(set(probe.table.label))
     else:
-        settings: Settings = read_settings(run.config)
+        settings: TrainingRunSettings = read_settings(run.config, TrainingRunSettings)
         need(run, settings, "measure")
         dataset, scores = load_dataset(run), load_scores(run)
         every = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
@@ -247,19 +246,3 @@ def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
     if not of_first:
         raise InputError(f"{path}: nothing was clustered in the space {space!r}")
     return best_layer(dataclasses.replace(curves, ari=of_first), whole=False)[0]
-
-
-def _as(settings: Any, other: Any) -> Any:
-    """Return settings with the seed of others, and all that does not change what is found."""
-    same: dict[str, Any] = {
-        "seed": other.seed,
-        "figure": other.figure,
-        "report": other.report,
-    }
-    same["clusters"] = dataclasses.replace(settings.clusters, device=other.clusters.device)
-    if isinstance(settings, Settings):
-        said = {"threads": other.train.threads, "device": other.train.device}
-        same["train"] = dataclasses.replace(settings.train, **said)
-    else:
-        same["subject"] = other.subject
-    return dataclasses.replace(settings, **same)

@@ -12,7 +12,7 @@ import safetensors.numpy
 from tqdm import tqdm
 
 from tasklens.clustering.map_frames import Frame, Job, common_basis, frame
-from tasklens.runs.settings import settings_table, settings_toml
+
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.runs.measuring import load_clusters
 from tasklens.core.workers import Processes, default_workers
@@ -51,7 +51,7 @@ def load_view(path: Path | str) -> View:
 
 
 def _inputs(source: Source) -> str:
-    table = settings_table(source.settings)
+    table = source.settings.model_dump()
     return digest([source.settings.seed, table["report"], source.made_from])
 
 
@@ -188,7 +188,7 @@ def view_of(source: Source) -> View:
         answers=answers.words,
         table=source.scores(),
         world=source.world(),
-        settings=settings_toml(source.settings),
+        settings=source.settings.toml(),
         manifest=run.read_manifest(),
     )
 

@@ -1,4 +1,3 @@
-import dataclasses
 import os
 import subprocess
 import sys
@@ -138,7 +137,7 @@ def test_pca_before_tsne_is_tsne_of_the_principal_components() -> None:
     with threadpool_limits(limits=1):
         components = PCA(n_components=3, svd_solver="full").fit_transform(x)
     before, after = (
-        cluster([cell(array, "tsne")], dataclasses.replace(QUICK, pca=pca))[0]
+        cluster([cell(array, "tsne")], QUICK.changed(pca=pca))[0]
         for array, pca in ((components, 0), (x, 3))
     )
     assert content(before) == content(after)
@@ -200,7 +199,7 @@ def test_a_gpu_embeds_the_cells_of_one_size_together(monkeypatch: pytest.MonkeyP
         return [tsne.tsne(points, seed=seed, **keys) for points, seed in zip(x, seeds, strict=True)]
 
     monkeypatch.setattr(tsne_torch, "tsne_batch", one_by_one)
-    got = cluster(cells, dataclasses.replace(QUICK, device="cuda:1"))
+    got = cluster(cells, QUICK.changed(device="cuda:1"))
     assert batches == [[120, 120], [100]]
     assert list(map(content, got)) == list(map(content, expected))
 

@@ -1,6 +1,5 @@
 import re
 from collections import Counter
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -203,8 +202,8 @@ def test_what_cannot_be_met_is_said_in_one_line(
     data: dict[str, Any],
     message: str,
 ) -> None:
-    few = replace(task_settings, **({"variants_spread": 0} | tasks))
-    some = replace(data_settings, **({"measured_instances": 10} | data))
+    few = task_settings.changed(**({"variants_spread": 0} | tasks))
+    some = data_settings.changed(**({"measured_instances": 10} | data))
     with pytest.raises(InputError) as error:
         make_dataset(few, some)
     assert str(error.value) == message

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +36,7 @@ def untied(
     model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
 ) -> GPT2:
     """The model with a head of its own."""
-    settings = dataclasses.replace(model_settings, tie_word_embeddings=False)
+    settings = model_settings.changed(tie_word_embeddings=False)
     return disturbed(make_model(settings, dataset, seed=2))
 
 

@@ -1,5 +1,4 @@
 import copy
-import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -36,7 +35,7 @@ SMALL = ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.1)
 
 
 def changed(**keys: object) -> TrainSettings:
-    return dataclasses.replace(QUICK, **keys)  # type: ignore[arg-type]
+    return QUICK.changed(**keys)
 
 
 def weights(model: GPT2) -> bytes:
@@ -267,7 +266,7 @@ def test_what_is_set_or_narrow_is_not_timed(
 
 
 def test_calibrating_changes_no_step(dataset: Dataset) -> None:
-    size = dataclasses.replace(WIDE, dropout=0.3)
+    size = WIDE.changed(dropout=0.3)
     losses = []
     for calibrate in (False, True):
         trainer = Trainer(make_model(size, dataset), dataset, changed(precision="fp32"), seed=0)
@@ -302,7 +301,7 @@ def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
-    size = dataclasses.replace(SMALL, dropout=dropout)
+    size = SMALL.changed(dropout=dropout)
     settings = changed(device="cuda", precision="bf16")
     whole = Trainer(make_model(size, dataset), dataset, settings, seed=0)
     log: list[StepLog] = []

@@ -11,7 +11,7 @@ from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.seeds import stream
 from tasklens.runs import probe_cells
 from tasklens.runs.probe_cells import Job, k_table, main_scores, measure_state, prepared
-from tasklens.runs.probe_settings import MeasureSettings
+from tasklens.runs.settings import MeasureSettings
 from tasklens.scoring.score_table import SCHEMA, Row, to_table
 from tasklens.data.instances import Instances
 

@@ -6,16 +6,7 @@ from typing import Any
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.runs.settings import (
-    PRESETS,
-    Settings,
-    change_settings,
-    known_keys,
-    load_settings,
-    read_settings,
-    settings_table,
-    settings_toml,
-)
+from tasklens.runs.settings import PRESETS, TrainingRunSettings, load_settings, read_settings
 
 
 def one_line_error(source: str | Path, *changes: str) -> str:
@@ -33,10 +24,10 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_loads_and_comes_back_from_its_toml(preset: str, file: Path) -> None:
     settings = load_settings(preset)
-    file.write_text(settings_toml(settings))
+    file.write_text(settings.toml())
     assert load_settings(str(file)) == settings
-    assert read_settings(file) == settings
-    assert settings_toml(read_settings(file)) == settings_toml(settings)
+    assert read_settings(file, TrainingRunSettings) == settings
+    assert read_settings(file, TrainingRunSettings).toml() == settings.toml()
 
 
 def test_the_presets_are_what_they_say() -> None:
@@ -51,20 +42,21 @@ def test_the_presets_are_what_they_say() -> None:
 def test_a_file_leaves_the_rest_at_its_defaults(file: Path) -> None:
     file.write_text("seed = 3\n[model]\nn_layer = 2\n")
     settings = load_settings(str(file))
-    assert settings == dataclasses.replace(
-        Settings(), seed=3, model=dataclasses.replace(Settings().model, n_layer=2)
-    )
+    default = TrainingRunSettings()
+    assert settings == default.changed(seed=3, model=default.model.changed(n_layer=2))
 
 
 def test_awkward_strings_survive_toml(file: Path) -> None:
     regexes = tuple(f"\"{i}\\.\\\\[x-z]+#é'{i}" for i in range(50))
-    settings = change_settings({"tasks": {"regexes": regexes, "symbols": "\"'\\#é="}}, ())
-    file.write_text(settings_toml(settings), encoding="utf-8")
+    settings = TrainingRunSettings.from_table(
+        {"tasks": {"regexes": regexes, "symbols": "\"'\\#é="}}
+    )
+    file.write_text(settings.toml(), encoding="utf-8")
     assert load_settings(str(file)) == settings
 
 
 def test_every_key_stands_under_its_meaning() -> None:
-    text = settings_toml(Settings())
+    text = TrainingRunSettings().toml()
     lines = text.splitlines()
     table, seen = "", []
     for before, line in zip(["", *lines], lines, strict=False):
@@ -75,13 +67,13 @@ def test_every_key_stands_under_its_meaning() -> None:
             assert before.startswith("# "), key
             assert len(before) > 10
             seen.append(table + key)
-    assert tuple(seen) == known_keys()
+    assert sorted(seen) == sorted(TrainingRunSettings.declared())
     assert all(len(line) <= 100 for line in lines if line.startswith("#"))
     assert tomllib.loads(text) == {
         name: {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
         if isinstance(value, dict)
         else value
-        for name, value in settings_table(Settings()).items()
+        for name, value in TrainingRunSettings().model_dump().items()
     }
 
 
@@ -145,7 +137,7 @@ def test_what_is_not_toml_is_refused(content: bytes, file: Path) -> None:
     file.write_bytes(content)
     assert one_line_error(file).startswith(f"{file} ")
     with pytest.raises(InputError):
-        read_settings(file)
+        read_settings(file, TrainingRunSettings)
 
 
 def test_a_missing_file_is_named(file: Path) -> None:
@@ -153,7 +145,7 @@ def test_a_missing_file_is_named(file: Path) -> None:
     message = "'smok' is neither a preset (smoke, default, paper) nor a .toml file"
     assert one_line_error("smok") == message
     with pytest.raises(InputError, match="is not a run directory"):
-        read_settings(file)
+        read_settings(file, TrainingRunSettings)
 
 
 @pytest.mark.parametrize(
@@ -174,10 +166,10 @@ def test_a_missing_file_is_named(file: Path) -> None:
 def test_set_reads_values_as_toml_and_bare_words_as_strings(
     change: str, key: str, value: Any
 ) -> None:
-    expected = settings_table(load_settings("smoke"))
+    expected = load_settings("smoke").model_dump()
     table, _, last = key.rpartition(".")
     (expected[table] if table else expected)[last] = value
-    assert settings_table(load_settings("smoke", [change])) == expected
+    assert load_settings("smoke", [change]).model_dump() == expected
 
 
 def test_the_last_of_two_changes_counts() -> None:

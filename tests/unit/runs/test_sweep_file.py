@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.runs.settings import load_settings, settings_table, settings_toml
+from tasklens.runs.settings import load_settings
 from tasklens.runs.sweep_file import Point, Sweep, read_sweep
 
 SMALL = """
@@ -28,7 +28,7 @@ def values(sweep: Sweep) -> list[dict[str, object]]:
 
 def of(point: Point, key: str) -> object:
     table, _, name = key.partition(".")
-    found = settings_table(point.settings)[table]
+    found = point.settings.model_dump()[table]
     return found[name] if name else found
 
 
@@ -186,7 +186,7 @@ def test_the_base_may_stand_beside_the_file(
     monkeypatch.chdir(tmp_path / "elsewhere")
     for directory, steps in ((tmp_path, 7), (tmp_path / "elsewhere", 9)):
         settings = load_settings("smoke", [f"train.steps={steps}"])
-        (directory / "mine.toml").write_text(settings_toml(settings))
+        (directory / "mine.toml").write_text(settings.toml())
     text = 'base = "mine.toml"\n[grid]\n"model.n_layer" = [1]\n'
     (point,) = read(tmp_path, text).points
     assert point.settings.train.steps == 7, "that beside the sweep, not that of the directory"
