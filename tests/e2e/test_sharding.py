@@ -17,14 +17,14 @@ from e2e.conftest import Command, assert_same
 from e2e.test_probe import Stock, once, reading, step_of, stock
 from tasklens.core.errors import CellsFailedError
 from tasklens.core.workers import Processes
-from tasklens.models import states_on_disk as state_files
-from tasklens.models.states_on_disk import read_states, shards_begun
 from tasklens.runs import probing, sharding
+from tasklens.runs import states_on_disk as state_files
 from tasklens.runs.directory import RunDir
 from tasklens.runs.harvesting import harvest_models
 from tasklens.runs.probe_dir import Probe
 from tasklens.runs.probing import measure_probe
 from tasklens.runs.settings import ModelRunSettings, read_settings
+from tasklens.runs.states_on_disk import read_states, shards_begun
 
 __all__ = ["stock"]
 

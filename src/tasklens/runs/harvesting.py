@@ -25,7 +25,7 @@ from tasklens.core.seeds import derived_seed
 from tasklens.data.rows import Prompts
 from tasklens.core.files import digest
 from tasklens.models.checkpoint_series import Checkpoint, fetch, file_times, identity, missing_steps
-from tasklens.models.states_on_disk import ANSWER, harvest_to, read_states
+from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 
 

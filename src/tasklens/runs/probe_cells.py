@@ -17,7 +17,7 @@ from tasklens.core.seeds import stream
 from tasklens.scoring.score_table import CONTROLS, Row, final_table, measure_cells, state_rows
 from tasklens.data.instances import Instances
 from tasklens.scoring.variance import silhouette
-from tasklens.models.states_on_disk import read_states
+from tasklens.runs.states_on_disk import read_states
 
 #: Instances at most that a silhouette is computed from: its time grows with their square.
 SILHOUETTE_SAMPLE = 2000

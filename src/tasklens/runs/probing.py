@@ -26,7 +26,7 @@ from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
 from tasklens.scoring.score_table import Row, accuracy_row, score_controls, table_to_csv_bytes, to_table
 from tasklens.runs.sharding import harvest_on_cluster
-from tasklens.models.states_on_disk import ANSWER, read_states, state_paths
+from tasklens.runs.states_on_disk import ANSWER, read_states, state_paths
 from tasklens.core.parquet import parquet_bytes, read_parquet
 
 

@@ -20,7 +20,7 @@ from tasklens.runs.probe_dir import Probe
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.directory import RunDir
 from tasklens.models.checkpoint_series import Checkpoint
-from tasklens.models.states_on_disk import harvest_to, shard_directory, shards_begun
+from tasklens.runs.states_on_disk import harvest_to, shard_directory, shards_begun
 from tasklens.data.tokenize import Tokenized, tokenize
 
 

@@ -20,7 +20,7 @@ from tasklens.runs.probing import has_layers
 from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.data.instances import Instances, instances_of, split_name
-from tasklens.models.states_on_disk import ANSWER, read_states, state_paths
+from tasklens.runs.states_on_disk import ANSWER, read_states, state_paths
 from tasklens.report.view import Floats, Ints, TaskView, World
 
 #: Instructions of a task that the world shows.

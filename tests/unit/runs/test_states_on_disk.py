@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
 from tasklens.data.rows import Prompts
-from tasklens.models import states_on_disk as state_files
-from tasklens.models.states_on_disk import (
+from tasklens.runs import states_on_disk as state_files
+from tasklens.runs.states_on_disk import (
     ANSWER,
     harvest_to,
     read_states,
