@@ -55,11 +55,8 @@ class SettingsBase(BaseModel):
     #: Settings of earlier versions that are gone, with what to do instead.
     removed: ClassVar[Mapping[str, str]] = {}
 
-    @classmethod
-    def __pydantic_init_subclass__(
-        cls, affects: Stage | Affects | None = None, **kwargs: Any
-    ) -> None:
-        super().__pydantic_init_subclass__(**kwargs)
+    def __init_subclass__(cls, affects: Stage | Affects | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         if affects:
             cls.affects = affects if isinstance(affects, Affects) else Affects(affects)
 
