@@ -4,33 +4,36 @@ What is heavy is imported inside the commands: worker processes import this modu
 """
 
 import sys
+import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasklens.cli.options import (
     Change,
+    Debug,
     Device,
     Engine,
     Out,
     Resume,
     Run,
     Source,
-    check_devices,
-    continue_run,
-    judged,
-    open_run,
-    reported,
+    changed_run,
+    check_device,
+    judge_and_report,
+    new_run,
+    print_results,
     save_settings,
     this_command,
 )
-from tasklens.cli.probe import probe
-from tasklens.cli.report import report
 from tasklens.cli.sweep import gather, sweep
-from tasklens.core.errors import CellsFailedError, InputError
+from tasklens.core.errors import CellsFailedError, InputError, debugging
 from tasklens.models.torchrun import follows, started
+
+if TYPE_CHECKING:
+    from tasklens.runs.settings import TrainingRunSettings
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
@@ -82,8 +85,9 @@ def run(
         bool,
         typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
     ] = False,
+    debug: Debug = False,
 ) -> None:
-    """Run all stages, data to report, and hold the paper's findings against the run.
+    """Run all stages, data to report, and test the paper's findings on the run.
 
     Prints the final table, a line for each finding, and the path of the report; the last line is
     the path of the figure.
@@ -93,30 +97,23 @@ def run(
     settings = load_settings(source, [*_on(device), *(change or ())])
     if follows():
         if not dry_run:
-            _train_along(out or Path("runs") / Path(source).stem, settings)
+            _train_with_rank_0(out or Path("runs") / Path(source).stem, settings)
         return
     if dry_run:
         from tasklens.runs.plan import make_plan
 
         print(make_plan(settings).text(), end="")
         return
-    from tasklens.core.engines import opened
-    from tasklens.findings.verdict import verdict_text
-    from tasklens.runs.experiment import prepare, run_all
+    from tasklens.core.workers import opened
+    from tasklens.runs.pipeline import run_stages
 
-    check_devices(settings, "train")
-    check_devices(settings, "clusters", engine=engine)
+    check_device(settings.train.device, "train.device")
     with opened(engine):
-        directory = open_run(Path(source).stem, settings, out, resume)
-        with directory.locked():
-            prepare(directory, settings, this_command())
-            run_all(directory, settings, engine)
-            verdict = judged(directory)
-            page = reported(directory, verdict)
-    show(directory.path)
-    print(f"\n{verdict_text(verdict, checks=False)}")
-    print(page)
-    print(directory.figure("png"))
+        run = new_run(Path(source).stem, settings, out, resume)
+        with run.directory.locked():
+            run_stages(run, this_command(), engine)
+            verdict, page = judge_and_report(run)
+    print_results(run, verdict, page)
 
 
 app.command()(probe)
@@ -130,107 +127,87 @@ def data(
     device: Device = None,
     out: Out = None,
     resume: Resume = False,
+    debug: Debug = False,
 ) -> None:
     """Make a run directory with its data."""
-    from tasklens.runs.experiment import make_data, prepare
+    from tasklens.runs.pipeline import begin
     from tasklens.runs.settings import load_settings
+    from tasklens.runs.stage_data import make_data
 
     settings = load_settings(source, [*_on(device), *(change or ())])
-    directory = open_run(Path(source).stem, settings, out, resume)
-    with directory.locked():
-        prepare(directory, settings, this_command())
-        make_data(directory, settings)
-    print(directory.data)
+    run = new_run(Path(source).stem, settings, out, resume)
+    with run.directory.locked():
+        begin(run, this_command())
+        make_data(run)
+    print(run.directory.data)
 
 
 @app.command()
-def train(run: Run) -> None:
+def train(path: Run, debug: Debug = False) -> None:
     """Train the model, from where it stopped.
 
     Harvests and keeps checkpoints on the way.
     """
-    from tasklens.runs.experiment import train_model
+    from tasklens.runs import stage_train
+    from tasklens.runs.training_run import TrainingRun
 
-    directory, settings = continue_run(run)
+    run = changed_run(path)
+    if not isinstance(run, TrainingRun):
+        raise InputError(f"{path} measures given models: there is nothing to train")
     if follows():
-        _train_along(run, settings)
+        _train_with_rank_0(path, run.settings)
         return
-    with directory.locked():
-        train_model(directory, settings)
-    print(directory.checkpoints)
+    with run.directory.locked():
+        stage_train.train(run)
+    print(run.directory.checkpoints)
 
 
 @app.command()
-def measure(run: Run, change: Change = None, engine: Engine = "local") -> None:
+def measure(
+    path: Run, change: Change = None, engine: Engine = "local", debug: Debug = False
+) -> None:
     """Cluster and score the harvested states.
 
-    With --set only clusters.* can change, e.g. clusters.n_init=20, and a probe's measure.*, e.g.
+    With --set only clusters.* and measure.* can change, e.g. clusters.n_init=20 or
     measure.center=true; training and harvesting are not repeated.
     """
-    from tasklens.core.engines import opened
-    from tasklens.runs.directory import RunDir
+    from tasklens.core.workers import opened
+    from tasklens.runs import stage_measure
 
-    probe = RunDir(run).is_probe
-    tables = ("clusters", "measure") if probe else ("clusters",)
-    directory, settings = continue_run(run, change, *tables)
-    check_devices(settings, "clusters", engine=engine)
-    with opened(engine), directory.locked():
-        save_settings(directory, settings)
-        if probe:
-            from tasklens.runs.probe_dir import Probe
-            from tasklens.runs.probing import measure_probe
-
-            measure_probe(Probe(directory, settings), engine)
-        else:
-            from tasklens.runs.experiment import measure
-
-            measure(directory, settings, engine)
-    print(directory.scores_csv)
+    run = changed_run(path, change, "clusters", "measure")
+    with opened(engine), run.directory.locked():
+        save_settings(run)
+        stage_measure.measure(run, engine)
+    print(run.directory.scores_csv)
 
 
 @app.command()
-def plot(run: Run, change: Change = None) -> None:
-    """Draw the figure from the scores.
+def plot(path: Run, change: Change = None, debug: Debug = False) -> None:
+    """Draw the figures from the scores.
 
     With --set only figure.* can change, e.g. figure.space=tsne.
     """
-    directory, settings = continue_run(run, change, "figure")
-    with directory.locked():
-        save_settings(directory, settings)
-        if directory.is_probe:
-            from tasklens.runs.probe_dir import Probe
-            from tasklens.runs.probing import plot_probe
+    from tasklens.runs import stage_plot
 
-            plot_probe(Probe(directory, settings))
-        else:
-            from tasklens.runs.experiment import plot
-
-            plot(directory, settings)
-    print(directory.figure("png"))
+    run = changed_run(path, change, "figure")
+    with run.directory.locked():
+        save_settings(run)
+        stage_plot.plot(run)
+    print(run.directory.figure("png"))
 
 
 @app.command()
-def show(run: Run) -> None:
+def show(path: Run, debug: Debug = False) -> None:
     """Print the final ARI and the accuracy."""
-    from tasklens.runs.directory import RunDir
-    from tasklens.runs.experiment import load_scores
-    from tasklens.scoring.score_table import final_table
+    from tasklens.runs.open_run import open_run
+    from tasklens.scoring.score_table import scores_text
 
-    directory = RunDir(run)
-    if not directory.config.exists():
-        raise InputError(f"{run} is not a run directory (no {directory.config.name})")
-    scores = load_scores(directory)
-    if directory.is_probe:
-        from tasklens.runs.probe_cells import scores_text
-
-        print(scores_text(scores), end="")
-    else:
-        print(final_table(scores), end="")
+    print(scores_text(open_run(path).scores(all_k=True)), end="")
 
 
 @app.command()
 def verify(
-    run: Annotated[
+    runs: Annotated[
         list[Path],
         typer.Argument(
             metavar="RUN...", help="Run directories that differ in their seed, or scores.parquet."
@@ -248,33 +225,35 @@ def verify(
         bool,
         typer.Option("--shuffled", help="Shuffle the tasks first: a control that should fail."),
     ] = False,
+    debug: Debug = False,
 ) -> int:
-    """Hold the paper's findings against runs.
+    """Test the paper's findings on runs.
 
-    Prints of each finding whether it holds, with an interval; the exit status is 0 where all hold
-    and 1 where one fails or is undecided.
+    Prints of each finding whether it holds, with an interval; the exit status is 0 if all hold and
+    1 if one fails or is undecided.
     """
     from tasklens.core.files import write_file
     from tasklens.findings.verdict import verdict_json, verdict_text
     from tasklens.runs.directory import RunDir
     from tasklens.runs.verify import verify_runs
 
-    verdict = verify_runs(run, shuffled=shuffled)
-    alone = len(run) == 1 and run[0].is_dir() and not shuffled
-    directory = RunDir(run[0] if alone else Path())
-    where = out or directory.verdict
-    if alone and not out:
-        directory.write(where, verdict_json(verdict))
+    verdict = verify_runs(runs, shuffled=shuffled)
+    content = verdict_json(verdict)
+    if len(runs) == 1 and runs[0].is_dir() and not shuffled and not out:
+        directory = RunDir(runs[0])
+        out = directory.verdict
+        directory.write(out, content)
     else:
-        write_file(where, verdict_json(verdict))
+        out = out or Path("verdict.json")
+        write_file(out, content)
     print(verdict_text(verdict), end="")
-    print(where)
+    print(out)
     return 0 if verdict.holds else 1
 
 
 @app.command()
 def follow(
-    run: Run,
+    path: Run,
     layer: Annotated[
         str | None,
         typer.Option("--layer", metavar="NAME", help="E.g. block5. [default: the best one]"),
@@ -288,6 +267,7 @@ def follow(
     space: Annotated[
         str, typer.Option("--space", metavar="raw|tsne", help="Where KMeans ran.")
     ] = "raw",
+    debug: Debug = False,
 ) -> None:
     """Follow tasks and clusters through training.
 
@@ -323,24 +303,27 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename or 'writing'}: {error.strerror or error}")
     if status == INTERRUPTED:  # some versions of Typer return it
-        print("tasklens: interrupted; go on with --resume", file=sys.stderr)
+        print("tasklens: interrupted; resume with --resume", file=sys.stderr)
     sys.exit(status or 0)
 
 
 def _fail(message: str) -> None:
-    if not follows():  # the first of torchrun's processes says it for all
+    if debugging():
+        traceback.print_exc()
+    if not follows():  # rank 0 prints it for all ranks
         print(f"tasklens: error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
-def _train_along(path: Path, settings: Any) -> None:
+def _train_with_rank_0(path: Path, settings: "TrainingRunSettings") -> None:
     from tasklens.runs.directory import RunDir
-    from tasklens.runs.experiment import train_along
+    from tasklens.runs.stage_train import train_with_rank_0
+    from tasklens.runs.training_run import TrainingRun
 
-    check_devices(settings, "train")
-    train_along(RunDir(path), settings)
+    check_device(settings.train.device, "train.device")
+    train_with_rank_0(TrainingRun(RunDir(path), settings))
 
 
 def _on(device: str | None) -> list[str]:
-    """Return the changes that ``--device`` stands for."""
-    return [f"{table}.device={device}" for table in ("train", "clusters") if device]
+    """Return the change that ``--device`` stands for."""
+    return [f"train.device={device}"] if device else []

@@ -1,9 +1,10 @@
 """What the commands share: their options, and how they open a run directory."""
 
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +12,11 @@ from tasklens.core.errors import InputError
 
 if TYPE_CHECKING:
     from tasklens.findings.verdict import Verdict
-    from tasklens.runs.directory import RunDir
+    from tasklens.runs.run import Run as AnyRun
+    from tasklens.runs.settings import RunSettings
+
+#: Printed instead of the verdict.
+NO_VERDICT = "no findings: they need the states embed and at least one block\n"
 
 Source = Annotated[
     str, typer.Argument(metavar="PRESET|FILE.toml", help="smoke, default, paper, or a TOML file.")
@@ -29,7 +34,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda[:N]",
-        help="Where to train, harvest and embed: short for --set train.device, clusters.device.",
+        help="Where to train and harvest: short for --set train.device.",
     ),
 ]
 Resume = Annotated[
@@ -43,27 +48,38 @@ Engine = Annotated[
         help="Where the work is done: here, or on a Ray cluster (pip install 'tasklens[ray]').",
     ),
 ]
+
+
+def _set_debug(value: bool) -> None:
+    if value:
+        os.environ["TASKLENS_DEBUG"] = "1"  # which worker processes inherit
+
+
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug",
+        callback=_set_debug,
+        help="Print the traceback of an error, too; also with TASKLENS_DEBUG=1.",
+    ),
+]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
-def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
-    """Refuse a GPU that is not there before anything is written.
+def check_device(device: str, key: str, engine: str = "local") -> None:
+    """Refuse a GPU that does not exist before anything is written.
 
-    Of an engine of many machines it is not known here what they have, but that there a task is
-    given its GPU, which has no number.
+    What the machines of a cluster have is not known here. Each Ray task is given its GPU, which
+    has no number.
     """
-    from tasklens.models.training import check_device
+    from tasklens.models.training import check_device as check_local_device
 
-    for table in tables:
-        device = getattr(settings, table).device
-        if device == "auto":
-            continue
-        if engine == "local":
-            check_device(device, f"{table}.device")
-        elif device not in ("cpu", "cuda"):
-            raise InputError(
-                f"{table}.device = {device!r}: on Ray a task is given its GPU; say cuda"
-            )
+    if device == "auto":
+        return
+    if engine == "local":
+        check_local_device(device, key)
+    elif device not in ("cpu", "cuda"):
+        raise InputError(f"{key} = {device!r}: on Ray a task is given its GPU; say cuda")
 
 
 def this_command() -> str:
@@ -71,17 +87,17 @@ def this_command() -> str:
     return shlex.join(["tasklens", *sys.argv[1:]])
 
 
-def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "RunDir":
-    """Return the run directory; InputError where it holds what this run would overwrite."""
+def new_run(default: str, settings: "RunSettings", out: Path | None, resume: bool) -> "AnyRun":
+    """Return the run to be made or resumed; InputError if the directory holds another one."""
     from tasklens.runs.directory import RunDir
-    from tasklens.runs.experiment import kind_of
-    from tasklens.runs.settings import read_settings
+    from tasklens.runs.open_run import open_run, run_of
 
     directory = RunDir(out or Path("runs") / default)
     if directory.data.exists() and directory.config.exists():
+        before = open_run(directory.path).settings
         key: str | None = "kind"
-        if kind_of(directory) is type(settings):
-            key = read_settings(directory.config, type(settings)).first_difference(settings)
+        if type(before) is type(settings):
+            key = before.first_difference(settings)
         if key:
             raise InputError(
                 f"{directory.path} holds another run (its {key} differs); name another "
@@ -89,57 +105,57 @@ def open_run(default: str, settings: Any, out: Path | None, resume: bool) -> "Ru
             )
         if not resume:
             raise InputError(
-                f"{directory.path} already holds this run; go on with it with --resume, or name "
+                f"{directory.path} already holds this run; resume it with --resume, or name "
                 "another directory with --out"
             )
     elif not directory.is_new():
         raise InputError(
             f"{directory.path} is not empty and not a run directory; name another with --out"
         )
-    return directory
+    return run_of(directory, settings)
 
 
-def continue_run(path: Path, change: list[str] | None = None, *tables: str) -> "tuple[RunDir, Any]":
-    """Return a run directory and its settings, changed in the stage's own tables only."""
-    from tasklens.runs.directory import RunDir
-    from tasklens.runs.experiment import kind_of
-    from tasklens.runs.settings import read_settings
+def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "AnyRun":
+    """Return a run with settings changed in some tables only."""
+    from tasklens.runs.open_run import open_run, run_of
 
-    directory = RunDir(path)
-    kind = kind_of(directory)
-    settings = read_settings(directory.config, kind)
+    run = open_run(path)
     for item in change or ():
-        key = item.partition("=")[0]
-        if key.partition(".")[0] not in (*tables, "workers"):
-            which = " and ".join(f"{table}.*" for table in tables) or "workers"
-            what = "probe" if directory.is_probe else "run"
+        if item.partition("=")[0].partition(".")[0] not in (*tables, "workers"):
+            allowed = " and ".join(f"{table}.*" for table in tables) or "workers"
             raise InputError(
-                f"--set {item}: only {which} can change here; other settings make another {what}: "
-                f"tasklens {what} ... --out DIR"
+                f"--set {item}: only {allowed} can change here; other settings make another "
+                f"{run.kind}: tasklens {run.kind} ... --out DIR"
             )
-    return directory, kind.from_table(settings.model_dump(), change or ())
+    settings = type(run.settings).from_table(run.settings.model_dump(), change or ())
+    return run_of(run.directory, settings)
 
 
-def save_settings(directory: "RunDir", settings: Any) -> None:
-    """Write the settings into the run directory."""
-    directory.write(directory.config, settings.toml().encode())
+def save_settings(run: "AnyRun") -> None:
+    """Write the settings of a run into its directory."""
+    run.directory.write(run.directory.config, run.settings.toml().encode())
 
 
-def judged(directory: "RunDir") -> "Verdict":
-    """Hold the findings against a run, and keep the verdict."""
+def judge_and_report(run: "AnyRun") -> "tuple[Verdict | None, Path]":
+    """Keep the verdict of a run, if it has layers to judge, and write its page."""
     from tasklens.findings.verdict import verdict_json
-    from tasklens.runs.verify import verify_runs
+    from tasklens.runs.stage_report import write_report
+    from tasklens.runs.verify import verify
 
-    verdict = verify_runs([directory.path])
-    content = verdict_json(verdict)
-    if not directory.verdict.exists() or directory.verdict.read_bytes() != content:
-        directory.write(directory.verdict, content)
-    return verdict
+    verdict = verify([run]) if run.has_layers else None
+    if verdict:
+        content, path = verdict_json(verdict), run.directory.verdict
+        if not path.exists() or path.read_bytes() != content:
+            run.directory.write(path, content)
+    return verdict, write_report([run], [verdict], this_command())
 
 
-def reported(directory: "RunDir", verdict: "Verdict | None") -> Path:
-    """Write the page of a run, which is locked, and return its path."""
-    from tasklens.runs.sources import open_source
-    from tasklens.runs.write_report import write_report
+def print_results(run: "AnyRun", verdict: "Verdict | None", page: Path) -> None:
+    """Print the final table, a line for each finding, and the paths of the page and the figure."""
+    from tasklens.findings.verdict import verdict_text
+    from tasklens.scoring.score_table import scores_text
 
-    return write_report([open_source(directory.path)], [verdict], this_command())
+    print(scores_text(run.scores(all_k=True)))
+    print(verdict_text(verdict, checks=False) if verdict else NO_VERDICT)
+    print(page)
+    print(run.directory.figure("png"))

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import Change, continue_run, save_settings, this_command
+from tasklens.cli.options import Change, Debug, changed_run, save_settings, this_command
 from tasklens.core.errors import InputError
 
 
 def report(
-    run: Annotated[
+    paths: Annotated[
         list[Path],
         typer.Argument(metavar="RUN...", help="Run directories, probes' among them."),
     ],
@@ -24,6 +24,7 @@ def report(
         ),
     ] = None,
     change: Change = None,
+    debug: Debug = False,
 ) -> None:
     """Write one HTML page that shows what happened in a run, or in several.
 
@@ -31,18 +32,17 @@ def report(
     report.points=500. The first time the map's frames are made, which takes about a minute for a
     run of the default preset.
     """
-    from tasklens.runs.write_report import judge_sources, open_sources, write_report
+    from tasklens.runs.stage_report import open_runs, verdicts_of, write_report
 
     if out and out.is_dir():
         raise InputError(
             f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
         )
-    opened = [continue_run(path, change, "report") for path in run]
-    sources = open_sources(run)
+    open_runs(paths)
+    runs = [changed_run(path, change, "report") for path in paths]
     with contextlib.ExitStack() as stack:
-        for directory, settings in opened:
-            stack.enter_context(directory.locked())
+        for run in runs:
+            stack.enter_context(run.directory.locked())
             if change:
-                save_settings(directory, settings)
-        sources = open_sources(run) if change else sources
-        print(write_report(sources, judge_sources(sources), this_command(), out))
+                save_settings(run)
+        print(write_report(runs, verdicts_of(runs), this_command(), out))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tasklens.cli.options import Engine, check_devices
+from tasklens.cli.options import Debug, Engine, check_device
 from tasklens.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, and do nothing.")
     ] = False,
+    debug: Debug = False,
 ) -> int:
     """Run many settings and seeds.
 
@@ -57,7 +58,7 @@ def sweep(
     run failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
     --shard they go to as many jobs as you like, without one.
     """
-    from tasklens.core.engines import LOCAL, opened
+    from tasklens.core.workers import LOCAL, opened
     from tasklens.runs.sweep import is_done, parse_shard, run_shard, run_sweep
     from tasklens.runs.sweep_file import read_sweep
 
@@ -71,7 +72,7 @@ def sweep(
         return 0
     if engine != LOCAL:
         for point in plan.points:
-            check_devices(point.settings, "train", "clusters", engine=engine)
+            check_device(point.settings.train.device, "train.device", engine)
     if shard is not None:
         if engine != LOCAL:
             raise InputError("--shard does without a cluster; leave out --engine, or --shard")
@@ -87,7 +88,7 @@ def sweep(
     return 1 if failed else 0
 
 
-def gather(file: SweepFile, out: SweepOut = None) -> int:
+def gather(file: SweepFile, out: SweepOut = None, debug: Debug = False) -> int:
     """Make one table of a sweep's runs, those of all its shards.
 
     Runs that are not done are named and left out; the exit status is 1 where there are any.

@@ -1,4 +1,6 @@
-"""The one exception that a user is meant to read."""
+"""The exceptions that a user is meant to read."""
+
+import os
 
 
 class InputError(ValueError):
@@ -6,6 +8,11 @@ class InputError(ValueError):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+def debugging() -> bool:
+    """Return whether tracebacks are wanted: the environment has TASKLENS_DEBUG=1."""
+    return os.environ.get("TASKLENS_DEBUG", "") not in ("", "0")
 
 
 class CellsFailedError(Exception):

@@ -1,13 +1,13 @@
-"""States on the disk, one array a state, written as they come and read without being loaded.
+"""Hidden states on the disk: one ``.npy`` file per state, read without being loaded.
 
-Where several workers write those of one model, each has a directory of its own for its shard of the
-prompts; what reads them sees one array.
+The rows are the measured instances, split by split. If several workers write the states of one
+model, each has a directory for its shard of the prompts; whoever reads sees one array.
 """
 
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -19,8 +19,10 @@ from tasklens.data.rows import Prompts
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
-#: The answers' file, beside those of the states.
+#: The answers' file, beside those of the states; with a split's name, those of a whole split of
+#: which only some instances are measured.
 ANSWER = "answer"
+ANSWER_OF = "answer-{}"
 #: In a shard, the indices of its rows among all.
 WHICH = "which"
 SHARD = "shard-{}-of-{}"
@@ -109,6 +111,33 @@ def harvest_to(
         if files:
             flush()
     progress.unlink()
+
+
+def state_contents(
+    states: Mapping[str, npt.NDArray[Any]], answers: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, bytes]:
+    """Return the files of states that are in memory: {file name: content}.
+
+    Parameters
+    ----------
+    states : {name: (N, D), or (N,) for the answers}
+    answers : {split: (n,)}
+        Answers to whole splits.
+    """
+    arrays = {**states, **{ANSWER_OF.format(split): array for split, array in answers.items()}}
+    contents = {}
+    for name, array in arrays.items():
+        content = io.BytesIO()
+        np.save(content, array)
+        contents[f"{name}.npy"] = content.getvalue()
+    return contents
+
+
+def answer_files(directory: Path) -> dict[str, Path]:
+    """Return the files of the answers to whole splits, by split."""
+    prefix = ANSWER_OF.format("")
+    files = sorted(directory.glob(f"{prefix}*.npy"))
+    return {path.stem.removeprefix(prefix): path for path in files}
 
 
 def read_states(directory: Path, name: str) -> npt.NDArray[Any]:

@@ -12,24 +12,25 @@ from typing import TextIO
 import numpy as np
 import pyarrow as pa
 
-from tasklens.core.engines import LOCAL, need_seen, start_workers
 from tasklens.core.errors import CellsFailedError, InputError
-from tasklens.runs.experiment import (
-    load_scores,
-    make_data,
-    measure,
-    prepare,
-    stage_inputs,
-    train_model,
-)
-from tasklens.report.figure1 import render
-from tasklens.core.workers import reason
-from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_pairs, separation_plot
-from tasklens.scoring.sweep_summary import points_table
-from tasklens.runs.directory import RunDir
-from tasklens.scoring.score_table import table_to_csv_bytes
-from tasklens.runs.sweep_file import Point, Sweep
 from tasklens.core.parquet import parquet_bytes, write_parquet
+from tasklens.core.workers import LOCAL, need_seen, reason, start_workers
+from tasklens.report.style import render
+from tasklens.report.sweep_figures import (
+    one_at_a_time,
+    phase_diagram,
+    separation_pairs,
+    separation_plot,
+)
+from tasklens.runs.directory import RunDir
+from tasklens.runs.pipeline import begin
+from tasklens.runs.stage_data import make_data
+from tasklens.runs.stage_measure import measure
+from tasklens.runs.stage_train import train
+from tasklens.runs.sweep_file import Point, Sweep
+from tasklens.runs.training_run import TrainingRun
+from tasklens.scoring.score_table import table_to_csv_bytes
+from tasklens.scoring.sweep_summary import points_table
 
 #: Seconds that a run waits for another process to let go of its directory: a killed one has just
 #: been told to end.
@@ -59,7 +60,7 @@ def run_sweep(
         Keep the states and weights of the runs; else what is left of a run is what `tasklens
         verify` reads.
     engine : str
-        See `tasklens.core.engines.opened`. On Ray a run takes as many CPUs as it has threads.
+        See `tasklens.core.workers.opened`. On Ray a run takes as many CPUs as it has threads.
     gpus : float
         On Ray, the share of a GPU that a run takes whose settings ask for one.
 
@@ -129,13 +130,12 @@ def _run(
         if not is_done(out, point):
             missing.append(point)
         elif not keep:  # killed between the two, a run still has them
-            _strip(run_of(out, point))
+            _strip(point_run(out, point))
     if not missing:
         return {}
     work = functools.partial(run_point, out=out.absolute(), keep=keep)
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
-    devices = {d for p in missing for d in (p.settings.train.device, p.settings.clusters.device)}
-    on_gpu = devices != {"cpu"}
+    on_gpu = any(point.settings.train.device != "cpu" for point in missing)
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
         outcomes = pool.outcomes(work, missing, "sweep")
         failed = {point.name: reason(error) for point, _, error in outcomes if error}
@@ -143,19 +143,18 @@ def _run(
 
 
 def is_done(out: Path, point: Point) -> bool:
-    """Say whether a run's scores are there."""
-    run = run_of(out, point)
-    mark = run.mark("measure")
-    if not mark or not run.scores_parquet.exists():
+    """Return whether the scores of a run are there."""
+    run = point_run(out, point)
+    try:
+        run.need("measure")
+    except InputError:
         return False
-    if run.mark("data") is None or run.mark("train") is None:
-        return False
-    return bool(mark["inputs"] == stage_inputs(run, point.settings, "measure"))
+    return run.directory.scores_parquet.exists()
 
 
-def run_of(out: Path, point: Point) -> RunDir:
-    """Return the run directory of a point."""
-    return RunDir(out / "runs" / point.name)
+def point_run(out: Path, point: Point) -> TrainingRun:
+    """Return the run of a point."""
+    return TrainingRun(RunDir(out / "runs" / point.name), point.settings)
 
 
 def run_point(point: Point, out: Path, keep: bool) -> None:
@@ -164,31 +163,33 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
     Raises
     ------
     InputError
-        Where it failed, for whatever reason; the traceback of one that is not the user's is in its
-        log.
+        If it failed, for whatever reason; the traceback of an error that is not the user's is in
+        its log.
     """
     need_seen(out / "runs")
-    run, settings = run_of(out, point), point.settings
-    with _log(run.path / "log.txt") as log, run.locked(wait=PATIENCE):
+    run = point_run(out, point)
+    path = run.directory.path / "log.txt"
+    with _log(path) as log, run.directory.locked(wait=PATIENCE):
         try:
-            prepare(run, settings, f"tasklens sweep, run {point.name}")
-            make_data(run, settings)
-            train_model(run, settings)
-            measure(run, settings)
+            begin(run, f"tasklens sweep, run {point.name}")
+            make_data(run)
+            train(run)
+            measure(run)
         except InputError:
             raise
         except CellsFailedError as error:
             raise InputError(str(error)) from error
         except Exception as error:
             traceback.print_exc(file=log)
-            raise InputError(f"{reason(error)} (see {run.path / 'log.txt'})") from error
+            raise InputError(f"{reason(error)} (see {path})") from error
         if not keep:
             _strip(run)
 
 
-def _strip(run: RunDir) -> None:
+def _strip(run: TrainingRun) -> None:
     """Remove what scores and clusters do not need, and what takes the space."""
-    for path in (run.states, run.checkpoints, run.resume):
+    directory = run.directory
+    for path in (directory.states, directory.checkpoints, directory.resume):
         shutil.rmtree(path, ignore_errors=True)
 
 
@@ -231,7 +232,7 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     def scores() -> Iterator[pa.Table]:
         for point in done:
-            table = load_scores(run_of(out, point))
+            table = point_run(out, point).scores()
             summaries.append(points_table(table, {point.name: point.values}))
             pairs.append(separation_pairs(table))
             yield table

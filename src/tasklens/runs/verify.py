@@ -1,204 +1,164 @@
-"""Runs to verdicts: reads clusters and answers from run directories, and judges."""
+"""Runs to verdicts: reads clusters and answers from run directories, and tests the findings."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tasklens.findings.statistics import TRAIN, best_layer
-from tasklens.findings.verdict import Verdict, judge
-from tasklens.runs.settings import TrainingRunSettings, read_settings
-from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
-from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.core.errors import InputError
-from tasklens.runs.experiment import kind_of, load_dataset, load_scores, need
-from tasklens.scoring.cluster_tracking import Followed, follow
-from tasklens.runs.measuring import load_clusters
-from tasklens.runs.probe_cells import main_scores
-from tasklens.runs.probe_dir import Probe
-from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
-from tasklens.data.labelled_prompts import codes
 from tasklens.core.seeds import stream
+from tasklens.data.synthetic import MEASURED
+from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.verdict import Verdict, judge
+from tasklens.runs.open_run import open_run
+from tasklens.runs.run import Run
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
-from tasklens.runs.directory import RunDir
-from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.scoring.score_table import control_labels, read_scores
-from tasklens.data.instances import instances_of
+from tasklens.scoring.cluster_tracking import Followed, follow
+from tasklens.scoring.score_cells import CellKey, control_labels
+from tasklens.scoring.score_table import final_means, read_scores
 
-#: How many times the instructions of a run are drawn anew.
+#: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
 
 
-def read_curves(path: Path, *, shuffled: bool = False) -> list[Curves]:
-    """Read what the findings are judged by.
-
-    Parameters
-    ----------
-    path : Path
-        A run directory, or a table of scores alone, of which there is nothing to resample.
-    shuffled : bool
-        Give the instances of each split the tasks of one another, at random: what chance gives.
-
-    Raises
-    ------
-    InputError
-        Where it is neither, or the run is not measured.
-    """
-    if path.suffix == ".parquet":
-        return curves_of_table(read_scores(path), "ari_shuffled" if shuffled else "ari")
-    run = RunDir(path)
-    if run.is_probe:
-        return [_curves_of_probe(run, shuffled)]
-    settings: TrainingRunSettings = read_settings(run.config, TrainingRunSettings)
-    need(run, settings, "measure")
-    return [_curves_of_run(run, settings, load_dataset(run), shuffled)]
-
-
-def _curves_of_run(run: RunDir, settings: TrainingRunSettings, dataset: Dataset, shuffled: bool) -> Curves:
-    seed = settings.seed
-    weights = _weights(dataset, seed)
-    resampling: dict[str, Resampling] = {}
-    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
-    for split in MEASURED:
-        known = instances_of(dataset, split)
-        task = known.task
-        if shuffled:
-            task = stream(seed, "shuffled tasks", split).permutation(task)
-        resampling[split] = Resampling(task, dataset.splits[split].instruction, weights)
-        made = control_labels(known, known.n_tasks, seed, split, settings.clusters)
-        controls |= {(split, name): clusters for name, clusters in made.items()}
-    labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
-    hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
-    for step in checkpoint_steps(settings.train.steps, settings.checkpoints.every):
-        for name, tensor in load_clusters(run, step).items():
-            split, *place, kind = name.split("/")
-            if kind == "labels":
-                state, space = place
-                labels[step, split, state, space] = tensor
-            elif kind == "answer":
-                hits[step, split] = tensor == dataset.splits[split].output
-    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
-        return curves_of_labels(run.name, seed, labels, hits, controls, resampling, bar.update)
-
-
-def _measured_probe(run: RunDir) -> Probe:
-    probe = Probe(run, read_settings(run.config, ModelRunSettings))
-    probe.need_measured()
-    return probe
-
-
-def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
-    """Return a probe's curves; its splits stand for those of a run, in their order."""
-    probe = _measured_probe(run)
-    seed, table = probe.settings.seed, probe.table
-    label, unit = np.array(codes(table.label)), np.array(codes(table.units))
-    task_of_unit = np.zeros(unit.max() + 1, dtype=np.int64)
-    task_of_unit[unit] = label
-    weights = resampling_weights(task_of_unit, COPIES, stream(seed, "bootstrap"))
-    stands_for = dict(zip(table.splits, MEASURED, strict=False))
-    resampling: dict[str, Resampling] = {}
-    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
-    for split, role in stands_for.items():
-        known, task = probe.instances[split], probe.instances[split].task
-        if shuffled:
-            task = stream(seed, "shuffled tasks", split).permutation(task)
-        resampling[role] = Resampling(task, unit[table.splits[split]], weights)
-        k = probe.settings.measure.numbers(known.n_tasks)[0]
-        made = control_labels(known, k, seed, split, probe.settings.clusters)
-        controls |= {(role, name): clusters for name, clusters in made.items()}
-    labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
-    hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
-    for step in probe.steps:
-        for name, tensor in load_clusters(run, step).items():
-            split, *place, kind = name.split("/")
-            if kind == "labels" and len(place) == 2:
-                labels[step, stands_for[split], place[0], place[1]] = tensor
-            elif kind == "hits":
-                hits[step, stands_for[split]] = tensor
-    called = {role: split for split, role in stands_for.items()}
-    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
-        return curves_of_labels(
-            run.name, seed, labels, hits, controls, resampling, bar.update, called
-        )
-
-
-def _weights(dataset: Dataset, seed: int) -> NDArray[np.float64]:
-    """Draw the instructions that are measured, in every split the same, anew within each task.
-
-    Returns (1 + COPIES, number of instructions of the dataset).
-    """
-    used = np.unique(np.concatenate([dataset.splits[split].instruction for split in MEASURED]))
-    weights = np.zeros((1 + COPIES, len(dataset.instructions)))
-    rng = stream(seed, "bootstrap")
-    weights[:, used] = resampling_weights(dataset.instruction_task[used], COPIES, rng)
-    return weights
-
-
 def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
-    """Judge runs that differ in their seed alone.
+    """Test the findings on run directories, or on tables of scores; see `verify`.
 
     Parameters
     ----------
     paths : sequence of Path
-        Run directories, probes' among them, or tables of scores.
+        Run directories, or ``.parquet`` tables of scores, of which nothing is resampled.
     shuffled : bool
-        See `read_curves`.
+        See `verify`.
 
     Raises
     ------
     InputError
-        Where a run is not measured, two of them differ in more than their seed, or in nothing.
+        If one of them is neither, a run is not measured, or two are not comparable.
     """
-    wrong = difference([path for path in paths if path.suffix != ".parquet"])
-    if wrong:
-        raise InputError(wrong)
-    return judge([curves for path in paths for curves in read_curves(path, shuffled=shuffled)])
-
-
-def difference(paths: Sequence[Path]) -> str | None:
-    """Return, in a line, why runs cannot be judged together; None where only seeds differ."""
-    runs: dict[Path, Any] = {
-        path: read_settings(RunDir(path).config, kind_of(RunDir(path))) for path in paths
-    }
-    known: dict[str, Path] = {}
+    runs = {path: open_run(path) for path in paths if path.suffix != ".parquet"}
+    check_comparable(list(runs.values()))
+    curves: list[Curves] = []
     for path in paths:
-        first, settings = paths[0], runs[path]
+        if path in runs:
+            curves.append(curves_of(runs[path], shuffled=shuffled))
+        else:
+            metric = "ari_shuffled" if shuffled else "ari"
+            curves += curves_of_table(read_scores(path), metric)
+    return judge(curves)
+
+
+def verify(runs: Sequence[Run], *, shuffled: bool = False) -> Verdict:
+    """Test the findings on runs that are replicates of each other.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    shuffled : bool
+        Permute the tasks among the instances of each split first: what chance gives.
+
+    Raises
+    ------
+    InputError
+        If a run is not measured, or two of them differ in more than their seed, or in nothing.
+    """
+    check_comparable(runs)
+    return judge([curves_of(run, shuffled=shuffled) for run in runs])
+
+
+def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
+    """Return the ARI and accuracy of a run by step, as measured and resampled.
+
+    The splits of a model run stand for those of a training run, in their order.
+    """
+    run.need("measure")
+    seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
+    instances = run.instances
+    unit = np.concatenate([known.unit for known in instances.values()])
+    task = np.concatenate([known.task for known in instances.values()])
+    units, first = np.unique(unit, return_index=True)
+    weights = resampling_weights(task[first], COPIES, stream(seed, "bootstrap"))
+    resampling: dict[str, Resampling] = {}
+    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
+    for split, known in instances.items():
+        task = known.task
+        if shuffled:
+            task = stream(seed, "shuffled tasks", split).permutation(task)
+        column = np.searchsorted(units, known.unit)
+        resampling[role_of[split]] = Resampling(task, column, weights)
+        k = run.settings.measure.numbers(known.n_tasks)[0]
+        labels_of = control_labels(known, k, seed, run.settings.clusters)
+        controls |= {(role_of[split], name): labels for name, labels in labels_of.items()}
+    labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
+    hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    for step in run.steps:
+        clusters = run.clusters(step)
+        for name, array in clusters.items():
+            key, kind = CellKey.parse(name)
+            if kind == "labels" and key.k is None:
+                labels[step, role_of[key.split], key.state, key.space] = array
+        for split in run.splits:
+            correct = clusters.get(f"{split}/correct")
+            if correct is not None and (correct >= 0).all():
+                hits[step, role_of[split]] = correct > 0
+    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
+        return curves_of_labels(
+            run.name,
+            seed,
+            labels,
+            hits,
+            controls,
+            resampling,
+            bar.update,
+            {role: split for split, role in role_of.items()},
+        )
+
+
+def difference(runs: Sequence[Run]) -> str | None:
+    """Return, in a line, why runs cannot be judged together; None if they are replicates."""
+    known: dict[str, Run] = {}
+    for run in runs:
+        first = runs[0]
         key: str | None = "kind"
-        if type(settings) is type(runs[first]):
-            key = runs[first].first_difference(settings, of_replicates=True)
+        if type(run) is type(first):
+            key = first.settings.first_difference(run.settings, of_replicates=True)
         if key:
             return (
-                f"{path} is another setting than {first} (its {key} differs); give runs that "
-                "differ in their seed alone"
+                f"{run.directory.path} has other settings than {first.directory.path} ({key} "
+                "differs); give runs that differ in their seed only"
             )
-        replicate = settings.replicate
+        replicate = run.settings.replicate
         if replicate in known:
             return (
-                f"{path} has the seed {settings.seed}, as {known[replicate]} has: one run says "
-                "nothing of the spread of another; give each once"
+                f"{run.directory.path} has the seed {run.settings.seed}, as "
+                f"{known[replicate].directory.path} has: a repeated run says nothing of the "
+                "spread; give each once"
             )
-        known[replicate] = path
+        known[replicate] = run
     return None
 
 
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raise InputError if runs cannot be judged together."""
+    if problem := difference(runs):
+        raise InputError(problem)
+
+
 def follow_run(
-    path: Path, layer: str | None = None, split: str | None = None, space: str = "raw"
+    run: Run, layer: str | None = None, split: str | None = None, space: str = "raw"
 ) -> tuple[str, str, Followed, list[str]]:
     """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
 
     Parameters
     ----------
-    path : Path
-        A run directory, or a probe's.
+    run : Run
     layer : str, optional
-        By default the layer with the highest final ARI on the first split.
+        By default the best layer on the first split.
     split : str, optional
-        By default the second split, which is unseen, where there is one.
+        By default the first unseen split.
     space : str
 
     Returns
@@ -208,41 +168,28 @@ def follow_run(
     Raises
     ------
     InputError
-        Where the run is not measured, or has no such layer, split or space.
+        If the run is not measured, or has no such layer, split or space.
     """
-    run = RunDir(path)
-    if run.is_probe:
-        probe = _measured_probe(run)
-        every, scores = tuple(probe.steps), main_scores(load_scores(run))
-        tasks = {name: known.task for name, known in probe.instances.items()}
-        names = sorted(set(probe.table.label))
-    else:
-        settings: TrainingRunSettings = read_settings(run.config, TrainingRunSettings)
-        need(run, settings, "measure")
-        dataset, scores = load_dataset(run), load_scores(run)
-        every = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-        tasks = {name: dataset.task(name) for name in MEASURED}
-        names = [task.name for task in dataset.tasks.tasks]
-    splits = list(tasks)
-    split = split or splits[min(1, len(splits) - 1)]
-    layer = layer or _best_layer(scores, splits[0], space, path)
+    run.need("measure")
+    path, split = run.directory.path, split or run.unseen
+    if layer is None:
+        first = next(iter(run.splits))
+        final = final_means(run.scores(), "ari", first)
+        chosen = best_layer({place: y for place, y in final.items() if place[1] == space})
+        if chosen is None:
+            raise InputError(f"{path}: nothing was clustered in the space {space!r}")
+        layer, _ = chosen
+    name = CellKey(split, layer, space).name("labels")
     steps, labels = [], []
     known: set[str] = set()
-    for step in every:
-        clusters = load_clusters(run, step)
-        known |= {name for name in clusters if name.endswith("/labels")}
-        if f"{split}/{layer}/{space}/labels" in clusters:
+    for step in run.steps:
+        clusters = run.clusters(step)
+        known |= {each.removesuffix("/labels") for each in clusters if each.endswith("/labels")}
+        if name in clusters:
             steps.append(step)
-            labels.append(clusters[f"{split}/{layer}/{space}/labels"][0].astype(np.int64))
+            labels.append(clusters[name][0].astype(np.int64))
     if not steps:
-        has = ", ".join(sorted({name.removesuffix("/labels") for name in known}))
-        raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {has}")
-    return layer, split, follow(steps, np.stack(labels), tasks[split]), names
-
-
-def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
-    curves = curves_of_table(scores)[0]
-    of_first = {(TRAIN, p[1], p[2]): y for p, y in curves.ari.items() if p[::2] == (split, space)}
-    if not of_first:
-        raise InputError(f"{path}: nothing was clustered in the space {space!r}")
-    return best_layer(dataclasses.replace(curves, ari=of_first), whole=False)[0]
+        there = ", ".join(sorted(known))
+        raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {there}")
+    tasks = [run.names["task"][i] for i in sorted(run.names["task"])]
+    return layer, split, follow(steps, np.stack(labels), run.instances[split].task), tasks
