@@ -105,7 +105,6 @@ def run(
     from tasklens.runs.experiment import prepare, run_all
 
     check_devices(settings, "train")
-    check_devices(settings, "clusters", engine=engine)
     with opened(engine):
         directory = open_run(Path(source).stem, settings, out, resume)
         with directory.locked():
@@ -173,7 +172,6 @@ def measure(run: Run, change: Change = None, engine: Engine = "local") -> None:
     probe = RunDir(run).is_probe
     tables = ("clusters", "measure") if probe else ("clusters",)
     directory, settings = continue_run(run, change, *tables)
-    check_devices(settings, "clusters", engine=engine)
     with opened(engine), directory.locked():
         save_settings(directory, settings)
         if probe:
@@ -343,4 +341,4 @@ def _train_along(path: Path, settings: Any) -> None:
 
 def _on(device: str | None) -> list[str]:
     """Return the changes that ``--device`` stands for."""
-    return [f"{table}.device={device}" for table in ("train", "clusters") if device]
+    return [f"train.device={device}"] if device else []

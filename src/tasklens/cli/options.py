@@ -29,7 +29,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda[:N]",
-        help="Where to train, harvest and embed: short for --set train.device, clusters.device.",
+        help="Where to train and harvest: short for --set train.device.",
     ),
 ]
 Resume = Annotated[

@@ -78,7 +78,7 @@ def probe(
         typer.Option(
             "--device",
             metavar="cpu|cuda[:N]|auto",
-            help="Where models and t-SNE run; auto: models alone, over all GPUs and the memory.",
+            help="Where the models run; auto: over all GPUs, the memory and the disk.",
         ),
     ] = None,
     dtype: Annotated[
@@ -119,7 +119,6 @@ def probe(
         "subject.untrained": untrained or None,
         "subject.states": states.split(","),
         "subject.device": device,
-        "clusters.device": None if device == "auto" else device,
         "subject.dtype": dtype,
         "subject.trust_remote_code": trust_remote_code or None,
         "prompts.files": prompts,
@@ -146,7 +145,7 @@ def probe(
     from tasklens.runs.probe_cells import scores_text
     from tasklens.runs.probing import has_layers, run_probe
 
-    check_devices(settings, "subject", "clusters", engine=engine)
+    check_devices(settings, "subject", engine=engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
     with opened(engine):
         directory = open_run(f"probe-{name.replace('/', '-')}", settings, out, resume)

@@ -71,7 +71,7 @@ def sweep(
         return 0
     if engine != LOCAL:
         for point in plan.points:
-            check_devices(point.settings, "train", "clusters", engine=engine)
+            check_devices(point.settings, "train", engine=engine)
     if shard is not None:
         if engine != LOCAL:
             raise InputError("--shard does without a cluster; leave out --engine, or --shard")

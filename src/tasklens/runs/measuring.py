@@ -176,11 +176,10 @@ class Measurer:
                 share = float(np.mean(hits))
                 rows.append(accuracy_row(self.run.name, settings.seed, step, split, share))
         futures = []
-        for group in self._groups(cells):
-            on_gpu = settings.clusters.device != "cpu" and group[0].space == "tsne"
-            future = self.workers.submit(self._measure, group, gpus=int(on_gpu))
-            future.add_done_callback(partial(self._count, len(group)))
-            futures.append((group, future))
+        for cell in cells:
+            future = self.workers.submit(self._measure, [cell])
+            future.add_done_callback(partial(self._count, 1))
+            futures.append(([cell], future))
         answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}
         probes = {
             state: self.workers.submit(
@@ -193,14 +192,6 @@ class Measurer:
 
     def _count(self, n: int, _: object) -> None:
         self.on_cells(n)
-
-    def _groups(self, cells: list[Cell]) -> list[list[Cell]]:
-        """Return what is done at a time: a cell, or all that a GPU embeds at once."""
-        if self.settings.clusters.device == "cpu":
-            return [[cell] for cell in cells]
-        embedded = [cell for cell in cells if cell.space == "tsne"]
-        alone = [[cell] for cell in cells if cell.space != "tsne"]
-        return [*alone, embedded] if embedded else alone
 
     def collect(self, *, wait: bool) -> None:
         """Keep what the checkpoint begun first gave, and the next, as far as they are done.

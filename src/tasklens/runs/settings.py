@@ -89,6 +89,8 @@ class MeasureSettings(SettingsBase, affects="measure"):
 class RunSettings(SettingsBase):
     """What the settings of both kinds of run have in common."""
 
+    removed: ClassVar = {"clusters.device": "t-SNE runs on the CPU; remove the line"}
+
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects("data", replicate=True)] = 0
     """Root seed, from which every random choice of the run derives."""
     workers: Annotated[int, Field(ge=0), Affects("nothing")] = 0

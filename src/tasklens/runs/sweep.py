@@ -134,8 +134,7 @@ def _run(
         return {}
     work = functools.partial(run_point, out=out.absolute(), keep=keep)
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
-    devices = {d for p in missing for d in (p.settings.train.device, p.settings.clusters.device)}
-    on_gpu = devices != {"cpu"}
+    on_gpu = any(p.settings.train.device != "cpu" for p in missing)
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
         outcomes = pool.outcomes(work, missing, "sweep")
         failed = {point.name: reason(error) for point, _, error in outcomes if error}
