@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from tasklens.clustering.cluster import ClusterSettings
-from tasklens.clustering.map_frames import ReportSettings
 from tasklens.core.errors import InputError
 from tasklens.core.settings import Affects, SettingsBase
 from tasklens.core.workers import default_workers
@@ -20,6 +19,7 @@ from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
 from tasklens.report.figure1 import FigureSettings
+from tasklens.report.view import ReportSettings
 
 PRESETS = ("smoke", "default", "paper")
 #: From so many cores on, a quarter of them measures while the others train.

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 from tqdm import tqdm
 
-from tasklens.clustering.map_frames import Frame, Job, common_basis, frame
+from tasklens.clustering.map_frames import Frame, FrameJob, common_basis, frame
 
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.runs.measuring import load_clusters
@@ -72,16 +71,15 @@ def make_frames(source: Source) -> None:
         }
         found: dict[str, list[Any]] = {}
         before: dict[tuple[str, str], Floats] = {}
-        make = partial(frame, settings=source.settings.report)
         bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
         with Processes(_processes(source, chosen)) as workers, bar:
             for step in steps:
                 batches = _jobs(source, step, chosen, bases, before)
                 made: Iterator[Frame]
                 if step == steps[0]:  # a state needs the frame of the one below
-                    made = (one for batch in batches for one in workers.map(make, batch))
+                    made = (one for batch in batches for one in workers.map(frame, batch))
                 else:
-                    made = workers.map(make, itertools.chain.from_iterable(batches))
+                    made = workers.map(frame, itertools.chain.from_iterable(batches))
                 for (split, state), y, projected, share in made:
                     before[split, state] = y
                     for what, value in (("tsne", y), ("pca", projected), ("share", share)):
@@ -99,7 +97,7 @@ def _jobs(
     chosen: dict[str, Ints],
     bases: dict[tuple[str, str], Floats],
     before: dict[tuple[str, str], Floats],
-) -> Iterator[list[Job]]:
+) -> Iterator[list[FrameJob]]:
     """Yield the frames to be made of a step, those of a state at a time, as they are asked for.
 
     The first checkpoint's layers start one from the other, so that points keep their places on the
@@ -109,11 +107,13 @@ def _jobs(
     for state, xs in source.read(step):
         starts = below if step == source.steps[0] else state
         yield [
-            Job(
+            FrameJob(
                 (split, state),
                 xs[split][which],
                 bases[split, state],
                 before[split, starts] if starts else None,
+                source.settings.report.perplexity,
+                source.settings.report.stay,
                 derived_seed(source.settings.seed, "frames", split, state, step),
             )
             for split, which in chosen.items()
