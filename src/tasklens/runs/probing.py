@@ -21,7 +21,8 @@ from tasklens.core.workers import reason
 from tasklens.runs.probe_cells import Job, Measured, main_scores, measure_state
 from tasklens.runs.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
-from tasklens.data.labelled_prompts import LabelledPrompts, content_of, read_prompts, table_of
+from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, table_of
+from tasklens.data.prompt_readers import content_of
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
 from tasklens.scoring.score_table import Row, accuracy_row, score_controls, table_to_csv_bytes, to_table
