@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.manifold import trustworthiness
 
-from tasklens.clustering.map_frames import ReportSettings, first_frame, laid_on, next_frame
+from tasklens.clustering.map_frames import first_frame, laid_on, next_frame
+from tasklens.report.view import ReportSettings
 from tasklens.runs.directory import RunDir
 from tasklens.runs.measuring import load_states
 from tasklens.runs.sources import open_source
@@ -26,21 +27,22 @@ def main() -> None:
     options.add_argument("--states", default="embed,block2,block4,block5,block6")
     options.add_argument("--split", default="val_subset")
     asked = options.parse_args()
-    source, settings = open_source(asked.run), ReportSettings()
+    source, report = open_source(asked.run), ReportSettings()
+    perplexity = report.perplexity
     print(f"{'state':8} {'map':6} {'moves':>7} {'last':>7} {'trustworthiness':>16} {'s':>6}")
     for state in asked.states.split(","):
         xs = [
             load_states(RunDir(asked.run), step)[f"{asked.split}/{state}"] for step in source.steps
         ]
         for name in ("ours", "fresh"):
-            y = first_frame(xs[0], settings, 0)
+            y = first_frame(xs[0], perplexity=perplexity, seed=0)
             moved, kept, seconds = [], [], []
             for x in xs[1:]:
                 began, before = time.perf_counter(), y
                 if name == "ours":
-                    y = next_frame(x, before, settings, 0)
+                    y = next_frame(x, before, perplexity=perplexity, stay=report.stay, seed=0)
                 else:
-                    y = laid_on(first_frame(x, settings, 0), before)
+                    y = laid_on(first_frame(x, perplexity=perplexity, seed=0), before)
                 seconds.append(time.perf_counter() - began)
                 deviation = np.sqrt(y.var(axis=0).sum())
                 moved.append(np.median(np.linalg.norm(y - before, axis=1)) / deviation)

@@ -453,20 +453,17 @@ def test_an_empty_config_is_not_that_of_a_run(copy: Path, command: Command) -> N
     assert {name: contents(copy)[name] for name in made} == {name: before[name] for name in made}
 
 
-@pytest.mark.parametrize("stage", ["run", "measure"])
 def test_a_gpu_that_is_not_there_is_refused_before_anything_is_written(
-    command: Command, copy: Path, tmp_path: Path, stage: str
+    command: Command, tmp_path: Path
 ) -> None:
-    before = contents(copy)
-    if stage == "run":
-        arguments = ("smoke", *changes(), "--device", "cuda:99", "--out", tmp_path / "new")
-    else:
-        arguments = (copy, "--set", "clusters.device=cuda:99")
-    key = {"run": "train", "measure": "clusters"}[stage]
-    assert_refused(command(stage, *arguments), f"{key}.device = 'cuda:99': PyTorch", "CUDA GPUs")
+    result = command("run", "smoke", *changes(), "--device", "cuda:99", "--out", tmp_path / "new")
+    assert_refused(result, "train.device = 'cuda:99': PyTorch", "CUDA GPUs")
     assert not (tmp_path / "new").exists()
-    after = contents(copy)
-    assert {name for name in before if after[name] != before[name]} <= {"config.toml"}
+
+
+def test_a_setting_that_is_gone_says_what_to_do(command: Command, copy: Path) -> None:
+    result = command("measure", copy, "--set", "clusters.device=cuda")
+    assert_refused(result, "the setting clusters.device is gone: t-SNE runs on the CPU; remove")
 
 
 def test_a_device_that_is_none_is_refused(command: Command, tmp_path: Path) -> None:

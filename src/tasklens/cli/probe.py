@@ -73,7 +73,7 @@ ModelDevice = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda[:N]|auto",
-        help="Where models and t-SNE run; auto: models alone, over all GPUs and the memory.",
+        help="Where the models run; auto: over all GPUs, the memory and the disk.",
     ),
 ]
 DType = Annotated[

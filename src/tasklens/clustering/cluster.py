@@ -1,4 +1,4 @@
-"""Cells to labels: one function over a batch of cells, and what it takes and gives.
+"""Cluster the hidden states of cells: the cells, the settings and the result.
 
 Nothing else in the package calls a clustering library.
 """
@@ -6,7 +6,7 @@ Nothing else in the package calls a clustering library.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +16,11 @@ from tasklens.clustering import kmeans, tsne
 from tasklens.clustering.numba_compile import MISSING, one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import Device, SettingsBase
+from tasklens.core.settings import SettingsBase
 
 __all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
 
 SPACES = ("raw", "tsne")
-#: What clusters a cell unless something is in the way.
-OURS = "numba"
-
-Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
@@ -46,9 +42,6 @@ class ClusterSettings(SettingsBase, affects="measure"):
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
     pca: Annotated[int, Field(ge=0)] = 0
     """Principal components kept before t-SNE; 0 hands it the states as they are."""
-    device: Device = "cpu"
-    """Where t-SNE runs: cpu, cuda or cuda:N. A GPU embeds many cells at once. KMeans runs on
-    the CPU, whatever stands here."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +57,18 @@ class Cell:
     state: str
     """Name of the state: wte, embed, block1, ..., ln_f, or that of a control."""
     space: str
-    """Where KMeans runs: "raw", on the states, or "tsne", on their embedding in the plane."""
+    """What KMeans clusters: "raw", the states, or "tsne", their embedding in the plane."""
     k: int
     """Number of clusters asked for."""
     x: npt.NDArray[np.float32]
-    """The states, (N, D)."""
+    """The hidden states, (N, D)."""
+    position: str = "input"
+    """Name of the position whose hidden states they are. It is not part of what the clustering's
+    seeds derive from: equal states at two positions get equal labels."""
 
     @property
     def place(self) -> tuple[int, str, str, str]:
-        """What tells the cell from others of its run."""
+        """Names, together with the root seed, from which the clustering's seeds derive."""
         return (self.step, self.split, self.state, self.space)
 
     @property
@@ -83,18 +79,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Clustering:
-    """What clustering one cell gave."""
+    """Labels, inertia and embedding of one cell."""
 
     labels: npt.NDArray[np.int16]
     """Cluster of each instance for each cluster seed, (S, N)."""
     inertia: npt.NDArray[np.float64]
     """Sum of squared distances to the nearest centre for each cluster seed, (S,)."""
     embedding: npt.NDArray[np.float32] | None
-    """The t-SNE embedding, (N, 2), where the cell's space is "tsne"."""
+    """The t-SNE embedding, (N, 2); None in the space "raw"."""
 
 
 def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> list[Clustering]:
-    """Cluster each cell with several seeds, in the plane of t-SNE where its space says so.
+    """Cluster each cell with several seeds, after t-SNE if its space is "tsne".
 
     Every seed is derived from the cell's own seed and name, so a result depends neither on the
     other cells of the batch nor on how many threads or processes share the work.
@@ -115,69 +111,37 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> l
     Raises
     ------
     InputError
-        Where states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
+        If states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
         or the perplexity is not below N.
     """
     settings = settings or ClusterSettings()
     for cell in cells:
         _check(cell, settings)
-    for reason in sorted({engine(cell) for cell in cells} - {OURS}):
+    for reason in sorted({_fallback_reason(cell) for cell in cells} - {""}):
         warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
-    points = [np.ascontiguousarray(cell.x, dtype=np.float32) for cell in cells]  # (N, D) each
     # One thread: sums split over threads round differently, and a label may follow.
     with one_thread():
-        embeddings = _embed(cells, points, settings)
-        return [
-            _cluster_one(cell, x if y is None else y, y, settings)
-            for cell, x, y in zip(cells, points, embeddings, strict=True)
-        ]
+        return [_cluster_one(cell, settings) for cell in cells]
 
 
-def engine(cell: Cell) -> str:
-    """Return `OURS` where our own kernels cluster a cell, else the reason why scikit-learn does."""
-    by = tsne.engine if cell.space == "tsne" else kmeans.engine
-    return OURS if by(len(cell.x)) == OURS else MISSING or f"{len(cell.x):,} points are too many"
+def _fallback_reason(cell: Cell) -> str:
+    """Return why scikit-learn clusters a cell; empty if our own kernels do."""
+    n = len(cell.x)
+    by_us = tsne.uses_numba(n) if cell.space == "tsne" else kmeans.uses_numba(n)
+    return "" if by_us else MISSING or f"{n:,} points are too many"
 
 
-def _embed(
-    cells: Sequence[Cell], points: Sequence[Floats], settings: ClusterSettings
-) -> list[Floats | None]:
-    """Return the embedding of each cell in the space of t-SNE, (N, 2), and None of the others."""
-    embeddings: list[Floats | None] = [None] * len(cells)
-    keys: dict[str, Any] = {
-        "perplexity": settings.perplexity,
-        "max_iter": settings.tsne_max_iter,
-        "pca": settings.pca,
-    }
-    same: dict[int, list[int]] = {}  # cells of N points
-    for i, cell in enumerate(cells):
-        if cell.space != "tsne":
-            continue
-        if settings.device != "cpu" and engine(cell) == OURS:
-            same.setdefault(len(cell.x), []).append(i)
-        else:
-            embeddings[i] = tsne.tsne(points[i], seed=_tsne_seed(cell), **keys)
-    for which in same.values():
-        from tasklens.clustering.tsne_torch import tsne_batch  # torch takes seconds to import
-
-        batch = tsne_batch(
-            [points[i] for i in which],
-            seeds=[_tsne_seed(cells[i]) for i in which],
-            device=settings.device,
-            **keys,
-        )
-        for i, embedding in zip(which, batch, strict=True):
-            embeddings[i] = embedding
-    return embeddings
-
-
-def _tsne_seed(cell: Cell) -> int:
-    return derived_seed(cell.seed, "tsne", *cell.place)
-
-
-def _cluster_one(
-    cell: Cell, points: Floats, embedding: Floats | None, settings: ClusterSettings
-) -> Clustering:
+def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
+    points = np.ascontiguousarray(cell.x, dtype=np.float32)  # (N, D)
+    embedding = None
+    if cell.space == "tsne":
+        points = embedding = tsne.tsne(
+            points,
+            perplexity=settings.perplexity,
+            max_iter=settings.tsne_max_iter,
+            pca=settings.pca,
+            seed=derived_seed(cell.seed, "tsne", *cell.place),
+        )  # (N, 2)
     seeds = range(settings.cluster_seeds)
     labels, inertia = kmeans.kmeans(
         points,

@@ -23,9 +23,9 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-def engine(n: int) -> str:
-    """Return what clusters a cell of `n` points: "numba" or "scikit-learn"."""
-    return "scikit-learn" if MISSING or n > MOST_POINTS else "numba"
+def uses_numba(n: int) -> bool:
+    """Return whether our kernels cluster a cell of `n` points; otherwise scikit-learn does."""
+    return not MISSING and n <= MOST_POINTS
 
 
 def kmeans(
@@ -64,7 +64,7 @@ def kmeans(
     k = min(k, len(points))
     labels = np.empty((len(seeds), len(x)), dtype=np.int16)  # (S, N)
     inertia = np.empty(len(seeds), dtype=np.float64)  # (S,)
-    if engine(len(x)) == "scikit-learn":
+    if not uses_numba(len(x)):
         for s, seed in enumerate(seeds):
             labels[s], inertia[s] = kmeans_once(
                 x, k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol

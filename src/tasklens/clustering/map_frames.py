@@ -1,14 +1,13 @@
-"""States to points of the plane that can be watched: one frame a checkpoint, comparable over time.
+"""Map hidden states to the plane, one frame per checkpoint, so that frames are comparable.
 
-Two views. The principal components of the last checkpoint are one basis for all of them. t-SNE is
-begun at every checkpoint where it ended at the one before.
+There are two views. The principal components of the last checkpoint are one basis for all
+checkpoints. t-SNE starts at every checkpoint from its map at the one before.
 """
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 from scipy.linalg import orthogonal_procrustes
 from sklearn.decomposition import PCA
 
@@ -16,53 +15,41 @@ from tasklens.clustering import numba_compile
 from tasklens.clustering import tsne_kernels as kernels
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
-from tasklens.clustering.tsne import EXACT_LIMIT, learning_rate, prepared, tsne
-from tasklens.core.settings import SettingsBase
+from tasklens.clustering.tsne import learning_rate, prepared, tsne
 
 Floats = npt.NDArray[np.float32]
 
 #: Iterations of a frame that starts from another, with exaggeration and without; its factor.
 LOOSENING, SETTLING, EXAGGERATION = 100, 100, 4.0
-#: A frame is begun at this size of the one before: points that are close pass by each other.
+#: A frame starts from the one before at this size, so that close points can pass each other.
 SHRUNK = 0.1
-#: A spring takes a point back by at most this part of its way in a step, lest it overshoot.
+#: A spring takes a point back by at most this part of its way in a step, so as not to overshoot.
 STIFFEST = 0.1
-#: Fewest points that have neighbours to speak of; fewer are shown by their components.
+#: Fewest points that t-SNE maps; fewer are shown by their principal components.
 FEWEST = 8
 
 
-class ReportSettings(SettingsBase, affects="report"):
-    """What the report shows of the measured instances, and how they are placed."""
-
-    points: Annotated[int, Field(ge=FEWEST, le=EXACT_LIMIT)] = 2000
-    """Points of each split at most; where there are more instances, so many are drawn at random."""
-    perplexity: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
-    """Effective number of neighbours in the map; a third of the points at most."""
-    stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """How strongly points are held where they were at the checkpoint before: nats, twice what it
-    costs to move all of them by the map's radius. With 0 they only start there."""
-
-
-def first_frame(x: Floats, settings: ReportSettings, seed: int) -> Floats:
-    """Return the map of what is seen first, (N, 2).
+def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
+    """Return the map of the first checkpoint, (N, 2).
 
     Parameters
     ----------
     x : (N, D) float32 array
         Finite.
-    settings : ReportSettings
+    perplexity : float
+        Effective number of neighbours; lowered to a third of the points.
     seed : int
         Not negative.
     """
     if len(x) < FEWEST:
         return project(x, common_basis(x))
-    return tsne(x, perplexity=_perplexity(x, settings), max_iter=1000, pca=0, seed=seed)
+    return tsne(x, perplexity=_lowered(perplexity, x), max_iter=1000, pca=0, seed=seed)
 
 
-def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -> Floats:
+def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, seed: int) -> Floats:
     """Return the map of the same instances at another checkpoint, near where they were.
 
-    The descent begins at the map before, made small, and minimises t-SNE's divergence plus
+    The descent starts from the map before, made small, and minimises t-SNE's divergence plus
     ``stay / 2`` times the mean squared distance that points have moved, over their mean squared
     distance from the middle before: the penalty of Rauber, Falcao and Telea, "Visualizing
     time-dependent data using dynamic t-SNE", EuroVis 2016, for maps of any size. What is left
@@ -74,28 +61,31 @@ def next_frame(x: Floats, before: Floats, settings: ReportSettings, seed: int) -
     x : (N, D) float32 array
         Finite.
     before : (N, 2) float32 array
-    settings : ReportSettings
+    perplexity : float
+        As in `first_frame`.
+    stay : float
+        Weight of the penalty, in nats; at 0 points only start where they were.
     seed : int
-        For scikit-learn, which does it without the penalty where nothing can be compiled.
+        For scikit-learn, which maps without the penalty if nothing can be compiled.
 
     Returns
     -------
     (N, 2) float32 array
-        `before`, where all rows of `x` are equal.
+        `before`, if all rows of `x` are equal.
     """
     if (x == x[0]).all():
         return before
     if len(x) < FEWEST:
         return laid_on(project(x, common_basis(x)), before)
     if not before.any():  # all were equal until now
-        return first_frame(x, settings, seed)
+        return first_frame(x, perplexity=perplexity, seed=seed)
     with one_thread():
-        x, perplexity = prepared(x, 0), _perplexity(x, settings)
+        x, perplexity = prepared(x, 0), _lowered(perplexity, x)
         start = SHRUNK * (before - before.mean(axis=0))
         if numba_compile.MISSING:
             y = tsne_barnes_hut(x, perplexity=perplexity, max_iter=250, seed=seed, start=start)
         else:
-            y = _descent(kernels.affinities(x, perplexity), start, settings.stay)
+            y = _descent(kernels.affinities(x, perplexity), start, stay)
     return laid_on(y, before)
 
 
@@ -132,22 +122,22 @@ def laid_on(y: Floats, before: Floats) -> Floats:
     return placed
 
 
-def _perplexity(x: Floats, settings: ReportSettings) -> float:
-    return min(settings.perplexity, (len(x) - 1) / 3)
+def _lowered(perplexity: float, x: Floats) -> float:
+    return min(perplexity, (len(x) - 1) / 3)
 
 
 def common_basis(x: Floats) -> Floats:
-    """Return the first two principal components of (N, D) as (2, D); zeros where there are fewer.
+    """Return the first two principal components of (N, D) as (2, D); zeros if there are fewer.
 
-    Each points to where its largest entry is positive, so that no rounding mirrors the view.
+    The largest entry of each is positive, so that no rounding mirrors the view.
     """
     basis = np.zeros((2, x.shape[1]), dtype=np.float32)
     n = min(2, *x.shape)
     if (x != x[0]).any():
         with one_thread():
-            found = PCA(n_components=n, random_state=0).fit(x).components_
-        largest = np.take_along_axis(found, np.abs(found).argmax(axis=1)[:, None], axis=1)
-        basis[:n] = found * np.sign(largest)
+            components = PCA(n_components=n, random_state=0).fit(x).components_
+        largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], axis=1)
+        basis[:n] = components * np.sign(largest)
     return basis
 
 
@@ -165,15 +155,17 @@ def shown_variance(x: Floats, basis: Floats) -> float:
     return seen / whole if whole else 0.0
 
 
-class Job(NamedTuple):
-    """A frame to be made."""
+class FrameJob(NamedTuple):
+    """The inputs of one frame."""
 
     place: tuple[str, str]
     """Split and state."""
     x: Floats
     basis: Floats
     before: Floats | None
-    """The frame it starts from; None where it is the first."""
+    """The frame it starts from; None for the first."""
+    perplexity: float
+    stay: float
     seed: int
 
 
@@ -181,10 +173,10 @@ Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
 """Split and state, where the points are by t-SNE and by PCA, and the variance that PCA shows."""
 
 
-def frame(job: Job, settings: ReportSettings) -> Frame:
-    """Return the frame that a job asks for."""
+def frame(job: FrameJob) -> Frame:
+    """Return the frame of a job."""
     if job.before is None:
-        y = first_frame(job.x, settings, job.seed)
+        y = first_frame(job.x, perplexity=job.perplexity, seed=job.seed)
     else:
-        y = next_frame(job.x, job.before, settings, job.seed)
+        y = next_frame(job.x, job.before, perplexity=job.perplexity, stay=job.stay, seed=job.seed)
     return job.place, y, project(job.x, job.basis), shown_variance(job.x, job.basis)

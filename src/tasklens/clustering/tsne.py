@@ -34,9 +34,9 @@ PATIENCE = 300
 LEAST_NORM = 1e-7
 
 
-def engine(n: int) -> str:
-    """Say what embeds a cell of `n` points: "numba", exactly, or "scikit-learn", Barnes-Hut."""
-    return "numba" if not numba_compile.MISSING and n <= EXACT_LIMIT else "scikit-learn"
+def uses_numba(n: int) -> bool:
+    """Return whether our exact t-SNE embeds `n` points; otherwise scikit-learn embeds them."""
+    return not numba_compile.MISSING and n <= EXACT_LIMIT
 
 
 def tsne(
@@ -89,7 +89,7 @@ def tsne(
                 callback(0, embedding.copy())
             return embedding
         x = prepared(x, pca)
-        if engine(len(x)) == "scikit-learn":
+        if not uses_numba(len(x)):
             embedding = tsne_barnes_hut(x, perplexity=perplexity, max_iter=max_iter, seed=seed)
             if callback is not None:
                 callback(max_iter, embedding.copy())

@@ -1,14 +1,12 @@
-"""Labelled texts of anybody's: read from a file, checked, and split. No torch."""
+"""Read, validate and split labelled prompts."""
 
-import csv
 import dataclasses
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Self
 
 import pyarrow as pa
 from pydantic import Field, model_validator
@@ -17,41 +15,37 @@ from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
+from tasklens.data.prompt_readers import Record, read_records
 
-#: Sets that come with the package: name, and file in it.
-SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
-#: Columns that are taken where the settings name none, the first that there is.
+#: Columns taken if the settings name none: the first of these that the file has.
 USUAL = {
     "label": ("label", "task"),
     "input": ("input",),
     "output": ("output", "answer"),
     "group": ("instruction",),
 }
-#: The split that all prompts are in where none are held out, and that of the others where some are.
+#: Split of all prompts if none are held out, and split of the rest if some are.
 ALL, KEPT = "all", "kept"
-
-Record: TypeAlias = tuple[str, dict[str, Any]]
-"""Where a prompt stands, in words, and its columns."""
 
 
 class PromptSettings(SettingsBase, affects="data"):
     """The labelled prompts, and how they are split."""
 
     files: Annotated[tuple[str, ...], Field(min_length=1)] = ("tasks-in-words",)
-    """JSONL, CSV or Parquet files, or names of sets that come with tasklens. Of several, each is a
-    split, called as its file is."""
+    """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
+    each becomes a split named after the file."""
     text: str = "text"
     """Column of the text. It may go on after the position that is measured."""
     label: str = ""
-    """Column of the label that clusters are held against; empty: label, or task."""
+    """Column of the label that clusters are compared with; empty: label, or task."""
     input: str = ""
-    """Column of the part of the text that is worked on; empty: input, where there is one."""
+    """Column of the part of the text that is worked on; empty: input, if there is one."""
     output: str = ""
-    """Column of what should follow the input; empty: output or answer, where there is one. The
+    """Column of what should follow the input; empty: output or answer, if there is one. The
     model's accuracy is measured by its first token."""
     group: str = ""
     """Column whose equal values make prompts depend on each other: these are drawn together when
-    intervals are computed; empty: instruction, where there is one."""
+    intervals are computed; empty: instruction, if there is one."""
     hold_out: tuple[str, ...] = ()
     """Columns of which each label's values are split: prompts with the values that are held out
     make a split of their own, called held_out_COLUMN. One column, or two."""
@@ -60,7 +54,6 @@ class PromptSettings(SettingsBase, affects="data"):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Check what spans two settings."""
         if self.hold_out and len(self.files) > 1:
             raise ValueError("hold_out splits a single file; several files are splits already")
         if len(set(self.hold_out)) != len(self.hold_out) or len(self.hold_out) > 2:
@@ -77,12 +70,12 @@ class LabelledPrompts:
     Attributes
     ----------
     where : N strings
-        Where each stands: file and line.
+        Place of each: file and line.
     text, label : N strings
     input, output, group : N strings, or None
-        None where there is no such column.
+        None if there is no such column.
     columns : {name: N values}
-        Everything that the file says.
+        All columns of the file.
     splits : {name: slice}
         Which of them are in each split.
     """
@@ -101,12 +94,12 @@ class LabelledPrompts:
 
     @property
     def units(self) -> tuple[str, ...]:
-        """What each prompt is drawn with when intervals are computed: those of its group, if any.
+        """Group in which each prompt is drawn when intervals are computed; itself without groups.
 
-        Of a label's own: a phrasing's number may stand for another phrasing under another label.
+        Groups of different labels are different: a number may stand for another phrasing there.
         """
         group = self.group or tuple(map(str, range(len(self))))
-        return tuple(f"{label}\n{its}" for label, its in zip(self.label, group, strict=True))
+        return tuple(map("{}\n{}".format, self.label, group))
 
 
 def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> LabelledPrompts:
@@ -122,13 +115,13 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
     Raises
     ------
     InputError
-        Where a file cannot be read (with the line), a column is missing, or a label has one value
-        or a single prompt.
+        If a file cannot be read (with the line), a column is missing, the label has one value, or
+        a label has a single prompt.
     """
     settings = settings or PromptSettings()
     parts: dict[str, list[Record]] = {}
     for name in settings.files:
-        records = list(_records(name))
+        records = list(read_records(name))
         if not records:
             raise InputError(f"{name}: holds no prompt")
         split = Path(name).stem
@@ -145,81 +138,12 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
     return _table(parts, names)
 
 
-def content_of(name: str) -> bytes:
-    """Return the content of a file of prompts, or of a set that comes with the package."""
-    if name in SHIPPED:
-        return resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl").read_bytes()
-    try:
-        return Path(name).read_bytes()
-    except OSError as error:
-        shipped = ", ".join(SHIPPED)
-        raise InputError(
-            f"{name} cannot be read: {error.strerror}; give a .jsonl, .csv or .parquet file, or "
-            f"one of {shipped}"
-        ) from error
-
-
-def _records(name: str) -> Iterator[Record]:
-    content = content_of(name)
-    suffix = ".jsonl" if name in SHIPPED else Path(name).suffix
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if suffix not in readers:
-        raise InputError(f"{name}: should be a .jsonl, .csv or .parquet file")
-    yield from readers[suffix](name, content)
-
-
-def _jsonl(name: str, content: bytes) -> Iterator[Record]:
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{name} line {number}"
-        try:
-            record = json.loads(line.decode())
-            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
-        except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
-            raise InputError(f"{where}: is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise InputError(
-                f'{where}: should be an object, as in {{"text": "...", "label": "..."}}'
-            )
-        yield where, record
-
-
-def _csv(name: str, content: bytes) -> Iterator[Record]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(f"{name} line {line}: is not UTF-8: {error.reason}") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    try:
-        for record in reader:
-            where = f"{name} line {reader.line_num}"
-            if None in record or None in record.values():
-                n = len(reader.fieldnames or ())
-                raise InputError(f"{where}: should have {n} cells, as the first line has")
-            yield where, dict(record)
-    except csv.Error as error:
-        raise InputError(f"{name} line {reader.reader.line_num}: is not CSV: {error}") from error
-
-
-def _parquet(name: str, content: bytes) -> Iterator[Record]:
-    try:
-        rows = read_parquet(content).to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: not a readable Parquet file: {first}") from error
-    for number, record in enumerate(rows, 1):
-        yield f"{name} row {number}", record
-
-
 def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dict[str, str | None]:
-    """Return which column is the text, the label and so on; None for one that there need not be."""
+    """Return the names of the columns of text, label and so on; None for an absent optional one."""
     where, first = next(iter(parts.values()))[0]
     names: dict[str, str | None] = {"text": settings.text}
-    for what, usual in USUAL.items():
-        said: str = getattr(settings, what)
-        names[what] = said or next((name for name in usual if name in first), None)
+    for part, usual in USUAL.items():
+        names[part] = getattr(settings, part) or next((n for n in usual if n in first), None)
     if names["label"] is None:
         raise InputError(
             f"{where}: no column of labels; its columns are {', '.join(first)}: name one with "
@@ -241,10 +165,10 @@ def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dic
 def _held_out(
     records: list[Record], label: str, settings: PromptSettings, seed: int
 ) -> dict[str, list[Record]]:
-    """Split prompts by what is held out; those that two columns hold out are in no split.
+    """Split prompts by the values held out; prompts held out by two columns are in no split.
 
-    A value is held out for a label, not for all: it can be seen with another one, as in the paper
-    an input that was never seen after an instruction is seen after others.
+    A value is held out for one label, not for all. In the paper, too, an input that was never seen
+    after one instruction is seen after others.
     """
     if not settings.hold_out:
         return {ALL: records}
@@ -254,20 +178,21 @@ def _held_out(
         for _, record in records:
             values.setdefault(str(record[label]), {})[str(record[column])] = None
         held[column] = set()
-        for of, its in values.items():
-            if len(its) < 2:
+        for name, distinct in values.items():
+            size = len(distinct)
+            if size < 2:
                 raise InputError(
-                    f"{settings.files[0]}: label {of!r} has one value of {column!r}, so that none "
-                    "can be held out; hold out by another column"
+                    f"{settings.files[0]}: label {name!r} has one value of {column!r}, so that "
+                    "none can be held out; hold out by another column"
                 )
-            n = min(len(its) - 1, max(1, round(settings.hold_out_share * len(its))))
-            drawn = stream(seed, "hold out", column, of).choice(len(its), n, replace=False)
-            held[column] |= {(of, list(its)[i]) for i in drawn}
+            n = min(size - 1, max(1, round(settings.hold_out_share * size)))
+            drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
+            held[column] |= {(name, list(distinct)[i]) for i in drawn}
     parts: dict[str, list[Record]] = {KEPT: []}
     parts |= {f"held_out_{column}": [] for column in settings.hold_out}
     for where, record in records:
-        of = str(record[label])
-        out = [column for column in held if (of, str(record[column])) in held[column]]
+        name = str(record[label])
+        out = [column for column in held if (name, str(record[column])) in held[column]]
         if len(out) < 2:
             parts[f"held_out_{out[0]}" if out else KEPT].append((where, record))
     return parts
@@ -292,14 +217,10 @@ def _check_labels(split: str, records: list[Record], label: str, *, held_out: bo
 
 
 def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -> LabelledPrompts:
-    records = [record for of_split in parts.values() for record in of_split]
-    ends = [0]
-    for of_split in parts.values():
-        ends.append(ends[-1] + len(of_split))
-    splits = {split: slice(ends[i], ends[i + 1]) for i, split in enumerate(parts)}
+    records = [record for part in parts.values() for record in part]
 
-    def strings(what: str) -> tuple[str, ...] | None:
-        name = names[what]
+    def strings(part: str) -> tuple[str, ...] | None:
+        name = names[part]
         return None if name is None else tuple(str(record[name]) for _, record in records)
 
     columns = dict.fromkeys(name for _, record in records for name in record)
@@ -311,20 +232,26 @@ def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -
         output=strings("output"),
         group=strings("group"),
         columns={name: tuple(record.get(name) for _, record in records) for name in columns},
-        splits=splits,
+        splits=_slices({split: len(part) for split, part in parts.items()}),
     )
+
+
+def _slices(sizes: Mapping[str, int]) -> dict[str, slice]:
+    """Return the slice of each split in a table of all of them, from their sizes."""
+    ends = [0, *accumulate(sizes.values())]
+    return {split: slice(*pair) for split, pair in zip(sizes, pairwise(ends), strict=True)}
 
 
 _PARTS = ("where", "text", "label", "input", "output", "group")
 
 
 def table_of(prompts: LabelledPrompts) -> pa.Table:
-    """Return labelled prompts as a table, to be read by `read_table`; a part there is not is null.
+    """Return labelled prompts as a table, to be read by `read_table`; absent parts are null.
 
-    Columns `split`, `where`, `text`, `label`, `input`, `output`, `group`, and `columns`, which is
-    JSON of everything that the file said; all of strings.
+    All columns hold strings: `split`, `where`, `text`, `label`, `input`, `output`, `group`, and
+    `columns`, which is JSON of all columns of the file.
     """
-    split = [name for name, here in prompts.splits.items() for _ in range(here.stop - here.start)]
+    split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     columns: dict[str, Any] = {"split": split}
     for part in _PARTS:
         values = getattr(prompts, part)
@@ -339,23 +266,18 @@ def table_of(prompts: LabelledPrompts) -> pa.Table:
 
 
 def read_table(content: bytes) -> LabelledPrompts:
-    """Read what `table_of` has made, as the content of a Parquet file."""
+    """Return the labelled prompts of a table of `table_of`, given as a Parquet file's content."""
     columns = read_parquet(content).to_pydict()
     parts: dict[str, Any] = {
         part: None if None in columns[part] else tuple(columns[part]) for part in _PARTS
     }
-    ends = Counter(columns["split"])
-    splits, begin = {}, 0
-    for name in dict.fromkeys(columns["split"]):
-        splits[name] = slice(begin, begin + ends[name])
-        begin += ends[name]
-    records = [json.loads(said) for said in columns["columns"]]
+    records = [json.loads(text) for text in columns["columns"]]
     names = dict.fromkeys(name for record in records for name in record)
-    said = {name: tuple(record[name] for record in records) for name in names}
-    return LabelledPrompts(**parts, columns=said, splits=splits)
+    parts["columns"] = {name: tuple(record[name] for record in records) for name in names}
+    return LabelledPrompts(**parts, splits=_slices(Counter(columns["split"])))
 
 
 def codes(values: Sequence[str]) -> list[int]:
-    """Return a number for each value, equal for equal ones, in the order of the sorted values."""
+    """Return the rank of each value among the distinct values."""
     number = {value: i for i, value in enumerate(sorted(set(values)))}
     return [number[value] for value in values]

@@ -12,8 +12,9 @@ from pydantic import Field
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
+from tasklens.data.random_tasks import draw_instructions, make_tasks
 from tasklens.data.rows import Prompts
-from tasklens.data.tasks import TaskSet, TaskSettings, draw_instructions, make_tasks
+from tasklens.data.tasks import TaskSet, TaskSettings
 
 PAD = "<pad>"
 SPLITS = ("train", "val", "val_instruction")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes, read_parquet
 from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary
-from tasklens.data.tasks import TaskSet
+from tasklens.data.task_file import tasks_from_json, tasks_to_json
 
 SCHEMA = pa.schema(
     [
@@ -36,7 +36,7 @@ def dataset_files(dataset: Dataset) -> dict[str, bytes]:
     }
     return files | {
         "README.md": _readme(dataset).encode(),
-        "tasks.json": dataset.tasks.to_json().encode(),
+        "tasks.json": tasks_to_json(dataset.tasks).encode(),
         "tokenizer.json": tokenizer_json(dataset.vocabulary),
     }
 
@@ -58,7 +58,7 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
         text = read("tasks.json").decode()
     except UnicodeDecodeError as error:
         raise InputError(f"data/tasks.json is not UTF-8 text: {error}") from error
-    tasks = TaskSet.from_json(text, "data/tasks.json")
+    tasks = tasks_from_json(text, "data/tasks.json")
     tables = {}
     for name in (*SPLITS, *MEASURED):
         where = f"data/{name}.parquet"

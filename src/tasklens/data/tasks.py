@@ -1,29 +1,21 @@
-"""Tasks: random functions from input to output tokens, each with the grammars of its instructions.
+"""Tasks: functions from input to output tokens, each with the grammars of its instructions.
 
-A `TaskSet` is drawn at random, built on the user's regular expressions, or read from the user's
-JSON file; `TaskSet.to_json` writes that same file. Wherever it comes from, the input token alone
-tells neither the task nor the output, and no string is an instruction of two tasks.
+Tasks are drawn at random (`random_tasks`), built on the user's regular expressions, or read from
+the user's JSON file (`task_file`). In each case the input token alone reveals neither the task nor
+the output, and no string is an instruction of two tasks.
 """
 
-import difflib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Self
 
-import numpy as np
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
-from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase, one_line
-from tasklens.data.grammar import Grammar, random_grammars
-
-REDRAWS = 1000
-_T = TypeVar("_T")
+from tasklens.core.settings import SettingsBase
+from tasklens.data.grammar import Grammar
 
 
 class TaskSettings(SettingsBase, affects="data"):
@@ -50,10 +42,10 @@ class TaskSettings(SettingsBase, affects="data"):
     variants_spread: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """A task's own number lies within this share of the mean, either way; 0: all are equal."""
     regexes: tuple[str, ...] = ()
-    """The user's regular expressions in place of random ones, those of the first task first."""
+    """The user's regular expressions instead of random ones, those of the first task first."""
     file: str = ""
-    """Path of the user's task file (JSON) in place of random tasks; what it says overrides all
-    other settings here."""
+    """Path of the user's task file (JSON) instead of random tasks; it overrides all other settings
+    in this table."""
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -70,7 +62,7 @@ class TaskSettings(SettingsBase, affects="data"):
             raise ValueError(
                 f"symbols = {self.symbols!r} must be distinct characters, none of them whitespace"
             )
-        if self.variants_per_task - self._spread < self.distributions_per_task:
+        if self.variants_per_task - self.spread < self.distributions_per_task:
             raise ValueError(
                 f"variants_per_task = {self.variants_per_task} with variants_spread ="
                 f" {self.variants_spread} leaves a task fewer instructions than"
@@ -87,13 +79,14 @@ class TaskSettings(SettingsBase, affects="data"):
         return self
 
     @property
-    def _spread(self) -> int:
+    def spread(self) -> int:
+        """How far a task's number of variants may be from the mean."""
         return int(self.variants_spread * self.variants_per_task)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A function from input to output tokens, and how instructions ask for it."""
+    """A function from input to output tokens, and the grammars of its instructions."""
 
     name: str
     function: Mapping[str, str]
@@ -102,7 +95,7 @@ class Task:
 
     def shares(self) -> list[int]:
         """Return how many of the instructions come from each grammar, as evenly as possible."""
-        return _shares(self.n_variants, len(self.grammars))
+        return shares_of(self.n_variants, len(self.grammars))
 
 
 @dataclass(frozen=True)
@@ -116,200 +109,20 @@ class TaskSet:
     min_length: int
     max_length: int
 
-    def to_json(self) -> str:
-        """Return the task file: the same bytes for the same tasks."""
-        content = {
-            "min_length": self.min_length,
-            "max_length": self.max_length,
-            "symbols": self.symbols,
-            "inputs": self.inputs,
-            "outputs": self.outputs,
-            "tasks": [
-                {
-                    "name": task.name,
-                    "regexes": [grammar.regex for grammar in task.grammars],
-                    "n_variants": task.n_variants,
-                    "function": dict(task.function),
-                }
-                for task in self.tasks
-            ],
-        }
-        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str, where: str, settings: TaskSettings | None = None) -> Self:
-        """Read and check a task file.
-
-        Parameters
-        ----------
-        text : str
-            The file's content. Each task needs `regexes` and `function`.
-        where : str
-            What error messages call it, e.g. its path.
-        settings : TaskSettings, optional
-            Where lengths and `n_variants` come from if the file leaves them out. Tokens and
-            symbols that it leaves out are those that its tasks use.
-
-        Raises
-        ------
-        InputError
-            If the file is not as described here, or breaks a rule of this module.
-        """
-        settings = settings or TaskSettings()
-        try:
-            content = json.loads(text, object_pairs_hook=_without_duplicates)
-        except ValueError as error:
-            raise InputError(f"{where}: not a task file: {error}") from None
-        file = _checked(_File, content, where)
-        tasks = []
-        for i, record in enumerate(file.tasks):
-            entry = _checked(_FileTask, record, f"{where}: tasks[{i}]")
-            name = entry.name or f"task{i}"
-            n_variants = entry.n_variants or settings.variants_per_task
-            grammars = _grammars(entry.regexes, f"{where}: task {name!r}")
-            tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
-        functions = [task.function for task in tasks]
-        inputs = dict.fromkeys(x for function in functions for x in function)
-        outputs = dict.fromkeys(y for function in functions for y in function.values())
-        taskset = cls(
-            tasks=tuple(tasks),
-            inputs=file.inputs or tuple(inputs),
-            outputs=file.outputs or tuple(outputs),
-            symbols=file.symbols or _used_symbols(tasks),
-            min_length=file.min_length or settings.min_length,
-            max_length=file.max_length or settings.max_length,
-        )
-        _check(taskset, f"{where}: ")
-        return taskset
-
-
-def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
-    """Return the tasks that the settings describe: random, on the user's regexes, or from a file.
+def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
+    """Return how an input alone reveals the task or the output, or which functions are equal.
 
     Parameters
     ----------
-    settings : TaskSettings
-        What to make.
-    seed : int
-        The root seed. Functions, grammars and numbers of variants have streams of their own.
-
-    Raises
-    ------
-    InputError
-        If the settings cannot be met, or the user's regexes or file break a rule.
-    """
-    if settings.file:
-        try:
-            text = Path(settings.file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"task file {settings.file}: cannot be read: {error}") from None
-        return TaskSet.from_json(text, settings.file, settings)
-
-    n, k = settings.n_tasks, settings.distributions_per_task
-    inputs = tuple(f"x{i}" for i in range(settings.n_inputs))
-    outputs = tuple(f"y{i}" for i in range(settings.n_outputs))
-    functions = _random_functions(settings, inputs, outputs, stream(seed, "functions"))
-    variants = _random_variants(settings, stream(seed, "variants"))
-    if settings.regexes:
-        grammars = _grammars(settings.regexes, "regexes")
-    else:
-        grammars = random_grammars(
-            n * k,
-            stream(seed, "grammars"),
-            settings.symbols,
-            settings.min_length,
-            settings.max_length,
-            [share for number in variants for share in _shares(number, k)],
-        )
-    tasks = tuple(
-        Task(f"task{i}", functions[i], tuple(grammars[i * k : (i + 1) * k]), variants[i])
-        for i in range(n)
-    )
-    symbols = _used_symbols(tasks) if settings.regexes else tuple(settings.symbols)
-    taskset = TaskSet(tasks, inputs, outputs, symbols, settings.min_length, settings.max_length)
-    if settings.regexes:
-        _check(taskset, "")
-    return taskset
-
-
-def draw_instructions(taskset: TaskSet, seed: int) -> list[list[str]]:
-    """Draw each task's distinct instructions, uniformly over the admitted part of each language.
-
-    Parameters
-    ----------
-    taskset : TaskSet
-        The tasks; each has a stream of its own.
-    seed : int
-        The root seed.
+    functions : mapping
+        Each task's function by the task's name.
 
     Returns
     -------
-    list of list of str
-        For each task its n_variants instructions in random order.
+    str
+        Empty if there is nothing of the kind.
     """
-    instructions = []
-    for i, task in enumerate(taskset.tasks):
-        rng = stream(seed, "instructions", i)
-        drawn = [
-            string
-            for grammar, share in zip(task.grammars, task.shares(), strict=True)
-            for string in grammar.sample(share, taskset.min_length, taskset.max_length, rng)
-        ]
-        instructions.append([drawn[j] for j in rng.permutation(len(drawn))])
-    return instructions
-
-
-# --- Random parts ---
-
-
-def _shares(number: int, parts: int) -> list[int]:
-    return [number // parts + (i < number % parts) for i in range(parts)]
-
-
-def _random_variants(settings: TaskSettings, rng: np.random.Generator) -> list[int]:
-    """Return a number for each task; two tasks of a pair lie on both sides of the mean."""
-    offsets = rng.integers(settings._spread, size=settings.n_tasks // 2, endpoint=True)
-    odd = np.zeros(settings.n_tasks % 2, dtype=np.int64)
-    around = np.concatenate([offsets, -offsets, odd])
-    return [settings.variants_per_task + int(offset) for offset in rng.permutation(around)]
-
-
-def _random_functions(
-    settings: TaskSettings,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    rng: np.random.Generator,
-) -> list[dict[str, str]]:
-    """Return uniformly random functions, drawn again until the input alone tells nothing."""
-    problem = ""
-    for _ in range(REDRAWS):
-        # (task, input): a random permutation a row, of which the numbers below a bound are mapped
-        ranks = rng.random((settings.n_tasks, len(inputs))).argsort(axis=1)
-        mapped = ranks < settings.inputs_per_task
-        drawn = rng.integers(len(outputs), size=mapped.shape)
-        for x in np.flatnonzero(mapped.sum(axis=0) > 1):
-            while np.ptp(drawn[mapped[:, x], x]) == 0:  # one output for all tasks that map x
-                drawn[:, x] = rng.integers(len(outputs), size=settings.n_tasks)
-        functions = [
-            {inputs[x]: outputs[row[x]] for x in np.flatnonzero(mask).tolist()}
-            for row, mask in zip(drawn, mapped, strict=True)
-        ]
-        problem = _telling({f"task{i}": function for i, function in enumerate(functions)})
-        if not problem:
-            return functions
-    raise InputError(
-        f"no functions found in {REDRAWS} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
-        f" {settings.inputs_per_task}, n_inputs = {settings.n_inputs}, n_outputs ="
-        f" {settings.n_outputs}: {problem}; raise n_tasks, inputs_per_task or n_outputs,"
-        " or lower n_inputs"
-    )
-
-
-# --- Rules ---
-
-
-def _telling(functions: Mapping[str, Mapping[str, str]]) -> str:
-    """Say where an input alone tells the task or the output, or two functions are one; or ''."""
     images: dict[str, dict[str, str]] = {}
     for name, function in functions.items():
         for x, y in function.items():
@@ -327,8 +140,14 @@ def _telling(functions: Mapping[str, Mapping[str, str]]) -> str:
     return ""
 
 
-def _check(taskset: TaskSet, where: str) -> None:
-    """Hold the user's tasks to the rules that random ones keep by construction."""
+def check_tasks(taskset: TaskSet, where: str) -> None:
+    """Check the user's tasks against the rules that random tasks keep by construction.
+
+    Raises
+    ------
+    InputError
+        For the first rule that is broken; the message begins with ``where``.
+    """
     tasks = taskset.tasks
     if len(tasks) < 2:
         raise InputError(f"{where}{len(tasks)} tasks: needed at least 2")
@@ -353,7 +172,7 @@ def _check(taskset: TaskSet, where: str) -> None:
             raise InputError(f"{where}token {token!r} is a symbol of the instructions; rename it")
     for task in tasks:
         _check_task(task, taskset, f"{where}task {task.name!r}: ")
-    if problem := _telling({task.name: task.function for task in tasks}):
+    if problem := revealing_input({task.name: task.function for task in tasks}):
         raise InputError(f"{where}{problem}; the input alone must not tell the task or the output")
     languages = [(task.name, grammar) for task in tasks for grammar in task.grammars]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
@@ -370,7 +189,7 @@ def _check_task(task: Task, taskset: TaskSet, where: str) -> None:
     for kind, used, known in (
         ("input", task.function.keys(), taskset.inputs),
         ("output", task.function.values(), taskset.outputs),
-        ("symbol", _used_symbols([task]), taskset.symbols),
+        ("symbol", symbols_of([task]), taskset.symbols),
     ):
         for name in sorted(set(used).difference(known)):
             raise InputError(f"{where}{kind} {name!r} is not among the {kind}s of the task set")
@@ -388,59 +207,19 @@ def _check_task(task: Task, taskset: TaskSet, where: str) -> None:
             )
 
 
-def _grammars(regexes: Sequence[str], where: str) -> list[Grammar]:
+def grammars_of(regexes: Sequence[str], where: str) -> list[Grammar]:
+    """Return the grammars of regular expressions; an InputError begins with ``where``."""
     try:
         return [Grammar(regex) for regex in regexes]
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
 
 
-def _used_symbols(tasks: Sequence[Task]) -> tuple[str, ...]:
+def symbols_of(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Return the symbols of all instructions of the tasks, sorted."""
     return tuple(sorted({s for task in tasks for g in task.grammars for s in g.symbols}))
 
 
-# --- The task file ---
-
-
-@dataclass(frozen=True)
-class _FileTask:
-    regexes: tuple[str, ...]
-    function: dict[str, str]
-    name: str = ""
-    n_variants: Annotated[int, Field(ge=1)] | None = None
-
-
-@dataclass(frozen=True)
-class _File:
-    tasks: tuple[dict[str, Any], ...]
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    symbols: tuple[str, ...] = ()
-    min_length: int | None = None
-    max_length: int | None = None
-
-
-def _checked(kind: type[_T], record: object, where: str) -> _T:
-    """Return the JSON object as that kind of record, or say what is wrong with it."""
-    known = kind.__annotations__
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: must be an object with the keys {', '.join(known)}")
-    for key in record:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise InputError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-    for key in known:
-        if key not in record and not hasattr(kind, key):
-            raise InputError(f"{where}: {key!r} is missing")
-    try:
-        return TypeAdapter(kind).validate_python(record)
-    except ValidationError as error:
-        raise InputError(f"{where}: {one_line(error)}") from None
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
-        raise ValueError(f"the key {twice!r} occurs twice in one object")
-    return record
+def shares_of(number: int, parts: int) -> list[int]:
+    """Return a number as a sum of parts that are as equal as possible, the larger ones first."""
+    return [number // parts + (i < number % parts) for i in range(parts)]

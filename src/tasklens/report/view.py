@@ -5,13 +5,17 @@ What the report's page and the figures of single checkpoints are both made of. D
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field
 
+from tasklens.clustering.map_frames import FEWEST
+from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
+from tasklens.core.settings import SettingsBase
 from tasklens.scoring.cluster_tracking import Followed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -23,6 +27,18 @@ MAPS: tuple[Map, ...] = ("tsne", "pca")
 
 UNKNOWN = -1
 """Stands for an answer that is not known."""
+
+
+class ReportSettings(SettingsBase, affects="report"):
+    """What the report shows of the measured instances, and how they are placed."""
+
+    points: Annotated[int, Field(ge=FEWEST, le=EXACT_LIMIT)] = 2000
+    """Points of each split at most; if there are more instances, so many are drawn at random."""
+    perplexity: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
+    """Effective number of neighbours in the map; a third of the points at most."""
+    stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """How strongly points are held where they were at the checkpoint before: nats, twice what it
+    costs to move all of them by the map's radius. With 0 they only start there."""
 
 
 @dataclass(frozen=True)

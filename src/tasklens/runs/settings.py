@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, model_validator
 
 from tasklens.clustering.cluster import ClusterSettings
-from tasklens.clustering.map_frames import ReportSettings
 from tasklens.core.errors import InputError
 from tasklens.core.settings import Affects, SettingsBase
 from tasklens.core.workers import default_workers
@@ -20,6 +19,7 @@ from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
 from tasklens.report.figure1 import FigureSettings
+from tasklens.report.view import ReportSettings
 
 PRESETS = ("smoke", "default", "paper")
 #: From so many cores on, a quarter of them measures while the others train.
@@ -88,6 +88,8 @@ class MeasureSettings(SettingsBase, affects="measure"):
 
 class RunSettings(SettingsBase):
     """What the settings of both kinds of run have in common."""
+
+    removed: ClassVar = {"clusters.device": "t-SNE runs on the CPU; remove the line"}
 
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects("data", replicate=True)] = 0
     """Root seed, from which every random choice of the run derives."""

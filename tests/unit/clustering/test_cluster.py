@@ -1,8 +1,8 @@
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
-from tasklens.clustering import kmeans, tsne, tsne_torch
+from tasklens.clustering import kmeans
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
@@ -99,6 +99,8 @@ def test_a_result_depends_on_its_own_cell_only() -> None:
     together = [content(r) for r in cluster(cells, QUICK)]
     assert together == [content(cluster_one(c)) for c in cells]
     assert together[0] != together[2], "the state's name is part of the seed"
+    elsewhere = dataclasses.replace(cells[1], position="instruction_last")
+    assert content(cluster_one(elsewhere)) == together[1], "the position's name is not"
     first, second = cluster([cells[0]], QUICK)[0].labels
     assert not np.array_equal(first, second), "cluster seeds differ"
 
@@ -183,25 +185,6 @@ def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(w) == 1, "once for all cells that share the reason"
     for result in results:
         assert adjusted_rand_score(task, result.labels[0]) == 1.0
-
-
-def test_a_gpu_embeds_the_cells_of_one_size_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, _ = blobs()
-    cells = [cell(x, "tsne"), cell(x), cell(x[:100], "tsne"), cell(x, "tsne", state="block2")]
-    expected = cluster(cells, QUICK)
-    batches: list[list[int]] = []
-
-    def one_by_one(
-        x: list[NDArray[np.float32]], *, seeds: list[int], device: str, **keys: Any
-    ) -> list[NDArray[np.float32]]:
-        assert device == "cuda:1"
-        batches.append([len(points) for points in x])
-        return [tsne.tsne(points, seed=seed, **keys) for points, seed in zip(x, seeds, strict=True)]
-
-    monkeypatch.setattr(tsne_torch, "tsne_batch", one_by_one)
-    got = cluster(cells, QUICK.changed(device="cuda:1"))
-    assert batches == [[120, 120], [100]]
-    assert list(map(content, got)) == list(map(content, expected))
 
 
 def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from tasklens.clustering.kmeans import (
     MOST_POINTS,
     _distances,
     _distinct,
-    engine,
     kmeans,
+    uses_numba,
 )
 from tasklens.clustering.sklearn_fallback import kmeans_once
 from tasklens.core.seeds import stream
@@ -392,8 +392,8 @@ def test_the_best_start_is_kept() -> None:
 
 def test_engine_and_what_scikit_learn_does_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     assert numba_compile.MISSING == ""
-    assert engine(MOST_POINTS) == "numba"
-    assert engine(MOST_POINTS + 1) == "scikit-learn"
+    assert uses_numba(MOST_POINTS)
+    assert not uses_numba(MOST_POINTS + 1)
     x = token_rows(60, 20, 3)
     theirs = [kmeans_once(x, 5, seed=seed, n_init=3, max_iter=300, tol=1e-4) for seed in (3, 4)]
     ours = run(x, 5, seeds=(3, 4), n_init=3)
@@ -401,7 +401,7 @@ def test_engine_and_what_scikit_learn_does_instead(monkeypatch: pytest.MonkeyPat
     for name, value in (("MISSING", "no numba"), ("MOST_POINTS", 59)):
         with monkeypatch.context() as patch:
             patch.setattr(MODULE, name, value)
-            assert engine(60) == "scikit-learn"
+            assert not uses_numba(60)
             labels, inertia = run(x, 5, seeds=(3, 4), n_init=3)
             for s in range(2):
                 assert np.array_equal(labels[s], theirs[s][0])

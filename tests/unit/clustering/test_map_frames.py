@@ -13,7 +13,6 @@ from sklearn.neighbors import NearestNeighbors
 
 from tasklens.clustering import numba_compile
 from tasklens.clustering.map_frames import (
-    ReportSettings,
     common_basis,
     first_frame,
     laid_on,
@@ -27,7 +26,6 @@ from tasklens.core.seeds import stream
 Floats = NDArray[np.float32]
 
 N, GROUPS, D = 160, 4, 8
-SETTINGS = ReportSettings()
 #: Groups before, and groups into which the same points reform: each takes a quarter of each.
 BEFORE = np.arange(N) % GROUPS
 AFTER = np.arange(N) // GROUPS % GROUPS
@@ -51,9 +49,17 @@ def moved(y: Floats, before: Floats) -> float:
     return float(np.linalg.norm(y - before, axis=1).mean() / size)
 
 
+def first_map(x: Floats, seed: int = 1) -> Floats:
+    return first_frame(x, perplexity=30, seed=seed)
+
+
+def next_map(x: Floats, before: Floats, stay: float = 1) -> Floats:
+    return next_frame(x, before, perplexity=30, stay=stay, seed=1)
+
+
 @pytest.fixture(scope="module")
 def first() -> Floats:
-    return first_frame(grouped(BEFORE), SETTINGS, seed=1)
+    return first_map(grouped(BEFORE))
 
 
 # --- The next frame ---
@@ -62,7 +68,7 @@ def first() -> Floats:
 def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
     assert purity(first, BEFORE) > 0.95
     assert purity(first, AFTER) < 0.5, "the groups do cross"
-    y = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    y = next_map(grouped(AFTER), first)
     assert y.shape == (N, 2)
     assert y.dtype == np.float32
     assert purity(y, AFTER) > 0.95
@@ -71,9 +77,9 @@ def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
 
 def test_what_has_not_changed_stays(first: Floats) -> None:
     x = grouped(BEFORE, noise="other noise")
-    y = next_frame(x, first, SETTINGS, seed=1)
+    y = next_map(x, first)
     assert purity(y, BEFORE) > 0.95
-    anew = laid_on(first_frame(x, SETTINGS, seed=2), first)
+    anew = laid_on(first_map(x, seed=2), first)
     assert moved(y, first) < 0.6 * moved(anew, first)
     centres = [[z[g == BEFORE].mean(axis=0) for g in range(GROUPS)] for z in (y, first)]
     assert moved(*np.array(centres, dtype=np.float32)) < 0.25
@@ -81,28 +87,24 @@ def test_what_has_not_changed_stays(first: Floats) -> None:
 
 def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
     x = grouped(AFTER)
-    far = [
-        moved(next_frame(x, first, ReportSettings(stay=stay), seed=1), first)
-        for stay in (0.0, 0.3, 3.0, 30.0)
-    ]
+    far = [moved(next_map(x, first, stay=stay), first) for stay in (0.0, 0.3, 3.0, 30.0)]
     assert (np.diff(far) < -0.01).all(), far
     assert far[-1] < 0.25 * far[0]
 
 
 def test_neighbours_are_kept_as_well_as_in_a_map_made_anew() -> None:
     x = grouped(AFTER, apart=1.0, noise="other noise")
-    before = first_frame(grouped(BEFORE, apart=1.0), SETTINGS, seed=1)
+    before = first_map(grouped(BEFORE, apart=1.0))
     anew = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=2)
     kept, fresh, chance = (
-        trustworthiness(x, y, n_neighbors=10)
-        for y in (next_frame(x, before, SETTINGS, seed=1), anew, before)
+        trustworthiness(x, y, n_neighbors=10) for y in (next_map(x, before), anew, before)
     )
     assert fresh > chance + 0.3
     assert kept > fresh - 0.02
 
 
 def test_what_is_left_of_a_turn_is_taken_back(first: Floats) -> None:
-    y = next_frame(grouped(AFTER), first, ReportSettings(stay=0), seed=1)
+    y = next_map(grouped(AFTER), first, stay=0)
     turn, _ = orthogonal_procrustes(y - y.mean(axis=0), first - first.mean(axis=0))
     assert turn == pytest.approx(np.eye(2), abs=1e-3)
     assert y.mean(axis=0) == pytest.approx(first.mean(axis=0), abs=1e-3)
@@ -113,40 +115,40 @@ def test_a_few_points_that_turned_or_were_mirrored_lie_where_they_were(mirror: i
     x = stream(0, "few").normal(size=(7, D)).astype(np.float32)
     turn = np.array([[0.6, -0.8], [0.8 * mirror, 0.6 * mirror]], dtype=np.float32)
     before = project(x, common_basis(x)) @ turn + np.float32(3)
-    y = next_frame(x, before, SETTINGS, seed=1)
+    y = next_map(x, before)
     assert y == pytest.approx(before, abs=1e-4)
 
 
 def test_rows_that_are_all_equal_stay_where_they_were(first: Floats) -> None:
     x = np.full((N, D), 0.5, dtype=np.float32)
-    assert next_frame(x, first, SETTINGS, seed=1) is first
+    assert next_map(x, first) is first
     few = first[:3]
-    assert next_frame(x[:3], few, SETTINGS, seed=1) is few
+    assert next_map(x[:3], few) is few
 
 
 def test_after_rows_that_were_all_equal_the_map_begins_anew(first: Floats) -> None:
     nowhere = np.zeros((N, 2), dtype=np.float32)
-    y = next_frame(grouped(BEFORE), nowhere, SETTINGS, seed=1)
+    y = next_map(grouped(BEFORE), nowhere)
     assert y.tobytes() == first.tobytes()
 
 
 def test_the_same_states_give_the_same_bytes(first: Floats) -> None:
     before = first.copy()
-    once, again = (next_frame(grouped(AFTER), first, SETTINGS, seed=1) for _ in range(2))
+    once, again = (next_map(grouped(AFTER), first) for _ in range(2))
     assert once.tobytes() == again.tobytes()
     assert first.tobytes() == before.tobytes(), "it is not written into"
-    assert first_frame(grouped(BEFORE), SETTINGS, seed=1).tobytes() == first.tobytes()
+    assert first_map(grouped(BEFORE)).tobytes() == first.tobytes()
 
 
 def test_without_a_compiler_it_is_done_by_scikit_learn(
     first: Floats, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiled = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    compiled = next_map(grouped(AFTER), first)
     monkeypatch.setattr(numba_compile, "MISSING", "numba")
-    y = next_frame(grouped(AFTER), first, SETTINGS, seed=1)
+    y = next_map(grouped(AFTER), first)
     assert y.tobytes() != compiled.tobytes()
     assert purity(y, AFTER) > 0.95
-    assert y.tobytes() == next_frame(grouped(AFTER), first, SETTINGS, seed=1).tobytes()
+    assert y.tobytes() == next_map(grouped(AFTER), first).tobytes()
 
 
 # --- Few points, few directions, few different rows ---
@@ -169,25 +171,25 @@ def five_rows() -> Floats:
 @pytest.mark.parametrize("states", [one_direction, one_other_row, five_rows])
 def test_odd_states_have_maps(states: Callable[[], Floats]) -> None:
     x = states()
-    before = first_frame(x, SETTINGS, seed=1)
-    for y in (before, next_frame(x, before, SETTINGS, seed=1)):
+    before = first_map(x)
+    for y in (before, next_map(x, before)):
         assert y.shape == (len(x), 2)
         assert np.isfinite(y).all()
         assert (y != y[0]).any()
 
 
 def test_equal_rows_are_close() -> None:
-    before = first_frame(grouped(BEFORE)[:40], SETTINGS, seed=1)
+    before = first_map(grouped(BEFORE)[:40])
     row = np.arange(40) % 5
     assert purity(before, row) < 0.5
-    assert purity(next_frame(five_rows(), before, SETTINGS, seed=1), row) == 1.0
+    assert purity(next_map(five_rows(), before), row) == 1.0
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 8])
 def test_few_points(n: int) -> None:
     x = grouped(BEFORE)[:n]
-    before = first_frame(x, SETTINGS, seed=1)
-    for y in (before, next_frame(grouped(AFTER)[:n], before, SETTINGS, seed=1)):
+    before = first_map(x)
+    for y in (before, next_map(grouped(AFTER)[:n], before)):
         assert y.shape == (n, 2)
         assert y.dtype == np.float32
         assert np.isfinite(y).all()

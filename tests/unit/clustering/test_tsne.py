@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 from sklearn.datasets import load_digits
@@ -14,22 +13,21 @@ from sklearn.manifold import TSNE, _t_sne, trustworthiness
 from sklearn.metrics.pairwise import euclidean_distances
 from threadpoolctl import threadpool_limits
 
-from tasklens.clustering import numba_compile, tsne_kernels, tsne_torch
+from tasklens.clustering import numba_compile, tsne_kernels
 from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
 from tasklens.clustering.tsne import (
     EXACT_LIMIT,
     Progress,
     descent,
-    engine,
     learning_rate,
     pca_start,
     tsne,
+    uses_numba,
 )
 from tasklens.core.seeds import stream
 
 # The package gives the function the module's name.
 MODULE = sys.modules["tasklens.clustering.tsne"]
-CPU = torch.device("cpu")
 
 Floats = NDArray[np.float32]
 
@@ -355,8 +353,8 @@ def test_threads_layout_and_flags_change_no_byte() -> None:
 
 
 def test_scikit_learn_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine(EXACT_LIMIT) == "numba"
-    assert engine(EXACT_LIMIT + 1) == "scikit-learn"
+    assert uses_numba(EXACT_LIMIT)
+    assert not uses_numba(EXACT_LIMIT + 1)
     x, seen = mixture(60), []
     expected = tsne_barnes_hut(x, perplexity=10, max_iter=250, seed=3)
 
@@ -371,7 +369,7 @@ def test_scikit_learn_takes_over(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(MODULE, "EXACT_LIMIT", 59)
         np.testing.assert_array_equal(embed(), expected)
     monkeypatch.setattr(numba_compile, "MISSING", "numba cannot be imported")
-    assert engine(60) == "scikit-learn"
+    assert not uses_numba(60)
     np.testing.assert_array_equal(embed(), expected)
     assert [i for i, _ in seen] == [250, 250]
     np.testing.assert_array_equal(seen[0][1], expected)
@@ -417,86 +415,6 @@ def test_equal_rows_end_together() -> None:
     y = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=0)
     groups = [y[(x == row).all(axis=1)] for row in np.unique(x, axis=0)]
     assert max(np.ptp(group, axis=0).max() for group in groups) < 0.1 * np.ptp(y)
-
-
-# In torch, on the CPU
-
-
-def batched(arrays: list[Floats]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(arrays))
-
-
-def test_torch_has_the_same_gradient_and_loss() -> None:
-    xs = [mixture(), digits(120)]
-    p = [tsne_kernels.affinities(x, 20.0) for x in xs]
-    y = [spread_points(120, scale) for scale in (1, 20)]
-    w = tsne_torch.similarities(batched(y))
-    z = w.sum(dim=(1, 2), keepdim=True).double()
-    exaggeration = torch.tensor([1.0, 12.0])[:, None, None]
-    gradients = tsne_torch.gradient_of(batched(p), w, z, batched(y), exaggeration)
-    losses = tsne_torch.cross_entropy(batched(p), w, z)
-    for i in range(2):
-        expected, expected_z = our_gradient(p[i], y[i], float(exaggeration[i]))
-        assert relative(gradients[i].numpy(), expected) < 1e-4
-        loss = tsne_kernels.cross_entropy(p[i], np.ascontiguousarray(y[i].T), expected_z)
-        assert losses[i].item() == pytest.approx(loss, rel=1e-6)
-
-
-@pytest.mark.parametrize(("together", "pca"), [(1, 0), (2, 5), (100, 0)])
-def test_torch_takes_the_same_steps(
-    together: int, pca: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of batches of any size, in the order of the cells."""
-    monkeypatch.setattr(tsne_torch, "CPU_BYTES", together * tsne_torch.ARRAYS * 4 * 300**2)
-    assert tsne_torch.batch_size(300, CPU) == together
-    noise = mixture(300, k=1, d=600)  # its start depends on the seed
-    xs = [digits(300), np.ones((300, 4), np.float32), noise, noise]
-    ys = tsne_torch.tsne_batch(
-        xs, perplexity=30, max_iter=5, pca=pca, seeds=[0, 1, 2, 3], device="cpu"
-    )
-    for seed, (x, y) in enumerate(zip(xs, ys, strict=True)):
-        expected = tsne(x, perplexity=30, max_iter=5, pca=pca, seed=seed)
-        assert y.dtype == np.float32
-        np.testing.assert_allclose(y, expected, atol=1e-3 * np.abs(expected).max(), rtol=0)
-
-
-def test_torch_cells_have_schedules_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One begins without exaggeration and rests after ten steps, the other then ends it."""
-    xs = [mixture(300), digits(300)]
-    p = [tsne_kernels.affinities(x, 30.0) for x in xs]
-    starts = [spread_points(300, 5), pca_start(xs[1], 0)]
-    schedules = iter([Progress(10, exploring=False), Progress(20)])
-    monkeypatch.setattr(tsne_torch, "Progress", lambda max_iter: next(schedules))
-    for name, module in (("CHECK", tsne_torch), ("CHECK", MODULE), ("EXPLORATION", MODULE)):
-        monkeypatch.setattr(module, name, 10)
-    ends = tsne_torch.descent(batched(p), batched(starts), 20).numpy()
-    y = np.array(starts[0].T, order="C")
-    update, gains = np.zeros_like(y), np.ones_like(y)
-    tsne_kernels.descend(p[0], y, update, gains, 10, 1.0, 0.8, learning_rate(300))
-    assert relative(ends[0], y.T) < 1e-3
-    assert relative(ends[1], descent(p[1], starts[1], 20)) < 2e-2
-
-
-def test_torch_ends_as_well(solved: tuple[Floats, float, list[Floats], Floats]) -> None:
-    x, perplexity, starts, theirs = solved
-    p = tsne_kernels.affinities(x, float(perplexity))
-    ends = tsne_torch.descent(batched([p] * len(starts)), batched(starts), 1000)
-    check_ends(x, perplexity, list(ends.numpy()), theirs)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
-def test_torch_ends_as_well_on_cuda(solved: tuple[Floats, float, list[Floats], Floats]) -> None:
-    x, perplexity, _, theirs = solved
-    ends = tsne_torch.tsne_batch(
-        [x] * 10, perplexity=perplexity, max_iter=1000, pca=0, seeds=[0] * 10, device="cuda"
-    )
-    check_ends(x, perplexity, ends, theirs)
-
-
-def test_no_cells_in_torch() -> None:
-    assert (
-        tsne_torch.tsne_batch([], perplexity=5, max_iter=250, pca=0, seeds=[], device="cpu") == []
-    )
 
 
 def test_progress_ends_where_nothing_is_left() -> None:

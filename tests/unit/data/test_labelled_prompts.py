@@ -15,15 +15,14 @@ from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.settings import one_line
 from tasklens.data.labelled_prompts import (
-    SHIPPED,
     LabelledPrompts,
     PromptSettings,
     codes,
-    content_of,
     read_prompts,
     read_table,
     table_of,
 )
+from tasklens.data.prompt_readers import SHIPPED, content_of
 
 Rows = list[dict[str, Any]]
 

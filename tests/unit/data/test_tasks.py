@@ -13,7 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import one_line
-from tasklens.data.tasks import TaskSet, TaskSettings, draw_instructions, make_tasks
+from tasklens.data.random_tasks import draw_instructions, make_tasks
+from tasklens.data.task_file import tasks_from_json, tasks_to_json
+from tasklens.data.tasks import TaskSet, TaskSettings
 
 SMALL: dict[str, Any] = {"n_tasks": 6, "variants_per_task": 20, "min_length": 4, "max_length": 8}
 
@@ -35,7 +37,7 @@ def file_content() -> dict[str, Any]:
 
 
 def read(content: object, **settings: Any) -> TaskSet:
-    return TaskSet.from_json(json.dumps(content), "my.json", small(**settings))
+    return tasks_from_json(json.dumps(content), "my.json", small(**settings))
 
 
 # --- Random tasks ---
@@ -124,10 +126,10 @@ def test_own_regexes() -> None:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     taskset = make_tasks(small(distributions_per_task=2, n_inputs=10, inputs_per_task=5), 0)
     path = tmp_path / "tasks.json"
-    path.write_text(taskset.to_json())
+    path.write_text(tasks_to_json(taskset))
     again = make_tasks(TaskSettings(file=str(path)), 99)
     assert again == taskset
-    assert again.to_json() == taskset.to_json()
+    assert tasks_to_json(again) == tasks_to_json(taskset)
 
 
 def test_what_a_file_may_leave_out() -> None:
@@ -224,7 +226,7 @@ def test_the_same_function_twice_is_refused() -> None:
 )
 def test_refused_texts(text: str, message: str) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
-        TaskSet.from_json(text, "my.json")
+        tasks_from_json(text, "my.json")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Read files of labelled prompts: JSONL, CSV and Parquet, and the sets of the package."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from tasklens.core.errors import InputError
+from tasklens.core.parquet import read_parquet
+
+#: Names of the prompt sets that come with the package.
+SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
+
+Record: TypeAlias = tuple[str, dict[str, Any]]
+"""The place of a prompt, as file and line, and its columns."""
+
+
+def content_of(name: str) -> bytes:
+    """Return the content of a file of prompts, or of a set that comes with the package."""
+    if name in SHIPPED:
+        return resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl").read_bytes()
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        shipped = ", ".join(SHIPPED)
+        raise InputError(
+            f"{name} cannot be read: {error.strerror}; give a .jsonl, .csv or .parquet file, or "
+            f"one of {shipped}"
+        ) from error
+
+
+def read_records(name: str) -> Iterator[Record]:
+    """Yield the prompts of a file, or of a set that comes with the package.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, with the line or row if one is to blame.
+    """
+    content = content_of(name)
+    suffix = ".jsonl" if name in SHIPPED else Path(name).suffix
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if suffix not in readers:
+        raise InputError(f"{name}: should be a .jsonl, .csv or .parquet file")
+    yield from readers[suffix](name, content)
+
+
+def _jsonl(name: str, content: bytes) -> Iterator[Record]:
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{name} line {number}"
+        try:
+            record = json.loads(line.decode())
+            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
+            raise InputError(f"{where}: is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise InputError(
+                f'{where}: should be an object, as in {{"text": "...", "label": "..."}}'
+            )
+        yield where, record
+
+
+def _csv(name: str, content: bytes) -> Iterator[Record]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{name} line {line}: is not UTF-8: {error.reason}") from error
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for record in reader:
+            where = f"{name} line {reader.line_num}"
+            if None in record or None in record.values():
+                n = len(reader.fieldnames or ())
+                raise InputError(f"{where}: should have {n} cells, as the first line has")
+            yield where, dict(record)
+    except csv.Error as error:
+        raise InputError(f"{name} line {reader.reader.line_num}: is not CSV: {error}") from error
+
+
+def _parquet(name: str, content: bytes) -> Iterator[Record]:
+    try:
+        rows = read_parquet(content).to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{name}: not a readable Parquet file: {first}") from error
+    for number, record in enumerate(rows, 1):
+        yield f"{name} row {number}", record

@@ -1,0 +1,141 @@
+"""Make tasks and draw their instructions.
+
+Functions, numbers of instructions, grammars and each task's instructions have random streams of
+their own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.data.grammar import random_grammars
+from tasklens.data.task_file import tasks_from_json
+from tasklens.data.tasks import (
+    Task,
+    TaskSet,
+    TaskSettings,
+    check_tasks,
+    grammars_of,
+    revealing_input,
+    shares_of,
+    symbols_of,
+)
+
+REDRAWS = 1000
+
+
+def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
+    """Make tasks: at random, on the user's regular expressions, or from the user's file.
+
+    Parameters
+    ----------
+    settings : TaskSettings
+    seed : int
+        The root seed. Functions, grammars and numbers of variants have streams of their own.
+
+    Raises
+    ------
+    InputError
+        If the settings cannot be met, or the user's regexes or file break a rule.
+    """
+    if settings.file:
+        try:
+            text = Path(settings.file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"task file {settings.file}: cannot be read: {error}") from None
+        return tasks_from_json(text, settings.file, settings)
+
+    n, k = settings.n_tasks, settings.distributions_per_task
+    inputs = tuple(f"x{i}" for i in range(settings.n_inputs))
+    outputs = tuple(f"y{i}" for i in range(settings.n_outputs))
+    functions = _random_functions(settings, inputs, outputs, stream(seed, "functions"))
+    variants = _random_variants(settings, stream(seed, "variants"))
+    if settings.regexes:
+        grammars = grammars_of(settings.regexes, "regexes")
+    else:
+        grammars = random_grammars(
+            n * k,
+            stream(seed, "grammars"),
+            settings.symbols,
+            settings.min_length,
+            settings.max_length,
+            [share for number in variants for share in shares_of(number, k)],
+        )
+    tasks = tuple(
+        Task(f"task{i}", functions[i], tuple(grammars[i * k : (i + 1) * k]), variants[i])
+        for i in range(n)
+    )
+    symbols = symbols_of(tasks) if settings.regexes else tuple(settings.symbols)
+    taskset = TaskSet(tasks, inputs, outputs, symbols, settings.min_length, settings.max_length)
+    if settings.regexes:
+        check_tasks(taskset, "")
+    return taskset
+
+
+def draw_instructions(taskset: TaskSet, seed: int) -> list[list[str]]:
+    """Draw each task's distinct instructions, uniformly over the admitted part of each language.
+
+    Parameters
+    ----------
+    taskset : TaskSet
+        The tasks; each has a stream of its own.
+    seed : int
+        The root seed.
+
+    Returns
+    -------
+    list of list of str
+        For each task its n_variants instructions in random order.
+    """
+    instructions = []
+    for i, task in enumerate(taskset.tasks):
+        rng = stream(seed, "instructions", i)
+        drawn = [
+            string
+            for grammar, share in zip(task.grammars, task.shares(), strict=True)
+            for string in grammar.sample(share, taskset.min_length, taskset.max_length, rng)
+        ]
+        instructions.append([drawn[j] for j in rng.permutation(len(drawn))])
+    return instructions
+
+
+def _random_variants(settings: TaskSettings, rng: np.random.Generator) -> list[int]:
+    """Draw a number of variants per task; the two tasks of a pair lie on both sides of the mean."""
+    offsets = rng.integers(settings.spread, size=settings.n_tasks // 2, endpoint=True)
+    odd = np.zeros(settings.n_tasks % 2, dtype=np.int64)
+    around = np.concatenate([offsets, -offsets, odd])
+    return [settings.variants_per_task + int(offset) for offset in rng.permutation(around)]
+
+
+def _random_functions(
+    settings: TaskSettings,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    rng: np.random.Generator,
+) -> list[dict[str, str]]:
+    """Draw uniformly random functions, again until the input alone reveals nothing."""
+    problem = ""
+    for _ in range(REDRAWS):
+        # (task, input): a random permutation per row; the numbers below a bound are mapped
+        ranks = rng.random((settings.n_tasks, len(inputs))).argsort(axis=1)
+        mapped = ranks < settings.inputs_per_task
+        drawn = rng.integers(len(outputs), size=mapped.shape)
+        for x in np.flatnonzero(mapped.sum(axis=0) > 1):
+            while np.ptp(drawn[mapped[:, x], x]) == 0:  # one output for all tasks that map x
+                drawn[:, x] = rng.integers(len(outputs), size=settings.n_tasks)
+        functions = [
+            {inputs[x]: outputs[row[x]] for x in np.flatnonzero(mask).tolist()}
+            for row, mask in zip(drawn, mapped, strict=True)
+        ]
+        problem = revealing_input({f"task{i}": function for i, function in enumerate(functions)})
+        if not problem:
+            return functions
+    raise InputError(
+        f"no functions found in {REDRAWS} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
+        f" {settings.inputs_per_task}, n_inputs = {settings.n_inputs}, n_outputs ="
+        f" {settings.n_outputs}: {problem}; raise n_tasks, inputs_per_task or n_outputs,"
+        " or lower n_inputs"
+    )
