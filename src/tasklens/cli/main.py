@@ -30,7 +30,7 @@ from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError
-from tasklens.models.torchrun import follows, started
+from tasklens.models.torchrun import is_other_rank, launched_by_torchrun
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
@@ -59,7 +59,7 @@ def tasklens(
 
     In which layer, from when in training on, and does it hold on data it has not seen?
     """  # noqa: D400
-    if started() and context.invoked_subcommand not in TRAINING:
+    if launched_by_torchrun() and context.invoked_subcommand not in TRAINING:
         raise InputError(
             f"torchrun trains one model by several processes: it starts tasklens "
             f"{' or '.join(TRAINING)}, not {context.invoked_subcommand or 'tasklens alone'}"
@@ -91,7 +91,7 @@ def run(
     from tasklens.runs.settings import load_settings
 
     settings = load_settings(source, [*_on(device), *(change or ())])
-    if follows():
+    if is_other_rank():
         if not dry_run:
             _train_along(out or Path("runs") / Path(source).stem, settings)
         return
@@ -152,7 +152,7 @@ def train(run: Run) -> None:
     from tasklens.runs.experiment import train_model
 
     directory, settings = continue_run(run)
-    if follows():
+    if is_other_rank():
         _train_along(run, settings)
         return
     with directory.locked():
@@ -328,7 +328,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    if not follows():  # the first of torchrun's processes says it for all
+    if not is_other_rank():  # the first of torchrun's processes says it for all
         print(f"tasklens: error: {message}", file=sys.stderr)
     sys.exit(2)
 

@@ -17,7 +17,7 @@ from tasklens.runs.settings import TrainingRunSettings
 from tasklens.report.figure2 import figure2
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
-from tasklens.models.distributed import World, joined
+from tasklens.models.distributed import ProcessGroup, process_group
 from tasklens.core.engines import LOCAL, cores_of_nodes, start_workers
 from tasklens.core.workers import default_workers
 from tasklens.core.errors import CellsFailedError, InputError
@@ -124,11 +124,11 @@ def train_model(run: RunDir, settings: TrainingRunSettings, beside: int = 0, eng
     """
     need(run, settings, "data")
     inputs = stage_inputs(run, settings, "train")
-    with joined(settings.train.device) as world, run.stage("train", inputs) as finish:
-        if not world.tell(finish is not None) or finish is None:
+    with process_group(settings.train.device) as group, run.stage("train", inputs) as finish:
+        if not group.broadcast_flag(finish is not None) or finish is None:
             return
-        beside = max(0, beside - (world.local_size - 1))
-        trainer, dataset = _trainer(run, settings, world)
+        beside = max(0, beside - (group.local_size - 1))
+        trainer, dataset = _trainer(run, settings, group)
         threads = torch.get_num_threads()
         keeper = Keeper(run, settings, dataset, trainer, inputs, threads)
         if not trainer.begin(keeper.newest()):
@@ -167,7 +167,7 @@ def train_model(run: RunDir, settings: TrainingRunSettings, beside: int = 0, eng
         finish(
             [run.metrics, *keeper.files(settings.train.steps)],
             threads=threads,
-            processes=world.size,
+            processes=group.size,
             device=str(trainer.device),
             precision=trainer.precision,
             seconds_a_step=trainer.calibration,
@@ -175,28 +175,21 @@ def train_model(run: RunDir, settings: TrainingRunSettings, beside: int = 0, eng
 
 
 def train_along(run: RunDir, settings: TrainingRunSettings) -> None:
-    """Take part in the training that another process of torchrun's leads; write nothing."""
-    with joined(settings.train.device) as world:
-        if not world.tell():
+    """Train on this rank's share of the rows; rank 0 alone writes."""
+    with process_group(settings.train.device) as group:
+        if not group.broadcast_flag():
             return
-        trainer, _ = _trainer(run, settings, world)
-        steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-
-        def on_step(trainer: Trainer, _: StepLog) -> None:
-            if trainer.step in steps:
-                trainer.state()  # of which this process may have a part
-
-        if not trainer.begin({}):
-            trainer.state()
-        trainer.run(on_step)
+        trainer, _ = _trainer(run, settings, group)
+        trainer.begin({})
+        trainer.run(lambda *_: None)
 
 
-def _trainer(run: RunDir, settings: TrainingRunSettings, world: World) -> tuple[Trainer, Dataset]:
-    shared = world.local_size if settings.train.threads == 0 else 1
+def _trainer(run: RunDir, settings: TrainingRunSettings, group: ProcessGroup) -> tuple[Trainer, Dataset]:
+    shared = group.local_size if settings.train.threads == 0 else 1
     torch.set_num_threads(max(1, settings.cores_training // shared))
     dataset = load_dataset(run)
     model = make_model(settings.model, dataset, settings.seed)
-    trainer = Trainer(model, dataset, settings.train, settings.seed, world)
+    trainer = Trainer(model, dataset, settings.train, settings.seed, group)
     return trainer, dataset
 
 

@@ -29,9 +29,6 @@ ACCURACY_SPLITS = ("val", "val_instruction")
 class Keeper:
     """Keeps the checkpoints of a training run, and finds the one to go on from.
 
-    Where several processes train, it is the first one's; the others take part in `keep` by asking
-    their trainer for its `state` at the same steps.
-
     Parameters
     ----------
     run : RunDir
@@ -77,7 +74,7 @@ class Keeper:
                 f"{saved[-1]} was left by training with other settings or data; "
                 "name a new directory with --out"
             )
-        processes, before = self.trainer.world.size, left.get("processes", 1)
+        processes, before = self.trainer.group.size, left.get("processes", 1)
         if processes != before:
             print(
                 f"tasklens: training goes on with another number of processes ({processes}, it "
@@ -130,7 +127,7 @@ class Keeper:
         """Write the checkpoint's states, its weights and, last, the state to go on from."""
         run, step = self.run, self.trainer.step
         state = self.trainer.state()
-        model = self.trainer.whole_model(state)
+        model = self.trainer.model
         run.write(run.states_of(step), safetensors.numpy.save(self._harvest(model)))
         if step in self.with_weights:
             seed = self.settings.seed
@@ -141,7 +138,7 @@ class Keeper:
         about = {
             "inputs": self.inputs,
             "threads": self.threads,
-            "processes": self.trainer.world.size,
+            "processes": self.trainer.group.size,
             "precision": self.trainer.precision,
         }
         tensors = safetensors.torch.save(state, metadata={"tasklens": json.dumps(about)})
