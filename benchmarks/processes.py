@@ -1,7 +1,7 @@
 """Training by two processes of one thread each against one process of two threads.
 
-On one machine without a GPU nothing is to be gained: the same cores do the same work, and tell each
-other the gradients besides. What that costs is what this measures.
+On one machine without a GPU nothing is to be gained: the same cores do the same work, and exchange
+gradients besides. This measures what that costs.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import torch
 from common import Result, begin, parser, peak_megabytes, printed, settings_of
 
 from tasklens.data.synthetic import make_dataset
-from tasklens.models.distributed import joined
+from tasklens.models.distributed import process_group
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
 
@@ -25,46 +25,44 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--steps", type=int, default=20, help="that are timed")
     options.add_argument("--width", type=int, help=argparse.SUPPRESS)
-    options.add_argument("--fsdp", action="store_true", help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.width:
-        train(arguments.width, arguments.steps, arguments.fsdp)
+        train(arguments.width, arguments.steps)
         return
     report = begin(arguments)
     for width in WIDTHS:
         words = [__file__, "--steps", str(arguments.steps), "--width", str(width)]
         one, megabytes = printed([sys.executable, *words], 2)
-        several = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        for kind, more in (("DDP", []), ("FSDP2", ["--fsdp"])):
-            two, each = printed([*several, "--nproc-per-node=2", *words, *more], 2)
-            report.add(
-                Result(
-                    what=f"a step of `default` at width {width}, two processes ({kind})",
-                    against="one process with two threads",
-                    ours=two,
-                    theirs=one,
-                    unit="s",
-                    ratio=one / two,
-                    note=f"peak memory {each:.0f} MB in each, {megabytes:.0f} MB in the one",
-                )
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        two, each = printed([*torchrun, "--nproc-per-node=2", *words], 2)
+        report.add(
+            Result(
+                what=f"a step of `default` at width {width}, two processes (DDP)",
+                against="one process with two threads",
+                ours=two,
+                theirs=one,
+                unit="s",
+                ratio=one / two,
+                note=f"peak memory {each:.0f} MB in each, {megabytes:.0f} MB in the one",
             )
+        )
 
 
-def train(width: int, steps: int, fsdp: bool) -> None:
+def train(width: int, steps: int) -> None:
     """Take some steps and print the seconds of one, and the peak memory."""
     settings = settings_of(model__n_embd=width, model__n_head=max(4, width // 64))
     dataset = make_dataset(settings.tasks, settings.data, settings.seed)
-    with joined("cpu") as world:
-        torch.set_num_threads(settings.cores_training // world.size)
+    with process_group("cpu") as group:
+        torch.set_num_threads(settings.cores_training // group.size)
         model = make_model(settings.model, dataset, settings.seed)
-        trainer = Trainer(model, dataset, settings.train, settings.seed, world, fsdp)
+        trainer = Trainer(model, dataset, settings.train, settings.seed, group)
         trainer.precision = "fp32"  # the choice takes longer than the steps
         batches = trainer.batches()
         trainer.take_step(next(batches))
         began = time.perf_counter()
         for batch in islice(batches, steps):
             trainer.take_step(batch)
-        if world.leads:
+        if group.is_main:
             print((time.perf_counter() - began) / steps, peak_megabytes())
 
 

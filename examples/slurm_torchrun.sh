@@ -3,10 +3,9 @@
 #
 #     sbatch examples/slurm_torchrun.sh paper runs/paper
 #
-# Every process takes its share of each step's rows; the first one alone writes and measures. Add
-# --set fsdp=true for a model that a GPU does not hold with its gradients and moments. The directory
-# has to lie where all nodes see it. The job asks to be queued again two minutes before its time is
-# up, and goes on from the last checkpoint, on as many GPUs as it is given then.
+# Every process takes its share of each step's rows; rank 0 alone writes and measures. All nodes
+# must see the directory. The job asks to be queued again two minutes before its time is up, and
+# resumes from the last checkpoint, on as many GPUs as it is given then.
 #SBATCH --job-name=tasklens
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

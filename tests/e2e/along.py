@@ -16,7 +16,7 @@ import torch
 import tasklens as tl
 from tasklens.cli import main as cli
 from tasklens.core.errors import InputError
-from tasklens.models.distributed import ALONE, World, joined, whole
+from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from tasklens.models.training import Trainer
 from tasklens.runs import keeper
 
@@ -48,25 +48,25 @@ def dataset() -> tl.Dataset:
 
 
 def trainer_of(
-    data: tl.Dataset, world: World = ALONE, *, fsdp: bool = False, dropout: float = 0, **keys: Any
+    data: tl.Dataset, group: ProcessGroup = SINGLE_PROCESS, *, dropout: float = 0, **keys: Any
 ) -> Trainer:
     """Return a trainer of a small model."""
     model = tl.make_model(
         tl.ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout), data, seed=0
     )
     settings = tl.TrainSettings(**SETTINGS | keys)
-    return Trainer(model, data, settings, 0, world, fsdp)
+    return Trainer(model, data, settings, 0, group)
 
 
 def gradients_of(trainer: Trainer, steps: int) -> dict[str, torch.Tensor]:
-    """Return the whole gradients, clipped, of the last of some steps, by name."""
+    """Return the clipped gradients of the last of some steps, by name."""
     for batch in islice(trainer.batches(), steps):
         trainer.take_step(batch)
-    found = {}
+    gradients = {}
     for name, weight in trainer.model.named_parameters():
         assert weight.grad is not None
-        found[name] = whole(weight.grad).clone()
-    return found
+        gradients[name] = weight.grad.clone()
+    return gradients
 
 
 def curve_of(trainer: Trainer, steps: int | None = None) -> list[tuple[float, float, float]]:
@@ -77,44 +77,39 @@ def curve_of(trainer: Trainer, steps: int | None = None) -> list[tuple[float, fl
 
 
 def battery(out: Path) -> None:
-    """Train in all the ways that the tests look at; the first process writes."""
+    """Train in all the ways that the tests look at; rank 0 writes."""
     torch.set_num_threads(1)
     data = dataset()
     tensors: dict[str, torch.Tensor] = {}
     curves: dict[str, Any] = {}
-    with joined("cpu") as world:
-        for kind, fsdp in (("ddp", False), ("fsdp", True)):
-            for loss, keys in LOSSES.items():
-                found = gradients_of(trainer_of(data, world, fsdp=fsdp, **keys), 3)
-                tensors |= {f"{kind}/{loss}/{name}": value for name, value in found.items()}
-            trainer = trainer_of(data, world, fsdp=fsdp)
-            first = curve_of(trainer, HALF)
-            tensors |= {
-                f"{kind}/half/{name}": value.clone() for name, value in trainer.state().items()
-            }
-            curves[kind] = first + curve_of(trainer)
-            tensors |= {
-                f"{kind}/end/{name}": value.clone() for name, value in trainer.state().items()
-            }
-            # what one process has left, of which the others know nothing
-            alone = trainer_of(data)
-            curve_of(alone, HALF)
-            again = trainer_of(data, world, fsdp=fsdp)
-            assert again.begin(alone.state() if world.leads else {})
-            curves[f"{kind}/goes on"] = curve_of(again)
-        curves["dropout"] = curve_of(trainer_of(data, world, dropout=0.5), 2)
-        fresh = trainer_of(data, world, precision="auto")
+    with process_group("cpu") as group:
+        for loss, keys in LOSSES.items():
+            gradients = gradients_of(trainer_of(data, group, **keys), 3)
+            tensors |= {f"{loss}/{name}": value for name, value in gradients.items()}
+        trainer = trainer_of(data, group)
+        first = curve_of(trainer, HALF)
+        tensors |= {f"half/{name}": value.clone() for name, value in trainer.state().items()}
+        curves["all"] = first + curve_of(trainer)
+        tensors |= {f"end/{name}": value.clone() for name, value in trainer.state().items()}
+        # The state that one process left is known to rank 0 alone.
+        single = trainer_of(data)
+        curve_of(single, HALF)
+        resumed = trainer_of(data, group)
+        assert resumed.begin(single.state() if group.is_main else {})
+        curves["resumed"] = curve_of(resumed)
+        curves["dropout"] = curve_of(trainer_of(data, group, dropout=0.5), 2)
+        fresh = trainer_of(data, group, precision="auto")
         curves["fresh"] = [fresh.begin({}), fresh.precision]
-        curves["told"] = world.tell(world.leads)
+        curves["flag"] = group.broadcast_flag(group.is_main)
         try:
-            trainer_of(data, world, instructions_per_step=1)
+            trainer_of(data, group, instructions_per_step=1)
         except InputError as error:
             curves["too few"] = str(error)
-        if world.leads:
+        if group.is_main:
             safetensors.torch.save_file(
                 {k: v.contiguous() for k, v in tensors.items()}, out / "tensors.safetensors"
             )
-        (out / f"curves-{world.rank}.json").write_text(json.dumps(curves))
+        (out / f"curves-{group.rank}.json").write_text(json.dumps(curves))
 
 
 def until(step: int) -> None:

@@ -14,14 +14,18 @@ import torch
 from e2e import along
 from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
 from tasklens.core.errors import InputError
-from tasklens.models.distributed import ALONE, World, device_of, joined
+from tasklens.models.distributed import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    process_group,
+    training_device,
+)
 
 #: Sums in another order: how far gradients and weights of two processes are from those of one,
 #: relative to the largest of each tensor. Measured: 6.5e-7 for gradients after three steps.
 CLOSE = 3e-6
 #: The same of losses and gradient norms along a curve, whose differences grow from step to step.
 CURVE = 1e-4
-KINDS = ("ddp", "fsdp")
 
 
 def torchrun(*words: str | Path) -> Result:
@@ -71,49 +75,43 @@ def assert_close(mine: dict[str, torch.Tensor], one: dict[str, torch.Tensor], ne
 
 
 @pytest.mark.parametrize("loss", along.LOSSES)
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_those_of_one_process(
-    tensors: dict[str, torch.Tensor], kind: str, loss: str
-) -> None:
+def test_gradients_are_those_of_one_process(tensors: dict[str, torch.Tensor], loss: str) -> None:
     """Of the third step, so that what the steps before left in place would show."""
     one = along.gradients_of(along.trainer_of(along.dataset(), **along.LOSSES[loss]), 3)
-    assert_close(part(tensors, f"{kind}/{loss}/"), one, CLOSE)
+    assert_close(part(tensors, f"{loss}/"), one, CLOSE)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_curve_is_that_of_one_process(
-    tensors: dict[str, torch.Tensor], curves: dict[str, Any], kind: str
+    tensors: dict[str, torch.Tensor], curves: dict[str, Any]
 ) -> None:
     trainer = along.trainer_of(along.dataset())
     one = along.curve_of(trainer)
-    assert len(one) == len(curves[kind]) == along.SETTINGS["steps"]
+    assert len(one) == len(curves["all"]) == along.SETTINGS["steps"]
     assert one[-1][0] < 0.9 * one[0][0], "it learns, so that the curve says something"
-    np.testing.assert_allclose(curves[kind], one, rtol=CURVE, atol=1e-6)
+    np.testing.assert_allclose(curves["all"], one, rtol=CURVE, atol=1e-6)
     state = trainer.state()
-    assert_close(part(tensors, f"{kind}/end/"), state, 1e-3)
+    assert_close(part(tensors, "end/"), state, 1e-3)
 
 
 def test_a_curve_of_other_rows_would_be_found(curves: dict[str, Any]) -> None:
     other = along.curve_of(along.trainer_of(along.dataset(), instructions_per_step=4))
-    assert not np.allclose(np.array(curves["ddp"])[:, 0], np.array(other)[:, 0], rtol=CURVE)
+    assert not np.allclose(np.array(curves["all"])[:, 0], np.array(other)[:, 0], rtol=CURVE)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_one_process_goes_on_from_what_two_left(
-    tensors: dict[str, torch.Tensor], curves: dict[str, Any], kind: str
+    tensors: dict[str, torch.Tensor], curves: dict[str, Any]
 ) -> None:
     trainer = along.trainer_of(along.dataset())
-    assert trainer.begin(part(tensors, f"{kind}/half/"))
+    assert trainer.begin(part(tensors, "half/"))
     assert trainer.step == along.HALF
     np.testing.assert_allclose(
-        along.curve_of(trainer), curves[kind][along.HALF :], rtol=CURVE, atol=1e-6
+        along.curve_of(trainer), curves["all"][along.HALF :], rtol=CURVE, atol=1e-6
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_processes_go_on_from_what_one_left(curves: dict[str, Any], kind: str) -> None:
+def test_two_processes_go_on_from_what_one_left(curves: dict[str, Any]) -> None:
     one = along.curve_of(along.trainer_of(along.dataset()))[along.HALF :]
-    np.testing.assert_allclose(curves[f"{kind}/goes on"], one, rtol=CURVE, atol=1e-6)
+    np.testing.assert_allclose(curves["resumed"], one, rtol=CURVE, atol=1e-6)
 
 
 def test_dropout_differs_from_process_to_process(curves: dict[str, Any]) -> None:
@@ -124,8 +122,8 @@ def test_dropout_differs_from_process_to_process(curves: dict[str, Any]) -> None
         assert abs(curves["dropout"][0][0] - one[0][0]) > 1e-4
 
 
-def test_what_the_first_process_says_goes(curves: dict[str, Any]) -> None:
-    assert curves["told"] is True
+def test_the_flag_of_rank_0_goes_to_all_ranks(curves: dict[str, Any]) -> None:
+    assert curves["flag"] is True
     assert curves["fresh"] == [False, "fp32"], "nothing to go on from, and too narrow for bf16"
 
 
@@ -138,16 +136,16 @@ def test_more_processes_than_rows_are_refused(curves: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (7, 3), (24, 5), (3, 3)])
 def test_shares_are_all_there_is_and_nearly_equal(n: int, size: int) -> None:
-    shares = [range(n)[World(rank, size).part(n)] for rank in range(size)]
+    shares = [range(n)[ProcessGroup(rank, size).share_of(n)] for rank in range(size)]
     assert [i for share in shares for i in share] == [*range(n)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_a_process_of_several_has_its_own_gpu() -> None:
-    assert device_of("cuda:1", ALONE) == torch.device("cuda:1")
-    assert device_of("cpu", World(1, 2)) == torch.device("cpu")
+    assert training_device("cuda:1", SINGLE_PROCESS) == torch.device("cuda:1")
+    assert training_device("cpu", ProcessGroup(1, 2)) == torch.device("cpu")
     with pytest.raises(InputError, match=r"^train.device = 'cuda:1': torchrun gives .* say cuda$"):
-        device_of("cuda:1", World(1, 2))
+        training_device("cuda:1", ProcessGroup(1, 2))
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +155,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (
         pytest.raises(InputError, match=r"2 processes here, which has 1 GPUs: .*per-node=1$"),
-        joined("cuda"),
+        process_group("cuda"),
     ):
         pass
 
@@ -206,14 +204,14 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
 def test_one_process_goes_on_with_a_run_that_torchrun_began(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
-    """Whose weights were split (FSDP), and whose first process failed while the other waited."""
+    """Rank 0 had failed while the other rank waited."""
     path = tmp_path / tiny.path.name
-    words = ["run", "smoke", *changes(), "--set", "fsdp=true", "--out", str(path)]
+    words = ["run", "smoke", *changes(), "--out", str(path)]
     result = torchrun(along.__file__, "until", "8", *words)
     assert result.status != 0
     assert said(result)[-1] == "tasklens: error: no space left at step 8"
     assert result.out == ""
-    assert result.err.count("no space left") == 1, "the first process says it, for all"
+    assert result.err.count("no space left") == 1, "rank 0 alone reports it"
     resumed = command("run", "smoke", *changes(), "--out", path, "--resume")
     assert resumed.status == 0
     assert resumed.err.splitlines() == [

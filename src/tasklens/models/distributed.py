@@ -1,120 +1,104 @@
-"""The processes that torchrun starts to train one model: who is who, and what they tell each other.
-
-Alone, a process is a `World` of one, in which there is nobody to tell anything.
-"""
+"""The processes that torchrun launches to train one model with DDP."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from tasklens.core.errors import InputError
-from tasklens.models.torchrun import started
+from tasklens.models.torchrun import launched_by_torchrun
 
-#: How long a process waits for another: the first one harvests, and writes, while the others wait.
-PATIENCE = timedelta(hours=2)
+#: How long a rank waits for another: rank 0 harvests and writes while the others wait.
+TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class World:
-    """The processes that train, as one of them sees them."""
+class ProcessGroup:
+    """The processes that train one model, seen from one of them; by default a single process."""
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
-    """Of them, those on this machine."""
+    """Number of processes on this machine."""
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the one that writes."""
+    def is_main(self) -> bool:
+        """Whether this is rank 0, which alone writes."""
         return self.rank == 0
 
-    def part(self, n: int) -> slice:
-        """Return this process's share of n things."""
+    def share_of(self, n: int) -> slice:
+        """Return this rank's share of n items."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
-    def tell(self, word: bool = False) -> bool:
-        """Return to all what the first one says."""
-        said = torch.tensor(word)
-        self.broadcast(said)
-        return bool(said)
-
-    def broadcast(self, tensor: Tensor) -> None:
-        """Give the first one's tensor to all, in its place."""
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Overwrite a tensor with that of rank 0, and return it."""
         if self.size > 1:
             dist.broadcast(tensor, src=0)
+        return tensor
 
-    def share(self, tensors: dict[str, Tensor], name: str, form: Tensor) -> Tensor:
-        """Return one of the first one's tensors to all, of the shape and dtype of ``form``."""
-        if self.size == 1:
-            return tensors[name]
-        if self.leads:
-            full = tensors[name].cpu().contiguous()
-        else:
-            full = torch.empty(form.shape, dtype=form.dtype)
-        self.broadcast(full)
-        return full
+    def broadcast_flag(self, flag: bool = False) -> bool:
+        """Broadcast a boolean from rank 0 to all ranks."""
+        return bool(self.broadcast(torch.tensor(flag)))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Return the sum of all processes' tensors."""
+        """Overwrite a tensor with its sum over all ranks, and return it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
 
 
-ALONE = World()
+SINGLE_PROCESS = ProcessGroup()
 
 
 @contextmanager
-def joined(device: str) -> Iterator[World]:
-    """Join the others that torchrun has started, for the time of the block.
+def process_group(device: str) -> Iterator[ProcessGroup]:
+    """Join the processes that torchrun has launched, until the block ends.
 
-    Gloo carries what is on CPUs, NCCL what is on GPUs.
+    Gloo carries tensors on CPUs, NCCL those on GPUs.
 
     Parameters
     ----------
     device : str
-        Where they train.
+        The setting ``train.device``.
 
     Raises
     ------
     InputError
-        Where there are not as many GPUs here as processes.
+        If this machine has fewer GPUs than processes.
     """
-    if not started():
-        yield ALONE
+    if not launched_by_torchrun():
+        yield SINGLE_PROCESS
         return
     on_gpu = device != "cpu"
+    local_size = int(os.environ["LOCAL_WORLD_SIZE"])
     if on_gpu:
-        mine, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if mine >= there:
+        local_rank, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if local_rank >= n_gpus:
             raise InputError(
-                f"torchrun starts {os.environ['LOCAL_WORLD_SIZE']} processes here, which has "
-                f"{there} GPUs: should be as many, --nproc-per-node={there}"
+                f"torchrun starts {local_size} processes here, which has {n_gpus} GPUs: should be "
+                f"as many, --nproc-per-node={n_gpus}"
             )
-        torch.cuda.set_device(mine)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
-    yield World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
-    # Not where something was raised: the others may be in the middle of telling something, and are
-    # ended by torchrun.
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
+    yield ProcessGroup(dist.get_rank(), dist.get_world_size(), local_size)
+    # Not after an error: other ranks may be in the middle of a broadcast, and torchrun ends them.
     dist.destroy_process_group()
 
 
-def device_of(device: str, world: World) -> torch.device:
-    """Return the device on which a process trains.
+def training_device(device: str, group: ProcessGroup) -> torch.device:
+    """Return the device on which a rank trains.
 
     Raises
     ------
     InputError
-        For a numbered GPU where there are several processes: each has its own.
+        For a numbered GPU if there are several processes: each has its own.
     """
-    if device == "cpu" or world.size == 1:
+    if device == "cpu" or group.size == 1:
         return torch.device(device)
     if device != "cuda":
         raise InputError(
@@ -123,51 +107,10 @@ def device_of(device: str, world: World) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def replicated(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return the model with gradients that are means over all processes (DDP).
+def replicate(model: nn.Module, device: torch.device) -> nn.Module:
+    """Wrap a model with DDP: gradients become means over all ranks, weights those of rank 0.
 
-    Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training" (2020). Its
-    weights become those of the first process.
+    Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training" (2020).
     """
     ids = [device] if device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=ids)
-
-
-def sharded(model: nn.Module, blocks: nn.ModuleList, device: torch.device, world: World) -> None:
-    """Split the weights over all processes, and with them gradients and moments (FSDP2), in place.
-
-    Zhao et al., "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel" (2023). The
-    gradients are means over all processes.
-    """
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    for weight in [*model.parameters(), *model.buffers()]:
-        world.broadcast(weight.detach())
-    mesh = init_device_mesh(device.type, (world.size,))
-    for block in blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor of which the processes have parts; all of them have to ask."""
-    parts: Any = tensor
-    return parts.full_tensor() if _is_in_parts(tensor) else tensor
-
-
-def like(full: Tensor, other: Tensor) -> Tensor:
-    """Return a tensor, which all processes have, in the parts in which they have another."""
-    if not _is_in_parts(other):
-        return full.to(other.device, copy=True)
-    from torch.distributed.tensor import distribute_tensor
-
-    parts: Any = other
-    there = full.to(parts.device_mesh.device_type)
-    # Nobody is asked: each takes its part of its own copy.
-    return distribute_tensor(there, parts.device_mesh, parts.placements, src_data_rank=None)
-
-
-def _is_in_parts(tensor: Tensor) -> bool:
-    """Say whether it is a DTensor, whose module takes half a second to import."""
-    return hasattr(tensor, "full_tensor")

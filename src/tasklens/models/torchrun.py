@@ -1,13 +1,13 @@
-"""Whether torchrun has started this process beside others; asked before torch is loaded."""
+"""Whether torchrun has launched this process; asked before torch is imported."""
 
 import os
 
 
-def started() -> bool:
-    """Say whether this is one of several processes that torchrun has started."""
+def launched_by_torchrun() -> bool:
+    """Return whether this is one of several processes that torchrun has launched."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def follows() -> bool:
-    """Say whether it is one of them, and not the first: it trains along, and writes nothing."""
-    return started() and int(os.environ["RANK"]) > 0
+def is_other_rank() -> bool:
+    """Return whether this is one of these processes, and not rank 0, which alone writes."""
+    return launched_by_torchrun() and int(os.environ["RANK"]) > 0

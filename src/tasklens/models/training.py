@@ -4,19 +4,24 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple, Self, cast
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase
 from tasklens.data.rows import Rows, batches, shared_prefix_rows
 from tasklens.data.synthetic import Dataset
-from tasklens.models.distributed import ALONE, World, device_of, like, replicated, sharded, whole
+from tasklens.models.distributed import (
+    SINGLE_PROCESS,
+    ProcessGroup,
+    replicate,
+    training_device,
+)
 from tasklens.models.gpt2 import GPT2, check_length
 from tasklens.models.lr_schedule import learning_rate
 
@@ -106,7 +111,7 @@ def loss_and_hits(
     *,
     loss: str = "all",
     output_weight: float = 1.0,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss of the plain sequences that the rows stand for, and the outputs that are hit.
 
@@ -121,9 +126,9 @@ def loss_and_hits(
     batch : Batch
     loss, output_weight
         See above.
-    world : World
-        Where the rows are one process's share of a step's, the loss is their part of the step's:
-        the parts of all processes, which have to ask together, sum up to it.
+    group : ProcessGroup
+        If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
+        parts of all ranks sum up to it. All ranks have to call this together.
 
     Returns
     -------
@@ -148,8 +153,8 @@ def loss_and_hits(
         next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
         total = total - next_input.gather(1, inputs).sum()
         weight = m * (length + output_weight).sum()
-    if world.size > 1:
-        weight = world.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
+    if group.size > 1:
+        weight = group.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
     return total / weight, answers.argmax(dim=-1) == outputs
 
 
@@ -160,23 +165,22 @@ def gradients(
     loss: str,
     precision: str,
     output_weight: float = 1.0,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """Set the model's gradients; return the loss and the hits, see `loss_and_hits`."""
-    # Before the forward pass: after it, FSDP shows weights that are put together, and lets them go.
     model.zero_grad()  # type: ignore[attr-defined]
     device = batch.prefix.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
         value, hits = loss_and_hits(
-            model, batch, loss=loss, output_weight=output_weight, world=world
+            model, batch, loss=loss, output_weight=output_weight, group=group
         )
-    # The gradients become means over the processes; those of the step's loss are the parts' sums.
-    (value if world.size == 1 else world.size * value).backward()  # type: ignore[no-untyped-call]
+    # DDP takes means over the ranks; the gradient of the step's loss is the sum of the parts'.
+    (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
 
 
 def faster_precision(
-    model: Callable[..., Any], batch: Batch, *, loss: str, world: World = ALONE
+    model: Callable[..., Any], batch: Batch, *, loss: str, group: ProcessGroup = SINGLE_PROCESS
 ) -> tuple[str, dict[str, float]]:
     """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
 
@@ -186,7 +190,7 @@ def faster_precision(
     for _ in range(3):  # the first is slow in both, and the least counts
         for precision in seconds:
             began = time.perf_counter()
-            value, _ = gradients(model, batch, loss=loss, precision=precision, world=world)
+            value, _ = gradients(model, batch, loss=loss, precision=precision, group=group)
             value.item()  # waits for a GPU
             seconds[precision] = min(seconds[precision], time.perf_counter() - began)
     model.zero_grad()  # type: ignore[attr-defined]
@@ -217,12 +221,9 @@ class Trainer:
     seed : int
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
         a run that goes on from a saved state ends in the same bytes.
-    world : World
-        The processes that train: each takes its share of every step's rows, so that the steps are
-        those of one but for rounding, and, with dropout, for what is dropped.
-    fsdp : bool
-        Where there are several, split the weights over them instead of keeping a copy in each. The
-        model itself is split, and whole in `whole_model` alone.
+    group : ProcessGroup
+        The processes that train. Each rank takes its share of every step's rows, so that the steps
+        equal those of one process but for rounding and, with dropout, for the masks.
 
     Attributes
     ----------
@@ -239,14 +240,13 @@ class Trainer:
         dataset: Dataset,
         settings: TrainSettings,
         seed: int,
-        world: World = ALONE,
-        fsdp: bool = False,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         check_device(settings.device, "train.device")
-        if settings.instructions_per_step < world.size:
+        if settings.instructions_per_step < group.size:
             raise InputError(
                 f"train.instructions_per_step = {settings.instructions_per_step}: should be at "
-                f"least the number of processes, {world.size}: each takes a share of them"
+                f"least the number of processes, {group.size}: each takes a share of them"
             )
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
@@ -255,17 +255,12 @@ class Trainer:
                 f"{model.vocab_size}; make the model for this dataset's vocabulary"
             )
         self.model, self.settings, self.seed, self.step = model, settings, seed, 0
-        self.world, self.fsdp = world, fsdp and world.size > 1
-        self.device = device_of(settings.device, world)
+        self.group = group
+        self.device = training_device(settings.device, group)
         self.precision: str | None = None if settings.precision == "auto" else settings.precision
         self.calibration: dict[str, float] = {}
-        self._forward: Any = model
-        if self.fsdp:  # it goes to the device part by part
-            sharded(model, cast(nn.ModuleList, model.transformer["h"]), self.device, world)
-        else:
-            model.to(self.device)
-            if world.size > 1:
-                self._forward = replicated(model, self.device)
+        model.to(self.device)
+        self._forward = model if group.size == 1 else replicate(model, self.device)
         self._outputs = torch.from_numpy(dataset.splits["train"].output)
         self._rows = shared_prefix_rows(dataset.prompts("train"))
         matrices = [p for p in model.parameters() if p.ndim == 2]
@@ -288,9 +283,9 @@ class Trainer:
             yield self._batch(rows)
 
     def _batch(self, rows: Rows) -> Batch:
-        """Return rows, or this process's share of them, on the device."""
-        if self.world.size > 1:
-            rows = rows.take(self.world.part(len(rows)))
+        """Return this rank's share of the rows, on the device."""
+        if self.group.size > 1:
+            rows = rows.take(self.group.share_of(len(rows)))
         batch = Batch(
             torch.from_numpy(rows.prefix),
             torch.from_numpy(rows.length),
@@ -302,14 +297,14 @@ class Trainer:
     def begin(self, tensors: dict[str, Tensor]) -> bool:
         """Go on from what `state` returned, if there is any, and settle what to compute in.
 
-        Where there are several processes, all have to ask; what the first one has counts.
+        With several processes, all ranks have to call this; the tensors of rank 0 count.
 
         Returns
         -------
         bool
             Whether there was any.
         """
-        goes_on = self.world.tell(bool(tensors))
+        goes_on = self.group.broadcast_flag(bool(tensors))
         if goes_on:
             self.load_state(tensors)
         self.choose_precision()
@@ -318,14 +313,14 @@ class Trainer:
     def choose_precision(self) -> str:
         """Settle what the steps compute in, if it is not yet, and return it."""
         chosen = self.precision or "fp32"
-        known = self.world.tell(self.precision is not None)
+        known = self.group.broadcast_flag(self.precision is not None)
         if not known and self.model.settings.n_embd >= NARROW:
             self.model.train()
             with self._dropout_stream():
                 chosen, self.calibration = faster_precision(
-                    self._forward, next(self.batches()), loss=self.settings.loss, world=self.world
+                    self._forward, next(self.batches()), loss=self.settings.loss, group=self.group
                 )
-        self.precision = "bf16" if self.world.tell(chosen == "bf16") else "fp32"
+        self.precision = "bf16" if self.group.broadcast_flag(chosen == "bf16") else "fp32"
         return self.precision
 
     def take_step(self, batch: Batch) -> StepLog:
@@ -349,16 +344,16 @@ class Trainer:
                 loss=settings.loss,
                 precision=precision,
                 output_weight=settings.output_weight,
-                world=self.world,
+                group=self.group,
             )
-        norm = whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip))
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
         self.optimizer.step()
         self.step += 1
-        if self.world.size == 1:
+        if self.group.size == 1:
             accuracy = hits.float().mean()
         else:
             n_instances = settings.instructions_per_step * hits.shape[1]
-            loss, accuracy = self.world.sum(torch.stack([loss, hits.sum() / n_instances]))
+            loss, accuracy = self.group.sum(torch.stack([loss, hits.sum() / n_instances]))
         # One transfer: each would wait for a GPU.
         said = torch.stack([loss, accuracy, norm]).tolist()
         return StepLog(self.step, said[0], said[1], rate, said[2])
@@ -371,8 +366,8 @@ class Trainer:
             return
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            # a process's own: the same mask on other rows would be one mask
-            own = () if self.world.size == 1 else (self.world.rank,)
+            # Each rank has its own masks; they would repeat from rank to rank otherwise.
+            own = () if self.group.size == 1 else (self.group.rank,)
             torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *own))
             yield
 
@@ -388,53 +383,34 @@ class Trainer:
             on_step(self, log)
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that the next step depends on, by name.
-
-        With `fsdp` all processes have to ask, since each has a part.
-        """
-        tensors = {f"model.{k}": whole(v) for k, v in self.model.state_dict().items()}
+        """Return everything that the next step depends on, by name."""
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{key}.{name}"] = whole(value)
+                tensors[f"optimizer.{key}.{name}"] = value
         return tensors | {"step": torch.tensor(self.step)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from what `state` returned, with any number of processes.
+        """Resume from what `state` returned, with any number of processes.
 
         Parameters
         ----------
         tensors : {name: tensor}
-            Where there are several processes, all have to ask; those of the first one count.
+            With several processes, all ranks have to call this; the tensors of rank 0 count.
         """
-        step = tensors["step"].clone() if self.world.leads else torch.tensor(0)
-        self.world.broadcast(step)
-        self.step = int(step)
-        for name, weight in self.model.state_dict().items():
-            full = self.world.share(tensors, f"model.{name}", weight)
-            weight.copy_(like(full, weight))
-        if self.step == 0:
-            return
-        for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter] = {
-                "step": self.world.share(tensors, f"optimizer.step.{name}", step.float()).to(
-                    self.device, copy=True
-                )
-            } | {
-                key: like(
-                    self.world.share(tensors, f"optimizer.{key}.{name}", parameter), parameter
-                )
-                for key in ("exp_avg", "exp_avg_sq")
-            }
-
-    def whole_model(self, tensors: dict[str, Tensor]) -> GPT2:
-        """Return the model as one process would have it, from what `state` returned."""
-        if not self.fsdp:
-            return self.model
-        model = GPT2(self.model.settings, self.model.vocab_size, self.model.n_positions, self.seed)
-        model.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        self.step = int(
+            self.group.broadcast(tensors["step"].clone() if self.group.is_main else torch.tensor(0))
         )
-        return model.to(self.device)
+        for weight in self.model.parameters() if self.step else ():
+            self.optimizer.state[weight] = {
+                "step": torch.zeros((), device=self.device),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": torch.zeros_like(weight),
+            }
+        for name, value in self.state().items():
+            if self.group.is_main:
+                value.copy_(tensors[name])
+            self.group.broadcast(value)
 
 
 def train(
