@@ -100,7 +100,7 @@ def run(
 
         print(make_plan(settings).text(), end="")
         return
-    from tasklens.core.engines import opened
+    from tasklens.core.workers import opened
     from tasklens.findings.verdict import verdict_text
     from tasklens.runs.experiment import prepare, run_all
 
@@ -167,7 +167,7 @@ def measure(run: Run, change: Change = None, engine: Engine = "local") -> None:
     With --set only clusters.* can change, e.g. clusters.n_init=20, and a probe's measure.*, e.g.
     measure.center=true; training and harvesting are not repeated.
     """
-    from tasklens.core.engines import opened
+    from tasklens.core.workers import opened
     from tasklens.runs.directory import RunDir
 
     probe = RunDir(run).is_probe

@@ -140,7 +140,7 @@ def probe(
     if dry_run:
         print(describe(settings), end="")
         return
-    from tasklens.core.engines import opened
+    from tasklens.core.workers import opened
     from tasklens.findings.verdict import verdict_text
     from tasklens.runs.experiment import load_scores
     from tasklens.runs.probe_cells import scores_text

@@ -57,7 +57,7 @@ def sweep(
     run failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
     --shard they go to as many jobs as you like, without one.
     """
-    from tasklens.core.engines import LOCAL, opened
+    from tasklens.core.workers import LOCAL, opened
     from tasklens.runs.sweep import is_done, parse_shard, run_shard, run_sweep
     from tasklens.runs.sweep_file import read_sweep
 

@@ -18,7 +18,7 @@ from tasklens.report.figure2 import figure2
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.distributed import World, joined
-from tasklens.core.engines import LOCAL, cores_of_nodes, start_workers
+from tasklens.core.workers import LOCAL, cores_of_nodes, start_workers
 from tasklens.core.workers import default_workers
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.report.figure1 import figure1, render
@@ -62,7 +62,7 @@ def run_all(run: RunDir, settings: TrainingRunSettings, engine: str = LOCAL) -> 
     run : RunDir
     settings : TrainingRunSettings
     engine : str
-        What measures, see `tasklens.core.engines.opened`. No result depends on it.
+        What measures, see `tasklens.core.workers.opened`. No result depends on it.
 
     Raises
     ------

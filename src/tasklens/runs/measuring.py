@@ -177,8 +177,7 @@ class Measurer:
                 rows.append(accuracy_row(self.run.name, settings.seed, step, split, share))
         futures = []
         for group in self._groups(cells):
-            on_gpu = settings.clusters.device != "cpu" and group[0].space == "tsne"
-            future = self.workers.submit(self._measure, group, gpus=int(on_gpu))
+            future = self.workers.submit(self._measure, group)
             future.add_done_callback(partial(self._count, len(group)))
             futures.append((group, future))
         answers = {f"{split}/answer": tensors[f"{split}/answer"] for split in MEASURED}

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 
 from tasklens.report.figure2 import figure2
-from tasklens.core.engines import LOCAL, start_workers
+from tasklens.core.workers import LOCAL, start_workers
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.runs.experiment import FORMATS, load_scores
 from tasklens.report.figure1 import figure1, render
@@ -42,7 +42,7 @@ def run_probe(
     command : str
         What is noted in the manifest.
     engine : str
-        See `tasklens.core.engines.opened`.
+        See `tasklens.core.workers.opened`.
     gpus : float
         On Ray, the GPUs of a replica of a model that runs on GPUs.
     """

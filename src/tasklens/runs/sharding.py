@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tasklens.core.engines import cores_of_nodes, need_seen, start_workers
+from tasklens.core.workers import cores_of_nodes, need_seen, start_workers
 from tasklens.core.errors import CellsFailedError
 from tasklens.runs.harvesting import (
     about_model,

@@ -12,7 +12,7 @@ from typing import TextIO
 import numpy as np
 import pyarrow as pa
 
-from tasklens.core.engines import LOCAL, need_seen, start_workers
+from tasklens.core.workers import LOCAL, need_seen, start_workers
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.runs.experiment import (
     load_scores,
@@ -59,7 +59,7 @@ def run_sweep(
         Keep the states and weights of the runs; else what is left of a run is what `tasklens
         verify` reads.
     engine : str
-        See `tasklens.core.engines.opened`. On Ray a run takes as many CPUs as it has threads.
+        See `tasklens.core.workers.opened`. On Ray a run takes as many CPUs as it has threads.
     gpus : float
         On Ray, the share of a GPU that a run takes whose settings ask for one.
 
