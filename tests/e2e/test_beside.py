@@ -90,9 +90,9 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
     handed: list[tuple[Any, Any]] = []
 
     class Spy(Processes):
-        def submit(self, function: Any, item: Any, *, gpus: float | None = None) -> Any:
-            handed.append((function, item))
-            return super().submit(function, item, gpus=gpus)
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            handed.append((function, args))
+            return super().submit(function, *args, **kwargs)
 
     run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml", TrainingRunSettings)
     with Spy(1) as workers:

@@ -29,10 +29,10 @@ from e2e.conftest import (
 from e2e.test_probe import Probed, Stock, probed, stock
 from e2e.test_sweep import AXES, DIVERGES, done, file, listed, outputs, touched, write_sweep
 from tasklens.cli.main import AGAIN
-from tasklens.core.engines import start_workers
 from tasklens.core.errors import InputError
 from tasklens.core.files import sha256
 from tasklens.core.ray_workers import RETRIES, RayWorkers, connect
+from tasklens.core.workers import start_workers
 from tasklens.runs.directory import RunDir
 
 __all__ = ["done", "file", "probed", "stock"]
@@ -278,17 +278,18 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
     cluster.tell("add")
 
 
-def test_an_item_that_no_node_has_room_for_is_refused(cluster: TheCluster) -> None:
-    with (
-        start_workers(cluster.engine, 0, cpus=2) as wide,
-        pytest.raises(InputError, match="no node of the Ray cluster has 2 CPUs and 0 GPUs; at mos"),
-    ):
-        wide.submit(abs, 1)
-    with (
-        start_workers(cluster.engine, 0, gpus=0.5) as gpu,
-        pytest.raises(InputError, match=r"has 1 CPUs and 0.5 GPUs; at most .* 1 CPUs and 0 GPUs$"),
-    ):
-        gpu.submit(abs, 1)
+@pytest.mark.parametrize(
+    ("needs", "message"),
+    [
+        ({"cpus": 2}, "has 2 CPUs and 0 GPUs; at most they have 1 CPUs and 0 GPUs$"),
+        ({"gpus": 0.5}, "has 1 CPUs and 0.5 GPUs; at most they have 1 CPUs and 0 GPUs$"),
+    ],
+)
+def test_items_that_no_node_has_room_for_are_refused(
+    cluster: TheCluster, needs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=f"^no node of the Ray cluster {message}"):
+        start_workers(cluster.engine, 0, **needs)
 
 
 # --- Commands ---

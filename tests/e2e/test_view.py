@@ -202,8 +202,8 @@ def test_what_is_made_is_not_made_again(copy: Path, monkeypatch: pytest.MonkeyPa
 class Others(Processes):
     """Stands for other processes: each item travels, and the last one is done first."""
 
-    def map(
-        self, function: Callable[[Any], Any], items: Iterable[Any], progress: str | None = None
+    def map(  # type: ignore[override]
+        self, function: Callable[[Any], Any], items: Iterable[Any]
     ) -> Iterator[Any]:
         travelled = [pickle.loads(pickle.dumps((function, item))) for item in items]
         yield from reversed([do(item) for do, item in reversed(travelled)])

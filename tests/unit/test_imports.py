@@ -20,7 +20,7 @@ def loaded_after(*modules: str) -> set[str]:
 def test_measuring_and_judging_load_neither_torch_nor_transformers() -> None:
     loaded = loaded_after(
         *("tasklens.findings.verdict", "tasklens.clustering.cluster"),
-        *("tasklens.core.engines", "tasklens.report.figure1"),
+        *("tasklens.core.workers", "tasklens.report.figure1"),
     )
     assert "sklearn" in loaded
     assert loaded.isdisjoint({"torch", "transformers", "ray"})

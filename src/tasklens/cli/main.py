@@ -30,7 +30,7 @@ from tasklens.cli.options import (
 )
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError, debugging
-from tasklens.models.torchrun import follows, started
+from tasklens.models.torchrun import is_other_rank, launched_by_torchrun
 
 if TYPE_CHECKING:
     from tasklens.runs.settings import TrainingRunSettings
@@ -62,7 +62,7 @@ def tasklens(
 
     In which layer, from when in training on, and does it hold on data it has not seen?
     """  # noqa: D400
-    if started() and context.invoked_subcommand not in TRAINING:
+    if launched_by_torchrun() and context.invoked_subcommand not in TRAINING:
         raise InputError(
             f"torchrun trains one model by several processes: it starts tasklens "
             f"{' or '.join(TRAINING)}, not {context.invoked_subcommand or 'tasklens alone'}"
@@ -95,7 +95,7 @@ def run(
     from tasklens.runs.settings import load_settings
 
     settings = load_settings(source, [*_on(device), *(change or ())])
-    if follows():
+    if is_other_rank():
         if not dry_run:
             _train_with_rank_0(out or Path("runs") / Path(source).stem, settings)
         return
@@ -154,7 +154,7 @@ def train(path: Run, debug: Debug = False) -> None:
     run = changed_run(path)
     if not isinstance(run, TrainingRun):
         raise InputError(f"{path} measures given models: there is nothing to train")
-    if follows():
+    if is_other_rank():
         _train_with_rank_0(path, run.settings)
         return
     with run.directory.locked():
@@ -310,7 +310,7 @@ def main() -> None:
 def _fail(message: str) -> None:
     if debugging():
         traceback.print_exc()
-    if not follows():  # rank 0 prints it for all ranks
+    if not is_other_rank():  # rank 0 prints it for all ranks
         print(f"tasklens: error: {message}", file=sys.stderr)
     sys.exit(2)
 

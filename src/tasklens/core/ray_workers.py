@@ -1,8 +1,7 @@
 """Workers on a Ray cluster: each item is a Ray task that declares the CPUs and GPUs it takes.
 
-Moritz et al., "Ray: A Distributed Framework for Emerging AI Applications" (2018),
-https://docs.ray.io. Ray schedules, retries what was killed and carries the items; nothing of that
-is ours.
+Ray schedules the items, carries them and retries what was killed. Moritz et al., "Ray: A
+Distributed Framework for Emerging AI Applications" (2018), https://docs.ray.io.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError
-from tasklens.core.workers import Item, Result, Workers
+from tasklens.core.workers import P, Result, Workers
 
 #: The address of a cluster that is started here.
 NEW = "local"
@@ -62,7 +61,7 @@ def connect(address: str = "") -> Any:
     ray = import_ray()
     if ray.is_initialized():
         return ray
-    _check_that_somebody_is_there(address)
+    _check_port(address)
     # What workers print comes back with what they have done: Ray would put it on standard output.
     words: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address in ("", NEW):
@@ -95,8 +94,8 @@ def connected(address: str = "") -> Iterator[None]:
                 ray.shutdown()
 
 
-def _check_that_somebody_is_there(address: str) -> None:
-    """Raise InputError where nobody listens: Ray would try for minutes."""
+def _check_port(address: str) -> None:
+    """Raise InputError if nothing listens at the address: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if not (host and port.isdigit()):
         return
@@ -125,18 +124,24 @@ class RayWorkers(Workers):
         See `connect`.
     limit : int
         Items at a time; 0: as many as the cluster has CPUs for.
-    cpus : int
-        CPUs that an item takes.
-    gpus : float
-        GPUs that it takes, unless `submit` says otherwise.
+    cpus, gpus : int, float
+        CPUs and GPUs per item.
+
+    Raises
+    ------
+    InputError
+        If no node of the cluster has what an item takes: it would wait for ever.
     """
+
+    remote = True
 
     def __init__(
         self, address: str = "", *, limit: int = 0, cpus: int = 1, gpus: float = 0
     ) -> None:
         self._ray = connect(address)
         self._limit, self._cpus, self._gpus = limit, cpus, gpus
-        self._tasks: dict[float, Any] = {}
+        self._check_room()
+        self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work)
         self._functions: dict[int, tuple[object, Any]] = {}
         self._counted, self._cluster_count = -FRESH, 1
 
@@ -153,35 +158,26 @@ class RayWorkers(Workers):
         return self.count if self._limit else super()._at_a_time
 
     def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
+        self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
-        """Begin `function(item)` on the cluster.
-
-        Raises
-        ------
-        InputError
-            Where no node of the cluster has what an item takes: it would wait for ever.
-        """
-        gpus = self._gpus if gpus is None else gpus
-        if gpus not in self._tasks:
-            self._check(gpus)
-            needs = {"num_cpus": self._cpus, "num_gpus": gpus, "max_retries": RETRIES}
-            self._tasks[gpus] = self._ray.remote(**needs)(_work)
+        """Begin `function(*args)` on the cluster."""
         arrays: list[pickle.PickleBuffer] = []
-        rest = self._ray.cloudpickle.dumps(item, protocol=5, buffer_callback=arrays.append)
-        ref = self._tasks[gpus].remote(
-            self._known(function),
+        rest = self._ray.cloudpickle.dumps(
+            (args, kwargs), protocol=5, buffer_callback=arrays.append
+        )
+        ref = self._task.remote(
+            self._stored(function),
             rest,
             [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays],
             str(Path.cwd()),
         )
         return _RayFuture(self._ray, ref)
 
-    def _known(self, function: Callable[[Item], Result]) -> Any:
-        """Return the place of a function in the object store; what is bound to it may be large."""
+    def _stored(self, function: Callable[..., Any]) -> Any:
+        """Return the function's reference in the object store; what is bound to it may be large."""
         if id(function) not in self._functions:
-            there = self._ray.put(self._ray.cloudpickle.dumps(function))
-            self._functions[id(function)] = (function, there)  # kept, so that its id is its own
+            ref = self._ray.put(self._ray.cloudpickle.dumps(function))
+            self._functions[id(function)] = (function, ref)  # kept, so that its id is its own
         return self._functions[id(function)][1]
 
     def _fit(self, node: dict[str, float]) -> int:
@@ -189,19 +185,19 @@ class RayWorkers(Workers):
         n = node.get("CPU", 0) / self._cpus
         return int(min(n, node.get("GPU", 0) / self._gpus) if self._gpus else n)
 
-    def _check(self, gpus: float) -> None:
-        there = nodes()
-        if not any(its.get("CPU", 0) >= self._cpus and its.get("GPU", 0) >= gpus for its in there):
+    def _check_room(self) -> None:
+        room = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes()]
+        if not any(cpus >= self._cpus and gpus >= self._gpus for cpus, gpus in room):
             raise InputError(
-                f"no node of the Ray cluster has {self._cpus} CPUs and {gpus:g} GPUs; at most they "
-                f"have {max((its.get('CPU', 0) for its in there), default=0):g} CPUs and "
-                f"{max((its.get('GPU', 0) for its in there), default=0):g} GPUs"
+                f"no node of the Ray cluster has {self._cpus} CPUs and {self._gpus:g} GPUs; at "
+                f"most they have {max((cpus for cpus, _ in room), default=0):g} CPUs and "
+                f"{max((gpus for _, gpus in room), default=0):g} GPUs"
             )
 
-    def close(self) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """Let go of the functions; what was begun ends by itself, or with the connection.
 
-        It is not cancelled: where a task ends at that moment, Ray 2.60 aborts the driver ("Tried to
+        It is not cancelled: if a task ends at that moment, Ray 2.60 aborts the driver ("Tried to
         complete task that was not pending").
         """
         self._functions.clear()
@@ -215,40 +211,36 @@ class _RayFuture(Future[Any]):
         self._ray = ray
         ref.future().add_done_callback(self._end)
 
-    def _end(self, theirs: Future[Any]) -> None:
+    def _end(self, ended: Future[Any]) -> None:
         with contextlib.suppress(InvalidStateError):  # cancelled meanwhile
-            error = theirs.exception()
+            error = ended.exception()
             if error is None:
-                result, said = theirs.result()
-                if said:
-                    print(said, end="", file=sys.stderr)
+                result, printed = ended.result()
+                print(printed, end="", file=sys.stderr)
                 self.set_result(result)
             elif isinstance(error, self._ray.exceptions.RayTaskError):
                 self.set_exception(error.cause)
             else:
-                self.set_exception(InputError(_said(error)))
-
-
-def _said(error: BaseException) -> str:
-    """Return in a line what Ray says of a task that it could not bring to an end."""
-    first = (str(error).strip().splitlines() or [""])[0]
-    return (
-        f"its worker died {RETRIES + 1} times (killed, or for lack of memory): "
-        f"{type(error).__name__}: {first}"
-    )
+                first = (str(error).strip().splitlines() or [""])[0]
+                self.set_exception(
+                    InputError(
+                        f"its worker died {RETRIES + 1} times (killed, or for lack of memory): "
+                        f"{type(error).__name__}: {first}"
+                    )
+                )
 
 
 def _work(
     function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str
 ) -> tuple[Any, str]:
-    """Do an item in a Ray worker, from where paths mean what they mean to the driver.
+    """Call a function in a Ray worker, in the driver's directory so that paths mean the same.
 
-    Returns the result, and what was said on standard error.
+    Returns the result, and what was printed on standard error.
     """
     with contextlib.suppress(OSError):
         os.chdir(directory)
     # Copied: what lies in the object store cannot be written to, and the kernels are compiled for
     # arrays that can.
-    item = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        return pickle.loads(function)(item), said.getvalue()
+    args, kwargs = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        return pickle.loads(function)(*args, **kwargs), printed.getvalue()

@@ -1,17 +1,19 @@
-"""Map a function over many items: in this process, in a pool of others, or on Ray. No science."""
+"""Map a function over many items: in this process, in a pool of others, or on a Ray cluster."""
 
-import abc
 import multiprocessing
 import os
 import queue
+import re
 import signal
+import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from tqdm import tqdm
 
@@ -19,6 +21,10 @@ from tasklens.core.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+P = ParamSpec("P")
+
+#: The engine that needs nothing: processes of this machine.
+LOCAL = "local"
 
 _GONE = (
     "a worker process was killed (for lack of memory, perhaps); what was finished is kept: run it "
@@ -26,75 +32,43 @@ _GONE = (
 )
 
 
-def default_workers() -> int:
-    """Return the number of CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class Outcome(NamedTuple, Generic[Item]):
-    """What became of an item."""
+    """The result or the error of an item."""
 
     item: Item
     result: Any
-    """None where it failed."""
+    """None if it failed."""
     error: Exception | None
 
 
-class Workers(abc.ABC):
-    """What maps functions over items; started once, used by any number of calls.
+class Workers(Executor):
+    """An executor that works on a bounded number of items at a time.
 
-    A function is one at the top level of a module, or a `functools.partial` of one, and its result
-    depends on its argument alone.
+    Start it once and use it for any number of calls. A function is one at the top level of a
+    module, or a `functools.partial` of one, and its result depends on its arguments alone. The end
+    of a ``with`` block drops what has not begun.
 
     Attributes
     ----------
     count : int
         How many items are worked on at a time.
+    remote : bool
+        Whether a worker may be on another machine, which need not see the disk of this one.
     """
 
     count: int
+    remote: bool
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @abc.abstractmethod
-    def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
-    ) -> Future[Result]:
-        """Begin `function(item)`; what it returns or raises is the future's.
-
-        What is begun is not bounded here.
-
-        Parameters
-        ----------
-        function : callable
-        item : object
-        gpus : float, optional
-            GPUs that this one takes; heeded where somebody shares them out.
-        """
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Drop what has not begun, and let the workers end."""
-
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(  # type: ignore[override]
+        self, function: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Iterator[Result]:
         """Yield `function(item)` for each item, in the order of the items.
 
         Parameters
         ----------
         function : callable
         items : iterable
-            Read as workers come free: at most two for each worker are held at a time.
+            Read as workers come free: at most two items per worker are held at a time.
 
         Raises
         ------
@@ -119,7 +93,7 @@ class Workers(abc.ABC):
         items: Iterable[Item],
         progress: str | None = None,
     ) -> Iterator[Outcome[Item]]:
-        """Yield what became of each item as it is done: what fails holds nothing else up.
+        """Yield the result or the error of each item as it is done; no error stops the others.
 
         Parameters
         ----------
@@ -132,7 +106,7 @@ class Workers(abc.ABC):
         Raises
         ------
         InputError
-            Where the workers themselves are gone.
+            If the workers themselves are gone.
         """
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
@@ -166,12 +140,12 @@ def _outcome(running: dict[Future[Result], Item], future: Future[Result]) -> Out
 
 
 def failure(future: Future[Any]) -> Exception | None:
-    """Return why a future that is waited for failed, or None.
+    """Wait for a future and return why it failed, or None.
 
     Raises
     ------
     InputError
-        Where that was not its own failure: the workers are gone.
+        If the workers are gone, which is no failure of its own.
     """
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
@@ -182,15 +156,13 @@ def failure(future: Future[Any]) -> Exception | None:
 
 
 def reason(error: Exception) -> str:
-    """Return in a line why something failed."""
+    """Return in one line why something failed."""
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 class Processes(Workers):
-    """Processes of this machine.
-
-    With one worker everything happens in this process and no other is started.
+    """Processes of this machine; a single worker is this process, and no other is started.
 
     Parameters
     ----------
@@ -206,32 +178,34 @@ class Processes(Workers):
     [1, 2]
     """
 
+    remote = False
+
     def __init__(self, count: int, *, apart: bool = False) -> None:
         self.count = max(1, count)
-        self._here = self.count == 1 and not apart
+        self._inline = self.count == 1 and not apart
         self._pool: ProcessPoolExecutor | None = None
 
-    def close(self) -> None:
-        """Drop what has not begun and let the processes end."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
-
     def submit(
-        self, function: Callable[[Item], Result], item: Item, *, gpus: float | None = None
+        self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
-        """Begin `function(item)`; in this process it is done before this returns."""
-        if not self._here:
+        """Begin `function(*args)`; in this process it is done before this returns."""
+        if not self._inline:
             try:
-                return self._started().submit(function, item)
+                return self._started().submit(function, *args, **kwargs)
             except BrokenProcessPool as error:
                 raise InputError(_GONE) from error
         future: Future[Result] = Future()
         try:
-            future.set_result(function(item))
+            future.set_result(function(*args, **kwargs))
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
+        """Drop what has not begun and let the processes end."""
+        if self._pool is not None:
+            self._pool.shutdown(wait, cancel_futures=cancel_futures)
+            self._pool = None
 
     def _started(self) -> ProcessPoolExecutor:
         if self._pool is None:
@@ -245,7 +219,7 @@ class Processes(Workers):
 
     @property
     def _at_a_time(self) -> int:
-        return 1 if self._here else super()._at_a_time
+        return 1 if self._inline else super()._at_a_time
 
 
 def _end_with_the_parent() -> None:
@@ -260,3 +234,87 @@ def _wait_for_the_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+# Ray's workers are a subclass of `Workers`, so their module is imported inside the functions.
+
+
+@contextmanager
+def opened(engine: str) -> Iterator[None]:
+    """Connect to an engine for the time of the block.
+
+    Parameters
+    ----------
+    engine : {"local", "ray", "ray:local", "ray:ADDRESS"}
+        See `tasklens.core.ray_workers.connect`.
+
+    Raises
+    ------
+    InputError
+        For another name, if Ray is not installed, or if there is no cluster.
+    """
+    if engine == LOCAL:
+        yield
+        return
+    if not re.fullmatch(r"ray(:(?!//)\S+)?", engine):
+        raise InputError(
+            f"--engine {engine}: should be local, ray (the cluster of this machine, or a new one), "
+            "ray:local (a new one) or ray:ADDRESS, e.g. ray:10.0.0.1:6379"
+        )
+    from tasklens.core.ray_workers import connected
+
+    with connected(engine.partition(":")[2]):
+        yield
+
+
+def start_workers(
+    engine: str, count: int, *, apart: bool = False, cpus: int = 1, gpus: float = 0
+) -> Workers:
+    """Return the workers of an engine.
+
+    Parameters
+    ----------
+    engine : str
+        See `opened`.
+    count : int
+        Items at a time; 0: as many as there are CPUs, and GPUs, for.
+    apart : bool
+        See `Processes`.
+    cpus, gpus : int, float
+        CPUs and GPUs per item; only Ray heeds them.
+
+    Raises
+    ------
+    InputError
+        If no node of a Ray cluster has what an item takes.
+    """
+    if engine == LOCAL:
+        return Processes(count or default_workers(), apart=apart)
+    from tasklens.core.ray_workers import RayWorkers
+
+    return RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus, gpus=gpus)
+
+
+def cores_of_nodes(engine: str) -> list[int]:
+    """Return how many CPUs each machine of an engine has."""
+    if engine == LOCAL:
+        return [default_workers()]
+    from tasklens.core.ray_workers import nodes
+
+    return [int(node.get("CPU", 0)) for node in nodes()]
+
+
+def default_workers() -> int:
+    """Return the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def need_seen(directory: Path) -> None:
+    """Raise InputError if a worker does not see a directory that the driver has made."""
+    if not directory.is_dir():
+        raise InputError(
+            f"{directory} is not to be seen on {socket.gethostname()}; several machines need a "
+            "directory that all of them see: name one with --out"
+        )
