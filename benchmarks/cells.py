@@ -9,15 +9,15 @@ from typing import TypeVar
 import numpy as np
 from common import settings_of
 from numpy.typing import NDArray
+from tasklens.models.gpt2_subject import GPT2Subject
 
 from tasklens.clustering.cluster import Cell
 from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import make_model, state_names
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
-from tasklens.runs.directory import RunDir
-from tasklens.runs.measuring import load_states
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.runs.open_run import open_run
+from tasklens.runs.settings import TrainingRunSettings
 
 #: Without a run: steps that are trained, and steps at which states are taken.
 TRAINED, AT = 60, (0, 20, 60)
@@ -42,7 +42,7 @@ def chosen_cells(run: Path | None, space: str, n: int) -> list[Cell]:
     n : int
         How many.
     """
-    everything = _of_run(RunDir(run), space) if run else _of_short_training(space)
+    everything = _of_run(run, space) if run else _of_short_training(space)
     return evenly(everything, n)
 
 
@@ -63,12 +63,13 @@ def _cells(
     ]
 
 
-def _of_run(run: RunDir, space: str) -> list[Cell]:
-    settings = read_settings(run.config, TrainingRunSettings)
-    steps = sorted(int(path.stem.partition("-")[2]) for path in run.states.glob("step-*"))
-    wanted = steps if space == "raw" else steps[-1:]
+def _of_run(path: Path, space: str) -> list[Cell]:
+    run = open_run(path)
     return [
-        cell for step in wanted for cell in _cells(settings, step, space, load_states(run, step))
+        Cell(run.settings.seed, step, split, name, space, run.instances[split].n_tasks, x)
+        for step in (run.steps if space == "raw" else run.steps[-1:])
+        for name, xs in run.clustered(step)
+        for split, x in xs.items()
     ]
 
 

@@ -29,8 +29,9 @@ from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir
-from tasklens.runs.keeper import ACCURACY_SPLITS
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.runs.open_run import open_run
+from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
 
 TARGET = ">= 15"
 
@@ -116,7 +117,9 @@ def _cells(
 
 def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> None:
     """Add the row of a finished run, which took `wall` seconds where it was made here."""
-    settings = read_settings(run.config, TrainingRunSettings)
+    opened = open_run(run.path)
+    assert isinstance(opened, TrainingRun), f"{run.path} trained no model"
+    settings = opened.settings
     stages = stage_seconds(run)
     same = stages["data"] + stages["plot"]
     made = parts(run, settings, quick)

@@ -15,9 +15,7 @@ from sklearn.manifold import trustworthiness
 
 from tasklens.clustering.map_frames import first_frame, laid_on, next_frame
 from tasklens.report.view import ReportSettings
-from tasklens.runs.directory import RunDir
-from tasklens.runs.measuring import load_states
-from tasklens.runs.sources import open_source
+from tasklens.runs.open_run import open_run
 
 
 def main() -> None:
@@ -27,13 +25,12 @@ def main() -> None:
     options.add_argument("--states", default="embed,block2,block4,block5,block6")
     options.add_argument("--split", default="val_subset")
     asked = options.parse_args()
-    source, report = open_source(asked.run), ReportSettings()
+    run, report = open_run(asked.run), ReportSettings()
     perplexity = report.perplexity
     print(f"{'state':8} {'map':6} {'moves':>7} {'last':>7} {'trustworthiness':>16} {'s':>6}")
     for state in asked.states.split(","):
-        xs = [
-            load_states(RunDir(asked.run), step)[f"{asked.split}/{state}"] for step in source.steps
-        ]
+        rows = run.splits[asked.split]
+        xs = [np.array(run.states(step, state)[rows]) for step in run.steps]
         for name in ("ours", "fresh"):
             y = first_frame(xs[0], perplexity=perplexity, seed=0)
             moved, kept, seconds = [], [], []

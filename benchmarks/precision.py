@@ -12,8 +12,9 @@ import numpy as np
 from common import begin, parser
 
 from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import load_scores, prepare, run_all
+from tasklens.runs.pipeline import run_stages
 from tasklens.runs.settings import TrainingRunSettings, load_settings
+from tasklens.runs.training_run import TrainingRun
 
 FILE = Path(__file__).with_name("precision.toml")
 PRECISIONS = ("fp32", "bf16")
@@ -22,11 +23,10 @@ SPLIT = "val_subset"
 
 def final_scores(directory: Path, settings: TrainingRunSettings) -> dict[str, float]:
     """Run an experiment and return the last ARI by layer, and the accuracy, on unseen pairs."""
-    run = RunDir(directory)
-    prepare(run, settings, "benchmarks/precision.py")
-    run_all(run, settings)
+    run = TrainingRun(RunDir(directory), settings)
+    run_stages(run, "benchmarks/precision.py")
     found: dict[str, list[float]] = {}
-    for row in load_scores(run).to_pylist():
+    for row in run.scores().to_pylist():
         if row["step"] == settings.train.steps and row["split"] == SPLIT:
             if row["metric"] == "accuracy":
                 found.setdefault("accuracy", []).append(row["value"])

@@ -15,10 +15,10 @@ import pyarrow as pa
 from common import ROOT, Result, begin, parser, peak_megabytes, printed, timed
 
 from tasklens.core.parquet import parquet_bytes
-from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import stage_inputs
-from tasklens.runs.sweep import gather, is_done, run_of
-from tasklens.runs.sweep_file import Point, Sweep, read_sweep
+from tasklens.core.settings import Stage
+from tasklens.runs.sweep import gather, is_done, point_run
+from tasklens.runs.sweep_file import Sweep, read_sweep
+from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.score_table import read_scores
 
 #: The scores of a run of the preset `default`: 30 checkpoints of 8 states.
@@ -74,28 +74,30 @@ def simulate(n: int) -> list[float]:
         (out / "sweep.toml").write_text(f'base = "default"\nseeds = {list(range(n))}\n')
         scores = read_scores(SCORES)
         for point in read_sweep(out / "sweep.toml").points:
-            finish(run_of(out, point), point, scores)
+            finish(point_run(out, point), scores)
         words = [sys.executable, __file__, "--out", str(out)]
         took = printed(words, 4)
         megabytes = (out / "scores.parquet").stat().st_size / 1e6
     return [*took, megabytes]
 
 
-def finish(run: RunDir, point: Point, scores: pa.Table) -> None:
+def finish(run: TrainingRun, scores: pa.Table) -> None:
     """Leave what a finished run of a sweep leaves, as far as its driver looks at it."""
-    run.path.mkdir(parents=True)
+    directory = run.directory
+    directory.path.mkdir(parents=True)
     names = pa.array([run.name] * scores.num_rows)
     content = parquet_bytes(scores.set_column(0, "run", names))
     # as many files are noted as a run of 40 checkpoints notes
     files = {f"measured/step-{step:08d}/{i}": "0" * 64 for step in range(40) for i in range(3)}
     manifest: dict[str, object] = {"files": files, "stages": {}}
-    for stage in ("data", "train", "measure"):
-        run.manifest.write_text(json.dumps(manifest, indent=2))
-        stages = {**manifest["stages"]}  # type: ignore[dict-item]
-        stages[stage] = {"inputs": stage_inputs(run, point.settings, stage), "files": [*files]}
-        manifest = {**manifest, "stages": stages}
-    run.manifest.write_text(json.dumps(manifest, indent=2))
-    run.scores_parquet.write_bytes(content)
+    stages: tuple[Stage, ...] = ("data", "train", "measure")
+    for stage in stages:
+        directory.manifest.write_text(json.dumps(manifest, indent=2))
+        marks = {**manifest["stages"]}  # type: ignore[dict-item]
+        marks[stage] = {"inputs": run.inputs(stage), "files": [*files]}
+        manifest = {**manifest, "stages": marks}
+    directory.manifest.write_text(json.dumps(manifest, indent=2))
+    directory.scores_parquet.write_bytes(content)
 
 
 def drive(out: Path) -> None:

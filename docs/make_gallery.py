@@ -7,11 +7,11 @@ import argparse
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
+from tasklens.report.style import render
 
-from tasklens.report.figure1 import render
 from tasklens.report.heatmaps import figure_agreement
 from tasklens.report.maps import figure_forming
-from tasklens.runs.viewing import load_view
+from tasklens.runs.stage_report import load_view
 
 HERE = Path(__file__).parent
 

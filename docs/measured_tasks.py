@@ -13,23 +13,23 @@ the columns of `scores.csv`, where `k` is the number of tasks:
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.scoring.score_cells import score
 
 from tasklens.data.instances import SPLIT_NAMES, instances_of
-from tasklens.data.synthetic import Dataset, measured_subsets
+from tasklens.data.synthetic import measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
-from tasklens.models.subject import GPT2Subject, harvest
-from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import load_dataset
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.models.subject import harvest
+from tasklens.runs.open_run import open_run
+from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
-from tasklens.scoring.score_table import score, table_to_csv_bytes, to_table
+from tasklens.scoring.score_table import Row, state_rows, table_to_csv_bytes, to_table
 
 NUMBERS = (5, 10, 20, 50)
 INSTANCES_A_TASK = 100
@@ -37,43 +37,44 @@ INSTANCES_A_TASK = 100
 
 def measure_again(path: Path) -> list[pa.Table]:
     """Return the scores of a run's first and last checkpoint for each number of tasks."""
-    run = RunDir(path)
-    settings = read_settings(run.config, TrainingRunSettings)
-    dataset = load_dataset(run)
+    run = open_run(path)
+    assert isinstance(run, TrainingRun), f"{path} trained no model"
+    settings, dataset = run.settings, run.dataset
     tables = []
     for n in NUMBERS:
         wanted = settings.data.changed(measured_tasks=n, measured_instances=INSTANCES_A_TASK * n)
         dataset.splits.update(measured_subsets(dataset, wanted, settings.seed))
         for step in (0, settings.train.steps):
-            subject = GPT2Subject(load_checkpoint(run.checkpoint(step)))
-            tables += [one(run, settings, dataset, subject, step, split) for split in SPLIT_NAMES]
+            model = load_checkpoint(run.directory.checkpoint(step))
+            subject = GPT2Subject(model, step=step)
+            tables += [score_split(run, subject, split) for split in SPLIT_NAMES]
     return tables
 
 
-def one(
-    run: RunDir,
-    settings: TrainingRunSettings,
-    dataset: Dataset,
-    subject: GPT2Subject,
-    step: int,
-    split: str,
-) -> pa.Table:
+def score_split(run: TrainingRun, subject: GPT2Subject, split: str) -> pa.Table:
     """Return the scores of one split at one checkpoint, in the raw space."""
-    states = harvest(subject, dataset.prompts(split)).states
-    instances = instances_of(dataset, split)
-    about: dict[str, Any] = {"run": run.name, "seed": settings.seed, "step": step, "split": split}
-    table = score(states, instances, settings.clusters, **about)
+    instances = instances_of(run.dataset, split)
+    harvested = harvest(subject, run.dataset.prompts(split))
+    seed = run.settings.seed
+    table = score(harvested, instances, run.settings.clusters, seed=seed, run=run.name)
     rows = table.filter(pc.field("metric") == "inertia").to_pylist()
-    found = {name: min(r["value"] for r in rows if r["layer"] == name) for name in states}
-    more = []
-    for name, x in states.items():
+    least = {name: min(r["value"] for r in rows if r["layer"] == name) for name in harvested.states}
+    more: list[Row] = []
+    for name, x in harvested.states.items():
         labels, inertia = from_means(x, instances.task)
         values = {
             "ari_from_means": adjusted_rand(contingency(instances.task, labels)),
-            "inertia_ratio": found[name] / inertia,
+            "inertia_ratio": least[name] / inertia,
         }
-        place = {**about, "layer": name, "space": "raw", "k": instances.n_tasks}
-        more += [place | {"metric": m, "value": v, "cluster_seed": None} for m, v in values.items()]
+        more += state_rows(
+            values,
+            run=run.name,
+            seed=seed,
+            step=subject.step,
+            split=split,
+            layer=name,
+            k=instances.n_tasks,
+        )
     return pa.concat_tables([table.filter(pc.field("metric") == "ari"), to_table(more)])
 
 

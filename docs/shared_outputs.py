@@ -10,33 +10,27 @@ from pathlib import Path
 
 import numpy as np
 
-from tasklens.data.instances import instances_of
-from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import load_dataset
-from tasklens.runs.measuring import load_clusters
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.runs.open_run import open_run
 
 SPLIT = "val_subset"
 
 
 def shares(path: Path) -> dict[str, tuple[float, float]]:
     """Return {block: (share of pairs kept apart, share kept together)} of a run."""
-    run = RunDir(path)
-    settings = read_settings(run.config, TrainingRunSettings)
-    dataset = load_dataset(run)
-    known, output = instances_of(dataset, SPLIT), dataset.splits[SPLIT].output
+    run = open_run(path)
+    known, output = run.instances[SPLIT], run.targets(run.steps[-1])[SPLIT]
     same_output = output[:, None] == output
     same_task = known.task[:, None] == known.task
     other = ~np.eye(len(known.task), dtype=bool)
-    clusters = load_clusters(run, settings.train.steps)
-    found = {}
-    for i in range(settings.model.n_layer):
-        labels = clusters[f"{SPLIT}/block{i + 1}/raw/labels"][0]
+    clusters = run.clusters(run.steps[-1])
+    kept = {}
+    for block in (name for name in run.state_names if name.startswith("block")):
+        labels = clusters[f"{SPLIT}/{block}/raw/labels"][0]
         same_cluster = labels[:, None] == labels
         apart = 1 - same_cluster[same_output & ~same_task].mean()
         together = same_cluster[same_output & same_task & other].mean()
-        found[f"block{i + 1}"] = (float(apart), float(together))
-    return found
+        kept[block] = (float(apart), float(together))
+    return kept
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ _WHERE = {
     "instances_of_prompts": "data.tokenize",
     "load_checkpoint": "models.checkpoints",
     "load_subject": "models.hf_loading",
-    "load_view": "runs.viewing",
+    "load_view": "runs.stage_report",
     "make_dataset": "data.synthetic",
     "make_model": "models.gpt2",
     "read_prompts": "data.labelled_prompts",
@@ -103,8 +103,8 @@ if TYPE_CHECKING:
     from tasklens.report.maps import figure_map as figure_map
     from tasklens.report.verdict_figure import figure_verdict as figure_verdict
     from tasklens.report.view import View as View
+    from tasklens.runs.stage_report import load_view as load_view
     from tasklens.runs.verify import verify_runs as verify_runs
-    from tasklens.runs.viewing import load_view as load_view
     from tasklens.scoring.score_table import final_table as final_table
     from tasklens.scoring.score_table import read_scores as read_scores
     from tasklens.scoring.score_table import score as score

@@ -8,12 +8,12 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from tasklens.runs.experiment import load_dataset, measure, plot, train_model
+from tasklens.runs.measuring import Measurer
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens.core.workers import Processes
 from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import load_dataset, measure, plot, train_model
-from tasklens.runs.measuring import Measurer
 from tasklens.runs.settings import TrainingRunSettings, read_settings
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tasklens.runs.harvesting import harvest_models
+from tasklens.runs.probe_dir import Probe
+from tasklens.runs.probing import measure_probe
 
 from e2e.conftest import Command, assert_same
 from e2e.test_probe import Stock, once, reading, step_of, stock
@@ -20,9 +23,6 @@ from tasklens.core.workers import Processes
 from tasklens.runs import probing, sharding
 from tasklens.runs import states_on_disk as state_files
 from tasklens.runs.directory import RunDir
-from tasklens.runs.harvesting import harvest_models
-from tasklens.runs.probe_dir import Probe
-from tasklens.runs.probing import measure_probe
 from tasklens.runs.settings import ModelRunSettings, read_settings
 from tasklens.runs.states_on_disk import read_states, shards_begun
 

@@ -28,6 +28,8 @@ from tasklens.cli.options import (
     save_settings,
     this_command,
 )
+from tasklens.cli.probe import probe
+from tasklens.cli.report import report
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError, debugging
 from tasklens.models.torchrun import is_other_rank, launched_by_torchrun

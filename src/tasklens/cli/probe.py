@@ -51,9 +51,7 @@ HoldOut = Annotated[
         "--hold-out", metavar="COLUMN", help="Hold out some of each label's values of it."
     ),
 ]
-States = Annotated[
-    str, typer.Option("--states", metavar="NAMES", help="E.g. embed,block6,ln_f.")
-]
+States = Annotated[str, typer.Option("--states", metavar="NAMES", help="E.g. embed,block6,ln_f.")]
 NumbersOfClusters = Annotated[
     str | None,
     typer.Option("--k", metavar="N,N,...", help="Clusters. [default: one a label]"),
@@ -64,9 +62,7 @@ Revision = Annotated[
 ]
 Untrained = Annotated[
     bool,
-    typer.Option(
-        "--untrained", help="Measure it with fresh weights, too, as step 0: a control."
-    ),
+    typer.Option("--untrained", help="Measure it with fresh weights, too, as step 0: a control."),
 ]
 ModelDevice = Annotated[
     str | None,
@@ -97,6 +93,7 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print what is measured, token by token; do nothing."),
 ]
+
 
 def probe(
     models: Models,
@@ -129,7 +126,7 @@ def probe(
     from tasklens.runs.settings import ModelRunSettings
     from tasklens.runs.stage_states import describe
 
-    given = {
+    given: dict[str, dict[str, object]] = {
         "subject": {
             "models": models,
             "revisions": revision.split(",") if revision else None,

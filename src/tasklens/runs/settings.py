@@ -3,7 +3,7 @@
 import re
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -181,18 +181,3 @@ def load_settings(source: str, changes: tuple[str, ...] | list[str] = ()) -> Tra
         raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
     where = "" if source in PRESETS else source
     return TrainingRunSettings.from_toml(content, where, changes)
-
-
-Kind = TypeVar("Kind", bound=RunSettings)
-
-
-def read_settings(path: Path, kind: type[Kind]) -> Kind:
-    """Read the ``config.toml`` of a run directory."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path.parent} is not a run directory (no {path.name}: {error.strerror}); "
-            "make one with: tasklens data PRESET --out DIR"
-        ) from error
-    return kind.from_toml(content, str(path))

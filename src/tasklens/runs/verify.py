@@ -87,7 +87,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         task = known.task
         if shuffled:
             task = stream(seed, "shuffled tasks", split).permutation(task)
-        column = np.searchsorted(units, known.unit)
+        column = np.searchsorted(units, known.unit).astype(np.int64)
         resampling[role_of[split]] = Resampling(task, column, weights)
         k = run.settings.measure.numbers(known.n_tasks)[0]
         labels_of = control_labels(known, k, seed, run.settings.clusters)
