@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from tasklens.clustering.cluster import Cell
 from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import make_model, state_names
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.directory import RunDir
 from tasklens.runs.measuring import load_states

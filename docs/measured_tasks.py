@@ -24,7 +24,8 @@ from sklearn.cluster import KMeans
 from tasklens.data.instances import SPLIT_NAMES, instances_of
 from tasklens.data.synthetic import Dataset, measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_dataset
 from tasklens.runs.settings import TrainingRunSettings, read_settings

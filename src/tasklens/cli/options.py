@@ -52,7 +52,7 @@ def check_devices(settings: Any, *tables: str, engine: str = "local") -> None:
     Of an engine of many machines it is not known here what they have, but that there a task is
     given its GPU, which has no number.
     """
-    from tasklens.models.training import check_device
+    from tasklens.models.devices import check_device
 
     for table in tables:
         device = getattr(settings, table).device

@@ -22,7 +22,7 @@ from tasklens.runs.probe_dir import ABOUT, TOKENS, WORDS, Probe, checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.core.seeds import derived_seed
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.core.files import digest
 from tasklens.models.checkpoint_series import Checkpoint, fetch, file_times, identity, missing_steps
 from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
@@ -56,6 +56,7 @@ def open_model(settings: ModelRunSettings, checkpoint: Checkpoint, table: Labell
         trust_remote_code=said.trust_remote_code,
         max_tokens=said.max_tokens,
         untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
+        step=checkpoint.step,
     )
     names = _names(subject, said.states, checkpoint.name)
     limits = [n for n in (settings.position.max_length, subject.max_length) if n]

@@ -16,10 +16,11 @@ from tasklens.data.synthetic import MEASURED, SPLITS, Dataset
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2 import GPT2
 from tasklens.runs.plan import check_space, count_bytes
-from tasklens.data.rows import join
+from tasklens.data.token_prompts import join
 from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 
 #: The splits whose accuracy the last checkpoint is asked for in full.
@@ -149,7 +150,7 @@ class Keeper:
 
     def _harvest(self, model: GPT2) -> dict[str, NDArray[np.generic]]:
         """Return the measured instances' states and answers, by "split/name"."""
-        subject = GPT2Subject(model)
+        subject = GPT2Subject(model, self.trainer.step)
         # All at once: the splits share instructions, and much of these is computed once.
         got = harvest(subject, join([self.dataset.prompts(split) for split in MEASURED]))
         tensors: dict[str, NDArray[np.generic]] = {}

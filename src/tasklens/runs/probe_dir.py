@@ -9,7 +9,7 @@ import safetensors.numpy
 from tasklens.core.errors import InputError
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, read_table
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.runs.directory import RunDir
 from tasklens.data.instances import Instances
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
