@@ -21,10 +21,11 @@ from reference import Reader, ReferenceTrainer, Sequences, best_form, sequences
 from training import time_steps
 
 from tasklens.core.seeds import stream
-from tasklens.data.rows import Prompts
 from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import make_model
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 

@@ -16,10 +16,11 @@ from common import Report, Result, begin, interleaved, medians, parser, sized
 from numpy.typing import NDArray
 from reference import Reader, Sequences, sequences, with_weights_of
 
-from tasklens.data.rows import Prompts, join
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.gpt2 import GPT2, make_model
-from tasklens.models.subject import GPT2Subject, Harvest, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import Harvest, harvest
 from tasklens.runs.settings import TrainingRunSettings
 
 TARGET = ">= 10"

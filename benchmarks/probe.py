@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import tokenize
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import harvest

@@ -10,9 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tasklens.data.rows import Prompts
 from tasklens.data.synthetic import Dataset, DataSettings, make_dataset
 from tasklens.data.tasks import TaskSettings
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.checkpoints import config_of
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 

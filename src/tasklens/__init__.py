@@ -15,7 +15,7 @@ _WHERE = {
     "FigureSettings": "report.figure1",
     "Cell": "clustering.cluster",
     "GPT2": "models.gpt2",
-    "GPT2Subject": "models.subject",
+    "GPT2Subject": "models.gpt2_subject",
     "Grammar": "data.grammar",
     "Harvest": "models.subject",
     "HuggingFaceSubject": "models.hf_subject",
@@ -25,7 +25,7 @@ _WHERE = {
     "LabelledPrompts": "data.labelled_prompts",
     "PositionSettings": "data.tokenize",
     "PromptSettings": "data.labelled_prompts",
-    "Prompts": "data.rows",
+    "Prompts": "data.token_prompts",
     "Subject": "models.subject",
     "TaskSettings": "data.tasks",
     "TrainSettings": "models.training",
@@ -71,11 +71,11 @@ if TYPE_CHECKING:
     from tasklens.data.labelled_prompts import LabelledPrompts as LabelledPrompts
     from tasklens.data.labelled_prompts import PromptSettings as PromptSettings
     from tasklens.data.labelled_prompts import read_prompts as read_prompts
-    from tasklens.data.rows import Prompts as Prompts
     from tasklens.data.synthetic import Dataset as Dataset
     from tasklens.data.synthetic import DataSettings as DataSettings
     from tasklens.data.synthetic import make_dataset as make_dataset
     from tasklens.data.tasks import TaskSettings as TaskSettings
+    from tasklens.data.token_prompts import Prompts as Prompts
     from tasklens.data.tokenize import PositionSettings as PositionSettings
     from tasklens.data.tokenize import instances_of_prompts as instances_of_prompts
     from tasklens.data.tokenize import tokenize as tokenize
@@ -83,9 +83,9 @@ if TYPE_CHECKING:
     from tasklens.models.gpt2 import GPT2 as GPT2
     from tasklens.models.gpt2 import ModelSettings as ModelSettings
     from tasklens.models.gpt2 import make_model as make_model
+    from tasklens.models.gpt2_subject import GPT2Subject as GPT2Subject
     from tasklens.models.hf_loading import load_subject as load_subject
     from tasklens.models.hf_subject import HuggingFaceSubject as HuggingFaceSubject
-    from tasklens.models.subject import GPT2Subject as GPT2Subject
     from tasklens.models.subject import Harvest as Harvest
     from tasklens.models.subject import Subject as Subject
     from tasklens.models.subject import harvest as harvest

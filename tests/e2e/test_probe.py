@@ -34,7 +34,7 @@ from e2e.conftest import (
     changes,
     contents,
 )
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import harvest

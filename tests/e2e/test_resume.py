@@ -19,7 +19,8 @@ import pytest
 
 from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
-from tasklens.models.training import Batch, StepLog, Trainer
+from tasklens.models.training import StepLog, Trainer
+from tasklens.models.training_batches import TrainingBatch
 
 #: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells of some 25 ms.
 LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=8_000, workers=2)
@@ -269,7 +270,7 @@ def test_a_run_goes_on_in_the_precision_that_it_began_in(command: Command, tmp_p
     whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
     real = Trainer.take_step
 
-    def interrupted(self: Trainer, batch: Batch) -> StepLog:
+    def interrupted(self: Trainer, batch: TrainingBatch) -> StepLog:
         if self.step == 9:
             raise KeyboardInterrupt
         return real(self, batch)

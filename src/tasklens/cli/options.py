@@ -72,7 +72,7 @@ def check_device(device: str, key: str, engine: str = "local") -> None:
     What the machines of a cluster have is not known here. Each Ray task is given its GPU, which
     has no number.
     """
-    from tasklens.models.training import check_device as check_local_device
+    from tasklens.models.devices import check_device as check_local_device
 
     if device == "auto":
         return

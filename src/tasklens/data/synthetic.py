@@ -13,8 +13,8 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
 from tasklens.data.random_tasks import draw_instructions, make_tasks
-from tasklens.data.rows import Prompts
 from tasklens.data.tasks import TaskSet, TaskSettings
+from tasklens.data.token_prompts import Prompts
 
 PAD = "<pad>"
 SPLITS = ("train", "val", "val_instruction")
@@ -132,13 +132,13 @@ class Dataset:
         return self.instruction_task[self.splits[split].instruction]
 
     def prompts(self, split: str) -> Prompts:
-        """Return [I; x] of each instance of a split, the position of interest at x."""
+        """Return [I; x] of each instance of a split, measured at x."""
         part = self.splits[split]
         position = self.instruction_length[part.instruction]
         ids = np.zeros((len(part), self.n_positions - 1), dtype=np.int64)
         ids[:, :-1] = self.instruction_ids[part.instruction]
         ids[np.arange(len(part)), position] = part.input
-        return Prompts(ids, position)
+        return Prompts(ids, position, split=split)
 
     def symbol_counts(self, split: str) -> NDArray[np.int64]:
         """Return how often each symbol stands in each instance's instruction, (N, n_symbols)."""

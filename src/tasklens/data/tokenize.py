@@ -15,7 +15,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 
 Tokenizer: TypeAlias = Any
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -29,6 +29,7 @@ def load_subject(
     trust_remote_code: bool = False,
     max_tokens: int = 0,
     untrained: int | None = None,
+    step: int = 0,
 ) -> HuggingFaceSubject:
     """Load a local directory that ``AutoModelForCausalLM`` loads. Nothing is fetched.
 
@@ -47,7 +48,7 @@ def load_subject(
         What the weights are computed in; states are float32.
     trust_remote_code : bool
         Run the code that comes with the model.
-    max_tokens : int
+    max_tokens, step : int
         See `HuggingFaceSubject`.
     untrained : int, optional
         A seed: give the network fresh weights, by its configuration, in the place of its own.
@@ -92,7 +93,7 @@ def load_subject(
         known = load_tokenizer(tokenizer or directory, trust_remote_code=trust_remote_code)
         if device != AUTO:
             model = model.to(device)
-        return HuggingFaceSubject(model, known, max_tokens)
+        return HuggingFaceSubject(model, known, max_tokens, step)
 
 
 def _read_model(directory: Path, safe: bool, common: dict[str, Any]) -> Any:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,16 +18,15 @@ import numpy.typing as npt
 import torch
 
 from tasklens.core.errors import InputError
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.devices import is_out_of_memory, tokens_that_fit
 from tasklens.models.gpt2 import tree_bias
 from tasklens.models.hf_hooks import Point, find_points, hooked
 from tasklens.models.prefix_trees import Trees, token_trees
-from tasklens.models.subject import MAX_TOKENS, MAX_TOKENS_GPU, Harvest
+from tasklens.models.subject import Harvest
 
 #: Answers are taken from the head so many at a time: a vocabulary is wide.
 HEAD_ROWS = 256
-#: Numbers that a token takes while it goes through a block, in widths of the residual stream.
-WIDTHS_A_TOKEN = 32
 #: Prompts are read as trees where these have at most this share of the prompts' tokens,
 WORTH_SHARING = 0.7
 #: and where a row's states are those of so many of its prompts read plainly, to this part of them.
@@ -80,8 +78,10 @@ class HuggingFaceSubject:
         For a model that is not causal, or whose blocks are not a chain.
     """
 
-    def __init__(self, model: Any, tokenizer: Any = None, max_tokens: int = 0) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+    def __init__(
+        self, model: Any, tokenizer: Any = None, max_tokens: int = 0, step: int = 0
+    ) -> None:
+        self.model, self.tokenizer, self.step = model.eval(), tokenizer, step
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._accepts = set(inspect.signature(self._base.forward).parameters)
         config = model.config.get_text_config()
@@ -90,7 +90,7 @@ class HuggingFaceSubject:
         same = self._check()
         self.names = tuple(name for name in self._points if name != "wte" or not same)
         self.max_length = _context(config)
-        self.max_tokens = max_tokens or _tokens_that_fit(self.device, config.hidden_size)
+        self.max_tokens = max_tokens or tokens_that_fit(self.device, config.hidden_size)
 
     @property
     def device(self) -> torch.device:
@@ -210,7 +210,7 @@ class HuggingFaceSubject:
         try:
             return read()
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -443,28 +443,3 @@ def _context(config: Any) -> int:
         if isinstance(length, int) and length > 0:
             return length
     return 0
-
-
-def _tokens_that_fit(device: torch.device, width: int) -> int:
-    """Return how many tokens half of the free memory holds, as far as can be told beforehand."""
-    most = MAX_TOKENS if device.type == "cpu" else MAX_TOKENS_GPU
-    free = _free_bytes(device)
-    return max(1, min(most, free // 2 // (4 * WIDTHS_A_TOKEN * width)))
-
-
-def _free_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 2**62
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "not enough memory", "can't allocate memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        word in str(error).lower() for word in words
-    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 
 #: Tokens in one tree row, unless a single prompt is longer. The scores between the tokens of a row
 #: grow with its square; what neighbouring rows repeat shrinks with its length.
@@ -43,6 +43,10 @@ class Trees:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def prompts_in(self, rows: slice) -> NDArray[np.int64]:
+        """Return the indices of the prompts that stand in some rows."""
+        return np.flatnonzero((self.row >= rows.start) & (self.row < rows.stop))
 
 
 def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:

@@ -1,29 +1,24 @@
-"""Training: one step, the loop, and the state it goes on from."""
+"""Train a GPT-2: one step, the loop, and the state that training resumes from."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase
-from tasklens.data.rows import Rows, batches, shared_prefix_rows
 from tasklens.data.synthetic import Dataset
-from tasklens.models.distributed import (
-    SINGLE_PROCESS,
-    ProcessGroup,
-    replicate,
-    training_device,
-)
+from tasklens.models.devices import check_device
+from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length
+from tasklens.models.loss import compute_gradients, faster_precision
 from tasklens.models.lr_schedule import learning_rate
+from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
 
 
 class TrainSettings(SettingsBase, affects="train"):
@@ -80,134 +75,18 @@ class TrainSettings(SettingsBase, affects="train"):
         return self
 
 
-#: bf16 is chosen where its steps take less than this share of fp32's: a near tie is fp32.
-WORTH_IT = 0.9
 #: Narrower models spend their time outside the matrix products: fp32, without timing anything.
 NARROW = 128
 
 
 class StepLog(NamedTuple):
-    """What one step says of itself, measured on its batch before the update."""
+    """The log of one step, measured on its batch before the update."""
 
     step: int
     loss: float
     accuracy: float
     learning_rate: float
     grad_norm: float
-
-
-class Batch(NamedTuple):
-    """Shared-prefix rows and their outputs: (B, L), (B,), (B, m) and (B, m), all int64."""
-
-    prefix: Tensor
-    length: Tensor
-    inputs: Tensor
-    outputs: Tensor
-
-
-def loss_and_hits(
-    model: Callable[..., Any],
-    batch: Batch,
-    *,
-    loss: str = "all",
-    output_weight: float = 1.0,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of the plain sequences that the rows stand for, and the outputs that are hit.
-
-    The loss is the mean cross-entropy, in nats, over the predicted tokens of the B * m sequences
-    [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has the weight
-    ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m sequences share
-    counts m times.
-
-    Parameters
-    ----------
-    model : GPT2, or what several processes train of it
-    batch : Batch
-    loss, output_weight
-        See above.
-    group : ProcessGroup
-        If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
-        parts of all ranks sum up to it. All ranks have to call this together.
-
-    Returns
-    -------
-    loss : float32 scalar
-    hits : bool (B, m)
-        Whether the most likely token after [I; x], over the whole vocabulary, is y.
-    """
-    prefix, length, inputs, outputs = batch
-    (B, L), m = prefix.shape, inputs.shape[1]
-    logits, _ = model(torch.cat([prefix, inputs], dim=1), L, length)
-    logits = logits.float()  # (B, L + m, V)
-    answers = logits[:, L:]  # (B, m, V)
-    total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")
-    weight: Tensor | float = B * m
-    if loss == "all":
-        padding = torch.arange(1, L, device=length.device) >= length[:, None]  # (B, L - 1)
-        symbols = prefix[:, 1:].masked_fill(padding, -100).flatten()  # -100: no target
-        total = output_weight * total + m * F.cross_entropy(
-            logits[:, : L - 1].flatten(0, 1), symbols, ignore_index=-100, reduction="sum"
-        )
-        row = torch.arange(B, device=length.device)
-        next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
-        total = total - next_input.gather(1, inputs).sum()
-        weight = m * (length + output_weight).sum()
-    if group.size > 1:
-        weight = group.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
-    return total / weight, answers.argmax(dim=-1) == outputs
-
-
-def gradients(
-    model: Callable[..., Any],
-    batch: Batch,
-    *,
-    loss: str,
-    precision: str,
-    output_weight: float = 1.0,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> tuple[Tensor, Tensor]:
-    """Set the model's gradients; return the loss and the hits, see `loss_and_hits`."""
-    model.zero_grad()  # type: ignore[attr-defined]
-    device = batch.prefix.device.type
-    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        value, hits = loss_and_hits(
-            model, batch, loss=loss, output_weight=output_weight, group=group
-        )
-    # DDP takes means over the ranks; the gradient of the step's loss is the sum of the parts'.
-    (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
-    return value.detach(), hits
-
-
-def faster_precision(
-    model: Callable[..., Any], batch: Batch, *, loss: str, group: ProcessGroup = SINGLE_PROCESS
-) -> tuple[str, dict[str, float]]:
-    """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
-
-    The weights stay as they are.
-    """
-    seconds = {"fp32": float("inf"), "bf16": float("inf")}
-    for _ in range(3):  # the first is slow in both, and the least counts
-        for precision in seconds:
-            began = time.perf_counter()
-            value, _ = gradients(model, batch, loss=loss, precision=precision, group=group)
-            value.item()  # waits for a GPU
-            seconds[precision] = min(seconds[precision], time.perf_counter() - began)
-    model.zero_grad()  # type: ignore[attr-defined]
-    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
-    return chosen, seconds
-
-
-def check_device(device: str, key: str) -> None:
-    """Raise InputError, naming the setting, where there is no such device here."""
-    if device == "cpu":
-        return
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (torch.device(device).index or 0) >= found:
-        raise InputError(
-            f"{key} = {device!r}: PyTorch {torch.__version__} sees {found} CUDA GPUs here; use "
-            f"{'a lower number, or ' if found else ''}cpu"
-        )
 
 
 class Trainer:
@@ -220,7 +99,7 @@ class Trainer:
     settings : TrainSettings
     seed : int
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
-        a run that goes on from a saved state ends in the same bytes.
+        a resumed run ends in the same bytes.
     group : ProcessGroup
         The processes that train. Each rank takes its share of every step's rows, so that the steps
         equal those of one process but for rounding and, with dropout, for the masks.
@@ -228,10 +107,10 @@ class Trainer:
     Attributes
     ----------
     precision : {"fp32", "bf16"} or None
-        What the steps compute in; None until it is chosen, by `choose_precision` or the first step.
-        To be set before the first step of a run that goes on in the precision it began with.
+        Precision of the steps; None until `choose_precision` or the first step chooses it. Set it
+        before the first step of a resumed run to keep the precision that the run began with.
     calibration : {"fp32": float, "bf16": float}
-        Seconds of a step in each, where they were timed.
+        Seconds of a step in each, if they were timed.
     """
 
     def __init__(
@@ -254,14 +133,14 @@ class Trainer:
                 f"the dataset has {len(dataset.vocabulary)} tokens, the model only "
                 f"{model.vocab_size}; make the model for this dataset's vocabulary"
             )
-        self.model, self.settings, self.seed, self.step = model, settings, seed, 0
-        self.group = group
+        self.model, self.settings, self.seed, self.group = model, settings, seed, group
+        self.step = 0
         self.device = training_device(settings.device, group)
         self.precision: str | None = None if settings.precision == "auto" else settings.precision
         self.calibration: dict[str, float] = {}
         model.to(self.device)
         self._forward = model if group.size == 1 else replicate(model, self.device)
-        self._outputs = torch.from_numpy(dataset.splits["train"].output)
+        self._outputs = dataset.splits["train"].output
         self._rows = shared_prefix_rows(dataset.prompts("train"))
         matrices = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
@@ -276,54 +155,39 @@ class Trainer:
             fused=True,
         )
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches from the present step on."""
+    def batches(self) -> Iterator[TrainingBatch]:
+        """Yield this rank's share of each batch, from the present step on."""
         order = batches(self._rows, self.settings.instructions_per_step, self.seed)
         for rows in islice(order, self.step, None):
-            yield self._batch(rows)
-
-    def _batch(self, rows: Rows) -> Batch:
-        """Return this rank's share of the rows, on the device."""
-        if self.group.size > 1:
-            rows = rows.take(self.group.share_of(len(rows)))
-        batch = Batch(
-            torch.from_numpy(rows.prefix),
-            torch.from_numpy(rows.length),
-            torch.from_numpy(rows.inputs),
-            self._outputs[torch.from_numpy(rows.instance)],
-        )
-        return Batch(*(tensor.to(self.device, non_blocking=True) for tensor in batch))
+            share = rows if self.group.size == 1 else rows.take(self.group.share_of(len(rows)))
+            yield share.batch(self._outputs, self.device)
 
     def begin(self, tensors: dict[str, Tensor]) -> bool:
-        """Go on from what `state` returned, if there is any, and settle what to compute in.
+        """Resume from what `state` returned, unless it is empty, and choose the precision.
 
-        With several processes, all ranks have to call this; the tensors of rank 0 count.
-
-        Returns
-        -------
-        bool
-            Whether there was any.
+        With several processes, all ranks have to call this; the tensors of rank 0 count. Return
+        whether there was a state to resume from.
         """
-        goes_on = self.group.broadcast_flag(bool(tensors))
-        if goes_on:
+        resumes = self.group.broadcast_flag(bool(tensors))
+        if resumes:
             self.load_state(tensors)
         self.choose_precision()
-        return goes_on
+        return resumes
 
     def choose_precision(self) -> str:
-        """Settle what the steps compute in, if it is not yet, and return it."""
+        """Choose the precision of the steps, unless it is set, and return it."""
         chosen = self.precision or "fp32"
         known = self.group.broadcast_flag(self.precision is not None)
         if not known and self.model.settings.n_embd >= NARROW:
             self.model.train()
             with self._dropout_stream():
                 chosen, self.calibration = faster_precision(
-                    self._forward, next(self.batches()), loss=self.settings.loss, group=self.group
+                    self._forward, next(self.batches()), group=self.group, loss=self.settings.loss
                 )
         self.precision = "bf16" if self.group.broadcast_flag(chosen == "bf16") else "fp32"
         return self.precision
 
-    def take_step(self, batch: Batch) -> StepLog:
+    def take_step(self, batch: TrainingBatch) -> StepLog:
         """Take one optimiser step on a batch."""
         settings = self.settings
         rate = learning_rate(
@@ -338,13 +202,13 @@ class Trainer:
         precision = self.precision or self.choose_precision()
         self.model.train()
         with self._dropout_stream():
-            loss, hits = gradients(
+            loss, hits = compute_gradients(
                 self._forward,
                 batch,
-                loss=settings.loss,
                 precision=precision,
-                output_weight=settings.output_weight,
                 group=self.group,
+                loss=settings.loss,
+                output_weight=settings.output_weight,
             )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
         self.optimizer.step()
@@ -355,12 +219,12 @@ class Trainer:
             n_instances = settings.instructions_per_step * hits.shape[1]
             loss, accuracy = self.group.sum(torch.stack([loss, hits.sum() / n_instances]))
         # One transfer: each would wait for a GPU.
-        said = torch.stack([loss, accuracy, norm]).tolist()
-        return StepLog(self.step, said[0], said[1], rate, said[2])
+        numbers = torch.stack([loss, accuracy, norm]).tolist()
+        return StepLog(self.step, numbers[0], numbers[1], rate, numbers[2])
 
     @contextlib.contextmanager
     def _dropout_stream(self) -> Iterator[None]:
-        """Seed torch's global generator for this step alone, and leave it as it was found."""
+        """Seed torch's global generator for this step alone, and restore it."""
         if self.model.settings.dropout == 0:
             yield
             return
@@ -391,16 +255,9 @@ class Trainer:
         return tensors | {"step": torch.tensor(self.step)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Resume from what `state` returned, with any number of processes.
-
-        Parameters
-        ----------
-        tensors : {name: tensor}
-            With several processes, all ranks have to call this; the tensors of rank 0 count.
-        """
-        self.step = int(
-            self.group.broadcast(tensors["step"].clone() if self.group.is_main else torch.tensor(0))
-        )
+        """Load what `state` returned, under any number of processes; see `begin`."""
+        step = tensors["step"].clone() if self.group.is_main else torch.tensor(0)
+        self.step = int(self.group.broadcast(step))
         for weight in self.model.parameters() if self.step else ():
             self.optimizer.state[weight] = {
                 "step": torch.zeros((), device=self.device),

@@ -18,9 +18,10 @@ from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.core.workers import default_workers
-from tasklens.data.rows import join
+from tasklens.data.token_prompts import join
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 
 #: Steps that are timed, after one that is not.

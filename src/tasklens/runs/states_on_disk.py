@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.files import one_line_errors, write_file
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0

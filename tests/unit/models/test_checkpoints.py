@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.data.rows import Prompts
 from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_files import tokenizer_json
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.checkpoints import (
     CheckpointSettings,
     checkpoint_files,
@@ -20,7 +20,8 @@ from tasklens.models.checkpoints import (
     read_tensors,
 )
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
 

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 
 from tasklens.core.errors import InputError
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import Harvest

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasklens.data.rows import Prompts
 from tasklens.data.synthetic import Dataset
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.prefix_trees import Trees, token_trees
 
 

@@ -1,4 +1,6 @@
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -6,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.data.rows import Prompts
 from tasklens.data.synthetic import Dataset
-from tasklens.models import subject as states
+from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import Harvest, harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
 
@@ -47,13 +49,12 @@ def test_the_word_embedding_is_a_row_of_the_matrix(model: GPT2, prompts: Prompts
 
 @pytest.mark.parametrize("max_tokens", [1, 23, 8192])
 def test_neither_order_nor_batching_changes_a_state(
-    model: GPT2, prompts: Prompts, max_tokens: int, monkeypatch: pytest.MonkeyPatch
+    model: GPT2, prompts: Prompts, max_tokens: int
 ) -> None:
     whole = harvest(GPT2Subject(model), prompts)
-    monkeypatch.setattr(states, "MAX_TOKENS", max_tokens)
     order = np.random.default_rng(0).permutation(len(prompts))
     some = order[:13]
-    got = harvest(GPT2Subject(model), taken(prompts, some))
+    got = harvest(GPT2Subject(model, max_tokens=max_tokens), taken(prompts, some))
     for name, state in got.states.items():
         np.testing.assert_allclose(state, whole.states[name][some], rtol=1e-5, atol=2e-6)
     assert np.array_equal(got.answer, whole.answer[some])
@@ -121,3 +122,28 @@ def test_states_hold_on_to_no_graph(model: GPT2, prompts: Prompts) -> None:
     harvest(GPT2Subject(model), prompts)
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert torch.is_grad_enabled()
+
+
+class Constant:
+    """A Subject that answers every prompt with 1."""
+
+    names = ("block1",)
+    step = 64
+
+    def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
+        states = {name: np.ones((len(prompts), 2), dtype=np.float32) for name in names}
+        return Harvest(states, np.ones(len(prompts), dtype=np.int64))
+
+
+def test_a_harvest_carries_split_step_and_position(dataset: Dataset, model: GPT2) -> None:
+    got = harvest(Constant(), dataset.prompts("val_subset"))
+    assert (got.split, got.step, got.position) == ("val_subset", 64, "input")
+    assert set(got.states) == {"block1"}
+    named = Prompts(np.array([[1, 2]]), np.array([1]), position_name="instruction_last")
+    got = harvest(GPT2Subject(model, step=8), named)
+    assert (got.split, got.step, got.position) == ("", 8, "instruction_last")
+
+
+def test_the_protocol_loads_no_torch() -> None:
+    program = "import sys, tasklens.models.subject; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -2,29 +2,25 @@ import copy
 import math
 import time
 from collections.abc import Callable
-from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import Dataset
-from tasklens.models import training
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.loss import loss_and_hits
 from tasklens.models.lr_schedule import learning_rate
-from tasklens.models.subject import GPT2Subject, harvest
+from tasklens.models.subject import harvest
 from tasklens.models.training import (
     NARROW,
-    Batch,
     StepLog,
     Trainer,
     TrainSettings,
-    loss_and_hits,
     train,
 )
 
@@ -227,19 +223,17 @@ WIDE = ModelSettings(n_layer=1, n_head=1, n_embd=NARROW)
 def test_the_precision_is_that_of_the_shorter_steps(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str
 ) -> None:
-    """By a clock that only computing gradients moves."""
+    """By a clock that only the model's forward pass moves."""
     now = 0.0
     costs = {"fp32": fp32, "bf16": bf16}
-    real = training.gradients
 
-    def slow(model: GPT2, batch: Batch, *, precision: str, **what: Any) -> tuple[Tensor, Tensor]:
+    def move_the_clock(*_: object) -> None:
         nonlocal now
-        now += costs[precision]
-        return real(model, batch, precision=precision, **what)
+        now += costs["bf16" if torch.is_autocast_enabled("cpu") else "fp32"]
 
-    monkeypatch.setattr(training, "gradients", slow)
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     model = make_model(WIDE, dataset, seed=0)
+    model.register_forward_pre_hook(move_the_clock)
     before = copy.deepcopy(model.state_dict())
     trainer = Trainer(model, dataset, changed(precision="auto"), seed=0)
     assert trainer.precision is None
@@ -252,12 +246,10 @@ def test_the_precision_is_that_of_the_shorter_steps(
     assert now - spent == pytest.approx(costs[chosen]), "steps compute in it"
 
 
-def test_what_is_set_or_narrow_is_not_timed(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "faster_precision", mock.Mock(side_effect=AssertionError))
+def test_what_is_set_or_narrow_is_not_timed(dataset: Dataset) -> None:
     narrow = Trainer(make_model(SMALL, dataset), dataset, changed(precision="auto"), seed=0)
     assert narrow.choose_precision() == "fp32"
+    assert narrow.calibration == {}
     for precision in ("fp32", "bf16"):
         settings = changed(precision=precision)
         trainer = Trainer(make_model(WIDE, dataset), dataset, settings, seed=0)

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.data.rows import Prompts
+from tasklens.data.token_prompts import Prompts
 from tasklens.runs import states_on_disk as state_files
 from tasklens.runs.states_on_disk import (
     ANSWER,

@@ -4,8 +4,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from tasklens.data.rows import Prompts, Rows, batches, shared_prefix_rows
 from tasklens.data.synthetic import Dataset
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.training_batches import Rows, batches, shared_prefix_rows
 
 
 def prompts_of(*texts: str) -> Prompts:

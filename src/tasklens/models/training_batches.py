@@ -1,47 +1,30 @@
-"""Rows with a shared prefix.
+"""Training rows with a shared prefix, and batches of them.
 
 The output is predicted, never read, and all instances of one instruction share it as their prefix.
-A row [I; x1 .. xm], with every x at position |I| and looking at I and itself only, stands for m
-plain sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
+A row [I; x1 .. xm], with every x at position |I| attending to I and itself only, stands for m plain
+sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tasklens.core.seeds import stream
+from tasklens.data.token_prompts import Prompts
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """Token rows and the position of interest in each: what a Subject is asked about.
+class TrainingBatch(NamedTuple):
+    """Shared-prefix rows and their outputs: (B, L), (B,), (B, m) and (B, m), all int64."""
 
-    Attributes
-    ----------
-    ids : int64 (N, T)
-        Token ids; what stands behind the position of interest is never read.
-    position : int64 (N,)
-        Index of the token whose state is wanted.
-    begin : int64 (N,), optional
-        Index of the first token of the span, up to the position, over which the mean of the state
-        is wanted instead.
-    """
-
-    ids: NDArray[np.int64]
-    position: NDArray[np.int64]
-    begin: NDArray[np.int64] | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-def join(prompts: Sequence[Prompts]) -> Prompts:
-    """Return several sets of prompts of one width as one."""
-    return Prompts(
-        np.concatenate([p.ids for p in prompts]), np.concatenate([p.position for p in prompts])
-    )
+    prefix: Tensor
+    length: Tensor
+    inputs: Tensor
+    outputs: Tensor
 
 
 @dataclass(frozen=True)
@@ -57,7 +40,7 @@ class Rows:
     inputs : int64 (R, m)
         Token ids of x1 .. xm.
     instance : int64 (R, m)
-        Which of the original instances each x is.
+        Index of each x among the original instances.
     """
 
     prefix: NDArray[np.int64]
@@ -68,19 +51,21 @@ class Rows:
     def __len__(self) -> int:
         return len(self.prefix)
 
-    def take(self, which: NDArray[np.int64] | slice) -> "Rows":
-        """Return some of the rows, padded no further than the longest of them needs."""
-        length = self.length[which]
+    def take(self, index: NDArray[np.int64] | slice) -> "Rows":
+        """Return the rows at these indices, padded no further than the longest of them needs."""
+        length = self.length[index]
         return Rows(
-            self.prefix[which, : length.max()], length, self.inputs[which], self.instance[which]
+            self.prefix[index, : length.max()], length, self.inputs[index], self.instance[index]
         )
+
+    def batch(self, output: NDArray[np.int64], device: torch.device) -> TrainingBatch:
+        """Return the rows as tensors on a device, given the output of each original instance."""
+        arrays = (self.prefix, self.length, self.inputs, output[self.instance])
+        return TrainingBatch(*(torch.from_numpy(a).to(device, non_blocking=True) for a in arrays))
 
 
 def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
-    """Group prompts that agree up to their position of interest, one `Rows` for each m.
-
-    Rows are in the order of their lengths.
-    """
+    """Group prompts that agree up to their position: one `Rows` per m, sorted by length."""
     N, T = prompts.ids.shape
     outside = np.arange(T) >= prompts.position[:, None]  # (N, T)
     masked = np.where(outside, -1, prompts.ids)
@@ -93,11 +78,11 @@ def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
     x = prompts.ids[np.arange(N), prompts.position]
     rows = []
     for m in np.unique(counts):
-        here = np.flatnonzero(counts == m)
-        here = here[np.argsort(lengths[here], kind="stable")]
-        instance = order[starts[here][:, None] + np.arange(m)]  # (R, m)
-        prefix = np.maximum(prefixes[here, : lengths[here].max()], 0)
-        rows.append(Rows(prefix, lengths[here], x[instance], instance))
+        same = np.flatnonzero(counts == m)
+        same = same[np.argsort(lengths[same], kind="stable")]
+        instance = order[starts[same][:, None] + np.arange(m)]  # (R, m)
+        prefix = np.maximum(prefixes[same, : lengths[same].max()], 0)
+        rows.append(Rows(prefix, lengths[same], x[instance], instance))
     return rows
 
 
@@ -122,5 +107,5 @@ def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
             cut += [(i, pending[j * size : (j + 1) * size]) for j in range(n)]
             left[i] = pending[n * size :]
         for j in rng.permutation(len(cut)):
-            i, which = cut[j]
-            yield rows[i].take(which)
+            i, index = cut[j]
+            yield rows[i].take(index)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasklens.models.gpt2 import GPT2, ModelSettings, state_names
-from tasklens.models.training import Batch, loss_and_hits
+from tasklens.models.loss import loss_and_hits
+from tasklens.models.training_batches import TrainingBatch
 
 VOCABULARY, N_POSITIONS = 13, 10
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
@@ -32,7 +33,7 @@ shapes = st.builds(
 )
 
 
-def drawn(shape: Shape, seed: int) -> tuple[GPT2, Batch]:
+def drawn(shape: Shape, seed: int) -> tuple[GPT2, TrainingBatch]:
     """Return a random model and batch; the padding is junk, which must not be read."""
     settings = ModelSettings(
         n_layer=shape.n_layer, n_head=shape.n_head, n_embd=8, initializer_range=0.4
@@ -43,11 +44,11 @@ def drawn(shape: Shape, seed: int) -> tuple[GPT2, Batch]:
     prefix, inputs, outputs = (
         torch.randint(VOCABULARY, size, generator=generator) for size in ((B, L), (B, m), (B, m))
     )
-    return model, Batch(prefix, torch.tensor(shape.lengths), inputs, outputs)
+    return model, TrainingBatch(prefix, torch.tensor(shape.lengths), inputs, outputs)
 
 
 def forward(
-    model: GPT2, batch: Batch, names: Sequence[str] = ()
+    model: GPT2, batch: TrainingBatch, names: Sequence[str] = ()
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     L = batch.prefix.shape[1]
     ids = torch.cat([batch.prefix, batch.inputs], dim=1)
@@ -55,7 +56,7 @@ def forward(
     return logits, states
 
 
-def plain(batch: Batch) -> list[list[torch.Tensor]]:
+def plain(batch: TrainingBatch) -> list[list[torch.Tensor]]:
     """Return for each row its m sequences [I; x; y], each (L + 2,)."""
     return [
         [

@@ -1,0 +1,58 @@
+"""Prompts as token ids: what a model is asked."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Token rows and the measured position in each.
+
+    Attributes
+    ----------
+    ids : int64 (N, T)
+        Token ids; tokens behind the measured position are never read.
+    position : int64 (N,)
+        Index of the token whose hidden state is measured.
+    begin : int64 (N,), optional
+        Index of the first token of a span that ends at the position. The mean of the hidden states
+        over the span is measured instead.
+    split : str
+        Name of the split that the prompts are of; empty if they are of none, or of several.
+    position_name : str
+        Name of the measured position.
+    """
+
+    ids: NDArray[np.int64]
+    position: NDArray[np.int64]
+    begin: NDArray[np.int64] | None = None
+    split: str = ""
+    position_name: str = "input"
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def join(prompts: Sequence[Prompts]) -> Prompts:
+    """Concatenate prompts of one width; the split is kept if all have the same.
+
+    Raises
+    ------
+    ValueError
+        If the prompts are measured at positions of several names, or some at spans.
+    """
+    (name,) = {p.position_name for p in prompts}
+    spans = [p.begin for p in prompts if p.begin is not None]
+    if 0 < len(spans) < len(prompts):
+        raise ValueError("prompts with spans and prompts without cannot be joined")
+    splits = {p.split for p in prompts}
+    return Prompts(
+        np.concatenate([p.ids for p in prompts]),
+        np.concatenate([p.position for p in prompts]),
+        np.concatenate(spans) if spans else None,
+        splits.pop() if len(splits) == 1 else "",
+        name,
+    )

@@ -1,0 +1,57 @@
+"""The devices of this machine and their memory."""
+
+from pathlib import Path
+
+import torch
+
+from tasklens.core.errors import InputError
+
+#: Tokens in one forward pass: enough to keep the matrix products busy, little memory, and enough
+#: passes for every core to have some.
+MAX_TOKENS = 2048
+#: The same on a GPU, which has one thread and wants more at once.
+MAX_TOKENS_GPU = 2**16
+#: Numbers that a token takes while it goes through a block, in widths of the residual stream.
+WIDTHS_PER_TOKEN = 32
+
+
+def check_device(device: str, key: str) -> None:
+    """Raise InputError, naming the setting, if this machine has no such device."""
+    if device == "cpu":
+        return
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (torch.device(device).index or 0) >= n_gpus:
+        raise InputError(
+            f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs here; use "
+            f"{'a lower number, or ' if n_gpus else ''}cpu"
+        )
+
+
+def default_max_tokens(device: torch.device) -> int:
+    """Return the tokens of one forward pass, if the memory holds them."""
+    return MAX_TOKENS if device.type == "cpu" else MAX_TOKENS_GPU
+
+
+def tokens_that_fit(device: torch.device, width: int) -> int:
+    """Return the tokens of one forward pass that half of the free memory holds, by estimate."""
+    fit = _free_bytes(device) // 2 // (4 * WIDTHS_PER_TOKEN * width)
+    return max(1, min(default_max_tokens(device), fit))
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return 2**62
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error means that the memory of a device was exhausted."""
+    words = ("out of memory", "not enough memory", "can't allocate memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
+        word in str(error).lower() for word in words
+    )

@@ -1,0 +1,76 @@
+"""Our own GPT-2 as a Subject."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+
+from tasklens.core.errors import InputError
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.devices import default_max_tokens
+from tasklens.models.gpt2 import GPT2, check_length, state_names
+from tasklens.models.prefix_trees import Trees, token_trees
+from tasklens.models.subject import Harvest
+
+
+class GPT2Subject:
+    """Our own GPT-2 as a Subject; prefixes that prompts share are computed once.
+
+    Parameters
+    ----------
+    model : GPT2
+        Read in fp32 and without dropout, whatever training used.
+    step : int
+        Training step of the model.
+    max_tokens : int
+        Tokens in a forward pass; 0: what suits the device. States depend on it by rounding alone.
+    """
+
+    def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:
+        self.model, self.step = model, step
+        self.names = state_names(model.settings.n_layer)
+        self.max_tokens = max_tokens or default_max_tokens(model.device)
+
+    def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
+        """Return the named states, float32 (N, n_embd) each, and the answers."""
+        check_length(self.model.n_positions, int(prompts.position.max()) + 1)
+        if prompts.begin is not None:
+            raise InputError("means over a span are harvested from a HuggingFaceSubject")
+        self.model.eval()
+        N, D = len(prompts), self.model.settings.n_embd
+        result = Harvest(
+            {name: np.empty((N, D), dtype=np.float32) for name in names},
+            np.empty(N, dtype=np.int64),
+        )
+        trees = token_trees(prompts)
+        size = max(1, self.max_tokens // trees.ids.shape[1])
+        read = partial(self._read, trees, size, result)
+        starts = range(0, len(trees), size)
+        if self.model.device.type != "cpu":
+            for start in starts:
+                read(start)
+            return result
+        threads = torch.get_num_threads()
+        # A pass runs in one thread, so that no sum depends on how many threads there are.
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(read, starts))
+        torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
+        return result
+
+    @torch.inference_mode()
+    def _read(self, trees: Trees, size: int, result: Harvest, start: int) -> None:
+        """Run the model on ``size`` rows from ``start`` on; store the states of their prompts."""
+        rows = slice(start, start + size)
+        device = self.model.device
+        ids, depth, parent = (
+            torch.from_numpy(a[rows]).to(device) for a in (trees.ids, trees.depth, trees.parent)
+        )
+        logits, kept = self.model.forward_trees(ids, depth, parent, tuple(result.states))
+        index = trees.prompts_in(rows)
+        row = torch.from_numpy(trees.row[index] - start).to(device)
+        slot = torch.from_numpy(trees.slot[index]).to(device)
+        for name, state in kept.items():
+            result.states[name][index] = state[row, slot].cpu().numpy()
+        result.answer[index] = logits[row, slot].argmax(dim=-1).cpu().numpy()

@@ -1,0 +1,105 @@
+"""The loss on shared-prefix rows, its gradients, and the faster precision to compute them in."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+from torch import Tensor
+
+from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup
+from tasklens.models.training_batches import TrainingBatch
+
+#: bf16 is chosen if its steps take less than this share of fp32's: a near tie is fp32.
+WORTH_IT = 0.9
+
+
+def loss_and_hits(
+    model: Callable[..., Any],
+    batch: TrainingBatch,
+    *,
+    loss: str = "all",
+    output_weight: float = 1.0,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of the plain sequences that the rows stand for, and which outputs are hit.
+
+    The loss is the mean cross-entropy, in nats, over the predicted tokens of the B * m sequences
+    [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has the weight
+    ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m sequences share
+    counts m times.
+
+    Parameters
+    ----------
+    model : GPT2, or its DDP wrapper
+    batch : TrainingBatch
+    loss, output_weight
+        See above.
+    group : ProcessGroup
+        If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
+        parts of all ranks sum up to it. All ranks have to call this together.
+
+    Returns
+    -------
+    loss : float32 scalar
+    hits : bool (B, m)
+        Whether the most likely token after [I; x], over the whole vocabulary, is y.
+    """
+    prefix, length, inputs, outputs = batch
+    (B, L), m = prefix.shape, inputs.shape[1]
+    logits, _ = model(torch.cat([prefix, inputs], dim=1), L, length)
+    logits = logits.float()  # (B, L + m, V)
+    answers = logits[:, L:]  # (B, m, V)
+    total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")
+    weight: Tensor | float = B * m
+    if loss == "all":
+        padding = torch.arange(1, L, device=length.device) >= length[:, None]  # (B, L - 1)
+        symbols = prefix[:, 1:].masked_fill(padding, -100).flatten()  # -100: no target
+        total = output_weight * total + m * F.cross_entropy(
+            logits[:, : L - 1].flatten(0, 1), symbols, ignore_index=-100, reduction="sum"
+        )
+        row = torch.arange(B, device=length.device)
+        next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
+        total = total - next_input.gather(1, inputs).sum()
+        weight = m * (length + output_weight).sum()
+    if group.size > 1:
+        weight = group.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
+    return total / weight, answers.argmax(dim=-1) == outputs
+
+
+def compute_gradients(
+    model: Callable[..., Any],
+    batch: TrainingBatch,
+    *,
+    precision: str,
+    group: ProcessGroup = SINGLE_PROCESS,
+    **what: Any,
+) -> tuple[Tensor, Tensor]:
+    """Set the model's gradients; return what `loss_and_hits` returns, given the same keywords."""
+    model.zero_grad()  # type: ignore[attr-defined]
+    device = batch.prefix.device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        value, hits = loss_and_hits(model, batch, group=group, **what)
+    # DDP takes means over the ranks; the gradient of the step's loss is the sum of the parts'.
+    (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
+    return value.detach(), hits
+
+
+def faster_precision(
+    model: Callable[..., Any], batch: TrainingBatch, **what: Any
+) -> tuple[str, dict[str, float]]:
+    """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
+
+    The weights stay as they are. Keywords are those of `compute_gradients`.
+    """
+    seconds = {"fp32": float("inf"), "bf16": float("inf")}
+    for _ in range(3):  # the first is slow in both, and the least counts
+        for precision in seconds:
+            began = time.perf_counter()
+            value, _ = compute_gradients(model, batch, precision=precision, **what)
+            value.item()  # waits for a GPU
+            seconds[precision] = min(seconds[precision], time.perf_counter() - began)
+    model.zero_grad()  # type: ignore[attr-defined]
+    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
+    return chosen, seconds
