@@ -12,6 +12,7 @@ the columns of `scores.csv`, where `k` is the number of tasks:
 """
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from tasklens.runs.directory import RunDir
 from tasklens.runs.experiment import load_dataset
 from tasklens.runs.settings import TrainingRunSettings, read_settings
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
-from tasklens.scoring.score_table import score, table_to_csv_bytes, to_table
+from tasklens.scoring.score_cells import score
+from tasklens.scoring.score_table import table_to_csv_bytes, to_table
 
 NUMBERS = (5, 10, 20, 50)
 INSTANCES_A_TASK = 100
@@ -59,10 +61,11 @@ def one(
     split: str,
 ) -> pa.Table:
     """Return the scores of one split at one checkpoint, in the raw space."""
-    states = harvest(subject, dataset.prompts(split)).states
-    instances = instances_of(dataset, split)
-    about: dict[str, Any] = {"run": run.name, "seed": settings.seed, "step": step, "split": split}
-    table = score(states, instances, settings.clusters, **about)
+    read = replace(harvest(subject, dataset.prompts(split)), split=split, step=step)
+    states, instances = read.states, instances_of(dataset, split)
+    about: dict[str, Any] = {"run": run.name, "seed": settings.seed}
+    table = score(read, instances, settings.clusters, **about)
+    about |= {"step": step, "split": split, "position": read.position}
     rows = table.filter(pc.field("metric") == "inertia").to_pylist()
     found = {name: min(r["value"] for r in rows if r["layer"] == name) for name in states}
     more = []

@@ -221,7 +221,7 @@ def show(run: Run) -> None:
         raise InputError(f"{run} is not a run directory (no {directory.config.name})")
     scores = load_scores(directory)
     if directory.is_probe:
-        from tasklens.runs.probe_cells import scores_text
+        from tasklens.scoring.score_table import scores_text
 
         print(scores_text(scores), end="")
     else:

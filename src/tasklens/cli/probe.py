@@ -143,8 +143,8 @@ def probe(
     from tasklens.core.engines import opened
     from tasklens.findings.verdict import verdict_text
     from tasklens.runs.experiment import load_scores
-    from tasklens.runs.probe_cells import scores_text
     from tasklens.runs.probing import has_layers, run_probe
+    from tasklens.scoring.score_table import scores_text
 
     check_devices(settings, "subject", "clusters", engine=engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]

@@ -69,6 +69,8 @@ class Cell:
     """Number of clusters asked for."""
     x: npt.NDArray[np.float32]
     """The states, (N, D)."""
+    position: str = "input"
+    """Name of the position that the states are of."""
 
     @property
     def place(self) -> tuple[int, str, str, str]:

@@ -34,10 +34,19 @@ class Harvest:
     states : {name: float32 (N, D)}
     answer : int64 (N,)
         The most likely next token after the position, over the whole vocabulary.
+    split : str
+        The split of the prompts; empty if it is not known.
+    step : int
+        Training step of the checkpoint.
+    position : str
+        Name of the position.
     """
 
     states: dict[str, NDArray[np.float32]]
     answer: NDArray[np.int64]
+    split: str = ""
+    step: int = 0
+    position: str = "input"
 
 
 class Subject(Protocol):

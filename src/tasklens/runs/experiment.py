@@ -29,7 +29,8 @@ from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.scoring.score_table import Row, read_scores, score_controls, table_to_csv_bytes, to_table
+from tasklens.scoring.score_cells import score_controls
+from tasklens.scoring.score_table import Row, read_scores, table_to_csv_bytes, to_table
 from tasklens.data.instances import Instances
 from tasklens.core.parquet import parquet_bytes
 from tasklens.models.training import StepLog, Trainer
@@ -243,10 +244,8 @@ def measure(run: RunDir, settings: TrainingRunSettings, engine: str = LOCAL) -> 
 
 def _measure_controls(run: RunDir, settings: TrainingRunSettings, instances: dict[str, Instances]) -> pa.Table:
     rows: list[Row] = []
-    for split, known in instances.items():
-        rows += score_controls(
-            known, known.n_tasks, run.name, settings.seed, split, settings.clusters
-        )
+    for known in instances.values():
+        rows += score_controls(known, known.n_tasks, run.name, settings.seed, settings.clusters)
     return to_table(rows)
 
 

@@ -23,7 +23,8 @@ from tasklens.core.workers import Workers, failure, reason
 from tasklens.scoring.classifiers import classify
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest
-from tasklens.scoring.score_table import Row, accuracy_row, measure_cells, to_table
+from tasklens.scoring.score_cells import measure_cells
+from tasklens.scoring.score_table import Row, accuracy_row, to_table
 from tasklens.data.instances import Instances, instances_of
 from tasklens.core.parquet import parquet_bytes, read_parquet
 

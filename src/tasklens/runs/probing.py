@@ -18,13 +18,14 @@ from tasklens.report.figure1 import figure1, render
 from tasklens.runs.harvesting import harvest_here, harvest_models, open_model
 from tasklens.runs.measuring import MEASURED_FILES
 from tasklens.core.workers import reason
-from tasklens.runs.probe_cells import Job, Measured, main_scores, measure_state
+from tasklens.runs.probe_cells import Job, Measured, measure_state
 from tasklens.runs.probe_dir import ABOUT, TOKENS, Probe, checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.data.labelled_prompts import LabelledPrompts, content_of, read_prompts, table_of
 from tasklens.runs.directory import RunDir
 from tasklens.core.files import digest, sha256
-from tasklens.scoring.score_table import Row, accuracy_row, score_controls, table_to_csv_bytes, to_table
+from tasklens.scoring.score_cells import score_controls
+from tasklens.scoring.score_table import Row, accuracy_row, main_scores, table_to_csv_bytes, to_table
 from tasklens.runs.sharding import harvest_on_cluster
 from tasklens.runs.states_on_disk import ANSWER, read_states, state_paths
 from tasklens.core.parquet import parquet_bytes, read_parquet
@@ -145,9 +146,9 @@ def measure_probe(probe: Probe, engine: str = LOCAL) -> None:
         if failed:
             raise CellsFailedError(failed)
         rows = []
-        for split, known in probe.instances.items():
+        for known in probe.instances.values():
             k = settings.measure.numbers(known.n_tasks)[0]
-            rows += score_controls(known, k, run.name, settings.seed, split, settings.clusters)
+            rows += score_controls(known, k, run.name, settings.seed, settings.clusters)
         scores = [
             read_parquet(run.read(run.measured_at(s) / "scores.parquet")) for s in probe.steps
         ]

@@ -13,7 +13,8 @@ from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.runs.experiment import kind_of, load_dataset, load_scores, need
 from tasklens.models.gpt2 import state_names
 from tasklens.runs.measuring import load_states
-from tasklens.runs.probe_cells import main_scores, prepared
+from tasklens.scoring.score_cells import prepared
+from tasklens.scoring.score_table import main_scores
 from tasklens.runs.probe_dir import Probe
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.runs.probing import has_layers

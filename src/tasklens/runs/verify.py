@@ -19,7 +19,6 @@ from tasklens.core.errors import InputError
 from tasklens.runs.experiment import kind_of, load_dataset, load_scores, need
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.runs.measuring import load_clusters
-from tasklens.runs.probe_cells import main_scores
 from tasklens.runs.probe_dir import Probe
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.data.labelled_prompts import codes
@@ -27,7 +26,8 @@ from tasklens.core.seeds import stream
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.scoring.score_table import control_labels, read_scores
+from tasklens.scoring.score_cells import control_labels
+from tasklens.scoring.score_table import main_scores, read_scores
 from tasklens.data.instances import instances_of
 
 #: How many times the instructions of a run are drawn anew.
@@ -70,7 +70,7 @@ def _curves_of_run(run: RunDir, settings: TrainingRunSettings, dataset: Dataset,
         if shuffled:
             task = stream(seed, "shuffled tasks", split).permutation(task)
         resampling[split] = Resampling(task, dataset.splits[split].instruction, weights)
-        made = control_labels(known, known.n_tasks, seed, split, settings.clusters)
+        made = control_labels(known, known.n_tasks, seed, settings.clusters)
         controls |= {(split, name): clusters for name, clusters in made.items()}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
@@ -109,7 +109,7 @@ def _curves_of_probe(run: RunDir, shuffled: bool) -> Curves:
             task = stream(seed, "shuffled tasks", split).permutation(task)
         resampling[role] = Resampling(task, unit[table.splits[split]], weights)
         k = probe.settings.measure.numbers(known.n_tasks)[0]
-        made = control_labels(known, k, seed, split, probe.settings.clusters)
+        made = control_labels(known, k, seed, probe.settings.clusters)
         controls |= {(role, name): clusters for name, clusters in made.items()}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
