@@ -29,7 +29,7 @@ from tasklens.models.subject import harvest
 from tasklens.runs.open_run import open_run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
-from tasklens.scoring.score_table import Row, state_rows, table_to_csv_bytes, to_table
+from tasklens.scoring.score_table import Row, score_rows, table_to_csv_bytes, to_table
 
 NUMBERS = (5, 10, 20, 50)
 INSTANCES_A_TASK = 100
@@ -66,13 +66,15 @@ def score_split(run: TrainingRun, subject: GPT2Subject, split: str) -> pa.Table:
             "ari_from_means": adjusted_rand(contingency(instances.task, labels)),
             "inertia_ratio": least[name] / inertia,
         }
-        more += state_rows(
+        more += score_rows(
             values,
             run=run.name,
             seed=seed,
             step=subject.step,
             split=split,
+            position=harvested.position,
             layer=name,
+            space="raw",
             k=instances.n_tasks,
         )
     return pa.concat_tables([table.filter(pc.field("metric") == "ari"), to_table(more)])

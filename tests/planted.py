@@ -1,17 +1,20 @@
-"""Scores with a known answer, of a network of six blocks in which every finding holds or not; and a
-view with one."""
+"""Scores with a known answer, of a network of six blocks in which every finding holds or not; a
+view with one; and instances of planted tasks."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tasklens.core.seeds import stream
+from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.report.view import MAPS, SplitView, TaskView, View, World
 from tasklens.scoring.cluster_tracking import follow
-from tasklens.scoring.score_table import Row, accuracy_row, to_table
+from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
 #: From split, layer (0 .. 6) and step to an ARI.
 Ari = Callable[[str, int, int], float]
@@ -62,21 +65,25 @@ def planted_table(
     for seed in seeds:
         random = stream(seed, "planted noise")
         for split in splits:
-            base: Row = {"run": "planted", "seed": seed, "split": split, "space": "raw", "k": 10}
+            base: dict[str, Any] = {"run": "planted", "seed": seed, "split": split, "k": 10}
+            base["cluster_seed"] = 0
             for name, value in controls.items():
-                here: Row = {**base, "step": None, "layer": name, "metric": "ari"}
-                rows.append({**here, "cluster_seed": 0, "value": value})
+                rows += score_rows({"ari": value}, **base, step=None, position="", layer=name)
             for step in steps:
                 values = {name: ari(split, i, step) for i, name in enumerate(names)}
                 for name, value in {"wte": 0.99, **values, "ln_f": 0.99}.items():
-                    here = {**base, "step": step, "layer": name, "cluster_seed": 0}
-                    noisy = value + NOISE * random.uniform(-1, 1)
-                    shuffled = NOISE * random.uniform(-1, 1)
-                    rows.append({**here, "metric": "ari", "value": noisy})
-                    rows.append({**here, "metric": "ari_shuffled", "value": shuffled})
-                    rows.append({**here, "metric": "inertia", "value": 1e6})
+                    scores = {"ari": value + NOISE * random.uniform(-1, 1)}
+                    scores |= {"ari_shuffled": NOISE * random.uniform(-1, 1), "inertia": 1e6}
+                    rows += score_rows(scores, **base, step=step, position="input", layer=name)
                 rows.append(accuracy_row("planted", seed, step, split, risen(step)))
     return to_table(rows)
+
+
+def planted_instances(task: NDArray[np.int64], split: str = "s", **known: Any) -> Instances:
+    """Return instances of these tasks, (N,); what is not given is the same for all of them."""
+    same = np.zeros_like(task)
+    usual = {"input": same, "output": None, "length": same, "symbol_counts": same[:, None]}
+    return Instances(split=split, task=task, unit=same, **{**usual, **known})
 
 
 # --- A view ---

@@ -52,7 +52,7 @@ _WHERE = {
     "make_model": "models.gpt2",
     "read_prompts": "data.labelled_prompts",
     "read_scores": "scoring.score_table",
-    "score": "scoring.score_table",
+    "score": "scoring.score_cells",
     "tokenize": "data.tokenize",
     "train": "models.training",
     "verify_runs": "runs.verify",
@@ -105,9 +105,9 @@ if TYPE_CHECKING:
     from tasklens.report.view import View as View
     from tasklens.runs.stage_report import load_view as load_view
     from tasklens.runs.verify import verify_runs as verify_runs
+    from tasklens.scoring.score_cells import score as score
     from tasklens.scoring.score_table import final_table as final_table
     from tasklens.scoring.score_table import read_scores as read_scores
-    from tasklens.scoring.score_table import score as score
 
 
 def __getattr__(name: str) -> Any:

@@ -24,8 +24,16 @@ def split_name(split: str) -> str:
 
 @dataclass(frozen=True)
 class Instances:
-    """What is known of the measured instances of one split, N of them, without any model."""
+    """What is known of the measured instances of one split, N of them, without any model.
 
+    Raises
+    ------
+    InputError
+        If the shapes differ, or N is 0.
+    """
+
+    split: str
+    """Name of the split."""
     task: npt.NDArray[np.int64]
     """Task of each instance, (N,)."""
     input: npt.NDArray[np.int64]
@@ -36,15 +44,17 @@ class Instances:
     """Number of symbols in each instance's instruction, (N,)."""
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
+    unit: npt.NDArray[np.int64]
+    """Number of what is resampled together, (N,): the instruction, or the group of a prompt."""
 
     def __post_init__(self) -> None:
-        known = (self.task, self.input, self.output, self.length)
+        known = (self.task, self.input, self.output, self.length, self.unit)
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
             raise InputError(
-                f"instances: shapes {shapes} and {self.symbol_counts.shape}: should all be (N,) "
-                "and (N, A), with N at least 1"
+                f"instances of {self.split}: shapes {shapes}, {self.symbol_counts.shape}: should "
+                "all be (N,) and (N, A), with N at least 1"
             )
 
     @property
@@ -63,9 +73,11 @@ def instances_of(dataset: Dataset, split: str) -> Instances:
     """Return what is known of a split's instances without any model."""
     part = dataset.splits[split]
     return Instances(
+        split=split,
         task=dataset.task(split),
         input=part.input,
         output=part.output,
         length=dataset.instruction_length[part.instruction],
         symbol_counts=dataset.symbol_counts(split),
+        unit=part.instruction,
     )

@@ -126,11 +126,13 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
     label = np.array(codes(table.label))
     measured = ids[np.arange(len(ids)), position]
     return Instances(
+        split=split,
         task=label[here],
         input=measured if table.input is None else np.array(codes(table.input))[here],
         output=None if table.output is None else np.array(codes(table.output))[here],
         length=begin,
         symbol_counts=counts,
+        unit=np.array(codes(table.units))[here],
     )
 
 

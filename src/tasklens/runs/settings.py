@@ -20,6 +20,7 @@ from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
 from tasklens.report.figure1 import FigureSettings
 from tasklens.report.view import ReportSettings
+from tasklens.scoring.score_cells import MeasureSettings
 
 PRESETS = ("smoke", "default", "paper")
 #: From so many cores on, a quarter of them measures while the others train.
@@ -60,30 +61,6 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
                     f"states: no state {name!r}; should be all, wte, embed, block1, ... or ln_f"
                 )
         return self
-
-class MeasureSettings(SettingsBase, affects="measure"):
-    """What is done with the states before they are clustered, and into how many clusters."""
-
-    k: tuple[Annotated[int, Field(ge=2)], ...] = ()
-    """Numbers of clusters; empty: as many as there are labels. The figure and the findings are of
-    the first."""
-    center: bool = False
-    """Subtract the mean of the split. KMeans alone does not mind."""
-    standardize: bool = False
-    """Centre, and divide each dimension by its standard deviation in the split."""
-    normalize: bool = False
-    """Divide each state by its length, after the above: angles alone count then."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        """Check the numbers of clusters against each other."""
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
-        return self
-
-    def numbers(self, n_labels: int) -> tuple[int, ...]:
-        """Return the numbers of clusters for a split with so many labels, the main one first."""
-        return self.k or (n_labels,)
 
 
 class RunSettings(SettingsBase):

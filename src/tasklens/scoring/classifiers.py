@@ -4,6 +4,7 @@ Clusters are not information: a state can hold the task where a line finds it an
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.data.instances import Instances
-from tasklens.scoring.score_table import Row, state_rows
+from tasklens.scoring.score_table import Row, score_rows
 
 NEIGHBOURS = 10
 #: Strengths of the ridge penalty that leave-one-out chooses from.
@@ -27,10 +28,12 @@ def classify(
     instances: Mapping[str, Instances],
     run: str,
     seed: int,
+    position: str = "input",
 ) -> list[Row]:
     """Return `score_probes` of (step, state, states): what a worker does."""
     step, state, states = item
-    return score_probes(state, states, instances=instances, run=run, seed=seed, step=step)
+    about: dict[str, Any] = {"run": run, "seed": seed, "step": step, "position": position}
+    return score_probes(state, states, instances=instances, **about)
 
 
 def score_probes(
@@ -41,6 +44,7 @@ def score_probes(
     run: str,
     seed: int,
     step: int,
+    position: str = "input",
     trained_on: str = "train_subset",
 ) -> list[Row]:
     """Learn the task from a state on the training subset and tell it on the other splits.
@@ -52,7 +56,7 @@ def score_probes(
     states : {split: float32 (N, D)}
     instances : {split: Instances}
         Of the same N instances of each split in the same order.
-    run, seed, step
+    run, seed, step, position
         For the columns of these names.
     trained_on : str
         The split that the classifiers learn from.
@@ -69,6 +73,8 @@ def score_probes(
     near = KNeighborsClassifier(
         min(NEIGHBOURS, len(states[trained_on])), algorithm="brute", n_jobs=1
     )
+    place: dict[str, Any] = {"run": run, "seed": seed, "step": step}
+    place |= {"position": position, "layer": state}
     rows: list[Row] = []
     with one_thread():
         for classifier in (linear, near):
@@ -81,5 +87,5 @@ def score_probes(
                 "probe_task": float(linear.score(x, task)),
                 "neighbours_task": float(near.score(x, task)),
             }
-            rows += state_rows(values, run=run, seed=seed, step=step, split=split, layer=state)
+            rows += score_rows(values, **place, split=split)
     return rows

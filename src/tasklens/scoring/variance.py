@@ -71,34 +71,3 @@ def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
         return 0.0
     widest = scipy.linalg.eigvalsh(scatter, subset_by_index=(m - wide, m - 1)).clip(0).sum()
     return between / float(widest) if widest > 0 else float("inf")
-
-
-def silhouette(apart: npt.NDArray[np.float64], labels: npt.NDArray[np.integer]) -> float:
-    """Return the mean silhouette: how much nearer a point is to its own cluster than to the next.
-
-    Rousseeuw, "Silhouettes: a graphical aid", 1987. scikit-learn's gives the same number from the
-    distances again for each set of labels.
-
-    Parameters
-    ----------
-    apart : float64 (N, N)
-        Distances between the points, with zeros on the diagonal.
-    labels : int (N,)
-        The cluster of each; of two clusters at least, and fewer than N.
-
-    Returns
-    -------
-    float
-        In -1 .. 1; a cluster of one point counts as 0.
-    """
-    names, own = np.unique(labels, return_inverse=True)
-    sizes = np.bincount(own)  # (K,)
-    sums = apart @ (own[:, None] == np.arange(len(names)))  # (N, K)
-    point = np.arange(len(own))
-    inside = sums[point, own] / np.maximum(sizes[own] - 1, 1)
-    mean = sums / sizes
-    mean[point, own] = np.inf
-    nearest = mean.min(axis=1)
-    widest = np.maximum(inside, nearest)
-    gap = np.divide(nearest - inside, widest, out=np.zeros(len(own)), where=widest > 0)
-    return float(np.mean(np.where(sizes[own] > 1, gap, 0.0)))

@@ -5,9 +5,9 @@ from scipy.stats import ortho_group
 from sklearn.linear_model import RidgeClassifierCV
 from sklearn.metrics import adjusted_rand_score
 
+from planted import planted_instances
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.core.seeds import stream
-from tasklens.data.instances import Instances
 from tasklens.scoring.classifiers import NEIGHBOURS, score_probes
 from tasklens.scoring.score_table import SCHEMA, Row, to_table
 
@@ -18,17 +18,12 @@ WHERE = {"run": "mine", "seed": 7, "step": 64}
 SIZES = {"train_subset": 300, "val_subset": 400, "val_instruction_subset": 500}
 
 
-def instances(task: Ints) -> Instances:
-    zeros = np.zeros_like(task)
-    return Instances(task, zeros, zeros, zeros, zeros[:, None])
-
-
 def tasks(n_tasks: int, sizes: dict[str, int] = SIZES) -> dict[str, Ints]:
     return {split: np.arange(n) % n_tasks for split, n in sizes.items()}
 
 
 def probed(states: dict[str, Floats], task: dict[str, Ints]) -> dict[tuple[str, str], float]:
-    known = {split: instances(t) for split, t in task.items()}
+    known = {split: planted_instances(t, split) for split, t in task.items()}
     rows = score_probes("block1", states, instances=known, run="r", seed=0, step=0)
     return {(str(r["split"]), str(r["metric"])): float(r["value"] or 0) for r in rows}
 
@@ -117,7 +112,7 @@ def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None
 
 def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     states, task = noisy()
-    known = {split: instances(t) for split, t in task.items()}
+    known = {split: planted_instances(t, split) for split, t in task.items()}
     rows: list[Row] = score_probes("block3", states, instances=known, run="mine", seed=7, step=64)
     assert [(row["split"], row["metric"]) for row in rows] == [
         (split, metric)

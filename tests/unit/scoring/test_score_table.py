@@ -1,143 +1,56 @@
+import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
-from numpy.typing import NDArray
-from sklearn.metrics import mutual_info_score
-from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
-from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
-from tasklens.data.instances import Instances
 from tasklens.scoring.score_table import (
+    CONTROLS,
     SCHEMA,
     Row,
     accuracy_row,
     final_table,
+    k_table,
     layers_in_order,
+    main_scores,
     read_scores,
-    score_cell,
-    score_controls,
+    score_rows,
+    scores_text,
+    summarise,
     table_to_csv_bytes,
     to_table,
 )
 
-SETTINGS = ClusterSettings(cluster_seeds=2)
-AGREEMENT = {"ari", "ami", "homogeneity", "completeness", "v_measure"}
+
+def row(metric: str, value: float, **place: Any) -> Row:
+    """Return a row of a state's clusters, unless the columns given differ."""
+    usual: dict[str, Any] = {
+        "run": "r", "seed": 0, "step": 8, "split": "kept", "position": "input", "layer": "embed",
+        "space": "raw", "k": 3, "cluster_seed": 0,
+    }  # fmt: skip
+    return score_rows({metric: value}, **{**usual, **place})[0]
 
 
-def instances(task: NDArray[np.int64]) -> Instances:
-    n = len(task)
-    random = stream(0, "instances")
-    length = 3 + task % 2
-    symbols = np.eye(int(task.max()) + 1, dtype=np.int64)[task]
-    return Instances(task, random.integers(7, size=n), random.integers(5, size=n), length, symbols)
-
-
-def scored(task: list[int], labels: list[int]) -> dict[str, float]:
-    n = len(task)
-    cell = Cell(0, 0, "s", "wte", "tsne", 2, np.zeros((n, 1), dtype=np.float32))
-    clustering = Clustering(np.array([labels], dtype=np.int16), np.zeros(1), None)
-    rows = score_cell(cell, clustering, instances(np.array(task)), "run")
-    return {str(row["metric"]): float(row["value"] or 0) for row in rows}
-
-
-def values(rows: list[Row], **where: object) -> list[float]:
-    chosen = [row for row in rows if all(row[name] == value for name, value in where.items())]
-    return [float(row["value"] or 0) for row in chosen]
-
-
-def test_ari_of_six_labels() -> None:
-    assert scored([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 2, 2])["ari"] == pytest.approx(0.24, abs=0.005)
-
-
-def test_lower_bound_of_ari_is_minus_one_half() -> None:
-    assert scored([0, 0, 1, 1], [0, 1, 0, 1])["ari"] == -0.5
-
-
-def test_ami_of_seventeen_labels() -> None:
-    a = [1] * 6 + [2] * 6 + [3] * 5
-    b = [1, 1, 1, 1, 2, 1, 2, 2, 2, 2, 3, 1, 3, 3, 3, 2, 2]
-    expected = expected_mutual_information(contingency_matrix(a, b, sparse=True), len(a))
-    assert mutual_info_score(a, b) == pytest.approx(0.41022, abs=5e-6)
-    assert expected == pytest.approx(0.15042, abs=5e-6)
-    assert scored(a, b)["ami"] == pytest.approx(0.27821, abs=5e-6)
-
-
-def test_homogeneity_completeness_and_v_measure() -> None:
-    # Splitting a class keeps clusters pure: homogeneous, not complete.
-    got = scored([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 2, 2])
-    assert got["homogeneity"] == pytest.approx(1.00, abs=0.005)
-    assert got["completeness"] == pytest.approx(0.69, abs=0.005)
-    assert got["v_measure"] == pytest.approx(0.81, abs=0.005)
-
-
-def test_random_labels_score_nothing() -> None:
-    random = stream(0, "random labels")
-    task, labels = random.integers(10, size=(2, 200, 100))
-    scores = [scored(list(t), list(c))["ari"] for t, c in zip(task, labels, strict=True)]
-    assert np.mean(scores) == pytest.approx(0, abs=0.005)
-    assert np.quantile(np.abs(scores), 0.9) < 0.03
-
-
-def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
-    task = np.arange(400) % 4
-    random = stream(0, "blobs")
-    x = (30 * random.normal(size=(4, 8))[task] + random.normal(size=(400, 8))).astype(np.float32)
-    cell = Cell(0, 16, "val_subset", "block2", "raw", 4, x)
-    what = instances(task)
-    (clustering,) = cluster([cell], SETTINGS)
-    rows = score_cell(cell, clustering, what, "tiny")
-    assert values(rows, metric="ari") == [1.0, 1.0]
-    assert values(rows, metric="ami") == pytest.approx([1.0, 1.0])
-    for metric in ("ari_shuffled", "ari_input", "ari_output"):
-        assert values(rows, metric=metric) == pytest.approx([0, 0], abs=0.02)
-        assert 0.0 not in values(rows, metric=metric)
-    assert values(rows, metric="inertia") == list(clustering.inertia)
-    assert values(rows, metric="variance_task")[0] > 0.95
-    assert values(rows, metric="variance_input")[0] < 0.1
-    assert values(rows, metric="variance_output")[0] < 0.1
-    assert {row["cluster_seed"] for row in rows if "variance" in str(row["metric"])} == {None}
-    place = {"run": "tiny", "seed": 0, "step": 16, "split": "val_subset", "layer": "block2"}
-    for row in rows:
-        assert list(row) == [name for name in SCHEMA.names if name in row]
-        assert {**row, **place, "space": "raw", "k": 4} == row
-    assert len(rows) == 2 * (5 + 4) + 4
-    assert rows == score_cell(cell, clustering, what, "tiny"), "nothing is drawn from a global"
-
-
-def test_variance_shares_belong_to_the_states_not_to_their_embedding() -> None:
-    assert not any("variance" in metric for metric in scored([0, 1], [0, 1]))
-
-
-def test_controls_score_what_they_see() -> None:
-    task = np.arange(120) % 4
-    rows = score_controls(instances(task), 4, "tiny", 0, "train_subset", SETTINGS)
-    assert {row["step"] for row in rows} == {None}
-    assert {row["metric"] for row in rows} == AGREEMENT
-    # Symbols name the task here; the length tells two halves apart; the input tells nothing.
-    assert values(rows, layer="control:symbols", metric="ari") == [1.0, 1.0]
-    halves = scored(list(task), list(task % 2))["ari"]
-    assert values(rows, layer="control:length", metric="ari") == [halves, halves]
-    assert values(rows, layer="control:input", metric="ari") == pytest.approx([0], abs=0.03)
-    (inputs,) = (r for r in rows if r["layer"] == "control:input" and r["metric"] == "ari")
-    assert (inputs["k"], inputs["cluster_seed"]) == (7, None)
+def control_rows(split: str = "kept") -> list[Row]:
+    place = {"step": None, "position": "", "split": split}
+    return [row("ari", i / 4, layer=name, **place) for i, name in enumerate(CONTROLS)]
 
 
 def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
-    rows = score_controls(instances(np.arange(60) % 3), 3, "r", 1, "s", SETTINGS)
-    rows.append(accuracy_row("r", 1, 8, "s", 1 / 3))
+    rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
     assert table.to_pylist()[-1] == {
         **dict.fromkeys(SCHEMA.names),
-        **{"run": "r", "seed": 1, "step": 8, "split": "s", "layer": "model", "space": ""},
-        **{"metric": "accuracy", "value": 1 / 3},
+        **{"run": "r", "seed": 1, "step": 8, "split": "s", "position": "", "layer": "model"},
+        **{"space": "", "metric": "accuracy", "value": 1 / 3},
     }
     data = parquet_bytes(table)
     assert data == parquet_bytes(to_table(rows))
@@ -159,6 +72,9 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
     cases = {
         "not a readable Parquet file of scores: ": whole[: len(whole) // 2],
         "no column 'k': should be ": parquet_bytes(table.drop_columns(["k"])),
+        "no column 'position': a tasklens from before the first release, 0.1.0, wrote it; ": (
+            parquet_bytes(table.drop_columns(["position"]))
+        ),
         "column 'value' is string: should be double": parquet_bytes(
             table.set_column(value, "value", pa.array(["high"]))
         ),
@@ -173,47 +89,63 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
         read_scores(tmp_path / "none.parquet")
 
 
-def test_shapes_that_disagree_are_told() -> None:
-    what = instances(np.arange(6) % 2)
-    cell = Cell(0, 0, "s", "wte", "raw", 2, np.ones((5, 2), dtype=np.float32))
-    with pytest.raises(InputError, match=r"^step 0, s, wte \(raw\): 5 states and labels of shape"):
-        score_cell(cell, Clustering(np.zeros((1, 5), np.int16), np.zeros(1), None), what, "r")
-    with pytest.raises(InputError, match=r"^instances: shapes"):
-        Instances(what.task[:5], what.input, what.output, what.length, what.symbol_counts)
-
-
 def test_layers_from_the_input_up() -> None:
     names = ["ln_f", "block10", "block2", "embed", "block1", "wte", "head", "block2"]
     expected = ["wte", "embed", "block1", "block2", "block10", "head", "ln_f"]
     assert layers_in_order(names) == expected
 
 
+# --- Summaries ---
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3,), (1, 2, 3, 9, 40, 300)])
+def test_a_summary_is_numpys_of_each_group_in_the_order_of_its_rows(sizes: tuple[int, ...]) -> None:
+    random = stream(0, "groups", *sizes)
+    layers = [f"block{i}" for i, n in enumerate(sizes) for _ in range(n)]
+    steps = [None, *range(1, len(layers))]
+    random.shuffle(layers)
+    rows = [
+        row(metric, float(random.normal()) * 10.0 ** int(random.integers(-8, 8)), layer=layer, k=k)
+        for layer, k in zip(layers, steps, strict=True)
+        for metric in ("ari", "ami", "inertia")
+    ]
+    for by, table in itertools.product(
+        (("layer", "metric"), ("metric", "layer", "split", "k")),
+        (to_table(rows), pa.concat_tables([to_table(rows[:4]), to_table(rows[4:])])),
+    ):
+        expected: dict[tuple[Any, ...], list[Any]] = {}
+        for r in (r for r in rows if r["metric"] != "inertia"):
+            expected.setdefault(tuple(r[name] for name in by), []).append(r["value"])
+        got = summarise(table, by, ("ari", "ami"))
+        assert list(got) == list(expected)
+        for place, numbers in expected.items():  # to the last bit
+            assert got[place] == (np.mean(numbers), min(numbers), max(numbers), len(numbers))
+    assert summarise(to_table(rows), ["layer"], ["v_measure"]) == {}
+
+
 def test_final_table_shows_the_last_step_beside_the_first() -> None:
     rows: list[Row] = []
-    base: Row = {"run": "r", "seed": 0, "space": "raw", "k": 4, "metric": "ari"}
     for split in ("train_subset", "val_subset"):
         for step, low in ((0, 0.1), (8, 0.3), (64, 0.8)):
             for s in range(3):
-                where: Row = {**base, "step": step, "split": split, "cluster_seed": s}
-                rows.append({**where, "layer": "block1", "value": low + s / 100})
-                rows.append({**where, "layer": "block1", "metric": "ami", "value": 0.99})
+                place: dict[str, Any] = {"step": step, "split": split, "cluster_seed": s}
+                rows.append(row("ari", low + s / 100, **place, layer="block1"))
+                rows.append(row("ami", 0.99, **place, layer="block1"))
             rows.append(accuracy_row("r", 0, step, split, low))
-        rows += score_controls(instances(np.arange(60) % 3), 3, "r", 1, split, SETTINGS)
-    rows.append({**base, "step": 64, "split": "val_subset", "layer": "block1", "space": "tsne"})
-    rows[-1] |= {"cluster_seed": 0, "value": -0.25}
+        rows += [*control_rows(split), *control_rows(split)]
+    rows.append(row("ari", -0.25, step=64, split="val_subset", layer="block1", space="tsne"))
     lines = final_table(to_table(rows)).splitlines()
     assert "step 64" in lines[0]
     assert "step 0" in lines[0]
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
     assert lines[2].split() == ["block1", "raw", *["0.81", "(0.80", "to", "0.82)", "0.11"] * 2]
-    assert [line.split()[0] for line in lines[3:6]] == [
-        *("control:length", "control:symbols", "control:input")
-    ]
-    assert lines[4].split()[2:] == ["1.00", "(1.00", "to", "1.00)"] * 2
+    assert [line.split()[0] for line in lines[3:6]] == list(CONTROLS)
+    assert lines[4].split()[2:] == ["0.25", "(0.25", "to", "0.25)"] * 2
     assert lines[6].split() == ["block1", "tsne", "-", "-0.25"]
     assert lines[7] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
     column = lines[1].index("val_subset")
     assert all(line[column - 1] == " " for line in lines[2:7])
+    assert scores_text(to_table(rows)) == final_table(to_table(rows)), "one k"
 
 
 def test_final_table_of_one_step_or_none() -> None:
@@ -221,3 +153,67 @@ def test_final_table_of_one_step_or_none() -> None:
     lines = final_table(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
     assert lines[0] == "ARI against the task at step 4: mean (min to max over seeds)"
     assert lines[-1] == "accuracy at step 4: s 0.500"
+
+
+# --- Several numbers of clusters ---
+
+
+def test_the_main_scores_are_of_each_splits_first_number() -> None:
+    control = {"layer": "control:input", "step": None, "cluster_seed": None}
+    kept = [
+        row("ari", 0.1, **control, k=9),
+        row("ari", 0.1, **control, k=9, split="new"),
+        row("ari", 0.2, layer="control:symbols", step=None, k=5),
+        row("accuracy", 0.5, layer="model", space="", k=None, cluster_seed=None),
+        row("ari", 0.3),
+        row("ari", 0.4, space="tsne"),
+        row("silhouette", 0.5),
+        row("ari", 0.6, split="new", k=2),
+        row("probe_task", 0.7, split="new", k=None, cluster_seed=None),
+        row("ari", 0.8, layer="block1"),
+        row("ari", 0.9, split="new", k=2, layer="block1", step=16),
+    ]
+    others = [
+        row("ari", 0.31, k=5),
+        row("silhouette", 0.51, k=5),
+        row("ari", 0.61, split="new", k=3),
+        row("ari", 0.81, layer="block1", k=2),
+        row("ari", 0.91, split="new", layer="block1", step=16, k=9),
+    ]
+    mixed = [*kept[:5], others[0], *kept[5:7], others[1], *kept[7:9], *others[2:], *kept[9:]]
+    assert len(mixed) == len(kept) + len(others)
+    got = main_scores(to_table(mixed))
+    assert got.schema == SCHEMA
+    assert got.to_pylist() == to_table(kept).to_pylist()
+    assert main_scores(got).equals(got)
+
+
+def test_the_table_of_numbers_is_of_the_means_at_the_last_step() -> None:
+    rows = [
+        row("ari", 0.99, k=7, layer="control:symbols", step=None),
+        row("ari", 0.98, step=4),  # of an earlier step
+        row("ari", 0.5), row("ari", 0.25, cluster_seed=1), row("ami", 0.125),
+        row("silhouette", -0.5), row("silhouette", 0.25, cluster_seed=1),
+        row("ari", 0.97, space="tsne"), row("homogeneity", 0.96), row("ari_input", 0.95),
+        row("ari", 1, k=12), row("ami", 1, k=12),
+        row("ari", 0.75, layer="block10"), row("ami", 0.625, layer="block10"),
+        row("silhouette", 0.5, layer="block10"),
+        row("ari", 0, layer="embed", split="new", k=2),
+        row("accuracy", 0.94, layer="model", space="", k=None, cluster_seed=None),
+        row("variance_task", 0.93, k=3, cluster_seed=None),
+    ]  # fmt: skip
+    assert k_table(to_table(rows)) == (
+        "\nkept, by the number of clusters:  ARI   AMI   silhouette\n"
+        "embed    k = 3      0.38   0.12  -0.12\n"
+        "embed    k = 12     1.00   1.00      -\n"
+        "block10  k = 3      0.75   0.62   0.50\n"
+        "\nnew, by the number of clusters:  ARI   AMI   silhouette\n"
+        "embed    k = 2      0.00      -      -\n"
+    )
+
+
+def test_of_one_number_there_is_no_table() -> None:
+    rows = [row("ari", 0.5), row("ari", 0.5, layer="block1"), row("ari", 0.5, step=4, k=2)]
+    control = row("ari", 0.1, layer="control:input", step=None, k=9)
+    assert k_table(to_table([*rows, control])) == ""
+    assert k_table(to_table([control])) == k_table(to_table([])) == ""

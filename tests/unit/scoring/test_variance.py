@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import ortho_group
-from sklearn.metrics import pairwise_distances, silhouette_score
 
 from tasklens.core.seeds import stream
-from tasklens.scoring.variance import separation, silhouette, variance_share
+from tasklens.scoring.variance import separation, variance_share
 
 
 def test_variance_share_of_constants_and_offsets() -> None:
@@ -75,22 +74,3 @@ def test_separation_at_its_ends() -> None:
     assert separation(np.ones((8, 3)), groups) == 0.0
     assert separation(np.ones((8, 3)), np.zeros(8)) == 0.0
     assert separation(groups[:, None] * 1.0, groups) == np.inf
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_silhouette_is_that_of_scikit_learn(seed: int) -> None:
-    random = stream(seed, "silhouette")
-    x = random.normal(size=(60, 3)).round(1)
-    x[:9] = x[0]  # points that nothing tells apart
-    labels = random.integers(2 + 3 * seed, size=60)
-    labels[-1] = 99  # alone
-    expected = silhouette_score(x, labels)
-    assert silhouette(pairwise_distances(x), labels) == pytest.approx(expected, abs=1e-12)
-
-
-def test_silhouette_by_hand() -> None:
-    x = np.array([[0.0], [1.0], [10.0], [12.0]])
-    each = [1 - 1 / 11, 1 - 1 / 10, 1 - 2 / 9.5, 1 - 2 / 11.5]
-    found = silhouette(pairwise_distances(x), np.array([5, 5, 2, 2]))
-    assert found == pytest.approx(np.mean(each))
-    assert silhouette(np.zeros((4, 4)), np.array([0, 0, 1, 1])) == 0

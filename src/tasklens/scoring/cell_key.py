@@ -1,0 +1,41 @@
+"""The names of the arrays that clustering a checkpoint leaves, built and parsed in one place."""
+
+import re
+from typing import NamedTuple
+
+_NAME = re.compile(
+    r"(?P<split>[^/]+)/(?P<state>[^/]+)/(?P<space>[^/]+)"
+    r"(/at=(?P<position>[^/]+))?(/k=(?P<k>\d+))?/(?P<kind>[^/=]+)"
+)
+
+
+class CellKey(NamedTuple):
+    """What tells a cell from the others of its checkpoint.
+
+    An array's name is ``split/state/space/kind``. Before its kind, ``at=POSITION/`` names another
+    position than the run's only one, and ``k=K/`` another number of clusters than the first.
+    """
+
+    split: str
+    state: str
+    space: str
+    k: int | None = None
+    """None for the first number of clusters of the split."""
+    position: str = ""
+    """Empty for the run's only position; no run has another one yet."""
+
+    def name(self, kind: str) -> str:
+        """Return the name of an array of the cell; the kind is "labels" or "embedding"."""
+        at = f"at={self.position}/" if self.position else ""
+        k = "" if self.k is None else f"k={self.k}/"
+        return f"{self.split}/{self.state}/{self.space}/{at}{k}{kind}"
+
+    @classmethod
+    def parse(cls, name: str) -> tuple["CellKey", str] | None:
+        """Return the cell and the kind of an array; None if it is not a cell's ("split/answer")."""
+        parts = _NAME.fullmatch(name)
+        if parts is None:
+            return None
+        k = None if parts["k"] is None else int(parts["k"])
+        key = cls(parts["split"], parts["state"], parts["space"], k, parts["position"] or "")
+        return key, parts["kind"]

@@ -1,0 +1,316 @@
+"""Cells to rows of the score table: clusters against the task, spread of the states, controls."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field, model_validator
+from sklearn.metrics import pairwise_distances, silhouette_score
+
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering.numba_compile import one_thread
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.core.settings import SettingsBase
+from tasklens.data.instances import Instances
+from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency
+from tasklens.scoring.score_table import Row, score_rows, to_table
+from tasklens.scoring.variance import separation, variance_share
+
+#: Instances at most that a silhouette is computed from: its time grows with their square.
+SILHOUETTE_SAMPLE = 2000
+
+Floats = npt.NDArray[np.float32]
+
+
+class MeasureSettings(SettingsBase, affects="measure"):
+    """What is done with the states before they are clustered, and into how many clusters."""
+
+    k: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    """Numbers of clusters; empty: as many as there are labels. The figure and the findings are of
+    the first."""
+    center: bool = False
+    """Subtract the mean of the split. KMeans alone does not mind."""
+    standardize: bool = False
+    """Centre, and divide each dimension by its standard deviation in the split."""
+    normalize: bool = False
+    """Divide each state by its length, after the above: angles alone count then."""
+    silhouette: Literal["none", "last", "all"] = "all"
+    """At which checkpoints the silhouettes of the clusters are computed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Check the numbers of clusters against each other."""
+        if len(set(self.k)) < len(self.k):
+            raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
+        return self
+
+    def numbers(self, n_labels: int) -> tuple[int, ...]:
+        """Return the numbers of clusters for a split with so many labels, the main one first."""
+        return self.k or (n_labels,)
+
+
+class HiddenStates(Protocol):
+    """Hidden states of one split at one checkpoint and position, such as a `tasklens.Harvest`."""
+
+    @property
+    def states(self) -> Mapping[str, Floats]:
+        """Arrays of shape (N, D) by name."""
+        ...
+
+    @property
+    def split(self) -> str:
+        """The split; empty if it is not known."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Training step of the checkpoint."""
+        ...
+
+    @property
+    def position(self) -> str:
+        """Name of the position that was read."""
+        ...
+
+
+def prepared(x: Floats, settings: MeasureSettings) -> Floats:
+    """Return the states, (N, D), centred, standardised and normalised as the settings say.
+
+    A dimension that does not vary is left as it is, and so is a state of length zero.
+    """
+    x = np.array(x, dtype=np.float32)
+    if settings.center or settings.standardize:
+        x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if settings.standardize:
+        deviation = x.std(axis=0, dtype=np.float64).astype(np.float32)
+        x /= np.where(deviation > 0, deviation, 1)
+    if settings.normalize:
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        x /= np.where(length > 0, length, 1)
+    return x
+
+
+def score(
+    harvest: HiddenStates,
+    instances: Instances,
+    settings: ClusterSettings | None = None,
+    *,
+    space: str = "raw",
+    seed: int = 0,
+    run: str = "",
+) -> pa.Table:
+    """Cluster the hidden states of one split at one checkpoint and score them, with the controls.
+
+    Parameters
+    ----------
+    harvest : HiddenStates
+        As `tasklens.harvest` returns it. Its step and position are those of the rows.
+    instances : Instances
+        Of the same N instances in the same order; their split is that of the rows, and k is the
+        number of tasks among them.
+    settings : ClusterSettings, optional
+    space : {"raw", "tsne"}
+    seed : int
+        Root seed, from which the seeds of the clustering derive.
+    run : str
+        Name of the run.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `SCHEMA`, one metric per row; see `score_cell` and `score_controls`.
+
+    Raises
+    ------
+    InputError
+        If the hidden states are of another split or number of instances; see also `cluster`.
+    """
+    if harvest.split not in ("", instances.split):
+        raise InputError(
+            f"hidden states of the split {harvest.split!r} with the instances of "
+            f"{instances.split!r}: should be of one split"
+        )
+    settings, k = settings or ClusterSettings(), instances.n_tasks
+    rows = score_controls(instances, k, run, seed, settings)
+    cells = [
+        Cell(seed, harvest.step, instances.split, name, space, k, x, harvest.position)
+        for name, x in harvest.states.items()
+    ]
+    by_split = {instances.split: instances}
+    for _, scores in measure_cells(cells, instances=by_split, run=run, settings=settings):
+        rows += scores
+    return to_table(rows)
+
+
+def measure_cells(
+    cells: Sequence[Cell],
+    *,
+    instances: Mapping[str, Instances],
+    run: str,
+    settings: ClusterSettings,
+) -> list[tuple[Clustering, list[Row]]]:
+    """Cluster cells and score each against the instances of its split: what a worker does."""
+    return [
+        (clustering, score_cell(cell, clustering, instances[cell.split], run))
+        for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
+    ]
+
+
+def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: str) -> list[Row]:
+    """Score one cell's clusters, and its states' spread, against what is known of the instances.
+
+    Parameters
+    ----------
+    cell : Cell
+        `x` is (N, D).
+    clustering : Clustering
+        `labels` is (S, N), from `tasklens.clustering.cluster`.
+    instances : Instances
+        Of the same N instances in the same order.
+    run : str
+        Name of the run, for the column of that name.
+
+    Returns
+    -------
+    list of Row
+        For each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against
+        the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
+        order: what chance gives) and `inertia`. In the space "raw", once for the cell:
+        `variance_task`, `variance_input` and `variance_output`, see `variance_share`, and
+        `separation`, see there. Nothing of the output if none is known.
+
+    Raises
+    ------
+    InputError
+        If the splits, or the numbers of states, labels and instances, differ.
+    """
+    n = len(instances.task)
+    if len(cell.x) != n or clustering.labels.shape[1:] != (n,):
+        raise InputError(
+            f"{cell.name}: {len(cell.x)} states and labels of shape {clustering.labels.shape}: "
+            f"should be of the {n} instances"
+        )
+    if cell.split != instances.split:
+        raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
+    words = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
+    shuffled = stream(cell.seed, *words).permutation(instances.task)  # (N,)
+    rows: list[Row] = []
+    for s, labels in enumerate(clustering.labels):
+        values = agreement(contingency(instances.task, labels))
+        for name, part in instances.parts.items():
+            if name != "task":
+                values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
+        values["ari_shuffled"] = adjusted_rand(contingency(shuffled, labels))
+        values["inertia"] = float(clustering.inertia[s])
+        rows += score_rows(values, **_place(cell, run), cluster_seed=s)
+    if cell.space == "raw":
+        shares = {
+            f"variance_{name}": variance_share(cell.x, part)
+            for name, part in instances.parts.items()
+        }
+        shares["separation"] = separation(cell.x, instances.task)
+        rows += score_rows(shares, **_place(cell, run))
+    return rows
+
+
+def score_silhouettes(
+    cell: Cell, labels: npt.NDArray[np.integer], run: str, sample: int = SILHOUETTE_SAMPLE
+) -> list[Row]:
+    """Score how much nearer a state is to its own cluster than to the next (Rousseeuw, 1987).
+
+    Parameters
+    ----------
+    cell : Cell
+        `x` is (N, D).
+    labels : int (S, N)
+        Clusters for each cluster seed.
+    run : str
+    sample : int
+        Instances at most, drawn at random, that it is the mean of.
+
+    Returns
+    -------
+    list of Row
+        `silhouette`, in -1 .. 1, for each cluster seed with two clusters at least in the sample,
+        and fewer than instances.
+    """
+    n = len(cell.x)
+    rng = stream(cell.seed, "silhouette", *cell.place)
+    chosen = np.sort(rng.choice(n, min(n, sample), replace=False))  # (M,)
+    rows: list[Row] = []
+    with one_thread():
+        distances = pairwise_distances(cell.x[chosen].astype(np.float64))  # (M, M)
+        for s, clusters in enumerate(labels[:, chosen]):
+            if 2 <= len(np.unique(clusters)) < len(chosen):
+                value = silhouette_score(distances, clusters, metric="precomputed")
+                rows += score_rows({"silhouette": value}, **_place(cell, run), cluster_seed=s)
+    return rows
+
+
+def score_controls(
+    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+) -> list[Row]:
+    """Score what needs no model, to compare the scores of states with.
+
+    `control:length` is KMeans on the instruction's length alone, which its position gives away in
+    layer 0; `control:symbols` is KMeans on the counts of its symbols, which averaging word
+    embeddings gives away; `control:input` takes the input token itself as the cluster.
+
+    Parameters
+    ----------
+    instances : Instances
+        N instances of one split.
+    k : int
+        Number of clusters.
+    run, seed
+        For the columns of these names; the clustering's seeds are derived from `seed`.
+    settings : ClusterSettings
+        Starts and cluster seeds, as for the states.
+
+    Returns
+    -------
+    list of Row
+        `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` of each, with no step.
+    """
+    rows: list[Row] = []
+    place: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
+    for control, labels in control_labels(instances, k, seed, settings).items():
+        alone = control == "control:input"
+        place |= {"layer": control, "k": len(np.unique(instances.input)) if alone else k}
+        for s, clusters in enumerate(labels):
+            values = agreement(contingency(instances.task, clusters))
+            rows += score_rows(values, **place, position="", cluster_seed=None if alone else s)
+    return rows
+
+
+def control_labels(
+    instances: Instances, k: int, seed: int, settings: ClusterSettings
+) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the clusters that each of `CONTROLS` makes, (S, N); see `score_controls`.
+
+    S is the number of cluster seeds, and 1 for the input token, which depends on none.
+    """
+    arrays = {
+        "control:length": instances.length[:, None],  # (N, 1)
+        "control:symbols": instances.symbol_counts,  # (N, A)
+    }
+    cells = [
+        Cell(seed, 0, instances.split, layer, "raw", k, x.astype(np.float32))
+        for layer, x in arrays.items()
+    ]
+    labels = {
+        cell.state: clustering.labels.astype(np.int64)
+        for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
+    }
+    return labels | {"control:input": instances.input[None]}
+
+
+def _place(cell: Cell, run: str) -> dict[str, Any]:
+    """Return the columns that tell the rows of one cell from those of others."""
+    return {
+        "run": run, "seed": cell.seed, "step": cell.step, "split": cell.split,
+        "position": cell.position, "layer": cell.state, "space": cell.space, "k": cell.k,
+    }  # fmt: skip

@@ -1,0 +1,293 @@
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler, normalize
+
+from planted import planted_instances
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.data.instances import Instances, instances_of
+from tasklens.data.synthetic import DataSettings, make_dataset
+from tasklens.data.tasks import TaskSettings
+from tasklens.scoring.score_cells import (
+    SILHOUETTE_SAMPLE,
+    MeasureSettings,
+    control_labels,
+    measure_cells,
+    prepared,
+    score,
+    score_cell,
+    score_controls,
+    score_silhouettes,
+)
+from tasklens.scoring.score_table import CONTROLS, SCHEMA, Row
+
+Floats = NDArray[np.float32]
+
+SETTINGS = ClusterSettings(cluster_seeds=2)
+AGREEMENT = {"ari", "ami", "homogeneity", "completeness", "v_measure"}
+
+
+class Read(NamedTuple):
+    """What `score` needs of a harvest."""
+
+    states: dict[str, Floats]
+    split: str = ""
+    step: int = 0
+    position: str = "input"
+
+
+def instances(task: NDArray[np.int64], split: str = "s") -> Instances:
+    """Return instances whose symbols name the task and whose length tells two halves apart."""
+    random = stream(0, "instances")
+    symbols = np.eye(int(task.max()) + 1, dtype=np.int64)[task]
+    known: dict[str, Any] = {"length": 3 + task % 2, "symbol_counts": symbols}
+    known |= {"input": random.integers(7, size=len(task))}
+    return planted_instances(task, split, **known, output=random.integers(5, size=len(task)))
+
+
+def blobs(task: NDArray[np.int64], spread: float = 1.0) -> Floats:
+    random = stream(0, "blobs")
+    centres = 30 * random.normal(size=(int(task.max()) + 1, 8))
+    return (centres[task] + spread * random.normal(size=(len(task), 8))).astype(np.float32)
+
+
+def cell_of(x: Floats, space: str = "raw", split: str = "s", k: int = 4) -> Cell:
+    return Cell(0, 16, split, "block2", space, k, x)
+
+
+def scored(task: list[int], labels: list[int]) -> dict[str, float]:
+    cell = cell_of(np.zeros((len(task), 1), dtype=np.float32), "tsne")
+    clustering = Clustering(np.array([labels], dtype=np.int16), np.zeros(1), None)
+    rows = score_cell(cell, clustering, instances(np.array(task)), "run")
+    return {str(row["metric"]): float(row["value"] or 0) for row in rows}
+
+
+def values(rows: list[Row], **wanted: object) -> list[float]:
+    chosen = [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+    return [float(row["value"] or 0) for row in chosen]
+
+
+# --- Cells ---
+
+
+def test_scores_of_labels_with_a_known_answer() -> None:
+    assert scored([0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 2, 2])["ari"] == pytest.approx(0.24, abs=0.005)
+    assert scored([0, 0, 1, 1], [0, 1, 0, 1])["ari"] == -0.5, "its lower bound"
+    b = [1, 1, 1, 1, 2, 1, 2, 2, 2, 2, 3, 1, 3, 3, 3, 2, 2]
+    assert scored([1] * 6 + [2] * 6 + [3] * 5, b)["ami"] == pytest.approx(0.27821, abs=5e-6)
+    # Splitting a class keeps clusters pure: homogeneous, not complete.
+    got = scored([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 2, 2])
+    expected = {"homogeneity": 1.0, "completeness": 0.69, "v_measure": 0.81}
+    assert {name: got[name] for name in expected} == pytest.approx(expected, abs=0.005)
+
+
+def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
+    task = np.arange(400) % 4
+    cell, known = cell_of(blobs(task)), instances(task)
+    (clustering,) = cluster([cell], SETTINGS)
+    rows = score_cell(cell, clustering, known, "tiny")
+    assert values(rows, metric="ari") == [1.0, 1.0]
+    assert values(rows, metric="ami") == pytest.approx([1.0, 1.0])
+    for metric in ("ari_shuffled", "ari_input", "ari_output"):
+        assert values(rows, metric=metric) == pytest.approx([0, 0], abs=0.02)
+        assert 0.0 not in values(rows, metric=metric)
+    assert values(rows, metric="inertia") == list(clustering.inertia)
+    assert values(rows, metric="variance_task")[0] > 0.95
+    assert values(rows, metric="variance_input")[0] < 0.1
+    assert values(rows, metric="variance_output")[0] < 0.1
+    assert {row["cluster_seed"] for row in rows if "variance" in str(row["metric"])} == {None}
+    place = {"run": "tiny", "seed": 0, "step": 16, "split": "s", "position": "input"}
+    for row in rows:
+        assert list(row) == SCHEMA.names
+        assert {**row, **place, "layer": "block2", "space": "raw", "k": 4} == row
+    assert len(rows) == 2 * (5 + 4) + 4
+    assert rows == score_cell(cell, clustering, known, "tiny"), "nothing is drawn from a global"
+
+
+def test_variance_shares_belong_to_the_states_not_to_their_embedding() -> None:
+    assert not any("variance" in metric for metric in scored([0, 1], [0, 1]))
+
+
+def test_states_of_other_instances_are_refused() -> None:
+    known = instances(np.arange(6) % 2)
+    clustering = Clustering(np.zeros((1, 5), np.int16), np.zeros(1), None)
+    cell = cell_of(np.ones((5, 2), dtype=np.float32))
+    with pytest.raises(InputError, match=r"^step 16, s, block2 \(raw\): 5 states and labels of sh"):
+        score_cell(cell, clustering, known, "r")
+    other = cell_of(np.ones((6, 2), dtype=np.float32), split="other")
+    with pytest.raises(InputError, match=r"block2 \(raw\): the instances are those of the split"):
+        measure_cells([other], instances={"other": known}, run="r", settings=SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["task", "input", "output", "length", "symbol_counts", "unit"])
+def test_instances_of_other_numbers_are_refused(name: str) -> None:
+    known = vars(instances(np.arange(6) % 2))
+    with pytest.raises(InputError, match=r"^instances of s: shapes"):
+        Instances(**known | {name: known[name][:5]})
+
+
+# --- Controls ---
+
+
+def test_controls_score_what_they_see() -> None:
+    task = np.arange(120) % 4
+    rows = score_controls(instances(task), 4, "tiny", 0, SETTINGS)
+    assert {row["metric"] for row in rows} == AGREEMENT
+    assert {(row["step"], row["split"], row["position"], row["space"]) for row in rows} == {
+        (None, "s", "", "raw")
+    }
+    assert values(rows, layer="control:symbols", metric="ari") == [1.0, 1.0]
+    halves = scored(list(task), list(task % 2))["ari"]
+    assert values(rows, layer="control:length", metric="ari") == [halves, halves]
+    assert values(rows, layer="control:input", metric="ari") == pytest.approx([0], abs=0.03)
+    (inputs,) = (r for r in rows if r["layer"] == "control:input" and r["metric"] == "ari")
+    assert (inputs["k"], inputs["cluster_seed"]) == (7, None)
+
+
+def test_labels_of_controls() -> None:
+    known = instances(np.arange(40) % 4)
+    labels = control_labels(known, 4, 0, SETTINGS)
+    assert tuple(labels) == CONTROLS
+    assert [len(clusters) for clusters in labels.values()] == [2, 2, 1]
+    assert labels["control:input"].tolist() == [known.input.tolist()]
+
+
+# --- A split at once ---
+
+
+def test_scores_are_labelled_as_the_split_step_and_position_that_were_read() -> None:
+    dataset = make_dataset(
+        TaskSettings(n_tasks=3, n_inputs=8, inputs_per_task=8, n_outputs=8, variants_per_task=12),
+        DataSettings(val_inputs=2, measured_tasks=3, measured_instances=24),
+        seed=0,
+    )
+    for split in ("train_subset", "val_instruction_subset"):
+        known = instances_of(dataset, split)
+        assert known.unit.tolist() == dataset.splits[split].instruction.tolist()
+        states = {name: blobs(known.task) for name in ("embed", "block1")}
+        for read in (Read(states, split, 8, "last"), Read(states, "", 8, "last")):
+            rows = score(read, known, SETTINGS, seed=3, run="mine").to_pylist()
+            assert {(row["run"], row["seed"], row["split"]) for row in rows} == {("mine", 3, split)}
+            place = {(row["layer"], row["step"], row["position"]) for row in rows}
+            assert place == {
+                *((name, 8, "last") for name in states),
+                *((name, None, "") for name in CONTROLS),
+            }
+            assert values(rows, layer="embed", metric="ari") == [1, 1]
+    message = "^hidden states of the split 'val_subset' with the instances of 'val_instruction_subs"
+    with pytest.raises(InputError, match=message):
+        score(Read(states, "val_subset"), known, SETTINGS)
+
+
+# --- Silhouettes ---
+
+
+def silhouette_by_hand(x: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Return the mean over points of (b - a) / max(a, b), and 0 for a cluster of one."""
+    distance = np.sqrt(((x[:, None] - x) ** 2).sum(axis=2))  # (N, N)
+    total = 0.0
+    for i, label in enumerate(labels):
+        same = labels == label
+        same[i] = False
+        if same.any():
+            others = set(labels.tolist()) - {label}
+            a, b = distance[i, same].mean(), min(distance[i, labels == c].mean() for c in others)
+            total += (b - a) / max(a, b) if max(a, b) > 0 else 0.0
+    return total / len(x)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_silhouette_is_that_by_hand(seed: int) -> None:
+    random = stream(seed, "silhouette")
+    x = random.normal(size=(60, 3)).round(1).astype(np.float32)
+    x[:9] = x[0]  # points that nothing tells apart
+    labels = random.integers(2 + 3 * seed, size=(2, 60))
+    labels[:, -1] = 99  # alone
+    rows = score_silhouettes(cell_of(x), labels, "r")
+    expected = [silhouette_by_hand(x.astype(np.float64), one) for one in labels]
+    assert values(rows, metric="silhouette") == pytest.approx(expected, abs=1e-9)
+    assert [row["cluster_seed"] for row in rows] == [0, 1]
+    assert {row["k"] for row in rows} == {4}
+
+
+def test_the_silhouette_of_many_is_of_some() -> None:
+    task = np.arange(90) % 3
+    cell = cell_of(blobs(task, spread=12.0))
+    (every,) = values(score_silhouettes(cell, task[None], "r"))
+    (some,) = values(score_silhouettes(cell, task[None], "r", sample=45))
+    assert every != some == pytest.approx(every, abs=0.1)
+    assert SILHOUETTE_SAMPLE == 2000
+
+
+def test_one_cluster_or_one_for_each_state_has_no_silhouette() -> None:
+    cell = cell_of(blobs(np.arange(12) % 3))
+    assert score_silhouettes(cell, np.stack([np.zeros(12, np.int16), np.arange(12)]), "r") == []
+
+
+# --- Prepared states ---
+
+
+def some_states(n: int = 50, d: int = 7) -> Floats:
+    """States far from the origin, on scales that differ, with a dimension that does not vary."""
+    random = stream(0, "states")
+    x = (30 + random.normal(size=(n, d))) * np.logspace(-2, 2, d)
+    x[:, 3] = 0.1
+    return x.astype(np.float32)
+
+
+def test_as_they_are_states_stay_and_are_copied() -> None:
+    x = some_states()
+    before = x.copy()
+    for settings in (
+        MeasureSettings(),
+        MeasureSettings(center=True),
+        MeasureSettings(standardize=True),
+        MeasureSettings(normalize=True),
+    ):
+        got = prepared(x, settings)
+        assert got.dtype == np.float32
+        assert not np.shares_memory(got, x)
+        assert np.array_equal(got, x) == (settings == MeasureSettings())
+        np.testing.assert_array_equal(x, before, "the given ones are not changed")
+    x.flags.writeable = False  # as those are that lie on the disk
+    assert prepared(x, MeasureSettings(standardize=True)).shape == x.shape
+
+
+def test_centred_states_have_their_mean_at_zero() -> None:
+    x = some_states()
+    got = prepared(x, MeasureSettings(center=True))
+    rounding = np.abs(x).max(axis=0) * np.finfo(np.float32).eps
+    assert (np.abs(got.mean(axis=0, dtype=np.float64)) <= rounding).all()
+    np.testing.assert_allclose(got - got[0], x - x[0], rtol=0, atol=2 * rounding.max())
+
+
+def test_standardised_states_are_scikit_learns() -> None:
+    x = some_states()
+    expected = StandardScaler().fit_transform(x.astype(np.float64))
+    for center in (False, True):
+        settings = MeasureSettings(standardize=True, center=center)
+        got = prepared(x, settings)
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+        assert (got[:, 3] == 0).all(), "centred, and not divided by a deviation of zero"
+
+
+def test_normalised_states_have_length_one() -> None:
+    x = some_states()
+    x[5] = 0
+    got = prepared(x, MeasureSettings(normalize=True))
+    np.testing.assert_allclose(got, normalize(x.astype(np.float64)), rtol=1e-5)
+    length = np.linalg.norm(got, axis=1)
+    np.testing.assert_allclose(np.delete(length, 5), 1, rtol=1e-6)
+    assert length[5] == 0
+
+
+def test_angles_are_taken_after_the_rest() -> None:
+    x = some_states()
+    for first in ("center", "standardize"):
+        keys: dict[str, Any] = {first: True}
+        both = prepared(x, MeasureSettings(normalize=True, **keys))
+        np.testing.assert_allclose(both, normalize(prepared(x, MeasureSettings(**keys))), rtol=1e-5)
