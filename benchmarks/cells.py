@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 from common import settings_of
 from numpy.typing import NDArray
-from tasklens.models.gpt2_subject import GPT2Subject
 
 from tasklens.clustering.cluster import Cell
 from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import make_model, state_names
+from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.open_run import open_run

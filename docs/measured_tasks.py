@@ -19,16 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.scoring.score_cells import score
 
 from tasklens.data.instances import SPLIT_NAMES, instances_of
 from tasklens.data.synthetic import measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
+from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.subject import harvest
 from tasklens.runs.open_run import open_run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
+from tasklens.scoring.score_cells import score
 from tasklens.scoring.score_table import Row, score_rows, table_to_csv_bytes, to_table
 
 NUMBERS = (5, 10, 20, 50)

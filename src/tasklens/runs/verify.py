@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.score_cells import CellKey, control_labels
-from tasklens.scoring.score_table import final_means, read_scores
+from tasklens.scoring.score_table import read_scores, summarise
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
@@ -173,9 +174,12 @@ def follow_run(
     run.need("measure")
     path, split = run.directory.path, split or run.unseen
     if layer is None:
-        first = next(iter(run.splits))
-        final = final_means(run.scores(), "ari", first)
-        chosen = best_layer({place: y for place, y in final.items() if place[1] == space})
+        first, last = next(iter(run.splits)), run.steps[-1]
+        final = run.scores().filter(
+            (pc.field("split") == first) & (pc.field("step") == last) & (pc.field("space") == space)
+        )
+        means = summarise(final, ("layer", "space"), ["ari"])
+        chosen = best_layer({place: score.mean for place, score in means.items()})
         if chosen is None:
             raise InputError(f"{path}: nothing was clustered in the space {space!r}")
         layer, _ = chosen
