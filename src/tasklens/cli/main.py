@@ -276,10 +276,11 @@ def follow(
     Prints which task has a cluster of its own from which step on, and how many clusters split and
     merged on the way to each checkpoint.
     """
+    from tasklens.runs.open_run import open_run
     from tasklens.runs.verify import follow_run
     from tasklens.scoring.cluster_tracking import followed_text
 
-    layer, split, followed, names = follow_run(run, layer, split, space)
+    layer, split, followed, names = follow_run(open_run(path), layer, split, space)
     print(f"{layer} on {split} ({space}):\n")
     print(followed_text(followed, names), end="")
 
