@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from e2e.browser import ARGUMENTS, find_browser
 from tasklens.cli import main as cli
-from tasklens.report.figure1 import render
+from tasklens.report.style import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -112,7 +112,7 @@ def call(*arguments: str | Path) -> Result:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["tasklens", *map(str, arguments)]),
-        mock.patch("tasklens.runs.experiment.render", without_pdf),
+        mock.patch("tasklens.runs.stage_plot.render", without_pdf),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -8,61 +8,66 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from tasklens.runs.experiment import load_dataset, measure, plot, train_model
-from tasklens.runs.measuring import Measurer
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
-from tasklens.core.workers import Processes
-from tasklens.runs.directory import RunDir
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.core.workers import LOCAL, Processes
+from tasklens.runs.open_run import open_run
+from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.stage_measure import Measurer, measure
+from tasklens.runs.stage_plot import plot
+from tasklens.runs.stage_train import cores_left, train
+from tasklens.runs.training_run import TrainingRun
 
 
-def test_checkpoints_are_measured_while_training_goes_on(
-    command: Command, tiny: Finished, tmp_path: Path
-) -> None:
-    path = tmp_path / "tiny"
-    assert command("data", "smoke", *changes(), "--out", path).status == 0
-    run, settings = RunDir(path), read_settings(path / "config.toml", TrainingRunSettings)
-    begun: list[int] = []
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that a `Measurer` was asked to begin."""
+    steps: list[int] = []
     real = Measurer.begin
 
     def begin(self: Measurer, step: int) -> None:
-        begun.append(step)
+        steps.append(step)
         real(self, step)
 
-    with mock.patch.object(Measurer, "begin", begin):
-        train_model(run, settings, beside=1)
-        beside = {name.split("/")[1] for name in contents(path, "measured")}
-        assert {f"step-{step:08d}" for step in begun} == beside
-        assert len(begun) >= 2, "as many as are held at a time, at the least"
-        first = begun.copy()
-        measure(run, settings)
+    monkeypatch.setattr(Measurer, "begin", begin)
+    return steps
+
+
+@pytest.fixture
+def made(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
+    """A run with data, on a machine of two cores of which one trains."""
+    path = tmp_path / "tiny"
+    assert command("data", "smoke", *changes(), "--out", path).status == 0
+    monkeypatch.setattr("tasklens.runs.stage_train.cores_left", lambda *_: 1)
+    run = open_run(path)
+    assert isinstance(run, TrainingRun)
+    return run
+
+
+def test_checkpoints_are_measured_while_training_goes_on(
+    command: Command, tiny: Finished, made: TrainingRun, begun: list[int]
+) -> None:
+    path = made.directory.path
+    train(made, measuring=True)
+    beside = {name.split("/")[1] for name in contents(path, "measured")}
+    assert {f"step-{step:08d}" for step in begun} == beside
+    assert len(begun) >= 2, "as many as are held at a time, at the least"
+    first = begun.copy()
+    measure(made)
     assert begun[len(first) :] == [s for s in (0, 1, 2, 4, 8, 12) if s not in first]
-    plot(run, settings)
+    plot(made)
     assert command("verify", path).status == 1  # which run ends with; so short a run holds nothing
     assert command("report", path).status == 0
     assert_same(path, tiny.path)
 
 
-def test_states_held_for_the_workers_are_bounded(command: Command, tmp_path: Path) -> None:
+def test_checkpoints_held_for_the_workers_are_bounded(
+    made: TrainingRun, begun: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Processes that cannot keep up leave checkpoints to stage measure."""
-    path = tmp_path / "tiny"
-    assert command("data", "smoke", *changes(), "--out", path).status == 0
-    run, settings = RunDir(path), read_settings(path / "config.toml", TrainingRunSettings)
-    most = 0
-    real = Measurer.begin
-
-    def begin(self: Measurer, step: int) -> None:
-        nonlocal most
-        real(self, step)
-        most = max(most, len(self._begun))
-
-    with (
-        mock.patch.object(Measurer, "begin", begin),
-        mock.patch.object(Measurer, "collect", lambda self, *, wait: wait and self._begun.clear()),
-    ):
-        train_model(run, settings, beside=1)
-    assert most == 2
+    monkeypatch.setattr(Measurer, "keep_done", lambda self: None)
+    train(made, measuring=True)
+    assert begun == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -81,8 +86,11 @@ def test_cores_are_shared_between_training_and_measuring(
 ) -> None:
     train = {key: value for key, value in keys.items() if key != "workers"}
     settings = TrainingRunSettings(workers=keys.get("workers", 0), train=train)
-    with mock.patch("tasklens.runs.settings.default_workers", return_value=cores):
-        assert settings.cores_training == training
+    with (
+        mock.patch("tasklens.runs.settings.default_workers", return_value=cores),
+        mock.patch("tasklens.runs.stage_train.default_workers", return_value=cores),
+    ):
+        assert (settings.cores_training, cores_left(settings, LOCAL)) == (training, beside)
 
 
 def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path) -> None:
@@ -94,10 +102,10 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
             handed.append((function, args))
             return super().submit(function, *args, **kwargs)
 
-    run, settings = RunDir(tiny.path), read_settings(tiny.path / "config.toml", TrainingRunSettings)
+    run = open_run(tiny.path)
     with Spy(1) as workers:
-        Measurer(run, settings, load_dataset(run), workers).begin(settings.train.steps)
-    assert len(handed) == 3 * 4 + 4, "a cell for each split and state, a probe for each state"
+        Measurer(run, workers).begin(run.steps[-1])
+    assert len(handed) == 4, "a job for each hidden state"
     file = tmp_path / "handed"
     file.write_bytes(pickle.dumps(handed))
     program = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); print(*sys.modules)"

@@ -371,7 +371,7 @@ MET_BY = {
     "data/train.parquet": (("train", "measure"), "train"),
     "data/val_subset.parquet": (("measure",), "measure"),
     "data/tasks.json": (("train", "measure"), "train"),
-    "states/step-00000004.safetensors": (("measure",), "measure"),
+    "states/step-00000004/block1.npy": (("measure",), "measure"),
     "resume/step-00000012.safetensors": (("train", "measure"), "train"),
     "measured/step-00000004/scores.parquet": (("measure",), "measure"),
     "scores.parquet": (("plot",), "plot"),

@@ -99,7 +99,7 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(
         said = stop_when(path, due, 0.02 * rng.random(), by)
         assert "Traceback" not in said
         assert not (path / "scores.parquet").exists()
-    assert said == "tasklens: interrupted; go on with --resume\n"
+    assert said == "tasklens: interrupted; resume with --resume\n"
     assert count(path / "measured") < count(path / "states") == 17
     result = command("run", "smoke", *LONG, "--out", path, "--resume", "--set", "workers=1")
     assert result.status == 0, result.err
@@ -157,7 +157,7 @@ def test_a_finished_run_is_left_alone(copy: Path, command: Command) -> None:
     [
         "data/val.parquet",
         "metrics.jsonl",
-        "states/step-00000004.safetensors",
+        "states/step-00000004/block1.npy",
         "checkpoints/step-00000008/model.safetensors",
         "checkpoints/step-00000008/config.json",
         "measured/step-00000002/scores.parquet",

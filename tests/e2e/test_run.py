@@ -100,7 +100,12 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
     assert names(path / "checkpoints") == {place(step) for step in STEPS}
     for step in STEPS:
         assert names(path / "checkpoints" / place(step)) == CHECKPOINT
-    assert names(path / "states") == {f"{place(step)}.safetensors" for step in STEPS}
+    assert names(path / "states") == {place(step) for step in STEPS}
+    kept = {f"{name}.npy" for name in (*STATES, "answer")}
+    for step in STEPS[:-1]:
+        assert names(path / "states" / place(step)) == kept
+    at_the_end = kept | {"answer-val.npy", "answer-val_instruction.npy"}
+    assert names(path / "states" / place(STEPS[-1])) == at_the_end
     assert names(path / "measured") == {place(step) for step in STEPS}
     assert names(path / "resume") == {"step-00000060.safetensors"}  # beside the newest only
     assert names(path / "figures") == {
@@ -110,7 +115,10 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
 
 def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:
     assert list(smoke.path.rglob(".tmp-*")) == []
-    known = {".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf", ".safetensors"}
+    known = {
+        *(".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf"),
+        *(".safetensors", ".npy"),
+    }
     for name, content in contents(smoke.path).items():
         assert Path(name).suffix in known or Path(name).name == "inputs", name
         pickles = tuple(bytes([0x80, protocol]) for protocol in range(6))
@@ -147,7 +155,7 @@ def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
     assert manifest["versions"]["torch"] == torch.__version__
     assert {"python", "tasklens", "numpy", "scikit-learn"} <= set(manifest["versions"])
     assert manifest["machine"]["cpus"] >= 1
-    assert list(manifest["stages"]) == ["data", "train", "measure", "plot", "frames"]
+    assert list(manifest["stages"]) == ["data", "train", "measure", "plot", "report"]
     assert all(mark["seconds"] >= 0 and mark["inputs"] for mark in manifest["stages"].values())
     made = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
     assert made.keys() <= manifest["files"].keys()
@@ -178,6 +186,10 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         (step, split, layer, "raw", None, metric)
         for step, split, layer, metric in product(STEPS, SUBSETS[1:], STATES, PROBES)
     }
+    expected |= {
+        (STEPS[-1], split, layer, "raw", seed, "silhouette")
+        for split, layer, seed in product(SUBSETS, STATES, seeds)
+    }
     controls = ("control:length", "control:symbols")
     expected |= {
         (None, split, layer, "raw", seed, metric)
@@ -193,7 +205,7 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
 
 
 def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Rows) -> None:
-    columns = "run, seed, step, split, layer, space, k, cluster_seed, metric, value"
+    columns = "run, seed, step, split, position, layer, space, k, cluster_seed, metric, value"
     assert ", ".join(pq.read_schema(smoke.path / "scores.parquet").names) == columns
     assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
     assert all(np.isfinite(row["value"]) for row in rows)
@@ -293,7 +305,7 @@ def ask(
 
 @pytest.mark.parametrize("step", [0, 60])
 def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: int) -> None:
-    kept = safetensors.numpy.load_file(smoke.path / "states" / f"{place(step)}.safetensors")
+    kept = {name: np.load(smoke.path / "states" / place(step) / f"{name}.npy") for name in STATES}
     directory = smoke.path / "checkpoints" / place(step)
     for split in (*SUBSETS, *(SPLITS[1:] if step == 60 else ())):
         known = read_split(smoke.path, split)
@@ -306,7 +318,9 @@ def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: 
         if split in SUBSETS:
             assert set(states) == set(STATES)
             for name, state in states.items():
-                np.testing.assert_allclose(kept[f"{split}/{name}"], state, atol=1e-5, rtol=0)
+                begin = SUBSETS.index(split) * len(state)
+                mine = kept[name][begin : begin + len(state)]
+                np.testing.assert_allclose(mine, state, atol=1e-5, rtol=0)
 
 
 def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished) -> None:
