@@ -145,10 +145,11 @@ def harvest_here(probe: Probe, missing: dict[Checkpoint, str], first: Opened | N
                 width = subject.model.config.get_text_config().hidden_size
                 n_bytes = 4 * n * width * len(names) * n_models
                 check_space(run.path, n_bytes, "ask for fewer --states, prompts or checkpoints")
-            with run.filling(run.states_at(checkpoint.step), inputs) as partial:
-                harvest_to(partial, subject, tokens.prompts, names, bar.update)
-                about = about_model(checkpoint, subject, names)
-                finish_checkpoint(partial, about, tokens, subject.tokenizer)
+            partial = run.partial(run.states_at(checkpoint.step), inputs)
+            harvest_to(partial, subject, tokens.prompts, names, bar.update)
+            about = about_model(checkpoint, subject, names)
+            finish_checkpoint(partial, about, tokens, subject.tokenizer)
+            run.fill(run.states_at(checkpoint.step))
 
 
 def say_what_is_measured(probe: Probe, tokens: Tokenized, tokenizer: Any) -> None:

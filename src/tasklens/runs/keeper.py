@@ -65,7 +65,9 @@ class Keeper:
 
     def newest(self) -> dict[str, Tensor]:
         """Return the newest training state, or none where training begins."""
-        saved = sorted(self.run.resume.glob("step-*.safetensors"))
+        # One that is not recorded was left by a crash, and so may the rest of its checkpoint be.
+        states = sorted(self.run.resume.glob("step-*.safetensors"))
+        saved = [path for path in states if self.run.noted(path)]
         if not saved:
             self._announce()
             self.run.remove(self.run.metrics)
@@ -131,24 +133,25 @@ class Keeper:
         run, step = self.run, self.trainer.step
         state = self.trainer.state()
         model = self.trainer.whole_model(state)
-        run.write(run.states_of(step), safetensors.numpy.save(self._harvest(model)))
-        if step in self.with_weights:
-            seed = self.settings.seed
-            files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
-            run.write_directory(run.checkpoint(step), files)
-        newest = run.resume / f"step-{step:08d}.safetensors"
-        # One entry: safetensors writes several in an order that differs from run to run.
-        about = {
-            "inputs": self.inputs,
-            "threads": self.threads,
-            "processes": self.trainer.world.size,
-            "precision": self.trainer.precision,
-        }
-        tensors = safetensors.torch.save(state, metadata={"tasklens": json.dumps(about)})
-        run.write(newest, tensors)
-        for older in run.resume.glob("step-*.safetensors"):
-            if older != newest:
-                run.remove(older)
+        with run.batch():
+            run.write(run.states_of(step), safetensors.numpy.save(self._harvest(model)))
+            if step in self.with_weights:
+                seed = self.settings.seed
+                files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
+                run.write_directory(run.checkpoint(step), files)
+            newest = run.resume / f"step-{step:08d}.safetensors"
+            # One entry: safetensors writes several in an order that differs from run to run.
+            about = {
+                "inputs": self.inputs,
+                "threads": self.threads,
+                "processes": self.trainer.world.size,
+                "precision": self.trainer.precision,
+            }
+            tensors = safetensors.torch.save(state, metadata={"tasklens": json.dumps(about)})
+            run.write(newest, tensors)
+            for older in run.resume.glob("step-*.safetensors"):
+                if older != newest:
+                    run.remove(older)
 
     def _harvest(self, model: GPT2) -> dict[str, NDArray[np.generic]]:
         """Return the measured instances' states and answers, by "split/name"."""
