@@ -57,11 +57,17 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def synced_hash(path: Path) -> str:
-    """Make sure that a file is on the disk, and return its SHA-256."""
+    """Sync a file to the disk and return its SHA-256."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(path)
 
 
 def sync_directory(path: Path) -> None:

@@ -150,5 +150,3 @@ class View:
         if state not in self.states:
             raise InputError(f"{self.run}: no state {state!r}; there are {', '.join(self.states)}")
         return state
-
-TaskOverview = World

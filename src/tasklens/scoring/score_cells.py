@@ -314,20 +314,3 @@ def _place(cell: Cell, run: str) -> dict[str, Any]:
         "run": run, "seed": cell.seed, "step": cell.step, "split": cell.split,
         "position": cell.position, "layer": cell.state, "space": cell.space, "k": cell.k,
     }  # fmt: skip
-
-
-from typing import NamedTuple
-class CellKey(NamedTuple):
-    split: str
-    state: str
-    space: str
-    k: int | None = None
-    def name(self, kind):
-        k = "" if self.k is None else f"k={self.k}/"
-        return f"{self.split}/{self.state}/{self.space}/{k}{kind}"
-    @classmethod
-    def parse(cls, name):
-        parts = name.split("/")
-        if len(parts) == 2: return cls(parts[0], "", ""), parts[1]
-        k = int(parts[3][2:]) if len(parts) == 5 else None
-        return cls(*parts[:3], k), parts[-1]

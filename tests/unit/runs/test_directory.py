@@ -1,8 +1,15 @@
+import errno
+import hashlib
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -10,7 +17,7 @@ import pytest
 from conftest import FullDisk
 from tasklens.core.errors import InputError
 from tasklens.runs.directory import RunDir
-from tasklens.core.files import digest
+from tasklens.runs.manifest import FORMAT
 
 
 @pytest.fixture
@@ -22,172 +29,96 @@ def leftovers(run: RunDir) -> list[Path]:
     return sorted(run.path.rglob("*tmp*"))
 
 
-def one_line(error: pytest.ExceptionInfo[InputError]) -> str:
+def refusal(error: pytest.ExceptionInfo[InputError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
 
 
+def contents(run: RunDir) -> dict[str, bytes]:
+    """Return the files under their final names."""
+    return {
+        path.relative_to(run.path).as_posix(): path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file()
+        and not any(part.startswith((".", "partial-")) for part in path.parts)
+        and path != run.manifest
+    }
+
+
+# --- Writing and reading ---
+
+
 def test_what_is_written_is_read(run: RunDir) -> None:
+    assert (run.name, run.path.exists()) == ("one", False)
+    assert run.read_manifest() == {"files": {}, "stages": {}}
     run.write(run.config, b"first")
     assert run.read(run.config) == b"first"
     run.write(run.config, b"second, longer")
-    assert run.read(run.config) == b"second, longer"
     run.write(run.states_of(7), b"deep")
-    assert run.read(run.path / "states" / "step-00000007.safetensors") == b"deep"
-    assert leftovers(run) == []
-
-
-def test_a_directory_replaces_the_one_before(run: RunDir) -> None:
     run.write_directory(run.checkpoint(3), {"a": b"1", "b": b"2"})
     run.write_directory(run.checkpoint(3), {"a": b"3"})
-    assert run.read(run.checkpoint(3) / "a") == b"3"
-    assert [path.name for path in run.checkpoint(3).iterdir()] == ["a"]
+    assert contents(run) == {
+        "config.toml": b"second, longer",
+        "states/step-00000007.safetensors": b"deep",
+        "checkpoints/step-00000003/a": b"3",
+    }
+    hashes = {key: hashlib.sha256(content).hexdigest() for key, content in contents(run).items()}
+    assert json.loads(run.manifest.read_text())["files"] == hashes
+    for key in hashes:
+        run.check(run.path / key)
     assert leftovers(run) == []
-
-
-def test_an_empty_run_directory_is_not_made(run: RunDir) -> None:
-    assert run.read_manifest() == {}
-    assert not run.path.exists()
-    assert run.name == "one"
-
-
-@pytest.mark.parametrize("n", range(6))
-def test_on_a_full_disk_a_file_is_the_old_one_or_the_new_one(
-    run: RunDir, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run.write(run.config, b"old")
-    disk = FullDisk(n)
-    monkeypatch.setattr(os, "fsync", disk)
-    message = ""
-    try:
-        run.write(run.config, b"new")
-    except InputError as error:
-        message = str(error)
-    monkeypatch.undo()
-    assert bool(message) == (disk.calls > n)
-    assert run.config.read_bytes() in (b"old", b"new")
-    run.read(run.config)  # and no hash of the other is left
-    if n == 0:
-        assert run.config.read_bytes() == b"old"
-    if not message:
-        assert run.config.read_bytes() == b"new"
-        return
-    assert message.startswith("no space left on the device while writing ")
-    assert "\n" not in message
-    with run.locked():
-        assert leftovers(run) == []
-    run.write(run.config, b"new")
-    assert run.read(run.config) == b"new"
-
-
-def test_on_a_full_disk_nothing_new_appears(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", FullDisk(0))
-    with pytest.raises(InputError) as error:
-        run.write(run.scores_csv, b"half")
-    assert one_line(error) == (
-        f"no space left on the device while writing {run.scores_csv}; free some, then run again "
-        "with --resume: nothing that was finished is lost"
-    )
-    with pytest.raises(InputError, match="no space left"):
-        run.write_directory(run.data, {"a": b"1", "b": b"2"})
-    assert not run.scores_csv.exists()
-    assert not run.data.exists()
-
-
-def test_a_directory_that_does_not_fit_leaves_the_old_one(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run.write_directory(run.data, {"a": b"old", "b": b"old"})
-    monkeypatch.setattr(os, "fsync", FullDisk(3))  # after two of the manifest, and the first file
-    with pytest.raises(InputError, match="no space left"):
-        run.write_directory(run.data, {"a": b"new", "b": b"new"})
-    monkeypatch.undo()
-    assert {run.read(run.data / name) for name in ("a", "b")} == {b"old"}
-
-
-def test_where_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    run = RunDir(tmp_path / "file" / "run")
-    with pytest.raises(InputError) as error:
-        run.write(run.config, b"")
-    assert one_line(error).startswith(f"cannot write {run.path}")
-    with pytest.raises(InputError), run.locked():
-        pass
 
 
 def test_a_file_that_changed_is_refused(run: RunDir) -> None:
     run.write(run.config, b"as it was")
     run.config.write_bytes(b"as it is")
-    with pytest.raises(InputError) as error:
-        run.read(run.config)
-    assert one_line(error) == (
-        f"{run.config} is damaged: its SHA-256 is not the one in manifest.json; "
-        "remove it and run again with --resume"
-    )
-
-
-def test_a_file_that_grew_is_noted_when_it_is_whole(run: RunDir) -> None:
-    run.write(run.metrics, b"1\n")
-    with run.growing(run.metrics) as file:
-        file.write("2\n")
-        assert run.metrics.read_bytes() == b"1\n2\n"
-        assert "metrics.jsonl" not in run.read_manifest()["files"]
-    assert run.read(run.metrics) == b"1\n2\n"
-    run.metrics.write_bytes(b"1\n")
-    with pytest.raises(InputError, match="is damaged"):
-        run.read(run.metrics)
-
-
-def test_a_file_that_cannot_grow_is_named(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    run.write(run.metrics, b"1\n")
-    monkeypatch.setattr(os, "fsync", FullDisk(1))  # after the manifest
-    with pytest.raises(InputError) as error, run.growing(run.metrics) as file:
-        file.write("2\n")
-    assert one_line(error).startswith(f"no space left on the device while writing {run.metrics};")
-    assert "metrics.jsonl" not in run.read_manifest()["files"]
+    for reads in (run.read, run.check):
+        with pytest.raises(InputError) as error:
+            reads(run.config)
+        assert refusal(error) == (
+            f"{run.config} is damaged: its SHA-256 is not the one in manifest.json; "
+            "remove it and run again with --resume"
+        )
 
 
 def test_a_missing_file_says_how_it_is_made(run: RunDir) -> None:
     with pytest.raises(InputError) as error:
         run.read(run.scores_parquet)
-    assert one_line(error) == (
-        f"{run.scores_parquet} cannot be read (No such file or directory); "
-        "run the stage that makes it first: tasklens data, train, measure, plot"
+    assert refusal(error) == (
+        f"{run.scores_parquet} cannot be read (No such file or directory); run the stage that "
+        "makes it, or run again with --resume"
     )
 
 
-def test_a_removed_file_may_come_back_another(run: RunDir) -> None:
+def test_a_file_without_a_recorded_hash_has_nothing_to_differ_from(run: RunDir) -> None:
     run.write(run.config, b"first")
     run.remove(run.config)
     assert not run.config.exists()
     run.remove(run.config)
     run.config.write_bytes(b"by hand")
     assert run.read(run.config) == b"by hand"
+    assert run.noted(run.config) is None
 
 
-def test_a_second_holder_is_refused(run: RunDir) -> None:
-    refused = f"{run.path} is in use by another tasklens process; wait for it"
-    with run.locked():
-        with pytest.raises(InputError) as error, run.locked():
-            pass
-        assert one_line(error).startswith(refused)
-        program = (
-            "import sys; from tasklens.runs.directory import RunDir\n"
-            "with RunDir(sys.argv[1]).locked(): pass"
-        )
-        command = [sys.executable, "-c", program, str(run.path)]
-        held = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert held.returncode != 0
-        assert refused in held.stderr
-    with run.locked():
-        pass
-    assert subprocess.run(command, check=False).returncode == 0
+def test_a_file_that_grew_is_recorded_when_it_is_complete(run: RunDir) -> None:
+    run.write(run.metrics, b"1\n")
+    with run.growing(run.metrics) as file:
+        file.write("2\n")
+        assert run.metrics.read_bytes() == b"1\n2\n"
+        assert run.noted(run.metrics) is None
+    assert run.read(run.metrics) == b"1\n2\n"
+    run.metrics.write_bytes(b"1\n")
+    with pytest.raises(InputError, match="is damaged"):
+        run.read(run.metrics)
 
 
-def test_a_lock_ends_with_an_error_inside(run: RunDir) -> None:
-    with pytest.raises(KeyError), run.locked():
-        raise KeyError
-    with run.locked():
+def test_if_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    run = RunDir(tmp_path / "file" / "run")
+    with pytest.raises(InputError) as error:
+        run.write(run.config, b"")
+    assert refusal(error).startswith(f"cannot write {run.path}")
+    with pytest.raises(InputError), run.locked():
         pass
 
 
@@ -196,264 +127,313 @@ def test_leftovers_are_cleaned_and_nothing_else(run: RunDir) -> None:
     run.write_directory(run.data, {"a": b"kept"})
     inside = run.checkpoints / ".tmp-step-00000001"
     (inside / "deep").mkdir(parents=True)
-    (inside / ".tmp-a").write_bytes(b"half")
     (inside / "deep" / ".tmp-b").write_bytes(b"half")
     (run.path / ".tmp-config.toml").write_bytes(b"half")
     (run.data / ".tmp-a").write_bytes(b"half")
     with run.locked():
         assert leftovers(run) == []
-    assert run.read(run.config) == run.read(run.data / "a") == b"kept"
+    assert contents(run) == {"config.toml": b"kept", "data/a": b"kept"}
     assert run.checkpoints.is_dir()
 
 
-def test_a_stage_is_finished_with_these_inputs_while_its_files_are_there(run: RunDir) -> None:
-    assert not run.finished("data", "inputs")
-    run.write(run.config, b"1")
-    run.write_directory(run.data, {"a": b"1", "b": b"2"})
-    assert not run.finished("data", "inputs")
-    run.finish("data", "inputs", [run.data / "a", run.data / "b"], seconds=3)
-    assert run.finished("data", "inputs")
-    assert RunDir(run.path).finished("data", "inputs")
-    assert not run.finished("data", "other inputs")
-    assert not run.finished("train", "inputs")
-    assert run.read_manifest()["stages"]["data"]["seconds"] == 3
-    run.write(run.config, b"not a file of the stage")
-    assert run.finished("data", "inputs")
-    (run.data / "b").unlink()
-    assert not run.finished("data", "inputs")
+# --- Directories that are filled over several calls ---
 
 
-def test_a_stage_whose_file_is_being_written_again_is_not_finished(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run.write(run.metrics, b"old")
-    run.finish("train", "inputs", [run.metrics])
-    monkeypatch.setattr(os, "fsync", FullDisk(1))  # after the manifest, before the file
-    with pytest.raises(InputError):
-        run.write(run.metrics, b"new")
-    monkeypatch.undo()
-    assert run.metrics.read_bytes() == b"old"
-    assert not run.finished("train", "inputs")
-    assert run.mark("train") is None
-
-
-def test_the_output_hash_is_of_the_files_of_the_stage(run: RunDir) -> None:
-    def output(content: bytes) -> str:
-        run.write(run.metrics, content)
-        run.finish("train", "inputs", [run.metrics])
-        return run.output_hash("train")
-
-    first = output(b"1")
-    assert output(b"2") != first
-    run.write(run.config, b"3")
-    assert output(b"1") == first
-
-
-def test_a_cell_is_reused_where_it_was_made_from_the_same_inputs(run: RunDir) -> None:
-    directory = run.measured_at(8)
-    assert not run.made_from(directory, "inputs")
-    run.write_directory(directory, {"scores.parquet": b"", "inputs": b"inputs"})
-    assert run.made_from(directory, "inputs")
-    assert not run.made_from(directory, "others")
-    (directory / "scores.parquet").unlink()
-    assert not run.made_from(directory, "inputs")
-
-
-def test_a_cell_whose_hashes_were_not_noted_is_made_again(
-    run: RunDir, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    directory = run.measured_at(8)
-    files = {"scores.parquet": b"", "inputs": b"inputs"}
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDir, "_note", mock.Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            run.write_directory(directory, files)
-    assert (directory / "inputs").exists()
-    assert not run.made_from(directory, "inputs")
-    run.write_directory(directory, files)
-    assert run.made_from(directory, "inputs")
-
-
-def fill(run: RunDir, path: Path, inputs: str, **contents: bytes) -> list[str]:
+def fill(run: RunDir, path: Path, inputs: str, **files: bytes) -> list[str]:
     """Fill a directory; return the names of what was in it before."""
-    with run.filling(path, inputs) as partial:
-        found = sorted(file.name for file in partial.iterdir())
-        for name, content in contents.items():
-            assert not path.exists()
-            (partial / name).write_bytes(content)
-    return found
+    partial = run.partial(path, inputs)
+    before = sorted(file.name for file in partial.iterdir())
+    for name, content in files.items():
+        (partial / name).write_bytes(content)
+    run.fill(path)
+    return before
 
 
-def break_off(run: RunDir, path: Path, inputs: str, error: type[BaseException]) -> None:
-    with run.filling(path, inputs) as partial:
-        (partial / "a").write_bytes(b"done")
-        raise error
-
-
-def test_a_directory_that_is_filled_is_whole_under_its_name(run: RunDir) -> None:
+def test_a_directory_that_is_filled_replaces_the_one_before(run: RunDir) -> None:
     path = run.states_at(8)
+    assert not run.made_from(path, "mine")
     assert fill(run, path, "mine", a=b"1", b=b"22") == ["inputs"]
-    assert {file.name: file.read_bytes() for file in path.iterdir()} == {
-        "a": b"1", "b": b"22", "inputs": b"mine",
-    }  # fmt: skip
-    assert [file.name for file in path.parent.iterdir()] == [path.name]
-    assert run.made_from(path, "mine")
-    assert not run.made_from(path, "others")
+    assert contents(run) == {
+        f"states/step-00000008/{name}": content
+        for name, content in {"a": b"1", "b": b"22", "inputs": b"mine"}.items()
+    }
+    assert (run.made_from(path, "mine"), run.made_from(path, "others")) == (True, False)
     # echo -n 22 | sha256sum
     assert run.noted(path / "b") == (
         "785f3ec7eb32f30b90cd0fcf3657d388b5ff4297f2f9716ff66e9b69c05ddd09"
     )
-    assert set(run.read_manifest()["files"]) == {
-        f"states/step-00000008/{name}" for name in ("a", "b", "inputs")
-    }
-
-
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_a_directory_goes_on_being_filled_from_the_same_inputs(
-    run: RunDir, error: type[BaseException]
-) -> None:
-    path = run.states_at(8)
-    with pytest.raises(error):
-        break_off(run, path, "mine", error)
-    assert (path.with_name("partial-step-00000008") / "a").read_bytes() == b"done"
-    assert not path.exists()
-    assert not run.made_from(path, "mine")
-    assert run.read_manifest() == {}
-    with run.locked():  # what cleans it of temporary files
-        pass
-    run.clean()
-    assert fill(run, path, "mine", b=b"rest") == ["a", "inputs"]
-    assert run.read(path / "a") == b"done"
-    assert run.read(path / "b") == b"rest"
-    assert run.made_from(path, "mine")
-
-
-def test_a_directory_is_filled_anew_from_other_inputs(run: RunDir) -> None:
-    path = run.states_at(8)
-    with pytest.raises(KeyboardInterrupt):
-        break_off(run, path, "mine", KeyboardInterrupt)
-    assert fill(run, path, "others", b=b"new") == ["inputs"]
-    assert run.made_from(path, "others")
-    assert not (path / "a").exists()
-    (path.with_name("partial-step-00000009")).mkdir()
-    (path.with_name("partial-step-00000009") / "a").write_bytes(b"from where?")
-    assert fill(run, run.states_at(9), "mine") == ["inputs"]
-
-
-def test_a_filled_directory_replaces_the_one_before(run: RunDir) -> None:
-    path = run.states_at(8)
-    fill(run, path, "mine", a=b"old", b=b"old")
     run.finish("states", "inputs", [path / "a"])
-    with run.filling(path, "others") as partial:
-        assert (path / "a").read_bytes() == b"old", "until the new one is whole"
-        (partial / "a").write_bytes(b"new")
+    (run.partial(path, "others") / "a").write_bytes(b"new")
+    assert run.read(path / "a") == b"1", "until the new one is complete"
+    run.fill(path)
     assert sorted(file.name for file in path.iterdir()) == ["a", "inputs"]
-    assert run.read(path / "a") == b"new"
-    assert run.made_from(path, "others")
-    assert not run.made_from(path, "mine")
+    assert (run.made_from(path, "mine"), run.made_from(path, "others")) == (False, True)
     assert not run.finished("states", "inputs")
+    (path / "a").unlink()
+    assert not run.made_from(path, "others")
 
 
-@pytest.mark.parametrize("n", range(8))
-def test_on_a_full_disk_a_directory_is_whole_or_not_there(
-    run: RunDir, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_goes_on_being_filled_from_the_same_inputs(run: RunDir) -> None:
     path = run.states_at(8)
-    disk = FullDisk(n)
-    monkeypatch.setattr(os, "fsync", disk)
-    message = ""
-    try:
-        fill(run, path, "mine", a=b"1", b=b"2")
-    except InputError as error:
-        message = str(error)
-    monkeypatch.undo()
-    assert bool(message) == (disk.calls > n)
-    if message:
+    (run.partial(path, "mine") / "a").write_bytes(b"done")
+    with run.locked():  # which cleans temporary files
+        assert not path.exists()
+        assert run.read_manifest()["files"] == {}
+    assert fill(run, path, "mine", b=b"rest") == ["a", "inputs"]
+    assert (run.read(path / "a"), run.read(path / "b")) == (b"done", b"rest")
+    (run.partial(path, "mine") / "a").write_bytes(b"of others")
+    assert fill(run, path, "others", b=b"new") == ["inputs"]
+    other = run.states_at(9)
+    other.with_name("partial-step-00000009").mkdir()
+    (other.with_name("partial-step-00000009") / "a").write_bytes(b"without inputs")
+    run.drop_partial(run.measured)
+    assert fill(run, other, "mine") == ["inputs"]
+    run.partial(other, "mine")
+    run.drop_partial(run.states)
+    assert sorted(file.name for file in run.states.iterdir()) == [path.name, other.name]
+
+
+# --- Crashes ---
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+@contextmanager
+def killed_at(n: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let nothing be synced, renamed or removed from the n-th such call on."""
+    calls = itertools.count()
+
+    def unless_killed(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*args: Any, **kwargs: Any) -> None:
+            if next(calls) >= n:
+                raise Killed
+            real(*args, **kwargs)
+
+        return call
+
+    with patch.context() as context:
+        for name in ("fsync", "replace", "unlink", "rmdir"):
+            context.setattr(os, name, unless_killed(getattr(os, name)))
+        yield
+
+
+@contextmanager
+def full_at(n: int, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    with patch.context() as context:
+        context.setattr(os, "fsync", FullDisk(n))
+        yield
+
+
+def one_file(run: RunDir, content: bytes) -> None:
+    run.write(run.scores_csv, content)
+
+
+def removed_first(run: RunDir, content: bytes) -> None:
+    with run.batch():
+        run.remove(run.scores_csv)
+        run.write(run.scores_csv, content)
+
+
+def directory(run: RunDir, content: bytes) -> None:
+    run.write_directory(run.data, {"a": content, "b": content + b"!"})
+
+
+def filled(run: RunDir, content: bytes) -> None:
+    fill(run, run.states_at(8), content.decode(), a=content, b=content + b"!")
+
+
+def growing(run: RunDir, content: bytes) -> None:
+    run.write(run.metrics, content)
+    with run.growing(run.metrics) as file:
+        file.write(content.decode())
+
+
+def checkpoint(run: RunDir, content: bytes, step: int = 1) -> None:
+    """Write and remove what a checkpoint of training does."""
+    with run.batch():
+        run.write_directory(run.states_at(step), {"embed.npy": content, "answer.npy": content})
+        run.write_directory(run.checkpoint(step), {"model.safetensors": content})
+        run.write(resumable(run, step), content)
+        run.remove(resumable(run, step - 1))
+
+
+def next_checkpoint(run: RunDir, content: bytes) -> None:
+    checkpoint(run, content, 1 + (content == b"new"))
+
+
+def resumable(run: RunDir, step: int) -> Path:
+    return run.resume / f"step-{step}.safetensors"
+
+
+@pytest.mark.parametrize("failing", [killed_at, full_at])
+@pytest.mark.parametrize(
+    "act", [one_file, removed_first, directory, filled, growing, checkpoint, next_checkpoint]
+)
+def test_a_crash_anywhere_leaves_complete_files_and_no_wrong_hash(
+    tmp_path: Path,
+    act: Callable[[RunDir, bytes], None],
+    failing: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # the disk is not what is tested
+
+    def begun(name: str) -> RunDir:
+        run = RunDir(tmp_path / name / "run")
+        act(run, b"old")
+        run.finish("stage", "inputs", [run.path / key for key in contents(run)])
+        return RunDir(run.path)
+
+    undisturbed = begun("undisturbed")
+    before = contents(undisturbed)
+    act(undisturbed, b"new")
+    after = contents(undisturbed)
+    for n in itertools.count():
+        run, message = begun(str(n)), ""
+        try:
+            with failing(n, monkeypatch):
+                act(run, b"new")
+        except Killed:
+            message = "no space left on the device while writing "
+        except InputError as error:
+            message = str(error)
+        run = RunDir(run.path)  # a later process
+        recorded = run.read_manifest()["files"]
+        for key, content in contents(run).items():
+            whole = [files[key] for files in (before, after) if key in files]
+            assert content in whole or (act is growing and content.startswith(b"new"))
+            assert recorded.get(key, "") in ("", hashlib.sha256(content).hexdigest())
+        if run.finished("stage", "inputs"):
+            assert before.items() <= contents(run).items()
+        if act in (checkpoint, next_checkpoint):
+            assert any(run.noted(path) for path in run.resume.iterdir()) or act is checkpoint
+        if n == 0:
+            assert contents(run) == before
+        with run.locked():
+            assert leftovers(run) == []
+        act(run, b"new")
+        if act is next_checkpoint:  # the crash came after the record and before the removal
+            run.remove(resumable(run, 1))
+        assert contents(run) == after
+        assert run.read_manifest() == undisturbed.read_manifest()
+        if not message:
+            break
         assert message.startswith("no space left on the device while writing ")
         assert "\n" not in message
-    assert run.made_from(path, "mine") == (not message)
-    if n == 0:
-        assert not path.exists()
-    if path.exists():
-        assert {file.name for file in path.iterdir()} == {"a", "b", "inputs"}
-    if message:
-        with run.filling(path, "mine") as partial:
-            (partial / "a").write_bytes(b"1")
-            (partial / "b").write_bytes(b"2")
-    assert run.made_from(path, "mine")
-    assert run.read(path / "a") + run.read(path / "b") == b"12"
+    assert n >= 4
 
 
-def test_a_large_file_that_changed_is_refused(run: RunDir) -> None:
-    path = run.states_at(8)
-    fill(run, path, "mine", a=b"as it was", b=b"other")
-    run.check(path / "a")
-    (path / "a").write_bytes(b"as it is!")
+def test_what_never_fitted_is_not_there(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", FullDisk(0))
     with pytest.raises(InputError) as error:
-        run.check(path / "a")
-    assert one_line(error) == (
-        f"{path / 'a'} is damaged: its SHA-256 is not the one in manifest.json; "
-        "remove it and run again with --resume"
+        run.write(run.scores_csv, b"half")
+    assert refusal(error) == (
+        f"no space left on the device while writing {run.scores_csv}; free some, then run again "
+        "with --resume: nothing that was finished is lost"
     )
-    run.check(path / "b")
-    run.finish("states", "inputs", [path / "a", path / "b"])
-    with pytest.raises(InputError, match="is damaged"):
-        run.finished("states", "inputs")
-    (path / "a").unlink()
-    assert not run.made_from(path, "mine")
-    assert not run.finished("states", "inputs")
+    with pytest.raises(InputError, match="no space left"):
+        run.write_directory(run.data, {"a": b"1", "b": b"2"})
+    assert contents(run) == {}
 
 
-def test_a_file_that_was_never_noted_has_nothing_to_differ_from(run: RunDir) -> None:
-    run.write(run.config, b"")
-    (run.path / "by hand").write_bytes(b"anything")
-    run.check(run.path / "by hand")
-    assert run.noted(run.path / "by hand") is None
+# --- The manifest ---
 
 
-def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([100.0, 102.5])
-    with run.stage("data", "inputs") as finish:
-        assert finish is not None
+def test_a_checkpoint_is_synced_once_for_each_file_and_rename_and_the_manifest(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(run, b"old")
+    disk = FullDisk(float("inf"))
+    monkeypatch.setattr(os, "fsync", disk)
+    checkpoint(run, b"new", step=2)
+    files, renamed = 2 + 1 + 1, 3
+    assert disk.calls <= files + renamed + 1
+
+
+def test_a_batch_is_recorded_at_its_end(run: RunDir) -> None:
+    run.write(run.config, b"before")
+    with run.batch():
         run.write(run.scores_csv, b"1")
-        assert run.mark("data") is None, "nothing is finished before it is"
-        finish([run.scores_csv], rows=3)
-    assert run.finished("data", "inputs")
-    with run.stage("data", "inputs") as finish:
-        assert finish is None
-    with run.stage("data", "others") as finish:
-        assert finish is not None
-        assert run.finished("data", "inputs")
-    run.remove(run.scores_csv)
-    with monkeypatch.context() as patch:
-        patch.setattr("tasklens.runs.directory.time.perf_counter", lambda: next(clock))
-        with run.stage("data", "inputs") as finish:
-            assert finish is not None
+        with run.batch():
             run.write(run.scores_csv, b"2")
-            finish([run.scores_csv], rows=4)
-    assert run.mark("data") == {
-        "inputs": "inputs", "files": ["scores.csv"], "seconds": 2.5, "rows": 4,
-    }  # fmt: skip
+        run.remove(run.config)
+        run.finish("measure", "inputs", [run.scores_csv])
+        assert run.finished("measure", "inputs")
+        assert set(RunDir(run.path).read_manifest()["files"]) == {"config.toml"}
+        assert run.config.exists()
+    assert RunDir(run.path).finished("measure", "inputs")
+    assert contents(run) == {"scores.csv": b"2"}
+    with run.batch():
+        run.remove(run.scores_csv)
+        run.write(run.scores_csv, b"3")
+    assert run.read(run.scores_csv) == b"3"
 
 
-def test_a_stage_that_breaks_down_is_not_finished(run: RunDir) -> None:
-    with pytest.raises(KeyError), run.stage("data", "inputs"):
-        raise KeyError
-    assert not run.finished("data", "inputs")
-    with run.stage("data", "inputs"):
-        pass  # it never says that it has finished
-    assert not run.finished("data", "inputs")
+def test_an_error_in_a_batch_records_nothing(run: RunDir) -> None:
+    def fails() -> None:
+        with run.batch():
+            run.write(run.scores_csv, b"1")
+            run.remove(run.config)
+            raise KeyError
+
+    run.write(run.config, b"before")
+    with pytest.raises(KeyError):
+        fails()
+    assert contents(run) == {"config.toml": b"before", "scores.csv": b"1"}
+    assert set(run.read_manifest()["files"]) == {"config.toml"}
+
+
+def test_the_manifest_is_parsed_once_until_another_process_writes_it(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.write(run.config, b"mine")
+    loads = mock.Mock(wraps=json.loads)
+    monkeypatch.setattr(json, "loads", loads)
+    for _ in range(3):
+        assert run.read(run.config) == b"mine"
+    assert loads.call_count == 1
+    program = (
+        "import sys; from tasklens.runs.directory import RunDir\n"
+        "run = RunDir(sys.argv[1]); run.write(run.config, b'your')"
+    )
+    subprocess.run([sys.executable, "-c", program, str(run.path)], check=True)
+    assert run.read(run.config) == b"your"
+    assert loads.call_count == 2
 
 
 def test_the_manifest_says_where_a_run_comes_from(run: RunDir) -> None:
     run.write(run.config, b"")
     run.begin(5, "tasklens run smoke")
     manifest = json.loads(run.manifest.read_text())
-    assert manifest["seed"] == 5
-    assert manifest["command"] == "tasklens run smoke"
+    assert (manifest["seed"], manifest["command"]) == (5, "tasklens run smoke")
+    assert manifest["format"] == FORMAT
     assert manifest["machine"]["cpus"] == os.cpu_count()
     assert {"python", "torch", "numpy", "tasklens"} <= set(manifest["versions"])
     assert set(manifest["files"]) == {"config.toml"}  # what was there stays
+
+
+def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: RunDir) -> None:
+    run.check_format()
+    run.write(run.config, b"")
+    run.check_format()
+    run.finish("data", "inputs", [run.config])
+    for act in (run.check_format, lambda: run.begin(5, "tasklens run smoke --resume")):
+        with pytest.raises(InputError) as error:
+            act()
+        assert refusal(error) == (
+            f"{run.path} was made by tasklens of an unknown version (format 1); this version reads "
+            "format 2: make the run again, or read it with that version"
+        )
+    run.unfinish("data")
+    run.begin(5, "tasklens run smoke")
+    run.finish("data", "inputs", [run.config])
+    run.check_format()
+    manifest = json.loads(run.manifest.read_text())
+    manifest["format"], manifest["versions"]["tasklens"] = 3, "9.0"
+    run.manifest.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"made by tasklens 9\.0 \(format 3\); this version"):
+        run.check_format()
 
 
 @pytest.mark.parametrize(
@@ -470,11 +450,122 @@ def test_a_damaged_manifest_is_named(run: RunDir, content: bytes) -> None:
     ):
         with pytest.raises(InputError) as error:
             act()
-        assert one_line(error).startswith(f"{run.manifest} is damaged (")
+        assert refusal(error).startswith(f"{run.manifest} is damaged (")
 
 
-def test_a_digest_is_of_the_value_and_not_of_its_order() -> None:
-    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
-    assert digest([1, 2]) != digest([2, 1])
-    # echo -n '{"a":1}' | sha256sum
-    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+# --- Stages ---
+
+
+def test_a_stage_is_finished_with_these_inputs_while_its_files_are_there(run: RunDir) -> None:
+    assert not run.finished("data", "inputs")
+    run.write_directory(run.data, {"a": b"1", "b": b"2"})
+    assert not run.finished("data", "inputs")
+    run.finish("data", "inputs", [run.data / "a", run.data / "b"], rows=3)
+    assert run.finished("data", "inputs")
+    assert RunDir(run.path).finished("data", "inputs")
+    assert not run.finished("data", "other inputs")
+    assert not run.finished("train", "inputs")
+    run.write(run.config, b"not a file of the stage")
+    assert run.finished("data", "inputs")
+    (run.data / "a").write_bytes(b"9")
+    with pytest.raises(InputError, match="is damaged"):
+        run.finished("data", "inputs")
+    (run.data / "a").unlink()
+    assert not run.finished("data", "inputs")
+    assert run.mark("data") == {"inputs": "inputs", "files": ["data/a", "data/b"], "rows": 3}
+    run.unfinish("data")
+    assert run.mark("data") is None
+
+
+def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 102.5])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    with run.stage("data", "inputs") as finish:
+        assert finish is not None
+        run.write(run.scores_csv, b"1")
+        assert run.mark("data") is None, "nothing is finished before it is"
+        finish([run.scores_csv], rows=3)
+    assert run.mark("data") == {
+        "inputs": "inputs", "files": ["scores.csv"], "seconds": 2.5, "rows": 3,
+    }  # fmt: skip
+    with run.stage("data", "inputs") as finish:
+        assert finish is None
+
+
+@pytest.mark.parametrize("error", [KeyError, None])
+def test_a_stage_that_breaks_down_is_not_finished(
+    run: RunDir, error: type[Exception] | None
+) -> None:
+    with pytest.raises(error) if error else nullcontext(), run.stage("data", "inputs"):
+        if error:
+            raise error
+    assert not run.finished("data", "inputs")
+
+
+def test_hashes_of_stages_and_directories_are_of_their_files(run: RunDir) -> None:
+    def hashes(content: bytes) -> tuple[str, str]:
+        run.write_directory(run.data, {"a": content})
+        run.finish("data", "inputs", [run.data / "a"])
+        return run.output_hash("data"), run.hash_of(run.data)
+
+    first, second = hashes(b"1"), hashes(b"2")
+    assert first[0] != second[0]
+    assert first[1] != second[1]
+    run.write_directory(run.path / "data-of-others", {"a": b"1"})
+    assert hashes(b"1") == first, "of these files alone"
+    assert run.hash_of(run.path / "data-of-others") == first[1], "wherever they are"
+    # echo -n '{"a":"'$(echo -n 1 | sha256sum | cut -c -64)'"}' | sha256sum
+    assert first[1] == "a8bd5d837a9ca07cd623efc1b548824de49cb5c55a4e27f602748e6c73ce54aa"
+
+
+# --- The lock ---
+
+HOLDS = (
+    "import sys; from tasklens.runs.directory import RunDir\n"
+    "with RunDir(sys.argv[1]).locked(): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: Path) -> None:
+    refused = f"{run.path} is in use by another tasklens process; wait for it, or name another"
+    with run.locked():
+        with pytest.raises(InputError) as error, run.locked():
+            pass
+        assert refusal(error).startswith(refused)
+        with RunDir(tmp_path / "another").locked():
+            pass
+    words = [sys.executable, "-c", HOLDS, str(run.path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(InputError, match="is in use by another"), run.locked(wait=0.2):
+            pass
+        process.kill()
+        with run.locked(wait=10):
+            assert (run.path / ".lock").exists()
+    with pytest.raises(KeyError), run.locked():  # the file that is left is no lock
+        raise KeyError
+    with run.locked():
+        pass
+
+
+@pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"])
+def test_without_locks_one_line_warns_and_work_goes_on(run: RunDir, code: str) -> None:
+    program = (
+        "import errno, fcntl, os, sys\n"
+        "def flock(*_): raise OSError(errno.CODE, os.strerror(errno.CODE))\n"
+        "fcntl.flock = flock\n"
+        "from tasklens.runs.directory import RunDir\n"
+        "for name in ('one', 'two'):\n"
+        "    run = RunDir(os.path.join(sys.argv[1], name))\n"
+        "    with run.locked(): run.write(run.config, b'1')\n"
+    ).replace("CODE", code)
+    words = [sys.executable, "-W", "error", "-c", program, str(run.path)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    (line,) = done.stderr.splitlines()
+    name = os.strerror(getattr(errno, code))
+    assert line.startswith(
+        f"tasklens: warning: the file system of the run directory has no locks ({name})"
+    )
+    assert (run.path / "two" / "config.toml").read_bytes() == b"1"

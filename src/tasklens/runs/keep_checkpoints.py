@@ -1,0 +1,152 @@
+"""What is kept of a training run, and how it is resumed."""
+
+import json
+import sys
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import MEASURED, SPLITS
+from tasklens.data.token_prompts import join
+from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
+from tasklens.models.gpt2 import GPT2
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.subject import harvest
+from tasklens.models.training import Trainer
+from tasklens.runs.plan import check_space, count_bytes
+from tasklens.runs.states_on_disk import ANSWER, state_contents
+from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
+
+
+class CheckpointKeeper:
+    """Keeps the checkpoints of a training run, and finds the one to resume from.
+
+    Of several training processes only rank 0 has one.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    trainer : Trainer
+    inputs : str
+        The hash of what training depends on; a training state that was left under another one is
+        refused.
+    threads : int
+        CPU threads that train. Resuming with another number prints a warning.
+    """
+
+    def __init__(self, run: TrainingRun, trainer: Trainer, inputs: str, threads: int) -> None:
+        self.run, self.trainer = run, trainer
+        self.inputs, self.threads = inputs, threads
+        self.n_parameters = sum(p.numel() for p in trainer.model.parameters())
+        self.with_weights = run.settings.checkpoints.steps_with_weights(
+            run.steps, 4 * self.n_parameters
+        )
+        self.tokenizer = run.directory.read(run.directory.data / "tokenizer.json")
+
+    def newest(self) -> dict[str, Tensor]:
+        """Return the newest training state; empty if training begins."""
+        directory = self.run.directory
+        saved = sorted(directory.resume.glob("step-*.safetensors"))
+        if not saved:
+            self._announce()
+            directory.remove(directory.metrics)
+            return {}
+        tensors, metadata = read_tensors(saved[-1], directory.read(saved[-1]))
+        left = json.loads(metadata.get("tasklens", "{}"))
+        if left.get("inputs") != self.inputs:
+            raise InputError(
+                f"{saved[-1]} was left by training with other settings or data; "
+                "name a new directory with --out"
+            )
+        processes, before = self.trainer.group.size, left.get("processes", 1)
+        if processes != before:
+            print(
+                f"tasklens: training resumes with another number of processes ({processes}, it "
+                f"began with {before}): the last bits may differ",
+                file=sys.stderr,
+            )
+        elif left.get("threads") != self.threads:
+            print(
+                f"tasklens: training resumes with {self.threads} threads, it began with "
+                f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)",
+                file=sys.stderr,
+            )
+        if self.trainer.precision is None:
+            self.trainer.precision = left["precision"]
+        step = int(tensors["step"])
+        # One line per step; those written after the newest state are written again.
+        lines = self._metrics_lines()[:step]
+        missing = [path for path in self.files(step) if not path.exists()]
+        if missing or len(lines) < step:
+            gone = missing[0] if missing else f"a line of {directory.metrics}"
+            print(f"tasklens: {gone} is gone; training again from step 0", file=sys.stderr)
+            directory.remove(saved[-1])
+            return self.newest()
+        directory.write(directory.metrics, b"".join(lines))
+        return tensors
+
+    def _metrics_lines(self) -> list[bytes]:
+        metrics = self.run.directory.metrics
+        return metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+
+    def _announce(self) -> None:
+        """Print how much disk the run will take; InputError if it does not fit."""
+        splits, settings = self.run.dataset.splits, self.run.settings
+        n_instances = sum(len(splits[name]) for name in SPLITS)
+        sizes = count_bytes(settings, self.n_parameters, n_instances)
+        check_space(self.run.directory.path, sum(sizes.values()))
+        print(
+            f"tasklens: {self.run.directory.path} will take about "
+            f"{sum(sizes.values()) / 1e6:,.0f} MB: states of {len(self.run.steps)} checkpoints "
+            f"{sizes['states'] / 1e6:,.0f} MB, weights of {len(self.with_weights)} of them "
+            f"{sizes['weights'] / 1e6:,.0f} MB",
+            file=sys.stderr,
+        )
+
+    def keep(self) -> None:
+        """Write the hidden states of a checkpoint, the weights, and the state to resume from."""
+        directory, step = self.run.directory, self.trainer.step
+        state = self.trainer.state()
+        model = self.trainer.model
+        newest = directory.resume / f"step-{step:08d}.safetensors"
+        metadata = {
+            "inputs": self.inputs,
+            "threads": self.threads,
+            "processes": self.trainer.group.size,
+            "precision": self.trainer.precision,
+        }
+        # One entry: safetensors writes several in an order that differs from run to run.
+        content = safetensors.torch.save(state, metadata={"tasklens": json.dumps(metadata)})
+        with directory.batch():
+            directory.write_directory(directory.states_at(step), self._harvest(model))
+            if step in self.with_weights:
+                seed = self.run.settings.seed
+                files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
+                directory.write_directory(directory.checkpoint(step), files)
+            directory.write(newest, content)
+            for older in directory.resume.glob("step-*.safetensors"):
+                if older != newest:
+                    directory.remove(older)
+
+    def _harvest(self, model: GPT2) -> dict[str, bytes]:
+        """Return the files of the measured instances' hidden states and answers."""
+        subject, dataset = GPT2Subject(model, step=self.trainer.step), self.run.dataset
+        # All at once: the splits share instructions, and much of these is computed once.
+        measured = harvest(subject, join([dataset.prompts(split) for split in MEASURED]))
+        answers = {}
+        if self.trainer.step == self.run.steps[-1]:
+            for split in ACCURACY_SPLITS:
+                answers[split] = harvest(subject, dataset.prompts(split), names=()).answer
+        return state_contents({**measured.states, ANSWER: measured.answer}, answers)
+
+    def files(self, until: int) -> list[Path]:
+        """Return what is kept of the checkpoints up to a step."""
+        directory, run = self.run.directory, self.run
+        names = [f"{name}.npy" for name in (*run.state_names, ANSWER)]
+        states = [
+            directory.states_at(step) / name for step in run.steps if step <= until for name in names
+        ]
+        weights = [directory.checkpoint(step) for step in self.with_weights if step <= until]
+        return states + [path / name for path in weights for name in CHECKPOINT_FILES]

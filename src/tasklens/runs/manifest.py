@@ -1,0 +1,277 @@
+"""The manifest of a run directory: the hashes of its files and the marks of its finished stages.
+
+A stage is finished if its mark, which is written last, matches the hash of its settings and inputs.
+"""
+
+import contextlib
+import copy
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tasklens.core.errors import InputError
+from tasklens.core.files import (
+    describe_machine,
+    digest,
+    file_hash,
+    one_line_errors,
+    sync_directory,
+    write_synced,
+)
+
+#: The layout of a run directory; 1 is that of manifests that name none.
+FORMAT = 2
+
+_PACKAGES = (
+    *("tasklens", "torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
+    *("transformers", "tokenizers"),
+)
+
+
+class Manifest:
+    """What is recorded of a run directory; `tasklens.runs.directory.RunDir` writes its files.
+
+    Parameters
+    ----------
+    path : path
+        The run directory. Need not exist; the first write makes it.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.manifest = self.path / "manifest.json"
+        self._cached: tuple[object, Any] = (None, None)
+        self._batch: dict[str, Any] | None = None
+        self._renamed_in: set[Path] = set()
+        self._removed: set[Path] = set()
+
+    # -- reading and writing ------------------------------------------------------------------
+
+    def read_manifest(self) -> dict[str, Any]:
+        """Return the manifest, not to be changed; it has "files" and "stages" from the start."""
+        return self._on_disk() if self._batch is None else self._batch
+
+    def _on_disk(self) -> dict[str, Any]:
+        try:
+            about = self.manifest.stat()
+            # Each write, also by another process, makes a new file.
+            version = (about.st_ino, about.st_mtime_ns, about.st_size)
+            if version != self._cached[0]:
+                self._cached = (version, _parse(self.manifest.read_bytes()))
+        except (FileNotFoundError, NotADirectoryError):
+            return {"files": {}, "stages": {}}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.manifest} is damaged ({error}); restore or move it") from error
+        return self._cached[1]  # type: ignore[no-any-return]
+
+    def _write(self, manifest: dict[str, Any]) -> None:
+        with one_line_errors(self.manifest):
+            self.path.mkdir(parents=True, exist_ok=True)
+            temporary = self.manifest.with_name(".tmp-manifest.json")
+            write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
+            temporary.replace(self.manifest)
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[dict[str, Any]]:
+        """Write the manifest once, at the end, for all that the block writes and removes.
+
+        Until then a new file is complete under its name but its hash is not recorded, and a removed
+        one is still there. An error in the block leaves it at that, as a crash does.
+        """
+        if self._batch is not None:
+            yield self._batch
+            return
+        self._batch = copy.deepcopy(self._on_disk())
+        self._renamed_in, self._removed = set(), set()
+        try:
+            yield self._batch
+            for directory in sorted(self._renamed_in):  # before the hashes of what is in it
+                with one_line_errors(directory):
+                    sync_directory(directory)
+            if self._batch != self._on_disk():
+                self._write(self._batch)
+            for path in self._removed:
+                with one_line_errors(path):
+                    path.unlink(missing_ok=True)
+        finally:
+            self._batch = None
+
+    def _forget(self, path: Path) -> None:
+        """Remove recorded hashes, also on the disk, so that a crash leaves no wrong one.
+
+        A new file has none, and costs no write of the manifest.
+        """
+        manifest = copy.deepcopy(self._on_disk())
+        if drop(manifest, self._key(path)):
+            self._write(manifest)
+            sync_directory(self.path)
+        if self._batch is not None:
+            drop(self._batch, self._key(path))
+
+    # -- where a run comes from ---------------------------------------------------------------
+
+    def begin(self, seed: int, command: str) -> None:
+        """Record format, versions, machine, seed and command, after `check_format`."""
+        self.check_format()
+        with self.batch() as manifest:
+            manifest |= {
+                "format": FORMAT,
+                "seed": seed,
+                "command": command,
+                "versions": {"python": platform.python_version()}
+                | {name: _version(name) for name in _PACKAGES},
+                "machine": describe_machine(),
+            }
+
+    def check_format(self) -> None:
+        """Raise InputError if a version with another layout made the finished stages."""
+        manifest = self.read_manifest()
+        theirs = manifest.get("format", 1)
+        if manifest["stages"] and theirs != FORMAT:
+            version = manifest.get("versions", {}).get("tasklens", "of an unknown version")
+            raise InputError(
+                f"{self.path} was made by tasklens {version} (format {theirs}); this version reads "
+                f"format {FORMAT}: make the run again, or read it with that version"
+            )
+
+    # -- stages -------------------------------------------------------------------------------
+
+    def mark(self, stage: str) -> dict[str, Any] | None:
+        """Return the mark of a finished stage: inputs, files, and what `finish` was given."""
+        return self.read_manifest()["stages"].get(stage)  # type: ignore[no-any-return]
+
+    def finished(self, stage: str, inputs: str) -> bool:
+        """Return whether the stage was finished with these inputs and all its files are there.
+
+        Raises
+        ------
+        InputError
+            If one of the files is damaged.
+        """
+        mark = self.mark(stage)
+        if mark is None or mark["inputs"] != inputs:
+            return False
+        paths = [self.path / key for key in mark["files"]]
+        if not all(self.noted(path) and path.exists() for path in paths):
+            return False
+        for path in paths:
+            self.check(path)
+        return True
+
+    @contextlib.contextmanager
+    def stage(self, stage: str, inputs: str) -> Iterator[Callable[..., None] | None]:
+        """Give the function that marks the stage as finished, or None if it already is."""
+        if self.finished(stage, inputs):
+            yield None
+            return
+        began = time.perf_counter()
+
+        def finish(files: list[Path], **about: object) -> None:
+            seconds = round(time.perf_counter() - began, 2)
+            self.finish(stage, inputs, files, seconds=seconds, **about)
+
+        yield finish
+
+    def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
+        """Write the mark of a finished stage."""
+        keys = [self._key(path) for path in files]
+        with self.batch() as manifest:
+            manifest["stages"][stage] = {"inputs": inputs, "files": keys, **about}
+
+    def unfinish(self, stage: str) -> None:
+        """Remove the mark of a stage, if it is there."""
+        with self.batch() as manifest:
+            manifest["stages"].pop(stage, None)
+
+    # -- hashes -------------------------------------------------------------------------------
+
+    def check(self, path: Path) -> None:
+        """Raise InputError if a file is missing or differs from its recorded hash."""
+        try:
+            found = file_hash(path)
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); run the stage that makes it, or run "
+                "again with --resume"
+            ) from error
+        if self.noted(path) not in (None, found):
+            raise InputError(
+                f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
+                "remove it and run again with --resume"
+            )
+
+    def made_from(self, directory: Path, inputs: str) -> bool:
+        """Return whether a directory was made from these inputs and all its files are there."""
+        recorded = self._recorded(directory)  # none after a crash before they were recorded
+        return (
+            holds_inputs(directory, inputs)
+            and "inputs" in recorded
+            and all((directory / name).exists() for name in recorded)
+        )
+
+    def noted(self, path: Path) -> str | None:
+        """Return the recorded hash of a file, or None."""
+        return self.read_manifest()["files"].get(self._key(path))  # type: ignore[no-any-return]
+
+    def hash_of(self, directory: Path) -> str:
+        """Return one hash over the recorded hashes of the files within a directory."""
+        return digest(self._recorded(directory))
+
+    def output_hash(self, stage: str) -> str:
+        """Return one hash over all files of a finished stage."""
+        manifest = self.read_manifest()
+        return digest({key: manifest["files"][key] for key in manifest["stages"][stage]["files"]})
+
+    def _recorded(self, directory: Path) -> dict[str, str]:
+        """Return the recorded hashes of the files within a directory, by name within it."""
+        own, files = self._key(directory), self.read_manifest()["files"]
+        return {
+            str(PurePosixPath(key).relative_to(own)): files[key]
+            for key in files
+            if key.startswith(f"{own}/")
+        }
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self.path).as_posix()
+
+
+def holds_inputs(directory: Path, inputs: str) -> bool:
+    """Return whether a directory was begun with these inputs."""
+    mark = directory / "inputs"
+    return mark.exists() and mark.read_text() == inputs
+
+
+def drop(manifest: dict[str, Any], own: str) -> bool:
+    """Remove the hashes of a file or of those within a directory; return if there were any.
+
+    A stage that has made one of them is not finished any more.
+    """
+    files, stages = manifest["files"], manifest["stages"]
+    gone = {key for key in files if key == own or key.startswith(f"{own}/")}
+    for key in gone:
+        del files[key]
+    for stage in [name for name, mark in stages.items() if gone.intersection(mark["files"])]:
+        del stages[stage]
+    return bool(gone)
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    manifest = json.loads(content)
+    with contextlib.suppress(AttributeError, KeyError, TypeError):
+        manifest.setdefault("files", {}).keys()
+        marks = manifest.setdefault("stages", {}).values()
+        if all(mark["inputs"] is not None and mark["files"] is not None for mark in marks):
+            return manifest  # type: ignore[no-any-return]
+    raise ValueError("not a manifest")
+
+
+def _version(package: str) -> str | None:
+    """Return the version of a package; None if it is not installed, as numba need not be."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,109 @@
+"""One hidden state at one checkpoint to clusters and scores: what a worker does. No torch."""
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.clustering.cluster import Cell, ClusterSettings
+from tasklens.core.errors import debugging
+from tasklens.core.workers import reason
+from tasklens.data.instances import Instances
+from tasklens.runs.states_on_disk import read_states
+from tasklens.scoring.classifiers import score_probes
+from tasklens.scoring.score_cells import (
+    CellKey,
+    MeasureSettings,
+    measure_cells,
+    prepared,
+    score_silhouettes,
+)
+from tasklens.scoring.score_table import Row
+
+
+@dataclass(frozen=True)
+class StateJob:
+    """One hidden state at one checkpoint, on every split."""
+
+    states: Path | npt.NDArray[np.float32]
+    """The directory that holds it, or, for a worker that does not see the directory, (N, D)."""
+    state: str
+    run: str
+    seed: int
+    step: int
+    position: str
+    splits: dict[str, slice]
+    instances: dict[str, Instances]
+    spaces: tuple[str, ...]
+    silhouettes: bool
+    measure: MeasureSettings
+    clusters: ClusterSettings
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"step {self.step}, {self.state}"
+
+
+class Measured(NamedTuple):
+    """What a hidden state gave."""
+
+    rows: list[Row]
+    arrays: dict[str, npt.NDArray[Any]]
+    """Labels (S, N) and embeddings (N, 2), by the names of `CellKey`."""
+    failed: dict[str, str]
+    """Why cells failed, by name."""
+
+
+def measure_state(job: StateJob) -> Measured:
+    """Cluster and score one hidden state.
+
+    For every k and both spaces, see `tasklens.scoring.score_cells`; with more than one split, also
+    the classifiers of `tasklens.scoring.classifiers`, which learn on the first.
+    """
+    whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
+    states = {split: prepared(whole[rows], job.measure) for split, rows in job.splits.items()}
+    cells = [
+        (CellKey(split, job.state, space, None if i == 0 else k), k)
+        for split in states
+        for i, k in enumerate(job.measure.numbers(job.instances[split].n_tasks))
+        for space in (job.spaces if i == 0 else ("raw",))
+    ]
+    measured = Measured([], {}, {})
+    for key, k in cells:
+        cell = Cell(
+            *(job.seed, job.step, key.split, job.state, key.space, k),
+            x=states[key.split],
+            position=job.position,
+        )
+        try:
+            ((clustering, rows),) = measure_cells(
+                [cell], instances=job.instances, run=job.run, settings=job.clusters
+            )
+            if job.silhouettes and key.space == "raw":
+                rows += score_silhouettes(cell, clustering.labels, job.run)
+        except Exception as error:  # the other cells go on
+            if debugging():
+                traceback.print_exc()
+            measured.failed[cell.name] = reason(error)
+            continue
+        measured.rows.extend(rows)
+        measured.arrays[key.name("labels")] = clustering.labels
+        if clustering.embedding is not None:
+            measured.arrays[key.name("embedding")] = clustering.embedding
+    if len(states) > 1:
+        measured.rows.extend(
+            score_probes(
+                job.state,
+                states,
+                instances=job.instances,
+                trained_on=next(iter(states)),
+                run=job.run,
+                seed=job.seed,
+                step=job.step,
+            )
+        )
+    return measured

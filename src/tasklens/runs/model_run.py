@@ -1,0 +1,169 @@
+"""A run that measures given models on labelled prompts."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import safetensors.numpy
+
+from tasklens.core.files import sha256
+from tasklens.core.parquet import parquet_bytes
+from tasklens.core.settings import Stage
+from tasklens.data.instances import Instances, split_name
+from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.prompt_readers import content_of
+from tasklens.data.token_prompts import Prompts
+from tasklens.data.tokenize import Tokenized, instances_of_prompts
+from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
+from tasklens.report.view import TaskOverview, TaskView
+from tasklens.runs.run import Ints, Run
+from tasklens.runs.settings import ModelRunSettings
+from tasklens.runs.task_overview import EXAMPLES, same_symbols
+
+if TYPE_CHECKING:
+    from tasklens.runs.stage_states import OpenedModel
+
+#: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
+ABOUT = "about.json"
+TOKENS = "tokens.safetensors"
+#: What the tokens that were answered or measured are called: {token: text}.
+TOKEN_NAMES = "words.json"
+
+
+class ModelRun(Run):
+    """A run that measures given models on labelled prompts; see `Run`."""
+
+    kind: ClassVar[Literal["probe"]] = "probe"
+    states_stage: ClassVar[Literal["states"]] = "states"
+    settings: ModelRunSettings
+    #: The first model, if it is loaded already.
+    opened: "OpenedModel | None" = None
+
+    @cached_property
+    def table(self) -> LabelledPrompts:
+        """The labelled prompts that stage data left."""
+        return read_table(self.directory.read(self.directory.prompts))
+
+    @cached_property
+    def checkpoints(self) -> list[Checkpoint]:
+        """The models, in the order of their steps."""
+        return checkpoints_of(self.settings)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints that were harvested, ascending."""
+        mark = self.directory.mark("states") or {"checkpoints": []}
+        return tuple(checkpoint["step"] for checkpoint in mark["checkpoints"])
+
+    @cached_property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the hidden states that every checkpoint has, from the input up."""
+        each: list[list[str]] = [self.about(step)["states"] for step in self.steps]
+        return tuple(name for name in each[-1] if all(name in names for names in each))
+
+    @property
+    def position(self) -> str:
+        """The name of the measured position."""
+        return self.settings.position.at or ("input" if self.table.input is not None else "last")
+
+    @cached_property
+    def instances(self) -> Mapping[str, Instances]:
+        """What is known of the prompts of each split, as the first model's tokenizer reads them."""
+        tokens = self.tokens(self.steps[0])
+        return {
+            split: instances_of_prompts(self.table, tokens, split) for split in self.table.splits
+        }
+
+    @cached_property
+    def names(self) -> Mapping[str, Mapping[int, str]]:
+        """What the numbers of labels, inputs and outputs are called."""
+        names = {"task": _numbered(self.table.label)}
+        if self.table.input is None:
+            measured = np.unique(np.concatenate([i.input for i in self.instances.values()]))
+            called = self.token_names(self.steps[0], measured)
+            names["input"] = dict(zip(measured.tolist(), called, strict=True))
+        else:
+            names["input"] = _numbered(self.table.input)
+        if self.table.output is not None:
+            names["output"] = _numbered(self.table.output)
+        return names
+
+    def texts(self, split: str) -> tuple[str, ...]:
+        """Return the text of each prompt of a split."""
+        return self.table.text[self.table.splits[split]]
+
+    def targets(self, step: int) -> Mapping[str, Ints]:
+        """Return the first token of each right answer by split, -1 if it is not known."""
+        target = self.tokens(step).target
+        return {split: target[rows] for split, rows in self.table.splits.items()}
+
+    def token_names(self, step: int, tokens: Ints) -> list[str]:
+        """Return what tokens that were answered or measured at a step are called."""
+        path = self.directory.states_at(step) / TOKEN_NAMES
+        names: dict[str, str] = json.loads(self.directory.read(path))
+        return [names.get(str(token), f"token {token}") for token in tokens]
+
+    def data_files(self) -> dict[str, bytes]:
+        """Read and split the prompts; return them as one file."""
+        table = read_prompts(self.settings.prompts, self.settings.seed)
+        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+
+    def sources(self) -> dict[str, str]:
+        """Return the SHA-256 of each file of prompts."""
+        return {name: sha256(content_of(name)) for name in self.settings.prompts.files}
+
+    def overview(self) -> TaskOverview:
+        """Return the labels, and how many prompts and models there are."""
+        table = self.table
+        tasks = []
+        for label in sorted(set(table.label)):
+            texts = [text for text, each in zip(table.text, table.label, strict=True) if each == label]
+            distinct = list(dict.fromkeys(texts))
+            spread = np.unique(
+                np.linspace(0, len(distinct) - 1, min(EXAMPLES, len(distinct))).astype(int)
+            )
+            examples = tuple(distinct[i] for i in spread)
+            tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
+        sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
+        for part, name in (("input", "inputs"), ("output", "outputs"), ("group", "groups")):
+            values = getattr(table, part)
+            if values is not None:
+                sizes[name] = len(set(values))
+        sizes |= {
+            f"prompts, {split_name(split)}": rows.stop - rows.start
+            for split, rows in table.splits.items()
+        }
+        return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances))
+
+    def command(self, stage: Stage) -> str:
+        """Return the command that runs a stage."""
+        if stage in ("data", "states"):
+            return f"tasklens probe ... --out {self.directory.path} --resume"
+        return super().command(stage)
+
+    # -- what stage states left ---------------------------------------------------------------
+
+    def tokens(self, step: int) -> Tokenized:
+        """Return the prompts as the model of a step reads them."""
+        content = self.directory.read(self.directory.states_at(step) / TOKENS)
+        arrays = safetensors.numpy.load(content)
+        begin = arrays["begin"] if self.settings.position.over == "mean" else None
+        prompts = Prompts(arrays["ids"], arrays["position"], begin)
+        return Tokenized(prompts, arrays["begin"], arrays["target"])
+
+    def about(self, step: int) -> dict[str, Any]:
+        """Return what is known of the model of a step."""
+        return json.loads(self.directory.read(self.directory.states_at(step) / ABOUT))  # type: ignore[no-any-return]
+
+
+def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
+    """Return the models that the settings name, in the order of their steps."""
+    subject = settings.subject
+    return find_checkpoints(subject.models, subject.revisions, untrained=subject.untrained)
+
+
+def _numbered(values: tuple[str, ...]) -> dict[int, str]:
+    """Return what the numbers of `tasklens.data.labelled_prompts.codes` stand for."""
+    return dict(enumerate(sorted(set(values))))

@@ -1,0 +1,220 @@
+"""One interface to what a run directory holds, whether its model was trained or given.
+
+Everything above it, such as measuring, figures, verdicts and reports, asks a `Run` and does not
+branch on the kind.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import safetensors.numpy
+from safetensors import SafetensorError
+
+from tasklens.core.errors import InputError
+from tasklens.core.files import digest
+from tasklens.core.settings import Stage
+from tasklens.data.instances import Instances
+from tasklens.report.view import TaskOverview
+from tasklens.runs.directory import RunDir
+from tasklens.runs.settings import RunSettings
+from tasklens.runs.states_on_disk import ANSWER, answer_files, read_states, state_paths
+from tasklens.scoring.score_cells import prepared
+from tasklens.scoring.score_table import main_scores, read_scores
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+CLUSTERS = "clusters.safetensors"
+SCORES = "scores.parquet"
+
+
+class Run(ABC):
+    """A run directory with its settings, and the way to read what its stages have left.
+
+    Parameters
+    ----------
+    directory : RunDir
+    settings : RunSettings
+    """
+
+    #: What messages, pages and commands call this kind of run.
+    kind: ClassVar[Literal["run", "probe"]]
+    #: The stage that leaves the hidden states.
+    states_stage: ClassVar[Literal["train", "states"]]
+    settings: RunSettings
+
+    def __init__(self, directory: RunDir, settings: RunSettings) -> None:
+        self.directory, self.settings = directory, settings
+
+    @property
+    def name(self) -> str:
+        """The name of the run: that of its directory."""
+        return self.directory.name
+
+    # -- what was measured --------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints, ascending."""
+
+    @property
+    @abstractmethod
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the hidden states that every checkpoint has, from the input up."""
+
+    @property
+    @abstractmethod
+    def position(self) -> str:
+        """The name of the measured position."""
+
+    @property
+    @abstractmethod
+    def instances(self) -> Mapping[str, Instances]:
+        """What is known of each measured split without any model; the first split comes first."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Mapping[str, Mapping[int, str]]:
+        """What the numbers of "task", "input" and "output" in `instances` are called."""
+
+    @abstractmethod
+    def texts(self, split: str) -> tuple[str, ...]:
+        """Return the instruction, or the text, of each instance of a split."""
+
+    @abstractmethod
+    def targets(self, step: int) -> Mapping[str, Ints]:
+        """Return the right answers by split as tokens of a step's model, -1 if not known."""
+
+    @abstractmethod
+    def token_names(self, step: int, tokens: Ints) -> list[str]:
+        """Return what tokens of a step's model are called."""
+
+    @abstractmethod
+    def overview(self) -> TaskOverview:
+        """Return what the model was asked."""
+
+    @abstractmethod
+    def data_files(self) -> dict[str, bytes]:
+        """Draw or read what the model is asked; return the files of stage data by name."""
+
+    @abstractmethod
+    def sources(self) -> dict[str, str]:
+        """Return the SHA-256 of each file outside the directory that stage data reads, by name."""
+
+    @cached_property
+    def splits(self) -> dict[str, slice]:
+        """The rows of each measured split in the array of a hidden state."""
+        rows, begin = {}, 0
+        for split, known in self.instances.items():
+            rows[split] = slice(begin, begin + len(known.task))
+            begin = rows[split].stop
+        return rows
+
+    @property
+    def unseen(self) -> str:
+        """The first split that training, or the first file, does not hold; the only one if alone."""
+        return list(self.instances)[min(1, len(self.instances) - 1)]
+
+    @property
+    def has_layers(self) -> bool:
+        """Whether it has what the findings need: layer 0 and at least one block."""
+        names = self.state_names
+        return "embed" in names and any(name.startswith("block") for name in names)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def states(self, step: int, name: str) -> Floats:
+        """Return a hidden state at a step, (N, D), the splits one after the other."""
+        self.check_states(step, name)
+        return read_states(self.directory.states_at(step), name)
+
+    def check_states(self, step: int, name: str) -> None:
+        """Raise InputError if a file of a hidden state is missing or damaged."""
+        for path in state_paths(self.directory.states_at(step), name):
+            self.directory.check(path)
+
+    def clustered(self, step: int) -> Iterator[tuple[str, dict[str, Floats]]]:
+        """Yield each state's name and what was clustered of it: (n, D) by split."""
+        for name in self.state_names:
+            whole = self.states(step, name)
+            yield (
+                name,
+                {
+                    split: prepared(whole[rows], self.settings.measure)
+                    for split, rows in self.splits.items()
+                },
+            )
+
+    def answers(self, step: int) -> dict[str, Ints]:
+        """Return the model's answers as tokens, (n,) by split, unmeasured splits included."""
+        self.check_states(step, ANSWER)
+        whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
+        answers = {split: whole[rows] for split, rows in self.splits.items()}
+        for split, path in answer_files(self.directory.states_at(step)).items():
+            self.directory.check(path)
+            answers[split] = np.load(path)
+        return answers
+
+    def clusters(self, step: int) -> Arrays:
+        """Return the labels, embeddings, answers and hits of a measured checkpoint by name."""
+        path = self.directory.measured_at(step) / CLUSTERS
+        try:
+            return safetensors.numpy.load(self.directory.read(path))  # type: ignore[no-any-return]
+        except SafetensorError as error:
+            raise InputError(f"{path} is damaged ({error}); remove it and measure again") from error
+
+    def scores(self, *, all_k: bool = False) -> pa.Table:
+        """Return the tidy table, of the main number of clusters or of all of them."""
+        path = self.directory.scores_parquet
+        table = read_scores(path, self.directory.read(path))
+        return table if all_k else main_scores(table)
+
+    # -- stages -------------------------------------------------------------------------------
+
+    def inputs(self, stage: Stage, sources: object = ()) -> str:
+        """Return the hash of what the result of a stage depends on.
+
+        Parameters
+        ----------
+        stage : str
+        sources : object
+            What it depends on besides the seed, the settings and the stage before: JSON.
+        """
+        before = self.before[stage]
+        made = [] if before is None else [self.directory.output_hash(before)]
+        return digest([self.settings.seed, self.settings.affecting(stage), made, sources])
+
+    @property
+    def before(self) -> dict[Stage, Stage | None]:
+        """The stages of the run, each with the stage that it reads from."""
+        states = self.states_stage
+        stages: dict[Stage, Stage | None] = {"data": None, states: "data", "measure": states}
+        return stages | {"plot": "measure", "report": states}
+
+    def need(self, stage: Stage) -> None:
+        """Raise InputError if a stage, or one before it, was not finished under these settings."""
+        before, directory = self.before[stage], self.directory
+        if before is not None:
+            self.need(before)
+        mark = directory.mark(stage)
+        if mark is None:
+            raise InputError(
+                f"{directory.path}: stage {stage} is not finished; run it first: "
+                f"{self.command(stage)}"
+            )
+        if mark["inputs"] != self.inputs(stage, mark.get("sources", ())):
+            raise InputError(
+                f"{directory.path}: stage {stage} was finished under other settings than those in "
+                f"{directory.config.name}; restore the file, or name a new directory with --out"
+            )
+
+    def command(self, stage: Stage) -> str:
+        """Return the command that runs a stage."""
+        return f"tasklens {stage} {self.directory.path}"

@@ -1,0 +1,125 @@
+"""Stage states on a cluster: each worker reads a shard of the prompts with a replica of the model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from tasklens.core.errors import CellsFailedError
+from tasklens.core.workers import cores_of_nodes, need_seen, reason, start_workers
+from tasklens.data.tokenize import Tokenized, tokenize
+from tasklens.models.checkpoint_series import Checkpoint
+from tasklens.runs.directory import RunDir
+from tasklens.runs.model_run import ModelRun
+from tasklens.runs.settings import ModelRunSettings
+from tasklens.runs.stage_states import (
+    about_model,
+    finish_checkpoint,
+    open_model,
+    show_measured_tokens,
+    tokenizer_of,
+)
+from tasklens.runs.states_on_disk import harvest_to, shard_directory, shards_begun
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The i-th of n shards of the prompts, to be read by one model."""
+
+    run: Path
+    directory: Path
+    """Where the hidden states of all shards go."""
+    settings: ModelRunSettings
+    checkpoint: Checkpoint
+    i: int
+    n: int
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"step {self.checkpoint.step}, shard {self.i + 1} of {self.n}"
+
+
+class ShardResult(NamedTuple):
+    """What a worker returns of its shard."""
+
+    about: dict[str, Any]
+    tokens: Tokenized | None
+    """Of all prompts; from the first shard only."""
+
+
+def harvest_on_cluster(
+    run: ModelRun, missing: dict[Checkpoint, str], engine: str, gpus: float
+) -> None:
+    """Harvest checkpoints on a cluster, each in shards if there are more workers than models.
+
+    A replica takes the CPUs of a node, or ``gpus`` GPUs. All nodes have to see the run directory.
+
+    Parameters
+    ----------
+    run : ModelRun
+    missing : {checkpoint: hash of its inputs}
+    engine : str
+    gpus : float
+
+    Raises
+    ------
+    CellsFailedError
+        If shards failed. The checkpoints of the others are kept, and the next call resumes what
+        the failed shards have begun.
+    """
+    directory, settings = run.directory, run.settings
+    on_cpu = settings.subject.device == "cpu"
+    threads = max(1, *cores_of_nodes(engine)) if on_cpu else 1
+    first = run.checkpoints[0]
+    if first in missing:
+        tokenizer = tokenizer_of(settings, first)
+        show_measured_tokens(run, tokenize(run.table, tokenizer, settings.position), tokenizer)
+    with start_workers(engine, 0, cpus=threads, gpus=0 if on_cpu else gpus) as workers:
+        shards: list[Shard] = []
+        for checkpoint, inputs in missing.items():
+            partial = directory.partial(directory.states_at(checkpoint.step), inputs).absolute()
+            wanted = min(max(1, workers.count // len(missing)), len(run.table))
+            n = shards_begun(partial) or wanted
+            common = (directory.path.absolute(), partial, settings, checkpoint)
+            shards += [Shard(*common, i, n, threads) for i in range(n)]
+        failed: dict[str, str] = {}
+        results: dict[Checkpoint, list[ShardResult]] = {}
+        for shard, result, error in workers.outcomes(harvest_shard, shards, "harvest"):
+            done = results.setdefault(shard.checkpoint, [])
+            if error:
+                failed[shard.name] = reason(error)
+            elif done and done[0].about != result.about:
+                failed[shard.name] = "its machine has other weights or another tokenizer there"
+            else:
+                done.append(result)
+            if len(done) == shard.n:
+                _finish(run, shard, done)
+    if failed:
+        raise CellsFailedError(failed)
+
+
+def _finish(run: ModelRun, shard: Shard, results: list[ShardResult]) -> None:
+    """Complete the checkpoint, all shards of which are read."""
+    (tokens,) = (result.tokens for result in results if result.tokens is not None)
+    tokenizer = tokenizer_of(shard.settings, shard.checkpoint)
+    finish_checkpoint(shard.directory, results[0].about, tokens, tokenizer)
+    run.directory.fill(run.directory.states_at(shard.checkpoint.step))
+
+
+def harvest_shard(shard: Shard) -> ShardResult:
+    """Read a shard of the prompts: what a worker does."""
+    need_seen(shard.directory)
+    torch.set_num_threads(shard.threads)
+    table = ModelRun(RunDir(shard.run), shard.settings).table
+    subject, tokens, names = open_model(shard.settings, shard.checkpoint, table)
+    # In the order of reading, so that the batches are those of a harvest in one process.
+    order = subject.reading_order(tokens.prompts)
+    begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
+    place = shard_directory(shard.directory, shard.i, shard.n)
+    place.mkdir(exist_ok=True)
+    harvest_to(place, subject, tokens.prompts, names, shard=order[begin:end])
+    about = about_model(shard.checkpoint, subject, names)
+    return ShardResult(about, tokens if shard.i == 0 else None)

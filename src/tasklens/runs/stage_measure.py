@@ -1,0 +1,219 @@
+"""Stage measure: hidden states to clusters and scores, after training or beside it."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import safetensors.numpy
+from tqdm import tqdm
+
+from tasklens.core.errors import CellsFailedError
+from tasklens.core.files import digest
+from tasklens.core.parquet import parquet_bytes, read_parquet
+from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
+from tasklens.runs.measure_state import Measured, StateJob, measure_state
+from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Run
+from tasklens.runs.states_on_disk import ANSWER
+from tasklens.scoring.score_cells import score_controls
+from tasklens.scoring.score_table import Row, accuracy_row, table_to_csv_bytes, to_table
+
+#: What is left of each checkpoint.
+MEASURED_FILES = (CLUSTERS, SCORES, "inputs")
+#: Checkpoints that are measured at a time, at least: one being worked on, one so that no worker
+#: waits.
+AHEAD = 2
+
+Jobs = dict[str, Future[Measured]]
+
+
+def measure(run: Run, engine: str = LOCAL) -> None:
+    """Cluster and score every hidden state, then write the tidy table.
+
+    Parameters
+    ----------
+    run : Run
+    engine : str
+        See `tasklens.core.workers.opened`. No result depends on it.
+
+    Raises
+    ------
+    CellsFailedError
+        If cells failed for reasons of their own. The checkpoints of the others are kept, and the
+        next call does what is missing.
+    """
+    run.need(run.states_stage)
+    directory = run.directory
+    with directory.stage("measure", run.inputs("measure")) as finish:
+        if finish is None:
+            return
+        bar = tqdm(desc="measure", unit="state", disable=None)
+        with start_workers(engine, run.settings.workers) as workers, bar:
+            measurer = Measurer(run, workers, bar.update)
+            missing = [step for step in run.steps if not measurer.is_done(step)]
+            bar.total = len(missing) * len(run.state_names)
+            for step in missing:
+                if measurer.is_full:
+                    measurer.keep_first()
+                measurer.begin(step)
+            measurer.finish()
+        if measurer.failed:
+            raise CellsFailedError(measurer.failed)
+        tables = [_controls(run)]
+        for step in run.steps:
+            tables.append(read_parquet(directory.read(directory.measured_at(step) / SCORES)))
+        table = pa.concat_tables(tables)
+        directory.write(directory.scores_parquet, parquet_bytes(table))
+        directory.write(directory.scores_csv, table_to_csv_bytes(table))
+        files = [directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES]
+        finish([directory.scores_parquet, directory.scores_csv, *files])
+
+
+class Measurer:
+    """Measures checkpoints in workers, and keeps what they give.
+
+    Parameters
+    ----------
+    run : Run
+    workers : Workers
+        If this process is the only worker, a checkpoint is measured by the time `begin` returns.
+    on_state : callable, optional
+        Called after every hidden state, with 1.
+
+    Attributes
+    ----------
+    failed : {cell: reason}
+        Cells that failed for reasons of their own. Nothing is kept of their checkpoint.
+    """
+
+    def __init__(
+        self, run: Run, workers: Workers, on_state: Callable[[int], object] = lambda n: None
+    ) -> None:
+        self.run, self.workers, self.on_state = run, workers, on_state
+        self.failed: dict[str, str] = {}
+        self._running: deque[tuple[int, Jobs]] = deque()
+
+    def inputs(self, step: int) -> str:
+        """Return the hash of what the scores of a checkpoint depend on."""
+        run = self.run
+        settings = run.settings.affecting("measure")
+        states = run.directory.hash_of(run.directory.states_at(step))
+        return digest([run.settings.seed, settings, run.directory.output_hash("data"), states])
+
+    def is_done(self, step: int) -> bool:
+        """Return whether the scores of a checkpoint are there."""
+        return self.run.directory.made_from(
+            self.run.directory.measured_at(step), self.inputs(step)
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many checkpoints are being measured as may be."""
+        n_states = len(self.run.state_names)
+        return len(self._running) >= max(AHEAD, 1 + 2 * self.workers.count // n_states)
+
+    def begin(self, step: int) -> None:
+        """Hand the hidden states of a checkpoint to the workers."""
+        jobs: Jobs = {}
+        for job in self._jobs(step):
+            jobs[job.state] = self.workers.submit(measure_state, job)
+            jobs[job.state].add_done_callback(lambda _: self.on_state(1))
+        self._running.append((step, jobs))
+
+    def _jobs(self, step: int) -> list[StateJob]:
+        run = self.run
+        settings = run.settings
+        last = step == run.steps[-1]
+
+        def wanted(at: str) -> bool:
+            return at == "all" or (at == "last" and last)
+
+        # The counts of symbols are large, and no hidden state is scored against them.
+        instances = {
+            split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
+            for split, known in run.instances.items()
+        }
+        for name in (*run.state_names, ANSWER):
+            run.check_states(step, name)
+        directory = run.directory.states_at(step).absolute()
+        return [
+            StateJob(
+                states=np.array(run.states(step, name)) if self.workers.remote else directory,
+                state=name,
+                run=run.name,
+                seed=settings.seed,
+                step=step,
+                position=run.position,
+                splits=run.splits,
+                instances=instances,
+                spaces=("raw", "tsne") if wanted(settings.clusters.tsne) else ("raw",),
+                silhouettes=wanted(settings.measure.silhouette),
+                measure=settings.measure,
+                clusters=settings.clusters,
+            )
+            for name in run.state_names
+        ]
+
+    def keep_done(self) -> None:
+        """Keep what the first checkpoints gave, as far as they are done."""
+        while self._running and all(job.done() for job in self._running[0][1].values()):
+            self.keep_first()
+
+    def keep_first(self) -> None:
+        """Wait for the checkpoint that was begun first, and keep what it gave."""
+        step, jobs = self._running.popleft()
+        errors = {f"step {step}, {state}": failure(job) for state, job in jobs.items()}
+        failed = {name: reason(error) for name, error in errors.items() if error}
+        for job in jobs.values():
+            if not job.exception():
+                failed |= job.result().failed
+        if failed:
+            self.failed |= failed
+            return
+        rows, arrays = _answers(self.run, step)
+        for job in jobs.values():
+            rows += job.result().rows
+            arrays |= job.result().arrays
+        files = {
+            CLUSTERS: safetensors.numpy.save(arrays),
+            SCORES: parquet_bytes(to_table(rows)),
+            "inputs": self.inputs(step).encode(),
+        }
+        self.run.directory.write_directory(self.run.directory.measured_at(step), files)
+
+    def finish(self) -> None:
+        """Wait for all that was begun, and keep what did not fail."""
+        while self._running:
+            self.keep_first()
+
+
+def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
+    """Return the accuracy on each split, over the instances whose right answer is known.
+
+    Beside it, of the measured splits, ``split/answer`` (n,) int64 and, if any right answer is
+    known, ``split/correct`` (n,) int8: 1, 0, or -1 if it is not known.
+    """
+    rows: list[Row] = []
+    arrays: Arrays = {}
+    targets = run.targets(step)
+    for split, answer in run.answers(step).items():
+        known = targets[split] >= 0
+        correct = answer == targets[split]
+        if split in run.splits:
+            arrays[f"{split}/answer"] = np.ascontiguousarray(answer)
+        if known.any():
+            share = float(np.mean(correct[known]))
+            rows.append(accuracy_row(run.name, run.settings.seed, step, split, share))
+            if split in run.splits:
+                arrays[f"{split}/correct"] = np.where(known, correct, -1).astype(np.int8)
+    return rows, arrays
+
+
+def _controls(run: Run) -> pa.Table:
+    rows: list[Row] = []
+    for known in run.instances.values():
+        k = run.settings.measure.numbers(known.n_tasks)[0]
+        rows += score_controls(known, k, run.name, run.settings.seed, run.settings.clusters)
+    return to_table(rows)

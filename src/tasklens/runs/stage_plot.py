@@ -1,0 +1,30 @@
+"""Stage plot: the scores to Figures 1 and 2."""
+
+from typing import Literal
+
+from tasklens.report.figure1 import figure1
+from tasklens.report.figure2 import figure2
+from tasklens.report.style import render
+from tasklens.runs.run import Run
+
+#: Files of each figure.
+FORMATS: tuple[Literal["png", "pdf"], ...] = ("png", "pdf")
+
+
+def plot(run: Run) -> None:
+    """Draw the figures; Figure 2 only if there are blocks."""
+    run.need("measure")
+    directory = run.directory
+    with directory.stage("plot", run.inputs("plot")) as finish:
+        if finish is None:
+            return
+        scores = run.scores()
+        figures = [figure1(scores, run.settings.figure)]
+        if any(name.startswith("block") for name in run.state_names):
+            figures.append(figure2(scores, run.unseen, next(iter(run.splits))))
+        paths = []
+        for number, figure in enumerate(figures, 1):
+            for suffix in FORMATS:
+                paths.append(directory.figure(suffix, number))
+                directory.write(paths[-1], render(figure, suffix))
+        finish(paths)

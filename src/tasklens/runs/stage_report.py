@@ -1,0 +1,298 @@
+"""Stage report: the frames of a run's map, its view, and the page of one run or several."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from tqdm import tqdm
+
+from tasklens.clustering.map_frames import Frame, FrameJob, common_basis, frame
+from tasklens.core.errors import InputError
+from tasklens.core.files import write_file
+from tasklens.core.seeds import derived_seed, stream
+from tasklens.core.workers import Processes, default_workers
+from tasklens.findings.verdict import Verdict
+from tasklens.report.page import page
+from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
+from tasklens.runs.open_run import open_run
+from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.verify import difference, verify
+from tasklens.scoring.cluster_tracking import Followed, follow
+from tasklens.scoring.score_cells import CellKey
+
+#: So many pairs of points take about as long as processes do to start.
+FEW_PAIRS = 3e7
+
+
+def open_runs(paths: Sequence[Path]) -> list[Run]:
+    """Open the measured runs of a page; InputError if one is given twice."""
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in known:
+            raise InputError(f"{path} is {known[path.resolve()]}, given twice; give each run once")
+        known[path.resolve()] = path
+    runs = [open_run(path) for path in paths]
+    for run in runs:
+        run.need("measure")
+    return runs
+
+
+def verdicts_of(runs: Sequence[Run]) -> list[Verdict | None]:
+    """Return one verdict if the runs are replicates, otherwise one for each.
+
+    None stands for a run that has no layers to judge.
+    """
+    judged = [run for run in runs if run.has_layers]
+    if len(judged) == len(runs) > 1 and difference(judged) is None:
+        return [verify(judged)]
+    return [verify([run]) if run.has_layers else None for run in runs]
+
+
+def write_report(
+    runs: Sequence[Run], verdicts: Sequence[Verdict | None], command: str, out: Path | None = None
+) -> Path:
+    """Write the page of one run into its directory, or that of several, and return its path.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Their directories are locked by the caller; frames that are missing are made and kept.
+    verdicts : sequence of Verdict or None
+        Of all runs together, or one for each.
+    command : str
+        The command that makes the page, which the page shows.
+    out : Path, optional
+        By default ``report.html`` in the run's directory, or, of several runs, in the working
+        directory.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or damaged.
+    """
+    for run in runs:
+        make_frames(run)
+    content = page([view_of(run) for run in runs], verdicts, command)
+    if out is None and len(runs) == 1:
+        directory = runs[0].directory
+        directory.write(directory.report, content)
+        return directory.report
+    path = out or Path("report.html")
+    write_file(path, content)
+    return path
+
+
+def load_view(path: Path | str) -> View:
+    """Read what there is to look at in a run directory; make the frames of its maps if missing.
+
+    Parameters
+    ----------
+    path : path
+        Of a measured run. The frames, which take a while the first time, are kept there.
+
+    Returns
+    -------
+    View
+
+    Raises
+    ------
+    InputError
+        If it is not a run directory, is not measured, or a file is missing or damaged.
+    """
+    run = open_run(path)
+    run.need("measure")
+    if not run.directory.finished("report", _inputs(run)):
+        with run.directory.locked():
+            make_frames(run)
+    return view_of(run)
+
+
+def _inputs(run: Run) -> str:
+    measure = run.settings.measure
+    return run.inputs("report", [measure.center, measure.standardize, measure.normalize])
+
+
+def make_frames(run: Run) -> None:
+    """Place the shown points of every split, state and checkpoint in the plane.
+
+    States are read one by one, as the workers take them.
+    """
+    steps, directory = run.steps, run.directory
+    with directory.stage("report", _inputs(run)) as finish:
+        if finish is None:
+            return
+        chosen = {split: _shown_points(run, split) for split in run.splits}
+        bases = {
+            (split, state): common_basis(xs[split][points])
+            for state, xs in run.clustered(steps[-1])
+            for split, points in chosen.items()
+        }
+        arrays: dict[str, list[Any]] = {}
+        before: dict[tuple[str, str], Floats] = {}
+        bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
+        with Processes(_processes(run, chosen)) as workers, bar:
+            for step in steps:
+                batches = _jobs(run, step, chosen, bases, before)
+                frames: Iterator[Frame]
+                if step == steps[0]:  # a state needs the frame of the one below
+                    frames = (each for batch in batches for each in workers.map(frame, batch))
+                else:
+                    frames = workers.map(frame, itertools.chain.from_iterable(batches))
+                for (split, state), y, projected, share in frames:
+                    before[split, state] = y
+                    for kind, value in (("tsne", y), ("pca", projected), ("share", share)):
+                        arrays.setdefault(f"{split}/{state}/{kind}", []).append(value)
+                    bar.update()
+        tensors = {name: np.stack(values) for name, values in arrays.items()}
+        tensors |= {f"{split}/points": points for split, points in chosen.items()}
+        directory.write(directory.frames, safetensors.numpy.save(tensors))
+        finish([directory.frames])
+
+
+def _jobs(
+    run: Run,
+    step: int,
+    chosen: dict[str, Ints],
+    bases: dict[tuple[str, str], Floats],
+    before: dict[tuple[str, str], Floats],
+) -> Iterator[list[FrameJob]]:
+    """Yield the frames to be made of a step, those of a state at a time, as they are asked for.
+
+    The first checkpoint's layers start one from the other, so that points keep their places on the
+    way up. Each other frame of a layer starts from the frame before.
+    """
+    below: str | None = None
+    for state, xs in run.clustered(step):
+        start = below if step == run.steps[0] else state
+        yield [
+            FrameJob(
+                (split, state),
+                xs[split][points],
+                bases[split, state],
+                before[split, start] if start else None,
+                run.settings.report.perplexity,
+                run.settings.report.stay,
+                derived_seed(run.settings.seed, "frames", split, state, step),
+            )
+            for split, points in chosen.items()
+        ]
+        below = state
+
+
+def _processes(run: Run, chosen: dict[str, Ints]) -> int:
+    """Return how many processes are worth starting."""
+    pairs = sum(len(points) ** 2 for points in chosen.values())
+    few = pairs * len(run.state_names) * len(run.steps) < FEW_PAIRS
+    return 1 if few else run.settings.workers or default_workers()
+
+
+def _shown_points(run: Run, split: str) -> Ints:
+    n, most = len(run.instances[split].task), run.settings.report.points
+    rng = stream(run.settings.seed, "shown points", split)
+    return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
+
+
+def view_of(run: Run) -> View:
+    """Return the view of a run whose frames are made."""
+    frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
+    clusters = [run.clusters(step) for step in run.steps]
+    numbers, names = _renumbered(run)
+    splits, answers = {}, AnswerNames(run)
+    for split, known in run.instances.items():
+        points = frames[f"{split}/points"]
+        followed = {}
+        for state in run.state_names:
+            name = CellKey(split, state, "raw").name("labels")
+            labels = np.stack([arrays[name][0] for arrays in clusters]).astype(int)
+            followed[state] = _follow(run.steps, labels, known.task, numbers["task"])
+        correct = [arrays.get(f"{split}/correct") for arrays in clusters]
+        all_known = all(each is not None and (each >= 0).all() for each in correct)
+        texts = run.texts(split)
+        splits[split] = SplitView(
+            parts={
+                part: np.searchsorted(numbers[part], values[points])
+                for part, values in known.parts.items()
+            },
+            instruction=tuple(texts[i] for i in points),
+            answer=np.stack(
+                [
+                    answers.numbers(step, arrays[f"{split}/answer"][points].astype(np.int64))
+                    for step, arrays in zip(run.steps, clusters, strict=True)
+                ]
+            ),
+            right=np.stack([each[points] > 0 for each in correct if each is not None])
+            if all_known
+            else None,
+            maps={
+                (each, state): frames[f"{split}/{state}/{each}"]
+                for each in MAPS
+                for state in run.state_names
+            },
+            shown_variance={state: frames[f"{split}/{state}/share"] for state in run.state_names},
+            assigned={state: each.assigned[:, points] for state, each in followed.items()},
+            followed=followed,
+        )
+    return View(
+        run=run.name,
+        seed=run.settings.seed,
+        kind=run.kind,
+        steps=run.steps,
+        states=run.state_names,
+        splits=splits,
+        names=names,
+        answers=answers.names,
+        table=run.scores(),
+        overview=run.overview(),
+        settings=run.settings.toml(),
+        manifest=run.directory.read_manifest(),
+    )
+
+
+def _renumbered(run: Run) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
+    """Return by part the values that occur in any split, and what they are called."""
+    every = list(run.instances.values())
+    numbers = {
+        part: np.unique(np.concatenate([known.parts[part] for known in every]))
+        for part in every[0].parts
+    }
+    names = {
+        part: tuple(run.names[part][int(n)] for n in values) for part, values in numbers.items()
+    }
+    return numbers, names
+
+
+def _follow(steps: Sequence[int], labels: Ints, task: Ints, tasks: Ints) -> Followed:
+    """Follow the tasks of a split by their places among all `tasks`, of which it may lack some."""
+    followed = follow(steps, labels, task)
+    places = np.searchsorted(tasks, followed.tasks)
+    left_over = max(0, int(followed.assigned.max()) + 1 - len(places))
+    number = np.append(places, len(tasks) + np.arange(left_over))
+    return dataclasses.replace(followed, tasks=places, assigned=number[followed.assigned])
+
+
+class AnswerNames:
+    """What was answered at any checkpoint, each name once."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._number: dict[str, int] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names, in the order of their numbers."""
+        return tuple(self._number)
+
+    def numbers(self, step: int, tokens: Ints) -> Ints:
+        """Return the number of the name of each token of a step, (N,); `UNKNOWN` stays."""
+        distinct, place = np.unique(tokens, return_inverse=True)
+        known = distinct[distinct != UNKNOWN]
+        names = self.run.token_names(step, known)
+        numbers = np.full(len(distinct), UNKNOWN)
+        numbers[distinct != UNKNOWN] = [
+            self._number.setdefault(name, len(self._number)) for name in names
+        ]
+        return numbers[place]

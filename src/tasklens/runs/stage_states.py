@@ -1,0 +1,280 @@
+"""Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import safetensors.numpy
+from tqdm import tqdm
+
+from tasklens.core.errors import InputError
+from tasklens.core.files import digest
+from tasklens.core.seeds import derived_seed
+from tasklens.core.workers import LOCAL
+from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.token_prompts import Prompts
+from tasklens.data.tokenize import Tokenized, shown, tokenize
+from tasklens.models.checkpoint_series import Checkpoint, fetch, file_times, identity, missing_steps
+from tasklens.models.hf_loading import (
+    TOKENIZER_FILES,
+    load_subject,
+    load_tokenizer,
+    tokenizer_place,
+)
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.runs.model_run import ABOUT, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
+from tasklens.runs.plan import check_space
+from tasklens.runs.settings import ModelRunSettings
+from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
+
+
+class OpenedModel(NamedTuple):
+    """A model that is loaded, with the prompts as it reads them."""
+
+    subject: HuggingFaceSubject
+    tokens: Tokenized
+    names: tuple[str, ...]
+    """The hidden states that are wanted of it."""
+
+
+def check_models(run: ModelRun, engine: str = LOCAL) -> None:
+    """Raise InputError for prompts or models that cannot be measured, before anything is written.
+
+    The first model stays open for `harvest`. On a cluster no model is opened in this process.
+    """
+    settings = run.settings
+    table = read_prompts(settings.prompts, settings.seed)
+    for split, rows in table.splits.items():
+        n, perplexity = rows.stop - rows.start, settings.clusters.perplexity
+        if settings.clusters.tsne != "none" and perplexity >= n:
+            raise InputError(
+                f"split {split} has {n} prompts, but clusters.perplexity = {perplexity:g} must be "
+                "less; lower it, or set clusters.tsne=none"
+            )
+        if max(settings.measure.k, default=0) > n:
+            raise InputError(f"split {split} has {n} prompts: too few for the k asked for")
+    first = run.checkpoints[0]
+    if engine == LOCAL and run.directory.mark("data") is None:
+        run.opened = open_model(settings, first, table)
+
+
+def open_model(
+    settings: ModelRunSettings, checkpoint: Checkpoint, table: LabelledPrompts
+) -> OpenedModel:
+    """Load a model, and read the prompts with its tokenizer.
+
+    Raises
+    ------
+    InputError
+        If one of them cannot be read, a prompt is too long, or a hidden state does not exist.
+    """
+    wanted = settings.subject
+    directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
+    subject = load_subject(
+        directory,
+        step=checkpoint.step,
+        tokenizer=_tokenizer_directory(settings, directory),
+        device=wanted.device,
+        dtype=wanted.dtype,
+        trust_remote_code=wanted.trust_remote_code,
+        max_tokens=wanted.max_tokens,
+        untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
+    )
+    names = _state_names(subject, wanted.states, checkpoint.name)
+    limits = [n for n in (settings.position.max_length, subject.max_length) if n]
+    position = settings.position.changed(max_length=min(limits, default=0))
+    tokens = tokenize(table, subject.tokenizer, position)
+    subject.check(tokens.prompts)
+    return OpenedModel(subject, tokens, names)
+
+
+def describe(settings: ModelRunSettings) -> str:
+    """Return what would be measured, token by token; no model is loaded, nothing is written."""
+    checkpoints = checkpoints_of(settings)
+    table = read_prompts(settings.prompts, settings.seed)
+    tokenizer = tokenizer_of(settings, checkpoints[0])
+    tokens = tokenize(table, tokenizer, settings.position)
+    position = tokens.prompts.position
+    lines = ["models:"]
+    lines += [f"  step {c.step}: {c.name}" for c in checkpoints]
+    lines.append(f"prompts: {len(table):,}, with {len(set(table.label))} labels")
+    lines += [f"  {split}: {s.stop - s.start:,}" for split, s in table.splits.items()]
+    lines.append(
+        f"tokens up to the measured one: {position.min() + 1} to {position.max() + 1}, "
+        f"{np.mean(position + 1):.1f} on average"
+    )
+    if table.output is not None:
+        known = np.count_nonzero(tokens.target >= 0)
+        lines.append(f"the first token of the output follows it in {known:,} prompts")
+    over = "the mean over" if settings.position.over == "mean" else "measured is"
+    lines.append(f"{over} what stands in [[ ]]; after -> what should follow:")
+    return "\n".join(lines) + "\n" + shown(table, tokens, tokenizer)
+
+
+def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
+    """Run each model on the prompts and keep its hidden states.
+
+    Parameters
+    ----------
+    run : ModelRun
+    engine : str
+        See `tasklens.core.workers.opened`. On a cluster the prompts are dealt to replicas.
+    gpus : float
+        On Ray, the GPUs of a replica of a model that runs on GPUs.
+    """
+    run.need("data")
+    directory, settings = run.directory, run.settings
+    common = [settings.affecting("states"), directory.output_hash("data")]
+    inputs = {
+        c: digest([common, identity(c), _tokenizer_files(settings, c)]) for c in run.checkpoints
+    }
+    missing = {
+        c: each
+        for c, each in inputs.items()
+        if not directory.made_from(directory.states_at(c.step), each)
+    }
+    if missing:
+        directory.unfinish("states")  # a file of it is gone
+    sources = list(inputs.values())
+    with directory.stage("states", run.inputs("states", sources)) as finish:
+        if finish is None:
+            return
+        if engine == LOCAL:
+            _harvest_in_this_process(run, missing)
+        else:
+            from tasklens.runs.shards import harvest_on_cluster
+
+            harvest_on_cluster(run, missing, engine, gpus)
+        directory.drop_partial(directory.states)
+        abouts = [run.about(c.step) for c in run.checkpoints]
+        warnings = doubts(abouts)
+        for warning in warnings:
+            print(f"tasklens: warning: {warning}", file=sys.stderr)
+        files = [
+            directory.states_at(c.step) / name for c in run.checkpoints for name in (ABOUT, TOKENS)
+        ]
+        finish(files, sources=sources, checkpoints=abouts, warnings=warnings)
+
+
+def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> None:
+    n, n_models = len(run.table), len(run.checkpoints)
+    done = n * (n_models - len(missing))
+    bar = tqdm(desc="harvest", unit="prompt", total=n * n_models, initial=done, disable=None)
+    with bar:
+        for checkpoint, inputs in missing.items():
+            is_first = checkpoint is run.checkpoints[0]
+            opened = run.opened if is_first else None
+            subject, tokens, names = opened or open_model(run.settings, checkpoint, run.table)
+            if is_first:
+                show_measured_tokens(run, tokens, subject.tokenizer)
+                width = subject.model.config.get_text_config().hidden_size
+                n_bytes = 4 * n * width * len(names) * n_models
+                remedy = "ask for fewer --states, prompts or checkpoints"
+                check_space(run.directory.path, n_bytes, remedy)
+            target = run.directory.states_at(checkpoint.step)
+            partial = run.directory.partial(target, inputs)
+            harvest_to(partial, subject, tokens.prompts, names, bar.update)
+            about = about_model(checkpoint, subject, names)
+            finish_checkpoint(partial, about, tokens, subject.tokenizer)
+            run.directory.fill(target)
+
+
+def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
+    """Print some prompts with what is measured in them."""
+    examples = shown(run.table, tokens, tokenizer)
+    print(f"tasklens: measured is what stands in [[ ]]:\n{examples}", end="", file=sys.stderr)
+
+
+def about_model(
+    checkpoint: Checkpoint, subject: HuggingFaceSubject, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return what is kept of a model."""
+    return {
+        "step": checkpoint.step,
+        "name": checkpoint.name,
+        "weights": subject.weights_hash(),
+        "tokenizer": tokenizer_hash(subject.tokenizer),
+        "states": list(names),
+    }
+
+
+def finish_checkpoint(
+    partial: Path, about: dict[str, Any], tokens: Tokenized, tokenizer: Any
+) -> None:
+    """Write what is kept of a checkpoint beside the hidden states, which are all there."""
+    names = _token_names(tokenizer, read_states(partial, ANSWER), tokens.prompts)
+    arrays = {"ids": tokens.prompts.ids, "position": tokens.prompts.position}
+    arrays |= {"begin": tokens.begin, "target": tokens.target}
+    (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
+    (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+
+
+def _token_names(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[str, str]:
+    """Return what the tokens that were answered or measured are called, by number."""
+    measured = prompts.ids[np.arange(len(prompts)), prompts.position]
+    tokens = np.unique(np.concatenate([answer, measured])).tolist()
+    names = {str(token): tokenizer.decode([token]).strip() for token in tokens}
+    return {token: name or f"token {token}" for token, name in names.items()}
+
+
+def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
+    """Load the tokenizer that reads the prompts for a model."""
+    trusted = settings.subject.trust_remote_code
+    directory = fetch(checkpoint, trust_remote_code=trusted)
+    return load_tokenizer(_tokenizer_directory(settings, directory), trust_remote_code=trusted)
+
+
+def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
+    """Return what tells a tokenizer outside the model's directory from another."""
+    place = settings.subject.tokenizer or checkpoint.directory
+    place = None if place is None else tokenizer_place(place)
+    return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
+
+
+def _tokenizer_directory(settings: ModelRunSettings, directory: Path) -> Path:
+    wanted = settings.subject.tokenizer or directory
+    place = tokenizer_place(wanted)
+    if place is None:
+        raise InputError(
+            f"{wanted}: no tokenizer there; name its directory with --set subject.tokenizer=DIR"
+        )
+    return place
+
+
+def _state_names(
+    subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str
+) -> tuple[str, ...]:
+    if "all" in wanted:
+        return subject.names
+    for name in wanted:
+        if name not in subject.names:
+            raise InputError(f"{model}: no state {name!r}; it has {', '.join(subject.names)}")
+    return tuple(name for name in subject.names if name in wanted)
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """Return the SHA-256 of a tokenizer's vocabulary and rules."""
+    fast = getattr(tokenizer, "is_fast", False)
+    return digest(tokenizer.backend_tokenizer.to_str() if fast else tokenizer.get_vocab())
+
+
+def doubts(abouts: list[dict[str, Any]]) -> list[str]:
+    """Return what is odd in a series of checkpoints, as sentences for a warning."""
+    sentences = []
+    seen: dict[str, str] = {}
+    for about in abouts:
+        if about["weights"] in seen:
+            sentences.append(f"{about['name']} has the same weights as {seen[about['weights']]}")
+        seen.setdefault(about["weights"], about["name"])
+    for before, about in pairwise(abouts):
+        if about["tokenizer"] != before["tokenizer"]:
+            sentences.append(f"{about['name']} has another tokenizer than {before['name']}")
+    missing = missing_steps([about["step"] for about in abouts])
+    if missing:
+        sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")
+    return sentences

@@ -1,0 +1,108 @@
+"""Stage train: train from where it stopped, and keep and harvest checkpoints on the way."""
+
+import json
+import os
+
+import torch
+from tqdm import tqdm
+
+from tasklens.core.workers import LOCAL, cores_of_nodes, default_workers, start_workers
+from tasklens.models.distributed import ProcessGroup, process_group
+from tasklens.models.gpt2 import make_model
+from tasklens.models.training import StepLog, Trainer
+from tasklens.runs.keep_checkpoints import CheckpointKeeper
+from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.stage_measure import Measurer
+from tasklens.runs.training_run import TrainingRun
+
+
+def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> None:
+    """Train the model of a run.
+
+    Parameters
+    ----------
+    run : TrainingRun
+    engine : str
+        What measures beside the training.
+    measuring : bool
+        Measure checkpoints meanwhile, if cores are left. What is not reached, or fails, is left to
+        stage measure; the scores do not depend on it.
+    """
+    run.need("data")
+    settings, directory = run.settings, run.directory
+    inputs = run.inputs("train")
+    with process_group(settings.train.device) as group, directory.stage("train", inputs) as finish:
+        if not group.broadcast_flag(finish is not None) or finish is None:
+            return
+        trainer = _trainer(run, group)
+        threads = torch.get_num_threads()
+        keeper = CheckpointKeeper(run, trainer, inputs, threads)
+        if not trainer.begin(keeper.newest()):
+            keeper.keep()
+        left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
+        bar = tqdm(
+            desc="train",
+            unit="step",
+            total=settings.train.steps,
+            initial=trainer.step,
+            disable=None,
+        )
+        with (
+            start_workers(engine if left > 0 else LOCAL, max(1, left), apart=True) as workers,
+            bar,
+            directory.growing(directory.metrics) as metrics,
+        ):
+            measurer = Measurer(run, workers)
+
+            def measure_beside(step: int) -> None:
+                if left > 0 and not measurer.is_full and not measurer.is_done(step):
+                    measurer.begin(step)
+
+            def on_step(_: Trainer, log: StepLog) -> None:
+                metrics.write(json.dumps(log._asdict()) + "\n")
+                if trainer.step in run.steps:
+                    os.fsync(metrics.fileno())
+                    keeper.keep()
+                    measure_beside(log.step)
+                measurer.keep_done()
+                bar.set_postfix_str(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}", False)
+                bar.update()
+
+            measure_beside(trainer.step)
+            trainer.run(on_step)
+            measurer.finish()
+        finish(
+            [directory.metrics, *keeper.files(settings.train.steps)],
+            threads=threads,
+            processes=group.size,
+            device=str(trainer.device),
+            precision=trainer.precision,
+            seconds_per_step=trainer.calibration,
+        )
+
+
+def train_with_rank_0(run: TrainingRun) -> None:
+    """Take part, on a rank above 0, in the training that rank 0 leads; write nothing."""
+    with process_group(run.settings.train.device) as group:
+        if not group.broadcast_flag():
+            return
+        trainer = _trainer(run, group)
+        trainer.begin({})
+        trainer.run(lambda trainer, log: None)
+
+
+def cores_left(settings: TrainingRunSettings, engine: str) -> int:
+    """Return how many cores of an engine are left to measure while this machine trains."""
+    if engine == LOCAL and settings.workers == 1:
+        return 0
+    cores = default_workers() if engine == LOCAL else sum(cores_of_nodes(engine))
+    left = max(0, cores - settings.cores_training)
+    return min(left, settings.workers or left)
+
+
+def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:
+    settings = run.settings
+    processes = group.local_size if settings.train.threads == 0 else 1
+    torch.set_num_threads(max(1, settings.cores_training // processes))
+    model = make_model(settings.model, run.dataset, settings.seed)
+    return Trainer(model, run.dataset, settings.train, settings.seed, group)

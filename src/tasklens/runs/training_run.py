@@ -1,0 +1,127 @@
+"""A run whose prompts are drawn and whose model is trained."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from tasklens.core.files import sha256
+from tasklens.data.instances import Instances, instances_of, split_name
+from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.synthetic_files import dataset_files, read_dataset
+from tasklens.models.gpt2 import state_names
+from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.report.view import TaskOverview, TaskView
+from tasklens.runs.run import Ints, Run
+from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.task_overview import EXAMPLES, same_output, same_symbols, tasks_among
+
+#: Splits whose accuracy is measured in full at the last checkpoint.
+ACCURACY_SPLITS = ("val", "val_instruction")
+
+
+class TrainingRun(Run):
+    """A run whose prompts are drawn and whose model is trained; see `Run`."""
+
+    kind: ClassVar[Literal["run"]] = "run"
+    states_stage: ClassVar[Literal["train"]] = "train"
+    settings: TrainingRunSettings
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The dataset that stage data left."""
+        return read_dataset(lambda name: self.directory.read(self.directory.data / name))
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints, ascending."""
+        return checkpoint_steps(self.settings.train.steps, self.settings.checkpoints.every)
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the hidden states, from the input up."""
+        return state_names(self.settings.model.n_layer)
+
+    @property
+    def position(self) -> str:
+        """The name of the measured position."""
+        return "input"
+
+    @cached_property
+    def instances(self) -> Mapping[str, Instances]:
+        """What is known of the measured instances of each split."""
+        return {split: instances_of(self.dataset, split) for split in MEASURED}
+
+    @property
+    def names(self) -> Mapping[str, Mapping[int, str]]:
+        """What the numbers of tasks and tokens are called."""
+        tokens = dict(enumerate(self.dataset.vocabulary.tokens))
+        tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
+        return {"task": tasks, "input": tokens, "output": tokens}
+
+    def texts(self, split: str) -> tuple[str, ...]:
+        """Return the instruction of each instance of a split."""
+        instructions = self.dataset.instructions
+        return tuple(instructions[i] for i in self.dataset.splits[split].instruction)
+
+    def targets(self, step: int) -> Mapping[str, Ints]:
+        """Return the output token of each instance by split, unmeasured splits included."""
+        return {split: part.output for split, part in self.dataset.splits.items()}
+
+    def token_names(self, step: int, tokens: Ints) -> list[str]:
+        """Return what tokens are called."""
+        return [self.dataset.vocabulary.tokens[token] for token in tokens]
+
+    def data_files(self) -> dict[str, bytes]:
+        """Draw the dataset and return its files."""
+        settings = self.settings
+        return dataset_files(make_dataset(settings.tasks, settings.data, settings.seed))
+
+    def sources(self) -> dict[str, str]:
+        """Return the SHA-256 of the user's task file, if there is one."""
+        file = Path(self.settings.tasks.file)
+        there = self.settings.tasks.file and file.is_file()
+        return {str(file): sha256(file.read_bytes())} if there else {}
+
+    def overview(self) -> TaskOverview:
+        """Return the tasks that are measured, and the sizes of the dataset."""
+        dataset = self.dataset
+        lengths = dataset.tasks.min_length, dataset.tasks.max_length
+        measured = tasks_among(self.instances)
+        tasks = []
+        for i in measured:
+            task = dataset.tasks.tasks[i]
+            of_task = np.flatnonzero(dataset.instruction_task == i)
+            tasks.append(
+                TaskView(
+                    name=task.name,
+                    regexes=tuple(grammar.regex for grammar in task.grammars),
+                    n_strings=sum(grammar.count(*lengths) for grammar in task.grammars),
+                    function=dict(task.function),
+                    examples=tuple(dataset.instructions[j] for j in of_task[:EXAMPLES]),
+                    n_examples=len(of_task),
+                )
+            )
+        sizes = {
+            "tasks": len(dataset.tasks.tasks),
+            "tasks measured": len(measured),
+            "instructions": len(dataset.instructions),
+            "inputs": len(dataset.tasks.inputs),
+            "outputs": len(dataset.tasks.outputs),
+            "symbols of instructions": len(dataset.tasks.symbols),
+            "shortest instruction": int(dataset.instruction_length.min()),
+            "longest instruction": int(dataset.instruction_length.max()),
+        }
+        sizes |= {f"instances, {_describe(name)}": len(part) for name, part in dataset.splits.items()}
+        functions = [task.function for task in tasks]
+        return TaskOverview(
+            tuple(tasks), sizes, same_output(functions), same_symbols(self.instances)
+        )
+
+
+def _describe(split: str) -> str:
+    if split in MEASURED:
+        return f"measured of {split_name(split)}"
+    return split_name(f"{split}_subset").removesuffix(" subset")
