@@ -1,6 +1,5 @@
 """Runs to verdicts: reads clusters and answers from run directories, and judges."""
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tasklens.findings.statistics import TRAIN, best_layer
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.runs.settings import TrainingRunSettings, read_settings
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
@@ -23,6 +21,7 @@ from tasklens.runs.probe_dir import Probe
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 from tasklens.data.labelled_prompts import codes
 from tasklens.core.seeds import stream
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
@@ -241,8 +240,8 @@ def follow_run(
 
 
 def _best_layer(scores: pa.Table, split: str, space: str, path: Path) -> str:
-    curves = curves_of_table(scores)[0]
-    of_first = {(TRAIN, p[1], p[2]): y for p, y in curves.ari.items() if p[::2] == (split, space)}
-    if not of_first:
+    ari = curves_of_table(scores)[0].ari
+    best = best_layer({p[1:]: y[0, -1] for p, y in ari.items() if p[::2] == (split, space)})
+    if best is None:
         raise InputError(f"{path}: nothing was clustered in the space {space!r}")
-    return best_layer(dataclasses.replace(curves, ari=of_first), whole=False)[0]
+    return best[0]
