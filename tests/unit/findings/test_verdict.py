@@ -20,28 +20,10 @@ from planted import (
 )
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.findings import statistics
 from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
-from tasklens.findings.statistics import (
-    TRAIN,
-    above_embedding,
-    above_embedding_below,
-    best_final,
-    depth_of_best,
-    depth_of_best_below,
-    embedding_final,
-    embedding_range,
-    generalisation_correlation,
-    generalisation_gap,
-    largest_jump,
-    late_drift,
-    rank_with_layer,
-    rank_with_layer_below,
-    rank_with_step,
-    rise_duration,
-    untrained_ratio,
-    upper_gain,
-)
+from tasklens.findings.statistics import TRAIN
 from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
 from tasklens.scoring.bootstrap import Floats
 
@@ -81,29 +63,29 @@ def test_what_is_checked_is_what_was_planted() -> None:
     verdict = judged()
     drop = {TRAIN: 0.0, PAIRS: 0.03, INSTRUCTIONS: 0.05}
     expected: dict[Number, Callable[[str], float]] = {
-        rank_with_step: lambda split: 1.0,
-        upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
-        best_final: lambda split: HIGH - drop[split],
-        late_drift: lambda split: 0.0,
-        rank_with_layer: lambda split: 1.0,
-        depth_of_best: lambda split: 1.0,
-        above_embedding: lambda split: HIGH - LOW - drop[split],
-        rank_with_layer_below: lambda split: 1.0,
-        depth_of_best_below: lambda split: 1.0,
-        above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
-        embedding_final: lambda split: LOW,
-        embedding_range: lambda split: 0.0,
-        generalisation_gap: lambda split: drop[split],
-        generalisation_correlation: lambda split: 1.0,
-        largest_jump: lambda split: 200 / 900,
-        rise_duration: lambda split: 0.8 * 900 / LAST,
-        untrained_ratio: lambda split: LOW / (HIGH - drop[split]),
+        statistics.rank_with_step: lambda split: 1.0,
+        statistics.upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
+        statistics.best_final: lambda split: HIGH - drop[split],
+        statistics.late_drift: lambda split: 0.0,
+        statistics.rank_with_layer: lambda split: 1.0,
+        statistics.depth_of_best: lambda split: 1.0,
+        statistics.above_embedding: lambda split: HIGH - LOW - drop[split],
+        statistics.rank_with_layer_below: lambda split: 1.0,
+        statistics.depth_of_best_below: lambda split: 1.0,
+        statistics.above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
+        statistics.embedding_final: lambda split: LOW,
+        statistics.embedding_range: lambda split: 0.0,
+        statistics.generalisation_gap: lambda split: drop[split],
+        statistics.generalisation_correlation: lambda split: 1.0,
+        statistics.largest_jump: lambda split: 200 / 900,
+        statistics.rise_duration: lambda split: 0.8 * 900 / LAST,
+        statistics.untrained_ratio: lambda split: LOW / (HIGH - drop[split]),
     }
     for number, value in expected.items():
         found = checks(verdict, number)
         splits = (
             (PAIRS, INSTRUCTIONS)
-            if number in (generalisation_gap, generalisation_correlation)
+            if number in (statistics.generalisation_gap, statistics.generalisation_correlation)
             else SEEN_AND_UNSEEN
         )
         assert tuple(found) == splits
@@ -221,46 +203,56 @@ BROKEN: dict[str, tuple[Ari, set[str], set[Number]]] = {
     "the upper layers come and go": (
         falls_below_the_last,
         {"emergence"},
-        {rank_with_step},
+        {statistics.rank_with_step},
     ),
     "the upper layers were high before": (
         hardly_rises,
         {"emergence", "not from the inputs"},
-        {upper_gain, untrained_ratio},
+        {statistics.upper_gain, statistics.untrained_ratio},
     ),
-    "it ends at 0.6": (too_low, {"saturation"}, {best_final}),
-    "it still rises in the last quarter": (still_rising, {"saturation"}, {late_drift}),
-    "it falls again in the last quarter": (falling_again, {"saturation"}, {late_drift}),
+    "it ends at 0.6": (too_low, {"saturation"}, {statistics.best_final}),
+    "it still rises in the last quarter": (still_rising, {"saturation"}, {statistics.late_drift}),
+    "it falls again in the last quarter": (falling_again, {"saturation"}, {statistics.late_drift}),
     "lower layers score higher": (
         upside_down,
         {"depth", "depth below the last block"},
-        {rank_with_layer, depth_of_best, rank_with_layer_below, depth_of_best_below},
+        {
+            statistics.rank_with_layer,
+            statistics.depth_of_best,
+            statistics.rank_with_layer_below,
+            statistics.depth_of_best_below,
+        },
     ),
-    "the last block is turned down": (last_turned_down, {"depth"}, {rank_with_layer}),
+    "the last block is turned down": (last_turned_down, {"depth"}, {statistics.rank_with_layer}),
     "layers hardly differ": (
         all_alike,
         {"depth", "depth below the last block", "baseline"},
-        {above_embedding, above_embedding_below, embedding_final, embedding_range},
+        {
+            statistics.above_embedding,
+            statistics.above_embedding_below,
+            statistics.embedding_final,
+            statistics.embedding_range,
+        },
     ),
-    "layer 0 moves": (embedding_rises, {"baseline"}, {embedding_range}),
-    "layer 0 is high": (embedding_high, {"baseline"}, {embedding_final}),
-    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {generalisation_gap}),
+    "layer 0 moves": (embedding_rises, {"baseline"}, {statistics.embedding_range}),
+    "layer 0 is high": (embedding_high, {"baseline"}, {statistics.embedding_final}),
+    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {statistics.generalisation_gap}),
     "unseen instructions stay behind": (
         instructions_behind,
         {"generalisation"},
-        {generalisation_gap},
+        {statistics.generalisation_gap},
     ),
     "unseen instructions take another course": (
         instructions_early,
         {"generalisation"},
-        {generalisation_correlation},
+        {statistics.generalisation_correlation},
     ),
-    "a single jump": (jumps, {"gradual"}, {largest_jump}),
-    "the rise is over at once": (rises_at_once, {"gradual"}, {rise_duration}),
+    "a single jump": (jumps, {"gradual"}, {statistics.largest_jump}),
+    "the rise is over at once": (rises_at_once, {"gradual"}, {statistics.rise_duration}),
     "an untrained network is as high": (
         clusters_untrained,
         {"not from the inputs"},
-        {untrained_ratio},
+        {statistics.untrained_ratio},
     ),
 }
 
@@ -282,17 +274,22 @@ def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
     assert {f: verdict.outcome(f) for f in course} == dict.fromkeys(course, "fails")
     assert {f: verdict.outcome(f) for f in courseless} == dict.fromkeys(courseless, "holds")
     assert verdict.outcome("saturation") != "holds", "it is high, but of no rise there is a share"
-    assert failed(verdict) >= {upper_gain, largest_jump, rise_duration, untrained_ratio}
+    assert failed(verdict) >= {
+        statistics.upper_gain,
+        statistics.largest_jump,
+        statistics.rise_duration,
+        statistics.untrained_ratio,
+    }
 
 
 def test_a_last_block_turned_down_leaves_depth_below_it() -> None:
     verdict = judged(last_turned_down)
     assert verdict.outcome("depth") == "fails"
     assert verdict.outcome("depth below the last block") == "holds"
-    for check in checks(verdict, depth_of_best).values():
+    for check in checks(verdict, statistics.depth_of_best).values():
         assert check.value == pytest.approx(5 / 6)
     # ranks 1, 3, 4, 5, 6, 7, 2 of seven layers: 1 - 6 * 30 / (7 * 48)
-    for check in checks(verdict, rank_with_layer).values():
+    for check in checks(verdict, statistics.rank_with_layer).values():
         assert check.value == pytest.approx(1 - 180 / 336)
 
 
@@ -317,7 +314,7 @@ def test_each_split_is_judged(split: str) -> None:
 
     verdict = judged(one_is_late)
     assert verdict.outcome("saturation") == "fails"
-    assert {s: c.verdict for s, c in checks(verdict, late_drift).items()} == {
+    assert {s: c.verdict for s, c in checks(verdict, statistics.late_drift).items()} == {
         TRAIN: "fails" if split == TRAIN else "holds",
         PAIRS: "fails" if split == PAIRS else "holds",
     }
@@ -328,7 +325,12 @@ def test_chance_fails(seeds: tuple[int, ...]) -> None:
     verdict = judged(metric="ari_shuffled", seeds=seeds)
     for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
         assert verdict.outcome(finding) == "fails", finding
-    assert failed(verdict) >= {upper_gain, best_final, above_embedding, generalisation_correlation}
+    assert failed(verdict) >= {
+        statistics.upper_gain,
+        statistics.best_final,
+        statistics.above_embedding,
+        statistics.generalisation_correlation,
+    }
 
 
 # --- Nothing can be said ---
@@ -340,7 +342,7 @@ def test_an_interval_across_the_threshold_is_undecided() -> None:
         for split in SEEN_AND_UNSEEN:
             curves.ari[split, "embed", "raw"][:] = value
     verdict = judge(runs)
-    for check in checks(verdict, embedding_final).values():
+    for check in checks(verdict, statistics.embedding_final).values():
         assert (check.low, check.high) == pytest.approx((0.14, 0.24))
         assert check.value == pytest.approx(0.19)
         assert (check.verdict, check.note) == ("undecided", "")
@@ -355,7 +357,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
         for values in curves.ari.values():
             values *= 1 + tilt * late
     verdict = judge(runs)
-    for check in checks(verdict, late_drift).values():
+    for check in checks(verdict, statistics.late_drift).values():
         assert check.low < -0.1
         assert check.high > 0.1
         assert check.verdict == "undecided"
@@ -364,7 +366,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
 def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> None:
     steps = (0, 400, 800, 1200, 1600)
     verdict = judged(too_low, steps=steps)
-    assert {c.verdict for c in checks(verdict, late_drift).values()} == {"undecided"}
+    assert {c.verdict for c in checks(verdict, statistics.late_drift).values()} == {"undecided"}
     assert verdict.outcome("saturation") == "fails"
 
 
@@ -372,8 +374,13 @@ def test_too_few_checkpoints_leave_the_course_undecided() -> None:
     steps = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1600)
     verdict = judged(steps=steps)
     for number in (
-        *(rank_with_step, late_drift, embedding_range, generalisation_correlation),
-        *(largest_jump, rise_duration),
+        *(
+            statistics.rank_with_step,
+            statistics.late_drift,
+            statistics.embedding_range,
+            statistics.generalisation_correlation,
+        ),
+        *(statistics.largest_jump, statistics.rise_duration),
     ):
         for check in checks(verdict, number).values():
             assert check.verdict == "undecided"
@@ -414,7 +421,12 @@ def test_a_split_that_lacks_a_layer_is_missing() -> None:
     gone = {"split": PAIRS, "layer": "block3"}
     rest = [row for row in rows if any(row[k] != v for k, v in gone.items())]
     verdict = judge(curves_of_table(planted_table().from_pylist(rest)))
-    for number in (rank_with_layer, depth_of_best_below, embedding_final, untrained_ratio):
+    for number in (
+        statistics.rank_with_layer,
+        statistics.depth_of_best_below,
+        statistics.embedding_final,
+        statistics.untrained_ratio,
+    ):
         assert {s: c.verdict for s, c in checks(verdict, number).items()} == {
             **{TRAIN: "holds", PAIRS: "undecided"}
         }
@@ -434,7 +446,7 @@ def test_missing_controls_are_named() -> None:
 
 def test_without_the_first_checkpoint_nothing_is_said_of_the_untrained_network() -> None:
     verdict = judged(steps=(1, *range(200, 1601, 200)))
-    for check in checks(verdict, untrained_ratio).values():
+    for check in checks(verdict, statistics.untrained_ratio).values():
         assert check.verdict == "undecided"
         assert check.note == "run 'planted' has no checkpoint of step 0"
     assert verdict.outcome("emergence") == "holds"
@@ -449,7 +461,11 @@ def test_a_network_of_one_block_has_nothing_below_the_last() -> None:
     verdict = judge(curves_of_table(planted_table().from_pylist(rows)))
     assert verdict.outcome("depth") == "holds"
     assert verdict.outcome("depth below the last block") == "undecided"
-    for number in (rank_with_layer_below, depth_of_best_below, above_embedding_below):
+    for number in (
+        statistics.rank_with_layer_below,
+        statistics.depth_of_best_below,
+        statistics.above_embedding_below,
+    ):
         for check in checks(verdict, number).values():
             assert check.note == "a network of one block has nothing below its last block"
 
@@ -478,7 +494,7 @@ def test_copies_of_one_run_make_an_interval() -> None:
 
     assert copied(0.005).holds
     wide = copied(0.15)
-    for check in checks(wide, best_final).values():
+    for check in checks(wide, statistics.best_final).values():
         assert check.verdict == "undecided"
         assert check.low == pytest.approx(check.value - 1.96 * 0.15, abs=0.08)
         assert check.high == pytest.approx(check.value + 1.96 * 0.15, abs=0.08)
@@ -591,6 +607,6 @@ def test_the_verdict_as_text_names_every_finding() -> None:
 
 def test_thresholds_in_words() -> None:
     thresholds = {rule.number: rule.threshold for rule in RULES}
-    assert thresholds[best_final] == "> 0.8"
-    assert thresholds[generalisation_gap] == "< 0.1"
-    assert thresholds[late_drift] == "-0.1 to 0.1"
+    assert thresholds[statistics.best_final] == "> 0.8"
+    assert thresholds[statistics.generalisation_gap] == "< 0.1"
+    assert thresholds[statistics.late_drift] == "-0.1 to 0.1"

@@ -232,7 +232,7 @@ def test_without_functions_it_is_one_matrix() -> None:
 
 
 def rule(finding: str, above: float = -np.inf, below: float = np.inf, name: str = "a") -> Rule:
-    return Rule(finding, f"number {name}", lambda *_: np.zeros(1), "", above, below, ("x",))
+    return Rule(finding, lambda *_: np.zeros(1), f"number {name}", "", above, below, ("x",))
 
 
 def check(
