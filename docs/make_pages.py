@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_NAMES
-from tasklens.findings import statistics as claim_statistics
-from tasklens.findings.verdict import FINDINGS, RULES
+from tasklens.findings.rules import FINDINGS, RULES
+from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
 from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSettings, load_settings
 
 HERE = Path(__file__).parent
@@ -112,8 +112,8 @@ would give is not in it.
 middle, the last included. **The best layer** is the one with the highest final ARI on the training
 subset, so that validation scores are not the best of several by choice. **Checkpoints** count where
 they are about evenly spaced, since those at powers of two crowd into the warm-up; a course needs
-{claim_statistics.MIN_CHECKPOINTS} of them. A curve is **saturated** from where it has made
-{claim_statistics.SATURATED:.0%} of its way to its highest value; **the rise** goes from step 0 to
+{MIN_CHECKPOINTS} of them. A curve is **saturated** from where it has made
+{SATURATED:.0%} of its way to its highest value; **the rise** goes from step 0 to
 the mean over the last quarter.
 
 Shuffled tasks make findings 1 to 6 fail (`--shuffled` shows it on any run), and a planted table

@@ -13,7 +13,8 @@ from planted import planted_table, sound
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
-from tasklens.findings.verdict import FINDINGS, judge
+from tasklens.findings.rules import FINDINGS
+from tasklens.findings.verdict import judge
 from tasklens.runs.open_run import open_run
 from tasklens.runs.verify import curves_of, verify_runs
 from tasklens.scoring.score_table import read_scores
@@ -148,7 +149,7 @@ def test_shuffled_scores_of_tables_are_those_that_measuring_took(
     assert result.status == 1
     found = words((here / "verdict.json").read_bytes())
     expected = judge(curves_of_table(planted_table(), "ari_shuffled"))
-    assert found == {finding: expected.of(finding) for finding in FINDINGS}
+    assert found == {finding: expected.outcome(finding) for finding in FINDINGS}
     assert found["emergence"] == found["saturation"] == found["depth"] == "fails"
 
 

@@ -1,6 +1,5 @@
 """What the findings are judged by: each run's ARI and accuracy by step, with resampled copies."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -10,14 +9,15 @@ import pyarrow as pa
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import MEASURED
+from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
-from tasklens.scoring.score_table import CONTROLS, layers_in_order
+from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
 
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
 
-#: The splits of a run are those that the findings are held against.
-CALLED: Mapping[str, str] = {split: split for split in MEASURED}
+#: The splits of a training run are those that the findings are about.
+SPLIT_NAMES: Mapping[str, str] = {split: split for split in MEASURED}
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,14 @@ class Curves:
     """The model's accuracy by split, (B, S) each."""
     controls: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """ARI of each of `CONTROLS` by (split, control), (B,) each."""
-    called: Mapping[str, str] = field(default_factory=lambda: CALLED)
-    """What each split that the findings are held against is called where it came from; the first
-    is the one that training has seen, or that stands for it."""
+    split_names: Mapping[str, str] = field(default_factory=lambda: SPLIT_NAMES)
+    """The run's own name of each split that the findings are about; the first is the one that
+    training has seen, or that stands for it."""
 
     @property
     def layers(self) -> list[str]:
         """Layers 0 .. L: `embed` and the blocks."""
-        names = layers_in_order({layer for _, layer, _ in self.ari})
-        return [name for name in names if name == "embed" or re.fullmatch(r"block\d+", name)]
+        return layers_in_order({layer for _, layer, _ in self.ari if is_layer(layer)})
 
     def final(self, split: str, layer: str, space: str = "raw") -> Floats:
         """Return the ARI at the last checkpoint, (B,)."""
@@ -65,34 +64,34 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     Raises
     ------
     InputError
-        Where the table holds no such score of a state.
+        If the table holds no such score of a state.
     """
-    found: dict[tuple[str, int], dict[tuple[str, str, str], dict[int | None, list[float]]]] = {}
-    for r in table.to_pylist():
-        wanted = "ari" if r["layer"] in CONTROLS else metric
-        if r["metric"] == wanted or (r["layer"], r["metric"]) == ("model", "accuracy"):
-            place = (r["split"], r["layer"], r["space"])
-            values = found.setdefault((r["run"], r["seed"]), {}).setdefault(place, {})
-            values.setdefault(r["step"], []).append(r["value"])
+    other = {"model": "accuracy", **dict.fromkeys(CONTROLS, "ari")}  # metrics of what is no state
+    columns = ("run", "seed", "split", "layer", "space", "step", "metric")
+    means: dict[tuple[str, int], dict[tuple[str, str, str], dict[int | None, float]]] = {}
+    for place, scores in summarise(table, columns, {metric, "ari", "accuracy"}).items():
+        run, seed, split, layer, space, step, name = place
+        if name == other.get(layer, metric):
+            course = means.setdefault((run, seed), {}).setdefault((split, layer, space), {})
+            course[step] = scores.mean
     runs = []
-    for (run, seed), places in found.items():
-        states = {place for place in places if place[1] not in (*CONTROLS, "model")}
-        steps = tuple(sorted({s for place in states for s in places[place] if s is not None}))
+    for (run, seed), courses in means.items():
+        states = [course for place, course in courses.items() if place[1] not in other]
+        steps = tuple(sorted({step for course in states for step in course if step is not None}))
         curves = Curves(run, seed, steps)
-        for place, values in places.items():
-            split, layer, _ = place
+        for (split, layer, space), course in courses.items():
+            row = np.array([[course.get(step, np.nan) for step in steps]])
             if layer in CONTROLS:
-                curves.controls[split, layer] = np.array([np.mean(values[None])])
-                continue
-            row = [np.mean(values[s]) if s in values else np.nan for s in steps]
-            if layer == "model":
-                curves.accuracy[split] = np.array([row])
+                curves.controls[split, layer] = np.array([course[None]])
+            elif layer == "model":
+                curves.accuracy[split] = row
             else:
-                curves.ari[place] = np.array([row])
+                curves.ari[split, layer, space] = row
         if states:
             runs.append(curves)
     if not runs:
-        raise InputError(f"the table holds no {metric} of a state; it holds {_metrics(table)}")
+        metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"
+        raise InputError(f"the table holds no {metric} of a state; it holds {metrics}")
     return runs
 
 
@@ -104,7 +103,7 @@ def curves_of_labels(
     controls: Mapping[tuple[str, str], npt.NDArray[np.integer]],
     resampling: Mapping[str, Resampling],
     on_cell: Callable[[], object] = lambda: None,
-    called: Mapping[str, str] | None = None,
+    split_names: Mapping[str, str] = SPLIT_NAMES,
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -122,8 +121,8 @@ def curves_of_labels(
         Of the instances of each split, all with the same number B of copies.
     on_cell : callable, optional
         Called after each cell.
-    called : {split: str}, optional
-        See `Curves`; the splits above are already those of the findings.
+    split_names : {split: str}, optional
+        See `Curves`; the splits above are those of the findings.
 
     Returns
     -------
@@ -131,7 +130,7 @@ def curves_of_labels(
         With B copies each.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
-    curves = Curves(run, seed, steps, called=called or CALLED)
+    curves = Curves(run, seed, steps, split_names=split_names)
 
     def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
         each = [resampling[split].ari(one.astype(np.int64)) for one in seeds]
@@ -149,7 +148,3 @@ def curves_of_labels(
     for (split, control), seeds in controls.items():
         curves.controls[split, control] = ari(split, seeds)
     return curves
-
-
-def _metrics(table: pa.Table) -> str:
-    return ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"

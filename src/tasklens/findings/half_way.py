@@ -48,19 +48,19 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []
     skill = [half_way(curves.steps, curves.accuracy[split]) for curves in runs]
-    found, differences = [], []
+    layers, differences = [], []
     for layer in runs[0].layers:
         if not all((split, layer, "raw") in curves.ari for curves in runs):
             continue
         each = [curves.ari[split, layer, "raw"] for curves in runs]
         if np.mean([y[0, -1] - y[0, 0] for y in each]) > LEAST_RISE:
             steps = [half_way(c.steps, y) for c, y in zip(runs, each, strict=True)]
-            found.append(_timing(layer, split, steps))
+            layers.append(_timing(layer, split, steps))
             apart = [a - b for a, b in zip(steps, skill, strict=True)]
             differences.append(_timing(f"{layer} - accuracy", split, apart))
-    found = [*found, _timing("accuracy", split, skill), *differences]
-    called = runs[0].called.get(split, split)
-    return [dataclasses.replace(timing, split=called) for timing in found]
+    name = runs[0].split_names.get(split, split)
+    every = [*layers, _timing("accuracy", split, skill), *differences]
+    return [dataclasses.replace(timing, split=name) for timing in every]
 
 
 def half_way(steps: Sequence[int], y: Floats) -> Floats:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from tasklens.findings.curves import Curves
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Floats
 
 #: With fewer checkpoints nothing is said of a course.
@@ -65,32 +66,26 @@ def evenly(steps: Sequence[int]) -> list[int]:
     return kept
 
 
-def best_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
+def judged_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
     """Return the layer and space with the highest final ARI on the training subset.
 
-    Chosen there, the validation scores are not the best of several by choice. Of equals, up to
-    rounding, it is the lowest, "raw" before "tsne".
-
-    Parameters
-    ----------
-    curves : Curves
-    whole : bool
-        Choose among those only that were scored at every checkpoint.
+    See `tasklens.scoring.best_layer`. If ``whole``, only those that were scored at every checkpoint
+    are candidates.
     """
-    scores = {}
-    for (split, layer, space), values in curves.ari.items():
-        course = values[0] if whole else values[0, -1:]
-        if split == TRAIN and layer in curves.layers and np.isfinite(course).all():
-            scores[layer, space] = values[0, -1]
-    if not scores:
+    final = {
+        (layer, space): values[0, -1]
+        for (split, layer, space), values in curves.ari.items()
+        if split == TRAIN and layer in curves.layers and not (whole and np.isnan(values[0]).any())
+    }
+    best = best_layer(final)
+    if best is None:
         raise MissingError(f"run {curves.run!r} has no scores of {TRAIN} to choose a layer by")
-    upward = sorted(scores, key=lambda place: (curves.layers.index(place[0]), place[1]))
-    return max(upward, key=lambda place: round(float(scores[place]), 9))
+    return best
 
 
 def best_curve(curves: Curves, split: str) -> Floats:
     """Return the ARI of the best layer at every checkpoint, (B, S)."""
-    return _curve(curves, split, *best_layer(curves, whole=True))
+    return _curve(curves, split, *judged_layer(curves, whole=True))
 
 
 def upper_curve(curves: Curves, split: str) -> Floats:
@@ -165,12 +160,12 @@ def upper_gain(curves: Curves, split: str) -> Floats:
     return y[:, -1] - y[:, 0]
 
 
-def highest(curves: Curves, split: str) -> Floats:
+def best_final(curves: Curves, split: str) -> Floats:
     """Final ARI of the best layer, in the better space."""
-    return _curve(curves, split, *best_layer(curves, whole=False))[:, -1]
+    return _curve(curves, split, *judged_layer(curves, whole=False))[:, -1]
 
 
-def drift(curves: Curves, split: str) -> Floats:
+def late_drift(curves: Curves, split: str) -> Floats:
     """Fitted change over the last quarter of training, as a share of the rise."""
     _course(curves)
     y = best_curve(curves, split)
@@ -186,7 +181,7 @@ def rank_with_layer(curves: Curves, split: str) -> Floats:
     return _rank_correlation(range(len(curves.layers)), _profile(curves, split))
 
 
-def height(curves: Curves, split: str) -> Floats:
+def depth_of_best(curves: Curves, split: str) -> Floats:
     """Layer with the highest final ARI, as a share of the last."""
     return _profile(curves, split).argmax(axis=1) / (len(curves.layers) - 1)  # type: ignore[no-any-return]
 
@@ -196,7 +191,7 @@ def rank_with_layer_below(curves: Curves, split: str) -> Floats:
     return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
 
 
-def height_below(curves: Curves, split: str) -> Floats:
+def depth_of_best_below(curves: Curves, split: str) -> Floats:
     """Layer with the highest final ARI among all but the last, as a share of the last but one."""
     return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
 
@@ -225,24 +220,24 @@ def above_embedding_below(curves: Curves, split: str) -> Floats:
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
-def embedding(curves: Curves, split: str) -> Floats:
+def embedding_final(curves: Curves, split: str) -> Floats:
     """Final ARI of layer 0."""
     return _profile(curves, split)[:, 0]
 
 
-def embedding_moves(curves: Curves, split: str) -> Floats:
+def embedding_range(curves: Curves, split: str) -> Floats:
     """Range of layer 0's ARI through training over that of the best layer."""
     _course(curves)
     zero, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
     return _share(np.ptp(zero, axis=1), np.ptp(best, axis=1))
 
 
-def gap(curves: Curves, split: str) -> Floats:
+def generalisation_gap(curves: Curves, split: str) -> Floats:
     """Final ARI on the training subset minus that on this one, in the best layer."""
     return best_curve(curves, TRAIN)[:, -1] - best_curve(curves, split)[:, -1]
 
 
-def follows(curves: Curves, split: str) -> Floats:
+def generalisation_correlation(curves: Curves, split: str) -> Floats:
     """Correlation of the best layer's curve with that on the training subset."""
     _course(curves)
     return _correlation(best_curve(curves, TRAIN), best_curve(curves, split))
@@ -255,7 +250,7 @@ def largest_jump(curves: Curves, split: str) -> Floats:
     return _share(np.diff(y, axis=1).max(axis=1), _rise(curves, y))
 
 
-def duration(curves: Curves, split: str) -> Floats:
+def rise_duration(curves: Curves, split: str) -> Floats:
     """Time from a tenth to nine tenths of the rise, as a share of training; 0 without a rise."""
     _course(curves)
     y = best_curve(curves, split)
@@ -266,16 +261,16 @@ def duration(curves: Curves, split: str) -> Floats:
     return np.nan_to_num(took) / curves.steps[-1]
 
 
-def untrained(curves: Curves, split: str) -> Floats:
+def untrained_ratio(curves: Curves, split: str) -> Floats:
     """ARI of the best layer of the untrained network over the best final one."""
-    layer, space = best_layer(curves, whole=True)
+    layer, space = judged_layer(curves, whole=True)
     if curves.steps[0] != 0:
         raise MissingError(f"run {curves.run!r} has no checkpoint of step 0")
     initial = [_curve(curves, split, name, space)[:, 0] for name in curves.layers]
     return _share(np.max(initial, axis=0), curves.final(split, layer, space))
 
 
-def control(name: str) -> Callable[[Curves, str], Floats]:
+def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
     """Return the number that holds a control's ARI against the best layer's final one."""
 
     def ratio(curves: Curves, split: str) -> Floats:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tasklens.data.instances import split_name
-from tasklens.findings.verdict import FINDINGS, Verdict, verdict_json
+from tasklens.findings.rules import FINDINGS
+from tasklens.findings.verdict import Verdict, verdict_json
 from tasklens.report.maps import best_state
 from tasklens.report.page_arrays import Packer
 from tasklens.report.view import MAPS, SplitView, View

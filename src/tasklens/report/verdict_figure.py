@@ -11,13 +11,14 @@ from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
-from tasklens.findings.verdict import FINDINGS, Check, Verdict, Word
+from tasklens.findings.rules import FINDINGS
+from tasklens.findings.verdict import Check, Outcome, Verdict
 from tasklens.report.figure1 import STYLE
 from tasklens.report.maps import PALETTE, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: How a word looks: colour and shape.
-WORDS: dict[Word, tuple[str, str]] = {
+WORDS: dict[Outcome, tuple[str, str]] = {
     "holds": (PALETTE[0], "o"),
     "fails": (PALETTE[7], "X"),
     "undecided": (PALETTE[1], "D"),
@@ -66,7 +67,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
         ax.axvline(0, color="0.8", linewidth=0.6, zorder=0.5)
         row = 0
         for finding, checks in by_finding.items():
-            _heading(ax, row, finding, verdict.of(finding))
+            _heading(ax, row, finding, verdict.outcome(finding))
             if not checks:
                 _write(ax, row + 1, 0, "no data were held out")
             for i, check in enumerate(checks):
@@ -82,7 +83,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
 def _title(verdict: Verdict) -> str:
     runs = ", ".join(f"{run} (seed {seed})" for run, seed in verdict.runs)
     runs = runs if len(verdict.runs) <= FEW_RUNS else f"{len(verdict.runs)} runs"
-    words = [verdict.of(finding) for finding in FINDINGS]
+    words = [verdict.outcome(finding) for finding in FINDINGS]
     counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS)
     over = f"; {CONFIDENCE:.0%} intervals over {verdict.over}" if verdict.over else ""
     return f"{runs}: {len(words)} findings: {counts}{over}"
@@ -96,7 +97,7 @@ def _write(ax: Axes, row: int, column: int, text: str, **how: Any) -> None:
     ax.text(x, row, text, transform=place, va="center", fontsize=6.5, **how)
 
 
-def _heading(ax: Axes, row: int, finding: str, word: Word) -> None:
+def _heading(ax: Axes, row: int, finding: str, word: Outcome) -> None:
     _write(ax, row, 0, f"{finding}: {FINDINGS[finding]}", weight="bold")
     _write(ax, row, 3, word, weight="bold", color=WORDS[word][0])
     ends = -(WIDE[0] + WIDE[1]) / WIDE[2], 1 + WIDE[3] / WIDE[2]

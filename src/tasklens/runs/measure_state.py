@@ -13,9 +13,9 @@ from tasklens.core.errors import debugging
 from tasklens.core.workers import reason
 from tasklens.data.instances import Instances
 from tasklens.runs.states_on_disk import read_states
+from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.classifiers import score_probes
 from tasklens.scoring.score_cells import (
-    CellKey,
     MeasureSettings,
     measure_cells,
     prepared,

@@ -22,7 +22,7 @@ from tasklens.runs.open_run import open_run
 from tasklens.runs.run import Floats, Ints, Run
 from tasklens.runs.verify import difference, verify
 from tasklens.scoring.cluster_tracking import Followed, follow
-from tasklens.scoring.score_cells import CellKey
+from tasklens.scoring.cell_key import CellKey
 
 #: So many pairs of points take about as long as processes do to start.
 FEW_PAIRS = 3e7

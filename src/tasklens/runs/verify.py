@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -18,8 +17,9 @@ from tasklens.runs.run import Run
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.cluster_tracking import Followed, follow
-from tasklens.scoring.score_cells import CellKey, control_labels
-from tasklens.scoring.score_table import read_scores, summarise
+from tasklens.scoring.cell_key import CellKey
+from tasklens.scoring.score_cells import control_labels
+from tasklens.scoring.score_table import read_scores
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
@@ -98,8 +98,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     for step in run.steps:
         clusters = run.clusters(step)
         for name, array in clusters.items():
-            key, kind = CellKey.parse(name)
-            if kind == "labels" and key.k is None:
+            key, kind = CellKey.parse(name) or (None, "")
+            if key and kind == "labels" and key.k is None:
                 labels[step, role_of[key.split], key.state, key.space] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
@@ -174,12 +174,10 @@ def follow_run(
     run.need("measure")
     path, split = run.directory.path, split or run.unseen
     if layer is None:
-        first, last = next(iter(run.splits)), run.steps[-1]
-        final = run.scores().filter(
-            (pc.field("split") == first) & (pc.field("step") == last) & (pc.field("space") == space)
+        first, ari = next(iter(run.splits)), curves_of_table(run.scores())[0].ari
+        chosen = best_layer(
+            {place[1:]: y[0, -1] for place, y in ari.items() if place[::2] == (first, space)}
         )
-        means = summarise(final, ("layer", "space"), ["ari"])
-        chosen = best_layer({place: score.mean for place, score in means.items()})
         if chosen is None:
             raise InputError(f"{path}: nothing was clustered in the space {space!r}")
         layer, _ = chosen

@@ -29,8 +29,8 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """What is done with the states before they are clustered, and into how many clusters."""
 
     k: tuple[Annotated[int, Field(ge=2)], ...] = ()
-    """Numbers of clusters; empty: as many as there are labels. The figure and the findings are of
-    the first."""
+    """Numbers of clusters; empty: as many as there are labels. The figure and the findings take
+    the first number."""
     center: bool = False
     """Subtract the mean of the split. KMeans alone does not mind."""
     standardize: bool = False

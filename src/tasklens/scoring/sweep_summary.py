@@ -1,14 +1,12 @@
-"""What each run of a sweep came to: one row a run, split, layer and space."""
+"""Summarise each run of a sweep: one row per run, split, layer and space."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from tasklens.core.parquet import rows_where
-from tasklens.scoring.score_table import CONTROLS, layers_in_order
+from tasklens.scoring.best_layer import best_layer, is_layer
+from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
 
 #: Scores of a state that are given at the end of training.
 AT_THE_END = (
@@ -39,26 +37,26 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
     pyarrow.Table
         Columns `run`, `seed`, the settings, `split`, `layer`, `space`; `initial`, `final`, `peak`
         and `peak_step` of the ARI against the task, a mean over cluster seeds; `AT_THE_END`; and
-        the `accuracy` of the network on that split at the end. A control has but `final`.
+        the `accuracy` of the network on that split at the end. A control only has `final`.
     """
-    found: dict[tuple[Any, ...], dict[str, dict[int, list[float]]]] = {}
-    columns = ("run", "seed", "split", "layer", "space", "metric", "step", "value")
-    for *place, metric, step, value in rows_where(
-        scores, columns, metric={"ari", "accuracy", *AT_THE_END}
-    ):
-        by_step = found.setdefault((*place,), {}).setdefault(metric, {})
-        by_step.setdefault(-1 if step is None else step, []).append(value)
+    columns = ("run", "seed", "split", "layer", "space", "metric", "step")
+    courses: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
+    for (*place, metric, step), score in summarise(
+        scores, columns, {"ari", "accuracy", *AT_THE_END}
+    ).items():
+        course = courses.setdefault(tuple(place), {}).setdefault(metric, {})
+        course[-1 if step is None else step] = score.mean
     rows = []
-    for (run, seed, split, layer, space), metrics in found.items():
+    for (run, seed, split, layer, space), metrics in courses.items():
         if "ari" not in metrics:
             continue
-        course = {step: float(np.mean(values)) for step, values in metrics["ari"].items()}
+        course = metrics["ari"]
         first, last, peak = min(course), max(course), max(course, key=lambda step: course[step])
         row = {"run": run, "seed": seed, **runs[run], "split": split, "layer": layer}
         row |= {"space": space, "final": course[last]}
         if layer not in CONTROLS:
             row |= {"initial": course[first], "peak": course[peak], "peak_step": peak}
-            row["accuracy"] = _last(found.get((run, seed, split, "model", ""), {}), "accuracy")
+            row["accuracy"] = _last(courses.get((run, seed, split, "model", ""), {}), "accuracy")
             row |= {name: _last(metrics, name) for name in AT_THE_END}
         rows.append(row)
     varied = list(next(iter(runs.values()))) if runs else []
@@ -70,31 +68,26 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
 def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str, Any]]:
     """Return each run's row of one split for its best layer, chosen on the training subset.
 
-    Layers are `embed` and the blocks, as for `statistics.best_layer`. Each row holds
-    under `last` what the last of them has for `final`.
+    See `tasklens.scoring.best_layer`. Each row holds under `last` what the last layer has for
+    `final`.
     """
-    rows = points.to_pylist()
-    states = [
-        r for r in rows if r["space"] == space and re.fullmatch(r"embed|block\d+", r["layer"])
-    ]
-    best: dict[tuple[str, int], dict[str, Any]] = {}
-    for r in states:
-        place = (r["run"], r["seed"])
-        if r["split"] == "train_subset" and (
-            place not in best or r["final"] > best[place]["final"]
-        ):
-            best[place] = r
-    here = [r for r in states if r["split"] == split]
-    order = layers_in_order({r["layer"] for r in here})
-    by_depth = sorted(here, key=lambda r: order.index(r["layer"]))
-    last = {(r["run"], r["seed"]): r["final"] for r in by_depth}
+    final: dict[tuple[str, int], dict[tuple[str, str], float]] = {}
+    rows: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for r in points.to_pylist():
+        run = (r["run"], r["seed"])
+        if r["space"] == space and is_layer(r["layer"]):
+            if r["split"] == "train_subset":
+                final.setdefault(run, {})[r["layer"], space] = r["final"]
+            if r["split"] == split:
+                rows.setdefault(run, {})[r["layer"]] = r
+    best = {run: best_layer(layers) for run, layers in final.items()}
     return [
-        {**r, "last": last[r["run"], r["seed"]]}
-        for r in here
-        if r["layer"] == best[r["run"], r["seed"]]["layer"]
+        {**layers[place[0]], "last": layers[layers_in_order(layers)[-1]]["final"]}
+        for run, layers in rows.items()
+        if (place := best.get(run)) and place[0] in layers
     ]
 
 
-def _last(metrics: Mapping[str, Mapping[int, Sequence[float]]], name: str) -> float | None:
+def _last(metrics: Mapping[str, Mapping[int, float]], name: str) -> float | None:
     by_step = metrics.get(name)
-    return float(np.mean(by_step[max(by_step)])) if by_step else None
+    return by_step[max(by_step)] if by_step else None

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
 
 from tasklens.core.seeds import stream
-from tasklens.findings import statistics as of
+from tasklens.findings import statistics
 from tasklens.findings.curves import Curves
 from tasklens.findings.statistics import MissingError
 from tasklens.models.lr_schedule import checkpoint_steps
@@ -69,7 +69,7 @@ def line(begin: float, end: float, steps: Sequence[int] = STEPS) -> Floats:
     ],
 )
 def test_evenly_spaced_checkpoints(steps: tuple[int, ...], kept: tuple[int, ...]) -> None:
-    assert tuple(steps[i] for i in of.evenly(steps)) == kept
+    assert tuple(steps[i] for i in statistics.evenly(steps)) == kept
 
 
 # --- Crossing ---
@@ -80,13 +80,13 @@ def test_a_level_is_reached_between_two_checkpoints() -> None:
     steps = (0, 10, 20, 40, 60)
     levels = np.array([0.1, 0.2, 0.3, 0.5, 0.8, 1.0])
     expected = [5.0, 10.0, 12.5, 17.5, 40 + 20 * 2 / 3, 60.0]
-    got = of.crossing(steps, np.tile(y, (6, 1)), levels)
+    got = statistics.crossing(steps, np.tile(y, (6, 1)), levels)
     np.testing.assert_allclose(got, expected, err_msg="the first time")
 
 
 def test_a_level_is_never_reached_or_from_the_start() -> None:
     y = np.array([[0.1, 0.4, 0.3], [0.1, 0.4, 0.3], [0.5, 0.0, 0.9], [0.2, 0.2, 0.2]])
-    got = of.crossing((3, 5, 9), y, np.array([0.5, 0.05, 0.5, 0.2]))
+    got = statistics.crossing((3, 5, 9), y, np.array([0.5, 0.05, 0.5, 0.2]))
     np.testing.assert_array_equal(got, [np.nan, 3, 3, 3])
 
 
@@ -97,10 +97,10 @@ def test_the_best_layer_is_chosen_on_the_training_subset() -> None:
     train = {"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)}
     unseen = {"embed": line(0, 0.1), "block1": line(0, 0.9), "block2": line(0, 0.6)}
     made = curves(train, unseen=unseen)
-    assert of.best_layer(made, whole=True) == ("block2", "raw")
-    assert of.highest(made, TRAIN) == pytest.approx([0.8])
-    assert of.highest(made, PAIRS) == pytest.approx([0.6]), "not the best there"
-    assert of.gap(made, PAIRS) == pytest.approx([0.2])
+    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
+    assert statistics.best_final(made, TRAIN) == pytest.approx([0.8])
+    assert statistics.best_final(made, PAIRS) == pytest.approx([0.6]), "not the best there"
+    assert statistics.generalisation_gap(made, PAIRS) == pytest.approx([0.2])
 
 
 def test_the_best_layer_is_one_of_the_layers_and_best_at_the_end() -> None:
@@ -110,26 +110,28 @@ def test_the_best_layer_is_one_of_the_layers_and_best_at_the_end() -> None:
             **{"block1": line(0.9, 0.3), "block2": line(0, 0.6)},
         }
     )
-    assert of.best_layer(made, whole=True) == ("block2", "raw")
+    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
 
 
 def test_a_space_that_was_taken_at_the_end_alone_has_no_course() -> None:
     made = curves({"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)})
     made.ari[TRAIN, "block1", "tsne"] = np.array([[np.nan] * 8 + [0.9]])
-    assert of.best_layer(made, whole=False) == ("block1", "tsne")
-    assert of.best_layer(made, whole=True) == ("block2", "raw")
-    assert of.highest(made, TRAIN) == pytest.approx([0.9])
-    np.testing.assert_allclose(of.best_curve(made, TRAIN), [line(0, 0.8)])
+    assert statistics.judged_layer(made, whole=False) == ("block1", "tsne")
+    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
+    assert statistics.best_final(made, TRAIN) == pytest.approx([0.9])
+    np.testing.assert_allclose(statistics.best_curve(made, TRAIN), [line(0, 0.8)])
     made.ari[TRAIN, "block1", "tsne"] = np.array([[0.0] * 8 + [0.9]])
-    assert of.best_layer(made, whole=True) == ("block1", "tsne"), "taken at every checkpoint"
+    assert statistics.judged_layer(made, whole=True) == ("block1", "tsne"), (
+        "taken at every checkpoint"
+    )
 
 
 def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
     made = curves(
         {"embed": [[0.1], [0.1]], "block1": [[0.8], [0.2]], "block2": [[0.7], [0.9]]}, (8,)
     )
-    assert of.best_layer(made, whole=True) == ("block1", "raw")
-    assert of.highest(made, TRAIN) == pytest.approx([0.8, 0.2])
+    assert statistics.judged_layer(made, whole=True) == ("block1", "raw")
+    assert statistics.best_final(made, TRAIN) == pytest.approx([0.8, 0.2])
 
 
 @pytest.mark.parametrize(
@@ -140,16 +142,16 @@ def test_of_equally_good_layers_the_best_is_the_lowest_in_whatever_order(
 ) -> None:
     ends = {"block1": 0.5, "block2": 0.8, "block10": 0.8 + 1e-15}
     made = curves({"embed": line(0, 0.1), **{name: line(0, ends[name]) for name in names}})
-    assert of.best_layer(made, whole=True) == ("block2", "raw")
+    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
     tsne = np.array([[np.nan] * 8 + [0.8]])
     first = dataclasses.replace(made, ari={(TRAIN, "block2", "tsne"): tsne} | made.ari)
-    assert of.best_layer(first, whole=False) == ("block2", "raw")
+    assert statistics.judged_layer(first, whole=False) == ("block2", "raw")
 
 
 def test_without_the_training_subset_no_layer_is_chosen() -> None:
     made = curves({}, unseen={"embed": line(0, 1), "block1": line(0, 1)})
     with pytest.raises(MissingError, match=r"^run 'mine' has no scores of train_subset to choose"):
-        of.highest(made, PAIRS)
+        statistics.best_final(made, PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -160,8 +162,8 @@ def test_the_upper_blocks_are_those_above_the_middle(n: int, upper: tuple[int, .
     ends = {i: 2.0**i for i in range(1, n + 1)}
     made = curves({"embed": line(0, 1), **{f"block{i}": line(0, ends[i]) for i in ends}})
     expected = line(0, float(np.mean([ends[i] for i in upper])))
-    np.testing.assert_allclose(of.upper_curve(made, TRAIN), [expected])
-    assert of.upper_gain(made, TRAIN) == pytest.approx(expected[-1])
+    np.testing.assert_allclose(statistics.upper_curve(made, TRAIN), [expected])
+    assert statistics.upper_gain(made, TRAIN) == pytest.approx(expected[-1])
 
 
 # --- Emergence ---
@@ -171,14 +173,14 @@ def test_rank_with_step_counts_until_saturation() -> None:
     # reaches 95 % of its way at the seventh checkpoint; what it does behind does not count
     course = [0.0, 0.2, 0.1, 0.3, 0.5, 0.8, 0.98, 1.0, 0.9]
     expected = 1 - 6 * (1 + 1) / (7 * 48)
-    assert of.rank_with_step(one_block(course), TRAIN) == pytest.approx([expected])
+    assert statistics.rank_with_step(one_block(course), TRAIN) == pytest.approx([expected])
 
 
 def test_rank_with_step_counts_over_half_of_the_checkpoints_at_least() -> None:
     course = [0.0, 1.0, 0.9, 0.8, 0.1, 0.1, 0.1, 0.1, 0.1]  # saturated at the second
     # ranks 1, 4, 3, 2 of the first four
     expected = 1 - 6 * (4 + 0 + 4) / (4 * 15)
-    assert of.rank_with_step(one_block(course), TRAIN) == pytest.approx([expected])
+    assert statistics.rank_with_step(one_block(course), TRAIN) == pytest.approx([expected])
 
 
 def test_rank_with_step_ignores_the_crowd_of_early_checkpoints() -> None:
@@ -186,18 +188,18 @@ def test_rank_with_step_ignores_the_crowd_of_early_checkpoints() -> None:
     rise = line(0, 1, steps)
     early = {1: 0.3, 2: 0.2, 4: 0.25, 8: 0.15, 16: 0.2, 32: 0.1, 64: 0.3, 128: 0.05}
     course = [early.get(step, y) for step, y in zip(steps, rise, strict=True)]
-    assert of.rank_with_step(one_block(course, steps), TRAIN) == pytest.approx([1.0])
+    assert statistics.rank_with_step(one_block(course, steps), TRAIN) == pytest.approx([1.0])
 
 
 def test_rank_with_step_of_a_fall_and_of_nothing() -> None:
-    assert of.rank_with_step(one_block(line(1, 0)), TRAIN) == pytest.approx([-1.0])
-    assert of.rank_with_step(one_block(line(0.3, 0.3)), TRAIN) == pytest.approx([0.0])
+    assert statistics.rank_with_step(one_block(line(1, 0)), TRAIN) == pytest.approx([-1.0])
+    assert statistics.rank_with_step(one_block(line(0.3, 0.3)), TRAIN) == pytest.approx([0.0])
 
 
 def test_rank_with_step_is_spearmans_of_each_copy() -> None:
     noise = stream(0, "copies").normal(size=(6, 9))
     noise[0] = np.arange(9)  # saturated at the last only
-    got = of.rank_with_step(one_block(noise), TRAIN)
+    got = statistics.rank_with_step(one_block(noise), TRAIN)
     assert got == pytest.approx([spearmanr(range(9), row).statistic for row in noise])
 
 
@@ -208,23 +210,23 @@ def test_drift_of_an_even_rise() -> None:
     # from 0.75 to 1 of its way: a quarter of it, over the mean 0.875 that counts as its height
     steps = tuple(range(0, 1601, 100))
     for begin, end in ((0.0, 1.0), (0.2, 0.9)):
-        got = of.drift(one_block(line(begin, end, steps), steps), TRAIN)
+        got = statistics.late_drift(one_block(line(begin, end, steps), steps), TRAIN)
         assert got == pytest.approx([0.25 / 0.875])
 
 
 def test_drift_of_what_changes_in_the_last_quarter_alone() -> None:
     # checkpoints 60, 70 and 80: the line through 1, 1 and 1.3 rises by 0.3 from 60 to 80
     course = np.array([0.0, 0.5, 1, 1, 1, 1, 1, 1, 1.3])
-    assert of.drift(one_block(course), TRAIN) == pytest.approx([0.3 / 1.1])
+    assert statistics.late_drift(one_block(course), TRAIN) == pytest.approx([0.3 / 1.1])
     course[-1] = 0.7
-    assert of.drift(one_block(course), TRAIN) == pytest.approx([-0.3 / 0.9])
+    assert statistics.late_drift(one_block(course), TRAIN) == pytest.approx([-0.3 / 0.9])
     course[-3:] = (1, 1.3, 1)
-    assert of.drift(one_block(course), TRAIN) == pytest.approx([0.0])
+    assert statistics.late_drift(one_block(course), TRAIN) == pytest.approx([0.0])
 
 
 def test_of_no_rise_drift_is_no_share() -> None:
-    assert of.drift(one_block(line(0.5, 0.5)), TRAIN).tolist() == [np.inf]
-    assert of.drift(one_block(line(0.5, 0.2)), TRAIN).tolist() == [np.inf]
+    assert statistics.late_drift(one_block(line(0.5, 0.5)), TRAIN).tolist() == [np.inf]
+    assert statistics.late_drift(one_block(line(0.5, 0.2)), TRAIN).tolist() == [np.inf]
 
 
 # --- Depth and layer 0 ---
@@ -246,23 +248,23 @@ def test_numbers_of_the_profile_over_layers() -> None:
     made = profile()
     # ranks 1, 3, 2, 5, 4 of five; 1, 3, 2, 4 of four
     rank, below = 1 - 6 * 4 / (5 * 24), 1 - 6 * 2 / (4 * 15)
-    assert of.rank_with_layer(made, TRAIN) == pytest.approx([rank, 1, -1])
-    assert of.rank_with_layer_below(made, TRAIN) == pytest.approx([below, 1, -1])
-    assert of.height(made, TRAIN) == pytest.approx([3 / 4, 1, 0])
-    assert of.height_below(made, TRAIN) == pytest.approx([1, 1, 0])
-    assert of.above_embedding(made, TRAIN) == pytest.approx([0.6, 0.4, 0])
-    assert of.above_embedding_below(made, TRAIN) == pytest.approx([0.6, 0.3, 0])
-    assert of.embedding(made, TRAIN) == pytest.approx([0.1, 0.1, 0.5])
+    assert statistics.rank_with_layer(made, TRAIN) == pytest.approx([rank, 1, -1])
+    assert statistics.rank_with_layer_below(made, TRAIN) == pytest.approx([below, 1, -1])
+    assert statistics.depth_of_best(made, TRAIN) == pytest.approx([3 / 4, 1, 0])
+    assert statistics.depth_of_best_below(made, TRAIN) == pytest.approx([1, 1, 0])
+    assert statistics.above_embedding(made, TRAIN) == pytest.approx([0.6, 0.4, 0])
+    assert statistics.above_embedding_below(made, TRAIN) == pytest.approx([0.6, 0.3, 0])
+    assert statistics.embedding_final(made, TRAIN) == pytest.approx([0.1, 0.1, 0.5])
 
 
 def test_layer_0_moves_by_its_range_over_the_best_layers() -> None:
     zero = [0.1, 0.1, 0.15, 0.1, 0.05, 0.1, 0.1, 0.1, 0.1]
     best = [0.1, 0.0, 0.2, 0.4, 0.8, 0.8, 0.7, 0.7, 0.7]
-    assert of.embedding_moves(curves({"embed": zero, "block1": best}), TRAIN) == pytest.approx(
-        [0.1 / 0.8]
-    )
+    assert statistics.embedding_range(
+        curves({"embed": zero, "block1": best}), TRAIN
+    ) == pytest.approx([0.1 / 0.8])
     still = curves({"embed": line(0.1, 0.1), "block1": line(0.5, 0.5)})
-    assert of.embedding_moves(still, TRAIN).tolist() == [np.inf]
+    assert statistics.embedding_range(still, TRAIN).tolist() == [np.inf]
 
 
 # --- Generalisation ---
@@ -274,11 +276,13 @@ def test_validation_follows_by_the_correlation_of_the_curves() -> None:
     made = curves(
         {"embed": line(0, 0), "block1": train}, unseen={"embed": line(0, 0), "block1": unseen}
     )
-    assert of.follows(made, PAIRS) == pytest.approx([np.corrcoef(train, unseen)[0, 1]])
+    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx(
+        [np.corrcoef(train, unseen)[0, 1]]
+    )
     made.ari[PAIRS, "block1", "raw"] = 0.3 - 0.2 * train[None]
-    assert of.follows(made, PAIRS) == pytest.approx([-1])
+    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([-1])
     made.ari[PAIRS, "block1", "raw"] = np.full((1, 9), 0.3)
-    assert of.follows(made, PAIRS) == pytest.approx([0])
+    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([0])
 
 
 # --- Gradual ---
@@ -287,30 +291,36 @@ def test_validation_follows_by_the_correlation_of_the_curves() -> None:
 def test_the_largest_jump_is_a_share_of_the_rise() -> None:
     course = [0.1, 0.2, 0.5, 0.4, 0.7, 0.9, 1.0, 1.0, 0.9]
     # the rise is counted to the mean of the last quarter: (1.0 + 1.0 + 0.9) / 3 - 0.1
-    assert of.largest_jump(one_block(course), TRAIN) == pytest.approx([0.3 / (2.9 / 3 - 0.1)])
+    assert statistics.largest_jump(one_block(course), TRAIN) == pytest.approx(
+        [0.3 / (2.9 / 3 - 0.1)]
+    )
     falling = [0.0, 0.3, 0.6, 0.9, 0.3, 0.5, 0.6, 0.6, 0.6]
-    assert of.largest_jump(one_block(falling), TRAIN) == pytest.approx([0.5]), "a fall is none"
-    assert of.largest_jump(one_block(line(0.5, 0.4)), TRAIN).tolist() == [np.inf]
+    assert statistics.largest_jump(one_block(falling), TRAIN) == pytest.approx([0.5]), (
+        "a fall is none"
+    )
+    assert statistics.largest_jump(one_block(line(0.5, 0.4)), TRAIN).tolist() == [np.inf]
 
 
 def test_the_largest_jump_may_be_between_early_checkpoints() -> None:
     steps = checkpoint_steps(1600, 200)
     course = np.where(np.array(steps) < 4, 0.0, 1.0)
-    assert of.largest_jump(one_block(course, steps), TRAIN) == pytest.approx([1.0])
+    assert statistics.largest_jump(one_block(course, steps), TRAIN) == pytest.approx([1.0])
 
 
 def test_duration_is_from_a_tenth_to_nine_tenths() -> None:
     # rises to 1 by step 40: from step 4 to step 36 of 80
     course = np.minimum(np.array(STEPS) / 40, 1.0)
-    assert of.duration(one_block(course), TRAIN) == pytest.approx([32 / 80])
-    assert of.duration(one_block(0.3 + 0.5 * course), TRAIN) == pytest.approx([32 / 80])
+    assert statistics.rise_duration(one_block(course), TRAIN) == pytest.approx([32 / 80])
+    assert statistics.rise_duration(one_block(0.3 + 0.5 * course), TRAIN) == pytest.approx(
+        [32 / 80]
+    )
     # an even rise to the end: the last quarter's mean 0.875 counts as its height
-    assert of.duration(one_block(line(0, 1)), TRAIN) == pytest.approx([0.8 * 0.875])
+    assert statistics.rise_duration(one_block(line(0, 1)), TRAIN) == pytest.approx([0.8 * 0.875])
     # 0, 0, 1, ..: within one gap of 10 steps
     course = np.where(np.array(STEPS) < 20, 0.0, 1.0)
-    assert of.duration(one_block(course), TRAIN) == pytest.approx([8 / 80])
-    assert of.duration(one_block(line(0.5, 0.2)), TRAIN).tolist() == [0]
-    assert of.duration(one_block(line(0.5, 0.5)), TRAIN).tolist() == [0]
+    assert statistics.rise_duration(one_block(course), TRAIN) == pytest.approx([8 / 80])
+    assert statistics.rise_duration(one_block(line(0.5, 0.2)), TRAIN).tolist() == [0]
+    assert statistics.rise_duration(one_block(line(0.5, 0.5)), TRAIN).tolist() == [0]
 
 
 # --- What needs no trained model ---
@@ -323,39 +333,57 @@ def test_the_untrained_network_by_its_best_layer() -> None:
             **{"block1": line(0.3, 0.5), "block2": line(0.2, 0.8)},
         }
     )
-    assert of.untrained(made, TRAIN) == pytest.approx([0.3 / 0.8])
+    assert statistics.untrained_ratio(made, TRAIN) == pytest.approx([0.3 / 0.8])
     later = curves({"embed": [0.1, 0.1], "block1": [0.3, 0.8]}, (1, 8))
     with pytest.raises(MissingError, match=r"^run 'mine' has no checkpoint of step 0$"):
-        of.untrained(later, TRAIN)
+        statistics.untrained_ratio(later, TRAIN)
 
 
 def test_controls_over_the_best_layers_end() -> None:
     made = curves({"embed": [[0.1], [0.1]], "block1": [[0.8], [0.0]]}, (8,))
     made.controls[TRAIN, "control:symbols"] = np.array([0.2, 0.3])
     made.controls[TRAIN, "control:length"] = np.array([0.4])
-    assert of.control("control:symbols")(made, TRAIN) == pytest.approx([0.25, np.inf])
-    assert of.control("control:length")(made, TRAIN) == pytest.approx([0.5, np.inf])
+    assert statistics.control_ratio("control:symbols")(made, TRAIN) == pytest.approx([0.25, np.inf])
+    assert statistics.control_ratio("control:length")(made, TRAIN) == pytest.approx([0.5, np.inf])
     with pytest.raises(MissingError, match=r"^run 'mine' has no control:input of train_subset$"):
-        of.control("control:input")(made, TRAIN)
+        statistics.control_ratio("control:input")(made, TRAIN)
 
 
 # --- What is missing ---
 
 WITH_COURSE = (
-    *(of.rank_with_step, of.drift, of.embedding_moves, of.follows),
-    *(of.largest_jump, of.duration),
+    *(
+        statistics.rank_with_step,
+        statistics.late_drift,
+        statistics.embedding_range,
+        statistics.generalisation_correlation,
+    ),
+    *(statistics.largest_jump, statistics.rise_duration),
 )
 WITHOUT = (
-    *(of.upper_gain, of.highest, of.rank_with_layer, of.height, of.above_embedding, of.untrained),
-    *(of.rank_with_layer_below, of.height_below, of.above_embedding_below, of.embedding, of.gap),
+    *(
+        statistics.upper_gain,
+        statistics.best_final,
+        statistics.rank_with_layer,
+        statistics.depth_of_best,
+        statistics.above_embedding,
+        statistics.untrained_ratio,
+    ),
+    *(
+        statistics.rank_with_layer_below,
+        statistics.depth_of_best_below,
+        statistics.above_embedding_below,
+        statistics.embedding_final,
+        statistics.generalisation_gap,
+    ),
 )
 
 
 def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:
     made = curves({"embed": [0.1], "block1": [0.9]}, (7,))
     with pytest.raises(MissingError, match="a single checkpoint says nothing of a rise"):
-        of.upper_gain(made, TRAIN)
-    assert of.highest(made, TRAIN) == pytest.approx([0.9])
+        statistics.upper_gain(made, TRAIN)
+    assert statistics.best_final(made, TRAIN) == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize("number", WITH_COURSE)
@@ -367,7 +395,9 @@ def test_a_course_needs_eight_checkpoints(number: Callable[[Curves, str], Floats
         if n == 8:
             assert np.isfinite(number(made, PAIRS)).all()
             continue
-        with pytest.raises(MissingError, match=r"^7 evenly spaced checkpoints are too few: at lea"):
+        with pytest.raises(
+            MissingError, match=r"^7 evenly spaced checkpoints are too few: at lea"
+        ):
             number(made, PAIRS)
 
 

@@ -20,21 +20,11 @@ from planted import (
 )
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.findings import statistics as of
+from tasklens.findings import statistics
 from tasklens.findings.curves import Curves, curves_of_table
-from tasklens.findings.verdict import (
-    FINDINGS,
-    INSTRUCTIONS,
-    PAIRS,
-    RULES,
-    SEEN_AND_UNSEEN,
-    TRAIN,
-    Check,
-    Verdict,
-    judge,
-    verdict_json,
-    verdict_text,
-)
+from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
+from tasklens.findings.statistics import TRAIN
+from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
 from tasklens.scoring.bootstrap import Floats
 
 Number = Callable[[Curves, str], Floats]
@@ -45,7 +35,7 @@ def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
 
 
 def words(verdict: Verdict) -> dict[str, str]:
-    return {finding: verdict.of(finding) for finding in FINDINGS}
+    return {finding: verdict.outcome(finding) for finding in FINDINGS}
 
 
 def failed(verdict: Verdict) -> set[Number]:
@@ -73,27 +63,31 @@ def test_what_is_checked_is_what_was_planted() -> None:
     verdict = judged()
     drop = {TRAIN: 0.0, PAIRS: 0.03, INSTRUCTIONS: 0.05}
     expected: dict[Number, Callable[[str], float]] = {
-        of.rank_with_step: lambda split: 1.0,
-        of.upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
-        of.highest: lambda split: HIGH - drop[split],
-        of.drift: lambda split: 0.0,
-        of.rank_with_layer: lambda split: 1.0,
-        of.height: lambda split: 1.0,
-        of.above_embedding: lambda split: HIGH - LOW - drop[split],
-        of.rank_with_layer_below: lambda split: 1.0,
-        of.height_below: lambda split: 1.0,
-        of.above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
-        of.embedding: lambda split: LOW,
-        of.embedding_moves: lambda split: 0.0,
-        of.gap: lambda split: drop[split],
-        of.follows: lambda split: 1.0,
-        of.largest_jump: lambda split: 200 / 900,
-        of.duration: lambda split: 0.8 * 900 / LAST,
-        of.untrained: lambda split: LOW / (HIGH - drop[split]),
+        statistics.rank_with_step: lambda split: 1.0,
+        statistics.upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
+        statistics.best_final: lambda split: HIGH - drop[split],
+        statistics.late_drift: lambda split: 0.0,
+        statistics.rank_with_layer: lambda split: 1.0,
+        statistics.depth_of_best: lambda split: 1.0,
+        statistics.above_embedding: lambda split: HIGH - LOW - drop[split],
+        statistics.rank_with_layer_below: lambda split: 1.0,
+        statistics.depth_of_best_below: lambda split: 1.0,
+        statistics.above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
+        statistics.embedding_final: lambda split: LOW,
+        statistics.embedding_range: lambda split: 0.0,
+        statistics.generalisation_gap: lambda split: drop[split],
+        statistics.generalisation_correlation: lambda split: 1.0,
+        statistics.largest_jump: lambda split: 200 / 900,
+        statistics.rise_duration: lambda split: 0.8 * 900 / LAST,
+        statistics.untrained_ratio: lambda split: LOW / (HIGH - drop[split]),
     }
     for number, value in expected.items():
         found = checks(verdict, number)
-        splits = (PAIRS, INSTRUCTIONS) if number in (of.gap, of.follows) else SEEN_AND_UNSEEN
+        splits = (
+            (PAIRS, INSTRUCTIONS)
+            if number in (statistics.generalisation_gap, statistics.generalisation_correlation)
+            else SEEN_AND_UNSEEN
+        )
         assert tuple(found) == splits
         for split, check in found.items():
             assert check.value == pytest.approx(value(split), abs=0.02), check.rule.statistic
@@ -209,42 +203,56 @@ BROKEN: dict[str, tuple[Ari, set[str], set[Number]]] = {
     "the upper layers come and go": (
         falls_below_the_last,
         {"emergence"},
-        {of.rank_with_step},
+        {statistics.rank_with_step},
     ),
     "the upper layers were high before": (
         hardly_rises,
         {"emergence", "not from the inputs"},
-        {of.upper_gain, of.untrained},
+        {statistics.upper_gain, statistics.untrained_ratio},
     ),
-    "it ends at 0.6": (too_low, {"saturation"}, {of.highest}),
-    "it still rises in the last quarter": (still_rising, {"saturation"}, {of.drift}),
-    "it falls again in the last quarter": (falling_again, {"saturation"}, {of.drift}),
+    "it ends at 0.6": (too_low, {"saturation"}, {statistics.best_final}),
+    "it still rises in the last quarter": (still_rising, {"saturation"}, {statistics.late_drift}),
+    "it falls again in the last quarter": (falling_again, {"saturation"}, {statistics.late_drift}),
     "lower layers score higher": (
         upside_down,
         {"depth", "depth below the last block"},
-        {of.rank_with_layer, of.height, of.rank_with_layer_below, of.height_below},
+        {
+            statistics.rank_with_layer,
+            statistics.depth_of_best,
+            statistics.rank_with_layer_below,
+            statistics.depth_of_best_below,
+        },
     ),
-    "the last block is turned down": (last_turned_down, {"depth"}, {of.rank_with_layer}),
+    "the last block is turned down": (last_turned_down, {"depth"}, {statistics.rank_with_layer}),
     "layers hardly differ": (
         all_alike,
         {"depth", "depth below the last block", "baseline"},
-        {of.above_embedding, of.above_embedding_below, of.embedding, of.embedding_moves},
+        {
+            statistics.above_embedding,
+            statistics.above_embedding_below,
+            statistics.embedding_final,
+            statistics.embedding_range,
+        },
     ),
-    "layer 0 moves": (embedding_rises, {"baseline"}, {of.embedding_moves}),
-    "layer 0 is high": (embedding_high, {"baseline"}, {of.embedding}),
-    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {of.gap}),
-    "unseen instructions stay behind": (instructions_behind, {"generalisation"}, {of.gap}),
+    "layer 0 moves": (embedding_rises, {"baseline"}, {statistics.embedding_range}),
+    "layer 0 is high": (embedding_high, {"baseline"}, {statistics.embedding_final}),
+    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {statistics.generalisation_gap}),
+    "unseen instructions stay behind": (
+        instructions_behind,
+        {"generalisation"},
+        {statistics.generalisation_gap},
+    ),
     "unseen instructions take another course": (
         instructions_early,
         {"generalisation"},
-        {of.follows},
+        {statistics.generalisation_correlation},
     ),
-    "a single jump": (jumps, {"gradual"}, {of.largest_jump}),
-    "the rise is over at once": (rises_at_once, {"gradual"}, {of.duration}),
+    "a single jump": (jumps, {"gradual"}, {statistics.largest_jump}),
+    "the rise is over at once": (rises_at_once, {"gradual"}, {statistics.rise_duration}),
     "an untrained network is as high": (
         clusters_untrained,
         {"not from the inputs"},
-        {of.untrained},
+        {statistics.untrained_ratio},
     ),
 }
 
@@ -263,20 +271,25 @@ def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
     verdict = judged(flat)
     course = ("emergence", "baseline", "generalisation", "gradual", "not from the inputs")
     courseless = ("depth", "depth below the last block")
-    assert {f: verdict.of(f) for f in course} == dict.fromkeys(course, "fails")
-    assert {f: verdict.of(f) for f in courseless} == dict.fromkeys(courseless, "holds")
-    assert verdict.of("saturation") != "holds", "it is high, but of no rise there is a share"
-    assert failed(verdict) >= {of.upper_gain, of.largest_jump, of.duration, of.untrained}
+    assert {f: verdict.outcome(f) for f in course} == dict.fromkeys(course, "fails")
+    assert {f: verdict.outcome(f) for f in courseless} == dict.fromkeys(courseless, "holds")
+    assert verdict.outcome("saturation") != "holds", "it is high, but of no rise there is a share"
+    assert failed(verdict) >= {
+        statistics.upper_gain,
+        statistics.largest_jump,
+        statistics.rise_duration,
+        statistics.untrained_ratio,
+    }
 
 
 def test_a_last_block_turned_down_leaves_depth_below_it() -> None:
     verdict = judged(last_turned_down)
-    assert verdict.of("depth") == "fails"
-    assert verdict.of("depth below the last block") == "holds"
-    for check in checks(verdict, of.height).values():
+    assert verdict.outcome("depth") == "fails"
+    assert verdict.outcome("depth below the last block") == "holds"
+    for check in checks(verdict, statistics.depth_of_best).values():
         assert check.value == pytest.approx(5 / 6)
     # ranks 1, 3, 4, 5, 6, 7, 2 of seven layers: 1 - 6 * 30 / (7 * 48)
-    for check in checks(verdict, of.rank_with_layer).values():
+    for check in checks(verdict, statistics.rank_with_layer).values():
         assert check.value == pytest.approx(1 - 180 / 336)
 
 
@@ -300,8 +313,8 @@ def test_each_split_is_judged(split: str) -> None:
         return (still_rising if here == split else sound)(here, layer, step)
 
     verdict = judged(one_is_late)
-    assert verdict.of("saturation") == "fails"
-    assert {s: c.verdict for s, c in checks(verdict, of.drift).items()} == {
+    assert verdict.outcome("saturation") == "fails"
+    assert {s: c.verdict for s, c in checks(verdict, statistics.late_drift).items()} == {
         TRAIN: "fails" if split == TRAIN else "holds",
         PAIRS: "fails" if split == PAIRS else "holds",
     }
@@ -311,8 +324,13 @@ def test_each_split_is_judged(split: str) -> None:
 def test_chance_fails(seeds: tuple[int, ...]) -> None:
     verdict = judged(metric="ari_shuffled", seeds=seeds)
     for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
-        assert verdict.of(finding) == "fails", finding
-    assert failed(verdict) >= {of.upper_gain, of.highest, of.above_embedding, of.follows}
+        assert verdict.outcome(finding) == "fails", finding
+    assert failed(verdict) >= {
+        statistics.upper_gain,
+        statistics.best_final,
+        statistics.above_embedding,
+        statistics.generalisation_correlation,
+    }
 
 
 # --- Nothing can be said ---
@@ -324,7 +342,7 @@ def test_an_interval_across_the_threshold_is_undecided() -> None:
         for split in SEEN_AND_UNSEEN:
             curves.ari[split, "embed", "raw"][:] = value
     verdict = judge(runs)
-    for check in checks(verdict, of.embedding).values():
+    for check in checks(verdict, statistics.embedding_final).values():
         assert (check.low, check.high) == pytest.approx((0.14, 0.24))
         assert check.value == pytest.approx(0.19)
         assert (check.verdict, check.note) == ("undecided", "")
@@ -339,7 +357,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
         for values in curves.ari.values():
             values *= 1 + tilt * late
     verdict = judge(runs)
-    for check in checks(verdict, of.drift).values():
+    for check in checks(verdict, statistics.late_drift).values():
         assert check.low < -0.1
         assert check.high > 0.1
         assert check.verdict == "undecided"
@@ -348,16 +366,21 @@ def test_an_interval_around_a_range_is_undecided() -> None:
 def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> None:
     steps = (0, 400, 800, 1200, 1600)
     verdict = judged(too_low, steps=steps)
-    assert {c.verdict for c in checks(verdict, of.drift).values()} == {"undecided"}
-    assert verdict.of("saturation") == "fails"
+    assert {c.verdict for c in checks(verdict, statistics.late_drift).values()} == {"undecided"}
+    assert verdict.outcome("saturation") == "fails"
 
 
 def test_too_few_checkpoints_leave_the_course_undecided() -> None:
     steps = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1600)
     verdict = judged(steps=steps)
     for number in (
-        *(of.rank_with_step, of.drift, of.embedding_moves, of.follows),
-        *(of.largest_jump, of.duration),
+        *(
+            statistics.rank_with_step,
+            statistics.late_drift,
+            statistics.embedding_range,
+            statistics.generalisation_correlation,
+        ),
+        *(statistics.largest_jump, statistics.rise_duration),
     ):
         for check in checks(verdict, number).values():
             assert check.verdict == "undecided"
@@ -367,7 +390,9 @@ def test_too_few_checkpoints_leave_the_course_undecided() -> None:
     decided = {"depth", "depth below the last block", "not from the inputs"}
     assert {f for f, word in words(verdict).items() if word == "holds"} == decided
     assert failed(verdict) == set()
-    assert judged(steps=tuple(range(0, 1601, 200))[:8]).of("gradual") != "undecided", "8 will do"
+    assert judged(steps=tuple(range(0, 1601, 200))[:8]).outcome("gradual") != "undecided", (
+        "8 will do"
+    )
 
 
 @pytest.mark.parametrize(
@@ -396,7 +421,12 @@ def test_a_split_that_lacks_a_layer_is_missing() -> None:
     gone = {"split": PAIRS, "layer": "block3"}
     rest = [row for row in rows if any(row[k] != v for k, v in gone.items())]
     verdict = judge(curves_of_table(planted_table().from_pylist(rest)))
-    for number in (of.rank_with_layer, of.height_below, of.embedding, of.untrained):
+    for number in (
+        statistics.rank_with_layer,
+        statistics.depth_of_best_below,
+        statistics.embedding_final,
+        statistics.untrained_ratio,
+    ):
         assert {s: c.verdict for s, c in checks(verdict, number).items()} == {
             **{TRAIN: "holds", PAIRS: "undecided"}
         }
@@ -416,10 +446,10 @@ def test_missing_controls_are_named() -> None:
 
 def test_without_the_first_checkpoint_nothing_is_said_of_the_untrained_network() -> None:
     verdict = judged(steps=(1, *range(200, 1601, 200)))
-    for check in checks(verdict, of.untrained).values():
+    for check in checks(verdict, statistics.untrained_ratio).values():
         assert check.verdict == "undecided"
         assert check.note == "run 'planted' has no checkpoint of step 0"
-    assert verdict.of("emergence") == "holds"
+    assert verdict.outcome("emergence") == "holds"
 
 
 def test_a_network_of_one_block_has_nothing_below_the_last() -> None:
@@ -429,9 +459,13 @@ def test_a_network_of_one_block_has_nothing_below_the_last() -> None:
         if row["layer"] == "block6":
             row["layer"] = "block1"
     verdict = judge(curves_of_table(planted_table().from_pylist(rows)))
-    assert verdict.of("depth") == "holds"
-    assert verdict.of("depth below the last block") == "undecided"
-    for number in (of.rank_with_layer_below, of.height_below, of.above_embedding_below):
+    assert verdict.outcome("depth") == "holds"
+    assert verdict.outcome("depth below the last block") == "undecided"
+    for number in (
+        statistics.rank_with_layer_below,
+        statistics.depth_of_best_below,
+        statistics.above_embedding_below,
+    ):
         for check in checks(verdict, number).values():
             assert check.note == "a network of one block has nothing below its last block"
 
@@ -460,7 +494,7 @@ def test_copies_of_one_run_make_an_interval() -> None:
 
     assert copied(0.005).holds
     wide = copied(0.15)
-    for check in checks(wide, of.highest).values():
+    for check in checks(wide, statistics.best_final).values():
         assert check.verdict == "undecided"
         assert check.low == pytest.approx(check.value - 1.96 * 0.15, abs=0.08)
         assert check.high == pytest.approx(check.value + 1.96 * 0.15, abs=0.08)
@@ -532,7 +566,7 @@ def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
     assert content["runs"] == [{"run": "planted", "seed": seed} for seed in seeds]
     assert content["confidence"] == 0.95
     found = {f["finding"]: (f["sentence"], f["verdict"]) for f in content["findings"]}
-    assert found == {f: (sentence, verdict.of(f)) for f, sentence in FINDINGS.items()}
+    assert found == {f: (sentence, verdict.outcome(f)) for f, sentence in FINDINGS.items()}
     written = [check for finding in content["findings"] for check in finding["checks"]]
     assert len(written) == len(verdict.checks)
     for mine, check in zip(written, verdict.checks, strict=True):
@@ -557,7 +591,7 @@ def test_the_verdict_as_text_names_every_finding() -> None:
     text = verdict_text(verdict)
     lines = text.splitlines()
     for finding, sentence in FINDINGS.items():
-        assert f"{verdict.of(finding):<9}  {finding}: {sentence}" in lines
+        assert f"{verdict.outcome(finding):<9}  {finding}: {sentence}" in lines
     assert "fails      depth: higher layers score higher" in lines
     assert lines[-1] == "8 findings: 6 holds, 1 fails, 1 undecided"
     assert text.endswith("\n")
@@ -573,6 +607,6 @@ def test_the_verdict_as_text_names_every_finding() -> None:
 
 def test_thresholds_in_words() -> None:
     thresholds = {rule.number: rule.threshold for rule in RULES}
-    assert thresholds[of.highest] == "> 0.8"
-    assert thresholds[of.gap] == "< 0.1"
-    assert thresholds[of.drift] == "-0.1 to 0.1"
+    assert thresholds[statistics.best_final] == "> 0.8"
+    assert thresholds[statistics.generalisation_gap] == "< 0.1"
+    assert thresholds[statistics.late_drift] == "-0.1 to 0.1"

@@ -17,7 +17,8 @@ from drawn import assert_nothing_cut_off, sizes
 from planted import VIEW_ARI, planted_table, planted_view, sound
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
-from tasklens.findings.verdict import RULES, Check, Rule, Verdict, Word, judge
+from tasklens.findings.rules import RULES, Rule
+from tasklens.findings.verdict import Check, Outcome, Verdict, judge
 from tasklens.report.figure1 import render
 from tasklens.report.heatmaps import (
     NAMED_ROWS,
@@ -231,11 +232,17 @@ def test_without_functions_it_is_one_matrix() -> None:
 
 
 def rule(finding: str, above: float = -np.inf, below: float = np.inf, name: str = "a") -> Rule:
-    return Rule(finding, f"number {name}", lambda *_: np.zeros(1), ("x",), "", above, below)
+    return Rule(finding, lambda *_: np.zeros(1), f"number {name}", "", above, below, ("x",))
 
 
 def check(
-    of: Rule, verdict: Word, value: float, low: float, high: float, note: str = "", split: str = "x"
+    of: Rule,
+    verdict: Outcome,
+    value: float,
+    low: float,
+    high: float,
+    note: str = "",
+    split: str = "x",
 ) -> Check:
     return Check(of, split, (value,), value, low, high, verdict, note)
 

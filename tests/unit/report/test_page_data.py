@@ -12,7 +12,8 @@ import pytest
 from e2e.browser import made_view
 from planted import planted_table
 from tasklens.findings.curves import curves_of_table
-from tasklens.findings.verdict import FINDINGS, judge
+from tasklens.findings.rules import FINDINGS
+from tasklens.findings.verdict import judge
 from tasklens.report.page_arrays import script_json
 from tasklens.report.page_data import run_data, verdict_data
 from tasklens.report.view import UNKNOWN, View
