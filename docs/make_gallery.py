@@ -8,9 +8,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from tasklens.report.figure1 import render
 from tasklens.report.heatmaps import figure_agreement
 from tasklens.report.maps import figure_forming
+from tasklens.report.style import render
 from tasklens.runs.viewing import load_view
 
 HERE = Path(__file__).parent

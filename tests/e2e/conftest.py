@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from e2e.browser import ARGUMENTS, find_browser
 from tasklens.cli import main as cli
-from tasklens.report.figure1 import render
+from tasklens.report.style import render
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -21,7 +21,8 @@ from tasklens.models.distributed import World, joined
 from tasklens.core.engines import LOCAL, cores_of_nodes, start_workers
 from tasklens.core.workers import default_workers
 from tasklens.core.errors import CellsFailedError, InputError
-from tasklens.report.figure1 import figure1, render
+from tasklens.report.figure1 import figure1
+from tasklens.report.style import render
 from tasklens.models.gpt2 import make_model
 from tasklens.runs.keeper import Keeper
 from tasklens.runs.measuring import MEASURED_FILES, Measurer

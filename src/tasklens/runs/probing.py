@@ -14,7 +14,8 @@ from tasklens.report.figure2 import figure2
 from tasklens.core.engines import LOCAL, start_workers
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.runs.experiment import FORMATS, load_scores
-from tasklens.report.figure1 import figure1, render
+from tasklens.report.figure1 import figure1
+from tasklens.report.style import render
 from tasklens.runs.harvesting import harvest_here, harvest_models, open_model
 from tasklens.runs.measuring import MEASURED_FILES
 from tasklens.core.workers import reason

@@ -21,7 +21,7 @@ from tasklens.runs.directory import RunDir
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.data.instances import Instances, instances_of, split_name
 from tasklens.runs.states_on_disk import ANSWER, read_states, state_paths
-from tasklens.report.view import Floats, Ints, TaskView, World
+from tasklens.report.view import Floats, Ints, TaskView, TaskOverview
 
 #: Instructions of a task that the world shows.
 EXAMPLES = 8
@@ -89,7 +89,7 @@ class OfRun:
         """Return the scores that are looked at."""
         return load_scores(self.run)
 
-    def world(self) -> World:
+    def world(self) -> TaskOverview:
         """Return what the model was asked about."""
         dataset = self.dataset
         ours = _tasks(self.instances)
@@ -121,7 +121,7 @@ class OfRun:
         sizes |= {
             f"instances, {_split_words(split)}": len(part) for split, part in dataset.splits.items()
         }
-        return World(
+        return TaskOverview(
             tuple(tasks),
             sizes,
             _same_output([task.function for task in tasks]),
@@ -199,7 +199,7 @@ class OfProbe:
         """Return the scores that are looked at: those of the first number of clusters."""
         return main_scores(load_scores(self.run))
 
-    def world(self) -> World:
+    def world(self) -> TaskOverview:
         """Return what the model was asked about: the labels."""
         table = self.probe.table
         tasks = []
@@ -217,7 +217,7 @@ class OfProbe:
         sizes |= {
             f"prompts, {split_name(s)}": here.stop - here.start for s, here in table.splits.items()
         }
-        return World(tuple(tasks), sizes, None, _same_symbols(self.instances))
+        return TaskOverview(tuple(tasks), sizes, None, _same_symbols(self.instances))
 
 
 Source: TypeAlias = OfRun | OfProbe

@@ -22,7 +22,7 @@ from tasklens.runs.experiment import (
     stage_inputs,
     train_model,
 )
-from tasklens.report.figure1 import render
+from tasklens.report.style import render
 from tasklens.core.workers import reason
 from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_pairs, separation_plot
 from tasklens.scoring.sweep_summary import points_table

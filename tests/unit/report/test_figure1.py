@@ -12,7 +12,8 @@ from PIL import Image
 from drawn import assert_nothing_cut_off
 from tasklens.core.errors import InputError
 from tasklens.data.instances import SPLIT_NAMES
-from tasklens.report.figure1 import FigureSettings, figure1, render
+from tasklens.report.figure1 import FigureSettings, figure1
+from tasklens.report.style import render
 from tasklens.scoring.score_table import Row, accuracy_row, to_table
 
 STEPS = (0, 1, 8, 64, 512, 4096)

@@ -18,7 +18,6 @@ from planted import VIEW_ARI, planted_table, planted_view, sound
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.verdict import RULES, Check, Rule, Verdict, Word, judge
-from tasklens.report.figure1 import render
 from tasklens.report.heatmaps import (
     NAMED_ROWS,
     figure_agreement,
@@ -26,6 +25,7 @@ from tasklens.report.heatmaps import (
     figure_order,
     figure_world,
 )
+from tasklens.report.style import render
 from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, WORDS, figure_verdict
 from tasklens.report.view import TaskView, View
 

@@ -14,20 +14,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from drawn import assert_nothing_cut_off, sizes
-from planted import VIEW_ARI, VIEW_STEPS, VIEW_TASK, planted_view
+from planted import VIEW_STEPS, VIEW_TASK, planted_view
 from tasklens.core.errors import InputError
-from tasklens.report.figure1 import render
 from tasklens.report.maps import (
-    MARKERS,
     NAMED,
-    PALETTE,
-    SYMBOLS,
-    best_state,
     figure_forming,
     figure_layers,
     figure_map,
-    scores,
 )
+from tasklens.report.style import MARKERS, PALETTE, SYMBOLS, render
+from tasklens.report.summary import best_state
 from tasklens.report.view import MAPS, View
 
 Floats = NDArray[np.float64]
@@ -241,16 +237,7 @@ def test_where_nothing_was_scored_the_title_is_without_a_score() -> None:
     view = planted_view()
     view = dataclasses.replace(view, table=view.table.slice(0, 0))
     assert title(figure_map(view, "block2").axes[0]) == "block2, step 40, unseen pairs"
-    assert best_state(view) == "block1", "the first of the blocks"
-
-
-def test_scores_are_those_of_the_states_themselves() -> None:
-    got = scores(planted_view(), "val_subset", "ari")
-    assert got == {
-        (state, at): pytest.approx(value + 0.1)
-        for state, values in VIEW_ARI.items()
-        for at, value in enumerate(values)
-    }
+    assert best_state(view) == "embed", "the first state"
 
 
 # --- Many maps ---

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
-from tasklens.report.figure1 import render
+from tasklens.report.style import render
 from tasklens.report.sweep_figures import (
     one_at_a_time,
     phase_diagram,
