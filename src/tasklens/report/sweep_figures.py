@@ -113,7 +113,8 @@ def one_at_a_time(
     rows = _rows(points, [key for keys in axes for key in keys], split, space)
     across = min(4, len(axes))
     down = -(-len(axes) // across)
-    figure = new_figure(0.4 + 1.75 * across, 0.35 + 1.6 * down)
+    # The legend needs 4.1 inches.
+    figure = new_figure(max(4.1, 0.4 + 1.75 * across), 0.35 + 1.6 * down)
     panels = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax in panels.flat[len(axes) :]:
         ax.set_visible(False)
