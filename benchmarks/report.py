@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from tasklens.core.seeds import stream
 from tasklens.report.page import page
-from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.report.view import MAPS, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, to_table
 
@@ -76,7 +76,7 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
         names={"task": names, "input": tuple(f"x{i}" for i in range(40)), "output": names},
         answers=names,
         table=to_table(rows),
-        world=World(
+        world=TaskOverview(
             tuple(TaskView(name) for name in names),
             {"tasks": n_tasks, "inputs": 40, "outputs": n_tasks},
             None,

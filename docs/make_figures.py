@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tasklens.report.figure1 import figure1, render
+from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
+from tasklens.report.style import render
 from tasklens.report.sweep_figures import separation_pairs, separation_plot
 from tasklens.scoring.score_table import read_scores
 

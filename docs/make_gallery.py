@@ -7,10 +7,10 @@ import argparse
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
-from tasklens.report.style import render
 
 from tasklens.report.heatmaps import figure_agreement
 from tasklens.report.maps import figure_forming
+from tasklens.report.style import render
 from tasklens.runs.stage_report import load_view
 
 HERE = Path(__file__).parent

@@ -17,7 +17,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from tasklens.report.figure1 import render
+from tasklens.report.style import render
 
 
 def run_notebook(path: Path, changes: Mapping[str, str]) -> dict[str, Any]:

@@ -1,14 +1,11 @@
-"""What tests ask of any figure."""
+"""What tests ask of a figure."""
 
-from typing import Any
-
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.text import Text
 
 
 def assert_nothing_cut_off(figure: Figure) -> None:
-    """Hold all that is drawn to the figure's edges."""
+    """Check that all that is drawn is inside the figure's edges."""
     figure.draw_without_rendering()
     drawn = figure.get_tightbbox()  # inches
     wide, high = figure.get_size_inches()
@@ -17,10 +14,15 @@ def assert_nothing_cut_off(figure: Figure) -> None:
     assert drawn.y1 <= high + 0.01
 
 
-def sizes(figure: Figure) -> list[Any]:
-    """Return what a style changes: the figure's size, those of texts, and the widths of lines."""
-    return [
-        figure.get_size_inches().tolist(),
-        *(text.get_fontsize() for text in figure.findobj(Text)),
-        *(line.get_linewidth() for line in figure.findobj(Line2D)),
-    ]
+def title(ax: Axes) -> str:
+    return ax.get_title(loc="left")
+
+
+def legend(figure: Figure) -> list[str]:
+    """Return the texts of a figure's legend."""
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def ticks(ax: Axes, axis: str = "x") -> list[str]:
+    labels = ax.get_xticklabels() if axis == "x" else ax.get_yticklabels()
+    return [tick.get_text() for tick in labels]

@@ -12,7 +12,7 @@ from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.report.view import MAPS, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
@@ -173,7 +173,7 @@ def planted_view(*, outputs: bool = True) -> View:
         names=names,
         answers=("y0", "y1"),
         table=to_table(rows),
-        world=World(
+        world=TaskOverview(
             tasks=tuple(TaskView(name) for name in names["task"]),
             sizes={"tasks": 3},
             same_output=same if outputs else None,

@@ -18,7 +18,7 @@ from tasklens.cli import main as cli
 from tasklens.core.errors import InputError
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, process_group
 from tasklens.models.training import Trainer
-from tasklens.runs import keeper
+from tasklens.runs.keep_checkpoints import CheckpointKeeper
 
 #: Rows that two processes cannot share evenly, and that have several lengths.
 SETTINGS: dict[str, Any] = {
@@ -114,14 +114,14 @@ def battery(out: Path) -> None:
 
 def until(step: int) -> None:
     """Run the command line, and have its first process fail at a checkpoint, as on a full disk."""
-    real = keeper.Keeper.keep
+    real = CheckpointKeeper.keep
 
-    def fails(self: keeper.Keeper) -> None:
+    def fails(self: CheckpointKeeper) -> None:
         if self.trainer.step >= step:
             raise InputError(f"no space left at step {step}")
         real(self)
 
-    keeper.Keeper.keep = fails  # type: ignore[method-assign]
+    CheckpointKeeper.keep = fails  # type: ignore[method-assign]
     cli.main()
 
 

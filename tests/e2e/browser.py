@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tasklens.core.seeds import stream
-from tasklens.report.view import MAPS, SplitView, TaskView, View, World
+from tasklens.report.view import MAPS, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, to_table
 
@@ -192,7 +192,7 @@ def made_view(
         names={"task": names["task"], "input": names["x"], "output": names["y"]},
         answers=answers,
         table=to_table(rows),
-        world=World(
+        world=TaskOverview(
             tuple(TaskView(name) for name in names["task"]),
             {"tasks": n_names, "inputs": n_names, "outputs": n_names},
             None,

@@ -500,7 +500,7 @@ def test_the_same_command_elsewhere_makes_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tasklens.report.figure1 import render
+    from tasklens.report.style import render
 
     def drawn(figure: Any, suffix: Any) -> bytes:
         """Leave out the PDF, which takes longest and is drawn from what the PNG is drawn from."""

@@ -38,7 +38,7 @@ from tasklens.report.page import SCRIPTS
 from tasklens.report.page import page as page_of
 from tasklens.report.page_arrays import LEVELS
 from tasklens.report.view import MAPS, View
-from tasklens.runs.settings import TrainingRunSettings, read_settings
+from tasklens.runs.open_run import open_run
 from tasklens.runs.verify import verify_runs
 from tasklens.scoring.cluster_tracking import follow
 
@@ -834,7 +834,7 @@ def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> 
         few = story_of((run / "report.html").read_bytes())
         assert [split["n"] for split in few["runs"][0]["splits"]] == [8, 8, 8]
         assert few["runs"][0]["scores"] == whole["runs"][0]["scores"]
-        assert read_settings(run / "config.toml", TrainingRunSettings).report.points == 8
+        assert open_run(run).settings.report.points == 8
         assert "points = 8" in few["runs"][0]["settings"]
 
 

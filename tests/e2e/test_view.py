@@ -17,7 +17,7 @@ from sklearn.metrics import adjusted_rand_score
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View, load_view
 from tasklens.core.workers import Processes
-from tasklens.runs import viewing
+from tasklens.runs import stage_report
 from tasklens.runs.directory import RunDir
 from tasklens.scoring.cluster_tracking import follow
 
@@ -188,7 +188,7 @@ def test_what_is_made_is_not_made_again(copy: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("made again")
 
-    monkeypatch.setattr(viewing, "frame", refuse)
+    monkeypatch.setattr(stage_report, "frame", refuse)
     before = contents(copy), (copy / "manifest.json").read_bytes()
     with RunDir(copy).locked():  # by somebody else: it is only read
         load_view(copy)
@@ -213,7 +213,7 @@ class Others(Processes):
 def test_frames_are_the_same_bytes_whoever_makes_them(
     tiny: Finished, copy: Path, workers: type[Processes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(viewing, "Processes", workers)
+    monkeypatch.setattr(stage_report, "Processes", workers)
     forget_frames(copy)
     load_view(copy)
     assert "frames.safetensors" in contents(copy)

@@ -35,11 +35,16 @@ def test_the_command_line_loads_nothing_heavy() -> None:
         "matplotlib",
         "sklearn",
         "scipy",
+        "pandas",
         "pyarrow",
         "datasets",
         "ray",
     }
     assert loaded.isdisjoint(heavy)
+
+
+def test_the_page_is_written_without_matplotlib() -> None:
+    assert "matplotlib" not in loaded_after("tasklens.report.page")
 
 
 def test_every_public_name_is_where_it_says() -> None:

@@ -1,56 +1,46 @@
-"""What a state holds, clustered or not: agreement, variance and classifiers by layer and step."""
+"""Figure 2: what hidden states hold, clustered or not, by layer and by training step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from string import ascii_lowercase
 
-import numpy as np
 import pyarrow as pa
-from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
-from tasklens.report.figure1 import STYLE, step_axis
+from tasklens.report.style import in_style, new_figure, step_axis, write_heading
+from tasklens.report.summary import mean_scores
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.score_table import layers_in_order
 
-OF_COLOR = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
-#: Panels: title and, by metric, what it is of and how it is drawn.
-ROWS: tuple[tuple[str, dict[str, tuple[str, str, str]]], ...] = (
-    (
-        "clusters: ARI against",
-        {
-            "ari": ("task", "-", "task"),
-            "ari_input": ("input", "-", "input"),
-            "ari_output": ("output", "-", "output"),
-        },
-    ),
-    (
-        "share of variance between",
-        {
-            "variance_task": ("task", "-", "tasks"),
-            "variance_input": ("input", "-", "inputs"),
-            "variance_output": ("output", "-", "outputs"),
-        },
-    ),
-    (
-        "task told by",
-        {
-            "probe_task": ("task", "-", "linear probe"),
-            "neighbours_task": ("task", "--", "10 neighbours"),
-            "ari": ("task", ":", "clusters (ARI)"),
-        },
-    ),
-)
+COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
-Scores = dict[tuple[str, str, int], list[float]]
+#: By the title of a panel and by metric: which colour and dashes its line has, and its label.
+PANELS: dict[str, dict[str, tuple[str, str, str]]] = {
+    "clusters: ARI against": {
+        "ari": ("task", "-", "task"),
+        "ari_input": ("input", "-", "input"),
+        "ari_output": ("output", "-", "output"),
+    },
+    "share of variance between": {
+        "variance_task": ("task", "-", "tasks"),
+        "variance_input": ("input", "-", "inputs"),
+        "variance_output": ("output", "-", "outputs"),
+    },
+    "task told by": {
+        "probe_task": ("task", "-", "linear probe"),
+        "neighbours_task": ("task", "--", "10 neighbours"),
+        "ari": ("task", ":", "clusters (ARI)"),
+    },
+}
 
 
+@in_style
 def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_subset") -> Figure:
-    """Draw what states hold: above by layer at the end, below by step in the best layer.
+    """Draw what states hold: above by layer at the last step, below by step in the best layer.
 
-    Lines are means over seeds and cluster seeds; all is of the states themselves (the space "raw").
+    Lines are means over seeds and cluster seeds, of the states themselves (the space "raw").
 
     Parameters
     ----------
@@ -58,67 +48,56 @@ def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_
         Columns of `tasklens.scoring.score_table.SCHEMA`.
     split : str
     chosen_on : str
-        The split on which the best layer is the block with the highest final ARI.
+        The split on which the best layer is chosen, see `tasklens.scoring.best_layer`.
 
     Raises
     ------
     InputError
-        Where the table has no such scores.
+        If the table has no such scores.
     """
-    scores, chosen = _gather(table, split), _gather(table, chosen_on)
-    layers = layers_in_order({layer for metric, layer, _ in scores if metric == "ari"})
-    steps = sorted({step for metric, _, step in scores if metric == "ari"})
-    blocks = [layer for layer in layers if layer.startswith("block")]
-    if not blocks:
-        raise InputError(f"the table holds no ARI of a block on {split}")
-    last = steps[-1]
-    best = max(blocks, key=lambda b: np.mean(chosen.get(("ari", b, last), [-1.0])))
-    with style.context(["default", STYLE]):
-        down = 1 if len(steps) == 1 else 2
-        figure = Figure(figsize=(6.6, 0.4 + 1.75 * down))
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(down, len(ROWS), squeeze=False)
-        for i, (title, metrics) in enumerate(ROWS):
-            _draw(
-                axes[0, i], range(len(layers)), metrics, lambda m, x: (m, layers[x], last), scores
-            )
-            short = {"embed": "0", "wte": "wte", "ln_f": "ln_f"}
-            ticks = [short.get(layer, layer.removeprefix("block")) for layer in layers]
-            axes[0, i].set_xticks(range(len(layers)), ticks, rotation=90 if len(layers) > 12 else 0)
-            axes[0, i].set_xlabel(f"layer, at step {last:,}")
-            axes[0, i].legend(loc="best", handlelength=1.6)
-            axes[0, i].set_title(f"({ascii_lowercase[i]}) {title}")
-            if down > 1:
-                _draw(axes[1, i], steps, metrics, lambda m, x: (m, best, x), scores)
-                step_axis(axes[1, i], steps)
-                axes[1, i].set_title(f"({ascii_lowercase[i + len(ROWS)]}) {best}, {title}")
-        figure.suptitle(split_name(split), fontsize=7.5, x=0.01, ha="left")
-        figure.tight_layout(pad=0.4, w_pad=1.0, rect=(0, 0, 1, 1 - 0.1 / figure.get_figheight()))
+    scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
+    layers = layers_in_order({layer for layer, _ in scores["ari"]})
+    steps = sorted({step for _, step in scores["ari"]})
+    final = mean_scores(table, chosen_on, "ari") if steps else {}
+    best = best_layer({(s, "raw"): v for (s, step), v in final.items() if step == steps[-1]})
+    if best is None:
+        raise InputError(f"the table holds no final ARI of a state on {split} and {chosen_on}")
+    place = {layer: i for i, layer in enumerate(layers)}
+    ticks = ["0" if layer == "embed" else layer.removeprefix("block") for layer in layers]
+    down = 1 if len(steps) == 1 else 2
+    figure = new_figure(6.6, 0.4 + 1.75 * down)
+    axes = figure.subplots(down, len(PANELS), squeeze=False)
+    for i, (title, looks) in enumerate(PANELS.items()):
+        by_layer = {
+            m: {place[s]: v for (s, step), v in scores[m].items() if step == steps[-1]}
+            for m in looks
+        }
+        _draw(axes[0, i], looks, by_layer)
+        axes[0, i].set_xticks(range(len(layers)), ticks, rotation=90 if len(layers) > 12 else 0)
+        axes[0, i].set_xlabel(f"layer, at step {steps[-1]:,}")
+        axes[0, i].legend(loc="best", handlelength=1.6)
+        axes[0, i].set_title(f"({ascii_lowercase[i]}) {title}")
+        if down > 1:
+            by_step = {
+                m: {step: v for (s, step), v in scores[m].items() if s == best[0]} for m in looks
+            }
+            _draw(axes[1, i], looks, by_step)
+            step_axis(axes[1, i], steps)
+            axes[1, i].set_title(f"({ascii_lowercase[i + len(PANELS)]}) {best[0]}, {title}")
+    write_heading(figure, split_name(split))
+    figure.tight_layout(pad=0.4, w_pad=1.0, rect=(0, 0, 1, 1 - 0.1 / figure.get_figheight()))
     return figure
 
 
 def _draw(
     ax: Axes,
-    xs: Sequence[int],
-    metrics: dict[str, tuple[str, str, str]],
-    key: Callable[[str, int], tuple[str, str, int]],
-    scores: Scores,
+    looks: Mapping[str, tuple[str, str, str]],
+    values: Mapping[str, Mapping[int, float]],
 ) -> None:
-    for metric, (of, line, label) in metrics.items():
-        here = [x for x in xs if key(metric, x) in scores]
-        if not here:
-            continue
-        means = [np.mean(scores[key(metric, x)]) for x in here]
-        ax.plot(here, means, line, linewidth=1.2, color=OF_COLOR[of], label=label)
+    """Draw a line per metric, of its values by x."""
+    for metric, (against, dashes, label) in looks.items():
+        if values[metric]:
+            x, y = zip(*sorted(values[metric].items()), strict=True)
+            ax.plot(x, y, dashes, linewidth=1.2, color=COLORS[against], label=label)
     ax.set_ylim(-0.05, 1.03)
     ax.set_yticks([0, 0.5, 1])
-
-
-def _gather(table: pa.Table, split: str) -> Scores:
-    wanted = {metric for _, metrics in ROWS for metric in metrics}
-    found: Scores = {}
-    for r in table.to_pylist():
-        here = r["split"] == split and r["space"] == "raw" and r["step"] is not None
-        if here and r["metric"] in wanted:
-            found.setdefault((r["metric"], r["layer"], r["step"]), []).append(r["value"])
-    return found

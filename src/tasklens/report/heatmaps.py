@@ -1,14 +1,10 @@
-"""A view to figures of its tables: what is counted, not where points are.
-
-No pyplot, as in `tasklens.report.figure1`.
-"""
+"""Figures of matrices: agreement by layer and step, tasks and clusters, their order, the tasks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -16,111 +12,111 @@ from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
-from tasklens.report.figure1 import STYLE
-from tasklens.report.maps import best_state, new_figure, scores
+from tasklens.report.style import in_style, new_figure, write_heading
+from tasklens.report.summary import best_state, mean_scores
 from tasklens.report.view import View
 from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
 
 Values = npt.NDArray[np.float64]
 
-#: Panels of `figure_agreement`, by metric.
+#: Panels of `figure_agreement`: what a metric compares the clusters with.
 AGAINST = {"ari": "task", "ari_input": "input", "ari_output": "output"}
-#: Cells hold numbers, and rows names, where there are at most so many.
+#: The largest number of rows whose cells contain numbers, and of rows that are all named.
 NUMBERED, NAMED_ROWS = 12, 60
 COLORS = "cividis"
 
 
+@in_style
 def figure_agreement(view: View, split: str | None = None) -> Figure:
-    """Draw the ARI of every state's clusters by checkpoint, against what they may be sorted by.
+    """Draw the ARI of every state's clusters by checkpoint, against task, input and output.
 
-    Panels are heat maps against the task, the input and, where it is known, the output. Rows are
-    states, from the input at the bottom up; columns are checkpoints; values are means over
-    cluster seeds.
+    Each is a heat map; that of the output is left out if it is not known. Rows are states, from
+    the input at the bottom up; columns are checkpoints; values are means over cluster seeds.
 
     Parameters
     ----------
     view : View
         From `tasklens.load_view`.
     split : str, optional
-        By default the first that is unseen, where there is one.
+        By default the first unseen split, if there is one.
 
     Raises
     ------
     InputError
-        Where there is no such split, or nothing was scored on it.
+        If there is no such split, or nothing was scored on it.
     """
     split, _ = view.split(split)
-    found = {of: scores(view, split, metric) for metric, of in AGAINST.items()}
-    found = {of: values for of, values in found.items() if values}
-    if not found:
+    matrices = {}
+    for metric, against in AGAINST.items():
+        scores = mean_scores(view.table, split, metric)
+        values = [[scores.get((s, step), np.nan) for step in view.steps] for s in view.states]
+        if np.isfinite(values).any():
+            matrices[against] = np.array(values)
+    if not matrices:
         raise InputError(f"{view.run}: its table holds no ARI of a state on {split}")
-    place = {state: i for i, state in enumerate(view.states)}
-    with style.context(["default", STYLE]):
-        figure = new_figure(0.9 + 2.1 * len(found), 0.9 + 0.15 * len(view.states), "constrained")
-        axes = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
-        for ax, (of, scored) in zip(axes, found.items(), strict=True):
-            values = np.full((len(view.states), len(view.steps)), np.nan)
-            for (state, at), value in scored.items():
-                values[place[state], at] = value
-            _heat(ax, values, origin="lower")
-            _checkpoints(ax, view.steps)
-            ax.set_title(f"ARI against the {of}")
-        axes[0].set_yticks(range(len(view.states)), view.states)
-        _bar(figure, axes, "ARI")
-        figure.suptitle(split_name(split), fontsize=7.5, x=0.01, ha="left")
+    figure = new_figure(0.9 + 2.1 * len(matrices), 0.9 + 0.15 * len(view.states), "constrained")
+    axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
+    for ax, (against, matrix) in zip(axes, matrices.items(), strict=True):
+        _heat(ax, matrix, origin="lower")
+        _checkpoints(ax, view.steps)
+        ax.set_title(f"ARI against the {against}")
+    axes[0].set_yticks(range(len(view.states)), view.states)
+    _bar(figure, axes, "ARI")
+    write_heading(figure, split_name(split))
     return figure
 
 
+@in_style
 def figure_contingency(
     view: View, state: str | None = None, step: int | None = None, split: str | None = None
 ) -> Figure:
-    """Draw how many of the shown points of each task lie in each cluster.
+    """Draw how many of the shown points of each task are in each cluster.
 
-    Clusters stand in the order of the tasks that they are assigned to, so that what is sorted by
-    task lies on the diagonal; those left over come last. Colours are shares of the task.
+    Clusters are in the order of the tasks to which they are assigned, so that points sorted by
+    task are on the diagonal; clusters left over come last. Colours are shares of the task.
 
     Parameters
     ----------
     view : View
     state : str, optional
-        By default the block with the highest final ARI on the first split.
+        By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     step : int, optional
-        A checkpoint's; by default the last.
+        The step of a checkpoint; by default the last.
     split : str, optional
         See `figure_agreement`.
 
     Raises
     ------
     InputError
-        Where there is no such state, step or split.
+        If there is no such state, step or split.
     """
-    split, its = view.split(split)
+    split, points = view.split(split)
     state, at = _state(view, state), view.at(step)
-    task, cluster = its.parts["task"], its.assigned[state][at]
+    task, cluster = points.parts["task"], points.assigned[state][at]
     counts, names = contingency(task, cluster), view.names["task"]
-    of = [
+    columns = [
         names[c] if c < len(names) else f"left over {c - len(names) + 1}"
         for c in np.unique(cluster)
     ]
-    rows, columns = counts.shape
-    with style.context(["default", STYLE]):
-        room = _room([*names, *of])
-        figure = new_figure(1.0 + room + _side(columns), 0.9 + room + _side(rows))
-        ax = figure.subplots()
-        _heat(ax, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
-        _names(ax, "y", [names[t] for t in np.unique(task)])
-        _names(ax, "x", of)
-        ax.set_ylabel("task")
-        ax.set_xlabel("cluster, by the task it is assigned to")
-        title = f"{state}, step {view.steps[at]:,}, {split_name(split)}: {len(task):,} points"
-        figure.suptitle(title, fontsize=7.5, x=0.01, ha="left")
-        _bar(figure, [ax], "share of the task")
+    room = _room([*names, *columns])
+    wide, high = 1.0 + room + _side(len(columns)), 0.9 + room + _side(len(counts))
+    figure = new_figure(wide, high, "compressed")
+    ax = figure.subplots()
+    _heat(ax, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
+    _name_cells(ax, "y", [names[t] for t in np.unique(task)])
+    _name_cells(ax, "x", columns)
+    ax.set_ylabel("task")
+    ax.set_xlabel("cluster, by the task it is assigned to")
+    title = f"{state}, step {view.steps[at]:,}, {split_name(split)}: {len(task):,} points"
+    write_heading(figure, title)
+    _bar(figure, [ax], "share of the task")
     return figure
 
 
+@in_style
 def figure_order(view: View, state: str | None = None, split: str | None = None) -> Figure:
-    """Draw how each task's cluster overlaps it by checkpoint, in the order in which they formed.
+    """Draw the overlap of each task with its cluster by checkpoint, first formed on top.
 
     The overlap is the Jaccard index of a task and the cluster that is assigned to it, of all
     measured instances. A diamond marks the checkpoint from which on it stays at least
@@ -130,40 +126,42 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
     ----------
     view : View
     state : str, optional
-        By default the block with the highest final ARI on the first split.
+        By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     split : str, optional
         See `figure_agreement`.
 
     Raises
     ------
     InputError
-        Where there is no such state or split.
+        If there is no such state or split.
     """
-    split, its = view.split(split)
+    split, points = view.split(split)
     state = _state(view, state)
-    followed = its.followed[state]
-    when = [np.inf if step is None else step for step in followed.formed]
-    order = sorted(range(len(when)), key=lambda i: (when[i], i))
-    marks = [(row, followed.formed[i]) for row, i in enumerate(order)]
-    x = [view.steps.index(step) for _, step in marks if step is not None]
-    y = [row for row, step in marks if step is not None]
-    with style.context(["default", STYLE]):
-        figure = new_figure(
-            4.0 + _room(view.names["task"]), 0.9 + 0.15 * min(len(order), NAMED_ROWS), "constrained"
-        )
-        ax = figure.subplots()
-        _heat(ax, followed.overlap.T[order])
-        ax.plot(x, y, "D", color="black", markersize=3.4, markeredgecolor="white")
-        _checkpoints(ax, view.steps)
-        ax.set_xlabel(f"training step (\u25c6 formed: stays at {FORMED:g} or more)")
-        _names(ax, "y", [view.names["task"][followed.tasks[i]] for i in order])
-        ax.set_title(f"{state}, {split_name(split)}: {len(x)} of {len(order)} tasks formed")
-        _bar(figure, [ax], "overlap (Jaccard)")
+    followed, names = points.followed[state], view.names["task"]
+    formed = [np.inf if step is None else step for step in followed.formed]
+    order = sorted(range(len(formed)), key=lambda i: (formed[i], i))
+    marks = [
+        (view.steps.index(step), row)
+        for row, i in enumerate(order)
+        if (step := followed.formed[i]) is not None
+    ]
+    high = 0.9 + 0.15 * min(len(order), NAMED_ROWS)
+    figure = new_figure(4.0 + _room(names), high, "constrained")
+    ax = figure.subplots()
+    _heat(ax, followed.overlap.T[order])
+    x, y = zip(*marks, strict=True) if marks else ((), ())
+    ax.plot(x, y, "D", color="black", markersize=3.4, markeredgecolor="white")
+    _checkpoints(ax, view.steps)
+    ax.set_xlabel(f"training step (\u25c6 formed: stays at {FORMED:g} or more)")
+    _name_cells(ax, "y", [names[followed.tasks[i]] for i in order])
+    ax.set_title(f"{state}, {split_name(split)}: {len(marks)} of {len(order)} tasks formed")
+    _bar(figure, [ax], "overlap (Jaccard)")
     return figure
 
 
+@in_style
 def figure_world(view: View) -> Figure:
-    """Draw how alike the measured tasks are: in what they map inputs to, and in their wording.
+    """Draw how similar the measured tasks are: in their functions and in their wording.
 
     Parameters
     ----------
@@ -172,7 +170,7 @@ def figure_world(view: View) -> Figure:
     Returns
     -------
     Figure
-        Of one matrix only, where the tasks have no functions that are known.
+        With one matrix only, if the tasks' functions are not known.
     """
     world = view.world
     symbols = "tokens" if view.kind == "probe" else "symbols"
@@ -181,16 +179,17 @@ def figure_world(view: View) -> Figure:
         f"cosine of mean counts\nof {symbols}": world.same_symbols,
     }
     known = {title: values for title, values in panels.items() if values is not None}
-    side, room = _side(len(world.tasks)), _room([task.name for task in world.tasks])
-    with style.context(["default", STYLE]):
-        figure = new_figure(0.8 + room + len(known) * (0.2 + side), 0.6 + room + side)
-        axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
-        for ax, (title, values) in zip(axes, known.items(), strict=True):
-            _heat(ax, values, np.round(values, 2) + 0.0, aspect="equal")
-            _names(ax, "x", [task.name for task in world.tasks])
-            _names(ax, "y", [task.name for task in world.tasks])
-            ax.set_title(title)
-        _bar(figure, axes, "")
+    names = [task.name for task in world.tasks]
+    side, room = _side(len(names)), _room(names)
+    wide, high = 0.8 + room + len(known) * (0.2 + side), 0.6 + room + side
+    figure = new_figure(wide, high, "compressed")
+    axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
+    for ax, (title, values) in zip(axes, known.items(), strict=True):
+        _heat(ax, values, np.round(values, 2) + 0.0, aspect="equal")
+        _name_cells(ax, "x", names)
+        _name_cells(ax, "y", names)
+        ax.set_title(title)
+    _bar(figure, axes, "")
     return figure
 
 
@@ -199,12 +198,12 @@ def _state(view: View, state: str | None) -> str:
 
 
 def _side(n: int) -> float:
-    """Return the length of n cells, inches."""
+    """Return the length of n cells in inches."""
     return max(1.5, n * (0.26 if n <= NUMBERED else 0.14))
 
 
 def _room(names: Sequence[str]) -> float:
-    """Return how much room names take, inches."""
+    """Return the length of the longest name in inches."""
     return 0.056 * max(map(len, names))
 
 
@@ -215,7 +214,7 @@ def _heat(
     aspect: Literal["equal", "auto"] = "auto",
     origin: Literal["upper", "lower"] = "upper",
 ) -> None:
-    """Draw values from 0 to 1 as colours, with numbers in the cells where there are few rows."""
+    """Draw values from 0 to 1 as colours, with numbers in the cells if there are few rows."""
     ax.set_facecolor("0.9")
     ax.imshow(
         values, cmap=COLORS, vmin=0, vmax=1, aspect=aspect, origin=origin, interpolation="nearest"
@@ -229,22 +228,18 @@ def _heat(
             ax.text(column, row, f"{number:g}", color=color, **place)
 
 
-def _names(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
+def _name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
     """Write the names of rows or columns; of many, only some."""
     some = range(0, len(names), -(-len(names) // NAMED_ROWS))
-    rotation = 90 if axis == "x" else 0
-    (ax.set_xticks if axis == "x" else ax.set_yticks)(
-        some, [names[i] for i in some], rotation=rotation
-    )
+    set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
+    set_ticks(some, [names[i] for i in some], rotation=90 if axis == "x" else 0)
 
 
 def _checkpoints(ax: Axes, steps: Sequence[int]) -> None:
     """Name some of the columns, which are checkpoints."""
     some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
-    words = [
-        f"{steps[i] // 1000:,}k" if steps[i] >= 10_000 else f"{steps[i]:,}" for i in some.tolist()
-    ]
-    ax.set_xticks(some, words)
+    shown = [steps[i] for i in some]
+    ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
     ax.set_xlabel("training step")
 
 

@@ -1,88 +1,222 @@
-"""What the page is told to the page: one HTML file that asks for nothing else."""
+"""The report: one HTML file with the data of some runs, which loads nothing else."""
 
 import base64
 import hashlib
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from importlib import metadata, resources
+from typing import Any
 
-from tasklens.findings.verdict import Verdict
-from tasklens.report.page_arrays import script_json
-from tasklens.report.page_data import run_data, verdict_data
-from tasklens.report.view import View
+import numpy as np
+
+from tasklens.data.instances import split_name
+from tasklens.findings.verdict import Verdict, verdict_json
+from tasklens.report.page_arrays import Packer, script_json
+from tasklens.report.summary import best_state, summarise
+from tasklens.report.view import MAPS, SplitView, TaskOverview, View
+from tasklens.scoring.score_table import CONTROLS
 
 #: In the order in which the page runs them.
 SCRIPTS = (
     *("vendor/d3.min.js", "vendor/plot.umd.min.js"),
     *("unpack.js", "look.js", "symbols.js", "charts.js", "cloud.js", "parts.js", "main.js"),
 )
+#: The metrics of a state that the page shows by step.
+METRICS = (
+    *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
+    *("variance_task", "variance_input", "variance_output"),
+    *("probe_task", "neighbours_task"),
+)
+#: Digits after the point of a score: more than a screen shows.
+DIGITS = 4
 
 
 def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str) -> bytes:
     """Return the page of some runs.
 
-    Whatever a user's file says is data in it, and shown as text: the page's own policy lets no
-    script run but those of this package, told by their hashes, and nothing be fetched.
+    Text from a user's files is data in it, and shown as text: the page's own policy allows no
+    scripts but those of this package, identified by their hashes, and no requests.
 
     Parameters
     ----------
     views : sequence of View
         At least one; of several the first is shown first.
     verdicts : sequence of Verdict or None
-        One of all of them, or one of each; None where a probe has no layers to judge.
+        One of all of them, or one of each; None if a model has no layers to judge.
     command : str
-        What made the page.
+        The command that made the page.
     """
-    runs, packed = [], []
+    runs, arrays = [], []
     for i, view in enumerate(views):
-        told, texts = run_data(view)
-        runs.append(told)
-        packed += [(f"packed-{i}-{j}", text) for j, text in enumerate(texts.values())]
+        data, texts = run_data(view)
+        runs.append(data)
+        arrays += [
+            f'<script type="text/plain" id="packed-{i}-{j}">{text}</script>'
+            for j, text in enumerate(texts.values())
+        ]
     story = {
         "version": metadata.version("tasklens"),
         "command": command,
         "runs": runs,
         "verdicts": [None if verdict is None else verdict_data(verdict) for verdict in verdicts],
     }
-    here = resources.files("tasklens").joinpath("report/page_assets")
-    scripts = [here.joinpath(name).read_text(encoding="utf-8") for name in SCRIPTS]
+    story_element = f'<script type="application/json" id="story">{script_json(story)}</script>'
+    scripts = [_asset(name) for name in SCRIPTS]
     policy = "; ".join(
         (
             "default-src 'none'",
             "style-src 'unsafe-inline'",
             "img-src data: blob:",
-            f"script-src {' '.join(map(_source, scripts))}",
+            f"script-src {' '.join(map(_script_source, scripts))}",
         )
     )
-    title = f"tasklens: {', '.join(view.run for view in views)}"
     filled = {
         "{{policy}}": html.escape(policy),
-        "{{title}}": html.escape(title),
-        "{{style}}": here.joinpath("page.css").read_text(encoding="utf-8"),
-        "{{data}}": "\n".join(
-            [
-                f'<script type="application/json" id="story">{script_json(story)}</script>',
-                *(
-                    f'<script type="text/plain" id="{name}">{text}</script>'
-                    for name, text in packed
-                ),
-            ]
-        ),
-        "{{licences}}": "\n".join(
-            here.joinpath(f"vendor/{library}.LICENSE").read_text(encoding="utf-8")
-            for library in ("d3", "plot")
-        ),
+        "{{title}}": html.escape(f"tasklens: {', '.join(view.run for view in views)}"),
+        "{{style}}": _asset("page.css"),
+        "{{data}}": "\n".join([story_element, *arrays]),
+        "{{licences}}": "\n".join(_asset(f"vendor/{name}.LICENSE") for name in ("d3", "plot")),
         "{{scripts}}": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    # Piece by piece, not by replacing: what is filled in may hold the marks of the rest.
-    text, content = here.joinpath("page.html").read_text(encoding="utf-8"), []
+    # Piece by piece, not by replacing: the data may contain the marks of what follows.
+    text, content = _asset("page.html"), []
     for mark, value in filled.items():
         before, text = text.split(mark)
         content += [before, value]
     return "".join([*content, text]).encode()
 
 
-def _source(script: str) -> str:
+def _asset(name: str) -> str:
+    directory = resources.files("tasklens").joinpath("report/page_assets")
+    return directory.joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_source(script: str) -> str:
     """Return how a content security policy names a script: by the hash of its text."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict as JSON, with the thresholds and splits in words."""
+    data: dict[str, Any] = json.loads(verdict_json(verdict))
+    for finding in data["findings"]:
+        checks = [check for check in verdict.checks if check.rule.finding == finding["finding"]]
+        for check, plain in zip(checks, finding["checks"], strict=True):
+            plain["threshold"] = check.rule.threshold
+            plain["split"] = split_name(check.split)
+    for timing in data["half way"]:
+        timing["split"] = split_name(timing["split"])
+    return data
+
+
+def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the data of a run as JSON, and its packed arrays as text, by split."""
+    packed = {name: _pack(split) for name, split in view.splits.items()}
+    manifest = view.manifest
+    data = {
+        "name": view.run,
+        "seed": view.seed,
+        "kind": view.kind,
+        "steps": view.steps,
+        "states": view.states,
+        "best": best_state(view),
+        "names": view.names,
+        "answers": view.answers,
+        "splits": [
+            {"name": name, "title": split_name(name), "arrays": packed[name].directory}
+            | _split_data(split)
+            for name, split in view.splits.items()
+        ],
+        "scores": _scores(view),
+        "world": _overview_data(view.world),
+        "settings": view.settings,
+        "about": {key: manifest.get(key) for key in ("command", "versions", "machine")},
+        "stages": {
+            stage: {key: value for key, value in mark.items() if key not in ("inputs", "files")}
+            for stage, mark in manifest.get("stages", {}).items()
+            if stage != "report"
+        },
+        "hashes": {
+            path: digest
+            for path, digest in manifest.get("files", {}).items()
+            if path != "report.html"
+        },
+    }
+    return data, {name: packer.text() for name, packer in packed.items()}
+
+
+def _split_data(split: SplitView) -> dict[str, Any]:
+    return {
+        "n": len(split),
+        "instructions": sorted(set(split.instruction)),
+        "shown_variance": {s: _rounded(share) for s, share in split.shown_variance.items()},
+        "followed": {
+            state: {
+                "tasks": followed.tasks.tolist(),
+                "formed": followed.formed,
+                "overlap": [_rounded(row) for row in followed.overlap],
+            }
+            for state, followed in split.followed.items()
+        },
+    }
+
+
+def _overview_data(overview: TaskOverview) -> dict[str, Any]:
+    return {
+        "tasks": [
+            vars(task) | {"function": list(task.function.items())} for task in overview.tasks
+        ],
+        "sizes": dict(overview.sizes),
+        "same_output": _matrix(overview.same_output),
+        "same_symbols": _matrix(overview.same_symbols),
+    }
+
+
+def _pack(split: SplitView) -> Packer:
+    """Pack the arrays of a split; those of `parts` contain the numbers of names."""
+    packer = Packer()
+    for part, numbers in split.parts.items():
+        packer.add(part, numbers)
+    number = {text: i for i, text in enumerate(sorted(set(split.instruction)))}
+    packer.add("instruction", np.array([number[text] for text in split.instruction]))
+    packer.add("answer", split.answer + 1)  # 0: unknown
+    if split.right is not None:
+        packer.add("right", split.right.astype(int))
+    for state, assigned in split.assigned.items():
+        packer.add(f"cluster/{state}", assigned)
+    for name in MAPS:
+        for state in split.assigned:
+            packer.add_map(f"{name}/{state}", split.maps[name, state])
+    return packer
+
+
+def _scores(view: View) -> dict[str, Any]:
+    """Return {split: {line: {metric: [[mean, lowest, highest] or null, by step]}}}.
+
+    A line is a state, a control or "model"; controls have one step. Over cluster seeds.
+    """
+    rows = view.table.to_pandas()
+    control = rows["layer"].isin(CONTROLS) & (rows["metric"] == "ari")
+    state = rows["layer"].isin(view.states) & rows["metric"].isin(METRICS)
+    shown = control | (state & (rows["space"] == "raw")) | (rows["metric"] == "accuracy")
+    rows.loc[control, "step"] = view.steps[0]
+    summary = summarise(
+        rows[shown & rows["split"].isin(list(view.splits))], ["split", "layer", "metric", "step"]
+    )
+    scores: dict[str, Any] = {split: {} for split in view.splits}
+    for (split, line, metric, step), values in zip(summary.index, summary.to_numpy(), strict=True):
+        n = 1 if line in CONTROLS else len(view.steps)
+        course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
+        course[view.steps.index(step)] = _rounded(values)
+    return scores
+
+
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    """Round values to what a screen shows; null if a value is not finite."""
+    return [round(float(v), DIGITS) if np.isfinite(v) else None for v in values]
+
+
+def _matrix(values: Any) -> list[list[float | None]] | None:
+    return None if values is None else [_rounded(row) for row in values]

@@ -1,4 +1,4 @@
-"""The summary of a sweep to figures: heat maps over two settings, and one setting at a time."""
+"""Figures of a sweep: heat maps over two settings, one setting at a time, ARI by separation."""
 
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
@@ -6,23 +6,22 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from matplotlib import style
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from tasklens.core.errors import InputError
-from tasklens.core.parquet import rows_where
 from tasklens.core.seeds import stream
 from tasklens.data.instances import split_name
-from tasklens.report.figure1 import STYLE
+from tasklens.report.style import in_style, new_figure, write_heading
+from tasklens.report.summary import summarise
 from tasklens.scoring.sweep_summary import best_rows
 
-#: Dots at most in a picture: more hide each other, and take their time and memory.
+#: The largest number of dots in a figure: more hide each other, and take time and memory.
 DOTS = 100_000
-#: What the maps show, by column of `sweep_summary.best_rows`; how lines of it look.
+#: What the maps show, by column of `sweep_summary.best_rows`; dashes and colours of the lines.
 MAPS = {
     "final": "final ARI",
     "peak": "peak ARI",
@@ -37,13 +36,14 @@ LINES = {
 }
 
 
+@in_style
 def phase_diagram(
     points: pa.Table, x: str, y: str, split: str = "val_subset", space: str = "raw"
 ) -> Figure:
     """Draw final and peak ARI, that of the last block, and accuracy over two settings.
 
-    The ARI is that of each run's best layer, which is chosen on the training subset, but for the
-    map of the last block; a cell is the mean over the seeds and holds its number.
+    The ARI is that of each run's best layer, which is chosen on the training subset, except in the
+    map of the last block; a cell is the mean over the seeds and contains it as a number.
 
     Parameters
     ----------
@@ -56,35 +56,34 @@ def phase_diagram(
     Raises
     ------
     InputError
-        Where the table has no such column or no such scores.
+        If the table has no such column or no such scores.
     """
     rows = _rows(points, (x, y), split, space)
     columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(1.0 + 1.7 * len(MAPS), 0.9 + 0.32 * len(lines)))
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(1, len(MAPS), sharey=True)
-        for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
-            values = np.full((len(lines), len(columns)), np.nan)
-            for a, b in np.ndindex(*values.shape):
-                here = [r[name] for r in rows if (r[y], r[x]) == (lines[a], columns[b])]
-                values[a, b] = np.mean(here) if here else np.nan
-            ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
-            for (a, b), value in np.ndenumerate(values):
-                if np.isfinite(value):
-                    color = "white" if value < 0.6 else "black"
-                    ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
-            ax.set_title(f"({ascii_lowercase[i]}) {title}")
-            ax.set_xticks(range(len(columns)), [_word(v) for v in columns])
-            ax.set_yticks(range(len(lines)), [_word(v) for v in lines])
-            ax.tick_params(length=0)
-            ax.set_xlabel(x)
-        axes[0].set_ylabel(y)
-        figure.suptitle(split_name(split), fontsize=7.5, x=0.01, ha="left")
-        figure.tight_layout(pad=0.4)
+    figure = new_figure(1.0 + 1.7 * len(MAPS), 0.9 + 0.32 * len(lines))
+    axes = figure.subplots(1, len(MAPS), sharey=True)
+    for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
+        values = np.full((len(lines), len(columns)), np.nan)
+        for a, b in np.ndindex(*values.shape):
+            seeds = [r[name] for r in rows if (r[y], r[x]) == (lines[a], columns[b])]
+            values[a, b] = np.mean(seeds) if seeds else np.nan
+        ax.imshow(values, origin="lower", vmin=0, vmax=1, cmap="viridis", aspect="auto")
+        for (a, b), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                color = "white" if value < 0.6 else "black"
+                ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
+        ax.set_title(f"({ascii_lowercase[i]}) {title}")
+        ax.set_xticks(range(len(columns)), [_word(v) for v in columns])
+        ax.set_yticks(range(len(lines)), [_word(v) for v in lines])
+        ax.tick_params(length=0)
+        ax.set_xlabel(x)
+    axes[0].set_ylabel(y)
+    write_heading(figure, split_name(split))
+    figure.tight_layout(pad=0.4)
     return figure
 
 
+@in_style
 def one_at_a_time(
     points: pa.Table,
     axes: Sequence[Sequence[str]],
@@ -92,7 +91,7 @@ def one_at_a_time(
     split: str = "val_subset",
     space: str = "raw",
 ) -> Figure:
-    """Draw the same against each setting, the others as in the base.
+    """Draw the same four numbers against each setting, the others as in the base.
 
     Lines are means over the seeds, dots are the seeds; the base's own value is marked.
 
@@ -109,32 +108,32 @@ def one_at_a_time(
     Raises
     ------
     InputError
-        Where the table has no such column or no such scores.
+        If the table has no such column or no such scores.
     """
     rows = _rows(points, [key for keys in axes for key in keys], split, space)
     across = min(4, len(axes))
     down = -(-len(axes) // across)
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(0.4 + 1.75 * across, 0.35 + 1.6 * down))
-        FigureCanvasAgg(figure)
-        panels = figure.subplots(down, across, sharey=True, squeeze=False)
-        for ax in panels.flat[len(axes) :]:
-            ax.set_visible(False)
-        for ax, keys in zip(panels.flat, axes, strict=False):
-            here = [r for r in rows if _axis(r, axes, base) in (None, keys)]
-            _against(ax, here, keys[0], base[keys[0]])
-        panels[0, 0].set_ylim(-0.05, 1.05)
-        handles, labels = panels[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="lower center", ncols=len(labels))
-        figure.tight_layout(pad=0.4, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
+    # The legend needs 4.1 inches.
+    figure = new_figure(max(4.1, 0.4 + 1.75 * across), 0.35 + 1.6 * down)
+    panels = figure.subplots(down, across, sharey=True, squeeze=False)
+    for ax in panels.flat[len(axes) :]:
+        ax.set_visible(False)
+    for ax, keys in zip(panels.flat, axes, strict=False):
+        on_axis = [r for r in rows if _axis(r, axes, base) in (None, keys)]
+        _against(ax, on_axis, keys[0], base[keys[0]])
+    panels[0, 0].set_ylim(-0.05, 1.05)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels))
+    figure.tight_layout(pad=0.4, rect=(0, 0.3 / figure.get_figheight(), 1, 1))
     return figure
 
 
+@in_style
 def separation_plot(pairs: NDArray[np.float64]) -> Figure:
-    """Draw ARI against separation, a dot for each state of the blocks, run, split and checkpoint.
+    """Draw ARI against separation: one dot per state of a block, run, split and checkpoint.
 
-    Untrained networks are apart from trained ones; Spearman's correlation stands in the corner. Of
-    more than `DOTS` some are drawn, at random; the correlation is that of all.
+    Untrained networks have another colour; the title contains Spearman's correlation. Of more than
+    `DOTS` dots a random choice is drawn; the correlation is that of all.
 
     Parameters
     ----------
@@ -144,7 +143,7 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     Raises
     ------
     InputError
-        Where there are none.
+        If there are none.
     """
     if not len(pairs):
         raise InputError("the table holds no separation of a block; measure the runs again")
@@ -153,55 +152,48 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     if len(pairs) > DOTS:
         pairs = stream(0, "dots").choice(pairs, DOTS, replace=False)
     step, separation, ari = pairs.T
-    with style.context(["default", STYLE]):
-        figure = Figure(figsize=(3.4, 2.4))
-        FigureCanvasAgg(figure)
-        ax = figure.subplots()
-        for name, which, color in (
-            ("trained", step > 0, "#31688e"),
-            ("untrained", step == 0, "#d95f02"),
-        ):
-            x, y = separation[which], ari[which]
-            ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
-        ax.set_xscale("log")
-        ax.set_ylim(-0.05, 1.03)
-        ax.set_xlabel("separation: variance between tasks / widest within them")
-        ax.set_ylabel("ARI")
-        ax.set_title(title)
-        ax.legend()
-        figure.tight_layout(pad=0.4)
+    figure = new_figure(3.4, 2.4)
+    ax = figure.subplots()
+    for name, mask, color in (
+        ("trained", step > 0, "#31688e"),
+        ("untrained", step == 0, "#d95f02"),
+    ):
+        x, y = separation[mask], ari[mask]
+        ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
+    ax.set_xscale("log")
+    ax.set_ylim(-0.05, 1.03)
+    ax.set_xlabel("separation: variance between tasks / widest within them")
+    ax.set_ylabel("ARI")
+    ax.set_title(title)
+    ax.legend()
+    figure.tight_layout(pad=0.4)
     return figure
 
 
 def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
-    """Return step, separation and mean ARI of each state of a block in the raw space, (N, 3).
+    """Return step, separation and mean ARI of each state of a block in the space "raw", (N, 3).
 
     Parameters
     ----------
     scores : pyarrow.Table
         Columns of `tasklens.scoring.score_table.SCHEMA`, of any number of runs.
     """
-    found: dict[tuple[Any, ...], dict[str, list[float]]] = {}
-    columns = ("step", "run", "seed", "split", "layer", "metric", "value")
-    for *place, metric, value in rows_where(
-        scores, columns, space={"raw"}, metric={"separation", "ari"}
-    ):
-        if place[-1].startswith("block"):
-            found.setdefault((*place,), {}).setdefault(metric, []).append(value)
-    rows = [
-        (place[0], values["separation"][0], np.mean(values["ari"]))
-        for place, values in found.items()
-        if "separation" in values and "ari" in values
-    ]
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
+    rows = scores.filter(pc.field("space") == "raw").to_pandas()
+    rows = rows[rows["layer"].str.startswith("block")]
+    place = ["step", "run", "seed", "split", "layer"]
+    separation, ari = (
+        summarise(rows[rows["metric"] == metric], place)["mean"] for metric in ("separation", "ari")
+    )
+    pairs = separation.to_frame("separation").join(ari.to_frame("ari"), how="inner")
+    return np.array(pairs.reset_index("step"), dtype=np.float64)
 
 
 def _axis(
     row: Mapping[str, Any], axes: Sequence[Sequence[str]], base: Mapping[str, Any]
 ) -> Sequence[str] | None:
-    """Return the axis along which a run differs from the base, () where none has it all.
+    """Return the axis along which a run differs from the base; None for the base itself.
 
-    Of axes that share a setting it is that with the fewest others. None for the base.
+    If several axes contain all that differs, it is the shortest; if none does, ().
     """
     differs = {key for key in base if row[key] != base[key]}
     if not differs:
@@ -210,15 +202,16 @@ def _axis(
 
 
 def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:
+    """Draw means over the seeds as lines, and the seeds as dots, against one setting."""
     values = sorted({r[key] for r in rows}, key=_order)
     for name, title in MAPS.items():
-        each = [[r[name] for r in rows if r[key] == value] for value in values]
-        means = [np.mean(one) for one in each]
+        seeds = [[r[name] for r in rows if r[key] == value] for value in values]
         dashes, color = LINES[name]
+        means = [np.mean(of_value) for of_value in seeds]
         ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=color, label=title)
-        for i, one in enumerate(each):
-            ax.plot([i] * len(one), one, linestyle="", marker="o", color=color)
-    if base in values:  # else its run has failed
+        for i, of_value in enumerate(seeds):
+            ax.plot([i] * len(of_value), of_value, linestyle="", marker="o", color=color)
+    if base in values:  # otherwise the run of the base has failed
         ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
     ax.set_xticks(range(len(values)), [_word(v) for v in values])
     ax.set_title(key)

@@ -1,9 +1,8 @@
-"""A verdict to a figure: a row a check. No pyplot, as in `tasklens.report.figure1`."""
+"""The figure of a verdict: one row per check."""
 
 from typing import Any
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -13,30 +12,31 @@ from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import Check, Outcome, Verdict
-from tasklens.report.figure1 import STYLE
-from tasklens.report.maps import PALETTE, new_figure
+from tasklens.report.style import PALETTE, in_style, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
 
-#: How a word looks: colour and shape.
+#: Colour and shape of a word.
 WORDS: dict[Outcome, tuple[str, str]] = {
     "holds": (PALETTE[0], "o"),
     "fails": (PALETTE[7], "X"),
     "undecided": (PALETTE[1], "D"),
 }
-#: The axis reaches so far either way; what lies beyond ends in an arrow.
+#: The axis reaches this far on both sides; what lies beyond ends in an arrow.
 LIMIT, ARROW, EDGE = 1.0, 1.08, 1.15
-#: So many runs are named at most.
+#: The largest number of runs that are named.
 FEW_RUNS = 3
-#: Inches: a row's height; how wide are statistics, splits, the axis and numbers; above and below.
+#: Inches: height of a row; widths of statistics, splits, axis and numbers; margins.
 ROW, WIDE, ABOVE, BELOW = 0.15, (4.1, 1.05, 2.2, 1.15), 0.3, 0.55
-#: Where the grey of a check begins and ends, in rows.
+#: How far the grey of a check reaches up and down, in rows.
 GREY = 0.36
 
 
+@in_style
 def figure_verdict(verdict: Verdict) -> Figure:
-    """Draw the checks of a verdict, a row each: value, interval, threshold and word.
+    """Draw the checks of a verdict, one row each: value, interval, threshold and word.
 
-    Where a check holds it is grey. Values beyond -1 and 1 end in an arrow; all stand beside, too.
+    The range in which a check holds is grey. Values beyond -1 and 1 end in an arrow; all values
+    are written beside the axis, too.
 
     Parameters
     ----------
@@ -46,37 +46,33 @@ def figure_verdict(verdict: Verdict) -> Figure:
     Raises
     ------
     InputError
-        Where it has no checks.
+        If it has no checks.
     """
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")
-    by_finding = {
-        finding: [check for check in verdict.checks if check.rule.finding == finding]
-        for finding in FINDINGS
-    }
-    rows = sum(1 + max(1, len(checks)) for checks in by_finding.values())
+    checks = {name: [c for c in verdict.checks if c.rule.finding == name] for name in FINDINGS}
+    rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values())
     wide, high = sum(WIDE) + 0.1, ROW * rows + ABOVE + BELOW
-    with style.context(["default", STYLE]):
-        figure = new_figure(wide, high, None)
-        left = 0.05 + WIDE[0] + WIDE[1]
-        ax = figure.add_axes((left / wide, BELOW / high, WIDE[2] / wide, ROW * rows / high))
-        ax.set(xlim=(-EDGE, EDGE), ylim=(rows - 0.5, -0.5), yticks=[])
-        ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["-1", "", "0", "", "1"])
-        ax.tick_params(length=2)
-        ax.spines.left.set_visible(False)
-        ax.axvline(0, color="0.8", linewidth=0.6, zorder=0.5)
-        row = 0
-        for finding, checks in by_finding.items():
-            _heading(ax, row, finding, verdict.outcome(finding))
-            if not checks:
-                _write(ax, row + 1, 0, "no data were held out")
-            for i, check in enumerate(checks):
-                if i == 0 or check.rule is not checks[i - 1].rule:
-                    _write(ax, row + 1 + i, 0, f"{check.rule.statistic}, {check.rule.threshold}")
-                _draw(ax, row + 1 + i, check)
-            row += 1 + max(1, len(checks))
-        figure.text(0.05 / wide, 1 - 0.12 / high, _title(verdict), va="center", fontsize=7.5)
-        _legend(figure)
+    figure = new_figure(wide, high)
+    left = 0.05 + WIDE[0] + WIDE[1]
+    ax = figure.add_axes((left / wide, BELOW / high, WIDE[2] / wide, ROW * rows / high))
+    ax.set(xlim=(-EDGE, EDGE), ylim=(rows - 0.5, -0.5), yticks=[])
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1], ["-1", "", "0", "", "1"])
+    ax.tick_params(length=2)
+    ax.spines.left.set_visible(False)
+    ax.axvline(0, color="0.8", linewidth=0.6, zorder=0.5)
+    row = 0
+    for finding, of_finding in checks.items():
+        _heading(ax, row, finding, verdict.outcome(finding))
+        if not of_finding:
+            _write(ax, row + 1, 0, "no data were held out")
+        for i, check in enumerate(of_finding):
+            if i == 0 or check.rule is not of_finding[i - 1].rule:
+                _write(ax, row + 1 + i, 0, f"{check.rule.statistic}, {check.rule.threshold}")
+            _draw(ax, row + 1 + i, check)
+        row += 1 + max(1, len(of_finding))
+    figure.text(0.05 / wide, 1 - 0.12 / high, _title(verdict), va="center", fontsize=7.5)
+    _legend(figure)
     return figure
 
 
@@ -116,26 +112,23 @@ def _draw(ax: Axes, row: int, check: Check) -> None:
     for threshold in (rule.above, rule.below):
         if np.isfinite(threshold):
             ax.plot([threshold] * 2, (row - GREY, row + GREY), color="black", linewidth=1.0)
-    here = [check.value]
-    numbers = f"{check.value:.2f}"
-    if np.isnan(check.low):
-        numbers += "  no interval"
-    else:
-        here += [check.low, check.high]
-        numbers += f"  [{check.low:.2f}, {check.high:.2f}]"
-        ax.plot(np.clip(here[1:], -LIMIT, LIMIT), [row] * 2, color=color, linewidth=1.4)
+    interval = [] if np.isnan(check.low) else [check.low, check.high]
+    if interval:
+        ax.plot(np.clip(interval, -LIMIT, LIMIT), [row] * 2, color=color, linewidth=1.4)
     dot: dict[str, Any] = {"color": color, "markersize": 4.0, "markeredgewidth": 0}
     ax.plot(np.clip(check.value, -LIMIT, LIMIT), row, marker, **dot)
-    for beyond, x, arrow in (
-        (max(here) > LIMIT, ARROW, ">"),
-        (min(here) < -LIMIT, -ARROW, "<"),
-    ):
-        if beyond:
-            ax.plot(x, row, arrow, **dot)
-    _write(ax, row, 3, numbers)
+    if max([check.value, *interval]) > LIMIT:
+        ax.plot(ARROW, row, ">", **dot)
+    if min([check.value, *interval]) < -LIMIT:
+        ax.plot(-ARROW, row, "<", **dot)
+    words = f"[{check.low:.2f}, {check.high:.2f}]" if interval else "no interval"
+    _write(ax, row, 3, f"{check.value:.2f}  {words}")
 
 
 def _legend(figure: Figure) -> None:
+    beyond = Line2D(
+        [], [], color="0.4", marker=">", markersize=4.0, linestyle="", label="beyond the axis"
+    )
     handles = [
         *(
             Line2D([], [], color=color, marker=marker, markersize=4.0, linewidth=1.4, label=word)
@@ -143,8 +136,6 @@ def _legend(figure: Figure) -> None:
         ),
         Line2D([], [], color="black", marker="|", linestyle="", markersize=7, label="threshold"),
         Patch(color="0.92", label="holds here"),
-        Line2D(
-            [], [], color="0.4", marker=">", markersize=4.0, linestyle="", label="beyond the axis"
-        ),
+        beyond,
     ]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), borderpad=0.2)

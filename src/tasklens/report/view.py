@@ -1,6 +1,6 @@
-"""A measured run as one looks at it: points, what they are, where they were, and how they group.
+"""The view of a measured run: points, their labels, their maps, and their clusters.
 
-What the report's page and the figures of single checkpoints are both made of. Data only.
+Both the report's page and the figures of single checkpoints are made of it. Data only.
 """
 
 from collections.abc import Mapping
@@ -84,13 +84,13 @@ class TaskView:
 
 
 @dataclass(frozen=True)
-class World:
-    """What the model was asked about."""
+class TaskOverview:
+    """The tasks about which the model was asked."""
 
     tasks: tuple[TaskView, ...]
     """Those that are measured."""
     sizes: Mapping[str, int]
-    """How many there are of what, in words."""
+    """Counts by what is counted, in words."""
     same_output: npt.NDArray[np.float64] | None
     """The share of their common inputs that two of the tasks map to the same output, (K, K)."""
     same_symbols: npt.NDArray[np.float64]
@@ -113,7 +113,7 @@ class View:
     """What the model has answered anywhere."""
     table: pa.Table
     """Columns of `score_table.SCHEMA`; of a probe, of its first number of clusters."""
-    world: World
+    world: TaskOverview
     settings: str
     """As TOML."""
     manifest: Mapping[str, Any]

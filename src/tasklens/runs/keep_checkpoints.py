@@ -146,7 +146,10 @@ class CheckpointKeeper:
         directory, run = self.run.directory, self.run
         names = [f"{name}.npy" for name in (*run.state_names, ANSWER)]
         states = [
-            directory.states_at(step) / name for step in run.steps if step <= until for name in names
+            directory.states_at(step) / name
+            for step in run.steps
+            if step <= until
+            for name in names
         ]
         weights = [directory.checkpoint(step) for step in self.with_weights if step <= until]
         return states + [path / name for path in weights for name in CHECKPOINT_FILES]

@@ -119,7 +119,9 @@ class ModelRun(Run):
         table = self.table
         tasks = []
         for label in sorted(set(table.label)):
-            texts = [text for text, each in zip(table.text, table.label, strict=True) if each == label]
+            texts = [
+                text for text, each in zip(table.text, table.label, strict=True) if each == label
+            ]
             distinct = list(dict.fromkeys(texts))
             spread = np.unique(
                 np.linspace(0, len(distinct) - 1, min(EXAMPLES, len(distinct))).astype(int)

@@ -13,16 +13,16 @@ import torch
 
 from tasklens.clustering.cluster import Cell, cluster
 from tasklens.clustering.map_frames import next_frame
-from tasklens.runs.settings import TrainingRunSettings
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.core.errors import InputError
-from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.core.workers import default_workers
+from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.token_prompts import join
-from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
+from tasklens.runs.settings import TrainingRunSettings
 
 #: Steps that are timed, after one that is not.
 TIMED_STEPS = 5
@@ -57,7 +57,9 @@ class Plan:
         )
 
 
-def count_bytes(settings: TrainingRunSettings, n_parameters: int, n_instances: int) -> dict[str, int]:
+def count_bytes(
+    settings: TrainingRunSettings, n_parameters: int, n_instances: int
+) -> dict[str, int]:
     """Return the disk that a run will take, by what it is for."""
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     weights = 4 * n_parameters

@@ -119,7 +119,7 @@ class Run(ABC):
 
     @property
     def unseen(self) -> str:
-        """The first split that training, or the first file, does not hold; the only one if alone."""
+        """The first unseen split: the second; the only one if there is no other."""
         return list(self.instances)[min(1, len(self.instances) - 1)]
 
     @property

@@ -1,4 +1,4 @@
-"""Stage states on a cluster: each worker reads a shard of the prompts with a replica of the model."""
+"""Stage states on a cluster: each worker reads a shard of the prompts, with a replica."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -67,7 +67,9 @@ def measure(run: Run, engine: str = LOCAL) -> None:
         table = pa.concat_tables(tables)
         directory.write(directory.scores_parquet, parquet_bytes(table))
         directory.write(directory.scores_csv, table_to_csv_bytes(table))
-        files = [directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES]
+        files = [
+            directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
+        ]
         finish([directory.scores_parquet, directory.scores_csv, *files])
 
 
@@ -104,9 +106,7 @@ class Measurer:
 
     def is_done(self, step: int) -> bool:
         """Return whether the scores of a checkpoint are there."""
-        return self.run.directory.made_from(
-            self.run.directory.measured_at(step), self.inputs(step)
-        )
+        return self.run.directory.made_from(self.run.directory.measured_at(step), self.inputs(step))
 
     @property
     def is_full(self) -> bool:

@@ -21,8 +21,8 @@ from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
 from tasklens.runs.open_run import open_run
 from tasklens.runs.run import Floats, Ints, Run
 from tasklens.runs.verify import difference, verify
-from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.cell_key import CellKey
+from tasklens.scoring.cluster_tracking import Followed, follow
 
 #: So many pairs of points take about as long as processes do to start.
 FEW_PAIRS = 3e7
@@ -246,7 +246,7 @@ def view_of(run: Run) -> View:
         names=names,
         answers=answers.names,
         table=run.scores(),
-        overview=run.overview(),
+        world=run.overview(),
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
     )

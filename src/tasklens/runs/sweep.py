@@ -205,8 +205,8 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
     """Write the tables and the figures of the runs that are done.
 
     ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
-    `tasklens.scoring.sweep_summary.points_table`. A grid of two axes or more gives ``phase.png`` over the first
-    two, axes that vary one at a time give ``around.png``; ``separation.png`` is of all states.
+    `points_table`. A grid of two axes or more gives ``phase.png`` over the first two, axes that
+    vary one at a time give ``around.png``; ``separation.png`` is of all states.
     Memory holds the scores of one run at a time.
 
     Returns

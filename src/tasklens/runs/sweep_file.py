@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasklens.runs.settings import TrainingRunSettings, load_settings
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
+from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 #: The tables and keys of a sweep's file.
 KEYS = ("base", "seeds", "set", "grid", "around")

@@ -114,7 +114,9 @@ class TrainingRun(Run):
             "shortest instruction": int(dataset.instruction_length.min()),
             "longest instruction": int(dataset.instruction_length.max()),
         }
-        sizes |= {f"instances, {_describe(name)}": len(part) for name, part in dataset.splits.items()}
+        sizes |= {
+            f"instances, {_describe(name)}": len(part) for name, part in dataset.splits.items()
+        }
         functions = [task.function for task in tasks]
         return TaskOverview(
             tuple(tasks), sizes, same_output(functions), same_symbols(self.instances)

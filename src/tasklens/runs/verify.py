@@ -16,8 +16,8 @@ from tasklens.runs.open_run import open_run
 from tasklens.runs.run import Run
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
-from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.cell_key import CellKey
+from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.score_cells import control_labels
 from tasklens.scoring.score_table import read_scores
 

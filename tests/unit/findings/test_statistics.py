@@ -395,9 +395,7 @@ def test_a_course_needs_eight_checkpoints(number: Callable[[Curves, str], Floats
         if n == 8:
             assert np.isfinite(number(made, PAIRS)).all()
             continue
-        with pytest.raises(
-            MissingError, match=r"^7 evenly spaced checkpoints are too few: at lea"
-        ):
+        with pytest.raises(MissingError, match=r"^7 evenly spaced checkpoints are too few: at lea"):
             number(made, PAIRS)
 
 

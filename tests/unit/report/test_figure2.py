@@ -70,12 +70,17 @@ def test_lines_are_the_means_of_the_table() -> None:
 def test_the_layer_is_chosen_on_the_training_subset() -> None:
     figure = figure2(table((0, 10, 20), misleading=True))
     assert f"{BEST}, " in figure.get_axes()[3].get_title(loc="left")
+    rows = table((0, 10)).to_pylist()
+    top = [r | {"value": 0.99} if r["layer"] in ("wte", "embed", "ln_f") else r for r in rows]
+    figure = figure2(to_table(top))
+    assert "embed, " in figure.get_axes()[3].get_title(loc="left"), "layer 0 is a layer, too"
 
 
 def test_one_checkpoint_has_no_course() -> None:
     assert len(figure2(table((20,))).get_axes()) == 3
 
 
-def test_a_table_without_blocks_is_refused() -> None:
-    with pytest.raises(InputError, match="no ARI of a block on val_subset"):
-        figure2(to_table([]))
+def test_a_table_without_scores_of_states_is_refused() -> None:
+    for split, other in (("val_subset", "train_subset"), ("train_subset", "mine")):
+        with pytest.raises(InputError, match=f"no final ARI of a state on {split} and {other}"):
+            figure2(to_table([]) if other != "mine" else table((20,)), split, other)

@@ -1,11 +1,8 @@
-"""A view says which checkpoint, split and state is meant, and in one line where there is none."""
+"""Which checkpoint, split and state of a view is meant; errors are in test_every_figure."""
 
 import dataclasses
 
-import pytest
-
 from planted import planted_view
-from tasklens.core.errors import InputError
 
 
 def test_steps_are_found_and_the_last_is_meant_by_default() -> None:
@@ -29,16 +26,3 @@ def test_states_are_checked() -> None:
 
 def test_a_split_has_the_length_of_its_points() -> None:
     assert len(planted_view().splits["val_subset"]) == 12
-
-
-def test_what_is_not_there_is_one_line_that_names_what_is() -> None:
-    view = planted_view()
-    with pytest.raises(InputError) as raised:
-        view.at(11)
-    assert str(raised.value) == "seen: no checkpoint at step 11; there are (0, 10, 40)"
-    with pytest.raises(InputError) as raised:
-        view.split("test")
-    assert str(raised.value) == "seen: no split 'test'; there are train_subset, val_subset"
-    with pytest.raises(InputError) as raised:
-        view.check_state("block3")
-    assert str(raised.value) == "seen: no state 'block3'; there are embed, block1, block2"

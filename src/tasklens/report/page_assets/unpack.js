@@ -1,4 +1,4 @@
-// Packed arrays to typed arrays: reads what packing.py has written.
+// Packed arrays to typed arrays: reads what page_arrays.py has written.
 "use strict";
 
 const unpacking = new Map();
@@ -8,9 +8,9 @@ function arraysOf(run, split) {
   const id = `packed-${run}-${split}`;
   if (!unpacking.has(id)) {
     const directory = story.runs[run].splits[split].arrays;
-    unpacking.set(id, inflate(document.getElementById(id).textContent).then((raw) => {
+    unpacking.set(id, inflate(document.getElementById(id).textContent).then((all) => {
       const arrays = {};
-      for (const [key, entry] of Object.entries(directory)) arrays[key] = readArray(raw, entry);
+      for (const [key, entry] of Object.entries(directory)) arrays[key] = readArray(all, entry);
       return arrays;
     }));
   }
@@ -28,33 +28,15 @@ async function inflate(text) {
   const bytes = new Uint8Array(letters.length);
   for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-function readArray(raw, entry) {
-  const length = entry.shape.reduce((a, b) => a * b, 1);
-  let data = raw.subarray(entry.at, entry.at + length);
-  if (entry.bytes === 2) {
-    const low = data, high = raw.subarray(entry.at + length, entry.at + 2 * length);
-    data = new Uint16Array(length);
-    for (let i = 0; i < length; i++) data[i] = low[i] | (high[i] << 8);
-  }
-  return entry.half === undefined ? { data, shape: entry.shape } : readPlaces(data, entry);
+  return new Uint16Array(await new Response(stream).arrayBuffer());
 }
 
 /**
- * Places, (S, N, 2), from -1 to 1 in the square of their checkpoint, whose `middle` and `half` width come with them:
- * summed up from their differences, modulo 2^16.
+ * One of the arrays. The data of a map, (S, N, 2), are places from -1 to 1 in the square of a checkpoint, whose `middle`
+ * and `half` width come with them.
  */
-function readPlaces(data, entry) {
-  const [steps, n] = entry.shape;
-  const each = 2 * n, places = new Float32Array(steps * each);
-  for (let i = 0; i < each; i++) {
-    let level = 0;
-    for (let at = i; at < data.length; at += each) {
-      level = (level + data[at]) & 0xffff;
-      places[at] = level / 2047.5 - 1;
-    }
-  }
-  return { data: places, shape: entry.shape, half: entry.half, middle: entry.middle };
+function readArray(all, { at, shape, half, middle }) {
+  const levels = all.subarray(at, at + shape.reduce((a, b) => a * b, 1));
+  const data = half ? Float32Array.from(levels, (level) => level / 2047.5 - 1) : levels;
+  return { data, shape, half, middle };
 }

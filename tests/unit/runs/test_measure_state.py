@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from planted import planted_instances
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.seeds import stream
-from tasklens.runs.probe_cells import Job, measure_state
+from tasklens.runs.measure_state import StateJob, measure_state
 from tasklens.scoring.score_cells import MeasureSettings
 from tasklens.scoring.score_table import SCHEMA, Row
 
@@ -41,19 +42,19 @@ def job(
     sizes: dict[str, int] = SIZES,
     spaces: tuple[str, ...] = ("raw",),
     **measure: Any,
-) -> Job:
+) -> StateJob:
     np.save(directory / "block2.npy", x)
     ends = np.cumsum([0, *sizes.values()]).tolist()
-    return Job(
-        directory=directory,
+    return StateJob(
+        states=directory,
         state="block2",
         run="mine",
         seed=4,
         step=70,
+        position="input",
+        silhouettes=True,
         splits={split: slice(ends[i], ends[i + 1]) for i, split in enumerate(sizes)},
-        instances={
-            split: planted_instances(task_of(n), split) for split, n in sizes.items()
-        },
+        instances={split: planted_instances(task_of(n), split) for split, n in sizes.items()},
         spaces=spaces,
         measure=MeasureSettings(**measure),
         clusters=QUICK,
@@ -69,7 +70,7 @@ def values(rows: list[Row], metric: str, **wanted: object) -> list[float]:
 
 
 def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
-    rows, arrays = measure_state(job(tmp_path, planted()))
+    rows, arrays, _ = measure_state(job(tmp_path, planted()))
     assert set(arrays) == {"kept/block2/raw/labels", "held_out_input/block2/raw/labels"}
     for split, n in SIZES.items():
         labels = arrays[f"{split}/block2/raw/labels"]
@@ -82,7 +83,7 @@ def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
         assert (row["run"], row["seed"], row["step"], row["layer"]) == ("mine", 4, 70, "block2")
         assert row["space"] == "raw"
     assert not [row for row in rows if "output" in str(row["metric"])], "no output is known"
-    again, same = measure_state(job(tmp_path, planted()))
+    again, same, _ = measure_state(job(tmp_path, planted()))
     assert again == rows
     assert all(np.array_equal(same[name], array) for name, array in arrays.items())
 
@@ -90,7 +91,7 @@ def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
 def test_states_without_clusters_give_none(tmp_path: Path) -> None:
     random = stream(0, "noise")
     x = random.normal(size=(150, 6)).astype(np.float32)
-    rows, _ = measure_state(job(tmp_path, x))
+    rows, _, _ = measure_state(job(tmp_path, x))
     for split in SIZES:
         assert np.abs(values(rows, "ari", split=split)).max() < 0.1
         assert max(values(rows, "silhouette", split=split)) < 0.3
@@ -99,7 +100,7 @@ def test_states_without_clusters_give_none(tmp_path: Path) -> None:
 def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
     x = planted(spread=12.0)
     asked = job(tmp_path, x, k=(3, 5))
-    rows, arrays = measure_state(asked)
+    rows, arrays, _ = measure_state(asked)
     seen = set()
     for split, here in asked.splits.items():
         for k, place in ((3, "labels"), (5, "k=5/labels")):
@@ -115,14 +116,14 @@ def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
 
 
 def test_where_all_states_are_one_there_is_no_silhouette(tmp_path: Path) -> None:
-    rows, arrays = measure_state(job(tmp_path, np.ones((150, 4), dtype=np.float32)))
+    rows, arrays, _ = measure_state(job(tmp_path, np.ones((150, 4), dtype=np.float32)))
     assert values(rows, "silhouette") == []
     assert (arrays["kept/block2/raw/labels"] == 0).all()
     assert values(rows, "ari", split="kept") == [0, 0]
 
 
 def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path: Path) -> None:
-    rows, arrays = measure_state(job(tmp_path, planted(), spaces=("raw", "tsne"), k=(4, 3, 6)))
+    rows, arrays, _ = measure_state(job(tmp_path, planted(), spaces=("raw", "tsne"), k=(4, 3, 6)))
     numbers = {(row["space"], row["k"]) for row in rows if row["metric"] == "ari"}
     assert numbers == {("raw", 4), ("raw", 3), ("raw", 6), ("tsne", 4)}
     assert {row["k"] for row in rows if row["metric"] == "silhouette"} == {4, 3, 6}
@@ -145,24 +146,24 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
 
 
 def test_without_a_number_there_are_as_many_clusters_as_labels(tmp_path: Path) -> None:
-    rows, _ = measure_state(job(tmp_path, planted()))
+    rows, _, _ = measure_state(job(tmp_path, planted()))
     assert {row["k"] for row in rows if row["metric"] == "ari"} == {LABELS}
 
 
 def test_labels_are_learned_on_the_first_split_and_told_on_the_others(tmp_path: Path) -> None:
     x = planted()
-    rows, _ = measure_state(job(tmp_path, x))
+    rows, _, _ = measure_state(job(tmp_path, x))
     for metric in ("probe_task", "neighbours_task"):
         assert values(rows, metric) == values(rows, metric, split="held_out_input") == [1]
     alone = {"all": len(x)}
-    rows, _ = measure_state(job(tmp_path, x, alone))
+    rows, _, _ = measure_state(job(tmp_path, x, alone))
     assert {row["split"] for row in rows} == {"all"}
     assert values(rows, "ari") == pytest.approx([1, 1])
     assert values(rows, "probe_task") == values(rows, "neighbours_task") == []
     moved = x.copy()
     moved[90:] += 1000  # another split, elsewhere
     for center, right in ((False, False), (True, True)):
-        rows, _ = measure_state(job(tmp_path, moved, center=center))
+        rows, _, _ = measure_state(job(tmp_path, moved, center=center))
         (told,) = values(rows, "neighbours_task")
         assert (told == 1) == right, "each split is centred at its own mean"
 
@@ -179,3 +180,18 @@ def test_states_are_prepared_before_they_are_clustered(tmp_path: Path) -> None:
     for normal in (False, True):
         ari = values(measure_state(job(tmp_path, scaled, normalize=normal))[0], "ari")
         assert min(ari) > 0.9 if normal else max(ari) < 0.5
+
+
+def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+    asked = job(tmp_path, planted(), spaces=("raw", "tsne"))
+    impossible = dataclasses.replace(asked, clusters=QUICK.changed(perplexity=75))
+    rows, arrays, failed = measure_state(impossible)
+    assert list(failed) == ["step 70, held_out_input, block2 (tsne)"], "60 prompts there"
+    assert "perplexity" in failed["step 70, held_out_input, block2 (tsne)"]
+    expected, every, none = measure_state(asked)
+    assert none == {}
+    assert set(every) - set(arrays) == {
+        f"held_out_input/block2/tsne/{kind}" for kind in ("labels", "embedding")
+    }
+    raw = [row for row in expected if row["space"] == "raw"]
+    assert [row for row in rows if row["space"] == "raw"] == raw

@@ -14,8 +14,8 @@ from planted import planted_table
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
+from tasklens.report.page import run_data, verdict_data
 from tasklens.report.page_arrays import script_json
-from tasklens.report.page_data import run_data, verdict_data
 from tasklens.report.view import UNKNOWN, View
 from tasklens.scoring.score_table import Row, to_table
 
@@ -90,11 +90,11 @@ def test_a_split_is_told_whole() -> None:
         places = {f"{what}/{s}" for what in ("cluster", "tsne", "pca") for s in view.states}
         assert plain["arrays"].keys() == parts | places
         assert plain["instructions"] == sorted(split.instruction)
-        entry, n = plain["arrays"]["answer"], 4 * len(split)
-        assert (entry["bytes"], entry["shape"]) == (2, [4, len(split)])
-        low, high = raw[entry["at"] :][:n], raw[entry["at"] + n :][:n]
-        answers = [a + 256 * b - 1 for a, b in zip(low, high, strict=True)]
-        assert answers == split.answer.ravel().tolist()
+        entry = plain["arrays"]["answer"]
+        assert entry["shape"] == [4, len(split)]
+        packed = np.frombuffer(raw, "<u2")[entry["at"] :][: 4 * len(split)]
+        answers = packed.astype(int).reshape(entry["shape"]) - 1
+        np.testing.assert_array_equal(answers, split.answer)
         assert UNKNOWN in answers
         for state, followed in split.followed.items():
             its = plain["followed"][state]
@@ -110,7 +110,8 @@ def test_instructions_that_many_points_share_are_told_once() -> None:
     (plain,), (text,) = told["splits"], texts.values()
     assert plain["instructions"] == ["a", "b"]
     at = plain["arrays"]["instruction"]["at"]
-    assert list(zlib.decompress(base64.b64decode(text))[at : at + 4]) == [1, 0, 1, 1]
+    raw = zlib.decompress(base64.b64decode(text))
+    assert np.frombuffer(raw, "<u2")[at : at + 4].tolist() == [1, 0, 1, 1]
 
 
 def test_where_no_output_is_known_nothing_is_right_or_wrong() -> None:
@@ -125,27 +126,9 @@ def test_where_no_output_is_known_nothing_is_right_or_wrong() -> None:
     assert not {"right", "output"} & told["splits"][0]["arrays"].keys()
 
 
-def test_the_state_shown_first_is_the_best_block_on_the_first_split() -> None:
-    rows = [
-        row(step, state, value, split=split)
-        for split, step, state, value in (
-            ("train_subset", 3000, "embed", 0.9),  # no block
-            ("train_subset", 3000, "block1", 0.6),
-            ("train_subset", 3000, "block1", 0.3),
-            ("train_subset", 3000, "block2", 0.5),
-            ("train_subset", 2000, "block1", 1.0),  # not the last checkpoint
-            ("val_subset", 3000, "block1", 1.0),  # not the first split
-        )
-    ]
-    assert shown_first(with_rows(*rows)) == "block2"
-    assert shown_first(with_rows(*rows, row(3000, "block1", 9, split="train_subset"))) == "block1"
-    assert shown_first(with_rows()) == "block1"
-    assert shown_first(dataclasses.replace(with_rows(*rows), states=("wte", "embed"))) == "embed"
-
-
-def shown_first(view: View) -> str:
-    told, _ = run_data(view)
-    return str(told["best"])
+def test_the_state_shown_first_is_the_best() -> None:
+    rows = [row(3000, s, v, split="train_subset") for s, v in (("block1", 0.3), ("block2", 0.5))]
+    assert run_data(with_rows(*rows))[0]["best"] == "block2"
 
 
 def test_what_the_page_itself_left_is_not_told() -> None:

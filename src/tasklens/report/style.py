@@ -1,0 +1,98 @@
+"""What the figures share: their look, their symbols, the axis of training steps, and their files.
+
+No figure uses pyplot: none needs a display, and none reads or changes matplotlib's global state.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+Layout: TypeAlias = Literal["compressed", "constrained"] | None
+"""How matplotlib makes room for text: "compressed" if axes keep their shape; None: it does not."""
+
+STYLE = {
+    "font.size": 7.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 7.5,
+    "axes.titlelocation": "left",
+    "lines.markersize": 2.8,
+    "lines.markeredgewidth": 0.8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # TrueType: journals refuse the default, Type 3
+}
+
+in_style = style.context(["default", STYLE])
+"""Decorate a function that draws: `STYLE` over matplotlib's defaults, whatever a user's
+matplotlibrc contains."""
+
+#: Eight colours. Each has a contrast of at least 3 with white. Any two are at least 21 apart in
+#: CIELAB, also for people without one kind of cones (Machado, Oliveira and Fernandes, "A
+#: physiologically-based model for simulation of color vision deficiency", 2009).
+PALETTE = (
+    *("#0c3e71", "#d47505", "#027557", "#b779a3"),
+    *("#885204", "#0f94df", "#663ab8", "#96052c"),
+)
+#: Seven shapes; with eight colours, 56 symbols before the first repeats.
+MARKERS = ("o", "^", "s", "D", "P", "v", "X")
+#: Factors on the area of each shape, so that all look equally large.
+AREAS = (1.0, 1.15, 0.8, 0.7, 1.2, 1.15, 1.2)
+SYMBOLS = len(PALETTE) * len(MARKERS)
+
+FEW_EVEN = 50
+"""Up to this many evenly spaced checkpoints are drawn on a linear axis."""
+
+
+def new_figure(wide: float, high: float, layout: Layout = None) -> Figure:
+    """Return an empty figure of this size in inches, which no display knows."""
+    figure = Figure(figsize=(wide, high), layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def write_heading(figure: Figure, text: str) -> None:
+    """Write a title above all panels, at the left."""
+    figure.suptitle(text, fontsize=7.5, x=0.01, ha="left")
+
+
+@in_style
+def render(figure: Figure, format: Literal["png", "pdf"]) -> bytes:
+    """Return the figure as a file; the same figure gives the same bytes.
+
+    A PNG has 200 dots per inch. Neither format contains a date.
+    """
+    sink = io.BytesIO()
+    metadata = {"CreationDate": None} if format == "pdf" else None
+    figure.savefig(sink, format=format, dpi=200, metadata=metadata)
+    return sink.getvalue()
+
+
+def step_axis(ax: Axes, steps: Sequence[int]) -> None:
+    """Scale the x axis linearly up to some step, so that step 0 shows, logarithmically beyond."""
+    ax.set_xlabel("training step")
+    if len(steps) == 1:
+        return
+    ax.set_xlim(steps[0], steps[-1])
+    if len(steps) <= FEW_EVEN and len(set(np.diff(steps))) == 1:
+        return
+    # Linear up to the first evenly spaced checkpoint; if there is none, up to the first of all.
+    spacing = int(np.diff(steps).max())
+    linear = spacing if steps[-1] > 4 * spacing else next(step for step in steps if step > 0)
+    if steps[-1] <= 4 * linear:
+        return
+    ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
+    multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)
+    ticks = [m * 10**p for p in range(len(str(steps[-1]))) for m in multiples]
+    ticks = [0] * (steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
+    ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
+    ax.xaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,72 @@
+"""How colours are seen: their contrast and distance, also without one kind of cones.
+
+An independent witness for the colours of figures and of the report's page.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: From linear RGB to what is seen without one kind of cones: Machado, Oliveira and Fernandes, "A
+#: physiologically-based model for simulation of color vision deficiency", 2009, table 1, severity
+#: 1.0.
+VISION = {
+    "normal": np.eye(3),
+    "protanopia": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+    "deuteranopia": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "tritanopia": np.array(
+        [
+            [1.255528, -0.076749, -0.178779],
+            [-0.078411, 0.930809, 0.147602],
+            [0.004733, 0.691367, 0.303900],
+        ]
+    ),
+}
+#: From linear sRGB to CIE XYZ with the white point D65.
+XYZ = np.array(
+    [
+        [0.4124564, 0.3575761, 0.1804375],
+        [0.2126729, 0.7151522, 0.0721750],
+        [0.0193339, 0.1191920, 0.9503041],
+    ]
+)
+
+
+def linear(colors: Sequence[str]) -> NDArray[np.float64]:
+    """Return colours (#rrggbb) in linear RGB, (N, 3)."""
+    rgb = np.array([list(bytes.fromhex(color.removeprefix("#"))) for color in colors]) / 255
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(color: str, other: str) -> float:
+    """Return the contrast ratio of two colours (WCAG 2.2), 1 to 21."""
+    low, high = sorted((linear([color, other]) @ XYZ[1]).tolist())
+    return float((high + 0.05) / (low + 0.05))
+
+
+def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return linear RGB in CIELAB, (N, 3)."""
+    t = np.clip(rgb, 0, 1) @ XYZ.T / XYZ.sum(axis=1)
+    f = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+    x, y, z = f.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
+def closest(colors: Sequence[str], vision: str) -> float:
+    """Return the smallest CIELAB distance of two colours; 2.3 can just be told apart."""
+    places = lab(linear(colors) @ VISION[vision].T)
+    return min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(places, 2))

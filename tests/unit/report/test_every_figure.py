@@ -1,0 +1,134 @@
+"""What holds for every figure: nothing is cut off, a user's matplotlibrc changes nothing."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from matplotlib.figure import Figure
+
+from drawn import assert_nothing_cut_off
+from planted import planted_table, planted_view
+from tasklens.core.errors import InputError
+from tasklens.findings.curves import curves_of_table
+from tasklens.findings.verdict import judge
+from tasklens.report.figure1 import figure1
+from tasklens.report.figure2 import figure2
+from tasklens.report.heatmaps import (
+    figure_agreement,
+    figure_contingency,
+    figure_order,
+    figure_world,
+)
+from tasklens.report.maps import figure_forming, figure_layers, figure_map
+from tasklens.report.style import render
+from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_plot
+from tasklens.report.verdict_figure import figure_verdict
+from tasklens.report.view import TaskView, View
+
+
+@functools.cache
+def table() -> pa.Table:
+    """Scores of two seeds, with a share of variance, which Figure 2 shows."""
+    planted = planted_table(seeds=(0, 1))
+    metric = pc.replace_substring(planted["metric"], "inertia", "variance_task")
+    return planted.set_column(planted.column_names.index("metric"), "metric", metric)
+
+
+POINTS = pa.Table.from_pylist(
+    [
+        {"run": f"{x}{y}", "seed": 0, "x": x, "y": y, "split": split, "layer": "block1"}
+        | {"space": "raw", "final": 0.1 * x, "peak": 0.5, "accuracy": y}
+        for x, y in ((1, 0.5), (2, 0.5), (1, 0.75))
+        for split in ("train_subset", "val_subset")
+    ]
+)
+FIGURES: dict[str, Callable[[View], Figure]] = {
+    "figure1": lambda _: figure1(table()),
+    "figure2": lambda _: figure2(table()),
+    "map": lambda view: figure_map(view, "block2"),
+    "clusters": lambda view: figure_map(view, "block2", color="cluster", map="pca"),
+    "layers": figure_layers,
+    "forming": figure_forming,
+    "components": lambda view: figure_forming(view, map="pca"),
+    "agreement": figure_agreement,
+    "contingency": figure_contingency,
+    "order": figure_order,
+    "world": figure_world,
+    "verdict": lambda _: figure_verdict(judge(curves_of_table(table()))),
+    "phase": lambda _: phase_diagram(POINTS, "x", "y"),
+    "around": lambda _: one_at_a_time(POINTS, [("x",), ("y",)], {"x": 1, "y": 0.5}),
+    "separation": lambda _: separation_plot(np.array([[0, 0.1, 0.2], [8, 3.0, 0.9]])),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_settings_of_the_user_neither_change_a_figure_nor_are_changed(name: str) -> None:
+    expected = render(FIGURES[name](planted_view()), "png")
+    with mpl.rc_context(
+        {"font.size": 30, "lines.linewidth": 9, "image.cmap": "jet", "savefig.bbox": "tight"}
+    ):
+        before = dict(mpl.rcParams)
+        assert render(FIGURES[name](planted_view()), "png") == expected
+        assert dict(mpl.rcParams) == before
+
+
+def long_names(view: View) -> View:
+    names = tuple(f"{name}, a task with a long name" for name in view.names["task"])
+    world = dataclasses.replace(view.world, tasks=tuple(TaskView(name) for name in names))
+    return dataclasses.replace(view, names={**view.names, "task": names}, world=world)
+
+
+@pytest.mark.parametrize("long", [False, True])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
+    figure = FIGURES[name](long_names(planted_view()) if long else planted_view())
+    assert_nothing_cut_off(figure)
+    for legend in figure.legends:
+        for ax in figure.axes:
+            around = ax.get_tightbbox()
+            assert around is not None
+            assert name == "verdict" or not legend.get_window_extent().overlaps(around)
+    for ax in figure.axes[: 1 if name == "world" else None]:
+        if ax.images:
+            box = ax.get_window_extent()
+            assert min(box.width, box.height) > 0.4 * figure.dpi, "there is room for the cells"
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "state": ("block7", "no state 'block7'; there are embed, block1, block2"),
+    "step": (11, "no checkpoint at step 11; there are (0, 10, 40)"),
+    "steps": ([0, 3], "no checkpoint at step 3; there are (0, 10, 40)"),
+    "split": ("x", "no split 'x'; there are train_subset, val_subset"),
+    "color": ("layer", "no colour by 'layer'; there are cluster, task, input, output"),
+    "map": ("umap", "no map 'umap'; there are tsne, pca"),
+}
+OF_VIEWS: list[Callable[..., Figure]] = [
+    *(figure_map, figure_layers, figure_forming),
+    *(figure_agreement, figure_contingency, figure_order),
+]
+
+
+@pytest.mark.parametrize(
+    ("draw", "name"),
+    [
+        (draw, name)
+        for draw in OF_VIEWS
+        for name in WRONG
+        if name in inspect.signature(draw).parameters
+    ],
+)
+def test_what_does_not_exist_is_one_line_that_names_what_does(
+    draw: Callable[..., Figure], name: str
+) -> None:
+    value, message = WRONG[name]
+    asked = {"state": "embed", name: value} if draw is figure_map else {name: value}
+    with pytest.raises(InputError) as raised:
+        draw(planted_view(), **asked)
+    assert str(raised.value) == f"seen: {message}"

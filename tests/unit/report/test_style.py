@@ -1,0 +1,76 @@
+"""The style of all figures: colours that can be told apart, the axis of steps, files."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from colors import VISION, closest, contrast, lab, linear
+from tasklens.report.style import MARKERS, PALETTE, SYMBOLS, in_style, new_figure, render, step_axis
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_colours_can_be_told_apart_without_one_kind_of_cones(vision: str) -> None:
+    assert len(set(PALETTE)) == 8
+    assert closest(PALETTE, vision) > 21
+
+
+def test_colours_stand_out_from_white() -> None:
+    assert min(contrast(color, "#ffffff") for color in PALETTE) > 3, "WCAG 2.2, 1.4.11"
+
+
+def test_the_measures_of_colours_are_right() -> None:
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    expected = np.array([[100, 0, 0], [53.24, 80.09, 67.20]])
+    assert lab(linear(["#ffffff", "#ff0000"])) == pytest.approx(expected, abs=0.02)
+    for matrix in VISION.values():
+        assert matrix.sum(axis=1) == pytest.approx(1, abs=2e-6), "grey stays grey"
+    vermilion_and_brown = ("#d55e00", "#8c6d00")
+    assert closest(vermilion_and_brown, "protanopia") < 3 < closest(vermilion_and_brown, "normal")
+
+
+def test_there_are_56_symbols() -> None:
+    symbols = {(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i in range(SYMBOLS)}
+    assert len(symbols) == SYMBOLS == 56
+
+
+@pytest.mark.parametrize(
+    ("steps", "linear_to", "ticks"),
+    [
+        ((0, 1, 2, 4, *range(8, 161, 8)), 8, ["0", "10", "20", "50", "100"]),
+        ((0, 1, 2, *range(200, 2001, 200)), 200, ["0", "200", "500", "1k", "2k"]),
+        ((0, *range(1000, 143_001, 1000)), 1000, ["0", "1k", "10k", "100k"]),
+        ((0, 1, 2, 4, 8, 16, 32), 1, ["0", "1", "2", "5", "10", "20"]),
+    ],
+)
+def test_the_axis_is_linear_up_to_the_even_checkpoints(
+    steps: tuple[int, ...], linear_to: int, ticks: list[str]
+) -> None:
+    ax = new_figure(2, 2).subplots()
+    step_axis(ax, steps)
+    assert ax.get_xscale() == "symlog"
+    assert ax.get_xlim() == (steps[0], steps[-1])
+    assert ax.xaxis.get_transform().linthresh == linear_to  # type: ignore[attr-defined]
+    assert [t.get_text() for t in ax.get_xticklabels()] == ticks
+
+
+@pytest.mark.parametrize("steps", [(0,), (0, 500, 1000), tuple(range(0, 1001, 50))])
+def test_few_even_steps_are_on_a_linear_axis(steps: tuple[int, ...]) -> None:
+    ax = new_figure(2, 2).subplots()
+    step_axis(ax, steps)
+    assert ax.get_xscale() == "linear"
+
+
+@pytest.mark.parametrize("format", ["png", "pdf"])
+def test_a_file_is_the_same_bytes_each_time(format: str) -> None:
+    figure = in_style(new_figure)(3, 2)
+    figure.subplots().plot([1, 2])
+    first, second = (render(figure, format) for _ in range(2))  # type: ignore[arg-type]
+    assert first == second
+    assert b"CreationDate" not in first
+    if format == "png":
+        assert Image.open(io.BytesIO(first)).size == (600, 400), "200 dots per inch"
+    else:
+        assert first.startswith(b"%PDF")

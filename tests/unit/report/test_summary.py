@@ -1,0 +1,60 @@
+"""Means and ranges of the table of scores, and the layer that a view calls the best."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from planted import VIEW_ARI, VIEW_STEPS, planted_view
+from tasklens.report.summary import best_state, mean_scores, summarise
+from tasklens.report.view import View
+from tasklens.scoring.score_table import Row, to_table
+
+
+def test_groups_have_the_mean_of_numpy_and_their_range() -> None:
+    values = np.random.default_rng(0).normal(size=(50, 11))
+    columns = {"a": np.repeat(np.arange(50) % 5, 11), "b": np.repeat(np.arange(50) // 5, 11)}
+    rows = pd.DataFrame({**columns, "value": values.ravel()})
+    summary = summarise(rows, ["b", "a"])
+    assert list(summary.index) == [(i // 5, i % 5) for i in range(50)], "as they first occur"
+    assert summary["mean"].tolist() == [np.mean(row) for row in values], "to the last bit"
+    assert summary["low"].tolist() == values.min(axis=1).tolist()
+    assert summary["high"].tolist() == values.max(axis=1).tolist()
+    pandas_own = rows.groupby(["b", "a"])["value"].mean().tolist()
+    assert pandas_own != summary["mean"].tolist(), "which is what is avoided"
+
+
+def test_scores_are_those_of_the_states_themselves() -> None:
+    assert mean_scores(planted_view().table, "val_subset", "ari") == {
+        (state, step): pytest.approx(value + 0.1)
+        for state, values in VIEW_ARI.items()
+        for step, value in zip(VIEW_STEPS, values, strict=True)
+    }
+
+
+def view_of_final(**final: float) -> View:
+    """Return a view with these ARI on the first split, after others before and on another split."""
+    rows: list[Row] = [
+        {
+            "run": "seen", "seed": 3, "step": step, "split": split, "layer": state, "space": space,
+            "k": 3, "cluster_seed": 0, "metric": "ari", "value": value if shown else 1 - value,
+        }
+        for state, value in final.items()
+        for step, split, space, shown in (
+            (40, "train_subset", "raw", True),
+            (10, "train_subset", "raw", False),
+            (40, "val_subset", "raw", False),
+            (40, "train_subset", "tsne", False),
+        )
+    ]  # fmt: skip
+    return dataclasses.replace(planted_view(), table=to_table(rows))
+
+
+def test_the_best_state_follows_the_one_rule_on_the_first_split_at_the_end() -> None:
+    assert best_state(view_of_final(embed=0.1, block1=0.3, block2=0.6)) == "block2"
+    assert best_state(view_of_final(embed=0.7, block1=0.3, block2=0.6)) == "embed", "is a layer"
+    assert best_state(view_of_final(embed=0.1, block1=0.4, block2=0.4)) == "block1", "the lowest"
+    assert best_state(view_of_final(embed=0.1, block1=0.3, ln_f=0.9)) == "block1"
+    assert best_state(view_of_final(embed=0.1, block7=0.9)) == "embed", "block7 is not in the view"
+    assert best_state(view_of_final()) == "embed", "without scores the first"

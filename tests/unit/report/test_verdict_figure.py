@@ -1,0 +1,168 @@
+"""The figure of a verdict: its marks and texts are the checks."""
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+
+from planted import planted_table
+from tasklens.core.errors import InputError
+from tasklens.findings.curves import curves_of_table
+from tasklens.findings.rules import RULES, Rule
+from tasklens.findings.verdict import Check, Outcome, Verdict, judge
+from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, WORDS, figure_verdict
+
+
+def rule(finding: str, above: float = -np.inf, below: float = np.inf, name: str = "a") -> Rule:
+    return Rule(finding, lambda *_: np.zeros(1), f"number {name}", "", above, below, ("x",))
+
+
+def check(
+    of: Rule,
+    verdict: Outcome,
+    value: float,
+    low: float,
+    high: float,
+    note: str = "",
+    split: str = "x",
+) -> Check:
+    return Check(of, split, (value,), value, low, high, verdict, note)
+
+
+def rows(ax: Axes) -> dict[float, list[str]]:
+    """Return what is written in each row, from left to right."""
+    found: dict[float, list[tuple[float, str]]] = {}
+    for text in ax.texts:
+        x, y = text.get_position()
+        found.setdefault(y, []).append((x, text.get_text()))
+    return {y: [word for _, word in sorted(its)] for y, its in found.items()}
+
+
+def drawn(ax: Axes, row: int) -> list[tuple[str, str, list[float]]]:
+    """Return what is drawn in a row: shape or line, colour, and where."""
+    return [
+        (str(line.get_marker()), to_hex(line.get_color()), np.unique(line.get_xdata()).tolist())
+        for line in ax.lines
+        if np.mean(np.asarray(line.get_ydata(), dtype=float)) == row
+    ]
+
+
+def grey(ax: Axes) -> list[list[float]]:
+    boxes = [c.get_paths()[0].get_extents() for c in ax.collections]
+    return [[box.x0, box.x1] for box in boxes]
+
+
+def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
+    a = rule("emergence", above=0.7)
+    verdict = Verdict(
+        (("r", 0),),
+        (
+            check(a, "holds", 0.9, 0.8, 0.95),
+            check(a, "fails", -0.5, -0.6, -0.4, split="val_subset"),
+            check(rule("saturation", -0.1, 0.1, "b"), "undecided", 0.05, 0.0, 0.2),
+        ),
+        "instructions",
+    )
+    figure = figure_verdict(verdict)
+    (ax,) = figure.axes
+    blue, red, orange = (WORDS[word][0] for word in ("holds", "fails", "undecided"))
+    assert drawn(ax, 1) == [
+        ("None", "#000000", [0.7]),
+        ("None", blue, [0.8, 0.95]),
+        ("o", blue, [0.9]),
+    ]
+    assert drawn(ax, 2)[1:] == [("None", red, [-0.6, -0.4]), ("X", red, [-0.5])]
+    assert drawn(ax, 4) == [
+        ("None", "#000000", [-0.1]),
+        ("None", "#000000", [0.1]),
+        ("None", orange, [0.0, 0.2]),
+        ("D", orange, [0.05]),
+    ]
+    assert grey(ax) == [[0.7, EDGE], [0.7, EDGE], [-0.1, 0.1]]
+    text = rows(ax)
+    assert text[0] == ["emergence: ARI in the upper layers rises through training", "fails"]
+    assert text[1] == ["number a, > 0.7", "x", "0.90  [0.80, 0.95]"]
+    assert text[2] == ["unseen pairs", "-0.50  [-0.60, -0.40]"], "the same number is named once"
+    assert text[3] == ["saturation: it saturates at a high value", "undecided"]
+    assert text[4] == ["number b, -0.1 to 0.1", "x", "0.05  [0.00, 0.20]"]
+    assert text[5][0].startswith("depth: ")
+    assert text[6] == ["no data were held out"]
+    assert figure.texts[0].get_text() == (
+        "r (seed 0): 8 findings: 0 holds, 1 fails, 7 undecided; 95% intervals over instructions"
+    )
+
+
+def test_words_differ_in_shape_and_colour() -> None:
+    assert len({color for color, _ in WORDS.values()}) == 3
+    assert len({marker for _, marker in WORDS.values()}) == 3
+    figure = figure_verdict(Verdict((("r", 0),), (check(rule("depth"), "holds", 0, 0, 0),)))
+    handles = figure.legends[0].legend_handles
+    shapes = {str(h.get_label()): h.get_marker() for h in handles if hasattr(h, "get_marker")}  # type: ignore[union-attr]
+    assert {word: shapes[word] for word in WORDS} == {
+        word: marker for word, (_, marker) in WORDS.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "dot", "line", "arrows"),
+    [
+        (1.9, 1.1, 3.8, LIMIT, [LIMIT], [ARROW]),
+        (0.9, 0.5, 1.2, 0.9, [0.5, LIMIT], [ARROW]),
+        (-2.0, -3.0, 0.5, -LIMIT, [-LIMIT, 0.5], [-ARROW]),
+        (0.0, -2.0, 2.0, 0.0, [-LIMIT, LIMIT], [ARROW, -ARROW]),
+        (np.inf, np.inf, np.inf, LIMIT, [LIMIT], [ARROW]),
+        (1.0, -1.0, 1.0, 1.0, [-1.0, 1.0], []),
+    ],
+)
+def test_what_is_beyond_the_axis_ends_in_an_arrow(
+    value: float, low: float, high: float, dot: float, line: list[float], arrows: list[float]
+) -> None:
+    one = check(rule("emergence", below=0.5), "fails", value, low, high)
+    (ax,) = figure_verdict(Verdict((("r", 0),), (one,))).axes
+    _, interval, mark, *beyond = drawn(ax, 1)
+    assert interval[2] == line
+    assert mark[2] == [dot]
+    assert [(marker, x) for marker, _, x in beyond] == [
+        (">" if x > 0 else "<", [x]) for x in arrows
+    ]
+    assert rows(ax)[1][-1] == f"{value:.2f}  [{low:.2f}, {high:.2f}]"
+
+
+def test_what_is_missing_is_said_and_not_drawn() -> None:
+    nan = float("nan")
+    checks = (
+        check(rule("emergence", above=0.2), "undecided", nan, nan, nan, "a single checkpoint"),
+        check(rule("saturation", above=0.2), "undecided", 0.5, nan, nan, "no interval: of a table"),
+    )
+    (ax,) = figure_verdict(Verdict((("r", 0),), checks)).axes
+    assert drawn(ax, 1) == []
+    assert rows(ax)[1] == ["number a, > 0.2", "x", "a single checkpoint"]
+    assert [marker for marker, _, _ in drawn(ax, 3)] == ["None", "D"], "threshold and value"
+    assert rows(ax)[3][-1] == "0.50  no interval"
+
+
+def test_a_verdict_of_several_runs_names_few_of_them() -> None:
+    one = (check(rule("emergence"), "holds", 0.5, 0.4, 0.6),)
+    two, five = (
+        figure_verdict(Verdict(tuple((f"r{i}", i) for i in range(n)), one)).texts[0].get_text()
+        for n in (2, 5)
+    )
+    assert two.startswith("r0 (seed 0), r1 (seed 1): 8 findings: 1 holds")
+    assert five.startswith("5 runs: 8 findings: ")
+
+
+def test_without_checks_there_is_nothing_to_draw() -> None:
+    with pytest.raises(InputError, match=r"^the verdict has no checks: there is nothing to draw$"):
+        figure_verdict(Verdict((("r", 0),), ()))
+
+
+def test_no_text_runs_into_another() -> None:
+    verdict = judge(curves_of_table(planted_table(seeds=(0, 1))))
+    assert {c.rule for c in verdict.checks} == set(RULES)
+    figure = figure_verdict(verdict)
+    figure.draw_without_rendering()
+    (ax,) = figure.axes
+    boxes = [(text.get_window_extent(), text.get_text()) for text in ax.texts]
+    for i, (box, one) in enumerate(boxes):
+        for other_box, other in boxes[:i]:
+            assert not box.overlaps(other_box), (one, other)
