@@ -30,6 +30,7 @@ from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError
+from tasklens.core.files import check_system
 from tasklens.models.torchrun import follows, started
 
 #: The base of all complaints about the command line's words: Click's ClickException, by way of
@@ -309,6 +310,7 @@ app.command()(gather)
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     try:
+        check_system()
         status = app(standalone_mode=False)
     except (InputError, _UsageProblem) as error:
         message = str(error) if isinstance(error, InputError) else error.format_message()
