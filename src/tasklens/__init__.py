@@ -6,6 +6,8 @@ The public names are imported on first use, so that ``import tasklens`` is quick
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tasklens.core.files import check_system
+
 __version__ = "0.1.0"
 
 _WHERE = {
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'tasklens' has no attribute {name!r}")
+    check_system()
     return getattr(importlib.import_module(f"tasklens.{_WHERE[name]}"), name)
 
 

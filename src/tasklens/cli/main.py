@@ -32,6 +32,7 @@ from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError, debugging
+from tasklens.core.files import check_system
 from tasklens.models.torchrun import is_other_rank, launched_by_torchrun
 
 if TYPE_CHECKING:
@@ -292,6 +293,7 @@ app.command()(gather)
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     try:
+        check_system()
         status = app(standalone_mode=False)
     except (InputError, _UsageProblem) as error:
         message = str(error) if isinstance(error, InputError) else error.format_message()

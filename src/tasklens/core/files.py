@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def write_file(path: Path, content: bytes) -> None:
 def digest(value: object) -> str:
     """Return the SHA-256 of a value's canonical JSON."""
     return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def check_system() -> None:
+    """Raise InputError on Windows, where a directory cannot be synced."""
+    if sys.platform == "win32":
+        raise InputError("tasklens runs on Linux and macOS, not on Windows; there, use it in WSL")
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Tables as the bytes of Parquet files, and back. No science."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute
@@ -16,12 +15,12 @@ def parquet_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema, of which there is at least one, as a file, each a row group."""
+def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, at least one, to an open file, each as a row group."""
     writer = None
     try:
         for table in tables:
-            writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema, compression="zstd")
+            writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema, compression="zstd")
             writer.write_table(table)
     finally:
         if writer is not None:

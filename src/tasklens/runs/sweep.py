@@ -239,8 +239,8 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     with directory.locked():
         directory.write(out / "sweep.toml", sweep.content)
-        with directory.writing(out / "scores.parquet") as temporary:
-            write_parquet(temporary, scores())
+        with directory.writing(out / "scores.parquet") as path, path.open("wb") as file:
+            write_parquet(file, scores())
         points = pa.concat_tables(summaries, promote_options="permissive")
         files = {
             "points.parquet": parquet_bytes(points),

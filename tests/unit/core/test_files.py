@@ -1,0 +1,104 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tasklens
+from tasklens.core.files import digest
+
+#: What writes a file by its name alone, whatever it is called on.
+WRITES = {
+    *("write_text", "write_bytes", "mkdir", "makedirs", "touch", "unlink", "rmdir", "rmtree"),
+    *("rename", "renames", "symlink_to", "hardlink_to", "copyfile", "copytree", "mkdtemp"),
+    *("savez", "savez_compressed", "save_file", "save_pretrained", "tofile"),
+    *("open_memmap", "memmap", "to_parquet", "NamedTemporaryFile", "TemporaryDirectory"),
+    *("np.save", "numpy.save", "torch.save", "os.replace", "shutil.move"),
+}
+
+
+def writes(source: str) -> list[str]:
+    """Return the calls of a module that write to the disk, as LINE: NAME."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func
+        name = getattr(called, "attr", getattr(called, "id", ""))
+        owner = getattr(getattr(called, "value", None), "id", "")
+        words = [a.value for a in ast.walk(node) if isinstance(a, ast.Constant)]
+        modes = [w for w in words if isinstance(w, str) and set(w) <= set("rwaxbt+")]
+        opened = name == "open" and any(set(mode) & set("wax+") for mode in modes)
+        # str.replace takes two arguments, Path.replace one.
+        renamed = name == "replace" and len(node.args) == 1 and not node.keywords
+        # Into memory a figure is saved with its format named.
+        drawn = name == "savefig" and "format" not in {word.arg for word in node.keywords}
+        if {name, f"{owner}.{name}"} & WRITES or opened or renamed or drawn:
+            found.append(f"{node.lineno}: {name}")
+    return found
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "path.write_text('x')",
+        "Path(name).write_bytes(b'')",
+        "with open(name, 'w') as file: pass",
+        "with path.open('a', buffering=1) as file: pass",
+        "np.load(name, mmap_mode='r+'); open(name, mode='r+b')",
+        "np.save(path, x)",
+        "safetensors.numpy.save_file(tensors, path)",
+        "figure.savefig(path)",
+        "temporary.replace(path)",
+        "os.replace(temporary, path)",
+        "path.parent.mkdir(parents=True)",
+        "shutil.rmtree(path, ignore_errors=True)",
+        "np.lib.format.open_memmap(path, 'w+')",
+    ],
+)
+def test_a_planted_write_is_found(planted: str) -> None:
+    assert len(writes(f"import this\n{planted}\n")) == 1
+
+
+def test_reading_is_no_writing() -> None:
+    reads = "open(name, 'rb'); path.open(); text.replace('a', 'w'); path.read_text(); x.copy()"
+    assert writes(reads) == []
+
+
+def test_only_runs_and_core_files_write_files() -> None:
+    root = Path(tasklens.__file__).parent
+    found = {
+        path.relative_to(root).as_posix(): calls
+        for path in sorted(root.rglob("*.py"))
+        if (calls := writes(path.read_text()))
+    }
+    assert "core/files.py" in found
+    assert "runs/directory.py" in found
+    others = {name for name in found if not name.startswith(("runs/", "core/files.py"))}
+    assert {name: found[name] for name in others} == {}
+
+
+def test_windows_is_refused_in_a_line() -> None:
+    program = (
+        "import sys, tasklens\n"
+        "from tasklens.cli.main import main\n"
+        "sys.platform = 'win32'\n"
+        "try: tasklens.score\n"
+        "except tasklens.core.errors.InputError as error: print(error)\n"
+        "sys.argv = ['tasklens', 'run', 'smoke']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    refusal = "tasklens runs on Linux and macOS, not on Windows; there, use it in WSL\n"
+    assert (done.returncode, done.stdout) == (2, refusal)
+    assert done.stderr == f"tasklens: error: {refusal}"
+
+
+def test_a_digest_is_of_the_value_and_not_of_its_order() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    assert digest([1, 2]) != digest([2, 1])
+    # echo -n '{"a":1}' | sha256sum
+    assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"

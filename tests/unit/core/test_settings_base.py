@@ -1,0 +1,210 @@
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self
+
+import pytest
+from pydantic import Field, model_validator
+
+from tasklens.core.errors import InputError
+from tasklens.core.settings import Affects, Device, SettingsBase
+
+
+class Net(SettingsBase, affects="train"):
+    layers: int = Field(6, ge=1)
+    """How many blocks."""
+    width: int = Field(32, ge=1)
+    """Width of a hidden state, which is a multiple of the layers, for the sake of this test and of
+    a second line in the file."""
+    rate: float = Field(1e-3, gt=0)
+    """Step size."""
+    device: Annotated[Device, Affects("nothing")] = "cpu"
+    """Where it runs."""
+    precision: Annotated[str, Affects("train", rounding=True)] = "fp32"
+    """Type of the numbers."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.width % self.layers and self.width != 32:
+            raise ValueError(f"width = {self.width} is not a multiple of layers = {self.layers}")
+        return self
+
+
+class Words(SettingsBase, affects="data"):
+    symbols: str = "ab"
+    """The alphabet."""
+    regexes: tuple[str, ...] = ()
+    """Instructions; none: drawn."""
+
+
+class Figure(SettingsBase, affects="plot"):
+    layer: str = "best"
+    """What is drawn."""
+
+
+class Whole(SettingsBase):
+    seed: Annotated[int, Affects("data", replicate=True)] = Field(0, ge=0)
+    """The root seed."""
+    net: Net = Net()
+    words: Words = Words()
+    figure: Figure = Figure()
+
+    removed: ClassVar[Mapping[str, str]] = {"net.fsdp": "one process per GPU trains with DDP"}
+
+
+def refusal(*changes: str, toml: str = "", where: str = "") -> str:
+    with pytest.raises(InputError) as error:
+        Whole.from_toml(toml.encode(), where, changes)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def changed(*changes: str) -> Whole:
+    return Whole.from_table({}, changes)
+
+
+def test_settings_come_back_from_their_toml() -> None:
+    regexes = tuple(f"\"{i}\\.\\\\[x-z]+#é'{i}" for i in range(50))
+    settings = Whole(seed=3, words=Words(regexes=regexes, symbols="\"'\\#é="))
+    again = Whole.from_toml(settings.toml().encode(), "mine.toml")
+    assert again == settings
+    assert again.toml() == settings.toml()
+    assert tomllib.loads(settings.toml()) == json.loads(json.dumps(settings.model_dump()))
+    assert Whole.from_toml(b"[net]\nlayers = 2\n", "mine.toml") == Whole(net=Net(layers=2))
+
+
+def test_every_key_stands_under_its_meaning() -> None:
+    text = Whole().toml()
+    lines = text.splitlines()
+    table, seen = "", []
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line.startswith("["):
+            table = line.strip("[]") + "."
+        elif line and not line.startswith("#"):
+            assert before.startswith("# ")
+            seen.append(table + line.partition(" =")[0])
+    assert seen == ["seed", *(k for t in ("words", "net", "figure") for k in Whole.declared()
+                              if k.startswith(t))]  # fmt: skip
+    assert "# Width of a hidden state, which" in text
+    assert all(len(line) <= 100 for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("net.layer", "figure.layer"),
+        ("net.rat", "net.rate"),
+        ("nte.rate", "net.rate"),
+        ("width", "net.width"),
+        ("net.seed", "seed"),
+        ("sed", "seed"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(key: str, nearest: str) -> None:
+    assert refusal(f"{key}=1") == f"--set: no setting {key!r}; the nearest is {nearest!r}"
+    table, _, last = key.rpartition(".")
+    toml = f"[{table}]\n{last} = 1\n" if table else f"{last} = 1\n"
+    message = f"mine.toml: no setting {key!r}; the nearest is {nearest!r}"
+    assert refusal(toml=toml, where="mine.toml") == message
+
+
+def test_an_unknown_table_is_refused_even_if_it_is_empty() -> None:
+    assert refusal(toml="[nte]\n", where="mine.toml").startswith("mine.toml: no setting 'nte'; ")
+    assert refusal("net=1").startswith("--set: no setting 'net'; the nearest is ")
+
+
+def test_a_setting_that_is_gone_says_what_to_use() -> None:
+    message = "the setting net.fsdp is gone: one process per GPU trains with DDP"
+    assert refusal("net.fsdp=true") == f"--set: {message}"
+    assert refusal(toml="[net]\nfsdp = 1", where="mine.toml") == f"mine.toml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("net.layers=0", "net.layers = 0: input should be greater than or equal to 1"),
+        ("net.layers=1.5", "net.layers = 1.5: input should be a valid integer"),
+        ("net.layers=many", "net.layers = 'many': input should be a valid integer"),
+        ("net.rate=0", "net.rate = 0: input should be greater than 0"),
+        ("net.device=gpu", "net.device = 'gpu': string should match pattern"),
+        ("net.width=7", "net: width = 7 is not a multiple of layers = 6"),
+        ("seed=-1", "seed = -1: input should be greater than or equal to 0"),
+        ("words.symbols=7", "words.symbols = 7: input should be a valid string"),
+        ("words.regexes=abc", "words.regexes = 'abc': input should be a valid tuple"),
+        ("seed", "--set seed: should be key=value, e.g. train.steps=100"),
+    ],
+)
+def test_a_value_out_of_range_is_named(change: str, message: str) -> None:
+    assert refusal(change).startswith(message)
+
+
+def test_a_value_out_of_range_names_the_file_if_it_is_the_file_s() -> None:
+    toml = "[net]\nlayers = 0\n"
+    assert refusal(toml=toml, where="mine.toml").startswith("mine.toml: net.layers = 0: ")
+    toml = "[net]\nlayers = 1\n"
+    assert refusal("seed=-1", toml=toml, where="mine.toml").startswith("seed = -1: ")
+
+
+@pytest.mark.parametrize("content", [b"seed = ", b"[net", b"seed = 1\nseed = 2", b"\xff\xfe"])
+def test_what_is_not_toml_is_refused(content: bytes) -> None:
+    with pytest.raises(InputError, match=r"^mine\.toml is not TOML: "):
+        Whole.from_toml(content, "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "value"),
+    [
+        ("seed=7", "seed", 7),
+        ("net.layers = 1_000", "net.layers", 1000),
+        ("net.rate=1e-4", "net.rate", 1e-4),
+        ("words.symbols=xyz", "words.symbols", "xyz"),
+        ('words.symbols="123"', "words.symbols", "123"),
+        ("words.symbols=a=b.json", "words.symbols", "a=b.json"),
+        ("words.symbols=", "words.symbols", ""),
+        ("words.regexes=[" + '"a+",' * 5 + '"b"]', "words.regexes", ("a+",) * 5 + ("b",)),
+    ],
+)
+def test_set_reads_values_as_toml_and_bare_words_as_strings(
+    change: str, key: str, value: Any
+) -> None:
+    assert changed(change).flat() == Whole().flat() | {key: value}
+
+
+def test_changes_are_checked_together_and_the_last_counts() -> None:
+    settings = changed("net.layers=3", "net.width=33", "seed=1", "seed=2")
+    assert (settings.net.layers, settings.net.width, settings.seed) == (3, 33, 2)
+    assert Whole().changed(seed=2) == Whole(seed=2)
+    with pytest.raises(ValueError, match="greater than or equal to 0"):
+        Whole().changed(seed=-1)
+
+
+def test_what_a_setting_affects_is_declared_once() -> None:
+    declared = Whole.declared()
+    assert {key: affects.stage for key, affects in declared.items()} == {
+        "seed": "data",
+        **dict.fromkeys(("net.layers", "net.width", "net.rate", "net.precision"), "train"),
+        "net.device": "nothing",
+        **dict.fromkeys(("words.symbols", "words.regexes"), "data"),
+        "figure.layer": "plot",
+    }
+    assert set(Whole().affecting("data")) == {"seed", "words.symbols", "words.regexes"}
+    assert changed("net.rate=1").affecting("train", "plot")["net.rate"] == 1
+    assert changed("seed=1").replicate != Whole().replicate
+    assert changed("net.rate=1").replicate == Whole().replicate
+
+
+@pytest.mark.parametrize(
+    ("change", "difference", "of_replicates"),
+    [
+        ("net.rate=1", "net.rate", "net.rate"),
+        ("seed=1", "seed", None),
+        ("net.precision=bf16", "net.precision", None),
+        ("figure.layer=block1", "figure.layer", None),
+        ("net.device=cuda", None, None),
+    ],
+)
+def test_runs_differ_in_what_their_results_depend_on(
+    change: str, difference: str | None, of_replicates: str | None
+) -> None:
+    assert Whole().first_difference(changed(change)) == difference
+    assert Whole().first_difference(changed(change), of_replicates=True) == of_replicates
