@@ -9,7 +9,6 @@ from huggingface_hub.utils import filter_repo_objects
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
-from tasklens.models import checkpoint_series as series
 from tasklens.models.checkpoint_series import (
     Checkpoint,
     fetch,
@@ -325,7 +324,6 @@ class Hub:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hub]:
     """Return a hub with some files beside those that every repository has."""
-    monkeypatch.setattr(series, "import_transformers", lambda: None)  # takes seconds
 
     def made(*files: str) -> Hub:
         one = Hub(tmp_path / "cache", [*HUB, *files])
@@ -382,7 +380,6 @@ def test_what_the_hub_does_not_give_is_one_line(
     def fails(*_: object, **__: object) -> str:
         raise error
 
-    monkeypatch.setattr(series, "import_transformers", lambda: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
     with pytest.raises(InputError) as raised:
         fetch(ON_HUB)

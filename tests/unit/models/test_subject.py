@@ -127,7 +127,7 @@ def test_states_hold_on_to_no_graph(model: GPT2, prompts: Prompts) -> None:
 class Constant:
     """A Subject that answers every prompt with 1."""
 
-    names = ("block1",)
+    names: tuple[str, ...] = ("block1",)
     step = 64
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
