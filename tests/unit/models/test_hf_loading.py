@@ -157,14 +157,26 @@ def test_a_directory_without_a_model_is_refused(saved: Path, tmp_path: Path) -> 
         assert refused(path) == f"{path}: {missing}"
 
 
-def test_a_configuration_alone_is_refused(directory: Path) -> None:
-    (directory / "model.safetensors").unlink()
-    assert refused(directory).startswith(f"{directory} cannot be loaded: ")
+def keep(n: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:n]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"model_type": "no such"}'])
-def test_a_configuration_that_is_none_is_refused(directory: Path, content: bytes) -> None:
-    (directory / "config.json").write_bytes(content)
+CONFIGS = (b"", b"{", b"[]", b"\xff", b'{"model_type": "no such"}')
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    **{f"cut to {n}": keep(n) for n in (0, 5, 100, -1)},
+    **{f"{content!r}": lambda _, content=content: content for content in CONFIGS},  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("damage", [None, *DAMAGE])
+def test_a_directory_whose_configuration_or_weights_are_none_is_refused(
+    directory: Path, damage: str | None
+) -> None:
+    file = directory / ("config.json" if damage and "b'" in damage else "model.safetensors")
+    content = file.read_bytes()
+    file.unlink()
+    if damage:
+        file.write_bytes(DAMAGE[damage](content))
     assert refused(directory).startswith(f"{directory} cannot be loaded: ")
 
 
@@ -217,30 +229,10 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) 
     assert key in line or "mismatch" in line
 
 
-@pytest.mark.parametrize("keep", [0, 5, 100, -1])
-def test_damaged_weights_are_refused(directory: Path, keep: int) -> None:
-    file = directory / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:keep])
-    assert refused(directory).startswith(f"{directory} cannot be loaded: ")
-
-
 def to_bin(directory: Path) -> None:
     """Write the weights as old checkpoints have them."""
     weights = safetensors.torch.load_file(directory / "model.safetensors")
     torch.save(weights, directory / "pytorch_model.bin")
-
-
-def test_old_weights_are_loaded_with_a_warning(
-    directory: Path, prompts: Prompts, offline: list[Any], capsys: pytest.CaptureFixture[str]
-) -> None:
-    to_bin(directory)
-    (directory / "model.safetensors").unlink()
-    assert_same_states(load_subject(directory), prompts)
-    assert offline == []
-    assert capsys.readouterr().err == (
-        f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors only "
-        "(weights_only)\n"
-    )
 
 
 class Malice:
@@ -332,44 +324,57 @@ def test_fresh_weights_are_of_the_configuration_and_the_seed(
 # --- The hash of the weights ---
 
 
-def test_the_hash_is_of_the_weights_whatever_files_they_are_in(
-    saved: Path, directory: Path, tmp_path: Path
+def test_old_weights_are_loaded_with_a_warning(
+    directory: Path, prompts: Prompts, offline: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    to_bin(directory)
+    (directory / "model.safetensors").unlink()
+    subject = load_subject(directory)
+    assert_same_states(subject, prompts)
+    assert offline == []
+    assert capsys.readouterr().err == (
+        f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors only "
+        "(weights_only)\n"
+    )
+    assert subject.weights_hash() == HuggingFaceSubject(made("llama")).weights_hash()
+
+
+def test_the_hash_is_of_the_weights_whatever_files_they_are_in(saved: Path, tmp_path: Path) -> None:
     whole = load_subject(saved).weights_hash()
     assert re.fullmatch("[0-9a-f]{64}", whole)
     assert HuggingFaceSubject(made("llama")).weights_hash() == whole
-    sharded = tmp_path / "sharded"
-    made("llama").save_pretrained(sharded, max_shard_size="4KB")
-    assert len(list(sharded.glob("*.safetensors"))) > 2
-    assert load_subject(sharded).weights_hash() == whole
-    to_bin(directory)
-    (directory / "model.safetensors").unlink()
-    assert load_subject(directory).weights_hash() == whole
+    made("llama").save_pretrained(tmp_path, max_shard_size="4KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert load_subject(tmp_path).weights_hash() == whole
 
 
-def flip_a_bit(weight: torch.Tensor) -> None:
+def flip_a_bit(weight: torch.Tensor, _: torch.Tensor) -> None:
     weight.view(torch.int32).flatten()[-1] ^= 1
 
 
-def swap_two_rows(weight: torch.Tensor) -> None:
+def swap_two_rows(weight: torch.Tensor, _: torch.Tensor) -> None:
     weight[[0, 1]] = weight[[1, 0]]
 
 
-@pytest.mark.parametrize("change", [flip_a_bit, swap_two_rows])
-@pytest.mark.parametrize("key", ["model.embed_tokens.weight", "model.norm.weight"])
-def test_the_hash_tells_weights_apart_that_differ_by_a_bit(
-    saved: Path, directory: Path, key: str, change: Callable[[torch.Tensor], None]
+def swap_with_another(weight: torch.Tensor, other: torch.Tensor) -> None:
+    weight[:], other[:] = other.clone(), weight.clone()
+
+
+OTHER = "model.layers.1.input_layernorm.weight"
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("model.embed_tokens.weight", flip_a_bit),
+        ("model.norm.weight", flip_a_bit),
+        ("model.embed_tokens.weight", swap_two_rows),
+        ("model.norm.weight", swap_two_rows),
+        ("model.layers.0.input_layernorm.weight", swap_with_another),
+    ],
+)
+def test_the_hash_tells_weights_apart_by_a_bit_and_by_their_names(
+    saved: Path, directory: Path, key: str, change: Callable[[torch.Tensor, torch.Tensor], None]
 ) -> None:
-    change_weights(directory, lambda weights: change(weights[key]))
-    assert load_subject(directory).weights_hash() != load_subject(saved).weights_hash()
-
-
-def test_the_hash_tells_apart_which_weight_is_which(saved: Path, directory: Path) -> None:
-    names = ("model.layers.0.input_layernorm.weight", "model.layers.1.input_layernorm.weight")
-
-    def swap(weights: dict[str, torch.Tensor]) -> None:
-        first, second = names
-        weights[first], weights[second] = weights[second], weights[first]
-
-    change_weights(directory, swap)
+    change_weights(directory, lambda weights: change(weights[key], weights[OTHER]))
     assert load_subject(directory).weights_hash() != load_subject(saved).weights_hash()
