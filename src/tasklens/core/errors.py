@@ -28,3 +28,8 @@ class CellsFailedError(Exception):
     def __init__(self, reasons: dict[str, str]) -> None:
         super().__init__("; ".join(f"{cell}: {reason}" for cell, reason in reasons.items()))
         self.reasons = reasons
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Which models are measured, in which order: a model alone, or a series of its checkpoints."""
+"""Find the models to measure and their order: a model alone, or a series of its checkpoints."""
 
 import json
 import os
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tasklens.core.errors import InputError
-from tasklens.models.hf_loading import import_transformers
+from tasklens.core.errors import InputError, first_line
+from tasklens.models.hf_loading import import_extra
 
-#: What directories of checkpoints are called, by their step.
+#: Names of directories of checkpoints, with their step.
 _STEP = re.compile(r"^(?:checkpoint|step|global_step|global-step)[-_]?(\d+)$")
-#: Files that are fetched of a model on the hub, beside its weights.
+#: Files of a model on the hub that are fetched beside its weights.
 _SMALL = ("*.json", "*.model", "*.txt")
 
 
@@ -23,11 +23,11 @@ class Checkpoint:
     """One model to measure."""
 
     step: int
-    """Its training step, or its number, from 1 on, where nothing says its step."""
+    """Its training step, or its number, from 1 on, if not all steps are known."""
     name: str
-    """What the user calls it: a directory, or a name on the hub and the revision."""
+    """The user's name of it: a directory, or a name on the hub and the revision."""
     directory: Path | None
-    """Where it is; None where it has to be fetched first."""
+    """None if it has to be fetched first."""
     repository: str = ""
     revision: str | None = None
     untrained: bool = False
@@ -37,7 +37,7 @@ class Checkpoint:
 def find_checkpoints(
     models: Sequence[str], revisions: Sequence[str] = (), *, untrained: bool = False
 ) -> list[Checkpoint]:
-    """Return the models that some names stand for, in the order of their steps.
+    """Find the models that some names stand for, in the order of their steps.
 
     Parameters
     ----------
@@ -48,40 +48,41 @@ def find_checkpoints(
         Of the one name on the hub.
     untrained : bool
         Put a network of the first one's configuration with fresh weights before them, as step 0,
-        where they have none of that step.
+        unless they have one of that step.
 
     Raises
     ------
     InputError
-        Where there is no such directory, nothing in it is a model, or two have the same step.
+        If a directory is missing or holds no model, or if two checkpoints have the same step.
     """
     if not models:
         raise InputError("no model to measure: name at least one")
-    found: list[tuple[int | None, str, Path | None, str, str | None]] = []
+    steps: list[int | None] = []
+    series: list[Checkpoint] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - a user that there is not
         if path.is_dir():
             if revisions:
                 raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            inner = _inside(path)
-            found += [(_step_of(d), str(d), d, "", None) for d in inner]
+            for directory in _inside(path):
+                steps.append(_step_of(directory))
+                series.append(Checkpoint(0, str(directory), directory))
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
                 name = f"{model}@{revision}" if revision else model
-                found.append((_step_of_revision(revision), name, None, model, revision))
-    known = [step for step, *_ in found if step is not None]
-    if len(known) < len(found):
-        found = [(number, *rest) for number, (_, *rest) in enumerate(found, 1)]  # type: ignore[misc]
-    else:
-        found.sort(key=lambda one: one[0] or 0)
-        twice = [step for step, n in Counter(known).items() if n > 1]
-        if twice:
-            same = [name for step, name, *_ in found if step == twice[0]]
+                steps.append(_step_of_revision(revision))
+                series.append(Checkpoint(0, name, None, model, revision))
+    known = [step for step in steps if step is not None]
+    numbers = known if len(known) == len(steps) else range(1, len(steps) + 1)
+    series = [replace(c, step=step) for c, step in zip(series, numbers, strict=True)]
+    series.sort(key=lambda checkpoint: checkpoint.step)
+    for one, other in pairwise(series):
+        if one.step == other.step:
             raise InputError(
-                f"{same[0]} and {same[1]} are both of step {twice[0]}; measure each series alone"
+                f"{one.name} and {other.name} are both of step {one.step}; measure each series "
+                "alone"
             )
-    series = [Checkpoint(step or 0, *rest) for step, *rest in found]  # type: ignore[arg-type]
     if untrained and series[0].step > 0:
         first = replace(series[0], step=0, name=f"{series[0].name}, untrained", untrained=True)
         series.insert(0, first)
@@ -91,8 +92,7 @@ def find_checkpoints(
 def missing_steps(steps: Sequence[int]) -> list[int]:
     """Return the steps that a series lacks, as far as its other steps tell.
 
-    Where most of the gaps between neighbours are equal, a gap of a multiple of that lacks what
-    would lie in it.
+    If most of the gaps between neighbours are equal, a gap of a multiple of that lacks steps.
     """
     steps = steps[_leading_powers(steps) :]
     gaps = [b - a for a, b in pairwise(steps)]
@@ -126,43 +126,41 @@ def _step_of_revision(revision: str | None) -> int | None:
 
 
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
-    """Return the checkpoint's directory; one on the hub is fetched first, or found in the cache.
+    """Return the checkpoint's directory; one on the hub is fetched first, or is in the cache.
 
     Raises
     ------
     InputError
-        Where it is not there, or the network and the cache do not give it.
+        If neither the network nor the cache has it.
     """
     if checkpoint.directory is not None:
         return checkpoint.directory
-    import_transformers()
-    from huggingface_hub import snapshot_download
-
+    hub = import_extra("huggingface_hub")
     patterns = [*_SMALL, *(["*.py"] if trust_remote_code else [])]
-    try:
-        for weights in ("*.safetensors", "*.bin"):
-            path = Path(
-                snapshot_download(
-                    checkpoint.repository,
-                    revision=checkpoint.revision,
-                    allow_patterns=[*patterns, weights],
-                    ignore_patterns=["*/*"],
-                )
+    path = Path()
+    for weights in ("*.safetensors", "*.bin"):
+        try:
+            cached = hub.snapshot_download(
+                checkpoint.repository,
+                revision=checkpoint.revision,
+                allow_patterns=[*patterns, weights],
+                ignore_patterns=["*/*"],
             )
-            if any(path.glob(weights)):
-                break
-    except Exception as error:  # of the network, the hub or the cache
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{checkpoint.name}: no such directory here, and the hub does not give it: {first}"
-        ) from error
+        except Exception as error:  # of the network, the hub or the cache
+            raise InputError(
+                f"{checkpoint.name}: no such directory here, and the hub does not give it: "
+                f"{first_line(error)}"
+            ) from error
+        path = Path(cached)
+        if any(path.glob(weights)):
+            break
     return path
 
 
 def identity(checkpoint: Checkpoint) -> list[object]:
-    """Return what tells a checkpoint from another, or from a later one of its name.
+    """Return what distinguishes a checkpoint from others, and from a later one of its name.
 
-    Of a directory the names, sizes and times of its files, so that nothing large is read.
+    For a directory these are the names, sizes and times of its files: nothing large is read.
     """
     if checkpoint.directory is None:
         about = [checkpoint.repository, checkpoint.revision, checkpoint.untrained]
@@ -171,7 +169,7 @@ def identity(checkpoint: Checkpoint) -> list[object]:
 
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
-    """Return name, size and time of a directory's files, of some names alone where given."""
+    """Return name, size and time of a directory's files, or of those with some names."""
     files = sorted(path for path in directory.iterdir() if path.is_file())
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
@@ -181,7 +179,7 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 
 def _inside(path: Path) -> list[Path]:
-    """Return the models' directories in a directory: itself, or those of a series in it."""
+    """Return the models in a directory: itself, or a series in it, in the order of its steps."""
     for place in (path, path / "checkpoints"):
         series = [
             inner
@@ -217,7 +215,7 @@ def _step_of(directory: Path) -> int | None:
 
 
 def _check_hub_name(model: str, path: Path) -> None:
-    """Refuse what looks like a path, so that no slip of the pen asks the network."""
+    """Refuse a name that looks like a path, so that a typing error does not ask the network."""
     if path.exists():
         raise InputError(f"{model} is a file: should be a model's directory")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn.utils import skip_init
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
@@ -153,14 +154,6 @@ class Block(nn.Module):
         return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
 
 
-def _embedding(n: int, width: int) -> nn.Embedding:
-    """Return an embedding whose weights are still to be drawn.
-
-    torch's own would draw them from the global generator.
-    """
-    return nn.Embedding.from_pretrained(torch.empty(n, width), freeze=False)  # type: ignore[no-untyped-call,no-any-return]
-
-
 class GPT2(nn.Module):
     """GPT-2 with its language-model head.
 
@@ -182,8 +175,9 @@ class GPT2(nn.Module):
         self.n_positions = n_positions
         self.transformer = nn.ModuleDict(
             {
-                "wte": _embedding(vocab_size, settings.n_embd),
-                "wpe": _embedding(n_positions, settings.n_embd),
+                # Drawn below: their own __init__ would draw from the global generator.
+                "wte": skip_init(nn.Embedding, vocab_size, settings.n_embd),  # type: ignore[no-untyped-call]
+                "wpe": skip_init(nn.Embedding, n_positions, settings.n_embd),  # type: ignore[no-untyped-call]
                 "h": nn.ModuleList(Block(settings) for _ in range(settings.n_layer)),
                 "ln_f": nn.LayerNorm(settings.n_embd, eps=LAYER_NORM_EPSILON),
             }

@@ -1,4 +1,4 @@
-"""Where a model's states are: which modules hold them, and hooks that take them."""
+"""Find the modules that hold a model's hidden states, and hook them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from tasklens.core.errors import InputError
 
 
 class Point(NamedTuple):
-    """Where a state is: what a module gives, or what it takes."""
+    """The place of a state: the output of a module, or its input."""
 
     module: Any
     before: bool = False
 
 
 def find_points(base: Any, model: Any, n_layer: int) -> tuple[dict[str, Point], Any]:
-    """Return where each state up to the last block is, and the module that holds the blocks."""
+    """Return the place of each state up to the last block, and the module that holds the blocks."""
     kind = type(model).__name__
     modules = dict(base.named_modules())
     lists = {
@@ -36,23 +36,22 @@ def find_points(base: Any, model: Any, n_layer: int) -> tuple[dict[str, Point], 
 
 @contextmanager
 def hooked(points: dict[str, Point], keep: Callable[[str, torch.Tensor], None]) -> Iterator[None]:
-    """Hand the states to ``keep`` as they come about."""
+    """Call ``keep`` with each state as it is computed."""
     handles = []
     for name, (module, before) in points.items():
+
+        def keep_input(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
+            keep(name, args[0] if args else kwargs["hidden_states"])
+
+        def keep_output(_: Any, __: Any, output: Any, name: str = name) -> None:
+            state = output if isinstance(output, torch.Tensor) else (output or (None,))[0]
+            if isinstance(state, torch.Tensor):
+                keep(name, state)
+
         if before:
-
-            def take(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
-                keep(name, args[0] if args else kwargs["hidden_states"])
-
-            handles.append(module.register_forward_pre_hook(take, with_kwargs=True))
+            handles.append(module.register_forward_pre_hook(keep_input, with_kwargs=True))
         else:
-
-            def give(_: Any, __: Any, output: Any, name: str = name) -> None:
-                state = output if isinstance(output, torch.Tensor) else (output or (None,))[0]
-                if isinstance(state, torch.Tensor):
-                    keep(name, state)
-
-            handles.append(module.register_forward_hook(give))
+            handles.append(module.register_forward_hook(keep_output))
     try:
         yield
     finally:

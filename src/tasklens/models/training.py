@@ -140,8 +140,7 @@ class Trainer:
         self.calibration: dict[str, float] = {}
         model.to(self.device)
         self._forward = model if group.size == 1 else replicate(model, self.device)
-        self._outputs = dataset.splits["train"].output
-        self._rows = shared_prefix_rows(dataset.prompts("train"))
+        self._rows = shared_prefix_rows(dataset.prompts("train"), dataset.splits["train"].output)
         matrices = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
         self.optimizer = torch.optim.AdamW(
@@ -158,9 +157,9 @@ class Trainer:
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield this rank's share of each batch, from the present step on."""
         order = batches(self._rows, self.settings.instructions_per_step, self.seed)
+        share = self.group.share_of(self.settings.instructions_per_step)
         for rows in islice(order, self.step, None):
-            share = rows if self.group.size == 1 else rows.take(self.group.share_of(len(rows)))
-            yield share.batch(self._outputs, self.device)
+            yield rows.take(share).to(self.device)
 
     def begin(self, tensors: dict[str, Tensor]) -> bool:
         """Resume from what `state` returned, unless it is empty, and choose the precision.

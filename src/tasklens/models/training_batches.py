@@ -6,8 +6,7 @@ sequences [I; x] at the cost of |I| + m tokens, with identical logits and states
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -19,53 +18,28 @@ from tasklens.data.token_prompts import Prompts
 
 
 class TrainingBatch(NamedTuple):
-    """Shared-prefix rows and their outputs: (B, L), (B,), (B, m) and (B, m), all int64."""
+    """B shared-prefix rows with m inputs each, and their outputs; all tensors are int64."""
 
-    prefix: Tensor
-    length: Tensor
-    inputs: Tensor
-    outputs: Tensor
+    prefix: Tensor  # (B, L), the token ids of the instruction, padded with 0 at the end
+    length: Tensor  # (B,), the number of its tokens
+    inputs: Tensor  # (B, m), the token ids of x1 .. xm
+    outputs: Tensor  # (B, m)
+
+    def take(self, index: Tensor | slice) -> Self:
+        """Return some of the rows, padded no further than the longest of them needs."""
+        prefix, length, inputs, outputs = (tensor[index] for tensor in self)
+        return type(self)(prefix[:, : length.max()], length, inputs, outputs)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the rows on a device."""
+        return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
-@dataclass(frozen=True)
-class Rows:
-    """R shared-prefix rows with m inputs each.
+def shared_prefix_rows(prompts: Prompts, output: NDArray[np.int64]) -> list[TrainingBatch]:
+    """Group prompts that agree up to their position, given the output of each, int64 (N,).
 
-    Attributes
-    ----------
-    prefix : int64 (R, L)
-        Token ids of the instruction, padded with 0 at the end.
-    length : int64 (R,)
-        Tokens of the instruction.
-    inputs : int64 (R, m)
-        Token ids of x1 .. xm.
-    instance : int64 (R, m)
-        Index of each x among the original instances.
+    Return the rows of each m, sorted by length.
     """
-
-    prefix: NDArray[np.int64]
-    length: NDArray[np.int64]
-    inputs: NDArray[np.int64]
-    instance: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.prefix)
-
-    def take(self, index: NDArray[np.int64] | slice) -> "Rows":
-        """Return the rows at these indices, padded no further than the longest of them needs."""
-        length = self.length[index]
-        return Rows(
-            self.prefix[index, : length.max()], length, self.inputs[index], self.instance[index]
-        )
-
-    def batch(self, output: NDArray[np.int64], device: torch.device) -> TrainingBatch:
-        """Return the rows as tensors on a device, given the output of each original instance."""
-        arrays = (self.prefix, self.length, self.inputs, output[self.instance])
-        return TrainingBatch(*(torch.from_numpy(a).to(device, non_blocking=True) for a in arrays))
-
-
-def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
-    """Group prompts that agree up to their position: one `Rows` per m, sorted by length."""
     N, T = prompts.ids.shape
     outside = np.arange(T) >= prompts.position[:, None]  # (N, T)
     masked = np.where(outside, -1, prompts.ids)
@@ -82,11 +56,12 @@ def shared_prefix_rows(prompts: Prompts) -> list[Rows]:
         same = same[np.argsort(lengths[same], kind="stable")]
         instance = order[starts[same][:, None] + np.arange(m)]  # (R, m)
         prefix = np.maximum(prefixes[same, : lengths[same].max()], 0)
-        rows.append(Rows(prefix, lengths[same], x[instance], instance))
+        arrays = (prefix, lengths[same], x[instance], output[instance])
+        rows.append(TrainingBatch(*map(torch.from_numpy, arrays)))
     return rows
 
 
-def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
+def batches(rows: list[TrainingBatch], size: int, seed: int) -> Iterator[TrainingBatch]:
     """Yield batches of exactly ``size`` rows of one m, for ever.
 
     Each pass shuffles the rows of every m and cuts them into batches, which come in a random
@@ -102,10 +77,10 @@ def batches(rows: list[Rows], size: int, seed: int) -> Iterator[Rows]:
         epoch += 1
         cut: list[tuple[int, NDArray[np.int64]]] = []
         for i, same in enumerate(rows):
-            pending = np.concatenate([left[i], rng.permutation(len(same))])
+            pending = np.concatenate([left[i], rng.permutation(len(same.length))])
             n = len(pending) // size
             cut += [(i, pending[j * size : (j + 1) * size]) for j in range(n)]
             left[i] = pending[n * size :]
         for j in rng.permutation(len(cut)):
             i, index = cut[j]
-            yield rows[i].take(index)
+            yield rows[i].take(torch.from_numpy(index))

@@ -9,7 +9,6 @@ from huggingface_hub.utils import filter_repo_objects
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
-from tasklens.models import checkpoint_series as series
 from tasklens.models.checkpoint_series import (
     Checkpoint,
     fetch,
@@ -74,16 +73,12 @@ def test_a_series_is_in_the_order_of_its_steps(tmp_path: Path, form: str) -> Non
 
 def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
     model(tmp_path / "out")  # as Trainer.save_model leaves its last one
-    model(tmp_path / "out" / "checkpoint-20")
-    model(tmp_path / "out" / "checkpoint-100")
-    assert found(tmp_path / "out") == [(20, "checkpoint-20"), (100, "checkpoint-100")]
-
-
-def test_a_run_of_ours_is_a_series(tmp_path: Path) -> None:
     run = RunDir(tmp_path / "run")
     for step in (64, 0, 128):
+        model(tmp_path / "out" / f"checkpoint-{step}")
         model(run.checkpoint(step), step=step)
     steps = (0, 64, 128)
+    assert found(tmp_path / "out") == [(step, f"checkpoint-{step}") for step in steps]
     assert found(run.path) == [(step, run.checkpoint(step).name) for step in steps]
     assert found(run.checkpoints) == found(run.path)
     assert found(run.checkpoint(64)) == [(64, run.checkpoint(64).name)]
@@ -140,20 +135,20 @@ def test_two_of_one_step_are_refused(tmp_path: Path) -> None:
     assert "are both of step 3" in error_of(other, other)
 
 
-def test_a_checkpoint_that_is_not_whole_is_refused(tmp_path: Path) -> None:
-    model(tmp_path / "checkpoint-1")
-    (tmp_path / "checkpoint-2").mkdir()
-    assert error_of(tmp_path) == (
-        f"{tmp_path / 'checkpoint-2'}: no config.json: a checkpoint that is not whole?"
-    )
-
-
-def test_a_directory_without_models_is_refused(tmp_path: Path) -> None:
+def test_directories_without_a_whole_model_are_refused(tmp_path: Path) -> None:
     message = f"{tmp_path} holds neither a model (config.json) nor checkpoint-N directories"
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "model.safetensors").write_text("")
     assert error_of(tmp_path) == message
+    model(tmp_path / "checkpoint-1")
+    (tmp_path / "checkpoint-2").mkdir()
+    assert error_of(tmp_path) == (
+        f"{tmp_path / 'checkpoint-2'}: no config.json: a checkpoint that is not whole?"
+    )
+    assert error_of(tmp_path / "checkpoint-1", revisions=["main"]) == (
+        f"--revision: {tmp_path / 'checkpoint-1'} is a directory; only the hub has revisions"
+    )
 
 
 # -- names on the hub -----------------------------------------------------------------------------
@@ -173,31 +168,13 @@ def test_what_looks_like_a_path_is_no_name_on_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    paths = (
-        "runs/x",
-        "./x",
-        "../x",
-        "/x",
-        "/a/b/c",
-        "a/b/c",
-        "~/x",
-        "x/",
-        "a b",
-        ".hidden",
-        "a\\b",
-    )
-    for path in paths:
+    inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~nobody-of-this-name/x")
+    for path in (*inside, "x/", "a b", ".hidden", "a\\b"):
         assert error_of(path) == (
             f"{path}: there is no such directory; give a model's directory, a run directory, or a "
             "name on the hub"
         )
     assert found("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
-
-
-def test_a_home_of_nobody_is_no_name_on_the_hub() -> None:
-    assert error_of("~nobody-of-this-name/x").startswith(
-        "~nobody-of-this-name/x: there is no such directory"
-    )
 
 
 def test_revisions_have_the_step_that_they_end_in() -> None:
@@ -213,13 +190,6 @@ def test_revisions_have_the_step_that_they_end_in() -> None:
     assert found(name, revisions=["v2.0-final"]) == [(1, f"{name}@v2.0-final")]
     assert error_of(name, revisions=["step1", "new-step1"]) == (
         f"{name}@step1 and {name}@new-step1 are both of step 1; measure each series alone"
-    )
-
-
-def test_a_directory_has_no_revisions(tmp_path: Path) -> None:
-    directory = model(tmp_path / "a")
-    assert error_of(directory, revisions=["main"]) == (
-        f"--revision: {directory} is a directory; only the hub has revisions"
     )
 
 
@@ -262,14 +232,9 @@ def test_steps_that_a_series_lacks(steps: Sequence[int], missing: list[int]) -> 
     assert missing_steps(steps) == missing
 
 
-@pytest.mark.parametrize(
-    ("total", "every"), [(20_000, 500), (3000, 128), (640, 64), (1000, 100), (1050, 100)]
-)
-def test_our_own_series_lacks_nothing(total: int, every: int) -> None:
-    assert missing_steps(checkpoint_steps(total, every)) == []
-
-
 def test_in_our_own_series_one_is_missed() -> None:
+    for total, every in ((20_000, 500), (3000, 128), (640, 64), (1000, 100), (1050, 100)):
+        assert missing_steps(checkpoint_steps(total, every)) == []
     steps = checkpoint_steps(20_000, 500)
     for step in (1000, 7500, 19_500):
         assert missing_steps(without(steps, step)) == [step]
@@ -277,10 +242,8 @@ def test_in_our_own_series_one_is_missed() -> None:
 
 
 def test_the_beginning_of_a_series_lacks_nothing() -> None:
-    lengths = range(len(PYTHIA) + 1)
-    assert [n for n in lengths if missing_steps(PYTHIA[:n])] == []
-    ours = checkpoint_steps(3000, 128)
-    assert [n for n in range(len(ours) + 1) if missing_steps(ours[:n])] == []
+    for series in (PYTHIA, checkpoint_steps(3000, 128)):
+        assert [n for n in range(len(series) + 1) if missing_steps(series[:n])] == []
 
 
 # -- fetching -------------------------------------------------------------------------------------
@@ -325,7 +288,6 @@ class Hub:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hub]:
     """Return a hub with some files beside those that every repository has."""
-    monkeypatch.setattr(series, "import_transformers", lambda: None)  # takes seconds
 
     def made(*files: str) -> Hub:
         one = Hub(tmp_path / "cache", [*HUB, *files])
@@ -340,26 +302,26 @@ SMALL = {"config.json", "tokenizer.json", "merges.txt", "spiece.model"}
 ON_HUB = Checkpoint(64, "owner/name@step64", None, "owner/name", "step64")
 
 
-def test_of_two_kinds_of_weights_the_safe_ones_are_fetched(hub: Callable[..., Hub]) -> None:
-    shards = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
-    one = hub("pytorch_model.bin", *shards)
-    assert fetch(ON_HUB) == one.cache
-    assert one.fetched() == SMALL | {*shards}
-    assert one.requests == [("owner/name", "step64")]
+SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
 
 
-def test_others_are_fetched_where_there_are_no_safe_ones(hub: Callable[..., Hub]) -> None:
-    one = hub("pytorch_model.bin")
-    assert fetch(ON_HUB) == one.cache
-    assert one.fetched() == SMALL | {"pytorch_model.bin"}
-    assert one.requests == [("owner/name", "step64")] * 2
-    assert one.weights == [False, True], "asked for only when there are no others"
-
-
-def test_a_models_code_is_fetched_where_it_is_trusted(hub: Callable[..., Hub]) -> None:
-    one = hub("model.safetensors")
-    fetch(ON_HUB, trust_remote_code=True)
-    assert one.fetched() == SMALL | {"model.safetensors", "modeling_mine.py"}
+@pytest.mark.parametrize(
+    ("weights", "trust", "fetched"),
+    [
+        (("pytorch_model.bin", *SHARDS), False, {*SHARDS}),
+        (("model.safetensors",), True, {"model.safetensors", "modeling_mine.py"}),
+        (("pytorch_model.bin",), False, {"pytorch_model.bin"}),
+    ],
+)
+def test_safe_weights_are_fetched_if_there_are_any_and_code_if_it_is_trusted(
+    hub: Callable[..., Hub], weights: Sequence[str], trust: bool, fetched: set[str]
+) -> None:
+    one = hub(*weights)
+    assert fetch(ON_HUB, trust_remote_code=trust) == one.cache
+    assert one.fetched() == SMALL | fetched
+    twice = fetched == {"pytorch_model.bin"}
+    assert one.requests == [("owner/name", "step64")] * (1 + twice)
+    assert one.weights == [False, True][: 1 + twice], "others are asked for only if none are safe"
 
 
 def test_a_directory_is_not_asked_for(hub: Callable[..., Hub], tmp_path: Path) -> None:
@@ -382,7 +344,6 @@ def test_what_the_hub_does_not_give_is_one_line(
     def fails(*_: object, **__: object) -> str:
         raise error
 
-    monkeypatch.setattr(series, "import_transformers", lambda: None)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
     with pytest.raises(InputError) as raised:
         fetch(ON_HUB)
@@ -401,43 +362,34 @@ def test_a_directory_is_another_when_one_of_its_files_is(tmp_path: Path) -> None
     for path in directory.iterdir():
         os.utime(path, ns=(0, 10**18))
 
-    def now(step: int = 3) -> str:
-        return digest(identity(Checkpoint(step, "whatever", directory)))
+    def now(step: int = 3, name: str = "a") -> str:
+        return digest(identity(Checkpoint(step, name, directory)))
 
     first = now()
-    weights.read_bytes()
     os.utime(weights, ns=(10**18, 10**18))  # read later
     (directory / "deep").mkdir()
     (directory / "deep" / "events").write_text("logs")
+    assert now() == now(name="other") == first
+    directory = directory.rename(tmp_path / "moved")
     assert now() == first
-    assert digest(identity(Checkpoint(3, "other name", directory))) == first
-    assert now(step=4) != first
+    weights = directory / weights.name
+    seen = [first, now(step=4)]
     os.utime(weights, ns=(10**18, 10**18 + 1))
-    later = now()
-    assert later != first
-    os.utime(weights, ns=(0, 10**18))
-    assert now() == first
+    seen.append(now())
     weights.write_bytes(b"longer than the first")
     os.utime(weights, ns=(0, 10**18))
-    longer = now()
+    seen.append(now())
     weights.rename(directory / "model2.safetensors")
-    renamed = now()
+    seen.append(now())
     (directory / "model2.safetensors").unlink()
-    gone = now()
-    assert len({first, later, longer, renamed, gone}) == 5
-
-
-def test_a_moved_directory_is_the_same(tmp_path: Path) -> None:
-    directory = model(tmp_path / "a")
-    first = identity(Checkpoint(1, "a", directory))
-    moved = directory.rename(tmp_path / "b")
-    assert identity(Checkpoint(1, "b", moved)) == first
+    seen.append(now())
+    assert len(set(seen)) == len(seen)
 
 
 def test_on_the_hub_the_name_and_the_revision_are_all() -> None:
-    def of(step: int, repository: str, revision: str | None) -> str:
-        return digest(identity(Checkpoint(step, "", None, repository, revision)))
+    def of_hub(step: int, repository: str, revision: str | None, name: str = "") -> str:
+        return digest(identity(Checkpoint(step, name, None, repository, revision)))
 
-    several = [of(1, "a/b", None), of(2, "a/b", None), of(1, "a/c", None), of(1, "a/b", "main")]
-    assert len(set(several)) == 4
-    assert of(1, "a/b", "main") == several[3]
+    several = [(1, "a/b", None), (2, "a/b", None), (1, "a/c", None), (1, "a/b", "main")]
+    assert len({of_hub(*one) for one in several}) == 4
+    assert of_hub(1, "a/b", "main") == of_hub(1, "a/b", "main", name="other")

@@ -60,26 +60,45 @@ def change_config(directory: Path, **keys: object) -> None:
     (directory / "config.json").write_text(json.dumps(config))
 
 
-def test_transformers_loads_the_directory(model: GPT2, dataset: Dataset, directory: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def assert_same_model(model: GPT2, again: GPT2) -> None:
+    assert again.settings == model.settings
+    assert (again.vocab_size, again.n_positions) == (model.vocab_size, model.n_positions)
+    ours, theirs = model.state_dict(), again.state_dict()
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_we_and_transformers_load_the_model_from_its_directory(
+    model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, tied: bool
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    ours = (model if tied else untied).eval()
+    directory = written(ours, dataset, tmp_path)
+    assert_same_model(ours, load_checkpoint(directory))
     theirs: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
     assert {p.dtype for p in theirs.parameters()} == {torch.float32}
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    instruction = dataset.instructions[0]
-    text = " ".join([*instruction, dataset.tasks.inputs[0]])
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    expected_ids = dataset.vocabulary.encode([*instruction, dataset.tasks.inputs[0]])
-    assert ids[0].tolist() == expected_ids.tolist()
-    assert tokenizer.pad_token_id == 0
-    model.eval()
+    assert theirs.config.tie_word_embeddings is tied
+    ids = torch.from_numpy(dataset.prompts("val_subset").ids)
     with torch.inference_mode():
         out = theirs(ids, output_hidden_states=True)
-        length = torch.tensor([ids.shape[1]])
-        logits, states = model(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
+        length = torch.full((len(ids),), ids.shape[1])
+        logits, states = ours(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
+        as_if_tied = states["ln_f"] @ ours.state_dict()["transformer.wte.weight"].T
     torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
     for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
         torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
+    assert ((logits - as_if_tied).abs().max() > 0.1) == (not tied)
+
+
+def test_transformers_reads_the_tokenizer(dataset: Dataset, directory: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokens = [*dataset.instructions[0], dataset.tasks.inputs[0]]
+    assert tokenizer(" ".join(tokens))["input_ids"] == dataset.vocabulary.encode(tokens).tolist()
+    assert tokenizer.pad_token_id == 0
 
 
 def test_transformers_generates_the_answer_that_is_harvested(
@@ -96,41 +115,6 @@ def test_transformers_generates_the_answer_that_is_harvested(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, do_sample=False
         )
         assert out[0, -1] == answers[i]
-
-
-def assert_same_model(model: GPT2, again: GPT2) -> None:
-    assert again.settings == model.settings
-    assert (again.vocab_size, again.n_positions) == (model.vocab_size, model.n_positions)
-    ours, theirs = model.state_dict(), again.state_dict()
-    assert set(ours) == set(theirs)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-
-
-def test_loading_gives_back_the_model(model: GPT2, directory: Path) -> None:
-    assert_same_model(model, load_checkpoint(directory))
-
-
-def test_a_head_of_its_own_is_kept_and_is_transformers_too(
-    untied: GPT2, dataset: Dataset, tmp_path: Path
-) -> None:
-    from transformers import GPT2LMHeadModel
-
-    directory = written(untied, dataset, tmp_path)
-    assert_same_model(untied, load_checkpoint(directory))
-    theirs: Any = GPT2LMHeadModel.from_pretrained(directory).eval()
-    assert theirs.config.tie_word_embeddings is False
-    prompts = dataset.prompts("val_subset")
-    ids = torch.from_numpy(prompts.ids)
-    untied.eval()
-    with torch.inference_mode():
-        out = theirs(ids, output_hidden_states=True)
-        length = torch.full((len(ids),), ids.shape[1])
-        logits, states = untied(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
-        as_if_tied = states["ln_f"] @ untied.state_dict()["transformer.wte.weight"].T
-    torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
-    for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
-        torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
-    assert (logits - as_if_tied).abs().max() > 0.1
 
 
 def test_a_configuration_that_does_not_say_is_of_a_tied_head(model: GPT2, directory: Path) -> None:
@@ -168,24 +152,23 @@ def test_the_same_model_is_the_same_bytes(model: GPT2) -> None:
     assert checkpoint_files(model, b"{}", step=1) == checkpoint_files(model, b"{}", step=1)
 
 
+def keep(n: int) -> Callable[[bytes], bytes]:
+    return lambda content: content.rstrip()[:n]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    **{f"cut to {n}": keep(n) for n in (0, 5, 200, -1)},
+    "garbage": lambda _: bytes(range(256)) * 4,
+}
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_missing_file_is_named(directory: Path, name: str) -> None:
+@pytest.mark.parametrize("damage", [None, *DAMAGE])
+def test_a_missing_or_damaged_file_is_named(directory: Path, name: str, damage: str | None) -> None:
+    content = (directory / name).read_bytes()
     (directory / name).unlink()
-    assert one_line_error(directory).startswith(f"{directory / name} is missing or damaged (")
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-@pytest.mark.parametrize("keep", [0, 5, 200, -1])
-def test_a_truncated_file_is_named(directory: Path, name: str, keep: int) -> None:
-    path = directory / name
-    content = path.read_bytes()
-    path.write_bytes(content.rstrip()[:keep])
-    assert one_line_error(directory).startswith(f"{path} is missing or damaged (")
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_garbage_is_named(directory: Path, name: str) -> None:
-    (directory / name).write_bytes(bytes(range(256)) * 4)
+    if damage:
+        (directory / name).write_bytes(DAMAGE[damage](content))
     assert one_line_error(directory).startswith(f"{directory / name} is missing or damaged (")
 
 
@@ -196,25 +179,19 @@ def test_another_architecture_is_refused(directory: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "keys", [{"n_layer": 3}, {"n_layer": 1}, {"n_embd": 32}, {"vocab_size": 5}, {"n_positions": 3}]
-)
-def test_a_configuration_of_another_size_is_refused(directory: Path, keys: dict[str, int]) -> None:
-    change_config(directory, **keys)
-    message = one_line_error(directory)
-    assert message.startswith(f"{directory / 'model.safetensors'} does not fit its config.json: ")
+MISFIT = [{"n_layer": 3}, {"n_layer": 1}, {"n_embd": 32}, {"vocab_size": 5}, {"n_positions": 3}]
+NONE = [{"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}]
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        *({"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}),
-        {"tie_word_embeddings": "perhaps"},
-    ],
-)
-def test_a_configuration_that_is_none_is_refused(directory: Path, keys: dict[str, Any]) -> None:
+@pytest.mark.parametrize("keys", [*MISFIT, *NONE, {"tie_word_embeddings": "perhaps"}])
+def test_a_configuration_of_another_size_or_none_is_refused(
+    directory: Path, keys: dict[str, Any]
+) -> None:
     change_config(directory, **keys)
-    assert one_line_error(directory).startswith(str(directory / "config.json"))
+    start = str(directory / "config.json")
+    if keys in MISFIT:
+        start = f"{directory / 'model.safetensors'} does not fit its config.json: "
+    assert one_line_error(directory).startswith(start)
 
 
 def test_tensors_come_with_their_metadata(tmp_path: Path) -> None:

@@ -41,19 +41,13 @@ def test_states_and_answers_are_those_of_transformers_one_prompt_at_a_time(
     assert len(set(answer.tolist())) > 1
 
 
-def test_the_word_embedding_is_a_row_of_the_matrix(model: GPT2, prompts: Prompts) -> None:
-    x = prompts.ids[np.arange(len(prompts)), prompts.position]
-    embedding = model.state_dict()["transformer.wte.weight"].numpy()
-    assert np.array_equal(harvest(GPT2Subject(model), prompts, ["wte"]).states["wte"], embedding[x])
-
-
 @pytest.mark.parametrize("max_tokens", [1, 23, 8192])
 def test_neither_order_nor_batching_changes_a_state(
     model: GPT2, prompts: Prompts, max_tokens: int
 ) -> None:
     whole = harvest(GPT2Subject(model), prompts)
     order = np.random.default_rng(0).permutation(len(prompts))
-    some = order[:13]
+    some = np.append(order[:13], order[0])  # one of them twice
     got = harvest(GPT2Subject(model, max_tokens=max_tokens), taken(prompts, some))
     for name, state in got.states.items():
         np.testing.assert_allclose(state, whole.states[name][some], rtol=1e-5, atol=2e-6)
@@ -69,12 +63,6 @@ def test_what_stands_behind_the_position_is_not_read(model: GPT2, prompts: Promp
     got = harvest(GPT2Subject(model), Prompts(ids, prompts.position))
     for name, state in got.states.items():
         assert np.array_equal(state, whole.states[name])
-
-
-def test_the_same_prompt_twice_is_the_same_state(model: GPT2, prompts: Prompts) -> None:
-    twice = taken(prompts, np.array([3, 0, 3]))
-    for state in harvest(GPT2Subject(model), twice).states.values():
-        np.testing.assert_allclose(state[0], state[2], rtol=1e-5, atol=1e-6)
 
 
 def test_only_the_names_that_are_asked_for_come_back(model: GPT2, prompts: Prompts) -> None:

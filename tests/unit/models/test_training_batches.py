@@ -3,10 +3,11 @@ from itertools import islice
 
 import numpy as np
 import pytest
+import torch
 
 from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.training_batches import Rows, batches, shared_prefix_rows
+from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
 
 
 def prompts_of(*texts: str) -> Prompts:
@@ -19,18 +20,17 @@ def prompts_of(*texts: str) -> Prompts:
     return Prompts(ids, np.array([len(text) - 1 for text in texts]))
 
 
-def letters(ids: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> str:
-    return "".join(map(chr, ids))
+def letters(ids: torch.Tensor) -> str:
+    return "".join(map(chr, ids.tolist()))
 
 
 def test_prompts_with_one_prefix_share_a_row() -> None:
-    rows = shared_prefix_rows(prompts_of("abz", "cdx", "aby", "abcx", "abw", "cdy", "cdz", "qx"))
+    prompts = prompts_of("abz", "cdx", "aby", "abcx", "abw", "cdy", "cdz", "qx")
+    rows = shared_prefix_rows(prompts, np.arange(8))
     got = {
-        letters(prefix[:length]): (letters(inputs), instance.tolist())
+        letters(prefix[:length]): (letters(inputs), outputs.tolist())
         for same in rows
-        for prefix, length, inputs, instance in zip(
-            same.prefix, same.length, same.inputs, same.instance, strict=True
-        )
+        for prefix, length, inputs, outputs in zip(*same, strict=True)
     }
     assert got == {
         "ab": ("zyw", [0, 2, 4]),
@@ -46,17 +46,15 @@ def test_prompts_with_one_prefix_share_a_row() -> None:
 
 def test_every_instance_is_in_one_row_with_its_own_prefix_and_input(dataset: Dataset) -> None:
     for split, part in dataset.splits.items():
-        rows = shared_prefix_rows(dataset.prompts(split))
-        seen = Counter(np.concatenate([same.instance.ravel() for same in rows]).tolist())
+        rows = shared_prefix_rows(dataset.prompts(split), np.arange(len(part)))
+        seen = Counter(torch.cat([same.outputs.ravel() for same in rows]).tolist())
         assert seen == Counter(range(len(part)))
         assert len({same.inputs.shape[1] for same in rows}) == len(rows)
         texts = []
         for same in rows:
             assert same.length.tolist() == sorted(same.length.tolist())
-            assert same.prefix.shape == (len(same), same.length.max())
-            for prefix, length, inputs, instances in zip(
-                same.prefix, same.length, same.inputs, same.instance, strict=True
-            ):
+            assert same.prefix.shape == (len(same.length), same.length.max())
+            for prefix, length, inputs, instances in zip(*same, strict=True):
                 assert (prefix[length:] == 0).all()
                 text = "".join(dataset.vocabulary.tokens[t] for t in prefix[:length])
                 texts.append(text)
@@ -66,41 +64,42 @@ def test_every_instance_is_in_one_row_with_its_own_prefix_and_input(dataset: Dat
         assert len(set(texts)) == len(texts)
 
 
-def random_rows(n: int, m: int, longest: int, first: int = 0) -> Rows:
-    """Rows whose tokens say whose they are: an instance's number is its row's."""
+def random_rows(n: int, m: int, longest: int, first: int = 0) -> TrainingBatch:
+    """Rows whose tokens say whose they are: an output is the number of its row."""
     length = np.random.default_rng(n).integers(1, longest, size=n, endpoint=True)
     length[-1] = longest
     number = np.arange(first, first + n)[:, None]
     prefix = np.where(np.arange(longest) < length[:, None], 100 + number, 0)
     ones = np.ones((1, m), dtype=np.int64)
-    return Rows(prefix, length, 200 + number * ones, number * ones)
+    arrays = (prefix, length, 200 + number * ones, number * ones)
+    return TrainingBatch(*map(torch.from_numpy, arrays))
 
 
-def check_whole(rows: Rows) -> None:
+def check_whole(rows: TrainingBatch) -> None:
     """Assert that the columns still belong together and are padded as little as possible."""
-    number = rows.instance[:, :1]
+    number = rows.outputs[:, :1]
     assert rows.prefix.shape[1] == rows.length.max()
-    inside = np.arange(rows.prefix.shape[1]) < rows.length[:, None]
-    assert np.array_equal(rows.prefix, np.where(inside, 100 + number, 0))
-    assert np.array_equal(rows.inputs, 200 + rows.instance)
+    inside = torch.arange(rows.prefix.shape[1]) < rows.length[:, None]
+    assert torch.equal(rows.prefix, torch.where(inside, 100 + number, 0))
+    assert torch.equal(rows.inputs, 200 + rows.outputs)
 
 
 SIZE = 4
-#: Rows: their inputs. The middle one has fewer rows than a batch.
+#: Number of rows: number of their inputs. The middle one has fewer rows than a batch.
 KINDS = {10: 3, 3: 1, 7: 2}
 FIRST = {10: 0, 3: 10, 7: 13}
 
 
-def kinds() -> list[Rows]:
+def kinds() -> list[TrainingBatch]:
     return [random_rows(n, m, longest=6, first=FIRST[n]) for n, m in KINDS.items()]
 
 
-def take(n: int, seed: int = 0, first: int = 0) -> list[Rows]:
+def take(n: int, seed: int = 0, first: int = 0) -> list[TrainingBatch]:
     return list(islice(batches(kinds(), SIZE, seed), first, first + n))
 
 
-def content(some: list[Rows]) -> list[list[list[int]]]:
-    return [b.instance.tolist() for b in some]
+def content(some: list[TrainingBatch]) -> list[list[list[int]]]:
+    return [b.outputs.tolist() for b in some]
 
 
 def test_a_batch_has_exactly_its_size_and_one_m() -> None:
@@ -108,8 +107,8 @@ def test_a_batch_has_exactly_its_size_and_one_m() -> None:
     for batch in take(60):
         check_whole(batch)
         n = {m: n for n, m in KINDS.items()}[batch.inputs.shape[1]]
-        assert len(batch) == SIZE
-        assert set(batch.instance.ravel().tolist()) <= set(range(FIRST[n], FIRST[n] + n))
+        assert len(batch.length) == SIZE
+        assert set(batch.outputs.ravel().tolist()) <= set(range(FIRST[n], FIRST[n] + n))
         met[n] += 1
     assert set(met) == set(KINDS)
 
@@ -121,7 +120,7 @@ def test_lengths_are_mixed_in_a_batch() -> None:
 @pytest.mark.parametrize("passes", [1, 2, 3, 8, 20])
 def test_every_row_is_seen_equally_often_to_within_a_batch(passes: int) -> None:
     n_batches = sum(n * passes // SIZE for n in KINDS)
-    seen = Counter(int(i) for b in take(n_batches) for i in b.instance[:, 0])
+    seen = Counter(int(i) for b in take(n_batches) for i in b.outputs[:, 0])
     for n, first in FIRST.items():
         missing = [passes - seen[i] for i in range(first, first + n)]
         assert min(missing) >= 0  # never more often than there were passes
@@ -142,7 +141,7 @@ def test_starting_later_is_skipping() -> None:
 
 def test_every_pass_has_an_order_of_its_own() -> None:
     rows = kinds()[:1]
-    whole = [int(i) for b in islice(batches(rows, 5, 0), 20) for i in b.instance[:, 0]]
+    whole = [int(i) for b in islice(batches(rows, 5, 0), 20) for i in b.outputs[:, 0]]
     orders = [tuple(whole[i : i + 10]) for i in range(0, 100, 10)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len(set(orders)) == 10

@@ -1,0 +1,245 @@
+"""Run a Hugging Face causal model and read its hidden states by name.
+
+States are taken by hooks on the modules, so that they are what their names say: the index of a
+tuple of hidden states means another thing in another family.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tasklens.core.errors import InputError, first_line
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.gpt2 import tree_bias
+from tasklens.models.hf_hooks import Point, find_points, hooked
+from tasklens.models.prefix_trees import Trees
+
+#: Answers are computed for so many positions at a time: a vocabulary is wide.
+HEAD_ROWS = 256
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Pick: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class HarvestBatch(NamedTuple):
+    """The result of one forward pass.
+
+    Attributes
+    ----------
+    which : int64 (b,)
+        Indices of its prompts.
+    states : {name: float32 (b, D)}
+    answer : int64 (b,)
+    """
+
+    which: Ints
+    states: dict[str, npt.NDArray[np.float32]]
+    answer: Ints
+
+
+class HuggingFaceReader:
+    """Reads hidden states of a causal model by name; `HuggingFaceSubject` says which.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be run or is not causal, or if its blocks are not a chain.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.kind = model.eval(), type(model).__name__
+        self.dtype: torch.dtype = next(model.parameters()).dtype
+        self._base = getattr(model, model.base_model_prefix or "", model)
+        n_layer = model.config.get_text_config().num_hidden_layers
+        self._points, parent = find_points(self._base, model, n_layer)
+        self.names: tuple[str, ...] = self._inspect(parent)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the input: that of the embedding, or on which it is computed."""
+        hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
+        device = getattr(hook, "execution_device", None)
+        return torch.device(next(self.model.parameters()).device if device is None else device)
+
+    @property
+    def takes_positions(self) -> bool:
+        """Whether the position of each token can be given."""
+        return "position_ids" in inspect.signature(self._base.forward).parameters
+
+    def forward(self, ids: Tensor, **inputs: Tensor) -> Tensor:
+        """Run the network below the head on tokens (B, T) and return its last state, (B, T, D)."""
+        return _run(self._base, ids, **inputs)
+
+    def read_rows(self, prompts: Prompts, which: Ints, names: Sequence[str]) -> HarvestBatch:
+        """Read some prompts, a row each, padded at the end to the longest of them."""
+        position = self._tensor(prompts.position[which])
+        T = int(position.max()) + 1
+        columns, row = (torch.arange(n, device=self.device) for n in (T, len(which)))
+        real = columns <= position[:, None]  # (b, T)
+        at_position = _picker(row, position)
+        pick = at_position
+        if prompts.begin is not None:
+            pick = _averager(real & (columns >= self._tensor(prompts.begin[which])[:, None]))
+        inputs = {"ids": self._tensor(prompts.ids[which, :T])}
+        if not bool(real.all()):
+            inputs["attention_mask"] = real.long()
+        return self._read(which, names, inputs, pick, at_position)
+
+    def read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> HarvestBatch:
+        """Read all prompts in some rows that are trees."""
+        which = trees.prompts_in(rows)
+        at_slot = _picker(
+            self._tensor(trees.row[which] - rows.start), self._tensor(trees.slot[which])
+        )
+        return self._read(which, names, self.tree_inputs(trees, rows), at_slot, at_slot)
+
+    def tree_inputs(self, trees: Trees, rows: slice) -> dict[str, Tensor]:
+        """Return the arguments of `forward` for some rows that are trees."""
+        return {
+            "ids": self._tensor(trees.ids[rows]),
+            "attention_mask": tree_bias(self._tensor(trees.parent[rows])),
+            "position_ids": self._tensor(trees.depth[rows]),
+        }
+
+    @torch.inference_mode()
+    def _read(
+        self, which: Ints, names: Sequence[str], inputs: dict[str, Tensor], pick: Pick, last: Pick
+    ) -> HarvestBatch:
+        """Pick states during a forward pass, and the answers from what `last` picks at its end."""
+        states: dict[str, npt.NDArray[np.float32]] = {}
+
+        def keep(name: str, state: Tensor) -> None:
+            states[name] = pick(state).float().cpu().numpy()
+
+        with hooked({name: self._points[name] for name in names}, keep):
+            final = last(self.forward(**inputs))
+        if self._base is self.model:  # these are the logits
+            answer = final.argmax(dim=-1)
+        else:
+            head = self.model.get_output_embeddings()
+            parts = torch.split(final.to(head.weight.dtype), HEAD_ROWS)
+            answer = torch.cat([head(part).argmax(dim=-1) for part in parts])
+        return HarvestBatch(which, {name: states[name] for name in names}, answer.cpu().numpy())
+
+    def _tensor(self, array: Ints) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+    @torch.inference_mode()
+    def _inspect(self, parent: Any) -> tuple[str, ...]:
+        """Check that the model is causal, with one state per token; return the states' names.
+
+        The module that ``parent`` calls first after the last block is the final norm, if it is one.
+        `wte` is no state of its own if the first block reads the word embedding as it is.
+        """
+        ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=self.device)
+        try:
+            logits = _run(self.model, ids)  # (2, 4, V)
+        except Exception as error:  # no hook is set: whatever is raised, the model's code raises
+            raise InputError(f"{self.kind} cannot be run: {first_line(error)}") from error
+        # A dot keeps the names of modules apart from those of states.
+        children = {f".{name}": Point(module) for name, module in parent.named_children()}
+        states: dict[str, Tensor] = {}
+        called: list[str] = []
+
+        def keep(name: str, state: Tensor) -> None:
+            called.append(name)
+            states[name] = state
+
+        with hooked(self._points | children, keep):
+            last = self.forward(ids).float()
+        last_block = [*self._points][-1]
+        behind = called[called.index(last_block) + 1 :] if last_block in called else []
+        norm = next((name for name in behind if name in children), "")
+        if norm and states[norm].shape[:-1] == ids.shape and _is_norm(children[norm].module):
+            self._points["ln_f"], states["ln_f"] = children[norm], states[norm]
+            called = ["ln_f" if name == norm else name for name in called]
+        called = [name for name in called if name in self._points]
+        if called != [*self._points]:
+            raise InputError(f"{self.kind}: its blocks are not called one after another: {called}")
+        for name in called:
+            if states[name].shape[:-1] != ids.shape:
+                shape = tuple(states[name].shape)
+                raise InputError(
+                    f"{self.kind}: {name} gives a state of shape {shape}, not one a token"
+                )
+        if not last.isfinite().all():
+            raise InputError(f"{self.kind}: its states are not finite in {str(self.dtype)[6:]}")
+        before = last[:, :-1]
+        apart = float((before[0] - before[1]).norm())
+        if not apart <= 8 * torch.finfo(self.dtype).eps * float(before.norm()):
+            raise InputError(
+                f"{self.kind} is no causal language model: what follows a token changes its state"
+            )
+        if not self._head_orders(last, logits.float()):
+            self._base = self.model
+        a, b = states["wte"].float(), states["embed"].float()
+        same = a.shape == b.shape and torch.equal(a, b)
+        return tuple(name for name in self._points if name != "wte" or not same)
+
+    def _head_orders(self, last: Tensor, logits: Tensor) -> bool:
+        """Return whether the head alone orders the tokens as the model's own logits do.
+
+        These may be scaled or capped besides, which changes no order.
+        """
+        head = self.model.get_output_embeddings()
+        if self._base is self.model or head is None:
+            return False
+        ours = head(last.to(head.weight.dtype)).float()
+        ours = ours.gather(-1, logits.argsort(dim=-1).to(ours.device))
+        eps = torch.finfo(head.weight.dtype).eps
+        return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
+
+    def weights_hash(self) -> str:
+        """Return the SHA-256 of the weights by name, whatever files they came in."""
+        digest = hashlib.sha256()
+        for path in sorted(path for path, _ in self.model.named_parameters()):
+            parent, _, name = path.rpartition(".")
+            module = self.model.get_submodule(parent)
+            with _loaded(module):
+                weight = getattr(module, name)
+                digest.update(f"{path} {weight.dtype} {tuple(weight.shape)}".encode())
+                plain = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(memoryview(plain.numpy()))
+        return digest.hexdigest()
+
+
+def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
+    """Run a module of transformers with those of the inputs that it takes."""
+    every: dict[str, Any] = {"use_cache": False, "return_dict": True, **inputs}
+    accepted = inspect.signature(module.forward).parameters
+    return module(ids, **{k: v for k, v in every.items() if k in accepted})[0]  # type: ignore[no-any-return]
+
+
+def _picker(row: Tensor, column: Tensor) -> Pick:
+    """Return a function that picks a token (b, D) of each row of a state (B, T, D)."""
+    return lambda state: state[row.to(state.device), column.to(state.device)]
+
+
+def _averager(span: Tensor) -> Pick:
+    """Return a function that averages a state (B, T, D) over a span, bool (B, T), of each row."""
+
+    def mean(state: Tensor) -> Tensor:
+        inside = span.to(state.device)
+        return (state.float() * inside[..., None]).sum(dim=1) / inside.sum(dim=1)[:, None]
+
+    return mean
+
+
+def _is_norm(module: Any) -> bool:
+    return "norm" in type(module).__name__.lower()
+
+
+def _loaded(module: torch.nn.Module) -> Any:
+    """Load the weights of a module that lie on the disk, or in the memory beside a GPU."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return align_module_device(module)

@@ -1,0 +1,83 @@
+"""Decide whether prompts are read as trees, in which prefixes that they share stand once."""
+
+import functools
+import sys
+
+import numpy as np
+import torch
+
+from tasklens.core.errors import first_line
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.devices import is_out_of_memory
+from tasklens.models.hf_reader import HuggingFaceReader, Ints
+from tasklens.models.prefix_trees import Trees, token_trees
+
+#: Trees are worth it if they have at most this share of the prompts' tokens.
+WORTH_SHARING = 0.7
+#: The states of so many prompts of a row are compared with those of the prompts read one by one.
+CHECKED = 16
+#: Largest distance between the two, as a part of the norm of the state.
+TOLERANCE = 1e-4
+
+
+def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -> Trees | None:
+    """Return the prompts as trees, if that saves work and changes no state; None otherwise.
+
+    A token of a tree attends to its ancestors alone, at the position that it has in its prompt. A
+    model that makes its positions or its attention in another way (by ALiBi, by recurrence, in a
+    window narrower than the longest prompt) then gives other states. So two rows are tried: that of
+    the longest prompt, and that of the most prompts. A model that fails is named on standard error.
+    Only fp32 is tried, in which rounding hides nothing.
+    """
+    if prompts.begin is not None or reader.dtype != torch.float32 or len(prompts) == 0:
+        return None
+    trees = token_trees(prompts)
+    n_tokens = int((prompts.position + 1).sum())
+    if trees.ids.size > WORTH_SHARING * n_tokens or trees.ids.shape[1] > max_tokens:
+        return None
+    refusal = "" if reader.takes_positions else "does not take the positions of tokens"
+    longest = int(prompts.position.argmax())
+    for row in {int(trees.row[longest]), int(np.bincount(trees.row).argmax())}:
+        which = np.flatnonzero(trees.row == row)
+        which = np.union1d(which[:CHECKED], which[which == longest])
+        refusal = refusal or _refusal(reader, prompts, trees, slice(row, row + 1), which)
+    if refusal:
+        print_once(f"tasklens: prompts are read one by one: {reader.kind} {refusal}")
+        return None
+    return trees
+
+
+def _refusal(
+    reader: HuggingFaceReader, prompts: Prompts, trees: Trees, row: slice, which: Ints
+) -> str:
+    """Return why prompts in a row have other states than if read one by one; empty if they don't.
+
+    Whatever the model's own code raises is a reason. A fault of ours is raised.
+    """
+    name, inputs = reader.names[-1], reader.tree_inputs(trees, row)
+    try:
+        try:
+            with torch.inference_mode():
+                reader.forward(**inputs)  # no hook is set: none of our code runs in it
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            about = f"{type(error).__name__}: {first_line(error)}"
+            return f"does not accept a 4-D attention mask ({about})"
+        batch = reader.read_trees(trees, row, [name])
+        plain = reader.read_rows(prompts, which, [name]).states[name]
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return "does not fit into memory with a 4-D attention mask"
+    shared = batch.states[name][np.searchsorted(batch.which, which)]
+    apart = np.linalg.norm(shared - plain, axis=1)
+    if (apart <= TOLERANCE * np.linalg.norm(plain, axis=1)).all():
+        return ""
+    return "gives other states under a 4-D attention mask"
+
+
+@functools.cache
+def print_once(line: str) -> None:
+    """Print a line on standard error, once per process: checkpoints of a series are alike."""
+    print(line, file=sys.stderr)

@@ -1,0 +1,58 @@
+"""Prompts and limits on memory for models of Hugging Face's transformers."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.families import made, made_prompts, word_level_tokenizer
+from tasklens.data.token_prompts import Prompts
+
+Limit = Callable[..., list[tuple[int, int]]]
+
+
+@pytest.fixture
+def prompts() -> Prompts:
+    """Prompts of many lengths, among them one token and equal ones. Not to be changed."""
+    return made_prompts()
+
+
+@pytest.fixture
+def alike() -> Prompts:
+    """Prompts that begin alike, so that they can be read together. Not to be changed."""
+    return made_prompts(alike=True)
+
+
+@pytest.fixture
+def limit() -> Iterator[Limit]:
+    """Let a model fail on passes that do not fit; return the shapes of the passes as they come."""
+    handles = []
+
+    def limited(
+        model: Any, fits: Callable[[int, int], bool] = lambda *_: True, error: Any = MemoryError
+    ) -> list[tuple[int, int]]:
+        shapes: list[tuple[int, int]] = []
+
+        def check(_: object, args: tuple[torch.Tensor], kwargs: dict[str, torch.Tensor]) -> None:
+            rows, length = (args[0] if args else kwargs["input_ids"]).shape
+            shapes.append((rows, length))
+            if not fits(rows, length):
+                raise error()
+
+        handles.append(model.base_model.register_forward_pre_hook(check, with_kwargs=True))
+        return shapes
+
+    yield limited
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Llama of the families with a tokenizer, as save_pretrained leaves it."""
+    path = tmp_path_factory.mktemp("models") / "llama"
+    made("llama").save_pretrained(path)
+    word_level_tokenizer().save_pretrained(path)
+    return path

@@ -1,0 +1,181 @@
+"""Small random models of many families, and what each says of prompts read one by one."""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tasklens.data.token_prompts import Prompts
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+States = dict[str, Floats]
+
+VOCABULARY, WIDTH, LAYERS, CONTEXT = 40, 16, 3, 32
+#: Shorter than most prompts, so that what lies outside of it is missed.
+WINDOW = 4
+POSITIONS = {"max_position_embeddings": CONTEXT}
+SIZE = {
+    **{"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS},
+    "num_attention_heads": 2,
+}
+#: What Llama and all that derive from it are made of.
+LLAMA = {**SIZE, **POSITIONS, "num_key_value_heads": 1, "intermediate_size": 32}
+BLOCKS = tuple(f"block{i + 1}" for i in range(LAYERS))
+
+
+class Family(NamedTuple):
+    """A family of models, and what its own tuple of hidden states means."""
+
+    config: str
+    settings: dict[str, Any]
+    blocks: str
+    """Path of its list of blocks."""
+    hidden: tuple[str, ...] = ("embed", *BLOCKS[:-1], "ln_f")
+    """The state that each of the tuple of hidden states is."""
+    has_wte: bool = False
+    """Whether the first block reads something else than the word embedding."""
+    context: int = CONTEXT
+
+
+GPT2 = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2}
+GEMMA2 = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
+BLOOM = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": LAYERS, "n_head": 2}
+MAMBA = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS}
+FAMILIES = {
+    "gpt2": Family("GPT2Config", {**GPT2, "n_positions": CONTEXT}, "transformer.h", has_wte=True),
+    "gpt_neox": Family(
+        "GPTNeoXConfig", {**SIZE, **POSITIONS, "intermediate_size": 32}, "gpt_neox.layers"
+    ),
+    "llama": Family("LlamaConfig", LLAMA, "model.layers"),
+    "qwen2": Family("Qwen2Config", LLAMA, "model.layers"),
+    "mistral": Family("MistralConfig", {**LLAMA, "sliding_window": WINDOW}, "model.layers"),
+    "gemma": Family("GemmaConfig", {**LLAMA, "head_dim": 8}, "model.layers"),
+    "gemma2": Family("Gemma2Config", {**LLAMA, **GEMMA2}, "model.layers"),
+    "opt": Family(
+        "OPTConfig",
+        {**SIZE, **POSITIONS, "word_embed_proj_dim": 8, "ffn_dim": 32},
+        "model.decoder.layers",
+        # what follows the final norm here is projected to the width of the word embeddings
+        hidden=("embed", *BLOCKS[:-1], "ln_f projected"),
+        has_wte=True,
+    ),
+    "mamba": Family(
+        "MambaConfig",
+        {**MAMBA, "state_size": 4},
+        "backbone.layers",
+        hidden=(*BLOCKS, "ln_f"),  # it begins with what the first block gives
+        context=0,
+    ),
+    "falcon": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": False}, "transformer.h"),
+    "falcon_alibi": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": True}, "transformer.h"),
+    "bloom": Family("BloomConfig", BLOOM, "transformer.h", has_wte=True, context=0),
+}
+
+
+def config_of(name: str, **others: object) -> Any:
+    import transformers
+
+    family = FAMILIES[name]
+    return getattr(transformers, family.config)(**family.settings | others)
+
+
+def model_of(config: Any, kind: str = "AutoModelForCausalLM", seed: int = 0) -> Any:
+    """Return a random model of which no norm and no bias is at its initial value.
+
+    Weights are so large that every part of the network has a say in its output.
+    """
+    import transformers
+
+    auto = getattr(transformers, kind)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of what is left at its initial value but for noise
+        model = auto.from_config(config) if kind.startswith("Auto") else auto(config)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * noise)
+            else:
+                parameter.copy_(0.3 * noise)
+    return model.eval()
+
+
+@functools.cache
+def made(name: str, dtype: str = "float32") -> Any:
+    """Return the family's model. Not to be changed."""
+    return model_of(config_of(name)).to(getattr(torch, dtype))
+
+
+@functools.cache
+def made_prompts(alike: bool = False) -> Prompts:
+    """Return prompts of many lengths, that begin alike or do not. Not to be changed."""
+    rng = np.random.default_rng(0)
+    if not alike:
+        position = np.array([10, 3, 0, 13, 3, 7, 10, 1, 12])
+        return Prompts(rng.integers(VOCABULARY, size=(len(position), 17)), position)
+    position = np.array([20, 20, 20, 21, 21, 14, 6, 20, 20, 20, 18, 18, 18, 18, 1, 0, 20, 20])
+    begins = rng.integers(VOCABULARY, size=(3, 24))
+    ids = begins[np.arange(len(position)) // 7]
+    behind = np.arange(24) >= position[:, None]  # the measured token differs, and what follows it
+    return Prompts(np.where(behind, rng.integers(VOCABULARY, size=ids.shape), ids), position)
+
+
+@functools.cache
+@torch.inference_mode()
+def one_by_one(name: str, dtype: str = "float32", alike: bool = False) -> tuple[list[States], Ints]:
+    """Return what the model itself says of each prompt alone, and what it would go on with.
+
+    The states at all tokens of each prompt, (T, D), by name: those of the model's own tuple, the
+    last block's as it gives it, and the word embedding. Not to be changed.
+    """
+    family, model, prompts = FAMILIES[name], made(name, dtype), made_prompts(alike)
+    last: list[torch.Tensor] = []
+    handle = model.get_submodule(f"{family.blocks}.{LAYERS - 1}").register_forward_hook(
+        lambda _, __, output: last.append(output if torch.is_tensor(output) else output[0])
+    )
+    states, answer = [], []
+    for ids, position in zip(prompts.ids, prompts.position, strict=True):
+        row = torch.from_numpy(ids[: position + 1])[None]
+        last.clear()
+        out = model(row, output_hidden_states=True)
+        assert len(last) == 1
+        assert len(out.hidden_states) == len(family.hidden)
+        found = dict(zip(family.hidden, out.hidden_states, strict=True))
+        word = model.get_input_embeddings()(row)
+        found = {"embed": word, "wte": word} | found | {BLOCKS[-1]: last[0]}
+        states.append({name: state[0].float().numpy() for name, state in found.items()})
+        answer.append(int(out.logits[0, -1].argmax()))
+    handle.remove()
+    return states, np.array(answer)
+
+
+def at_the_end(states: list[States], name: str) -> Floats:
+    return np.stack([of_prompt[name][-1] for of_prompt in states])
+
+
+def assert_close(got: Floats, expected: Floats, tolerance: float = 1e-5, what: str = "") -> None:
+    """Compare with a tolerance of the largest number's size.
+
+    A number of float32 is rounded by 6e-8 of its size. How a sum is ordered depends on how many
+    rows are computed at once, so that each of some fifty sums on the way to the last norm is
+    rounded in another way: 1e-5 is a hundred roundings, and a fiftieth of what another token at
+    the beginning of a prompt changes in the state that it changes least.
+    """
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    apart = float(np.abs(got - expected).max())
+    assert apart <= tolerance * float(np.abs(expected).max()), (what, apart)
+
+
+def word_level_tokenizer() -> Any:
+    import tokenizers
+    import transformers
+
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="w0")

@@ -1,0 +1,380 @@
+"""Loading models from directories, and the hash of their weights."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from models.families import WIDTH, assert_close, config_of, made, model_of
+from tasklens.core.errors import InputError
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.hf_loading import load_subject
+from tasklens.models.hf_subject import HuggingFaceSubject
+
+
+@pytest.fixture
+def directory(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the saved model, for the test to change."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Whom the network was asked for; it does not answer."""
+    asked: list[Any] = []
+
+    def refuse(*arguments: object, **_: object) -> Any:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
+
+
+def assert_same_states(subject: HuggingFaceSubject, prompts: Prompts) -> None:
+    expected = HuggingFaceSubject(made("llama")).harvest(prompts, ["block3", "ln_f"])
+    got = subject.harvest(prompts, ["block3", "ln_f"])
+    for state, x in got.states.items():
+        assert_close(x, expected.states[state], what=state)
+
+
+def test_a_directory_is_loaded_without_the_network(
+    saved: Path,
+    prompts: Prompts,
+    offline: list[Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    subject = load_subject(saved, max_tokens=77)
+    assert offline == []
+    assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    assert subject.max_tokens == 77
+    assert_same_states(subject, prompts)
+    assert subject.tokenizer("w5 w7 w39")["input_ids"] == [5, 7, 39]
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+# --- A model that no device holds whole ---
+
+
+def assert_equal_states(
+    subject: HuggingFaceSubject, other: HuggingFaceSubject, prompts: Prompts
+) -> None:
+    mine, theirs = (one.harvest(prompts, other.names) for one in (subject, other))
+    for name in other.names:
+        np.testing.assert_array_equal(mine.states[name], theirs.states[name])
+    np.testing.assert_array_equal(mine.answer, theirs.answer)
+
+
+@pytest.mark.parametrize("untrained", [None, 3])
+def test_a_spread_model_is_the_same_where_one_device_holds_it(
+    saved: Path, prompts: Prompts, untrained: int | None
+) -> None:
+    whole = load_subject(saved, untrained=untrained)
+    spread = load_subject(saved, device="auto", untrained=untrained)
+    assert spread.names == whole.names
+    assert spread.weights_hash() == whole.weights_hash()
+    assert_equal_states(spread, whole, prompts)
+
+
+def test_weights_on_the_disk_give_the_same_states(
+    saved: Path, prompts: Prompts, tmp_path: Path
+) -> None:
+    """They are brought in module by module, as accelerate does it where the memory is too small."""
+    import accelerate
+
+    whole = load_subject(saved)
+    model = load_subject(saved).model
+    on_disk = HuggingFaceSubject(
+        accelerate.disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
+    )
+    assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}
+    assert on_disk.device.type == "cpu"
+    assert on_disk.names == whole.names
+    assert on_disk.weights_hash() == whole.weights_hash()
+    assert_equal_states(on_disk, whole, prompts)
+    assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}, "let go of again"
+
+
+def test_a_spread_model_needs_accelerate(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(InputError, match=r"^device = auto needs accelerate.*tasklens\[hf\]"):
+        load_subject(saved, device="auto")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_are_loaded_as_what_is_computed_in(saved: Path, dtype: str) -> None:
+    subject = load_subject(saved, dtype=dtype)
+    assert {p.dtype for p in subject.model.parameters()} == {getattr(torch, dtype)}
+    weights = dict(made("llama").named_parameters())
+    for name, weight in subject.model.named_parameters():
+        assert torch.equal(weight, weights[name].to(weight.dtype))
+
+
+def test_the_tokenizer_is_looked_for_in_the_directory_and_above_it(
+    directory: Path, tmp_path: Path
+) -> None:
+    def move(to: Path) -> None:
+        to.mkdir(exist_ok=True)
+        for file in [*directory.glob("token*"), *tmp_path.glob("token*")]:
+            if file.is_file():
+                file.rename(to / file.name)
+
+    move(directory.parent)
+    assert load_subject(directory).tokenizer.get_vocab()["w7"] == 7
+    move(tmp_path / "elsewhere")
+    assert load_subject(directory).tokenizer is None
+    found = load_subject(directory, tokenizer=tmp_path / "elsewhere").tokenizer
+    assert found.get_vocab()["w7"] == 7
+
+
+def refused(directory: Path, **others: Any) -> str:
+    """Hold the loading to an InputError of one line; return it."""
+    with pytest.raises(InputError) as error:
+        load_subject(directory, **others)
+    assert "\n" not in str(error.value)
+    assert str(directory) in str(error.value)
+    return str(error.value)
+
+
+def test_a_directory_without_a_model_is_refused(saved: Path, tmp_path: Path) -> None:
+    missing = "no config.json: it is not a model's directory"
+    for path in (tmp_path, tmp_path / "gone", saved / "config.json"):
+        assert refused(path) == f"{path}: {missing}"
+
+
+def keep(n: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:n]
+
+
+CONFIGS = (b"", b"{", b"[]", b"\xff", b'{"model_type": "no such"}')
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    **{f"cut to {n}": keep(n) for n in (0, 5, 100, -1)},
+    **{f"{content!r}": lambda _, content=content: content for content in CONFIGS},  # type: ignore[misc]
+}
+
+
+@pytest.mark.parametrize("damage", [None, *DAMAGE])
+def test_a_directory_whose_configuration_or_weights_are_none_is_refused(
+    directory: Path, damage: str | None
+) -> None:
+    file = directory / ("config.json" if damage and "b'" in damage else "model.safetensors")
+    content = file.read_bytes()
+    file.unlink()
+    if damage:
+        file.write_bytes(DAMAGE[damage](content))
+    assert refused(directory).startswith(f"{directory} cannot be loaded: ")
+
+
+def test_a_fault_of_our_own_is_not_taken_for_a_model_that_cannot_be_loaded(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasklens.models.hf_reader.find_points", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        load_subject(saved)
+
+
+def test_a_model_that_cannot_be_run_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise TypeError("no such kernel\nand more that is not shown")
+
+    model = model_of(config_of("llama"))
+    monkeypatch.setattr(model.model, "forward", fails)
+    with pytest.raises(InputError, match=r"^LlamaForCausalLM cannot be run: no such kernel$"):
+        HuggingFaceSubject(model)
+
+
+@pytest.mark.parametrize("config", ["T5Config", "DistilBertConfig"])
+def test_a_model_of_another_kind_is_refused(tmp_path: Path, config: str) -> None:
+    import transformers
+
+    getattr(transformers, config)().save_pretrained(tmp_path)
+    assert refused(tmp_path) == (
+        f"{tmp_path} is no causal language model: AutoModelForCausalLM does not know it"
+    )
+
+
+def change_weights(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    file = directory / "model.safetensors"
+    weights = safetensors.torch.load_file(file)
+    change(weights)
+    safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) -> None:
+    key = "model.layers.1.mlp.up_proj.weight"
+    change_weights(directory, lambda weights: weights.pop(key))
+    why = "(1 like it): they do not fit config.json"
+    assert refused(directory) == (
+        f"{directory}: the weights of {key} are not there or of another shape {why}"
+    )
+    change_weights(directory, lambda weights: weights.update({key: torch.zeros(3, 5)}))
+    line = refused(directory)
+    assert key in line or "mismatch" in line
+
+
+def to_bin(directory: Path) -> None:
+    """Write the weights as old checkpoints have them."""
+    weights = safetensors.torch.load_file(directory / "model.safetensors")
+    torch.save(weights, directory / "pytorch_model.bin")
+
+
+class Malice:
+    """What would create a file if it were unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return os.mkdir, (str(self.file),)
+
+
+def test_old_weights_that_would_run_code_are_refused_and_run_none(
+    directory: Path, tmp_path: Path
+) -> None:
+    (directory / "model.safetensors").unlink()
+    file, proof = directory / "pytorch_model.bin", tmp_path / "proof"
+    torch.save({"model.norm.weight": torch.ones(WIDTH), "more": Malice(proof)}, file)
+    assert refused(directory).startswith(f"{directory} cannot be loaded: ")
+    assert not proof.exists()
+    torch.load(file, weights_only=False)
+    assert proof.exists(), "it does what it should not be let do"
+
+
+def test_safetensors_are_taken_where_there_are_both(
+    directory: Path, tmp_path: Path, prompts: Prompts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"more": Malice(tmp_path / "proof")}, directory / "pytorch_model.bin")
+    assert_same_states(load_subject(directory), prompts)
+    assert capsys.readouterr().err == ""
+    assert not (tmp_path / "proof").exists()
+
+
+OWN_CODE = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+Path({proof!r}).touch()
+
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+
+class OwnModel(LlamaForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_code_of_its_own_runs_where_it_is_trusted_alone(
+    directory: Path, tmp_path: Path, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers.dynamic_module_utils as dynamic
+
+    monkeypatch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    proof = tmp_path / "proof"
+    config = json.loads((directory / "config.json").read_text())
+    config["model_type"] = "own"
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
+    (directory / "config.json").write_text(json.dumps(config))
+    (directory / "own.py").write_text(OWN_CODE.format(proof=str(proof)))
+    assert refused(directory) == (
+        f"{directory} comes with code of its own; --trust-remote-code runs it, if you do"
+    )
+    assert not proof.exists()
+    subject = load_subject(directory, trust_remote_code=True)
+    assert type(subject.model).__name__ == "OwnModel"
+    assert proof.exists()
+    assert_same_states(subject, prompts)
+
+
+def test_fresh_weights_are_of_the_configuration_and_the_seed(
+    directory: Path, prompts: Prompts
+) -> None:
+    before = torch.get_rng_state()
+    first, again, other = (load_subject(directory, untrained=seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before), "nothing else is drawn in another way"
+    trained = load_subject(directory)
+    assert first.names == trained.names
+    assert first.weights_hash() == again.weights_hash()
+    assert len({its.weights_hash() for its in (first, other, trained)}) == 3
+    shapes = [{k: p.shape for k, p in its.model.named_parameters()} for its in (first, trained)]
+    assert shapes[0] == shapes[1]
+    deviation = float(first.model.model.embed_tokens.weight.detach().std())
+    assert deviation == pytest.approx(first.model.config.initializer_range, rel=0.2)
+    (directory / "model.safetensors").unlink()
+    assert load_subject(directory, untrained=1).weights_hash() == first.weights_hash()
+
+
+# --- The hash of the weights ---
+
+
+def test_old_weights_are_loaded_with_a_warning(
+    directory: Path, prompts: Prompts, offline: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    to_bin(directory)
+    (directory / "model.safetensors").unlink()
+    subject = load_subject(directory)
+    assert_same_states(subject, prompts)
+    assert offline == []
+    assert capsys.readouterr().err == (
+        f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors only "
+        "(weights_only)\n"
+    )
+    assert subject.weights_hash() == HuggingFaceSubject(made("llama")).weights_hash()
+
+
+def test_the_hash_is_of_the_weights_whatever_files_they_are_in(saved: Path, tmp_path: Path) -> None:
+    whole = load_subject(saved).weights_hash()
+    assert re.fullmatch("[0-9a-f]{64}", whole)
+    assert HuggingFaceSubject(made("llama")).weights_hash() == whole
+    made("llama").save_pretrained(tmp_path, max_shard_size="4KB")
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    assert load_subject(tmp_path).weights_hash() == whole
+
+
+def flip_a_bit(weight: torch.Tensor, _: torch.Tensor) -> None:
+    weight.view(torch.int32).flatten()[-1] ^= 1
+
+
+def swap_two_rows(weight: torch.Tensor, _: torch.Tensor) -> None:
+    weight[[0, 1]] = weight[[1, 0]]
+
+
+def swap_with_another(weight: torch.Tensor, other: torch.Tensor) -> None:
+    weight[:], other[:] = other.clone(), weight.clone()
+
+
+OTHER = "model.layers.1.input_layernorm.weight"
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("model.embed_tokens.weight", flip_a_bit),
+        ("model.norm.weight", flip_a_bit),
+        ("model.embed_tokens.weight", swap_two_rows),
+        ("model.norm.weight", swap_two_rows),
+        ("model.layers.0.input_layernorm.weight", swap_with_another),
+    ],
+)
+def test_the_hash_tells_weights_apart_by_a_bit_and_by_their_names(
+    saved: Path, directory: Path, key: str, change: Callable[[torch.Tensor, torch.Tensor], None]
+) -> None:
+    change_weights(directory, lambda weights: change(weights[key], weights[OTHER]))
+    assert load_subject(directory).weights_hash() != load_subject(saved).weights_hash()

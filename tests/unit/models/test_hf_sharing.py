@@ -1,0 +1,120 @@
+"""Whether prompts share prefixes, which is said once if a model refuses, and hides no fault."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from models.conftest import Limit
+from models.families import made
+from tasklens.data.token_prompts import Prompts
+from tasklens.models import hf_sharing
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.prefix_trees import Trees, token_trees
+
+ONE_BY_ONE = "tasklens: prompts are read one by one: {} {}\n"
+
+
+@pytest.fixture(autouse=True)
+def nothing_printed_yet() -> Iterator[None]:
+    hf_sharing.print_once.cache_clear()
+    yield
+    hf_sharing.print_once.cache_clear()
+
+
+def n_batches(subject: HuggingFaceSubject, prompts: Prompts) -> int:
+    return len(list(subject.batches(prompts, ["embed"])))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("llama", None),
+        ("mamba", "does not take the positions of tokens"),
+        ("bloom", "does not take the positions of tokens"),
+        ("mistral", "gives other states under a 4-D attention mask"),
+    ],
+)
+def test_a_model_that_cannot_share_prefixes_is_named_once_with_the_reason(
+    name: str, reason: str | None, alike: Prompts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = type(made(name)).__name__
+    for _ in range(2):  # two checkpoints of a series
+        subject = HuggingFaceSubject(made(name), max_tokens=128)
+        subject.reading_order(alike)
+        assert (n_batches(subject, alike) > 2) == (reason is not None)
+    assert capsys.readouterr().err == (ONE_BY_ONE.format(kind, reason) if reason else "")
+
+
+def test_nothing_is_said_of_prompts_that_share_nothing(
+    prompts: Prompts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n_batches(HuggingFaceSubject(made("mamba")), prompts)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def refusing() -> Iterator[Any]:
+    """A Llama that takes no attention mask but that of its padding."""
+
+    def refuse(_: object, args: tuple[torch.Tensor], kwargs: dict[str, Any]) -> None:
+        mask = kwargs.get("attention_mask")
+        if mask is not None and mask.ndim != 2:
+            raise TypeError("a mask of shape (B, T) is wanted\nand more that is not shown")
+
+    model = made("llama")
+    handle = model.base_model.register_forward_pre_hook(refuse, with_kwargs=True)
+    yield model
+    handle.remove()
+
+
+def test_what_a_model_raises_on_a_mask_is_named(
+    refusing: Any, alike: Prompts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert n_batches(HuggingFaceSubject(refusing, max_tokens=128), alike) > 2
+    assert capsys.readouterr().err == ONE_BY_ONE.format(
+        "LlamaForCausalLM",
+        "does not accept a 4-D attention mask (TypeError: a mask of shape (B, T) is wanted)",
+    )
+
+
+def test_want_of_memory_is_named(
+    alike: Prompts, limit: Limit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = HuggingFaceSubject(made("llama"))
+    limit(subject.model, lambda _, length: length < 128, torch.OutOfMemoryError)
+    assert n_batches(subject, alike) >= 1
+    assert capsys.readouterr().err == ONE_BY_ONE.format(
+        "LlamaForCausalLM", "does not fit into memory with a 4-D attention mask"
+    )
+
+
+def shifted(trees: Trees) -> Trees:
+    """Return trees whose prompts are looked for outside of their rows."""
+    trees.slot[:] += trees.ids.shape[1]
+    return trees
+
+
+def test_a_fault_in_picking_states_is_raised(
+    alike: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old code took it for a model that accepts no mask, and went on without a word."""
+    monkeypatch.setattr(
+        "tasklens.models.hf_sharing.token_trees", lambda prompts: shifted(token_trees(prompts))
+    )
+    subject = HuggingFaceSubject(made("llama"))
+    with pytest.raises(IndexError):
+        n_batches(subject, alike)
+
+
+def test_a_fault_in_the_mask_of_trees_is_raised(
+    alike: Prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty(_: torch.Tensor) -> torch.Tensor:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("tasklens.models.hf_reader.tree_bias", faulty)
+    subject = HuggingFaceSubject(made("llama"))
+    with pytest.raises(ZeroDivisionError):
+        n_batches(subject, alike)
