@@ -206,7 +206,7 @@ def test_too_many_asked_for() -> None:
 
 def test_random_grammars_meet_their_conditions() -> None:
     needed = [200, 500, 100, 150, 300, 200, 200, 200]
-    grammars = random_grammars(8, np.random.default_rng(0), "abcde", 6, 16, needed)
+    grammars = random_grammars(np.random.default_rng(0), "abcde", 6, 16, needed)
     for grammar, least in zip(grammars, needed, strict=True):
         assert grammar.count(6, 16) >= least
         assert set(grammar.symbols) == set("abcde")
@@ -225,4 +225,4 @@ def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:
 
 def test_impossible_random_grammars() -> None:
     with pytest.raises(InputError, match="no random grammar 1 of 2 with 152 strings of length 1"):
-        random_grammars(2, np.random.default_rng(0), "ab", 1, 3, [152, 152])
+        random_grammars(np.random.default_rng(0), "ab", 1, 3, [152, 152])
