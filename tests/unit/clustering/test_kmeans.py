@@ -98,21 +98,6 @@ def inertia_of(x: Floats, labels: NDArray[np.int16]) -> float:
     return float(np.sum((x - means(x, labels)[labels]) ** 2))
 
 
-@pytest.mark.parametrize("d", [1, 2, 16, 256])
-def test_planted_blobs_are_found(d: int) -> None:
-    task = np.arange(200) % 4
-    offset = np.array([-90, -20, 20, 90])[task]
-    x = (noise(200, d) + offset[:, None]).astype(np.float32)
-    labels, inertia = run(x, 4, seeds=(0, 1))
-    assert labels.shape == (2, 200)
-    assert labels.dtype == np.int16
-    assert inertia.shape == (2,)
-    assert inertia.dtype == np.float64
-    for found in labels:
-        assert adjusted_rand_score(task, found) == 1
-    assert inertia == pytest.approx(inertia_of(x, task.astype(np.int16)), rel=1e-6)
-
-
 SHAPES = [(300, 1, 7), (300, 2, 3), (301, 2, 20), (250, 33, 10), (400, 256, 5)]
 
 
