@@ -38,22 +38,9 @@ def test_counts_known_by_hand(regex: str, lengths: tuple[int, int], count: int) 
 
 @pytest.mark.parametrize(
     "regex",
-    [
-        "(a|b)*abb",
-        "(?:a|bc){1,2}c?",
-        "(a?b?){2,3}c",
-        "((a|b)?c{0,2}){2}",
-        "(a|)(b|())+",
-        "([ab]+c?){2,}",
-        "((a*)*|b)*c{0}",
-        "a{0}b{2}|(ca?){1,2}",
-        r"\(a\)|\.[\]\^\-a-c]",
-        "[a-c][c]",
-        "(a{1,3}|b){2,3}",
-        "a-b|#&~",
-    ],
+    ["((a*)*|b)*c{0}", r"\(a\)|\.[\]\^\-a-c]", "a-b|#&~", "(a?b?){2,3}c", "((a|b)?c{0,2}){2}"],
 )
-def test_language_is_that_of_re(regex: str) -> None:
+def test_odd_languages_are_those_of_re(regex: str) -> None:
     symbols, longest = ("abc().]^-#&~", 3) if set(regex) & set("\\&") else ("abc", 6)
     grammar = Grammar(regex)
     strings = brute_force(regex, symbols, 0, longest)
