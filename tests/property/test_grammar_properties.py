@@ -18,7 +18,7 @@ STRINGS = ["".join(s) for k in range(6) for s in itertools.product("abc", repeat
 
 #: Regular expressions over a, b, c, from the whole of the supported syntax; never only "".
 regexes = st.recursive(
-    st.sampled_from(["a", "b", "c", "[ab]", "[a-c]", "ca"]),
+    st.sampled_from(["a", "b", "c", "[ab]", "[a-c]", "ca", "a{0}b", "(a|)b", "(c|())"]),
     lambda inner: st.one_of(
         st.tuples(inner, inner).map("".join),
         st.tuples(inner, inner).map("({0[0]}|{0[1]})".format),

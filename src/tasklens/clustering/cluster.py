@@ -18,8 +18,6 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase
 
-__all__ = ["Cell", "ClusterSettings", "Clustering", "cluster"]
-
 SPACES = ("raw", "tsne")
 
 

@@ -1,13 +1,11 @@
-"""t-SNE to the plane: the exact one, compiled.
+"""Embed points in the plane by exact t-SNE, compiled.
 
 Objective and schedule are those of scikit-learn's ``TSNE(method="exact", init="pca",
-learning_rate="auto")``. Its Barnes-Hut approximation takes over for very many points, and where
-nothing can be compiled.
+learning_rate="auto")``. The Barnes-Hut approximation of scikit-learn takes over for very many
+points, and if nothing can be compiled.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +17,9 @@ from tasklens.clustering.numba_compile import one_thread
 from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
 
 Floats = npt.NDArray[np.float32]
-Callback = Callable[[int, Floats], object]
 
-#: Most points that are embedded exactly. That is still the faster there; what ends it is memory,
-#: 4 N^2 bytes for each cell at work.
+#: Most points that are embedded exactly. Exact t-SNE is still faster for so many; the limit is
+#: memory, 4 N^2 bytes for each cell at work.
 EXACT_LIMIT = 10_000
 #: Iterations with early exaggeration, and its factor.
 EXPLORATION, EXAGGERATION = 250, 12.0
@@ -30,7 +27,7 @@ EXPLORATION, EXAGGERATION = 250, 12.0
 CHECK = 50
 #: Iterations without progress after which the descent ends.
 PATIENCE = 300
-#: The descent also ends where the gradient, times its gains, is not longer than this.
+#: The descent also ends once the gradient, times its gains, is not longer than this.
 LEAST_NORM = 1e-7
 
 
@@ -39,20 +36,12 @@ def uses_numba(n: int) -> bool:
     return not numba_compile.MISSING and n <= EXACT_LIMIT
 
 
-def tsne(
-    x: Floats,
-    *,
-    perplexity: float,
-    max_iter: int,
-    pca: int,
-    seed: int,
-    callback: Callback | None = None,
-) -> Floats:
+def tsne(x: Floats, *, perplexity: float, max_iter: int, pca: int, seed: int) -> Floats:
     """Embed the rows of `x` in the plane.
 
-    Only who is near whom carries meaning: sizes and distances of the clusters do not, and there
-    is no map for further points. A machine gives the same bytes for the same arguments, however
-    many threads it has.
+    Only which points are near each other carries meaning. Sizes and distances of the clusters do
+    not, and there is no map for further points. A machine gives the same bytes for the same
+    arguments, however many threads it has.
 
     Parameters
     ----------
@@ -66,15 +55,11 @@ def tsne(
         Principal components kept beforehand; 0 keeps `x` as it is.
     seed : int
         Not negative; the lower 32 bits count.
-    callback : callable, optional
-        Called with the number of iterations done and a copy of the embedding, (N, 2): at 0, after
-        every 50, and at the end, which comes before `max_iter` where nothing more is to be gained.
-        Where scikit-learn does the work it is called at the end only, with `max_iter`.
 
     Returns
     -------
     (N, 2) float32 array
-        Zeros where all rows of `x` are equal, which leaves nothing to embed.
+        Zeros if all rows of `x` are equal, which leaves nothing to embed.
 
     References
     ----------
@@ -83,19 +68,13 @@ def tsne(
     # One thread: sums split over threads round differently, and the descent amplifies it.
     with one_thread():
         if (x == x[0]).all():
-            # The PCA start would be divided by its deviation, 0.
-            embedding = np.zeros((len(x), 2), dtype=np.float32)
-            if callback is not None:
-                callback(0, embedding.copy())
-            return embedding
+            # The PCA start would be divided by a deviation of 0.
+            return np.zeros((len(x), 2), dtype=np.float32)
         x = prepared(x, pca)
         if not uses_numba(len(x)):
-            embedding = tsne_barnes_hut(x, perplexity=perplexity, max_iter=max_iter, seed=seed)
-            if callback is not None:
-                callback(max_iter, embedding.copy())
-            return embedding
+            return tsne_barnes_hut(x, perplexity=perplexity, max_iter=max_iter, seed=seed)
         p = kernels.affinities(x, float(perplexity))  # (N, N)
-        return descent(p, pca_start(x, seed), max_iter, callback)
+        return descent(p, pca_start(x, seed), max_iter)
 
 
 def prepared(x: Floats, pca: int) -> Floats:
@@ -118,44 +97,12 @@ def pca_start(x: Floats, seed: int) -> Floats:
 
 
 def learning_rate(n: int) -> float:
-    """Return that for `n` points, after Belkina et al., Nature Communications 10, 5415, 2019."""
-    # A quarter of theirs: here the gradient has its factor of 4.
+    """Return the rate for `n` points, after Belkina et al., Nature Communications 10, 2019."""
+    # A quarter of theirs, because the gradient keeps its factor of 4.
     return max(n / EXAGGERATION / 4, 50.0)
 
 
-@dataclass
-class Progress:
-    """How far one descent is: with exaggeration, then without, then finished."""
-
-    max_iter: int
-    exploring: bool = True
-    finished: bool = False
-    best: float = math.inf
-    best_at: int = 0
-
-    @property
-    def exaggeration(self) -> float:
-        """Factor of the affinities."""
-        return EXAGGERATION if self.exploring else 1.0
-
-    @property
-    def momentum(self) -> float:
-        """What is kept of the last update."""
-        return 0.5 if self.exploring else 0.8
-
-    def look(self, iteration: int, loss: float, norm: float) -> bool:
-        """Take note of the last iteration; say whether updates and gains start afresh."""
-        if loss < self.best:
-            self.best, self.best_at = loss, iteration
-        over = norm <= LEAST_NORM or iteration - self.best_at > PATIENCE
-        afresh = self.exploring and (over or iteration == EXPLORATION)
-        if afresh:
-            self.exploring, self.best, self.best_at = False, math.inf, iteration
-        self.finished = iteration >= self.max_iter or (over and not afresh)
-        return afresh
-
-
-def descent(p: Floats, start: Floats, max_iter: int, callback: Callback | None = None) -> Floats:
+def descent(p: Floats, start: Floats, max_iter: int) -> Floats:
     """Return the embedding, (N, 2), that gradient descent reaches from `start`, (N, 2).
 
     Parameters
@@ -164,8 +111,6 @@ def descent(p: Floats, start: Floats, max_iter: int, callback: Callback | None =
         Joint probabilities.
     start : (N, 2) float32 array
     max_iter : int
-    callback : callable, optional
-        As that of `tsne`.
 
     Returns
     -------
@@ -173,25 +118,19 @@ def descent(p: Floats, start: Floats, max_iter: int, callback: Callback | None =
     """
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     update, gains = np.zeros_like(y), np.ones_like(y)
-    progress = Progress(max_iter)
-    iteration = 0
-    if callback is not None:
-        callback(0, y.T.copy())
-    while not progress.finished:
+    rate = learning_rate(len(p))
+    exploring, finished = True, False
+    iteration, best, best_at = 0, math.inf, 0
+    while not finished:
+        exaggeration, momentum = (EXAGGERATION, 0.5) if exploring else (1.0, 0.8)
         steps = min(CHECK, max_iter - iteration)
-        loss, norm = kernels.descend(
-            p,
-            y,
-            update,
-            gains,
-            steps,
-            progress.exaggeration,
-            progress.momentum,
-            learning_rate(len(p)),
-        )
+        loss, norm = kernels.descend(p, y, update, gains, steps, exaggeration, momentum, rate)
         iteration += steps
-        if callback is not None:
-            callback(iteration, y.T.copy())
-        if progress.look(iteration, loss, norm):
+        if loss < best:
+            best, best_at = loss, iteration
+        over = norm <= LEAST_NORM or iteration - best_at > PATIENCE
+        finished = iteration >= max_iter or (over and not exploring)
+        if exploring and (over or iteration == EXPLORATION):  # the exaggeration ends
+            exploring, best, best_at = False, math.inf, iteration
             update[:], gains[:] = 0, 1
     return np.ascontiguousarray(y.T)

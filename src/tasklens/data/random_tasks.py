@@ -57,7 +57,6 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
         grammars = grammars_of(settings.regexes, "regexes")
     else:
         grammars = random_grammars(
-            n * k,
             stream(seed, "grammars"),
             settings.symbols,
             settings.min_length,

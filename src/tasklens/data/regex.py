@@ -161,11 +161,5 @@ class _Parser:
 
 
 def parse(regex: str) -> Sequence:
-    """Return the tree of a regular expression.
-
-    Raises
-    ------
-    InputError
-        Where it does not parse, with the position and what is supported.
-    """
+    """Return the tree of a regular expression; InputError names the position of a fault."""
     return _Parser(regex).parse()

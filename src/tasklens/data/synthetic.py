@@ -63,12 +63,9 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Instances, column by column.
+    """Instances, column by column: int64 (N,) each.
 
-    Attributes
-    ----------
-    instruction, input, output : int64 (N,)
-        Indices into `Dataset.instructions` and token ids.
+    `instruction` indexes `Dataset.instructions`; `input` and `output` are token ids.
     """
 
     instruction: NDArray[np.int64]
@@ -171,7 +168,7 @@ def make_dataset(
     Raises
     ------
     InputError
-        Where the settings cannot be met, in one line.
+        If the settings cannot be met.
     """
     settings = settings or DataSettings()
     tasks = make_tasks(task_settings or TaskSettings(), seed)
@@ -236,19 +233,7 @@ def _split(
 def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
     """Draw the measured tasks once, then instances of them in every split.
 
-    Parameters
-    ----------
-    dataset : Dataset
-        With the splits `SPLITS`.
-    settings : DataSettings
-        How many tasks, and how many instances in each split.
-    seed : int
-        Root seed.
-
-    Raises
-    ------
-    InputError
-        Where a split has fewer instances of these tasks.
+    InputError if a split has fewer instances of these tasks than the settings ask for.
     """
     rng = stream(seed, "measured tasks")
     tasks = rng.choice(len(dataset.tasks.tasks), settings.measured_tasks, replace=False)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +29,7 @@ SCHEMA = pa.schema(
 def dataset_files(dataset: Dataset) -> dict[str, bytes]:
     """Return the files of a data directory: {name: content}, the same bytes for the same dataset.
 
-    One Parquet file a split and measured subset, ``README.md`` with the metadata that
+    One Parquet file per split and measured subset, ``README.md`` with the metadata that
     ``datasets.load_dataset(DIR)`` reads, ``tasks.json`` and ``tokenizer.json``.
     """
     files = {
@@ -52,7 +53,7 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
     Raises
     ------
     InputError
-        Where a file is damaged or does not fit the others.
+        If a file is damaged or does not fit the others.
     """
     try:
         text = read("tasks.json").decode()
@@ -69,14 +70,12 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
             raise InputError(
                 f"{where} is damaged ({first}); remove it and run again with --resume"
             ) from error
-        if table.schema.names != SCHEMA.names:
-            raise InputError(
-                f"{where} has the columns {table.schema.names}; it should have {SCHEMA.names}"
+        if not table.schema.equals(SCHEMA):
+            present, wanted = (
+                ", ".join(f"{field.name} ({field.type})" for field in schema)
+                for schema in (table.schema, SCHEMA)
             )
-        if table.schema.types != SCHEMA.types:
-            types = ", ".join(map(str, table.schema.types))
-            should = ", ".join(map(str, SCHEMA.types))
-            raise InputError(f"{where} has columns of the types {types}; they should be {should}")
+            raise InputError(f"{where} has the columns {present}; it should have {wanted}")
         tables[name] = table
     task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
     whole = pa.concat_tables([tables[name] for name in SPLITS])
@@ -104,15 +103,9 @@ def tokenizer_json(vocabulary: Vocabulary) -> bytes:
 
     A word that is not in the vocabulary is an error there, not an unknown token.
     """
-    pad = {
-        "id": vocabulary.id[PAD],
-        "content": PAD,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
-    }
+    pad: dict[str, Any] = {"id": vocabulary.id[PAD], "content": PAD}
+    pad |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    pad["special"] = True
     tokenizer = {
         "version": "1.0",
         "truncation": None,

@@ -113,15 +113,7 @@ class TaskSet:
 def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
     """Return how an input alone reveals the task or the output, or which functions are equal.
 
-    Parameters
-    ----------
-    functions : mapping
-        Each task's function by the task's name.
-
-    Returns
-    -------
-    str
-        Empty if there is nothing of the kind.
+    Functions are given by the names of their tasks. The text is empty if there is no such fault.
     """
     images: dict[str, dict[str, str]] = {}
     for name, function in functions.items():

@@ -36,13 +36,6 @@ def blobs(n: int = 120, k: int = 4, d: int = 8) -> tuple[NDArray[np.float32], ND
     return x.astype(np.float32), task
 
 
-def token_rows(n: int, tokens: int, d: int) -> NDArray[np.float32]:
-    """Rows as in the word embedding: only as many distinct ones as there are input tokens."""
-    random = stream(0, "tokens")
-    rows = random.normal(size=(tokens, d))[random.integers(tokens, size=n)]
-    return rows.astype(np.float32)
-
-
 def cluster_one(cell: Cell) -> Clustering:
     return cluster([cell], QUICK)[0]
 
@@ -55,29 +48,15 @@ def content(result: Clustering) -> tuple[bytes, bytes, bytes]:
 @pytest.mark.parametrize("space", ["raw", "tsne"])
 def test_planted_blobs_are_found(space: str) -> None:
     x, task = blobs()
-    result = cluster([cell(x, space)], SETTLED)[0]
-    assert result.labels.shape == (2, 120)
-    assert result.labels.dtype == np.int16
-    assert result.inertia.shape == (2,)
-    assert result.inertia.dtype == np.float64
+    (result,) = cluster([cell(x, space)], SETTLED)
+    assert (result.labels.shape, result.labels.dtype) == ((2, 120), np.dtype(np.int16))
+    assert (result.inertia.shape, result.inertia.dtype) == ((2,), np.dtype(np.float64))
     assert [adjusted_rand_score(task, labels) for labels in result.labels] == [1.0, 1.0]
     if space == "raw":
         assert result.embedding is None
     else:
         assert result.embedding is not None
-        assert result.embedding.shape == (120, 2)
-        assert result.embedding.dtype == np.float32
-
-
-def test_inertia_is_the_distance_to_the_group_means() -> None:
-    x, _ = blobs()
-    result = cluster([cell(x, k=3)], SETTINGS)[0]
-    for labels, inertia in zip(result.labels, result.inertia, strict=True):
-        expected = sum(
-            np.sum((x[labels == j] - x[labels == j].mean(axis=0, dtype=float)) ** 2)
-            for j in range(3)
-        )
-        assert inertia == pytest.approx(expected, rel=1e-5)
+        assert (result.embedding.shape, result.embedding.dtype) == ((120, 2), np.dtype(np.float32))
 
 
 def test_scaled_digits_score_as_they_do_elsewhere() -> None:
@@ -115,23 +94,17 @@ def test_two_workers_give_the_bytes_of_one() -> None:
     assert results[0] == results[1]
 
 
-@pytest.mark.parametrize("space", ["raw", "tsne"])
 @pytest.mark.parametrize("tokens", [1, 2, 3, 20])
 @pytest.mark.parametrize("d", [1, 16])
-def test_many_equal_rows(space: str, tokens: int, d: int) -> None:
-    x = token_rows(200, tokens, d)
-    result = cluster([cell(x, space, k=10)], QUICK)[0]
+def test_maps_of_many_equal_rows_are_clustered(tokens: int, d: int) -> None:
+    """As in the word embedding: only as many distinct rows as there are input tokens."""
+    random = stream(0, "tokens")
+    x = random.normal(size=(tokens, d))[random.integers(tokens, size=200)].astype(np.float32)
+    (result,) = cluster([cell(x, "tsne", k=10)], QUICK)
+    assert result.embedding is not None
+    assert np.isfinite(result.embedding).all()
     assert np.isfinite(result.inertia).all()
     assert result.labels.min() == 0
-    if space == "raw":
-        if tokens < 10:
-            assert {len(np.unique(labels)) for labels in result.labels} == {tokens}
-        # A point has one cluster, whichever instance it is of.
-        for labels in result.labels:
-            assert len(np.unique(np.column_stack([x, labels]), axis=0)) == tokens
-    else:
-        assert result.embedding is not None
-        assert np.isfinite(result.embedding).all()
 
 
 def test_pca_before_tsne_is_tsne_of_the_principal_components() -> None:
@@ -172,10 +145,6 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
         assert str(raised.value) == message
 
 
-def test_no_cells_no_clusterings() -> None:
-    assert cluster([], SETTINGS) == []
-
-
 def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
     x, task = blobs()
     cells = [cell(x), cell(x, "tsne"), cell(x, state="block2")]
@@ -202,15 +171,7 @@ for space in ("raw", "tsne"):
 print(found.hexdigest())
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    said = [
-        subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for _ in range(2)
-    ]
+    words = [sys.executable, "-c", program]
+    first, second = (subprocess.check_output(words, env=environment) for _ in range(2))
     assert list(tmp_path.rglob("*.nbi")), "the first has compiled, and kept it"
-    assert said[0] == said[1]
+    assert first == second

@@ -9,7 +9,6 @@ from automata.fa.nfa import NFA
 from scipy.stats import chisquare
 
 from tasklens.core.errors import InputError
-from tasklens.core.seeds import stream
 from tasklens.data.grammar import MAX_STATES, Grammar, random_grammars, random_regex
 
 
@@ -39,22 +38,9 @@ def test_counts_known_by_hand(regex: str, lengths: tuple[int, int], count: int) 
 
 @pytest.mark.parametrize(
     "regex",
-    [
-        "(a|b)*abb",
-        "(?:a|bc){1,2}c?",
-        "(a?b?){2,3}c",
-        "((a|b)?c{0,2}){2}",
-        "(a|)(b|())+",
-        "([ab]+c?){2,}",
-        "((a*)*|b)*c{0}",
-        "a{0}b{2}|(ca?){1,2}",
-        r"\(a\)|\.[\]\^\-a-c]",
-        "[a-c][c]",
-        "(a{1,3}|b){2,3}",
-        "a-b|#&~",
-    ],
+    ["((a*)*|b)*c{0}", r"\(a\)|\.[\]\^\-a-c]", "a-b|#&~", "(a?b?){2,3}c", "((a|b)?c{0,2}){2}"],
 )
-def test_language_is_that_of_re(regex: str) -> None:
+def test_odd_languages_are_those_of_re(regex: str) -> None:
     symbols, longest = ("abc().]^-#&~", 3) if set(regex) & set("\\&") else ("abc", 6)
     grammar = Grammar(regex)
     strings = brute_force(regex, symbols, 0, longest)
@@ -97,7 +83,7 @@ def test_shared_string_is_the_shortest_and_first(one: str, other: str, shared: s
 
 
 def test_sampling_is_uniform_over_strings() -> None:
-    # Branch by branch, "a" alone would be drawn half the time.
+    # Branch by branch, "a" alone would be drawn half the time; length by length, a quarter.
     regex = "a|(b|c){1,4}"
     strings = brute_force(regex, "abc", 1, 4)
     assert len(strings) == 31
@@ -113,25 +99,11 @@ def test_every_subset_and_every_order_is_equally_likely() -> None:
     assert chisquare([seen[order] for order in orders]).pvalue > 0.001
 
 
-def test_lengths_are_drawn_by_exact_counts() -> None:
-    grammar = Grammar("(a|bb|c){3,6}")
-    counts = np.array(grammar.counts(4, 9))
-    drawn = [len(s) for s in (grammar.sample(1, 4, 9, stream(0, i))[0] for i in range(4000))]
-    seen = np.bincount(drawn, minlength=10)[4:]
-    assert chisquare(seen, 4000 * counts / counts.sum()).pvalue > 0.001
-
-
 def test_a_language_beyond_64_bits_is_sampled_over_its_whole_width() -> None:
     drawn = Grammar("[ab]{100}").sample(200, 100, 100, np.random.default_rng(0))
     assert len(set(drawn)) == 200
     ones = np.array([[symbol == "b" for symbol in string] for string in drawn])
     assert chisquare(ones.sum(axis=0), np.full(100, ones.sum() / 100)).pvalue > 0.001
-
-
-def test_the_seed_decides() -> None:
-    grammar = Grammar("(a|b|cd){4,8}")
-    first, again, other = (grammar.sample(20, 4, 9, stream(seed, "i")) for seed in (0, 0, 1))
-    assert first == again != other
 
 
 def test_equality_hash_repr_symbols() -> None:
@@ -180,15 +152,16 @@ def test_refusals_name_the_position_and_what_is_supported(
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("regex", ["", "()", "a{0}", "(|())*"])
-def test_only_the_empty_string_is_refused(regex: str) -> None:
-    with pytest.raises(InputError, match="holds no string but the empty one"):
-        Grammar(regex)
-
-
-@pytest.mark.parametrize("regex", ["(a|b)*a(a|b){30}", "((ab){1,999}c){1,999}"])
-def test_a_huge_automaton_is_refused(regex: str) -> None:
-    with pytest.raises(InputError, match=f"an automaton of more than {MAX_STATES} states"):
+@pytest.mark.parametrize(
+    ("regex", "message"),
+    [
+        *((empty, "holds no string but the empty one") for empty in ("", "()", "a{0}", "(|())*")),
+        ("(a|b)*a(a|b){30}", f"an automaton of more than {MAX_STATES} states"),
+        ("((ab){1,999}c){1,999}", f"an automaton of more than {MAX_STATES} states"),
+    ],
+)
+def test_empty_and_huge_languages_are_refused(regex: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         Grammar(regex)
 
 
@@ -206,7 +179,7 @@ def test_too_many_asked_for() -> None:
 
 def test_random_grammars_meet_their_conditions() -> None:
     needed = [200, 500, 100, 150, 300, 200, 200, 200]
-    grammars = random_grammars(8, np.random.default_rng(0), "abcde", 6, 16, needed)
+    grammars = random_grammars(np.random.default_rng(0), "abcde", 6, 16, needed)
     for grammar, least in zip(grammars, needed, strict=True):
         assert grammar.count(6, 16) >= least
         assert set(grammar.symbols) == set("abcde")
@@ -225,4 +198,4 @@ def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:
 
 def test_impossible_random_grammars() -> None:
     with pytest.raises(InputError, match="no random grammar 1 of 2 with 152 strings of length 1"):
-        random_grammars(2, np.random.default_rng(0), "ab", 1, 3, [152, 152])
+        random_grammars(np.random.default_rng(0), "ab", 1, 3, [152, 152])

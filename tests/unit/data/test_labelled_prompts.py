@@ -127,6 +127,11 @@ def test_what_is_no_text_is_written_as_one(tmp_path: Path) -> None:
 
 
 GOOD = b'{"text": "a", "label": "x"}\n'
+KIND = b"text,kind\na,x\nb,y\nc,x\nd,y\n"
+UNLABELLED = "its columns are text, kind: name one with --label"
+#: Texts of Parquet that are no UTF-8.
+BROKEN_TEXTS = pa.array([b"a", b"b\xff", b"c", b"d"]).buffers()[1:]
+BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["text", "label"])
 
 
 @pytest.mark.parametrize(
@@ -134,11 +139,9 @@ GOOD = b'{"text": "a", "label": "x"}\n'
     [
         ("a.jsonl", GOOD + b'{"text": "a", "label": }\n', " line 2: is not JSON: Expecting value"),
         ("a.jsonl", GOOD + b"\n" + b'{"text": "\xff"}\n', " line 3: is not JSON: 'utf-8' codec"),
-        (
-            "a.jsonl",
-            GOOD + b'["a", "x"]\n',
-            ' line 2: should be an object, as in {"text": "...", "label": "..."}',
-        ),
+        # JSON can say half a character, but no text of UTF-8 can hold it.
+        ("a.jsonl", GOOD + rb'{"text": "\ud83d"}', " line 2: is not JSON: 'utf-8' codec can't enc"),
+        ("a.jsonl", GOOD + b'["a"]', ' line 2: should be an object, as in {"text": "...", "label"'),
         ("a.jsonl", b"", ": holds no prompt"),
         ("a.jsonl", b"\n \n", ": holds no prompt"),
         ("a.csv", b"text,label\n", ": holds no prompt"),
@@ -146,11 +149,14 @@ GOOD = b'{"text": "a", "label": "x"}\n'
         ("a.csv", b"text,label\na,x\nb\xff,y\n", " line 3: is not UTF-8: invalid start byte"),
         ("a.csv", b"text,label\na,x\nb\n", " line 3: should have 2 cells, as the first line has"),
         ("a.csv", b"text,label\na,x,3\n", " line 2: should have 2 cells, as the first line has"),
+        ("a.csv", b"text,label\na,x\n\nb,y,z\n", " line 4: should have 2 cells"),
         ("a.parquet", b"text,label\n", ": not a readable Parquet file: Parquet magic bytes"),
         ("a.parquet", b"", ": not a readable Parquet file: Parquet file size is 0 bytes"),
         ("a.parquet", as_parquet(ROWS)[:-9], ": not a readable Parquet file: Parquet magic"),
+        ("a.parquet", parquet_bytes(BROKEN), ": not a readable Parquet file: "),
         ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
+        ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(
@@ -158,6 +164,58 @@ def test_what_cannot_be_read_is_named_with_its_line(
 ) -> None:
     file = write(tmp_path / name, content)
     assert error_of(file).startswith(f"{file}{message}")
+
+
+COLUMNS = "its columns are text, label, input, output, n"
+TWO = "should have two or more"
+RARE = ROWS[0] | {"label": "rare"}
+ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for i in range(3))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message", "settings"),
+    [
+        ([ROWS[0], {"text": "a"}], " line 2: no 'label'; its columns are text", {}),
+        ([*ROWS, ROWS[2] | {"input": None}], f" line 5: no 'input'; {COLUMNS}", {}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"text": "word"}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"label": "word"}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"input": "word"}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"output": "word"}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"group": "word"}),
+        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"hold_out": ("word",)}),
+        ([*ROWS, ROWS[0] | {"text": ""}], " line 5: 'text' should be a text", {}),
+        ([*ROWS, ROWS[0] | {"text": " \n"}], " line 5: 'text' should be a text", {}),
+        ([*ROWS, ROWS[0] | {"text": 3}], " line 5: 'text' should be a text", {}),
+        ([*ROWS, ROWS[0] | {"text": ["a"]}], " line 5: 'text' should be a text", {}),
+        (ROWS[::2], f" line 1: 'label' has the one value 'plural' in split all: {TWO}", {}),
+        ([*ROWS, RARE], f" line 5: 'label' = 'rare' has this one prompt in split all: {TWO}", {}),
+        (
+            ONE_VALUE,
+            ": label 'l9' has one value of 'a', so that none can be held out; hold out by another "
+            "column",
+            {"hold_out": ("a",)},
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_prompt_is_named_with_its_line(
+    tmp_path: Path, rows: Rows, message: str, settings: dict[str, Any]
+) -> None:
+    file = write(tmp_path / "a.jsonl", rows)
+    assert error_of(file, **settings) == f"{file}{message}"
+
+
+@pytest.mark.parametrize(("share", "split"), [(0.2, "held_out_a"), (0.9, "kept")])
+def test_a_split_that_is_too_small_says_what_helps(
+    tmp_path: Path, share: float, split: str
+) -> None:
+    file = write(tmp_path / "a.jsonl", crossed(2, 5, 1))
+    where, _, rest = error_of(file, hold_out=("a",), hold_out_share=share).partition(": ")
+    assert where in {f"{file} line {number}" for number in range(1, 6)}
+    helps = "; raise prompts.hold_out_share" if split != "kept" else ""
+    assert rest == (
+        f"'label' = 'l0' has this one prompt in split {split}: should have two or more{helps}"
+    )
+    assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -189,67 +247,9 @@ def test_a_broken_quote_is_named_with_its_line(tmp_path: Path, content: bytes, l
 def test_empty_lines_of_a_csv_are_counted(tmp_path: Path) -> None:
     file = write(tmp_path / "a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
     assert [where.rpartition(" ")[2] for where in read(file).where] == ["3", "6", "7", "8"]
-    write(tmp_path / "a.csv", b"text,label\na,x\n\nb,y,z\n")
-    assert error_of(file).startswith(f"{file} line 4: should have 2 cells")
-
-
-def test_half_a_character_is_refused_where_it_stands(tmp_path: Path) -> None:
-    # JSON can say one, but no text of UTF-8, and so no tokenizer and no Parquet, can hold it.
-    file = write(tmp_path / "a.jsonl", GOOD + rb'{"text": "\ud83d", "label": "x"}' + 2 * b"\n")
-    write(tmp_path / "a.jsonl", Path(file).read_bytes() + as_jsonl(ROWS))
-    assert error_of(file).startswith(f"{file} line 2: ")
-
-
-def test_a_parquet_text_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
-    words = pa.array([b"a", b"b\xff", b"c", b"d"], pa.binary())
-    texts = pa.StringArray.from_buffers(4, *words.buffers()[1:])
-    table = pa.table({"text": texts, "label": ["x", "y", "x", "y"]})
-    file = write(tmp_path / "a.parquet", parquet_bytes(table))
-    assert error_of(file).startswith(f"{file}: not a readable Parquet file: ")
 
 
 # -- columns ------------------------------------------------------------------------------------
-
-
-def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
-    rows = [dict(row) for row in ROWS]
-    del rows[2]["label"]
-    file = write(tmp_path / "a.jsonl", rows)
-    assert error_of(file) == (f"{file} line 3: no 'label'; its columns are text, input, output, n")
-    for setting in ("text", "label", "input", "output", "group"):
-        named: dict[str, Any] = {setting: "word"}
-        assert error_of(file, **named) == (
-            f"{file} line 1: no 'word'; its columns are text, label, input, output, n"
-        )
-    assert error_of(file, hold_out=("word",)).startswith(f"{file} line 1: no 'word'")
-    rows[2] = ROWS[2] | {"input": None}
-    write(tmp_path / "a.jsonl", rows)
-    assert error_of(file).startswith(f"{file} line 3: no 'input'; its columns are ")
-
-
-def test_a_file_without_labels_says_how_to_name_them(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.csv", b"text,kind\na,x\nb,y\nc,x\nd,y\n")
-    assert error_of(file) == (
-        f"{file} line 2: no column of labels; its columns are text, kind: name one with --label"
-    )
-    assert read(file, label="kind").label == ("x", "y", "x", "y")
-
-
-@pytest.mark.parametrize("text", ["", " \n", 3, ["a"]])
-def test_an_empty_text_is_refused(tmp_path: Path, text: object) -> None:
-    file = write(tmp_path / "a.jsonl", [*ROWS, {**ROWS[0], "text": text}])
-    assert error_of(file) == f"{file} line 5: 'text' should be a text"
-
-
-def test_a_label_needs_a_second_value_and_a_second_prompt(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", [ROWS[0], ROWS[2]])
-    assert error_of(file) == (
-        f"{file} line 1: 'label' has the one value 'plural' in split all: should have two or more"
-    )
-    write(tmp_path / "a.jsonl", [*ROWS, ROWS[0] | {"label": "rare"}])
-    assert error_of(file) == (
-        f"{file} line 5: 'label' = 'rare' has this one prompt in split all: should have two or more"
-    )
 
 
 def test_the_usual_names_of_columns_and_others(tmp_path: Path) -> None:
@@ -268,6 +268,7 @@ def test_the_usual_names_of_columns_and_others(tmp_path: Path) -> None:
     assert parts(read_with(*every)) == ["x", "i", "o", "g"]
     assert parts(read_with("text", "task", "answer")) == ["t", "-", "q", "-"]
     assert parts(read_with("text", "task", "label")) == ["x", "-", "-", "-"]
+    assert read(write(tmp_path / "a.csv", KIND), label="kind").label == ("x", "y", "x", "y")
     others = {"label": "task", "input": "more", "output": "answer", "group": "label"}
     assert parts(read_with(*every, **others)) == ["t", "m", "q", "x"]
     assert read_with(*every, text="more").text == ("m", "n", "m", "n")
@@ -312,14 +313,10 @@ def test_each_of_several_files_is_a_split(tmp_path: Path) -> None:
     assert list(again.splits) == ["far", "seen"]
 
 
-def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_each_of_several_files_needs_a_name_and_labels_of_its_own(tmp_path: Path) -> None:
     first = write(tmp_path / "a.jsonl", ROWS)
     second = write(tmp_path / "a.csv", as_csv(ROWS))
-    assert error_of(first, second) == (f"{second}: another file is called a too; each is a split")
-
-
-def test_each_of_several_files_needs_labels(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.jsonl", ROWS)
+    assert error_of(first, second) == f"{second}: another file is called a too; each is a split"
     second = write(tmp_path / "b.jsonl", [{"text": "a", "task": "x"}])
     assert error_of(first, second) == (f"{second} line 1: no 'label'; its columns are text, task")
     write(tmp_path / "b.jsonl", [ROWS[0], ROWS[2]])
@@ -422,31 +419,6 @@ def test_the_seed_alone_decides_what_is_held_out(tmp_path: Path) -> None:
     assert whole[0] == whole[1], "where nothing is held out nothing is drawn"
 
 
-def test_a_label_with_one_value_has_none_to_hold_out(tmp_path: Path) -> None:
-    rows = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for i in range(3))]
-    file = write(tmp_path / "a.jsonl", rows)
-    assert error_of(file, hold_out=("a",)) == (
-        f"{file}: label 'l9' has one value of 'a', so that none can be held out; hold out by "
-        "another column"
-    )
-
-
-def test_a_split_that_is_too_small_says_what_helps(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", crossed(2, 5, 1))
-    message = error_of(file, hold_out=("a",))
-    where, _, rest = message.partition(": ")
-    assert rest == (
-        "'label' = 'l0' has this one prompt in split held_out_a: should have two or more; raise "
-        "prompts.hold_out_share"
-    )
-    assert where in {f"{file} line {number}" for number in range(1, 6)}
-    assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
-    # Too much of it leaves too little.
-    assert error_of(file, hold_out=("a",), hold_out_share=0.9).endswith(
-        "has this one prompt in split kept: should have two or more"
-    )
-
-
 # -- as a table ---------------------------------------------------------------------------------
 
 
@@ -462,30 +434,20 @@ def test_a_table_gives_back_what_it_was_made_of(tmp_path: Path) -> None:
     rows[3]["only here"] = "x"
     rows[4]["number"] = None
     file = write(tmp_path / "a.jsonl", rows)
-    for hold_out in ((), ("input",)):
-        prompts = read(file, hold_out=hold_out)
+    few: Rows = [{"text": "a", "label": n, "output": "o" if n else ""} for n in (0, 1, 0, 1)]
+    first, second = (write(tmp_path / f"{name}.jsonl", few) for name in "cb")
+    several = read(first, second)  # without input and group
+    assert (several.input, several.group) == (None, None)
+    assert several.output == ("", "o", "", "o") * 2
+    for prompts in (read(file), read(file, hold_out=("input",)), several):
         table = table_of(prompts)
         assert {field.type for field in table.schema} == {pa.string()}
         again = read_table(parquet_bytes(table))
         assert again == prompts
         assert list(again.splits) == list(prompts.splits)
         assert list(again.columns) == list(prompts.columns)
-        assert [type(value) for value in again.columns["real"]] == [float] * 42
+        assert [*map(type, again.columns.get("real", ()))] in ([float] * 42, [])
         assert again.units == prompts.units
-
-
-def test_a_table_knows_what_there_is_not(tmp_path: Path) -> None:
-    rows: Rows = [{"text": "a", "label": n, "output": "o" if n else ""} for n in (0, 1, 0, 1)]
-    file = write(tmp_path / "a.jsonl", rows)
-    again = read_table(parquet_bytes(table_of(read(file))))
-    assert again.input is None
-    assert again.group is None
-    assert again.output == ("", "o", "", "o")
-    assert again == read(file)
-    first = write(tmp_path / "b.jsonl", rows[::-1])
-    again = read_table(parquet_bytes(table_of(read(first, file))))
-    assert again == read(first, file)
-    assert again.splits == {"b": slice(0, 4), "a": slice(4, 8)}
 
 
 # -- sets that come with the package ------------------------------------------------------------
@@ -505,6 +467,7 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     assert prompts.where[0] == f"{name} line 1"
     place = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
     assert content_of(name) == place.read_bytes()
+    assert (read_prompts(seed=3) == prompts) == (name == SHIPPED[0]), "the first is the default"
     # Of each task's 12 phrasings two, of 12 prompts each.
     held = read(name, hold_out=("phrasing",))
     assert held.splits == {"kept": slice(0, 1920), "held_out_phrasing": slice(1920, 2304)}
@@ -512,11 +475,6 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     n = 12 * 2 * 12 + 4 * 10 * 3
     held = read(name, hold_out=("input",))
     assert held.splits == {"kept": slice(0, 2304 - n), "held_out_input": slice(2304 - n, 2304)}
-
-
-def test_the_first_shipped_set_is_the_default() -> None:
-    assert read_prompts() == read("tasks-in-words") == read(SHIPPED[0], seed=3)
-    assert read_prompts() != read("tasks-in-words-equal")
 
 
 # -- small ones ---------------------------------------------------------------------------------

@@ -554,19 +554,19 @@ def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, ov
     before = [pairs.inner.encode(text).ids for text in ("the opposite of", "of")]
     assert found.length.tolist() == [len(ids) for ids in before]
     assert found.symbol_counts.sum(axis=1).tolist() == [len(ids) for ids in before]
-
-
-def test_where_nothing_stands_before_there_are_no_symbols() -> None:
-    prompts = table("a b", "b a")
-    found = instances_of_prompts(prompts, read(prompts, at="0"), "all")
-    assert found.length.tolist() == [0, 0]
-    assert found.symbol_counts.tolist() == [[0], [0]]
+    at_first = instances_of_prompts(prompts, read(prompts, pairs, over=over, at="0"), "all")
+    assert at_first.length.tolist() == [0, 0], "nothing stands before"
+    assert at_first.symbol_counts.tolist() == [[0], [0]]
 
 
 # -- what a user is shown -------------------------------------------------------------------------
 
 
-def test_the_measured_tokens_are_shown_in_brackets(pairs: Fake) -> None:
+def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake) -> None:
+    many = table(*(f"a{i}" for i in range(9)))
+    tokenizer = words(*many.text)
+    lines = shown(many, read(many, tokenizer), tokenizer).splitlines()
+    assert [re.findall(r"\[\[(\w+)", line) for line in lines] == [["a0"], ["a4"], ["a8"]]
     tokenizer = words(*DOUBLE.text)
     assert shown(DOUBLE, read(DOUBLE, tokenizer), tokenizer) == (
         "  x: [BOS] double this : [[seven]]  -> fourteen\n  y: [BOS] double : [[two]]  -> four\n"
@@ -583,11 +583,3 @@ def test_the_measured_tokens_are_shown_in_brackets(pairs: Fake) -> None:
         assert "".join(inside) == expected
         assert line.startswith("  x: o")
         assert line.endswith("]]\n")
-
-
-def test_a_few_are_shown_from_the_whole_table() -> None:
-    texts = [f"a{i}" for i in range(9)]
-    prompts = table(*texts)
-    tokenizer = words(*texts)
-    found = shown(prompts, read(prompts, tokenizer), tokenizer).splitlines()
-    assert [re.findall(r"\[\[(\w+)", line) for line in found] == [["a0"], ["a4"], ["a8"]]
