@@ -109,8 +109,6 @@ def curves_of_labels(
 
     Parameters
     ----------
-    run, seed
-        Of the run.
     labels : {(step, split, layer, space): int (n_seeds, N)}
         Clusters, for each cluster seed.
     hits : {(step, split): bool (N,)}
@@ -123,17 +121,12 @@ def curves_of_labels(
         Called after each cell.
     split_names : {split: str}, optional
         See `Curves`; the splits above are those of the findings.
-
-    Returns
-    -------
-    Curves
-        With B copies each.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     curves = Curves(run, seed, steps, split_names=split_names)
 
     def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
-        each = [resampling[split].ari(one.astype(np.int64)) for one in seeds]
+        each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
     for (step, split, layer, space), seeds in labels.items():

@@ -1,7 +1,7 @@
-"""What a run's curves come to: one number each, (B,), for the findings to be judged by.
+"""Statistics of a run's curves, (B,) each, that the findings are judged by.
 
-Every function takes the curves of a run and the name of a split, and raises `MissingError` where
-the run does not hold what it needs.
+Each takes the curves of a run and the name of a split, and raises `MissingError` if the run does
+not hold what it needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from tasklens.findings.curves import Curves
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Floats
 
-#: With fewer checkpoints nothing is said of a course.
+#: With fewer checkpoints no course is judged.
 MIN_CHECKPOINTS = 8
 #: A curve is saturated from where it has made this share of its way to its highest value.
 SATURATED = 0.95
@@ -26,9 +26,6 @@ TRAIN = "train_subset"
 
 class MissingError(Exception):
     """What a check needs is not in the runs."""
-
-
-# -- parts of the numbers ---------------------------------------------------------------------
 
 
 def _curve(curves: Curves, split: str, layer: str, space: str = "raw") -> Floats:
@@ -96,9 +93,7 @@ def upper_curve(curves: Curves, split: str) -> Floats:
 
 
 def _last_quarter(curves: Curves) -> npt.NDArray[np.bool_]:
-    steps = np.array(curves.steps)
-    inside: npt.NDArray[np.bool_] = steps >= 0.75 * steps[-1]
-    return inside
+    return np.array(curves.steps) >= 0.75 * curves.steps[-1]
 
 
 def _rise(curves: Curves, y: Floats) -> Floats:
@@ -137,9 +132,6 @@ def crossing(steps: Sequence[int], y: Floats, level: Floats) -> Floats:
     share = np.divide(level - below, gap, out=np.zeros(len(y)), where=gap > 0)
     at = x[i - 1] + np.clip(share, 0, 1) * (x[i] - x[i - 1])
     return np.where(reached[:, 0], x[0], np.where(reached.any(axis=1), at, np.nan))
-
-
-# -- the numbers ------------------------------------------------------------------------------
 
 
 def rank_with_step(curves: Curves, split: str) -> Floats:

@@ -1,4 +1,4 @@
-"""Which: tasks and clusters followed from one checkpoint to the next."""
+"""Follow tasks and clusters from one checkpoint to the next."""
 
 import itertools
 from collections.abc import Sequence
@@ -60,15 +60,15 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
     """
     tasks = np.unique(task)
     overlap, assigned = np.zeros((len(steps), len(tasks))), np.zeros_like(labels)
-    for s, one in enumerate(labels):
-        jaccard = _jaccard(contingency(task, one))
+    for s, clusters in enumerate(labels):
+        jaccard = _jaccard(contingency(task, clusters))
         rows, columns = linear_sum_assignment(jaccard, maximize=True)
         overlap[s, rows] = jaccard[rows, columns]
         name = np.full(jaccard.shape[1], -1)
         name[columns] = rows
         left = np.flatnonzero(name < 0)
         name[left] = len(tasks) + np.arange(len(left))
-        assigned[s] = name[np.unique(one, return_inverse=True)[1]]
+        assigned[s] = name[np.unique(clusters, return_inverse=True)[1]]
     kept, splits, merges = [np.unique(labels[0], return_inverse=True)[1]], [], []
     for before, after in itertools.pairwise(labels):
         counts = contingency(before, after)
@@ -79,16 +79,8 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
         unused = 1 + max(int(names.max()) for names in kept)
         kept.append(_renamed(kept[-1], after, unused))
     formed = tuple(_formed(steps, overlap[:, i] >= FORMED) for i in range(len(tasks)))
-    return Followed(
-        tuple(steps),
-        tasks,
-        overlap,
-        formed,
-        assigned,
-        np.stack(kept),
-        tuple(splits),
-        tuple(merges),
-    )
+    states = tasks, overlap, formed, assigned, np.stack(kept)
+    return Followed(tuple(steps), *states, tuple(splits), tuple(merges))
 
 
 def _jaccard(table: Ints) -> Floats:
@@ -112,11 +104,12 @@ def _renamed(before: Ints, after: Ints, unused: int) -> Ints:
     return names[np.unique(after, return_inverse=True)[1]]
 
 
-def _formed(steps: Sequence[int], there: npt.NDArray[np.bool_]) -> int | None:
-    if not there[-1]:
+def _formed(steps: Sequence[int], overlaps: npt.NDArray[np.bool_]) -> int | None:
+    """Return the step from which on a task overlaps with its cluster; None if it is lost again."""
+    if not overlaps[-1]:
         return None
-    gone = np.flatnonzero(~there)
-    return steps[int(gone[-1]) + 1] if len(gone) else steps[0]
+    missing = np.flatnonzero(~overlaps)
+    return steps[int(missing[-1]) + 1] if len(missing) else steps[0]
 
 
 def followed_text(followed: Followed, names: Sequence[str]) -> str:
@@ -141,7 +134,7 @@ def followed_text(followed: Followed, names: Sequence[str]) -> str:
         lines.append(f"{names[followed.tasks[i]]:<{wide}}  {when:>9}  {overlap:18.2f}")
     lines += ["", "step     formed  splits  merges"]
     for s, step in enumerate(followed.steps):
-        there = int(np.count_nonzero(followed.overlap[s] >= FORMED))
+        formed = int(np.count_nonzero(followed.overlap[s] >= FORMED))
         moved = f"{followed.splits[s - 1]:6}  {followed.merges[s - 1]:6}" if s else ""
-        lines.append(f"{step:<7,}  {there:6}  {moved}".rstrip())
+        lines.append(f"{step:<7,}  {formed:6}  {moved}".rstrip())
     return "\n".join([*lines, ""])

@@ -58,22 +58,18 @@ class HiddenStates(Protocol):
     @property
     def states(self) -> Mapping[str, Floats]:
         """Arrays of shape (N, D) by name."""
-        ...
 
     @property
     def split(self) -> str:
         """The split; empty if it is not known."""
-        ...
 
     @property
     def step(self) -> int:
         """Training step of the checkpoint."""
-        ...
 
     @property
     def position(self) -> str:
         """Name of the position that was read."""
-        ...
 
 
 def prepared(x: Floats, settings: MeasureSettings) -> Floats:
@@ -221,21 +217,8 @@ def score_silhouettes(
 ) -> list[Row]:
     """Score how much nearer a state is to its own cluster than to the next (Rousseeuw, 1987).
 
-    Parameters
-    ----------
-    cell : Cell
-        `x` is (N, D).
-    labels : int (S, N)
-        Clusters for each cluster seed.
-    run : str
-    sample : int
-        Instances at most, drawn at random, that it is the mean of.
-
-    Returns
-    -------
-    list of Row
-        `silhouette`, in -1 .. 1, for each cluster seed with two clusters at least in the sample,
-        and fewer than instances.
+    Returns `silhouette`, in -1 .. 1, for each cluster seed, the rows of ``labels``, (S, N): a mean
+    over ``sample`` instances at most. A single cluster, or one per instance, has none.
     """
     n = len(cell.x)
     rng = stream(cell.seed, "silhouette", *cell.place)
@@ -259,21 +242,11 @@ def score_controls(
     layer 0; `control:symbols` is KMeans on the counts of its symbols, which averaging word
     embeddings gives away; `control:input` takes the input token itself as the cluster.
 
-    Parameters
-    ----------
-    instances : Instances
-        N instances of one split.
-    k : int
-        Number of clusters.
-    run, seed
-        For the columns of these names; the clustering's seeds are derived from `seed`.
-    settings : ClusterSettings
-        Starts and cluster seeds, as for the states.
-
     Returns
     -------
     list of Row
-        `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` of each, with no step.
+        `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` for each control and cluster
+        seed; the step is null. The k of `control:input` is the number of input tokens that occur.
     """
     rows: list[Row] = []
     place: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}

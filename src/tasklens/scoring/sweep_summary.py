@@ -10,15 +10,9 @@ from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
 
 #: Scores of a state that are given at the end of training.
 AT_THE_END = (
-    "ami",
-    "ari_input",
-    "ari_output",
-    "variance_task",
-    "variance_input",
-    "variance_output",
-    "separation",
-    "probe_task",
-    "neighbours_task",
+    *("ami", "ari_input", "ari_output"),
+    *("variance_task", "variance_input", "variance_output"),
+    *("separation", "probe_task", "neighbours_task"),
 )
 
 

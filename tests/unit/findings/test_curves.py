@@ -3,7 +3,6 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
-from planted import planted_table
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
@@ -57,12 +56,8 @@ def test_a_table_gives_means_over_cluster_seeds_by_step() -> None:
         np.testing.assert_allclose(got, expected, atol=1e-12)
         assert curves.final("val_subset", layer) == pytest.approx(expected[:, -1])
         assert curves.final("val_subset", layer, "tsne") == pytest.approx(expected[:, -1] + 0.3)
-
-
-def test_steps_without_tsne_are_nan() -> None:
-    (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
-    got = curves.ari["train_subset", "block1", "tsne"]
-    np.testing.assert_allclose(got, [[np.nan, np.nan, 0.2 + 0.08 + 0.01 + 0.3]])
+    tsne = curves.ari["train_subset", "block1", "tsne"]
+    np.testing.assert_allclose(tsne, [[np.nan, np.nan, 0.2 + 0.08 + 0.01 + 0.3]])
 
 
 def test_a_table_gives_accuracy_and_controls() -> None:
@@ -114,14 +109,6 @@ def test_a_table_without_the_metric_says_what_it_holds() -> None:
     controls = to_table([r for r in rows_of("mine", 3) if r["step"] is None])
     with pytest.raises(InputError, match=r"no ari of a state; it holds ami, ari$"):
         curves_of_table(controls)
-
-
-def test_the_planted_table_is_what_it_says() -> None:
-    runs = curves_of_table(planted_table())
-    assert [curves.seed for curves in runs] == [0, 1, 2]
-    assert runs[0].layers == ["embed", *(f"block{i}" for i in range(1, 7))]
-    for curves in runs:
-        assert curves.final("train_subset", "block6") == pytest.approx([0.89], abs=0.003)
 
 
 # --- Labels ---
@@ -189,14 +176,3 @@ def test_labels_give_scikit_learns_index_in_the_first_copy() -> None:
     assert control.shape == (7,)
     assert control[0] == pytest.approx(mean_ari(task, labels["control"]))
     assert curves.controls["s", "control:input"] == pytest.approx(np.ones(7))
-
-
-def test_the_first_copy_does_not_depend_on_the_others() -> None:
-    alone, many = made(n_copies=0)[0], made(n_copies=20)[0]
-    for place, values in alone.ari.items():
-        assert values.shape == (1, 3)
-        np.testing.assert_allclose(values[0], many.ari[place][0])
-    for split, accuracy in alone.accuracy.items():
-        np.testing.assert_allclose(accuracy[0], many.accuracy[split][0])
-    for name, control in alone.controls.items():
-        np.testing.assert_allclose(control[0], many.controls[name][0])

@@ -1,6 +1,5 @@
 """Each number held against what it comes to by hand."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -103,16 +102,6 @@ def test_the_best_layer_is_chosen_on_the_training_subset() -> None:
     assert statistics.generalisation_gap(made, PAIRS) == pytest.approx([0.2])
 
 
-def test_the_best_layer_is_one_of_the_layers_and_best_at_the_end() -> None:
-    made = curves(
-        {
-            **{"wte": line(0, 0.95), "embed": line(0, 0.1), "ln_f": line(0, 0.99)},
-            **{"block1": line(0.9, 0.3), "block2": line(0, 0.6)},
-        }
-    )
-    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
-
-
 def test_a_space_that_was_taken_at_the_end_alone_has_no_course() -> None:
     made = curves({"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)})
     made.ari[TRAIN, "block1", "tsne"] = np.array([[np.nan] * 8 + [0.9]])
@@ -132,20 +121,6 @@ def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
     )
     assert statistics.judged_layer(made, whole=True) == ("block1", "raw")
     assert statistics.best_final(made, TRAIN) == pytest.approx([0.8, 0.2])
-
-
-@pytest.mark.parametrize(
-    "names", [("block1", "block2", "block10"), ("block10", "block2", "block1")]
-)
-def test_of_equally_good_layers_the_best_is_the_lowest_in_whatever_order(
-    names: tuple[str, ...],
-) -> None:
-    ends = {"block1": 0.5, "block2": 0.8, "block10": 0.8 + 1e-15}
-    made = curves({"embed": line(0, 0.1), **{name: line(0, ends[name]) for name in names}})
-    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
-    tsne = np.array([[np.nan] * 8 + [0.8]])
-    first = dataclasses.replace(made, ari={(TRAIN, "block2", "tsne"): tsne} | made.ari)
-    assert statistics.judged_layer(first, whole=False) == ("block2", "raw")
 
 
 def test_without_the_training_subset_no_layer_is_chosen() -> None:
@@ -377,6 +352,14 @@ WITHOUT = (
         statistics.generalisation_gap,
     ),
 )
+
+
+@pytest.mark.parametrize(
+    "name", ["rank_with_layer_below", "depth_of_best_below", "above_embedding_below"]
+)
+def test_a_network_of_one_block_has_nothing_below_the_last(name: str) -> None:
+    with pytest.raises(MissingError, match=r"^a network of one block has nothing below its last "):
+        getattr(statistics, name)(one_block(line(0, 1)), TRAIN)
 
 
 def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:

@@ -20,31 +20,28 @@ from planted import (
 )
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.findings import statistics
-from tasklens.findings.curves import Curves, curves_of_table
+from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
-from tasklens.findings.statistics import TRAIN
+from tasklens.findings.statistics import TRAIN, best_final, generalisation_gap, late_drift
 from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
-from tasklens.scoring.bootstrap import Floats
-
-Number = Callable[[Curves, str], Floats]
 
 
 def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
     return judge(curves_of_table(planted_table(ari, **what), metric))
 
 
-def words(verdict: Verdict) -> dict[str, str]:
+def outcomes(verdict: Verdict) -> dict[str, str]:
     return {finding: verdict.outcome(finding) for finding in FINDINGS}
 
 
-def failed(verdict: Verdict) -> set[Number]:
-    return {check.rule.number for check in verdict.checks if check.verdict == "fails"}
+def failed(verdict: Verdict) -> set[str]:
+    """Return the names of the statistics that fail."""
+    return {check.rule.number.__name__ for check in verdict.checks if check.verdict == "fails"}
 
 
-def checks(verdict: Verdict, number: Number) -> dict[str, Check]:
-    """Return by split what was made of a number."""
-    return {check.split: check for check in verdict.checks if check.rule.number is number}
+def checks(verdict: Verdict, statistic: str) -> dict[str, Check]:
+    """Return the check of a statistic on each split."""
+    return {c.split: c for c in verdict.checks if c.rule.number.__name__ == statistic}
 
 
 # --- Every finding holds ---
@@ -53,8 +50,10 @@ def checks(verdict: Verdict, number: Number) -> dict[str, Check]:
 def test_every_finding_holds_in_a_sound_network() -> None:
     verdict = judged()
     assert {check.verdict for check in verdict.checks} == {"holds"}
-    assert words(verdict) == dict.fromkeys(FINDINGS, "holds")
+    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "holds")
     assert verdict.holds
+    assert finite_numbers(verdict_json(verdict).decode())["holds"] is True
+    assert verdict_json(judged()) == verdict_json(verdict), "the bytes repeat"
     assert verdict.runs == (("planted", 0), ("planted", 1), ("planted", 2))
 
 
@@ -62,39 +61,33 @@ def test_what_is_checked_is_what_was_planted() -> None:
     """By the numbers that the planted course comes to, up to its noise."""
     verdict = judged()
     drop = {TRAIN: 0.0, PAIRS: 0.03, INSTRUCTIONS: 0.05}
-    expected: dict[Number, Callable[[str], float]] = {
-        statistics.rank_with_step: lambda split: 1.0,
-        statistics.upper_gain: lambda split: (HIGH - LOW - drop[split]) * (4 + 5 + 6) / 18,
-        statistics.best_final: lambda split: HIGH - drop[split],
-        statistics.late_drift: lambda split: 0.0,
-        statistics.rank_with_layer: lambda split: 1.0,
-        statistics.depth_of_best: lambda split: 1.0,
-        statistics.above_embedding: lambda split: HIGH - LOW - drop[split],
-        statistics.rank_with_layer_below: lambda split: 1.0,
-        statistics.depth_of_best_below: lambda split: 1.0,
-        statistics.above_embedding_below: lambda split: (HIGH - LOW - drop[split]) * 5 / 6,
-        statistics.embedding_final: lambda split: LOW,
-        statistics.embedding_range: lambda split: 0.0,
-        statistics.generalisation_gap: lambda split: drop[split],
-        statistics.generalisation_correlation: lambda split: 1.0,
-        statistics.largest_jump: lambda split: 200 / 900,
-        statistics.rise_duration: lambda split: 0.8 * 900 / LAST,
-        statistics.untrained_ratio: lambda split: LOW / (HIGH - drop[split]),
+    expected: dict[str, Callable[[float], float]] = {
+        **dict.fromkeys(
+            ("rank_with_step", "rank_with_layer", "rank_with_layer_below"), lambda _: 1
+        ),
+        **dict.fromkeys(("depth_of_best", "depth_of_best_below"), lambda _: 1),
+        **dict.fromkeys(("late_drift", "embedding_range"), lambda _: 0),
+        "upper_gain": lambda less: (HIGH - LOW - less) * (4 + 5 + 6) / 18,
+        "best_final": lambda less: HIGH - less,
+        "above_embedding": lambda less: HIGH - LOW - less,
+        "above_embedding_below": lambda less: (HIGH - LOW - less) * 5 / 6,
+        "embedding_final": lambda _: LOW,
+        "generalisation_gap": lambda less: less,
+        "generalisation_correlation": lambda _: 1,
+        "largest_jump": lambda _: 200 / 900,
+        "rise_duration": lambda _: 0.8 * 900 / LAST,
+        "untrained_ratio": lambda less: LOW / (HIGH - less),
     }
-    for number, value in expected.items():
-        found = checks(verdict, number)
-        splits = (
-            (PAIRS, INSTRUCTIONS)
-            if number in (statistics.generalisation_gap, statistics.generalisation_correlation)
-            else SEEN_AND_UNSEEN
-        )
-        assert tuple(found) == splits
-        for split, check in found.items():
-            assert check.value == pytest.approx(value(split), abs=0.02), check.rule.statistic
+    for statistic, value in expected.items():
+        unseen = (PAIRS, INSTRUCTIONS)
+        splits = unseen if statistic.startswith("generalisation") else SEEN_AND_UNSEEN
+        assert tuple(checks(verdict, statistic)) == splits
+        for split, check in checks(verdict, statistic).items():
+            assert check.value == pytest.approx(value(drop[split]), abs=0.02), statistic
             assert check.value == pytest.approx(np.mean(check.each))
             assert check.low == min(check.each), "of three runs, from the lowest to the highest"
             assert check.high == max(check.each)
-    others = [c for c in verdict.checks if c.rule.number not in expected]
+    others = [c for c in verdict.checks if c.rule.number.__name__ not in expected]
     ratios = [value / (HIGH - drop[s]) for value in (0.0, 0.1, 0.2) for s in SEEN_AND_UNSEEN]
     assert [check.value for check in others] == pytest.approx(ratios, abs=0.01)
 
@@ -123,29 +116,8 @@ def falls_below_the_last(split: str, layer: int, step: int) -> float:
     return 0.9 if step < 500 else 0.3
 
 
-def hardly_rises(split: str, layer: int, step: int) -> float:
-    """Blocks 4 and 5 begin higher than they end, and the last rises for all three."""
-    fallen = {4: 0.1, 5: 0.2}.get(layer)
-    if fallen is None:
-        return sound(split, layer, step)
-    return final(split, layer) + fallen * (1 - risen(step))
-
-
-def too_low(split: str, layer: int, step: int) -> float:
-    return LOW + (sound(split, layer, step) - LOW) * 0.65
-
-
 def still_rising(split: str, layer: int, step: int) -> float:
     return scaled(split, layer, step / LAST)
-
-
-def falling_again(split: str, layer: int, step: int) -> float:
-    lost = 0.15 * max(0.0, step - 1200) / 400
-    return scaled(split, layer, risen(step) * (1.15 - lost))
-
-
-def upside_down(split: str, layer: int, step: int) -> float:
-    return sound(split, 7 - layer if layer else 0, step)
 
 
 def last_turned_down(split: str, layer: int, step: int) -> float:
@@ -154,38 +126,9 @@ def last_turned_down(split: str, layer: int, step: int) -> float:
     return LOW + (sound(split, layer, step) - LOW) * 1.2
 
 
-def all_alike(split: str, layer: int, step: int) -> float:
-    """Even layer 0 is high, and each block is only a little higher than the one below."""
-    return LOW + (HIGH - 0.15 + 0.02 * layer - LOW) * risen(step)
-
-
-def embedding_rises(split: str, layer: int, step: int) -> float:
-    return sound(split, layer, step) + (0.12 * risen(step) if layer == 0 else 0)
-
-
-def embedding_high(split: str, layer: int, step: int) -> float:
-    return 0.25 if layer == 0 else sound(split, layer, step)
-
-
 def pairs_behind(split: str, layer: int, step: int) -> float:
     rise = {TRAIN: 0.98, PAIRS: 0.83}.get(split, 0.95) - LOW
     return LOW + rise * layer / 6 * risen(step)
-
-
-def instructions_behind(split: str, layer: int, step: int) -> float:
-    less = 0.15 if split == INSTRUCTIONS else 0.0
-    return sound(split, layer, step) - less * layer / 6 * risen(step)
-
-
-def instructions_early(split: str, layer: int, step: int) -> float:
-    """As high in the end, but they were so from the start."""
-    return (flat if split == INSTRUCTIONS else sound)(split, layer, step)
-
-
-def jumps(split: str, layer: int, step: int) -> float:
-    """From a tenth of the way at step 600 to nine tenths at 800."""
-    share = step / 6000 if step < 800 else 0.9 + 0.1 * risen(step)
-    return scaled(split, layer, share)
 
 
 def rises_at_once(split: str, layer: int, step: int) -> float:
@@ -194,103 +137,103 @@ def rises_at_once(split: str, layer: int, step: int) -> float:
     return scaled(split, layer, float(early) if step < 128 else 0.92 + 0.08 * step / LAST)
 
 
-def clusters_untrained(split: str, layer: int, step: int) -> float:
-    """Block 2, which is not judged by, is high before training and low after its first step."""
-    return 0.6 * HIGH if (layer, step) == (2, 0) else sound(split, layer, step)
-
-
-BROKEN: dict[str, tuple[Ari, set[str], set[Number]]] = {
-    "the upper layers come and go": (
-        falls_below_the_last,
-        {"emergence"},
-        {statistics.rank_with_step},
-    ),
+DEPTHS = {"depth", "depth below the last block"}
+#: The ARI, the findings that fail, and the statistics that do.
+BROKEN: dict[str, tuple[Ari, set[str], set[str]]] = {
+    "the upper layers come and go": (falls_below_the_last, {"emergence"}, {"rank_with_step"}),
+    # Blocks 4 and 5 begin higher than they end, and the last rises for all three.
     "the upper layers were high before": (
-        hardly_rises,
+        lambda split, i, step: (
+            final(split, i) + 0.1 * (i - 3) * (1 - risen(step))
+            if i in (4, 5)
+            else sound(split, i, step)
+        ),
         {"emergence", "not from the inputs"},
-        {statistics.upper_gain, statistics.untrained_ratio},
+        {"upper_gain", "untrained_ratio"},
     ),
-    "it ends at 0.6": (too_low, {"saturation"}, {statistics.best_final}),
-    "it still rises in the last quarter": (still_rising, {"saturation"}, {statistics.late_drift}),
-    "it falls again in the last quarter": (falling_again, {"saturation"}, {statistics.late_drift}),
+    "it ends at 0.6": (
+        lambda split, i, step: LOW + (sound(split, i, step) - LOW) * 0.65,
+        {"saturation"},
+        {"best_final"},
+    ),
+    "it still rises in the last quarter": (still_rising, {"saturation"}, {"late_drift"}),
+    "it falls again in the last quarter": (
+        lambda split, i, step: scaled(
+            split, i, risen(step) * (1.15 - 0.15 * max(0.0, step - 1200) / 400)
+        ),
+        {"saturation"},
+        {"late_drift"},
+    ),
     "lower layers score higher": (
-        upside_down,
-        {"depth", "depth below the last block"},
-        {
-            statistics.rank_with_layer,
-            statistics.depth_of_best,
-            statistics.rank_with_layer_below,
-            statistics.depth_of_best_below,
-        },
+        lambda split, i, step: sound(split, 7 - i if i else 0, step),
+        DEPTHS,
+        {"rank_with_layer", "depth_of_best", "rank_with_layer_below", "depth_of_best_below"},
     ),
-    "the last block is turned down": (last_turned_down, {"depth"}, {statistics.rank_with_layer}),
+    "the last block is turned down": (last_turned_down, {"depth"}, {"rank_with_layer"}),
+    # Even layer 0 is high, and each block is only a little higher than the one below.
     "layers hardly differ": (
-        all_alike,
-        {"depth", "depth below the last block", "baseline"},
-        {
-            statistics.above_embedding,
-            statistics.above_embedding_below,
-            statistics.embedding_final,
-            statistics.embedding_range,
-        },
+        lambda split, i, step: LOW + (HIGH - 0.15 + 0.02 * i - LOW) * risen(step),
+        {*DEPTHS, "baseline"},
+        {"above_embedding", "above_embedding_below", "embedding_final", "embedding_range"},
     ),
-    "layer 0 moves": (embedding_rises, {"baseline"}, {statistics.embedding_range}),
-    "layer 0 is high": (embedding_high, {"baseline"}, {statistics.embedding_final}),
-    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {statistics.generalisation_gap}),
+    "layer 0 moves": (
+        lambda split, i, step: sound(split, i, step) + (0 if i else 0.12 * risen(step)),
+        {"baseline"},
+        {"embedding_range"},
+    ),
+    "layer 0 is high": (
+        lambda split, i, step: sound(split, i, step) if i else 0.25,
+        {"baseline"},
+        {"embedding_final"},
+    ),
+    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {"generalisation_gap"}),
     "unseen instructions stay behind": (
-        instructions_behind,
+        lambda split, i, step: (
+            sound(split, i, step) - (0.15 * i / 6 * risen(step) if split == INSTRUCTIONS else 0)
+        ),
         {"generalisation"},
-        {statistics.generalisation_gap},
+        {"generalisation_gap"},
     ),
+    # As high in the end, but they were so from the start.
     "unseen instructions take another course": (
-        instructions_early,
+        lambda split, i, step: (flat if split == INSTRUCTIONS else sound)(split, i, step),
         {"generalisation"},
-        {statistics.generalisation_correlation},
+        {"generalisation_correlation"},
     ),
-    "a single jump": (jumps, {"gradual"}, {statistics.largest_jump}),
-    "the rise is over at once": (rises_at_once, {"gradual"}, {statistics.rise_duration}),
+    # From a tenth of the way at step 600 to nine tenths at 800.
+    "a single jump": (
+        lambda split, i, step: scaled(
+            split, i, step / 6000 if step < 800 else 0.9 + 0.1 * risen(step)
+        ),
+        {"gradual"},
+        {"largest_jump"},
+    ),
+    "the rise is over at once": (rises_at_once, {"gradual"}, {"rise_duration"}),
+    # Block 2, which is not judged by, is high before training and low after its first step.
     "an untrained network is as high": (
-        clusters_untrained,
+        lambda split, i, step: 0.6 * HIGH if (i, step) == (2, 0) else sound(split, i, step),
         {"not from the inputs"},
-        {statistics.untrained_ratio},
+        {"untrained_ratio"},
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_broken_fails_and_nothing_else(name: str) -> None:
-    ari, findings, numbers = BROKEN[name]
+    ari, findings, names = BROKEN[name]
     verdict = judged(ari)
     expected = {finding: "fails" if finding in findings else "holds" for finding in FINDINGS}
-    assert words(verdict) == expected
-    assert failed(verdict) == numbers
+    assert outcomes(verdict) == expected
+    assert failed(verdict) == names
     assert not verdict.holds
 
 
 def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
     verdict = judged(flat)
-    course = ("emergence", "baseline", "generalisation", "gradual", "not from the inputs")
-    courseless = ("depth", "depth below the last block")
-    assert {f: verdict.outcome(f) for f in course} == dict.fromkeys(course, "fails")
-    assert {f: verdict.outcome(f) for f in courseless} == dict.fromkeys(courseless, "holds")
-    assert verdict.outcome("saturation") != "holds", "it is high, but of no rise there is a share"
-    assert failed(verdict) >= {
-        statistics.upper_gain,
-        statistics.largest_jump,
-        statistics.rise_duration,
-        statistics.untrained_ratio,
-    }
-
-
-def test_a_last_block_turned_down_leaves_depth_below_it() -> None:
-    verdict = judged(last_turned_down)
-    assert verdict.outcome("depth") == "fails"
-    assert verdict.outcome("depth below the last block") == "holds"
-    for check in checks(verdict, statistics.depth_of_best).values():
-        assert check.value == pytest.approx(5 / 6)
-    # ranks 1, 3, 4, 5, 6, 7, 2 of seven layers: 1 - 6 * 30 / (7 * 48)
-    for check in checks(verdict, statistics.rank_with_layer).values():
-        assert check.value == pytest.approx(1 - 180 / 336)
+    # It is high in the end, but of no rise there is a share.
+    others = {"saturation": "undecided", **dict.fromkeys(DEPTHS, "holds")}
+    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "fails") | others
+    assert failed(verdict) >= {"upper_gain", "largest_jump", "rise_duration", "untrained_ratio"}
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -314,7 +257,7 @@ def test_each_split_is_judged(split: str) -> None:
 
     verdict = judged(one_is_late)
     assert verdict.outcome("saturation") == "fails"
-    assert {s: c.verdict for s, c in checks(verdict, statistics.late_drift).items()} == {
+    assert {s: c.verdict for s, c in checks(verdict, "late_drift").items()} == {
         TRAIN: "fails" if split == TRAIN else "holds",
         PAIRS: "fails" if split == PAIRS else "holds",
     }
@@ -326,10 +269,10 @@ def test_chance_fails(seeds: tuple[int, ...]) -> None:
     for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
         assert verdict.outcome(finding) == "fails", finding
     assert failed(verdict) >= {
-        statistics.upper_gain,
-        statistics.best_final,
-        statistics.above_embedding,
-        statistics.generalisation_correlation,
+        "upper_gain",
+        "best_final",
+        "above_embedding",
+        "generalisation_correlation",
     }
 
 
@@ -342,11 +285,11 @@ def test_an_interval_across_the_threshold_is_undecided() -> None:
         for split in SEEN_AND_UNSEEN:
             curves.ari[split, "embed", "raw"][:] = value
     verdict = judge(runs)
-    for check in checks(verdict, statistics.embedding_final).values():
+    for check in checks(verdict, "embedding_final").values():
         assert (check.low, check.high) == pytest.approx((0.14, 0.24))
         assert check.value == pytest.approx(0.19)
         assert (check.verdict, check.note) == ("undecided", "")
-    assert words(verdict) == dict.fromkeys(FINDINGS, "holds") | {"baseline": "undecided"}
+    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "holds") | {"baseline": "undecided"}
     assert not verdict.holds
 
 
@@ -357,7 +300,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
         for values in curves.ari.values():
             values *= 1 + tilt * late
     verdict = judge(runs)
-    for check in checks(verdict, statistics.late_drift).values():
+    for check in checks(verdict, "late_drift").values():
         assert check.low < -0.1
         assert check.high > 0.1
         assert check.verdict == "undecided"
@@ -365,34 +308,9 @@ def test_an_interval_around_a_range_is_undecided() -> None:
 
 def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> None:
     steps = (0, 400, 800, 1200, 1600)
-    verdict = judged(too_low, steps=steps)
-    assert {c.verdict for c in checks(verdict, statistics.late_drift).values()} == {"undecided"}
+    verdict = judged(BROKEN["it ends at 0.6"][0], steps=steps)
+    assert {c.verdict for c in checks(verdict, "late_drift").values()} == {"undecided"}
     assert verdict.outcome("saturation") == "fails"
-
-
-def test_too_few_checkpoints_leave_the_course_undecided() -> None:
-    steps = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1600)
-    verdict = judged(steps=steps)
-    for number in (
-        *(
-            statistics.rank_with_step,
-            statistics.late_drift,
-            statistics.embedding_range,
-            statistics.generalisation_correlation,
-        ),
-        *(statistics.largest_jump, statistics.rise_duration),
-    ):
-        for check in checks(verdict, number).values():
-            assert check.verdict == "undecided"
-            assert check.note == "7 evenly spaced checkpoints are too few: at least 8"
-            assert check.each == ()
-            assert np.isnan([check.value, check.low, check.high]).all()
-    decided = {"depth", "depth below the last block", "not from the inputs"}
-    assert {f for f, word in words(verdict).items() if word == "holds"} == decided
-    assert failed(verdict) == set()
-    assert judged(steps=tuple(range(0, 1601, 200))[:8]).outcome("gradual") != "undecided", (
-        "8 will do"
-    )
 
 
 @pytest.mark.parametrize(
@@ -406,7 +324,7 @@ def test_too_few_checkpoints_leave_the_course_undecided() -> None:
 def test_a_missing_split_is_named(gone: str, undecided: set[str]) -> None:
     splits = tuple(s for s in (TRAIN, PAIRS, INSTRUCTIONS) if s != gone)
     verdict = judged(splits=splits)
-    assert {f for f, word in words(verdict).items() if word == "undecided"} == undecided
+    assert {f for f, word in outcomes(verdict).items() if word == "undecided"} == undecided
     assert failed(verdict) == set()
     for check in verdict.checks:
         if check.split == gone:
@@ -414,65 +332,13 @@ def test_a_missing_split_is_named(gone: str, undecided: set[str]) -> None:
             missing = "control:" if "control" in check.note else "scores"
             assert check.note.startswith(f"run 'planted' has no {missing}")
             assert f" of {gone}" in check.note
-
-
-def test_a_split_that_lacks_a_layer_is_missing() -> None:
-    rows = planted_table().to_pylist()
-    gone = {"split": PAIRS, "layer": "block3"}
-    rest = [row for row in rows if any(row[k] != v for k, v in gone.items())]
-    verdict = judge(curves_of_table(planted_table().from_pylist(rest)))
-    for number in (
-        statistics.rank_with_layer,
-        statistics.depth_of_best_below,
-        statistics.embedding_final,
-        statistics.untrained_ratio,
-    ):
-        assert {s: c.verdict for s, c in checks(verdict, number).items()} == {
-            **{TRAIN: "holds", PAIRS: "undecided"}
-        }
-
-
-def test_missing_controls_are_named() -> None:
-    verdict = judged(controls={})
-    notes = [c.note for c in verdict.checks if "control" in c.note]
-    names = ("input", "length", "symbols")
-    assert notes == [
-        f"run 'planted' has no control:{name} of {split}"
-        for name in names
-        for split in SEEN_AND_UNSEEN
-    ]
-    assert words(verdict) == dict.fromkeys(FINDINGS, "holds") | {"not from the inputs": "undecided"}
-
-
-def test_without_the_first_checkpoint_nothing_is_said_of_the_untrained_network() -> None:
-    verdict = judged(steps=(1, *range(200, 1601, 200)))
-    for check in checks(verdict, statistics.untrained_ratio).values():
-        assert check.verdict == "undecided"
-        assert check.note == "run 'planted' has no checkpoint of step 0"
-    assert verdict.outcome("emergence") == "holds"
-
-
-def test_a_network_of_one_block_has_nothing_below_the_last() -> None:
-    lower = {f"block{i}" for i in range(1, 6)}
-    rows = [r for r in planted_table().to_pylist() if r["layer"] not in lower]
-    for row in rows:
-        if row["layer"] == "block6":
-            row["layer"] = "block1"
-    verdict = judge(curves_of_table(planted_table().from_pylist(rows)))
-    assert verdict.outcome("depth") == "holds"
-    assert verdict.outcome("depth below the last block") == "undecided"
-    for number in (
-        statistics.rank_with_layer_below,
-        statistics.depth_of_best_below,
-        statistics.above_embedding_below,
-    ):
-        for check in checks(verdict, number).values():
-            assert check.note == "a network of one block has nothing below its last block"
+            assert check.each == ()
+            assert np.isnan([check.value, check.low, check.high]).all()
 
 
 def test_a_single_table_of_one_run_has_no_interval() -> None:
     verdict = judged(seeds=(0,))
-    assert words(verdict) == dict.fromkeys(FINDINGS, "undecided")
+    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "undecided")
     assert len(verdict.checks) == len(judged().checks)
     for check, of_three in zip(verdict.checks, judged().checks, strict=True):
         assert check.note.startswith("no interval: a single table of scores")
@@ -494,7 +360,7 @@ def test_copies_of_one_run_make_an_interval() -> None:
 
     assert copied(0.005).holds
     wide = copied(0.15)
-    for check in checks(wide, statistics.best_final).values():
+    for check in checks(wide, "best_final").values():
         assert check.verdict == "undecided"
         assert check.low == pytest.approx(check.value - 1.96 * 0.15, abs=0.08)
         assert check.high == pytest.approx(check.value + 1.96 * 0.15, abs=0.08)
@@ -581,11 +447,6 @@ def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
         assert len(mine["each"]) in (0, len(seeds))
 
 
-def test_a_verdict_that_holds_says_so() -> None:
-    assert finite_numbers(verdict_json(judged()).decode())["holds"] is True
-    assert verdict_json(judged()) == verdict_json(judged()), "the bytes repeat"
-
-
 def test_the_verdict_as_text_names_every_finding() -> None:
     verdict = judged(last_turned_down, splits=SEEN_AND_UNSEEN)
     text = verdict_text(verdict)
@@ -607,6 +468,6 @@ def test_the_verdict_as_text_names_every_finding() -> None:
 
 def test_thresholds_in_words() -> None:
     thresholds = {rule.number: rule.threshold for rule in RULES}
-    assert thresholds[statistics.best_final] == "> 0.8"
-    assert thresholds[statistics.generalisation_gap] == "< 0.1"
-    assert thresholds[statistics.late_drift] == "-0.1 to 0.1"
+    assert thresholds[best_final] == "> 0.8"
+    assert thresholds[generalisation_gap] == "< 0.1"
+    assert thresholds[late_drift] == "-0.1 to 0.1"

@@ -84,16 +84,6 @@ def test_weighted_pairs_are_those_counted_one_by_one() -> None:
         assert Resampling(task, unit, weights).ari(labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_unit_that_is_not_drawn_is_not_there() -> None:
-    random = stream(0, "left out")
-    task, unit, labels = partitions(random)
-    weights = np.ones((1, 12))
-    weights[0, 4] = 0
-    assert (unit == 4).any()
-    expected = adjusted_rand_score(task[unit != 4], labels[unit != 4])
-    assert Resampling(task, unit, weights).ari(labels) == pytest.approx([expected])
-
-
 def test_names_of_tasks_and_clusters_and_units_that_nothing_belongs_to_do_not_matter() -> None:
     random = stream(0, "names")
     task, unit, labels = partitions(random)

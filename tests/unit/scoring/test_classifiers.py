@@ -66,16 +66,6 @@ def test_a_task_that_no_line_finds_is_found_by_neighbours() -> None:
         assert got[split, "probe_task"] == pytest.approx(0.5, abs=0.12)
 
 
-def test_states_without_the_task_give_chance() -> None:
-    random = stream(0, "no task")
-    task = tasks(4, {"train_subset": 400, "val_subset": 4000})
-    states = {s: random.normal(size=(len(t), 8)).astype(np.float32) for s, t in task.items()}
-    got = probed(states, task)
-    # One in four of 4000: the standard deviation is 0.007.
-    assert got["val_subset", "probe_task"] == pytest.approx(0.25, abs=0.03)
-    assert got["val_subset", "neighbours_task"] == pytest.approx(0.25, abs=0.03)
-
-
 def noisy() -> tuple[dict[str, Floats], dict[str, Ints]]:
     """States in which the task is there in part, on scales that differ by far."""
     random = stream(0, "noisy")
