@@ -1,4 +1,4 @@
-"""When: the step at which each layer's clusters, and the skill, are half there."""
+"""Timing: the step at which each layer's ARI, and the accuracy, is half way to its last value."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from tasklens.findings.curves import Curves
 from tasklens.findings.statistics import crossing
 from tasklens.scoring.bootstrap import Floats, interval
 
-#: A layer whose ARI rises by less has no half to speak of.
+#: A layer whose ARI rises by less is not timed.
 LEAST_RISE = 0.2
 
 
@@ -22,7 +22,7 @@ class Timing:
     split: str
     each: tuple[float, ...]
     value: float
-    """NaN where a run has no such step."""
+    """NaN if a run has no such step."""
     low: float
     high: float
 

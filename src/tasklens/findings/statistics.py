@@ -107,14 +107,14 @@ def _rank_correlation(x: npt.ArrayLike, y: Floats) -> Floats:
 
 
 def _correlation(x: Floats, y: Floats) -> Floats:
-    """Pearson's correlation of rows, (B,); 0 where one of them is flat."""
+    """Pearson's correlation of rows, (B,); 0 if one of them is flat."""
     x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
     norm = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
     return np.divide((x * y).sum(axis=1), norm, out=np.zeros(len(y)), where=norm > 1e-12)  # type: ignore[no-any-return]
 
 
 def crossing(steps: Sequence[int], y: Floats, level: Floats) -> Floats:
-    """Return the step at which each curve first reaches a level, (B,); NaN where it never does.
+    """Return the step at which each curve first reaches a level, (B,); NaN if it never does.
 
     Between checkpoints the curves are taken as straight.
 
@@ -275,5 +275,5 @@ def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
 
 
 def _share(part: Floats, whole: Floats) -> Floats:
-    """Return part / whole, infinite where the whole is not positive: there is nothing to share."""
+    """Return part / whole, infinite if the whole is not positive."""
     return np.divide(part, whole, out=np.full(len(whole), np.inf), where=whole > 1e-12)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from tasklens.scoring.partition_agreement import contingency
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: A task has formed where its cluster overlaps it by at least this much (Jaccard index): more of
+#: A task has formed if its cluster overlaps it by at least this much (Jaccard index): more of
 #: what either holds is then in both than is not.
 FORMED = 0.5
 #: A cluster takes part in a split or a merge with at least this share of its instances.
@@ -30,7 +30,7 @@ class Followed:
     overlap: Floats
     """Jaccard index of each task and the cluster assigned to it, (S, K)."""
     formed: tuple[int | None, ...]
-    """The step from which on each task's overlap stays at least `FORMED`; None where it does not
+    """The step from which on each task's overlap stays at least `FORMED`; None if it does not
     hold at the last checkpoint."""
     assigned: Ints
     """The task, by its place in `tasks`, to which each instance's cluster is assigned, (S, N);
@@ -47,8 +47,8 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
     """Match tasks to clusters at each checkpoint, and clusters from each to the next.
 
     Both matches are the assignment one to one with the largest sum of Jaccard indices (Kuhn, "The
-    Hungarian method", 1955). A cluster has split where at least two clusters of the next
-    checkpoint hold each at least `PART` of its instances; one has merged where at least two of the
+    Hungarian method", 1955). A cluster has split if at least two clusters of the next
+    checkpoint hold each at least `PART` of its instances; one has merged if at least two of the
     checkpoint before gave it each at least `PART` of their own, and `PART` of what it holds.
 
     Parameters

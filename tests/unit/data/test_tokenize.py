@@ -513,7 +513,8 @@ def many() -> tuple[LabelledPrompts, Fake]:
     prompts = table(*texts, input=[row[1] for row in rows], output=[row[2] for row in rows])
     label = tuple(("no", "yes", "perhaps")[i % 3] for i in range(40))
     splits = {"kept": slice(0, 25), "held_out_input": slice(25, 40)}
-    return dataclasses.replace(prompts, label=label, splits=splits), words(*texts)
+    group = tuple(str(i // 6) for i in range(40))
+    return dataclasses.replace(prompts, label=label, splits=splits, group=group), words(*texts)
 
 
 @pytest.mark.parametrize("split", ["kept", "held_out_input"])
@@ -526,6 +527,9 @@ def test_instances_are_counted_as_plain_python_counts(split: str) -> None:
     kinds = sorted({s for row in symbols for s in row}, key=tokenizer.number)
     counts = [[Counter(row)[kind] for kind in kinds] for row in symbols]
     assert found.symbol_counts.tolist() == counts
+    assert found.split == split
+    units, same = prompts.units[here], found.unit[:, None] == found.unit
+    assert same.tolist() == [[a == b for b in units] for a in units]
     assert found.n_tasks == 3
     assert found.task.tolist() == [sorted(set(prompts.label)).index(v) for v in prompts.label[here]]
     assert prompts.input is not None
