@@ -13,11 +13,8 @@ def rates(peak: float, floor: float, warmup: int, total: int) -> list[float]:
     ]
 
 
-def test_warm_up_rises_linearly_to_the_peak() -> None:
-    assert rates(1.0, 0.0, 4, 10)[:4] == [0.25, 0.5, 0.75, 1.0]
-
-
 def test_the_cosine_by_hand() -> None:
+    assert rates(1.0, 0.0, 4, 10)[:4] == [0.25, 0.5, 0.75, 1.0], "a linear warm-up"
     # one step at the peak, then 1/4, 2/4, 3/4 and 4/4 of half a cosine
     expected = [1.0, 0.1 + 0.9 * 0.853553, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146447, 0.1]
     assert rates(1.0, 0.1, 1, 5) == pytest.approx(expected, abs=1e-6)
@@ -36,12 +33,9 @@ def test_the_cosine_is_torchs(warmup: int, floor: float) -> None:
     assert rates(peak, floor, warmup, total)[warmup:] == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_last_step_is_at_the_floor() -> None:
+def test_the_last_step_is_at_the_floor_or_ends_the_warm_up() -> None:
     for warmup in (0, 1, 9):
         assert rates(2.0, 0.5, warmup, 10)[-1] == pytest.approx(0.5)
-
-
-def test_warm_up_alone_ends_at_the_peak() -> None:
     assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0]
 
 
@@ -62,21 +56,16 @@ def test_checkpoints_are_dense_first_then_even(
     assert checkpoint_steps(total, every) == steps
 
 
-def test_checkpoints_of_pythia() -> None:
+def test_checkpoints_are_as_many_as_pythia_has_branches() -> None:
     steps = checkpoint_steps(143_000, 1000)
     assert steps[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
-    assert len(steps) == 154  # as many as Pythia has branches
+    assert len(steps) == 154
 
 
-@pytest.mark.parametrize(
-    ("n", "expected"),
-    [(1, (8,)), (2, (0, 8)), (3, (0, 3, 8)), (6, (0, 1, 2, 3, 5, 8)), (9, (0, 1, 2, 3, 5, 8))],
-)
-def test_sparse_steps_keep_the_ends_and_spread_between(n: int, expected: tuple[int, ...]) -> None:
-    assert sparse_steps((0, 1, 2, 3, 5, 8), n) == expected
-
-
-def test_sparse_steps_are_distinct_and_in_order() -> None:
+def test_sparse_steps_keep_the_last_and_spread_evenly_before_it() -> None:
+    assert sparse_steps((0, 1, 2, 3, 5, 8), 1) == (8,)
+    assert sparse_steps((0, 1, 2, 3, 5, 8), 3) == (0, 3, 8)
+    assert sparse_steps((0, 1, 2, 3, 5, 8), 9) == (0, 1, 2, 3, 5, 8)
     steps = checkpoint_steps(2600, 200)
     for n in range(1, len(steps) + 1):
         some = sparse_steps(steps, n)
