@@ -37,6 +37,6 @@ async function inflate(text) {
  */
 function readArray(all, { at, shape, half, middle }) {
   const levels = all.subarray(at, at + shape.reduce((a, b) => a * b, 1));
-  const data = half ? Float32Array.from(levels, (level) => level / 2047.5 - 1) : levels;
+  const data = half ? new Float32Array(levels).map((level) => level / 2047.5 - 1) : levels;
   return { data, shape, half, middle };
 }
