@@ -47,12 +47,8 @@ class RunDir(Manifest):
         """Return the checkpoint directory of a step."""
         return self.checkpoints / f"step-{step:08d}"
 
-    def states_of(self, step: int) -> Path:
-        """Return the file with the harvested states of a step."""
-        return self.states / f"step-{step:08d}.safetensors"
-
     def states_at(self, step: int) -> Path:
-        """Return the directory with the harvested states of a step, where each has its own file."""
+        """Return the directory with the hidden states of a step, a file for each."""
         return self.states / f"step-{step:08d}"
 
     def measured_at(self, step: int) -> Path:
@@ -67,11 +63,6 @@ class RunDir(Manifest):
     def name(self) -> str:
         """The run's name: that of its directory."""
         return self.path.resolve().name
-
-    @property
-    def is_probe(self) -> bool:
-        """Whether it is a probe's, which holds somebody's prompts and no data of our own."""
-        return self.prompts.exists()
 
     def is_new(self) -> bool:
         """Return whether nothing is there, or no more than a run that made no data has left."""
@@ -162,15 +153,7 @@ class RunDir(Manifest):
     def locked(self, wait: float = 0) -> Iterator[None]:
         """Hold the directory for this process; the lock ends with the process at the latest.
 
-        Parameters
-        ----------
-        wait : float
-            Seconds to wait for another process that holds it.
-
-        Raises
-        ------
-        InputError
-            If another process holds it still.
+        InputError if another process still holds it after ``wait`` seconds.
         """
         # Not soft: a soft lock is a file, which a killed process leaves.
         lock = FileLock(self.path / ".lock", timeout=wait, fallback_to_soft=False)

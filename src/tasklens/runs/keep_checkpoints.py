@@ -21,19 +21,10 @@ from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
 
 
 class CheckpointKeeper:
-    """Keeps the checkpoints of a training run, and finds the one to resume from.
+    """Keeps the checkpoints of a training run on rank 0, and finds the one to resume from.
 
-    Of several training processes only rank 0 has one.
-
-    Parameters
-    ----------
-    run : TrainingRun
-    trainer : Trainer
-    inputs : str
-        The hash of what training depends on; a training state that was left under another one is
-        refused.
-    threads : int
-        CPU threads that train. Resuming with another number prints a warning.
+    A training state that was left under other inputs, the hash of what training depends on, is
+    refused. Resuming with another number of CPU threads prints a warning.
     """
 
     def __init__(self, run: TrainingRun, trainer: Trainer, inputs: str, threads: int) -> None:

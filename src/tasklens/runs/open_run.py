@@ -12,21 +12,9 @@ from tasklens.runs.training_run import TrainingRun
 
 
 def open_run(path: Path | str) -> Run:
-    """Open a run directory.
+    """Open a run directory: a `TrainingRun` or a `ModelRun`, whichever its settings are of.
 
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    Run
-        A `TrainingRun` or a `ModelRun`, whatever the settings in its directory are of.
-
-    Raises
-    ------
-    InputError
-        If it is not a run directory, is of an earlier format, or its settings are wrong.
+    InputError if it is not a run directory, is of another format, or its settings are wrong.
     """
     directory = RunDir(path)
     try:

@@ -20,20 +20,9 @@ def begin(run: Run, command: str) -> None:
 def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -> None:
     """Run every stage that is not finished, in order; measure while training if cores allow.
 
-    Parameters
-    ----------
-    run : Run
-    command : str
-        What is noted in the manifest.
-    engine : str
-        What measures, and reads the prompts of a model run; see `tasklens.core.workers.opened`.
-    gpus : float
-        On Ray, the GPUs of a replica of a model that runs on GPUs.
-
-    Raises
-    ------
-    CellsFailedError
-        If cells could not be measured; the others are.
+    The manifest records the command. The engine (see `tasklens.core.workers.opened`) measures, and
+    reads the prompts of a model run: on Ray a replica of a model on GPUs takes ``gpus`` of them.
+    CellsFailedError if cells could not be measured; the others are.
     """
     if isinstance(run, ModelRun):
         check_models(run, engine)

@@ -35,13 +35,7 @@ SCORES = "scores.parquet"
 
 
 class Run(ABC):
-    """A run directory with its settings, and the way to read what its stages have left.
-
-    Parameters
-    ----------
-    directory : RunDir
-    settings : RunSettings
-    """
+    """A run directory with its settings, and the way to read what its stages have left."""
 
     #: What messages, pages and commands call this kind of run.
     kind: ClassVar[Literal["run", "probe"]]
@@ -181,11 +175,7 @@ class Run(ABC):
     def inputs(self, stage: Stage, sources: object = ()) -> str:
         """Return the hash of what the result of a stage depends on.
 
-        Parameters
-        ----------
-        stage : str
-        sources : object
-            What it depends on besides the seed, the settings and the stage before: JSON.
+        That is the seed, its settings, the stage before, and what else is given (as JSON).
         """
         before = self.before[stage]
         made = [] if before is None else [self.directory.output_hash(before)]

@@ -56,19 +56,8 @@ def harvest_on_cluster(
     """Harvest checkpoints on a cluster, each in shards if there are more workers than models.
 
     A replica takes the CPUs of a node, or ``gpus`` GPUs. All nodes have to see the run directory.
-
-    Parameters
-    ----------
-    run : ModelRun
-    missing : {checkpoint: hash of its inputs}
-    engine : str
-    gpus : float
-
-    Raises
-    ------
-    CellsFailedError
-        If shards failed. The checkpoints of the others are kept, and the next call resumes what
-        the failed shards have begun.
+    CellsFailedError if shards failed: the checkpoints of the others are kept, and the next call
+    resumes what the failed shards have begun.
     """
     directory, settings = run.directory, run.settings
     on_cpu = settings.subject.device == "cpu"

@@ -32,17 +32,8 @@ Jobs = dict[str, Future[Measured]]
 def measure(run: Run, engine: str = LOCAL) -> None:
     """Cluster and score every hidden state, then write the tidy table.
 
-    Parameters
-    ----------
-    run : Run
-    engine : str
-        See `tasklens.core.workers.opened`. No result depends on it.
-
-    Raises
-    ------
-    CellsFailedError
-        If cells failed for reasons of their own. The checkpoints of the others are kept, and the
-        next call does what is missing.
+    No result depends on the engine. CellsFailedError if cells failed for reasons of their own: the
+    checkpoints of the others are kept, and the next call does what is missing.
     """
     run.need(run.states_stage)
     directory = run.directory
@@ -76,18 +67,9 @@ def measure(run: Run, engine: str = LOCAL) -> None:
 class Measurer:
     """Measures checkpoints in workers, and keeps what they give.
 
-    Parameters
-    ----------
-    run : Run
-    workers : Workers
-        If this process is the only worker, a checkpoint is measured by the time `begin` returns.
-    on_state : callable, optional
-        Called after every hidden state, with 1.
-
-    Attributes
-    ----------
-    failed : {cell: reason}
-        Cells that failed for reasons of their own. Nothing is kept of their checkpoint.
+    If this process is the only worker, a checkpoint is measured by the time `begin` returns.
+    `on_state` is called with 1 after every hidden state. `failed` says why cells failed, by name;
+    nothing is kept of their checkpoint.
     """
 
     def __init__(

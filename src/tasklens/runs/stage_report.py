@@ -57,22 +57,9 @@ def write_report(
 ) -> Path:
     """Write the page of one run into its directory, or that of several, and return its path.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-        Their directories are locked by the caller; frames that are missing are made and kept.
-    verdicts : sequence of Verdict or None
-        Of all runs together, or one for each.
-    command : str
-        The command that makes the page, which the page shows.
-    out : Path, optional
-        By default ``report.html`` in the run's directory, or, of several runs, in the working
-        directory.
-
-    Raises
-    ------
-    InputError
-        If a file is missing or damaged.
+    The caller has locked the directories; frames that are missing are made and kept. The verdicts
+    are one for all runs together, or one for each. The page shows the command. By default the page
+    of several runs is ``report.html`` in the working directory.
     """
     for run in runs:
         make_frames(run)
@@ -278,8 +265,7 @@ class AnswerNames:
     """What was answered at any checkpoint, each name once."""
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self._number: dict[str, int] = {}
+        self.run, self._number = run, dict[str, int]()
 
     @property
     def names(self) -> tuple[str, ...]:

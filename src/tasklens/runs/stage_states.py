@@ -67,10 +67,7 @@ def open_model(
 ) -> OpenedModel:
     """Load a model, and read the prompts with its tokenizer.
 
-    Raises
-    ------
-    InputError
-        If one of them cannot be read, a prompt is too long, or a hidden state does not exist.
+    InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
@@ -116,16 +113,7 @@ def describe(settings: ModelRunSettings) -> str:
 
 
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
-    """Run each model on the prompts and keep its hidden states.
-
-    Parameters
-    ----------
-    run : ModelRun
-    engine : str
-        See `tasklens.core.workers.opened`. On a cluster the prompts are dealt to replicas.
-    gpus : float
-        On Ray, the GPUs of a replica of a model that runs on GPUs.
-    """
+    """Run each model on the prompts, on a cluster by replicas, and keep its hidden states."""
     run.need("data")
     directory, settings = run.directory, run.settings
     common = [settings.affecting("states"), directory.output_hash("data")]

@@ -17,16 +17,9 @@ from tasklens.runs.training_run import TrainingRun
 
 
 def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> None:
-    """Train the model of a run.
+    """Train the model of a run; if asked, let the engine measure meanwhile on cores that are left.
 
-    Parameters
-    ----------
-    run : TrainingRun
-    engine : str
-        What measures beside the training.
-    measuring : bool
-        Measure checkpoints meanwhile, if cores are left. What is not reached, or fails, is left to
-        stage measure; the scores do not depend on it.
+    What is not reached, or fails, is left to stage measure; the scores do not depend on it.
     """
     run.need("data")
     settings, directory = run.settings, run.directory

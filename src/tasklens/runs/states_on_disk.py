@@ -7,15 +7,18 @@ model, each has a directory for its shard of the prompts; whoever reads sees one
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.files import one_line_errors, write_file
 from tasklens.data.token_prompts import Prompts
+
+if TYPE_CHECKING:
+    from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
@@ -30,19 +33,9 @@ SHARD = "shard-{}-of-{}"
 Files: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
-class Streaming(Protocol):
-    """A Subject that gives its states batch by batch."""
-
-    def batches(
-        self, prompts: Prompts, names: Sequence[str], done: npt.NDArray[np.bool_]
-    ) -> Iterator[Any]:
-        """Yield (which, states, answer) of some prompts at a time, of those that are not done."""
-        ...
-
-
 def harvest_to(
     directory: Path,
-    subject: Streaming,
+    subject: "HuggingFaceSubject",
     prompts: Prompts,
     names: Sequence[str],
     on_prompts: Callable[[int], object] = lambda n: None,
@@ -50,25 +43,9 @@ def harvest_to(
 ) -> None:
     """Write the named states, float32 (N, D) each, and the answers, int64 (N,), as ``.npy`` files.
 
-    Memory holds one batch of them. Called again after an interruption it goes on where it stopped.
-
-    Parameters
-    ----------
-    directory : Path
-        Of these prompts, this model and these names alone.
-    subject : Streaming
-    prompts : Prompts
-    names : sequence of str
-    on_prompts : callable, optional
-        Called after every so many prompts, with their number; at first with those done before.
-    shard : int64 (n,), optional
-        Indices of the prompts whose states are written, in this order, n in the place of N; see
-        `shard_directory`.
-
-    Raises
-    ------
-    InputError
-        Where the disk does not hold them; what the subject raises.
+    Memory holds one batch. A call after an interruption resumes. `on_prompts` is called with the
+    number of prompts done before, then after each batch. With a shard, int64 (n,), only these
+    prompts are written, in this order. InputError if the disk does not hold the states.
     """
     progress = directory / "done.npy"
     place = np.arange(len(prompts))
@@ -95,15 +72,15 @@ def harvest_to(
     read[place >= 0] = done[place[place >= 0]]
     try:
         for which, states, answer in subject.batches(prompts, names, read):
-            found = {**states, ANSWER: answer}
+            arrays: Files = {**states, ANSWER: answer}
             if not files:
-                files = _allocate(directory, found, n)
-            ours = place[which] >= 0
-            here = place[which[ours]]
-            for name, values in found.items():
-                files[name][here] = values[ours]
-            on_prompts(int((~done[here]).sum()))
-            done[here] = True
+                files = _allocate(directory, arrays, n)
+            wanted = place[which] >= 0
+            rows = place[which[wanted]]
+            for name, values in arrays.items():
+                files[name][rows] = values[wanted]
+            on_prompts(int((~done[rows]).sum()))
+            done[rows] = True
             if time.monotonic() - flushed > FLUSH_SECONDS:
                 flush()
                 flushed = time.monotonic()
@@ -116,14 +93,7 @@ def harvest_to(
 def state_contents(
     states: Mapping[str, npt.NDArray[Any]], answers: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, bytes]:
-    """Return the files of states that are in memory: {file name: content}.
-
-    Parameters
-    ----------
-    states : {name: (N, D), or (N,) for the answers}
-    answers : {split: (n,)}
-        Answers to whole splits.
-    """
+    """Return the files, by name, of states (N, D) by name and answers (n,) to whole splits."""
     arrays = {**states, **{ANSWER_OF.format(split): array for split, array in answers.items()}}
     contents = {}
     for name, array in arrays.items():
@@ -141,23 +111,19 @@ def answer_files(directory: Path) -> dict[str, Path]:
 
 
 def read_states(directory: Path, name: str) -> npt.NDArray[Any]:
-    """Return an array as it lies on the disk, (N, D), or (N,) for the answers.
-
-    That of several shards is put together in memory.
-    """
+    """Return a state (N, D), or the answers (N,), mapped from the disk; shards in memory."""
     paths = state_paths(directory, name)
     if paths == [_path(directory, name)]:
         return np.load(paths[0], "r")  # type: ignore[no-any-return]
     parts = [np.load(path, "r") for path in paths]
-    n = sum(map(len, parts))
-    whole = np.empty((n, *parts[0].shape[1:]), dtype=parts[0].dtype)
+    whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
     for path, part in zip(paths, parts, strict=True):
         whole[np.load(_path(path.parent, WHICH))] = part
     return whole
 
 
 def state_paths(directory: Path, name: str) -> list[Path]:
-    """Return the files of an array: one, or one a shard."""
+    """Return the files of an array: one, or one per shard."""
     shards = sorted(directory.glob(SHARD.format("*", "*")))
     return [_path(shard, name) for shard in shards] or [_path(directory, name)]
 
@@ -168,7 +134,7 @@ def shard_directory(directory: Path, i: int, n: int) -> Path:
 
 
 def shards_begun(directory: Path) -> int:
-    """Return in how many shards an interrupted harvest goes on; 0 where none has begun."""
+    """Return how many shards an interrupted harvest has; 0 if none has begun."""
     for shard in directory.glob(SHARD.format("*", "*")):
         return int(shard.name.rpartition("-")[2])
     return 0
@@ -178,10 +144,10 @@ def _path(directory: Path, name: str) -> Path:
     return directory / f"{name}.npy"
 
 
-def _allocate(directory: Path, found: Files, n: int) -> Files:
-    """Make the files at their full length, so that a full disk shows now and as an error."""
+def _allocate(directory: Path, arrays: Files, n: int) -> Files:
+    """Create the files at their full length, so that a full disk shows now and as an error."""
     files: Files = {}
-    for name, values in found.items():
+    for name, values in arrays.items():
         path = _path(directory, name)
         with one_line_errors(path):
             files[name] = np.lib.format.open_memmap(

@@ -46,28 +46,14 @@ def run_sweep(
     engine: str = LOCAL,
     gpus: float = 1.0,
 ) -> dict[str, str]:
-    """Run what is missing of a sweep, as many runs at a time as there are workers.
+    """Run what is missing of a sweep in ``out``, ``workers`` runs at a time (0: one per core).
 
-    Parameters
-    ----------
-    sweep : Sweep
-    out : Path
-        Holds a run directory for each run in ``runs``, the table of all scores, and the summary.
-        On a cluster, a directory that all its nodes see.
-    workers : int
-        Runs at a time; 0: as many as there are cores for.
-    keep : bool
-        Keep the states and weights of the runs; else what is left of a run is what `tasklens
-        verify` reads.
-    engine : str
-        See `tasklens.core.workers.opened`. On Ray a run takes as many CPUs as it has threads.
-    gpus : float
-        On Ray, the share of a GPU that a run takes whose settings ask for one.
-
-    Returns
-    -------
-    {name: reason}
-        Of the runs that failed; the others went on. Running again tries them again.
+    ``out`` holds a run directory for each run in ``runs``, the table of all scores, and the
+    summary; on a cluster all nodes have to see it. Unless told to keep them, the states and weights
+    of a run are removed: what is left is what `tasklens verify` reads. On Ray (see
+    `tasklens.core.workers.opened`) a run takes as many CPUs as it has threads, and, if its settings
+    ask for a GPU, the share ``gpus`` of one. Returns the reasons of the runs that failed, by name;
+    the others went on, and the next call tries these again.
     """
     directory = RunDir(out)
     with directory.locked():
@@ -78,22 +64,10 @@ def run_sweep(
 def run_shard(
     sweep: Sweep, out: Path, shard: tuple[int, int], workers: int = 0, *, keep: bool = False
 ) -> tuple[tuple[Point, ...], dict[str, str]]:
-    """Run what is missing of every n-th run of a sweep, from the i-th on.
+    """Run what is missing of every n-th run of a sweep, from the i-th on; see `run_sweep`.
 
-    The shards of a sweep may run at the same time, in one directory; each locks its runs alone.
-
-    Parameters
-    ----------
-    sweep, out, workers, keep
-        See `run_sweep`.
-    shard : (i, n)
-        1 <= i <= n, see `parse_shard`.
-
-    Returns
-    -------
-    points : tuple of Point
-        The runs of the shard.
-    failed : {name: reason}
+    The shards of a sweep may run at the same time, in one directory; each locks only its runs.
+    Returns the runs of the shard, and the reasons of those that failed, by name.
     """
     i, n = shard
     points = sweep.points[i - 1 :: n]
@@ -101,15 +75,9 @@ def run_shard(
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """Return (i, n) of ``i/n``.
-
-    Raises
-    ------
-    InputError
-        Where it is not of that form, or not 1 <= i <= n.
-    """
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    i, n = map(int, found.groups()) if found else (0, 0)
+    """Return (i, n) of ``i/n``; InputError unless 1 <= i <= n."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
         raise InputError(f"--shard {text}: should be i/n with i from 1 to n, e.g. 1/8 ... 8/8")
     return i, n
@@ -158,13 +126,9 @@ def point_run(out: Path, point: Point) -> TrainingRun:
 
 
 def run_point(point: Point, out: Path, keep: bool) -> None:
-    """Run one point, from where it stopped.
+    """Run one point, from where it stopped; InputError if it fails, for whatever reason.
 
-    Raises
-    ------
-    InputError
-        If it failed, for whatever reason; the traceback of an error that is not the user's is in
-        its log.
+    The traceback of an error that is not the user's is in the log of the run.
     """
     need_seen(out / "runs")
     run = point_run(out, point)
@@ -206,20 +170,9 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
     `points_table`. A grid of two axes or more gives ``phase.png`` over the first two, axes that
-    vary one at a time give ``around.png``; ``separation.png`` is of all states.
-    Memory holds the scores of one run at a time.
-
-    Returns
-    -------
-    paths : list of Path
-        What was written.
-    missing : list of Point
-        The runs that are not done.
-
-    Raises
-    ------
-    InputError
-        Where no run is done.
+    vary one at a time give ``around.png``; ``separation.png`` is of all states. Memory holds the
+    scores of one run at a time. Returns the files, and the runs that are not done; InputError if
+    none is done.
     """
     done: list[Point] = []
     missing: list[Point] = []
@@ -248,9 +201,9 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
         }
         files["separation.png"] = render(separation_plot(np.concatenate(pairs)), "png")
         on_grid = _on_grid(sweep)
-        there = points.filter(pa.array([run in on_grid for run in points["run"].to_pylist()]))
-        if len(sweep.grid) > 1 and there.num_rows:
-            figure = phase_diagram(there, sweep.grid[0][0], sweep.grid[1][0])
+        grid = points.filter(pa.array([run in on_grid for run in points["run"].to_pylist()]))
+        if len(sweep.grid) > 1 and grid.num_rows:
+            figure = phase_diagram(grid, sweep.grid[0][0], sweep.grid[1][0])
             files["phase.png"] = render(figure, "png")
         if sweep.around:
             figure = one_at_a_time(points, sweep.around, sweep.points[0].values)

@@ -53,18 +53,10 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
 
 
 def verify(runs: Sequence[Run], *, shuffled: bool = False) -> Verdict:
-    """Test the findings on runs that are replicates of each other.
+    """Test the findings on runs that are replicates of each other; InputError if they are not.
 
-    Parameters
-    ----------
-    runs : sequence of Run
-    shuffled : bool
-        Permute the tasks among the instances of each split first: what chance gives.
-
-    Raises
-    ------
-    InputError
-        If a run is not measured, or two of them differ in more than their seed, or in nothing.
+    With ``shuffled`` the tasks are permuted among the instances of each split first: what chance
+    gives.
     """
     check_comparable(runs)
     return judge([curves_of(run, shuffled=shuffled) for run in runs])
@@ -153,23 +145,9 @@ def follow_run(
 ) -> tuple[str, str, Followed, list[str]]:
     """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
 
-    Parameters
-    ----------
-    run : Run
-    layer : str, optional
-        By default the best layer on the first split.
-    split : str, optional
-        By default the first unseen split.
-    space : str
-
-    Returns
-    -------
-    layer, split, Followed, names of the tasks
-
-    Raises
-    ------
-    InputError
-        If the run is not measured, or has no such layer, split or space.
+    By default the layer is the best one on the first split, the split the first unseen one. Returns
+    layer, split, what was followed, and the names of the tasks; InputError if the run is not
+    measured, or has no such layer, split or space.
     """
     run.need("measure")
     path, split = run.directory.path, split or run.unseen
