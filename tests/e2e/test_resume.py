@@ -231,6 +231,27 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     assert {name: contents(path)[name] for name in kept} == kept
 
 
+def test_a_checkpoint_that_was_not_recorded_is_made_again(
+    small: tuple[Path, int], command: Command, tmp_path: Path
+) -> None:
+    """Its files are complete under their names, but the manifest does not have their hashes."""
+    whole, _ = small
+    path, real = tmp_path / "small", os.fsync
+    last = path / "resume" / "step-00000004.safetensors"
+
+    def full_once_it_is_there(descriptor: int) -> None:
+        if last.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    with mock.patch.object(os, "fsync", full_once_it_is_there):
+        assert_refused(command("run", "smoke", *SMALL, "--out", path), "no space left")
+    assert last.exists()
+    result = command("run", "smoke", *SMALL, "--out", path, "--resume")
+    assert result.status == 0, result.err
+    assert_same(path, whole)
+
+
 def test_a_disk_that_fills_while_the_metrics_grow(
     small: tuple[Path, int], command: Command, tmp_path: Path
 ) -> None:

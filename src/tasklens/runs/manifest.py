@@ -195,8 +195,8 @@ class Manifest:
             found = file_hash(path)
         except OSError as error:
             raise InputError(
-                f"{path} cannot be read ({error.strerror}); run the stage that makes it, or run "
-                "again with --resume"
+                f"{path} cannot be read ({error.strerror}); run the stage that makes it first, or "
+                "run again with --resume"
             ) from error
         if self.noted(path) not in (None, found):
             raise InputError(

@@ -3,11 +3,12 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -69,7 +70,14 @@ def test_what_is_written_is_read(run: RunDir) -> None:
     assert leftovers(run) == []
 
 
-def test_a_file_that_changed_is_refused(run: RunDir) -> None:
+def test_a_file_that_is_missing_or_changed_is_refused(run: RunDir) -> None:
+    for reads in (run.read, run.check):
+        with pytest.raises(InputError) as error:
+            reads(run.config)
+        assert refusal(error) == (
+            f"{run.config} cannot be read (No such file or directory); run the stage that makes "
+            "it first, or run again with --resume"
+        )
     run.write(run.config, b"as it was")
     run.config.write_bytes(b"as it is")
     for reads in (run.read, run.check):
@@ -79,15 +87,6 @@ def test_a_file_that_changed_is_refused(run: RunDir) -> None:
             f"{run.config} is damaged: its SHA-256 is not the one in manifest.json; "
             "remove it and run again with --resume"
         )
-
-
-def test_a_missing_file_says_how_it_is_made(run: RunDir) -> None:
-    with pytest.raises(InputError) as error:
-        run.read(run.scores_parquet)
-    assert refusal(error) == (
-        f"{run.scores_parquet} cannot be read (No such file or directory); run the stage that "
-        "makes it, or run again with --resume"
-    )
 
 
 def test_a_file_without_a_recorded_hash_has_nothing_to_differ_from(run: RunDir) -> None:
@@ -196,6 +195,12 @@ def test_a_directory_goes_on_being_filled_from_the_same_inputs(run: RunDir) -> N
 # --- Crashes ---
 
 
+FULL = (
+    r"no space left on the device while writing /.*; free some, then run again with --resume: "
+    "nothing that was finished is lost"
+)
+
+
 class Killed(BaseException):
     """The process is killed."""
 
@@ -295,9 +300,10 @@ def test_a_crash_anywhere_leaves_complete_files_and_no_wrong_hash(
             with failing(n, monkeypatch):
                 act(run, b"new")
         except Killed:
-            message = "no space left on the device while writing "
+            message = "killed"
         except InputError as error:
             message = str(error)
+            assert re.fullmatch(FULL, message)
         run = RunDir(run.path)  # a later process
         recorded = run.read_manifest()["files"]
         for key, content in contents(run).items():
@@ -319,22 +325,7 @@ def test_a_crash_anywhere_leaves_complete_files_and_no_wrong_hash(
         assert run.read_manifest() == undisturbed.read_manifest()
         if not message:
             break
-        assert message.startswith("no space left on the device while writing ")
-        assert "\n" not in message
     assert n >= 4
-
-
-def test_what_never_fitted_is_not_there(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", FullDisk(0))
-    with pytest.raises(InputError) as error:
-        run.write(run.scores_csv, b"half")
-    assert refusal(error) == (
-        f"no space left on the device while writing {run.scores_csv}; free some, then run again "
-        "with --resume: nothing that was finished is lost"
-    )
-    with pytest.raises(InputError, match="no space left"):
-        run.write_directory(run.data, {"a": b"1", "b": b"2"})
-    assert contents(run) == {}
 
 
 # --- The manifest ---
@@ -478,8 +469,12 @@ def test_a_stage_is_finished_with_these_inputs_while_its_files_are_there(run: Ru
 
 
 def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([100.0, 102.5])
+    clock = iter([1.0, 2.0, 100.0, 102.5])
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    with pytest.raises(KeyError), run.stage("data", "inputs"):
+        raise KeyError
+    with run.stage("data", "inputs"):
+        pass  # it never calls `finish`
     with run.stage("data", "inputs") as finish:
         assert finish is not None
         run.write(run.scores_csv, b"1")
@@ -490,16 +485,6 @@ def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> N
     }  # fmt: skip
     with run.stage("data", "inputs") as finish:
         assert finish is None
-
-
-@pytest.mark.parametrize("error", [KeyError, None])
-def test_a_stage_that_breaks_down_is_not_finished(
-    run: RunDir, error: type[Exception] | None
-) -> None:
-    with pytest.raises(error) if error else nullcontext(), run.stage("data", "inputs"):
-        if error:
-            raise error
-    assert not run.finished("data", "inputs")
 
 
 def test_hashes_of_stages_and_directories_are_of_their_files(run: RunDir) -> None:
