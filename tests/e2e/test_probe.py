@@ -263,7 +263,7 @@ def reading(stop_after: float = float("inf")) -> Iterator[Reading]:
             if read.n_batches >= stop_after:
                 raise KeyboardInterrupt
             read.n_batches += 1
-            for i in batch.which:
+            for i in batch.indices:
                 tokens = prompts.ids[i, : prompts.position[i] + 1]
                 read.prompts[model, tuple(tokens.tolist())] += 1
             yield batch

@@ -99,12 +99,12 @@ def read_tensors(
     ----------
     path : Path
     content : bytes, optional
-        The file's content where it was read already.
+        The file's content, if it was read already.
 
     Raises
     ------
     InputError
-        Where it is missing or damaged.
+        If it is missing or damaged.
     """
     try:
         content = path.read_bytes() if content is None else content
@@ -123,17 +123,17 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     Raises
     ------
     InputError
-        Where a file is missing or damaged, or the configuration is another architecture's.
+        If a file is missing or damaged, or if the configuration is another architecture's.
     """
     directory = Path(directory)
-    where = directory / "config.json"
+    path = directory / "config.json"
     try:
-        config = json.loads(where.read_bytes())
+        config = json.loads(path.read_bytes())
         model_type = config["model_type"]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} is missing or damaged ({error})") from error
+        raise InputError(f"{path} is missing or damaged ({error})") from error
     if model_type != "gpt2":
-        raise InputError(f"{where}: model_type is {model_type!r}, not 'gpt2'")
+        raise InputError(f"{path}: model_type is {model_type!r}, not 'gpt2'")
     try:
         names = set(ModelSettings.model_fields)
         named = {"dropout": config["resid_pdrop"]}
@@ -141,9 +141,9 @@ def load_checkpoint(directory: Path | str) -> GPT2:
         settings = ModelSettings(**{k: config[k] for k in names - named.keys()}, **named)
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
     except ValidationError as error:
-        raise InputError(f"{where}: {one_line(error)}") from error
+        raise InputError(f"{path}: {one_line(error)}") from error
     except (KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{where} is missing or damaged ({error})") from error
+        raise InputError(f"{path} is missing or damaged ({error})") from error
     tensors, _ = read_tensors(directory / "model.safetensors")
     try:
         model.load_state_dict(tensors)

@@ -189,7 +189,7 @@ class GPT2(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return next(self.parameters()).device
 
     def _initialise(self, generator: torch.Generator) -> None:
@@ -275,7 +275,7 @@ def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) 
 
 
 def check_length(n_positions: int, length: int) -> None:
-    """Raise InputError where a row does not fit the model's context."""
+    """Raise InputError if a row does not fit the model's context."""
     if length > n_positions:
         raise InputError(
             f"a row of {length} tokens does not fit the model's {n_positions} positions; "

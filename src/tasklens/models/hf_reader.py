@@ -33,19 +33,19 @@ class HarvestBatch(NamedTuple):
 
     Attributes
     ----------
-    which : int64 (b,)
+    indices : int64 (b,)
         Indices of its prompts.
     states : {name: float32 (b, D)}
     answer : int64 (b,)
     """
 
-    which: Ints
+    indices: Ints
     states: dict[str, npt.NDArray[np.float32]]
     answer: Ints
 
 
 class HuggingFaceReader:
-    """Reads hidden states of a causal model by name; `HuggingFaceSubject` says which.
+    """Reads hidden states of a causal model by name; see `HuggingFaceSubject`.
 
     Raises
     ------
@@ -77,28 +77,28 @@ class HuggingFaceReader:
         """Run the network below the head on tokens (B, T) and return its last state, (B, T, D)."""
         return _run(self._base, ids, **inputs)
 
-    def read_rows(self, prompts: Prompts, which: Ints, names: Sequence[str]) -> HarvestBatch:
+    def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
         """Read some prompts, a row each, padded at the end to the longest of them."""
-        position = self._tensor(prompts.position[which])
+        position = self._tensor(prompts.position[indices])
         T = int(position.max()) + 1
-        columns, row = (torch.arange(n, device=self.device) for n in (T, len(which)))
+        columns, row = (torch.arange(n, device=self.device) for n in (T, len(indices)))
         real = columns <= position[:, None]  # (b, T)
         at_position = _picker(row, position)
         pick = at_position
         if prompts.begin is not None:
-            pick = _averager(real & (columns >= self._tensor(prompts.begin[which])[:, None]))
-        inputs = {"ids": self._tensor(prompts.ids[which, :T])}
+            pick = _averager(real & (columns >= self._tensor(prompts.begin[indices])[:, None]))
+        inputs = {"ids": self._tensor(prompts.ids[indices, :T])}
         if not bool(real.all()):
             inputs["attention_mask"] = real.long()
-        return self._read(which, names, inputs, pick, at_position)
+        return self._read(indices, names, inputs, pick, at_position)
 
     def read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> HarvestBatch:
         """Read all prompts in some rows that are trees."""
-        which = trees.prompts_in(rows)
+        indices = trees.prompts_in(rows)
         at_slot = _picker(
-            self._tensor(trees.row[which] - rows.start), self._tensor(trees.slot[which])
+            self._tensor(trees.row[indices] - rows.start), self._tensor(trees.slot[indices])
         )
-        return self._read(which, names, self.tree_inputs(trees, rows), at_slot, at_slot)
+        return self._read(indices, names, self.tree_inputs(trees, rows), at_slot, at_slot)
 
     def tree_inputs(self, trees: Trees, rows: slice) -> dict[str, Tensor]:
         """Return the arguments of `forward` for some rows that are trees."""
@@ -110,7 +110,7 @@ class HuggingFaceReader:
 
     @torch.inference_mode()
     def _read(
-        self, which: Ints, names: Sequence[str], inputs: dict[str, Tensor], pick: Pick, last: Pick
+        self, indices: Ints, names: Sequence[str], inputs: dict[str, Tensor], pick: Pick, last: Pick
     ) -> HarvestBatch:
         """Pick states during a forward pass, and the answers from what `last` picks at its end."""
         states: dict[str, npt.NDArray[np.float32]] = {}
@@ -126,7 +126,7 @@ class HuggingFaceReader:
             head = self.model.get_output_embeddings()
             parts = torch.split(final.to(head.weight.dtype), HEAD_ROWS)
             answer = torch.cat([head(part).argmax(dim=-1) for part in parts])
-        return HarvestBatch(which, {name: states[name] for name in names}, answer.cpu().numpy())
+        return HarvestBatch(indices, {name: states[name] for name in names}, answer.cpu().numpy())
 
     def _tensor(self, array: Ints) -> Tensor:
         return torch.from_numpy(array).to(self.device)

@@ -38,9 +38,9 @@ def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -
     refusal = "" if reader.takes_positions else "does not take the positions of tokens"
     longest = int(prompts.position.argmax())
     for row in {int(trees.row[longest]), int(np.bincount(trees.row).argmax())}:
-        which = np.flatnonzero(trees.row == row)
-        which = np.union1d(which[:CHECKED], which[which == longest])
-        refusal = refusal or _refusal(reader, prompts, trees, slice(row, row + 1), which)
+        indices = np.flatnonzero(trees.row == row)
+        indices = np.union1d(indices[:CHECKED], indices[indices == longest])
+        refusal = refusal or _refusal(reader, prompts, trees, slice(row, row + 1), indices)
     if refusal:
         print_once(f"tasklens: prompts are read one by one: {reader.kind} {refusal}")
         return None
@@ -48,7 +48,7 @@ def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -
 
 
 def _refusal(
-    reader: HuggingFaceReader, prompts: Prompts, trees: Trees, row: slice, which: Ints
+    reader: HuggingFaceReader, prompts: Prompts, trees: Trees, row: slice, indices: Ints
 ) -> str:
     """Return why prompts in a row have other states than if read one by one; empty if they don't.
 
@@ -65,12 +65,12 @@ def _refusal(
             about = f"{type(error).__name__}: {first_line(error)}"
             return f"does not accept a 4-D attention mask ({about})"
         batch = reader.read_trees(trees, row, [name])
-        plain = reader.read_rows(prompts, which, [name]).states[name]
+        plain = reader.read_rows(prompts, indices, [name]).states[name]
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return "does not fit into memory with a 4-D attention mask"
-    shared = batch.states[name][np.searchsorted(batch.which, which)]
+    shared = batch.states[name][np.searchsorted(batch.indices, indices)]
     apart = np.linalg.norm(shared - plain, axis=1)
     if (apart <= TOLERANCE * np.linalg.norm(plain, axis=1)).all():
         return ""

@@ -74,8 +74,8 @@ class HuggingFaceSubject:
         for batch in self.batches(prompts, names):
             for name, state in batch.states.items():
                 empty = np.empty((len(prompts), state.shape[1]), dtype=np.float32)
-                states.setdefault(name, empty)[batch.which] = state
-            answer[batch.which] = batch.answer
+                states.setdefault(name, empty)[batch.indices] = state
+            answer[batch.indices] = batch.answer
         return Harvest(states, answer)
 
     def batches(
@@ -140,16 +140,18 @@ class HuggingFaceSubject:
             lengths = prompts.position[order[n:]] + 1
             # Lengths rise, and all are padded to the last.
             fits = np.arange(1, len(lengths) + 1) * lengths <= self.max_tokens
-            which = order[n : n + max(1, int(fits.sum()))]
-            if done[which].all():
-                n += len(which)
+            indices = order[n : n + max(1, int(fits.sum()))]
+            if done[indices].all():
+                n += len(indices)
                 continue
-            n_tokens = len(which) * (int(prompts.position[which[-1]]) + 1)
-            batch = self._attempt(partial(self._reader.read_rows, prompts, which, names), n_tokens)
+            n_tokens = len(indices) * (int(prompts.position[indices[-1]]) + 1)
+            batch = self._attempt(
+                partial(self._reader.read_rows, prompts, indices, names), n_tokens
+            )
             if batch is not None:
-                n += len(which)
+                n += len(indices)
                 yield batch
-            elif len(which) == 1:
+            elif len(indices) == 1:
                 raise InputError(
                     f"the memory of {self.device} does not hold one prompt of {n_tokens} tokens; "
                     "take another --device or --dtype bfloat16"
@@ -169,7 +171,7 @@ class HuggingFaceSubject:
             batch = self._attempt(partial(self._reader.read_trees, trees, rows, names), n * T)
             if batch is not None:
                 row += n
-                done[batch.which] = True
+                done[batch.indices] = True
                 yield batch
             elif n == 1:
                 yield from self._plainly(prompts, names, done)
@@ -198,7 +200,7 @@ def _cleared(prompts: Prompts) -> Prompts:
 
 
 def _inside(prompts: Prompts) -> Bools:
-    """Return which tokens stand up to the measured position, (N, T)."""
+    """Return what tokens stand up to the measured position, (N, T)."""
     return np.arange(prompts.ids.shape[1]) <= prompts.position[:, None]
 
 

@@ -55,7 +55,7 @@ def test_prefixes_are_shared_and_a_model_that_cannot_is_named_once_with_the_reas
         subject = HuggingFaceSubject(made(name), max_tokens=n_tokens)
         batches = list(subject.batches(alike, ["embed"]))
         assert (len(batches) > 2) == (name in REFUSALS)
-        order = np.concatenate([batch.which for batch in batches])
+        order = np.concatenate([batch.indices for batch in batches])
         assert sorted(order) == list(range(len(alike)))
         assert sorted(subject.reading_order(alike)) == sorted(order)
     reason = REFUSALS.get(name)

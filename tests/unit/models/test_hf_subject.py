@@ -241,7 +241,7 @@ def test_a_pass_has_no_more_tokens_than_allowed_and_every_prompt_comes_once(
 ) -> None:
     subject = HuggingFaceSubject(made("llama"), max_tokens=max_tokens)
     shapes = limit(subject.model)
-    batches = [batch.which.tolist() for batch in subject.batches(prompts, ["embed"])]
+    batches = [batch.indices.tolist() for batch in subject.batches(prompts, ["embed"])]
     assert sorted(i for which in batches for i in which) == list(range(len(prompts)))
     assert [len(which) for which in batches] == [rows for rows, _ in shapes]
     assert all(rows * length <= max_tokens or rows == 1 for rows, length in shapes)
@@ -285,11 +285,11 @@ def test_what_was_left_to_do_comes_out_the_same_to_the_last_bit(
     for n in (1, len(whole) // 2, len(whole) - 1, len(whole)):
         done = np.zeros(len(prompts), dtype=np.bool_)
         for batch in whole[:n]:
-            done[batch.which] = True
+            done[batch.indices] = True
         rest = list(subject.batches(prompts, ["block2"], done))
-        assert [b.which.tolist() for b in rest] == [b.which.tolist() for b in whole[n:]]
+        assert [b.indices.tolist() for b in rest] == [b.indices.tolist() for b in whole[n:]]
         for batch in rest:
-            assert np.array_equal(batch.states["block2"], states[batch.which])
+            assert np.array_equal(batch.states["block2"], states[batch.indices])
 
 
 OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
@@ -347,7 +347,7 @@ def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
     in_trees = passes.copy()
     fails = 2 * len(passes) - n_batches + 2  # the second batch of the second time
     limit(subject.model, lambda *_: len(passes) != fails, torch.OutOfMemoryError)
-    batches = [batch.which for batch in subject.batches(whole, ["embed"])]
+    batches = [batch.indices for batch in subject.batches(whole, ["embed"])]
     assert sorted(np.unique(np.concatenate(batches))) == list(range(len(whole)))
     assert capsys.readouterr().err.count("out of memory") == 1
     assert in_trees[-n_batches:] == [(1, 128)] * n_batches

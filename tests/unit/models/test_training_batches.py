@@ -135,10 +135,6 @@ def test_batches_are_a_function_of_the_seed_alone() -> None:
     assert content(take(30, seed=1)) != first
 
 
-def test_starting_later_is_skipping() -> None:
-    assert content(take(10, first=17)) == content(take(27))[17:]
-
-
 def test_every_pass_has_an_order_of_its_own() -> None:
     rows = kinds()[:1]
     whole = [int(i) for b in islice(batches(rows, 5, 0), 20) for i in b.outputs[:, 0]]
