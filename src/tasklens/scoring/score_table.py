@@ -1,13 +1,14 @@
 """Labels to metrics: agreement with the task, controls, variance shares, in one tidy table."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
@@ -294,6 +295,53 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
         return {"wte": -2.0, "embed": -1.0, "ln_f": np.inf}.get(layer, 1e9), layer
 
     return sorted(set(layers), key=depth)
+
+
+class Summary(NamedTuple):
+    """The values of one group of rows in short."""
+
+    mean: float
+    low: float
+    high: float
+    size: int
+
+
+def summarise(
+    table: pa.Table, by: Sequence[str], metrics: Collection[str]
+) -> dict[tuple[Any, ...], Summary]:
+    """Summarise the values of some metrics over each group of rows that agree in some columns.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Columns of `SCHEMA`.
+    by : sequence of str
+        The columns whose values make a group; a null is a value of its own.
+    metrics : collection of str
+
+    Returns
+    -------
+    {values of the columns: Summary}
+        In the order of each group's first row. The mean is NumPy's of the values in their order.
+    """
+    rows = table.filter(pc.is_in(table["metric"], value_set=pa.array(sorted(metrics), pa.string())))
+    if not len(rows):
+        return {}
+    rows = rows.append_column("number", pa.array(np.arange(len(rows))))
+    # Without threads the values of a group are in the order of their rows; groups are in none.
+    groups = rows.group_by(list(by), use_threads=False)
+    groups = groups.aggregate([("value", "list"), ("number", "min")]).sort_by("number_min")
+    lists = pa.concat_arrays(groups["value_list"].chunks)
+    values, begins = lists.values.to_numpy(), lists.offsets.to_numpy()[:-1]
+    counts = np.diff(lists.offsets.to_numpy())  # (G,)
+    mean, low, high = np.empty((3, len(counts)))
+    for n in np.unique(counts):  # all groups of one size at a time: there may be many groups
+        same = counts == n
+        block = values[begins[same, None] + np.arange(n)]  # (groups of this size, n)
+        mean[same], low[same], high[same] = block.mean(1), block.min(1), block.max(1)
+    keys = zip(*(groups[name].to_pylist() for name in by), strict=True)
+    columns = (mean.tolist(), low.tolist(), high.tolist(), counts.tolist())
+    return dict(zip(keys, map(Summary, *columns), strict=True))
 
 
 def final_table(table: pa.Table) -> str:
