@@ -13,9 +13,9 @@ import numpy as np
 from tasklens.data.instances import split_name
 from tasklens.findings.verdict import Verdict, verdict_json
 from tasklens.report.page_arrays import Packer, script_json
-from tasklens.report.summary import best_state, summarise
+from tasklens.report.summary import best_state
 from tasklens.report.view import MAPS, SplitView, TaskOverview, View
-from tasklens.scoring.score_table import CONTROLS
+from tasklens.scoring.score_table import CONTROLS, summarise
 
 #: In the order in which the page runs them.
 SCRIPTS = (
@@ -197,19 +197,17 @@ def _scores(view: View) -> dict[str, Any]:
 
     A line is a state, a control or "model"; controls have one step. Over cluster seeds.
     """
-    rows = view.table.to_pandas()
-    control = rows["layer"].isin(CONTROLS) & (rows["metric"] == "ari")
-    state = rows["layer"].isin(view.states) & rows["metric"].isin(METRICS)
-    shown = control | (state & (rows["space"] == "raw")) | (rows["metric"] == "accuracy")
-    rows.loc[control, "step"] = view.steps[0]
-    summary = summarise(
-        rows[shown & rows["split"].isin(list(view.splits))], ["split", "layer", "metric", "step"]
-    )
     scores: dict[str, Any] = {split: {} for split in view.splits}
-    for (split, line, metric, step), values in zip(summary.index, summary.to_numpy(), strict=True):
-        n = 1 if line in CONTROLS else len(view.steps)
-        course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
-        course[view.steps.index(step)] = _rounded(values)
+    columns = ("split", "layer", "space", "metric", "step")
+    for (split, line, space, metric, step), values in summarise(
+        view.table, columns, {*METRICS, "accuracy"}
+    ).items():
+        control, state = line in CONTROLS, line in view.states and space == "raw"
+        shown = state or metric == ("ari" if control else "accuracy")
+        if split in scores and shown:
+            n = 1 if control else len(view.steps)
+            course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
+            course[0 if control else view.steps.index(step)] = _rounded(values[:3])
     return scores
 
 

@@ -16,7 +16,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import split_name
 from tasklens.report.style import in_style, new_figure, write_heading
-from tasklens.report.summary import summarise
+from tasklens.scoring.score_table import summarise
 from tasklens.scoring.sweep_summary import best_rows
 
 #: The largest number of dots in a figure: more hide each other, and take time and memory.
@@ -178,14 +178,12 @@ def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
     scores : pyarrow.Table
         Columns of `tasklens.scoring.score_table.SCHEMA`, of any number of runs.
     """
-    rows = scores.filter(pc.field("space") == "raw").to_pandas()
-    rows = rows[rows["layer"].str.startswith("block")]
-    place = ["step", "run", "seed", "split", "layer"]
-    separation, ari = (
-        summarise(rows[rows["metric"] == metric], place)["mean"] for metric in ("separation", "ari")
-    )
-    pairs = separation.to_frame("separation").join(ari.to_frame("ari"), how="inner")
-    return np.array(pairs.reset_index("step"), dtype=np.float64)
+    blocks = pc.starts_with(pc.field("layer"), "block")
+    rows = scores.filter(blocks & (pc.field("space") == "raw"))
+    place = ("step", "run", "seed", "split", "layer")
+    separation, ari = (summarise(rows, place, (metric,)) for metric in ("separation", "ari"))
+    pairs = [(p[0], value.mean, ari[p].mean) for p, value in separation.items() if p in ari]
+    return np.array(pairs, dtype=np.float64).reshape(-1, 3)
 
 
 def _axis(

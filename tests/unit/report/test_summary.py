@@ -1,28 +1,13 @@
-"""Means and ranges of the table of scores, and the layer that a view calls the best."""
+"""Mean scores of states, and the layer that a view calls the best."""
 
 import dataclasses
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from planted import VIEW_ARI, VIEW_STEPS, planted_view
-from tasklens.report.summary import best_state, mean_scores, summarise
+from tasklens.report.summary import best_state, mean_scores
 from tasklens.report.view import View
 from tasklens.scoring.score_table import Row, to_table
-
-
-def test_groups_have_the_mean_of_numpy_and_their_range() -> None:
-    values = np.random.default_rng(0).normal(size=(50, 11))
-    columns = {"a": np.repeat(np.arange(50) % 5, 11), "b": np.repeat(np.arange(50) // 5, 11)}
-    rows = pd.DataFrame({**columns, "value": values.ravel()})
-    summary = summarise(rows, ["b", "a"])
-    assert list(summary.index) == [(i // 5, i % 5) for i in range(50)], "as they first occur"
-    assert summary["mean"].tolist() == [np.mean(row) for row in values], "to the last bit"
-    assert summary["low"].tolist() == values.min(axis=1).tolist()
-    assert summary["high"].tolist() == values.max(axis=1).tolist()
-    pandas_own = rows.groupby(["b", "a"])["value"].mean().tolist()
-    assert pandas_own != summary["mean"].tolist(), "which is what is avoided"
 
 
 def test_scores_are_those_of_the_states_themselves() -> None:
