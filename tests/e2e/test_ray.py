@@ -1,6 +1,7 @@
 """The Ray engine on a cluster of several nodes: the same bytes, and what may go wrong."""
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -373,12 +374,13 @@ def planted(path: Path, step: int) -> bytes:
 
     Returns what was there.
     """
-    run = RunDir(path)
-    states = run.states_of(step)
-    before = states.read_bytes()
-    tensors = safetensors.numpy.load(before)
-    tensors["val_subset/block1"][3, 1] = np.nan
-    write(run, states, safetensors.numpy.save(tensors))
+    file = RunDir(path).states_at(step) / "block1.npy"
+    before = file.read_bytes()
+    states = np.load(file)
+    states[13, 1] = np.nan  # the fourth of the second split
+    content = io.BytesIO()
+    np.save(content, states)
+    write(RunDir(path), file, content.getvalue())
     return before
 
 
@@ -416,7 +418,7 @@ def test_a_cell_that_fails_is_named_and_tried_again(
     assert measured == {p.name for p in (tiny.path / "measured").iterdir()} - {"step-00000004"}
     again = command("measure", path, "--engine", engine)
     assert (again.status, again.err) == (1, result.err), "tried again"
-    write(RunDir(path), RunDir(path).states_of(4), before)
+    write(RunDir(path), RunDir(path).states_at(4) / "block1.npy", before)
     others = {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")}
     assert command("measure", path, "--engine", engine).status == 0
     assert_same(path, tiny.path, "measured", "scores.parquet", "scores.csv")

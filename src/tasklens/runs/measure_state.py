@@ -1,6 +1,8 @@
 """One hidden state at one checkpoint to clusters and scores: what a worker does. No torch."""
 
+import contextlib
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,36 +76,41 @@ def measure_state(job: StateJob) -> Measured:
     ]
     measured = Measured([], {}, {})
     for key, k in cells:
-        cell = Cell(
-            *(job.seed, job.step, key.split, job.state, key.space, k),
-            x=states[key.split],
-            position=job.position,
-        )
-        try:
+        place = (job.seed, job.step, key.split, job.state, key.space, k)
+        cell = Cell(*place, x=states[key.split], position=job.position)
+        with _attempt(cell.name, measured.failed):
             ((clustering, rows),) = measure_cells(
                 [cell], instances=job.instances, run=job.run, settings=job.clusters
             )
             if job.silhouettes and key.space == "raw":
                 rows += score_silhouettes(cell, clustering.labels, job.run)
-        except Exception as error:  # the other cells go on
-            if debugging():
-                traceback.print_exc()
-            measured.failed[cell.name] = reason(error)
-            continue
-        measured.rows.extend(rows)
-        measured.arrays[key.name("labels")] = clustering.labels
-        if clustering.embedding is not None:
-            measured.arrays[key.name("embedding")] = clustering.embedding
+            measured.rows.extend(rows)
+            measured.arrays[key.name("labels")] = clustering.labels
+            if clustering.embedding is not None:
+                measured.arrays[key.name("embedding")] = clustering.embedding
     if len(states) > 1:
-        measured.rows.extend(
-            score_probes(
-                job.state,
-                states,
-                instances=job.instances,
-                trained_on=next(iter(states)),
-                run=job.run,
-                seed=job.seed,
-                step=job.step,
+        with _attempt(f"{job.name} (classifiers)", measured.failed):
+            measured.rows.extend(
+                score_probes(
+                    job.state,
+                    states,
+                    instances=job.instances,
+                    run=job.run,
+                    seed=job.seed,
+                    step=job.step,
+                    position=job.position,
+                    trained_on=next(iter(states)),
+                )
             )
-        )
     return measured
+
+
+@contextlib.contextmanager
+def _attempt(name: str, failed: dict[str, str]) -> Iterator[None]:
+    """Note why the block failed, if it does, and let the other cells go on."""
+    try:
+        yield
+    except Exception as error:
+        if debugging():
+            traceback.print_exc()
+        failed[name] = reason(error)

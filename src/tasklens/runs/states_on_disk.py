@@ -7,18 +7,15 @@ model, each has a directory for its shard of the prompts; whoever reads sees one
 import io
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.files import one_line_errors, write_file
 from tasklens.data.token_prompts import Prompts
-
-if TYPE_CHECKING:
-    from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
@@ -33,9 +30,19 @@ SHARD = "shard-{}-of-{}"
 Files: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
+class Streaming(Protocol):
+    """A Subject that gives its states batch by batch."""
+
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: npt.NDArray[np.bool_]
+    ) -> Iterator[Any]:
+        """Yield (indices, states, answers) of some of the prompts that are not done."""
+        ...
+
+
 def harvest_to(
     directory: Path,
-    subject: "HuggingFaceSubject",
+    subject: Streaming,
     prompts: Prompts,
     names: Sequence[str],
     on_prompts: Callable[[int], object] = lambda n: None,

@@ -55,12 +55,12 @@ def test_what_is_written_is_read(run: RunDir) -> None:
     run.write(run.config, b"first")
     assert run.read(run.config) == b"first"
     run.write(run.config, b"second, longer")
-    run.write(run.states_of(7), b"deep")
+    run.write(run.states / "deep.npy", b"deep")
     run.write_directory(run.checkpoint(3), {"a": b"1", "b": b"2"})
     run.write_directory(run.checkpoint(3), {"a": b"3"})
     assert contents(run) == {
         "config.toml": b"second, longer",
-        "states/step-00000007.safetensors": b"deep",
+        "states/deep.npy": b"deep",
         "checkpoints/step-00000003/a": b"3",
     }
     hashes = {key: hashlib.sha256(content).hexdigest() for key, content in contents(run).items()}
