@@ -163,8 +163,7 @@ def identity(checkpoint: Checkpoint) -> list[object]:
     For a directory these are the names, sizes and times of its files: nothing large is read.
     """
     if checkpoint.directory is None:
-        about = [checkpoint.repository, checkpoint.revision, checkpoint.untrained]
-        return [checkpoint.step, *about]
+        return [checkpoint.step, checkpoint.repository, checkpoint.revision, checkpoint.untrained]
     return [checkpoint.step, checkpoint.untrained, *file_times(checkpoint.directory)]
 
 

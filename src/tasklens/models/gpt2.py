@@ -229,17 +229,9 @@ class GPT2(nn.Module):
     def forward_trees(
         self, ids: Tensor, depth: Tensor, parent: Tensor, states: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model on rows that are token trees, see `tasklens.models.prefix_trees.Trees`.
+        """Run the model on rows that are token trees and return what `forward` returns.
 
-        Parameters
-        ----------
-        ids, depth, parent : int64 (B, T)
-        states : names out of `state_names`
-
-        Returns
-        -------
-        logits : (B, T, vocab_size)
-        states : {name: (B, T, n_embd)}
+        ``ids``, ``depth`` and ``parent``, int64 (B, T), are those of `prefix_trees.Trees`.
         """
         return self._run(ids, depth, tree_bias(parent), states)
 

@@ -45,13 +45,7 @@ class HarvestBatch(NamedTuple):
 
 
 class HuggingFaceReader:
-    """Reads hidden states of a causal model by name; see `HuggingFaceSubject`.
-
-    Raises
-    ------
-    InputError
-        If the model cannot be run or is not causal, or if its blocks are not a chain.
-    """
+    """Reads hidden states of a causal model by name; see `HuggingFaceSubject`."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.kind = model.eval(), type(model).__name__

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.families import WIDTH, assert_close, config_of, made, model_of
+from models.families import WIDTH, assert_close, config_of, made, made_prompts, model_of
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.hf_loading import load_subject
@@ -71,42 +71,34 @@ def test_a_directory_is_loaded_without_the_network(
 # --- A model that no device holds whole ---
 
 
-def assert_equal_states(
-    subject: HuggingFaceSubject, other: HuggingFaceSubject, prompts: Prompts
-) -> None:
-    mine, theirs = (one.harvest(prompts, other.names) for one in (subject, other))
-    for name in other.names:
+def assert_same_subject(subject: HuggingFaceSubject, whole: HuggingFaceSubject) -> None:
+    assert subject.names == whole.names
+    assert subject.weights_hash() == whole.weights_hash()
+    mine, theirs = (one.harvest(made_prompts(), whole.names) for one in (subject, whole))
+    for name in whole.names:
         np.testing.assert_array_equal(mine.states[name], theirs.states[name])
     np.testing.assert_array_equal(mine.answer, theirs.answer)
 
 
 @pytest.mark.parametrize("untrained", [None, 3])
 def test_a_spread_model_is_the_same_where_one_device_holds_it(
-    saved: Path, prompts: Prompts, untrained: int | None
+    saved: Path, untrained: int | None
 ) -> None:
-    whole = load_subject(saved, untrained=untrained)
     spread = load_subject(saved, device="auto", untrained=untrained)
-    assert spread.names == whole.names
-    assert spread.weights_hash() == whole.weights_hash()
-    assert_equal_states(spread, whole, prompts)
+    assert_same_subject(spread, load_subject(saved, untrained=untrained))
 
 
-def test_weights_on_the_disk_give_the_same_states(
-    saved: Path, prompts: Prompts, tmp_path: Path
-) -> None:
+def test_weights_on_the_disk_give_the_same_states(saved: Path, tmp_path: Path) -> None:
     """They are brought in module by module, as accelerate does it where the memory is too small."""
     import accelerate
 
-    whole = load_subject(saved)
-    model = load_subject(saved).model
+    model, cpu = load_subject(saved).model, torch.device("cpu")
     on_disk = HuggingFaceSubject(
-        accelerate.disk_offload(model, str(tmp_path), execution_device=torch.device("cpu"))
+        accelerate.disk_offload(model, str(tmp_path), execution_device=cpu)
     )
     assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}
-    assert on_disk.device.type == "cpu"
-    assert on_disk.names == whole.names
-    assert on_disk.weights_hash() == whole.weights_hash()
-    assert_equal_states(on_disk, whole, prompts)
+    assert on_disk.device == cpu
+    assert_same_subject(on_disk, load_subject(saved))
     assert {p.device.type for p in on_disk.model.parameters()} == {"meta"}, "let go of again"
 
 
@@ -245,25 +237,18 @@ class Malice:
         return os.mkdir, (str(self.file),)
 
 
-def test_old_weights_that_would_run_code_are_refused_and_run_none(
-    directory: Path, tmp_path: Path
+def test_weights_that_would_run_code_run_none_and_are_refused_unless_there_are_safetensors(
+    directory: Path, tmp_path: Path, prompts: Prompts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (directory / "model.safetensors").unlink()
     file, proof = directory / "pytorch_model.bin", tmp_path / "proof"
     torch.save({"model.norm.weight": torch.ones(WIDTH), "more": Malice(proof)}, file)
+    assert_same_states(load_subject(directory), prompts)
+    assert capsys.readouterr().err == ""
+    (directory / "model.safetensors").unlink()
     assert refused(directory).startswith(f"{directory} cannot be loaded: ")
     assert not proof.exists()
     torch.load(file, weights_only=False)
     assert proof.exists(), "it does what it should not be let do"
-
-
-def test_safetensors_are_taken_where_there_are_both(
-    directory: Path, tmp_path: Path, prompts: Prompts, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch.save({"more": Malice(tmp_path / "proof")}, directory / "pytorch_model.bin")
-    assert_same_states(load_subject(directory), prompts)
-    assert capsys.readouterr().err == ""
-    assert not (tmp_path / "proof").exists()
 
 
 OWN_CODE = """
