@@ -41,7 +41,6 @@ from e2e.stock import (
     Record,
     Stock,
     another_tokenizer,
-    no_network,
     once,
     prompts_of,
     reading,
@@ -483,6 +482,8 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
 
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
+    wrong = call(*stock.words("--states", "embed,block3", "--out", path))
+    assert_refused(wrong, f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}")
     result = succeed(*stock.words("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
@@ -557,9 +558,10 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
 
 @dataclass(frozen=True)
 class Case:
-    """Words that are refused, and words that the one line has; {path} and {stock} are places."""
+    """Words that are refused, and words that the one line has."""
 
     said: tuple[str, ...]
+    """With {path} for the test's directory."""
     words: tuple[str, ...] = ()
     rows: Callable[[list[Record]], object] | None = None
     """Changes the prompts of the stock for {path}/mine.jsonl."""
@@ -579,13 +581,6 @@ CASES = {
         ("{path}/mine.jsonl line 14: 'label' = 'alone' has this one prompt in split all",),
         rows=lambda rows: rows[13].update(label="alone"),
     ),
-    "no such label": Case(
-        ("line 1: no 'kind'; its columns are text, label, input,",), ("--label", "kind")
-    ),
-    "nothing to hold out": Case(
-        ("prompts.jsonl: label 'plural' has one value of 'label'", "hold out by another column"),
-        ("--hold-out", "label"),
-    ),
     "a text that is not there": Case(
         ("prompts.jsonl line 1: 'zzz' is not in the text 'many of sea ",), ("--position", "zzz")
     ),
@@ -601,10 +596,6 @@ CASES = {
     "the tokenizer of another model": Case(
         ("is not in the vocabulary, which has 9: is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
-    ),
-    "a state that it does not have": Case(
-        (f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}",),
-        ("--states", "embed,block3"),
     ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
     "revisions of a directory": Case(
@@ -638,13 +629,6 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(
     result = call(*stock.words(*words, "--out", tmp_path / "probe", models=models))
     assert_refused(result, *(said.replace("{path}", str(tmp_path)) for said in case.said))
     assert files(tmp_path / "probe") == []
-
-
-def test_words_put_right_go_into_the_same_directory(stock: Stock, tmp_path: Path) -> None:
-    path = tmp_path / "probe"
-    wrong = call(*stock.words("--states", "embed,block3", "--out", path))
-    assert_refused(wrong, "no state 'block3'")
-    succeed(*stock.words("--states", "embed,block2", "--out", path))
 
 
 def test_a_tokenizer_from_elsewhere(stock: Stock, tmp_path: Path) -> None:
@@ -705,16 +689,3 @@ def test_without_transformers_it_says_what_to_install(
     line = assert_refused(result, "this needs transformers, which is not installed")
     assert line.endswith("pip install 'tasklens[hf]'")
     assert files(tmp_path / "probe") == []
-
-
-def test_a_name_on_the_hub_that_the_network_does_not_give_is_one_line(
-    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    with no_network() as asked:
-        result = call(*stock.words("--dry-run", models="nobody/nothing"))
-    assert_refused(result, "nobody/nothing: no such directory here, and the hub does not give it: ")
-    assert asked
