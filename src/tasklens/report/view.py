@@ -3,7 +3,7 @@
 Both the report's page and the figures of single checkpoints are made of it. Data only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -134,3 +134,8 @@ class View:
         if state not in self.states:
             raise InputError(f"{self.run}: no state {state!r}; there are {', '.join(self.states)}")
         return state
+
+
+def value_name(names: Sequence[str], value: int) -> str:
+    """Return the name of a value; a cluster beyond the last task is left over."""
+    return names[value] if value < len(names) else f"left over {value - len(names) + 1}"
