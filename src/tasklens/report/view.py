@@ -39,7 +39,7 @@ class SplitView:
     right: npt.NDArray[np.bool_] | None
     """Whether it is right, (S, N); None where no output is known."""
     maps: Mapping[tuple[Map, str], Floats]
-    """Where each point is in the plane, by view and state, (S, N, 2)."""
+    """The place of each point in the plane, by map and state, (S, N, 2)."""
     shown_variance: Mapping[str, npt.NDArray[np.float64]]
     """The share of a state's variance that the view "pca" shows, (S,), by state."""
     assigned: Mapping[str, Ints]
@@ -108,7 +108,7 @@ class View:
         Raises
         ------
         InputError
-            Where there is none at that step.
+            If there is no checkpoint at that step.
         """
         if step is None:
             return len(self.steps) - 1
@@ -117,12 +117,12 @@ class View:
         return self.steps.index(step)
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
-        """Return a split, by default the first that is unseen, where there is one.
+        """Return a split, by default the first unseen split, if there is one.
 
         Raises
         ------
         InputError
-            Where there is none of that name.
+            If there is no split of that name.
         """
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
         if name not in self.splits:
