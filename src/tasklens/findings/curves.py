@@ -11,7 +11,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.synthetic import MEASURED
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
-from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
+from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
 
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
@@ -67,27 +67,23 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
         If the table holds no such score of a state.
     """
     other = {"model": "accuracy", **dict.fromkeys(CONTROLS, "ari")}  # metrics of what is no state
-    columns = ("run", "seed", "split", "layer", "space", "step", "metric")
-    means: dict[tuple[str, int], dict[tuple[str, str, str], dict[int | None, float]]] = {}
-    for place, scores in summarise(table, columns, {metric, "ari", "accuracy"}).items():
-        run, seed, split, layer, space, step, name = place
-        if name == other.get(layer, metric):
-            course = means.setdefault((run, seed), {}).setdefault((split, layer, space), {})
-            course[step] = scores.mean
+    rows = to_frame(table, {metric, "ari", "accuracy"})
+    rows = rows[rows["metric"] == rows["layer"].map(other).fillna(metric)]
+    means = summarise(rows, ("run", "seed", "split", "layer", "space", "step"))["mean"]
     runs = []
-    for (run, seed), courses in means.items():
-        states = [course for place, course in courses.items() if place[1] not in other]
-        steps = tuple(sorted({step for course in states for step in course if step is not None}))
-        curves = Curves(run, seed, steps)
-        for (split, layer, space), course in courses.items():
-            row = np.array([[course.get(step, np.nan) for step in steps]])
+    for (run, seed), of_run in means.groupby(level=("run", "seed"), sort=False):
+        courses = of_run.droplevel(["run", "seed"]).unstack("step").sort_index(axis=1)
+        of_state = ~courses.index.isin(other, level="layer")
+        steps = courses.columns[courses[of_state].notna().any()]
+        curves = Curves(run, seed, tuple(steps.tolist()))
+        for (split, layer, space), course in courses.iterrows():
             if layer in CONTROLS:
-                curves.controls[split, layer] = np.array([course[None]])
+                curves.controls[split, layer] = np.array([course[NO_STEP]])
             elif layer == "model":
-                curves.accuracy[split] = row
+                curves.accuracy[split] = np.array([course[steps]])
             else:
-                curves.ari[split, layer, space] = row
-        if states:
+                curves.ari[split, layer, space] = np.array([course[steps]])
+        if curves.ari:
             runs.append(curves)
     if not runs:
         metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"
