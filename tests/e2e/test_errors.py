@@ -49,7 +49,7 @@ SETTINGS = {
     "a seed that no table holds": (["seed=9223372036854775808"], "seed = 9223372036854775808: "),
     "more mapped inputs than inputs": (
         ["tasks.inputs_per_task=9"],
-        "inputs_per_task = 9 is more mapped inputs than inputs: at most n_inputs = 8",
+        "inputs_per_task = 9 is more than n_inputs = 8",
     ),
     "a perplexity that the measured instances do not allow": (
         ["clusters.perplexity=40"],

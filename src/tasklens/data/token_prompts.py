@@ -9,28 +9,19 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prompts:
-    """Token rows and the measured position in each.
-
-    Attributes
-    ----------
-    ids : int64 (N, T)
-        Token ids; tokens behind the measured position are never read.
-    position : int64 (N,)
-        Index of the token whose hidden state is measured.
-    begin : int64 (N,), optional
-        Index of the first token of a span that ends at the position. The mean of the hidden states
-        over the span is measured instead.
-    split : str
-        Name of the split that the prompts are of; empty if they are of none, or of several.
-    position_name : str
-        Name of the measured position.
-    """
+    """Token rows and the measured position in each."""
 
     ids: NDArray[np.int64]
+    """Token ids, (N, T); tokens behind the measured position are never read."""
     position: NDArray[np.int64]
+    """Index of the token whose hidden state is measured, (N,)."""
     begin: NDArray[np.int64] | None = None
+    """Index of the first token of a span that ends at the position, (N,). The mean of the hidden
+    states over the span is measured instead."""
     split: str = ""
+    """Name of the split that the prompts are of; empty if they are of none, or of several."""
     position_name: str = "input"
+    """Name of the measured position."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -39,10 +30,7 @@ class Prompts:
 def join(prompts: Sequence[Prompts]) -> Prompts:
     """Concatenate prompts of one width; the split is kept if all have the same.
 
-    Raises
-    ------
-    ValueError
-        If the prompts are measured at positions of several names, or some at spans.
+    ValueError if the prompts are measured at positions of several names, or some at spans.
     """
     (name,) = {p.position_name for p in prompts}
     spans = [p.begin for p in prompts if p.begin is not None]
