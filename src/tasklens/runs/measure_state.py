@@ -100,10 +100,10 @@ def measure_state(job: StateJob) -> Measured:
                 job.state,
                 states,
                 instances=job.instances,
-                trained_on=next(iter(states)),
                 run=job.run,
                 seed=job.seed,
                 step=job.step,
+                position=job.position,
             )
         )
     return measured
