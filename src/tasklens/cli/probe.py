@@ -140,11 +140,9 @@ def probe(
         "position": {"at": position},
         "measure": {"k": [_number(n) for n in k.split(",")] if k else None},
     }
-    table = {
-        name: {key: value for key, value in inner.items() if value is not None}
-        for name, inner in given.items()
-    }
-    settings = ModelRunSettings.from_table(table, change or ())
+    for name, table in given.items():
+        given[name] = {key: value for key, value in table.items() if value is not None}
+    settings = ModelRunSettings.from_table(given, change or ())
     if dry_run:
         print(describe(settings), end="")
         return

@@ -23,7 +23,7 @@ def sweep(
     file: SweepFile,
     out: SweepOut = None,
     workers: Annotated[
-        int, typer.Option("--workers", metavar="N", min=0, help="Runs at a time; 0: one a core.")
+        int, typer.Option("--workers", metavar="N", min=0, help="Runs at a time; 0: one per core.")
     ] = 0,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep each run's states and weights.")
@@ -31,21 +31,11 @@ def sweep(
     engine: Engine = "local",
     gpus: Annotated[
         float,
-        typer.Option(
-            "--gpus",
-            metavar="SHARE",
-            min=0.01,
-            max=1,
-            help="On Ray: of a GPU, for each run on one.",
-        ),
+        typer.Option("--gpus", metavar="SHARE", min=0.01, max=1, help="On Ray: of a GPU, per run."),
     ] = 1.0,
     shard: Annotated[
         str | None,
-        typer.Option(
-            "--shard",
-            metavar="I/N",
-            help="Every N-th run alone, from the I-th on; gather them after.",
-        ),
+        typer.Option("--shard", metavar="I/N", help="Only every N-th run, from the I-th on."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, and do nothing.")
@@ -54,9 +44,9 @@ def sweep(
 ) -> int:
     """Run many settings and seeds.
 
-    Does only what is missing, and ends with one table of all runs; the exit status is 1 where a
-    run failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
-    --shard they go to as many jobs as you like, without one.
+    Does only what is missing, and ends with one table of all runs; the exit status is 1 if a run
+    failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
+    --shard they go to as many jobs as you like, whose runs `tasklens gather` gathers.
     """
     from tasklens.core.workers import LOCAL, opened
     from tasklens.runs.sweep import is_done, parse_shard, run_shard, run_sweep
@@ -91,7 +81,7 @@ def sweep(
 def gather(file: SweepFile, out: SweepOut = None, debug: Debug = False) -> int:
     """Make one table of a sweep's runs, those of all its shards.
 
-    Runs that are not done are named and left out; the exit status is 1 where there are any.
+    Runs that are not done are named and left out; the exit status is 1 if there are any.
     """
     from tasklens.runs.sweep_file import read_sweep
 

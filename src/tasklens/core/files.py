@@ -25,7 +25,7 @@ def write_file(path: Path, content: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        sync_directory(path.parent)
+        sync(path.parent)
 
 
 def digest(value: object) -> str:
@@ -58,10 +58,8 @@ def sha256(content: bytes) -> str:
 
 def write_synced(path: Path, content: bytes) -> None:
     """Write a file and sync it to the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    path.write_bytes(content)
+    sync(path)
 
 
 def file_hash(path: Path) -> str:
@@ -70,15 +68,8 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def synced_hash(path: Path) -> str:
-    """Sync a file to the disk and return its SHA-256."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return file_hash(path)
-
-
-def sync_directory(path: Path) -> None:
-    """Sync a directory's entries to the disk, such as a rename within it."""
+def sync(path: Path) -> None:
+    """Sync a file's content, or a directory's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

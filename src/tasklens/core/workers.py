@@ -64,16 +64,8 @@ class Workers(Executor):
     ) -> Iterator[Result]:
         """Yield `function(item)` for each item, in the order of the items.
 
-        Parameters
-        ----------
-        function : callable
-        items : iterable
-            Read as workers come free: at most two items per worker are held at a time.
-
-        Raises
-        ------
-        Exception
-            Whatever `function` raised, as it is, at its item's turn.
+        Items are read as workers come free: at most two per worker are held at a time. What
+        `function` raises is raised as it is, at its item's turn.
         """
         waiting: deque[Future[Result]] = deque()
         try:
@@ -95,18 +87,8 @@ class Workers(Executor):
     ) -> Iterator[Outcome[Item]]:
         """Yield the result or the error of each item as it is done; no error stops the others.
 
-        Parameters
-        ----------
-        function : callable
-        items : iterable
-            Read as workers come free, as by `map`.
-        progress : str, optional
-            Label of a progress bar on standard error, shown only on a terminal.
-
-        Raises
-        ------
-        InputError
-            If the workers themselves are gone.
+        Items are read as by `map`. ``progress`` labels a bar on standard error, shown only on a
+        terminal. InputError is raised if the workers themselves are gone.
         """
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
@@ -140,13 +122,7 @@ def _outcome(running: dict[Future[Result], Item], future: Future[Result]) -> Out
 
 
 def failure(future: Future[Any]) -> Exception | None:
-    """Wait for a future and return why it failed, or None.
-
-    Raises
-    ------
-    InputError
-        If the workers are gone, which is no failure of its own.
-    """
+    """Wait for a future and return why it failed, or None; InputError if the workers are gone."""
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
         raise InputError(_GONE) from error
@@ -170,12 +146,6 @@ class Processes(Workers):
         Number of processes; 1 or less means this one.
     apart : bool
         Start a process even for one worker.
-
-    Examples
-    --------
-    >>> with Processes(1) as workers:
-    ...     list(workers.map(abs, [-1, 2]))
-    [1, 2]
     """
 
     remote = False

@@ -1,9 +1,9 @@
 """Regular expressions and their languages: counting, uniform sampling, disjointness, random ones.
 
-A regular expression in a subset of Python's `re` syntax is parsed into a tree. Its partial
-derivatives (Antimirov 1996) are the states of a nondeterministic automaton, whose subsets are the
-states of a deterministic one: a list of tables {symbol: next state}. From every state some string
-can be finished, so strings are counted backwards and drawn by rank.
+The partial derivatives of an expression's tree (Antimirov 1996) are the states of a
+nondeterministic automaton, whose subsets are the states of a deterministic one: a list of tables
+{symbol: next state}. From every state some string can be finished, so strings are counted backwards
+and drawn by rank.
 
 automata-lib is the reference in the tests, but does not serve here. It determinises without a bound
 (a user's ``(a|b)*a(a|b){30}`` would fill the memory), takes another syntax, and does not sample
@@ -11,8 +11,9 @@ without replacement.
 """
 
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,12 +40,10 @@ def _nullable(sequence: regex_tree.Sequence) -> bool:
         match node:
             case regex_tree.OneOf():
                 return False
-            case regex_tree.Either(options):
-                if not any(map(_nullable, options)):
-                    return False
-            case regex_tree.Repeat(body, least, _):
-                if least > 0 and not _nullable(body):
-                    return False
+            case regex_tree.Either(options) if not any(map(_nullable, options)):
+                return False
+            case regex_tree.Repeat(body, least) if least > 0 and not _nullable(body):
+                return False
     return True
 
 
@@ -59,9 +58,7 @@ def _steps(sequence: regex_tree.Sequence) -> Iterable[tuple[str, regex_tree.Sequ
                 for option in options:
                     yield from ((symbols, tail + rest) for symbols, tail in _steps(option))
             case regex_tree.Repeat(body, least, most):
-                fewer = regex_tree.repeat(
-                    body, max(least - 1, 0), None if most is None else most - 1
-                )
+                fewer = regex_tree.repeat(body, max(least - 1, 0), most and most - 1)
                 yield from ((symbols, tail + fewer + rest) for symbols, tail in _steps(body))
         if not _nullable((node,)):
             return
@@ -73,13 +70,13 @@ def _automaton(tree: regex_tree.Sequence, regex: str) -> tuple[list[dict[str, in
     arrows: list[dict[str, set[int]]] = []
     queue = [tree]
     for sequence in queue:
-        table: dict[str, set[int]] = {}
+        table: dict[str, set[int]] = defaultdict(set)
         for symbols, rest in _steps(sequence):
             if rest not in numbers:
                 numbers[rest] = len(queue)
                 queue.append(rest)
             for symbol in symbols:
-                table.setdefault(symbol, set()).add(numbers[rest])
+                table[symbol].add(numbers[rest])
         arrows.append(table)
         _check_size(len(queue), regex)
     finishing = [_nullable(sequence) for sequence in queue]
@@ -88,10 +85,10 @@ def _automaton(tree: regex_tree.Sequence, regex: str) -> tuple[list[dict[str, in
     waiting = [frozenset({0})]
     tables: list[dict[str, int]] = []
     for subset in waiting:
-        reached: dict[str, set[int]] = {}
+        reached: dict[str, set[int]] = defaultdict(set)
         for state in subset:
             for symbol, targets in arrows[state].items():
-                reached.setdefault(symbol, set()).update(targets)
+                reached[symbol] |= targets
         tables.append({})
         for symbol in sorted(reached):
             target = frozenset(reached[symbol])
@@ -114,6 +111,7 @@ def _check_size(states: int, regex: str) -> None:
 # --- Languages ---
 
 
+@dataclass(unsafe_hash=True)
 class Grammar:
     """The language of one regular expression.
 
@@ -131,29 +129,19 @@ class Grammar:
 
     Attributes
     ----------
-    regex : str
-        The expression as given.
     symbols : tuple of str
         The symbols of its strings, sorted.
     """
 
-    def __init__(self, regex: str) -> None:
-        self.regex = regex
-        self._tables, self._accepts = _automaton(regex_tree.parse(regex), regex)
+    regex: str
+
+    def __post_init__(self) -> None:
+        self._tables, self._accepts = _automaton(regex_tree.parse(self.regex), self.regex)
         self.symbols = tuple(sorted({symbol for table in self._tables for symbol in table}))
         if not self.symbols:
-            raise InputError(f"regex {regex!r} holds no string but the empty one")
+            raise InputError(f"regex {self.regex!r} holds no string but the empty one")
         # _completions[k][s]: the number of strings of length k that lead from s to acceptance
         self._completions = [[int(accepts) for accepts in self._accepts]]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Grammar) and self.regex == other.regex
-
-    def __hash__(self) -> int:
-        return hash(self.regex)
-
-    def __repr__(self) -> str:
-        return f"Grammar({self.regex!r})"
 
     def counts(self, min_length: int, max_length: int) -> list[int]:
         """Return the exact number of strings of each length from the first to the second."""
@@ -173,26 +161,10 @@ class Grammar:
     def sample(
         self, n: int, min_length: int, max_length: int, rng: np.random.Generator
     ) -> list[str]:
-        """Draw distinct strings, uniformly over all strings of the admitted lengths.
+        """Draw n distinct strings, uniformly over all strings of the admitted lengths, in symbols.
 
-        Parameters
-        ----------
-        n : int
-            How many.
-        min_length, max_length : int
-            The admitted lengths in symbols, both included.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        list of str
-            n distinct strings in random order: every set of n is equally likely, and so is every
-            order (Floyd's algorithm on the ranks of the strings, Bentley 1987).
-
-        Raises
-        ------
-        InputError
-            If there are fewer than n.
+        Every set of n is equally likely, and so is every order (Floyd's algorithm on the ranks of
+        the strings, Bentley 1987). InputError if there are fewer than n.
         """
         total = self.count(min_length, max_length)
         if n > total:
@@ -224,10 +196,7 @@ class Grammar:
     def shared_string(self, other: "Grammar") -> str | None:
         """Return the shortest string of both languages, the first of those in order, or None.
 
-        Raises
-        ------
-        InputError
-            If the two are too large to be compared.
+        InputError if the two are too large to be compared.
         """
         # Breadth first, symbols in order: each pair of states is met first by its least string.
         came_from: dict[tuple[int, int], tuple[tuple[int, int], str] | None] = {(0, 0): None}
@@ -302,28 +271,10 @@ def random_grammars(
     max_length: int,
     min_strings: Sequence[int],
 ) -> list[Grammar]:
-    """Draw random grammars whose languages are pairwise disjoint.
+    """Draw grammars with disjoint languages, of at least `min_strings` strings of these lengths.
 
-    Parameters
-    ----------
-    rng : numpy.random.Generator
-    symbols : str
-        The alphabet.
-    min_length, max_length : int
-        The admitted lengths in symbols, both included.
-    min_strings : sequence of int
-        For each grammar, the least number of strings of the admitted lengths.
-
-    Returns
-    -------
-    list of Grammar
-        One for each of `min_strings`: an independent draw of `random_regex`, with leaves between
-        the middle and the upper of the admitted lengths, again until it meets the conditions.
-
-    Raises
-    ------
-    InputError
-        If one grammar meets them in none of a bounded number of draws.
+    Each is an independent draw of `random_regex`, with leaves between the middle and the upper of
+    the admitted lengths, again until it meets the conditions; InputError if `REDRAWS` do not.
     """
     grammars: list[Grammar] = []
     for needed in min_strings:

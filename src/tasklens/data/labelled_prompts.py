@@ -65,29 +65,19 @@ class PromptSettings(SettingsBase, affects="data"):
 
 @dataclasses.dataclass(frozen=True)
 class LabelledPrompts:
-    """N texts with their labels, split by split.
-
-    Attributes
-    ----------
-    where : N strings
-        Place of each: file and line.
-    text, label : N strings
-    input, output, group : N strings, or None
-        None if there is no such column.
-    columns : {name: N values}
-        All columns of the file.
-    splits : {name: slice}
-        Which of them are in each split.
-    """
+    """N texts with their labels, split by split; a part is None if there is no such column."""
 
     where: tuple[str, ...]
+    """Place of each: file and line."""
     text: tuple[str, ...]
     label: tuple[str, ...]
     input: tuple[str, ...] | None
     output: tuple[str, ...] | None
     group: tuple[str, ...] | None
     columns: dict[str, tuple[Any, ...]]
+    """All columns of the file."""
     splits: dict[str, slice]
+    """Which of them are in each split."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -108,7 +98,7 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
     Parameters
     ----------
     settings : PromptSettings, optional
-        By default the set tasks-in-words, undivided.
+        By default the set tasks-in-words, not split.
     seed : int
         Root seed of what is held out.
 
@@ -154,9 +144,8 @@ def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dic
         for where, record in records:
             for name in wanted:
                 if record.get(name) is None:
-                    raise InputError(
-                        f"{where}: no {name!r}; its columns are {', '.join(map(str, record))}"
-                    )
+                    columns = ", ".join(map(str, record))
+                    raise InputError(f"{where}: no {name!r}; its columns are {columns}")
             if not isinstance(record[settings.text], str) or not record[settings.text].strip():
                 raise InputError(f"{where}: {settings.text!r} should be a text")
     return names
@@ -199,21 +188,21 @@ def _held_out(
 
 
 def _check_labels(split: str, records: list[Record], label: str, *, held_out: bool) -> None:
-    more = "; raise prompts.hold_out_share" if held_out else ""
-    first = records[0][0] if records else split
-    counts = Counter(str(record[label]) for _, record in records)
-    if len(counts) < 2:
+    needed = "should have two or more" + ("; raise prompts.hold_out_share" if held_out else "")
+    places: dict[str, list[str]] = {}
+    for where, record in records:
+        places.setdefault(str(record[label]), []).append(where)
+    if len(places) < 2:
+        first, value = (records[0][0], next(iter(places))) if records else (split, "")
         raise InputError(
-            f"{first}: {label!r} has the one value {next(iter(counts), '')!r} in split {split}: "
-            f"should have two or more{more}"
+            f"{first}: {label!r} has the one value {value!r} in split {split}: {needed}"
         )
-    alone = next((value for value, n in counts.items() if n == 1), None)
-    if alone is not None:
-        where = next(where for where, record in records if str(record[label]) == alone)
-        raise InputError(
-            f"{where}: {label!r} = {alone!r} has this one prompt in split {split}: should have two "
-            f"or more{more}"
-        )
+    for value, of_value in places.items():
+        if len(of_value) == 1:
+            raise InputError(
+                f"{of_value[0]}: {label!r} = {value!r} has this one prompt in split {split}: "
+                f"{needed}"
+            )
 
 
 def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -> LabelledPrompts:
@@ -246,23 +235,20 @@ _PARTS = ("where", "text", "label", "input", "output", "group")
 
 
 def table_of(prompts: LabelledPrompts) -> pa.Table:
-    """Return labelled prompts as a table, to be read by `read_table`; absent parts are null.
+    """Return labelled prompts as a table of strings, to be read by `read_table`.
 
-    All columns hold strings: `split`, `where`, `text`, `label`, `input`, `output`, `group`, and
-    `columns`, which is JSON of all columns of the file.
+    Its columns are `split`, `where`, `text`, `label`, `input`, `output`, `group`, the last three
+    null if absent, and `columns`, which is JSON of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
-    columns: dict[str, Any] = {"split": split}
-    for part in _PARTS:
-        values = getattr(prompts, part)
-        columns[part] = [None] * len(prompts) if values is None else list(values)
-    names, rows = list(prompts.columns), zip(*prompts.columns.values(), strict=True)
-    columns["columns"] = [
-        json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str)
+    parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
+    rows = zip(*prompts.columns.values(), strict=True)
+    records = [
+        json.dumps(dict(zip(prompts.columns, row, strict=True)), ensure_ascii=False, default=str)
         for row in rows
     ]
-    schema = pa.schema([(name, pa.string()) for name in columns])
-    return pa.table(columns, schema=schema)
+    columns = {"split": split, **parts, "columns": records}
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
 def read_table(content: bytes) -> LabelledPrompts:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from tasklens.core.errors import InputError
+from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
 
 #: Names of the prompt sets that come with the package.
@@ -27,20 +27,16 @@ def content_of(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        shipped = ", ".join(SHIPPED)
         raise InputError(
             f"{name} cannot be read: {error.strerror}; give a .jsonl, .csv or .parquet file, or "
-            f"one of {shipped}"
+            f"one of {', '.join(SHIPPED)}"
         ) from error
 
 
 def read_records(name: str) -> Iterator[Record]:
     """Yield the prompts of a file, or of a set that comes with the package.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read, with the line or row if one is to blame.
+    InputError if the file cannot be read, with the line or row if one is to blame.
     """
     content = content_of(name)
     suffix = ".jsonl" if name in SHIPPED else Path(name).suffix
@@ -89,7 +85,5 @@ def _parquet(name: str, content: bytes) -> Iterator[Record]:
     try:
         rows = read_parquet(content).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name}: not a readable Parquet file: {first}") from error
-    for number, record in enumerate(rows, 1):
-        yield f"{name} row {number}", record
+        raise InputError(f"{name}: not a readable Parquet file: {first_line(error)}") from error
+    yield from ((f"{name} row {number}", record) for number, record in enumerate(rows, 1))

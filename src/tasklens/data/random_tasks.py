@@ -30,16 +30,7 @@ REDRAWS = 1000
 def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     """Make tasks: at random, on the user's regular expressions, or from the user's file.
 
-    Parameters
-    ----------
-    settings : TaskSettings
-    seed : int
-        The root seed. Functions, grammars and numbers of variants have streams of their own.
-
-    Raises
-    ------
-    InputError
-        If the settings cannot be met, or the user's regexes or file break a rule.
+    InputError if the settings cannot be met, or the user's regexes or file break a rule.
     """
     if settings.file:
         try:
@@ -70,24 +61,14 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     symbols = symbols_of(tasks) if settings.regexes else tuple(settings.symbols)
     taskset = TaskSet(tasks, inputs, outputs, symbols, settings.min_length, settings.max_length)
     if settings.regexes:
-        check_tasks(taskset, "")
+        check_tasks(taskset)
     return taskset
 
 
 def draw_instructions(taskset: TaskSet, seed: int) -> list[list[str]]:
     """Draw each task's distinct instructions, uniformly over the admitted part of each language.
 
-    Parameters
-    ----------
-    taskset : TaskSet
-        The tasks; each has a stream of its own.
-    seed : int
-        The root seed.
-
-    Returns
-    -------
-    list of list of str
-        For each task its n_variants instructions in random order.
+    Each task has a stream of its own, and its `n_variants` instructions are in random order.
     """
     instructions = []
     for i, task in enumerate(taskset.tasks):
@@ -110,10 +91,7 @@ def _random_variants(settings: TaskSettings, rng: np.random.Generator) -> list[i
 
 
 def _random_functions(
-    settings: TaskSettings,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    rng: np.random.Generator,
+    settings: TaskSettings, inputs: Sequence[str], outputs: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, str]]:
     """Draw uniformly random functions, again until the input alone reveals nothing."""
     problem = ""

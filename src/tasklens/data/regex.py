@@ -48,19 +48,13 @@ def repeat(body: Sequence, least: int, most: int | None) -> Sequence:
     return body if least == most == 1 else (Repeat(body, least, most),)
 
 
+@dataclass
 class _Parser:
     """Recursive descent over one regular expression; every refusal names the position."""
 
-    def __init__(self, regex: str) -> None:
-        self.regex = regex
-        self.at = 0
-        self.depth = 0
-
-    def parse(self) -> Sequence:
-        tree = self.alternatives()
-        if self.at < len(self.regex):
-            raise self.refusal("unmatched )")
-        return tree
+    regex: str
+    at: int = 0
+    depth: int = 0
 
     def refusal(self, what: str) -> InputError:
         return InputError(f"regex {self.regex!r}, position {self.at}: {what}; {SUPPORTED}")
@@ -162,4 +156,8 @@ class _Parser:
 
 def parse(regex: str) -> Sequence:
     """Return the tree of a regular expression; InputError names the position of a fault."""
-    return _Parser(regex).parse()
+    parser = _Parser(regex)
+    tree = parser.alternatives()
+    if parser.at < len(regex):
+        raise parser.refusal("unmatched )")
+    return tree

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from itertools import chain
 from typing import Annotated
 
 import numpy as np
@@ -41,13 +42,7 @@ class DataSettings(SettingsBase, affects="data"):
 
 
 class Vocabulary:
-    """Tokens and their ids: padding, then symbols, then inputs, then outputs.
-
-    Parameters
-    ----------
-    tokens : iterable of str
-        In the order of their ids; a token that comes again is the same token.
-    """
+    """Tokens and their ids: padding, then the given tokens, each of which counts once."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens = tuple(dict.fromkeys((PAD, *tokens)))
@@ -80,31 +75,22 @@ class Split:
         return Split(self.instruction[which], self.input[which], self.output[which])
 
 
+@dataclasses.dataclass(eq=False)
 class Dataset:
-    """The instances of a set of tasks, by split.
+    """The instances of a set of tasks, by split."""
 
-    Parameters
-    ----------
-    tasks : TaskSet
-    instructions : sequence of str
-    instruction_task : int64 (n_instructions,)
-        The task of each instruction, as an index into ``tasks.tasks``.
-    splits : {name: Split}
-        `SPLITS` and the measured subsets `MEASURED`.
-    """
+    tasks: TaskSet
+    instructions: tuple[str, ...]
+    instruction_task: NDArray[np.int64]
+    """The task of each instruction, (n_instructions,), as an index into ``tasks.tasks``."""
+    splits: dict[str, Split] = dataclasses.field(default_factory=dict)
+    """`SPLITS` and the measured subsets `MEASURED`."""
 
-    def __init__(
-        self,
-        tasks: TaskSet,
-        instructions: Iterable[str],
-        instruction_task: NDArray[np.int64],
-        splits: Mapping[str, Split],
-    ) -> None:
-        self.tasks = tasks
-        self.instructions = tuple(instructions)
-        self.instruction_task = instruction_task
-        self.splits = dict(splits)
-        self.vocabulary = vocabulary_of(tasks)
+    def __post_init__(self) -> None:
+        tasks = self.tasks
+        if PAD in (*tasks.inputs, *tasks.outputs):
+            raise InputError(f"{PAD!r} is the padding token; give the input or output another name")
+        self.vocabulary = Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
 
     @functools.cached_property
     def n_positions(self) -> int:
@@ -144,24 +130,13 @@ class Dataset:
         return counts[self.splits[split].instruction]  # type: ignore[no-any-return]
 
 
-def vocabulary_of(tasks: TaskSet) -> Vocabulary:
-    """Return the vocabulary that all tasks of the set share."""
-    if PAD in (*tasks.inputs, *tasks.outputs):
-        raise InputError(f"{PAD!r} is the padding token; give the input or output another name")
-    return Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
-
-
 def make_dataset(
-    task_settings: TaskSettings | None = None,
-    settings: DataSettings | None = None,
-    seed: int = 0,
+    task_settings: TaskSettings | None = None, settings: DataSettings | None = None, seed: int = 0
 ) -> Dataset:
     """Draw tasks, their instructions, the splits and the measured subsets.
 
     Parameters
     ----------
-    task_settings : TaskSettings, optional
-    settings : DataSettings, optional
     seed : int
         Root seed; the same seed gives the same dataset, byte for byte.
 
@@ -189,14 +164,10 @@ def make_dataset(
             "a task with a single instruction cannot hold one out for val_instruction; "
             "raise tasks.variants_per_task to 2 or more"
         )
-    dataset = Dataset(
-        tasks,
-        [instruction for instructions in drawn for instruction in instructions],
-        np.repeat(np.arange(len(drawn)), [len(instructions) for instructions in drawn]),
-        {},
-    )
-    dataset.splits.update(_split(dataset, drawn, settings, seed))
-    dataset.splits.update(measured_subsets(dataset, settings, seed))
+    task = np.repeat(np.arange(len(drawn)), list(map(len, drawn)))
+    dataset = Dataset(tasks, tuple(chain(*drawn)), task)
+    dataset.splits |= _split(dataset, drawn, settings, seed)
+    dataset.splits |= measured_subsets(dataset, settings, seed)
     return dataset
 
 

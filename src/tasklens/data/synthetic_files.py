@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tasklens.core.errors import InputError
+from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import parquet_bytes, read_parquet
 from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, Split, Vocabulary
 from tasklens.data.task_file import tasks_from_json, tasks_to_json
@@ -43,17 +43,9 @@ def dataset_files(dataset: Dataset) -> dict[str, bytes]:
 
 
 def read_dataset(read: Callable[[str], bytes]) -> Dataset:
-    """Rebuild a dataset from its files.
+    """Rebuild a dataset from its files, of which `read` returns the content by the name.
 
-    Parameters
-    ----------
-    read : callable
-        Returns the content of a file of the data directory by its name.
-
-    Raises
-    ------
-    InputError
-        If a file is damaged or does not fit the others.
+    InputError if a file is damaged or does not fit the others.
     """
     try:
         text = read("tasks.json").decode()
@@ -66,36 +58,34 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
         try:
             table = read_parquet(read(f"{name}.parquet"))
         except (pa.ArrowException, OSError) as error:
-            first = str(error).splitlines()[0]
             raise InputError(
-                f"{where} is damaged ({first}); remove it and run again with --resume"
+                f"{where} is damaged ({first_line(error)}); remove it and run again with --resume"
             ) from error
         if not table.schema.equals(SCHEMA):
-            present, wanted = (
-                ", ".join(f"{field.name} ({field.type})" for field in schema)
-                for schema in (table.schema, SCHEMA)
+            raise InputError(
+                f"{where} has the columns {_columns(table.schema)}; it should have "
+                f"{_columns(SCHEMA)}"
             )
-            raise InputError(f"{where} has the columns {present}; it should have {wanted}")
         tables[name] = table
     task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
     whole = pa.concat_tables([tables[name] for name in SPLITS])
     columns = ["instruction_id", "instruction", "task"]
-    known = whole.group_by(columns, use_threads=False).aggregate([])
-    known = known.sort_by("instruction_id")
+    known = whole.group_by(columns, use_threads=False).aggregate([]).sort_by("instruction_id")
     if known["instruction_id"].to_pylist() != list(range(len(known))):
         raise InputError("data: instruction_id does not number the instructions 0, 1, 2, ...")
     names = known["task"].to_pylist()
     for name in sorted(set(names) - task_id.keys()):
         raise InputError(f"data: the task {name!r} in the Parquet files is not in data/tasks.json")
     instruction_task = np.array([task_id[name] for name in names])
-    dataset = Dataset(tasks, known["instruction"].to_pylist(), instruction_task, {})
+    dataset = Dataset(tasks, tuple(known["instruction"].to_pylist()), instruction_task)
     for name, table in tables.items():
-        dataset.splits[name] = Split(
-            table["instruction_id"].to_numpy().astype(np.int64),
-            _ids(table["input"], dataset.vocabulary),
-            _ids(table["output"], dataset.vocabulary),
-        )
+        ids = [_ids(table[column], dataset.vocabulary) for column in ("input", "output")]
+        dataset.splits[name] = Split(table["instruction_id"].to_numpy().astype(np.int64), *ids)
     return dataset
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def tokenizer_json(vocabulary: Vocabulary) -> bytes:
@@ -127,15 +117,15 @@ def _table(dataset: Dataset, name: str) -> pa.Table:
     spaced = pa.array([" ".join(instruction) for instruction in dataset.instructions])
     names = pa.array([task.name for task in dataset.tasks.tasks])
     inputs, outputs = tokens.take(split.input), tokens.take(split.output)
-    columns = [
-        names.take(dataset.task(name)),
-        split.instruction,
-        instructions.take(split.instruction),
-        inputs,
-        outputs,
-        pc.binary_join_element_wise(spaced.take(split.instruction), inputs, outputs, " "),
-    ]
-    return pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
+    columns = {
+        "task": names.take(dataset.task(name)),
+        "instruction_id": split.instruction,
+        "instruction": instructions.take(split.instruction),
+        "input": inputs,
+        "output": outputs,
+        "text": pc.binary_join_element_wise(spaced.take(split.instruction), inputs, outputs, " "),
+    }
+    return pa.table(columns, schema=SCHEMA)
 
 
 def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:
@@ -146,13 +136,10 @@ def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:
 
 
 def _readme(dataset: Dataset) -> str:
-    configs = []
-    for config, names in (("default", SPLITS), ("measured", tuple(MEASURED))):
-        configs.append(f"- config_name: {config}")
-        configs += ["  default: true"] if config == "default" else []
-        configs.append("  data_files:")
-        for name in names:
-            configs += [f"  - split: {name}", f"    path: {name}.parquet"]
+    default, measured = (
+        "\n".join(f"  - split: {name}\n    path: {name}.parquet" for name in names)
+        for names in (SPLITS, MEASURED)
+    )
     tasks = dataset.tasks
     sizes = "\n".join(
         f"| {name} | {len(split):,} | {len(np.unique(split.instruction)):,} |"
@@ -166,7 +153,13 @@ task_categories:
 tags:
 - synthetic
 configs:
-{chr(10).join(configs)}
+- config_name: default
+  default: true
+  data_files:
+{default}
+- config_name: measured
+  data_files:
+{measured}
 ---
 
 # Synthetic instruction-following data

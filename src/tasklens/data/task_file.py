@@ -2,16 +2,14 @@
 
 import difflib
 import json
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from collections import Counter
+from typing import Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import one_line
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
-
-_T = TypeVar("_T")
 
 
 def tasks_to_json(taskset: TaskSet) -> str:
@@ -35,63 +33,15 @@ def tasks_to_json(taskset: TaskSet) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def tasks_from_json(text: str, where: str, settings: TaskSettings | None = None) -> TaskSet:
-    """Read and check a task file.
-
-    Parameters
-    ----------
-    text : str
-        The file's content. Each task needs `regexes` and `function`.
-    where : str
-        Name of the file in error messages, e.g. the path.
-    settings : TaskSettings, optional
-        Lengths and `n_variants` for what the file leaves out. Tokens and
-        symbols that it leaves out are those that its tasks use.
-
-    Raises
-    ------
-    InputError
-        If the file is not as described above, or its tasks break a rule of `check_tasks`.
-    """
-    settings = settings or TaskSettings()
-    try:
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
-    except ValueError as error:
-        raise InputError(f"{where}: not a task file: {error}") from None
-    file = _checked(_File, content, where)
-    tasks = []
-    for i, record in enumerate(file.tasks):
-        entry = _checked(_FileTask, record, f"{where}: tasks[{i}]")
-        name = entry.name or f"task{i}"
-        n_variants = entry.n_variants or settings.variants_per_task
-        grammars = grammars_of(entry.regexes, f"{where}: task {name!r}")
-        tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
-    functions = [task.function for task in tasks]
-    inputs = dict.fromkeys(x for function in functions for x in function)
-    outputs = dict.fromkeys(y for function in functions for y in function.values())
-    taskset = TaskSet(
-        tasks=tuple(tasks),
-        inputs=file.inputs or tuple(inputs),
-        outputs=file.outputs or tuple(outputs),
-        symbols=file.symbols or symbols_of(tasks),
-        min_length=file.min_length or settings.min_length,
-        max_length=file.max_length or settings.max_length,
-    )
-    check_tasks(taskset, f"{where}: ")
-    return taskset
-
-
-@dataclass(frozen=True)
-class _FileTask:
+class _FileTask(BaseModel, extra="forbid"):
     regexes: tuple[str, ...]
     function: dict[str, str]
     name: str = ""
     n_variants: Annotated[int, Field(ge=1)] | None = None
 
 
-@dataclass(frozen=True)
-class _File:
-    tasks: tuple[dict[str, Any], ...]
+class _File(BaseModel, extra="forbid"):
+    tasks: tuple[_FileTask, ...]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
@@ -99,27 +49,62 @@ class _File:
     max_length: int | None = None
 
 
-def _checked(kind: type[_T], record: object, where: str) -> _T:
-    """Return the JSON object as a record of that kind; InputError if it is not one."""
-    known = kind.__annotations__
-    if not isinstance(record, dict):
-        raise InputError(f"{where}: must be an object with the keys {', '.join(known)}")
-    for key in record:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-            raise InputError(f"{where}: unknown key {key!r}; did you mean {near!r}?")
-    for key in known:
-        if key not in record and not hasattr(kind, key):
-            raise InputError(f"{where}: {key!r} is missing")
+def tasks_from_json(text: str, where: str, settings: TaskSettings | None = None) -> TaskSet:
+    """Read and check a task file, each of whose tasks needs `regexes` and `function`.
+
+    Lengths and `n_variants` that it leaves out are those of the settings, tokens and symbols those
+    that its tasks use. InputError, beginning with `where`, the name of the file, if it is damaged
+    or its tasks break a rule of `check_tasks`.
+    """
     try:
-        return TypeAdapter(kind).validate_python(record)
+        taskset = _taskset(_parsed(text), settings or TaskSettings())
+        check_tasks(taskset)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    return taskset
+
+
+def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
+    tasks = []
+    for i, entry in enumerate(file.tasks):
+        name = entry.name or f"task{i}"
+        n_variants = entry.n_variants or settings.variants_per_task
+        grammars = grammars_of(entry.regexes, f"task {name!r}")
+        tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
+    pairs = [pair for task in tasks for pair in task.function.items()]
+    return TaskSet(
+        tasks=tuple(tasks),
+        inputs=file.inputs or tuple(dict.fromkeys(x for x, _ in pairs)),
+        outputs=file.outputs or tuple(dict.fromkeys(y for _, y in pairs)),
+        symbols=file.symbols or symbols_of(tasks),
+        min_length=file.min_length or settings.min_length,
+        max_length=file.max_length or settings.max_length,
+    )
+
+
+def _parsed(text: str) -> _File:
+    try:
+        content = json.loads(text, object_pairs_hook=_without_duplicates)
+    except ValueError as error:
+        raise InputError(f"not a task file: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"must be an object with the keys {', '.join(_File.model_fields)}")
+    try:
+        return _File.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{where}: {one_line(error)}") from None
+        for fault in error.errors():
+            if fault["type"] == "extra_forbidden":
+                *place, key = map(str, fault["loc"])
+                known = (_FileTask if place else _File).model_fields
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+                key = ".".join([*place, key])
+                raise InputError(f"unknown key {key!r}; did you mean {near!r}?") from None
+        raise one_line(error) from None
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
-        twice = next(key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1)
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
         raise ValueError(f"the key {twice!r} occurs twice in one object")
     return record

@@ -51,8 +51,7 @@ class TaskSettings(SettingsBase, affects="data"):
     def _fit_together(self) -> Self:
         if self.inputs_per_task > self.n_inputs:
             raise ValueError(
-                f"inputs_per_task = {self.inputs_per_task} is more mapped inputs than inputs:"
-                f" at most n_inputs = {self.n_inputs}"
+                f"inputs_per_task = {self.inputs_per_task} is more than n_inputs = {self.n_inputs}"
             )
         if self.min_length > self.max_length:
             raise ValueError(
@@ -111,10 +110,7 @@ class TaskSet:
 
 
 def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
-    """Return how an input alone reveals the task or the output, or which functions are equal.
-
-    Functions are given by the names of their tasks. The text is empty if there is no such fault.
-    """
+    """Return how an input alone reveals the task or output, or which functions are equal, or ""."""
     images: dict[str, dict[str, str]] = {}
     for name, function in functions.items():
         for x, y in function.items():
@@ -132,20 +128,17 @@ def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
     return ""
 
 
-def check_tasks(taskset: TaskSet, where: str) -> None:
+def check_tasks(taskset: TaskSet) -> None:
     """Check the user's tasks against the rules that random tasks keep by construction.
 
-    Raises
-    ------
-    InputError
-        For the first rule that is broken; the message begins with ``where``.
+    InputError for the first rule that is broken.
     """
     tasks = taskset.tasks
     if len(tasks) < 2:
-        raise InputError(f"{where}{len(tasks)} tasks: needed at least 2")
+        raise InputError(f"{len(tasks)} tasks: needed at least 2")
     if not 1 <= taskset.min_length <= taskset.max_length:
         raise InputError(
-            f"{where}min_length = {taskset.min_length} and max_length = {taskset.max_length}:"
+            f"min_length = {taskset.min_length} and max_length = {taskset.max_length}:"
             " needed 1 <= min_length <= max_length"
         )
     named = {"inputs": taskset.inputs, "outputs": taskset.outputs, "symbols": taskset.symbols}
@@ -153,29 +146,30 @@ def check_tasks(taskset: TaskSet, where: str) -> None:
     for kind, names in named.items():
         for name, times in Counter(names).items():
             if times > 1:
-                raise InputError(f"{where}{kind}: {name!r} occurs twice; each must be distinct")
+                raise InputError(f"{kind}: {name!r} occurs twice; each must be distinct")
     for symbol in taskset.symbols:
         if len(symbol) != 1 or symbol.isspace():
-            raise InputError(f"{where}symbol {symbol!r} must be one character, not whitespace")
+            raise InputError(f"symbol {symbol!r} must be one character, not whitespace")
     for token in taskset.inputs + taskset.outputs:
         if token.split() != [token]:
-            raise InputError(f"{where}token {token!r} must be without whitespace and not empty")
+            raise InputError(f"token {token!r} must be without whitespace and not empty")
         if token in taskset.symbols:
-            raise InputError(f"{where}token {token!r} is a symbol of the instructions; rename it")
+            raise InputError(f"token {token!r} is a symbol of the instructions; rename it")
     for task in tasks:
-        _check_task(task, taskset, f"{where}task {task.name!r}: ")
+        _check_task(task, taskset)
     if problem := revealing_input({task.name: task.function for task in tasks}):
-        raise InputError(f"{where}{problem}; the input alone must not tell the task or the output")
+        raise InputError(f"{problem}; the input alone must not tell the task or the output")
     languages = [(task.name, grammar) for task in tasks for grammar in task.grammars]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
         if (shared := grammar.shared_string(other_grammar)) is not None:
             raise InputError(
-                f"{where}tasks {name!r} and {other!r} share the string {shared!r} (regexes"
+                f"tasks {name!r} and {other!r} share the string {shared!r} (regexes"
                 f" {grammar.regex!r} and {other_grammar.regex!r}): no two may have one in common"
             )
 
 
-def _check_task(task: Task, taskset: TaskSet, where: str) -> None:
+def _check_task(task: Task, taskset: TaskSet) -> None:
+    where = f"task {task.name!r}: "
     if not task.function:
         raise InputError(f"{where}function maps no input; give at least one")
     for kind, used, known in (

@@ -35,14 +35,16 @@ class Prompts:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def is_read(self) -> NDArray[np.bool_]:
+        """Whether each token stands up to the measured position, (N, T)."""
+        return np.arange(self.ids.shape[1]) <= self.position[:, None]
+
 
 def join(prompts: Sequence[Prompts]) -> Prompts:
     """Concatenate prompts of one width; the split is kept if all have the same.
 
-    Raises
-    ------
-    ValueError
-        If the prompts are measured at positions of several names, or some at spans.
+    ValueError if the prompts are measured at positions of several names, or only some at spans.
     """
     (name,) = {p.position_name for p in prompts}
     spans = [p.begin for p in prompts if p.begin is not None]

@@ -41,21 +41,15 @@ class PositionSettings(SettingsBase, affects="states"):
 
 @dataclass(frozen=True)
 class Tokenized:
-    """N labelled prompts as a model reads them.
-
-    Attributes
-    ----------
-    prompts : Prompts
-        Token rows up to the measured token.
-    begin : int64 (N,)
-        First token of the part that is measured; the state is that of its last, or their mean.
-    target : int64 (N,)
-        Token that should follow the measured one; -1 where that is not known.
-    """
+    """N labelled prompts as a model reads them."""
 
     prompts: Prompts
+    """Token rows up to the measured token."""
     begin: Ints
+    """First token of the part that is measured, (N,); the state is that of its last, or their
+    mean."""
     target: Ints
+    """Token that should follow the measured one, (N,); -1 if that is not known."""
 
 
 def tokenize(
@@ -65,10 +59,8 @@ def tokenize(
 
     Parameters
     ----------
-    table : LabelledPrompts
     tokenizer : transformers tokenizer
         Special tokens are put where it puts them; they are never measured unless counted by number.
-    settings : PositionSettings, optional
 
     Raises
     ------
@@ -85,27 +77,24 @@ def tokenize(
             "are the measured part; take --position last, or a number of a token"
         )
     read = _read(tokenizer, table.text, fast=fast)
-    n = len(table)
-    begin, position = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
-    for i, part in enumerate(parts):
-        offsets = read["offset_mapping"][i] if fast else ()
-        begin[i], position[i] = _tokens(
-            table.where[i], part, read["special_tokens_mask"][i], offsets
-        )
-        longest = settings.max_length
-        if longest and position[i] >= longest:
+    offsets = read["offset_mapping"] if fast else [()] * len(table)
+    rows = zip(table.where, parts, read["special_tokens_mask"], offsets, strict=True)
+    begin, position = np.array([_tokens(*row) for row in rows], dtype=np.int64).T.copy()  # (N,)
+    longest = settings.max_length or np.inf
+    for where, last in zip(table.where, position, strict=True):
+        if last >= longest:
             raise InputError(
-                f"{table.where[i]}: {position[i] + 1} tokens up to the measured one, but the model "
-                f"reads {longest}; shorten the text"
+                f"{where}: {last + 1} tokens up to the measured one, but the model reads "
+                f"{longest}; shorten the text"
             )
-    ids = np.zeros((n, int(position.max()) + 1), dtype=np.int64)
+    ids = np.zeros((len(table), int(position.max()) + 1), dtype=np.int64)
     for i, row in enumerate(read["input_ids"]):
         ids[i, : position[i] + 1] = row[: position[i] + 1]
-    span = begin if settings.over == "mean" else None
-    prompts = Prompts(ids, position, span)
-    target = np.full(n, -1)
+    prompts = Prompts(ids, position, begin if settings.over == "mean" else None)
     if fast:
         target = _targets(table, tokenizer, parts, prompts, settings.at)
+    else:
+        target = np.full(len(table), -1)
     return Tokenized(prompts, begin, target)
 
 
@@ -118,16 +107,14 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
     here = table.splits[split]
     begin, position = tokenized.begin[here], tokenized.prompts.position[here]
     ids = tokenized.prompts.ids[here]
-    before = np.arange(ids.shape[1]) < begin[:, None]  # (N, T)
-    row, column = np.nonzero(before)
+    row, column = np.nonzero(np.arange(ids.shape[1]) < begin[:, None])  # of (N, T)
     kinds, symbol = np.unique(ids[row, column], return_inverse=True)
     counts = np.zeros((len(ids), max(1, len(kinds))), dtype=np.int64)
     np.add.at(counts, (row, symbol), 1)
-    label = np.array(codes(table.label))
     measured = ids[np.arange(len(ids)), position]
     return Instances(
         split=split,
-        task=label[here],
+        task=np.array(codes(table.label))[here],
         input=measured if table.input is None else np.array(codes(table.input))[here],
         output=None if table.output is None else np.array(codes(table.output))[here],
         length=begin,
@@ -139,12 +126,11 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
 def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) -> str:
     """Return a few prompts token by token, what is measured in brackets, from the whole table."""
     lines = []
+    prompts = tokenized.prompts
+    first = prompts.position if prompts.begin is None else prompts.begin
     for i in np.linspace(0, len(table) - 1, min(SHOWN, len(table))).astype(int):
-        first = tokenized.begin[i] if tokenized.prompts.begin is not None else None
-        position = int(tokenized.prompts.position[i])
-        names = tokenizer.convert_ids_to_tokens(tokenized.prompts.ids[i, : position + 1].tolist())
-        inside = range(position if first is None else int(first), position + 1)
-        words = [f"[[{name}]]" if j in inside else f"{name}" for j, name in enumerate(names)]
+        names = tokenizer.convert_ids_to_tokens(prompts.ids[i, : prompts.position[i] + 1].tolist())
+        words = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
         follows = int(tokenized.target[i])
         answer = f"  -> {tokenizer.convert_ids_to_tokens([follows])[0]}" if follows >= 0 else ""
         lines.append(f"  {table.label[i]}: {' '.join(words)}{answer}")
@@ -152,15 +138,10 @@ def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) ->
 
 
 def _read(tokenizer: Tokenizer, texts: tuple[str, ...], *, fast: bool) -> dict[str, list[Any]]:
+    plain = dict.fromkeys(("truncation", "padding", "return_attention_mask", "verbose"), False)
     return dict(
         tokenizer(
-            list(texts),
-            truncation=False,
-            padding=False,
-            return_attention_mask=False,
-            return_special_tokens_mask=True,
-            return_offsets_mapping=fast,
-            verbose=False,
+            list(texts), return_special_tokens_mask=True, return_offsets_mapping=fast, **plain
         )
     )
 
@@ -177,8 +158,8 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         value = table.columns[at][i]
     elif re.fullmatch(r"[+-]?\d+", at):
         return int(at)
-    elif span := re.fullmatch(r"(\d+):(\d+)", at):
-        value = [int(span[1]), int(span[2])]
+    elif match := re.fullmatch(r"(\d+):(\d+)", at):
+        value = [int(match[1]), int(match[2])]
     if isinstance(value, int):
         return value
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
@@ -191,13 +172,12 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         return int(begin), int(end)
     if not isinstance(value, str) or not value:
         raise InputError(f"{where}: {value!r} is no position: should be a text, a number or a pair")
-    found = _find(value, text, table.output[i] if table.output is not None else "")
-    if not found:
-        columns = (
-            "" if at in ("", *table.columns) else f", nor is it one of {', '.join(table.columns)}"
-        )
+    span = _find(value, text, table.output[i] if table.output is not None else "")
+    if not span:
+        named = at in ("", *table.columns)
+        columns = "" if named else f", nor is it one of {', '.join(table.columns)}"
         raise InputError(f"{where}: {value!r} is not in the text {text!r}{columns}")
-    return found
+    return span
 
 
 def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
@@ -226,17 +206,15 @@ def _tokens(
         if not 0 <= index < len(special):
             raise InputError(f"{where}: has no token {part}: there are {len(special)}")
         return index, index
-    text = [j for j, is_special in enumerate(special) if not is_special]
+    tokens = [j for j, is_special in enumerate(special) if not is_special]
     if isinstance(part, tuple):
         begin, end = part
-        text = [
-            j for j in text if offsets[j][0] < end and offsets[j][1] > max(begin, offsets[j][0])
-        ]
+        tokens = [j for j in tokens if max(begin, offsets[j][0]) < min(end, offsets[j][1])]
     else:
-        text = text[-1:]
-    if not text:
+        tokens = tokens[-1:]
+    if not tokens:
         raise InputError(f"{where}: the tokenizer makes no token of the measured part")
-    return text[0], text[-1]
+    return tokens[0], tokens[-1]
 
 
 def _targets(
@@ -244,11 +222,10 @@ def _targets(
 ) -> Ints:
     """Return the first token of each output where it follows the measured part, else -1."""
     target = np.full(len(table), -1, dtype=np.int64)
+    outputs = table.output or [""] * len(table)
     wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, begin and end of output
     texts = []
-    for i, (text, output, part) in enumerate(
-        zip(table.text, table.output or (), parts, strict=table.output is not None)
-    ):
+    for i, (text, output, part) in enumerate(zip(table.text, outputs, parts, strict=True)):
         end = part[1] if isinstance(part, tuple) else len(text.rstrip()) if part == "last" else None
         if end is None or not output:
             continue
@@ -265,9 +242,8 @@ def _targets(
     rows = zip(wanted, read["input_ids"], read["offset_mapping"], strict=True)
     for (i, end, begin, stop), row, offsets in rows:
         after = int(tokens.position[i]) + 1
-        if len(row) <= after or row[:after] != tokens.ids[i, :after].tolist():
-            continue
-        first, last = offsets[after]
-        if end <= first <= begin and last <= stop:
-            target[i] = row[after]
+        if len(row) > after and row[:after] == tokens.ids[i, :after].tolist():
+            first, last = offsets[after]
+            if end <= first <= begin and last <= stop:
+                target[i] = row[after]
     return target

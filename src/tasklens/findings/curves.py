@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.synthetic import MEASURED
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
-from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
+from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
 
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
@@ -54,40 +55,27 @@ class Curves:
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """Return the curves of each run in a table of scores, with no copies (B = 1).
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`.
-    metric : str
-        What to take for the agreement with the task; "ari_shuffled" is what chance gives.
-
-    Raises
-    ------
-    InputError
-        If the table holds no such score of a state.
+    ``metric`` is the agreement with the task; "ari_shuffled" is what chance gives. InputError if
+    the table holds no such score of a state.
     """
     other = {"model": "accuracy", **dict.fromkeys(CONTROLS, "ari")}  # metrics of what is no state
-    columns = ("run", "seed", "split", "layer", "space", "step", "metric")
-    means: dict[tuple[str, int], dict[tuple[str, str, str], dict[int | None, float]]] = {}
-    for place, scores in summarise(table, columns, {metric, "ari", "accuracy"}).items():
-        run, seed, split, layer, space, step, name = place
-        if name == other.get(layer, metric):
-            course = means.setdefault((run, seed), {}).setdefault((split, layer, space), {})
-            course[step] = scores.mean
+    rows = to_frame(table, {metric, "ari", "accuracy"})
+    rows = rows[rows["metric"] == rows["layer"].map(other).fillna(metric)]
+    means = summarise(rows, ("run", "seed", "split", "layer", "space", "step"))["mean"]
     runs = []
-    for (run, seed), courses in means.items():
-        states = [course for place, course in courses.items() if place[1] not in other]
-        steps = tuple(sorted({step for course in states for step in course if step is not None}))
-        curves = Curves(run, seed, steps)
-        for (split, layer, space), course in courses.items():
-            row = np.array([[course.get(step, np.nan) for step in steps]])
+    for (run, seed), of_run in means.groupby(level=("run", "seed"), sort=False):
+        courses = of_run.droplevel(["run", "seed"]).unstack("step").sort_index(axis=1)
+        of_state = ~courses.index.isin(other, level="layer")
+        steps = courses.columns[courses[of_state].notna().any()]
+        curves = Curves(run, seed, tuple(steps.tolist()))
+        for (split, layer, space), course in courses.iterrows():
             if layer in CONTROLS:
-                curves.controls[split, layer] = np.array([course[None]])
+                curves.controls[split, layer] = np.array([course[NO_STEP]])
             elif layer == "model":
-                curves.accuracy[split] = row
+                curves.accuracy[split] = np.array([course[steps]])
             else:
-                curves.ari[split, layer, space] = row
-        if states:
+                curves.ari[split, layer, space] = np.array([course[steps]])
+        if curves.ari:
             runs.append(curves)
     if not runs:
         metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"
@@ -105,22 +93,11 @@ def curves_of_labels(
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
 ) -> Curves:
-    """Score the clusters of a run's cells under resampled instances.
+    """Score the clusters of a run's cells under resampled instances; call `on_cell` after each.
 
-    Parameters
-    ----------
-    labels : {(step, split, layer, space): int (n_seeds, N)}
-        Clusters, for each cluster seed.
-    hits : {(step, split): bool (N,)}
-        Whether the model's answer is right.
-    controls : {(split, control): int (n_seeds, N)}
-        Clusters that need no model.
-    resampling : {split: Resampling}
-        Of the instances of each split, all with the same number B of copies.
-    on_cell : callable, optional
-        Called after each cell.
-    split_names : {split: str}, optional
-        See `Curves`; the splits above are those of the findings.
+    ``hits``, (N,), says by (step, split) if the model's answer is right; ``controls``, (n_seeds,
+    N), are the clusters by (split, control) that need no model. Every `Resampling` has the same
+    number B of copies. For ``split_names`` see `Curves`; all splits are those of the findings.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     curves = Curves(run, seed, steps, split_names=split_names)
@@ -129,15 +106,15 @@ def curves_of_labels(
         each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
-    for (step, split, layer, space), seeds in labels.items():
-        values = ari(split, seeds)  # (B,)
-        empty = np.full((len(values), len(steps)), np.nan)
-        curves.ari.setdefault((split, layer, space), empty)[:, steps.index(step)] = values
+    def put(courses: dict[Any, Floats], place: object, step: int, values: Floats) -> None:
+        empty = np.full((len(values), len(steps)), np.nan)  # (B, S)
+        courses.setdefault(place, empty)[:, steps.index(step)] = values
+
+    for (step, *place), seeds in labels.items():
+        put(curves.ari, tuple(place), step, ari(place[0], seeds))
         on_cell()
     for (step, split), right in hits.items():
-        values = resampling[split].mean(right)
-        empty = np.full((len(values), len(steps)), np.nan)
-        curves.accuracy.setdefault(split, empty)[:, steps.index(step)] = values
+        put(curves.accuracy, split, step, resampling[split].mean(right))
     for (split, control), seeds in controls.items():
         curves.controls[split, control] = ari(split, seeds)
     return curves

@@ -14,7 +14,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
 from tasklens.report.style import in_style, new_figure, write_heading
 from tasklens.report.summary import best_state, mean_scores
-from tasklens.report.view import View
+from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
 
@@ -95,10 +95,7 @@ def figure_contingency(
     state, at = _state(view, state), view.at(step)
     task, cluster = points.parts["task"], points.assigned[state][at]
     counts, names = contingency(task, cluster), view.names["task"]
-    columns = [
-        names[c] if c < len(names) else f"left over {c - len(names) + 1}"
-        for c in np.unique(cluster)
-    ]
+    columns = [value_name(names, c) for c in np.unique(cluster)]
     room = _room([*names, *columns])
     wide, high = 1.0 + room + _side(len(columns)), 0.9 + room + _side(len(counts))
     figure = new_figure(wide, high, "compressed")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -16,16 +15,14 @@ from matplotlib.lines import Line2D
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
 from tasklens.report.style import (
-    AREAS,
-    MARKERS,
-    PALETTE,
     SYMBOLS,
     in_style,
     new_figure,
+    symbol,
     write_heading,
 )
 from tasklens.report.summary import best_state, mean_scores
-from tasklens.report.view import MAPS, Ints, Map, SplitView, View
+from tasklens.report.view import MAPS, Floats, Ints, Map, View, value_name
 
 Color: TypeAlias = Literal["task", "cluster", "input", "output"]
 """What a point's symbol stands for."""
@@ -77,15 +74,15 @@ def figure_map(
     InputError
         If there is no such state, step, split, colour or map.
     """
-    split, points = _split_to_draw(view, split, color, map)
-    state, at = view.check_state(state), view.at(step)
+    maps = _Maps(view, split, color, map)
+    panel = (view.check_state(state), view.at(step))
     figure = new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
     ax = figure.subplots()
-    values = _draw(ax, points, state, at, color, map, size=7.0)
-    _frame(ax, points.maps[map, state][at])
-    lines = [f"{state}, step {view.steps[at]:,}, {split_name(split)}"]
-    ax.set_title("\n".join(lines + _score_lines(view, split, color).get((state, at), [])))
-    _legend(figure, view, color, values)
+    values = maps.draw(ax, *panel, size=7.0)
+    _frame(ax, maps.places(*panel))
+    title = f"{state}, step {view.steps[panel[1]]:,}, {split_name(maps.split)}"
+    ax.set_title("\n".join([title, *maps.score(*panel)]))
+    maps.add_legend(figure, values)
     return figure
 
 
@@ -106,11 +103,9 @@ def figure_layers(
     InputError
         If there is no such step, split, colour or map.
     """
-    split, points = _split_to_draw(view, split, color, map)
-    at = view.at(step)
-    title = f"step {view.steps[at]:,}, {split_name(split)}"
-    panels = [(state, at, state) for state in view.states]
-    return _multiples(view, split, points, panels, color, map, title, same_scale=False)
+    maps, at = _Maps(view, split, color, map), view.at(step)
+    title = f"step {view.steps[at]:,}, {split_name(maps.split)}"
+    return _draw_panels(maps, [(s, at, s) for s in view.states], title, same_scale=False)
 
 
 @in_style
@@ -139,7 +134,7 @@ def figure_forming(
     InputError
         If there is no such state, step, split, colour or map.
     """
-    split, points = _split_to_draw(view, split, color, map)
+    maps = _Maps(view, split, color, map)
     state = best_state(view) if state is None else view.check_state(state)
     if steps is None:
         n = len(view.steps)
@@ -149,88 +144,101 @@ def figure_forming(
     else:
         raise InputError(f"{view.run}: no steps are given to draw; there are {view.steps}")
     panels = [(state, at, f"step {view.steps[at]:,}") for at in ats]
-    title = f"{state}, {split_name(split)}"
-    return _multiples(view, split, points, panels, color, map, title, same_scale=True)
+    return _draw_panels(maps, panels, f"{state}, {split_name(maps.split)}", same_scale=True)
 
 
-def _split_to_draw(view: View, split: str | None, color: str, map: str) -> tuple[str, SplitView]:
-    """Return a split by name; InputError if there is no such split, colour or map."""
-    name, points = view.split(split)
-    colors = ("cluster", *points.parts)
-    if color not in colors:
-        raise InputError(f"{view.run}: no colour by {color!r}; there are {', '.join(colors)}")
-    if map not in MAPS:
-        raise InputError(f"{view.run}: no map {map!r}; there are {', '.join(MAPS)}")
-    return name, points
-
-
-def _score_lines(view: View, split: str, color: Color) -> dict[tuple[str, int], list[str]]:
-    """Return the line of a title that gives the ARI, by (state, checkpoint), if it was scored."""
-    metric, name = ("ari", "ARI")
-    if color in ("input", "output"):
-        metric, name = f"ari_{color}", f"ARI with the {color}s"
-    return {
-        (state, view.steps.index(step)): [f"{name} {round(value, 2) + 0.0:.2f}"]
-        for (state, step), value in mean_scores(view.table, split, metric).items()
-        if step in view.steps
-    }
-
-
-def _multiples(
-    view: View,
-    split: str,
-    points: SplitView,
-    panels: list[tuple[str, int, str]],
-    color: Color,
-    map: Map,
-    title: str,
-    *,
-    same_scale: bool,
+def _draw_panels(
+    maps: "_Maps", panels: list[tuple[str, int, str]], title: str, *, same_scale: bool
 ) -> Figure:
     """Draw one panel for each (state, checkpoint, title)."""
     down = -(-len(panels) // ACROSS)
     across = -(-len(panels) // down)
-    score = _score_lines(view, split, color)
-    all_places = np.concatenate([points.maps[map, state][at] for state, at, _ in panels])
-    figure = new_figure(1.55 * across, (1.85 + 0.15 * (map == "pca")) * down + 0.2, "compressed")
-    axes = figure.subplots(down, across, squeeze=False)
-    for ax in axes.flat[len(panels) :]:
+    places = [maps.places(state, at) for state, at, _ in panels]
+    high = (1.85 + 0.15 * (maps.map == "pca")) * down + 0.2
+    figure = new_figure(1.55 * across, high, "compressed")
+    axes = figure.subplots(down, across, squeeze=False).flat
+    for ax in axes[len(panels) :]:
         ax.set_visible(False)
     values = []
-    for ax, (state, at, name) in zip(axes.flat, panels, strict=False):
-        values.append(_draw(ax, points, state, at, color, map, size=3.0))
-        _frame(ax, all_places if same_scale else points.maps[map, state][at])
-        ax.set_title("\n".join([name, *score.get((state, at), [])]))
+    for ax, (state, at, name), shown in zip(axes, panels, places, strict=False):
+        values.append(maps.draw(ax, state, at, size=3.0))
+        _frame(ax, np.concatenate(places) if same_scale else shown)
+        ax.set_title("\n".join([name, *maps.score(state, at)]))
     write_heading(figure, title)
-    _legend(figure, view, color, np.unique(np.concatenate(values)))
+    maps.add_legend(figure, np.unique(np.concatenate(values)))
     return figure
 
 
-def _draw(
-    ax: Axes, points: SplitView, state: str, at: int, color: Color, map: Map, size: float
-) -> Ints:
-    """Draw the points of a state at a checkpoint and return the distinct values they have."""
-    values = points.assigned[state][at] if color == "cluster" else points.parts[color]
-    symbols, places = values % SYMBOLS, points.maps[map, state][at]  # (N,), (N, 2)
-    present = np.unique(symbols)
-    # A matplotlib collection has one shape. In turns, so that none lies on top of all others.
-    rounds = TURNS if len(present) <= NAMED else 1
-    for turn, symbol in itertools.product(range(rounds), present):
-        drawn = places[turn::rounds][symbols[turn::rounds] == symbol]
-        ax.scatter(
-            drawn[:, 0],
-            drawn[:, 1],
-            s=size * AREAS[symbol % len(MARKERS)],
-            color=PALETTE[symbol % len(PALETTE)],
-            marker=MARKERS[symbol % len(MARKERS)],
-            linewidths=0,
+class _Maps:
+    """The maps of one split in one colouring; InputError if the view has no such."""
+
+    def __init__(self, view: View, split: str | None, color: Color, map: Map) -> None:
+        self.view, self.color, self.map = view, color, map
+        self.split, self.points = view.split(split)
+        colors = ("cluster", *self.points.parts)
+        if color not in colors:
+            raise InputError(f"{view.run}: no colour by {color!r}; there are {', '.join(colors)}")
+        if map not in MAPS:
+            raise InputError(f"{view.run}: no map {map!r}; there are {', '.join(MAPS)}")
+        self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
+        self.scores = mean_scores(view.table, self.split, self.metric)
+
+    def places(self, state: str, at: int) -> Floats:
+        """Return the places of the points of a state at a checkpoint, (N, 2)."""
+        places: Floats = self.points.maps[self.map, state][at]
+        return places
+
+    def score(self, state: str, at: int) -> list[str]:
+        """Return the line of a title with the ARI of the state's clusters, if it was scored."""
+        value = self.scores.get((state, self.view.steps[at]))
+        name = "ARI" if self.metric == "ari" else f"ARI with the {self.color}s"
+        return [] if value is None else [f"{name} {round(value, 2) + 0.0:.2f}"]
+
+    def draw(self, ax: Axes, state: str, at: int, size: float) -> Ints:
+        """Draw the points of a state at a checkpoint and return their distinct values."""
+        points = self.points
+        by_cluster = self.color == "cluster"
+        values = points.assigned[state][at] if by_cluster else points.parts[self.color]
+        symbols, places = values % SYMBOLS, self.places(state, at)  # (N,), (N, 2)
+        present = np.unique(symbols)
+        # A matplotlib collection has one shape. In turns, so that none lies on top of all others.
+        turns = TURNS if len(present) <= NAMED else 1
+        for turn, number in itertools.product(range(turns), present):
+            x, y = places[turn::turns][symbols[turn::turns] == number].T
+            color, marker, area = symbol(number)
+            ax.scatter(x, y, s=size * area, color=color, marker=marker, linewidths=0)
+        if self.map == "pca":
+            ax.set_xlabel(f"{points.shown_variance[state][at]:.0%} of the variance")
+        return np.unique(values)
+
+    def add_legend(self, figure: Figure, values: Ints) -> None:
+        """Name the values, if they are few, beside the panels; this makes the figure wider."""
+        if len(values) > NAMED:
+            return
+        by_cluster = self.color == "cluster"
+        names = self.view.names["task" if by_cluster else self.color]
+        handles = []
+        for value in values:
+            color, marker, area = symbol(value)
+            look = {"color": color, "marker": marker, "markersize": 4 * area**0.5}
+            name = value_name(names, value)
+            handles.append(Line2D([], [], linestyle="", markeredgewidth=0, label=name, **look))
+        wide, high = figure.get_size_inches()
+        columns = -(-len(handles) // int((high - 0.4) / 0.145))
+        longest = max(len(str(handle.get_label())) for handle in handles)
+        figure.set_figwidth(wide + columns * (0.3 + 0.056 * longest))
+        figure.legend(
+            handles=handles,
+            title="cluster of" if by_cluster else self.color,
+            ncols=columns,
+            loc="outside right center",
+            alignment="left",
+            handletextpad=0.1,
+            columnspacing=0.8,
         )
-    if map == "pca":
-        ax.set_xlabel(f"{points.shown_variance[state][at]:.0%} of the variance")
-    return np.unique(values)
 
 
-def _frame(ax: Axes, points: npt.NDArray[np.float32]) -> None:
+def _frame(ax: Axes, points: Floats) -> None:
     """Draw a square around the points, without ticks: the coordinates have no meaning."""
     low, high = points.min(axis=0), points.max(axis=0)
     half = 0.53 * max(float((high - low).max()), 1e-6)
@@ -239,36 +247,3 @@ def _frame(ax: Axes, points: npt.NDArray[np.float32]) -> None:
     ax.set_aspect("equal")
     for spine in ax.spines.values():
         spine.set(visible=True, color="0.8")
-
-
-def _legend(figure: Figure, view: View, color: Color, values: Ints) -> None:
-    """Name the values, if they are few, beside the panels; this makes the figure wider."""
-    if len(values) > NAMED:
-        return
-    names = view.names["task" if color == "cluster" else color]
-    handles = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            color=PALETTE[value % len(PALETTE)],
-            marker=MARKERS[value % len(MARKERS)],
-            markersize=4 * AREAS[value % len(MARKERS)] ** 0.5,
-            markeredgewidth=0,
-            label=names[value] if value < len(names) else f"left over {value - len(names) + 1}",
-        )
-        for value in values
-    ]
-    wide, high = figure.get_size_inches()
-    columns = -(-len(handles) // int((high - 0.4) / 0.145))
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    figure.set_figwidth(wide + columns * (0.3 + 0.056 * longest))
-    figure.legend(
-        handles=handles,
-        title="cluster of" if color == "cluster" else color,
-        ncols=columns,
-        loc="outside right center",
-        alignment="left",
-        handletextpad=0.1,
-        columnspacing=0.8,
-    )

@@ -53,6 +53,12 @@ FEW_EVEN = 50
 """Up to this many evenly spaced checkpoints are drawn on a linear axis."""
 
 
+def symbol(value: int) -> tuple[str, str, float]:
+    """Return the colour, the shape and the factor on the area of value number `value`."""
+    shape = value % len(MARKERS)
+    return PALETTE[value % len(PALETTE)], MARKERS[shape], AREAS[shape]
+
+
 def new_figure(wide: float, high: float, layout: Layout = None) -> Figure:
     """Return an empty figure of this size in inches, which no display knows."""
     figure = Figure(figsize=(wide, high), layout=layout)

@@ -3,7 +3,7 @@
 Both the report's page and the figures of single checkpoints are made of it. Data only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -55,7 +55,7 @@ class SplitView:
     right: npt.NDArray[np.bool_] | None
     """Whether it is right, (S, N); None where no output is known."""
     maps: Mapping[tuple[Map, str], Floats]
-    """Where each point is in the plane, by view and state, (S, N, 2)."""
+    """The place of each point in the plane, by map and state, (S, N, 2)."""
     shown_variance: Mapping[str, npt.NDArray[np.float64]]
     """The share of a state's variance that the view "pca" shows, (S,), by state."""
     assigned: Mapping[str, Ints]
@@ -124,7 +124,7 @@ class View:
         Raises
         ------
         InputError
-            Where there is none at that step.
+            If there is no checkpoint at that step.
         """
         if step is None:
             return len(self.steps) - 1
@@ -133,12 +133,12 @@ class View:
         return self.steps.index(step)
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
-        """Return a split, by default the first that is unseen, where there is one.
+        """Return a split, by default the first unseen split, if there is one.
 
         Raises
         ------
         InputError
-            Where there is none of that name.
+            If there is no split of that name.
         """
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
         if name not in self.splits:
@@ -150,3 +150,8 @@ class View:
         if state not in self.states:
             raise InputError(f"{self.run}: no state {state!r}; there are {', '.join(self.states)}")
         return state
+
+
+def value_name(names: Sequence[str], value: int) -> str:
+    """Return the name of a value; a cluster beyond the last task is left over."""
+    return names[value] if value < len(names) else f"left over {value - len(names) + 1}"

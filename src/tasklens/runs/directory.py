@@ -16,7 +16,7 @@ from typing import TextIO
 from filelock import FileLock, Timeout
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import one_line_errors, synced_hash, write_synced
+from tasklens.core.files import file_hash, one_line_errors, sync, write_synced
 from tasklens.runs.manifest import Manifest, drop, holds_inputs
 
 #: What a file system without locks answers.
@@ -134,9 +134,9 @@ class RunDir(Manifest):
             self._forget(path)
             with path.open("a", buffering=1) as file:
                 yield file
-            found = synced_hash(path)
+            sync(path)
             with self.batch() as manifest:
-                manifest["files"][self._key(path)] = found
+                manifest["files"][self._key(path)] = file_hash(path)
 
     def remove(self, path: Path) -> None:
         """Remove a file and its hash."""
@@ -151,9 +151,9 @@ class RunDir(Manifest):
 
     @contextlib.contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
-        """Hold the directory for this process; the lock ends with the process at the latest.
+        """Hold the directory for this process, or raise InputError if another one holds it.
 
-        InputError if another process still holds it after ``wait`` seconds.
+        The lock ends with the process at the latest. ``wait`` is in seconds.
         """
         # Not soft: a soft lock is a file, which a killed process leaves.
         lock = FileLock(self.path / ".lock", timeout=wait, fallback_to_soft=False)
@@ -180,7 +180,10 @@ class RunDir(Manifest):
         files = sorted(file for file in (source, *source.rglob("*")) if file.is_file())
         # The directory itself is not synced: a file that a power cut takes out of it is missing,
         # which `made_from` and `finished` notice.
-        hashes = {self._key(path / file.relative_to(source)): synced_hash(file) for file in files}
+        hashes = {}
+        for file in files:
+            sync(file)
+            hashes[self._key(path / file.relative_to(source))] = file_hash(file)
         with self.batch() as manifest:
             self._forget(path)
             if path.is_dir():
@@ -189,8 +192,6 @@ class RunDir(Manifest):
             self._renamed_in.add(path.parent)
             self._removed -= {self.path / key for key in hashes}
             manifest["files"] |= hashes
-
-    # -- reading ------------------------------------------------------------------------------
 
     def read(self, path: Path) -> bytes:
         """Check a file against its recorded hash and return its content."""

@@ -39,7 +39,8 @@ class CheckpointKeeper:
     def newest(self) -> dict[str, Tensor]:
         """Return the newest training state; empty if training begins."""
         directory = self.run.directory
-        saved = sorted(directory.resume.glob("step-*.safetensors"))
+        # What a crash left before the manifest was written is not recorded, and made again.
+        saved = sorted(filter(directory.noted, directory.resume.glob("step-*.safetensors")))
         if not saved:
             self._announce()
             directory.remove(directory.metrics)

@@ -19,7 +19,7 @@ from tasklens.core.files import (
     digest,
     file_hash,
     one_line_errors,
-    sync_directory,
+    sync,
     write_synced,
 )
 
@@ -33,13 +33,7 @@ _PACKAGES = (
 
 
 class Manifest:
-    """What is recorded of a run directory; `tasklens.runs.directory.RunDir` writes its files.
-
-    Parameters
-    ----------
-    path : path
-        The run directory. Need not exist; the first write makes it.
-    """
+    """What is recorded of a run directory, which need not exist: the first write makes it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -48,8 +42,6 @@ class Manifest:
         self._batch: dict[str, Any] | None = None
         self._renamed_in: set[Path] = set()
         self._removed: set[Path] = set()
-
-    # -- reading and writing ------------------------------------------------------------------
 
     def read_manifest(self) -> dict[str, Any]:
         """Return the manifest, not to be changed; it has "files" and "stages" from the start."""
@@ -91,7 +83,7 @@ class Manifest:
             yield self._batch
             for directory in sorted(self._renamed_in):  # before the hashes of what is in it
                 with one_line_errors(directory):
-                    sync_directory(directory)
+                    sync(directory)
             if self._batch != self._on_disk():
                 self._write(self._batch)
             for path in self._removed:
@@ -108,7 +100,7 @@ class Manifest:
         manifest = copy.deepcopy(self._on_disk())
         if drop(manifest, self._key(path)):
             self._write(manifest)
-            sync_directory(self.path)
+            sync(self.path)
         if self._batch is not None:
             drop(self._batch, self._key(path))
 
@@ -147,10 +139,7 @@ class Manifest:
     def finished(self, stage: str, inputs: str) -> bool:
         """Return whether the stage was finished with these inputs and all its files are there.
 
-        Raises
-        ------
-        InputError
-            If one of the files is damaged.
+        Raises InputError if one of them is damaged.
         """
         mark = self.mark(stage)
         if mark is None or mark["inputs"] != inputs:

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
+from tasklens.core.settings import parse_toml
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 #: The tables and keys of a sweep's file.
@@ -52,21 +52,13 @@ def read_sweep(path: Path) -> Sweep:
     ``around`` vary one at a time. An axis is a key with its values, or several keys between commas
     that vary together, with a list of values for each step. A run trains in one thread and measures
     in one process, unless ``train.threads`` and ``workers`` of the file say otherwise: as many runs
-    as cores go on side by side.
-
-    Raises
-    ------
-    InputError
-        Where the file is not a sweep, or the settings of a run are wrong.
+    as cores go on side by side. InputError if the file is not a sweep, or settings are wrong.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    try:
-        table = tomllib.loads(content.decode())
-    except ValueError as error:
-        raise InputError(f"{path} is not TOML: {error}") from error
+    table = parse_toml(content, str(path))
     for key, value in table.items():
         if key not in KEYS:
             raise InputError(f"{path}: no key {key!r} in a sweep; it has {', '.join(KEYS)}")
@@ -87,7 +79,8 @@ def read_sweep(path: Path) -> Sweep:
         raise InputError(f"{path}: seed: should stand in a list of its own: seeds = [0, 1]")
     chosen: list[dict[str, Any]] = []
     if grid or not around:
-        chosen += [_merged(steps) for steps in itertools.product(*grid.values())]
+        for steps in itertools.product(*grid.values()):
+            chosen.append({key: value for step in steps for key, value in step.items()})
     if around:
         # The base comes first.
         chosen = [{}, *(step for steps in around.values() for step in steps), *chosen]
@@ -143,15 +136,7 @@ def _axes(
     return axes
 
 
-def _merged(steps: tuple[dict[str, Any], ...]) -> dict[str, Any]:
-    return {key: value for step in steps for key, value in step.items()}
-
-
 def _values(settings: TrainingRunSettings, keys: list[str]) -> dict[str, Any]:
-    table = settings.model_dump()
-    found = {}
-    for key in keys:
-        within, dot, name = key.partition(".")
-        value = table[within][name] if dot else table[within]
-        found[key] = json.dumps(value) if isinstance(value, list | tuple) else value
-    return found
+    flat = settings.flat()
+    lists = {key: json.dumps(flat[key]) for key in keys if isinstance(flat[key], list | tuple)}
+    return {key: flat[key] for key in keys} | lists

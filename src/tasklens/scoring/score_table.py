@@ -3,9 +3,10 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -33,6 +34,8 @@ SCHEMA = pa.schema(
 )
 
 CONTROLS = ("control:length", "control:symbols", "control:input")
+#: The step in a frame of what does not depend on it.
+NO_STEP = -1
 
 
 def score_rows(
@@ -122,62 +125,37 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
     return sorted(set(layers), key=depth)
 
 
-class Summary(NamedTuple):
-    """The values of one group of rows in short."""
-
-    mean: float
-    low: float
-    high: float
-    size: int
+def to_frame(table: pa.Table, metrics: Collection[str]) -> pd.DataFrame:
+    """Return the rows of some metrics; the step of controls, which have none, is `NO_STEP`."""
+    rows = table.filter(pc.field("metric").isin(list(metrics)))
+    step = rows["step"].fill_null(NO_STEP)
+    return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
 
 
-def summarise(
-    table: pa.Table, by: Sequence[str], metrics: Collection[str]
-) -> dict[tuple[Any, ...], Summary]:
-    """Summarise the values of some metrics over each group of rows that agree in some columns.
+def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Return the `mean`, `low`, `high` and `size` of the column `value` for each group of rows.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Columns of `SCHEMA`.
-    by : sequence of str
-        The columns whose values make a group; a null is a value of its own.
-    metrics : collection of str
-
-    Returns
-    -------
-    {values of the columns: Summary}
-        In the order of each group's first row. The mean is NumPy's of the values in their order.
+    Rows that are equal in all columns ``by``, which index the result, are a group; a null equals a
+    null. Groups are in the order of their first rows.
     """
-    rows = table.filter(pc.is_in(table["metric"], value_set=pa.array(sorted(metrics), pa.string())))
-    if not len(rows):
-        return {}
-    rows = rows.append_column("number", pa.array(np.arange(len(rows))))
-    # Without threads the values of a group are in the order of their rows; groups are in none.
-    groups = rows.group_by(list(by), use_threads=False)
-    groups = groups.aggregate([("value", "list"), ("number", "min")]).sort_by("number_min")
-    lists = pa.concat_arrays(groups["value_list"].chunks)
-    values, begins = lists.values.to_numpy(), lists.offsets.to_numpy()[:-1]
-    counts = np.diff(lists.offsets.to_numpy())  # (G,)
-    mean, low, high = np.empty((3, len(counts)))
-    for n in np.unique(counts):  # all groups of one size at a time: there may be many groups
-        same = counts == n
-        block = values[begins[same, None] + np.arange(n)]  # (groups of this size, n)
-        mean[same], low[same], high[same] = block.mean(1), block.min(1), block.max(1)
-    keys = zip(*(groups[name].to_pylist() for name in by), strict=True)
-    columns = (mean.tolist(), low.tolist(), high.tolist(), counts.tolist())
-    return dict(zip(keys, map(Summary, *columns), strict=True))
+    groups = rows.groupby(list(by), sort=False, dropna=False)["value"]
+    summary = groups.agg(low="min", high="max", size="size")
+    values = rows["value"].to_numpy()[np.argsort(groups.ngroup(), kind="stable")]
+    sizes = summary["size"].to_numpy()  # (G,)
+    begins, means = np.cumsum(sizes) - sizes, np.empty(len(sizes))
+    # The mean of pandas differs from NumPy's in the last bit. NumPy takes all groups of one size
+    # at a time, since there may be a million of them.
+    for n in np.unique(sizes):
+        same = sizes == n
+        means[same] = values[begins[same, None] + np.arange(n)].mean(axis=1)
+    return summary.assign(mean=means)
 
 
 def main_scores(table: pa.Table) -> pa.Table:
     """Return the scores without those of other numbers of clusters than the first of each split."""
-    first: dict[str, int] = {}
-    columns = (table[name].to_pylist() for name in ("split", "layer", "k"))
-    kept = [
-        k is None or layer in CONTROLS or first.setdefault(split, k) == k
-        for split, layer, k in zip(*columns, strict=True)
-    ]
-    return table.filter(pa.array(kept, pa.bool_()))
+    rows = table.select(["split", "layer", "k"]).to_pandas()
+    k = rows["k"].mask(rows["layer"].isin(CONTROLS))
+    return table.filter(pa.array(k.isna() | (k == k.groupby(rows["split"]).transform("first"))))
 
 
 def scores_text(table: pa.Table) -> str:
@@ -192,15 +170,16 @@ def final_table(table: pa.Table) -> str:
     and highest value over seeds and cluster seeds, and the mean at the first step beside it if
     there is more than one step. Below them the controls, then the accuracies.
     """
-    scores = summarise(table, ("layer", "space", "split", "step"), ("ari", "accuracy"))
-    steps = sorted({step for *_, step in scores if step is not None})
+    rows = summarise(to_frame(table, ("ari", "accuracy")), ("layer", "space", "split", "step"))
+    scores = {row.Index: row for row in rows.itertuples()}
+    steps = sorted({step for *_, step in scores} - {NO_STEP})
     if not steps:
         return "no scores\n"
     first, last = steps[0], steps[-1]
     splits = list(dict.fromkeys(split for layer, _, split, _ in scores if layer != "model"))
 
     def cell(layer: str, space: str, split: str) -> str:
-        end = scores.get((layer, space, split, None if layer in CONTROLS else last))
+        end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
         if end is None:
             return "-"
         spread = f" ({end.low:.2f} to {end.high:.2f})" if end.size > 1 else ""
@@ -236,10 +215,9 @@ def k_table(table: pa.Table) -> str:
     Means over cluster seeds, of the space "raw"; empty if there is only one number.
     """
     metrics = ("ari", "ami", "silhouette")
-    states = table.filter((pc.field("space") == "raw") & pc.field("step").is_valid())
-    scores = summarise(states, ("step", "split", "layer", "k", "metric"), metrics)
-    last = max((step for step, *_ in scores), default=None)
-    means = {tuple(place): score.mean for (step, *place), score in scores.items() if step == last}
+    rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
+    rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
+    means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
     places = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
     if len({(split, k) for split, _, k in places}) == len({split for split, _, _ in places}):
         return ""

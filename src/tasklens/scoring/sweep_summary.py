@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasklens.scoring.best_layer import best_layer, is_layer
-from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise
+from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise, to_frame
 
 #: Scores of a state that are given at the end of training.
 AT_THE_END = (
@@ -17,29 +17,18 @@ AT_THE_END = (
 
 
 def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    """Return a summary of each run's scores.
+    """Return a summary of the scores, a table of `SCHEMA`, of any number of runs.
 
-    Parameters
-    ----------
-    scores : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`, of any number of runs.
-    runs : {run: {setting: value}}
-        The settings that vary, each a column of its own.
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns `run`, `seed`, the settings, `split`, `layer`, `space`; `initial`, `final`, `peak`
-        and `peak_step` of the ARI against the task, a mean over cluster seeds; `AT_THE_END`; and
-        the `accuracy` of the network on that split at the end. A control only has `final`.
+    Columns are `run`, `seed`, the settings that vary, from ``runs``, `split`, `layer`, `space`;
+    `initial`, `final`, `peak` and `peak_step` of the ARI against the task, a mean over cluster
+    seeds; `AT_THE_END`; and the `accuracy` of the network on that split at the end. A control only
+    has `final`.
     """
-    columns = ("run", "seed", "split", "layer", "space", "metric", "step")
     courses: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
-    for (*place, metric, step), score in summarise(
-        scores, columns, {"ari", "accuracy", *AT_THE_END}
-    ).items():
-        course = courses.setdefault(tuple(place), {}).setdefault(metric, {})
-        course[-1 if step is None else step] = score.mean
+    frame = to_frame(scores, ("ari", "accuracy", *AT_THE_END))
+    means = summarise(frame, ("run", "seed", "split", "layer", "space", "metric", "step"))["mean"]
+    for (*place, metric, step), mean in means.items():
+        courses.setdefault(tuple(place), {}).setdefault(metric, {})[step] = mean
     rows = []
     for (run, seed, split, layer, space), metrics in courses.items():
         if "ari" not in metrics:
@@ -65,21 +54,19 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
     See `tasklens.scoring.best_layer`. Each row holds under `last` what the last layer has for
     `final`.
     """
-    final: dict[tuple[str, int], dict[tuple[str, str], float]] = {}
-    rows: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    runs: dict[tuple[str, int], dict[str, dict[str, dict[str, Any]]]] = {}
     for r in points.to_pylist():
-        run = (r["run"], r["seed"])
         if r["space"] == space and is_layer(r["layer"]):
-            if r["split"] == "train_subset":
-                final.setdefault(run, {})[r["layer"], space] = r["final"]
-            if r["split"] == split:
-                rows.setdefault(run, {})[r["layer"]] = r
-    best = {run: best_layer(layers) for run, layers in final.items()}
-    return [
-        {**layers[place[0]], "last": layers[layers_in_order(layers)[-1]]["final"]}
-        for run, layers in rows.items()
-        if (place := best.get(run)) and place[0] in layers
-    ]
+            of_run = runs.setdefault((r["run"], r["seed"]), {})
+            of_run.setdefault(r["split"], {})[r["layer"]] = r
+    rows = []
+    for splits in runs.values():
+        seen, layers = splits.get("train_subset", {}), splits.get(split, {})
+        best = best_layer({(layer, space): r["final"] for layer, r in seen.items()})
+        if best and best[0] in layers:
+            last = layers[layers_in_order(layers)[-1]]
+            rows.append({**layers[best[0]], "last": last["final"]})
+    return rows
 
 
 def _last(metrics: Mapping[str, Mapping[int, float]], name: str) -> float | None:

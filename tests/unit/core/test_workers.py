@@ -1,10 +1,20 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.core.workers import Processes, default_workers, reason
+from tasklens.core.workers import (
+    LOCAL,
+    Processes,
+    cores_of_nodes,
+    default_workers,
+    need_seen,
+    opened,
+    reason,
+    start_workers,
+)
 
 
 def square(number: int) -> int:
@@ -64,7 +74,14 @@ def test_progress_is_quiet_off_terminals(capfd: pytest.CaptureFixture[str]) -> N
     assert capfd.readouterr() == ("", "")
 
 
-def test_default_workers() -> None:
+def test_this_machine_has_its_cores_and_its_disk(tmp_path: Path) -> None:
+    assert not Processes.remote
+    assert cores_of_nodes(LOCAL) == [default_workers()]
+    with opened(LOCAL), start_workers(LOCAL, 0) as workers:
+        assert workers.count == default_workers()
+    need_seen(tmp_path)
+    with pytest.raises(InputError, match=r"/gone is not to be seen on .* name one with --out$"):
+        need_seen(tmp_path / "gone")
     assert 1 <= default_workers() <= (os.cpu_count() or 1)
 
 

@@ -159,7 +159,7 @@ TEXTS = {
     ("change", "message"),
     [
         (lambda c: c.update(taks=1), "my.json: unknown key 'taks'; did you mean 'tasks'?"),
-        (lambda c: c.pop("tasks"), "my.json: 'tasks' is missing"),
+        (lambda c: c.pop("tasks"), "my.json: tasks: field required"),
         (lambda c: c.update(tasks=c["tasks"][:1]), "my.json: 1 tasks: needed at least 2"),
         (lambda c: c.update(min_length=5), "my.json: min_length = 5 and max_length = 4: needed"),
         (lambda c: c.update(max_length="x"), "my.json: max_length = 'x': input should be a valid"),
@@ -178,20 +178,17 @@ TEXTS = {
             "tasks 'task0' and 'task2' have the same function",
         ),
         # of the first task
-        ({"regexs": []}, "tasks[0]: unknown key 'regexs'; did you mean 'regexes'?"),
-        ({"n_variants": 0}, "tasks[0]: n_variants = 0: input should be greater than or equal to 1"),
+        ({"regexs": []}, "unknown key 'tasks.0.regexs'; did you mean 'regexes'?"),
+        ({"n_variants": 0}, "tasks.0.n_variants = 0: input should be greater than or equal to 1"),
         ({"function": {}}, "task 'task0': function maps no input"),
-        ({"function": {"1": 2}}, "tasks[0]: function.1 = 2: input should be a valid string"),
+        ({"function": {"1": 2}}, "tasks.0.function.1 = 2: input should be a valid string"),
         ({"function": {"1": "odd"}}, "input '2' is mapped by task 'z' only; the input alone must"),
         (
             {"function": {"1": "even", "2": "even"}},
             "all tasks that map input '1' map it to 'even'; the input alone must not tell",
         ),
         ({"regexes": []}, "task 'task0': 0 regexes for n_variants = 5: needed at least 1"),
-        (
-            {"regexes": ["a.b"]},
-            "task 'task0': regex 'a.b', position 1: . is not supported here",
-        ),
+        ({"regexes": ["a.b"]}, "task 'task0': regex 'a.b', position 1: . is not supported here"),
         (
             {"n_variants": 15},
             "task 'task0': regex 'a(b|c){1,3}' holds only 14 strings of length 1 to 4, 15 asked",
@@ -231,7 +228,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_inputs": 40}, "inputs_per_task = 48 is more mapped inputs than inputs: at most n_in"),
+        ({"n_inputs": 40}, "inputs_per_task = 48 is more than n_inputs = 40"),
         ({"min_length": 9}, "min_length = 9 must be at most max_length = 8"),
         ({"symbols": "aba"}, "symbols = 'aba' must be distinct characters"),
         ({"symbols": "a b"}, "symbols = 'a b' must be distinct characters, none of them whitesp"),

@@ -77,41 +77,33 @@ def test_what_is_not_finite_is_null() -> None:
 
 def test_a_split_is_told_whole() -> None:
     view = made_view(n_answers=300)
+    train = view.splits["train_subset"]
+    train = dataclasses.replace(train, instruction=("b", "a") * (len(train) // 2))
+    view = dataclasses.replace(view, splits={**view.splits, "train_subset": train})
     told, texts = run_data(view)
-    assert list(texts) == ["train_subset", "val_subset"]
-    assert [(split["name"], split["n"]) for split in told["splits"]] == [
-        ("train_subset", 40),
-        ("val_subset", 80),
+    assert [(split["name"], split["title"], split["n"]) for split in told["splits"]] == [
+        ("train_subset", "training subset", 40),
+        ("val_subset", "unseen pairs", 80),
     ]
-    assert [split["title"] for split in told["splits"]] == ["training subset", "unseen pairs"]
+    assert told["splits"][0]["instructions"] == ["a", "b"], "each once"
     for plain, (name, split) in zip(told["splits"], view.splits.items(), strict=True):
-        raw = zlib.decompress(base64.b64decode(texts[name]))
+        packed = np.frombuffer(zlib.decompress(base64.b64decode(texts[name])), "<u2").astype(int)
+        arrays = {
+            part: packed[entry["at"] :][: np.prod(entry["shape"])].reshape(entry["shape"])
+            for part, entry in plain["arrays"].items()
+        }
         parts = {"task", "input", "output", "instruction", "answer", "right"}
         places = {f"{what}/{s}" for what in ("cluster", "tsne", "pca") for s in view.states}
-        assert plain["arrays"].keys() == parts | places
-        assert plain["instructions"] == sorted(split.instruction)
-        entry = plain["arrays"]["answer"]
-        assert entry["shape"] == [4, len(split)]
-        packed = np.frombuffer(raw, "<u2")[entry["at"] :][: 4 * len(split)]
-        answers = packed.astype(int).reshape(entry["shape"]) - 1
-        np.testing.assert_array_equal(answers, split.answer)
-        assert UNKNOWN in answers
+        assert arrays.keys() == parts | places
+        said = [plain["instructions"][number] for number in arrays["instruction"]]
+        assert said == list(split.instruction)
+        np.testing.assert_array_equal(arrays["answer"] - 1, split.answer)
+        assert UNKNOWN in split.answer
         for state, followed in split.followed.items():
-            its = plain["followed"][state]
-            assert its["tasks"] == followed.tasks.tolist()
-            assert list(its["formed"]) == list(followed.formed)
-            np.testing.assert_allclose(its["overlap"], followed.overlap, atol=0.00005)
-
-
-def test_instructions_that_many_points_share_are_told_once() -> None:
-    view = made_view(n=4)
-    split = dataclasses.replace(view.splits["train_subset"], instruction=("b", "a", "b", "b"))
-    told, texts = run_data(dataclasses.replace(view, splits={"train_subset": split}))
-    (plain,), (text,) = told["splits"], texts.values()
-    assert plain["instructions"] == ["a", "b"]
-    at = plain["arrays"]["instruction"]["at"]
-    raw = zlib.decompress(base64.b64decode(text))
-    assert np.frombuffer(raw, "<u2")[at : at + 4].tolist() == [1, 0, 1, 1]
+            shown = plain["followed"][state]
+            assert shown["tasks"] == followed.tasks.tolist()
+            assert shown["formed"] == followed.formed
+            np.testing.assert_allclose(shown["overlap"], followed.overlap, atol=0.00005)
 
 
 def test_where_no_output_is_known_nothing_is_right_or_wrong() -> None:

@@ -165,16 +165,8 @@ def heights(ax: Axes) -> dict[str, list[float]]:
 
 
 def dots(ax: Axes) -> set[tuple[float, float]]:
-    return {
-        (x, round(y, 6))
-        for line in ax.lines
-        if line.get_marker() == "o"
-        for x, y in zip(
-            np.asarray(line.get_xdata(), dtype=float).tolist(),
-            np.asarray(line.get_ydata(), dtype=float).tolist(),
-            strict=True,
-        )
-    }
+    places = [np.asarray(line.get_xydata()) for line in ax.lines if line.get_marker() == "o"]
+    return {(x, round(y, 6)) for x, y in np.concatenate(places).tolist()}
 
 
 def marked(ax: Axes) -> list[float]:
@@ -209,27 +201,13 @@ def test_a_panel_an_axis_with_what_else_is_as_in_the_base() -> None:
 def test_settings_that_vary_together_share_a_panel() -> None:
     together = table(
         {
-            "base": ({"x": 1, "y": 10, "z": 0}, [(0.2, 0.2, 0.2)]),
-            "more": ({"x": 2, "y": 20, "z": 0}, [(0.4, 0.4, 0.4)]),
-            "z": ({"x": 1, "y": 10, "z": 1}, [(0.6, 0.6, 0.6)]),
-        }
-    )
-    x, z = drawn(one_at_a_time(together, [("x", "y"), ("z",)], {"x": 1, "y": 10, "z": 0}))
-    assert (ticks(x), ticks(z)) == (["1", "2"], ["0", "1"])
-    assert heights(x)["final ARI"] == pytest.approx([0.2, 0.4])
-    assert heights(z)["final ARI"] == pytest.approx([0.2, 0.6])
-
-
-def test_a_setting_of_two_axes_is_shown_where_it_varies_alone() -> None:
-    shared = table(
-        {
             "base": ({"x": 1, "y": 10}, [(0.2, 0.2, 0.2)]),
             "both": ({"x": 2, "y": 20}, [(0.4, 0.4, 0.4)]),
             "y": ({"x": 1, "y": 30}, [(0.6, 0.6, 0.6)]),
         }
     )
-    x, y = drawn(one_at_a_time(shared, [("x", "y"), ("y",)], {"x": 1, "y": 10}))
-    assert (ticks(x), ticks(y)) == (["1", "2"], ["10", "30"])
+    x, y = drawn(one_at_a_time(together, [("x", "y"), ("y",)], {"x": 1, "y": 10}))
+    assert (ticks(x), ticks(y)) == (["1", "2"], ["10", "30"]), "of two axes that which varies alone"
     assert heights(x)["final ARI"] == pytest.approx([0.2, 0.4])
     assert heights(y)["final ARI"] == pytest.approx([0.2, 0.6])
 
@@ -240,20 +218,6 @@ def test_a_base_that_failed_is_not_marked() -> None:
     assert (marked(x), marked(y)) == ([], [])
     assert heights(x)["final ARI"] == pytest.approx([0.0, 0.6])
     assert heights(y)["final ARI"] == pytest.approx([0.8])
-
-
-@pytest.mark.parametrize(("n", "rows"), [(1, 1), (4, 1), (5, 2)])
-def test_panels_are_in_rows_of_four(n: int, rows: int) -> None:
-    keys = [f"key{i}" for i in range(n)]
-    base = dict.fromkeys(keys, 0)
-    runs = {"base": (base, [(0.1, 0.1, 0.1)])}
-    runs |= {key: ({**base, key: 1}, [(0.2, 0.3, 0.4)]) for key in keys}
-    figure = one_at_a_time(table(runs), [(key,) for key in keys], base)
-    assert [title(ax) for ax in drawn(figure)] == keys
-    assert len({round(ax.get_position().y0, 3) for ax in drawn(figure)}) == rows
-    for ax in drawn(figure):
-        assert heights(ax)["peak ARI"] == pytest.approx([0.1, 0.3])
-        assert ax.get_ylim() == (-0.05, 1.05)
 
 
 # --- ARI against separation ---

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
 
+from drawn import legend
 from planted import planted_table
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
@@ -29,13 +31,13 @@ def check(
     return Check(of, split, (value,), value, low, high, verdict, note)
 
 
+HOLDS = check(rule("emergence"), "holds", 0.5, 0.4, 0.6)
+
+
 def rows(ax: Axes) -> dict[float, list[str]]:
     """Return what is written in each row, from left to right."""
-    found: dict[float, list[tuple[float, str]]] = {}
-    for text in ax.texts:
-        x, y = text.get_position()
-        found.setdefault(y, []).append((x, text.get_text()))
-    return {y: [word for _, word in sorted(its)] for y, its in found.items()}
+    texts = sorted((text.get_position(), text.get_text()) for text in ax.texts)
+    return {row: [text for (_, y), text in texts if y == row] for (_, row), _ in texts}
 
 
 def drawn(ax: Axes, row: int) -> list[tuple[str, str, list[float]]]:
@@ -95,12 +97,12 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
 def test_words_differ_in_shape_and_colour() -> None:
     assert len({color for color, _ in WORDS.values()}) == 3
     assert len({marker for _, marker in WORDS.values()}) == 3
-    figure = figure_verdict(Verdict((("r", 0),), (check(rule("depth"), "holds", 0, 0, 0),)))
-    handles = figure.legends[0].legend_handles
-    shapes = {str(h.get_label()): h.get_marker() for h in handles if hasattr(h, "get_marker")}  # type: ignore[union-attr]
-    assert {word: shapes[word] for word in WORDS} == {
-        word: marker for word, (_, marker) in WORDS.items()
-    }
+    figure = figure_verdict(Verdict((("r", 0),), (HOLDS,)))
+    assert legend(figure)[:4] == [*WORDS, "threshold"]
+    markers = [
+        handle.get_marker() for handle in figure.findobj(Line2D) if handle.get_label() in WORDS
+    ]
+    assert markers == [marker for _, marker in WORDS.values()]
 
 
 @pytest.mark.parametrize(
@@ -142,9 +144,8 @@ def test_what_is_missing_is_said_and_not_drawn() -> None:
 
 
 def test_a_verdict_of_several_runs_names_few_of_them() -> None:
-    one = (check(rule("emergence"), "holds", 0.5, 0.4, 0.6),)
     two, five = (
-        figure_verdict(Verdict(tuple((f"r{i}", i) for i in range(n)), one)).texts[0].get_text()
+        figure_verdict(Verdict(tuple((f"r{i}", i) for i in range(n)), (HOLDS,))).texts[0].get_text()
         for n in (2, 5)
     )
     assert two.startswith("r0 (seed 0), r1 (seed 1): 8 findings: 1 holds")

@@ -13,6 +13,7 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
 from tasklens.scoring.score_table import (
     CONTROLS,
+    NO_STEP,
     SCHEMA,
     Row,
     accuracy_row,
@@ -25,6 +26,7 @@ from tasklens.scoring.score_table import (
     scores_text,
     summarise,
     table_to_csv_bytes,
+    to_frame,
     to_table,
 )
 
@@ -102,11 +104,11 @@ def test_layers_from_the_input_up() -> None:
 def test_a_summary_is_numpys_of_each_group_in_the_order_of_its_rows(sizes: tuple[int, ...]) -> None:
     random = stream(0, "groups", *sizes)
     layers = [f"block{i}" for i, n in enumerate(sizes) for _ in range(n)]
-    steps = [None, *range(1, len(layers))]
+    numbers = range(len(layers))
     random.shuffle(layers)
     rows = [
         row(metric, float(random.normal()) * 10.0 ** int(random.integers(-8, 8)), layer=layer, k=k)
-        for layer, k in zip(layers, steps, strict=True)
+        for layer, k in zip(layers, numbers, strict=True)
         for metric in ("ari", "ami", "inertia")
     ]
     for by, table in itertools.product(
@@ -116,11 +118,20 @@ def test_a_summary_is_numpys_of_each_group_in_the_order_of_its_rows(sizes: tuple
         expected: dict[tuple[Any, ...], list[Any]] = {}
         for r in (r for r in rows if r["metric"] != "inertia"):
             expected.setdefault(tuple(r[name] for name in by), []).append(r["value"])
-        got = summarise(table, by, ("ari", "ami"))
-        assert list(got) == list(expected)
-        for place, numbers in expected.items():  # to the last bit
-            assert got[place] == (np.mean(numbers), min(numbers), max(numbers), len(numbers))
-    assert summarise(to_table(rows), ["layer"], ["v_measure"]) == {}
+        got = summarise(to_frame(table, ("ari", "ami")), by)
+        assert list(got.index) == list(expected)
+        for group, some in zip(got.itertuples(), expected.values(), strict=True):
+            assert group.mean == np.mean(some), "to the last bit"
+            assert (group.low, group.high, group.size) == (min(some), max(some), len(some))
+    assert summarise(to_frame(to_table(rows), ["v_measure"]), ["layer"]).empty
+
+
+def test_a_null_is_a_value_of_its_own_and_the_step_of_controls_has_a_number() -> None:
+    rows = [row("ari", 0.1, k=None), row("ari", 0.5), row("ari", 0.3, k=None), *control_rows()]
+    frame = to_frame(to_table(rows), ["ari"])
+    means = summarise(frame, ["layer", "k", "step"])["mean"]
+    assert means.iloc[:2].to_list() == [0.2, 0.5]
+    assert means.index.get_level_values("step").to_list() == [8, 8, NO_STEP, NO_STEP, NO_STEP]
 
 
 def test_final_table_shows_the_last_step_beside_the_first() -> None:
