@@ -301,8 +301,20 @@ def test_a_damaged_manifest_or_config(made: Made, name: str, content: bytes) -> 
     for words in (made.words, again, *stages):
         # an empty file of settings means the defaults, so what was made differs from it
         assert_refused(call(*words), str(made.copy if content == b"" else file))
-        now = contents(made.copy)
-        if content != b"":
-            assert file.read_bytes() == content
-            assert now == before
-        assert now | {name: b""} == before | {name: b""}
+        assert file.read_bytes() == content
+        assert contents(made.copy) == before
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("measure", "measure.k=[3,49]", "measure.k = [3, 49]"),
+        ("measure", "clusters.tsne=all", "clusters.perplexity = "),
+        ("plot", "figure.space=tsne", "no ari of states in the space 'tsne'"),
+    ],
+)
+def test_a_change_that_is_refused_is_not_kept(
+    made: Made, stage: str, change: str, message: str
+) -> None:
+    assert_refused(call(stage, made.copy, "--set", change), message)
+    assert_same(made.copy, made.whole)

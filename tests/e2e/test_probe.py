@@ -602,7 +602,7 @@ CASES = {
         ("is a directory; only the hub has revisions",), ("--revision", "main")
     ),
     "more clusters than prompts": Case(
-        ("split all has 48 prompts: too few for the k asked for",), ("--k", "49")
+        ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")
     ),
     "no number of clusters": Case(("measure.k", "many"), ("--k", "4,many")),
     "too few for t-SNE": Case(
