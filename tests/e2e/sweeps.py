@@ -32,7 +32,8 @@ def sweep(file: Path, out: Path, *more: str) -> Result:
 
 def listed(file: Path, out: Path | None = None) -> dict[str, str]:
     """Return what a dry run says of each run, by its name."""
-    result = call("sweep", file, *(["--out", out] if out else []), "--dry-run")
+    words: tuple[str | Path, ...] = ("--out", out) if out else ()
+    result = call("sweep", file, *words, "--dry-run")
     assert (result.status, result.err) == (0, "")
     return dict(line.split(maxsplit=1) for line in result.out.splitlines())
 
