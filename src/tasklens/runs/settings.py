@@ -109,6 +109,11 @@ class TrainingRunSettings(RunSettings):
                 f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
                 f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
             )
+        if max(self.measure.k, default=0) > instances:
+            raise ValueError(
+                f"measure.k = {list(self.measure.k)}: should be at most "
+                f"data.measured_instances = {instances}"
+            )
         return self
 
     @property
