@@ -45,9 +45,6 @@ def test_formed_from_the_start_never_and_lost_at_the_end() -> None:
     assert followed(APART, APART, TOGETHER).formed == (0, None, None)
     assert followed(APART).formed == (0, 0, 0)
     assert followed(TOGETHER).formed == (0, None, None)
-
-
-def test_an_overlap_of_exactly_one_half_is_formed() -> None:
     # Two of task 0's four, and nothing else: 2 / 4.
     got = followed([0, 0, 1, 1, 2, 2, 2, 2], task=np.repeat([0, 1], 4))
     assert got.overlap[0] == pytest.approx([0.5, 1])
@@ -60,9 +57,7 @@ def test_tasks_take_the_clusters_that_are_best_for_all_of_them() -> None:
     task = runs((0, 11), (1, 5))
     got = followed(runs((0, 7), (1, 4), (0, 5)), task=task)
     assert got.overlap[0] == pytest.approx([4 / 11, 5 / 12])
-
-
-def test_two_tasks_do_not_share_a_cluster() -> None:
+    # No two of them share one.
     got = followed([0] * 4 + [1] * 8, [0] * 12)
     assert got.overlap[0] == pytest.approx([1, 0.5, 0])
     assert sorted(got.overlap[1]) == pytest.approx([0, 0, 1 / 3])
