@@ -125,9 +125,9 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
     return sorted(set(layers), key=depth)
 
 
-def to_frame(table: pa.Table, metrics: Collection[str]) -> pd.DataFrame:
-    """Return the rows of some metrics; the step of controls, which have none, is `NO_STEP`."""
-    rows = table.filter(pc.field("metric").isin(list(metrics)))
+def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`."""
+    rows = table if metrics is None else table.filter(pc.field("metric").isin(list(metrics)))
     step = rows["step"].fill_null(NO_STEP)
     return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
 
