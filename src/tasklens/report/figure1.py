@@ -1,9 +1,9 @@
 """Figure 1: agreement of the clusters with the task, against the training step."""
 
-from collections.abc import Sequence
 from string import ascii_lowercase
 from typing import Any, Literal, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,13 +14,10 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_NAMES, split_name
 from tasklens.report.style import in_style, new_figure, step_axis
-from tasklens.scoring.score_table import CONTROLS, Summary, layers_in_order, summarise
+from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
 
-Lines: TypeAlias = dict[str, dict[int, Summary]]
-"""What one panel shows, by the name of the state or control and by step."""
-
-CONSTANT = -1
-"""The step of what does not depend on the step."""
+Lines: TypeAlias = dict[str, pd.DataFrame]
+"""Mean, low and high by step, which is `NO_STEP` for controls, by the name of state or control."""
 
 SHUFFLED = "control:shuffled"
 
@@ -83,9 +80,8 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
     settings = settings or FigureSettings()
     panels = _panels(table, settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
-    steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s]}
-    courses = [course for lines in panels.values() for course in lines.values()]
-    lowest = min(values.low for course in courses for values in course.values())
+    steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
+    lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
     figure = new_figure(0.7 + 2.1 * len(panels), 2.1)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
@@ -97,7 +93,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
             side.tick_params(length=2)
         for control in (*CONTROLS, SHUFFLED):
             if control in lines:
-                ax.axhline(lines[control][CONSTANT].mean, zorder=1, **STYLES[control])
+                ax.axhline(lines[control].at[NO_STEP, "mean"], zorder=1, **STYLES[control])
         if len(steps) == 1:
             _draw_layers(ax, right, lines, states, *steps)
         else:
@@ -114,20 +110,16 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
 
 def _panels(table: pa.Table, settings: FigureSettings) -> dict[str, Lines]:
     """Return what each panel shows, by split."""
+    shuffled = f"{settings.metric}_shuffled"
+    frame = to_frame(table, (settings.metric, shuffled, "accuracy"))
+    frame.loc[frame["metric"] == shuffled, ["layer", "step"]] = SHUFFLED, NO_STEP
+    constant = frame["layer"].isin(["model", *CONTROLS])  # in all spaces
+    shown = frame["layer"].isin(LABELS).where(constant, frame["space"] == settings.space)
+    scores = summarise(frame[shown], ("split", "layer", "step"))
     panels: dict[str, Lines] = {}
-    scores = summarise(table, ("split", "layer", "space", "step"), (settings.metric,))
-    for (split, line, space, step), values in scores.items():
-        if line in CONTROLS and line in LABELS:
-            panels.setdefault(split, {})[line] = {CONSTANT: values}
-        elif line not in CONTROLS and space == settings.space:
-            panels.setdefault(split, {}).setdefault(line, {})[step] = values
+    for (split, line), course in scores.groupby(level=["split", "layer"], sort=False):
+        panels.setdefault(split, {})[line] = course.droplevel(["split", "layer"]).sort_index()
     panels = {split: lines for split, lines in panels.items() if _states(lines)}
-    for (split, step), values in summarise(table, ("split", "step"), ("accuracy",)).items():
-        panels.get(split, {}).setdefault("model", {})[step] = values
-    shuffled = summarise(table, ("split", "space"), (f"{settings.metric}_shuffled",))
-    for (split, space), values in shuffled.items():
-        if space == settings.space:
-            panels.get(split, {})[SHUFFLED] = {CONSTANT: values}
     if not panels:
         raise InputError(
             f"no {settings.metric} of states in the space {settings.space!r}: the table holds "
@@ -144,48 +136,45 @@ def _draw_steps(ax: Axes, right: Axes, lines: Lines, states: list[str]) -> None:
     """Draw a line and a band per layer, and the accuracy, along the training steps."""
     for line in (*states, "model"):
         if line in lines:
-            side, look = (right if line == "model" else ax), _style(line, states)
-            steps = sorted(lines[line])
-            mean, low, high, _ = zip(*(lines[line][step] for step in steps), strict=True)
-            side.fill_between(steps, low, high, color=look["color"], alpha=0.16, linewidth=0)
-            every = max(1, len(steps) // 8) if line in STYLES else None
-            side.plot(steps, mean, markevery=every, clip_on=False, **look)
+            side, look, course = right if line == "model" else ax, _style(line, states), lines[line]
+            low, high = course["low"], course["high"]
+            side.fill_between(course.index, low, high, color=look["color"], alpha=0.16, linewidth=0)
+            every = max(1, len(course) // 8) if line in STYLES else None
+            side.plot(course["mean"], markevery=every, clip_on=False, **look)
             if line not in STYLES:
-                _number(side, line, states, steps, mean)
-    step_axis(ax, sorted({step for s in _states(lines) for step in lines[s]}))
+                _number(side, line, states, course["mean"])
+    step_axis(ax, sorted({step for s in _states(lines) for step in lines[s].index}))
 
 
-def _number(
-    ax: Axes, block: str, states: list[str], steps: Sequence[int], mean: Sequence[float]
-) -> None:
+def _number(ax: Axes, block: str, states: list[str], mean: "pd.Series[float]") -> None:
     """Write a block's number on its line, so that lines differ in grey, too.
 
     The numbers are on the later half of the checkpoints, neighbours' numbers on other checkpoints.
     """
     if len(states) > LEGEND_BLOCKS + 3:
         return
-    apart = max(1, len(steps) // 6)
-    some = slice(len(steps) // 2 + states.index(block) % apart, None, apart)
+    apart = max(1, len(mean) // 6)
+    some = mean.iloc[len(mean) // 2 + states.index(block) % apart :: apart]
     number = f"${block.removeprefix('block')}$"
     color = _style(block, states)["color"]
     for mark in (
         {"color": "white", "marker": "o", "markersize": 5.0},
         {"color": color, "marker": number, "markersize": 3.8, "markeredgewidth": 0.3},
     ):
-        ax.plot(steps[some], mean[some], linestyle="", clip_on=False, **mark)
+        ax.plot(some, linestyle="", clip_on=False, **mark)
 
 
 def _draw_layers(ax: Axes, right: Axes, lines: Lines, states: list[str], step: int) -> None:
     """Draw a point and a range per layer, along the layers."""
-    drawn = {i: lines[state][step] for i, state in enumerate(states) if state in lines}
-    means = [values.mean for values in drawn.values()]
+    drawn = {i: lines[state].loc[step] for i, state in enumerate(states) if state in lines}
+    means = [values["mean"] for values in drawn.values()]
     ax.plot(list(drawn), means, color="0.75", linewidth=0.8, zorder=1.5)
     for i, values in drawn.items():
         look = {"marker": "o", **_style(states[i], states)}
-        ax.vlines(i, values.low, values.high, color=look["color"], linewidth=0.8)
-        ax.plot(i, values.mean, **look)
-    if step in lines.get("model", {}):
-        right.axhline(lines["model"][step].mean, **STYLES["model"])
+        ax.vlines(i, values["low"], values["high"], color=look["color"], linewidth=0.8)
+        ax.plot(i, values["mean"], **look)
+    if "model" in lines and step in lines["model"].index:
+        right.axhline(lines["model"].at[step, "mean"], **STYLES["model"])
     apart = -(-len(states) // 15)
     ticks = [i for i, s in enumerate(states) if s in STYLES or (len(states) - i) % apart == 0]
     # One line lower, "wte" and "ln_f" do not run into the numbers beside them.

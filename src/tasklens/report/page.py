@@ -15,7 +15,7 @@ from tasklens.findings.verdict import Verdict, verdict_json
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.summary import best_state
 from tasklens.report.view import MAPS, SplitView, TaskOverview, View
-from tasklens.scoring.score_table import CONTROLS, summarise
+from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 
 #: In the order in which the page runs them.
 SCRIPTS = (
@@ -193,15 +193,15 @@ def _scores(view: View) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")
-    for (split, line, space, metric, step), values in summarise(
-        view.table, columns, {*METRICS, "accuracy"}
-    ).items():
+    summary = summarise(to_frame(view.table, {*METRICS, "accuracy"}), columns)
+    for place, *values in summary[["mean", "low", "high"]].itertuples():
+        split, line, space, metric, step = place
         control, state = line in CONTROLS, line in view.states and space == "raw"
         shown = state or metric == ("ari" if control else "accuracy")
         if split in scores and shown:
             n = 1 if control else len(view.steps)
             course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
-            course[0 if control else view.steps.index(step)] = _rounded(values[:3])
+            course[0 if control else view.steps.index(step)] = _rounded(values)
     return scores
 
 

@@ -5,7 +5,7 @@ import pyarrow.compute as pc
 
 from tasklens.report.view import View
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.score_table import summarise
+from tasklens.scoring.score_table import NO_STEP, summarise, to_frame
 
 
 def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int], float]:
@@ -13,10 +13,11 @@ def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int
 
     Values are means over seeds and cluster seeds.
     """
-    of_states = (pc.field("space") == "raw") & pc.field("step").is_valid()
-    rows = table.filter(of_states & (pc.field("split") == split))
-    scores = summarise(rows, ("layer", "step"), (metric,))
-    return {(layer, step): score.mean for (layer, step), score in scores.items()}
+    rows = to_frame(table.filter(pc.field("split") == split), (metric,))
+    of_states = (rows["space"] == "raw") & (rows["step"] != NO_STEP)
+    scores: dict[tuple[str, int], float]
+    scores = summarise(rows[of_states], ("layer", "step"))["mean"].to_dict()
+    return scores
 
 
 def best_state(view: View) -> str:

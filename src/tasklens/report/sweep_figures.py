@@ -16,7 +16,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import split_name
 from tasklens.report.style import in_style, new_figure, write_heading
-from tasklens.scoring.score_table import summarise
+from tasklens.scoring.score_table import summarise, to_frame
 from tasklens.scoring.sweep_summary import best_rows
 
 #: The largest number of dots in a figure: more hide each other, and take time and memory.
@@ -181,9 +181,12 @@ def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
     blocks = pc.starts_with(pc.field("layer"), "block")
     rows = scores.filter(blocks & (pc.field("space") == "raw"))
     place = ("step", "run", "seed", "split", "layer")
-    separation, ari = (summarise(rows, place, (metric,)) for metric in ("separation", "ari"))
-    pairs = [(p[0], value.mean, ari[p].mean) for p, value in separation.items() if p in ari]
-    return np.array(pairs, dtype=np.float64).reshape(-1, 3)
+    separation, ari = (
+        summarise(to_frame(rows, (metric,)), place)["mean"].rename(metric)
+        for metric in ("separation", "ari")
+    )
+    pairs = separation.to_frame().join(ari, how="inner").reset_index("step")
+    return np.asarray(pairs, dtype=np.float64)
 
 
 def _axis(
