@@ -306,8 +306,8 @@ def test_the_same_run_twice_is_refused(
 ) -> None:
     message = "run 'seed0' with seed 0 is given twice"
     table = runs[0] / "scores.parquet"
-    assert_refused(command("verify", runs[0], run), f"{run} has the seed 0, as {runs[0]}")
-    assert_refused(command("verify", runs[0], runs[0]), message)
+    for other in (runs[0], run):  # the run itself, and a copy of it under another path
+        assert_refused(command("verify", runs[0], other), f"{other} has the seed 0, as {runs[0]}")
     assert_refused(command("verify", runs[0], table), message)
     assert_refused(command("verify", table, runs[1] / "scores.parquet", table), message)
     assert list(here.iterdir()) == []

@@ -101,8 +101,8 @@ def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing == ["position"]:
         raise InputError(
-            f"{path}: no column 'position': a tasklens from before the first release, 0.1.0, wrote "
-            "it; measure the run again, or convert the table by docs/convert_scores.py"
+            f"{path}: no column 'position': tasklens 0.1.0 wrote it; measure the run again, or "
+            "convert the table by docs/convert_scores.py"
         )
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}: should be {SCHEMA.names}")

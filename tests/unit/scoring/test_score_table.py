@@ -76,7 +76,7 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
         "no column 'k': should be ": parquet_bytes(table.drop_columns(["k"])),
         "column 'value' is string: should be double": parquet_bytes(wrong),
     }
-    old = "no column 'position': a tasklens from before the first release, 0.1.0, wrote it; "
+    old = "no column 'position': tasklens 0.1.0 wrote it; "
     cases[old] = parquet_bytes(table.drop_columns(["position"]))
     for message, data in cases.items():
         path.write_bytes(data)
