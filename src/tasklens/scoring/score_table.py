@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasklens.core.errors import InputError
+from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
 
 Row: TypeAlias = dict[str, str | int | float | None]
@@ -96,8 +96,9 @@ def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of scores") from None
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable Parquet file of scores: {reason}") from error
+        raise InputError(
+            f"{path}: not a readable Parquet file of scores: {first_line(error)}"
+        ) from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing == ["position"]:
         raise InputError(
