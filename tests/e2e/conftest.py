@@ -222,6 +222,11 @@ def contents(path: Path, *parts: str) -> dict[str, bytes]:
     }
 
 
+def times(path: Path) -> dict[str, int]:
+    """Return when each file of `contents` was written last."""
+    return {name: (path / name).stat().st_mtime_ns for name in contents(path)}
+
+
 def assert_same(path: Path, other: Path, *parts: str) -> None:
     """Hold two runs to the same files with the same bytes, naming those that differ."""
     mine, theirs = contents(path, *parts), contents(other, *parts)

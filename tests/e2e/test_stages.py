@@ -7,11 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
-
-
-def times(path: Path) -> dict[str, int]:
-    return {name: (path / name).stat().st_mtime_ns for name in contents(path)}
+from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
 
 
 def test_the_stages_one_by_one_give_what_run_gives(

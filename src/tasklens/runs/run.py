@@ -134,6 +134,10 @@ class Run(ABC):
         for path in state_paths(self.directory.states_at(step), name):
             self.directory.check(path)
 
+    def states_hash(self, step: int) -> str:
+        """Return a hash of the hidden states at a step."""
+        return self.directory.hash_of(self.directory.states_at(step))
+
     def clustered(self, step: int) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
         for name in self.state_names:

@@ -90,8 +90,8 @@ class Measurer:
         """Return the hash of what the scores of a checkpoint depend on."""
         run = self.run
         settings = run.settings.affecting("measure")
-        states = run.directory.hash_of(run.directory.states_at(step))
-        return digest([run.settings.seed, settings, run.directory.output_hash("data"), states])
+        data, states = run.directory.output_hash("data"), run.states_hash(step)
+        return digest([run.settings.seed, settings, data, states])
 
     def is_done(self, step: int) -> bool:
         """Return whether the scores of a checkpoint are there."""
