@@ -2,7 +2,9 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Iterable
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +69,24 @@ def error_of(*files: str, **settings: Any) -> str:
 
 
 def rows_of(prompts: LabelledPrompts, split: str) -> set[str]:
-    """Return the texts in a split; the tests that ask give each row a text of its own."""
+    """Return the texts in a split, each of which is of one row."""
     texts = prompts.text[prompts.splits[split]]
     assert len(set(texts)) == len(texts)
     return set(texts)
 
 
-def crossed(labels: int, values: int, others: int) -> Rows:
-    """Cross labels with values of the columns `a` and `b`."""
+def crossed(labels: int, values: int, others: int, first: int = 0) -> Rows:
+    """Cross labels, from the first on, with values of the columns `a` and `b`."""
+    places = product(range(first, first + labels), range(values), range(others))
     return [
-        {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"}
-        for i in range(labels)
-        for j in range(values)
-        for k in range(others)
+        {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"} for i, j, k in places
     ]
+
+
+def values_of(texts: set[str], labels: Iterable[int]) -> list[set[str]]:
+    """Return the values of `a` in rows of `crossed`, for each label."""
+    split = [text.split() for text in texts]
+    return [{value for label, value, _ in split if label == str(n)} for n in labels]
 
 
 # -- formats ------------------------------------------------------------------------------------
@@ -104,16 +110,12 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     assert first.columns == {name: tuple(row[name] for row in ROWS) for name in ROWS[0]}
     assert first.splits == {"all": slice(0, 4)}
     assert len(first) == 4
-    for other in found.values():
+    for (name, other), numbers in zip(
+        found.items(), ("123", "246", "234", "234", "123"), strict=True
+    ):
         assert dataclasses.replace(other, where=first.where) == first
-    for name, places in {
-        "a.jsonl": ("line 1", "line 2", "line 3"),
-        "b.jsonl": ("line 2", "line 4", "line 6"),
-        "a.csv": ("line 2", "line 3", "line 4"),
-        "b.csv": ("line 2", "line 3", "line 4"),
-        "a.parquet": ("row 1", "row 2", "row 3"),
-    }.items():
-        assert found[name].where[:3] == tuple(f"{tmp_path / name} {place}" for place in places)
+        kind = "row" if name == "a.parquet" else "line"
+        assert other.where[:3] == tuple(f"{tmp_path / name} {kind} {n}" for n in numbers)
 
 
 def test_what_is_no_text_is_written_as_one(tmp_path: Path) -> None:
@@ -157,6 +159,8 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
         ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
+        ("a.csv", b'text,label\na,x\n"b"c,y\n', " line 3: is not CSV: "),
+        ("a.csv", b'"text"s,label\na,x\n', " line 1: is not CSV: "),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(
@@ -177,16 +181,15 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
     [
         ([ROWS[0], {"text": "a"}], " line 2: no 'label'; its columns are text", {}),
         ([*ROWS, ROWS[2] | {"input": None}], f" line 5: no 'input'; {COLUMNS}", {}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"text": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"label": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"input": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"output": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"group": "word"}),
+        *(
+            (ROWS, f" line 1: no 'word'; {COLUMNS}", {column: "word"})
+            for column in ("text", "label", "input", "output", "group")
+        ),
         (ROWS, f" line 1: no 'word'; {COLUMNS}", {"hold_out": ("word",)}),
-        ([*ROWS, ROWS[0] | {"text": ""}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": " \n"}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": 3}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": ["a"]}], " line 5: 'text' should be a text", {}),
+        *(
+            ([*ROWS, ROWS[0] | {"text": text}], " line 5: 'text' should be a text", {})
+            for text in ("", " \n", 3, ["a"])
+        ),
         (ROWS[::2], f" line 1: 'label' has the one value 'plural' in split all: {TWO}", {}),
         ([*ROWS, RARE], f" line 5: 'label' = 'rare' has this one prompt in split all: {TWO}", {}),
         (
@@ -227,21 +230,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert error_of(str(tmp_path)).startswith(f"{tmp_path} cannot be read: Is a dir")
 
 
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (b'text,label\na,x\n"b"c,y\n', "3"),
-        (b'"text"s,label\na,x\n', "1"),
-        (b'text,label\na,x\n"b,y\nc,z\n', "3|4"),  # where it begins, or where the file ends
-    ],
-)
-def test_a_broken_quote_is_named_with_its_line(tmp_path: Path, content: bytes, line: str) -> None:
-    file = write(tmp_path / "a.csv", content)
-    message = error_of(file)
-    assert message.startswith(f"{file} line ")
-    assert ": is not CSV: " in message
-    number = message.removeprefix(f"{file} line ").partition(":")[0]
-    assert number in line.split("|")
+def test_a_quote_that_is_not_closed_is_named_with_its_line(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", b'text,label\na,x\n"b,y\nc,z\n')
+    ends = tuple(f"{file} line {n}: is not CSV: " for n in (3, 4))  # its own, or that of the end
+    assert error_of(file).startswith(ends)
 
 
 def test_empty_lines_of_a_csv_are_counted(tmp_path: Path) -> None:
@@ -275,22 +267,20 @@ def test_the_usual_names_of_columns_and_others(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
-    def message(**settings: Any) -> str:
+    several = "hold_out splits a single file; several files are splits already"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"files": "ab", "hold_out": "c"}, several),
+        ({"files": "abcd"}, "4 files: should be 3 at most, each is a split"),
+        ({"files": ""}, "files = (): "),
+        ({"hold_out": "abc"}, "hold_out = ['a', 'b', 'c']: should be one column, or two"),
+        ({"hold_out": "aa"}, "hold_out = ['a', 'a']: should be one column, or two"),
+        *(({"hold_out_share": share}, f"hold_out_share = {share}: ") for share in (0, 1, 1.5)),
+    ]
+    for settings, message in cases:
+        names = {k: tuple(v) if isinstance(v, str) else v for k, v in settings.items()}
         with pytest.raises(ValidationError) as error:
-            PromptSettings(**settings)
-        return str(one_line(error.value))
-
-    two = ("a.jsonl", "b.jsonl")
-    assert message(files=two, hold_out=("input",)) == (
-        "hold_out splits a single file; several files are splits already"
-    )
-    assert message(files=("a", "b", "c", "d")) == "4 files: should be 3 at most, each is a split"
-    for hold_out in (("a", "b", "c"), ("a", "a")):
-        said = message(hold_out=hold_out)
-        assert said == f"hold_out = {list(hold_out)}: should be one column, or two"
-    for share in (0, 1, 1.5):
-        assert message(hold_out_share=share).startswith(f"hold_out_share = {share}: ")
-    assert message(files=()).startswith("files = ()")
+            PromptSettings(**names)
+        assert str(one_line(error.value)).startswith(message)
     assert PromptSettings(files=("a", "b", "c")).files == ("a", "b", "c")
 
 
@@ -331,8 +321,7 @@ def test_each_of_several_files_needs_a_name_and_labels_of_its_own(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("share", "held"),
-    [
-        # of 2, 3, 5, 8, 12, 13 and 48 values
+    [  # of 2, 3, 5, 8, 12, 13 and 48 values
         (0.2, [1, 1, 1, 2, 2, 3, 10]),
         (0.01, [1, 1, 1, 1, 1, 1, 1]),
         (0.5, [1, 2, 2, 4, 6, 6, 24]),
@@ -341,33 +330,26 @@ def test_each_of_several_files_needs_a_name_and_labels_of_its_own(tmp_path: Path
 )
 def test_of_each_label_the_share_is_held_out(tmp_path: Path, share: float, held: list[int]) -> None:
     sizes = (2, 3, 5, 8, 12, 13, 48)
-    rows: Rows = [
-        {"text": f"{n} {value} {i}", "label": n, "value": value}
-        for n in sizes
-        for value in range(n)
-        for i in range(2)
-    ]
-    file = write(tmp_path / "a.jsonl", rows)
-    prompts = read(file, hold_out=("value",), hold_out_share=share)
-    assert list(prompts.splits) == ["kept", "held_out_value"]
-    out, kept = rows_of(prompts, "held_out_value"), rows_of(prompts, "kept")
+    rows = [row | {"label": n} for n in sizes for row in crossed(1, n, 2, first=n)]
+    prompts = read(write(tmp_path / "a.jsonl", rows), hold_out=("a",), hold_out_share=share)
+    assert list(prompts.splits) == ["kept", "held_out_a"]
+    out, kept = rows_of(prompts, "held_out_a"), rows_of(prompts, "kept")
     assert out.isdisjoint(kept)
     assert out | kept == {row["text"] for row in rows}
-    values = {n: {t.split()[1] for t in out if t.split()[0] == str(n)} for n in sizes}
-    assert [len(values[n]) for n in sizes] == held
-    for n in sizes:
-        others = {t.split()[1] for t in kept if t.split()[0] == str(n)}
-        assert others.isdisjoint(values[n]), "all prompts with a value are in one split"
-        assert len(others) == n - len(values[n])
+    values, others = values_of(out, sizes), values_of(kept, sizes)
+    assert [*map(len, values)] == held
+    for n, some, rest in zip(sizes, values, others, strict=True):
+        assert rest.isdisjoint(some), "all prompts with a value are in one split"
+        assert len(rest) == n - len(some)
 
 
 def test_a_value_is_held_out_for_a_label_and_not_for_all(tmp_path: Path) -> None:
     prompts = read(write(tmp_path / "a.jsonl", crossed(6, 10, 2)), hold_out=("a",))
     out, kept = rows_of(prompts, "held_out_a"), rows_of(prompts, "kept")
-    by_label = [{t.split()[1] for t in out if t.split()[0] == str(i)} for i in range(6)]
-    assert [len(values) for values in by_label] == [2] * 6
-    assert len({frozenset(values) for values in by_label}) > 3, "each label's are drawn alone"
-    assert {t.split()[1] for t in out} <= {t.split()[1] for t in kept}
+    by_label = values_of(out, range(6))
+    assert [*map(len, by_label)] == [2] * 6
+    assert len(set(map(frozenset, by_label))) > 3, "each label's are drawn alone"
+    assert set.union(*by_label) <= set.union(*values_of(kept, range(6)))
 
 
 def test_what_two_columns_hold_out_is_in_no_split(tmp_path: Path) -> None:
@@ -458,11 +440,8 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     prompts = read(name)
     assert len(prompts) == 2304
     assert len(set(prompts.label)) == 16
-    assert prompts.input is not None
-    assert prompts.output is not None
-    assert prompts.group is not None
-    parts = zip(prompts.group, prompts.input, prompts.output, strict=True)
-    assert prompts.text == tuple(" ".join(part) for part in parts)
+    parts = [prompts.group or (), prompts.input or (), prompts.output or ()]
+    assert prompts.text == tuple(map(" ".join, zip(*parts, strict=True)))
     assert len(set(prompts.units)) == 16 * 12
     assert prompts.where[0] == f"{name} line 1"
     place = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")

@@ -384,7 +384,6 @@ def test_what_follows_elsewhere_is_not_known() -> None:
     other = dataclasses.replace(DOUBLE, output=("fourteen", "five"))
     assert targets(other, tokenizer) == ["fourteen", None]
     assert targets(dataclasses.replace(DOUBLE, output=None), tokenizer) == [None, None]
-
     # After the output it does not follow again.
     for at in ("last", "output", "-1"):
         assert measured(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
