@@ -72,9 +72,7 @@ def model_settings() -> ModelSettings:
 @pytest.fixture
 def model(model_settings: ModelSettings, dataset: Dataset) -> GPT2:
     """A model of the test's own, with no norm and no bias at its initial value."""
-    made = make_model(model_settings, dataset, seed=2)
-    disturb(made)
-    return made
+    return disturb(make_model(model_settings, dataset, seed=2))
 
 
 @pytest.fixture(scope="session")

@@ -131,17 +131,16 @@ def test_the_readme_says_the_sizes(dataset: Dataset, files: dict[str, bytes]) ->
     assert table(files, "train")["text"][0].as_py() in readme
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-1],
-        lambda content: b"",
-        lambda content: b"not Parquet at all",
-        lambda content: content[:100] + bytes(len(content) - 108) + content[-8:],
-    ],
-    ids=["half", "all but a byte", "empty", "other", "zeros"],
-)
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "half": lambda content: content[: len(content) // 2],
+    "all but a byte": lambda content: content[:-1],
+    "empty": lambda content: b"",
+    "other": lambda content: b"not Parquet at all",
+    "zeros": lambda content: content[:100] + bytes(len(content) - 108) + content[-8:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("name", ["train", "val_subset"])
 def test_damaged_parquet_is_named(
     files: dict[str, bytes], name: str, damage: Callable[[bytes], bytes]
