@@ -56,18 +56,6 @@ def test_disjoint_exactly_if_no_string_is_shared(one: str, other: str) -> None:
         assert re.fullmatch(other, shared)
 
 
-@steady
-@given(regexes, st.integers(0, 2**32), st.data())
-def test_samples_are_distinct_strings_of_the_admitted_lengths(
-    regex: str, seed: int, data: st.DataObject
-) -> None:
-    grammar = Grammar(regex)
-    n = data.draw(st.integers(0, min(grammar.count(1, 9), 50)))
-    drawn = grammar.sample(n, 1, 9, np.random.default_rng(seed))
-    assert len(set(drawn)) == len(drawn) == n
-    assert all(re.fullmatch(regex, string) and 1 <= len(string) <= 9 for string in drawn)
-
-
 @few
 @given(
     st.integers(2, 7),

@@ -17,7 +17,6 @@ from tasklens.clustering import kmeans
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.workers import Processes
 
 SETTINGS = ClusterSettings()
 QUICK = ClusterSettings(n_init=2, cluster_seeds=2, tsne_max_iter=250, perplexity=10)
@@ -79,16 +78,6 @@ def test_a_result_depends_on_its_own_cell_only() -> None:
     assert content(cluster_one(elsewhere)) == together[1], "the position's name is not"
     first, second = cluster([cells[0]], QUICK)[0].labels
     assert not np.array_equal(first, second), "cluster seeds differ"
-
-
-def test_two_workers_give_the_bytes_of_one() -> None:
-    x = stream(0, "noise").normal(size=(80, 4)).astype(np.float32)
-    cells = [cell(x, space, state=f"block{i}") for i in range(2) for space in ("raw", "tsne")]
-    results = []
-    for count in (1, 2):
-        with Processes(count) as workers:
-            results.append([content(r) for r in workers.map(cluster_one, cells)])
-    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("tokens", [1, 2, 3, 20])

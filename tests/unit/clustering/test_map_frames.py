@@ -61,9 +61,6 @@ def first() -> Floats:
     return first_map(grouped(BEFORE))
 
 
-# --- The next frame ---
-
-
 def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
     assert purity(first, BEFORE) > 0.95
     assert purity(first, AFTER) < 0.5, "the groups do cross"
@@ -143,8 +140,6 @@ def test_without_a_compiler_it_is_done_by_scikit_learn(
     assert y.tobytes() == next_map(grouped(AFTER), first).tobytes()
 
 
-# --- Few points, few directions, few different rows ---
-
 FIVE_ROWS = grouped(BEFORE, apart=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
 ODD = {
     "one direction": grouped(BEFORE)[:40, :1],
@@ -172,9 +167,6 @@ def test_equal_rows_are_close() -> None:
     row = np.arange(40) % 5
     assert purity(before, row) < 0.5
     assert purity(next_map(FIVE_ROWS, before), row) == 1.0
-
-
-# --- The common basis ---
 
 
 def test_the_basis_is_that_of_the_first_two_components_and_shows_their_variance() -> None:

@@ -170,9 +170,9 @@ LOSSES: dict[str, Callable[[int], float]] = {
 
 @pytest.mark.parametrize("max_iter", [250, 275, 1000])
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-@pytest.mark.parametrize("flat", [(), (100,), (150, 200), (500,), (501,)])
+@pytest.mark.parametrize("flat", [set(), {100}, {150, 200}, {500}, {501}])
 def test_the_schedule_is_scikit_learns(
-    loss: Callable[[int], float], flat: tuple[int], max_iter: int, monkeypatch: pytest.MonkeyPatch
+    loss: Callable[[int], float], flat: set[int], max_iter: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if the gradient vanishes at the iterations `flat`."""
     ours: list[tuple[float, float, bool]] = []

@@ -5,15 +5,7 @@ import numpy as np
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import (
-    MEASURED,
-    PAD,
-    SPLITS,
-    Dataset,
-    DataSettings,
-    Vocabulary,
-    make_dataset,
-)
+from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, DataSettings, make_dataset
 from tasklens.data.tasks import TaskSettings
 
 Instance = tuple[str, str, str]
@@ -118,11 +110,11 @@ def test_how_many_are_measured_changes_neither_tasks_nor_splits(
         assert instances(other, split) == instances(dataset, split)
 
 
-def test_vocabulary() -> None:
-    vocabulary = Vocabulary(["b", "a", "x0", "b"])
-    assert vocabulary.tokens == (PAD, "b", "a", "x0")
-    assert vocabulary.encode(["x0", "b"]).tolist() == [3, 1]
-    assert len(vocabulary) == 4
+def test_vocabulary(dataset: Dataset) -> None:
+    tokens = (PAD, *"abcde", *(f"x{i}" for i in range(6)), *(f"y{i}" for i in range(6)))
+    assert dataset.vocabulary.tokens == tokens
+    assert dataset.vocabulary.encode(["b", PAD, "x0", "b"]).tolist() == [2, 0, 6, 2]
+    assert len(dataset.vocabulary) == 18
 
 
 SCARCE = (

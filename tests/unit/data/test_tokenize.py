@@ -133,8 +133,6 @@ DOUBLE = table(  # BOS is token 0, double 1, ..., seven 4
     place=["this", ":"], number=[2, -1], pair=[[7, 11], [0, 6]],
 )  # fmt: skip
 
-# -- where ----------------------------------------------------------------------------------------
-
 
 def test_by_default_the_input_is_measured_or_else_the_last_token() -> None:
     assert tokenize(DOUBLE, words(*DOUBLE.text)).prompts.position.tolist() == [4, 3]
@@ -212,9 +210,6 @@ def test_all_tokens_of_a_part_are_measured_special_ones_by_number_alone(ends: bo
     assert positions(DOUBLE, tokenizer, at="-1") == [5 + ends, 4 + ends]
 
 
-# -- byte pairs -----------------------------------------------------------------------------------
-
-
 def text_of(tokenizer: Fake, ids: Any) -> str:
     return str(tokenizer.inner.decode(list(ids)))
 
@@ -237,9 +232,6 @@ def test_an_input_of_several_tokens(pairs: Fake) -> None:
         assert text_of(pairs, ids[: end + 1]) == before[i] + words[i]
     # A space alone is measured as the tokenizer has it.
     assert set(measured(table("the hot ", "the cold  "), pairs)) <= {"Ġ", "ĠĠ"}
-
-
-# -- what cannot be measured ----------------------------------------------------------------------
 
 
 def test_a_text_that_is_not_there_is_named() -> None:
@@ -301,9 +293,6 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
             PositionSettings(**settings)
 
 
-# -- rows -----------------------------------------------------------------------------------------
-
-
 def test_rows_end_at_the_measured_token() -> None:
     prompts = table("a b c d", "d", "c b", "b a d c a", input=["c", "d", "b", "d"])
     tokenizer = words(*prompts.text)
@@ -312,9 +301,6 @@ def test_rows_end_at_the_measured_token() -> None:
     bos, a, b, c, d = (tokenizer.number(word) for word in (BOS, *"abcd"))
     assert rows.ids.dtype == rows.position.dtype == np.int64
     assert rows.ids.tolist() == [[bos, a, b, c], [bos, d, 0, 0], [bos, c, b, 0], [bos, b, a, d]]
-
-
-# -- what should follow ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -392,9 +378,6 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
     assert targets(prompts, pairs) == [None, "Ġcold"]
 
 
-# -- what is known without a model ----------------------------------------------------------------
-
-
 def many() -> tuple[LabelledPrompts, Fake]:
     """Two splits of prompts, each an instruction of a few letters, an input and an output."""
     random = np.random.default_rng(0)
@@ -451,9 +434,6 @@ def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, ov
     at_first = instances_of_prompts(prompts, read(prompts, pairs, over=over, at="0"), "all")
     assert at_first.length.tolist() == [0, 0], "nothing stands before"
     assert at_first.symbol_counts.tolist() == [[0], [0]]
-
-
-# -- what a user is shown -------------------------------------------------------------------------
 
 
 def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake) -> None:
