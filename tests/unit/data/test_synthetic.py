@@ -115,6 +115,8 @@ def test_vocabulary(dataset: Dataset) -> None:
     assert dataset.vocabulary.tokens == tokens
     assert dataset.vocabulary.encode(["b", PAD, "x0", "b"]).tolist() == [2, 0, 6, 2]
     assert len(dataset.vocabulary) == 18
+    again = type(dataset.vocabulary)(["b", "a", "b"])
+    assert again.tokens == (PAD, "b", "a"), "a token that comes again is the same token"
 
 
 SCARCE = (
