@@ -1,18 +1,11 @@
 import numpy as np
 import pytest
 
-from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts, join
 
 
 def two(**fields: object) -> Prompts:
     return Prompts(np.array([[1, 2, 3], [4, 5, 6]]), np.array([1, 2]), **fields)  # type: ignore[arg-type]
-
-
-def test_a_datasets_prompts_carry_the_name_of_their_split(dataset: Dataset) -> None:
-    for split in dataset.splits:
-        prompts = dataset.prompts(split)
-        assert (prompts.split, prompts.position_name) == (split, "input")
 
 
 def test_joined_prompts_keep_their_order_and_a_split_that_all_share() -> None:
