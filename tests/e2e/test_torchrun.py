@@ -186,7 +186,7 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
         def stops(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("tasklens.runs.experiment.Trainer.run", stops)
+        patch.setattr("tasklens.models.training.Trainer.run", stops)
         assert command("run", "smoke", *changes(), "--out", path).status == 130
     result = torchrun("-m", "tasklens", "run", "smoke", *changes(), "--out", path, "--resume")
     assert result.status == 0, result.err
