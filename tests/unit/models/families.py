@@ -130,10 +130,8 @@ def made_prompts(alike: bool = False) -> Prompts:
         position = np.array([20, 20, 20, 21, 21, 14, 6, 20, 20, 20, 18, 18, 18, 18, 1, 0, 20, 20])
         ids = rng.integers(VOCABULARY, size=(3, 24))[np.arange(len(position)) // 7]
         ids[np.arange(len(position)), position] = rng.integers(VOCABULARY, size=len(position))
-    behind = np.arange(ids.shape[1]) > position[:, None]
-    return Prompts(
-        np.where(behind, np.resize([-1, 10**9, VOCABULARY, 3], ids.shape), ids), position
-    )
+    junk = np.resize([-1, 10**9, VOCABULARY, 3], ids.shape)
+    return Prompts(np.where(np.arange(ids.shape[1]) > position[:, None], junk, ids), position)
 
 
 @functools.cache
