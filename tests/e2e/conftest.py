@@ -2,19 +2,22 @@
 
 import contextlib
 import io
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from unittest import mock
 
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
 from e2e.browser import ARGUMENTS, find_browser
+from e2e.stock import Stock, no_network
 from tasklens.cli import main as cli
 from tasklens.report.style import render
 
@@ -58,6 +61,13 @@ class Finished:
     result: Result
 
 
+@dataclass(frozen=True)
+class Probed(Finished):
+    """A finished probe, and whom it asked on the network."""
+
+    asked: list[Any] = field(default_factory=list)
+
+
 Command = Callable[..., Result]
 
 
@@ -93,6 +103,49 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def copy(tiny: Finished, tmp_path: Path) -> Path:
     """A copy of the tiny run, of the same name, for the test to damage."""
     return Path(shutil.copytree(tiny.path, tmp_path / "copied" / tiny.path.name))
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    return Stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture(scope="session")
+def probed(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Probed:
+    """A finished probe of both checkpoints. Not to be changed."""
+    path = tmp_path_factory.mktemp("first") / "probe"
+    with no_network() as asked:
+        result = call(*stock.words("--out", path))
+    assert result.status == 0, result.err
+    return Probed(path, result, asked)
+
+
+@pytest.fixture
+def probe_copy(probed: Probed, tmp_path: Path) -> Path:
+    """A copy of the finished probe, of the same name, for the test to change."""
+    return Path(shutil.copytree(probed.path, tmp_path / "copied" / probed.path.name))
+
+
+@pytest.fixture(scope="session")
+def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of two settings and two seeds."""
+    from e2e.sweeps import AXES, write_sweep  # which imports this module
+
+    return write_sweep(tmp_path_factory.mktemp("sweep"), AXES)
+
+
+@pytest.fixture(scope="session")
+def swept(sweep_file: Path) -> Finished:
+    """The sweep of `sweep_file`, finished by one worker. Not to be changed."""
+    path = sweep_file.parent / "out"
+    return Finished(path, call("sweep", sweep_file, "--out", path, "--workers", "1"))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no figure of a run, which takes longest."""
+    for name in ("figure1", "figure2"):
+        monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_: Figure())
 
 
 @pytest.fixture(scope="session")
@@ -170,10 +223,28 @@ def assert_same(path: Path, other: Path, *parts: str) -> None:
     assert [name for name, content in mine.items() if theirs[name] != content] == []
 
 
+def files(path: Path) -> list[str]:
+    """Return the files of a directory, but for those that hold times, the lock and temporaries."""
+    left = ("manifest.json", "report.html")
+    found = (f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+    return sorted(f.relative_to(path).as_posix() for f in found if f.name not in left)
+
+
+def scores_of(path: Path, **wanted: object) -> list[dict[str, Any]]:
+    """Return the rows of a table of scores, or of a run's, that have the wanted values."""
+    file = path / "scores.parquet" if path.is_dir() else path
+    rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
+    return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+
 def assert_refused(result: Result, *words: str) -> str:
-    """Hold a result to one line of error and exit status 2; return the line."""
+    """Hold a result to one line of error and exit status 2; return the line.
+
+    Apart from how large it becomes, or what is measured, which a run says on its way.
+    """
     assert result.status == 2, result
-    lines = [line for line in result.err.splitlines() if " will take about " not in line]
+    on_its_way = re.compile(r"  |tasklens: measured|.* will take about ")
+    lines = [line for line in result.err.splitlines() if not on_its_way.match(line)]
     assert len(lines) == 1, result.err
     assert lines[0].startswith("tasklens: error: "), lines[0]
     for word in words:

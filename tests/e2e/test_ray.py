@@ -23,20 +23,19 @@ from e2e import ray_cluster
 from e2e.conftest import (
     Command,
     Finished,
+    Probed,
     assert_refused,
     assert_same,
     changes,
 )
-from e2e.test_probe import Probed, Stock, probed, stock
-from e2e.test_sweep import AXES, done, file, outputs, touched, write_sweep
+from e2e.stock import Stock
+from e2e.sweeps import AXES, outputs, touched, write_sweep
 from tasklens.cli.main import AGAIN
 from tasklens.core.errors import InputError
 from tasklens.core.files import sha256
 from tasklens.core.ray_workers import RETRIES, RayWorkers, connect
 from tasklens.core.workers import start_workers
 from tasklens.runs.directory import RunDir
-
-__all__ = ["done", "file", "probed", "stock"]
 
 #: What Ray's environment says here: nothing is told to anybody, and what is lost is soon missed.
 QUIET = {
@@ -320,19 +319,19 @@ def test_a_probe_is_the_same_bytes(
 
 def test_a_sweep_is_the_same_bytes_from_anywhere(
     cluster: TheCluster,
-    done: Finished,
-    file: Path,
+    swept: Finished,
+    sweep_file: Path,
     command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also by a path that is relative to where the driver is and the nodes are not."""
     monkeypatch.chdir(tmp_path)
-    result = command("sweep", file, "--out", "out", "--engine", cluster.engine)
+    result = command("sweep", sweep_file, "--out", "out", "--engine", cluster.engine)
     assert (result.status, result.err) == (0, "")
-    assert outputs(tmp_path / "out") == outputs(done.path)
+    assert outputs(tmp_path / "out") == outputs(swept.path)
     before = touched(tmp_path / "out")
-    assert command("sweep", file, "--out", "out", "--engine", cluster.engine).status == 0
+    assert command("sweep", sweep_file, "--out", "out", "--engine", cluster.engine).status == 0
     assert touched(tmp_path / "out") == before, "nothing is done twice"
 
 
@@ -532,9 +531,9 @@ def test_ray_that_is_not_installed_is_told_with_what_to_install(
     assert_refused(result, "--engine ray: Ray is not installed: pip install 'tasklens[ray]'")
 
 
-def test_shards_and_clusters_are_two_ways(file: Path, command: Command) -> None:
+def test_shards_and_clusters_are_two_ways(sweep_file: Path, command: Command) -> None:
     assert_refused(
-        command("sweep", file, "--shard", "1/2", "--engine", "ray"),
+        command("sweep", sweep_file, "--shard", "1/2", "--engine", "ray"),
         "--shard does without a cluster",
     )
 
@@ -551,7 +550,7 @@ def test_a_gpu_has_no_number_on_ray(
 
 
 def test_a_directory_that_a_node_does_not_see_is_told(
-    cluster: TheCluster, file: Path, tmp_path: Path
+    cluster: TheCluster, sweep_file: Path, tmp_path: Path
 ) -> None:
     from functools import partial
 
@@ -560,7 +559,7 @@ def test_a_directory_that_a_node_does_not_see_is_told(
 
     with start_workers(cluster.engine, 0) as workers:
         work = partial(run_point, out=tmp_path / "elsewhere", keep=False)
-        error = workers.submit(work, read_sweep(file).points[0]).exception()
+        error = workers.submit(work, read_sweep(sweep_file).points[0]).exception()
     assert isinstance(error, InputError)
     assert f"{tmp_path}/elsewhere/runs is not to be seen on " in str(error)
     assert not (tmp_path / "elsewhere").exists()

@@ -2,108 +2,54 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pyarrow.parquet as pq
 import pytest
 
-from e2e.conftest import TINY, Command, Finished, Result, assert_refused, changes
-from tasklens.runs.directory import RunDir
-from tasklens.runs.experiment import measure
-from tasklens.runs.settings import TrainingRunSettings
-
-#: What is not the same to the byte: times, the machine, and a path.
-ABOUT = ("manifest.json", "log.txt", ".lock")
-#: Three checkpoints.
-SHORT = TINY | {"train.steps": 2, "train.warmup_steps": 1, "checkpoints.every": 2}
-AXES = '[grid]\n"model.n_embd" = [8, 16]\n"train.learning_rate" = [3e-3]\n'
-#: So large that the second step has no finite loss.
-DIVERGES = 1e30
-
-
-def write_sweep(directory: Path, axes: str, seeds: str = "[0, 1]", **others: object) -> Path:
-    """Write a sweep of short runs, with other values where given (``train__steps=3``)."""
-    settings = SHORT | {key.replace("__", "."): value for key, value in others.items()}
-    lines = ["[set]", *(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())]
-    file = directory / "mine.toml"
-    file.write_text("\n".join(['base = "smoke"', f"seeds = {seeds}", *lines, axes]))
-    return file
-
-
-def outputs(path: Path) -> dict[str, bytes]:
-    """Return what a sweep has made, by path: all but times, machine and logs."""
-    return {
-        file.relative_to(path).as_posix(): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name not in ABOUT
-    }
-
-
-def touched(path: Path) -> dict[str, tuple[int, bytes]]:
-    """Return when every file of the runs was written last, and its content."""
-    files = [file for file in sorted((path / "runs").rglob("*")) if file.is_file()]
-    return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
-
-
-def listed(result: Result) -> dict[str, str]:
-    """Return what a dry run says of each run, by its name."""
-    assert (result.status, result.err) == (0, "")
-    return dict(line.split(maxsplit=1) for line in result.out.splitlines())
-
-
-def table(path: Path, **where: object) -> list[dict[str, Any]]:
-    return [
-        row
-        for row in pq.read_table(path).to_pylist()
-        if all(row[key] == value for key, value in where.items())
-    ]
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two settings, two seeds."""
-    return write_sweep(tmp_path_factory.mktemp("sweep"), AXES)
-
-
-@pytest.fixture(scope="module")
-def done(file: Path, command: Command) -> Finished:
-    """The sweep of `file`, finished by one worker. Not to be changed."""
-    path = file.parent / "out"
-    return Finished(path, command("sweep", file, "--out", path, "--workers", "1"))
+from e2e.conftest import TINY, Command, Finished, assert_refused, changes, scores_of
+from e2e.sweeps import (
+    AXES,
+    DIVERGES,
+    SHORT,
+    interrupted_at,
+    listed,
+    outputs,
+    touched,
+    write_sweep,
+)
 
 
 @pytest.fixture
-def run(done: Finished) -> Path:
+def run(swept: Finished) -> Path:
     """A run of the finished sweep. Not to be changed."""
-    return min((done.path / "runs").iterdir())
+    return min((swept.path / "runs").iterdir())
 
 
 @pytest.fixture
-def copied(done: Finished, tmp_path: Path) -> Path:
+def copied(swept: Finished, tmp_path: Path) -> Path:
     """A copy of the finished sweep, for the test to change."""
-    return Path(shutil.copytree(done.path, tmp_path / "out"))
+    return Path(shutil.copytree(swept.path, tmp_path / "out"))
 
 
 # --- What a sweep makes ---
 
 
-def test_one_table_of_all_runs(done: Finished, file: Path, command: Command) -> None:
-    assert (done.result.status, done.result.err) == (0, "")
-    names = list(listed(command("sweep", file, "--out", done.path, "--dry-run")))
+def test_one_table_of_all_runs(swept: Finished, sweep_file: Path, command: Command) -> None:
+    assert (swept.result.status, swept.result.err) == (0, "")
+    names = list(listed(command("sweep", sweep_file, "--out", swept.path, "--dry-run")))
     made = ["scores.parquet", "points.parquet", "points.csv", "separation.png", "phase.png"]
-    assert done.result.out.splitlines() == [str(done.path / name) for name in made]
-    assert (done.path / "phase.png").read_bytes().startswith(b"\x89PNG")
-    assert (done.path / "sweep.toml").read_bytes() == file.read_bytes()
-    assert {path.name for path in (done.path / "runs").iterdir()} == set(names)
-    scores = table(done.path / "scores.parquet")
-    each = [table(done.path / "runs" / name / "scores.parquet") for name in names]
+    assert swept.result.out.splitlines() == [str(swept.path / name) for name in made]
+    assert (swept.path / "phase.png").read_bytes().startswith(b"\x89PNG")
+    assert (swept.path / "sweep.toml").read_bytes() == sweep_file.read_bytes()
+    assert {path.name for path in (swept.path / "runs").iterdir()} == set(names)
+    scores = scores_of(swept.path / "scores.parquet")
+    each = [scores_of(swept.path / "runs" / name / "scores.parquet") for name in names]
     assert scores == [row for rows in each for row in rows]
     assert [{row["run"] for row in rows} for rows in each] == [{name} for name in names]
     place = {"split": "val_subset", "layer": "block1", "space": "raw"}
-    points = table(done.path / "points.parquet", **place)
+    points = scores_of(swept.path / "points.parquet", **place)
     assert [(r["run"], r["model.n_embd"], r["train.learning_rate"], r["seed"]) for r in points] == [
         (name, n_embd, 3e-3, seed)
         for name, (n_embd, seed) in zip(names, [(8, 0), (8, 1), (16, 0), (16, 1)], strict=True)
@@ -111,60 +57,68 @@ def test_one_table_of_all_runs(done: Finished, file: Path, command: Command) -> 
     for row in points:
         (final,) = (
             r["value"]
-            for r in table(done.path / "scores.parquet", run=row["run"], step=2, **place)
+            for r in scores_of(swept.path / "scores.parquet", run=row["run"], step=2, **place)
             if r["metric"] == "ari"
         )
         assert row["final"] == final
     assert len({row["final"] for row in points}) > 1
-    head, *lines = (done.path / "points.csv").read_text().splitlines()
-    assert len(lines) == pq.read_table(done.path / "points.parquet").num_rows
+    head, *lines = (swept.path / "points.csv").read_text().splitlines()
+    assert len(lines) == pq.read_table(swept.path / "points.parquet").num_rows
     assert head.replace('"', "").startswith("run,seed,model.n_embd,train.learning_rate,split,")
 
 
 def test_a_point_is_what_a_run_of_its_settings_is(
-    done: Finished, command: Command, tmp_path: Path
+    swept: Finished, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "plain"
     settings = changes(**SHORT | {"model.n_embd": 16, "train.learning_rate": 3e-3, "seed": 1})
     assert command("run", "smoke", *settings, "--out", path).status == 0
     (name,) = {
-        row["run"] for row in table(done.path / "points.parquet", **{"model.n_embd": 16, "seed": 1})
+        row["run"]
+        for row in scores_of(swept.path / "points.parquet", **{"model.n_embd": 16, "seed": 1})
     }
-    plain, point = table(path / "scores.parquet"), table(done.path / "scores.parquet", run=name)
+    plain, point = (
+        scores_of(path / "scores.parquet"),
+        scores_of(swept.path / "scores.parquet", run=name),
+    )
     assert [{**row, "run": name} for row in plain] == point
     assert (path / "metrics.jsonl").read_bytes() == (
-        done.path / "runs" / name / "metrics.jsonl"
+        swept.path / "runs" / name / "metrics.jsonl"
     ).read_bytes()
 
 
 def test_two_workers_make_the_same_bytes(
-    done: Finished, file: Path, command: Command, tmp_path: Path
+    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    result = command("sweep", file, "--out", path, "--workers", "2")
+    result = command("sweep", sweep_file, "--out", path, "--workers", "2")
     assert (result.status, result.err) == (0, "")
-    mine, theirs = outputs(path), outputs(done.path)
+    mine, theirs = outputs(path), outputs(swept.path)
     assert mine.keys() == theirs.keys()
     assert [name for name, content in mine.items() if content != theirs[name]] == []
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(
-    done: Finished, file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    swept: Finished,
+    sweep_file: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    runs = listed(command("sweep", file, "--dry-run"))
+    runs = listed(command("sweep", sweep_file, "--dry-run"))
     assert list(here.iterdir()) == []
     assert list(runs.values()) == [
         f"to do  seed={seed}  model.n_embd={n_embd}, train.learning_rate=0.003"
         for n_embd in (8, 16)
         for seed in (0, 1)
     ]
-    before = outputs(done.path)
-    again = listed(command("sweep", file, "--out", done.path, "--dry-run"))
+    before = outputs(swept.path)
+    again = listed(command("sweep", sweep_file, "--out", swept.path, "--dry-run"))
     assert again == {name: said.replace("to do", "done ") for name, said in runs.items()}
-    assert outputs(done.path) == before
+    assert outputs(swept.path) == before
 
 
 def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
@@ -181,16 +135,18 @@ def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
 # --- What is kept, and going on ---
 
 
-def test_nothing_is_done_twice(done: Finished, file: Path, command: Command, copied: Path) -> None:
+def test_nothing_is_done_twice(
+    swept: Finished, sweep_file: Path, command: Command, copied: Path
+) -> None:
     before = touched(copied)
-    result = command("sweep", file, "--out", copied, "--workers", "1")
+    result = command("sweep", sweep_file, "--out", copied, "--workers", "1")
     assert (result.status, result.err) == (0, "")
     assert touched(copied) == before
-    assert outputs(copied) == outputs(done.path)
+    assert outputs(copied) == outputs(swept.path)
 
 
 def test_a_longer_list_runs_what_is_new(
-    command: Command, copied: Path, tmp_path: Path, done: Finished
+    command: Command, copied: Path, tmp_path: Path, swept: Finished
 ) -> None:
     file = write_sweep(tmp_path, AXES.replace("[8, 16]", "[16, 4]"), "[1]")
     before = touched(copied)
@@ -199,7 +155,7 @@ def test_a_longer_list_runs_what_is_new(
     assert {name: after[name] for name in before} == before
     new = {Path(name).relative_to(copied / "runs").parts[0] for name in after.keys() - before}
     assert len(new) == 1
-    points = table(copied / "points.parquet", split="val_subset", layer="block1")
+    points = scores_of(copied / "points.parquet", split="val_subset", layer="block1")
     assert [(r["model.n_embd"], r["seed"]) for r in points] == [(16, 1), (4, 1)], "of this file"
     assert points[1]["run"] in new
 
@@ -215,7 +171,7 @@ def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
     grid = drawn(AXES)
     # The base is on the grid, and another run differs from it in what is on no axis of the map.
     both = drawn(AXES + '[around]\n"tasks.variants_per_task" = [15]\n')
-    points = table(copied / "points.parquet", split="val_subset", layer="block1")
+    points = scores_of(copied / "points.parquet", split="val_subset", layer="block1")
     assert sorted((r["model.n_embd"], r["tasks.variants_per_task"]) for r in points) == [
         *((8, 12), (8, 15), (16, 12))
     ]
@@ -224,26 +180,13 @@ def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
     assert both.keys() - grid.keys() == {"around.png"}
 
 
-def interrupted_at(n: int) -> Callable[[RunDir, TrainingRunSettings], None]:
-    """Return a stage measure that is interrupted at its n-th call."""
-    calls = []
-
-    def stage(run: RunDir, settings: TrainingRunSettings) -> None:
-        calls.append(run)
-        if len(calls) == n:
-            raise KeyboardInterrupt
-        measure(run, settings)
-
-    return stage
-
-
 def test_an_interrupted_sweep_goes_on_where_it_was(
-    done: Finished, file: Path, command: Command, tmp_path: Path
+    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    words = ("sweep", file, "--out", path, "--workers", "1")
+    words = ("sweep", sweep_file, "--out", path, "--workers", "1")
     first, *_ = listed(command(*words, "--dry-run"))
-    shutil.copytree(done.path / "runs" / first, path / "runs" / first)
+    shutil.copytree(swept.path / "runs" / first, path / "runs" / first)
     with mock.patch("tasklens.runs.sweep.measure", interrupted_at(2)):
         result = command(*words)
     assert result.status == 130
@@ -257,7 +200,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
     before = touched(path)
     result = command(*words)
     assert (result.status, result.err) == (0, "")
-    assert outputs(path) == outputs(done.path)
+    assert outputs(path) == outputs(swept.path)
     assert (trained / "metrics.jsonl").stat().st_mtime_ns == metrics, "it is not trained again"
     for name in list(runs)[:2]:
         files = {k: v for k, v in touched(path).items() if f"/{name}/" in k}
@@ -265,14 +208,14 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
 
 
 def test_a_run_whose_scores_are_gone_is_made_again(
-    done: Finished, file: Path, command: Command, copied: Path
+    swept: Finished, sweep_file: Path, command: Command, copied: Path
 ) -> None:
     first, *others = sorted((copied / "runs").iterdir())
     (first / "scores.parquet").unlink()
     shutil.rmtree(first / "measured" / "step-00000001")
     before = touched(copied)
-    assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
-    assert outputs(copied) == outputs(done.path)
+    assert command("sweep", sweep_file, "--out", copied, "--workers", "1").status == 0
+    assert outputs(copied) == outputs(swept.path)
     assert all(
         state == before[name] for name, state in touched(copied).items() if str(first) not in name
     )
@@ -280,20 +223,22 @@ def test_a_run_whose_scores_are_gone_is_made_again(
 
 
 def test_what_is_left_of_a_run_is_what_verify_reads(
-    done: Finished, command: Command, copied: Path
+    swept: Finished, command: Command, copied: Path
 ) -> None:
     for run in (copied / "runs").iterdir():
-        left = {path.name for path in run.iterdir()} - {*ABOUT}
+        left = {path.name for path in run.iterdir()} - {"manifest.json", "log.txt", ".lock"}
         assert left == {"config.toml", "data", "measured", "metrics.jsonl", *SCORES}
         assert "will take about" in (run / "log.txt").read_text(), "what it said is there"
-    runs = sorted({row["run"] for row in table(copied / "points.parquet", **{"model.n_embd": 8})})
+    runs = sorted(
+        {row["run"] for row in scores_of(copied / "points.parquet", **{"model.n_embd": 8})}
+    )
     result = command("verify", *(copied / "runs" / name for name in runs), "--out", copied / "v")
     # So short a run has too few checkpoints to hold the findings against.
     assert (result.status, result.err) == (1, "")
     verdict = json.loads((copied / "v").read_text())
     assert sorted((r["run"], r["seed"]) for r in verdict["runs"]) == sorted(
         (row["run"], row["seed"])
-        for row in table(
+        for row in scores_of(
             copied / "points.parquet", **{"model.n_embd": 8, "split": "val_subset"}, layer="embed"
         )
     )
@@ -305,7 +250,7 @@ SCORES = ("scores.parquet", "scores.csv")
 
 
 def test_states_and_weights_are_kept_on_request(
-    done: Finished, command: Command, tmp_path: Path
+    swept: Finished, command: Command, tmp_path: Path
 ) -> None:
     file, path = write_sweep(tmp_path, AXES.replace("[8, 16]", "[8]"), "[0]"), tmp_path / "out"
     assert command("sweep", file, "--out", path, "--workers", "1", "--keep").status == 0
@@ -313,7 +258,7 @@ def test_states_and_weights_are_kept_on_request(
     assert len(list((run / "states").iterdir())) == 3
     assert (run / "checkpoints" / "step-00000002" / "model.safetensors").exists()
     assert (run / "resume").exists()
-    theirs = done.path / "runs" / run.name
+    theirs = swept.path / "runs" / run.name
     for name in SCORES:
         assert (run / name).read_bytes() == (theirs / name).read_bytes()
     # Such a run is as good as any other: it can be measured again.
@@ -341,7 +286,7 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
     assert made == [
         *("scores.parquet", "points.parquet", "points.csv", "separation.png", "around.png")
     ]
-    assert {row["run"] for row in table(path / "scores.parquet")} == {good}
+    assert {row["run"] for row in scores_of(path / "scores.parquet")} == {good}
     assert not (path / "runs" / bad / "scores.parquet").exists()
     runs = listed(command(*words, "--dry-run"))
     assert (runs[good].split()[0], runs[bad].split()[:2]) == ("done", ["to", "do"])
@@ -359,7 +304,7 @@ def test_the_base_may_fail_and_so_may_all(command: Command, tmp_path: Path) -> N
     result = command("sweep", file, "--out", path, "--workers", "1")
     assert result.status == 1
     assert f"run {bad} failed: training diverged" in result.err
-    assert {row["run"] for row in table(path / "points.parquet")} == {good}
+    assert {row["run"] for row in scores_of(path / "points.parquet")} == {good}
     assert (path / "around.png").exists()
     file = write_sweep(tmp_path, "", "[0]", train__learning_rate=DIVERGES)
     alone = command("sweep", file, "--out", tmp_path / "alone", "--workers", "1")
@@ -397,7 +342,7 @@ def test_follow_takes_the_best_layer_and_another_split_on_request(
 ) -> None:
     final = {
         row["layer"]: row["value"]
-        for row in table(
+        for row in scores_of(
             run / "scores.parquet", metric="ari", step=2, split="train_subset", space="raw"
         )
         if row["layer"] in ("embed", "block1")
@@ -429,4 +374,4 @@ def test_follow_needs_a_measured_run(command: Command, tmp_path: Path) -> None:
     assert_refused(command("follow", tmp_path), f"{tmp_path} is not a run directory")
     path = tmp_path / "run"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
-    assert_refused(command("follow", path), "stage measure is not finished")
+    assert_refused(command("follow", path), "stage train is not finished; run it first: ")

@@ -31,30 +31,13 @@ def uses_numba(n: int) -> bool:
 def kmeans(
     x: Floats, k: int, *, seeds: Sequence[int], n_init: int, max_iter: int, tol: float
 ) -> tuple[npt.NDArray[np.int16], Doubles]:
-    """Cluster the rows of `x` once for each seed, in one thread.
+    """Return the labels (S, N) of finite points (N, D) for S seeds, and their inertias (S,).
 
-    Parameters
-    ----------
-    x : (N, D) float32 array
-        Finite points.
-    k : int
-        Number of clusters; lowered to the number of distinct rows of `x`, as float32 tells them
-        apart once their mean is subtracted.
-    seeds : sequence of int
-        S non-negative seeds.
-    n_init, max_iter, tol
-        As in `sklearn.cluster.KMeans`; `init` is k-means++, the algorithm Lloyd's.
-
-    Returns
-    -------
-    labels : (S, N) int16 array
-    inertia : (S,) float64 array
-        Sums of squared distances to the mean of the point's own cluster. scikit-learn's are to the
-        last centres: the same once labels repeat, slightly more where `tol` ended a start earlier.
-
-    References
-    ----------
-    Arthur and Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007.
+    `n_init`, `max_iter` and `tol` are those of `sklearn.cluster.KMeans` with Lloyd's algorithm and
+    k-means++ (Arthur and Vassilvitskii, SODA 2007). `k` is lowered to the number of distinct rows,
+    as float32 tells them apart once their mean is subtracted. An inertia is of squared distances to
+    the means of the final clusters. scikit-learn's is of those to the last centres: the same once
+    labels repeat, slightly more if `tol` ended a start earlier.
     """
     # A power of two rounds nothing; with it no square overflows or vanishes.
     scale = np.float32(2.0 ** -max(int(np.frexp(np.abs(x).max())[1]), -126))

@@ -5,9 +5,6 @@ import numpy.typing as npt
 
 from tasklens.clustering.numba_compile import compiled
 
-#: Sums may be reordered into vector lanes and products fused; NaN and infinity keep their meaning.
-FAST = {"reassoc", "contract", "nsz", "arcp"}
-
 #: A squared distance below this share of the two squared norms has lost too many digits.
 CLOSE = np.float32(1e-3)
 
@@ -19,7 +16,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def to_distances(matrix: Floats, x: Floats) -> None:
     """Turn inner products into squared distances, close ones anew from their differences."""
     n, d = x.shape
@@ -43,7 +40,7 @@ def to_distances(matrix: Floats, x: Floats) -> None:
         row[i] = 0
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
     """Return k points, (k,), drawn by greedy k-means++ in the way of scikit-learn.
 
@@ -85,7 +82,7 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
     return centres
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, labels: Ints) -> None:
     """Find the nearest centre of each point, the first of equals, and its squared distance."""
     k, n = sums.shape
@@ -101,7 +98,7 @@ def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, la
             labels[i] = j if closer else labels[i]
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def from_mean(sums: Doubles, columns: Floats, weights: Floats, members: Ints) -> None:
     """Raise a cluster's sums, (U,), from 0: size * (squared distance to the mean + variance)."""
     size = spread = 0.0
@@ -120,7 +117,7 @@ def from_mean(sums: Doubles, columns: Floats, weights: Floats, members: Ints) ->
         sums[i] = size * sums[i] + spread
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def move(
     sums: Doubles,
     distances: Floats,
@@ -184,7 +181,7 @@ def move(
     return changed
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def lloyd(
     distances: Floats,
     columns: Floats,
@@ -249,7 +246,7 @@ def lloyd(
     return labels, inertia
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def sum_of_squares(points: Floats, weights: Floats, labels: Ints, k: int) -> float:
     """Return the sum of squared distances of the points to the means of their clusters."""
     n, d = points.shape

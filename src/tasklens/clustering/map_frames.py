@@ -30,16 +30,9 @@ FEWEST = 8
 
 
 def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
-    """Return the map of the first checkpoint, (N, 2).
+    """Return the map (N, 2) of finite states (N, D) at the first checkpoint.
 
-    Parameters
-    ----------
-    x : (N, D) float32 array
-        Finite.
-    perplexity : float
-        Effective number of neighbours; lowered to a third of the points.
-    seed : int
-        Not negative.
+    The perplexity is lowered to a third of the points, here and in `next_frame`.
     """
     if len(x) < FEWEST:
         return project(x, common_basis(x))
@@ -47,7 +40,7 @@ def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
 
 
 def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, seed: int) -> Floats:
-    """Return the map of the same instances at another checkpoint, near where they were.
+    """Return the map (N, 2) of the same instances at another checkpoint, near where they were.
 
     The descent starts from the map before, made small, and minimises t-SNE's divergence plus
     ``stay / 2`` times the mean squared distance that points have moved, over their mean squared
@@ -56,22 +49,8 @@ def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, see
     of a turn or a mirroring of the whole is taken back. Neither distances nor sizes carry meaning,
     as in any t-SNE; nor does the way that a point takes between two frames.
 
-    Parameters
-    ----------
-    x : (N, D) float32 array
-        Finite.
-    before : (N, 2) float32 array
-    perplexity : float
-        As in `first_frame`.
-    stay : float
-        Weight of the penalty, in nats; at 0 points only start where they were.
-    seed : int
-        For scikit-learn, which maps without the penalty if nothing can be compiled.
-
-    Returns
-    -------
-    (N, 2) float32 array
-        `before`, if all rows of `x` are equal.
+    At `stay` = 0, in nats, points only start where they were. If nothing can be compiled,
+    scikit-learn maps without the penalty. If all rows of (N, D) are equal, the map is `before`.
     """
     if (x == x[0]).all():
         return before
@@ -96,10 +75,8 @@ def _descent(p: Floats, start: Floats, stay: float) -> Floats:
     pace = np.float32(learning_rate(len(p)))
     size = float(np.square(held, dtype=np.float64).sum())
     spring = np.float32(min(stay / size, STIFFEST / float(pace)))
-    for iterations, exaggeration, momentum in (
-        (LOOSENING, EXAGGERATION, 0.5),
-        (SETTLING, 1.0, 0.8),
-    ):
+    phases = ((LOOSENING, EXAGGERATION, 0.5), (SETTLING, 1.0, 0.8))
+    for iterations, exaggeration, momentum in phases:
         update, gains = np.zeros_like(y), np.ones_like(y)
         for _ in range(iterations):
             push = np.float32(1 / kernels.forces(p, y, attraction, repulsion))

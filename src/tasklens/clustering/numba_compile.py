@@ -1,4 +1,4 @@
-"""Compiled kernels: numba where it runs, and a word about it where it does not; one thread."""
+"""Compile kernels by numba, if it runs, and limit libraries to one thread."""
 
 import functools
 from collections.abc import Callable
@@ -16,26 +16,25 @@ except ImportError as error:  # no numba for this Python or platform
 else:
     MISSING = ""
 
+#: What lets sums and quotients be vectorised: they may be reordered, products fused. Not "fast":
+#: infinities and NaN stay what they are.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+
 
 def compiled(**options: Any) -> Callable[[Any], Any]:
-    """Return a decorator that compiles a function without the interpreter, and keeps it on disk.
+    """Return a decorator that compiles a function by `numba.njit` and keeps the code on disk.
 
-    The compiled code is cached for this processor, beside the source or in the user's cache; where
-    neither can be written, it is compiled anew in every process. Without numba the function is left
-    as it is, and whoever would call it asks `MISSING` first.
-
-    Parameters
-    ----------
-    **options
-        Further options of `numba.njit`, e.g. ``fastmath``. A function that others of ours call has
-        to have ``inline="always"``: else the process that compiles runs another machine code of it
-        than those that find it in the cache, and rounds otherwise (seen with AVX512).
+    The code is cached for this processor, beside the source or in the user's cache; if neither can
+    be written, every process compiles anew. Without numba the function is left as it is, and
+    callers ask `MISSING` first. A function that others of ours call needs ``inline="always"``:
+    otherwise the process that compiles runs other machine code than those that find it in the
+    cache, and rounds differently (seen with AVX512).
     """
 
     def decorate(function: Any) -> Any:
         if numba is None:
             return function
-        options.update(nogil=True, error_model="numpy")
+        options.update(fastmath=FAST, nogil=True, error_model="numpy")
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no place for a cache

@@ -37,13 +37,9 @@ def tsne_barnes_hut(
     seed: int,
     start: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return the embedding of at least two columns `x` in the plane, (N, 2).
+    """Return the embedding (N, 2) of (N, D), D at least 2 (van der Maaten, JMLR 15, 2014).
 
     The descent begins at `start`, (N, 2), by default the first two principal components.
-
-    References
-    ----------
-    van der Maaten, "Accelerating t-SNE using tree-based algorithms", JMLR 15, 2014.
     """
     model = TSNE(
         n_components=2,

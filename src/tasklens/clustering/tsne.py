@@ -37,33 +37,13 @@ def uses_numba(n: int) -> bool:
 
 
 def tsne(x: Floats, *, perplexity: float, max_iter: int, pca: int, seed: int) -> Floats:
-    """Embed the rows of `x` in the plane.
+    """Embed finite points (N, D) in the plane: (N, 2) (van der Maaten and Hinton, JMLR 9, 2008).
 
     Only which points are near each other carries meaning. Sizes and distances of the clusters do
     not, and there is no map for further points. A machine gives the same bytes for the same
-    arguments, however many threads it has.
-
-    Parameters
-    ----------
-    x : (N, D) float32 array
-        Finite points; equal rows are allowed.
-    perplexity : float
-        Less than N.
-    max_iter : int
-        At least 250.
-    pca : int
-        Principal components kept beforehand; 0 keeps `x` as it is.
-    seed : int
-        Not negative; the lower 32 bits count.
-
-    Returns
-    -------
-    (N, 2) float32 array
-        Zeros if all rows of `x` are equal, which leaves nothing to embed.
-
-    References
-    ----------
-    van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 9, 2008.
+    arguments, however many threads it has; of the seed, the lower 32 bits count. `perplexity` is
+    less than N, `max_iter` at least 250. Only `pca` principal components are kept before; 0 keeps
+    all. If all rows are equal, there is nothing to embed: zeros.
     """
     # One thread: sums split over threads round differently, and the descent amplifies it.
     with one_thread():
@@ -103,19 +83,7 @@ def learning_rate(n: int) -> float:
 
 
 def descent(p: Floats, start: Floats, max_iter: int) -> Floats:
-    """Return the embedding, (N, 2), that gradient descent reaches from `start`, (N, 2).
-
-    Parameters
-    ----------
-    p : (N, N) float32 array
-        Joint probabilities.
-    start : (N, 2) float32 array
-    max_iter : int
-
-    Returns
-    -------
-    (N, 2) float32 array
-    """
+    """Return the embedding (N, 2) of joint probabilities (N, N) that is reached from `start`."""
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     update, gains = np.zeros_like(y), np.ones_like(y)
     rate = learning_rate(len(p))

@@ -14,9 +14,6 @@ from tasklens.clustering.numba_compile import compiled
 
 Floats = npt.NDArray[np.float32]
 
-# What lets sums and quotients be vectorised. Not "fast": infinities and NaN stay what they are.
-FAST = {"reassoc", "contract", "arcp", "nsz"}
-
 ONE = np.float32(1)
 #: Entropies of the neighbours agree with the perplexity to this, in nats.
 TOLERANCE = 1e-5
@@ -31,7 +28,7 @@ AWAY = np.float32(1e18)
 T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def exp2(u: np.float32) -> np.float32:
     """Return 2^u for u <= 0, and 2^-126 where that is more: unlike math.exp2, it vectorises."""
     u = max(u, np.float32(-126))
@@ -43,7 +40,7 @@ def exp2(u: np.float32) -> np.float32:
     return power
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def squared_distances(x: Floats) -> Floats:
     """Return the squared distances between the rows of (N, D), (N, N); equal rows are at 0."""
     n, d = x.shape
@@ -59,7 +56,7 @@ def squared_distances(x: Floats) -> Floats:
     return out
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def to_conditional(p: Floats, perplexity: float) -> None:
     """Turn squared distances into p(j | i) in place: Gaussians of the asked perplexity."""
     n = len(p)
@@ -99,7 +96,7 @@ def to_conditional(p: Floats, perplexity: float) -> None:
             row[j] = weights[j] * scale
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def affinities(x: Floats, perplexity: float) -> Floats:
     """Return the joint probabilities of the pairs of rows of (N, D): (N, N), symmetric, sum 1."""
     p: Floats = squared_distances(x)
@@ -112,7 +109,7 @@ def affinities(x: Floats, perplexity: float) -> Floats:
     return p
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float:
     """Fill in what the points of `y`, (2, N), exert on each other, (2, N), and return Z.
 
@@ -148,7 +145,7 @@ def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float
     return z
 
 
-@compiled(fastmath=FAST, inline="always")
+@compiled(inline="always")
 def cross_entropy(p: Floats, y: Floats, z: float) -> float:
     """Return - sum p log q: the KL divergence and a constant, the entropy of p."""
     horizontal, vertical = y[0], y[1]
@@ -164,7 +161,7 @@ def cross_entropy(p: Floats, y: Floats, z: float) -> float:
     return 2 * half + math.log(z)
 
 
-@compiled(fastmath=FAST)
+@compiled()
 def descend(
     p: Floats,
     y: Floats,
@@ -177,12 +174,7 @@ def descend(
 ) -> tuple[float, float]:
     """Take some steps with momentum and gains, in place: `y`, `update` and `gains` are (2, N).
 
-    Returns
-    -------
-    loss : float
-        The cross entropy before the last step.
-    norm : float
-        That of the last gradient times its gains.
+    Returns the cross entropy before the last step, and the norm of its gradient times its gains.
     """
     attraction, repulsion = np.empty_like(y), np.empty_like(y)
     pull = np.float32(4 * exaggeration)

@@ -200,7 +200,8 @@ def _check_labels(split: str, records: list[Record], label: str, *, held_out: bo
     for value, of_value in places.items():
         if len(of_value) == 1:
             raise InputError(
-                f"{of_value[0]}: {label!r} = {value!r} has this one prompt in split {split}: {needed}"
+                f"{of_value[0]}: {label!r} = {value!r} has this one prompt in split {split}: "
+                f"{needed}"
             )
 
 

@@ -9,28 +9,42 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prompts:
-    """Token rows and the measured position in each."""
+    """Token rows and the measured position in each.
+
+    Attributes
+    ----------
+    ids : int64 (N, T)
+        Token ids; tokens behind the measured position are never read.
+    position : int64 (N,)
+        Index of the token whose hidden state is measured.
+    begin : int64 (N,), optional
+        Index of the first token of a span that ends at the position. The mean of the hidden states
+        over the span is measured instead.
+    split : str
+        Name of the split that the prompts are of; empty if they are of none, or of several.
+    position_name : str
+        Name of the measured position.
+    """
 
     ids: NDArray[np.int64]
-    """Token ids, (N, T); tokens behind the measured position are never read."""
     position: NDArray[np.int64]
-    """Index of the token whose hidden state is measured, (N,)."""
     begin: NDArray[np.int64] | None = None
-    """Index of the first token of a span that ends at the position, (N,). The mean of the hidden
-    states over the span is measured instead."""
     split: str = ""
-    """Name of the split that the prompts are of; empty if they are of none, or of several."""
     position_name: str = "input"
-    """Name of the measured position."""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def is_read(self) -> NDArray[np.bool_]:
+        """Whether each token stands up to the measured position, (N, T)."""
+        return np.arange(self.ids.shape[1]) <= self.position[:, None]
 
 
 def join(prompts: Sequence[Prompts]) -> Prompts:
     """Concatenate prompts of one width; the split is kept if all have the same.
 
-    ValueError if the prompts are measured at positions of several names, or some at spans.
+    ValueError if the prompts are measured at positions of several names, or only some at spans.
     """
     (name,) = {p.position_name for p in prompts}
     spans = [p.begin for p in prompts if p.begin is not None]

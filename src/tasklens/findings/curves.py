@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,17 +55,8 @@ class Curves:
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """Return the curves of each run in a table of scores, with no copies (B = 1).
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`.
-    metric : str
-        What to take for the agreement with the task; "ari_shuffled" is what chance gives.
-
-    Raises
-    ------
-    InputError
-        If the table holds no such score of a state.
+    ``metric`` is the agreement with the task; "ari_shuffled" is what chance gives. InputError if
+    the table holds no such score of a state.
     """
     other = {"model": "accuracy", **dict.fromkeys(CONTROLS, "ari")}  # metrics of what is no state
     rows = to_frame(table, {metric, "ari", "accuracy"})
@@ -101,22 +93,11 @@ def curves_of_labels(
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
 ) -> Curves:
-    """Score the clusters of a run's cells under resampled instances.
+    """Score the clusters of a run's cells under resampled instances; call `on_cell` after each.
 
-    Parameters
-    ----------
-    labels : {(step, split, layer, space): int (n_seeds, N)}
-        Clusters, for each cluster seed.
-    hits : {(step, split): bool (N,)}
-        Whether the model's answer is right.
-    controls : {(split, control): int (n_seeds, N)}
-        Clusters that need no model.
-    resampling : {split: Resampling}
-        Of the instances of each split, all with the same number B of copies.
-    on_cell : callable, optional
-        Called after each cell.
-    split_names : {split: str}, optional
-        See `Curves`; the splits above are those of the findings.
+    ``hits``, (N,), says by (step, split) if the model's answer is right; ``controls``, (n_seeds,
+    N), are the clusters by (split, control) that need no model. Every `Resampling` has the same
+    number B of copies. For ``split_names`` see `Curves`; all splits are those of the findings.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     curves = Curves(run, seed, steps, split_names=split_names)
@@ -125,15 +106,15 @@ def curves_of_labels(
         each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
-    for (step, split, layer, space), seeds in labels.items():
-        values = ari(split, seeds)  # (B,)
-        empty = np.full((len(values), len(steps)), np.nan)
-        curves.ari.setdefault((split, layer, space), empty)[:, steps.index(step)] = values
+    def put(courses: dict[Any, Floats], place: object, step: int, values: Floats) -> None:
+        empty = np.full((len(values), len(steps)), np.nan)  # (B, S)
+        courses.setdefault(place, empty)[:, steps.index(step)] = values
+
+    for (step, *place), seeds in labels.items():
+        put(curves.ari, tuple(place), step, ari(place[0], seeds))
         on_cell()
     for (step, split), right in hits.items():
-        values = resampling[split].mean(right)
-        empty = np.full((len(values), len(steps)), np.nan)
-        curves.accuracy.setdefault(split, empty)[:, steps.index(step)] = values
+        put(curves.accuracy, split, step, resampling[split].mean(right))
     for (split, control), seeds in controls.items():
         curves.controls[split, control] = ari(split, seeds)
     return curves

@@ -31,19 +31,9 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
     """Return when each layer's ARI and the accuracy are half way from their first to their last.
 
     Between checkpoints the curves are taken as straight, so that a step is no surer than their
-    spacing. ARI is that of the states themselves (the space "raw").
-
-    Parameters
-    ----------
-    runs : sequence of Curves
-        Of one setting.
-    split : str
-
-    Returns
-    -------
-    list of Timing
-        For each layer whose mean ARI rises by more than `LEAST_RISE`, from layer 0 up; then for
-        accuracy; then for the differences. A negative difference says that the cluster comes first.
+    spacing. ARI is that of the states themselves (the space "raw"). First is each layer whose mean
+    ARI rises by more than `LEAST_RISE`, from layer 0 up; then accuracy; then the differences. A
+    negative difference says that the cluster comes first.
     """
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []

@@ -116,13 +116,7 @@ def _correlation(x: Floats, y: Floats) -> Floats:
 def crossing(steps: Sequence[int], y: Floats, level: Floats) -> Floats:
     """Return the step at which each curve first reaches a level, (B,); NaN if it never does.
 
-    Between checkpoints the curves are taken as straight.
-
-    Parameters
-    ----------
-    steps : sequence of int, S
-    y : float64 (B, S)
-    level : float64 (B,)
+    Curves, (B, S), are taken as straight between checkpoints; each has a level of its own, (B,).
     """
     reached = y >= level[:, None]
     i = np.maximum(reached.argmax(axis=1), 1)

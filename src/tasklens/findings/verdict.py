@@ -70,17 +70,9 @@ class Verdict:
 
 
 def judge(runs: Sequence[Curves]) -> Verdict:
-    """Check the findings on runs that differ in their seed.
+    """Check the findings on runs of one setting that differ in their seed.
 
-    Parameters
-    ----------
-    runs : sequence of Curves
-        Of one setting, each with a seed of its own.
-
-    Raises
-    ------
-    InputError
-        If there is no run, a run is given twice, or one lacks the embedding or the layers above.
+    InputError if there is no run, one is given twice, or lacks the embedding or the layers above.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
     if not runs:

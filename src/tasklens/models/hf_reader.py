@@ -4,10 +4,9 @@ States are taken by hooks on the modules, so that they are what their names say:
 tuple of hidden states means another thing in another family.
 """
 
-import hashlib
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,7 +17,6 @@ from torch import Tensor
 from tasklens.core.errors import InputError, first_line
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import tree_bias
-from tasklens.models.hf_hooks import Point, find_points, hooked
 from tasklens.models.prefix_trees import Trees
 
 #: Answers are computed for so many positions at a time: a vocabulary is wide.
@@ -29,19 +27,18 @@ Pick: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class HarvestBatch(NamedTuple):
-    """The result of one forward pass.
+    """The result of one forward pass."""
 
-    Attributes
-    ----------
-    indices : int64 (b,)
-        Indices of its prompts.
-    states : {name: float32 (b, D)}
-    answer : int64 (b,)
-    """
+    indices: Ints  # (b,), of its prompts
+    states: dict[str, npt.NDArray[np.float32]]  # (b, D) each
+    answer: Ints  # (b,)
 
-    indices: Ints
-    states: dict[str, npt.NDArray[np.float32]]
-    answer: Ints
+
+class Point(NamedTuple):
+    """The place of a state: the output of a module, or its input."""
+
+    module: Any
+    before: bool = False
 
 
 class HuggingFaceReader:
@@ -51,8 +48,7 @@ class HuggingFaceReader:
         self.model, self.kind = model.eval(), type(model).__name__
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
-        n_layer = model.config.get_text_config().num_hidden_layers
-        self._points, parent = find_points(self._base, model, n_layer)
+        self._points, parent = find_points(self._base, model)
         self.names: tuple[str, ...] = self._inspect(parent)
 
     @property
@@ -81,7 +77,8 @@ class HuggingFaceReader:
         pick = at_position
         if prompts.begin is not None:
             pick = _averager(real & (columns >= self._tensor(prompts.begin[indices])[:, None]))
-        inputs = {"ids": self._tensor(prompts.ids[indices, :T])}
+        # What stands behind the position may be no token of the vocabulary.
+        inputs = {"ids": torch.where(real, self._tensor(prompts.ids[indices, :T]), 0)}
         if not bool(real.all()):
             inputs["attention_mask"] = real.long()
         return self._read(indices, names, inputs, pick, at_position)
@@ -151,7 +148,8 @@ class HuggingFaceReader:
         last_block = [*self._points][-1]
         behind = called[called.index(last_block) + 1 :] if last_block in called else []
         norm = next((name for name in behind if name in children), "")
-        if norm and states[norm].shape[:-1] == ids.shape and _is_norm(children[norm].module):
+        is_norm = norm and "norm" in type(children[norm].module).__name__.lower()
+        if is_norm and states[norm].shape[:-1] == ids.shape:
             self._points["ln_f"], states["ln_f"] = children[norm], states[norm]
             called = ["ln_f" if name == norm else name for name in called]
         called = [name for name in called if name in self._points]
@@ -190,19 +188,6 @@ class HuggingFaceReader:
         eps = torch.finfo(head.weight.dtype).eps
         return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
 
-    def weights_hash(self) -> str:
-        """Return the SHA-256 of the weights by name, whatever files they came in."""
-        digest = hashlib.sha256()
-        for path in sorted(path for path, _ in self.model.named_parameters()):
-            parent, _, name = path.rpartition(".")
-            module = self.model.get_submodule(parent)
-            with _loaded(module):
-                weight = getattr(module, name)
-                digest.update(f"{path} {weight.dtype} {tuple(weight.shape)}".encode())
-                plain = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
-                digest.update(memoryview(plain.numpy()))
-        return digest.hexdigest()
-
 
 def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
     """Run a module of transformers with those of the inputs that it takes."""
@@ -226,14 +211,41 @@ def _averager(span: Tensor) -> Pick:
     return mean
 
 
-def _is_norm(module: Any) -> bool:
-    return "norm" in type(module).__name__.lower()
+def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
+    """Return the place of each state up to the last block, and the module that holds the blocks."""
+    n_layer = model.config.get_text_config().num_hidden_layers
+    modules = dict(base.named_modules())
+    sizes = {
+        path: sum(parameter.numel() for parameter in module.parameters())
+        for path, module in modules.items()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
+    }
+    if not sizes:
+        raise InputError(f"{type(model).__name__}: no list of its {n_layer} blocks was found in it")
+    path = max(sizes, key=sizes.__getitem__)  # nearly all of a model is in its blocks
+    blocks = modules[path]
+    points = {"wte": Point(model.get_input_embeddings()), "embed": Point(blocks[0], before=True)}
+    points |= {f"block{i}": Point(block) for i, block in enumerate(blocks, 1)}
+    return points, modules[path.rpartition(".")[0]]
 
 
-def _loaded(module: torch.nn.Module) -> Any:
-    """Load the weights of a module that lie on the disk, or in the memory beside a GPU."""
-    if not hasattr(module, "_hf_hook"):
-        return nullcontext()
-    from accelerate.utils import align_module_device
+@contextmanager
+def hooked(points: dict[str, Point], keep: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call ``keep`` with each state as it is computed."""
+    with ExitStack() as hooks:
+        for name, (module, before) in points.items():
 
-    return align_module_device(module)
+            def keep_input(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
+                keep(name, args[0] if args else kwargs["hidden_states"])
+
+            def keep_output(_: Any, __: Any, output: Any, name: str = name) -> None:
+                state = output if isinstance(output, Tensor) else (output or (None,))[0]
+                if isinstance(state, Tensor):
+                    keep(name, state)
+
+            if before:
+                hook = module.register_forward_pre_hook(keep_input, with_kwargs=True)
+            else:
+                hook = module.register_forward_hook(keep_output)
+            hooks.enter_context(hook)
+        yield

@@ -1,9 +1,9 @@
 """Any causal language model of Hugging Face's transformers as a Subject."""
 
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -15,7 +15,6 @@ from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, tokens_that_fit
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_sharing import shared_trees
-from tasklens.models.prefix_trees import Trees
 from tasklens.models.subject import Harvest
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -65,12 +64,21 @@ class HuggingFaceSubject:
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights by name, whatever files they came in."""
-        return self._reader.weights_hash()
+        digest = hashlib.sha256()
+        for path in sorted(path for path, _ in self.model.named_parameters()):
+            parent, _, name = path.rpartition(".")
+            module = self.model.get_submodule(parent)
+            with _loaded(module):
+                weight = getattr(module, name)
+                digest.update(f"{path} {weight.dtype} {tuple(weight.shape)}".encode())
+                plain = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+                digest.update(memoryview(plain.numpy()))
+        return digest.hexdigest()
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states, float32 (N, D) each, and the answers."""
-        states: dict[str, npt.NDArray[np.float32]] = {}
         answer = np.empty(len(prompts), dtype=np.int64)
+        states: dict[str, npt.NDArray[np.float32]] = {}
         for batch in self.batches(prompts, names):
             for name, state in batch.states.items():
                 empty = np.empty((len(prompts), state.shape[1]), dtype=np.float32)
@@ -83,31 +91,38 @@ class HuggingFaceSubject:
     ) -> Iterator[HarvestBatch]:
         """Yield the states of some prompts at a time, in an order that the prompts fix.
 
-        Parameters
-        ----------
-        prompts : Prompts
-        names : sequence of str
-        done : bool (N,), optional
-            Prompts whose states are there already. The others are read in the same batches as
-            without them, so that their states are the same to the last bit.
-
-        Raises
-        ------
-        InputError
-            See `check`; or if the memory does not hold a single prompt.
+        Prompts that are done, bool (N,), have their states already. The others are read in the same
+        batches as without them, so that their states are the same to the last bit. InputError as
+        for `check`, or if the memory does not hold a single prompt.
         """
         self.check(prompts)
-        prompts = _cleared(prompts)
-        done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done
+        done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done.copy()
         trees = shared_trees(self._reader, prompts, self.max_tokens)
-        if trees is None:
-            yield from self._plainly(prompts, names, done)
-        else:
-            yield from self._in_trees(prompts, trees, names, done)
+        if trees is not None:
+            yield from self._passes(
+                np.full(len(trees), trees.ids.shape[1]),
+                trees.prompts_in,
+                lambda rows: self._reader.read_trees(trees, rows, names),
+                done,
+            )
+        # The trees have left none, unless the memory does not hold even one of their rows.
+        order = np.argsort(prompts.position, kind="stable")
+        lengths = prompts.position[order] + 1
+        yield from self._passes(
+            lengths,
+            order.__getitem__,
+            lambda rows: self._reader.read_rows(prompts, order[rows], names),
+            done,
+        )
+        if not done.all():
+            raise InputError(
+                f"the memory of {self.device} does not hold one prompt of "
+                f"{lengths[~done[order]][0]} tokens; take another --device or --dtype bfloat16"
+            )
 
     def reading_order(self, prompts: Prompts) -> Ints:
         """Return the indices of the prompts in the order in which `batches` reads them, (N,)."""
-        trees = shared_trees(self._reader, _cleared(prompts), self.max_tokens)
+        trees = shared_trees(self._reader, prompts, self.max_tokens)
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
@@ -117,7 +132,7 @@ class HuggingFaceSubject:
         """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         unknown = (prompts.ids < 0) | (prompts.ids >= vocabulary)
-        outside = prompts.ids[unknown & _inside(prompts)]
+        outside = prompts.ids[unknown & prompts.is_read]
         if len(outside):
             raise InputError(
                 f"token {outside[0]} is not in the vocabulary, which has {vocabulary}: is this the "
@@ -130,78 +145,48 @@ class HuggingFaceSubject:
                 f"{self.max_length}"
             )
 
-    def _plainly(
-        self, prompts: Prompts, names: Sequence[str], done: Bools
+    def _passes(
+        self,
+        lengths: Ints,
+        prompts_in: Callable[[slice], Ints],
+        read: Callable[[slice], HarvestBatch],
+        done: Bools,
     ) -> Iterator[HarvestBatch]:
-        """Read the prompts one by one, a row each, the shortest first."""
-        order = np.argsort(prompts.position, kind="stable")  # like `reading_order`
-        n = 0
-        while n < len(order):
-            lengths = prompts.position[order[n:]] + 1
-            # Lengths rise, and all are padded to the last.
-            fits = np.arange(1, len(lengths) + 1) * lengths <= self.max_tokens
-            indices = order[n : n + max(1, int(fits.sum()))]
-            if done[indices].all():
-                n += len(indices)
-                continue
-            n_tokens = len(indices) * (int(prompts.position[indices[-1]]) + 1)
-            batch = self._attempt(
-                partial(self._reader.read_rows, prompts, indices, names), n_tokens
-            )
-            if batch is not None:
-                n += len(indices)
-                yield batch
-            elif len(indices) == 1:
-                raise InputError(
-                    f"the memory of {self.device} does not hold one prompt of {n_tokens} tokens; "
-                    "take another --device or --dtype bfloat16"
-                )
+        """Read rows of rising lengths, as many in a pass as `max_tokens` holds; mark what is done.
 
-    def _in_trees(
-        self, prompts: Prompts, trees: Trees, names: Sequence[str], done: Bools
-    ) -> Iterator[HarvestBatch]:
-        """Read rows in which shared prefixes stand once."""
-        row, T, done = 0, trees.ids.shape[1], done.copy()
-        while row < len(trees):
-            n = min(len(trees) - row, max(1, self.max_tokens // T))
+        Stop before a row that the memory does not hold. Passes in which all is done are left out.
+        """
+        row = 0
+        while row < len(lengths) and not done.all():
+            # All rows of a pass are padded to its last.
+            fits = np.arange(1, len(lengths) - row + 1) * lengths[row:] <= self.max_tokens
+            n = max(1, int(fits.sum()))
             rows = slice(row, row + n)
-            if done[trees.prompts_in(rows)].all():
-                row += n
-                continue
-            batch = self._attempt(partial(self._reader.read_trees, trees, rows, names), n * T)
-            if batch is not None:
-                row += n
+            if not done[prompts_in(rows)].all():
+                batch = self._attempt(read, rows, n * int(lengths[rows.stop - 1]))
+                if batch is None and n == 1:
+                    return
+                if batch is None:
+                    continue
                 done[batch.indices] = True
                 yield batch
-            elif n == 1:
-                yield from self._plainly(prompts, names, done)
-                return
+            row += n
 
-    def _attempt(self, read: Callable[[], HarvestBatch], n_tokens: int) -> HarvestBatch | None:
-        """Read a batch; if the memory does not hold it, halve `max_tokens` and return None."""
+    def _attempt(
+        self, read: Callable[[slice], HarvestBatch], rows: slice, n_tokens: int
+    ) -> HarvestBatch | None:
+        """Read rows; if the memory does not hold them, halve `max_tokens` and return None."""
         try:
-            return read()
+            return read(rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.max_tokens = max(1, n_tokens // 2)
-        print(
-            f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time",
-            file=sys.stderr,
-        )
+        warning = f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time"
+        print(warning, file=sys.stderr)
         return None
-
-
-def _cleared(prompts: Prompts) -> Prompts:
-    """Return the prompts with token 0 behind their positions, where ids may be no tokens."""
-    return replace(prompts, ids=np.where(_inside(prompts), prompts.ids, 0))
-
-
-def _inside(prompts: Prompts) -> Bools:
-    """Return what tokens stand up to the measured position, (N, T)."""
-    return np.arange(prompts.ids.shape[1]) <= prompts.position[:, None]
 
 
 def _context(config: Any) -> int:
@@ -211,3 +196,12 @@ def _context(config: Any) -> int:
         if isinstance(length, int) and length > 0:
             return length
     return 0
+
+
+def _loaded(module: torch.nn.Module) -> Any:
+    """Load the weights of a module that lie on the disk, or in the memory beside a GPU."""
+    if not hasattr(module, "_hf_hook"):
+        return nullcontext()
+    from accelerate.utils import align_module_device
+
+    return align_module_device(module)

@@ -16,7 +16,7 @@ from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.plan import check_space, count_bytes
-from tasklens.runs.states_on_disk import ANSWER, state_contents
+from tasklens.runs.states_on_disk import ANSWER, ANSWER_OF, state_contents
 from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
 
 
@@ -136,12 +136,13 @@ class CheckpointKeeper:
     def files(self, until: int) -> list[Path]:
         """Return what is kept of the checkpoints up to a step."""
         directory, run = self.run.directory, self.run
-        names = [f"{name}.npy" for name in (*run.state_names, ANSWER)]
+        names = (*run.state_names, ANSWER)
+        at_the_end = tuple(map(ANSWER_OF.format, ACCURACY_SPLITS))
         states = [
-            directory.states_at(step) / name
+            directory.states_at(step) / f"{name}.npy"
             for step in run.steps
             if step <= until
-            for name in names
+            for name in (names + at_the_end if step == run.steps[-1] else names)
         ]
         weights = [directory.checkpoint(step) for step in self.with_weights if step <= until]
         return states + [path / name for path in weights for name in CHECKPOINT_FILES]

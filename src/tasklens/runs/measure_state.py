@@ -89,19 +89,14 @@ def measure_state(job: StateJob) -> Measured:
             if clustering.embedding is not None:
                 measured.arrays[key.name("embedding")] = clustering.embedding
     if len(states) > 1:
+        at: dict[str, Any] = {
+            "run": job.run,
+            "seed": job.seed,
+            "step": job.step,
+            "position": job.position,
+        }
         with _attempt(f"{job.name} (classifiers)", measured.failed):
-            measured.rows.extend(
-                score_probes(
-                    job.state,
-                    states,
-                    instances=job.instances,
-                    run=job.run,
-                    seed=job.seed,
-                    step=job.step,
-                    position=job.position,
-                    trained_on=next(iter(states)),
-                )
-            )
+            measured.rows.extend(score_probes(job.state, states, instances=job.instances, **at))
     return measured
 
 

@@ -10,7 +10,6 @@ import safetensors.numpy
 
 from tasklens.core.files import sha256
 from tasklens.core.parquet import parquet_bytes
-from tasklens.core.settings import Stage
 from tasklens.data.instances import Instances, split_name
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
 from tasklens.data.prompt_readers import content_of
@@ -138,12 +137,6 @@ class ModelRun(Run):
             for split, rows in table.splits.items()
         }
         return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances))
-
-    def command(self, stage: Stage) -> str:
-        """Return the command that runs a stage."""
-        if stage in ("data", "states"):
-            return f"tasklens probe ... --out {self.directory.path} --resume"
-        return super().command(stage)
 
     # -- what stage states left ---------------------------------------------------------------
 

@@ -206,5 +206,7 @@ class Run(ABC):
             )
 
     def command(self, stage: Stage) -> str:
-        """Return the command that runs a stage."""
+        """Return the command that runs a stage; some have none of their own."""
+        if stage in ("data", "states"):
+            return f"tasklens {self.kind} ... --out {self.directory.path} --resume"
         return f"tasklens {stage} {self.directory.path}"

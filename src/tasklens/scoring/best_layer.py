@@ -19,11 +19,9 @@ def best_layer(final: Mapping[tuple[str, str], float]) -> tuple[str, str] | None
     Only layers 0 .. L are candidates, or, if none of them was scored, every state. Among scores
     that are equal up to rounding, the lowest layer wins, and "raw" before "tsne".
 
-    Parameters
-    ----------
-    final : {(state, space): float}
-        Mean ARI at the last checkpoint on the split that training has seen, or the first split.
-        Choosing there keeps the scores of the other splits free of selection. NaN is no score.
+    ``final`` is, by (state, space), the mean ARI at the last checkpoint on the split that training
+    has seen, or the first split. Choosing there keeps the scores of the other splits free of
+    selection. NaN is no score.
     """
     scored = {place: value for place, value in final.items() if np.isfinite(value)}
     scored = {place: value for place, value in scored.items() if is_layer(place[0])} or scored

@@ -22,19 +22,10 @@ Ints = npt.NDArray[np.int64]
 
 
 def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
-    """Draw units with replacement within each group, ``n`` times.
+    """Draw units with replacement within each group ``n`` times; return how often each was drawn.
 
-    Parameters
-    ----------
-    group : int (U,)
-        The group of each unit, e.g. the task of each instruction.
-    n : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    float64 (1 + n, U)
-        How often each unit was drawn. The first row is all ones: the sample as it is.
+    ``group``, (U,), is the group of each unit, such as the task of each instruction. The first row
+    of what is returned, (1 + n, U), is all ones: the sample as it is.
     """
     weights = np.ones((1 + n, len(group)))
     for g in np.unique(group):
@@ -51,13 +42,8 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     spread would be too small by the factor (n - 1) / n, a third at three runs. The quantiles are
     the percentile bootstrap's (Efron and Tibshirani, 1993, ch. 13).
 
-    Parameters
-    ----------
-    values : sequence of float64 (B,)
-        The number of each run: as measured, then resampled. B may be 1, also of some runs alone:
-        nothing resampled.
-    *purpose : str
-        Names the stream of random numbers.
+    ``values`` holds the number of each run, (B,): as measured, then resampled. B may be 1, also of
+    some runs alone: nothing resampled. ``purpose`` names the stream of random numbers.
     """
     resampled = [v[1:] if len(v) > 1 else v for v in values]
     copies = max(map(len, resampled))
@@ -82,14 +68,8 @@ class Resampling:
     them, make pairs; a unit's copies make none with each other: they would agree whatever the
     clusters are and raise the index.
 
-    Parameters
-    ----------
-    task : int (N,)
-        The task of each instance.
-    unit : int (N,)
-        The unit that each instance belongs to, an index into the columns of ``weights``.
-    weights : float64 (B, U)
-        From `resampling_weights`.
+    ``task`` and ``unit``, (N,), are those of each instance, the unit an index into the columns of
+    ``weights``, (B, U), from `resampling_weights`.
     """
 
     def __init__(self, task: Ints, unit: Ints, weights: Floats) -> None:

@@ -22,20 +22,6 @@ NEIGHBOURS = 10
 ALPHAS = np.logspace(-2, 4, 7)
 
 
-def classify(
-    item: tuple[int, str, Mapping[str, npt.NDArray[np.float32]]],
-    *,
-    instances: Mapping[str, Instances],
-    run: str,
-    seed: int,
-    position: str = "input",
-) -> list[Row]:
-    """Return `score_probes` of (step, state, states): what a worker does."""
-    step, state, states = item
-    about: dict[str, Any] = {"run": run, "seed": seed, "step": step, "position": position}
-    return score_probes(state, states, instances=instances, **about)
-
-
 def score_probes(
     state: str,
     states: Mapping[str, npt.NDArray[np.float32]],
@@ -44,48 +30,29 @@ def score_probes(
     run: str,
     seed: int,
     step: int,
-    position: str = "input",
-    trained_on: str = "train_subset",
+    position: str,
 ) -> list[Row]:
-    """Learn the task from a state on the training subset and tell it on the other splits.
+    """Learn the task from a state, (N, D) per split, on the first split and tell it on the others.
 
-    Parameters
-    ----------
-    state : str
-        Name of the state.
-    states : {split: float32 (N, D)}
-    instances : {split: Instances}
-        Of the same N instances of each split in the same order.
-    run, seed, step, position
-        For the columns of these names.
-    trained_on : str
-        The split that the classifiers learn from.
-
-    Returns
-    -------
-    list of Row
-        On each other split `probe_task`, the accuracy of a linear classifier
-        (ridge regression on the standardised state, its penalty chosen by leave-one-out), and
-        `neighbours_task`, that of a vote among the `NEIGHBOURS` nearest training instances. Chance
-        is one in the number of tasks.
+    Returns two rows for each other split: `probe_task`, the accuracy of a linear classifier (ridge
+    regression on the standardised state, its penalty chosen by leave-one-out), and
+    `neighbours_task`, that of a vote among the `NEIGHBOURS` nearest instances of the first split.
+    Chance is one in the number of tasks.
     """
+    seen, *others = states
     linear = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
-    near = KNeighborsClassifier(
-        min(NEIGHBOURS, len(states[trained_on])), algorithm="brute", n_jobs=1
-    )
+    near = KNeighborsClassifier(min(NEIGHBOURS, len(states[seen])), algorithm="brute", n_jobs=1)
+    classifiers = {"probe_task": linear, "neighbours_task": near}
     place: dict[str, Any] = {"run": run, "seed": seed, "step": step}
     place |= {"position": position, "layer": state}
     rows: list[Row] = []
     with one_thread():
-        for classifier in (linear, near):
-            classifier.fit(states[trained_on], instances[trained_on].task)
-        for split, x in states.items():
-            if split == trained_on:
-                continue
-            task = instances[split].task
+        for classifier in classifiers.values():
+            classifier.fit(states[seen], instances[seen].task)
+        for split in others:
             values = {
-                "probe_task": float(linear.score(x, task)),
-                "neighbours_task": float(near.score(x, task)),
+                name: classifier.score(states[split], instances[split].task)
+                for name, classifier in classifiers.items()
             }
             rows += score_rows(values, **place, split=split)
     return rows

@@ -51,12 +51,7 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
     checkpoint hold each at least `PART` of its instances; one has merged if at least two of the
     checkpoint before gave it each at least `PART` of their own, and `PART` of what it holds.
 
-    Parameters
-    ----------
-    steps : sequence of int, S
-    labels : int (S, N)
-        Cluster of each instance at each checkpoint.
-    task : int (N,)
+    ``labels``, (S, N), is the cluster of each instance at each of the S checkpoints.
     """
     tasks = np.unique(task)
     overlap, assigned = np.zeros((len(steps), len(tasks))), np.zeros_like(labels)
@@ -115,11 +110,7 @@ def _formed(steps: Sequence[int], overlaps: npt.NDArray[np.bool_]) -> int | None
 def followed_text(followed: Followed, names: Sequence[str]) -> str:
     """Return what became of tasks and clusters as plain text: what `tasklens follow` prints.
 
-    Parameters
-    ----------
-    followed : Followed
-    names : sequence of str
-        What to call each task, by its number.
+    ``names`` says what to call each task, by its number.
     """
     order = sorted(
         range(len(followed.tasks)),

@@ -16,10 +16,7 @@ Floats = npt.NDArray[np.float64]
 def contingency(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> Table:
     """Return how many of the N elements are in each part of a and each of b, (parts, parts).
 
-    Parameters
-    ----------
-    a, b : int (N,)
-        The part of each element; any integers.
+    Both, (N,), are the part of each element: any integers.
     """
     a_names, a = np.unique(a, return_inverse=True)
     b_names, b = np.unique(b, return_inverse=True)
@@ -41,13 +38,10 @@ def adjusted_rand(table: Table) -> float:
 
 
 def agreement(table: Table) -> dict[str, float]:
-    """Return every measure of how clusters (columns) agree with classes (rows).
+    """Return every measure of how clusters (columns) agree with classes (rows), by name.
 
-    Returns
-    -------
-    {name: float}
-        `ari`; `ami` (Vinh, Epps and Bailey, JMLR 2010, arithmetic mean); `homogeneity`,
-        `completeness` and `v_measure` (Rosenberg and Hirschberg, 2007).
+    They are `ari`; `ami` (Vinh, Epps and Bailey, JMLR 2010, arithmetic mean); `homogeneity`,
+    `completeness` and `v_measure` (Rosenberg and Hirschberg, 2007).
     """
     rows, columns = table.sum(axis=1), table.sum(axis=0)
     h_rows, h_columns = _entropy(rows), _entropy(columns)

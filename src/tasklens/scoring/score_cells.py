@@ -1,12 +1,12 @@
 """Cells to rows of the score table: clusters against the task, spread of the states, controls."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol, Self
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 from sklearn.metrics import pairwise_distances, silhouette_score
 
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
@@ -40,12 +40,12 @@ class MeasureSettings(SettingsBase, affects="measure"):
     silhouette: Literal["none", "last", "all"] = "all"
     """At which checkpoints the silhouettes of the clusters are computed."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        """Check the numbers of clusters against each other."""
-        if len(set(self.k)) < len(self.k):
-            raise ValueError(f"k = {list(self.k)}: should be distinct numbers")
-        return self
+    @field_validator("k")
+    @classmethod
+    def _distinct(cls, k: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(k)) < len(k):
+            raise ValueError("should be distinct numbers")
+        return k
 
     def numbers(self, n_labels: int) -> tuple[int, ...]:
         """Return the numbers of clusters for a split with so many labels, the main one first."""
@@ -107,7 +107,6 @@ def score(
     instances : Instances
         Of the same N instances in the same order; their split is that of the rows, and k is the
         number of tasks among them.
-    settings : ClusterSettings, optional
     space : {"raw", "tsne"}
     seed : int
         Root seed, from which the seeds of the clustering derive.
@@ -158,30 +157,12 @@ def measure_cells(
 def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: str) -> list[Row]:
     """Score one cell's clusters, and its states' spread, against what is known of the instances.
 
-    Parameters
-    ----------
-    cell : Cell
-        `x` is (N, D).
-    clustering : Clustering
-        `labels` is (S, N), from `tasklens.clustering.cluster`.
-    instances : Instances
-        Of the same N instances in the same order.
-    run : str
-        Name of the run, for the column of that name.
-
-    Returns
-    -------
-    list of Row
-        For each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against
-        the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
-        order: what chance gives) and `inertia`. In the space "raw", once for the cell:
-        `variance_task`, `variance_input` and `variance_output`, see `variance_share`, and
-        `separation`, see there. Nothing of the output if none is known.
-
-    Raises
-    ------
-    InputError
-        If the splits, or the numbers of states, labels and instances, differ.
+    Returns for each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure`
+    against the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
+    order: what chance gives) and `inertia`. In the space "raw", once for the cell: `variance_task`,
+    `variance_input` and `variance_output`, see `variance_share`, and `separation`. Nothing of the
+    output if none is known. InputError if the splits, or the numbers of states (N, D), labels
+    (S, N) and instances, differ.
     """
     n = len(instances.task)
     if len(cell.x) != n or clustering.labels.shape[1:] != (n,):
@@ -193,13 +174,13 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
         raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
     words = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
     shuffled = stream(cell.seed, *words).permutation(instances.task)  # (N,)
+    others = {**instances.parts, "shuffled": shuffled}
+    del others["task"]
     rows: list[Row] = []
     for s, labels in enumerate(clustering.labels):
         values = agreement(contingency(instances.task, labels))
-        for name, part in instances.parts.items():
-            if name != "task":
-                values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
-        values["ari_shuffled"] = adjusted_rand(contingency(shuffled, labels))
+        for name, part in others.items():
+            values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += score_rows(values, **_place(cell, run), cluster_seed=s)
     if cell.space == "raw":
@@ -242,11 +223,8 @@ def score_controls(
     layer 0; `control:symbols` is KMeans on the counts of its symbols, which averaging word
     embeddings gives away; `control:input` takes the input token itself as the cluster.
 
-    Returns
-    -------
-    list of Row
-        `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` for each control and cluster
-        seed; the step is null. The k of `control:input` is the number of input tokens that occur.
+    Returns every measure of `agreement` for each control and cluster seed; the step is null. The k
+    of `control:input` is the number of input tokens that occur.
     """
     rows: list[Row] = []
     place: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}

@@ -17,21 +17,12 @@ AT_THE_END = (
 
 
 def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    """Return a summary of each run's scores.
+    """Return a summary of the scores, a table of `SCHEMA`, of any number of runs.
 
-    Parameters
-    ----------
-    scores : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`, of any number of runs.
-    runs : {run: {setting: value}}
-        The settings that vary, each a column of its own.
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns `run`, `seed`, the settings, `split`, `layer`, `space`; `initial`, `final`, `peak`
-        and `peak_step` of the ARI against the task, a mean over cluster seeds; `AT_THE_END`; and
-        the `accuracy` of the network on that split at the end. A control only has `final`.
+    Columns are `run`, `seed`, the settings that vary, from ``runs``, `split`, `layer`, `space`;
+    `initial`, `final`, `peak` and `peak_step` of the ARI against the task, a mean over cluster
+    seeds; `AT_THE_END`; and the `accuracy` of the network on that split at the end. A control only
+    has `final`.
     """
     courses: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
     frame = to_frame(scores, ("ari", "accuracy", *AT_THE_END))

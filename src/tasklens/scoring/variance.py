@@ -11,19 +11,8 @@ def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
     """Return the share of the variance of `x` that lies between groups.
 
     The sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
-    |row - mean|^2: one minus the within-group share (the multivariate eta squared).
-
-    Parameters
-    ----------
-    x : (N, D) array
-        Summed in float64.
-    groups : (N,) array
-        The group of each row.
-
-    Returns
-    -------
-    float
-        In 0 .. 1; 0 where all rows are equal.
+    |row - mean|^2, in 0 .. 1: one minus the within-group share (the multivariate eta squared). 0
+    if all rows of `x`, (N, D), are equal. Sums are in float64.
     """
     # Relative to the first row, equal rows are exactly zero, whatever their common offset.
     centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
@@ -43,19 +32,8 @@ def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
     The variance between the K groups, which lies in K - 1 directions at most, divided by the
     variance within them along the K - 1 directions where that is largest. KMeans with K clusters
     looks for the K - 1 widest directions of all (Ding and He, "K-means Clustering via Principal
-    Component Analysis", ICML 2004): below 1, what varies within groups is wider.
-
-    Parameters
-    ----------
-    x : (N, D) array
-        Summed in float64.
-    groups : (N,) array
-        The group of each row.
-
-    Returns
-    -------
-    float
-        0 where the groups' means are equal, infinite where nothing varies within them.
+    Component Analysis", ICML 2004): below 1, what varies within groups is wider. 0 if the groups'
+    means are equal, infinite if nothing varies within them. `x` is (N, D), summed in float64.
     """
     centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     names, group = np.unique(groups, return_inverse=True)

@@ -15,13 +15,7 @@ from threadpoolctl import threadpool_limits
 from tasklens.clustering import kmeans as module
 from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering import numba_compile
-from tasklens.clustering.kmeans import (
-    MOST_POINTS,
-    _distances,
-    _distinct,
-    kmeans,
-    uses_numba,
-)
+from tasklens.clustering.kmeans import MOST_POINTS, _distances, _distinct, kmeans, uses_numba
 from tasklens.clustering.sklearn_fallback import kmeans_once
 from tasklens.core.seeds import stream
 

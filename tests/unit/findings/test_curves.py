@@ -1,3 +1,6 @@
+import itertools
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,7 +10,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
-from tasklens.scoring.score_table import Row, accuracy_row, to_table
+from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
 LAYERS = ("wte", "embed", "block1", "block10", "block2", "ln_f")
 
@@ -16,27 +19,19 @@ def rows_of(run: str, seed: int, shift: float = 0.0) -> list[Row]:
     """Two splits, steps 0, 4 and 8, two cluster seeds 0.02 apart, t-SNE at the end."""
     rows: list[Row] = []
     for split, less in (("train_subset", 0.0), ("val_subset", 0.1)):
-        base: Row = {"run": run, "seed": seed, "split": split, "k": 4}
-        for step in (8, 0, 4):  # in no order
-            spaces = ("raw", "tsne") if step == 8 else ("raw",)
-            for i, layer in enumerate(LAYERS):
-                for space in spaces:
-                    for s in range(2):
-                        here: Row = {**base, "step": step, "layer": layer, "space": space}
-                        here["cluster_seed"] = s
-                        value = shift + 0.1 * i + step / 100 - less + 0.02 * s
-                        value += 0.3 * (space == "tsne")
-                        rows.append({**here, "metric": "ari", "value": value})
-                        rows.append({**here, "metric": "ari_shuffled", "value": -value})
-                        rows.append({**here, "metric": "ami", "value": 7.0})
+        base: dict[str, Any] = {"run": run, "seed": seed, "split": split, "position": "", "k": 4}
+        spaces = ((8, "raw"), (8, "tsne"), (0, "raw"), (4, "raw"))  # in no order
+        for (step, space), (i, layer), s in itertools.product(spaces, enumerate(LAYERS), (0, 1)):
+            value = shift + 0.1 * i + step / 100 - less + 0.02 * s + 0.3 * (space == "tsne")
+            scores = {"ari": value, "ari_shuffled": -value, "ami": 7.0}
+            rows += score_rows(scores, **base, step=step, layer=layer, space=space, cluster_seed=s)
+        for step in (8, 0, 4):
             rows.append(accuracy_row(run, seed, step, split, step / 8 - less))
             rows.append(accuracy_row(run, seed, step, f"{split} whole", 0.5))
         for control, values in (("length", (0.2, 0.3)), ("symbols", (0.4, 0.4)), ("input", (0.1,))):
             for s, value in enumerate(values):
-                here = {**base, "step": None, "layer": f"control:{control}", "space": "raw"}
-                here["cluster_seed"] = s
-                rows.append({**here, "metric": "ari", "value": value - less})
-                rows.append({**here, "metric": "ami", "value": 7.0})
+                scores, layer = {"ari": value - less, "ami": 7.0}, f"control:{control}"
+                rows += score_rows(scores, **base, step=None, layer=layer, cluster_seed=s)
     return rows
 
 
@@ -44,12 +39,8 @@ def test_a_table_gives_means_over_cluster_seeds_by_step() -> None:
     (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
     assert (curves.run, curves.seed, curves.steps) == ("mine", 3, (0, 4, 8))
     assert curves.layers == ["embed", "block1", "block2", "block10"]
-    assert set(curves.ari) == {
-        (split, layer, space)
-        for split in ("train_subset", "val_subset")
-        for layer in LAYERS
-        for space in ("raw", "tsne")
-    }
+    splits = ("train_subset", "val_subset")
+    assert set(curves.ari) == set(itertools.product(splits, LAYERS, ("raw", "tsne")))
     for i, layer in enumerate(LAYERS):
         got = curves.ari["val_subset", layer, "raw"]
         expected = 0.1 * i + np.array([[0.0, 0.04, 0.08]]) - 0.1 + 0.01
@@ -99,11 +90,9 @@ def test_runs_and_seeds_of_one_table_are_kept_apart() -> None:
 
 def test_a_table_without_the_metric_says_what_it_holds() -> None:
     table = to_table(rows_of("mine", 3))
-    with pytest.raises(InputError) as error:
+    message = "^the table holds no v_measure of a state; it holds accuracy, ami, ari, ari_shuffled$"
+    with pytest.raises(InputError, match=message):
         curves_of_table(table, "v_measure")
-    assert str(error.value) == (
-        "the table holds no v_measure of a state; it holds accuracy, ami, ari, ari_shuffled"
-    )
     with pytest.raises(InputError, match=r"^the table holds no ari of a state; it holds nothing$"):
         curves_of_table(to_table([]))
     controls = to_table([r for r in rows_of("mine", 3) if r["step"] is None])

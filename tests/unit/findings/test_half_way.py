@@ -11,16 +11,11 @@ FLAT = [0.1, 0.1, 0.1, 0.1]
 
 def curves(accuracy: ArrayLike, split: str = "val_subset", **layers: ArrayLike) -> Curves:
     """Return one run; of each layer one curve, or several, of which the first is as measured."""
-    ari = {
-        (split, layer, "raw"): np.atleast_2d(np.array(y, dtype=np.float64))
-        for layer, y in layers.items()
-    }
-    skill = np.atleast_2d(np.array(accuracy, dtype=np.float64))
-    return Curves("r", 0, STEPS, ari, {split: skill})
+    ari = {(split, layer, "raw"): np.atleast_2d(y) * 1.0 for layer, y in layers.items()}
+    return Curves("r", 0, STEPS, ari, {split: np.atleast_2d(accuracy) * 1.0})
 
 
 def by_name(got: list[Timing]) -> dict[str, Timing]:
-    assert len({timing.what for timing in got}) == len(got)
     return {timing.what: timing for timing in got}
 
 
@@ -90,26 +85,22 @@ def test_what_never_rises_is_nan_and_so_is_what_is_compared_with_it() -> None:
 def test_runs_give_a_mean_and_an_interval() -> None:
     first = curves([0, 0, 1, 1], block1=[0, 0.5, 1, 1])  # 20 and 10
     second = curves([0, 1, 1, 1], block1=[0, 0, 0, 1])  # 5 and 65
-    got = by_name(timings([first, second]))
-    assert got["block1"].each == (10, 65)
-    assert got["block1"].value == 37.5
-    assert got["block1 - accuracy"].each == (-10, 60), "each run's own difference"
-    assert got["block1 - accuracy"].value == 25
     # Of two runs a draw takes one: the interval reaches from one to the other.
-    assert (got["block1"].low, got["block1"].high) == (10, 65)
-    assert (got["accuracy"].low, got["accuracy"].high) == (5, 20)
-    assert (got["block1 - accuracy"].low, got["block1 - accuracy"].high) == (-10, 60)
+    assert timings([first, second]) == [
+        Timing("block1", "val_subset", (10, 65), 37.5, 10, 65),
+        Timing("accuracy", "val_subset", (20, 5), 12.5, 5, 20),
+        Timing("block1 - accuracy", "val_subset", (-10, 60), 25, -10, 60),  # each run's own
+    ]
 
 
 def test_copies_of_one_run_give_an_interval_around_the_run_as_measured() -> None:
     ari = np.array([[0, 0.5, 1, 1]] + 20 * [[0, 1, 1, 1], [0, 0, 1, 1]])
     skill = [[0, 0.5, 1, 1]] * 41
-    got = by_name(timings([curves(skill, block1=ari)]))
-    assert got["block1"].each == (10,)
-    assert got["block1"].value == 10, "copies are for the interval alone"
-    assert (got["block1"].low, got["block1"].high) == (5, 20)
-    assert (got["accuracy"].low, got["accuracy"].high) == (10, 10)
-    assert (got["block1 - accuracy"].low, got["block1 - accuracy"].high) == (-5, 10)
+    assert timings([curves(skill, block1=ari)]) == [
+        Timing("block1", "val_subset", (10,), 10, 5, 20),
+        Timing("accuracy", "val_subset", (10,), 10, 10, 10),
+        Timing("block1 - accuracy", "val_subset", (0,), 0, -5, 10),
+    ]
 
 
 def test_a_split_is_taken_alone_and_one_that_is_not_there_gives_nothing() -> None:
@@ -122,9 +113,7 @@ def test_a_split_is_taken_alone_and_one_that_is_not_there_gives_nothing() -> Non
         ("block1 - accuracy", "train_subset", -10),
     ]
     assert timings([run, curves([0, 0, 1, 1], block1=FLAT)], "train_subset") == []
-
-
-def test_of_a_single_checkpoint_there_is_no_half_way() -> None:
+    # Nor does a single checkpoint.
     one = Curves("r", 0, (7,), {("val_subset", "block1", "raw"): np.array([[0.9]])})
     one.accuracy["val_subset"] = np.array([[1.0]])
     assert timings([one]) == []

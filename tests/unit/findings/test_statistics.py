@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 from tasklens.core.seeds import stream
 from tasklens.findings import statistics
 from tasklens.findings.curves import Curves
+from tasklens.findings.rules import RULES
 from tasklens.findings.statistics import MissingError
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.scoring.bootstrap import Floats
@@ -75,7 +76,7 @@ def test_evenly_spaced_checkpoints(steps: tuple[int, ...], kept: tuple[int, ...]
 # --- Crossing ---
 
 
-def test_a_level_is_reached_between_two_checkpoints() -> None:
+def test_a_level_is_reached_between_two_checkpoints_or_from_the_start_or_never() -> None:
     y = np.array([0.0, 0.2, 0.6, 0.4, 1.0])
     steps = (0, 10, 20, 40, 60)
     levels = np.array([0.1, 0.2, 0.3, 0.5, 0.8, 1.0])
@@ -83,8 +84,6 @@ def test_a_level_is_reached_between_two_checkpoints() -> None:
     got = statistics.crossing(steps, np.tile(y, (6, 1)), levels)
     np.testing.assert_allclose(got, expected, err_msg="the first time")
 
-
-def test_a_level_is_never_reached_or_from_the_start() -> None:
     y = np.array([[0.1, 0.4, 0.3], [0.1, 0.4, 0.3], [0.5, 0.0, 0.9], [0.2, 0.2, 0.2]])
     got = statistics.crossing((3, 5, 9), y, np.array([0.5, 0.05, 0.5, 0.2]))
     np.testing.assert_array_equal(got, [np.nan, 3, 3, 3])
@@ -111,15 +110,13 @@ def test_a_space_that_was_taken_at_the_end_alone_has_no_course() -> None:
     assert statistics.best_final(made, TRAIN) == pytest.approx([0.9])
     np.testing.assert_allclose(statistics.best_curve(made, TRAIN), [line(0, 0.8)])
     made.ari[TRAIN, "block1", "tsne"] = np.array([[0.0] * 8 + [0.9]])
-    assert statistics.judged_layer(made, whole=True) == ("block1", "tsne"), (
-        "taken at every checkpoint"
-    )
+    everywhere = statistics.judged_layer(made, whole=True)
+    assert everywhere == ("block1", "tsne"), "taken at every checkpoint"
 
 
 def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
-    made = curves(
-        {"embed": [[0.1], [0.1]], "block1": [[0.8], [0.2]], "block2": [[0.7], [0.9]]}, (8,)
-    )
+    finals = {"embed": [[0.1], [0.1]], "block1": [[0.8], [0.2]], "block2": [[0.7], [0.9]]}
+    made = curves(finals, (8,))
     assert statistics.judged_layer(made, whole=True) == ("block1", "raw")
     assert statistics.best_final(made, TRAIN) == pytest.approx([0.8, 0.2])
 
@@ -170,12 +167,7 @@ BY_HAND: list[tuple[str, tuple[int, ...], Course, float]] = [
     ("late_drift", STEPS, line(0.5, 0.5), np.inf),
     ("late_drift", STEPS, line(0.5, 0.2), np.inf),
     # the rise is counted to the mean of the last quarter: (1.0 + 1.0 + 0.9) / 3 - 0.1
-    (
-        "largest_jump",
-        STEPS,
-        [0.1, 0.2, 0.5, 0.4, 0.7, 0.9, 1.0, 1.0, 0.9],
-        0.3 / (2.9 / 3 - 0.1),
-    ),
+    ("largest_jump", STEPS, [0.1, 0.2, 0.5, 0.4, 0.7, 0.9, 1, 1, 0.9], 0.3 / (2.9 / 3 - 0.1)),
     ("largest_jump", STEPS, [0, 0.3, 0.6, 0.9, 0.3, 0.5, 0.6, 0.6, 0.6], 0.5),  # a fall is none
     ("largest_jump", STEPS, line(0.5, 0.4), np.inf),
     ("largest_jump", CROWDED, [0.0 if step < 4 else 1.0 for step in CROWDED], 1),
@@ -212,11 +204,8 @@ FINALS = np.array([[0.1, 0.3, 0.2, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0
 
 def profile() -> Curves:
     names = ["embed", *(f"block{i}" for i in range(1, 5))]
-    start = np.full((3, 1), 0.9)
-    return curves(
-        {n: np.hstack([start, column[:, None]]) for n, column in zip(names, FINALS.T, strict=True)},
-        (0, 8),
-    )
+    courses = [np.stack([np.full(3, 0.9), column], axis=1) for column in FINALS.T]
+    return curves(dict(zip(names, courses, strict=True)), (0, 8))
 
 
 def test_numbers_of_the_profile_over_layers() -> None:
@@ -235,9 +224,8 @@ def test_numbers_of_the_profile_over_layers() -> None:
 def test_layer_0_moves_by_its_range_over_the_best_layers() -> None:
     zero = [0.1, 0.1, 0.15, 0.1, 0.05, 0.1, 0.1, 0.1, 0.1]
     best = [0.1, 0.0, 0.2, 0.4, 0.8, 0.8, 0.7, 0.7, 0.7]
-    assert statistics.embedding_range(
-        curves({"embed": zero, "block1": best}), TRAIN
-    ) == pytest.approx([0.1 / 0.8])
+    moving = curves({"embed": zero, "block1": best})
+    assert statistics.embedding_range(moving, TRAIN) == pytest.approx([0.1 / 0.8])
     still = curves({"embed": line(0.1, 0.1), "block1": line(0.5, 0.5)})
     assert statistics.embedding_range(still, TRAIN).tolist() == [np.inf]
 
@@ -248,28 +236,19 @@ def test_layer_0_moves_by_its_range_over_the_best_layers() -> None:
 def test_validation_follows_by_the_correlation_of_the_curves() -> None:
     train = stream(0, "train").random(9).cumsum() / 9
     unseen = 0.9 * train + 0.02 * stream(0, "unseen").normal(size=9)
-    made = curves(
-        {"embed": line(0, 0), "block1": train}, unseen={"embed": line(0, 0), "block1": unseen}
-    )
-    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx(
-        [np.corrcoef(train, unseen)[0, 1]]
-    )
-    made.ari[PAIRS, "block1", "raw"] = 0.3 - 0.2 * train[None]
-    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([-1])
-    made.ari[PAIRS, "block1", "raw"] = np.full((1, 9), 0.3)
-    assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([0])
+    for course, expected in (
+        (unseen, np.corrcoef(train, unseen)[0, 1]), (0.3 - 0.2 * train, -1), (np.full(9, 0.3), 0),
+    ):  # fmt: skip
+        made = curves({"embed": line(0, 0), "block1": train}, unseen={"block1": course})
+        assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([expected])
 
 
 # --- What needs no trained model ---
 
 
 def test_the_untrained_network_by_its_best_layer() -> None:
-    made = curves(
-        {
-            **{"wte": line(0.9, 0.9), "embed": line(0.1, 0.1)},
-            **{"block1": line(0.3, 0.5), "block2": line(0.2, 0.8)},
-        }
-    )
+    layers = {"wte": line(0.9, 0.9), "embed": line(0.1, 0.1), "block1": line(0.3, 0.5)}
+    made = curves({**layers, "block2": line(0.2, 0.8)})
     assert statistics.untrained_ratio(made, TRAIN) == pytest.approx([0.3 / 0.8])
     later = curves({"embed": [0.1, 0.1], "block1": [0.3, 0.8]}, (1, 8))
     with pytest.raises(MissingError, match=r"^run 'mine' has no checkpoint of step 0$"):
@@ -288,24 +267,16 @@ def test_controls_over_the_best_layers_end() -> None:
 
 # --- What is missing ---
 
-WITH_COURSE = (
-    *("rank_with_step", "late_drift", "embedding_range"),
-    *("generalisation_correlation", "largest_jump", "rise_duration"),
-)
-WITHOUT = (
-    *("upper_gain", "best_final", "rank_with_layer"),
-    *("depth_of_best", "above_embedding", "untrained_ratio"),
-    *("rank_with_layer_below", "depth_of_best_below", "above_embedding_below"),
-    *("embedding_final", "generalisation_gap"),
-)
+WITH_COURSE = ["rank_with_step", "late_drift", "embedding_range", "largest_jump"]
+WITH_COURSE += ["generalisation_correlation", "rise_duration"]
+#: All but the controls.
+EVERY = sorted({rule.number.__name__ for rule in RULES} - {"ratio"})
 
 
-@pytest.mark.parametrize(
-    "name", ["rank_with_layer_below", "depth_of_best_below", "above_embedding_below"]
-)
+@pytest.mark.parametrize("name", ["rank_with_layer", "depth_of_best", "above_embedding"])
 def test_a_network_of_one_block_has_nothing_below_the_last(name: str) -> None:
     with pytest.raises(MissingError, match=r"^a network of one block has nothing below its last "):
-        getattr(statistics, name)(one_block(line(0, 1)), TRAIN)
+        getattr(statistics, f"{name}_below")(one_block(line(0, 1)), TRAIN)
 
 
 def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:
@@ -318,18 +289,17 @@ def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:
 @pytest.mark.parametrize("name", WITH_COURSE)
 def test_a_course_needs_eight_checkpoints(name: str) -> None:
     number: Number = getattr(statistics, name)
-    for n in (7, 8):
-        steps = tuple(range(n))
-        layers = {"embed": line(0, 0.1, steps), "block1": line(0, 1, steps)}
-        made = curves(layers, steps, unseen=layers)
-        if n == 8:
-            assert np.isfinite(number(made, PAIRS)).all()
-            continue
-        with pytest.raises(MissingError, match=r"^7 evenly spaced checkpoints are too few: at lea"):
-            number(made, PAIRS)
+    few, enough = (
+        curves(layers, steps, unseen=layers)
+        for steps in (tuple(range(7)), tuple(range(8)))
+        for layers in [{"embed": line(0, 0.1, steps), "block1": line(0, 1, steps)}]
+    )
+    assert np.isfinite(number(enough, PAIRS)).all()
+    with pytest.raises(MissingError, match=r"^7 evenly spaced checkpoints are too few: at least"):
+        number(few, PAIRS)
 
 
-@pytest.mark.parametrize("name", [*WITH_COURSE, *WITHOUT])
+@pytest.mark.parametrize("name", EVERY)
 def test_a_split_that_is_not_there_is_missing(name: str) -> None:
     number: Number = getattr(statistics, name)
     layers = {"embed": line(0, 0.1), "block1": line(0, 1), "block2": line(0, 1)}
@@ -338,7 +308,7 @@ def test_a_split_that_is_not_there_is_missing(name: str) -> None:
         number(curves(layers), PAIRS)
 
 
-@pytest.mark.parametrize("name", [*WITH_COURSE, *WITHOUT])
+@pytest.mark.parametrize("name", EVERY)
 def test_every_copy_is_judged_by_itself(name: str) -> None:
     """Up to the choices that are made once: the layer, and where it is saturated."""
     number: Number = getattr(statistics, name)

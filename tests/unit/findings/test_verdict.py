@@ -5,29 +5,26 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 
-from planted import (
-    CONTROLS,
-    HIGH,
-    LAST,
-    LOW,
-    Ari,
-    final,
-    planted_table,
-    risen,
-    sound,
-)
+from planted import CONTROLS, GAPS, HIGH, LAST, LOW, Ari, final, planted_table, risen, sound
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
-from tasklens.findings.statistics import TRAIN, best_final, generalisation_gap, late_drift
+from tasklens.findings.statistics import TRAIN
 from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
 
 
 def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
     return judge(curves_of_table(planted_table(ari, **what), metric))
+
+
+@pytest.fixture(scope="module")
+def verdict() -> Verdict:
+    """On the scores in which every finding holds."""
+    return judged()
 
 
 def outcomes(verdict: Verdict) -> dict[str, str]:
@@ -47,25 +44,23 @@ def checks(verdict: Verdict, statistic: str) -> dict[str, Check]:
 # --- Every finding holds ---
 
 
-def test_every_finding_holds_in_a_sound_network() -> None:
-    verdict = judged()
+def test_every_finding_holds_in_a_sound_network(verdict: Verdict) -> None:
     assert {check.verdict for check in verdict.checks} == {"holds"}
     assert outcomes(verdict) == dict.fromkeys(FINDINGS, "holds")
     assert verdict.holds
     assert finite_numbers(verdict_json(verdict).decode())["holds"] is True
     assert verdict_json(judged()) == verdict_json(verdict), "the bytes repeat"
     assert verdict.runs == (("planted", 0), ("planted", 1), ("planted", 2))
+    assert judged(seeds=(7, 8)).holds, "two seeds are enough"
+    assert judged(steps=tuple(range(0, LAST + 1, 200))).holds, "so are evenly spaced checkpoints"
 
 
-def test_what_is_checked_is_what_was_planted() -> None:
+def test_what_is_checked_is_what_was_planted(verdict: Verdict) -> None:
     """By the numbers that the planted course comes to, up to its noise."""
-    verdict = judged()
-    drop = {TRAIN: 0.0, PAIRS: 0.03, INSTRUCTIONS: 0.05}
+    ones = ["rank_with_step", "rank_with_layer", "rank_with_layer_below"]
+    ones += ["depth_of_best", "depth_of_best_below", "generalisation_correlation"]
     expected: dict[str, Callable[[float], float]] = {
-        **dict.fromkeys(
-            ("rank_with_step", "rank_with_layer", "rank_with_layer_below"), lambda _: 1
-        ),
-        **dict.fromkeys(("depth_of_best", "depth_of_best_below"), lambda _: 1),
+        **dict.fromkeys(ones, lambda _: 1),
         **dict.fromkeys(("late_drift", "embedding_range"), lambda _: 0),
         "upper_gain": lambda less: (HIGH - LOW - less) * (4 + 5 + 6) / 18,
         "best_final": lambda less: HIGH - less,
@@ -73,7 +68,6 @@ def test_what_is_checked_is_what_was_planted() -> None:
         "above_embedding_below": lambda less: (HIGH - LOW - less) * 5 / 6,
         "embedding_final": lambda _: LOW,
         "generalisation_gap": lambda less: less,
-        "generalisation_correlation": lambda _: 1,
         "largest_jump": lambda _: 200 / 900,
         "rise_duration": lambda _: 0.8 * 900 / LAST,
         "untrained_ratio": lambda less: LOW / (HIGH - less),
@@ -83,18 +77,13 @@ def test_what_is_checked_is_what_was_planted() -> None:
         splits = unseen if statistic.startswith("generalisation") else SEEN_AND_UNSEEN
         assert tuple(checks(verdict, statistic)) == splits
         for split, check in checks(verdict, statistic).items():
-            assert check.value == pytest.approx(value(drop[split]), abs=0.02), statistic
+            assert check.value == pytest.approx(value(GAPS[split]), abs=0.02), statistic
             assert check.value == pytest.approx(np.mean(check.each))
-            assert check.low == min(check.each), "of three runs, from the lowest to the highest"
-            assert check.high == max(check.each)
+            ends = (min(check.each), max(check.each))
+            assert (check.low, check.high) == ends, "of three runs, from the lowest to the highest"
     others = [c for c in verdict.checks if c.rule.number.__name__ not in expected]
-    ratios = [value / (HIGH - drop[s]) for value in (0.0, 0.1, 0.2) for s in SEEN_AND_UNSEEN]
+    ratios = [value / (HIGH - GAPS[s]) for value in (0.0, 0.1, 0.2) for s in SEEN_AND_UNSEEN]
     assert [check.value for check in others] == pytest.approx(ratios, abs=0.01)
-
-
-def test_two_seeds_are_enough_and_so_are_evenly_spaced_checkpoints() -> None:
-    assert judged(seeds=(7, 8)).holds
-    assert judged(steps=tuple(range(0, LAST + 1, 200))).holds
 
 
 # --- One finding is broken ---
@@ -109,11 +98,36 @@ def flat(split: str, layer: int, step: int) -> float:
     return final(split, layer)
 
 
+def high_before(split: str, layer: int, step: int) -> float:
+    """Blocks 4 and 5 begin higher than they end, and the last rises for all three."""
+    if layer not in (4, 5):
+        return sound(split, layer, step)
+    return final(split, layer) + 0.1 * (layer - 3) * (1 - risen(step))
+
+
+def falls_late(split: str, layer: int, step: int) -> float:
+    return scaled(split, layer, risen(step) * (1.15 - 0.15 * max(0.0, step - 1200) / 400))
+
+
+def instructions_behind(split: str, layer: int, step: int) -> float:
+    less = 0.15 * layer / 6 * risen(step)
+    return sound(split, layer, step) - (less if split == INSTRUCTIONS else 0)
+
+
+def jumps(split: str, layer: int, step: int) -> float:
+    """From a tenth of the way at step 600 to nine tenths at 800."""
+    return scaled(split, layer, step / 6000 if step < 800 else 0.9 + 0.1 * risen(step))
+
+
 def falls_below_the_last(split: str, layer: int, step: int) -> float:
     """Blocks 4 and 5 come at once, go, and come back at the end."""
     if layer not in (4, 5) or step in (0, LAST):
         return sound(split, layer, step)
     return 0.9 if step < 500 else 0.3
+
+
+def lower(split: str, layer: int, step: int) -> float:
+    return scaled(split, layer, 0.65 * risen(step))
 
 
 def still_rising(split: str, layer: int, step: int) -> float:
@@ -137,83 +151,51 @@ def rises_at_once(split: str, layer: int, step: int) -> float:
     return scaled(split, layer, float(early) if step < 128 else 0.92 + 0.08 * step / LAST)
 
 
-DEPTHS = {"depth", "depth below the last block"}
+DEPTHS = "depth, depth below the last block"
+ALL_DEPTHS = "rank_with_layer, depth_of_best, rank_with_layer_below, depth_of_best_below"
+HARDLY = "above_embedding, above_embedding_below, embedding_final, embedding_range"
 #: The ARI, the findings that fail, and the statistics that do.
-BROKEN: dict[str, tuple[Ari, set[str], set[str]]] = {
-    "the upper layers come and go": (falls_below_the_last, {"emergence"}, {"rank_with_step"}),
-    # Blocks 4 and 5 begin higher than they end, and the last rises for all three.
+BROKEN: dict[str, tuple[Ari, str, str]] = {
+    "the upper layers come and go": (falls_below_the_last, "emergence", "rank_with_step"),
     "the upper layers were high before": (
-        lambda split, i, step: (
-            final(split, i) + 0.1 * (i - 3) * (1 - risen(step))
-            if i in (4, 5)
-            else sound(split, i, step)
-        ),
-        {"emergence", "not from the inputs"},
-        {"upper_gain", "untrained_ratio"},
+        *(high_before, "emergence, not from the inputs", "upper_gain, untrained_ratio"),
     ),
-    "it ends at 0.6": (
-        lambda split, i, step: LOW + (sound(split, i, step) - LOW) * 0.65,
-        {"saturation"},
-        {"best_final"},
-    ),
-    "it still rises in the last quarter": (still_rising, {"saturation"}, {"late_drift"}),
-    "it falls again in the last quarter": (
-        lambda split, i, step: scaled(
-            split, i, risen(step) * (1.15 - 0.15 * max(0.0, step - 1200) / 400)
-        ),
-        {"saturation"},
-        {"late_drift"},
-    ),
+    "it ends at 0.6": (lower, "saturation", "best_final"),
+    "it still rises in the last quarter": (still_rising, "saturation", "late_drift"),
+    "it falls again in the last quarter": (falls_late, "saturation", "late_drift"),
     "lower layers score higher": (
         lambda split, i, step: sound(split, 7 - i if i else 0, step),
-        DEPTHS,
-        {"rank_with_layer", "depth_of_best", "rank_with_layer_below", "depth_of_best_below"},
+        *(DEPTHS, ALL_DEPTHS),
     ),
-    "the last block is turned down": (last_turned_down, {"depth"}, {"rank_with_layer"}),
+    "the last block is turned down": (last_turned_down, "depth", "rank_with_layer"),
     # Even layer 0 is high, and each block is only a little higher than the one below.
     "layers hardly differ": (
-        lambda split, i, step: LOW + (HIGH - 0.15 + 0.02 * i - LOW) * risen(step),
-        {*DEPTHS, "baseline"},
-        {"above_embedding", "above_embedding_below", "embedding_final", "embedding_range"},
+        lambda _, i, step: LOW + (HIGH - 0.15 + 0.02 * i - LOW) * risen(step),
+        *(f"{DEPTHS}, baseline", HARDLY),
     ),
     "layer 0 moves": (
         lambda split, i, step: sound(split, i, step) + (0 if i else 0.12 * risen(step)),
-        {"baseline"},
-        {"embedding_range"},
+        *("baseline", "embedding_range"),
     ),
     "layer 0 is high": (
         lambda split, i, step: sound(split, i, step) if i else 0.25,
-        {"baseline"},
-        {"embedding_final"},
+        *("baseline", "embedding_final"),
     ),
-    "unseen pairs stay behind": (pairs_behind, {"generalisation"}, {"generalisation_gap"}),
+    "unseen pairs stay behind": (pairs_behind, "generalisation", "generalisation_gap"),
     "unseen instructions stay behind": (
-        lambda split, i, step: (
-            sound(split, i, step) - (0.15 * i / 6 * risen(step) if split == INSTRUCTIONS else 0)
-        ),
-        {"generalisation"},
-        {"generalisation_gap"},
+        *(instructions_behind, "generalisation", "generalisation_gap"),
     ),
     # As high in the end, but they were so from the start.
     "unseen instructions take another course": (
         lambda split, i, step: (flat if split == INSTRUCTIONS else sound)(split, i, step),
-        {"generalisation"},
-        {"generalisation_correlation"},
+        *("generalisation", "generalisation_correlation"),
     ),
-    # From a tenth of the way at step 600 to nine tenths at 800.
-    "a single jump": (
-        lambda split, i, step: scaled(
-            split, i, step / 6000 if step < 800 else 0.9 + 0.1 * risen(step)
-        ),
-        {"gradual"},
-        {"largest_jump"},
-    ),
-    "the rise is over at once": (rises_at_once, {"gradual"}, {"rise_duration"}),
+    "a single jump": (jumps, "gradual", "largest_jump"),
+    "the rise is over at once": (rises_at_once, "gradual", "rise_duration"),
     # Block 2, which is not judged by, is high before training and low after its first step.
     "an untrained network is as high": (
         lambda split, i, step: 0.6 * HIGH if (i, step) == (2, 0) else sound(split, i, step),
-        {"not from the inputs"},
-        {"untrained_ratio"},
+        *("not from the inputs", "untrained_ratio"),
     ),
 }
 
@@ -222,16 +204,16 @@ BROKEN: dict[str, tuple[Ari, set[str], set[str]]] = {
 def test_what_is_broken_fails_and_nothing_else(name: str) -> None:
     ari, findings, names = BROKEN[name]
     verdict = judged(ari)
-    expected = {finding: "fails" if finding in findings else "holds" for finding in FINDINGS}
-    assert outcomes(verdict) == expected
-    assert failed(verdict) == names
+    broken = dict.fromkeys(findings.split(", "), "fails")
+    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "holds") | broken
+    assert failed(verdict) == set(names.split(", "))
     assert not verdict.holds
 
 
 def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
     verdict = judged(flat)
     # It is high in the end, but of no rise there is a share.
-    others = {"saturation": "undecided", **dict.fromkeys(DEPTHS, "holds")}
+    others = {"saturation": "undecided", **dict.fromkeys(DEPTHS.split(", "), "holds")}
     assert outcomes(verdict) == dict.fromkeys(FINDINGS, "fails") | others
     assert failed(verdict) >= {"upper_gain", "largest_jump", "rise_duration", "untrained_ratio"}
 
@@ -257,10 +239,8 @@ def test_each_split_is_judged(split: str) -> None:
 
     verdict = judged(one_is_late)
     assert verdict.outcome("saturation") == "fails"
-    assert {s: c.verdict for s, c in checks(verdict, "late_drift").items()} == {
-        TRAIN: "fails" if split == TRAIN else "holds",
-        PAIRS: "fails" if split == PAIRS else "holds",
-    }
+    expected = dict.fromkeys((TRAIN, PAIRS), "holds") | {split: "fails"}
+    assert {s: c.verdict for s, c in checks(verdict, "late_drift").items()} == expected
 
 
 @pytest.mark.parametrize("seeds", [(0, 1, 2), (3, 4, 5), (6, 7, 8)])
@@ -268,12 +248,8 @@ def test_chance_fails(seeds: tuple[int, ...]) -> None:
     verdict = judged(metric="ari_shuffled", seeds=seeds)
     for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
         assert verdict.outcome(finding) == "fails", finding
-    assert failed(verdict) >= {
-        "upper_gain",
-        "best_final",
-        "above_embedding",
-        "generalisation_correlation",
-    }
+    assert failed(verdict) >= {"upper_gain", "best_final", "above_embedding"}
+    assert "generalisation_correlation" in failed(verdict)
 
 
 # --- Nothing can be said ---
@@ -301,8 +277,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
             values *= 1 + tilt * late
     verdict = judge(runs)
     for check in checks(verdict, "late_drift").values():
-        assert check.low < -0.1
-        assert check.high > 0.1
+        assert check.low < -0.1 < 0.1 < check.high
         assert check.verdict == "undecided"
 
 
@@ -315,11 +290,7 @@ def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> Non
 
 @pytest.mark.parametrize(
     ("gone", "undecided"),
-    [
-        (INSTRUCTIONS, {"generalisation"}),
-        (PAIRS, set(FINDINGS)),
-        (TRAIN, set(FINDINGS)),
-    ],
+    [(INSTRUCTIONS, {"generalisation"}), (PAIRS, set(FINDINGS)), (TRAIN, set(FINDINGS))],
 )
 def test_a_missing_split_is_named(gone: str, undecided: set[str]) -> None:
     splits = tuple(s for s in (TRAIN, PAIRS, INSTRUCTIONS) if s != gone)
@@ -336,11 +307,10 @@ def test_a_missing_split_is_named(gone: str, undecided: set[str]) -> None:
             assert np.isnan([check.value, check.low, check.high]).all()
 
 
-def test_a_single_table_of_one_run_has_no_interval() -> None:
-    verdict = judged(seeds=(0,))
-    assert outcomes(verdict) == dict.fromkeys(FINDINGS, "undecided")
-    assert len(verdict.checks) == len(judged().checks)
-    for check, of_three in zip(verdict.checks, judged().checks, strict=True):
+def test_a_single_table_of_one_run_has_no_interval(verdict: Verdict) -> None:
+    alone = judged(seeds=(0,))
+    assert outcomes(alone) == dict.fromkeys(FINDINGS, "undecided")
+    for check, of_three in zip(alone.checks, verdict.checks, strict=True):
         assert check.note.startswith("no interval: a single table of scores")
         assert check.each == (check.value,)
         assert check.value == of_three.each[0], "the number is given all the same"
@@ -367,39 +337,20 @@ def test_copies_of_one_run_make_an_interval() -> None:
         assert check.value == check.each[0] == pytest.approx(HIGH, abs=0.035)
 
 
-def test_runs_with_copies_and_runs_without_are_judged_together() -> None:
-    runs = curves_of_table(planted_table())
-    for place, values in runs[0].ari.items():
-        runs[0].ari[place] = np.repeat(values, 5, axis=0)
-    for name, control in runs[0].controls.items():
-        runs[0].controls[name] = np.repeat(control, 5)
-    for mine, one in zip(judge(runs).checks, judged().checks, strict=True):
-        # sums over five copies are added up in other registers than those over one
-        for key in ("value", "low", "high", "each"):
-            assert getattr(mine, key) == pytest.approx(getattr(one, key), rel=1e-12, abs=1e-15)
-        assert (mine.rule, mine.split, mine.verdict) == (one.rule, one.split, one.verdict)
-
-
 # --- What cannot be judged ---
 
 
-def test_no_run_is_refused() -> None:
+def test_runs_that_cannot_be_judged_are_refused() -> None:
+    runs = curves_of_table(planted_table())
     with pytest.raises(InputError, match=r"^no run to verify: give at least one$"):
         judge([])
-
-
-def test_a_run_given_twice_is_refused() -> None:
-    runs = curves_of_table(planted_table())
     with pytest.raises(InputError, match=r"^run 'planted' with seed 1 is given twice$"):
         judge([*runs, runs[1]])
-
-
-@pytest.mark.parametrize("left", [["embed"], ["wte", "ln_f"], ["block1", "block2"]])
-def test_a_run_without_layers_to_compare_is_refused(left: list[str]) -> None:
-    rows = [r for r in planted_table(seeds=(0,)).to_pylist() if r["layer"] in left]
-    runs = curves_of_table(planted_table().from_pylist(rows))
-    with pytest.raises(InputError, match=r"^run 'planted': its layers are .*: should be embed and"):
-        judge(runs)
+    for left in (["embed"], ["wte", "ln_f"], ["block1", "block2"]):
+        table = planted_table(seeds=(0,))
+        alone = curves_of_table(table.filter(pc.field("layer").isin(left)))
+        with pytest.raises(InputError, match=r"^run 'planted': its layers are .*: should be embed"):
+            judge(alone)
 
 
 # --- What is written ---
@@ -431,19 +382,17 @@ def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
     assert content["holds"] is verdict.holds is False, "unseen instructions are missing"
     assert content["runs"] == [{"run": "planted", "seed": seed} for seed in seeds]
     assert content["confidence"] == 0.95
-    found = {f["finding"]: (f["sentence"], f["verdict"]) for f in content["findings"]}
-    assert found == {f: (sentence, verdict.outcome(f)) for f, sentence in FINDINGS.items()}
+    got = {f["finding"]: (f["sentence"], f["verdict"]) for f in content["findings"]}
+    assert got == {f: (sentence, verdict.outcome(f)) for f, sentence in FINDINGS.items()}
     written = [check for finding in content["findings"] for check in finding["checks"]]
-    assert len(written) == len(verdict.checks)
     for mine, check in zip(written, verdict.checks, strict=True):
-        assert mine["statistic"] == check.rule.statistic
-        assert (mine["split"], mine["verdict"]) == (check.split, check.verdict)
-        assert (mine["reason"], mine["note"]) == (check.rule.reason, check.note)
-        numbers = {"value": check.value, "low": check.low, "high": check.high}
-        numbers |= {"above": check.rule.above, "below": check.rule.below}
-        for name, number in numbers.items():
-            assert mine[name] == (number if np.isfinite(number) else None)
-        assert mine["each"] == [x if np.isfinite(x) else None for x in check.each]
+        for name in ("split", "verdict", "note"):
+            assert mine[name] == getattr(check, name)
+        for name in ("statistic", "reason"):
+            assert mine[name] == getattr(check.rule, name)
+        values = [check.value, check.low, check.high, check.rule.above, check.rule.below]
+        given = [mine[name] for name in ("value", "low", "high", "above", "below")] + mine["each"]
+        assert given == [x if np.isfinite(x) else None for x in (*values, *check.each)]
         assert len(mine["each"]) in (0, len(seeds))
 
 
@@ -458,16 +407,11 @@ def test_the_verdict_as_text_names_every_finding() -> None:
     assert text.endswith("\n")
     for rule in RULES:
         assert lines.count(f"             {rule.statistic} ({rule.threshold})") == 1
+    for words in ("minus this (< 0.1)", "as a share of the rise (-0.1 to 0.1)"):
+        assert sum(line.endswith(words) for line in lines) == 1
     at = lines.index("             rank correlation of the final ARI with the layer (> 0.7)")
     assert lines[at + 1].split() == ["training", "subset", "fails", "0.46", "[0.46,", "0.46]"]
     assert lines[at + 2].split() == ["unseen", "pairs", "fails", "0.46", "[0.46,", "0.46]"]
     missing = [line for line in lines if line.startswith("               unseen instructions")]
     note = "run 'planted' has no scores of val_instruction_subset"
     assert [line.split(maxsplit=3)[2:] for line in missing] == [["undecided", note]] * 2
-
-
-def test_thresholds_in_words() -> None:
-    thresholds = {rule.number: rule.threshold for rule in RULES}
-    assert thresholds[best_final] == "> 0.8"
-    assert thresholds[generalisation_gap] == "< 0.1"
-    assert thresholds[late_drift] == "-0.1 to 0.1"

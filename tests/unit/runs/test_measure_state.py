@@ -51,7 +51,7 @@ def job(
         run="mine",
         seed=4,
         step=70,
-        position="input",
+        position="last",
         silhouettes=True,
         splits={split: slice(ends[i], ends[i + 1]) for i, split in enumerate(sizes)},
         instances={split: planted_instances(task_of(n), split) for split, n in sizes.items()},
@@ -81,7 +81,7 @@ def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
     for row in rows:
         assert set(row) == set(SCHEMA.names)
         assert (row["run"], row["seed"], row["step"], row["layer"]) == ("mine", 4, 70, "block2")
-        assert row["space"] == "raw"
+        assert (row["space"], row["position"]) == ("raw", "last"), "also of the classifiers"
     assert not [row for row in rows if "output" in str(row["metric"])], "no output is known"
     again, same, _ = measure_state(job(tmp_path, planted()))
     assert again == rows

@@ -30,20 +30,14 @@ N_BATCHES = 6
 Batch = tuple[NDArray[np.int64], dict[str, NDArray[np.float32]], NDArray[np.int64]]
 
 
-def some_prompts() -> Prompts:
-    random = np.random.default_rng(0)
-    ids = random.integers(1, 100, size=(N, 7))
-    return Prompts(ids, random.integers(0, 7, size=N))
-
-
-def states_of(prompts: Prompts) -> dict[str, NDArray[Any]]:
-    """Return what there is to find: numbers that each prompt alone has."""
-    sums = prompts.ids @ 2 ** np.arange(prompts.ids.shape[1])
-    arrays: dict[str, NDArray[Any]] = {
-        name: (np.arange(1, width + 1) * sums[:, None] / (7 + i)).astype(np.float32)
-        for i, (name, width) in enumerate(WIDTHS.items())
-    }
-    return arrays | {ANSWER: sums % 97}
+RANDOM = np.random.default_rng(0)
+PROMPTS = Prompts(RANDOM.integers(1, 100, size=(N, 7)), RANDOM.integers(0, 7, size=N))
+#: What there is to find: numbers that each prompt alone has.
+SUMS = PROMPTS.ids @ 2 ** np.arange(7)
+EXPECTED: dict[str, NDArray[Any]] = {
+    name: (np.arange(1, width + 1) * SUMS[:, None] / (7 + i)).astype(np.float32)
+    for i, (name, width) in enumerate(WIDTHS.items())
+} | {ANSWER: SUMS % 97}
 
 
 class Fake:
@@ -53,6 +47,7 @@ class Fake:
         self.breaks_after, self.error = breaks_after, error or RuntimeError("broken down")
         self.done: list[int] = []
         self.read: list[int] = []
+        self.counted: list[int] = []
 
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
@@ -60,29 +55,20 @@ class Fake:
         self.done.append(int(done.sum()))
         order = np.argsort(prompts.position, kind="stable")
         order = order[~done[order]]
-        everything = states_of(prompts)
         for n, begin in enumerate(range(0, len(order), BATCH)):
             if n == self.breaks_after:
                 raise self.error
-            which = order[begin : begin + BATCH]
-            self.read += which.tolist()
-            yield (
-                which,
-                {name: everything[name][which] for name in names},
-                everything[ANSWER][which],
-            )
+            rows = order[begin : begin + BATCH]
+            self.read += rows.tolist()
+            yield rows, {name: EXPECTED[name][rows] for name in names}, EXPECTED[ANSWER][rows]
         if self.breaks_after == N_BATCHES:
             raise self.error
 
 
-class Counted:
-    """Counts prompts as a progress bar does."""
-
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-
-    def __call__(self, n: int) -> None:
-        self.calls.append(n)
+def harvest(place: Path, subject: Fake | None = None, shard: Any = None) -> Fake:
+    subject = subject or Fake()
+    harvest_to(place, subject, PROMPTS, NAMES, subject.counted.append, shard)
+    return subject
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -94,7 +80,7 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
     """What an uninterrupted harvest leaves."""
     directory = tmp_path / "whole"
     directory.mkdir()
-    harvest_to(directory, Fake(), some_prompts(), NAMES)
+    harvest(directory)
     return files(directory)
 
 
@@ -106,60 +92,42 @@ def place(tmp_path: Path) -> Path:
 
 
 def test_the_files_are_the_states(place: Path) -> None:
-    prompts, counted = some_prompts(), Counted()
-    harvest_to(place, Fake(), prompts, NAMES, counted)
+    assert harvest(place).counted == [0, 4, 4, 4, 4, 4, 3]
     assert set(files(place)) == {"embed.npy", "block1.npy", "ln_f.npy", "answer.npy"}
-    expected = states_of(prompts)
-    for name, values in expected.items():
-        found = read_states(place, name)
-        assert isinstance(found, np.memmap), "not loaded"
-        assert not found.flags.writeable
-        assert found.dtype == values.dtype
-        np.testing.assert_array_equal(found, values)
+    for name, values in EXPECTED.items():
+        kept = read_states(place, name)
+        assert isinstance(kept, np.memmap), "not loaded"
+        assert not kept.flags.writeable
+        assert kept.dtype == values.dtype
+        np.testing.assert_array_equal(kept, values)
         np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values)
-    assert counted.calls == [0, 4, 4, 4, 4, 4, 3]
 
 
 def test_only_what_is_asked_for_is_written(place: Path, whole: dict[str, bytes]) -> None:
-    harvest_to(place, Fake(), some_prompts(), ("ln_f",))
+    harvest_to(place, Fake(), PROMPTS, ("ln_f",))
     assert files(place) == {name: whole[name] for name in ("ln_f.npy", "answer.npy")}
 
 
 @pytest.mark.parametrize("n", range(N_BATCHES + 1))
-def test_what_was_interrupted_goes_on_where_it_stopped(
+def test_an_interrupted_harvest_is_resumed_where_it_stopped(
     place: Path, whole: dict[str, bytes], n: int
 ) -> None:
-    error = KeyboardInterrupt() if n % 2 else None
-    broken, counted = Fake(n, error), Counted()
+    broken = Fake(n, KeyboardInterrupt() if n % 2 else None)
     with pytest.raises((RuntimeError, KeyboardInterrupt)) as raised:
-        harvest_to(place, broken, some_prompts(), NAMES, counted)
+        harvest(place, broken)
     assert raised.value is broken.error
     before = min(n * BATCH, N)
-    assert len(broken.read) == sum(counted.calls) == before
-    rest, counted = Fake(), Counted()
-    harvest_to(place, rest, some_prompts(), NAMES, counted)
+    assert len(broken.read) == sum(broken.counted) == before
+    rest = harvest(place)
     assert rest.done == [before]
     assert sorted(broken.read + rest.read) == list(range(N)), "none is read twice"
-    assert counted.calls[0] == before
-    assert sum(counted.calls) == N
+    assert rest.counted[0] == before
+    assert sum(rest.counted) == N
     assert files(place) == whole, "and nothing of the progress is left"
 
 
-def test_it_may_be_interrupted_again_and_again(place: Path, whole: dict[str, bytes]) -> None:
-    for done in (0, 4, 8, 12, 16):
-        one = Fake(1)
-        with pytest.raises(RuntimeError):
-            harvest_to(place, one, some_prompts(), NAMES)
-        assert one.done == [done]
-        assert len(one.read) == BATCH
-    last = Fake(1)
-    harvest_to(place, last, some_prompts(), NAMES)
-    assert len(last.read) == N - 20
-    assert files(place) == whole
-
-
 @pytest.mark.parametrize("seconds", [-1.0, 1e9])
-def test_what_was_killed_goes_on_from_the_last_moment_it_noted(
+def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
     tmp_path: Path,
     place: Path,
     whole: dict[str, bytes],
@@ -177,21 +145,11 @@ def test_what_was_killed_goes_on_from_the_last_moment_it_noted(
                     shutil.copytree(place, tmp_path / "left")
                 yield batch
 
-    harvest_to(place, Killed(), some_prompts(), NAMES)
-    rest, counted = Fake(), Counted()
-    harvest_to(tmp_path / "left", rest, some_prompts(), NAMES, counted)
+    harvest(place, Killed())
+    rest = harvest(tmp_path / "left")
     assert rest.done == [3 * BATCH if seconds < 0 else 0]
-    assert sum(counted.calls) == N
+    assert sum(rest.counted) == N
     assert files(tmp_path / "left") == whole
-
-
-def test_a_harvest_that_was_killed_at_its_end_ends(place: Path, whole: dict[str, bytes]) -> None:
-    with pytest.raises(RuntimeError):
-        harvest_to(place, Fake(N_BATCHES), some_prompts(), NAMES)
-    rest = Fake()
-    harvest_to(place, rest, some_prompts(), NAMES)
-    assert rest.read == []
-    assert files(place) == whole
 
 
 def test_a_full_disk_is_said_at_once_and_in_one_line(
@@ -203,20 +161,18 @@ def test_a_full_disk_is_said_at_once_and_in_one_line(
         if size < 4 * N * 5:  # ln_f is narrower than the others
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    subject = Fake()
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full, raising=False)
-        one, counted = Fake(), Counted()
         with pytest.raises(InputError) as error:
-            harvest_to(place, one, some_prompts(), NAMES, counted)
+            harvest(place, subject)
     assert str(error.value) == (
         f"no space left on the device while writing {place / 'ln_f.npy'}; free some, then run "
         "again with --resume: nothing that was finished is lost"
     )
-    assert len(one.read) == BATCH, "before more than one batch was read"
-    assert counted.calls == [0]
-    again = Fake()
-    harvest_to(place, again, some_prompts(), NAMES)
-    assert again.done == [0]
+    assert len(subject.read) == BATCH, "before more than one batch was read"
+    assert subject.counted == [0]
+    assert harvest(place).done == [0]
     assert files(place) == whole
 
 
@@ -225,55 +181,49 @@ def test_a_full_disk_is_said_at_once_and_in_one_line(
 
 @pytest.mark.parametrize("n", [1, 2, 5, N])
 def test_shards_are_read_as_one(place: Path, n: int) -> None:
-    prompts = some_prompts()
     order = np.random.default_rng(n).permutation(N)
     assert shards_begun(place) == 0
     for i in range(n):
         shard = shard_directory(place, i, n)
         shard.mkdir()
-        harvest_to(shard, Fake(), prompts, NAMES, shard=order[N * i // n : N * (i + 1) // n])
+        harvest(shard, shard=order[N * i // n : N * (i + 1) // n])
     assert shards_begun(place) == n
-    for name, values in states_of(prompts).items():
-        found = read_states(place, name)
-        assert found.dtype == values.dtype
-        np.testing.assert_array_equal(found, values)
+    for name, values in EXPECTED.items():
+        kept = read_states(place, name)
+        assert kept.dtype == values.dtype
+        np.testing.assert_array_equal(kept, values)
         assert len(state_paths(place, name)) == n
         assert all(path.exists() for path in state_paths(place, name))
 
 
-def test_a_shard_holds_no_more_than_its_own(place: Path) -> None:
-    prompts, counted, which = some_prompts(), Counted(), np.array([7, 2, 21])
-    subject = Fake()
-    harvest_to(place, subject, prompts, NAMES, counted, shard=which)
-    assert sorted(subject.read) == [2, 7, 21]
-    np.testing.assert_array_equal(np.load(place / "ln_f.npy"), states_of(prompts)["ln_f"][which])
-    assert sum(counted.calls) == 3
-
-
 @pytest.mark.parametrize("n", [1, 2])
-def test_an_interrupted_shard_goes_on_where_it_stopped(place: Path, n: int) -> None:
-    prompts, which = some_prompts(), np.arange(N)[::-2]
+def test_an_interrupted_shard_is_resumed_where_it_stopped(place: Path, n: int) -> None:
+    rows = np.arange(N)[::-2]
     with pytest.raises(RuntimeError):
-        harvest_to(place, Fake(n), prompts, NAMES, shard=which)
-    rest, counted = Fake(), Counted()
-    harvest_to(place, rest, prompts, NAMES, counted, shard=which)
-    assert rest.done == [N - len(which) + n * BATCH]
-    assert len(rest.read) == len(which) - n * BATCH
-    assert counted.calls[0] == n * BATCH
-    for name, values in states_of(prompts).items():
-        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values[which])
+        harvest(place, Fake(n), rows)
+    rest = harvest(place, shard=rows)
+    assert rest.done == [N - len(rows) + n * BATCH]
+    assert len(rest.read) == len(rows) - n * BATCH
+    assert rest.counted[0] == n * BATCH
+    for name, values in EXPECTED.items():
+        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values[rows])
 
 
-def test_a_batch_of_which_a_shard_has_a_part_gives_it_that_part(place: Path) -> None:
-    """As a subject does that makes its batches of all prompts, whatever is done."""
+class Whole(Fake):
+    """Makes its batches of all prompts, whatever is done."""
 
-    class Whole(Fake):
-        def batches(
-            self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
-        ) -> Iterator[Batch]:
-            yield from super().batches(prompts, names, np.zeros_like(done))
+    def batches(
+        self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
+    ) -> Iterator[Batch]:
+        yield from super().batches(prompts, names, np.zeros_like(done))
 
-    prompts, counted, which = some_prompts(), Counted(), np.array([0, 5, 6])
-    harvest_to(place, Whole(), prompts, NAMES, counted, shard=which)
-    np.testing.assert_array_equal(np.load(place / "embed.npy"), states_of(prompts)["embed"][which])
-    assert sum(counted.calls) == 3
+
+@pytest.mark.parametrize(("subject", "n_read"), [(Fake(), 3), (Whole(), N)])
+def test_a_shard_holds_no_more_than_its_own_prompts(
+    place: Path, subject: Fake, n_read: int
+) -> None:
+    rows = np.array([7, 2, 21])
+    harvest(place, subject, rows)
+    assert len(subject.read) == n_read
+    assert sum(subject.counted) == 3
+    np.testing.assert_array_equal(np.load(place / "ln_f.npy"), EXPECTED["ln_f"][rows])

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,7 +16,7 @@ from tasklens.scoring.score_table import SCHEMA, Row, to_table
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-WHERE = {"run": "mine", "seed": 7, "step": 64}
+WHERE: dict[str, Any] = {"run": "mine", "seed": 7, "step": 64, "position": "last"}
 SIZES = {"train_subset": 300, "val_subset": 400, "val_instruction_subset": 500}
 
 
@@ -24,7 +26,7 @@ def tasks(n_tasks: int, sizes: dict[str, int] = SIZES) -> dict[str, Ints]:
 
 def probed(states: dict[str, Floats], task: dict[str, Ints]) -> dict[tuple[str, str], float]:
     known = {split: planted_instances(t, split) for split, t in task.items()}
-    rows = score_probes("block1", states, instances=known, run="r", seed=0, step=0)
+    rows = score_probes("block1", states, instances=known, run="r", seed=0, step=0, position="p")
     return {(str(r["split"]), str(r["metric"])): float(r["value"] or 0) for r in rows}
 
 
@@ -103,7 +105,7 @@ def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None
 def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     states, task = noisy()
     known = {split: planted_instances(t, split) for split, t in task.items()}
-    rows: list[Row] = score_probes("block3", states, instances=known, run="mine", seed=7, step=64)
+    rows: list[Row] = score_probes("block3", states, instances=known, **WHERE)
     assert [(row["split"], row["metric"]) for row in rows] == [
         (split, metric)
         for split in ("val_subset", "val_instruction_subset")
@@ -114,8 +116,7 @@ def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
         assert set(row) == set(SCHEMA.names)
         assert {**row, **place} == row
     assert to_table(rows).num_rows == 4
-    again = score_probes("block3", states, instances=known, run="mine", seed=7, step=64)
-    assert again == rows, "nothing is drawn"
+    assert score_probes("block3", states, instances=known, **WHERE) == rows, "nothing is drawn"
 
 
 def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:

@@ -1,0 +1,218 @@
+"""Models and labelled prompts that the tests of probes start from, and what a probe reads."""
+
+import json
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tasklens.data.token_prompts import Prompts
+from tasklens.models.hf_loading import load_subject
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.subject import harvest
+
+Record = dict[str, Any]
+
+QUICK = ("clusters.tsne=none", "clusters.n_init=1", "clusters.cluster_seeds=1", "workers=1")
+#: Steps of the checkpoints, and the hidden states of each.
+STEPS = (100, 200)
+STATES = ("embed", "block1", "block2", "ln_f")
+CONTEXT = 32
+
+INPUTS = ("sea", "sun", "ox", "elk")
+INSTRUCTIONS = {
+    "plural": ("many of", "more than one of", "a few of"),
+    "past": ("it was once", "they did", "long ago it was once"),
+    "capital": ("its city is", "the seat", "where the town is of"),
+    "colour": ("a hue of", "paint it as", "the shade"),
+}
+LABELS = tuple(INSTRUCTIONS)
+OUTPUTS = tuple(f"{word}{label[0]}" for word in INPUTS for label in LABELS)
+SPECIAL = ("[UNK]", "<s>")
+WORDS = (
+    *SPECIAL,
+    *sorted({word for texts in INSTRUCTIONS.values() for text in texts for word in text.split()}),
+    *INPUTS,
+    *OUTPUTS,
+)
+
+
+def records() -> list[Record]:
+    """Return 4 labels' 12 prompts each: an instruction, an input and an output."""
+    return [
+        {
+            "text": f"{instruction} {word} {word}{label[0]}",
+            "label": label,
+            "input": word,
+            "output": f"{word}{label[0]}",
+            "instruction": instruction,
+            "phrasing": f"p{i}",
+            "verb": [instruction.rindex(" ") + 1, len(instruction)],
+        }
+        for label, instructions in INSTRUCTIONS.items()
+        for i, instruction in enumerate(instructions)
+        for word in INPUTS
+    ]
+
+
+def tokens_of(record: Record) -> list[int]:
+    """Return a prompt's tokens up to its input: each word is one, and <s> stands before them."""
+    words = f"<s> {record['instruction']} {record['input']}".split()
+    return [WORDS.index(word) for word in words]
+
+
+def prompts_of(rows: list[Record]) -> Prompts:
+    """Return the prompts with the input as the measured token."""
+    lists = [tokens_of(record) for record in rows]
+    position = np.array([len(ids) - 1 for ids in lists])
+    ids = np.zeros((len(rows), max(map(len, lists))), dtype=np.int64)
+    for i, row in enumerate(lists):
+        ids[i, : len(row)] = row
+    return Prompts(ids, position)
+
+
+def write_prompts(path: Path, rows: list[Record]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def word_level_tokenizer(words: tuple[str, ...] = WORDS) -> Any:
+    import tokenizers
+    import transformers
+
+    numbers = {word: i for i, word in enumerate(words)}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[UNK]"))
+    plain.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    plain.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", numbers["<s>"])]
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=plain, unk_token="[UNK]", bos_token="<s>"
+    )
+
+
+def another_tokenizer() -> Any:
+    """Return a tokenizer that numbers the words the other way round."""
+    return word_level_tokenizer((*SPECIAL, *WORDS[: len(SPECIAL) - 1 : -1]))
+
+
+def save_model(path: Path, seed: int, *, tokenizer: Any = None, vocabulary: int = 0) -> Path:
+    """Save a random tiny Llama; another seed is another model."""
+    import transformers
+
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary or len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=32,
+        max_position_embeddings=CONTEXT,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=None,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.LlamaForCausalLM(config)
+    model.save_pretrained(path)
+    if tokenizer is not False:
+        (tokenizer or word_level_tokenizer()).save_pretrained(path)
+    return path
+
+
+class Stock:
+    """What the tests start from: two checkpoints, and prompts with labels. Not to be changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.models = path / "models"
+        self.checkpoints = {
+            step: save_model(self.models / f"checkpoint-{step}", seed=step) for step in STEPS
+        }
+        self.rows = records()
+        # Half of the outputs are what the last checkpoint answers, if that is a word.
+        answer = harvest(load_subject(self.checkpoints[200]), prompts_of(self.rows), ()).answer
+        for i in range(0, len(self.rows), 2):
+            if answer[i] >= len(SPECIAL):
+                self.rows[i]["output"] = WORDS[answer[i]]
+        for row in self.rows:
+            row["text"] = f"{row['instruction']} {row['input']} {row['output']}"
+        self.prompts = write_prompts(path / "prompts.jsonl", self.rows)
+
+    def words(self, *more: str | Path, models: str | Path = "") -> tuple[str | Path, ...]:
+        """Return the words of the command, with quick settings unless it has others."""
+        quick = [word for item in QUICK for word in ("--set", item)]
+        prompts = () if "--prompts" in more else ("--prompts", self.prompts)
+        return ("probe", models or self.models, *prompts, *quick, *more)
+
+
+@contextmanager
+def no_network() -> Iterator[list[Any]]:
+    """Refuse every connection; gives whom the network was asked for."""
+    asked: list[Any] = []
+
+    def refuse(*arguments: object, **_: object) -> Any:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.setattr(socket, "getaddrinfo", refuse)
+        yield asked
+
+
+#: A checkpoint's name, and the tokens of a prompt that it reads.
+Read = tuple[str, tuple[int, ...]]
+
+
+@dataclass
+class Reading:
+    """What the networks were run on, and how often."""
+
+    prompts: Counter[Read] = field(default_factory=Counter)
+    n_batches: int = 0
+
+    @property
+    def models(self) -> set[str]:
+        """Names of the checkpoints."""
+        return {model for model, _ in self.prompts}
+
+
+@contextmanager
+def reading(stop_after: float = float("inf")) -> Iterator[Reading]:
+    """Count what each checkpoint reads; Ctrl-C after so many batches."""
+    read = Reading()
+    real = HuggingFaceSubject.batches
+
+    def counted(
+        self: HuggingFaceSubject, prompts: Prompts, names: Any, done: Any = None
+    ) -> Iterator[Any]:
+        model = Path(self.model.name_or_path).name
+        for batch in real(self, prompts, names, done):
+            if read.n_batches >= stop_after:
+                raise KeyboardInterrupt
+            read.n_batches += 1
+            for i in batch.indices:
+                tokens = prompts.ids[i, : prompts.position[i] + 1]
+                read.prompts[model, tuple(tokens.tolist())] += 1
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HuggingFaceSubject, "batches", counted)
+        yield read
+
+
+def once(rows: list[Record], *steps: int) -> Counter[Read]:
+    """Return what `reading` counts if each checkpoint reads each prompt once."""
+    return Counter((f"checkpoint-{step}", tuple(tokens_of(row))) for step in steps for row in rows)
+
+
+def step_of(path: Path, step: int, kind: str = "states") -> Path:
+    return path / kind / f"step-{step:08d}"

@@ -1,0 +1,59 @@
+"""Sweeps of short runs, and what they leave."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from e2e.conftest import TINY, Result
+from tasklens.runs.run import Run
+from tasklens.runs.stage_measure import measure
+
+#: Three checkpoints.
+SHORT = TINY | {"train.steps": 2, "train.warmup_steps": 1, "checkpoints.every": 2}
+#: Two settings.
+AXES = '[grid]\n"model.n_embd" = [8, 16]\n"train.learning_rate" = [3e-3]\n'
+#: So large that the second step has no finite loss.
+DIVERGES = 1e30
+
+
+def write_sweep(directory: Path, axes: str, seeds: str = "[0, 1]", **others: object) -> Path:
+    """Write a sweep of short runs, with other values where given (``train__steps=3``)."""
+    settings = SHORT | {key.replace("__", "."): value for key, value in others.items()}
+    lines = ["[set]", *(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())]
+    file = directory / "mine.toml"
+    file.write_text("\n".join(['base = "smoke"', f"seeds = {seeds}", *lines, axes]))
+    return file
+
+
+def outputs(path: Path) -> dict[str, bytes]:
+    """Return what a sweep has made, by path: all but times, the machine, and logs."""
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes()
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and file.name not in ("manifest.json", "log.txt", ".lock")
+    }
+
+
+def touched(path: Path) -> dict[str, tuple[int, bytes]]:
+    """Return when every file of the runs was written last, and its content."""
+    files = [file for file in sorted((path / "runs").rglob("*")) if file.is_file()]
+    return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+
+
+def listed(result: Result) -> dict[str, str]:
+    """Return what a dry run says of each run, by its name."""
+    assert (result.status, result.err) == (0, "")
+    return dict(line.split(maxsplit=1) for line in result.out.splitlines())
+
+
+def interrupted_at(n: int) -> Callable[[Run], None]:
+    """Return a stage measure that is interrupted at its n-th call."""
+    calls = []
+
+    def stage(run: Run) -> None:
+        calls.append(run)
+        if len(calls) == n:
+            raise KeyboardInterrupt
+        measure(run)
+
+    return stage
