@@ -124,7 +124,7 @@ class TrainingRunSettings(RunSettings):
             )
         if max(self.measure.k, default=0) > instances:
             raise ValueError(
-                f"measure.k = {list(self.measure.k)}: should be at most "
+                f"measure.k = {list(self.measure.k)} is more clusters than the "
                 f"data.measured_instances = {instances}"
             )
         return self
