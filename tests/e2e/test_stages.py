@@ -55,20 +55,25 @@ def test_a_stage_before_its_turn_names_the_one_to_run(command: Command, tmp_path
     assert_refused(command("plot", path), f"run it first: tasklens measure {path}")
 
 
+def parts_changed_by(command: Command, path: Path, *words: str) -> set[str]:
+    """Return the first parts of the paths of the files that a command has written."""
+    before = times(path)
+    result = command(words[0], path, *words[1:])
+    assert result.status == 0, result.err
+    after = times(path)
+    assert after.keys() == before.keys()
+    return {name.partition("/")[0] for name in after if after[name] != before[name]}
+
+
 def test_a_finished_stage_does_nothing(copy: Path, command: Command) -> None:
-    before = times(copy)
     for stage in ("train", "measure", "plot"):
-        assert command(stage, copy).status == 0
-    assert {name for name, time in times(copy).items() if before[name] != time} <= {"config.toml"}
+        assert parts_changed_by(command, copy, stage) <= {"config.toml"}
 
 
 def test_measuring_again_does_not_train_again(copy: Path, command: Command) -> None:
-    before, old = times(copy), contents(copy)
-    result = command("measure", copy, "--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
-    assert result.status == 0, result.err
-    after = times(copy)
-    assert after.keys() == before.keys()
-    parts = {name.partition("/")[0] for name in after if after[name] != before[name]}
+    old = contents(copy)
+    words = ("measure", "--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
+    parts = parts_changed_by(command, copy, *words)
     assert parts == {"config.toml", "measured", "scores.parquet", "scores.csv"}
     assert re.search(r"^n_init = 5$", (copy / "config.toml").read_text(), re.MULTILINE)
     # nothing lost: the settings of before give the table of before
@@ -86,12 +91,8 @@ def test_more_cluster_seeds_are_more_rows(copy: Path, command: Command) -> None:
 
 
 def test_drawing_again_does_not_measure_again(copy: Path, command: Command) -> None:
-    before = times(copy)
     old = (copy / "figures" / "figure1.png").read_bytes()
-    result = command("plot", copy, "--set", "figure.metric=ami")
-    assert result.status == 0, result.err
-    after = times(copy)
-    parts = {name.partition("/")[0] for name in after if after[name] != before[name]}
+    parts = parts_changed_by(command, copy, "plot", "--set", "figure.metric=ami")
     assert parts == {"config.toml", "figures"}
     assert (copy / "figures" / "figure1.png").read_bytes() != old
 
