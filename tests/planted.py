@@ -1,6 +1,7 @@
 """Scores with a known answer, of a network of six blocks in which every finding holds or not; a
 view with one; and instances of planted tasks."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,8 +66,8 @@ def planted_table(
     for seed in seeds:
         random = stream(seed, "planted noise")
         for split in splits:
-            base: dict[str, Any] = {"run": "planted", "seed": seed, "split": split, "k": 10}
-            base["cluster_seed"] = 0
+            base: dict[str, Any] = {"run": "planted", "seed": seed, "split": split}
+            base |= {"k": 10, "cluster_seed": 0}
             for name, value in controls.items():
                 rows += score_rows({"ari": value}, **base, step=None, position="", layer=name)
             for step in steps:
@@ -125,10 +126,7 @@ def planted_view(*, outputs: bool = True) -> View:
     splits = {}
     for split, clusters in VIEW_CLUSTERS.items():
         shift = 0.0 if split == "train_subset" else 0.1
-        followed = {
-            state: follow(VIEW_STEPS, np.array(labels), VIEW_TASK)
-            for state, labels in clusters.items()
-        }
+        followed = {s: follow(VIEW_STEPS, np.array(x), VIEW_TASK) for s, x in clusters.items()}
         random = stream(0, "planted places", split)
         places = random.normal(size=(2, len(clusters), 1, 12, 2)) * [[[1]], [[3]], [[9]]]
         splits[split] = SplitView(
@@ -142,26 +140,22 @@ def planted_view(*, outputs: bool = True) -> View:
                 for i, state in enumerate(clusters)
             },
             shown_variance={state: np.array([0.1, 0.25, 0.5]) for state in clusters},
-            assigned={state: its.assigned for state, its in followed.items()},
+            assigned={state: tracks.assigned for state, tracks in followed.items()},
             followed=followed,
         )
+        usual: dict[str, Any] = {"run": "seen", "seed": 3, "split": split, "k": 3, "position": ""}
         for state, values in VIEW_ARI.items():
-            for step, value in zip(VIEW_STEPS, values, strict=True):
-                here: Row = {
-                    "run": "seen", "seed": 3, "step": step, "split": split, "layer": state, "k": 3,
-                }  # fmt: skip
-                for seed in (0, 1):
-                    for space, metric, v in (
-                        ("raw", "ari", value + shift),
-                        ("tsne", "ari", 0.9),  # another space's
-                        ("raw", "ari_input", 0.5 - value / 2),
-                        *([("raw", "ari_output", 0.2)] if outputs else []),
-                    ):
-                        of: Row = {"space": space, "metric": metric, "cluster_seed": seed}
-                        rows.append({**here, **of, "value": v + 0.02 * seed - 0.01})
-        control: Row = {"run": "seen", "seed": 3, "step": None, "split": split, "space": "raw"}
-        control |= {"layer": "control:length", "k": 3, "cluster_seed": 0, "metric": "ari"}
-        rows.append({**control, "value": 0.7})
+            for (step, value), seed in itertools.product(
+                zip(VIEW_STEPS, values, strict=True), (0, 1)
+            ):
+                place = {**usual, "step": step, "layer": state, "cluster_seed": seed}
+                apart = 0.02 * seed - 0.01
+                scores = {"ari": value + shift + apart, "ari_input": 0.5 - value / 2 + apart}
+                scores |= {"ari_output": 0.2 + apart} if outputs else {}
+                rows += score_rows(scores, **place)
+                rows += score_rows({"ari": 0.9 + apart}, **place, space="tsne")
+        control = usual | {"step": None, "layer": "control:length", "cluster_seed": 0}
+        rows += score_rows({"ari": 0.7}, **control)
     same = np.array([[1, 0.25, 0], [0.25, 1, 0.5], [0, 0.5, 1]])
     return View(
         run="seen",

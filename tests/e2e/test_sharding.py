@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from e2e.conftest import Command, assert_same
+from e2e.conftest import assert_same, succeed
 from e2e.stock import STATES, STEPS, Stock, once, reading, step_of
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.workers import Processes
@@ -36,11 +36,10 @@ class Replicas(Processes):
 
 
 @pytest.fixture(scope="module")
-def whole(command: Command, stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A probe by one worker, which reads several batches. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "probe"
-    result = command(*stock.words("--set", "subject.max_tokens=64", "--out", path))
-    assert result.status == 0, result.err
+    succeed(*stock.words("--set", "subject.max_tokens=64", "--out", path))
     return path
 
 

@@ -186,12 +186,12 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
         def stops(*_: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr("tasklens.runs.experiment.Trainer.run", stops)
+        patch.setattr("tasklens.models.training.Trainer.run", stops)
         assert command("run", "smoke", *changes(), "--out", path).status == 130
     result = torchrun("-m", "tasklens", "run", "smoke", *changes(), "--out", path, "--resume")
     assert result.status == 0, result.err
     assert said(result) == [
-        "tasklens: training goes on with another number of processes (2, it began with 1): "
+        "tasklens: training resumes with another number of processes (2, it began with 1): "
         "the last bits may differ"
     ]
     assert result.out.splitlines()[-1] == str(path / "figures" / "figure1.png")
@@ -215,7 +215,7 @@ def test_one_process_goes_on_with_a_run_that_torchrun_began(
     resumed = command("run", "smoke", *changes(), "--out", path, "--resume")
     assert resumed.status == 0
     assert resumed.err.splitlines() == [
-        "tasklens: training goes on with another number of processes (1, it began with 2): "
+        "tasklens: training resumes with another number of processes (1, it began with 2): "
         "the last bits may differ"
     ]
     assert contents(path).keys() == contents(tiny.path).keys()

@@ -59,10 +59,9 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
     """Draw agreement with the task against training step: a panel per split, a line per layer.
 
     Lines are means over seeds and cluster seeds; bands reach from the lowest to the highest value.
-    Accuracy is the dashed black line, on the right axis; controls are thin and grey. If the states
-    have only one step, the layers are along the x axis instead. This is Figure 1 of Wu and
-    Varshney, "Clusters Emerge in Transformer-based Causal Language Models", with controls and
-    spread.
+    Accuracy is dashed and black, on the right axis; controls are thin and grey. If the states have
+    only one step, the layers are along the x axis. This is Figure 1 of Wu and Varshney, "Clusters
+    Emerge in Transformer-based Causal Language Models", with controls and spread.
 
     Parameters
     ----------
@@ -70,7 +69,6 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
         Columns of `score_table.SCHEMA`. Panels are the splits of `SPLIT_NAMES` that it contains,
         or, if it contains none of them, all splits that it contains.
     settings : FigureSettings, optional
-        Space and metric.
 
     Raises
     ------
@@ -196,31 +194,24 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
 def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None:
     """Put one legend for all panels below them, or beside a single one."""
     blocks = [s for s in states if s not in STYLES]
-    apart = -(-len(blocks) // LEGEND_BLOCKS)  # of many blocks only some, the last among them
-    named = [
-        s for s in states if s in STYLES or (len(blocks) - blocks.index(s)) % apart == 1 % apart
-    ]
+    apart = max(1, -(-len(blocks) // LEGEND_BLOCKS))
+    named = [s for s in states if s in STYLES or s in blocks[::-apart]]  # the last among them
     present = {line for lines in panels.values() for line in lines}
     named += [line for line in ("model", *CONTROLS, SHUFFLED) if line in present]
     if not named:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
-    handles = [Line2D([], [], label=_label(n, present), **_style(n, states)) for n in named]
+    labels = LABELS if "wte" in present else LABELS | {"embed": "layer 0 (embedding)"}
+    handles = [
+        Line2D([], [], label=labels.get(n) or n.replace("block", "layer "), **_style(n, states))
+        for n in named
+    ]
     columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5))
-    compact = {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
+    beside, below = (1.6, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
     wide, high = figure.get_size_inches()
-    if len(panels) == 1:
-        figure.set_figwidth(wide + 1.6)
-        figure.legend(handles=handles, loc="center right", handlelength=2.6, **compact)
-        figure.tight_layout(rect=(0, 0, wide / (wide + 1.6), 1), pad=0.3)
-        return
-    below = 0.13 * -(-len(handles) // columns) + 0.08  # inches
-    figure.set_figheight(high + below)
-    figure.legend(handles=handles, loc="lower center", ncols=columns, handlelength=2.6, **compact)
-    figure.tight_layout(rect=(0, below / (high + below), 1, 1), pad=0.3, w_pad=0.8)
-
-
-def _label(line: str, present: set[str]) -> str:
-    if line == "embed" and "wte" not in present:  # of one of them: no position is added there
-        return "layer 0 (embedding)"
-    return LABELS.get(line) or line.replace("block", "layer ")
+    figure.set_size_inches(wide + beside, high + below)
+    look: dict[str, Any] = {"loc": "center right" if beside else "lower center", "ncols": columns}
+    look |= {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
+    figure.legend(handles=handles, handlelength=2.6, **look)
+    rest = (0, below / (high + below), wide / (wide + beside), 1)
+    figure.tight_layout(rect=rest, pad=0.3, w_pad=0.8)

@@ -40,20 +40,9 @@ PANELS: dict[str, dict[str, tuple[str, str, str]]] = {
 def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_subset") -> Figure:
     """Draw what states hold: above by layer at the last step, below by step in the best layer.
 
-    Lines are means over seeds and cluster seeds, of the states themselves (the space "raw").
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`.
-    split : str
-    chosen_on : str
-        The split on which the best layer is chosen, see `tasklens.scoring.best_layer`.
-
-    Raises
-    ------
-    InputError
-        If the table has no such scores.
+    Lines are means over seeds and cluster seeds, of the states themselves (the space "raw"). The
+    best layer is chosen on the split `chosen_on`, see `tasklens.scoring.best_layer`. InputError if
+    the table has no such scores.
     """
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
@@ -62,37 +51,37 @@ def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_
     best = best_layer({(s, "raw"): v for (s, step), v in final.items() if step == steps[-1]})
     if best is None:
         raise InputError(f"the table holds no final ARI of a state on {split} and {chosen_on}")
-    place = {layer: i for i, layer in enumerate(layers)}
     ticks = ["0" if layer == "embed" else layer.removeprefix("block") for layer in layers]
     down = 1 if len(steps) == 1 else 2
     figure = new_figure(6.6, 0.4 + 1.75 * down)
     axes = figure.subplots(down, len(PANELS), squeeze=False)
     for i, (title, looks) in enumerate(PANELS.items()):
+        above, *below = axes[:, i]
         by_layer = {
-            m: {place[s]: v for (s, step), v in scores[m].items() if step == steps[-1]}
+            m: {layers.index(s): v for (s, step), v in scores[m].items() if step == steps[-1]}
             for m in looks
         }
-        _draw(axes[0, i], looks, by_layer)
-        axes[0, i].set_xticks(range(len(layers)), ticks, rotation=90 if len(layers) > 12 else 0)
-        axes[0, i].set_xlabel(f"layer, at step {steps[-1]:,}")
-        axes[0, i].legend(loc="best", handlelength=1.6)
-        axes[0, i].set_title(f"({ascii_lowercase[i]}) {title}")
-        if down > 1:
-            by_step = {
-                m: {step: v for (s, step), v in scores[m].items() if s == best[0]} for m in looks
-            }
-            _draw(axes[1, i], looks, by_step)
-            step_axis(axes[1, i], steps)
-            axes[1, i].set_title(f"({ascii_lowercase[i + len(PANELS)]}) {best[0]}, {title}")
+        _draw(above, looks, by_layer)
+        above.set_xticks(range(len(layers)), ticks, rotation=90 if len(layers) > 12 else 0)
+        above.set_xlabel(f"layer, at step {steps[-1]:,}")
+        above.set_title(f"({ascii_lowercase[i]}) {title}")
+        if above.lines:
+            above.legend(loc="best", handlelength=1.6)
+        for ax in below:
+            _draw(ax, looks, {m: _course(scores[m], best[0]) for m in looks})
+            step_axis(ax, steps)
+            ax.set_title(f"({ascii_lowercase[i + len(PANELS)]}) {best[0]}, {title}")
     write_heading(figure, split_name(split))
     figure.tight_layout(pad=0.4, w_pad=1.0, rect=(0, 0, 1, 1 - 0.1 / figure.get_figheight()))
     return figure
 
 
+def _course(scores: Mapping[tuple[str, int], float], layer: str) -> dict[int, float]:
+    return {step: value for (state, step), value in scores.items() if state == layer}
+
+
 def _draw(
-    ax: Axes,
-    looks: Mapping[str, tuple[str, str, str]],
-    values: Mapping[str, Mapping[int, float]],
+    ax: Axes, looks: Mapping[str, tuple[str, str, str]], values: Mapping[str, Mapping[int, float]]
 ) -> None:
     """Draw a line per metric, of its values by x."""
     for metric, (against, dashes, label) in looks.items():

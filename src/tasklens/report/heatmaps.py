@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
 from tasklens.report.style import in_style, new_figure, write_heading
-from tasklens.report.summary import best_state, mean_scores
+from tasklens.report.summary import mean_scores
 from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
@@ -78,7 +78,6 @@ def figure_contingency(
 
     Parameters
     ----------
-    view : View
     state : str, optional
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     step : int, optional
@@ -92,7 +91,7 @@ def figure_contingency(
         If there is no such state, step or split.
     """
     split, points = view.split(split)
-    state, at = _state(view, state), view.at(step)
+    state, at = view.state(state), view.at(step)
     task, cluster = points.parts["task"], points.assigned[state][at]
     counts, names = contingency(task, cluster), view.names["task"]
     columns = [value_name(names, c) for c in np.unique(cluster)]
@@ -121,7 +120,6 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
 
     Parameters
     ----------
-    view : View
     state : str, optional
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     split : str, optional
@@ -133,42 +131,28 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
         If there is no such state or split.
     """
     split, points = view.split(split)
-    state = _state(view, state)
+    state = view.state(state)
     followed, names = points.followed[state], view.names["task"]
-    formed = [np.inf if step is None else step for step in followed.formed]
-    order = sorted(range(len(formed)), key=lambda i: (formed[i], i))
-    marks = [
-        (view.steps.index(step), row)
-        for row, i in enumerate(order)
-        if (step := followed.formed[i]) is not None
-    ]
+    formed = np.array([np.nan if step is None else view.at(step) for step in followed.formed])
+    order = np.argsort(formed, kind="stable")  # NaN comes last
     high = 0.9 + 0.15 * min(len(order), NAMED_ROWS)
     figure = new_figure(4.0 + _room(names), high, "constrained")
     ax = figure.subplots()
     _heat(ax, followed.overlap.T[order])
-    x, y = zip(*marks, strict=True) if marks else ((), ())
-    ax.plot(x, y, "D", color="black", markersize=3.4, markeredgecolor="white")
+    n = np.count_nonzero(np.isfinite(formed))
+    diamond: dict[str, Any] = {"color": "black", "markersize": 3.4, "markeredgecolor": "white"}
+    ax.plot(formed[order[:n]], range(n), "D", **diamond)
     _checkpoints(ax, view.steps)
     ax.set_xlabel(f"training step (\u25c6 formed: stays at {FORMED:g} or more)")
     _name_cells(ax, "y", [names[followed.tasks[i]] for i in order])
-    ax.set_title(f"{state}, {split_name(split)}: {len(marks)} of {len(order)} tasks formed")
+    ax.set_title(f"{state}, {split_name(split)}: {n} of {len(order)} tasks formed")
     _bar(figure, [ax], "overlap (Jaccard)")
     return figure
 
 
 @in_style
 def figure_world(view: View) -> Figure:
-    """Draw how similar the measured tasks are: in their functions and in their wording.
-
-    Parameters
-    ----------
-    view : View
-
-    Returns
-    -------
-    Figure
-        With one matrix only, if the tasks' functions are not known.
-    """
+    """Draw how similar the measured tasks are: in their functions, if known, and their wording."""
     world = view.world
     symbols = "tokens" if view.kind == "probe" else "symbols"
     panels = {
@@ -188,10 +172,6 @@ def figure_world(view: View) -> Figure:
         ax.set_title(title)
     _bar(figure, axes, "")
     return figure
-
-
-def _state(view: View, state: str | None) -> str:
-    return best_state(view) if state is None else view.check_state(state)
 
 
 def _side(n: int) -> float:
@@ -219,10 +199,10 @@ def _heat(
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     if numbers is not None and len(numbers) <= NUMBERED:
+        centred: dict[str, Any] = {"ha": "center", "va": "center"}
         for (row, column), number in np.ndenumerate(numbers):
             color = "white" if values[row, column] < 0.5 else "black"
-            place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5.5}
-            ax.text(column, row, f"{number:g}", color=color, **place)
+            ax.text(column, row, f"{number:g}", color=color, fontsize=5.5, **centred)
 
 
 def _name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:

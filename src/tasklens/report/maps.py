@@ -5,7 +5,7 @@ They show what the report's page shows.
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,14 +14,8 @@ from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
-from tasklens.report.style import (
-    SYMBOLS,
-    in_style,
-    new_figure,
-    symbol,
-    write_heading,
-)
-from tasklens.report.summary import best_state, mean_scores
+from tasklens.report.style import SYMBOLS, in_style, new_figure, symbol, write_heading
+from tasklens.report.summary import mean_scores
 from tasklens.report.view import MAPS, Floats, Ints, Map, View, value_name
 
 Color: TypeAlias = Literal["task", "cluster", "input", "output"]
@@ -75,7 +69,7 @@ def figure_map(
         If there is no such state, step, split, colour or map.
     """
     maps = _Maps(view, split, color, map)
-    panel = (view.check_state(state), view.at(step))
+    panel = (view.state(state), view.at(step))
     figure = new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
     ax = figure.subplots()
     values = maps.draw(ax, *panel, size=7.0)
@@ -121,7 +115,6 @@ def figure_forming(
 
     Parameters
     ----------
-    view : View
     state : str, optional
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     steps : sequence of int, optional
@@ -134,8 +127,7 @@ def figure_forming(
     InputError
         If there is no such state, step, split, colour or map.
     """
-    maps = _Maps(view, split, color, map)
-    state = best_state(view) if state is None else view.check_state(state)
+    maps, state = _Maps(view, split, color, map), view.state(state)
     if steps is None:
         n = len(view.steps)
         ats = np.unique(np.linspace(0, n - 1, min(n, STEPS_SHOWN)).round().astype(int)).tolist()
@@ -183,10 +175,9 @@ class _Maps:
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
 
-    def places(self, state: str, at: int) -> Floats:
-        """Return the places of the points of a state at a checkpoint, (N, 2)."""
-        places: Floats = self.points.maps[self.map, state][at]
-        return places
+    def places(self, state: str, at: int) -> Any:
+        """Return the places of the points of a state at a checkpoint, float32 (N, 2)."""
+        return self.points.maps[self.map, state][at]
 
     def score(self, state: str, at: int) -> list[str]:
         """Return the line of a title with the ARI of the state's clusters, if it was scored."""
@@ -217,15 +208,15 @@ class _Maps:
             return
         by_cluster = self.color == "cluster"
         names = self.view.names["task" if by_cluster else self.color]
-        handles = []
-        for value in values:
-            color, marker, area = symbol(value)
-            look = {"color": color, "marker": marker, "markersize": 4 * area**0.5}
-            name = value_name(names, value)
-            handles.append(Line2D([], [], linestyle="", markeredgewidth=0, label=name, **look))
+        looks = [(value_name(names, value), symbol(value)) for value in values]
+        no_line: dict[str, Any] = {"linestyle": "", "markeredgewidth": 0}
+        handles = [
+            Line2D([], [], color=c, marker=m, markersize=4 * area**0.5, label=name, **no_line)
+            for name, (c, m, area) in looks
+        ]
         wide, high = figure.get_size_inches()
         columns = -(-len(handles) // int((high - 0.4) / 0.145))
-        longest = max(len(str(handle.get_label())) for handle in handles)
+        longest = max(len(name) for name, _ in looks)
         figure.set_figwidth(wide + columns * (0.3 + 0.056 * longest))
         figure.legend(
             handles=handles,

@@ -13,8 +13,7 @@ import numpy as np
 from tasklens.data.instances import split_name
 from tasklens.findings.verdict import Verdict, verdict_json
 from tasklens.report.page_arrays import Packer, script_json
-from tasklens.report.summary import best_state
-from tasklens.report.view import MAPS, SplitView, TaskOverview, View
+from tasklens.report.view import MAPS, SplitView, View
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 
 #: In the order in which the page runs them.
@@ -36,30 +35,20 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
     """Return the page of some runs.
 
     Text from a user's files is data in it, and shown as text: the page's own policy allows no
-    scripts but those of this package, identified by their hashes, and no requests.
-
-    Parameters
-    ----------
-    views : sequence of View
-        At least one; of several the first is shown first.
-    verdicts : sequence of Verdict or None
-        One of all of them, or one of each; None if a model has no layers to judge.
-    command : str
-        The command that made the page.
+    scripts but those of this package, identified by their hashes, and no requests. There is one
+    verdict of all runs or one of each, which is None if a model has no layers to judge.
     """
-    runs, arrays = [], []
-    for i, view in enumerate(views):
-        data, texts = run_data(view)
-        runs.append(data)
-        arrays += [
-            f'<script type="text/plain" id="packed-{i}-{j}">{text}</script>'
-            for j, text in enumerate(texts.values())
-        ]
+    runs, texts = zip(*map(run_data, views), strict=True)
+    arrays = [
+        f'<script type="text/plain" id="packed-{i}-{j}">{text}</script>'
+        for i, by_split in enumerate(texts)
+        for j, text in enumerate(by_split.values())
+    ]
     story = {
         "version": metadata.version("tasklens"),
         "command": command,
         "runs": runs,
-        "verdicts": [None if verdict is None else verdict_data(verdict) for verdict in verdicts],
+        "verdicts": [verdict and verdict_data(verdict) for verdict in verdicts],
     }
     story_element = f'<script type="application/json" id="story">{script_json(story)}</script>'
     scripts = [_asset(name) for name in SCRIPTS]
@@ -82,8 +71,7 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
 
 
 def _asset(name: str) -> str:
-    directory = resources.files("tasklens").joinpath("report/page_assets")
-    return directory.joinpath(name).read_text(encoding="utf-8")
+    return resources.files("tasklens.report").joinpath("page_assets", name).read_text("utf-8")
 
 
 def _script_source(script: str) -> str:
@@ -108,14 +96,14 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the data of a run as JSON, and its packed arrays as text, by split."""
     packed = {name: _pack(split) for name, split in view.splits.items()}
-    manifest = view.manifest
+    world, manifest = view.world, view.manifest
     data = {
         "name": view.run,
         "seed": view.seed,
         "kind": view.kind,
         "steps": view.steps,
         "states": view.states,
-        "best": best_state(view),
+        "best": view.state(),
         "names": view.names,
         "answers": view.answers,
         "splits": [
@@ -124,7 +112,12 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
             for name, split in view.splits.items()
         ],
         "scores": _scores(view),
-        "world": _overview_data(view.world),
+        "world": {
+            "tasks": [vars(task) | {"function": [*task.function.items()]} for task in world.tasks],
+            "sizes": dict(world.sizes),
+            "same_output": _matrix(world.same_output),
+            "same_symbols": _matrix(world.same_symbols),
+        },
         "settings": view.settings,
         "about": {key: manifest.get(key) for key in ("command", "versions", "machine")},
         "stages": {
@@ -154,17 +147,6 @@ def _split_data(split: SplitView) -> dict[str, Any]:
             }
             for state, followed in split.followed.items()
         },
-    }
-
-
-def _overview_data(overview: TaskOverview) -> dict[str, Any]:
-    return {
-        "tasks": [
-            vars(task) | {"function": list(task.function.items())} for task in overview.tasks
-        ],
-        "sizes": dict(overview.sizes),
-        "same_output": _matrix(overview.same_output),
-        "same_symbols": _matrix(overview.same_symbols),
     }
 
 

@@ -5,7 +5,7 @@ No figure uses pyplot: none needs a display, and none reads or changes matplotli
 
 import io
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from matplotlib import style
@@ -13,9 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-
-Layout: TypeAlias = Literal["compressed", "constrained"] | None
-"""How matplotlib makes room for text: "compressed" if axes keep their shape; None: it does not."""
 
 STYLE = {
     "font.size": 7.0,
@@ -59,8 +56,13 @@ def symbol(value: int) -> tuple[str, str, float]:
     return PALETTE[value % len(PALETTE)], MARKERS[shape], AREAS[shape]
 
 
-def new_figure(wide: float, high: float, layout: Layout = None) -> Figure:
-    """Return an empty figure of this size in inches, which no display knows."""
+def new_figure(
+    wide: float, high: float, layout: Literal["compressed", "constrained"] | None = None
+) -> Figure:
+    """Return an empty figure of this size in inches, which no display knows.
+
+    The layout makes room for text: "compressed" if axes keep their shape; None does not.
+    """
     figure = Figure(figsize=(wide, high), layout=layout)
     FigureCanvasAgg(figure)
     return figure

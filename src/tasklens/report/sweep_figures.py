@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -44,20 +45,9 @@ def phase_diagram(
     """Draw final and peak ARI, that of the last block, and accuracy over two settings.
 
     The ARI is that of each run's best layer, which is chosen on the training subset, except in the
-    map of the last block; a cell is the mean over the seeds and contains it as a number.
-
-    Parameters
-    ----------
-    points : pyarrow.Table
-        From `tasklens.scoring.sweep_summary.points_table`.
-    x, y : str
-        Settings, columns of the table.
-    split, space : str
-
-    Raises
-    ------
-    InputError
-        If the table has no such column or no such scores.
+    map of the last block; a cell is the mean over the seeds and contains it as a number. The points
+    are from `tasklens.scoring.sweep_summary.points_table`; x and y are settings, columns of it.
+    InputError if the table has no such column or no such scores.
     """
     rows = _rows(points, (x, y), split, space)
     columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
@@ -92,24 +82,11 @@ def one_at_a_time(
     split: str = "val_subset",
     space: str = "raw",
 ) -> Figure:
-    """Draw the same four numbers against each setting, the others as in the base.
+    """Draw the numbers of `phase_diagram` against each setting, the others as in the base.
 
-    Lines are means over the seeds, dots are the seeds; the base's own value is marked.
-
-    Parameters
-    ----------
-    points : pyarrow.Table
-        From `tasklens.scoring.sweep_summary.points_table`.
-    axes : sequence of sequences of str
-        Settings, columns of the table; those of one axis vary together.
-    base : {setting: value}
-        The point around which they vary, with every setting that varies in the table.
-    split, space : str
-
-    Raises
-    ------
-    InputError
-        If the table has no such column or no such scores.
+    Lines are means over the seeds, dots are the seeds; the base's own value is marked. Settings of
+    one axis vary together. The base has a value of every setting that varies in the table.
+    InputError if the table has no such column or no such scores.
     """
     rows = _rows(points, [key for keys in axes for key in keys], split, space)
     across = min(4, len(axes))
@@ -131,20 +108,10 @@ def one_at_a_time(
 
 @in_style
 def separation_plot(pairs: NDArray[np.float64]) -> Figure:
-    """Draw ARI against separation: one dot per state of a block, run, split and checkpoint.
+    """Draw ARI against separation: a dot for each of the N pairs from `separation_pairs`, (N, 3).
 
     Untrained networks have another colour; the title contains Spearman's correlation. Of more than
-    `DOTS` dots a random choice is drawn; the correlation is that of all.
-
-    Parameters
-    ----------
-    pairs : float64 (N, 3)
-        From `separation_pairs`, of any number of runs.
-
-    Raises
-    ------
-    InputError
-        If there are none.
+    `DOTS` dots a random choice is drawn; the correlation is that of all. InputError if N is 0.
     """
     if not len(pairs):
         raise InputError("the table holds no separation of a block; measure the runs again")
@@ -155,13 +122,14 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
     step, separation, ari = pairs.T
     figure = new_figure(3.4, 2.4)
     ax = figure.subplots()
-    for name, mask, color in (
-        ("trained", step > 0, "#31688e"),
-        ("untrained", step == 0, "#d95f02"),
-    ):
+    dots = {"trained": (step > 0, "#31688e"), "untrained": (step == 0, "#d95f02")}
+    for name, (mask, color) in dots.items():
         x, y = separation[mask], ari[mask]
         ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
     ax.set_xscale("log")
+    if separation.max() < 10 * separation.min():  # otherwise powers of ten are enough
+        ax.xaxis.set(major_locator=MaxNLocator(5), major_formatter="{x:g}")
+        ax.xaxis.set(minor_locator=NullLocator())
     ax.set_ylim(-0.05, 1.03)
     ax.set_xlabel("separation: variance between tasks / widest within them")
     ax.set_ylabel("ARI")
@@ -174,10 +142,7 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
 def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
     """Return step, separation and mean ARI of each state of a block in the space "raw", (N, 3).
 
-    Parameters
-    ----------
-    scores : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`, of any number of runs.
+    There is one row per run, seed, split, layer and step.
     """
     blocks = pc.starts_with(pc.field("layer"), "block")
     rows = scores.filter(blocks & (pc.field("space") == "raw"))
@@ -204,14 +169,14 @@ def _axis(
 
 def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:
     """Draw means over the seeds as lines, and the seeds as dots, against one setting."""
-    values = sorted({r[key] for r in rows}, key=_order)
+    values = sorted({r[key] for r in rows})
     for name, title in MAPS.items():
         seeds = [[r[name] for r in rows if r[key] == value] for value in values]
         dashes, color = LINES[name]
-        means = [np.mean(of_value) for of_value in seeds]
+        means = list(map(np.mean, seeds))
         ax.plot(range(len(values)), means, dashes, linewidth=1.0, color=color, label=title)
-        for i, of_value in enumerate(seeds):
-            ax.plot([i] * len(of_value), of_value, linestyle="", marker="o", color=color)
+        for i, dots in enumerate(seeds):
+            ax.plot([i] * len(dots), dots, linestyle="", marker="o", color=color)
     if base in values:  # otherwise the run of the base has failed
         ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
     ax.set_xticks(range(len(values)), [_word(v) for v in values])
@@ -226,10 +191,6 @@ def _rows(points: pa.Table, keys: Sequence[str], split: str, space: str) -> list
     if not rows:
         raise InputError(f"the table holds no scores of {split} in the space {space!r}")
     return rows
-
-
-def _order(value: Any) -> tuple[str, Any]:
-    return type(value).__name__ if isinstance(value, str) else "", value
 
 
 def _word(value: object) -> str:

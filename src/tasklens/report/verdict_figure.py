@@ -41,7 +41,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
     Parameters
     ----------
     verdict : Verdict
-        From `tasklens.runs.verify.verify_runs`.
+        From `tasklens.verify_runs`.
 
     Raises
     ------
@@ -126,16 +126,14 @@ def _draw(ax: Axes, row: int, check: Check) -> None:
 
 
 def _legend(figure: Figure) -> None:
-    beyond = Line2D(
-        [], [], color="0.4", marker=">", markersize=4.0, linestyle="", label="beyond the axis"
-    )
-    handles = [
-        *(
-            Line2D([], [], color=color, marker=marker, markersize=4.0, linewidth=1.4, label=word)
-            for word, (color, marker) in WORDS.items()
-        ),
-        Line2D([], [], color="black", marker="|", linestyle="", markersize=7, label="threshold"),
+    handles: list[Line2D | Patch] = [
+        Line2D([], [], color=color, marker=marker, markersize=4.0, linewidth=1.4, label=word)
+        for word, (color, marker) in WORDS.items()
+    ]
+    dot: dict[str, Any] = {"linestyle": "", "color": "0.4", "markersize": 4.0}
+    handles += [
+        Line2D([], [], marker="|", label="threshold", **dot | {"color": "black", "markersize": 7}),
         Patch(color="0.92", label="holds here"),
-        beyond,
+        Line2D([], [], marker=">", label="beyond the axis", **dot),
     ]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), borderpad=0.2)

@@ -16,6 +16,8 @@ from tasklens.clustering.map_frames import FEWEST
 from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
+from tasklens.report.summary import mean_scores
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.cluster_tracking import Followed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -119,13 +121,7 @@ class View:
     manifest: Mapping[str, Any]
 
     def at(self, step: int | None = None) -> int:
-        """Return which checkpoint a step is, by default the last.
-
-        Raises
-        ------
-        InputError
-            If there is no checkpoint at that step.
-        """
+        """Return which checkpoint a step is, by default the last; InputError if it is none."""
         if step is None:
             return len(self.steps) - 1
         if step not in self.steps:
@@ -133,23 +129,25 @@ class View:
         return self.steps.index(step)
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
-        """Return a split, by default the first unseen split, if there is one.
-
-        Raises
-        ------
-        InputError
-            If there is no split of that name.
-        """
+        """Return a split, by default the first unseen split, if any; InputError if it is none."""
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
         if name not in self.splits:
             raise InputError(f"{self.run}: no split {name!r}; there are {', '.join(self.splits)}")
         return name, self.splits[name]
 
-    def check_state(self, state: str) -> str:
-        """Return the name of a state; InputError where there is none of that name."""
-        if state not in self.states:
-            raise InputError(f"{self.run}: no state {state!r}; there are {', '.join(self.states)}")
-        return state
+    def state(self, name: str | None = None) -> str:
+        """Return a state, by default the best; InputError if there is no such state.
+
+        The best is the best layer on the first split, see `tasklens.scoring.best_layer`, or, if
+        nothing was scored there, the first state.
+        """
+        if name is None:
+            scores = mean_scores(self.table, next(iter(self.splits)), "ari")
+            final = {(s, "raw"): scores.get((s, self.steps[-1]), np.nan) for s in self.states}
+            return (best_layer(final) or self.states)[0]
+        if name not in self.states:
+            raise InputError(f"{self.run}: no state {name!r}; there are {', '.join(self.states)}")
+        return name
 
 
 def value_name(names: Sequence[str], value: int) -> str:

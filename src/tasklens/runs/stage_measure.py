@@ -35,7 +35,7 @@ def measure(run: Run, engine: str = LOCAL) -> None:
     No result depends on the engine. CellsFailedError if cells failed for reasons of their own: the
     checkpoints of the others are kept, and the next call does what is missing.
     """
-    run.need(run.states_stage)
+    check_measurable(run)
     directory = run.directory
     with directory.stage("measure", run.inputs("measure")) as finish:
         if finish is None:
@@ -62,6 +62,13 @@ def measure(run: Run, engine: str = LOCAL) -> None:
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]
         finish([directory.scores_parquet, directory.scores_csv, *files])
+
+
+def check_measurable(run: Run) -> None:
+    """Raise InputError if there are no hidden states, or too few for what is asked of them."""
+    run.need(run.states_stage)
+    for split, rows in run.splits.items():
+        run.settings.check_size(split, rows.stop - rows.start)
 
 
 class Measurer:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from planted import VIEW_ARI, VIEW_STEPS, planted_view
-from tasklens.report.summary import best_state, mean_scores
+from tasklens.report.summary import mean_scores
 from tasklens.report.view import View
 from tasklens.scoring.score_table import Row, to_table
 
@@ -37,9 +37,9 @@ def view_of_final(**final: float) -> View:
 
 
 def test_the_best_state_follows_the_one_rule_on_the_first_split_at_the_end() -> None:
-    assert best_state(view_of_final(embed=0.1, block1=0.3, block2=0.6)) == "block2"
-    assert best_state(view_of_final(embed=0.7, block1=0.3, block2=0.6)) == "embed", "is a layer"
-    assert best_state(view_of_final(embed=0.1, block1=0.4, block2=0.4)) == "block1", "the lowest"
-    assert best_state(view_of_final(embed=0.1, block1=0.3, ln_f=0.9)) == "block1"
-    assert best_state(view_of_final(embed=0.1, block7=0.9)) == "embed", "block7 is not in the view"
-    assert best_state(view_of_final()) == "embed", "without scores the first"
+    assert view_of_final(embed=0.1, block1=0.3, block2=0.6).state() == "block2"
+    assert view_of_final(embed=0.7, block1=0.3, block2=0.6).state() == "embed", "is a layer"
+    assert view_of_final(embed=0.1, block1=0.4, block2=0.4).state() == "block1", "the lowest"
+    assert view_of_final(embed=0.1, block1=0.3, ln_f=0.9).state() == "block1"
+    assert view_of_final(embed=0.1, block7=0.9).state() == "embed", "block7 is not in the view"
+    assert view_of_final().state() == "embed", "without scores the first"

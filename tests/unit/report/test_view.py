@@ -12,5 +12,5 @@ def test_the_last_step_and_the_first_unseen_split_are_the_defaults() -> None:
     assert view.split("train_subset") == ("train_subset", view.splits["train_subset"])
     seen = {"train_subset": view.splits["train_subset"]}
     assert dataclasses.replace(view, splits=seen).split()[0] == "train_subset", "there is no other"
-    assert view.check_state("block1") == "block1"
+    assert view.state("block1") == "block1"
     assert len(view.splits["val_subset"]) == 12, "points"
