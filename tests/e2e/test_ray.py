@@ -210,18 +210,14 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
     cluster.tell("add")
 
 
-@pytest.mark.parametrize(
-    ("needs", "message"),
-    [
-        ({"cpus": 2}, "has 2 CPUs and 0 GPUs; at most they have 1 CPUs and 0 GPUs$"),
-        ({"gpus": 0.5}, "has 1 CPUs and 0.5 GPUs; at most they have 1 CPUs and 0 GPUs$"),
-    ],
-)
-def test_items_that_no_node_has_room_for_are_refused(
-    cluster: TheCluster, needs: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=f"^no node of the Ray cluster {message}"):
-        start_workers(cluster.engine, 0, **needs)
+def test_items_that_no_node_has_room_for_are_refused(cluster: TheCluster) -> None:
+    most = "at most they have 1 CPUs and 0 GPUs$"
+    for needs, wanted in (
+        ({"cpus": 2}, "2 CPUs and 0 GPUs"),
+        ({"gpus": 0.5}, "1 CPUs and 0.5 GPUs"),
+    ):
+        with pytest.raises(InputError, match=f"^no node of the Ray cluster has {wanted}; {most}"):
+            start_workers(cluster.engine, 0, **needs)
 
 
 # --- Commands ---

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import random
@@ -192,16 +193,42 @@ def test_a_checkpoint_is_synced_once_for_each_file_and_rename_and_the_manifest(
     assert calls["measure"] <= len(contents(path, "measured")) + n + n + 5 + 2 * 3 + 1
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99])
+def full_if(due: Callable[..., bool], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that finds the disk full if something is due."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if due(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("when", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99, "unrecorded", "metrics"])
 def test_a_full_disk_is_one_line_and_loses_nothing(
-    small: tuple[Path, int], command: Command, tmp_path: Path, share: float
+    small: tuple[Path, int], command: Command, tmp_path: Path, when: float | str
 ) -> None:
+    """After a share of the syncs, before the last checkpoint is recorded, or in the metrics."""
     whole, calls = small
     assert calls > 100
-    path = tmp_path / "small"
-    with full_after(int(share * calls)):
+    path, steps = tmp_path / "small", itertools.count(1)
+    last = path / "resume" / "step-00000004.safetensors"
+    disk: AbstractContextManager[object]
+    if when == "unrecorded":  # complete, but the manifest does not have the hashes of its files
+        disk = mock.patch.object(os, "fsync", full_if(lambda _: last.exists(), os.fsync))
+    elif when == "metrics":
+
+        def third(value: object) -> bool:
+            return isinstance(value, dict) and "grad_norm" in value and next(steps) == 3
+
+        disk = mock.patch.object(json, "dumps", full_if(third, json.dumps))
+    else:
+        disk = full_after(int(float(when) * calls))
+    with disk:
         result = command("run", "smoke", *SMALL, "--out", path)
-    assert_refused(result, "no space left on the device while writing ", "--resume")
+    at = path / "metrics.jsonl" if when == "metrics" else ""
+    assert_refused(result, f"no space left on the device while writing {at}", "--resume")
+    assert last.exists() or when != "unrecorded"
     before = contents(path)
     result = command("run", "smoke", *SMALL, "--out", path, "--resume")
     assert result.status == 0, result.err
@@ -210,49 +237,6 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     finished = ("data/", "checkpoints/step-", "states/step-")
     kept = {name: content for name, content in before.items() if name.startswith(finished)}
     assert {name: contents(path)[name] for name in kept} == kept
-
-
-def test_a_checkpoint_that_was_not_recorded_is_made_again(
-    small: tuple[Path, int], command: Command, tmp_path: Path
-) -> None:
-    """Its files are complete under their names, but the manifest does not have their hashes."""
-    whole, _ = small
-    path, real = tmp_path / "small", os.fsync
-    last = path / "resume" / "step-00000004.safetensors"
-
-    def full_once_it_is_there(descriptor: int) -> None:
-        if last.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(descriptor)
-
-    with mock.patch.object(os, "fsync", full_once_it_is_there):
-        assert_refused(command("run", "smoke", *SMALL, "--out", path), "no space left")
-    assert last.exists()
-    result = command("run", "smoke", *SMALL, "--out", path, "--resume")
-    assert result.status == 0, result.err
-    assert_same(path, whole)
-
-
-def test_a_disk_that_fills_while_the_metrics_grow(
-    small: tuple[Path, int], command: Command, tmp_path: Path
-) -> None:
-    real, calls = json.dumps, 0
-
-    def dumps(value: Any, **options: Any) -> str:
-        nonlocal calls
-        if isinstance(value, dict) and "grad_norm" in value:
-            calls += 1
-            if calls == 3:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(value, **options)
-
-    path = tmp_path / "small"
-    with mock.patch.object(json, "dumps", dumps):
-        result = command("run", "smoke", *SMALL, "--out", path)
-    assert calls == 3
-    assert_refused(result, f"no space left on the device while writing {path / 'metrics.jsonl'}")
-    assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
-    assert_same(path, small[0])
 
 
 def test_a_disk_that_is_too_small_is_refused_before_training(
