@@ -4,14 +4,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-def assert_nothing_cut_off(figure: Figure) -> None:
-    """Check that all that is drawn is inside the figure's edges."""
+def assert_nothing_cut_off(figure: Figure, *, covered: bool = False) -> None:
+    """Check that all is inside the figure's edges, and that no legend covers a panel."""
     figure.draw_without_rendering()
     drawn = figure.get_tightbbox()  # inches
     wide, high = figure.get_size_inches()
     assert min(drawn.x0, drawn.y0) >= -0.01
     assert drawn.x1 <= wide + 0.01
     assert drawn.y1 <= high + 0.01
+    for legend in figure.legends:
+        for ax in figure.axes:
+            around = ax.get_tightbbox()
+            assert around is not None
+            assert covered or not legend.get_window_extent().overlaps(around)
 
 
 def title(ax: Axes) -> str:

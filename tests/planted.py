@@ -1,7 +1,6 @@
-"""Scores with a known answer, of a network of six blocks in which every finding holds or not; a
-view with one; and instances of planted tasks."""
+"""Scores with a known answer, of a network of six blocks in which every finding holds or not; and
+instances of planted tasks."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,8 +12,6 @@ from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.report.view import MAPS, SplitView, TaskOverview, TaskView, View
-from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
 #: From split, layer (0 .. 6) and step to an ARI.
@@ -85,94 +82,3 @@ def planted_instances(task: NDArray[np.int64], split: str = "s", **known: Any) -
     same = np.zeros_like(task)
     usual = {"input": same, "output": None, "length": same, "symbol_counts": same[:, None]}
     return Instances(split=split, task=task, unit=same, **{**usual, **known})
-
-
-# --- A view ---
-
-VIEW_STEPS = (0, 10, 40)
-#: Twelve points: three tasks of four, each with four inputs; the output is that of (task, input).
-VIEW_TASK = np.repeat([0, 1, 2], 4)
-VIEW_INPUT = np.tile([0, 1, 2, 3], 3)
-MIXED = [0, 1, 2, 0] * 3
-#: Clusters by split, state and checkpoint. At the end block 2 holds a point of the last task in the
-#: second task's cluster, and on unseen pairs has a cluster to spare.
-VIEW_CLUSTERS = {
-    "train_subset": {
-        "embed": [MIXED] * 3,
-        "block1": [MIXED, MIXED, [0] * 4 + [1, 1, 2, 2] * 2],
-        "block2": [MIXED, [1] * 8 + [0] * 4, [2] * 4 + [0] * 4 + [0] + [1] * 3],
-    },
-    "val_subset": {
-        "embed": [MIXED] * 3,
-        "block1": [MIXED, [0] * 4 + [1, 1, 2, 2] * 2, [0] * 4 + [1, 1, 2, 2] * 2],
-        "block2": [MIXED, MIXED, [5] * 4 + [3] * 4 + [3, 8, 8, 9]],
-    },
-}
-#: The ARI of a state's clusters by checkpoint; two cluster seeds lie 0.02 apart around it.
-VIEW_ARI = {"embed": (0.0, 0.02, 0.04), "block1": (0.05, 0.3, 0.6), "block2": (0.1, 0.25, 0.81)}
-
-
-def planted_view(*, outputs: bool = True) -> View:
-    """Return a view of twelve points with known answers; without outputs, a probe's."""
-    names = {
-        "task": ("plus", "minus", "swap"),
-        "input": ("a", "b", "c", "d"),
-        "output": tuple(f"y{i}" for i in range(12)),
-    }
-    parts = {"task": VIEW_TASK, "input": VIEW_INPUT, "output": np.arange(12)}
-    if not outputs:
-        del names["output"], parts["output"]
-    rows: list[Row] = []
-    splits = {}
-    for split, clusters in VIEW_CLUSTERS.items():
-        shift = 0.0 if split == "train_subset" else 0.1
-        followed = {s: follow(VIEW_STEPS, np.array(x), VIEW_TASK) for s, x in clusters.items()}
-        random = stream(0, "planted places", split)
-        places = random.normal(size=(2, len(clusters), 1, 12, 2)) * [[[1]], [[3]], [[9]]]
-        splits[split] = SplitView(
-            parts=parts,
-            instruction=tuple(f"{split} {i}" for i in range(12)),
-            answer=np.tile(np.arange(12) % 2, (3, 1)),
-            right=np.tile(np.arange(12) % 3 == 0, (3, 1)) if outputs else None,
-            maps={
-                (which, state): places[m, i].astype(np.float32)
-                for m, which in enumerate(MAPS)
-                for i, state in enumerate(clusters)
-            },
-            shown_variance={state: np.array([0.1, 0.25, 0.5]) for state in clusters},
-            assigned={state: tracks.assigned for state, tracks in followed.items()},
-            followed=followed,
-        )
-        usual: dict[str, Any] = {"run": "seen", "seed": 3, "split": split, "k": 3, "position": ""}
-        for state, values in VIEW_ARI.items():
-            for (step, value), seed in itertools.product(
-                zip(VIEW_STEPS, values, strict=True), (0, 1)
-            ):
-                place = {**usual, "step": step, "layer": state, "cluster_seed": seed}
-                apart = 0.02 * seed - 0.01
-                scores = {"ari": value + shift + apart, "ari_input": 0.5 - value / 2 + apart}
-                scores |= {"ari_output": 0.2 + apart} if outputs else {}
-                rows += score_rows(scores, **place)
-                rows += score_rows({"ari": 0.9 + apart}, **place, space="tsne")
-        control = usual | {"step": None, "layer": "control:length", "cluster_seed": 0}
-        rows += score_rows({"ari": 0.7}, **control)
-    same = np.array([[1, 0.25, 0], [0.25, 1, 0.5], [0, 0.5, 1]])
-    return View(
-        run="seen",
-        seed=3,
-        kind="run" if outputs else "probe",
-        steps=VIEW_STEPS,
-        states=tuple(VIEW_ARI),
-        splits=splits,
-        names=names,
-        answers=("y0", "y1"),
-        table=to_table(rows),
-        world=TaskOverview(
-            tasks=tuple(TaskView(name) for name in names["task"]),
-            sizes={"tasks": 3},
-            same_output=same if outputs else None,
-            same_symbols=np.sqrt(same),
-        ),
-        settings="seed = 3\n",
-        manifest={},
-    )

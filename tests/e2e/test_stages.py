@@ -129,7 +129,7 @@ def test_a_plan_says_time_and_disk_and_writes_nothing(command: Command, tmp_path
     time, disk = result.out.split("time on this machine")[1].split("\ndisk\n")
     for stage in ("data", "train", "harvest", "measure", "together"):
         assert re.search(rf"^  {stage} +\d+ (s|min)$", time, re.MULTILINE), result.out
-    for kind in ("data", "states", "weights", "to go on from", "together"):
+    for kind in ("data", "states", "weights", "to resume from", "together"):
         assert re.search(rf"^  {kind} +[\d,]+ MB$", disk, re.MULTILINE), result.out
 
 

@@ -1,15 +1,16 @@
-"""Figure 2: what its lines show is what stands in the table."""
+"""Figure 2: its lines are the means of the table."""
 
-from typing import Any
+import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from numpy.typing import NDArray
 
+from drawn import title
 from tasklens.core.errors import InputError
 from tasklens.report.figure2 import figure2
-from tasklens.scoring.score_table import Row, to_table
+from tasklens.scoring.score_table import Row, score_rows, to_table
 
 LAYERS = ("wte", "embed", "block1", "block2", "ln_f")
 METRICS = ("ari", "ari_input", "ari_output", "variance_task", "variance_input", "variance_output")
@@ -18,66 +19,53 @@ BEST = "block2"
 
 
 def value(metric: str, layer: str, step: int) -> float:
-    """Return a number of its own for each line's points, highest in the best layer."""
+    """Return a number of its own for each point of a line, highest in the best layer."""
     place = (*METRICS, *PROBES).index(metric) / 100 + LAYERS.index(layer) / 10
     return place / 2 + (0.3 if layer == BEST and step else 0.0)
 
 
-def table(steps: tuple[int, ...], misleading: bool = False) -> pa.Table:
-    """Plant scores; where misleading, validation likes block 1 best, at every step."""
+def table(steps: tuple[int, ...]) -> pa.Table:
+    """Return scores in which block 1 is the best of the unseen pairs at every step."""
     rows: list[Row] = []
-    for split in ("train_subset", "val_subset"):
-        probes = PROBES if split == "val_subset" else ()
-        for step in steps:
-            for layer in LAYERS:
-                for metric in (*METRICS, *probes):
-                    v = value(metric, layer, step)
-                    if misleading and split == "val_subset" and layer == "block1":
-                        v += 0.5
-                    seeds = (0, 1) if metric.startswith("ari") else (None,)
-                    rows += [
-                        {
-                            "run": "r", "seed": 0, "step": step, "split": split, "layer": layer,
-                            "space": "raw", "k": 3, "cluster_seed": s, "metric": metric,
-                            "value": v + 0.02 * (s or 0),
-                        }
-                        for s in seeds
-                    ]  # fmt: skip
+    for split, step, layer in itertools.product(("train_subset", "val_subset"), steps, LAYERS):
+        for metric in METRICS if split == "train_subset" else (*METRICS, *PROBES):
+            v = value(metric, layer, step) + 0.5 * (split != "train_subset" and layer == "block1")
+            for s in (0, 1) if metric.startswith("ari") else (None,):
+                rows += score_rows(
+                    {metric: v + 0.02 * (s or 0)}, run="r", seed=0, step=step, split=split,
+                    position="", layer=layer, cluster_seed=s,
+                )  # fmt: skip
     return to_table(rows)
 
 
-def numbers(values: Any) -> NDArray[np.float64]:
-    return np.asarray(values, dtype=np.float64)
-
-
-def test_lines_are_the_means_of_the_table() -> None:
+def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_subset() -> None:
     steps = (0, 10, 20)
-    figure = figure2(table(steps))
-    axes = figure.get_axes()
+    axes = figure2(table(steps)).get_axes()
     assert len(axes) == 6
     for i, metrics in enumerate((METRICS[:3], METRICS[3:], (*PROBES, "ari"))):
-        for line, metric in zip(axes[i].get_lines(), metrics, strict=True):
+        assert f"{BEST}, " in title(axes[3 + i])
+        for above, below, metric in zip(
+            axes[i].get_lines(), axes[3 + i].get_lines(), metrics, strict=True
+        ):
             shift = 0.01 if metric.startswith("ari") else 0.0  # the mean over two cluster seeds
-            expected = [value(metric, layer, 20) + shift for layer in LAYERS]
-            np.testing.assert_allclose(numbers(line.get_ydata()), numbers(expected))
-        for line, metric in zip(axes[3 + i].get_lines(), metrics, strict=True):
-            shift = 0.01 if metric.startswith("ari") else 0.0
-            np.testing.assert_allclose(numbers(line.get_xdata()), numbers(steps))
-            expected = [value(metric, BEST, step) + shift for step in steps]
-            np.testing.assert_allclose(numbers(line.get_ydata()), numbers(expected))
+            more = np.array([0, 0, 0.5, 0, 0])
+            layers = np.array([value(metric, layer, 20) for layer in LAYERS])
+            np.testing.assert_allclose(np.asarray(above.get_ydata(), float), layers + more + shift)
+            course = [value(metric, BEST, step) + shift for step in steps]
+            np.testing.assert_allclose(np.array(below.get_xydata()).T, [steps, course])
 
 
-def test_the_layer_is_chosen_on_the_training_subset() -> None:
-    figure = figure2(table((0, 10, 20), misleading=True))
-    assert f"{BEST}, " in figure.get_axes()[3].get_title(loc="left")
+def test_layer_0_is_a_layer_and_what_is_none_is_never_the_best() -> None:
     rows = table((0, 10)).to_pylist()
     top = [r | {"value": 0.99} if r["layer"] in ("wte", "embed", "ln_f") else r for r in rows]
-    figure = figure2(to_table(top))
-    assert "embed, " in figure.get_axes()[3].get_title(loc="left"), "layer 0 is a layer, too"
+    assert "embed, " in title(figure2(to_table(top)).get_axes()[3])
 
 
-def test_one_checkpoint_has_no_course() -> None:
-    assert len(figure2(table((20,))).get_axes()) == 3
+def test_a_panel_without_scores_has_no_lines_and_no_legend() -> None:
+    whole = table((20,))
+    figure = figure2(whole.filter(pc.invert(pc.starts_with(whole["metric"], "variance"))))
+    assert [len(ax.lines) for ax in figure.get_axes()] == [3, 0, 3], "one checkpoint has no course"
+    assert [ax.get_legend() is None for ax in figure.get_axes()] == [False, True, False]
 
 
 def test_a_table_without_scores_of_states_is_refused() -> None:

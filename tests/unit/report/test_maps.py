@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from drawn import legend, title
-from planted import VIEW_STEPS, VIEW_TASK, planted_view
 from tasklens.core.errors import InputError
 from tasklens.report.maps import NAMED, figure_forming, figure_layers, figure_map
 from tasklens.report.style import PALETTE
 from tasklens.report.view import MAPS, View
+from tasklens.scoring.score_table import to_table
+from views import MIXED, VIEW_ARI, VIEW_STEPS, VIEW_TASK, planted_view
 
 Symbol = tuple[str, bytes]
 """Colour and shape."""
@@ -39,12 +40,12 @@ def symbols(ax: Axes, places: Any) -> list[Symbol]:
 @pytest.mark.parametrize("name", MAPS)
 def test_a_map_shows_the_points_of_its_state_step_and_split(name: Any) -> None:
     view = planted_view()
-    for split, state, step in (("train_subset", "block1", 10), ("val_subset", "embed", 40)):
-        figure = figure_map(view, state, step, split, map=name)
-        (ax,) = figure.axes
+    for split, state, step, share in (
+        *(("train_subset", "block1", 10, "25%"), ("val_subset", "embed", 40, "50%")),
+    ):
+        (ax,) = figure_map(view, state, step, split, map=name).axes
         symbols(ax, view.splits[split].maps[name, state][VIEW_STEPS.index(step)])
-        share = {10: "25% of the variance", 40: "50% of the variance"}[step]
-        assert ax.get_xlabel() == ("" if name == "tsne" else share)
+        assert ax.get_xlabel() == ("" if name == "tsne" else f"{share} of the variance")
         assert ax.get_aspect() == 1
 
 
@@ -62,16 +63,12 @@ def test_equal_tasks_have_equal_symbols_and_others_other_ones() -> None:
 
 def test_a_cluster_has_the_symbol_of_its_task_and_what_is_left_over_one_of_its_own() -> None:
     view = planted_view()
-    places = view.splits["val_subset"].maps["tsne", "block2"]
-    figure = figure_map(view, "block2", color="cluster")
-    got = symbols(figure.axes[0], places[2])
-    assert [color for color, _ in got] == [PALETTE[i] for i in [0] * 4 + [1] * 5 + [2, 2, 3]]
-    assert legend(figure) == ["plus", "minus", "swap", "left over 1"]
-    assert figure.legends[0].get_title().get_text() == "cluster of"
-    early = figure_map(view, "block2", 0, color="cluster")
-    got = symbols(early.axes[0], places[0])
-    assert [color for color, _ in got] == [PALETTE[i] for i in [0, 1, 2, 0] * 3]
-    assert legend(early) == ["plus", "minus", "swap"]
+    for at, numbers, more in ((2, [0] * 4 + [1] * 5 + [2, 2, 3], ["left over 1"]), (0, MIXED, [])):
+        figure = figure_map(view, "block2", VIEW_STEPS[at], color="cluster")
+        got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][at])
+        assert [color for color, _ in got] == [PALETTE[i] for i in numbers]
+        assert legend(figure) == ["plus", "minus", "swap", *more]
+        assert figure.legends[0].get_title().get_text() == "cluster of"
 
 
 def test_inputs_and_outputs_have_symbols_too() -> None:
@@ -106,7 +103,7 @@ def test_a_legend_names_few_values(n: int) -> None:
     assert len(figure.legends) == (n <= 20)
 
 
-def test_symbols_come_again_after_all_of_them() -> None:
+def test_symbols_repeat_after_56() -> None:
     view = many_inputs(58)
     figure = figure_map(view, "block2", color="input")
     got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][2])
@@ -119,22 +116,22 @@ def test_no_value_lies_on_top_of_all_others() -> None:
     assert order.index(PALETTE[0], 1) > order.index(PALETTE[2]), "the first comes again"
 
 
-def test_the_title_says_what_is_drawn_and_the_mean_over_cluster_seeds() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("block2",), "block2, step 40, unseen pairs\nARI 0.91"),
+        (("embed", 10, "train_subset", "cluster"), "embed, step 10, training subset\nARI 0.02"),
+        (("block1", 0, None, "input"), "block1, step 0, unseen pairs\nARI with the inputs 0.47"),
+        (("block1", 0, None, "output"), "block1, step 0, unseen pairs\nARI with the outputs 0.20"),
+    ],
+)
+def test_the_title_tells_the_mean_over_cluster_seeds_if_there_is_one(
+    arguments: Any, expected: str
+) -> None:
     view = planted_view()
-    wanted = "block2, step 40, unseen pairs\nARI 0.91"
-    assert title(figure_map(view, "block2").axes[0]) == wanted
-    wanted = "embed, step 10, training subset\nARI 0.02"
-    assert title(figure_map(view, "embed", 10, "train_subset", "cluster").axes[0]) == wanted
-    wanted = "block1, step 40, unseen pairs\nARI with the inputs 0.20"
-    assert title(figure_map(view, "block1", color="input").axes[0]) == wanted
-    wanted = "block1, step 40, unseen pairs\nARI with the outputs 0.20"
-    assert title(figure_map(view, "block1", color="output").axes[0]) == wanted
-
-
-def test_without_scores_the_title_has_none() -> None:
-    view = planted_view()
-    view = dataclasses.replace(view, table=view.table.slice(0, 0))
-    assert title(figure_map(view, "block2").axes[0]) == "block2, step 40, unseen pairs"
+    assert title(figure_map(view, *arguments).axes[0]) == expected
+    view = dataclasses.replace(view, table=to_table([]))
+    assert title(figure_map(view, *arguments).axes[0]) == expected.partition("\n")[0]
 
 
 # --- Many maps ---
@@ -143,12 +140,8 @@ def test_without_scores_the_title_has_none() -> None:
 def test_layers_have_a_panel_each() -> None:
     view = planted_view()
     figure = figure_layers(view, 10, "train_subset")
-    assert [title(ax) for ax in figure.axes] == [
-        "embed\nARI 0.02",
-        "block1\nARI 0.30",
-        "block2\nARI 0.25",
-    ]
     for ax, state in zip(figure.axes, view.states, strict=True):
+        assert title(ax) == f"{state}\nARI {VIEW_ARI[state][1]:.2f}"
         symbols(ax, view.splits["train_subset"].maps["tsne", state][1])
     assert figure.get_suptitle() == "step 10, training subset"
     assert legend(figure) == ["plus", "minus", "swap"]

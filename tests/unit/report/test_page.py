@@ -1,166 +1,241 @@
-"""What a page is told of a view and of a verdict."""
+"""What a page contains of a view and of a verdict, read back by other means than the page's own."""
 
 import base64
 import dataclasses
 import json
 import zlib
+from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from e2e.browser import made_view
 from planted import planted_table
+from tasklens.core.seeds import stream
+from tasklens.data.instances import SPLIT_NAMES
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
 from tasklens.report.page import run_data, verdict_data
-from tasklens.report.page_arrays import script_json
+from tasklens.report.page_arrays import LEVELS, Packer, script_json
 from tasklens.report.view import UNKNOWN, View
 from tasklens.scoring.score_table import Row, to_table
-
-PLACE: Row = {"run": "made", "seed": 7, "split": "val_subset", "space": "raw", "k": 6}
+from views import planted_view
 
 
 def row(step: int | None, layer: str, value: float, **others: Any) -> Row:
-    here: Row = {**PLACE, "step": step, "layer": layer, "metric": "ari", "cluster_seed": 0}
-    return {**here, "value": value, **others}
+    place: Row = {"run": "seen", "seed": 3, "split": "val_subset", "position": "", "space": "raw"}
+    place |= {"step": step, "layer": layer, "metric": "ari", "k": 6, "cluster_seed": 0}
+    return {**place, "value": value, **others}
 
 
 def with_rows(*rows: Row) -> View:
-    return dataclasses.replace(made_view(), table=to_table(list(rows)))
+    return dataclasses.replace(planted_view(outputs=False), table=to_table(list(rows)))
 
 
 def test_scores_are_means_with_their_range_by_step() -> None:
     view = with_rows(
         row(0, "block1", 0.25),
         row(0, "block1", 0.5, cluster_seed=1),
-        row(2000, "block1", 0.123449),
-        row(2000, "block1", 0.7, metric="ari_input"),
-        row(1000, "block1", 0.9, space="tsne"),  # is not shown
-        row(1000, "block1", 0.9, metric="inertia"),
-        row(1000, "block9", 0.9),
-        row(1000, "block1", 0.9, split="other"),
+        row(40, "block1", 0.123449),
+        row(40, "block1", 0.7, metric="ari_input"),
+        row(10, "block1", 0.9, space="tsne"),  # is not shown
+        row(10, "block1", 0.9, metric="inertia"),
+        row(10, "block9", 0.9),
+        row(10, "block1", 0.9, split="other"),
         row(None, "control:length", 0.1),
         row(None, "control:length", 0.8, metric="ami"),
-        row(3000, "model", 0.75, metric="accuracy", space="", k=None, cluster_seed=None),
+        row(10, "model", 0.75, metric="accuracy", space="", k=None, cluster_seed=None),
     )
-    scores = run_data(view)[0]["scores"]
-    assert scores == {
+    assert run_data(view)[0]["scores"] == {
         "train_subset": {},
         "val_subset": {
             "block1": {
-                "ari": [[0.375, 0.25, 0.5], None, [0.1234, 0.1234, 0.1234], None],
-                "ari_input": [None, None, [0.7, 0.7, 0.7], None],
+                "ari": [[0.375, 0.25, 0.5], None, [0.1234, 0.1234, 0.1234]],
+                "ari_input": [None, None, [0.7, 0.7, 0.7]],
             },
             "control:length": {"ari": [[0.1, 0.1, 0.1]]},
-            "model": {"accuracy": [None, None, None, [0.75, 0.75, 0.75]]},
+            "model": {"accuracy": [None, [0.75, 0.75, 0.75], None]},
         },
     }
 
 
 def test_what_is_not_finite_is_null() -> None:
-    view = with_rows(row(0, "block1", np.nan), row(1000, "block1", 0.5), row(2000, "embed", np.inf))
+    view = with_rows(row(0, "block1", np.nan), row(10, "block1", 0.5), row(40, "embed", np.inf))
     split = view.splits["val_subset"]
-    shares = {**split.shown_variance, "block1": np.array([np.nan, 0, 0.25, 1])}
+    shares = {**split.shown_variance, "block1": np.array([np.nan, 0.25, 1])}
     splits = {**view.splits, "val_subset": dataclasses.replace(split, shown_variance=shares)}
     world = dataclasses.replace(view.world, same_symbols=np.array([[1, np.nan], [0.33333, 1]]))
-    told, _ = run_data(dataclasses.replace(view, splits=splits, world=world))
-    scores = told["scores"]["val_subset"]
+    data, _ = run_data(dataclasses.replace(view, splits=splits, world=world))
+    scores = data["scores"]["val_subset"]
     assert scores["block1"]["ari"][:2] == [[None, None, None], [0.5, 0.5, 0.5]]
     assert scores["embed"]["ari"][2] == [None, None, None]
-    assert told["splits"][1]["shown_variance"]["block1"] == [None, 0, 0.25, 1]
-    assert told["world"]["same_symbols"] == [[1, None], [0.3333, 1]]
-    assert told["world"]["same_output"] is None
-    assert json.loads(script_json(told))["scores"]["val_subset"] == scores
+    assert data["splits"][1]["shown_variance"]["block1"] == [None, 0.25, 1]
+    assert data["world"]["same_symbols"] == [[1, None], [0.3333, 1]]
+    assert data["world"]["same_output"] is None
+    assert json.loads(script_json(data))["scores"]["val_subset"] == scores
 
 
-def test_a_split_is_told_whole() -> None:
-    view = made_view(n_answers=300)
-    train = view.splits["train_subset"]
-    train = dataclasses.replace(train, instruction=("b", "a") * (len(train) // 2))
+@pytest.mark.parametrize("outputs", [True, False])
+def test_a_split_is_there_as_a_whole(outputs: bool) -> None:
+    view = planted_view(outputs=outputs)
+    train = dataclasses.replace(view.splits["train_subset"], instruction=("b", "a") * 6)
     view = dataclasses.replace(view, splits={**view.splits, "train_subset": train})
-    told, texts = run_data(view)
-    assert [(split["name"], split["title"], split["n"]) for split in told["splits"]] == [
-        ("train_subset", "training subset", 40),
-        ("val_subset", "unseen pairs", 80),
-    ]
-    assert told["splits"][0]["instructions"] == ["a", "b"], "each once"
-    for plain, (name, split) in zip(told["splits"], view.splits.items(), strict=True):
-        packed = np.frombuffer(zlib.decompress(base64.b64decode(texts[name])), "<u2").astype(int)
-        arrays = {
-            part: packed[entry["at"] :][: np.prod(entry["shape"])].reshape(entry["shape"])
-            for part, entry in plain["arrays"].items()
-        }
-        parts = {"task", "input", "output", "instruction", "answer", "right"}
-        places = {f"{what}/{s}" for what in ("cluster", "tsne", "pca") for s in view.states}
-        assert arrays.keys() == parts | places
-        said = [plain["instructions"][number] for number in arrays["instruction"]]
-        assert said == list(split.instruction)
+    data, texts = run_data(view)
+    shown = [(split["name"], split["title"], split["n"]) for split in data["splits"]]
+    assert shown == [("train_subset", "training subset", 12), ("val_subset", "unseen pairs", 12)]
+    assert data["splits"][0]["instructions"] == ["a", "b"], "each once"
+    expected = {"task", "input", "instruction", "answer", *(("output", "right") if outputs else ())}
+    expected |= {f"{kind}/{s}" for kind in ("cluster", "tsne", "pca") for s in view.states}
+    for plain, (name, split) in zip(data["splits"], view.splits.items(), strict=True):
+        arrays = unpacked(plain["arrays"], texts[name])
+        assert arrays.keys() == expected
+        instructions = [plain["instructions"][number] for number in arrays["instruction"]]
+        assert instructions == list(split.instruction)
         np.testing.assert_array_equal(arrays["answer"] - 1, split.answer)
         assert UNKNOWN in split.answer
         for state, followed in split.followed.items():
-            shown = plain["followed"][state]
-            assert shown["tasks"] == followed.tasks.tolist()
-            assert shown["formed"] == followed.formed
-            np.testing.assert_allclose(shown["overlap"], followed.overlap, atol=0.00005)
+            plain_state = plain["followed"][state]
+            assert plain_state["tasks"] == followed.tasks.tolist()
+            assert plain_state["formed"] == followed.formed
+            np.testing.assert_allclose(plain_state["overlap"], followed.overlap, atol=0.00005)
 
 
-def test_where_no_output_is_known_nothing_is_right_or_wrong() -> None:
-    view = made_view()
-    splits = {
-        name: dataclasses.replace(
-            split, parts={part: split.parts[part] for part in ("task", "input")}, right=None
-        )
-        for name, split in view.splits.items()
-    }
-    told, _ = run_data(dataclasses.replace(view, splits=splits))
-    assert not {"right", "output"} & told["splits"][0]["arrays"].keys()
-
-
-def test_the_state_shown_first_is_the_best() -> None:
-    rows = [row(3000, s, v, split="train_subset") for s, v in (("block1", 0.3), ("block2", 0.5))]
-    assert run_data(with_rows(*rows))[0]["best"] == "block2"
-
-
-def test_what_the_page_itself_left_is_not_told() -> None:
+def test_what_the_page_itself_left_is_not_shown() -> None:
     mark = {"inputs": "hash", "files": ["a"], "seconds": 1.5, "device": "cpu"}
-    view = dataclasses.replace(
-        made_view(),
-        manifest={
-            "command": "tasklens run",
-            "versions": {"python": "3"},
-            "seed": 7,
-            "stages": {"train": mark, "report": mark},
-            "files": {"config.toml": "1", "report.html": "2"},
-        },
-    )
-    told, _ = run_data(view)
-    assert told["about"] == {
-        "command": "tasklens run",
-        "versions": {"python": "3"},
-        "machine": None,
-    }
-    assert told["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
-    assert told["hashes"] == {"config.toml": "1"}
+    about = {"command": "tasklens run", "versions": {"python": "3"}}
+    files = {"config.toml": "1", "report.html": "2"}
+    manifest = {**about, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
+    data, _ = run_data(dataclasses.replace(planted_view(), manifest=manifest))
+    assert data["about"] == {**about, "machine": None}
+    assert data["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
+    assert data["hashes"] == {"config.toml": "1"}
+    assert data["best"] == "block2"
 
 
-def test_a_verdict_is_told_in_words() -> None:
+def test_a_verdict_has_its_words() -> None:
     verdict = judge(curves_of_table(planted_table()))
-    told = verdict_data(verdict)
-    assert [finding["finding"] for finding in told["findings"]] == list(FINDINGS)
-    assert told["holds"] is verdict.holds is True
-    checks = [check for finding in told["findings"] for check in finding["checks"]]
-    assert len(checks) == len(verdict.checks)
-    by_place = {(c.rule.finding, c.rule.statistic, c.split): c for c in verdict.checks}
-    assert len(by_place) == len(checks)
-    titles = {"train_subset": "training subset", "val_subset": "unseen pairs"}
-    titles["val_instruction_subset"] = "unseen instructions"
-    for finding in told["findings"]:
-        for plain in finding["checks"]:
-            split = next(name for name, title in titles.items() if title == plain["split"])
-            check = by_place[finding["finding"], plain["statistic"], split]
-            assert plain["threshold"] == check.rule.threshold
-            assert plain["value"] == pytest.approx(check.value, abs=0.001)
-    assert {timing["split"] for timing in told["half way"]} <= set(titles.values())
-    assert json.loads(script_json(told)) == told
+    data = verdict_data(verdict)
+    assert [finding["finding"] for finding in data["findings"]] == list(FINDINGS)
+    assert data["holds"] is verdict.holds is True
+    checks = [(f["finding"], check) for f in data["findings"] for check in f["checks"]]
+    by_place = {(c.rule.finding, c.rule.statistic, SPLIT_NAMES[c.split]): c for c in verdict.checks}
+    assert len(by_place) == len(checks) == len(verdict.checks)
+    for finding, plain in checks:
+        check = by_place[finding, plain["statistic"], plain["split"]]
+        assert plain["threshold"] == check.rule.threshold
+        assert plain["value"] == pytest.approx(check.value, abs=0.001)
+    assert {timing["split"] for timing in data["half way"]} <= set(SPLIT_NAMES.values())
+    assert json.loads(script_json(data)) == data
+
+
+# --- Arrays ---
+
+
+def unpacked(directory: dict[str, dict[str, Any]], text: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays as they are written; of maps the levels."""
+    numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").astype(int)
+    arrays, end = {}, 0
+    for name, entry in directory.items():
+        assert entry["at"] == end
+        end += int(np.prod(entry["shape"]))
+        arrays[name] = numbers[entry["at"] : end].reshape(entry["shape"])
+    assert end == len(numbers)
+    return arrays
+
+
+def places_of(packer: Packer, name: str) -> NDArray[np.float64]:
+    entry, levels = packer.directory[name], unpacked(packer.directory, packer.text())[name]
+    half, middle = np.array(entry["half"]), np.array(entry["middle"])
+    assert levels.min() >= 0
+    assert levels.max() <= LEVELS
+    placed = (levels / (LEVELS / 2) - 1) * half[:, None, None] + middle[:, None]
+    return np.asarray(placed, dtype=np.float64)
+
+
+def test_whole_numbers_come_back() -> None:
+    rng = stream(0, "packed")
+    arrays: dict[str, NDArray[Any]] = {
+        "small": np.array([0, 1, 255]),
+        "large": np.array([0, 255, 256, 65_535]),
+        "table": rng.integers(70, size=(3, 5)),
+        "wide": rng.integers(60_000, size=(4, 3, 2)),
+        "columns": rng.integers(1000, size=(5, 3)).T,  # not contiguous
+        "bytes": rng.integers(2, size=7).astype(np.uint8),
+        "nothing": np.zeros(0, dtype=np.int64),
+    }
+    packer = Packer()
+    for name, values in arrays.items():
+        packer.add(name, values)
+    got = unpacked(packer.directory, packer.text())
+    assert list(got) == list(arrays)
+    for name, values in arrays.items():
+        np.testing.assert_array_equal(got[name], values)
+
+
+def test_places_come_back_to_half_a_level() -> None:
+    rng = stream(1, "packed")
+    scale = np.array([1, 300, 1e-3, 7])[:, None, None]
+    places = (np.array([0, 50]) + scale * rng.normal(size=(4, 30, 2))).astype(np.float32)
+    packer = Packer()
+    packer.add("before", np.arange(3))  # what stands before does not shift it
+    packer.add_map("places", places)
+    span = np.ptp(places, axis=1).max(axis=1)  # (S,): one scale for both directions
+    half = np.array(packer.directory["places"]["half"])
+    assert half == pytest.approx(span / 2, rel=1e-4)
+    off = np.abs(places_of(packer, "places") - places).max(axis=(1, 2))
+    assert (off <= 1.01 * half / LEVELS).all()
+    assert (off > 0.5 * half / LEVELS).any(), "as fine as is said, and no finer"
+
+
+def test_points_that_coincide_or_a_single_checkpoint() -> None:
+    packer = Packer()
+    packer.add_map("same", np.full((3, 5, 2), 4.5, dtype=np.float32))
+    packer.add_map("one", np.array([[[0, 0], [2, 1]]], dtype=np.float32))
+    assert places_of(packer, "same") == pytest.approx(4.5, abs=1 / LEVELS)
+    assert places_of(packer, "one")[0] == pytest.approx(np.array([[0, 0], [2, 1]]), abs=1 / LEVELS)
+
+
+class Elements(HTMLParser):
+    """The elements and comments of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.parts.append(tag)
+
+    def handle_comment(self, data: str) -> None:
+        self.parts.append(data)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        *("</script><script>bad()</script>", "<!--<script>", "-->", "]]>"),
+        *("<img src=x onerror=bad()>", "&lt;&amp;&quot;", "{{data}} ${bad()}"),
+        *("a\u2028b\u2029c", "'\"\\\n\t\x00\x7f", "\\u003c", "ü, 任務, 🙂"),
+    ],
+)
+def test_no_string_can_leave_its_script(string: str) -> None:
+    value = {string: [string, {"deep": [string, None, True, 1.5, -3]}]}
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert not set("<>&\u2028\u2029").intersection(text)
+    page = Elements(f'<p></p><script type="application/json">{text}</script><b></b>')
+    assert page.parts == ["p", "script", "b"]
+    assert json.loads(page.text) == value
+
+
+def test_what_is_no_json_is_refused() -> None:
+    for value in (float("nan"), float("inf"), [-float("inf")]):
+        with pytest.raises(ValueError, match="JSON"):
+            script_json(value)

@@ -1,3 +1,7 @@
+"""Figures of a sweep: what they draw are the means of the summary."""
+
+import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +20,7 @@ from tasklens.report.sweep_figures import (
     separation_pairs,
     separation_plot,
 )
-from tasklens.scoring.score_table import Row, to_table
+from tasklens.scoring.score_table import Row, score_rows, to_table
 
 Cell = tuple[float, float, float]
 
@@ -30,20 +34,19 @@ def table(runs: Mapping[str, tuple[dict[str, Any], list[Cell]]]) -> pa.Table:
     rows = []
     for run, (settings, cells) in runs.items():
         for seed, (final, peak, accuracy) in enumerate(cells):
-            for split in ("train_subset", "val_subset", "val_instruction_subset"):
-                for layer, there in (
-                    *(("block1", 0.02), ("block3", 0.01)),
-                    *(("block2", 0.05), ("ln_f", 1.0)),
-                ):
-                    train = split == "train_subset"
-                    here = {"final": there, "peak": there} if train else {"final": 1.0, "peak": 1.0}
-                    if layer == "block2" and not train:
-                        less = 0.01 if split == "val_instruction_subset" else 0.0
-                        here = {"final": final - less, "peak": peak}
-                    if layer == "block3" and not train:
-                        here = {"final": final / 2, "peak": 1.0}
-                    place = {"run": run, "seed": seed, **settings, "split": split, "layer": layer}
-                    rows.append({**place, "space": "raw", **here, "accuracy": accuracy})
+            for split, less in (
+                *(("train_subset", 0.0), ("val_subset", 0.0), ("val_instruction_subset", 0.01)),
+            ):
+                best, last = (final - less, peak), (final / 2, 1.0)
+                scores = {"block1": (1.0, 1.0), "block3": last, "block2": best, "ln_f": (1.0, 1.0)}
+                if split == "train_subset":
+                    scores = {"block1": (0.02, 0.02), "block3": (0.01, 0.01)}
+                    scores |= {"block2": (0.05, 0.05), "ln_f": (1.0, 1.0)}
+                place = {"run": run, "seed": seed, **settings, "split": split, "space": "raw"}
+                rows += [
+                    {**place, "layer": layer, "final": a, "peak": b, "accuracy": accuracy}
+                    for layer, (a, b) in scores.items()
+                ]
     return pa.Table.from_pylist(rows)
 
 
@@ -52,11 +55,6 @@ def shown(ax: Axes) -> NDArray[np.float64]:
     (image,) = ax.images
     assert image.get_clim() == (0, 1)
     return np.ma.filled(np.ma.masked_invalid(np.ma.asarray(image.get_array(), float)), np.nan)
-
-
-def written(ax: Axes) -> dict[tuple[float, float], str]:
-    """Return what stands in the cells, by (row, column)."""
-    return {(t.get_position()[1], t.get_position()[0]): t.get_text() for t in ax.texts}
 
 
 def drawn(figure: Figure) -> list[Axes]:
@@ -77,39 +75,40 @@ GRID = table(
 
 def test_four_maps_over_two_settings() -> None:
     figure = phase_diagram(GRID, "model.n_layer", "train.rate")
-    final, peak, last, accuracy = drawn(figure)
-    assert [title(ax) for ax in (final, peak, last, accuracy)] == [
+    panels = drawn(figure)
+    assert [title(ax) for ax in panels] == [
         *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
     ]
     assert figure.get_suptitle() == "unseen pairs"
-    for ax in (final, peak, last, accuracy):
+    assert ticks(panels[0], "y") == ["0.0003", "0.001"]
+    assert panels[0].get_ylabel() == "train.rate"
+    expected = (
+        [[np.nan, 0.7, np.nan], [0.1, 0.3, 0.0]],
+        [[np.nan, 0.9, np.nan], [0.15, 0.5, 0.05]],
+        [[np.nan, 0.35, np.nan], [0.05, 0.15, 0.0]],
+        [[np.nan, 0.3, np.nan], [0.95, 0.8, 0.0]],
+    )
+    for ax, values in zip(panels, expected, strict=True):
         assert ax.get_xlabel() == "model.n_layer"
         assert ticks(ax) == ["2", "4", "12"], "in the order of numbers"
         assert ax.images[0].origin == "lower"
-    assert ticks(final, "y") == ["0.0003", "0.001"]
-    assert final.get_ylabel() == "train.rate"
-    nan = np.nan
-    for ax, values in (
-        (final, [[nan, 0.7, nan], [0.1, 0.3, 0.0]]),
-        (peak, [[nan, 0.9, nan], [0.15, 0.5, 0.05]]),
-        (last, [[nan, 0.35, nan], [0.05, 0.15, 0.0]]),
-        (accuracy, [[nan, 0.3, nan], [0.95, 0.8, 0.0]]),
-    ):
         np.testing.assert_allclose(shown(ax), values, atol=1e-12)
-    assert written(final) == {(0, 1): "0.70", (1, 0): "0.10", (1, 1): "0.30", (1, 2): "0.00"}
-    assert written(accuracy) == {(0, 1): "0.30", (1, 0): "0.95", (1, 1): "0.80", (1, 2): "0.00"}
-    assert {t.get_text() for t in accuracy.texts if t.get_color() == "white"} == {"0.30", "0.00"}
+    cells = {(0, 1): "0.70", (1, 0): "0.10", (1, 1): "0.30", (1, 2): "0.00"}
+    assert {text.get_position()[::-1]: text.get_text() for text in panels[0].texts} == cells
 
 
 def test_settings_change_places_and_splits_are_taken_alone() -> None:
-    turned = drawn(phase_diagram(GRID, "train.rate", "model.n_layer"))[0]
-    assert ticks(turned) == ["0.0003", "0.001"]
-    nan = np.nan
-    expected = [[nan, 0.1], [0.7, 0.3], [nan, 0.0]]
-    np.testing.assert_allclose(shown(turned), expected, atol=1e-12)
-    other = phase_diagram(GRID, "train.rate", "model.n_layer", "val_instruction_subset")
-    assert other.get_suptitle() == "unseen instructions"
-    np.testing.assert_allclose(shown(drawn(other)[0]), np.array(expected) - 0.01, atol=1e-12)
+    expected = np.array([[np.nan, 0.1], [0.7, 0.3], [np.nan, 0.0]])
+    for split, name, less in (
+        *(
+            ("val_subset", "unseen pairs", 0),
+            ("val_instruction_subset", "unseen instructions", 0.01),
+        ),
+    ):
+        turned = phase_diagram(GRID, "train.rate", "model.n_layer", split)
+        assert ticks(drawn(turned)[0]) == ["0.0003", "0.001"]
+        assert turned.get_suptitle() == name
+        np.testing.assert_allclose(shown(drawn(turned)[0]), expected - less, atol=1e-12)
 
 
 def test_words_are_values_too() -> None:
@@ -125,17 +124,23 @@ def test_words_are_values_too() -> None:
     np.testing.assert_allclose(np.diag(shown(ax)), [0.1, 0.2])
 
 
-def test_what_the_table_lacks_is_told_in_one_line() -> None:
-    with pytest.raises(InputError) as raised:
-        phase_diagram(GRID, "model.n_layer", "model.n_head")
-    assert str(raised.value).startswith("no setting 'model.n_head' varies; the table has ['run', ")
-    with pytest.raises(InputError, match=r"^no setting 'model.n_head' varies; the table has"):
-        one_at_a_time(GRID, [("model.n_head",)], {"model.n_head": 2})
-    with pytest.raises(InputError) as raised:
-        phase_diagram(GRID, "model.n_layer", "train.rate", space="tsne")
-    assert str(raised.value) == "the table holds no scores of val_subset in the space 'tsne'"
-    with pytest.raises(InputError, match=r"^the table holds no scores of mine in the space 'raw'$"):
-        one_at_a_time(GRID, [("model.n_layer",)], {"model.n_layer": 4}, split="mine")
+@pytest.mark.parametrize(
+    ("key", "where", "message"),
+    [
+        ("model.n_head", {}, "no setting 'model.n_head' varies; the table has ['run', "),
+        (
+            "train.rate",
+            {"space": "tsne"},
+            "the table holds no scores of val_subset in the space 'tsne'",
+        ),
+        ("train.rate", {"split": "mine"}, "the table holds no scores of mine in the space 'raw'"),
+    ],
+)
+def test_what_the_table_lacks_is_one_line(key: str, where: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        phase_diagram(GRID, "model.n_layer", key, **where)
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        one_at_a_time(GRID, [(key,)], {key: 2}, **where)
 
 
 # --- One at a time ---
@@ -226,17 +231,16 @@ def test_a_base_that_failed_is_not_marked() -> None:
 def states(**separations: float | None) -> pa.Table:
     """Two checkpoints of some layers; the ARI of two cluster seeds falls with the separation."""
     rows: list[Row] = []
-    for layer, separation in separations.items():
-        for step, less in ((0, 0.5), (16, 0.0)):
-            for space in ("raw", "tsne"):
-                here: Row = {"run": "r", "seed": 0, "step": step, "split": "s", "layer": layer}
-                here["space"] = space
-                for seed, more in enumerate((0.0, 0.1)):
-                    ari = 1 / (1 + (separation or 0) * (1 - less)) + more
-                    rows.append({**here, "cluster_seed": seed, "metric": "ari", "value": ari})
-                if separation is not None and space == "raw":
-                    value = separation * (1 - less)
-                    rows.append({**here, "metric": "separation", "value": value})
+    for (layer, separation), (step, share), space in itertools.product(
+        separations.items(), ((0, 0.5), (16, 1.0)), ("raw", "tsne")
+    ):
+        place: dict[str, Any] = {"run": "r", "seed": 0, "step": step, "split": "s", "space": space}
+        place |= {"position": "", "layer": layer}
+        for seed in (0, 1):
+            ari = 1 / (1 + (separation or 0) * share) + 0.1 * seed
+            rows += score_rows({"ari": ari}, **place, cluster_seed=seed)
+        if separation is not None and space == "raw":
+            rows += score_rows({"separation": separation * share}, **place)
     return to_table(rows)
 
 
@@ -245,20 +249,18 @@ def test_a_dot_for_each_state_of_the_blocks() -> None:
     (ax,) = figure.axes
     trained, untrained = ax.collections
     assert [trained.get_label(), untrained.get_label()] == ["trained", "untrained"]
-    np.testing.assert_allclose(np.array(trained.get_offsets(), float), [[1, 0.55], [3, 0.3]])
-    np.testing.assert_allclose(
-        np.array(untrained.get_offsets(), float), [[0.5, 2 / 3 + 0.05], [1.5, 0.45]]
-    )
+    for dots, expected in (
+        *((trained, [[1, 0.55], [3, 0.3]]), (untrained, [[0.5, 2 / 3 + 0.05], [1.5, 0.45]])),
+    ):
+        np.testing.assert_allclose(np.array(dots.get_offsets(), float), expected)
     assert ax.get_xscale() == "log"
     # Ranks are opposite in all four.
     assert title(ax) == "4 states; Spearman -1.00"
 
 
 def test_no_separation_is_told_in_one_line() -> None:
-    with pytest.raises(InputError) as raised:
+    with pytest.raises(InputError, match="^the table holds no separation of a block; measure the"):
         separation_plot(separation_pairs(states(block1=None, embed=1.0)))
-    expected = "the table holds no separation of a block; measure the runs again"
-    assert str(raised.value) == expected
 
 
 def test_of_very_many_states_some_are_drawn_and_all_are_correlated(

@@ -19,16 +19,9 @@ def rule(finding: str, above: float = -np.inf, below: float = np.inf, name: str 
     return Rule(finding, lambda *_: np.zeros(1), f"number {name}", "", above, below, ("x",))
 
 
-def check(
-    of: Rule,
-    verdict: Outcome,
-    value: float,
-    low: float,
-    high: float,
-    note: str = "",
-    split: str = "x",
-) -> Check:
-    return Check(of, split, (value,), value, low, high, verdict, note)
+def check(rule: Rule, verdict: Outcome, value: float, *ends: float, **others: str) -> Check:
+    split, note = others.get("split", "x"), others.get("note", "")
+    return Check(rule, split, (value,), value, ends[0], ends[1], verdict, note)
 
 
 HOLDS = check(rule("emergence"), "holds", 0.5, 0.4, 0.6)
@@ -68,17 +61,12 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
     figure = figure_verdict(verdict)
     (ax,) = figure.axes
     blue, red, orange = (WORDS[word][0] for word in ("holds", "fails", "undecided"))
-    assert drawn(ax, 1) == [
-        ("None", "#000000", [0.7]),
-        ("None", blue, [0.8, 0.95]),
-        ("o", blue, [0.9]),
-    ]
-    assert drawn(ax, 2)[1:] == [("None", red, [-0.6, -0.4]), ("X", red, [-0.5])]
+    threshold = ("None", "#000000", [0.7])
+    assert drawn(ax, 1) == [threshold, ("None", blue, [0.8, 0.95]), ("o", blue, [0.9])]
+    assert drawn(ax, 2) == [threshold, ("None", red, [-0.6, -0.4]), ("X", red, [-0.5])]
     assert drawn(ax, 4) == [
-        ("None", "#000000", [-0.1]),
-        ("None", "#000000", [0.1]),
-        ("None", orange, [0.0, 0.2]),
-        ("D", orange, [0.05]),
+        *(("None", "#000000", [-0.1]), ("None", "#000000", [0.1])),
+        *(("None", orange, [0.0, 0.2]), ("D", orange, [0.05])),
     ]
     assert grey(ax) == [[0.7, EDGE], [0.7, EDGE], [-0.1, 0.1]]
     text = rows(ax)
@@ -99,10 +87,10 @@ def test_words_differ_in_shape_and_colour() -> None:
     assert len({marker for _, marker in WORDS.values()}) == 3
     figure = figure_verdict(Verdict((("r", 0),), (HOLDS,)))
     assert legend(figure)[:4] == [*WORDS, "threshold"]
-    markers = [
-        handle.get_marker() for handle in figure.findobj(Line2D) if handle.get_label() in WORDS
-    ]
-    assert markers == [marker for _, marker in WORDS.values()]
+    drawn = {line.get_label(): line.get_marker() for line in figure.findobj(Line2D)}
+    assert {word: drawn[word] for word in WORDS} == {
+        word: mark for word, (_, mark) in WORDS.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -133,8 +121,8 @@ def test_what_is_beyond_the_axis_ends_in_an_arrow(
 def test_what_is_missing_is_said_and_not_drawn() -> None:
     nan = float("nan")
     checks = (
-        check(rule("emergence", above=0.2), "undecided", nan, nan, nan, "a single checkpoint"),
-        check(rule("saturation", above=0.2), "undecided", 0.5, nan, nan, "no interval: of a table"),
+        check(rule("emergence", above=0.2), "undecided", nan, nan, nan, note="a single checkpoint"),
+        check(rule("saturation", above=0.2), "undecided", 0.5, nan, nan, note="no interval"),
     )
     (ax,) = figure_verdict(Verdict((("r", 0),), checks)).axes
     assert drawn(ax, 1) == []
@@ -143,16 +131,13 @@ def test_what_is_missing_is_said_and_not_drawn() -> None:
     assert rows(ax)[3][-1] == "0.50  no interval"
 
 
-def test_a_verdict_of_several_runs_names_few_of_them() -> None:
+def test_a_verdict_of_several_runs_names_few_of_them_and_one_without_checks_is_refused() -> None:
     two, five = (
         figure_verdict(Verdict(tuple((f"r{i}", i) for i in range(n)), (HOLDS,))).texts[0].get_text()
         for n in (2, 5)
     )
     assert two.startswith("r0 (seed 0), r1 (seed 1): 8 findings: 1 holds")
     assert five.startswith("5 runs: 8 findings: ")
-
-
-def test_without_checks_there_is_nothing_to_draw() -> None:
     with pytest.raises(InputError, match=r"^the verdict has no checks: there is nothing to draw$"):
         figure_verdict(Verdict((("r", 0),), ()))
 
