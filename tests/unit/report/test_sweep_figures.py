@@ -259,7 +259,7 @@ def test_a_dot_for_each_state_of_the_blocks() -> None:
 
 
 def test_no_separation_is_told_in_one_line() -> None:
-    with pytest.raises(InputError, match="^the table holds no separation of a block; measure the"):
+    with pytest.raises(InputError, match=r"^the table holds no separation of a block; measure the"):
         separation_plot(separation_pairs(states(block1=None, embed=1.0)))
 
 
