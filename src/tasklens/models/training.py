@@ -268,7 +268,7 @@ def train(
     dataset: Dataset,
     settings: TrainSettings | None = None,
     seed: int = 0,
-    on_step: Callable[[Trainer, StepLog], None] | None = None,
+    on_step: Callable[[Trainer, StepLog], object] | None = None,
 ) -> list[StepLog]:
     """Train a model in place and return the log of every step.
 

@@ -24,6 +24,7 @@ SIZE = {
 #: What Llama and all that derive from it are made of.
 LLAMA = {**SIZE, **POSITIONS, "num_key_value_heads": 1, "intermediate_size": 32}
 BLOCKS = tuple(f"block{i + 1}" for i in range(LAYERS))
+FIRST = ("embed", *BLOCKS[:-1])
 
 
 class Family(NamedTuple):
@@ -33,7 +34,7 @@ class Family(NamedTuple):
     settings: dict[str, Any]
     blocks: str
     """Path of its list of blocks."""
-    hidden: tuple[str, ...] = ("embed", *BLOCKS[:-1], "ln_f")
+    hidden: tuple[str, ...] = (*FIRST, "ln_f")
     """The state that each of the tuple of hidden states is."""
     has_wte: bool = False
     """Whether the first block reads something else than the word embedding."""
@@ -43,42 +44,28 @@ class Family(NamedTuple):
 GPT2 = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2}
 GEMMA2 = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
 BLOOM = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": LAYERS, "n_head": 2}
-MAMBA = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS}
+MAMBA = {k: SIZE[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers")} | {"state_size": 4}
+OPT = {**SIZE, **POSITIONS, "word_embed_proj_dim": 8, "ffn_dim": 32}
+WIDER = {**SIZE, **POSITIONS, "intermediate_size": 32, "pad_token_id": 0}
 FAMILIES = {
     "gpt2": Family("GPT2Config", {**GPT2, "n_positions": CONTEXT}, "transformer.h", has_wte=True),
-    "gpt_neox": Family(
-        "GPTNeoXConfig", {**SIZE, **POSITIONS, "intermediate_size": 32}, "gpt_neox.layers"
-    ),
+    "gpt_neox": Family("GPTNeoXConfig", WIDER, "gpt_neox.layers"),
     "llama": Family("LlamaConfig", LLAMA, "model.layers"),
     "qwen2": Family("Qwen2Config", LLAMA, "model.layers"),
     "mistral": Family("MistralConfig", {**LLAMA, "sliding_window": WINDOW}, "model.layers"),
     "gemma": Family("GemmaConfig", {**LLAMA, "head_dim": 8}, "model.layers"),
     "gemma2": Family("Gemma2Config", {**LLAMA, **GEMMA2}, "model.layers"),
+    # what follows the final norm here is projected to the width of the word embeddings
     "opt": Family(
-        "OPTConfig",
-        {**SIZE, **POSITIONS, "word_embed_proj_dim": 8, "ffn_dim": 32},
-        "model.decoder.layers",
-        # what follows the final norm here is projected to the width of the word embeddings
-        hidden=("embed", *BLOCKS[:-1], "ln_f projected"),
-        has_wte=True,
+        "OPTConfig", OPT, "model.decoder.layers", (*FIRST, "ln_f projected"), has_wte=True
     ),
-    "mamba": Family(
-        "MambaConfig",
-        {**MAMBA, "state_size": 4},
-        "backbone.layers",
-        hidden=(*BLOCKS, "ln_f"),  # it begins with what the first block gives
-        context=0,
-    ),
+    # its tuple of hidden states begins with what the first block gives
+    "mamba": Family("MambaConfig", MAMBA, "backbone.layers", (*BLOCKS, "ln_f"), context=0),
     "falcon": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": False}, "transformer.h"),
     "falcon_alibi": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": True}, "transformer.h"),
     "bloom": Family("BloomConfig", BLOOM, "transformer.h", has_wte=True, context=0),
     # a head of several layers, with a norm of its own
-    "modernbert": Family(
-        "ModernBertDecoderConfig",
-        {**SIZE, **POSITIONS, "intermediate_size": 32, "pad_token_id": 0},
-        "model.layers",
-        has_wte=True,
-    ),
+    "modernbert": Family("ModernBertDecoderConfig", WIDER, "model.layers", has_wte=True),
 }
 
 

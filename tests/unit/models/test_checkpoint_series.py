@@ -52,19 +52,14 @@ def error_of(*models: Path | str, revisions: Sequence[str] = ()) -> str:
 # -- directories ----------------------------------------------------------------------------------
 
 
-def test_a_models_directory_is_one_checkpoint(tmp_path: Path) -> None:
-    directory = model(tmp_path / "mine")
-    assert find_checkpoints([str(directory)]) == [Checkpoint(1, str(directory), directory)]
-    (directory / "runs").mkdir()
-    assert found(directory) == [(1, "mine")]
-
-
 @pytest.mark.parametrize("form", ["checkpoint-{}", "step-{:05d}", "step{}", "global_step{}"])
 def test_a_series_is_in_the_order_of_its_steps(tmp_path: Path, form: str) -> None:
     steps = (5, 10, 9, 1000, 200, 0)
     for step in steps:
         model(tmp_path / form.format(step))
-    model(tmp_path / "best")
+    best = model(tmp_path / "best")
+    (best / "runs").mkdir()
+    assert find_checkpoints([str(best)]) == [Checkpoint(1, str(best), best)]
     (tmp_path / "checkpoint-7.txt").write_text("")
     (tmp_path / "step-8").write_text("a file")
     assert found(tmp_path) == [(step, form.format(step)) for step in sorted(steps)]

@@ -16,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from models.conftest import Limit
 from models.families import WIDTH, assert_close, config_of, made, made_prompts, model_of
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
@@ -177,16 +178,11 @@ def test_a_fault_of_our_own_is_not_taken_for_a_model_that_cannot_be_loaded(
         load_subject(saved)
 
 
-def test_a_model_that_cannot_be_run_is_refused_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fails(*_: object, **__: object) -> None:
-        raise TypeError("no such kernel\nand more that is not shown")
-
-    model = model_of(config_of("llama"))
-    monkeypatch.setattr(model.model, "forward", fails)
+def test_a_model_that_cannot_be_run_is_refused_in_one_line(limit: Limit) -> None:
+    error = TypeError("no such kernel\nand more that is not shown")
+    limit(made("llama"), lambda *_: False, lambda: error)
     with pytest.raises(InputError, match=r"^LlamaForCausalLM cannot be run: no such kernel$"):
-        HuggingFaceSubject(model)
+        HuggingFaceSubject(made("llama"))
 
 
 @pytest.mark.parametrize("config", ["T5Config", "DistilBertConfig"])
@@ -258,10 +254,9 @@ def test_code_of_its_own_runs_where_it_is_trusted_alone(
     import transformers.dynamic_module_utils as dynamic
 
     monkeypatch.setattr(dynamic, "HF_MODULES_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("sys.path", [*__import__("sys").path])
+    monkeypatch.setattr(sys, "path", [*sys.path])
     proof = tmp_path / "proof"
-    config = json.loads((directory / "config.json").read_text())
-    config["model_type"] = "own"
+    config = json.loads((directory / "config.json").read_text()) | {"model_type": "own"}
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "own.py").write_text(OWN_CODE.format(proof=str(proof)))
@@ -284,9 +279,9 @@ def test_fresh_weights_are_of_the_configuration_and_the_seed(
     trained = load_subject(directory)
     assert first.names == trained.names
     assert first.weights_hash() == again.weights_hash()
-    assert len({its.weights_hash() for its in (first, other, trained)}) == 3
-    shapes = [{k: p.shape for k, p in its.model.named_parameters()} for its in (first, trained)]
-    assert shapes[0] == shapes[1]
+    assert len({subject.weights_hash() for subject in (first, other, trained)}) == 3
+    pairs = zip(first.model.parameters(), trained.model.parameters(), strict=True)
+    assert all(mine.shape == theirs.shape for mine, theirs in pairs)
     deviation = float(first.model.model.embed_tokens.weight.detach().std())
     assert deviation == pytest.approx(first.model.config.initializer_range, rel=0.2)
     (directory / "model.safetensors").unlink()

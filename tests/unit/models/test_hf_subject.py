@@ -44,41 +44,44 @@ def assert_as_one_by_one(
 ) -> None:
     """Hold states and answers to those of the model itself, one prompt at a time in some order.
 
-    The states are the means from ``begin`` on, or those at the last token.
+    The states are the means from ``begin`` on, or those at the last token. Those of bfloat16 are
+    rounded by 2**-8 at each step, but not in the same order.
     """
     expected, answer = one_by_one(name, dtype, alike)
+    exact = dtype == "float32"
     for state, x in got.states.items():
         assert float(np.ptp(x, axis=0).min()) > 1e-3, f"{state} depends on the prompt"
-        what = state
+        y, what = x, state
         if (name, state) == ("opt", "ln_f"):
             project, what = made(name, dtype).model.decoder.project_out, "ln_f projected"
             with torch.inference_mode():
-                x = project(torch.from_numpy(x).to(project.weight.dtype)).float().numpy()
+                y = project(torch.from_numpy(x).to(project.weight.dtype)).float().numpy()
         spans = [expected[i][what][-1 if begin is None else begin[i] :] for i in order]
-        near = 1e-5 if dtype == "float32" else 8 * 2**-8
-        assert_close(x, np.stack([span.mean(axis=0) for span in spans]), near, state)
+        near = 1e-5 if exact else 8 * 2**-8
+        assert_close(y, np.stack([span.mean(axis=0) for span in spans]), near, state)
+        if not exact and name != "mamba":  # which adds up what its blocks give in float32
+            assert np.array_equal(torch.from_numpy(x).bfloat16().float().numpy(), x), state
     for (state, x), (other, y) in combinations(got.states.items(), 2):
         if x.shape == y.shape:
             assert float(np.abs(x - y).max()) > 0.1, f"{state} and {other} are not the same"
     assert got.answer.dtype == np.int64
-    if dtype == "float32":
-        assert got.answer.tolist() == answer[order].tolist()
+    assert got.answer.tolist() == answer[order].tolist() or not exact
     assert len(set(answer.tolist())) > 2
 
 
 @each_family
 @pytest.mark.parametrize(
-    ("max_tokens", "alike", "spans"),
-    [(1, False, False), (40, False, False), (10_000, False, False), (0, True, False),
-     (40, False, True)],
+    ("max_tokens", "alike", "spans", "dtype"),
+    [(1, False, False, "float32"), (40, False, False, "float32"), (10_000, False, False, "float32"),
+     (0, True, False, "float32"), (40, False, True, "float32"), (0, False, False, "bfloat16")],
 )  # fmt: skip
 def test_states_and_answers_are_those_of_the_model_itself_one_prompt_at_a_time(
-    name: str, max_tokens: int, alike: bool, spans: bool
+    name: str, max_tokens: int, alike: bool, spans: bool, dtype: str
 ) -> None:
     """In whatever order and batches, and whatever stands behind the measured token."""
     prompts = made_prompts(alike)
     begin = prompts.position - np.array([3, 0, 0, 13, 3, 1, 5, 1, 2]) if spans else None
-    family, subject = FAMILIES[name], HuggingFaceSubject(made(name), max_tokens=max_tokens)
+    family, subject = FAMILIES[name], HuggingFaceSubject(made(name, dtype), max_tokens=max_tokens)
     assert subject.names == (*(["wte"] * family.has_wte), "embed", *BLOCKS, "ln_f")
     assert subject.max_length == family.context
     order = np.random.default_rng(1).permutation(len(prompts))
@@ -86,47 +89,13 @@ def test_states_and_answers_are_those_of_the_model_itself_one_prompt_at_a_time(
         prompts.ids[order], prompts.position[order], None if begin is None else begin[order]
     )
     got = subject.harvest(shuffled, subject.names)
-    assert_as_one_by_one(name, got, order, begin, alike)
-
-
-@each_family
-def test_bfloat16_in_a_batch_is_that_of_one_prompt_alone(name: str, prompts: Prompts) -> None:
-    """Both round to bfloat16, by 2**-8 at each step, but not in the same order."""
-    subject = HuggingFaceSubject(made(name, "bfloat16"))
-    assert subject.names == HuggingFaceSubject(made(name)).names
-    got = subject.harvest(prompts, subject.names)
-    assert_as_one_by_one(name, got, np.arange(len(prompts)), dtype="bfloat16")
-    for state, x in got.states.items():
-        if name != "mamba":  # which adds up what its blocks give in float32
-            assert np.array_equal(torch.from_numpy(x).bfloat16().float().numpy(), x), state
+    assert_as_one_by_one(name, got, order, begin, alike, dtype)
 
 
 def test_a_model_without_a_final_norm_has_no_such_state() -> None:
     """OPT-350m alone of its family norms after each block, and projects what the last gives."""
     model = model_of(config_of("opt", do_layer_norm_before=False))
     assert HuggingFaceSubject(model).names == ("wte", "embed", *BLOCKS)
-
-
-def test_only_the_names_that_are_asked_for_come_back(prompts: Prompts) -> None:
-    subject = HuggingFaceSubject(made("gpt2"))
-    whole = subject.harvest(prompts, subject.names)
-    for names in (["block2", "wte"], []):
-        got = subject.harvest(prompts, names)
-        assert [*got.states] == names
-        assert all(np.array_equal(x, whole.states[name]) for name, x in got.states.items())
-        assert np.array_equal(got.answer, whole.answer)
-
-
-def test_states_are_read_without_dropout_and_leave_no_hook(prompts: Prompts) -> None:
-    still = HuggingFaceSubject(model_of(config_of("gpt2", embd_pdrop=0, resid_pdrop=0)))
-    noisy = model_of(config_of("gpt2", embd_pdrop=0.5, resid_pdrop=0.5)).train()
-    expected = still.harvest(prompts, still.names)
-    for state, x in HuggingFaceSubject(noisy).harvest(prompts, still.names).states.items():
-        assert np.array_equal(x, expected.states[state])
-    for module in noisy.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
-    assert torch.is_grad_enabled()
 
 
 # --- Batches ---

@@ -18,6 +18,8 @@ def test_the_cosine_by_hand() -> None:
     # one step at the peak, then 1/4, 2/4, 3/4 and 4/4 of half a cosine
     expected = [1.0, 0.1 + 0.9 * 0.853553, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146447, 0.1]
     assert rates(1.0, 0.1, 1, 5) == pytest.approx(expected, abs=1e-6)
+    assert rates(2.0, 0.5, 9, 10)[-1] == pytest.approx(0.5), "the floor after the warm-up"
+    assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0], "a warm-up alone"
 
 
 @pytest.mark.parametrize(("warmup", "floor"), [(0, 0.0), (5, 0.0), (5, 1e-4)])
@@ -31,12 +33,6 @@ def test_the_cosine_is_torchs(warmup: int, floor: float) -> None:
         cosine.step()
         expected.append(optimizer.param_groups[0]["lr"])
     assert rates(peak, floor, warmup, total)[warmup:] == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_last_step_is_at_the_floor_or_ends_the_warm_up() -> None:
-    for warmup in (0, 1, 9):
-        assert rates(2.0, 0.5, warmup, 10)[-1] == pytest.approx(0.5)
-    assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import Harvest, harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
@@ -40,17 +42,31 @@ def test_states_and_answers_are_those_of_transformers_one_prompt_at_a_time(
     assert tuple(got.states) == tuple(expected) == state_names(2)
     for name, state in got.states.items():
         assert state.dtype == np.float32
-        np.testing.assert_allclose(state, expected[name][order], rtol=1e-5, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(state, expected[name][order], rtol=1e-5, atol=2e-6, err_msg=name)
     assert got.answer.tolist() == answer[order].tolist()
     assert len(set(answer.tolist())) > 1
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
     assert torch.is_grad_enabled()
 
 
-def test_only_the_names_that_are_asked_for_come_back(model: GPT2, prompts: Prompts) -> None:
-    whole = harvest(GPT2Subject(model), prompts)
+@pytest.fixture(params=[GPT2Subject, HuggingFaceSubject])
+def as_subject(request: pytest.FixtureRequest, hugging_face: Any) -> Callable[[GPT2], Any]:
+    """Return a model of ours as a Subject of either kind, left in training mode."""
+
+    def subject_of(model: GPT2) -> Any:
+        ours = request.param is GPT2Subject
+        return request.param((model if ours else hugging_face(model)).train())
+
+    return subject_of
+
+
+def test_only_the_names_that_are_asked_for_come_back(
+    as_subject: Callable[[GPT2], Any], model: GPT2, prompts: Prompts
+) -> None:
+    subject = as_subject(model)
+    whole = harvest(subject, prompts)
     for names in (["block2", "wte"], []):
-        got = harvest(GPT2Subject(model), prompts, names)
+        got = harvest(subject, prompts, names)
         assert [*got.states] == names
         assert all(np.array_equal(x, whole.states[name]) for name, x in got.states.items())
         assert np.array_equal(got.answer, whole.answer)
@@ -63,14 +79,19 @@ def test_an_unknown_name_lists_the_known_ones(model: GPT2, prompts: Prompts, nam
         harvest(GPT2Subject(model), prompts, ["wte", name])
 
 
-def test_states_are_read_without_dropout(dataset: Dataset, prompts: Prompts) -> None:
+def test_states_are_read_without_dropout_and_leave_no_hook(
+    as_subject: Callable[[GPT2], Any], dataset: Dataset, prompts: Prompts
+) -> None:
     still, noisy = (
-        make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset, seed=0)
+        as_subject(make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset))
         for p in (0.0, 0.5)
     )
-    expected = harvest(GPT2Subject(still), prompts)
-    for name, state in harvest(GPT2Subject(noisy.train()), prompts).states.items():
+    expected = harvest(still, prompts)
+    for name, state in harvest(noisy, prompts).states.items():
         assert np.array_equal(state, expected.states[name])
+    for module in noisy.model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 def test_a_prompt_longer_than_the_context_is_refused(dataset: Dataset, prompts: Prompts) -> None:

@@ -81,12 +81,11 @@ KINDS = {10: 3, 3: 1, 7: 2}
 FIRST = {10: 0, 3: 10, 7: 13}
 
 
-def kinds() -> list[TrainingBatch]:
-    return [random_rows(n, m, longest=6, first=FIRST[n]) for n, m in KINDS.items()]
+ROWS = [random_rows(n, m, longest=6, first=FIRST[n]) for n, m in KINDS.items()]
 
 
 def take(n: int, seed: int = 0) -> list[TrainingBatch]:
-    return list(islice(batches(kinds(), SIZE, seed), n))
+    return list(islice(batches(ROWS, SIZE, seed), n))
 
 
 def content(seed: int = 0) -> list[list[list[int]]]:
@@ -128,8 +127,7 @@ def test_batches_are_a_function_of_the_seed_alone() -> None:
 
 
 def test_every_pass_has_an_order_of_its_own() -> None:
-    rows = kinds()[:1]
-    whole = [int(i) for b in islice(batches(rows, 5, 0), 20) for i in b.outputs[:, 0]]
-    orders = [tuple(whole[i : i + 10]) for i in range(0, 100, 10)]
+    whole = [b.outputs[:, 0].tolist() for b in islice(batches(ROWS[:1], 5, 0), 20)]
+    orders = [(*a, *b) for a, b in zip(whole[::2], whole[1::2], strict=True)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len(set(orders)) == 10
