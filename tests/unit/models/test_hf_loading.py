@@ -70,6 +70,7 @@ def test_a_directory_is_loaded_without_the_network_and_old_weights_with_a_warnin
     elif weights == "in several":
         made("llama").save_pretrained(directory, max_shard_size="4KB")
         assert len([*directory.glob("*.safetensors")]) > 2
+        capsys.readouterr()  # a progress bar
     subject = load_subject(directory, max_tokens=77)
     assert offline == []
     assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
