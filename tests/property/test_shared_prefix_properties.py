@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -48,15 +48,6 @@ def drawn(shape: Shape, seed: int) -> tuple[GPT2, TrainingBatch]:
     return model, TrainingBatch(prefix, torch.tensor(shape.lengths), inputs, outputs)
 
 
-def forward(
-    model: GPT2, batch: TrainingBatch, names: Sequence[str] = ()
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    L = batch.prefix.shape[1]
-    ids = torch.cat([batch.prefix, batch.inputs], dim=1)
-    logits, states = model(ids, L, batch.length, names)
-    return logits, states
-
-
 def plain(batch: TrainingBatch) -> list[list[torch.Tensor]]:
     """Return for each row its m sequences [I; x; y], each (L + 2,)."""
     return [
@@ -78,7 +69,8 @@ def test_logits_and_states_are_those_of_plain_rows(
     theirs = hugging_face(model)
     L, names = max(shape.lengths), state_names(shape.n_layer)
     with torch.no_grad():
-        shared, states = forward(model, batch, names)
+        rows = torch.cat([batch.prefix, batch.inputs], dim=1)
+        shared, states = model(rows, L, batch.length, names)
         assert torch.isfinite(shared).all()
         for b, (length, sequences) in enumerate(zip(shape.lengths, plain(batch), strict=True)):
             for i, sequence in enumerate(sequences):

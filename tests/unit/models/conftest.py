@@ -1,6 +1,7 @@
 """Prompts and limits on memory for models of Hugging Face's transformers."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ def alike() -> Prompts:
 @pytest.fixture
 def limit() -> Iterator[Limit]:
     """Let a model fail on passes that do not fit; return the shapes of the passes as they come."""
-    handles = []
 
     def limited(
         model: Any, fits: Callable[[int, int], bool] = lambda *_: True, error: Any = MemoryError
@@ -41,12 +41,11 @@ def limit() -> Iterator[Limit]:
             if not fits(rows, length):
                 raise error()
 
-        handles.append(model.base_model.register_forward_pre_hook(check, with_kwargs=True))
+        hooks.enter_context(model.base_model.register_forward_pre_hook(check, with_kwargs=True))
         return shapes
 
-    yield limited
-    for handle in handles:
-        handle.remove()
+    with ExitStack() as hooks:
+        yield limited
 
 
 @pytest.fixture(scope="session")

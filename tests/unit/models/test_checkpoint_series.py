@@ -113,16 +113,12 @@ def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, content: str)
         assert found(tmp_path / name) == [(step or 1, name)]
 
 
-def test_two_of_one_step_are_refused(tmp_path: Path) -> None:
+def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_path: Path) -> None:
     first, second = model(tmp_path / "a" / "checkpoint-8"), model(tmp_path / "b" / "step-8")
-    other = model(tmp_path / "checkpoint-3")
-    assert error_of(first, other, second) == (
-        f"{first} and {second} are both of step 8; measure each series alone"
-    )
+    other = model(tmp_path / "c" / "checkpoint-3")
+    both = f"{first} and {second} are both of step 8; measure each series alone"
+    assert error_of(first, other, second) == both
     assert "are both of step 3" in error_of(other, other)
-
-
-def test_directories_without_a_whole_model_are_refused(tmp_path: Path) -> None:
     message = f"{tmp_path} holds neither a model (config.json) nor checkpoint-N directories"
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
@@ -130,12 +126,10 @@ def test_directories_without_a_whole_model_are_refused(tmp_path: Path) -> None:
     assert error_of(tmp_path) == message
     model(tmp_path / "checkpoint-1")
     (tmp_path / "checkpoint-2").mkdir()
-    assert error_of(tmp_path) == (
-        f"{tmp_path / 'checkpoint-2'}: no config.json: a checkpoint that is not whole?"
-    )
-    assert error_of(tmp_path / "checkpoint-1", revisions=["main"]) == (
-        f"--revision: {tmp_path / 'checkpoint-1'} is a directory; only the hub has revisions"
-    )
+    first, second = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
+    assert error_of(tmp_path) == f"{second}: no config.json: a checkpoint that is not whole?"
+    why = f"{first} is a directory; only the hub has revisions"
+    assert error_of(first, revisions=["main"]) == f"--revision: {why}"
 
 
 # -- names on the hub -----------------------------------------------------------------------------
@@ -157,10 +151,8 @@ def test_what_looks_like_a_path_is_no_name_on_the_hub(
     (tmp_path / "runs").mkdir()
     inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~nobody-of-this-name/x")
     for path in (*inside, "x/", "a b", ".hidden", "a\\b"):
-        assert error_of(path) == (
-            f"{path}: there is no such directory; give a model's directory, a run directory, or a "
-            "name on the hub"
-        )
+        right = "give a model's directory, a run directory, or a name on the hub"
+        assert error_of(path) == f"{path}: there is no such directory; {right}"
     assert found("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
 
 

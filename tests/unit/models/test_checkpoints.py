@@ -16,7 +16,7 @@ from tasklens.models.checkpoints import (
     load_checkpoint,
     read_tensors,
 )
-from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
+from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
 def untied(
     model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
 ) -> GPT2:
-    """The model with a head of its own."""
-    settings = model_settings.changed(tie_word_embeddings=False)
+    """A model with a head of its own, of another size."""
+    settings = model_settings.changed(n_layer=3, n_head=3, n_embd=24, tie_word_embeddings=False)
     return disturbed(make_model(settings, dataset, seed=2))
 
 
@@ -65,6 +65,7 @@ def assert_same_model(model: GPT2, again: GPT2) -> None:
 def test_we_and_transformers_load_the_model_from_its_directory(
     model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, tied: bool
 ) -> None:
+    """Logits and states are the same at each token of a row."""
     from transformers import AutoModelForCausalLM
 
     ours = (model if tied else untied).eval()
@@ -73,16 +74,25 @@ def test_we_and_transformers_load_the_model_from_its_directory(
     theirs: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
     assert {p.dtype for p in theirs.parameters()} == {torch.float32}
     assert theirs.config.tie_word_embeddings is tied
+    weight = theirs.transformer.wte.weight
+    last: list[torch.Tensor] = []
+    theirs.transformer.h[-1].register_forward_hook(
+        lambda _, __, out: last.append(out if torch.is_tensor(out) else out[0])
+    )
     ids = torch.from_numpy(dataset.prompts("val_subset").ids)
+    names = state_names(ours.settings.n_layer)
     with torch.inference_mode():
         out = theirs(ids, output_hidden_states=True)
-        length = torch.full((len(ids),), ids.shape[1])
-        logits, states = ours(ids, ids.shape[1], length, ["embed", "block1", "ln_f"])
-        as_if_tied = states["ln_f"] @ ours.state_dict()["transformer.wte.weight"].T
-    torch.testing.assert_close(logits, out.logits, rtol=1e-5, atol=1e-5)
-    for name, expected in zip(("embed", "block1", "ln_f"), out.hidden_states, strict=True):
-        torch.testing.assert_close(states[name], expected, rtol=1e-5, atol=1e-5)
+        logits, states = ours(ids, ids.shape[1], torch.full((len(ids),), ids.shape[1]), names)
+        as_if_tied = states["ln_f"] @ weight.T
+    assert tuple(states) == names
+    *lower, norm = out.hidden_states
+    expected = (out.logits, weight[ids], *lower, *last, norm)
+    for mine, one in zip((logits, *states.values()), expected, strict=True):
+        torch.testing.assert_close(mine, one, rtol=1e-5, atol=1e-5)
     assert ((logits - as_if_tied).abs().max() > 0.1) == (not tied)
+    # a test of equality says little where nothing differs: positions and context do matter
+    assert (logits[:, 0] - logits[:, -1]).abs().max() > 0.1
 
 
 def test_transformers_reads_the_tokenizer(dataset: Dataset, directory: Path) -> None:

@@ -51,31 +51,37 @@ def assert_same_states(subject: HuggingFaceSubject, prompts: Prompts) -> None:
         assert_close(x, expected.states[state], what=state)
 
 
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("weights", ["in one file", "in several", "old"])
 def test_a_directory_is_loaded_without_the_network_and_old_weights_with_a_warning(
     directory: Path,
     prompts: Prompts,
     offline: list[Any],
     capsys: pytest.CaptureFixture[str],
-    old: bool,
+    weights: str,
 ) -> None:
+    """The hash of the weights is the same, whatever files they are in."""
     from transformers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    weights = directory / "model.safetensors"
-    if old:
-        torch.save(safetensors.torch.load_file(weights), directory / "pytorch_model.bin")
-        weights.unlink()
+    if weights == "old":
+        file = directory / "model.safetensors"
+        torch.save(safetensors.torch.load_file(file), directory / "pytorch_model.bin")
+        file.unlink()
+    elif weights == "in several":
+        made("llama").save_pretrained(directory, max_shard_size="4KB")
+        assert len([*directory.glob("*.safetensors")]) > 2
+        capsys.readouterr()  # a progress bar
     subject = load_subject(directory, max_tokens=77)
     assert offline == []
     assert before == (logging.get_verbosity(), logging.is_progress_bar_enabled())
     assert subject.max_tokens == 77
     assert_same_states(subject, prompts)
+    assert re.fullmatch("[0-9a-f]{64}", subject.weights_hash())
     assert subject.weights_hash() == HuggingFaceSubject(made("llama")).weights_hash()
     assert subject.tokenizer("w5 w7 w39")["input_ids"] == [5, 7, 39]
     what = "its .bin is unpickled, tensors only (weights_only)"
     warning = f"tasklens: warning: {directory} has no safetensors; {what}\n"
-    assert capsys.readouterr() == ("", warning if old else "")
+    assert capsys.readouterr() == ("", warning if weights == "old" else "")
 
 
 # --- A model that no device holds whole ---
@@ -190,9 +196,8 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, config: str) -> None
     import transformers
 
     getattr(transformers, config)().save_pretrained(tmp_path)
-    assert refused(tmp_path) == (
-        f"{tmp_path} is no causal language model: AutoModelForCausalLM does not know it"
-    )
+    why = "is no causal language model: AutoModelForCausalLM does not know it"
+    assert refused(tmp_path) == f"{tmp_path} {why}"
 
 
 def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) -> None:
@@ -200,10 +205,8 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) 
     weights = safetensors.torch.load_file(file)
     del weights[key]
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
-    why = "(1 like it): they do not fit config.json"
-    assert refused(directory) == (
-        f"{directory}: the weights of {key} are not there or of another shape {why}"
-    )
+    why = "are not there or of another shape (1 like it): they do not fit config.json"
+    assert refused(directory) == f"{directory}: the weights of {key} {why}"
     weights[key] = torch.zeros(3, 5)
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
     line = refused(directory)
@@ -260,9 +263,8 @@ def test_code_of_its_own_runs_where_it_is_trusted_alone(
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "own.py").write_text(OWN_CODE.format(proof=str(proof)))
-    assert refused(directory) == (
-        f"{directory} comes with code of its own; --trust-remote-code runs it, if you do"
-    )
+    why = "comes with code of its own; --trust-remote-code runs it, if you do"
+    assert refused(directory) == f"{directory} {why}"
     assert not proof.exists()
     subject = load_subject(directory, trust_remote_code=True)
     assert type(subject.model).__name__ == "OwnModel"
@@ -289,14 +291,6 @@ def test_fresh_weights_are_of_the_configuration_and_the_seed(
 
 
 # --- The hash of the weights ---
-
-
-def test_the_hash_is_of_the_weights_whatever_files_they_are_in(saved: Path, tmp_path: Path) -> None:
-    whole = load_subject(saved).weights_hash()
-    assert re.fullmatch("[0-9a-f]{64}", whole)
-    made("llama").save_pretrained(tmp_path, max_shard_size="4KB")
-    assert len(list(tmp_path.glob("*.safetensors"))) > 2
-    assert load_subject(tmp_path).weights_hash() == whole
 
 
 def swap(mine: torch.Tensor, other: torch.Tensor) -> None:

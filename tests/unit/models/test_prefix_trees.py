@@ -15,19 +15,21 @@ def prompts_of(*texts: str, junk: int = 9) -> Prompts:
     return Prompts(ids, np.array([len(text) - 1 for text in texts]))
 
 
+def paths(trees: Trees, row: int) -> list[list[int]]:
+    """Return the tokens from the root to each of a row's."""
+    found: list[list[int]] = []
+    for slot in range(trees.ids.shape[1]):
+        parent = int(trees.parent[row, slot])
+        assert parent <= slot
+        before = [] if parent == slot else found[parent]
+        assert trees.depth[row, slot] == len(before)
+        found.append([*before, int(trees.ids[row, slot])])
+    return found
+
+
 def path(trees: Trees, n: int) -> list[int]:
     """Return the tokens from the root to prompt n's token of interest."""
-    row, slot = int(trees.row[n]), int(trees.slot[n])
-    tokens = []
-    while True:
-        tokens.append(int(trees.ids[row, slot]))
-        assert trees.depth[row, slot] == int(trees.depth[row, trees.parent[row, slot]]) + (
-            trees.parent[row, slot] != slot
-        )
-        if trees.parent[row, slot] == slot:
-            return tokens[::-1]
-        assert trees.parent[row, slot] < slot
-        slot = int(trees.parent[row, slot])
+    return paths(trees, int(trees.row[n]))[trees.slot[n]]
 
 
 def n_tokens(trees: Trees) -> int:
@@ -56,21 +58,12 @@ def test_every_prompt_is_a_path_whatever_the_rows(
         assert path(trees, n) == ids[: position + 1].tolist()
 
 
-def paths(trees: Trees, row: int, size: int) -> set[tuple[int, ...]]:
-    found: dict[int, tuple[int, ...]] = {}
-    for slot in range(size):
-        parent = int(trees.parent[row, slot])
-        before: tuple[int, ...] = () if parent == slot else found[parent]
-        found[slot] = (*before, int(trees.ids[row, slot]))
-    return set(found.values())
-
-
 def test_no_token_stands_twice_in_a_row_and_rows_are_filled(dataset: Dataset) -> None:
     trees = token_trees(dataset.prompts("train"), 40)
     sizes: NDArray[np.int64] = np.count_nonzero(trees.ids, axis=1)
     assert len(trees) > 3
     for row, size in enumerate(sizes):
         assert np.all(trees.ids[row, :size] > 0)
-        assert len(paths(trees, row, int(size))) == size
+        assert len(set(map(tuple, paths(trees, row)[:size]))) == size
     assert sizes[:-1].min() > 40 - trees.depth.max() - 1
     assert n_tokens(trees) < 0.6 * (dataset.prompts("train").position + 1).sum()

@@ -26,15 +26,6 @@ QUICK = TrainSettings(
 SMALL = ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.1)
 
 
-def changed(**keys: object) -> TrainSettings:
-    return QUICK.changed(**keys)
-
-
-def weights(model: GPT2) -> bytes:
-    content: bytes = safetensors.torch.save(model.state_dict())
-    return content
-
-
 def log_of(trainer: Trainer) -> list[StepLog]:
     """Return the log of the steps that are left."""
     log: list[StepLog] = []
@@ -43,7 +34,7 @@ def log_of(trainer: Trainer) -> list[StepLog]:
 
 
 def trainer_of(dataset: Dataset, size: ModelSettings = SMALL, **keys: object) -> Trainer:
-    return Trainer(make_model(size, dataset, seed=0), dataset, changed(**keys), seed=0)
+    return Trainer(make_model(size, dataset, seed=0), dataset, QUICK.changed(**keys), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +50,7 @@ def test_steps_are_adamw_with_clipping_by_hand(
 ) -> None:
     """Biases and norms, which do not decay, are not at their initial values."""
     adamw = {"weight_decay": 0.1, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6}
-    settings = changed(grad_clip=grad_clip, **adamw, **what)
+    settings = QUICK.changed(grad_clip=grad_clip, **adamw, **what)
     model = disturbed(make_model(SMALL, dataset, seed=0))
     trainer = Trainer(model, dataset, settings, seed=0)
     by_hand = copy.deepcopy(model)
@@ -138,7 +129,8 @@ def test_harvesting_on_the_way_changes_nothing(dataset: Dataset) -> None:
     prompts = dataset.prompts("train")
     harvest(GPT2Subject(watched), prompts)  # caches must not carry inference mode into training
     train(watched, dataset, QUICK, on_step=lambda t, _: harvest(GPT2Subject(t.model), prompts))
-    assert weights(watched) == weights(alone)
+    mine, theirs = (safetensors.torch.save(model.state_dict()) for model in (watched, alone))
+    assert mine == theirs
 
 
 def test_dropout_leaves_the_global_generator_alone_and_differs_between_steps(
@@ -218,7 +210,7 @@ def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
     logs, states = [], []
     for device in ("cpu", "cuda"):
         model = make_model(SMALL, dataset, seed=0)
-        logs.append(train(model, dataset, changed(device=device, precision="fp32")))
+        logs.append(train(model, dataset, QUICK.changed(device=device, precision="fp32")))
         states.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")).states)
     assert [e.loss for e in logs[1]] == pytest.approx([e.loss for e in logs[0]], rel=1e-3)
     for name, state in states[1].items():
@@ -228,10 +220,9 @@ def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
-    whole, begun, resumed = (
-        trainer_of(dataset, SMALL.changed(dropout=dropout), device="cuda", precision="bf16")
-        for _ in range(3)
-    )
+    size = SMALL.changed(dropout=dropout)
+    whole, begun = (trainer_of(dataset, size, device="cuda", precision="bf16") for _ in range(2))
+    resumed = Trainer(make_model(size, dataset, seed=99), dataset, whole.settings, seed=0)
     for batch in islice(begun.batches(), 5):
         begun.take_step(batch)
     resumed.load_state(safetensors.torch.load(safetensors.torch.save(begun.state())))
@@ -250,7 +241,7 @@ def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
 
 def test_training_learns_what_it_is_shown(dataset: Dataset) -> None:
     model = make_model(SMALL, dataset, seed=0)
-    settings = changed(steps=250, instructions_per_step=10, warmup_steps=10)
+    settings = QUICK.changed(steps=250, instructions_per_step=10, warmup_steps=10)
     log = train(model, dataset, settings)
     assert [entry.step for entry in log] == list(range(1, 251))
     uniform = math.log(len(dataset.vocabulary))
@@ -279,4 +270,4 @@ def test_a_model_that_does_not_fit_the_data_is_refused(dataset: Dataset) -> None
 )
 def test_settings_that_contradict_each_other(keys: dict[str, float], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        changed(**keys)
+        QUICK.changed(**keys)
