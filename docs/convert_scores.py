@@ -1,6 +1,6 @@
 """Add the column of positions to tables of scores: `python docs/convert_scores.py FILE ...`.
 
-Tables from before tasklens 0.1.0 have none. Their hidden states are those of the input token;
+Tables of tasklens 0.1.0 have none. Their hidden states are those of the input token;
 controls and accuracy are of no position.
 """
 

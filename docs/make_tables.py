@@ -11,40 +11,45 @@ import csv
 import json
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from tasklens.data.instances import SPLIT_NAMES
-from tasklens.scoring.score_table import CONTROLS, layers_in_order, read_scores
+from tasklens.scoring.score_table import (
+    CONTROLS,
+    NO_STEP,
+    layers_in_order,
+    read_scores,
+    summarise,
+    to_frame,
+)
 
 #: Settings that a sweep's file changes so that another one can be met.
 FOLLOWING = ("inputs_per_task", "val_inputs", "measured_instances")
 #: Seed, metric, split, layer, space, step.
-Key = tuple[int, str, str, str, str, int | None]
+Key = tuple[int, str, str, str, str, int]
 
 
 class Scores:
     """The scores of several runs, each the mean over its cluster seeds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        found: dict[Key, list[float]] = {}
-        for path in paths:
-            for r in read_scores(path).to_pylist():
-                key = (r["seed"], r["metric"], r["split"], r["layer"], r["space"], r["step"])
-                found.setdefault(key, []).append(r["value"])
-        self.values = {key: float(np.mean(values)) for key, values in found.items()}
-        self.seeds = sorted({key[0] for key in found})
-        self.steps = sorted({key[5] for key in found if key[5] is not None})
-        clustered = {key[3] for key in found if key[1] == "ari"} - set(CONTROLS)
+        frame = to_frame(pa.concat_tables(map(read_scores, paths)))
+        means = summarise(frame, ("seed", "metric", "split", "layer", "space", "step"))["mean"]
+        self.values: dict[Key, float] = means.to_dict()
+        self.seeds = sorted({key[0] for key in self.values})
+        self.steps = sorted({key[5] for key in self.values} - {NO_STEP})
+        clustered = {key[3] for key in self.values if key[1] == "ari"} - set(CONTROLS)
         self.layers = layers_in_order(clustered)
 
     def get(
-        self, seed: int, metric: str, split: str, layer: str, step: int | None, space: str = "raw"
+        self, seed: int, metric: str, split: str, layer: str, step: int, space: str = "raw"
     ) -> float:
         """Return one score."""
         return self.values[seed, metric, split, layer, space, step]
@@ -108,18 +113,29 @@ def timing_table(verdict: dict[str, Any]) -> str:
 
 def probe_table(scores: Scores) -> str:
     """Task told by clusters, neighbours and a line, on unseen pairs, means over seeds."""
-    first, last = scores.steps[0], scores.steps[-1]
-    rows = []
-    for layer in scores.layers:
-        row = [layer]
-        for metric in ("ari", "neighbours_task", "probe_task", "separation"):
-            begin, end = (
-                np.mean([scores.get(s, metric, "val_subset", layer, t) for s in scores.seeds])
-                for t in (first, last)
-            )
-            row.append(f"{begin:.2f} → {end:.2f}")
-        rows.append(row)
+    rows = from_first_to_last(scores, ("ari", "neighbours_task", "probe_task", "separation"))
     return markdown(["unseen pairs", "ARI", "10 neighbours", "linear probe", "separation"], rows)
+
+
+def variance_table(scores: Scores) -> str:
+    """Share of the states' variance between tasks, inputs and outputs, means over seeds."""
+    parts = ("task", "input", "output")
+    rows = from_first_to_last(scores, [f"variance_{part}" for part in parts])
+    return markdown(["share of variance", "between tasks", "inputs", "outputs"], rows)
+
+
+def from_first_to_last(scores: Scores, metrics: Sequence[str]) -> list[list[str]]:
+    """Return each layer's metrics at the first and the last step on unseen pairs, over seeds."""
+    steps = scores.steps[0], scores.steps[-1]
+
+    def mean(metric: str, layer: str, step: int) -> str:
+        values = [scores.get(seed, metric, "val_subset", layer, step) for seed in scores.seeds]
+        return f"{np.mean(values):.2f}"
+
+    return [
+        [layer, *(" → ".join(mean(metric, layer, step) for step in steps) for metric in metrics)]
+        for layer in scores.layers
+    ]
 
 
 def order_table(scores: Scores) -> str:
@@ -225,7 +241,7 @@ def ari_table(scores: Scores, split: str) -> str:
         ]
         rows.append([layer, *(f"{a:.2f} → {b:.2f}" for a, b in pairs)])
     for control in CONTROLS:
-        values = [scores.get(seed, "ari", split, control, None) for seed in scores.seeds]
+        values = [scores.get(seed, "ari", split, control, NO_STEP) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
     return by_seed(scores, SPLIT_NAMES[split], rows)
 
@@ -270,24 +286,6 @@ def course_table(scores: Scores) -> str:
             row.append(f"{ari:.2f}, {accuracy:.2f}")
         rows.append(row)
     return by_seed(scores, "step: ARI, accuracy", rows)
-
-
-def variance_table(scores: Scores) -> str:
-    """Share of the states' variance between tasks, inputs and outputs, means over seeds."""
-    first, last = scores.steps[0], scores.steps[-1]
-    rows = []
-    for layer in scores.layers:
-        row = [layer]
-        for of in ("task", "input", "output"):
-            begin, end = (
-                np.mean(
-                    [scores.get(s, f"variance_{of}", "val_subset", layer, t) for s in scores.seeds]
-                )
-                for t in (first, last)
-            )
-            row.append(f"{begin:.2f} → {end:.2f}")
-        rows.append(row)
-    return markdown(["share of variance", "between tasks", "inputs", "outputs"], rows)
 
 
 def by_seed(scores: Scores, title: str, rows: list[list[str]]) -> str:

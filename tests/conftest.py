@@ -72,9 +72,7 @@ def model_settings() -> ModelSettings:
 @pytest.fixture
 def model(model_settings: ModelSettings, dataset: Dataset) -> GPT2:
     """A model of the test's own, with no norm and no bias at its initial value."""
-    made = make_model(model_settings, dataset, seed=2)
-    disturb(made)
-    return made
+    return disturb(make_model(model_settings, dataset, seed=2))
 
 
 @pytest.fixture(scope="session")
@@ -131,13 +129,9 @@ def run_one_by_one(model: GPT2, prompts: Prompts) -> tuple[States, NDArray[np.in
         blocks.clear()
         row = torch.from_numpy(ids[: position + 1])[None]
         out = theirs(row, output_hidden_states=True)
-        named = {
-            "wte": theirs.transformer.wte(row),
-            "embed": out.hidden_states[0],
-            **{f"block{i + 1}": state for i, state in enumerate(blocks)},
-            "ln_f": out.hidden_states[-1],
-        }
-        for name, state in named.items():
+        named = {"wte": theirs.transformer.wte(row), "embed": out.hidden_states[0]}
+        named |= {f"block{i}": state for i, state in enumerate(blocks, 1)}
+        for name, state in (named | {"ln_f": out.hidden_states[-1]}).items():
             rows.setdefault(name, []).append(state[0, -1].numpy())
         answers.append(int(out.logits[0, -1].argmax()))
     return {name: np.stack(states) for name, states in rows.items()}, np.array(answers)

@@ -63,8 +63,8 @@ def planted_table(
     for seed in seeds:
         random = stream(seed, "planted noise")
         for split in splits:
-            base: dict[str, Any] = {"run": "planted", "seed": seed, "split": split, "k": 10}
-            base["cluster_seed"] = 0
+            base: dict[str, Any] = {"run": "planted", "seed": seed, "split": split}
+            base |= {"k": 10, "cluster_seed": 0}
             for name, value in controls.items():
                 rows += score_rows({"ari": value}, **base, step=None, position="", layer=name)
             for step in steps:

@@ -22,11 +22,8 @@ from tasklens.runs.keep_checkpoints import CheckpointKeeper
 
 #: Rows that two processes cannot share evenly, and that have several lengths.
 SETTINGS: dict[str, Any] = {
-    "steps": 20,
-    "instructions_per_step": 5,
-    "learning_rate": 1e-2,
-    "warmup_steps": 2,
-    "precision": "fp32",
+    **{"steps": 20, "instructions_per_step": 5, "warmup_steps": 2},
+    **{"learning_rate": 1e-2, "precision": "fp32"},
 }
 LOSSES: dict[str, dict[str, Any]] = {
     "all": {"loss": "all", "output_weight": 3.0},
@@ -38,24 +35,18 @@ HALF = 9
 
 def dataset() -> tl.Dataset:
     """Return some tasks whose instructions differ in length."""
-    return tl.make_dataset(
-        tl.TaskSettings(
-            n_tasks=4, n_inputs=6, inputs_per_task=5, n_outputs=5, variants_per_task=12
-        ),
-        tl.DataSettings(val_inputs=1, measured_tasks=3, measured_instances=10),
-        seed=0,
-    )
+    tasks = {"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 5}
+    data = tl.DataSettings(val_inputs=1, measured_tasks=3, measured_instances=10)
+    return tl.make_dataset(tl.TaskSettings(**tasks, variants_per_task=12), data, seed=0)
 
 
 def trainer_of(
     data: tl.Dataset, group: ProcessGroup = SINGLE_PROCESS, *, dropout: float = 0, **keys: Any
 ) -> Trainer:
     """Return a trainer of a small model."""
-    model = tl.make_model(
-        tl.ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout), data, seed=0
-    )
-    settings = tl.TrainSettings(**SETTINGS | keys)
-    return Trainer(model, data, settings, 0, group)
+    size = tl.ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
+    model = tl.make_model(size, data, seed=0)
+    return Trainer(model, data, tl.TrainSettings(**SETTINGS | keys), 0, group)
 
 
 def gradients_of(trainer: Trainer, steps: int) -> dict[str, torch.Tensor]:
@@ -87,9 +78,9 @@ def battery(out: Path) -> None:
             gradients = gradients_of(trainer_of(data, group, **keys), 3)
             tensors |= {f"{loss}/{name}": value for name, value in gradients.items()}
         trainer = trainer_of(data, group)
-        first = curve_of(trainer, HALF)
+        curves["all"] = curve_of(trainer, HALF)
         tensors |= {f"half/{name}": value.clone() for name, value in trainer.state().items()}
-        curves["all"] = first + curve_of(trainer)
+        curves["all"] += curve_of(trainer)
         tensors |= {f"end/{name}": value.clone() for name, value in trainer.state().items()}
         # The state that one process left is known to rank 0 alone.
         single = trainer_of(data)
@@ -106,9 +97,8 @@ def battery(out: Path) -> None:
         except InputError as error:
             curves["too few"] = str(error)
         if group.is_main:
-            safetensors.torch.save_file(
-                {k: v.contiguous() for k, v in tensors.items()}, out / "tensors.safetensors"
-            )
+            tensors = {name: value.contiguous() for name, value in tensors.items()}
+            safetensors.torch.save_file(tensors, out / "tensors.safetensors")
         (out / f"curves-{group.rank}.json").write_text(json.dumps(curves))
 
 

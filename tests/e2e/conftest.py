@@ -94,9 +94,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A finished run of the settings `TINY`. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "tiny"
-    result = call("run", "smoke", *changes(), "--out", path)
-    assert result.status == 0, result.err
-    return Finished(path, result)
+    return Finished(path, succeed("run", "smoke", *changes(), "--out", path))
 
 
 @pytest.fixture
@@ -115,8 +113,7 @@ def probed(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Probed:
     """A finished probe of both checkpoints. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "probe"
     with no_network() as asked:
-        result = call(*stock.words("--out", path))
-    assert result.status == 0, result.err
+        result = succeed(*stock.words("--out", path))
     return Probed(path, result, asked)
 
 
@@ -137,8 +134,10 @@ def sweep_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def swept(sweep_file: Path) -> Finished:
     """The sweep of `sweep_file`, finished by one worker. Not to be changed."""
+    from e2e.sweeps import sweep
+
     path = sweep_file.parent / "out"
-    return Finished(path, call("sweep", sweep_file, "--out", path, "--workers", "1"))
+    return Finished(path, sweep(sweep_file, path))
 
 
 @pytest.fixture
@@ -175,6 +174,13 @@ def call(*arguments: str | Path) -> Result:
             status = end.code or 0
     assert isinstance(status, int)
     return Result(status, out.getvalue(), err.getvalue())
+
+
+def succeed(*arguments: str | Path) -> Result:
+    """Run ``tasklens ...`` and hold it to exit status 0."""
+    result = call(*arguments)
+    assert result.status == 0, result.err
+    return result
 
 
 def without_pdf(figure: Figure, suffix: Literal["png", "pdf"]) -> bytes:
@@ -214,6 +220,11 @@ def contents(path: Path, *parts: str) -> dict[str, bytes]:
         not in ("manifest.json", "report.html", ".lock", "resume")
         and (not parts or name.partition("/")[0] in parts)
     }
+
+
+def times(path: Path) -> dict[str, int]:
+    """Return when each file of `contents` was written last."""
+    return {name: (path / name).stat().st_mtime_ns for name in contents(path)}
 
 
 def assert_same(path: Path, other: Path, *parts: str) -> None:

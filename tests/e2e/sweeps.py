@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.conftest import TINY, Result
+from e2e.conftest import TINY, Result, call
 from tasklens.runs.run import Run
 from tasklens.runs.stage_measure import measure
 
@@ -25,6 +25,19 @@ def write_sweep(directory: Path, axes: str, seeds: str = "[0, 1]", **others: obj
     return file
 
 
+def sweep(file: Path, out: Path, *more: str) -> Result:
+    """Run a sweep by one worker."""
+    return call("sweep", file, "--out", out, "--workers", "1", *more)
+
+
+def listed(file: Path, out: Path | None = None) -> dict[str, str]:
+    """Return what a dry run says of each run, by its name."""
+    words: tuple[str | Path, ...] = ("--out", out) if out else ()
+    result = call("sweep", file, *words, "--dry-run")
+    assert (result.status, result.err) == (0, "")
+    return dict(line.split(maxsplit=1) for line in result.out.splitlines())
+
+
 def outputs(path: Path) -> dict[str, bytes]:
     """Return what a sweep has made, by path: all but times, the machine, and logs."""
     return {
@@ -38,12 +51,6 @@ def touched(path: Path) -> dict[str, tuple[int, bytes]]:
     """Return when every file of the runs was written last, and its content."""
     files = [file for file in sorted((path / "runs").rglob("*")) if file.is_file()]
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
-
-
-def listed(result: Result) -> dict[str, str]:
-    """Return what a dry run says of each run, by its name."""
-    assert (result.status, result.err) == (0, "")
-    return dict(line.split(maxsplit=1) for line in result.out.splitlines())
 
 
 def interrupted_at(n: int) -> Callable[[Run], None]:

@@ -12,36 +12,35 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
 import torch
 
 from e2e.conftest import (
-    Command,
     Finished,
     Probed,
     Result,
     assert_refused,
     assert_same,
+    call,
     changes,
     contents,
     files,
     scores_of,
+    succeed,
 )
 from e2e.stock import (
     CONTEXT,
     INPUTS,
-    LABELS,
     SPECIAL,
     STATES,
+    STEPS,
     WORDS,
     Read,
     Record,
     Stock,
     another_tokenizer,
-    no_network,
     once,
     prompts_of,
     reading,
@@ -66,7 +65,7 @@ def without(text: str, *beginnings: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A measured run of our own, with several prompts of each task. Not to be changed."""
     path = tmp_path_factory.mktemp("home") / "run"
     settings = changes(
@@ -77,11 +76,10 @@ def home(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
         data__val_instruction_fraction=0.25,
         tasks__variants_per_task=30,
     )
-    result = command("data", "smoke", *settings, "--out", path)
+    result = call("data", "smoke", *settings, "--out", path)
     for stage in ("train", "measure"):
         assert result.status == 0, result.err
-        result = command(stage, path)
-    assert result.status == 0, result.err
+        result = succeed(stage, path)
     return path
 
 
@@ -149,7 +147,7 @@ def test_a_probe_leaves_these_files(probed: Probed) -> None:
         "frames.safetensors",
         *(f"figures/figure{n}.{suffix}" for n in (1, 2) for suffix in ("png", "pdf")),
     }
-    for step in (100, 200):
+    for step in STEPS:
         within = step_of(Path(), step).as_posix()
         expected |= {f"{within}/{name}.npy" for name in of_states}
         expected |= {f"{within}/{name}" for name in OF_STATES}
@@ -181,7 +179,7 @@ def test_states_on_the_disk_are_those_in_memory(probed: Probed, stock: Stock) ->
         assert np.array_equal(np.load(directory / "answer.npy"), expected.answer)
 
 
-def test_prompts_and_scores_are_tables_that_others_read(probed: Probed, stock: Stock) -> None:
+def test_prompts_are_a_table_that_others_read(probed: Probed, stock: Stock) -> None:
     prompts = pq.read_table(probed.path / "data/prompts.parquet").to_pylist()
     for i, (kept, row) in enumerate(zip(prompts, stock.rows, strict=True)):
         assert {key: kept[key] for key in ("text", "label", "input", "output")} == {
@@ -189,52 +187,18 @@ def test_prompts_and_scores_are_tables_that_others_read(probed: Probed, stock: S
         }
         assert json.loads(kept["columns"]) == row
         assert (kept["split"], kept["where"]) == ("all", f"{stock.prompts} line {i + 1}")
-    table = pq.read_table(probed.path / "scores.parquet")
-    as_text = pyarrow.csv.read_csv(
-        probed.path / "scores.csv",
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=table.schema, strings_can_be_null=False
-        ),
-    )
-    assert as_text.equals(table)
-    assert set(table["run"].to_pylist()) == {"probe"}
 
 
-def test_scores_are_those_of_the_clusters_that_were_kept(probed: Probed, stock: Stock) -> None:
-    """ARI, AMI and the silhouette as scikit-learn has them."""
-    from sklearn import metrics
-
-    labels = [row["label"] for row in stock.rows]
-    for step in stock.checkpoints:
-        file = step_of(probed.path, step, "measured") / "clusters.safetensors"
-        clusters = safetensors.numpy.load_file(file)
-        for name in STATES:
-            x = np.load(step_of(probed.path, step) / f"{name}.npy")
-            (found,) = clusters[f"all/{name}/raw/labels"]
-            assert 1 < len(np.unique(found)) <= len(LABELS)
-            expected = {
-                "ari": metrics.adjusted_rand_score(labels, found),
-                "ami": metrics.adjusted_mutual_info_score(labels, found),
-                "silhouette": metrics.silhouette_score(x.astype(np.float64), found),
-            }
-            for metric, value in expected.items():
-                (row,) = scores_of(probed.path, step=step, layer=name, metric=metric)
-                assert row["value"] == pytest.approx(value, abs=1e-9)
-                assert row["k"] == len(LABELS)
-
-
-def test_other_commands_take_it_up_without_its_models(
-    probed: Probed, probe_copy: Path, command: Command
-) -> None:
+def test_other_commands_take_it_up_without_its_models(probed: Probed, probe_copy: Path) -> None:
     path = probe_copy
     table, _, _ = probed.result.out.partition("\n\n")
-    assert command("show", path).out == f"{table}\n"
-    verified = command("verify", path)
+    assert call("show", path).out == f"{table}\n"
+    verified = call("verify", path)
     assert (verified.status, verified.err) == (1, "")
     assert_same(path, probed.path)  # the verdict among them
     with reading() as read:
-        measured = command("measure", path, "--set", "measure.center=true")
-        drawn = command("plot", path, "--set", "figure.metric=ami")
+        measured = call("measure", path, "--set", "measure.center=true")
+        drawn = call("plot", path, "--set", "figure.metric=ami")
     assert measured == Result(0, f"{path / 'scores.csv'}\n", "")
     assert drawn == Result(0, f"{path / 'figures/figure1.png'}\n", "")
     assert read.n_batches == 0
@@ -243,18 +207,13 @@ def test_other_commands_take_it_up_without_its_models(
     for row in scores_of(probed.path, metric="ari"):  # KMeans does not mind where zero is
         close = {**row, "value": pytest.approx(row["value"], abs=1e-9)}
         assert len(scores_of(path, **close)) == 1, row
-    for stage in ("measure", "plot"):
-        other = command(stage, path, "--set", "subject.dtype=bfloat16")
-        assert_refused(other, "--set subject.dtype=bfloat16: only ", "make another probe: ")
 
 
 @pytest.fixture(scope="module")
-def again(
-    probed: Probed, stock: Stock, command: Command, tmp_path_factory: pytest.TempPathFactory
-) -> Finished:
+def again(probed: Probed, stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The same command elsewhere, with its figures."""
     path = tmp_path_factory.mktemp("elsewhere") / probed.path.name
-    return Finished(path, command(*stock.words("--out", path)))
+    return Finished(path, call(*stock.words("--out", path)))
 
 
 def test_the_same_command_elsewhere_makes_the_same_bytes(probed: Probed, again: Finished) -> None:
@@ -264,14 +223,12 @@ def test_the_same_command_elsewhere_makes_the_same_bytes(probed: Probed, again: 
     assert_same(again.path, probed.path)
 
 
-def test_a_finished_probe_is_left_alone(
-    probed: Probed, probe_copy: Path, stock: Stock, command: Command
-) -> None:
+def test_a_finished_probe_is_left_alone(probed: Probed, probe_copy: Path, stock: Stock) -> None:
     made = [f for f in probe_copy.rglob("*") if f.is_file() and f.parent != probe_copy]
     before = {file: file.stat().st_mtime_ns for file in made}
     assert len(before) > 20
     with reading() as read:
-        result = command(*stock.words("--out", probe_copy, "--resume"))
+        result = call(*stock.words("--out", probe_copy, "--resume"))
     assert (result.status, result.err) == (0, "")
     assert read.n_batches == 0
     assert without(result.out, str(probe_copy)) == without(probed.result.out, str(probed.path))
@@ -279,25 +236,10 @@ def test_a_finished_probe_is_left_alone(
     assert_same(probe_copy, probed.path)
 
 
-def test_probes_that_differ_in_more_than_their_seed_are_not_judged_together(
-    probed: Probed, probe_copy: Path, command: Command, tmp_path: Path
-) -> None:
-    out = ("--out", tmp_path / "verdict.json")
-    assert_refused(command("verify", probed.path, probe_copy, *out), "seed 0")
-    config = probe_copy / "config.toml"
-    text = config.read_text()
-    assert text.count("\nseed = 0\n") == text.count('over = "last"') == 1
-    text = text.replace("seed = 0", "seed = 1").replace('over = "last"', 'over = "mean"')
-    config.write_text(text)
-    different = command("verify", probed.path, probe_copy, *out)
-    assert_refused(different, "(position.over differs)")
-    assert not (tmp_path / "verdict.json").exists()
-
-
 # --- Interrupted ---
 
 SMALL = ("--set", "subject.max_tokens=40")
-#: TrainingRunSettings under which prompts are read one by one, though they begin alike.
+#: Settings under which prompts are read one by one, though they begin alike.
 PLAINLY = (*SMALL, "--set", "position.over=mean")
 
 
@@ -313,15 +255,15 @@ def long_rows() -> list[Record]:
 
 @pytest.mark.parametrize("alike", [False, True])
 def test_interrupted_while_reading_it_ends_in_the_same_bytes(
-    stock: Stock, command: Command, tmp_path: Path, alike: bool
+    stock: Stock, tmp_path: Path, alike: bool
 ) -> None:
     rows = long_rows() if alike else stock.rows
     file = write_prompts(tmp_path / "mine.jsonl", rows)
     asked = ("--prompts", file, "--states", "embed,block2", *(SMALL if alike else PLAINLY))
     whole, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
     with reading() as uninterrupted:
-        assert command(*stock.words(*asked, "--out", whole)).status == 0
-    assert uninterrupted.prompts == once(rows, 100, 200)
+        succeed(*stock.words(*asked, "--out", whole))
+    assert uninterrupted.prompts == once(rows, *STEPS)
     of_each = uninterrupted.n_batches // 2
     assert of_each > 2
     words = stock.words(*asked, "--out", path)
@@ -329,7 +271,7 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
     # before the first checkpoint's last batch, before anything more is read, and in the second
     for more, n_batches in (((), of_each - 1), (("--resume",), 0), (("--resume",), 2)):
         with reading(stop_after=n_batches) as read:
-            result = command(*words, *more)
+            result = call(*words, *more)
         assert result.status == 130
         assert result.out == ""
         assert result.err.endswith("tasklens: interrupted; resume with --resume\n")
@@ -339,24 +281,23 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
         assert not (path / "scores.parquet").exists()
     assert read.models == {"checkpoint-100", "checkpoint-200"}
     with reading() as read:
-        result = command(*words, "--resume")
-    assert result.status == 0, result.err
+        result = succeed(*words, "--resume")
     assert read.models == {"checkpoint-200"}
-    assert together + read.prompts == once(rows, 100, 200), "nothing is read twice"
+    assert together + read.prompts == once(rows, *STEPS), "nothing is read twice"
     assert_same(path, whole)
 
 
 def test_what_was_read_of_a_model_that_changed_since_is_read_again(
-    stock: Stock, command: Command, tmp_path: Path
+    stock: Stock, tmp_path: Path
 ) -> None:
     models, path = tmp_path / "models", tmp_path / "probe"
     save_model(models / "checkpoint-100", seed=100)
     words = stock.words(*PLAINLY, "--out", path, models=models)
     with reading(stop_after=3):
-        assert command(*words).status == 130
+        assert call(*words).status == 130
     save_model(models / "checkpoint-100", seed=7)
     with reading() as read:
-        assert command(*words, "--resume").status == 0
+        succeed(*words, "--resume")
     assert read.prompts == once(stock.rows, 100)
     expected = harvest(load_subject(models / "checkpoint-100"), prompts_of(stock.rows)).states
     for name in STATES:
@@ -364,18 +305,15 @@ def test_what_was_read_of_a_model_that_changed_since_is_read_again(
         np.testing.assert_allclose(kept, expected[name], rtol=1e-5, atol=1e-5)
 
 
-def test_a_series_that_grew_is_read_where_it_is_new(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_a_series_that_grew_is_read_where_it_is_new(stock: Stock, tmp_path: Path) -> None:
     models = Path(shutil.copytree(stock.models, tmp_path / "models"))
     path = tmp_path / "grows"
     words = stock.words("--states", "embed,block1", "--out", path, models=models)
-    assert command(*words).status == 0
+    succeed(*words)
     save_model(models / "checkpoint-300", seed=300)
     save_model(models / "checkpoint-200", seed=201)
     with reading() as read:
-        result = command(*words, "--resume")
-    assert result.status == 0, result.err
+        result = succeed(*words, "--resume")
     assert read.models == {"checkpoint-200", "checkpoint-300"}
     assert "at step 300" in result.out
     assert {row["step"] for row in scores_of(path)} == {None, 100, 200, 300}
@@ -385,30 +323,26 @@ def test_a_series_that_grew_is_read_where_it_is_new(
         assert np.array_equal(np.load(step_of(path, step) / "block1.npy"), expected)
 
 
-def test_a_file_of_prompts_that_went_or_changed(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_a_file_of_prompts_that_went_or_changed(stock: Stock, tmp_path: Path) -> None:
     mine, path = tmp_path / "mine.jsonl", tmp_path / "probe"
     shutil.copy(stock.prompts, mine)
     words = stock.words("--prompts", mine, "--states", "embed,block1", "--out", path)
-    assert command(*words).status == 0
+    succeed(*words)
     before = contents(path)
     write_prompts(mine, stock.rows[::-1])
-    changed = command(*words, "--resume")
+    changed = call(*words, "--resume")
     assert_refused(changed, f"{path} holds another run: {mine} has changed", "--out")
     assert contents(path) == before
     mine.unlink()
-    assert_refused(command(*words, "--resume"), f"{mine} cannot be read: No such file")
+    assert_refused(call(*words, "--resume"), f"{mine} cannot be read: No such file")
     assert contents(path) == before
-    assert command("measure", path).status == 0, "which needs no more than the directory"
+    assert call("measure", path).status == 0, "which needs no more than the directory"
 
 
 # --- Our own run as anybody's model ---
 
 
-def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(
-    home: Path, command: Command, tmp_path: Path
-) -> None:
+def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "stranger"
     settings = open_run(home).settings
     said = ["--set", f"measure.silhouette={settings.measure.silhouette}"]
@@ -416,8 +350,7 @@ def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(
         said += ["--set", f"clusters.{key}={value}"]
     splits = ("train_subset", "val_subset", "val_instruction_subset")
     prompts = [w for s in splits for w in ("--prompts", home / "data" / f"{s}.parquet")]
-    result = command("probe", home, *prompts, *said, "--set", "workers=1", "--out", path)
-    assert result.status == 0, result.err
+    succeed("probe", home, *prompts, *said, "--set", "workers=1", "--out", path)
 
     def by_place(run: Path) -> dict[tuple[object, ...], float]:
         rows = [row for row in scores_of(run) if row["split"] in splits]
@@ -442,15 +375,12 @@ def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(
 # --- Series ---
 
 
-def test_what_is_odd_in_a_series_is_said_and_noted(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_what_is_odd_in_a_series_is_said_and_noted(stock: Stock, tmp_path: Path) -> None:
     models, path = tmp_path / "models", tmp_path / "probe"
     other = another_tokenizer()
     for step, seed in ((1, 1), (2, 2), (3, 1), (5, 5)):
         save_model(models / f"checkpoint-{step}", seed, tokenizer=other if step == 5 else None)
-    result = command(*stock.words("--states", "embed", "--out", path, models=models))
-    assert result.status == 0, result.err
+    result = succeed(*stock.words("--states", "embed", "--out", path, models=models))
     name = f"{models}/checkpoint-"
     expected = [
         f"{name}3 has the same weights as {name}1",
@@ -470,7 +400,7 @@ def test_what_is_odd_in_a_series_is_said_and_noted(
 
 
 def test_an_untrained_network_is_measured_as_step_0(
-    probed: Probed, stock: Stock, command: Command, tmp_path: Path
+    probed: Probed, stock: Stock, tmp_path: Path
 ) -> None:
     models = tmp_path / "models"
     shutil.copytree(stock.checkpoints[200], models / "checkpoint-200")
@@ -478,8 +408,7 @@ def test_an_untrained_network_is_measured_as_step_0(
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         path = tmp_path / name
         asked = ("--untrained", "--states", "embed,block1", "--set", f"seed={seed}")
-        result = command(*stock.words(*asked, "--out", path, models=models))
-        assert result.status == 0, result.err
+        result = succeed(*stock.words(*asked, "--out", path, models=models))
         assert "then the mean at step 0\n" in result.out
         assert {row["step"] for row in scores_of(path)} == {None, 0, 200}
         states[name] = np.load(step_of(path, 0) / "block1.npy")
@@ -489,7 +418,7 @@ def test_an_untrained_network_is_measured_as_step_0(
     trained = np.load(step_of(probed.path, 200) / "block1.npy")
     for one, other in (("one", states["other"]), ("one", trained), ("other", trained)):
         assert float(np.abs(states[one] - other).max()) > 0.01
-    shown = command(*stock.words("--untrained", "--dry-run", models=models)).out.splitlines()
+    shown = call(*stock.words("--untrained", "--dry-run", models=models)).out.splitlines()
     where = models / "checkpoint-200"
     assert shown[1:3] == [f"  step 0: {where}, untrained", f"  step 200: {where}"]
 
@@ -497,13 +426,10 @@ def test_an_untrained_network_is_measured_as_step_0(
 # --- What is asked for ---
 
 
-def test_what_is_held_out_is_a_split_of_its_own(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_what_is_held_out_is_a_split_of_its_own(stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     asked = ("--hold-out", "phrasing", "--states", "embed,block1,block2")
-    result = command(*stock.words(*asked, "--out", path))
-    assert result.status == 0, result.err
+    result = succeed(*stock.words(*asked, "--out", path))
     lines = result.out.splitlines()
     assert lines[1].split() == ["layer", "space", "kept", "held_out_phrasing"]
     assert all(len(line.split()) == 2 + 2 * 2 for line in lines[2:5])
@@ -512,53 +438,20 @@ def test_what_is_held_out_is_a_split_of_its_own(
     verdict = json.loads((path / "verdict.json").read_text())
     splits = {check["split"] for finding in verdict["findings"] for check in finding["checks"]}
     assert splits == {"kept", "held_out_phrasing"}
-    prompts = pq.read_table(path / "data/prompts.parquet").to_pylist()
-    places: dict[str, set[tuple[str, str]]] = {}
-    for row in prompts:
-        place = (row["label"], json.loads(row["columns"])["phrasing"])
-        places.setdefault(row["split"], set()).add(place)
-    assert len(places["kept"]) == 2 * len(LABELS)
-    assert len(places["held_out_phrasing"]) == len(LABELS)
-    assert not places["kept"] & places["held_out_phrasing"]
     assert {row["split"] for row in scores_of(path)} == {"kept", "held_out_phrasing"}
-    for split in places:
+    for split in splits:
         learnt = scores_of(path, split=split, layer="block2", step=200, metric="probe_task")
         assert len(learnt) == (split != "kept"), "learnt on those that are kept"
 
 
-def test_a_single_model_is_judged_by_what_needs_no_course(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
-    """With its figures, and with a split in which its accuracy is known."""
-    path = tmp_path / "probe"
-    words = ("--hold-out", "phrasing", "--out", path)
-    result = command(*stock.words(*words, models=stock.checkpoints[200]))
-    assert result.status == 0, result.err
-    assert result.out.endswith("figures/figure1.png\n")
-    verdict = json.loads((path / "verdict.json").read_text())
-    assert verdict["half way"] == []
-    checks = {
-        (finding["finding"], check["statistic"].partition(",")[0], check["split"]): check
-        for finding in verdict["findings"]
-        for check in finding["checks"]
-    }
-    for split in ("kept", "held_out_phrasing"):
-        rise = checks["emergence", "rise of the upper blocks' mean ARI", split]
-        assert rise["verdict"] == "undecided"
-        assert rise["note"] == "a single checkpoint says nothing of a rise"
-        best = checks["saturation", "final ARI of the best layer", split]
-        assert best["low"] <= best["high"] <= 1
-
-
 def test_several_numbers_of_clusters_make_a_table_of_their_own(
-    stock: Stock, command: Command, tmp_path: Path
+    stock: Stock, tmp_path: Path
 ) -> None:
     from sklearn import metrics
 
     path = tmp_path / "probe"
     model = stock.checkpoints[200]
-    result = command(*stock.words("--k", "6,4,8", "--out", path, models=model))
-    assert result.status == 0, result.err
+    result = succeed(*stock.words("--k", "6,4,8", "--out", path, models=model))
     _, _, below = result.out.partition("\nall, by the number of clusters:")
     title, *lines = below.partition("\n\n")[0].splitlines()
     assert title.split() == ["ARI", "AMI", "silhouette"]
@@ -582,15 +475,16 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
             numbers, abs=0.00501
         )
     table = re.split(r"\n\n(?=holds|fails|undecided)", result.out)[0]
-    assert command("show", path).out == f"{table}\n"
+    assert call("show", path).out == f"{table}\n"
+    verdict = json.loads((path / "verdict.json").read_text())
+    assert verdict["half way"] == [], "which a single model says nothing of"
 
 
-def test_some_states_are_as_those_of_all(
-    probed: Probed, stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
-    result = command(*stock.words("--states", "block1,embed", "--out", path))
-    assert result.status == 0, result.err
+    wrong = call(*stock.words("--states", "embed,block3", "--out", path))
+    assert_refused(wrong, f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}")
+    result = succeed(*stock.words("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
         assert kept == {"embed.npy", "block1.npy", "answer.npy"}
@@ -600,20 +494,17 @@ def test_some_states_are_as_those_of_all(
     assert [line.split()[0] for line in result.out.splitlines()[2:4]] == ["embed", "block1"]
     whole = scores_of(probed.path, layer="block1")
     assert scores_of(path, layer="block1") == whole
-    alone = command(*stock.words("--states", "ln_f", "--out", tmp_path / "one"))
+    alone = call(*stock.words("--states", "ln_f", "--out", tmp_path / "one"))
     assert alone.status == 0, alone.err
     assert "no findings: they need the states embed and at least one block\n" in alone.out
     assert not (tmp_path / "one" / "verdict.json").exists()
 
 
-def test_a_mean_over_the_instruction_is_that_of_its_tokens(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     model = stock.checkpoints[200]
     asked = ("--position", "instruction", "--set", "position.over=mean")
-    result = command(*stock.words(*asked, "--out", path, models=model))
-    assert result.status == 0, result.err
+    result = succeed(*stock.words(*asked, "--out", path, models=model))
     assert "  plural: <s> [[many]] [[of]]\n" in result.err
     subject = load_subject(model)
     for i, row in enumerate(stock.rows):
@@ -638,11 +529,11 @@ POSITIONS = {
 
 @pytest.mark.parametrize(("asked", "expected"), POSITIONS.values(), ids=POSITIONS)
 def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
-    stock: Stock, command: Command, tmp_path: Path, asked: tuple[str, ...], expected: str
+    stock: Stock, tmp_path: Path, asked: tuple[str, ...], expected: str
 ) -> None:
     path = tmp_path / "probe"
     position = ("--position", *asked) if asked else ()
-    result = command(*stock.words(*position, "--dry-run", "--out", path))
+    result = call(*stock.words(*position, "--dry-run", "--out", path))
     assert (result.status, result.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
     lines = result.out.splitlines()
@@ -667,9 +558,10 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
 
 @dataclass(frozen=True)
 class Case:
-    """Words that are refused, and words that the one line has; {path} and {stock} are places."""
+    """Words that are refused, and words that the one line has."""
 
     said: tuple[str, ...]
+    """With {path} for the test's directory."""
     words: tuple[str, ...] = ()
     rows: Callable[[list[Record]], object] | None = None
     """Changes the prompts of the stock for {path}/mine.jsonl."""
@@ -689,13 +581,6 @@ CASES = {
         ("{path}/mine.jsonl line 14: 'label' = 'alone' has this one prompt in split all",),
         rows=lambda rows: rows[13].update(label="alone"),
     ),
-    "no such label": Case(
-        ("line 1: no 'kind'; its columns are text, label, input,",), ("--label", "kind")
-    ),
-    "nothing to hold out": Case(
-        ("prompts.jsonl: label 'plural' has one value of 'label'", "hold out by another column"),
-        ("--hold-out", "label"),
-    ),
     "a text that is not there": Case(
         ("prompts.jsonl line 1: 'zzz' is not in the text 'many of sea ",), ("--position", "zzz")
     ),
@@ -712,16 +597,12 @@ CASES = {
         ("is not in the vocabulary, which has 9: is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
-    "a state that it does not have": Case(
-        (f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}",),
-        ("--states", "embed,block3"),
-    ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
     "revisions of a directory": Case(
         ("is a directory; only the hub has revisions",), ("--revision", "main")
     ),
     "more clusters than prompts": Case(
-        ("split all has 48 prompts: too few for the k asked for",), ("--k", "49")
+        ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")
     ),
     "no number of clusters": Case(("measure.k", "many"), ("--k", "4,many")),
     "too few for t-SNE": Case(
@@ -736,7 +617,7 @@ SEEN_DRY = ("a label of one prompt", "a text that is not there", "no tokenizer")
 
 @pytest.mark.parametrize("name", [*CASES, *(f"{name}, dry" for name in SEEN_DRY)])
 def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(
-    stock: Stock, command: Command, tmp_path: Path, name: str
+    stock: Stock, tmp_path: Path, name: str
 ) -> None:
     case = CASES[name.removesuffix(", dry")]
     words = [*case.words, *(["--dry-run"] if name.endswith(", dry") else [])]
@@ -745,22 +626,12 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(
         case.rows(rows)
         words += ["--prompts", str(write_prompts(tmp_path / "mine.jsonl", rows))]
     models = case.models(stock, tmp_path) if case.models else ""
-    result = command(*stock.words(*words, "--out", tmp_path / "probe", models=models))
+    result = call(*stock.words(*words, "--out", tmp_path / "probe", models=models))
     assert_refused(result, *(said.replace("{path}", str(tmp_path)) for said in case.said))
     assert files(tmp_path / "probe") == []
 
 
-def test_words_put_right_go_into_the_same_directory(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
-    path = tmp_path / "probe"
-    wrong = command(*stock.words("--states", "embed,block3", "--out", path))
-    assert_refused(wrong, "no state 'block3'")
-    result = command(*stock.words("--states", "embed,block2", "--out", path))
-    assert result.status == 0, result.err
-
-
-def test_a_tokenizer_from_elsewhere(stock: Stock, command: Command, tmp_path: Path) -> None:
+def test_a_tokenizer_from_elsewhere(stock: Stock, tmp_path: Path) -> None:
     """Named, or in the directory above the model's; one that changed makes other states."""
     bare = save_model(tmp_path / "models" / "bare", 100, tokenizer=False)
     expected = harvest(load_subject(bare), prompts_of(stock.rows), ["block1"]).states["block1"]
@@ -769,18 +640,16 @@ def test_a_tokenizer_from_elsewhere(stock: Stock, command: Command, tmp_path: Pa
         path = tmp_path / f"probe-{place.name}"
         asked = ("--set", f"subject.tokenizer={place}") if named else ()
         words = stock.words("--states", "embed,block1", *asked, "--out", path, models=bare)
-        assert command(*words).status == 0
+        succeed(*words)
         (kept,) = path.rglob("block1.npy")
         assert np.array_equal(np.load(kept), expected)
         another_tokenizer().save_pretrained(place)
         with reading() as read:
-            assert command(*words, "--resume").status == 0
+            succeed(*words, "--resume")
         assert len(read.prompts) == len(stock.rows), f"{place} changed"
 
 
-def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(
-    stock: Stock, command: Command, tmp_path: Path
-) -> None:
+def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(stock: Stock, tmp_path: Path) -> None:
     """ByT5's is not a fast one; its tokens are the bytes, and then the end of the text."""
     import transformers
 
@@ -790,10 +659,9 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(
     file, path = write_prompts(tmp_path / "mine.jsonl", short), tmp_path / "probe"
     words = stock.words("--prompts", file, "--states", "embed", "--out", path, models=model)
     for position in ("0:2", " "):
-        refused = command(*words, "--position", position, "--dry-run")
+        refused = call(*words, "--position", position, "--dry-run")
         assert_refused(refused, "ByT5Tokenizer is no fast tokenizer", "take --position last")
-    result = command(*words, "--position", "last")
-    assert result.status == 0, result.err
+    result = succeed(*words, "--position", "last")
     kept = safetensors.numpy.load_file(next(path.rglob("tokens.safetensors")))
     for ids, position, row in zip(kept["ids"], kept["position"], short, strict=True):
         assert bytes(int(i) - 3 for i in ids[: position + 1]).decode() == row["text"]
@@ -802,35 +670,22 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(
 
 
 def test_a_disk_that_is_too_small_is_seen_before_anything_is_read(
-    stock: Stock, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     path = tmp_path / "probe"
     with reading() as read:
-        result = command(*stock.words("--out", path))
+        result = call(*stock.words("--out", path))
     assert_refused(result, f"{path}: the run takes about ", "ask for fewer --states")
     assert read.n_batches == 0
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
 def test_without_transformers_it_says_what_to_install(
-    stock: Stock, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Any
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    result = command(*stock.words("--out", tmp_path / "probe", *more))
+    result = call(*stock.words("--out", tmp_path / "probe", *more))
     line = assert_refused(result, "this needs transformers, which is not installed")
     assert line.endswith("pip install 'tasklens[hf]'")
     assert files(tmp_path / "probe") == []
-
-
-def test_a_name_on_the_hub_that_the_network_does_not_give_is_one_line(
-    stock: Stock, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    with no_network() as asked:
-        result = command(*stock.words("--dry-run", models="nobody/nothing"))
-    assert_refused(result, "nobody/nothing: no such directory here, and the hub does not give it: ")
-    assert asked

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,8 @@ import pytest
 import safetensors.numpy
 
 from e2e import ray_cluster
-from e2e.conftest import (
-    Command,
-    Finished,
-    Probed,
-    assert_refused,
-    assert_same,
-    changes,
-)
+from e2e.conftest import Command, Finished, Probed, assert_refused, assert_same, changes, times
+from e2e.processes import start, wait_for
 from e2e.stock import Stock
 from e2e.sweeps import AXES, outputs, touched, write_sweep
 from tasklens.cli.main import AGAIN
@@ -36,6 +31,8 @@ from tasklens.core.files import sha256
 from tasklens.core.ray_workers import RETRIES, RayWorkers, connect
 from tasklens.core.workers import start_workers
 from tasklens.runs.directory import RunDir
+from tasklens.runs.sweep import run_point
+from tasklens.runs.sweep_file import read_sweep
 
 #: What Ray's environment says here: nothing is told to anybody, and what is lost is soon missed.
 QUIET = {
@@ -73,11 +70,7 @@ class TheCluster:
     def close(self) -> None:
         """End it and all that it has started."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
+        self.process.communicate(timeout=60)
         _, alive = psutil.wait_procs(children, timeout=10)
         for child in alive:
             child.kill()
@@ -104,30 +97,18 @@ def workers(cluster: TheCluster) -> Iterator[RayWorkers]:
         yield these
 
 
-def working(cluster: TheCluster) -> list[psutil.Process]:
-    """Return the workers of a cluster that are at work."""
-    found = []
-    for process in psutil.Process(cluster.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] == ["ray::_work"]:
-                found.append(process)
-    return found
-
-
-def wait_for(due: Callable[[], Any], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not due():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 # --- Items ---
 
 
-def test_items_come_back_with_their_results_and_their_own_errors(workers: RayWorkers) -> None:
+def test_items_come_back_with_their_results_their_own_errors_and_what_they_print(
+    workers: RayWorkers, capsys: pytest.CaptureFixture[str]
+) -> None:
     def root(x: float) -> float:
+        import sys
+
         if x < 0:
             raise InputError(f"{x}: should be positive")
+        print("tasklens: slower", file=sys.stderr)
         return float(x**0.5)
 
     assert workers.remote
@@ -135,6 +116,7 @@ def test_items_come_back_with_their_results_and_their_own_errors(workers: RayWor
     assert (outcomes[4.0].result, outcomes[9.0].result) == (2.0, 3.0)
     assert isinstance(outcomes[-1.0].error, InputError)
     assert str(outcomes[-1.0].error) == "-1.0: should be positive"
+    assert capsys.readouterr() == ("", "tasklens: slower\n" * 2)
     assert list(workers.map(root, [1.0, 16.0, 4.0])) == [1.0, 4.0, 2.0], "in order"
 
 
@@ -150,19 +132,6 @@ def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None
     x = np.arange(300_000, dtype=np.float32).reshape(3, -1)
     np.testing.assert_array_equal(workers.submit(doubled, ("x", x)).result(), 2 * x)
     assert x[0, 1] == 1, "which is a copy"
-
-
-def test_what_workers_say_comes_back_on_standard_error(
-    workers: RayWorkers, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def warns(i: int) -> int:
-        import sys
-
-        print("tasklens: slower", file=sys.stderr)
-        return i
-
-    assert list(workers.map(warns, [3])) == [3]
-    assert capsys.readouterr() == ("", "tasklens: slower\n")
 
 
 def test_items_go_to_all_nodes(workers: RayWorkers) -> None:
@@ -196,44 +165,28 @@ def test_so_many_at_a_time_as_is_said(cluster: TheCluster, tmp_path: Path) -> No
     assert sorted(outcome.result for outcome in outcomes) == [*range(6)]
 
 
-def test_a_killed_worker_is_replaced_and_its_item_begun_again(
-    workers: RayWorkers, tmp_path: Path
-) -> None:
-    def dies_once(i: int) -> int:
-        import os
-        import signal
-
-        mark = tmp_path / str(i)
-        if i % 3 == 0 and not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return i * i
-
-    got = sorted(result for _, result, error in workers.outcomes(dies_once, range(9)) if not error)
-    assert got == [i * i for i in range(9)]
-    assert len(list(tmp_path.iterdir())) == 3
-
-
-def test_what_kills_its_worker_each_time_is_given_up_and_the_rest_goes_on(
+def test_an_item_whose_worker_is_killed_is_begun_again_or_given_up(
     workers: RayWorkers, tmp_path: Path
 ) -> None:
     def dies(i: int) -> int:
         import os
         import signal
 
-        if i == 2:
-            with (tmp_path / "tries").open("a") as tries:
-                tries.write("x")
+        tries = tmp_path / str(i)
+        with tries.open("a") as file:
+            file.write("x")
+        if i == 2 or (i % 3 == 0 and tries.read_text() == "x"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return i
+        return i * i
 
-    outcomes = {item: (result, error) for item, result, error in workers.outcomes(dies, range(4))}
-    assert {i: r for i, (r, error) in outcomes.items() if not error} == {0: 0, 1: 1, 3: 3}
-    error = outcomes[2][1]
+    outcomes = {item: (result, error) for item, result, error in workers.outcomes(dies, range(9))}
+    error = outcomes.pop(2)[1]
+    assert outcomes == {i: (i * i, None) for i in (0, 1, *range(3, 9))}
     assert isinstance(error, InputError)
     assert re.match(rf"^its worker died {RETRIES + 1} times \(killed, or for lack of", str(error))
     assert "\n" not in str(error)
-    assert (tmp_path / "tries").read_text() == "x" * (RETRIES + 1)
+    tries = [(tmp_path / str(i)).read_text() for i in range(9)]
+    assert [tries[i] for i in (0, 2, 3, 6)] == ["xx", "x" * (RETRIES + 1), "xx", "xx"]
 
 
 def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
@@ -248,11 +201,8 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
             time.sleep(0.01)
         return -i
 
-    def begun() -> bool:
-        return len(list(tmp_path.iterdir())) == ray_cluster.N_NODES
-
     futures = [workers.submit(slow, i) for i in range(ray_cluster.N_NODES)]
-    wait_for(begun)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == ray_cluster.N_NODES)
     cluster.tell("drop")
     (tmp_path / "lost").touch()
     assert [future.result(timeout=60) for future in futures] == [0, -1, -2]
@@ -260,18 +210,14 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
     cluster.tell("add")
 
 
-@pytest.mark.parametrize(
-    ("needs", "message"),
-    [
-        ({"cpus": 2}, "has 2 CPUs and 0 GPUs; at most they have 1 CPUs and 0 GPUs$"),
-        ({"gpus": 0.5}, "has 1 CPUs and 0.5 GPUs; at most they have 1 CPUs and 0 GPUs$"),
-    ],
-)
-def test_items_that_no_node_has_room_for_are_refused(
-    cluster: TheCluster, needs: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(InputError, match=f"^no node of the Ray cluster {message}"):
-        start_workers(cluster.engine, 0, **needs)
+def test_items_that_no_node_has_room_for_are_refused(cluster: TheCluster) -> None:
+    most = "at most they have 1 CPUs and 0 GPUs$"
+    for needs, wanted in (
+        ({"cpus": 2}, "2 CPUs and 0 GPUs"),
+        ({"gpus": 0.5}, "1 CPUs and 0.5 GPUs"),
+    ):
+        with pytest.raises(InputError, match=f"^no node of the Ray cluster has {wanted}; {most}"):
+            start_workers(cluster.engine, 0, **needs)
 
 
 # --- Commands ---
@@ -287,10 +233,10 @@ def test_a_run_is_the_same_bytes(
     assert len(result.err.splitlines()) == 1, "Ray says nothing"
     assert result.out == tiny.result.out.replace(str(tiny.path), str(path))
     assert_same(path, tiny.path)
-    before = {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")}
+    before = times(path / "measured")
     again = command("measure", path, "--engine", cluster.engine)
     assert (again.status, again.err) == (0, "")
-    assert {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")} == before
+    assert times(path / "measured") == before
 
 
 def test_a_probe_is_the_same_bytes(
@@ -335,22 +281,8 @@ def test_a_sweep_is_the_same_bytes_from_anywhere(
     assert touched(tmp_path / "out") == before, "nothing is done twice"
 
 
-def planted(path: Path, step: int) -> bytes:
-    """Put a NaN where a state of a checkpoint is, and have the manifest say that all is well.
-
-    Returns what was there.
-    """
-    file = RunDir(path).states_at(step) / "block1.npy"
-    before = file.read_bytes()
-    states = np.load(file)
-    states[13, 1] = np.nan  # the fourth of the second split
-    content = io.BytesIO()
-    np.save(content, states)
-    write(RunDir(path), file, content.getvalue())
-    return before
-
-
 def write(run: RunDir, path: Path, content: bytes) -> None:
+    """Write a file and have the manifest record that all is well."""
     path.write_bytes(content)
     manifest = json.loads(run.manifest.read_text())
     manifest["files"][path.relative_to(run.path).as_posix()] = sha256(content)
@@ -364,9 +296,14 @@ def test_a_cell_that_fails_is_named_and_tried_again(
     if engine == "ray":
         engine = request.getfixturevalue("cluster").engine
     path = Path(shutil.copytree(tiny.path, tmp_path / tiny.path.name))
-    for gone in (path / "measured", path / "scores.parquet"):
-        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    before = planted(path, 4)
+    shutil.rmtree(path / "measured")
+    (path / "scores.parquet").unlink()
+    run = RunDir(path)
+    file = run.states_at(4) / "block1.npy"
+    before, states, content = file.read_bytes(), np.load(file), io.BytesIO()
+    states[13, 1] = np.nan  # the fourth instance of the second split
+    np.save(content, states)
+    write(run, file, content.getvalue())
     result = command("measure", path, "--engine", engine)
     assert result.status == 1
     assert result.out == ""
@@ -384,13 +321,11 @@ def test_a_cell_that_fails_is_named_and_tried_again(
     assert measured == {p.name for p in (tiny.path / "measured").iterdir()} - {"step-00000004"}
     again = command("measure", path, "--engine", engine)
     assert (again.status, again.err) == (1, result.err), "tried again"
-    write(RunDir(path), RunDir(path).states_at(4) / "block1.npy", before)
-    others = {p: p.stat().st_mtime_ns for p in (path / "measured").rglob("*")}
+    write(run, file, before)
+    others = times(path / "measured")
     assert command("measure", path, "--engine", engine).status == 0
     assert_same(path, tiny.path, "measured", "scores.parquet", "scores.csv")
-    for p, when in others.items():
-        if p.is_file():
-            assert p.stat().st_mtime_ns == when, "only what was missing is done"
+    assert others.items() <= times(path / "measured").items(), "only what was missing is done"
 
 
 # --- Killed in the middle ---
@@ -409,19 +344,6 @@ def slow(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Finished
     return Finished(directory / "out", command(*words))
 
 
-def start(*words: str | Path) -> subprocess.Popen[str]:
-    """Start the command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tasklens", *map(str, words)],
-        env=os.environ | QUIET,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
 def trained(path: Path) -> list[Path]:
     """Return the runs whose training is on its way, past its first checkpoint."""
     return [p.parents[1] for p in path.glob("runs/*/resume/step-00000[1-3]00.safetensors")]
@@ -431,13 +353,15 @@ def test_a_run_whose_worker_is_killed_ends_in_the_same_bytes(
     cluster: TheCluster, slow: Finished, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    driver = start(
-        "sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine
-    )
-    wait_for(lambda: trained(path))
-    killed = working(cluster)
-    for process in killed:
-        process.kill()
+    words = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
+    driver = start(*words, **QUIET)
+    wait_for(lambda: trained(path), driver)
+    killed = []
+    for process in psutil.Process(cluster.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] == ["ray::_work"]:
+                process.kill()
+                killed.append(process)
     out, err = driver.communicate(timeout=120)
     assert driver.returncode == 0, err
     assert killed
@@ -451,17 +375,17 @@ def test_a_killed_driver_goes_on_at_once_where_it_was(
     """Its workers are about to be ended, and may still hold their runs."""
     path = tmp_path / "out"
     words = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
-    driver = start(*words)
-    wait_for(lambda: trained(path))
+    driver = start(*words, **QUIET)
+    wait_for(lambda: trained(path), driver)
     driver.kill()
     driver.communicate()
-    begun = {p: (p / "data" / "tasks.json").stat().st_mtime_ns for p in trained(path)}
+    runs = times(path / "runs").items()
+    begun = {name: when for name, when in runs if name.endswith("data/tasks.json")}
     assert begun
     result = command(*words)
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)
-    for run, when in begun.items():
-        assert (run / "data" / "tasks.json").stat().st_mtime_ns == when, "what was done is kept"
+    assert begun.items() <= times(path / "runs").items(), "what was done is kept"
 
 
 def ray_processes() -> set[int]:
@@ -483,19 +407,19 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     words = ("sweep", slow.path.parent / "mine.toml", "--out", path)
     driver = start(*words, "--engine", "ray:local")
     try:
-        wait_for(lambda: trained(path))
-        of_its_own = [psutil.Process(pid) for pid in ray_processes() - before]
-        said: set[str] = set()
-        for process in of_its_own:
+        wait_for(lambda: trained(path), driver)
+        reported = set()
+        for pid in ray_processes() - before:
             with contextlib.suppress(psutil.Error):
-                said |= {process.environ().get("RAY_USAGE_STATS_ENABLED", "its title covers it")}
-        assert said in ({"0"}, {"0", "its title covers it"})
+                variables = psutil.Process(pid).environ()  # which a process's title may cover
+                reported.add(variables.get("RAY_USAGE_STATS_ENABLED", "covered"))
+        assert {"0"} <= reported <= {"0", "covered"}
     finally:
         os.killpg(driver.pid, signal.SIGINT)
         out, err = driver.communicate(timeout=60)
     assert (driver.returncode, out) == (130, "")
-    assert err == "tasklens: interrupted; go on with --resume\n"
-    wait_for(lambda: not ray_processes() - before, 15)
+    assert err == "tasklens: interrupted; resume with --resume\n"
+    wait_for(lambda: not ray_processes() - before, seconds=15)
     result = command(*words, "--workers", "1")
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)
@@ -523,19 +447,14 @@ def test_an_engine_that_does_not_exist_is_refused_at_once(
     assert not (tmp_path / "run").exists()
 
 
-def test_ray_that_is_not_installed_is_told_with_what_to_install(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ray_needs_to_be_installed_and_no_shards(
+    sweep_file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    result = command("sweep", sweep_file, "--shard", "1/2", "--engine", "ray")
+    assert_refused(result, "--shard does without a cluster")
     monkeypatch.setitem(sys.modules, "ray", None)
     result = command("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray")
     assert_refused(result, "--engine ray: Ray is not installed: pip install 'tasklens[ray]'")
-
-
-def test_shards_and_clusters_are_two_ways(sweep_file: Path, command: Command) -> None:
-    assert_refused(
-        command("sweep", sweep_file, "--shard", "1/2", "--engine", "ray"),
-        "--shard does without a cluster",
-    )
 
 
 def test_a_gpu_has_no_number_on_ray(
@@ -552,11 +471,6 @@ def test_a_gpu_has_no_number_on_ray(
 def test_a_directory_that_a_node_does_not_see_is_told(
     cluster: TheCluster, sweep_file: Path, tmp_path: Path
 ) -> None:
-    from functools import partial
-
-    from tasklens.runs.sweep import run_point
-    from tasklens.runs.sweep_file import read_sweep
-
     with start_workers(cluster.engine, 0) as workers:
         work = partial(run_point, out=tmp_path / "elsewhere", keep=False)
         error = workers.submit(work, read_sweep(sweep_file).points[0]).exception()

@@ -1,24 +1,26 @@
 """Whatever interrupts a run, going on with it ends in the bytes of the run that nothing stopped."""
 
+import contextlib
 import errno
+import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import psutil
 import pytest
 
 from conftest import FullDisk
-from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents
+from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
+from e2e.processes import start, wait_for
 from tasklens.models.training import StepLog, Trainer
 from tasklens.models.training_batches import TrainingBatch
 
@@ -43,26 +45,6 @@ def count(path: Path) -> int:
     return len(list(path.glob("step-*")))
 
 
-def start(*words: str | Path) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "tasklens", *map(str, words)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        # where the tests run in the background, a shell has them and theirs ignore it
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def wait_until(due: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while not due():
-        assert process.poll() is None, process.communicate()[1].decode()
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
 def stop_when(path: Path, due: Callable[[], bool], delay: float, by: signal.Signals) -> str:
     """Start the run or go on with it, and stop it and its workers when something is due.
 
@@ -70,12 +52,12 @@ def stop_when(path: Path, due: Callable[[], bool], delay: float, by: signal.Sign
     """
     process = start("run", "smoke", *LONG, "--out", path, "--resume")
     try:
-        wait_until(due, process)
+        wait_for(due, process)
         time.sleep(delay)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, by)
-        error = process.communicate(timeout=30)[1].decode()
+        error = process.communicate(timeout=30)[1]
     ended = 130 if by == signal.SIGINT else -by
     assert process.returncode == ended, "it had ended before it could be stopped"
     return error
@@ -90,10 +72,7 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(
     points: list[tuple[signal.Signals, Callable[[], bool]]] = [
         (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= within),
         (signal.SIGKILL, lambda: count(path / "measured") >= 1),
-        (
-            signal.SIGINT,
-            lambda: count(path / "states") == 17 and count(path / "measured") >= 9,
-        ),
+        (signal.SIGINT, lambda: count(path / "states") == 17 and count(path / "measured") >= 9),
     ]
     for by, due in points:
         said = stop_when(path, due, 0.02 * rng.random(), by)
@@ -113,14 +92,11 @@ def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_p
     shutil.rmtree(path / "measured")
     process = start("measure", path, *more)
     try:
-        wait_until(lambda: count(path / "measured") >= 1, process)
+        wait_for(lambda: count(path / "measured") >= 1, process)
         # alone, as the kernel does where memory is short; its workers are still in its group
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
-        end = time.monotonic() + 5
-        while in_group(process.pid) and time.monotonic() < end:
-            time.sleep(0.05)
-        assert in_group(process.pid) == []
+        wait_for(lambda: not in_group(process.pid), seconds=5)
     finally:
         if in_group(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
@@ -130,39 +106,29 @@ def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_p
 def in_group(group: int) -> list[int]:
     """Return the processes of a group that still run."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue  # it has just ended
-        if int(pgrp) == group and state != "Z":
-            found.append(int(stat.parent.name))
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):  # it has just ended
+            if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group:
+                found.append(process.pid)
     return found
 
 
 def test_a_finished_run_is_left_alone(copy: Path, command: Command) -> None:
-    def times() -> dict[str, int]:
-        return {name: (copy / name).stat().st_mtime_ns for name in contents(copy)}
-
-    before, old = times(), contents(copy)
+    before, old = times(copy), contents(copy)
     result = command("run", "smoke", *changes(), "--out", copy, "--resume")
     assert result.status == 0
     assert result.out.splitlines()[-1] == str(copy / "figures" / "figure1.png")
     assert contents(copy) == old
-    assert {name for name, at in times().items() if before[name] != at} <= {"config.toml"}
+    assert {name for name, at in times(copy).items() if before[name] != at} <= {"config.toml"}
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "data/val.parquet",
-        "metrics.jsonl",
-        "states/step-00000004/block1.npy",
+        *("data/val.parquet", "metrics.jsonl", "scores.csv", "figures/figure1.pdf"),
+        *("states/step-00000004/block1.npy", "measured/step-00000002/scores.parquet"),
+        *("states/step-00000012/answer-val.npy", "checkpoints/step-00000008/config.json"),
         "checkpoints/step-00000008/model.safetensors",
-        "checkpoints/step-00000008/config.json",
-        "measured/step-00000002/scores.parquet",
-        "scores.csv",
-        "figures/figure1.pdf",
     ],
 )
 def test_a_file_that_is_gone_is_made_again(
@@ -192,11 +158,8 @@ def test_a_stage_that_was_stopped_while_made_again_is_not_finished(
 # --- A full disk ---
 
 
-@contextmanager
-def full_after(n: float) -> Iterator[FullDisk]:
-    disk = FullDisk(n)
-    with mock.patch.object(os, "fsync", disk):
-        yield disk
+def full_after(n: float) -> AbstractContextManager[FullDisk]:
+    return mock.patch.object(os, "fsync", FullDisk(n))
 
 
 SMALL = changes(train__steps=4, train__warmup_steps=2, checkpoints__every=4)
@@ -211,16 +174,61 @@ def small(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return path, disk.calls
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99])
-def test_a_full_disk_is_one_line_and_loses_nothing(
-    small: tuple[Path, int], command: Command, tmp_path: Path, share: float
+def test_a_checkpoint_is_synced_once_for_each_file_and_rename_and_the_manifest(
+    command: Command, tmp_path: Path
 ) -> None:
+    calls, path = {}, tmp_path / "small"
+    assert command("data", "smoke", *SMALL, "--out", path).status == 0
+    for stage in ("train", "measure"):
+        with full_after(float("inf")) as disk:
+            assert command(stage, path).status == 0
+        calls[stage] = disk.calls
+    n = len(list((path / "states").iterdir()))
+    assert n == 4
+    # With each its training state and its lines of the metrics; three directories are renamed into.
+    files = len(contents(path, "states", "checkpoints")) + 2 * n
+    end = 2  # the manifest has the hash of the metrics, then the mark of the stage
+    assert calls["train"] <= files + 3 * n + n + end
+    # Before them the settings, after them the table, as Parquet and as CSV, and the mark.
+    assert calls["measure"] <= len(contents(path, "measured")) + n + n + 5 + 2 * 3 + 1
+
+
+def full_if(due: Callable[..., bool], real: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that finds the disk full if something is due."""
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        if due(*arguments):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("when", [0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.99, "unrecorded", "metrics"])
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    small: tuple[Path, int], command: Command, tmp_path: Path, when: float | str
+) -> None:
+    """After a share of the syncs, before the last checkpoint is recorded, or in the metrics."""
     whole, calls = small
     assert calls > 100
-    path = tmp_path / "small"
-    with full_after(int(share * calls)):
+    path, steps = tmp_path / "small", itertools.count(1)
+    last = path / "resume" / "step-00000004.safetensors"
+    disk: AbstractContextManager[object]
+    if when == "unrecorded":  # complete, but the manifest does not have the hashes of its files
+        disk = mock.patch.object(os, "fsync", full_if(lambda _: last.exists(), os.fsync))
+    elif when == "metrics":
+
+        def third(value: object) -> bool:
+            return isinstance(value, dict) and "grad_norm" in value and next(steps) == 3
+
+        disk = mock.patch.object(json, "dumps", full_if(third, json.dumps))
+    else:
+        disk = full_after(int(float(when) * calls))
+    with disk:
         result = command("run", "smoke", *SMALL, "--out", path)
-    assert_refused(result, "no space left on the device while writing ", "--resume")
+    at = path / "metrics.jsonl" if when == "metrics" else ""
+    assert_refused(result, f"no space left on the device while writing {at}", "--resume")
+    assert last.exists() or when != "unrecorded"
     before = contents(path)
     result = command("run", "smoke", *SMALL, "--out", path, "--resume")
     assert result.status == 0, result.err
@@ -229,49 +237,6 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     finished = ("data/", "checkpoints/step-", "states/step-")
     kept = {name: content for name, content in before.items() if name.startswith(finished)}
     assert {name: contents(path)[name] for name in kept} == kept
-
-
-def test_a_checkpoint_that_was_not_recorded_is_made_again(
-    small: tuple[Path, int], command: Command, tmp_path: Path
-) -> None:
-    """Its files are complete under their names, but the manifest does not have their hashes."""
-    whole, _ = small
-    path, real = tmp_path / "small", os.fsync
-    last = path / "resume" / "step-00000004.safetensors"
-
-    def full_once_it_is_there(descriptor: int) -> None:
-        if last.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        real(descriptor)
-
-    with mock.patch.object(os, "fsync", full_once_it_is_there):
-        assert_refused(command("run", "smoke", *SMALL, "--out", path), "no space left")
-    assert last.exists()
-    result = command("run", "smoke", *SMALL, "--out", path, "--resume")
-    assert result.status == 0, result.err
-    assert_same(path, whole)
-
-
-def test_a_disk_that_fills_while_the_metrics_grow(
-    small: tuple[Path, int], command: Command, tmp_path: Path
-) -> None:
-    real, calls = json.dumps, 0
-
-    def dumps(value: Any, **options: Any) -> str:
-        nonlocal calls
-        if isinstance(value, dict) and "grad_norm" in value:
-            calls += 1
-            if calls == 3:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(value, **options)
-
-    path = tmp_path / "small"
-    with mock.patch.object(json, "dumps", dumps):
-        result = command("run", "smoke", *SMALL, "--out", path)
-    assert calls == 3
-    assert_refused(result, f"no space left on the device while writing {path / 'metrics.jsonl'}")
-    assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
-    assert_same(path, small[0])
 
 
 def test_a_disk_that_is_too_small_is_refused_before_training(

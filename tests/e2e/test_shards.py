@@ -12,33 +12,24 @@ from unittest import mock
 
 import pytest
 
-from e2e.conftest import Command, Finished, assert_refused, scores_of
-from e2e.sweeps import DIVERGES, interrupted_at, listed, outputs, touched, write_sweep
+from e2e.conftest import Finished, assert_refused, call, scores_of
+from e2e.sweeps import listed, outputs, sweep
 from tasklens.runs.sweep import point_run
 from tasklens.runs.sweep_file import read_sweep
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def shards(sweep_file: Path, path: Path, command: Command, n: int) -> None:
-    for i in range(1, n + 1):
-        result = command(
-            "sweep", sweep_file, "--out", path, "--workers", "1", "--shard", f"{i}/{n}"
-        )
-        assert (result.status, result.err) == (0, "")
-
-
-@pytest.mark.parametrize("n", [1, 3, 5])
+@pytest.mark.parametrize("n", [3, 5])
 def test_all_shards_are_the_sweep(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path, n: int
+    swept: Finished, sweep_file: Path, tmp_path: Path, n: int
 ) -> None:
-    """Of four runs: all in one, two and one and one, or one each and none in the last."""
+    """Of four runs: two and one and one, or one each and none in the last."""
     path = tmp_path / "out"
-    names = list(listed(command("sweep", sweep_file, "--dry-run")))
+    names = list(listed(sweep_file))
     seen: list[str] = []
     for i in range(1, n + 1):
-        words = ("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", f"{i}/{n}")
-        result = command(*words)
+        result = sweep(sweep_file, path, "--shard", f"{i}/{n}")
         mine = names[i - 1 :: n]
         assert (result.status, result.err) == (0, "")
         assert result.out == f"shard {i}/{n}: {len(mine)} of {len(mine)} runs are done\n"
@@ -46,27 +37,23 @@ def test_all_shards_are_the_sweep(
         assert {run.name for run in (path / "runs").iterdir()} == set(seen)
     assert sorted(seen) == sorted(names)
     assert {p.name for p in path.iterdir()} == {"runs"}, "a shard makes no table"
-    result = command("gather", sweep_file, "--out", path)
+    result = call("gather", sweep_file, "--out", path)
     assert (result.status, result.err) == (0, "")
     assert result.out == swept.result.out.replace(str(swept.path), str(path))
     assert outputs(path) == outputs(swept.path)
 
 
-def test_shards_go_on_side_by_side(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
-) -> None:
+def test_shards_go_on_side_by_side(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
     """Each is a process of its own; here one goes on while another holds its runs."""
     path = tmp_path / "out"
     first = read_sweep(sweep_file).points[0]
     with point_run(path, first).directory.locked():
-        result = command("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", "2/2")
+        result = sweep(sweep_file, path, "--shard", "2/2")
     assert (result.status, result.err) == (0, "")
     assert point_run(path, first).directory.is_new()
 
 
-def test_a_run_that_another_process_holds_is_waited_for(
-    sweep_file: Path, command: Command, tmp_path: Path
-) -> None:
+def test_a_run_that_another_process_holds_is_waited_for(sweep_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     held = threading.Event()
 
@@ -78,85 +65,55 @@ def test_a_run_that_another_process_holds_is_waited_for(
     thread = threading.Thread(target=hold)
     thread.start()
     held.wait()
-    result = command("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", "1/4")
+    result = sweep(sweep_file, path, "--shard", "1/4")
     thread.join()
     assert (result.status, result.err) == (0, "")
     with (
         mock.patch("tasklens.runs.sweep.PATIENCE", 0.2),
         point_run(path, read_sweep(sweep_file).points[1]).directory.locked(),
     ):
-        result = command("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", "2/4")
+        result = sweep(sweep_file, path, "--shard", "2/4")
     assert result.status == 1
     assert "is in use by another tasklens process" in result.err
     assert len(result.err.splitlines()) == 1
 
 
-def test_an_interrupted_shard_goes_on(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
-) -> None:
-    path = tmp_path / "out"
-    words = ("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", "1/2")
-    with mock.patch("tasklens.runs.sweep.measure", interrupted_at(2)):
-        assert command(*words).status == 130
-    before = touched(path)
-    assert command(*words).status == 0
-    after = touched(path)
-    first = next(iter(listed(command("sweep", sweep_file, "--dry-run"))))
-    kept = {name for name in before if f"/{first}/" in name and ".lock" not in name}
-    assert kept
-    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
-    shards(sweep_file, path, command, 2)
-    assert command("gather", sweep_file, "--out", path).status == 0
-    assert outputs(path) == outputs(swept.path)
-
-
 def test_gathering_names_the_runs_that_are_not_done(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
+    swept: Finished, sweep_file: Path, tmp_path: Path
 ) -> None:
     path = Path(shutil.copytree(swept.path, tmp_path / "out"))
-    names = list(listed(command("sweep", sweep_file, "--dry-run")))
+    names = list(listed(sweep_file))
     shutil.rmtree(path / "runs" / names[1])
     (path / "runs" / names[3] / "scores.parquet").unlink()
-    result = command("gather", sweep_file, "--out", path)
+    result = call("gather", sweep_file, "--out", path)
     assert result.status == 1
     assert result.err.splitlines() == [f"tasklens: run {names[i]} is not done" for i in (1, 3)]
     assert {row["run"] for row in scores_of(path)} == {names[0], names[2]}
     shutil.rmtree(path / "runs")
     assert_refused(
-        command("gather", sweep_file, "--out", path), f"{path}: no run of the sweep is done"
+        call("gather", sweep_file, "--out", path), f"{path}: no run of the sweep is done"
     )
 
 
-def test_a_run_of_a_shard_that_fails_is_named(command: Command, tmp_path: Path) -> None:
-    axes = f'[grid]\n"train.learning_rate" = [3e-3, {DIVERGES}]\n'
-    file = write_sweep(tmp_path, axes, "[0]")
-    path = tmp_path / "out"
-    bad = list(listed(command("sweep", file, "--dry-run")))[1]
-    words = ("sweep", file, "--out", path, "--workers", "1")
-    result = command(*words, "--shard", "1/1")
-    assert (result.status, result.out) == (1, "shard 1/1: 1 of 2 runs are done\n")
-    assert result.err.startswith(f"tasklens: run {bad} failed: training diverged")
-
-
-@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1", "1/2/3", "-1/3", "1.0/2"])
-def test_a_shard_that_there_is_not_is_refused(
-    sweep_file: Path, command: Command, tmp_path: Path, shard: str
-) -> None:
-    result = command("sweep", sweep_file, "--out", tmp_path / "out", f"--shard={shard}")
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1/2/3", "-1/3"])
+def test_a_shard_that_there_is_not_is_refused(sweep_file: Path, tmp_path: Path, shard: str) -> None:
+    result = sweep(sweep_file, tmp_path / "out", f"--shard={shard}")
     assert_refused(result, f"--shard {shard}: should be i/n with i from 1 to n")
     assert not (tmp_path / "out").exists()
 
 
-def test_an_unforeseen_error_is_one_line_and_its_traceback_in_the_log(
-    sweep_file: Path, command: Command, tmp_path: Path
+def test_a_run_that_fails_is_named_and_its_traceback_is_in_the_log(
+    sweep_file: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
     with mock.patch("tasklens.runs.sweep.make_data", side_effect=MemoryError("too\nlarge")):
-        result = command("sweep", sweep_file, "--out", path, "--workers", "1", "--shard", "1/4")
-    assert result.status == 1
+        result = sweep(sweep_file, path, "--shard", "1/4")
+    assert (result.status, result.out) == (1, "shard 1/4: 0 of 1 runs are done\n")
     (line,) = result.err.splitlines()
-    log = next((path / "runs").iterdir()) / "log.txt"
-    assert line.endswith(f"failed: MemoryError: too large (see {log})")
+    (run,) = (path / "runs").iterdir()
+    log = run / "log.txt"
+    failure = f"failed: MemoryError: too large (see {log})"
+    assert line == f"tasklens: run {run.name} {failure}"
     assert "Traceback (most recent call last)" in log.read_text()
 
 
@@ -173,7 +130,7 @@ def test_the_scripts_are_bash_and_end_with_their_command(name: str) -> None:
 
 
 def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
+    swept: Finished, sweep_file: Path, tmp_path: Path
 ) -> None:
     """As SLURM starts it, with a `scontrol` that notes what it was asked."""
     programs = tmp_path / "bin"
@@ -205,6 +162,6 @@ def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
     assert (process.returncode, out, err) == (0, "shard 4/4: 1 of 1 runs are done\n", "")
     assert asked.read_text() == "requeue 17_4\n"
     (name,) = (run.name for run in (path / "runs").iterdir())
-    assert name == list(listed(command("sweep", sweep_file, "--dry-run")))[3]
+    assert name == list(listed(sweep_file))[3]
     mine, theirs = outputs(path / "runs" / name), outputs(swept.path / "runs" / name)
     assert mine == theirs

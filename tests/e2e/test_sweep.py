@@ -8,7 +8,7 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 
-from e2e.conftest import TINY, Command, Finished, assert_refused, changes, scores_of
+from e2e.conftest import TINY, Finished, assert_refused, call, changes, scores_of, succeed
 from e2e.sweeps import (
     AXES,
     DIVERGES,
@@ -16,6 +16,7 @@ from e2e.sweeps import (
     interrupted_at,
     listed,
     outputs,
+    sweep,
     touched,
     write_sweep,
 )
@@ -36,16 +37,16 @@ def copied(swept: Finished, tmp_path: Path) -> Path:
 # --- What a sweep makes ---
 
 
-def test_one_table_of_all_runs(swept: Finished, sweep_file: Path, command: Command) -> None:
+def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     assert (swept.result.status, swept.result.err) == (0, "")
-    names = list(listed(command("sweep", sweep_file, "--out", swept.path, "--dry-run")))
+    names = list(listed(sweep_file, swept.path))
     made = ["scores.parquet", "points.parquet", "points.csv", "separation.png", "phase.png"]
     assert swept.result.out.splitlines() == [str(swept.path / name) for name in made]
     assert (swept.path / "phase.png").read_bytes().startswith(b"\x89PNG")
     assert (swept.path / "sweep.toml").read_bytes() == sweep_file.read_bytes()
     assert {path.name for path in (swept.path / "runs").iterdir()} == set(names)
-    scores = scores_of(swept.path / "scores.parquet")
-    each = [scores_of(swept.path / "runs" / name / "scores.parquet") for name in names]
+    scores = scores_of(swept.path)
+    each = [scores_of(swept.path / "runs" / name) for name in names]
     assert scores == [row for rows in each for row in rows]
     assert [{row["run"] for row in rows} for rows in each] == [{name} for name in names]
     place = {"split": "val_subset", "layer": "block1", "space": "raw"}
@@ -57,7 +58,7 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path, command: Comma
     for row in points:
         (final,) = (
             r["value"]
-            for r in scores_of(swept.path / "scores.parquet", run=row["run"], step=2, **place)
+            for r in scores_of(swept.path, run=row["run"], step=2, **place)
             if r["metric"] == "ari"
         )
         assert row["final"] == final
@@ -67,31 +68,24 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path, command: Comma
     assert head.replace('"', "").startswith("run,seed,model.n_embd,train.learning_rate,split,")
 
 
-def test_a_point_is_what_a_run_of_its_settings_is(
-    swept: Finished, command: Command, tmp_path: Path
-) -> None:
+def test_a_point_is_what_a_run_of_its_settings_is(swept: Finished, tmp_path: Path) -> None:
     path = tmp_path / "plain"
     settings = changes(**SHORT | {"model.n_embd": 16, "train.learning_rate": 3e-3, "seed": 1})
-    assert command("run", "smoke", *settings, "--out", path).status == 0
+    succeed("run", "smoke", *settings, "--out", path)
     (name,) = {
         row["run"]
         for row in scores_of(swept.path / "points.parquet", **{"model.n_embd": 16, "seed": 1})
     }
-    plain, point = (
-        scores_of(path / "scores.parquet"),
-        scores_of(swept.path / "scores.parquet", run=name),
-    )
+    plain, point = scores_of(path), scores_of(swept.path, run=name)
     assert [{**row, "run": name} for row in plain] == point
     assert (path / "metrics.jsonl").read_bytes() == (
         swept.path / "runs" / name / "metrics.jsonl"
     ).read_bytes()
 
 
-def test_two_workers_make_the_same_bytes(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
-) -> None:
+def test_two_workers_make_the_same_bytes(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
-    result = command("sweep", sweep_file, "--out", path, "--workers", "2")
+    result = call("sweep", sweep_file, "--out", path, "--workers", "2")
     assert (result.status, result.err) == (0, "")
     mine, theirs = outputs(path), outputs(swept.path)
     assert mine.keys() == theirs.keys()
@@ -99,16 +93,12 @@ def test_two_workers_make_the_same_bytes(
 
 
 def test_a_dry_run_lists_the_runs_and_writes_nothing(
-    swept: Finished,
-    sweep_file: Path,
-    command: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    swept: Finished, sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    runs = listed(command("sweep", sweep_file, "--dry-run"))
+    runs = listed(sweep_file)
     assert list(here.iterdir()) == []
     assert list(runs.values()) == [
         f"to do  seed={seed}  model.n_embd={n_embd}, train.learning_rate=0.003"
@@ -116,41 +106,37 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(
         for seed in (0, 1)
     ]
     before = outputs(swept.path)
-    again = listed(command("sweep", sweep_file, "--out", swept.path, "--dry-run"))
+    again = listed(sweep_file, swept.path)
     assert again == {name: said.replace("to do", "done ") for name, said in runs.items()}
     assert outputs(swept.path) == before
 
 
 def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     file = write_sweep(tmp_path, '[grid]\n"model.n_layr" = [1]\n')
-    line = assert_refused(command("sweep", file), str(file), "no setting 'model.n_layr'")
+    line = assert_refused(call("sweep", file), str(file), "no setting 'model.n_layr'")
     assert line.endswith("the nearest is 'model.n_layer'")
-    assert_refused(command("sweep", tmp_path / "none.toml"), "none.toml cannot be read")
+    assert_refused(call("sweep", tmp_path / "none.toml"), "none.toml cannot be read")
     assert list(tmp_path.iterdir()) == [file]
 
 
 # --- What is kept, and going on ---
 
 
-def test_nothing_is_done_twice(
-    swept: Finished, sweep_file: Path, command: Command, copied: Path
-) -> None:
+def test_nothing_is_done_twice(swept: Finished, sweep_file: Path, copied: Path) -> None:
     before = touched(copied)
-    result = command("sweep", sweep_file, "--out", copied, "--workers", "1")
+    result = sweep(sweep_file, copied)
     assert (result.status, result.err) == (0, "")
     assert touched(copied) == before
     assert outputs(copied) == outputs(swept.path)
 
 
-def test_a_longer_list_runs_what_is_new(
-    command: Command, copied: Path, tmp_path: Path, swept: Finished
-) -> None:
+def test_a_longer_list_runs_what_is_new(copied: Path, tmp_path: Path, swept: Finished) -> None:
     file = write_sweep(tmp_path, AXES.replace("[8, 16]", "[16, 4]"), "[1]")
     before = touched(copied)
-    assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
+    assert sweep(file, copied).status == 0
     after = touched(copied)
     assert {name: after[name] for name in before} == before
     new = {Path(name).relative_to(copied / "runs").parts[0] for name in after.keys() - before}
@@ -161,11 +147,11 @@ def test_a_longer_list_runs_what_is_new(
 
 
 def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
-    command: Command, copied: Path, tmp_path: Path
+    copied: Path, tmp_path: Path
 ) -> None:
     def drawn(axes: str) -> dict[str, bytes]:
         file = write_sweep(tmp_path, axes, "[0]", model__n_embd=8)
-        assert command("sweep", file, "--out", copied, "--workers", "1").status == 0
+        assert sweep(file, copied).status == 0
         return {path.name: path.read_bytes() for path in copied.glob("*.png")}
 
     grid = drawn(AXES)
@@ -181,24 +167,23 @@ def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(
-    swept: Finished, sweep_file: Path, command: Command, tmp_path: Path
+    swept: Finished, sweep_file: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    words = ("sweep", sweep_file, "--out", path, "--workers", "1")
-    first, *_ = listed(command(*words, "--dry-run"))
+    first, *_ = listed(sweep_file, path)
     shutil.copytree(swept.path / "runs" / first, path / "runs" / first)
     with mock.patch("tasklens.runs.sweep.measure", interrupted_at(2)):
-        result = command(*words)
+        result = sweep(sweep_file, path)
     assert result.status == 130
     assert not (path / "scores.parquet").exists()
-    runs = listed(command(*words, "--dry-run"))
+    runs = listed(sweep_file, path)
     assert [said.partition("  ")[0] for said in runs.values()] == ["done", "done", *["to do"] * 2]
     trained = path / "runs" / list(runs)[2]
     assert (trained / "states").is_dir()
     assert not (trained / "measured").exists()
     metrics = (trained / "metrics.jsonl").stat().st_mtime_ns
     before = touched(path)
-    result = command(*words)
+    result = sweep(sweep_file, path)
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(swept.path)
     assert (trained / "metrics.jsonl").stat().st_mtime_ns == metrics, "it is not trained again"
@@ -208,13 +193,13 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
 
 
 def test_a_run_whose_scores_are_gone_is_made_again(
-    swept: Finished, sweep_file: Path, command: Command, copied: Path
+    swept: Finished, sweep_file: Path, copied: Path
 ) -> None:
     first, *others = sorted((copied / "runs").iterdir())
     (first / "scores.parquet").unlink()
     shutil.rmtree(first / "measured" / "step-00000001")
     before = touched(copied)
-    assert command("sweep", sweep_file, "--out", copied, "--workers", "1").status == 0
+    assert sweep(sweep_file, copied).status == 0
     assert outputs(copied) == outputs(swept.path)
     assert all(
         state == before[name] for name, state in touched(copied).items() if str(first) not in name
@@ -222,9 +207,7 @@ def test_a_run_whose_scores_are_gone_is_made_again(
     assert len(others) == 3
 
 
-def test_what_is_left_of_a_run_is_what_verify_reads(
-    swept: Finished, command: Command, copied: Path
-) -> None:
+def test_what_is_left_of_a_run_is_what_verify_reads(swept: Finished, copied: Path) -> None:
     for run in (copied / "runs").iterdir():
         left = {path.name for path in run.iterdir()} - {"manifest.json", "log.txt", ".lock"}
         assert left == {"config.toml", "data", "measured", "metrics.jsonl", *SCORES}
@@ -232,7 +215,7 @@ def test_what_is_left_of_a_run_is_what_verify_reads(
     runs = sorted(
         {row["run"] for row in scores_of(copied / "points.parquet", **{"model.n_embd": 8})}
     )
-    result = command("verify", *(copied / "runs" / name for name in runs), "--out", copied / "v")
+    result = call("verify", *(copied / "runs" / name for name in runs), "--out", copied / "v")
     # So short a run has too few checkpoints to hold the findings against.
     assert (result.status, result.err) == (1, "")
     verdict = json.loads((copied / "v").read_text())
@@ -242,18 +225,16 @@ def test_what_is_left_of_a_run_is_what_verify_reads(
             copied / "points.parquet", **{"model.n_embd": 8, "split": "val_subset"}, layer="embed"
         )
     )
-    followed = command("follow", copied / "runs" / runs[0], "--layer", "block1")
+    followed = call("follow", copied / "runs" / runs[0], "--layer", "block1")
     assert followed.status == 0, followed.err
 
 
 SCORES = ("scores.parquet", "scores.csv")
 
 
-def test_states_and_weights_are_kept_on_request(
-    swept: Finished, command: Command, tmp_path: Path
-) -> None:
+def test_states_and_weights_are_kept_on_request(swept: Finished, tmp_path: Path) -> None:
     file, path = write_sweep(tmp_path, AXES.replace("[8, 16]", "[8]"), "[0]"), tmp_path / "out"
-    assert command("sweep", file, "--out", path, "--workers", "1", "--keep").status == 0
+    assert sweep(file, path, "--keep").status == 0
     (run,) = (path / "runs").iterdir()
     assert len(list((run / "states").iterdir())) == 3
     assert (run / "checkpoints" / "step-00000002" / "model.safetensors").exists()
@@ -262,23 +243,22 @@ def test_states_and_weights_are_kept_on_request(
     for name in SCORES:
         assert (run / name).read_bytes() == (theirs / name).read_bytes()
     # Such a run is as good as any other: it can be measured again.
-    assert command("measure", run, "--set", "clusters.n_init=2").status == 0
+    succeed("measure", run, "--set", "clusters.n_init=2")
 
 
 # --- Runs that fail ---
 
 
 def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     axes = f'[around]\n"train.learning_rate" = [{DIVERGES}]\n'
     file = write_sweep(tmp_path, axes, "[0]")
-    words = ("sweep", file, "--workers", "1")
-    good, bad = listed(command(*words, "--dry-run"))
-    result = command(*words)
+    path = Path("runs", "mine")  # the default
+    good, bad = listed(file, path)
+    result = call("sweep", file, "--workers", "1")
     assert result.status == 1
-    path = Path("runs", "mine")
     (line,) = result.err.splitlines()
     assert line.startswith(f"tasklens: run {bad} failed: training diverged at step ")
     assert "lower train.learning_rate" in line
@@ -288,36 +268,33 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
     ]
     assert {row["run"] for row in scores_of(path / "scores.parquet")} == {good}
     assert not (path / "runs" / bad / "scores.parquet").exists()
-    runs = listed(command(*words, "--dry-run"))
+    runs = listed(file)
     assert (runs[good].split()[0], runs[bad].split()[:2]) == ("done", ["to", "do"])
     before = {name: state for name, state in touched(path).items() if good in name}
-    again = command(*words)
+    again = call("sweep", file, "--workers", "1")
     assert (again.status, again.out, again.err) == (1, result.out, result.err), "tried again"
     assert {name: state for name, state in touched(path).items() if good in name} == before
 
 
-def test_the_base_may_fail_and_so_may_all(command: Command, tmp_path: Path) -> None:
+def test_the_base_may_fail_and_so_may_all(tmp_path: Path) -> None:
     axes = '[around]\n"train.learning_rate" = [3e-3]\n'
     file = write_sweep(tmp_path, axes, "[0]", train__learning_rate=DIVERGES)
-    path = tmp_path / "out"
-    bad, good = listed(command("sweep", file, "--dry-run"))
-    result = command("sweep", file, "--out", path, "--workers", "1")
-    assert result.status == 1
-    assert f"run {bad} failed: training diverged" in result.err
-    assert {row["run"] for row in scores_of(path / "points.parquet")} == {good}
-    assert (path / "around.png").exists()
+    bad, good = listed(file)
+    assert sweep(file, tmp_path / "out").status == 1
+    assert {row["run"] for row in scores_of(tmp_path / "out" / "points.parquet")} == {good}
+    assert (tmp_path / "out" / "around.png").exists()
     file = write_sweep(tmp_path, "", "[0]", train__learning_rate=DIVERGES)
-    alone = command("sweep", file, "--out", tmp_path / "alone", "--workers", "1")
+    alone = sweep(file, tmp_path / "alone")
     assert (alone.status, alone.out) == (1, "")
-    assert alone.err.startswith(f"tasklens: run {bad} failed: training diverged")
-    assert len(alone.err.splitlines()) == 1
+    (line,) = alone.err.splitlines()
+    assert line.startswith(f"tasklens: run {bad} failed: training diverged")
 
 
 # --- Following tasks ---
 
 
-def test_follow_prints_what_became_of_tasks_and_clusters(run: Path, command: Command) -> None:
-    result = command("follow", run, "--layer", "block1")
+def test_follow_prints_what_became_of_tasks_and_clusters(run: Path) -> None:
+    result = call("follow", run, "--layer", "block1")
     assert (result.status, result.err) == (0, "")
     title, _, head, *lines = result.out.splitlines()
     assert title == "block1 on val_subset (raw):"
@@ -337,20 +314,13 @@ def test_follow_prints_what_became_of_tasks_and_clusters(run: Path, command: Com
     assert {when for when, _ in tasks.values()} <= {"never", *steps}
 
 
-def test_follow_takes_the_best_layer_and_another_split_on_request(
-    run: Path, command: Command
-) -> None:
-    final = {
-        row["layer"]: row["value"]
-        for row in scores_of(
-            run / "scores.parquet", metric="ari", step=2, split="train_subset", space="raw"
-        )
-        if row["layer"] in ("embed", "block1")
-    }
+def test_follow_takes_the_best_layer_and_another_split_on_request(run: Path) -> None:
+    rows = scores_of(run, metric="ari", step=2, split="train_subset", space="raw")
+    final = {row["layer"]: row["value"] for row in rows if row["layer"] in ("embed", "block1")}
     best = max(sorted(final, reverse=True), key=lambda layer: final[layer])
-    result = command("follow", run, "--split", "val_instruction_subset")
+    result = call("follow", run, "--split", "val_instruction_subset")
     assert result.out.startswith(f"{best} on val_instruction_subset (raw):\n")
-    other = command("follow", run, "--split", "train_subset")
+    other = call("follow", run, "--split", "train_subset")
     assert other.out.splitlines()[2:] != result.out.splitlines()[2:]
 
 
@@ -358,20 +328,19 @@ def test_follow_takes_the_best_layer_and_another_split_on_request(
     ("words", "place"),
     [
         (("--layer", "block7"), "val_subset/block7/raw"),
-        (("--layer", "block1", "--split", "mine"), "mine/block1/raw"),
-        (("--layer", "block1", "--space", "tsne"), "val_subset/block1/tsne"),
+        (("--layer", "block1", "--split", "mine", "--space", "tsne"), "mine/block1/tsne"),
     ],
 )
 def test_follow_tells_what_is_there_in_place_of_what_is_not(
-    run: Path, command: Command, words: tuple[str, ...], place: str
+    run: Path, words: tuple[str, ...], place: str
 ) -> None:
-    line = assert_refused(command("follow", run, *words), f"{run}: no clusters of ")
+    line = assert_refused(call("follow", run, *words), f"{run}: no clusters of ")
     assert f"no clusters of {place}; there are train_subset/block1/raw, train_subset/" in line
     assert line.endswith("val_subset/wte/raw")
 
 
-def test_follow_needs_a_measured_run(command: Command, tmp_path: Path) -> None:
-    assert_refused(command("follow", tmp_path), f"{tmp_path} is not a run directory")
+def test_follow_needs_a_measured_run(tmp_path: Path) -> None:
+    assert_refused(call("follow", tmp_path), f"{tmp_path} is not a run directory")
     path = tmp_path / "run"
-    assert command("data", "smoke", *changes(), "--out", path).status == 0
-    assert_refused(command("follow", path), "stage train is not finished; run it first: ")
+    succeed("data", "smoke", *changes(), "--out", path)
+    assert_refused(call("follow", path), "stage train is not finished; run it first: ")

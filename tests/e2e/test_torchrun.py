@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -37,26 +40,21 @@ def torchrun(*words: str | Path) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+class Battery(NamedTuple):
+    """What two processes made of `along.battery`, which both say alike. Not to be changed."""
+
+    tensors: dict[str, torch.Tensor]
+    curves: dict[str, Any]
+
+
 @pytest.fixture(scope="module")
-def battery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes made of `along.battery`. Not to be changed."""
+def battery(tmp_path_factory: pytest.TempPathFactory) -> Battery:
     path = tmp_path_factory.mktemp("battery")
     result = torchrun(along.__file__, "battery", path)
     assert result.status == 0, result.err
-    return path
-
-
-@pytest.fixture(scope="module")
-def tensors(battery: Path) -> dict[str, torch.Tensor]:
-    return dict(safetensors.torch.load_file(battery / "tensors.safetensors"))
-
-
-@pytest.fixture(scope="module")
-def curves(battery: Path) -> dict[str, Any]:
-    """What both processes say, which is the same."""
-    first, second = (json.loads((battery / f"curves-{i}.json").read_text()) for i in (0, 1))
+    first, second = (json.loads((path / f"curves-{i}.json").read_text()) for i in (0, 1))
     assert first == second
-    return dict(first)
+    return Battery(safetensors.torch.load_file(path / "tensors.safetensors"), first)
 
 
 def part(tensors: dict[str, torch.Tensor], within: str) -> dict[str, torch.Tensor]:
@@ -75,60 +73,42 @@ def assert_close(mine: dict[str, torch.Tensor], one: dict[str, torch.Tensor], ne
 
 
 @pytest.mark.parametrize("loss", along.LOSSES)
-def test_gradients_are_those_of_one_process(tensors: dict[str, torch.Tensor], loss: str) -> None:
+def test_gradients_are_those_of_one_process(battery: Battery, loss: str) -> None:
     """Of the third step, so that what the steps before left in place would show."""
     one = along.gradients_of(along.trainer_of(along.dataset(), **along.LOSSES[loss]), 3)
-    assert_close(part(tensors, f"{loss}/"), one, CLOSE)
+    assert_close(part(battery.tensors, f"{loss}/"), one, CLOSE)
 
 
-def test_the_loss_curve_is_that_of_one_process(
-    tensors: dict[str, torch.Tensor], curves: dict[str, Any]
+def test_the_loss_curve_is_that_of_one_process_even_if_it_begins_or_resumes_the_run(
+    battery: Battery,
 ) -> None:
+    near = partial(np.testing.assert_allclose, rtol=CURVE, atol=1e-6)
     trainer = along.trainer_of(along.dataset())
     one = along.curve_of(trainer)
-    assert len(one) == len(curves["all"]) == along.SETTINGS["steps"]
+    assert len(one) == len(battery.curves["all"]) == along.SETTINGS["steps"]
     assert one[-1][0] < 0.9 * one[0][0], "it learns, so that the curve says something"
-    np.testing.assert_allclose(curves["all"], one, rtol=CURVE, atol=1e-6)
-    state = trainer.state()
-    assert_close(part(tensors, "end/"), state, 1e-3)
-
-
-def test_a_curve_of_other_rows_would_be_found(curves: dict[str, Any]) -> None:
-    other = along.curve_of(along.trainer_of(along.dataset(), instructions_per_step=4))
-    assert not np.allclose(np.array(curves["all"])[:, 0], np.array(other)[:, 0], rtol=CURVE)
-
-
-def test_one_process_goes_on_from_what_two_left(
-    tensors: dict[str, torch.Tensor], curves: dict[str, Any]
-) -> None:
+    near(battery.curves["all"], one)
+    assert_close(part(battery.tensors, "end/"), trainer.state(), 1e-3)
+    near(battery.curves["resumed"], one[along.HALF :])
     trainer = along.trainer_of(along.dataset())
-    assert trainer.begin(part(tensors, "half/"))
+    assert trainer.begin(part(battery.tensors, "half/"))
     assert trainer.step == along.HALF
-    np.testing.assert_allclose(
-        along.curve_of(trainer), curves["all"][along.HALF :], rtol=CURVE, atol=1e-6
-    )
+    near(along.curve_of(trainer), battery.curves["all"][along.HALF :])
+    other = along.curve_of(along.trainer_of(along.dataset(), instructions_per_step=4))
+    assert not np.allclose(np.array(one)[:, 0], np.array(other)[:, 0], rtol=CURVE), "would show"
 
 
-def test_two_processes_go_on_from_what_one_left(curves: dict[str, Any]) -> None:
-    one = along.curve_of(along.trainer_of(along.dataset()))[along.HALF :]
-    np.testing.assert_allclose(curves["resumed"], one, rtol=CURVE, atol=1e-6)
-
-
-def test_dropout_differs_from_process_to_process(curves: dict[str, Any]) -> None:
+def test_dropout_differs_from_process_to_process(battery: Battery) -> None:
     """Were it the same mask on both, or none, the losses would be those of others."""
-    alone = along.curve_of(along.trainer_of(along.dataset(), dropout=0.5), 2)
-    without = along.curve_of(along.trainer_of(along.dataset()), 2)
-    for one in (alone, without):
-        assert abs(curves["dropout"][0][0] - one[0][0]) > 1e-4
+    for dropout in (0.5, 0.0):
+        one = along.curve_of(along.trainer_of(along.dataset(), dropout=dropout), 2)
+        assert abs(battery.curves["dropout"][0][0] - one[0][0]) > 1e-4
 
 
-def test_the_flag_of_rank_0_goes_to_all_ranks(curves: dict[str, Any]) -> None:
-    assert curves["flag"] is True
-    assert curves["fresh"] == [False, "fp32"], "nothing to go on from, and too narrow for bf16"
-
-
-def test_more_processes_than_rows_are_refused(curves: dict[str, Any]) -> None:
-    assert curves["too few"] == (
+def test_rank_0_decides_and_more_processes_than_rows_are_refused(battery: Battery) -> None:
+    assert battery.curves["flag"] is True
+    assert battery.curves["fresh"] == [False, "fp32"], "no state, and too narrow for bf16"
+    assert battery.curves["too few"] == (
         "train.instructions_per_step = 1: should be at least the number of processes, 2: each "
         "takes a share of them"
     )
@@ -148,10 +128,23 @@ def test_a_process_of_several_has_its_own_gpu() -> None:
         training_device("cuda:1", ProcessGroup(1, 2))
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+@pytest.fixture
+def rank_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Make this process seem to be a rank of several that torchrun has launched here."""
+
+    def seem(rank: int, size: int) -> None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+        for name, value in (("RANK", rank), ("WORLD_SIZE", size)):
+            monkeypatch.setenv(name, str(value))
+            monkeypatch.setenv(f"LOCAL_{name}", str(value))
+
+    return seem
+
+
+def test_more_processes_than_gpus_are_refused(
+    rank_of: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rank_of(1, 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (
         pytest.raises(InputError, match=r"2 processes here, which has 1 GPUs: .*per-node=1$"),
@@ -163,13 +156,17 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 # --- The command ---
 
 
-def metrics(path: Path) -> list[list[float]]:
-    lines = (path / "metrics.jsonl").read_text().splitlines()
-    return [[*json.loads(line).values()] for line in lines]
+def assert_same_run(path: Path, tiny: Finished, processes: int) -> None:
+    """Compare a run that another number of processes ended with that of one process."""
 
+    def metrics(run: Path) -> list[list[float]]:
+        lines = (run / "metrics.jsonl").read_text().splitlines()
+        return [[*json.loads(line).values()] for line in lines]
 
-def noted(path: Path) -> dict[str, Any]:
-    return dict(json.loads((path / "manifest.json").read_text())["stages"]["train"])
+    assert contents(path).keys() == contents(tiny.path).keys()
+    np.testing.assert_allclose(metrics(path), metrics(tiny.path), rtol=CURVE, atol=1e-6)
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert manifest["stages"]["train"]["processes"] == processes
 
 
 def said(result: Result) -> list[str]:
@@ -177,28 +174,26 @@ def said(result: Result) -> list[str]:
     return [line for line in result.err.splitlines() if line.startswith("tasklens: ")]
 
 
+OTHER_NUMBER = (
+    "tasklens: training resumes with another number of processes ({}, it began with {}): "
+    "the last bits may differ"
+)
+
+
 def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / tiny.path.name
-    with pytest.MonkeyPatch.context() as patch:
-
-        def stops(*_: object) -> None:
-            raise KeyboardInterrupt
-
-        patch.setattr("tasklens.runs.experiment.Trainer.run", stops)
-        assert command("run", "smoke", *changes(), "--out", path).status == 130
-    result = torchrun("-m", "tasklens", "run", "smoke", *changes(), "--out", path, "--resume")
+    words = ("run", "smoke", *changes(), "--out", str(path))
+    with mock.patch("tasklens.models.training.Trainer.run", side_effect=KeyboardInterrupt):
+        assert command(*words).status == 130
+    result = torchrun("-m", "tasklens", *words, "--resume")
     assert result.status == 0, result.err
-    assert said(result) == [
-        "tasklens: training goes on with another number of processes (2, it began with 1): "
-        "the last bits may differ"
-    ]
+    assert said(result) == [OTHER_NUMBER.format(2, 1)]
     assert result.out.splitlines()[-1] == str(path / "figures" / "figure1.png")
     assert len(result.out.splitlines()) == len(tiny.result.out.splitlines()), "said once"
-    assert contents(path).keys() == contents(tiny.path).keys()
-    np.testing.assert_allclose(metrics(path), metrics(tiny.path), rtol=CURVE, atol=1e-6)
-    assert (noted(path)["processes"], noted(tiny.path)["processes"]) == (2, 1)
+    assert_same_run(path, tiny, 2)
+    assert_same_run(tiny.path, tiny, 1)
 
 
 def test_one_process_goes_on_with_a_run_that_torchrun_began(
@@ -206,48 +201,28 @@ def test_one_process_goes_on_with_a_run_that_torchrun_began(
 ) -> None:
     """Rank 0 had failed while the other rank waited."""
     path = tmp_path / tiny.path.name
-    words = ["run", "smoke", *changes(), "--out", str(path)]
+    words = ("run", "smoke", *changes(), "--out", str(path))
     result = torchrun(along.__file__, "until", "8", *words)
     assert result.status != 0
     assert said(result)[-1] == "tasklens: error: no space left at step 8"
     assert result.out == ""
     assert result.err.count("no space left") == 1, "rank 0 alone reports it"
-    resumed = command("run", "smoke", *changes(), "--out", path, "--resume")
+    resumed = command(*words, "--resume")
     assert resumed.status == 0
-    assert resumed.err.splitlines() == [
-        "tasklens: training goes on with another number of processes (1, it began with 2): "
-        "the last bits may differ"
-    ]
-    assert contents(path).keys() == contents(tiny.path).keys()
-    np.testing.assert_allclose(metrics(path), metrics(tiny.path), rtol=CURVE, atol=1e-6)
+    assert resumed.err.splitlines() == [OTHER_NUMBER.format(1, 2)]
+    assert_same_run(path, tiny, 1)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_torchrun_is_refused_what_does_not_train(
-    command: Command, monkeypatch: pytest.MonkeyPatch, tiny: Finished, rank: int
+def test_ranks_say_nothing_but_the_first_and_torchrun_is_refused_what_does_not_train(
+    command: Command, rank_of: Callable[[int, int], None], tiny: Finished, tmp_path: Path
 ) -> None:
-    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", str(rank))):
-        monkeypatch.setenv(name, value)
-    result = command("measure", tiny.path)
-    if rank == 0:
-        assert_refused(result, "torchrun trains one model", "run or train, not measure")
-    else:
-        assert result == Result(2, "", "")
-
-
-def test_one_process_of_torchruns_is_one_process(
-    command: Command, monkeypatch: pytest.MonkeyPatch, tiny: Finished
-) -> None:
-    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "1"), ("RANK", "0")):
-        monkeypatch.setenv(name, value)
-    assert command("show", tiny.path).status == 0
-
-
-def test_a_plan_is_said_by_the_first_process_alone(
-    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("RANK", "1")):
-        monkeypatch.setenv(name, value)
-    words = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--dry-run")
-    assert command(*words) == Result(0, "", "")
+    rank_of(0, 1)
+    assert command("show", tiny.path).status == 0, "one process of torchrun's is one process"
+    rank_of(0, 2)
+    refused = command("measure", tiny.path)
+    assert_refused(refused, "torchrun trains one model", "run or train, not measure")
+    rank_of(1, 2)
+    assert command("measure", tiny.path) == Result(2, "", "")
+    plan = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--dry-run")
+    assert command(*plan) == Result(0, "", "")
     assert not (tmp_path / "run").exists()

@@ -56,18 +56,6 @@ def test_disjoint_exactly_if_no_string_is_shared(one: str, other: str) -> None:
         assert re.fullmatch(other, shared)
 
 
-@steady
-@given(regexes, st.integers(0, 2**32), st.data())
-def test_samples_are_distinct_strings_of_the_admitted_lengths(
-    regex: str, seed: int, data: st.DataObject
-) -> None:
-    grammar = Grammar(regex)
-    n = data.draw(st.integers(0, min(grammar.count(1, 9), 50)))
-    drawn = grammar.sample(n, 1, 9, np.random.default_rng(seed))
-    assert len(set(drawn)) == len(drawn) == n
-    assert all(re.fullmatch(regex, string) and 1 <= len(string) <= 9 for string in drawn)
-
-
 @few
 @given(
     st.integers(2, 7),
@@ -92,11 +80,8 @@ def test_task_sets(n_tasks: int, k: int, n_variants: int, symbols: str, seed: in
     assert sum(map(len, drawn)) == n_tasks * n_variants
     for i, strings in enumerate(drawn):
         assert len(set(strings)) == len(strings) == taskset.tasks[i].n_variants
-        for string in strings:
-            matching = [
-                j
-                for j, task in enumerate(taskset.tasks)
-                for grammar in task.grammars
-                if re.fullmatch(grammar.regex, string)
-            ]
-            assert matching == [i]
+        assert {len(string) for string in strings} <= set(range(4, 10))
+        for j, task in enumerate(taskset.tasks):
+            matches = [sum(bool(re.fullmatch(g.regex, s)) for s in strings) for g in task.grammars]
+            assert sum(matches) == (len(strings) if j == i else 0)
+            assert max(matches) - min(matches) <= 1, "each regular expression has its share"

@@ -179,6 +179,7 @@ def measure(
 
     run = changed_run(path, change, "clusters", "measure")
     with opened(engine), run.directory.locked():
+        stage_measure.check_measurable(run)
         save_settings(run)
         stage_measure.measure(run, engine)
     print(run.directory.scores_csv)
@@ -194,8 +195,8 @@ def plot(path: Run, change: Change = None, debug: Debug = False) -> None:
 
     run = changed_run(path, change, "figure")
     with run.directory.locked():
-        save_settings(run)
         stage_plot.plot(run)
+        save_settings(run)
     print(run.directory.figure("png"))
 
 

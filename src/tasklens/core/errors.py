@@ -18,11 +18,7 @@ def debugging() -> bool:
 class CellsFailedError(Exception):
     """Some cells failed for reasons of their own; everything else is done.
 
-    The command line prints a line for each and exits with status 1.
-
-    Parameters
-    ----------
-    reasons : {cell: reason}
+    The command line prints a line for each cell with the reason, and exits with status 1.
     """
 
     def __init__(self, reasons: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,10 +45,8 @@ def describe_machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
+        named = re.search(r"^model name\s*: *(.*)", cpuinfo.read_text(), re.MULTILINE)
+        model = named[1].strip() if named else model
     return {"system": platform.platform(), "processor": model, "cpus": os.cpu_count()}
 
 

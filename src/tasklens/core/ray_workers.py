@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.core.errors import InputError
+from tasklens.core.errors import InputError, first_line
 from tasklens.core.workers import P, Result, Workers
 
 #: The address of a cluster that is started here.
@@ -37,31 +37,31 @@ def import_ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        raise InputError(
-            "--engine ray: Ray is not installed: pip install 'tasklens[ray]'"
-        ) from error
+        advice = "--engine ray: Ray is not installed: pip install 'tasklens[ray]'"
+        raise InputError(advice) from error
     return ray
 
 
 def connect(address: str = "") -> Any:
     """Connect to a Ray cluster, unless that is done already, and return the module ``ray``.
 
-    Parameters
-    ----------
-    address : str
-        HOST:PORT; empty: the cluster in RAY_ADDRESS or that ``ray start`` has left on this machine,
-        else, as for `NEW`, one of this machine's cores, which ends with this process. As any Ray it
-        listens to other machines, and obeys whoever has the token in ``~/.ray/auth_token``.
-
-    Raises
-    ------
-    InputError
-        Where there is no cluster, or one of another version.
+    The address is HOST:PORT. If it is empty, it is that of the cluster in RAY_ADDRESS or of the one
+    that ``ray start`` has left on this machine; otherwise, as for `NEW`, a cluster of this
+    machine's cores is started, which ends with this process. As any Ray it listens to other
+    machines, and obeys whoever has the token in ``~/.ray/auth_token``. InputError if there is no
+    cluster, or one of another version.
     """
     ray = import_ray()
     if ray.is_initialized():
         return ray
-    _check_port(address)
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        try:  # Ray would try for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"--engine ray:{address}: no Ray cluster there: {getattr(error, 'strerror', error)}"
+            ) from error
     # What workers print comes back with what they have done: Ray would put it on standard output.
     words: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address in ("", NEW):
@@ -69,20 +69,18 @@ def connect(address: str = "") -> Any:
     try:
         ray.init(address or None, **words)
     except Exception as error:  # of any of the ways in which two versions do not fit
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"--engine ray:{address}: {first} (where the cluster has a token, RAY_AUTH_MODE=token "
-            "has to be set here, too)"
+            f"--engine ray:{address}: {first_line(error)} (if the cluster has a token, "
+            "RAY_AUTH_MODE=token has to be set here, too)"
         ) from error
     return ray
 
 
 @contextlib.contextmanager
 def connected(address: str = "") -> Iterator[None]:
-    """`connect` for the time of the block, or longer where that was done before.
+    """`connect` for the time of the block, or longer if this process was connected before.
 
-    Ray says on standard output what befalls its workers, where ours are the paths and the tables:
-    meanwhile it goes to standard error.
+    What Ray prints of its workers goes to standard error: standard output is for paths and tables.
     """
     before = import_ray().is_initialized()
     ray = connect(address)
@@ -92,19 +90,6 @@ def connected(address: str = "") -> Iterator[None]:
         finally:
             if not before:
                 ray.shutdown()
-
-
-def _check_port(address: str) -> None:
-    """Raise InputError if nothing listens at the address: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdigit()):
-        return
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"--engine ray:{address}: no Ray cluster there: {getattr(error, 'strerror', error)}"
-        ) from error
 
 
 def nodes() -> list[dict[str, float]]:
@@ -117,20 +102,8 @@ class RayWorkers(Workers):
 
     An item goes there and its result comes back through Ray's object store, so the cluster needs
     no file system for them. An item whose worker is killed is begun again, `RETRIES` times at most.
-
-    Parameters
-    ----------
-    address : str
-        See `connect`.
-    limit : int
-        Items at a time; 0: as many as the cluster has CPUs for.
-    cpus, gpus : int, float
-        CPUs and GPUs per item.
-
-    Raises
-    ------
-    InputError
-        If no node of the cluster has what an item takes: it would wait for ever.
+    ``limit`` bounds the items at a time (0: as many as the cluster has CPUs for), each of which
+    takes ``cpus`` and ``gpus``. InputError if no node has them: an item would wait for ever.
     """
 
     remote = True
@@ -140,7 +113,13 @@ class RayWorkers(Workers):
     ) -> None:
         self._ray = connect(address)
         self._limit, self._cpus, self._gpus = limit, cpus, gpus
-        self._check_room()
+        room = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes()]
+        if not any(node_cpus >= cpus and node_gpus >= gpus for node_cpus, node_gpus in room):
+            most_cpus, most_gpus = map(max, zip(*room, (0, 0), strict=True))
+            raise InputError(
+                f"no node of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs; at most they have "
+                f"{most_cpus:g} CPUs and {most_gpus:g} GPUs"
+            )
         self._task = self._ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_work)
         self._functions: dict[int, tuple[object, Any]] = {}
         self._counted, self._cluster_count = -FRESH, 1
@@ -165,12 +144,8 @@ class RayWorkers(Workers):
         rest = self._ray.cloudpickle.dumps(
             (args, kwargs), protocol=5, buffer_callback=arrays.append
         )
-        ref = self._task.remote(
-            self._stored(function),
-            rest,
-            [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays],
-            str(Path.cwd()),
-        )
+        views = [np.frombuffer(array.raw(), dtype=np.uint8) for array in arrays]
+        ref = self._task.remote(self._stored(function), rest, views, str(Path.cwd()))
         return _RayFuture(self._ray, ref)
 
     def _stored(self, function: Callable[..., Any]) -> Any:
@@ -184,15 +159,6 @@ class RayWorkers(Workers):
         """Return how many items a node works on at a time."""
         n = node.get("CPU", 0) / self._cpus
         return int(min(n, node.get("GPU", 0) / self._gpus) if self._gpus else n)
-
-    def _check_room(self) -> None:
-        room = [(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes()]
-        if not any(cpus >= self._cpus and gpus >= self._gpus for cpus, gpus in room):
-            raise InputError(
-                f"no node of the Ray cluster has {self._cpus} CPUs and {self._gpus:g} GPUs; at "
-                f"most they have {max((cpus for cpus, _ in room), default=0):g} CPUs and "
-                f"{max((gpus for _, gpus in room), default=0):g} GPUs"
-            )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """Let go of the functions; what was begun ends by itself, or with the connection.
@@ -221,13 +187,9 @@ class _RayFuture(Future[Any]):
             elif isinstance(error, self._ray.exceptions.RayTaskError):
                 self.set_exception(error.cause)
             else:
-                first = (str(error).strip().splitlines() or [""])[0]
-                self.set_exception(
-                    InputError(
-                        f"its worker died {RETRIES + 1} times (killed, or for lack of memory): "
-                        f"{type(error).__name__}: {first}"
-                    )
-                )
+                died = f"its worker died {RETRIES + 1} times (killed, or for lack of memory)"
+                about = f"{type(error).__name__}: {first_line(error)}"
+                self.set_exception(InputError(f"{died}: {about}"))
 
 
 def _work(

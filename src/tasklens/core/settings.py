@@ -45,10 +45,7 @@ class SettingsBase(BaseModel):
     """Base of the settings of a stage, and of a whole run."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        validate_default=True,
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
     #: Of every field that does not declare it.
     affects: ClassVar[Affects] = Affects("nothing")
@@ -66,44 +63,32 @@ class SettingsBase(BaseModel):
     ) -> Self:
         """Return the settings of a table of tables, with ``table.key=value`` changes applied.
 
-        Parameters
-        ----------
-        table : mapping
-        changes : iterable of str
-            The value as TOML writes it; a bare word is a string.
-        where : str
-            What error messages call the table, e.g. the path of its file.
-
-        Raises
-        ------
-        InputError
-            For an unknown key (naming the nearest known one), or a value out of range.
+        Values are as TOML writes them; a bare word is a string. ``where`` is what errors call the
+        table, e.g. the path of its file. InputError for an unknown key, which names the nearest
+        known one, or for a value out of range.
         """
-        values = cls._flattened(table)
-        for key in values:
-            cls.check_key(key, where)
-        changed = set()
+        given, changed = cls._flattened(table), dict[str, Any]()
         for change in changes:
             key, equals, text = change.partition("=")
             if not equals:
                 raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-            cls.check_key(key.strip(), "--set")
-            values[key.strip()] = _value(text.strip())
-            changed.add(key.strip().partition(".")[0])
+            changed[key.strip()] = _value(text.strip())
+        for key in (*given, *changed):
+            cls.check_key(key, where if key in given else "--set")
         nested: dict[str, Any] = {}
-        for key, value in values.items():
-            name, dot, rest = key.partition(".")
-            if dot:
-                nested.setdefault(name, {})[rest] = value
-            else:
-                nested[name] = value
+        for key, value in (given | changed).items():
+            name, _, inner = key.rpartition(".")
+            (nested.setdefault(name, {}) if name else nested)[inner] = value
         try:
             return cls.model_validate(nested)
         except ValidationError as error:
-            location = error.errors(include_url=False)[0]["loc"]
-            from_file = where and (location[0] not in changed if location else not changed)
+            place = error.errors(include_url=False)[0]["loc"]
+            tables = {key.partition(".")[0] for key in changed}
+            from_changes = place[0] in tables if place else bool(tables)
             message = one_line(error)
-            raise (InputError(f"{where}: {message}") if from_file else message) from error
+            raise (
+                InputError(f"{where}: {message}") if where and not from_changes else message
+            ) from error
 
     @classmethod
     def from_toml(cls, content: bytes, where: str, changes: Iterable[str] = ()) -> Self:
@@ -113,17 +98,7 @@ class SettingsBase(BaseModel):
     def toml(self) -> str:
         """Return the settings as TOML, every key below its meaning."""
         document = tomlkit.document()
-        for name, value in sorted(self, key=lambda item: _rank(item[1])):
-            if isinstance(value, SettingsBase):
-                table = tomlkit.table()
-                _comment(table, type(self), name)
-                for inner, plain in value:
-                    _comment(table, type(value), inner)
-                    table.add(inner, list(plain) if isinstance(plain, tuple) else plain)
-                document.add(name, table)
-            else:
-                _comment(document, type(self), name)
-                document.add(name, value)
+        _fill(document, self)
         return tomlkit.dumps(document)
 
     def changed(self, **changes: Any) -> Self:
@@ -143,19 +118,13 @@ class SettingsBase(BaseModel):
     def replicate(self) -> str:
         """What tells a run from its replicates, as JSON."""
         declared = self.declared()
-        flat = {key: value for key, value in self.flat().items() if declared[key].replicate}
-        return json.dumps(flat)
+        return json.dumps({k: v for k, v in self.flat().items() if declared[k].replicate})
 
     def first_difference(self, other: "SettingsBase", *, of_replicates: bool = False) -> str | None:
         """Return the first key in which the results of other settings may differ, or None.
 
-        Parameters
-        ----------
-        other : SettingsBase
-            Of the same class.
-        of_replicates : bool
-            Do not count what replicates differ in, nor what changes the last bits, nor what only
-            figures and the report depend on.
+        Replicates may also differ in what makes them replicates, what changes the last bits, and
+        what only figures and the report depend on.
         """
         mine, theirs = self.flat(), other.flat()
         for key, affects in self.declared().items():
@@ -168,9 +137,17 @@ class SettingsBase(BaseModel):
         return None
 
     @classmethod
+    @functools.cache
     def declared(cls) -> dict[str, Affects]:
         """Return what each setting affects, by key."""
-        return _declared(cls)
+        declared: dict[str, Affects] = {}
+        for name, field in cls.model_fields.items():
+            if table := _table_class(cls, name):
+                declared |= {f"{name}.{key}": a for key, a in table.declared().items()}
+            else:
+                own = (each for each in field.metadata if isinstance(each, Affects))
+                declared[name] = next(own, cls.affects)
+        return declared
 
     @classmethod
     def check_key(cls, key: str, where: str) -> None:
@@ -221,28 +198,24 @@ def _table_class(kind: type[SettingsBase], name: str) -> type[SettingsBase] | No
     return annotation if is_table else None
 
 
-@functools.cache
-def _declared(kind: type[SettingsBase]) -> dict[str, Affects]:
-    declared: dict[str, Affects] = {}
-    for name, field in kind.model_fields.items():
-        table = _table_class(kind, name)
-        if table:
-            declared |= {f"{name}.{key}": affects for key, affects in _declared(table).items()}
+def _fill(table: Any, settings: SettingsBase) -> None:
+    """Add settings to a TOML table: plain ones first, then tables in the order of stages."""
+
+    def rank(item: tuple[str, Any]) -> int:
+        nested = isinstance(item[1], SettingsBase)
+        return 1 + STAGES.index(item[1].affects.stage) if nested else 0
+
+    for name, value in sorted(settings, key=rank):
+        nested = isinstance(value, SettingsBase)
+        described = tomlkit.table() if nested else table
+        description = type(settings).model_fields[name].description or ""
+        for line in textwrap.wrap(" ".join(description.split()), 98):
+            described.add(tomlkit.comment(line))
+        if nested:
+            _fill(described, value)
+            table.add(name, described)
         else:
-            own = [each for each in field.metadata if isinstance(each, Affects)]
-            declared[name] = own[0] if own else kind.affects
-    return declared
-
-
-def _rank(value: Any) -> int:
-    """Return the place of a setting in a file: plain ones first, then tables in order of stages."""
-    return 1 + STAGES.index(value.affects.stage) if isinstance(value, SettingsBase) else 0
-
-
-def _comment(table: Any, kind: type[SettingsBase], name: str) -> None:
-    description = " ".join((kind.model_fields[name].description or "").split())
-    for line in textwrap.wrap(description, 98):
-        table.add(tomlkit.comment(line))
+            table.add(name, list(value) if isinstance(value, tuple) else value)
 
 
 def _value(text: str) -> Any:

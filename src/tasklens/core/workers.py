@@ -47,17 +47,12 @@ class Workers(Executor):
     Start it once and use it for any number of calls. A function is one at the top level of a
     module, or a `functools.partial` of one, and its result depends on its arguments alone. The end
     of a ``with`` block drops what has not begun.
-
-    Attributes
-    ----------
-    count : int
-        How many items are worked on at a time.
-    remote : bool
-        Whether a worker may be on another machine, which need not see the disk of this one.
     """
 
     count: int
+    """How many items are worked on at a time."""
     remote: bool
+    """Whether a worker may be on another machine, which need not see the disk of this one."""
 
     def map(  # type: ignore[override]
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -93,19 +88,23 @@ class Workers(Executor):
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
         running: dict[Future[Result], Item] = {}
-        hidden = None if progress else True
-        with tqdm(desc=progress, total=total, disable=hidden) as bar:
+
+        def next_done() -> Outcome[Item]:
+            future = done.get()
+            error = failure(future)
+            bar.update()
+            return Outcome(running.pop(future), None if error else future.result(), error)
+
+        with tqdm(desc=progress, total=total, disable=None if progress else True) as bar:
             try:
                 for item in items:
                     future = self.submit(function, item)
                     running[future] = item
                     future.add_done_callback(done.put)
                     while len(running) >= self._at_a_time:
-                        yield _outcome(running, done.get())
-                        bar.update()
+                        yield next_done()
                 while running:
-                    yield _outcome(running, done.get())
-                    bar.update()
+                    yield next_done()
             finally:
                 for future in running:
                     future.cancel()
@@ -113,12 +112,6 @@ class Workers(Executor):
     @property
     def _at_a_time(self) -> int:
         return 2 * self.count
-
-
-def _outcome(running: dict[Future[Result], Item], future: Future[Result]) -> Outcome[Item]:
-    item = running.pop(future)
-    error = failure(future)
-    return Outcome(item, None if error else future.result(), error)
 
 
 def failure(future: Future[Any]) -> Exception | None:
@@ -138,15 +131,7 @@ def reason(error: Exception) -> str:
 
 
 class Processes(Workers):
-    """Processes of this machine; a single worker is this process, and no other is started.
-
-    Parameters
-    ----------
-    count : int
-        Number of processes; 1 or less means this one.
-    apart : bool
-        Start a process even for one worker.
-    """
+    """Processes of this machine; a single worker is this process, unless it is to be ``apart``."""
 
     remote = False
 
@@ -159,12 +144,18 @@ class Processes(Workers):
         self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
         """Begin `function(*args)`; in this process it is done before this returns."""
+        future: Future[Result] = Future()
         if not self._inline:
+            # Not fork: a forked child may wait for ever on a lock that a thread held.
+            self._pool = self._pool or ProcessPoolExecutor(
+                self.count,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_end_with_the_parent,
+            )
             try:
-                return self._started().submit(function, *args, **kwargs)
+                return self._pool.submit(function, *args, **kwargs)
             except BrokenProcessPool as error:
                 raise InputError(_GONE) from error
-        future: Future[Result] = Future()
         try:
             future.set_result(function(*args, **kwargs))
         except Exception as error:
@@ -176,16 +167,6 @@ class Processes(Workers):
         if self._pool is not None:
             self._pool.shutdown(wait, cancel_futures=cancel_futures)
             self._pool = None
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            # Not fork: a forked child may wait for ever on a lock that a thread held.
-            self._pool = ProcessPoolExecutor(
-                self.count,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_end_with_the_parent,
-            )
-        return self._pool
 
     @property
     def _at_a_time(self) -> int:
@@ -211,17 +192,10 @@ def _wait_for_the_parent() -> None:
 
 @contextmanager
 def opened(engine: str) -> Iterator[None]:
-    """Connect to an engine for the time of the block.
+    """Connect to an engine (local, ray, ray:local, ray:ADDRESS) for the time of the block.
 
-    Parameters
-    ----------
-    engine : {"local", "ray", "ray:local", "ray:ADDRESS"}
-        See `tasklens.core.ray_workers.connect`.
-
-    Raises
-    ------
-    InputError
-        For another name, if Ray is not installed, or if there is no cluster.
+    InputError for another name, if Ray is not installed, or if there is no cluster. See
+    `tasklens.core.ray_workers.connect`.
     """
     if engine == LOCAL:
         yield
@@ -240,23 +214,10 @@ def opened(engine: str) -> Iterator[None]:
 def start_workers(
     engine: str, count: int, *, apart: bool = False, cpus: int = 1, gpus: float = 0
 ) -> Workers:
-    """Return the workers of an engine.
+    """Return the workers of an engine, ``count`` items at a time; 0: as many as there is room for.
 
-    Parameters
-    ----------
-    engine : str
-        See `opened`.
-    count : int
-        Items at a time; 0: as many as there are CPUs, and GPUs, for.
-    apart : bool
-        See `Processes`.
-    cpus, gpus : int, float
-        CPUs and GPUs per item; only Ray heeds them.
-
-    Raises
-    ------
-    InputError
-        If no node of a Ray cluster has what an item takes.
+    ``apart`` is that of `Processes`. Only Ray heeds the CPUs and GPUs per item; InputError if no
+    node of the cluster has them.
     """
     if engine == LOCAL:
         return Processes(count or default_workers(), apart=apart)

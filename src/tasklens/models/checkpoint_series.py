@@ -5,8 +5,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line
@@ -22,67 +23,50 @@ _SMALL = ("*.json", "*.model", "*.txt")
 class Checkpoint:
     """One model to measure."""
 
-    step: int
-    """Its training step, or its number, from 1 on, if not all steps are known."""
-    name: str
-    """The user's name of it: a directory, or a name on the hub and the revision."""
-    directory: Path | None
-    """None if it has to be fetched first."""
+    step: int  # of training, or its number, from 1 on, if not all steps are known
+    name: str  # the user's: a directory, or a name on the hub and the revision
+    directory: Path | None  # None if it has to be fetched first
     repository: str = ""
     revision: str | None = None
-    untrained: bool = False
-    """Whether fresh weights take the place of its own."""
+    untrained: bool = False  # whether fresh weights take the place of its own
 
 
 def find_checkpoints(
     models: Sequence[str], revisions: Sequence[str] = (), *, untrained: bool = False
 ) -> list[Checkpoint]:
-    """Find the models that some names stand for, in the order of their steps.
+    """Find the models that some names stand for, in the order of their steps; fetch nothing.
 
-    Parameters
-    ----------
-    models : sequence of str
-        Each a model's directory, a directory of ``checkpoint-N`` or ``step-N`` directories, a run
-        directory of ours, or a name on the hub. Nothing is fetched here.
-    revisions : sequence of str
-        Of the one name on the hub.
-    untrained : bool
-        Put a network of the first one's configuration with fresh weights before them, as step 0,
-        unless they have one of that step.
-
-    Raises
-    ------
-    InputError
-        If a directory is missing or holds no model, or if two checkpoints have the same step.
+    A name is a model's directory, a directory of ``checkpoint-N`` or ``step-N`` directories, a run
+    directory of ours, or, with its revisions if there are any, a name on the hub. ``untrained``
+    puts a network of the first one's configuration with fresh weights before them, as step 0,
+    unless they have one of that step. InputError if a directory is missing or holds no model, or if
+    two checkpoints have the same step.
     """
     if not models:
         raise InputError("no model to measure: name at least one")
-    steps: list[int | None] = []
-    series: list[Checkpoint] = []
+    found: list[tuple[int | None, Checkpoint]] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - a user that there is not
         if path.is_dir():
             if revisions:
                 raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            for directory in _inside(path):
-                steps.append(_step_of(directory))
-                series.append(Checkpoint(0, str(directory), directory))
+            found += [(_step_of(p), Checkpoint(0, str(p), p)) for p in _inside(path)]
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
                 name = f"{model}@{revision}" if revision else model
-                steps.append(_step_of_revision(revision))
-                series.append(Checkpoint(0, name, None, model, revision))
-    known = [step for step in steps if step is not None]
-    numbers = known if len(known) == len(steps) else range(1, len(steps) + 1)
-    series = [replace(c, step=step) for c, step in zip(series, numbers, strict=True)]
+                checkpoint = Checkpoint(0, name, None, model, revision)
+                found.append((_step_of_revision(revision), checkpoint))
+    unknown = any(step is None for step, _ in found)
+    series = [
+        replace(checkpoint, step=number if unknown or step is None else step)
+        for number, (step, checkpoint) in enumerate(found, 1)
+    ]
     series.sort(key=lambda checkpoint: checkpoint.step)
     for one, other in pairwise(series):
         if one.step == other.step:
-            raise InputError(
-                f"{one.name} and {other.name} are both of step {one.step}; measure each series "
-                "alone"
-            )
+            both = f"{one.name} and {other.name} are both of step {one.step}"
+            raise InputError(f"{both}; measure each series alone")
     if untrained and series[0].step > 0:
         first = replace(series[0], step=0, name=f"{series[0].name}, untrained", untrained=True)
         series.insert(0, first)
@@ -113,10 +97,8 @@ def missing_steps(steps: Sequence[int]) -> list[int]:
 def _leading_powers(steps: Sequence[int]) -> int:
     """Return how many of the steps lead up, by powers of two, to the last of these: 0, 1, 2, 4."""
     begin = 1 if steps and steps[0] == 0 else 0
-    n = 0
-    while begin + n < len(steps) and steps[begin + n] == 2**n:
-        n += 1
-    return begin + n - 1 if n > 2 or (begin and n > 1) else 0
+    n = len([*takewhile(lambda pair: pair[1] == 2 ** pair[0], enumerate(steps[begin:]))])
+    return begin + n - 1 if begin + n > 2 else 0
 
 
 def _step_of_revision(revision: str | None) -> int | None:
@@ -128,10 +110,7 @@ def _step_of_revision(revision: str | None) -> int | None:
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
     """Return the checkpoint's directory; one on the hub is fetched first, or is in the cache.
 
-    Raises
-    ------
-    InputError
-        If neither the network nor the cache has it.
+    InputError if neither the network nor the cache has it.
     """
     if checkpoint.directory is not None:
         return checkpoint.directory
@@ -169,26 +148,22 @@ def identity(checkpoint: Checkpoint) -> list[object]:
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
     """Return name, size and time of a directory's files, or of those with some names."""
-    files = sorted(path for path in directory.iterdir() if path.is_file())
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-        for path in files
-        if names is None or path.name in names
+        for path in sorted(directory.iterdir())
+        if path.is_file() and (names is None or path.name in names)
     ]
 
 
 def _inside(path: Path) -> list[Path]:
     """Return the models in a directory: itself, or a series in it, in the order of its steps."""
     for place in (path, path / "checkpoints"):
-        series = [
-            inner
-            for inner in (place.iterdir() if place.is_dir() else ())
-            if _STEP.match(inner.name) and inner.is_dir()
-        ]
+        inside = place.iterdir() if place.is_dir() else ()
+        series = [inner for inner in inside if _STEP.match(inner.name) and inner.is_dir()]
+        for inner in series:
+            if not (inner / "config.json").is_file():
+                raise InputError(f"{inner}: no config.json: a checkpoint that is not whole?")
         if series:
-            for inner in series:
-                if not (inner / "config.json").is_file():
-                    raise InputError(f"{inner}: no config.json: a checkpoint that is not whole?")
             return sorted(series, key=lambda inner: _step_of(inner) or 0)
     if not (path / "config.json").is_file():
         raise InputError(f"{path} holds neither a model (config.json) nor checkpoint-N directories")
@@ -196,20 +171,14 @@ def _inside(path: Path) -> list[Path]:
 
 
 def _step_of(directory: Path) -> int | None:
+    """Return the step by the directory's name, its trainer's state or our own configuration."""
     named = _STEP.match(directory.resolve().name)
     if named:
         return int(named[1])
-    for file, keys in (
-        ("trainer_state.json", ["global_step"]),
-        ("config.json", ["tasklens", "step"]),
-    ):
-        try:
-            value = json.loads((directory / file).read_bytes())
-            for key in keys:
-                value = value[key]
-            return int(value)
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((directory / "trainer_state.json").read_bytes())["global_step"])
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return int(json.loads((directory / "config.json").read_bytes())["tasklens"]["step"])
     return None
 
 
@@ -219,7 +188,5 @@ def _check_hub_name(model: str, path: Path) -> None:
         raise InputError(f"{model} is a file: should be a model's directory")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):
-        raise InputError(
-            f"{model}: there is no such directory; give a model's directory, a run directory, or a "
-            "name on the hub"
-        )
+        right = "give a model's directory, a run directory, or a name on the hub"
+        raise InputError(f"{model}: there is no such directory; {right}")

@@ -68,15 +68,9 @@ def config_of(model: GPT2) -> dict[str, Any]:
 
 
 def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, bytes]:
-    """Return the files of a checkpoint directory: {name: content}.
+    """Return the files of a checkpoint directory, {name: content}, given its ``tokenizer.json``.
 
-    Parameters
-    ----------
-    model : GPT2
-    tokenizer : bytes
-        Content of ``tokenizer.json``.
-    **about
-        What else ``config.json`` is to say under "tasklens", e.g. the step and the seed.
+    ``config.json`` has the keywords, such as step and seed, under "tasklens".
     """
     config = config_of(model) | {"tasklens": about}
     weights = {k: v.contiguous() for k, v in model.state_dict().items()}
@@ -93,18 +87,9 @@ def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, b
 def read_tensors(
     path: Path, content: bytes | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Read a safetensors file: its tensors and its metadata.
+    """Return the tensors and the metadata of a safetensors file, whose content may be known.
 
-    Parameters
-    ----------
-    path : Path
-    content : bytes, optional
-        The file's content, if it was read already.
-
-    Raises
-    ------
-    InputError
-        If it is missing or damaged.
+    InputError if it is missing or damaged.
     """
     try:
         content = path.read_bytes() if content is None else content
@@ -135,21 +120,18 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     if model_type != "gpt2":
         raise InputError(f"{path}: model_type is {model_type!r}, not 'gpt2'")
     try:
-        names = set(ModelSettings.model_fields)
-        named = {"dropout": config["resid_pdrop"]}
-        named["tie_word_embeddings"] = config.get("tie_word_embeddings", True)
-        settings = ModelSettings(**{k: config[k] for k in names - named.keys()}, **named)
+        named = {"tie_word_embeddings": True, **config, "dropout": config["resid_pdrop"]}
+        settings = ModelSettings(**{name: named[name] for name in ModelSettings.model_fields})
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
     except ValidationError as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error
-    tensors, _ = read_tensors(directory / "model.safetensors")
+    weights = directory / "model.safetensors"
+    tensors, _ = read_tensors(weights)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise InputError(
-            f"{directory / 'model.safetensors'} does not fit its config.json: {first}"
-        ) from error
+        why = str(error).splitlines()[-1].strip()
+        raise InputError(f"{weights} does not fit its config.json: {why}") from error
     return model

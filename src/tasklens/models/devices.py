@@ -1,5 +1,6 @@
 """The devices of this machine and their memory."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -42,11 +43,8 @@ def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 2**62
+    available = meminfo.exists() and re.search(r"MemAvailable:\s*(\d+)", meminfo.read_text())
+    return 1024 * int(available[1]) if available else 2**62
 
 
 def is_out_of_memory(error: BaseException) -> bool:

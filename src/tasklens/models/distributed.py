@@ -42,7 +42,7 @@ class ProcessGroup:
         return tensor
 
     def broadcast_flag(self, flag: bool = False) -> bool:
-        """Broadcast a boolean from rank 0 to all ranks."""
+        """Return the flag of rank 0, on all ranks."""
         return bool(self.broadcast(torch.tensor(flag)))
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -57,19 +57,10 @@ SINGLE_PROCESS = ProcessGroup()
 
 @contextmanager
 def process_group(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun has launched, until the block ends.
+    """Join the processes that torchrun has launched to train on a device, until the block ends.
 
-    Gloo carries tensors on CPUs, NCCL those on GPUs.
-
-    Parameters
-    ----------
-    device : str
-        The setting ``train.device``.
-
-    Raises
-    ------
-    InputError
-        If this machine has fewer GPUs than processes.
+    Gloo carries tensors on CPUs, NCCL those on GPUs. InputError if this machine has fewer GPUs than
+    processes.
     """
     if not launched_by_torchrun():
         yield SINGLE_PROCESS
@@ -91,13 +82,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
 
 
 def training_device(device: str, group: ProcessGroup) -> torch.device:
-    """Return the device on which a rank trains.
-
-    Raises
-    ------
-    InputError
-        For a numbered GPU if there are several processes: each has its own.
-    """
+    """Return the device on which a rank trains; several may not name a GPU by its number."""
     if device == "cpu" or group.size == 1:
         return torch.device(device)
     if device != "cuda":

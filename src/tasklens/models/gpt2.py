@@ -170,9 +170,7 @@ class GPT2(nn.Module):
         self, settings: ModelSettings, vocab_size: int, n_positions: int, seed: int
     ) -> None:
         super().__init__()
-        self.settings = settings
-        self.vocab_size = vocab_size
-        self.n_positions = n_positions
+        self.settings, self.vocab_size, self.n_positions = settings, vocab_size, n_positions
         self.transformer = nn.ModuleDict(
             {
                 # Drawn below: their own __init__ would draw from the global generator.
@@ -206,20 +204,10 @@ class GPT2(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Run the model on rows [I; x1 .. xm], which stand for m plain sequences [I; x] each.
 
-        Parameters
-        ----------
-        ids : int64 (B, T)
-            T = prefix + m tokens. The first ``length[b]`` of a row are a causal sequence, I, and
-            padding follows up to ``prefix``; each of the m tokens behind stands at position
-            ``length[b]`` and looks at I and itself only. A plain sequence is a row without them.
-        prefix : int
-        length : int64 (B,)
-        states : names out of `state_names`
-
-        Returns
-        -------
-        logits : (B, T, vocab_size)
-        states : {name: (B, T, n_embd)}
+        The first ``length[b]`` tokens of a row of ``ids``, int64 (B, prefix + m), are a causal
+        sequence, I, and padding follows up to ``prefix``; each of the m tokens behind stands at
+        position ``length[b]`` and looks at I and itself only. A plain sequence is a row without
+        them. Return the logits, (B, T, vocab_size), and the named states, (B, T, n_embd) each.
         """
         T = ids.shape[1]
         place = torch.arange(T, device=ids.device)
@@ -262,8 +250,7 @@ class GPT2(nn.Module):
 
 def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:
     """Return an untrained model for a dataset's vocabulary and lengths."""
-    settings = settings or ModelSettings()
-    return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)
+    return GPT2(settings or ModelSettings(), len(dataset.vocabulary), dataset.n_positions, seed)
 
 
 def check_length(n_positions: int, length: int) -> None:

@@ -40,10 +40,8 @@ class GPT2Subject:
             raise InputError("means over a span are harvested from a HuggingFaceSubject")
         self.model.eval()
         N, D = len(prompts), self.model.settings.n_embd
-        result = Harvest(
-            {name: np.empty((N, D), dtype=np.float32) for name in names},
-            np.empty(N, dtype=np.int64),
-        )
+        states = {name: np.empty((N, D), dtype=np.float32) for name in names}
+        result = Harvest(states, np.empty(N, dtype=np.int64))
         trees = token_trees(prompts)
         size = max(1, self.max_tokens // trees.ids.shape[1])
         read = partial(self._read, trees, size, result)

@@ -61,32 +61,25 @@ def load_subject(
         installed.
     """
     directory = Path(directory)
-    transformers = import_extra("transformers")
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory}: no config.json: it is not a model's directory")
     if device == AUTO:
         import_extra("accelerate", "device = auto")
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
-    with _quiet(transformers):
+    with _quiet():
         if untrained is None:
-            model = _read_model(directory, {"device_map": AUTO} if device == AUTO else {}, common)
+            model = _read_model(directory, device, common)
         else:
             model = _untrained_model(directory, untrained, device, common)
         known = load_tokenizer(tokenizer or directory, trust_remote_code=trust_remote_code)
-        if device != AUTO:
-            with _one_line_errors(directory):
-                model = model.to(device)
         return HuggingFaceSubject(model, known, max_tokens, step)
 
 
-def _read_model(directory: Path, spread: dict[str, Any], common: dict[str, Any]) -> Any:
+def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     safe = any(directory.glob("*.safetensors"))
     if not safe and any(directory.glob("*.bin")):
-        print(
-            f"tasklens: warning: {directory} has no safetensors; its .bin is unpickled, tensors "
-            "only (weights_only)",
-            file=sys.stderr,
-        )
+        what = "its .bin is unpickled, tensors only (weights_only)"
+        print(f"tasklens: warning: {directory} has no safetensors; {what}", file=sys.stderr)
     with _one_line_errors(directory):
         model, about = import_extra("transformers").AutoModelForCausalLM.from_pretrained(
             directory,
@@ -94,15 +87,15 @@ def _read_model(directory: Path, spread: dict[str, Any], common: dict[str, Any])
             use_safetensors=safe or None,
             weights_only=True,
             output_loading_info=True,
-            **spread,
+            **({"device_map": AUTO} if device == AUTO else {}),
             **common,
         )
+        if device != AUTO:
+            model = model.to(device)
     missing = sorted(about["missing_keys"]) or [key[0] for key in about["mismatched_keys"]]
     if missing:
-        raise InputError(
-            f"{directory}: the weights of {missing[0]} are not there or of another shape "
-            f"({len(missing)} like it): they do not fit config.json"
-        )
+        why = f"not there or of another shape ({len(missing)} like it): they do not fit config.json"
+        raise InputError(f"{directory}: the weights of {missing[0]} are {why}")
     return model
 
 
@@ -114,22 +107,21 @@ def _untrained_model(directory: Path, seed: int, device: str, common: dict[str, 
         )
         torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, **common)
-        if device == AUTO:
-            accelerate = import_extra("accelerate")
-            whole = [*(model._no_split_modules or ())]
-            device_map = accelerate.infer_auto_device_map(model, no_split_module_classes=whole)
-            model = accelerate.dispatch_model(model, device_map)
-    return model
+        if device != AUTO:
+            return model.to(device)
+        accelerate = import_extra("accelerate")
+        whole = [*(model._no_split_modules or ())]
+        device_map = accelerate.infer_auto_device_map(model, no_split_module_classes=whole)
+        return accelerate.dispatch_model(model, device_map)
 
 
 def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) -> Any:
     """Load the tokenizer in a directory, or the one above it; None if neither has one."""
-    transformers = import_extra("transformers")
     place = tokenizer_place(directory)
     if place is None:
         return None
-    with _quiet(transformers), _one_line_errors(place):
-        return transformers.AutoTokenizer.from_pretrained(
+    with _quiet(), _one_line_errors(place):
+        return import_extra("transformers").AutoTokenizer.from_pretrained(
             place, local_files_only=True, trust_remote_code=trust_remote_code
         )
 
@@ -153,9 +145,9 @@ def import_extra(library: str, user: str = "this") -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep the library's progress bars and advice off the terminal."""
-    logging = transformers.utils.logging
+def _quiet() -> Iterator[None]:
+    """Keep the progress bars and the advice of transformers off the terminal."""
+    logging = import_extra("transformers").utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -173,12 +165,9 @@ def _one_line_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # a model can fail to load in many ways
+        why = f"cannot be loaded: {first_line(error)}"
         if "Unrecognized configuration class" in str(error):
-            raise InputError(
-                f"{directory} is no causal language model: AutoModelForCausalLM does not know it"
-            ) from error
-        if "trust_remote_code" in str(error):
-            raise InputError(
-                f"{directory} comes with code of its own; --trust-remote-code runs it, if you do"
-            ) from error
-        raise InputError(f"{directory} cannot be loaded: {first_line(error)}") from error
+            why = "is no causal language model: AutoModelForCausalLM does not know it"
+        elif "trust_remote_code" in str(error):
+            why = "comes with code of its own; --trust-remote-code runs it, if you do"
+        raise InputError(f"{directory} {why}") from error

@@ -50,6 +50,8 @@ class HuggingFaceReader:
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._points, parent = find_points(self._base, model)
         self.names: tuple[str, ...] = self._inspect(parent)
+        #: Whether the position of each token can be given.
+        self.takes_positions = "position_ids" in inspect.signature(self._base.forward).parameters
 
     @property
     def device(self) -> torch.device:
@@ -57,11 +59,6 @@ class HuggingFaceReader:
         hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
         device = getattr(hook, "execution_device", None)
         return torch.device(next(self.model.parameters()).device if device is None else device)
-
-    @property
-    def takes_positions(self) -> bool:
-        """Whether the position of each token can be given."""
-        return "position_ids" in inspect.signature(self._base.forward).parameters
 
     def forward(self, ids: Tensor, **inputs: Tensor) -> Tensor:
         """Run the network below the head on tokens (B, T) and return its last state, (B, T, D)."""
@@ -86,9 +83,8 @@ class HuggingFaceReader:
     def read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> HarvestBatch:
         """Read all prompts in some rows that are trees."""
         indices = trees.prompts_in(rows)
-        at_slot = _picker(
-            self._tensor(trees.row[indices] - rows.start), self._tensor(trees.slot[indices])
-        )
+        row, slot = trees.row[indices] - rows.start, trees.slot[indices]
+        at_slot = _picker(self._tensor(row), self._tensor(slot))
         return self._read(indices, names, self.tree_inputs(trees, rows), at_slot, at_slot)
 
     def tree_inputs(self, trees: Trees, rows: slice) -> dict[str, Tensor]:
@@ -157,10 +153,8 @@ class HuggingFaceReader:
             raise InputError(f"{self.kind}: its blocks are not called one after another: {called}")
         for name in called:
             if states[name].shape[:-1] != ids.shape:
-                shape = tuple(states[name].shape)
-                raise InputError(
-                    f"{self.kind}: {name} gives a state of shape {shape}, not one a token"
-                )
+                what = f"a state of shape {tuple(states[name].shape)}, not one a token"
+                raise InputError(f"{self.kind}: {name} gives {what}")
         if not last.isfinite().all():
             raise InputError(f"{self.kind}: its states are not finite in {str(self.dtype)[6:]}")
         before = last[:, :-1]

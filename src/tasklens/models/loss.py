@@ -23,28 +23,15 @@ def loss_and_hits(
     output_weight: float = 1.0,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss of the plain sequences that the rows stand for, and which outputs are hit.
+    """Return a GPT-2's loss on the plain sequences that rows stand for, and the hits, bool (B, m).
 
-    The loss is the mean cross-entropy, in nats, over the predicted tokens of the B * m sequences
-    [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has the weight
-    ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m sequences share
-    counts m times.
+    The loss, a float32 scalar, is the mean cross-entropy, in nats, over the predicted tokens of the
+    B * m sequences [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has
+    the weight ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m
+    sequences share counts m times. A hit is a y that is the most likely token after [I; x].
 
-    Parameters
-    ----------
-    model : GPT2, or its DDP wrapper
-    batch : TrainingBatch
-    loss, output_weight
-        See above.
-    group : ProcessGroup
-        If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
-        parts of all ranks sum up to it. All ranks have to call this together.
-
-    Returns
-    -------
-    loss : float32 scalar
-    hits : bool (B, m)
-        Whether the most likely token after [I; x], over the whole vocabulary, is y.
+    If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
+    parts of all ranks sum up to it. All ranks have to call this together.
     """
     prefix, length, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]
@@ -89,9 +76,9 @@ def compute_gradients(
 def faster_precision(
     model: Callable[..., Any], batch: TrainingBatch, **what: Any
 ) -> tuple[str, dict[str, float]]:
-    """Time gradients in fp32 and in bf16, in turns; return the faster and the seconds of each.
+    """Time `compute_gradients` in fp32 and in bf16; return the faster and the seconds of each.
 
-    The weights stay as they are. Keywords are those of `compute_gradients`.
+    The weights stay as they are.
     """
     seconds = {"fp32": float("inf"), "bf16": float("inf")}
     for _ in range(3):  # the first is slow in both, and the least counts

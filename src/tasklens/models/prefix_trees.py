@@ -20,26 +20,18 @@ ROW_TOKENS = 128
 
 @dataclass(frozen=True)
 class Trees:
-    """B rows of T tokens, each a tree, or several.
+    """B rows of T tokens, each a tree, or several; all arrays are int64.
 
-    Attributes
-    ----------
-    ids : int64 (B, T)
-        Token ids; a row that is not full ends in zeros.
-    depth : int64 (B, T)
-        Tokens before it on its path: its position.
-    parent : int64 (B, T)
-        Index in the row of the token before it on its path, which is smaller than its own; a token
-        with none before it is its own parent.
-    row, slot : int64 (N,)
-        Where each prompt's token of interest stands: (``row[n]``, ``slot[n]``).
+    The measured token of prompt n stands at (``row[n]``, ``slot[n]``).
     """
 
-    ids: NDArray[np.int64]
-    depth: NDArray[np.int64]
+    ids: NDArray[np.int64]  # (B, T), token ids; a row that is not full ends in zeros
+    depth: NDArray[np.int64]  # (B, T), the number of tokens before it on its path: its position
+    #: (B, T), the index in the row of the token before it on its path, which is smaller than its
+    #: own; a token with none before it is its own parent.
     parent: NDArray[np.int64]
-    row: NDArray[np.int64]
-    slot: NDArray[np.int64]
+    row: NDArray[np.int64]  # (N,)
+    slot: NDArray[np.int64]  # (N,)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -50,18 +42,13 @@ class Trees:
 
 
 def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
-    """Return prompts as trees, cut into rows of about equal size.
+    """Return N prompts as trees, cut into rows of ``row_tokens``, or of the longest prompt's.
 
-    Parameters
-    ----------
-    prompts : Prompts
-        N prompts; what stands behind their positions of interest is not read.
-    row_tokens : int
-        Tokens in a row at most; more where a single prompt has more.
+    What stands behind the measured positions is not read.
     """
     N, L = prompts.ids.shape
     length = prompts.position + 1  # (N,)
-    inside = np.arange(L) < length[:, None]  # (N, L)
+    inside = prompts.is_read  # (N, L)
     order = np.lexsort(np.where(inside, prompts.ids, -1).T[::-1])
     length, inside = length[order], inside[order]
     ids = np.where(inside, prompts.ids[order], -1)
@@ -83,18 +70,12 @@ def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
     slot = begins[owner] + place - shared[owner]  # (N, L)
     before = np.concatenate([slot[:, :1], slot[:, :-1]], axis=1)
     n, t = np.nonzero(own)
-    shape = (int(row[-1]) + 1, T)
-    trees = Trees(
-        ids=np.zeros(shape, dtype=np.int64),
-        depth=np.zeros(shape, dtype=np.int64),
-        parent=np.tile(np.arange(T), (shape[0], 1)),
-        row=np.empty(N, dtype=np.int64),
-        slot=np.empty(N, dtype=np.int64),
-    )
     at = row[n], slot[n, t]
-    trees.ids[at], trees.depth[at], trees.parent[at] = ids[n, t], t, before[n, t]
-    trees.row[order], trees.slot[order] = row, slot[np.arange(N), length - 1]
-    return trees
+    tokens, depth = np.zeros((2, int(row[-1]) + 1, T), dtype=np.int64)
+    parent = np.tile(np.arange(T), (len(tokens), 1))
+    tokens[at], depth[at], parent[at] = ids[n, t], t, before[n, t]
+    back = np.argsort(order)
+    return Trees(tokens, depth, parent, row[back], slot[np.arange(N), length - 1][back])
 
 
 def _cut(length: NDArray[np.int64], shared: NDArray[np.int64], T: int) -> NDArray[np.bool_]:

@@ -1,9 +1,10 @@
 """Train a GPT-2: one step, the loop, and the state that training resumes from."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -129,25 +130,23 @@ class Trainer:
             )
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
-            raise InputError(
-                f"the dataset has {len(dataset.vocabulary)} tokens, the model only "
-                f"{model.vocab_size}; make the model for this dataset's vocabulary"
-            )
+            few = f"{len(dataset.vocabulary)} tokens, the model only {model.vocab_size}"
+            raise InputError(f"the dataset has {few}; make the model for this dataset's vocabulary")
         self.model, self.settings, self.seed, self.group = model, settings, seed, group
         self.step = 0
         self.device = training_device(settings.device, group)
         self.precision: str | None = None if settings.precision == "auto" else settings.precision
         self.calibration: dict[str, float] = {}
+        self._objective = settings.model_dump(include={"loss", "output_weight"})
         model.to(self.device)
         self._forward = model if group.size == 1 else replicate(model, self.device)
         self._rows = shared_prefix_rows(dataset.prompts("train"), dataset.splits["train"].output)
         matrices = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
+        groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0}]
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+            groups,
+            weight_decay=settings.weight_decay,
             lr=settings.learning_rate,
             betas=(settings.beta1, settings.beta2),
             eps=settings.epsilon,
@@ -156,9 +155,9 @@ class Trainer:
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield this rank's share of each batch, from the present step on."""
-        order = batches(self._rows, self.settings.instructions_per_step, self.seed)
-        share = self.group.share_of(self.settings.instructions_per_step)
-        for rows in islice(order, self.step, None):
+        size = self.settings.instructions_per_step
+        share = self.group.share_of(size)
+        for rows in islice(batches(self._rows, size, self.seed), self.step, None):
             yield rows.take(share).to(self.device)
 
     def begin(self, tensors: dict[str, Tensor]) -> bool:
@@ -181,7 +180,7 @@ class Trainer:
             self.model.train()
             with self._dropout_stream():
                 chosen, self.calibration = faster_precision(
-                    self._forward, next(self.batches()), group=self.group, loss=self.settings.loss
+                    self._forward, next(self.batches()), group=self.group, **self._objective
                 )
         self.precision = "bf16" if self.group.broadcast_flag(chosen == "bf16") else "fp32"
         return self.precision
@@ -202,12 +201,7 @@ class Trainer:
         self.model.train()
         with self._dropout_stream():
             loss, hits = compute_gradients(
-                self._forward,
-                batch,
-                precision=precision,
-                group=self.group,
-                loss=settings.loss,
-                output_weight=settings.output_weight,
+                self._forward, batch, precision=precision, group=self.group, **self._objective
             )
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.grad_clip)
         self.optimizer.step()
@@ -238,7 +232,7 @@ class Trainer:
         """Take the steps that are left, calling ``on_step(trainer, log)`` after each."""
         for batch in islice(self.batches(), self.settings.steps - self.step):
             log = self.take_step(batch)
-            if not torch.isfinite(torch.tensor([log.loss, log.grad_norm])).all():
+            if not (math.isfinite(log.loss) and math.isfinite(log.grad_norm)):
                 raise InputError(
                     f"training diverged at step {log.step}: loss {log.loss}, gradient norm "
                     f"{log.grad_norm}; lower train.learning_rate or lengthen train.warmup_steps"
@@ -274,7 +268,7 @@ def train(
     dataset: Dataset,
     settings: TrainSettings | None = None,
     seed: int = 0,
-    on_step: Callable[[Trainer, StepLog], None] | None = None,
+    on_step: Callable[[Trainer, StepLog], object] | None = None,
 ) -> list[StepLog]:
     """Train a model in place and return the log of every step.
 

@@ -5,6 +5,7 @@ from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
@@ -146,11 +147,10 @@ def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
     blocks = pc.starts_with(pc.field("layer"), "block")
     rows = scores.filter(blocks & (pc.field("space") == "raw"))
     place = ("step", "run", "seed", "split", "layer")
-    separation, ari = (
-        summarise(to_frame(rows, (metric,)), place)["mean"].rename(metric)
-        for metric in ("separation", "ari")
-    )
-    pairs = separation.to_frame().join(ari, how="inner").reset_index("step")
+    means = [
+        summarise(to_frame(rows, (metric,)), place)["mean"] for metric in ("separation", "ari")
+    ]
+    pairs = pd.concat(means, axis="columns", join="inner").reset_index("step")
     return np.asarray(pairs, dtype=np.float64)
 
 

@@ -74,6 +74,11 @@ class RunDir(Manifest):
                 p.name in own or p.name.startswith(".tmp-") for p in self.path.iterdir()
             )
 
+    def read(self, path: Path) -> bytes:
+        """Check a file against its recorded hash and return its content."""
+        self.check(path)
+        return path.read_bytes()
+
     # -- writing ------------------------------------------------------------------------------
 
     def write(self, path: Path, content: bytes) -> None:
@@ -144,16 +149,12 @@ class RunDir(Manifest):
             drop(manifest, self._key(path))
             self._removed.add(path)
 
-    def clean(self) -> None:
-        """Remove what an interrupted write left under a temporary name."""
-        for leftover in self.path.rglob(".tmp-*"):
-            _delete(leftover)
-
     @contextlib.contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
         """Hold the directory for this process, or raise InputError if another one holds it.
 
-        The lock ends with the process at the latest. ``wait`` is in seconds.
+        The lock ends with the process at the latest. ``wait`` is in seconds. What an interrupted
+        write left under a temporary name is removed.
         """
         # Not soft: a soft lock is a file, which a killed process leaves.
         lock = FileLock(self.path / ".lock", timeout=wait, fallback_to_soft=False)
@@ -170,7 +171,8 @@ class RunDir(Manifest):
                 if error.errno not in _NO_LOCKS:
                     raise
                 _warn_of_no_locks(str(error.strerror))
-            self.clean()
+            for leftover in self.path.rglob(".tmp-*"):
+                _delete(leftover)
             held = stack.pop_all()
         with held:
             yield
@@ -192,11 +194,6 @@ class RunDir(Manifest):
             self._renamed_in.add(path.parent)
             self._removed -= {self.path / key for key in hashes}
             manifest["files"] |= hashes
-
-    def read(self, path: Path) -> bytes:
-        """Check a file against its recorded hash and return its content."""
-        self.check(path)
-        return path.read_bytes()
 
 
 def _partial(path: Path) -> Path:

@@ -16,8 +16,8 @@ from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.plan import check_space, count_bytes
-from tasklens.runs.states_on_disk import ANSWER, ANSWER_OF, state_contents
-from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
+from tasklens.runs.states_on_disk import ANSWER, answer_file, state_contents
+from tasklens.runs.training_run import TrainingRun
 
 
 class CheckpointKeeper:
@@ -127,22 +127,19 @@ class CheckpointKeeper:
         subject, dataset = GPT2Subject(model, step=self.trainer.step), self.run.dataset
         # All at once: the splits share instructions, and much of these is computed once.
         measured = harvest(subject, join([dataset.prompts(split) for split in MEASURED]))
-        answers = {}
-        if self.trainer.step == self.run.steps[-1]:
-            for split in ACCURACY_SPLITS:
-                answers[split] = harvest(subject, dataset.prompts(split), names=()).answer
+        answers = {
+            split: harvest(subject, dataset.prompts(split), names=()).answer
+            for split in self.run.whole_splits(self.trainer.step)
+        }
         return state_contents({**measured.states, ANSWER: measured.answer}, answers)
 
     def files(self, until: int) -> list[Path]:
         """Return what is kept of the checkpoints up to a step."""
         directory, run = self.run.directory, self.run
-        names = (*run.state_names, ANSWER)
-        at_the_end = tuple(map(ANSWER_OF.format, ACCURACY_SPLITS))
-        states = [
-            directory.states_at(step) / f"{name}.npy"
-            for step in run.steps
-            if step <= until
-            for name in (names + at_the_end if step == run.steps[-1] else names)
-        ]
+        states: list[Path] = []
+        for step in (step for step in run.steps if step <= until):
+            place = directory.states_at(step)
+            states += [place / f"{name}.npy" for name in (*run.state_names, ANSWER)]
+            states += [answer_file(place, split) for split in run.whole_splits(step)]
         weights = [directory.checkpoint(step) for step in self.with_weights if step <= until]
         return states + [path / name for path in weights for name in CHECKPOINT_FILES]

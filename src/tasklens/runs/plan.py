@@ -23,6 +23,7 @@ from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
+from tasklens.scoring.score_cells import score_silhouettes
 
 #: Steps that are timed, after one that is not.
 TIMED_STEPS = 5
@@ -66,14 +67,15 @@ def count_bytes(
     kept = settings.checkpoints.steps_with_weights(steps, weights)
     names = state_names(settings.model.n_layer)
     one_state = 4 * settings.data.measured_instances * settings.model.n_embd
-    measured = settings.data.measured_instances * settings.clusters.cluster_seeds * 2
+    n_k = len(settings.measure.numbers(settings.data.measured_tasks))
+    measured = n_k * settings.data.measured_instances * settings.clusters.cluster_seeds * 2
     shown = min(settings.report.points, settings.data.measured_instances)
     return {
         "data": 8 * n_instances,
         "states": len(steps) * len(MEASURED) * len(names) * one_state,
         "weights": len(kept) * weights,
         # the new training state is whole before the old one goes
-        "to go on from": 2 * 3 * weights,
+        "to resume from": 2 * 3 * weights,
         "clusters": len(steps) * len(MEASURED) * len(names) * measured,
         # two maps in float32; in the page they take half of that
         "report": len(steps) * len(MEASURED) * len(names) * shown * 2 * 2 * 4 * 3 // 2,
@@ -85,7 +87,7 @@ SMALLER = "lower checkpoints.weights_gib or data.measured_instances, raise check
 
 
 def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
-    """Raise InputError where the disk does not hold a run of that size."""
+    """Raise InputError if the disk does not hold a run of that size."""
     parent = next(p for p in (where.absolute(), *where.absolute().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if n_bytes > free:
@@ -110,6 +112,7 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     harvest_seconds = time.perf_counter() - began
     raw, tsne = _time_cells(settings)
     cells = len(MEASURED) * len(state_names(settings.model.n_layer))
+    n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
     workers = settings.workers or default_workers()
     instances = sum(len(split) for name, split in dataset.splits.items() if name not in MEASURED)
@@ -122,7 +125,7 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
             "data": data_seconds,
             "train": step_seconds * settings.train.steps,
             "harvest": harvest_seconds * len(steps),
-            "measure": cells * (raw * len(steps) + tsne * n_tsne) / workers,
+            "measure": cells * (n_k * raw * len(steps) + tsne * n_tsne) / workers,
             "report": cells * _time_frame(settings) * len(steps) / workers,
         },
         n_bytes=count_bytes(settings, n_parameters, instances),
@@ -150,7 +153,9 @@ def _time_cells(settings: TrainingRunSettings) -> tuple[float, float]:
             return seconds[0], 0.0
         began = time.perf_counter()
         cell = Cell(0, 0, "", "", space, settings.data.measured_tasks, x)
-        cluster([cell], settings.clusters)
+        (clustering,) = cluster([cell], settings.clusters)
+        if space == "raw" and settings.measure.silhouette == "all":
+            score_silhouettes(cell, clustering.labels, "")
         seconds.append(time.perf_counter() - began)
     return seconds[0], seconds[1]
 

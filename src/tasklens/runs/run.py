@@ -22,7 +22,7 @@ from tasklens.data.instances import Instances
 from tasklens.report.view import TaskOverview
 from tasklens.runs.directory import RunDir
 from tasklens.runs.settings import RunSettings
-from tasklens.runs.states_on_disk import ANSWER, answer_files, read_states, state_paths
+from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.score_cells import prepared
 from tasklens.scoring.score_table import main_scores, read_scores
 
@@ -134,6 +134,10 @@ class Run(ABC):
         for path in state_paths(self.directory.states_at(step), name):
             self.directory.check(path)
 
+    def states_hash(self, step: int) -> str:
+        """Return a hash of the hidden states at a step."""
+        return self.directory.hash_of(self.directory.states_at(step))
+
     def clustered(self, step: int) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
         for name in self.state_names:
@@ -151,10 +155,15 @@ class Run(ABC):
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
         answers = {split: whole[rows] for split, rows in self.splits.items()}
-        for split, path in answer_files(self.directory.states_at(step)).items():
+        for split in self.whole_splits(step):
+            path = answer_file(self.directory.states_at(step), split)
             self.directory.check(path)
             answers[split] = np.load(path)
         return answers
+
+    def whole_splits(self, step: int) -> tuple[str, ...]:
+        """Return the splits of which a step has all answers, not only the measured ones."""
+        return ()
 
     def clusters(self, step: int) -> Arrays:
         """Return the labels, embeddings, answers and hits of a measured checkpoint by name."""

@@ -81,6 +81,19 @@ class RunSettings(SettingsBase):
     report: ReportSettings = ReportSettings()
     """What the report shows of the measured instances."""
 
+    def check_size(self, split: str, n: int) -> None:
+        """Raise InputError if a split of n instances is too small for what is asked of it."""
+        perplexity = self.clusters.perplexity
+        if self.clusters.tsne != "none" and perplexity >= n:
+            raise InputError(
+                f"split {split} has {n} prompts, but clusters.perplexity = {perplexity:g} must be "
+                "less; lower it, or set clusters.tsne=none"
+            )
+        if max(self.measure.k, default=0) > n:
+            raise InputError(
+                f"split {split} has {n} prompts, too few for measure.k = {list(self.measure.k)}"
+            )
+
 
 class TrainingRunSettings(RunSettings):
     """All settings of a training run, which draws its data and trains its model."""
@@ -108,6 +121,11 @@ class TrainingRunSettings(RunSettings):
             raise ValueError(
                 f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
                 f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
+            )
+        if max(self.measure.k, default=0) > instances:
+            raise ValueError(
+                f"measure.k = {list(self.measure.k)} is more clusters than the "
+                f"data.measured_instances = {instances}"
             )
         return self
 

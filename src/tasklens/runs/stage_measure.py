@@ -35,7 +35,7 @@ def measure(run: Run, engine: str = LOCAL) -> None:
     No result depends on the engine. CellsFailedError if cells failed for reasons of their own: the
     checkpoints of the others are kept, and the next call does what is missing.
     """
-    run.need(run.states_stage)
+    check_measurable(run)
     directory = run.directory
     with directory.stage("measure", run.inputs("measure")) as finish:
         if finish is None:
@@ -64,6 +64,13 @@ def measure(run: Run, engine: str = LOCAL) -> None:
         finish([directory.scores_parquet, directory.scores_csv, *files])
 
 
+def check_measurable(run: Run) -> None:
+    """Raise InputError if there are no hidden states, or too few for what is asked of them."""
+    run.need(run.states_stage)
+    for split, rows in run.splits.items():
+        run.settings.check_size(split, rows.stop - rows.start)
+
+
 class Measurer:
     """Measures checkpoints in workers, and keeps what they give.
 
@@ -83,8 +90,8 @@ class Measurer:
         """Return the hash of what the scores of a checkpoint depend on."""
         run = self.run
         settings = run.settings.affecting("measure")
-        states = run.directory.hash_of(run.directory.states_at(step))
-        return digest([run.settings.seed, settings, run.directory.output_hash("data"), states])
+        data, states = run.directory.output_hash("data"), run.states_hash(step)
+        return digest([run.settings.seed, settings, data, states])
 
     def is_done(self, step: int) -> bool:
         """Return whether the scores of a checkpoint are there."""

@@ -92,15 +92,16 @@ def load_view(path: Path | str) -> View:
     """
     run = open_run(path)
     run.need("measure")
-    if not run.directory.finished("report", _inputs(run)):
+    if not run.directory.finished("report", run.inputs("report", _sources(run))):
         with run.directory.locked():
             make_frames(run)
     return view_of(run)
 
 
-def _inputs(run: Run) -> str:
+def _sources(run: Run) -> list[bool]:
+    """Return how the hidden states are prepared, on which the frames depend."""
     measure = run.settings.measure
-    return run.inputs("report", [measure.center, measure.standardize, measure.normalize])
+    return [measure.center, measure.standardize, measure.normalize]
 
 
 def make_frames(run: Run, workers: Workers | None = None) -> None:
@@ -110,7 +111,7 @@ def make_frames(run: Run, workers: Workers | None = None) -> None:
     are worth starting.
     """
     steps, directory = run.steps, run.directory
-    with directory.stage("report", _inputs(run)) as finish:
+    with directory.stage("report", run.inputs("report", _sources(run))) as finish:
         if finish is None:
             return
         chosen = {split: _shown_points(run, split) for split in run.splits}
@@ -138,7 +139,7 @@ def make_frames(run: Run, workers: Workers | None = None) -> None:
         tensors = {name: np.stack(values) for name, values in arrays.items()}
         tensors |= {f"{split}/points": points for split, points in chosen.items()}
         directory.write(directory.frames, safetensors.numpy.save(tensors))
-        finish([directory.frames])
+        finish([directory.frames], sources=_sources(run))
 
 
 def _jobs(

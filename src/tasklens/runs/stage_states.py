@@ -49,14 +49,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     settings = run.settings
     table = read_prompts(settings.prompts, settings.seed)
     for split, rows in table.splits.items():
-        n, perplexity = rows.stop - rows.start, settings.clusters.perplexity
-        if settings.clusters.tsne != "none" and perplexity >= n:
-            raise InputError(
-                f"split {split} has {n} prompts, but clusters.perplexity = {perplexity:g} must be "
-                "less; lower it, or set clusters.tsne=none"
-            )
-        if max(settings.measure.k, default=0) > n:
-            raise InputError(f"split {split} has {n} prompts: too few for the k asked for")
+        settings.check_size(split, rows.stop - rows.start)
     first = run.checkpoints[0]
     if engine == LOCAL and run.directory.mark("data") is None:
         run.opened = open_model(settings, first, table)

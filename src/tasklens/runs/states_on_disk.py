@@ -19,10 +19,8 @@ from tasklens.data.token_prompts import Prompts
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
-#: The answers' file, beside those of the states; with a split's name, those of a whole split of
-#: which only some instances are measured.
+#: The answers' file, beside those of the states.
 ANSWER = "answer"
-ANSWER_OF = "answer-{}"
 #: In a shard, the indices of its rows among all.
 WHICH = "which"
 SHARD = "shard-{}-of-{}"
@@ -101,20 +99,19 @@ def state_contents(
     states: Mapping[str, npt.NDArray[Any]], answers: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, bytes]:
     """Return the files, by name, of states (N, D) by name and answers (n,) to whole splits."""
-    arrays = {**states, **{ANSWER_OF.format(split): array for split, array in answers.items()}}
+    arrays = {f"{name}.npy": array for name, array in states.items()}
+    arrays |= {answer_file(Path(), split).name: array for split, array in answers.items()}
     contents = {}
     for name, array in arrays.items():
         content = io.BytesIO()
         np.save(content, array)
-        contents[f"{name}.npy"] = content.getvalue()
+        contents[name] = content.getvalue()
     return contents
 
 
-def answer_files(directory: Path) -> dict[str, Path]:
-    """Return the files of the answers to whole splits, by split."""
-    prefix = ANSWER_OF.format("")
-    files = sorted(directory.glob(f"{prefix}*.npy"))
-    return {path.stem.removeprefix(prefix): path for path in files}
+def answer_file(directory: Path, split: str) -> Path:
+    """Return the file of the answers to a whole split."""
+    return _path(directory, f"{ANSWER}-{split}")
 
 
 def read_states(directory: Path, name: str) -> npt.NDArray[Any]:

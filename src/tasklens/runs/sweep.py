@@ -151,7 +151,10 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
 
 
 def _strip(run: TrainingRun) -> None:
-    """Remove what scores and clusters do not need, and what takes the space."""
+    """Remove what takes the space and what neither scores nor clusters need.
+
+    The hashes stay recorded: the inputs of stage measure, so whether it is done, derive from them.
+    """
     directory = run.directory
     for path in (directory.states, directory.checkpoints, directory.resume):
         shutil.rmtree(path, ignore_errors=True)

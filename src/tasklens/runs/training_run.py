@@ -66,6 +66,10 @@ class TrainingRun(Run):
         instructions = self.dataset.instructions
         return tuple(instructions[i] for i in self.dataset.splits[split].instruction)
 
+    def whole_splits(self, step: int) -> tuple[str, ...]:
+        """Return the splits whose accuracy the last checkpoint is asked for in full."""
+        return ACCURACY_SPLITS if step == self.steps[-1] else ()
+
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the output token of each instance by split, unmeasured splits included."""
         return {split: part.output for split, part in self.dataset.splits.items()}

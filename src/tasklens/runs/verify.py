@@ -41,7 +41,7 @@ def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
         If one of them is neither, a run is not measured, or two are not comparable.
     """
     runs = {path: open_run(path) for path in paths if path.suffix != ".parquet"}
-    check_comparable(list(runs.values()))
+    check_comparable([runs[path] for path in paths if path in runs])
     curves: list[Curves] = []
     for path in paths:
         if path in runs:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from tasklens.core.errors import InputError
+from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
 
 Row: TypeAlias = dict[str, str | int | float | None]
@@ -96,13 +96,14 @@ def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file of scores") from None
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable Parquet file of scores: {reason}") from error
+        raise InputError(
+            f"{path}: not a readable Parquet file of scores: {first_line(error)}"
+        ) from error
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing == ["position"]:
         raise InputError(
-            f"{path}: no column 'position': a tasklens from before the first release, 0.1.0, wrote "
-            "it; measure the run again, or convert the table by docs/convert_scores.py"
+            f"{path}: no column 'position': tasklens 0.1.0 wrote it; measure the run again, or "
+            "convert the table by docs/convert_scores.py"
         )
     if missing:
         raise InputError(f"{path}: no column {missing[0]!r}: should be {SCHEMA.names}")
@@ -125,9 +126,9 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
     return sorted(set(layers), key=depth)
 
 
-def to_frame(table: pa.Table, metrics: Collection[str]) -> pd.DataFrame:
-    """Return the rows of some metrics; the step of controls, which have none, is `NO_STEP`."""
-    rows = table.filter(pc.field("metric").isin(list(metrics)))
+def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`."""
+    rows = table if metrics is None else table.filter(pc.field("metric").isin(list(metrics)))
     step = rows["step"].fill_null(NO_STEP)
     return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
 

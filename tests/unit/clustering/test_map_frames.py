@@ -1,6 +1,5 @@
 """Frames of maps: near those before, true to their own states, the same every time."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,15 +61,10 @@ def first() -> Floats:
     return first_map(grouped(BEFORE))
 
 
-# --- The next frame ---
-
-
 def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
     assert purity(first, BEFORE) > 0.95
     assert purity(first, AFTER) < 0.5, "the groups do cross"
     y = next_map(grouped(AFTER), first)
-    assert y.shape == (N, 2)
-    assert y.dtype == np.float32
     assert purity(y, AFTER) > 0.95
     assert purity(y, BEFORE) < 0.5
 
@@ -119,11 +113,10 @@ def test_a_few_points_that_turned_or_were_mirrored_lie_where_they_were(mirror: i
     assert y == pytest.approx(before, abs=1e-4)
 
 
-def test_rows_that_are_all_equal_stay_where_they_were(first: Floats) -> None:
-    x = np.full((N, D), 0.5, dtype=np.float32)
-    assert next_map(x, first) is first
-    few = first[:3]
-    assert next_map(x[:3], few) is few
+@pytest.mark.parametrize("n", [3, N])
+def test_rows_that_are_all_equal_stay_where_they_were(n: int, first: Floats) -> None:
+    before = first[:n]
+    assert next_map(np.full((n, D), 0.5, dtype=np.float32), before) is before
 
 
 def test_the_same_states_give_the_same_bytes(first: Floats) -> None:
@@ -147,53 +140,33 @@ def test_without_a_compiler_it_is_done_by_scikit_learn(
     assert y.tobytes() == next_map(grouped(AFTER), first).tobytes()
 
 
-# --- Few points, few directions, few different rows ---
+FIVE_ROWS = grouped(BEFORE, apart=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
+ODD = {
+    "one direction": grouped(BEFORE)[:40, :1],
+    "one other row": np.eye(20, D, dtype=np.float32) * (np.arange(20) == 0)[:, None],
+    "five rows": FIVE_ROWS,
+    **{f"{n} points": grouped(BEFORE)[:n] for n in (1, 2, 3, 7, 8)},
+}
 
 
-def one_direction() -> Floats:
-    return grouped(BEFORE)[:40, :1]
-
-
-def one_other_row() -> Floats:
-    x = np.zeros((20, D), dtype=np.float32)
-    x[-1] = 1
-    return x
-
-
-def five_rows() -> Floats:
-    return grouped(BEFORE, apart=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
-
-
-@pytest.mark.parametrize("states", [one_direction, one_other_row, five_rows])
-def test_odd_states_have_maps(states: Callable[[], Floats]) -> None:
-    x = states()
+@pytest.mark.parametrize("x", ODD.values(), ids=ODD)
+def test_odd_states_have_maps(x: Floats) -> None:
     before = first_map(x)
-    for y in (before, next_map(x, before)):
+    after = x if len(x) > 8 else grouped(AFTER)[: len(x)]
+    for y in (before, next_map(after, before)):
         assert y.shape == (len(x), 2)
+        assert y.dtype == np.float32
         assert np.isfinite(y).all()
-        assert (y != y[0]).any()
+        assert (y != y[0]).any() or len(x) == 1
+    shown = project(x, common_basis(x))
+    assert (before.tobytes() == shown.tobytes()) == (len(x) < 8), "fewer than 8: their components"
 
 
 def test_equal_rows_are_close() -> None:
     before = first_map(grouped(BEFORE)[:40])
     row = np.arange(40) % 5
     assert purity(before, row) < 0.5
-    assert purity(next_map(five_rows(), before), row) == 1.0
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 7, 8])
-def test_few_points(n: int) -> None:
-    x = grouped(BEFORE)[:n]
-    before = first_map(x)
-    for y in (before, next_map(grouped(AFTER)[:n], before)):
-        assert y.shape == (n, 2)
-        assert y.dtype == np.float32
-        assert np.isfinite(y).all()
-    shown = project(x, common_basis(x))
-    assert (before.tobytes() == shown.tobytes()) == (n < 8), "fewer than 8: their components"
-
-
-# --- The common basis ---
+    assert purity(next_map(FIVE_ROWS, before), row) == 1.0
 
 
 def test_the_basis_is_that_of_the_first_two_components_and_shows_their_variance() -> None:
@@ -227,10 +200,7 @@ def test_what_does_not_vary_has_no_direction() -> None:
     assert not project(x, common_basis(x)).any()
     assert shown_variance(x, common_basis(x)) == 0
     assert shown_variance(x, np.eye(2, 3, dtype=np.float32)) == 0, "in whatever direction"
-
-
-def test_where_there_is_one_direction_the_other_is_empty() -> None:
-    x = np.arange(5, dtype=np.float32)[:, None]
+    x = np.arange(5, dtype=np.float32)[:, None]  # one direction: the other is empty
     assert common_basis(x).tolist() == [[1], [0]]
     assert project(x, common_basis(x)).tolist() == [[i - 2, 0] for i in range(5)]
     assert shown_variance(x, common_basis(x)) == pytest.approx(1)

@@ -21,9 +21,7 @@ WRITES = {
 def writes(source: str) -> list[str]:
     """Return the calls of a module that write to the disk, as LINE: NAME."""
     found = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
+    for node in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)):
         called = node.func
         name = getattr(called, "attr", getattr(called, "id", ""))
         owner = getattr(getattr(called, "value", None), "id", "")
@@ -42,28 +40,18 @@ def writes(source: str) -> list[str]:
 @pytest.mark.parametrize(
     "planted",
     [
-        "path.write_text('x')",
-        "Path(name).write_bytes(b'')",
-        "with open(name, 'w') as file: pass",
-        "with path.open('a', buffering=1) as file: pass",
+        *("path.write_text('x')", "Path(name).write_bytes(b'')", "np.save(path, x)"),
+        *("with open(name, 'w') as file: pass", "with path.open('a', buffering=1) as file: pass"),
         "np.load(name, mmap_mode='r+'); open(name, mode='r+b')",
-        "np.save(path, x)",
-        "safetensors.numpy.save_file(tensors, path)",
-        "figure.savefig(path)",
-        "temporary.replace(path)",
-        "os.replace(temporary, path)",
-        "path.parent.mkdir(parents=True)",
-        "shutil.rmtree(path, ignore_errors=True)",
+        *("safetensors.numpy.save_file(tensors, path)", "figure.savefig(path)"),
+        *("temporary.replace(path)", "os.replace(temporary, path)"),
+        *("path.parent.mkdir(parents=True)", "shutil.rmtree(path, ignore_errors=True)"),
         "np.lib.format.open_memmap(path, 'w+')",
     ],
 )
-def test_a_planted_write_is_found(planted: str) -> None:
-    assert len(writes(f"import this\n{planted}\n")) == 1
-
-
-def test_reading_is_no_writing() -> None:
+def test_a_planted_write_is_found_and_reading_is_none(planted: str) -> None:
     reads = "open(name, 'rb'); path.open(); text.replace('a', 'w'); path.read_text(); x.copy()"
-    assert writes(reads) == []
+    assert len(writes(f"{reads}\n{planted}\n")) == 1
 
 
 def test_only_runs_and_core_files_write_files() -> None:

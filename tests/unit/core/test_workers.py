@@ -67,13 +67,6 @@ def test_items_in_flight_are_bounded(how: str) -> None:
     assert taken < 30
 
 
-def test_progress_is_quiet_off_terminals(capfd: pytest.CaptureFixture[str]) -> None:
-    with Processes(1) as workers:
-        outcomes = list(workers.outcomes(square, [2, 3], progress="squares"))
-    assert [outcome.result for outcome in outcomes] == [4, 9]
-    assert capfd.readouterr() == ("", "")
-
-
 def test_this_machine_has_its_cores_and_its_disk(tmp_path: Path) -> None:
     assert not Processes.remote
     assert cores_of_nodes(LOCAL) == [default_workers()]
@@ -92,15 +85,16 @@ def dies(number: int) -> int:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_what_fails_holds_nothing_else_up(count: int) -> None:
+def test_what_fails_holds_nothing_else_up(count: int, capfd: pytest.CaptureFixture[str]) -> None:
     with Processes(count) as workers:
-        outcomes = {item: (r, error) for item, r, error in workers.outcomes(square, range(3, 9))}
-    assert {item: r for item, (r, error) in outcomes.items() if not error} == {
+        outcomes = list(workers.outcomes(square, range(3, 9), progress="squares"))
+    ((five, _, error),) = (outcome for outcome in outcomes if outcome.error)
+    assert {item: r for item, r, error in outcomes if not error} == {
         item: item * item for item in (3, 4, 6, 7, 8)
     }
-    error = outcomes[5][1]
     assert isinstance(error, InputError)
-    assert reason(error) == "items: 5 is one too many: should be less"
+    assert (five, reason(error)) == (5, "items: 5 is one too many: should be less")
+    assert capfd.readouterr() == ("", ""), "progress is for terminals"
 
 
 def test_a_killed_process_is_told_in_a_line() -> None:
@@ -111,13 +105,7 @@ def test_a_killed_process_is_told_in_a_line() -> None:
         list(workers.outcomes(dies, range(9)))
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (InputError("k = 0: should be\nmore"), "k = 0: should be more"),
-        (ValueError("too\n  many"), "ValueError: too many"),
-        (KeyError("x"), "KeyError: 'x'"),
-    ],
-)
-def test_reasons_are_one_line(error: Exception, said: str) -> None:
-    assert reason(error) == said
+def test_reasons_are_one_line() -> None:
+    assert reason(InputError("k = 0: should be\nmore")) == "k = 0: should be more"
+    assert reason(ValueError("too\n  many")) == "ValueError: too many"
+    assert reason(KeyError("x")) == "KeyError: 'x'"

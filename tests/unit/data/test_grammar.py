@@ -20,23 +20,6 @@ def brute_force(regex: str, symbols: str, min_length: int, max_length: int) -> l
 
 
 @pytest.mark.parametrize(
-    ("regex", "lengths", "count"),
-    [
-        ("abc", (0, 9), 1),
-        ("[a-e]{3}", (3, 3), 125),
-        ("(a|b)*", (0, 4), 1 + 2 + 4 + 8 + 16),
-        ("(a|b)*", (2, 3), 4 + 8),
-        ("a?b{1,3}", (1, 4), 6),
-        ("(a|b){2,}", (1, 3), 4 + 8),
-        ("(a|ab)(c|bc)", (0, 9), 3),  # abc has two derivations but is one string
-        ("[abc]{70}", (70, 70), 3**70),  # beyond 64 bits
-    ],
-)
-def test_counts_known_by_hand(regex: str, lengths: tuple[int, int], count: int) -> None:
-    assert Grammar(regex).count(*lengths) == count
-
-
-@pytest.mark.parametrize(
     "regex",
     ["((a*)*|b)*c{0}", r"\(a\)|\.[\]\^\-a-c]", "a-b|#&~", "(a?b?){2,3}c", "((a|b)?c{0,2}){2}"],
 )
@@ -100,16 +83,16 @@ def test_every_subset_and_every_order_is_equally_likely() -> None:
 
 
 def test_a_language_beyond_64_bits_is_sampled_over_its_whole_width() -> None:
+    assert Grammar("[abc]{70}").count(70, 70) == 3**70
+    assert Grammar("(a|ab)(c|bc)").count(0, 9) == 3, "abc has two derivations but is one string"
     drawn = Grammar("[ab]{100}").sample(200, 100, 100, np.random.default_rng(0))
     assert len(set(drawn)) == 200
     ones = np.array([[symbol == "b" for symbol in string] for string in drawn])
     assert chisquare(ones.sum(axis=0), np.full(100, ones.sum() / 100)).pvalue > 0.001
 
 
-def test_equality_hash_repr_symbols() -> None:
+def test_equality_and_symbols() -> None:
     assert Grammar("a|b") == Grammar("a|b") != Grammar("b|a")
-    assert len({Grammar("a|b"), Grammar("a|b")}) == 1
-    assert repr(Grammar("a|b")) == "Grammar(regex='a|b')"
     assert Grammar("c[ab]?(x{0}|d)").symbols == ("a", "b", "c", "d")
 
 
@@ -194,8 +177,3 @@ def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:
     occurrences = [seen[symbol] for symbol in "vwxyz"]
     assert max(occurrences) - min(occurrences) <= 1  # of 40
     assert Grammar(random_regex(np.random.default_rng(0), ".-+(", 5)).symbols == tuple("(+-.")
-
-
-def test_impossible_random_grammars() -> None:
-    with pytest.raises(InputError, match="no random grammar 1 of 2 with 152 strings of length 1"):
-        random_grammars(np.random.default_rng(0), "ab", 1, 3, [152, 152])

@@ -1,12 +1,13 @@
-import csv
 import dataclasses
-import io
 import json
+from collections.abc import Iterable
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -39,20 +40,22 @@ def as_jsonl(rows: Rows) -> bytes:
 
 
 def as_csv(rows: Rows) -> bytes:
-    sink = io.StringIO(newline="")
-    writer = csv.DictWriter(sink, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return sink.getvalue().encode()
+    text: str = pd.DataFrame(rows).to_csv(index=False)
+    return text.encode()
 
 
 def as_parquet(rows: Rows) -> bytes:
     return parquet_bytes(pa.Table.from_pylist(rows))
 
 
-def write(path: Path, content: bytes | Rows) -> str:
-    path.write_bytes(content if isinstance(content, bytes) else as_jsonl(content))
-    return str(path)
+@pytest.fixture(autouse=True)
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, content: bytes | Rows) -> str:
+    Path(name).write_bytes(content if isinstance(content, bytes) else as_jsonl(content))
+    return name
 
 
 def read(*files: str, seed: int = 0, **settings: Any) -> LabelledPrompts:
@@ -67,26 +70,27 @@ def error_of(*files: str, **settings: Any) -> str:
 
 
 def rows_of(prompts: LabelledPrompts, split: str) -> set[str]:
-    """Return the texts in a split; the tests that ask give each row a text of its own."""
+    """Return the texts in a split, each of which is of one row."""
     texts = prompts.text[prompts.splits[split]]
     assert len(set(texts)) == len(texts)
     return set(texts)
 
 
-def crossed(labels: int, values: int, others: int) -> Rows:
-    """Cross labels with values of the columns `a` and `b`."""
+def crossed(labels: int, values: int, others: int, first: int = 0) -> Rows:
+    """Cross labels, from the first on, with values of the columns `a` and `b`."""
+    places = product(range(first, first + labels), range(values), range(others))
     return [
-        {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"}
-        for i in range(labels)
-        for j in range(values)
-        for k in range(others)
+        {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"} for i, j, k in places
     ]
 
 
-# -- formats ------------------------------------------------------------------------------------
+def values_of(texts: set[str], labels: Iterable[int]) -> list[set[str]]:
+    """Return the values of `a` in rows of `crossed`, for each label."""
+    split = [text.split() for text in texts]
+    return [{value for label, value, _ in split if label == str(n)} for n in labels]
 
 
-def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
+def test_the_three_formats_say_the_same() -> None:
     files = {
         "a.jsonl": as_jsonl(ROWS),
         "b.jsonl": b"\n" + as_jsonl(ROWS).replace(b"\n", b"\r\n \r\n"),
@@ -94,7 +98,7 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
         "b.csv": b"\xef\xbb\xbf" + as_csv(ROWS),  # as a spreadsheet saves it
         "a.parquet": as_parquet(ROWS),
     }
-    found = {name: read(write(tmp_path / name, content)) for name, content in files.items()}
+    found = {name: read(write(name, content)) for name, content in files.items()}
     first = found["a.jsonl"]
     assert first.text == tuple(row["text"] for row in ROWS)
     assert first.label == ("plural", "french", "plural", "french")
@@ -104,22 +108,18 @@ def test_the_three_formats_say_the_same(tmp_path: Path) -> None:
     assert first.columns == {name: tuple(row[name] for row in ROWS) for name in ROWS[0]}
     assert first.splits == {"all": slice(0, 4)}
     assert len(first) == 4
-    for other in found.values():
+    for (name, other), numbers in zip(
+        found.items(), ("123", "246", "234", "234", "123"), strict=True
+    ):
         assert dataclasses.replace(other, where=first.where) == first
-    for name, places in {
-        "a.jsonl": ("line 1", "line 2", "line 3"),
-        "b.jsonl": ("line 2", "line 4", "line 6"),
-        "a.csv": ("line 2", "line 3", "line 4"),
-        "b.csv": ("line 2", "line 3", "line 4"),
-        "a.parquet": ("row 1", "row 2", "row 3"),
-    }.items():
-        assert found[name].where[:3] == tuple(f"{tmp_path / name} {place}" for place in places)
+        kind = "row" if name == "a.parquet" else "line"
+        assert other.where[:3] == tuple(f"{name} {kind} {n}" for n in numbers)
 
 
-def test_what_is_no_text_is_written_as_one(tmp_path: Path) -> None:
+def test_what_is_no_text_is_written_as_one() -> None:
     rows: Rows = [{"text": f"{n}?", "label": n % 2, "input": n, "output": n / 2} for n in range(4)]
     for name, content in (("a.jsonl", as_jsonl(rows)), ("a.parquet", as_parquet(rows))):
-        prompts = read(write(tmp_path / name, content))
+        prompts = read(write(name, content))
         assert prompts.label == ("0", "1", "0", "1")
         assert prompts.input == ("0", "1", "2", "3")
         assert prompts.output == ("0.0", "0.5", "1.0", "1.5")
@@ -157,12 +157,14 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
         ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
+        ("a.csv", b'text,label\na,x\n"b"c,y\n', " line 3: is not CSV: "),
+        ("a.csv", b'"text"s,label\na,x\n', " line 1: is not CSV: "),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(
-    tmp_path: Path, name: str, content: bytes, message: str
+    name: str, content: bytes, message: str
 ) -> None:
-    file = write(tmp_path / name, content)
+    file = write(name, content)
     assert error_of(file).startswith(f"{file}{message}")
 
 
@@ -177,16 +179,15 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
     [
         ([ROWS[0], {"text": "a"}], " line 2: no 'label'; its columns are text", {}),
         ([*ROWS, ROWS[2] | {"input": None}], f" line 5: no 'input'; {COLUMNS}", {}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"text": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"label": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"input": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"output": "word"}),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"group": "word"}),
+        *(
+            (ROWS, f" line 1: no 'word'; {COLUMNS}", {column: "word"})
+            for column in ("text", "label", "input", "output", "group")
+        ),
         (ROWS, f" line 1: no 'word'; {COLUMNS}", {"hold_out": ("word",)}),
-        ([*ROWS, ROWS[0] | {"text": ""}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": " \n"}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": 3}], " line 5: 'text' should be a text", {}),
-        ([*ROWS, ROWS[0] | {"text": ["a"]}], " line 5: 'text' should be a text", {}),
+        *(
+            ([*ROWS, ROWS[0] | {"text": text}], " line 5: 'text' should be a text", {})
+            for text in ("", " \n", 3, ["a"])
+        ),
         (ROWS[::2], f" line 1: 'label' has the one value 'plural' in split all: {TWO}", {}),
         ([*ROWS, RARE], f" line 5: 'label' = 'rare' has this one prompt in split all: {TWO}", {}),
         (
@@ -198,17 +199,15 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
     ],
 )
 def test_what_is_wrong_with_a_prompt_is_named_with_its_line(
-    tmp_path: Path, rows: Rows, message: str, settings: dict[str, Any]
+    rows: Rows, message: str, settings: dict[str, Any]
 ) -> None:
-    file = write(tmp_path / "a.jsonl", rows)
+    file = write("a.jsonl", rows)
     assert error_of(file, **settings) == f"{file}{message}"
 
 
 @pytest.mark.parametrize(("share", "split"), [(0.2, "held_out_a"), (0.9, "kept")])
-def test_a_split_that_is_too_small_says_what_helps(
-    tmp_path: Path, share: float, split: str
-) -> None:
-    file = write(tmp_path / "a.jsonl", crossed(2, 5, 1))
+def test_a_split_that_is_too_small_says_what_helps(share: float, split: str) -> None:
+    file = write("a.jsonl", crossed(2, 5, 1))
     where, _, rest = error_of(file, hold_out=("a",), hold_out_share=share).partition(": ")
     assert where in {f"{file} line {number}" for number in range(1, 6)}
     helps = "; raise prompts.hold_out_share" if split != "kept" else ""
@@ -218,90 +217,68 @@ def test_a_split_that_is_too_small_says_what_helps(
     assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    file = str(tmp_path / "none.jsonl")
+def test_a_file_that_is_not_there_is_named() -> None:
+    file = "none.jsonl"
     assert error_of(file) == (
         f"{file} cannot be read: No such file or directory; give a .jsonl, .csv or .parquet file, "
         "or one of tasks-in-words, tasks-in-words-equal"
     )
-    assert error_of(str(tmp_path)).startswith(f"{tmp_path} cannot be read: Is a dir")
+    assert error_of(".").startswith(". cannot be read: Is a dir")
 
 
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (b'text,label\na,x\n"b"c,y\n', "3"),
-        (b'"text"s,label\na,x\n', "1"),
-        (b'text,label\na,x\n"b,y\nc,z\n', "3|4"),  # where it begins, or where the file ends
-    ],
-)
-def test_a_broken_quote_is_named_with_its_line(tmp_path: Path, content: bytes, line: str) -> None:
-    file = write(tmp_path / "a.csv", content)
-    message = error_of(file)
-    assert message.startswith(f"{file} line ")
-    assert ": is not CSV: " in message
-    number = message.removeprefix(f"{file} line ").partition(":")[0]
-    assert number in line.split("|")
+def test_a_quote_that_is_not_closed_is_named_with_its_line() -> None:
+    file = write("a.csv", b'text,label\na,x\n"b,y\nc,z\n')
+    ends = tuple(f"{file} line {n}: is not CSV: " for n in (3, 4))  # its own, or that of the end
+    assert error_of(file).startswith(ends)
 
 
-def test_empty_lines_of_a_csv_are_counted(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
+def test_empty_lines_of_a_csv_are_counted() -> None:
+    file = write("a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
     assert [where.rpartition(" ")[2] for where in read(file).where] == ["3", "6", "7", "8"]
 
 
-# -- columns ------------------------------------------------------------------------------------
-
-
-def test_the_usual_names_of_columns_and_others(tmp_path: Path) -> None:
-    every = {
-        "label": ["x", "y"], "task": ["t", "u"], "output": ["o", "p"], "answer": ["q", "r"],
-        "input": ["i", "j"], "instruction": ["g", "h"], "text": ["a", "b"], "more": ["m", "n"],
-    }  # fmt: skip
+def test_the_usual_names_of_columns_and_others() -> None:
+    every = ("label", "task", "output", "answer", "input", "instruction", "text", "more")
 
     def read_with(*names: str, **settings: Any) -> LabelledPrompts:
-        rows = [{name: every[name][i % 2] for name in names} for i in range(4)]
-        return read(write(tmp_path / "a.jsonl", rows), **settings)
+        rows = [{name: f"{name} {i % 2}" for name in names} for i in range(4)]
+        return read(write("a.jsonl", rows), **settings)
 
     def parts(x: LabelledPrompts) -> list[str]:
-        return ["-" if part is None else part[0] for part in (x.label, x.input, x.output, x.group)]
+        taken = (x.text, x.label, x.input, x.output, x.group)
+        return ["-" if part is None else part[0].removesuffix(" 0") for part in taken]
 
-    assert parts(read_with(*every)) == ["x", "i", "o", "g"]
-    assert parts(read_with("text", "task", "answer")) == ["t", "-", "q", "-"]
-    assert parts(read_with("text", "task", "label")) == ["x", "-", "-", "-"]
-    assert read(write(tmp_path / "a.csv", KIND), label="kind").label == ("x", "y", "x", "y")
-    others = {"label": "task", "input": "more", "output": "answer", "group": "label"}
-    assert parts(read_with(*every, **others)) == ["t", "m", "q", "x"]
-    assert read_with(*every, text="more").text == ("m", "n", "m", "n")
+    assert parts(read_with(*every)) == ["text", "label", "input", "output", "instruction"]
+    assert parts(read_with("text", "task", "answer")) == ["text", "task", "-", "answer", "-"]
+    assert parts(read_with("text", "task", "label")) == ["text", "label", "-", "-", "-"]
+    others = ("more", "task", "more", "answer", "label")
+    names = dict(zip(("text", "label", "input", "output", "group"), others, strict=True))
+    assert parts(read_with(*every, **names)) == [*others]
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
-    def message(**settings: Any) -> str:
+    several = "hold_out splits a single file; several files are splits already"
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"files": "ab", "hold_out": "c"}, several),
+        ({"files": "abcd"}, "4 files: should be 3 at most, each is a split"),
+        ({"files": ""}, "files = (): "),
+        ({"hold_out": "abc"}, "hold_out = ['a', 'b', 'c']: should be one column, or two"),
+        ({"hold_out": "aa"}, "hold_out = ['a', 'a']: should be one column, or two"),
+        *(({"hold_out_share": share}, f"hold_out_share = {share}: ") for share in (0, 1, 1.5)),
+    ]
+    for settings, message in cases:
+        names = {k: tuple(v) if isinstance(v, str) else v for k, v in settings.items()}
         with pytest.raises(ValidationError) as error:
-            PromptSettings(**settings)
-        return str(one_line(error.value))
-
-    two = ("a.jsonl", "b.jsonl")
-    assert message(files=two, hold_out=("input",)) == (
-        "hold_out splits a single file; several files are splits already"
-    )
-    assert message(files=("a", "b", "c", "d")) == "4 files: should be 3 at most, each is a split"
-    for hold_out in (("a", "b", "c"), ("a", "a")):
-        said = message(hold_out=hold_out)
-        assert said == f"hold_out = {list(hold_out)}: should be one column, or two"
-    for share in (0, 1, 1.5):
-        assert message(hold_out_share=share).startswith(f"hold_out_share = {share}: ")
-    assert message(files=()).startswith("files = ()")
+            PromptSettings(**names)
+        assert str(one_line(error.value)).startswith(message)
     assert PromptSettings(files=("a", "b", "c")).files == ("a", "b", "c")
 
 
-# -- several files ------------------------------------------------------------------------------
-
-
-def test_each_of_several_files_is_a_split(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    first = write(tmp_path / "seen.jsonl", ROWS)
-    second = write(tmp_path / "new.csv", as_csv(ROWS[::-1]))
-    third = write(tmp_path / "deep" / "far.parquet", as_parquet([*ROWS, *ROWS]))
+def test_each_of_several_files_is_a_split() -> None:
+    Path("deep").mkdir()
+    first = write("seen.jsonl", ROWS)
+    second = write("new.csv", as_csv(ROWS[::-1]))
+    third = write("deep/far.parquet", as_parquet([*ROWS, *ROWS]))
     prompts = read(first, second, third)
     assert prompts.splits == {"seen": slice(0, 4), "new": slice(4, 8), "far": slice(8, 16)}
     texts = tuple(row["text"] for row in ROWS)
@@ -309,70 +286,58 @@ def test_each_of_several_files_is_a_split(tmp_path: Path) -> None:
     assert prompts.where[3].startswith(f"{first} ")
     assert prompts.where[4].startswith(f"{second} line ")
     assert prompts.where[8] == f"{third} row 1"
-    again = read(third, first)
-    assert list(again.splits) == ["far", "seen"]
+    assert list(read(third, first).splits) == ["far", "seen"]
 
 
-def test_each_of_several_files_needs_a_name_and_labels_of_its_own(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.jsonl", ROWS)
-    second = write(tmp_path / "a.csv", as_csv(ROWS))
+def test_each_of_several_files_needs_a_name_and_labels_of_its_own() -> None:
+    first = write("a.jsonl", ROWS)
+    second = write("a.csv", as_csv(ROWS))
     assert error_of(first, second) == f"{second}: another file is called a too; each is a split"
-    second = write(tmp_path / "b.jsonl", [{"text": "a", "task": "x"}])
-    assert error_of(first, second) == (f"{second} line 1: no 'label'; its columns are text, task")
-    write(tmp_path / "b.jsonl", [ROWS[0], ROWS[2]])
+    second = write("b.jsonl", [{"text": "a", "task": "x"}])
+    assert error_of(first, second) == f"{second} line 1: no 'label'; its columns are text, task"
+    write("b.jsonl", [ROWS[0], ROWS[2]])
     # Nothing is held out: that there should be more of it would help nobody.
     assert error_of(first, second) == (
         f"{second} line 1: 'label' has the one value 'plural' in split b: should have two or more"
     )
 
 
-# -- what is held out ---------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("share", "held"),
-    [
-        # of 2, 3, 5, 8, 12, 13 and 48 values
+    [  # of 2, 3, 5, 8, 12, 13 and 48 values
         (0.2, [1, 1, 1, 2, 2, 3, 10]),
         (0.01, [1, 1, 1, 1, 1, 1, 1]),
         (0.5, [1, 2, 2, 4, 6, 6, 24]),
         (0.99, [1, 2, 4, 7, 11, 12, 47]),
     ],
 )
-def test_of_each_label_the_share_is_held_out(tmp_path: Path, share: float, held: list[int]) -> None:
+def test_of_each_label_the_share_is_held_out(share: float, held: list[int]) -> None:
     sizes = (2, 3, 5, 8, 12, 13, 48)
-    rows: Rows = [
-        {"text": f"{n} {value} {i}", "label": n, "value": value}
-        for n in sizes
-        for value in range(n)
-        for i in range(2)
-    ]
-    file = write(tmp_path / "a.jsonl", rows)
-    prompts = read(file, hold_out=("value",), hold_out_share=share)
-    assert list(prompts.splits) == ["kept", "held_out_value"]
-    out, kept = rows_of(prompts, "held_out_value"), rows_of(prompts, "kept")
+    rows = [row | {"label": n} for n in sizes for row in crossed(1, n, 2, first=n)]
+    prompts = read(write("a.jsonl", rows), hold_out=("a",), hold_out_share=share)
+    assert list(prompts.splits) == ["kept", "held_out_a"]
+    out, kept = rows_of(prompts, "held_out_a"), rows_of(prompts, "kept")
     assert out.isdisjoint(kept)
     assert out | kept == {row["text"] for row in rows}
-    values = {n: {t.split()[1] for t in out if t.split()[0] == str(n)} for n in sizes}
-    assert [len(values[n]) for n in sizes] == held
-    for n in sizes:
-        others = {t.split()[1] for t in kept if t.split()[0] == str(n)}
-        assert others.isdisjoint(values[n]), "all prompts with a value are in one split"
-        assert len(others) == n - len(values[n])
+    values, others = values_of(out, sizes), values_of(kept, sizes)
+    assert [*map(len, values)] == held
+    for n, some, rest in zip(sizes, values, others, strict=True):
+        assert rest.isdisjoint(some), "all prompts with a value are in one split"
+        assert len(rest) == n - len(some)
 
 
-def test_a_value_is_held_out_for_a_label_and_not_for_all(tmp_path: Path) -> None:
-    prompts = read(write(tmp_path / "a.jsonl", crossed(6, 10, 2)), hold_out=("a",))
+def test_a_value_is_held_out_for_a_label_and_not_for_all() -> None:
+    prompts = read(write("a.jsonl", crossed(6, 10, 2)), hold_out=("a",))
     out, kept = rows_of(prompts, "held_out_a"), rows_of(prompts, "kept")
-    by_label = [{t.split()[1] for t in out if t.split()[0] == str(i)} for i in range(6)]
-    assert [len(values) for values in by_label] == [2] * 6
-    assert len({frozenset(values) for values in by_label}) > 3, "each label's are drawn alone"
-    assert {t.split()[1] for t in out} <= {t.split()[1] for t in kept}
+    by_label = values_of(out, range(6))
+    assert [*map(len, by_label)] == [2] * 6
+    assert len(set(map(frozenset, by_label))) > 3, "each label's are drawn alone"
+    assert set.union(*by_label) <= set.union(*values_of(kept, range(6)))
 
 
-def test_what_two_columns_hold_out_is_in_no_split(tmp_path: Path) -> None:
+def test_what_two_columns_hold_out_is_in_no_split() -> None:
     rows = crossed(4, 9, 7)
-    file = write(tmp_path / "a.jsonl", rows)
+    file = write("a.jsonl", rows)
     every = {row["text"] for row in rows}
     by_a = rows_of(read(file, hold_out=("a",)), "held_out_a")
     by_b = rows_of(read(file, hold_out=("b",)), "held_out_b")
@@ -389,12 +354,11 @@ def test_what_two_columns_hold_out_is_in_no_split(tmp_path: Path) -> None:
     assert all(rows_of(turned, split) == rows_of(both, split) for split in both.splits)
 
 
-def test_splits_keep_the_order_of_the_file_and_all_that_is_said(tmp_path: Path) -> None:
+def test_splits_keep_the_order_of_the_file_and_all_that_is_said() -> None:
     rows = crossed(3, 8, 6)
-    order = np.random.default_rng(0).permutation(len(rows))
-    rows = [rows[i] for i in order]
+    np.random.default_rng(0).shuffle(rows)
     number = {row["text"]: i for i, row in enumerate(rows)}
-    prompts = read(write(tmp_path / "a.jsonl", rows), hold_out=("a", "b"))
+    prompts = read(write("a.jsonl", rows), hold_out=("a", "b"))
     for here in prompts.splits.values():
         lines = [number[text] for text in prompts.text[here]]
         assert len(lines) > 5
@@ -409,33 +373,29 @@ def test_splits_keep_the_order_of_the_file_and_all_that_is_said(tmp_path: Path) 
     assert ends[-1] == len(prompts)
 
 
-def test_the_seed_alone_decides_what_is_held_out(tmp_path: Path) -> None:
-    file = write(tmp_path / "a.jsonl", crossed(4, 12, 2))
+def test_the_seed_alone_decides_what_is_held_out() -> None:
+    file = write("a.jsonl", crossed(4, 12, 2))
     splits = [read(file, hold_out=("a",), seed=seed) for seed in (0, 0, 1, 2)]
     assert splits[0] == splits[1]
     out = [rows_of(prompts, "held_out_a") for prompts in splits]
     assert out[0] != out[2] != out[3] != out[0]
-    whole = [read(file, seed=seed) for seed in (0, 1)]
-    assert whole[0] == whole[1], "where nothing is held out nothing is drawn"
+    assert read(file, seed=0) == read(file, seed=1), "if nothing is held out, nothing is drawn"
 
 
-# -- as a table ---------------------------------------------------------------------------------
-
-
-def test_a_table_gives_back_what_it_was_made_of(tmp_path: Path) -> None:
+def test_a_table_gives_back_what_it_was_made_of() -> None:
     rows: Rows = [
         {
             "text": f"the {i}th é犬", "task": f"t{i % 3}", "instruction": "the", "input": i % 7,
             "answer": "", "at": [i, i + 2], "number": -i, "real": 0.1 * i, "yes": i % 2 == 0,
-            "deep": {"a": [None, "b"]}, "split": "a column of that name", "columns": 1,
+            "deep": {"a": [None, "b"]}, "split": "a column of that name", "columns": 1
         }
         for i in range(42)
     ]  # fmt: skip
     rows[3]["only here"] = "x"
     rows[4]["number"] = None
-    file = write(tmp_path / "a.jsonl", rows)
+    file = write("a.jsonl", rows)
     few: Rows = [{"text": "a", "label": n, "output": "o" if n else ""} for n in (0, 1, 0, 1)]
-    first, second = (write(tmp_path / f"{name}.jsonl", few) for name in "cb")
+    first, second = (write(f"{name}.jsonl", few) for name in "cb")
     several = read(first, second)  # without input and group
     assert (several.input, several.group) == (None, None)
     assert several.output == ("", "o", "", "o") * 2
@@ -450,19 +410,11 @@ def test_a_table_gives_back_what_it_was_made_of(tmp_path: Path) -> None:
         assert again.units == prompts.units
 
 
-# -- sets that come with the package ------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sets_are_read_by_name(name: str) -> None:
     prompts = read(name)
-    assert len(prompts) == 2304
-    assert len(set(prompts.label)) == 16
-    assert prompts.input is not None
-    assert prompts.output is not None
-    assert prompts.group is not None
-    parts = zip(prompts.group, prompts.input, prompts.output, strict=True)
-    assert prompts.text == tuple(" ".join(part) for part in parts)
+    parts = [prompts.group or (), prompts.input or (), prompts.output or ()]
+    assert prompts.text == tuple(map(" ".join, zip(*parts, strict=True)))
     assert len(set(prompts.units)) == 16 * 12
     assert prompts.where[0] == f"{name} line 1"
     place = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
@@ -477,13 +429,10 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     assert held.splits == {"kept": slice(0, 2304 - n), "held_out_input": slice(2304 - n, 2304)}
 
 
-# -- small ones ---------------------------------------------------------------------------------
-
-
-def test_units_are_a_labels_groups_or_else_single_prompts(tmp_path: Path) -> None:
+def test_units_are_a_labels_groups_or_else_single_prompts() -> None:
     places = ["ax", "ay", "bx", "ax", "bx", "ay", "by"]  # label and group
     rows: Rows = [{"text": p, "label": p[0], "group": p[1]} for p in places]
-    file = write(tmp_path / "a.jsonl", rows)
+    file = write("a.jsonl", rows)
     assert codes(read(file, group="group").units) == codes(places)
     assert len(set(read(file).units)) == 7
 

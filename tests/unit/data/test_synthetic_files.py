@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasklens.core.errors import InputError
+from tasklens.core.parquet import parquet_bytes
 from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, DataSettings, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.data.tasks import TaskSettings
@@ -26,12 +27,6 @@ def files(dataset: Dataset) -> dict[str, bytes]:
 
 def table(files: dict[str, bytes], name: str) -> pa.Table:
     return pq.read_table(io.BytesIO(files[f"{name}.parquet"]))
-
-
-def parquet(content: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(content, sink)
-    return sink.getvalue()
 
 
 def one_line_error(files: dict[str, bytes]) -> str:
@@ -51,10 +46,7 @@ def test_reading_gives_the_same_dataset_and_the_same_bytes(
     assert set(again.splits) == set(ALL)
     for split in ALL:
         for column in ("instruction", "input", "output"):
-            ours, theirs = (
-                getattr(again.splits[split], column),
-                getattr(dataset.splits[split], column),
-            )
+            ours, theirs = (getattr(d.splits[split], column) for d in (again, dataset))
             assert ours.dtype == theirs.dtype == np.int64
             assert np.array_equal(ours, theirs)
     assert dataset_files(again) == files
@@ -117,10 +109,9 @@ def test_the_tokenizer_turns_text_into_the_ids_of_training(
 ) -> None:
     from transformers import PreTrainedTokenizerFast
 
-    (tmp_path / "tokenizer.json").write_bytes(files["tokenizer.json"])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_file=str(tmp_path / "tokenizer.json"), pad_token=PAD
-    )
+    file = tmp_path / "tokenizer.json"
+    file.write_bytes(files["tokenizer.json"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file), pad_token=PAD)
     assert len(tokenizer) == len(dataset.vocabulary)
     for split in ALL:
         prompts = dataset.prompts(split)
@@ -140,17 +131,16 @@ def test_the_readme_says_the_sizes(dataset: Dataset, files: dict[str, bytes]) ->
     assert table(files, "train")["text"][0].as_py() in readme
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-1],
-        lambda content: b"",
-        lambda content: b"not Parquet at all",
-        lambda content: content[:100] + bytes(len(content) - 108) + content[-8:],
-    ],
-    ids=["half", "all but a byte", "empty", "other", "zeros"],
-)
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "half": lambda content: content[: len(content) // 2],
+    "all but a byte": lambda content: content[:-1],
+    "empty": lambda content: b"",
+    "other": lambda content: b"not Parquet at all",
+    "zeros": lambda content: content[:100] + bytes(len(content) - 108) + content[-8:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("name", ["train", "val_subset"])
 def test_damaged_parquet_is_named(
     files: dict[str, bytes], name: str, damage: Callable[[bytes], bytes]
@@ -162,26 +152,25 @@ def test_damaged_parquet_is_named(
 
 
 def test_other_columns_are_named(files: dict[str, bytes]) -> None:
-    other = parquet(table(files, "val").drop_columns(["text"]))
-    message = one_line_error(files | {"val.parquet": other})
     right = (
         "task (string), instruction_id (int32), instruction (string), input (string), "
         "output (string), text (string)"
     )
-    assert message == (
-        f"data/val.parquet has the columns {right.removesuffix(', text (string)')}; "
-        f"it should have {right}"
-    )
     val = table(files, "val")
-    numbers = replaced(val, "input", pa.array(range(len(val)), pa.int32()))
-    assert one_line_error(files | {"val.parquet": numbers}) == (
-        f"data/val.parquet has the columns {right.replace('input (string)', 'input (int32)')}; "
-        f"it should have {right}"
-    )
+    for content, present in (
+        (parquet_bytes(val.drop_columns(["text"])), right.removesuffix(", text (string)")),
+        (
+            replaced(val, "input", pa.array(range(len(val)), pa.int32())),
+            right.replace("input (string)", "input (int32)"),
+        ),
+    ):
+        assert one_line_error(files | {"val.parquet": content}) == (
+            f"data/val.parquet has the columns {present}; it should have {right}"
+        )
 
 
 def replaced(content: pa.Table, column: str, values: pa.Array) -> bytes:
-    return parquet(content.set_column(content.schema.get_field_index(column), column, values))
+    return parquet_bytes(content.set_column(content.schema.get_field_index(column), column, values))
 
 
 @pytest.mark.parametrize(

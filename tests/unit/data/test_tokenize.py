@@ -13,13 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import LabelledPrompts
-from tasklens.data.tokenize import (
-    PositionSettings,
-    Tokenized,
-    instances_of_prompts,
-    shown,
-    tokenize,
-)
+from tasklens.data.tokenize import PositionSettings, instances_of_prompts, shown, tokenize
 
 BOS, EOS, UNKNOWN = "[BOS]", "[EOS]", "[UNK]"
 
@@ -46,9 +40,7 @@ class Fake:
         return read
 
     def number(self, token: str) -> int:
-        found = self.inner.token_to_id(token)
-        assert found is not None
-        return found
+        return self.inner.get_vocab()[token]
 
     def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         return [self.inner.id_to_token(i) for i in ids]
@@ -105,32 +97,27 @@ def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
     return LabelledPrompts(where=where, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
 
 
-def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Tokenized:
+def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Any:
     return tokenize(prompts, tokenizer or words(*prompts.text), PositionSettings(**settings))
 
 
 def measured(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> list[str]:
     """Return the tokens that are measured of each text, with a space between."""
     tokenizer = tokenizer or words(*prompts.text)
-    found = read(prompts, tokenizer, **settings)
-    begins, ends = found.begin.tolist(), found.prompts.position.tolist()
-    return [
-        " ".join(map(str, tokenizer.convert_ids_to_tokens(ids[begin : end + 1].tolist())))
-        for ids, begin, end in zip(found.prompts.ids, begins, ends, strict=True)
-    ]
+    tokens = read(prompts, tokenizer, **settings)
+    rows = zip(tokens.prompts.ids, tokens.begin, tokens.prompts.position, strict=True)
+    parts = [tokenizer.convert_ids_to_tokens(ids[i : j + 1].tolist()) for ids, i, j in rows]
+    return [" ".join(map(str, part)) for part in parts]
 
 
-def positions(
-    prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any
-) -> list[int]:
-    position: list[int] = read(prompts, tokenizer, **settings).prompts.position.tolist()
-    return position
+def positions(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Any:
+    return read(prompts, tokenizer, **settings).prompts.position.tolist()
 
 
 def targets(prompts: LabelledPrompts, tokenizer: Fake, **settings: Any) -> list[str | None]:
-    """Return the tokens that should follow; None where that is not known."""
-    found = read(prompts, tokenizer, **settings).target.tolist()
-    return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in found]
+    """Return the tokens that should follow; None if that is not known."""
+    ids = read(prompts, tokenizer, **settings).target.tolist()
+    return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in ids]
 
 
 def error_of(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> str:
@@ -145,8 +132,6 @@ DOUBLE = table(  # BOS is token 0, double 1, ..., seven 4
     input=["seven", "two"], output=["fourteen", "four"],
     place=["this", ":"], number=[2, -1], pair=[[7, 11], [0, 6]],
 )  # fmt: skip
-
-# -- where ----------------------------------------------------------------------------------------
 
 
 def test_by_default_the_input_is_measured_or_else_the_last_token() -> None:
@@ -196,23 +181,17 @@ def test_the_output_at_the_end_is_not_taken_for_the_input() -> None:
         "same : sheep sheep", "same : ox sheep \n", input=["sheep", "ox"], output=["sheep"] * 2
     )
     assert positions(same) == positions(same, at="input") == [3, 3]
-    without = dataclasses.replace(same, output=None)
-    assert positions(without) == [4, 3]
-
-
-def test_the_output_at_the_end_is_not_taken_for_an_input_within_a_word() -> None:
+    assert positions(dataclasses.replace(same, output=None)) == [4, 3]
     # In "re-do" and in scripts without spaces no word begins where the input does.
     prompts = table("past of redo did do", "輸入苹果輸出苹果", input=["do", "苹果"],
                     output=["do", "苹果"])  # fmt: skip
-    tokenizer = Fake(words("past of redo did do 輸入苹果輸出苹果").inner)
+    tokenizer = words("past of redo did do 輸入苹果輸出苹果")
     tokenizer.inner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Split("苹果", "isolated")]
     )
     assert positions(prompts, tokenizer) == [3, 2]
 
-
-def test_letters_that_the_input_ends_with_are_no_output() -> None:
-    # The text ends with the input: what follows it is not there.
+    # If the text ends with the input, its last letters are no output.
     prompts = table("take banana : banana", "take fig : fig", input=["banana", "fig"],
                     output=["a", "g"])  # fmt: skip
     assert positions(prompts) == [4, 4]
@@ -231,12 +210,8 @@ def test_all_tokens_of_a_part_are_measured_special_ones_by_number_alone(ends: bo
     assert positions(DOUBLE, tokenizer, at="-1") == [5 + ends, 4 + ends]
 
 
-# -- byte pairs -----------------------------------------------------------------------------------
-
-
 def text_of(tokenizer: Fake, ids: Any) -> str:
-    decoded: str = tokenizer.inner.decode(list(ids))
-    return decoded
+    return str(tokenizer.inner.decode(list(ids)))
 
 
 def test_an_input_of_several_tokens(pairs: Fake) -> None:
@@ -255,14 +230,8 @@ def test_an_input_of_several_tokens(pairs: Fake) -> None:
         assert end > begin + 1
         assert text_of(pairs, ids[begin : end + 1]).strip() == words[i]
         assert text_of(pairs, ids[: end + 1]) == before[i] + words[i]
-
-
-def test_a_space_alone_is_measured_as_the_tokenizer_has_it(pairs: Fake) -> None:
-    prompts = table("the hot ", "the cold  ")
-    assert set(measured(prompts, pairs)) <= {"Ġ", "ĠĠ"}
-
-
-# -- what cannot be measured ----------------------------------------------------------------------
+    # A space alone is measured as the tokenizer has it.
+    assert set(measured(table("the hot ", "the cold  "), pairs)) <= {"Ġ", "ĠĠ"}
 
 
 def test_a_text_that_is_not_there_is_named() -> None:
@@ -270,29 +239,22 @@ def test_a_text_that_is_not_there_is_named() -> None:
     assert error_of(prompts) == "file line 2: 'b' is not in the text 'a c'"
     assert error_of(prompts, at="more") == "file line 1: 'c' is not in the text 'a b'"
     assert error_of(DOUBLE, at="double this").startswith("file line 2: 'double this' is not in")
-    assert error_of(prompts, at="bc") == (
-        "file line 1: 'bc' is not in the text 'a b', nor is it one of text, label, input, more"
-    )
-    assert error_of(prompts, at="B").startswith("file line 1: 'B' is not in"), "case matters"
-    assert error_of(prompts, at=".").startswith("file line 1: '.' is not in"), "no pattern"
+    for at in ("bc", "B", "."):  # case matters, and it is no pattern
+        assert error_of(prompts, at=at) == (
+            f"file line 1: {at!r} is not in the text 'a b', nor is it one of text, label, input, "
+            "more"
+        )
 
 
-def test_a_token_that_is_not_there_is_named() -> None:
-    assert error_of(DOUBLE, at="5") == "file line 2: has no token 5: there are 5"
-    assert error_of(DOUBLE, at="6") == "file line 1: has no token 6: there are 6"
-    assert error_of(DOUBLE, at="-6") == "file line 2: has no token -6: there are 5"
-
-
-def test_characters_that_are_not_there_are_named() -> None:
-    def said(line: int, begin: object, end: object) -> str:
-        n = len(DOUBLE.text[line - 1])
-        return f"file line {line}: characters {begin} to {end} are not in the text, which has {n}"
-
-    for line, begin, end in ((2, 0, 18), (1, 3, 3), (1, 4, 3)):
-        assert error_of(DOUBLE, at=f"{begin}:{end}") == said(line, begin, end)
+def test_a_token_or_characters_that_are_not_there_are_named() -> None:
+    for at, line, n in (("5", 2, 5), ("6", 1, 6), ("-6", 2, 5)):
+        assert error_of(DOUBLE, at=at) == f"file line {line}: has no token {at}: there are {n}"
+    missing = "file line {}: characters {} to {} are not in the text, which has {}"
+    for line, begin, end, n in ((2, 0, 18, 17), (1, 3, 3, 28), (1, 4, 3, 28)):
+        assert error_of(DOUBLE, at=f"{begin}:{end}") == missing.format(line, begin, end, n)
     for pair in ([-1, 3], [2, 99], (2, 1)):
         prompts = table(*DOUBLE.text, pair=[[0, 6], pair])
-        assert error_of(prompts, at="pair") == said(2, *pair)
+        assert error_of(prompts, at="pair") == missing.format(2, *pair, 17)
     assert error_of(DOUBLE, at="6:7") == (
         "file line 1: the tokenizer makes no token of the measured part"
     )
@@ -331,9 +293,6 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
             PositionSettings(**settings)
 
 
-# -- rows -----------------------------------------------------------------------------------------
-
-
 def test_rows_end_at_the_measured_token() -> None:
     prompts = table("a b c d", "d", "c b", "b a d c a", input=["c", "d", "b", "d"])
     tokenizer = words(*prompts.text)
@@ -342,9 +301,6 @@ def test_rows_end_at_the_measured_token() -> None:
     bos, a, b, c, d = (tokenizer.number(word) for word in (BOS, *"abcd"))
     assert rows.ids.dtype == rows.position.dtype == np.int64
     assert rows.ids.tolist() == [[bos, a, b, c], [bos, d, 0, 0], [bos, c, b, 0], [bos, b, a, d]]
-
-
-# -- what should follow ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("ends", [True, False])
@@ -384,7 +340,6 @@ def test_what_follows_elsewhere_is_not_known() -> None:
     other = dataclasses.replace(DOUBLE, output=("fourteen", "five"))
     assert targets(other, tokenizer) == ["fourteen", None]
     assert targets(dataclasses.replace(DOUBLE, output=None), tokenizer) == [None, None]
-
     # After the output it does not follow again.
     for at in ("last", "output", "-1"):
         assert measured(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
@@ -408,7 +363,7 @@ def test_the_first_of_several_tokens_follows(pairs: Fake) -> None:
     assert found.target[0] == found.target[1]
 
 
-def test_an_output_in_the_same_token_does_not_follow(pairs: Fake) -> None:
+def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fake) -> None:
     prompts = table(
         "Plural: bananas", "Plural: bananas are yellow", "past: walked", "past: walked away",
         input=["banana", "banana", "walk", "walk"], output=["s", "s", "ed", "ed"],
@@ -417,15 +372,10 @@ def test_an_output_in_the_same_token_does_not_follow(pairs: Fake) -> None:
     assert tokens == [1, 1], "else this tests nothing"
     assert targets(prompts, pairs) == [None] * 4
 
-
-def test_a_text_that_ends_in_a_space_has_none_to_follow(pairs: Fake) -> None:
-    # The output would be read with that space, and not after it.
+    # If a text ends in a space, the output would be read with that space, and not after it.
     prompts = table("the opposite of hot ", "the opposite of hot", output=["cold"] * 2)
     assert pairs.inner.encode("of hot ").tokens[-1] == "Ġ"
     assert targets(prompts, pairs) == [None, "Ġcold"]
-
-
-# -- what is known without a model ----------------------------------------------------------------
 
 
 def many() -> tuple[LabelledPrompts, Fake]:
@@ -484,9 +434,6 @@ def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, ov
     at_first = instances_of_prompts(prompts, read(prompts, pairs, over=over, at="0"), "all")
     assert at_first.length.tolist() == [0, 0], "nothing stands before"
     assert at_first.symbol_counts.tolist() == [[0], [0]]
-
-
-# -- what a user is shown -------------------------------------------------------------------------
 
 
 def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake) -> None:

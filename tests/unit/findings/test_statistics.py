@@ -119,9 +119,6 @@ def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
     made = curves(finals, (8,))
     assert statistics.judged_layer(made, whole=True) == ("block1", "raw")
     assert statistics.best_final(made, TRAIN) == pytest.approx([0.8, 0.2])
-
-
-def test_without_the_training_subset_no_layer_is_chosen() -> None:
     made = curves({}, unseen={"embed": line(0, 1), "block1": line(0, 1)})
     with pytest.raises(MissingError, match=r"^run 'mine' has no scores of train_subset to choose"):
         statistics.best_final(made, PAIRS)

@@ -24,6 +24,7 @@ SIZE = {
 #: What Llama and all that derive from it are made of.
 LLAMA = {**SIZE, **POSITIONS, "num_key_value_heads": 1, "intermediate_size": 32}
 BLOCKS = tuple(f"block{i + 1}" for i in range(LAYERS))
+FIRST = ("embed", *BLOCKS[:-1])
 
 
 class Family(NamedTuple):
@@ -33,7 +34,7 @@ class Family(NamedTuple):
     settings: dict[str, Any]
     blocks: str
     """Path of its list of blocks."""
-    hidden: tuple[str, ...] = ("embed", *BLOCKS[:-1], "ln_f")
+    hidden: tuple[str, ...] = (*FIRST, "ln_f")
     """The state that each of the tuple of hidden states is."""
     has_wte: bool = False
     """Whether the first block reads something else than the word embedding."""
@@ -43,35 +44,28 @@ class Family(NamedTuple):
 GPT2 = {"vocab_size": VOCABULARY, "n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2}
 GEMMA2 = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW}
 BLOOM = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "n_layer": LAYERS, "n_head": 2}
-MAMBA = {"vocab_size": VOCABULARY, "hidden_size": WIDTH, "num_hidden_layers": LAYERS}
+MAMBA = {k: SIZE[k] for k in ("vocab_size", "hidden_size", "num_hidden_layers")} | {"state_size": 4}
+OPT = {**SIZE, **POSITIONS, "word_embed_proj_dim": 8, "ffn_dim": 32}
+WIDER = {**SIZE, **POSITIONS, "intermediate_size": 32, "pad_token_id": 0}
 FAMILIES = {
     "gpt2": Family("GPT2Config", {**GPT2, "n_positions": CONTEXT}, "transformer.h", has_wte=True),
-    "gpt_neox": Family(
-        "GPTNeoXConfig", {**SIZE, **POSITIONS, "intermediate_size": 32}, "gpt_neox.layers"
-    ),
+    "gpt_neox": Family("GPTNeoXConfig", WIDER, "gpt_neox.layers"),
     "llama": Family("LlamaConfig", LLAMA, "model.layers"),
     "qwen2": Family("Qwen2Config", LLAMA, "model.layers"),
     "mistral": Family("MistralConfig", {**LLAMA, "sliding_window": WINDOW}, "model.layers"),
     "gemma": Family("GemmaConfig", {**LLAMA, "head_dim": 8}, "model.layers"),
     "gemma2": Family("Gemma2Config", {**LLAMA, **GEMMA2}, "model.layers"),
+    # what follows the final norm here is projected to the width of the word embeddings
     "opt": Family(
-        "OPTConfig",
-        {**SIZE, **POSITIONS, "word_embed_proj_dim": 8, "ffn_dim": 32},
-        "model.decoder.layers",
-        # what follows the final norm here is projected to the width of the word embeddings
-        hidden=("embed", *BLOCKS[:-1], "ln_f projected"),
-        has_wte=True,
+        "OPTConfig", OPT, "model.decoder.layers", (*FIRST, "ln_f projected"), has_wte=True
     ),
-    "mamba": Family(
-        "MambaConfig",
-        {**MAMBA, "state_size": 4},
-        "backbone.layers",
-        hidden=(*BLOCKS, "ln_f"),  # it begins with what the first block gives
-        context=0,
-    ),
+    # its tuple of hidden states begins with what the first block gives
+    "mamba": Family("MambaConfig", MAMBA, "backbone.layers", (*BLOCKS, "ln_f"), context=0),
     "falcon": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": False}, "transformer.h"),
     "falcon_alibi": Family("FalconConfig", {**SIZE, **POSITIONS, "alibi": True}, "transformer.h"),
     "bloom": Family("BloomConfig", BLOOM, "transformer.h", has_wte=True, context=0),
+    # a head of several layers, with a norm of its own
+    "modernbert": Family("ModernBertDecoderConfig", WIDER, "model.layers", has_wte=True),
 }
 
 
@@ -112,16 +106,19 @@ def made(name: str, dtype: str = "float32") -> Any:
 
 @functools.cache
 def made_prompts(alike: bool = False) -> Prompts:
-    """Return prompts of many lengths, that begin alike or do not. Not to be changed."""
+    """Return prompts of many lengths, that begin alike or do not. Not to be changed.
+
+    What stands behind the measured token is not read: most of it is not in the vocabulary.
+    """
     rng = np.random.default_rng(0)
-    if not alike:
-        position = np.array([10, 3, 0, 13, 3, 7, 10, 1, 12])
-        return Prompts(rng.integers(VOCABULARY, size=(len(position), 17)), position)
-    position = np.array([20, 20, 20, 21, 21, 14, 6, 20, 20, 20, 18, 18, 18, 18, 1, 0, 20, 20])
-    begins = rng.integers(VOCABULARY, size=(3, 24))
-    ids = begins[np.arange(len(position)) // 7]
-    behind = np.arange(24) >= position[:, None]  # the measured token differs, and what follows it
-    return Prompts(np.where(behind, rng.integers(VOCABULARY, size=ids.shape), ids), position)
+    position = np.array([10, 3, 0, 13, 3, 7, 10, 1, 12])
+    ids = rng.integers(VOCABULARY, size=(len(position), 17))
+    if alike:
+        position = np.array([20, 20, 20, 21, 21, 14, 6, 20, 20, 20, 18, 18, 18, 18, 1, 0, 20, 20])
+        ids = rng.integers(VOCABULARY, size=(3, 24))[np.arange(len(position)) // 7]
+        ids[np.arange(len(position)), position] = rng.integers(VOCABULARY, size=len(position))
+    junk = np.resize([-1, 10**9, VOCABULARY, 3], ids.shape)
+    return Prompts(np.where(np.arange(ids.shape[1]) > position[:, None], junk, ids), position)
 
 
 @functools.cache
@@ -143,18 +140,13 @@ def one_by_one(name: str, dtype: str = "float32", alike: bool = False) -> tuple[
         last.clear()
         out = model(row, output_hidden_states=True)
         assert len(last) == 1
-        assert len(out.hidden_states) == len(family.hidden)
-        found = dict(zip(family.hidden, out.hidden_states, strict=True))
         word = model.get_input_embeddings()(row)
-        found = {"embed": word, "wte": word} | found | {BLOCKS[-1]: last[0]}
-        states.append({name: state[0].float().numpy() for name, state in found.items()})
+        named = {"embed": word, "wte": word}
+        named |= dict(zip(family.hidden, out.hidden_states, strict=True)) | {BLOCKS[-1]: last[0]}
+        states.append({name: state[0].float().numpy() for name, state in named.items()})
         answer.append(int(out.logits[0, -1].argmax()))
     handle.remove()
     return states, np.array(answer)
-
-
-def at_the_end(states: list[States], name: str) -> Floats:
-    return np.stack([of_prompt[name][-1] for of_prompt in states])
 
 
 def assert_close(got: Floats, expected: Floats, tolerance: float = 1e-5, what: str = "") -> None:

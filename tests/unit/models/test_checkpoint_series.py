@@ -1,7 +1,9 @@
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import huggingface_hub
 import pytest
@@ -20,13 +22,13 @@ from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir
 
 
-def model(path: Path, step: int | None = None, trainer: object = None) -> Path:
-    """Make what passes for a model's directory."""
+def model(path: Path, step: int | None = None, trainer: int | None = None) -> Path:
+    """Make what passes for a model's directory, whose step our configuration or a trainer says."""
     path.mkdir(parents=True)
     ours = {} if step is None else {"tasklens": {"step": step}}
     (path / "config.json").write_text(json.dumps({"model_type": "gpt2", **ours}))
     if trainer is not None:
-        (path / "trainer_state.json").write_text(json.dumps(trainer))
+        (path / "trainer_state.json").write_text(json.dumps({"global_step": trainer}))
     return path
 
 
@@ -34,10 +36,7 @@ def found(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[int,
     """Return the steps and the directories' names, or those on the hub."""
     checkpoints = find_checkpoints([str(m) for m in models], revisions)
     for checkpoint in checkpoints:
-        if checkpoint.directory is None:
-            revision = checkpoint.revision
-            assert checkpoint.name == checkpoint.repository + (f"@{revision}" if revision else "")
-        else:
+        if checkpoint.directory is not None:
             assert checkpoint.name == str(checkpoint.directory)
             assert (checkpoint.directory / "config.json").is_file()
     return [(c.step, c.directory.name if c.directory else c.name) for c in checkpoints]
@@ -53,19 +52,14 @@ def error_of(*models: Path | str, revisions: Sequence[str] = ()) -> str:
 # -- directories ----------------------------------------------------------------------------------
 
 
-def test_a_models_directory_is_one_checkpoint(tmp_path: Path) -> None:
-    directory = model(tmp_path / "mine")
-    assert find_checkpoints([str(directory)]) == [Checkpoint(1, str(directory), directory)]
-    (directory / "runs").mkdir()
-    assert found(directory) == [(1, "mine")]
-
-
 @pytest.mark.parametrize("form", ["checkpoint-{}", "step-{:05d}", "step{}", "global_step{}"])
 def test_a_series_is_in_the_order_of_its_steps(tmp_path: Path, form: str) -> None:
     steps = (5, 10, 9, 1000, 200, 0)
     for step in steps:
         model(tmp_path / form.format(step))
-    model(tmp_path / "best")
+    best = model(tmp_path / "best")
+    (best / "runs").mkdir()
+    assert find_checkpoints([str(best)]) == [Checkpoint(1, str(best), best)]
     (tmp_path / "checkpoint-7.txt").write_text("")
     (tmp_path / "step-8").write_text("a file")
     assert found(tmp_path) == [(step, form.format(step)) for step in sorted(steps)]
@@ -87,10 +81,10 @@ def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
 def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None:
     late, early = model(tmp_path / "a" / "checkpoint-300"), model(tmp_path / "b" / "checkpoint-20")
     ours = model(tmp_path / "ours", step=100)
-    trained = model(tmp_path / "trained", step=7, trainer={"global_step": 200})
+    trained = model(tmp_path / "trained", step=7, trainer=200)
     expected = [(20, "checkpoint-20"), (100, "ours"), (200, "trained"), (300, "checkpoint-300")]
     assert found(late, ours, trained, early) == found(early, late, trained, ours) == expected
-    named = model(tmp_path / "checkpoint-50", trainer={"global_step": 60})
+    named = model(tmp_path / "checkpoint-50", trainer=60)
     assert found(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
 
 
@@ -111,14 +105,12 @@ def test_where_one_has_no_step_all_are_numbered_in_their_order(
 
 
 @pytest.mark.parametrize(
-    "trainer", [None, {"epoch": 1}, {"global_step": None}, {"global_step": "many"}, [1], "no"]
+    "content", ['{"epoch": 1}', '{"global_step": null}', '{"global_step": "many"}', "[1]", "1", "{"]
 )
-def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, trainer: object) -> None:
-    assert found(model(tmp_path / "a", trainer=trainer)) == [(1, "a")]
-    assert found(model(tmp_path / "b", step=9, trainer=trainer)) == [(9, "b")]
-    broken = model(tmp_path / "c", step=4)
-    (broken / "trainer_state.json").write_text("{")
-    assert found(broken) == [(4, "c")]
+def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, content: str) -> None:
+    for step, name in ((None, "a"), (9, "b")):
+        (model(tmp_path / name, step=step) / "trainer_state.json").write_text(content)
+        assert found(tmp_path / name) == [(step or 1, name)]
 
 
 def test_two_of_one_step_are_refused(tmp_path: Path) -> None:
@@ -210,6 +202,9 @@ def without(steps: Sequence[int], *missing: int) -> list[int]:
         (without(PYTHIA, 2000), [2000]),
         (without(PYTHIA, 77_000, 78_000, 142_000), [77_000, 78_000, 142_000]),
         (PYTHIA[11:], []),
+        *((without(checkpoint_steps(20_000, 500), n), [n]) for n in (1000, 7500, 19_500)),
+        # nothing tells that there was one
+        (without(checkpoint_steps(20_000, 500), 128), []),
         # the last one wherever training ended
         ([*range(0, 1001, 100), 1034], []),
         # too few to tell
@@ -227,16 +222,9 @@ def test_steps_that_a_series_lacks(steps: Sequence[int], missing: list[int]) -> 
     assert missing_steps(steps) == missing
 
 
-def test_in_our_own_series_one_is_missed() -> None:
+def test_our_own_series_and_the_beginning_of_a_series_lack_nothing() -> None:
     for total, every in ((20_000, 500), (3000, 128), (640, 64), (1000, 100), (1050, 100)):
         assert missing_steps(checkpoint_steps(total, every)) == []
-    steps = checkpoint_steps(20_000, 500)
-    for step in (1000, 7500, 19_500):
-        assert missing_steps(without(steps, step)) == [step]
-    assert missing_steps(without(steps, 128)) == [], "nothing tells that there was one"
-
-
-def test_the_beginning_of_a_series_lacks_nothing() -> None:
     for series in (PYTHIA, checkpoint_steps(3000, 128)):
         assert [n for n in range(len(series) + 1) if missing_steps(series[:n])] == []
 
@@ -249,54 +237,8 @@ HUB = (
 )
 
 
-class Hub:
-    """Stands for the hub: gives of a repository's files those that are asked for."""
-
-    def __init__(self, cache: Path, files: Sequence[str]) -> None:
-        self.cache, self.files = cache, files
-        self.requests: list[tuple[str, str | None]] = []
-        self.weights: list[bool] = []
-
-    def __call__(
-        self,
-        repository: str,
-        *,
-        revision: str | None,
-        allow_patterns: list[str],
-        ignore_patterns: list[str],
-    ) -> str:
-        self.requests.append((repository, revision))
-        self.weights.append(any("bin" in pattern for pattern in allow_patterns))
-        for name in filter_repo_objects(
-            self.files, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
-        ):
-            path = self.cache / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(name)
-        return str(self.cache)
-
-    def fetched(self) -> set[str]:
-        files = (path for path in self.cache.rglob("*") if path.is_file())
-        return {path.relative_to(self.cache).as_posix() for path in files}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Hub]:
-    """Return a hub with some files beside those that every repository has."""
-
-    def made(*files: str) -> Hub:
-        one = Hub(tmp_path / "cache", [*HUB, *files])
-        one.cache.mkdir()
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", one)
-        return one
-
-    return made
-
-
 SMALL = {"config.json", "tokenizer.json", "merges.txt", "spiece.model"}
 ON_HUB = Checkpoint(64, "owner/name@step64", None, "owner/name", "step64")
-
-
 SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
 
 
@@ -309,42 +251,43 @@ SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
     ],
 )
 def test_safe_weights_are_fetched_if_there_are_any_and_code_if_it_is_trusted(
-    hub: Callable[..., Hub], weights: Sequence[str], trust: bool, fetched: set[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Any, trust: bool, fetched: set[str]
 ) -> None:
-    one = hub(*weights)
-    assert fetch(ON_HUB, trust_remote_code=trust) == one.cache
-    assert one.fetched() == SMALL | fetched
-    twice = fetched == {"pytorch_model.bin"}
-    assert one.requests == [("owner/name", "step64")] * (1 + twice)
-    assert one.weights == [False, True][: 1 + twice], "others are asked for only if none are safe"
+    """From a hub that gives those of a repository's files that are asked for."""
+    cache = tmp_path / "cache"
+    asked: list[tuple[str, str, bool]] = []
 
+    def give(repository: str, *, revision: str, **patterns: list[str]) -> str:
+        asked.append((repository, revision, "*.bin" in patterns["allow_patterns"]))
+        for name in filter_repo_objects([*HUB, *weights], **patterns):
+            (cache / name).parent.mkdir(parents=True, exist_ok=True)
+            (cache / name).write_text(name)
+        return str(cache)
 
-def test_a_directory_is_not_asked_for(hub: Callable[..., Hub], tmp_path: Path) -> None:
-    one = hub()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", give)
     assert fetch(Checkpoint(1, "x", tmp_path)) == tmp_path
-    assert one.requests == []
+    assert asked == [], "a directory is not asked for"
+    assert fetch(ON_HUB, trust_remote_code=trust) == cache
+    files = {path.relative_to(cache).as_posix() for path in cache.rglob("*") if path.is_file()}
+    assert files == SMALL | fetched
+    tries = [False, True] if fetched == {"pytorch_model.bin"} else [False]
+    assert asked == [("owner/name", "step64", bins) for bins in tries], "if none are safe"
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "line"),
     [
         (OSError("\n\n404: no such thing\nRequest ID: 7\n"), "404: no such thing"),
         (ValueError(), "ValueError"),
-        (ConnectionError("offline"), "offline"),
     ],
 )
 def test_what_the_hub_does_not_give_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
-    def fails(*_: object, **__: object) -> str:
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fails)
-    with pytest.raises(InputError) as raised:
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=error))
+    message = "owner/name@step64: no such directory here, and the hub does not give it"
+    with pytest.raises(InputError, match=f"^{message}: {line}$"):
         fetch(ON_HUB)
-    assert str(raised.value) == (
-        f"owner/name@step64: no such directory here, and the hub does not give it: {said}"
-    )
 
 
 # -- identity -------------------------------------------------------------------------------------
@@ -367,18 +310,22 @@ def test_a_directory_is_another_when_one_of_its_files_is(tmp_path: Path) -> None
     assert now() == now(name="other") == first
     directory = directory.rename(tmp_path / "moved")
     assert now() == first
-    weights = directory / weights.name
-    seen = [first, now(step=4)]
-    os.utime(weights, ns=(10**18, 10**18 + 1))
-    seen.append(now())
-    weights.write_bytes(b"longer than the first")
-    os.utime(weights, ns=(0, 10**18))
-    seen.append(now())
-    weights.rename(directory / "model2.safetensors")
-    seen.append(now())
-    (directory / "model2.safetensors").unlink()
-    seen.append(now())
-    assert len(set(seen)) == len(seen)
+    weights, other = directory / weights.name, directory / "model2.safetensors"
+    seen = {first, now(step=4)}
+
+    def lengthen() -> None:
+        weights.write_bytes(b"longer than the first")
+        os.utime(weights, ns=(0, 10**18))
+
+    for change in (
+        lambda: os.utime(weights, ns=(10**18, 10**18 + 1)),
+        lengthen,
+        lambda: weights.rename(other),
+        lambda: other.unlink(),
+    ):
+        change()
+        seen.add(now())
+    assert len(seen) == 6
 
 
 def test_on_the_hub_the_name_and_the_revision_are_all() -> None:

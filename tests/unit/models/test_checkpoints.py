@@ -3,16 +3,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_files import tokenizer_json
-from tasklens.data.token_prompts import Prompts
 from tasklens.models.checkpoints import (
     CheckpointSettings,
     checkpoint_files,
@@ -20,10 +17,6 @@ from tasklens.models.checkpoints import (
     read_tensors,
 )
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
-from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import harvest
-
-OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
 
 
 @pytest.fixture
@@ -101,22 +94,6 @@ def test_transformers_reads_the_tokenizer(dataset: Dataset, directory: Path) -> 
     assert tokenizer.pad_token_id == 0
 
 
-def test_transformers_generates_the_answer_that_is_harvested(
-    model: GPT2, dataset: Dataset, directory: Path
-) -> None:
-    from transformers import AutoModelForCausalLM
-
-    theirs: Any = AutoModelForCausalLM.from_pretrained(directory).eval()
-    prompts = dataset.prompts("val_subset")
-    answers = harvest(GPT2Subject(model), prompts, ()).answer
-    for i in range(5):
-        ids = torch.from_numpy(prompts.ids[i, : prompts.position[i] + 1])[None]
-        out = theirs.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=1, do_sample=False
-        )
-        assert out[0, -1] == answers[i]
-
-
 @pytest.mark.parametrize("said", [True, False])
 def test_a_configuration_that_is_wrong_about_the_head_is_refused(
     model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, said: bool
@@ -146,45 +123,35 @@ def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
     assert load_checkpoint(directory).settings == settings
 
 
-def keep(n: int) -> Callable[[bytes], bytes]:
-    return lambda content: content.rstrip()[:n]
-
-
-DAMAGE: dict[str, Callable[[bytes], bytes]] = {
-    **{f"cut to {n}": keep(n) for n in (0, 5, 200, -1)},
-    "garbage": lambda _: bytes(range(256)) * 4,
-}
-
-
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-@pytest.mark.parametrize("damage", [None, *DAMAGE])
-def test_a_missing_or_damaged_file_is_named(directory: Path, name: str, damage: str | None) -> None:
-    content = (directory / name).read_bytes()
-    (directory / name).unlink()
-    if damage:
-        (directory / name).write_bytes(DAMAGE[damage](content))
-    assert one_line_error(directory).startswith(f"{directory / name} is missing or damaged (")
-
-
-def test_another_architecture_is_refused(directory: Path) -> None:
-    change_config(directory, model_type="llama")
-    assert one_line_error(directory) == (
-        f"{directory / 'config.json'}: model_type is 'llama', not 'gpt2'"
-    )
+@pytest.mark.parametrize("damage", [None, 0, 5, 200, -1, bytes(range(256)) * 4])
+def test_a_missing_or_damaged_file_is_named(
+    directory: Path, name: str, damage: int | bytes | None
+) -> None:
+    """A file that is cut to so many bytes, or has another content."""
+    file = directory / name
+    if damage is None:
+        file.unlink()
+    else:
+        cut = damage if isinstance(damage, bytes) else file.read_bytes().rstrip()[:damage]
+        file.write_bytes(cut)
+    assert one_line_error(directory).startswith(f"{file} is missing or damaged (")
 
 
 MISFIT = [{"n_layer": 3}, {"n_layer": 1}, {"n_embd": 32}, {"vocab_size": 5}, {"n_positions": 3}]
 NONE = [{"n_head": 3}, {"n_layer": 0}, {"n_embd": "wide"}, {"vocab_size": None}]
 
 
-@pytest.mark.parametrize("keys", [*MISFIT, *NONE, {"tie_word_embeddings": "perhaps"}])
-def test_a_configuration_of_another_size_or_none_is_refused(
+@pytest.mark.parametrize("keys", [*MISFIT, *NONE, {"tie_word_embeddings": "perhaps"}, {}])
+def test_a_configuration_of_another_size_or_architecture_or_none_is_refused(
     directory: Path, keys: dict[str, Any]
 ) -> None:
-    change_config(directory, **keys)
+    change_config(directory, **(keys or {"model_type": "llama"}))
     start = str(directory / "config.json")
     if keys in MISFIT:
         start = f"{directory / 'model.safetensors'} does not fit its config.json: "
+    elif not keys:
+        start += ": model_type is 'llama', not 'gpt2'"
     assert one_line_error(directory).startswith(start)
 
 

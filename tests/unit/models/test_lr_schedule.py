@@ -18,6 +18,8 @@ def test_the_cosine_by_hand() -> None:
     # one step at the peak, then 1/4, 2/4, 3/4 and 4/4 of half a cosine
     expected = [1.0, 0.1 + 0.9 * 0.853553, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * 0.146447, 0.1]
     assert rates(1.0, 0.1, 1, 5) == pytest.approx(expected, abs=1e-6)
+    assert rates(2.0, 0.5, 9, 10)[-1] == pytest.approx(0.5), "the floor after the warm-up"
+    assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0], "a warm-up alone"
 
 
 @pytest.mark.parametrize(("warmup", "floor"), [(0, 0.0), (5, 0.0), (5, 1e-4)])
@@ -31,12 +33,6 @@ def test_the_cosine_is_torchs(warmup: int, floor: float) -> None:
         cosine.step()
         expected.append(optimizer.param_groups[0]["lr"])
     assert rates(peak, floor, warmup, total)[warmup:] == pytest.approx(expected, abs=1e-12)
-
-
-def test_the_last_step_is_at_the_floor_or_ends_the_warm_up() -> None:
-    for warmup in (0, 1, 9):
-        assert rates(2.0, 0.5, warmup, 10)[-1] == pytest.approx(0.5)
-    assert rates(2.0, 0.5, 4, 4) == [0.5, 1.0, 1.5, 2.0]
 
 
 @pytest.mark.parametrize(
@@ -56,10 +52,9 @@ def test_checkpoints_are_dense_first_then_even(
     assert checkpoint_steps(total, every) == steps
 
 
-def test_checkpoints_are_as_many_as_pythia_has_branches() -> None:
-    steps = checkpoint_steps(143_000, 1000)
-    assert steps[:12] == (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
-    assert len(steps) == 154
+def test_checkpoints_are_those_of_pythia() -> None:
+    powers, even = [2**i for i in range(10)], range(1000, 143_001, 1000)
+    assert checkpoint_steps(143_000, 1000) == (0, *powers, *even)
 
 
 def test_sparse_steps_keep_the_last_and_spread_evenly_before_it() -> None:
@@ -68,10 +63,8 @@ def test_sparse_steps_keep_the_last_and_spread_evenly_before_it() -> None:
     assert sparse_steps((0, 1, 2, 3, 5, 8), 9) == (0, 1, 2, 3, 5, 8)
     steps = checkpoint_steps(2600, 200)
     for n in range(1, len(steps) + 1):
-        some = sparse_steps(steps, n)
-        places = [steps.index(step) for step in some]
-        assert len(some) == n
-        assert some[-1] == 2600
-        gaps = {b - a for a, b in pairwise(places)}
-        assert all(gap > 0 for gap in gaps)
-        assert len(gaps) == 0 or max(gaps) - min(gaps) <= 1
+        places = [steps.index(step) for step in sparse_steps(steps, n)]
+        assert (len(places), places[-1]) == (n, len(steps) - 1)
+        gaps = {b - a for a, b in pairwise(places)} or {1}
+        assert min(gaps) > 0
+        assert max(gaps) - min(gaps) <= 1

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import Harvest, harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
@@ -19,97 +21,88 @@ OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArr
 
 @pytest.fixture
 def prompts(dataset: Dataset) -> Prompts:
-    return dataset.prompts("train_subset")
+    """Prompts with junk behind their measured tokens."""
+    ids, position = dataset.prompts("train_subset").ids, dataset.prompts("train_subset").position
+    ids = np.pad(ids, ((0, 0), (0, 6)))
+    behind = np.arange(ids.shape[1]) > position[:, None]
+    return Prompts(np.where(behind, len(dataset.vocabulary) - 1, ids), position)
 
 
-def taken(prompts: Prompts, which: NDArray[np.int64]) -> Prompts:
-    return Prompts(prompts.ids[which], prompts.position[which])
-
-
+@pytest.mark.parametrize("max_tokens", [0, 1, 23])
 def test_states_and_answers_are_those_of_transformers_one_prompt_at_a_time(
-    model: GPT2, prompts: Prompts, one_by_one: OneByOne
+    model: GPT2, prompts: Prompts, one_by_one: OneByOne, max_tokens: int
 ) -> None:
-    assert len(set(prompts.position.tolist())) > 1
+    """In whatever order and batches; what stands behind is not read; states hold no graph."""
     expected, answer = one_by_one(model, prompts)
-    got = harvest(GPT2Subject(model), prompts)
+    order = np.random.default_rng(0).permutation(len(prompts))
+    order = np.append(order, order[0])  # one of them twice
+    shuffled = Prompts(prompts.ids[order], prompts.position[order])
+    assert len(set(prompts.position.tolist())) > 1
+    got = harvest(GPT2Subject(model, max_tokens=max_tokens), shuffled)
     assert tuple(got.states) == tuple(expected) == state_names(2)
     for name, state in got.states.items():
         assert state.dtype == np.float32
-        assert state.shape == (len(prompts), 16)
-        np.testing.assert_allclose(state, expected[name], rtol=1e-5, atol=1e-5, err_msg=name)
-    assert got.answer.tolist() == answer.tolist()
+        np.testing.assert_allclose(state, expected[name][order], rtol=1e-5, atol=2e-6, err_msg=name)
+    assert got.answer.tolist() == answer[order].tolist()
     assert len(set(answer.tolist())) > 1
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("max_tokens", [1, 23, 8192])
-def test_neither_order_nor_batching_changes_a_state(
-    model: GPT2, prompts: Prompts, max_tokens: int
+@pytest.fixture(params=[GPT2Subject, HuggingFaceSubject])
+def as_subject(request: pytest.FixtureRequest, hugging_face: Any) -> Callable[[GPT2], Any]:
+    """Return a model of ours as a Subject of either kind, left in training mode."""
+
+    def subject_of(model: GPT2) -> Any:
+        ours = request.param is GPT2Subject
+        return request.param((model if ours else hugging_face(model)).train())
+
+    return subject_of
+
+
+def test_only_the_names_that_are_asked_for_come_back(
+    as_subject: Callable[[GPT2], Any], model: GPT2, prompts: Prompts
 ) -> None:
-    whole = harvest(GPT2Subject(model), prompts)
-    order = np.random.default_rng(0).permutation(len(prompts))
-    some = np.append(order[:13], order[0])  # one of them twice
-    got = harvest(GPT2Subject(model, max_tokens=max_tokens), taken(prompts, some))
-    for name, state in got.states.items():
-        np.testing.assert_allclose(state, whole.states[name][some], rtol=1e-5, atol=2e-6)
-    assert np.array_equal(got.answer, whole.answer[some])
-
-
-def test_what_stands_behind_the_position_is_not_read(model: GPT2, prompts: Prompts) -> None:
-    junk = np.random.default_rng(0).integers(model.vocab_size, size=(len(prompts), 6))
-    ids = np.concatenate([prompts.ids, junk], axis=1)
-    behind = np.arange(ids.shape[1]) > prompts.position[:, None]
-    ids[behind] = model.vocab_size - 1
-    whole = harvest(GPT2Subject(model), prompts)
-    got = harvest(GPT2Subject(model), Prompts(ids, prompts.position))
-    for name, state in got.states.items():
-        assert np.array_equal(state, whole.states[name])
-
-
-def test_only_the_names_that_are_asked_for_come_back(model: GPT2, prompts: Prompts) -> None:
-    whole = harvest(GPT2Subject(model), prompts)
-    got = harvest(GPT2Subject(model), prompts, ["block2", "wte"])
-    assert set(got.states) == {"block2", "wte"}
-    for name, state in got.states.items():
-        assert np.array_equal(state, whole.states[name])
-    nothing = harvest(GPT2Subject(model), prompts, ())
-    assert nothing.states == {}
-    assert np.array_equal(nothing.answer, whole.answer)
+    subject = as_subject(model)
+    whole = harvest(subject, prompts)
+    for names in (["block2", "wte"], []):
+        got = harvest(subject, prompts, names)
+        assert [*got.states] == names
+        assert all(np.array_equal(x, whole.states[name]) for name, x in got.states.items())
+        assert np.array_equal(got.answer, whole.answer)
 
 
 @pytest.mark.parametrize("name", ["block3", "block0", "0", "hidden"])
 def test_an_unknown_name_lists_the_known_ones(model: GPT2, prompts: Prompts, name: str) -> None:
-    with pytest.raises(InputError) as error:
+    message = f"^no state '{name}'; this model has wte, embed, block1, block2, ln_f$"
+    with pytest.raises(InputError, match=message):
         harvest(GPT2Subject(model), prompts, ["wte", name])
-    assert str(error.value) == (
-        f"no state {name!r}; this model has wte, embed, block1, block2, ln_f"
-    )
 
 
-def test_states_are_read_without_dropout(dataset: Dataset, prompts: Prompts) -> None:
+def test_states_are_read_without_dropout_and_leave_no_hook(
+    as_subject: Callable[[GPT2], Any], dataset: Dataset, prompts: Prompts
+) -> None:
     still, noisy = (
-        make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset, seed=0)
+        as_subject(make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset))
         for p in (0.0, 0.5)
     )
-    noisy.train()
-    expected = harvest(GPT2Subject(still), prompts)
-    for name, state in harvest(GPT2Subject(noisy), prompts).states.items():
+    expected = harvest(still, prompts)
+    for name, state in harvest(noisy, prompts).states.items():
         assert np.array_equal(state, expected.states[name])
+    for module in noisy.model.modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
 
 
 def test_a_prompt_longer_than_the_context_is_refused(dataset: Dataset, prompts: Prompts) -> None:
     longest = int(prompts.position.max()) + 1
-    size = ModelSettings(n_layer=1, n_head=1, n_embd=8)
-    fits = GPT2(size, len(dataset.vocabulary), longest, seed=0)
+    fits, short = (
+        GPT2(ModelSettings(n_layer=1, n_head=1, n_embd=8), len(dataset.vocabulary), n, seed=0)
+        for n in (longest, longest - 1)
+    )
     assert len(harvest(GPT2Subject(fits), prompts).answer) == len(prompts)
-    short = GPT2(size, len(dataset.vocabulary), longest - 1, seed=0)
     with pytest.raises(InputError, match=f"a row of {longest} tokens does not fit"):
         harvest(GPT2Subject(short), prompts)
-
-
-def test_states_hold_on_to_no_graph(model: GPT2, prompts: Prompts) -> None:
-    harvest(GPT2Subject(model), prompts)
-    assert all(p.grad is None and p.requires_grad for p in model.parameters())
-    assert torch.is_grad_enabled()
 
 
 class Constant:

@@ -40,21 +40,16 @@ def test_units_are_drawn_with_replacement_within_their_group() -> None:
     weights = resampling_weights(group, 3000, stream(0, "weights"))
     assert weights.shape == (3001, 9)
     assert (weights[0] == 1).all(), "the sample as it is comes first"
-    assert (weights == weights.round()).all()
-    assert (weights >= 0).all()
+    assert ((weights == weights.round()) & (weights >= 0)).all()
     for g, size in ((1, 3), (4, 5), (7, 1)):
         assert (weights[:, group == g].sum(axis=1) == size).all()
         # of n draws from n units, n * 1/n * (1 - 1/n) is the variance of each unit's count
         drawn = weights[1:, group == g]
         assert drawn.mean(axis=0) == pytest.approx(1, abs=5 * (1 / 3000) ** 0.5)
         assert drawn.var(axis=0) == pytest.approx(1 - 1 / size, abs=0.15)
-
-
-def test_weights_come_from_the_generator_alone() -> None:
-    group = np.arange(20) // 4
-    first, again, other = (resampling_weights(group, 5, stream(s, "weights")) for s in (0, 0, 1))
-    assert (first == again).all()
-    assert (first != other).any()
+    again, other = (resampling_weights(group, 3000, stream(s, "weights")) for s in (0, 1))
+    assert (weights == again).all(), "from the generator alone"
+    assert (weights != other).any()
 
 
 # --- The index ---
@@ -82,16 +77,10 @@ def test_weighted_pairs_are_those_counted_one_by_one() -> None:
         expected = [pair_counting_ari(task, unit, labels, w) for w in weights]
         assert len(set(np.round(expected, 6))) == 5, "resamplings differ"
         assert Resampling(task, unit, weights).ari(labels) == pytest.approx(expected, abs=1e-12)
-
-
-def test_names_of_tasks_and_clusters_and_units_that_nothing_belongs_to_do_not_matter() -> None:
-    random = stream(0, "names")
-    task, unit, labels = partitions(random)
-    weights = resampling_weights(np.zeros(12, dtype=np.int64), 20, random)
-    expected = Resampling(task, unit, weights).ari(labels)
-    wider = np.insert(weights, 5, 9.0, axis=1)
-    other = Resampling(40 - 7 * task, np.where(unit >= 5, unit + 1, unit), wider)
-    assert other.ari(np.array([3, -1, 8, 0])[labels]) == pytest.approx(expected)
+        # Neither names of tasks and clusters matter nor a unit that nothing belongs to.
+        wider = np.insert(weights, 5, 9.0, axis=1)
+        other = Resampling(40 - 7 * task, np.where(unit >= 5, unit + 1, unit), wider)
+        assert other.ari(np.array([3, -1, 8, 0])[labels]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_what_agrees_wholly_agrees_under_every_resampling() -> None:
@@ -119,10 +108,8 @@ def test_random_clusters_score_nothing_although_instances_share_units() -> None:
     assert as_is.mean() == pytest.approx(0, abs=0.004)
     assert resampled.mean() == pytest.approx(0, abs=0.004)
     copies = [np.repeat(np.arange(160), w[unit].astype(int)) for w in weights[1:]]
-    naive = [
-        adjusted_rand_score(task[chosen], labels[chosen])
-        for labels, chosen in zip(clusters, copies, strict=False)
-    ]
+    pairs = zip(clusters, copies, strict=False)
+    naive = [adjusted_rand_score(task[chosen], labels[chosen]) for labels, chosen in pairs]
     assert np.mean(naive) > 0.01, "the test would see it"
 
 
@@ -135,14 +122,10 @@ def test_mean_is_that_of_the_instances_counted_as_often_as_their_unit_is_drawn()
     got = Resampling(task, unit, weights).mean(right)
     assert got == pytest.approx(expected)
     assert got[0] == pytest.approx(right.mean())
-
-
-def test_where_no_unit_of_the_instances_is_drawn_there_is_no_mean() -> None:
     weights = np.array([[1.0, 1.0], [2.0, 0.0], [0.0, 2.0]])
-    of_the_second = np.array([1, 1])
-    resampling = Resampling(np.array([0, 0]), of_the_second, weights)
-    got = resampling.mean(np.array([True, False]))
-    np.testing.assert_array_equal(got, [0.5, np.nan, 0.5])
+    of_the_second = Resampling(np.array([0, 0]), np.array([1, 1]), weights)
+    got = of_the_second.mean(np.array([True, False]))
+    np.testing.assert_array_equal(got, [0.5, np.nan, 0.5], "no unit drawn, no mean")
 
 
 # --- Intervals ---
@@ -164,9 +147,11 @@ def test_an_interval_is_as_wide_as_that_of_a_mean_of_normal_numbers() -> None:
     assert covered.mean() == pytest.approx(0.93, abs=0.05)  # Student's t would make 0.95
 
 
-def test_of_three_runs_it_reaches_from_the_worst_to_the_best() -> None:
-    values = [np.array([x]) for x in (0.4, 0.9, 0.6)]
-    assert interval(values, "three") == (0.4, 0.9)
+@pytest.mark.parametrize(
+    "values", [([0.4], [0.9], [0.6]), ([0.4], [0.6, 0.6, 0.6], [0.9])], ids=["alone", "copies"]
+)
+def test_of_three_runs_it_reaches_from_the_worst_to_the_best(values: list[list[float]]) -> None:
+    assert interval([np.array(v) for v in values], "three") == (0.4, 0.9)
 
 
 def test_of_one_run_it_spans_its_copies_and_leaves_the_measured_one_out() -> None:
@@ -184,21 +169,14 @@ def test_copies_widen_the_interval_of_runs() -> None:
     runs = [0.4, 0.9, 0.6]
     noise = 0.1 * stream(0, "copies").normal(size=(3, 401))
     low, high = interval([x + row for x, row in zip(runs, noise, strict=True)], "three")
-    assert low < 0.4
-    assert high > 0.9
-
-
-def test_a_run_without_copies_beside_runs_with_them() -> None:
-    low, high = interval([np.array([0.4]), np.array([0.6, 0.6, 0.6]), np.array([0.9])], "mixed")
-    assert (low, high) == (0.4, 0.9)
+    assert low < 0.4 < 0.9 < high
 
 
 @pytest.mark.parametrize("many", [1, 2, 3])
 def test_infinite_values_stay_infinite_and_are_no_nan(many: int) -> None:
     values = [np.array([np.inf if i < many else 1.0 + i]) for i in range(3)]
-    low, high = interval(values, "infinite")
-    assert high == np.inf
-    assert low == (np.inf if many == 3 else 1.0 + many), "the lowest of the finite ones"
+    lowest = np.inf if many == 3 else 1.0 + many  # of the finite ones
+    assert interval(values, "infinite") == (lowest, np.inf)
 
 
 def test_intervals_repeat() -> None:

@@ -1,3 +1,4 @@
+import itertools
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ Ints = NDArray[np.int64]
 
 WHERE: dict[str, Any] = {"run": "mine", "seed": 7, "step": 64, "position": "last"}
 SIZES = {"train_subset": 300, "val_subset": 400, "val_instruction_subset": 500}
+UNSEEN = ("val_subset", "val_instruction_subset")
 
 
-def tasks(n_tasks: int, sizes: dict[str, int] = SIZES) -> dict[str, Ints]:
-    return {split: np.arange(n) % n_tasks for split, n in sizes.items()}
+def tasks(n_tasks: int) -> dict[str, Ints]:
+    return {split: np.arange(n) % n_tasks for split, n in SIZES.items()}
 
 
 def probed(states: dict[str, Floats], task: dict[str, Ints]) -> dict[tuple[str, str], float]:
@@ -38,8 +40,7 @@ def ari(x: Floats, task: Ints) -> float:
 
 def test_a_task_that_makes_no_clusters_is_found_by_a_line() -> None:
     # Four tasks 1.4 apart, and a direction common to all in which states are spread by 100.
-    random = stream(0, "hidden tasks")
-    turn = ortho_group.rvs(16, random_state=0)
+    random, turn = stream(0, "hidden tasks"), ortho_group.rvs(16, random_state=0)
     task = tasks(4)
     states = {}
     for split, t in task.items():
@@ -48,7 +49,7 @@ def test_a_task_that_makes_no_clusters_is_found_by_a_line() -> None:
         x[:, 4] += 100 * random.normal(size=len(t))
         states[split] = (x @ turn).astype(np.float32)
     got = probed(states, task)
-    for split in ("val_subset", "val_instruction_subset"):
+    for split in UNSEEN:
         assert abs(ari(states[split], task[split])) < 0.02
         assert got[split, "probe_task"] > 0.98
         assert got[split, "neighbours_task"] < 0.4, "the nearest are near in what is common"
@@ -63,7 +64,7 @@ def test_a_task_that_no_line_finds_is_found_by_neighbours() -> None:
         ring = np.stack([np.cos(angle), np.sin(angle)], axis=1) * (1 + 2 * t[:, None])
         states[split] = ring.astype(np.float32)
     got = probed(states, task)
-    for split in ("val_subset", "val_instruction_subset"):
+    for split in UNSEEN:
         assert got[split, "neighbours_task"] == 1.0
         assert got[split, "probe_task"] == pytest.approx(0.5, abs=0.12)
 
@@ -87,7 +88,7 @@ def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None
     x, t = states["train_subset"].astype(np.float64), task["train_subset"]
     ridge = RidgeClassifierCV(alphas=[0.01, 0.1, 1, 10, 100, 1000, 10000])
     ridge.fit((x - x.mean(axis=0)) / x.std(axis=0), t)
-    for split in ("val_subset", "val_instruction_subset"):
+    for split in UNSEEN:
         y = states[split].astype(np.float64)
         told = ridge.predict((y - x.mean(axis=0)) / x.std(axis=0))
         # One that falls to the other side in the last bit of a float32 is one in hundreds.
@@ -106,11 +107,8 @@ def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     states, task = noisy()
     known = {split: planted_instances(t, split) for split, t in task.items()}
     rows: list[Row] = score_probes("block3", states, instances=known, **WHERE)
-    assert [(row["split"], row["metric"]) for row in rows] == [
-        (split, metric)
-        for split in ("val_subset", "val_instruction_subset")
-        for metric in ("probe_task", "neighbours_task")
-    ]
+    numbers = itertools.product(UNSEEN, ("probe_task", "neighbours_task"))
+    assert [(row["split"], row["metric"]) for row in rows] == list(numbers)
     place = {**WHERE, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
     for row in rows:
         assert set(row) == set(SCHEMA.names)
@@ -126,8 +124,7 @@ def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:
     changed = probed(states, task | {"val_subset": (task["val_subset"] + 1) % 5})
     for metric in ("probe_task", "neighbours_task"):
         assert changed["val_subset", metric] < 0.25 < before["val_subset", metric]
-        here = ("val_instruction_subset", metric)
-        assert changed[here] == before[here]
+        assert changed[UNSEEN[1], metric] == before[UNSEEN[1], metric]
     shuffled = stream(0, "shuffled").permutation(task["train_subset"])
     chance = probed(states, task | {"train_subset": shuffled})
     assert max(chance.values()) < 0.35
@@ -138,9 +135,8 @@ def test_fewer_training_instances_than_neighbours() -> None:
     assert len(task["train_subset"]) < NEIGHBOURS
     random = stream(0, "few")
     states = {
-        split: (10 * np.eye(2)[t] + random.normal(size=(len(t), 2))).astype(np.float32)
-        for split, t in task.items()
+        split: 10 * np.eye(2)[t] + random.normal(size=(len(t), 2)) for split, t in task.items()
     }
-    got = probed(states, task)
-    assert got["val_subset", "probe_task"] == 1.0
-    assert got["val_subset", "neighbours_task"] == 0.7, "all five vote, and three of them for 1"
+    got = probed({split: x.astype(np.float32) for split, x in states.items()}, task)
+    # All five vote, and three of them for 1.
+    assert got == {("val_subset", "probe_task"): 1.0, ("val_subset", "neighbours_task"): 0.7}

@@ -25,12 +25,13 @@ def followed(*labels: Sequence[int] | Ints, task: Ints = TASK) -> Followed:
 
 # --- Tasks ---
 
+APART = [0] * 4 + [1] * 4 + [2] * 4
+#: The last two tasks share two clusters.
+TOGETHER = [0] * 4 + [1, 1, 2, 2] * 2
+
 
 def test_the_step_from_which_on_a_task_has_a_cluster_of_its_own() -> None:
-    apart = [0] * 4 + [1] * 4 + [2] * 4
-    together = [0] * 4 + [1, 1, 2, 2] * 2  # the last two tasks share two clusters
-    mixed = [0, 1, 2, 0] * 3
-    got = followed(together, apart, mixed, together, apart)
+    got = followed(TOGETHER, APART, [0, 1, 2, 0] * 3, TOGETHER, APART)
     # In the shared clusters half of a task lies: 2 / (4 + 4 - 2) is below one half.
     assert got.overlap[0] == pytest.approx([1, 1 / 3, 1 / 3])
     assert got.overlap[1] == pytest.approx([1, 1, 1])
@@ -41,14 +42,9 @@ def test_the_step_from_which_on_a_task_has_a_cluster_of_its_own() -> None:
 
 
 def test_formed_from_the_start_never_and_lost_at_the_end() -> None:
-    first = [0] * 4 + [1] * 4 + [2] * 4
-    last = [0] * 4 + [1, 1, 2, 2] * 2
-    assert followed(first, first, last).formed == (0, None, None)
-    assert followed(first).formed == (0, 0, 0)
-    assert followed(last).formed == (0, None, None)
-
-
-def test_an_overlap_of_exactly_one_half_is_formed() -> None:
+    assert followed(APART, APART, TOGETHER).formed == (0, None, None)
+    assert followed(APART).formed == (0, 0, 0)
+    assert followed(TOGETHER).formed == (0, None, None)
     # Two of task 0's four, and nothing else: 2 / 4.
     got = followed([0, 0, 1, 1, 2, 2, 2, 2], task=np.repeat([0, 1], 4))
     assert got.overlap[0] == pytest.approx([0.5, 1])
@@ -61,9 +57,7 @@ def test_tasks_take_the_clusters_that_are_best_for_all_of_them() -> None:
     task = runs((0, 11), (1, 5))
     got = followed(runs((0, 7), (1, 4), (0, 5)), task=task)
     assert got.overlap[0] == pytest.approx([4 / 11, 5 / 12])
-
-
-def test_two_tasks_do_not_share_a_cluster() -> None:
+    # No two of them share one.
     got = followed([0] * 4 + [1] * 8, [0] * 12)
     assert got.overlap[0] == pytest.approx([1, 0.5, 0])
     assert sorted(got.overlap[1]) == pytest.approx([0, 0, 1 / 3])
@@ -72,19 +66,13 @@ def test_two_tasks_do_not_share_a_cluster() -> None:
 
 def test_instances_have_the_task_that_their_cluster_is_assigned_to() -> None:
     got = followed(runs((7, 5), (2, 3), (4, 4)), runs((4, 4), (7, 4), (2, 4)))
-    assert got.assigned.tolist() == [
-        runs((0, 5), (1, 3), (2, 4)).tolist(),  # places in `tasks`, not the tasks' own numbers
-        runs((0, 4), (1, 4), (2, 4)).tolist(),
-    ]
-
-
-def test_clusters_left_over_are_numbered_on_in_their_order() -> None:
+    # Places in `tasks`, not the tasks' own numbers.
+    expected = [runs((0, 5), (1, 3), (2, 4)), runs((0, 4), (1, 4), (2, 4))]
+    np.testing.assert_array_equal(got.assigned, expected)
     # Of the last task's two clusters it takes the larger; the others are 3 and 4, by their labels.
     got = followed(runs((9, 1), (1, 3), (6, 4), (0, 1), (4, 3)), runs((1, 4), (3, 4), (2, 4)))
-    assert got.assigned.tolist() == [
-        runs((4, 1), (0, 3), (1, 4), (3, 1), (2, 3)).tolist(),
-        runs((0, 4), (1, 4), (2, 4)).tolist(),
-    ]
+    expected = [runs((4, 1), (0, 3), (1, 4), (3, 1), (2, 3)), runs((0, 4), (1, 4), (2, 4))]
+    np.testing.assert_array_equal(got.assigned, expected)
 
 
 def test_the_overlap_is_that_of_a_task_and_those_assigned_to_it() -> None:
@@ -117,8 +105,7 @@ def test_clusters_keep_their_names_whatever_their_numbers() -> None:
     first = runs((0, 4), (1, 4), (2, 4))
     got = followed(first, (first + 1) % 3, 7 * ((first + 2) % 3))
     assert got.cluster.tolist() == [first.tolist()] * 3
-    assert got.splits == (0, 0)
-    assert got.merges == (0, 0)
+    assert got.splits == got.merges == (0, 0)
 
 
 def test_a_cluster_keeps_its_name_where_some_instances_leave_it() -> None:
@@ -137,8 +124,7 @@ def test_names_go_on_where_most_instances_do_of_all_clusters_together() -> None:
 def test_a_split_and_a_merge() -> None:
     whole, parts = runs((0, 8), (1, 8)), runs((0, 5), (2, 3), (1, 8))
     got = followed(whole, parts, parts, whole, task=whole)
-    assert got.splits == (1, 0, 0)
-    assert got.merges == (0, 0, 1)
+    assert (got.splits, got.merges) == ((1, 0, 0), (0, 0, 1))
     assert got.cluster[1].tolist() == parts.tolist(), "the larger part keeps the name"
     assert got.cluster[3].tolist() == whole.tolist()
 
@@ -147,8 +133,8 @@ def test_what_is_a_part() -> None:
     assert PART == 0.25
     task = np.repeat([0, 1], 8)
     two_leave = followed(runs((0, 8), (1, 8)), runs((0, 6), (1, 10)), task=task)
-    assert two_leave.splits == (1,), "two of eight are a quarter"
-    assert two_leave.merges == (0,), "and a fifth of the ten where they arrive"
+    # Two of eight are a quarter, and a fifth of the ten where they arrive.
+    assert (two_leave.splits, two_leave.merges) == ((1,), (0,))
     swallowed = followed(runs((0, 14), (1, 2)), runs((0, 16)), task=task)
     assert swallowed.merges == (0,), "a small cluster does not change what swallows it"
     joined = followed(runs((0, 12), (1, 4)), runs((0, 16)), task=task)
@@ -160,23 +146,18 @@ def test_what_is_a_part() -> None:
 def test_a_cluster_that_is_gone_takes_its_name_along() -> None:
     three, two = runs((0, 4), (1, 4), (2, 4)), runs((0, 4), (1, 8))
     got = followed(three, two, runs((0, 2), (5, 2), (1, 8)), two, three)
-    assert got.cluster[1].tolist() == runs((0, 4), (1, 8)).tolist()
-    # Not 2, which named another cluster.
-    assert got.cluster[2].tolist() == runs((0, 2), (3, 2), (1, 8)).tolist()
-    assert got.cluster[3].tolist() == two.tolist()
-    assert got.cluster[4].tolist() == runs((0, 4), (1, 4), (4, 4)).tolist()
-    assert got.splits == (0, 1, 0, 1)
-    assert got.merges == (1, 0, 1, 0)
+    third = runs((0, 2), (3, 2), (1, 8))  # 3, not 2, which named another cluster
+    expected = [three, runs((0, 4), (1, 8)), third, two, runs((0, 4), (1, 4), (4, 4))]
+    np.testing.assert_array_equal(got.cluster, expected)
+    assert (got.splits, got.merges) == ((0, 1, 0, 1), (1, 0, 1, 0))
 
 
 # --- As text ---
 
 
 def test_what_became_of_tasks_and_clusters_as_text() -> None:
-    apart = [0] * 4 + [1] * 4 + [2] * 4
-    together = [0] * 4 + [1, 1, 2, 2] * 2
     mixed = [0] * 4 + [1, 2, 2, 2] + [2, 1, 1, 1]
-    got = follow([0, 1, 2000], np.array([together, together, mixed]), TASK)
+    got = follow([0, 1, 2000], np.array([TOGETHER, TOGETHER, mixed]), TASK)
     names = [f"t{i}" for i in range(9)] + ["the ninth"]
     assert followed_text(got, names) == (
         "task       formed at  overlap at the end\n"
@@ -190,8 +171,8 @@ def test_what_became_of_tasks_and_clusters_as_text() -> None:
         "2,000         3       2       2\n"
     )
     # The first to form comes first, whatever its number.
-    late = follow([0, 64], np.array([together, apart]), np.roll(TASK, 4))
+    late = follow([0, 64], np.array([TOGETHER, APART]), np.roll(TASK, 4))
     lines = followed_text(late, names).splitlines()
     assert [line.split()[-2] for line in lines[1:4]] == ["0", "64", "64"]
-    never = followed_text(follow([0], np.array([together]), TASK), names).splitlines()
+    never = followed_text(followed(TOGETHER), names).splitlines()
     assert never[2] == "t5             never                0.33"

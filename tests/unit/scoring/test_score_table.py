@@ -1,4 +1,5 @@
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +50,14 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
-    assert table.to_pylist()[-1] == {
-        **dict.fromkeys(SCHEMA.names),
-        **{"run": "r", "seed": 1, "step": 8, "split": "s", "position": "", "layer": "model"},
-        **{"space": "", "metric": "accuracy", "value": 1 / 3},
-    }
-    data = parquet_bytes(table)
-    assert data == parquet_bytes(to_table(rows))
-    (tmp_path / "scores.parquet").write_bytes(data)
+    place = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
+    assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, place, strict=True))
+    assert parquet_bytes(table) == parquet_bytes(to_table(rows))
+    (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
     assert read_scores(tmp_path / "scores.parquet").equals(table)
+    wider = table.append_column("note", table["run"]).select([*SCHEMA.names[::-1], "note"])
+    (tmp_path / "wider.parquet").write_bytes(parquet_bytes(wider))
+    assert read_scores(tmp_path / "wider.parquet").equals(table), "whatever the columns' order"
     text = table_to_csv_bytes(table)
     assert text == table_to_csv_bytes(table)
     assert text.splitlines()[0].decode().replace('"', "") == ",".join(SCHEMA.names)
@@ -70,23 +70,18 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     table = to_table([accuracy_row("r", 0, 0, "s", 0.5)])
     whole = parquet_bytes(table)
-    value = table.schema.get_field_index("value")
+    wrong = table.set_column(table.column_names.index("value"), "value", pa.array(["high"]))
     cases = {
         "not a readable Parquet file of scores: ": whole[: len(whole) // 2],
         "no column 'k': should be ": parquet_bytes(table.drop_columns(["k"])),
-        "no column 'position': a tasklens from before the first release, 0.1.0, wrote it; ": (
-            parquet_bytes(table.drop_columns(["position"]))
-        ),
-        "column 'value' is string: should be double": parquet_bytes(
-            table.set_column(value, "value", pa.array(["high"]))
-        ),
+        "column 'value' is string: should be double": parquet_bytes(wrong),
     }
+    old = "no column 'position': tasklens 0.1.0 wrote it; "
+    cases[old] = parquet_bytes(table.drop_columns(["position"]))
     for message, data in cases.items():
         path.write_bytes(data)
-        with pytest.raises(InputError) as raised:
+        with pytest.raises(InputError, match=rf"^{re.escape(f'{path}: {message}')}.*\Z"):
             read_scores(path)
-        assert str(raised.value).startswith(f"{path}: {message}")
-        assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match=r"there is no such file of scores$"):
         read_scores(tmp_path / "none.parquet")
 
@@ -146,8 +141,8 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
         rows += [*control_rows(split), *control_rows(split)]
     rows.append(row("ari", -0.25, step=64, split="val_subset", layer="block1", space="tsne"))
     lines = final_table(to_table(rows)).splitlines()
-    assert "step 64" in lines[0]
-    assert "step 0" in lines[0]
+    title = "ARI against the task at step 64: mean (min to max over seeds), then the mean at step 0"
+    assert lines[0] == title
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
     assert lines[2].split() == ["block1", "raw", *["0.81", "(0.80", "to", "0.82)", "0.11"] * 2]
     assert [line.split()[0] for line in lines[3:6]] == list(CONTROLS)
@@ -157,9 +152,7 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     column = lines[1].index("val_subset")
     assert all(line[column - 1] == " " for line in lines[2:7])
     assert scores_text(to_table(rows)) == final_table(to_table(rows)), "one k"
-
-
-def test_final_table_of_one_step_or_none() -> None:
+    # Of one step or none.
     assert final_table(to_table([])) == "no scores\n"
     lines = final_table(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
     assert lines[0] == "ARI against the task at step 4: mean (min to max over seeds)"
@@ -192,10 +185,8 @@ def test_the_main_scores_are_of_each_splits_first_number() -> None:
         row("ari", 0.91, split="new", layer="block1", step=16, k=9),
     ]
     mixed = [*kept[:5], others[0], *kept[5:7], others[1], *kept[7:9], *others[2:], *kept[9:]]
-    assert len(mixed) == len(kept) + len(others)
     got = main_scores(to_table(mixed))
-    assert got.schema == SCHEMA
-    assert got.to_pylist() == to_table(kept).to_pylist()
+    assert got.equals(to_table(kept))
     assert main_scores(got).equals(got)
 
 
@@ -221,9 +212,7 @@ def test_the_table_of_numbers_is_of_the_means_at_the_last_step() -> None:
         "\nnew, by the number of clusters:  ARI   AMI   silhouette\n"
         "embed    k = 2      0.00      -      -\n"
     )
-
-
-def test_of_one_number_there_is_no_table() -> None:
+    # Of one number there is none.
     rows = [row("ari", 0.5), row("ari", 0.5, layer="block1"), row("ari", 0.5, step=4, k=2)]
     control = row("ari", 0.1, layer="control:input", step=None, k=9)
     assert k_table(to_table([*rows, control])) == ""

@@ -5,7 +5,7 @@ import pytest
 
 from planted import CONTROLS, planted_table, sound
 from tasklens.data.synthetic import MEASURED
-from tasklens.scoring.score_table import Row, accuracy_row, to_table
+from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 from tasklens.scoring.sweep_summary import AT_THE_END, best_rows, points_table
 
 STEPS = (0, 8, 16)
@@ -18,24 +18,19 @@ def rows_of(
 ) -> list[Row]:
     """One layer in two spaces, its other scores, accuracy, and a control, in no order of steps."""
     rows: list[Row] = []
-    base: Row = {"run": run, "seed": seed, "split": split, "k": 4}
+    base: dict[str, Any] = {"run": run, "seed": seed, "split": split, "position": "input", "k": 4}
     for step in (8, 0, 16):
-        here: Row = {**base, "step": step, "layer": "block1"}
+        here = {**base, "step": step, "layer": "block1"}
         for s, value in enumerate(COURSE[step]):
-            each: Row = {**here, "space": "raw", "cluster_seed": s}
-            rows.append({**each, "metric": "ari", "value": value + plus})
-            rows.append({**each, "metric": "ami", "value": step / 100 + s / 10})
-            rows.append({**each, "metric": "ari_shuffled", "value": 9.0})
-        rows.append({**here, "space": "raw", "metric": "variance_task", "value": step / 20})
-        rows.append({**here, "space": "raw", "metric": "probe_task", "value": step / 16})
+            scores = {"ari": value + plus, "ami": step / 100 + s / 10, "ari_shuffled": 9.0}
+            rows += score_rows(scores, **here, cluster_seed=s)
+        rows += score_rows({"variance_task": step / 20, "probe_task": step / 16}, **here)
         rows.append(accuracy_row(run, seed, step, split, step / 32 + plus))
         rows.append(accuracy_row(run, seed, step, "val", 0.111))
     for s in range(2):
-        last: Row = {**base, "step": 16, "layer": "block1", "space": "tsne", "cluster_seed": s}
-        rows.append({**last, "metric": "ari", "value": 0.3})
-        control: Row = {**base, "step": None, "layer": "control:length", "space": "raw"}
-        rows.append({**control, "cluster_seed": s, "metric": "ari", "value": 0.1 + 0.2 * s})
-        rows.append({**control, "cluster_seed": s, "metric": "ami", "value": 0.1 + 0.2 * s})
+        rows += score_rows({"ari": 0.3}, **here, space="tsne", cluster_seed=s)
+        control = {**base, "step": None, "layer": "control:length", "cluster_seed": s}
+        rows += score_rows({"ari": 0.1 + 0.2 * s, "ami": 0.1 + 0.2 * s}, **control)
     return rows
 
 
@@ -48,24 +43,16 @@ def test_a_run_is_summed_up_by_hand() -> None:
     points = points_table(to_table(rows_of()), {"a": {"train.steps": 16}})
     assert points.num_rows == 3
     row = only(points, layer="block1", space="raw")
-    assert row == {
-        **dict.fromkeys(AT_THE_END),
-        **{"run": "a", "seed": 0, "train.steps": 16},
-        **{"split": "val_subset", "layer": "block1", "space": "raw"},
-        **{"initial": pytest.approx(0.1), "final": pytest.approx(0.55)},
-        **{"peak": pytest.approx(0.8), "peak_step": 8},
-        # At the end, and of the ami a mean over cluster seeds.
-        **{"ami": pytest.approx(0.21), "variance_task": 0.8, "probe_task": 1.0},
-        "accuracy": 0.5,
-    }
+    expected: dict[str, Any] = {"run": "a", "seed": 0, "train.steps": 16, "split": "val_subset"}
+    expected |= {"layer": "block1", "space": "raw", **dict.fromkeys(AT_THE_END)}
+    numbers = {"initial": 0.1, "final": 0.55, "peak": 0.8, "peak_step": 8, "accuracy": 0.5}
+    # At the end, and of the ami a mean over cluster seeds.
+    numbers |= {"ami": 0.21, "variance_task": 0.8, "probe_task": 1.0}
+    assert row == expected | {name: pytest.approx(value) for name, value in numbers.items()}
     end = only(points, layer="block1", space="tsne")
     assert (end["initial"], end["final"], end["peak"], end["peak_step"]) == (0.3, 0.3, 0.3, 16)
     assert (end["accuracy"], end["ami"], end["probe_task"]) == (0.5, None, None)
-
-
-def test_a_control_has_no_course() -> None:
-    points = points_table(to_table(rows_of()), {"a": {"train.steps": 16}})
-    row = only(points, layer="control:length")
+    row = only(points, layer="control:length")  # which has no course
     assert row.pop("final") == pytest.approx(0.2)
     known = {"run": "a", "seed": 0, "train.steps": 16, "split": "val_subset", "space": "raw"}
     assert {k: v for k, v in row.items() if v is not None} == {**known, "layer": "control:length"}
@@ -123,9 +110,7 @@ def test_each_run_has_a_best_layer_of_its_own_in_each_space() -> None:
         ("b", "embed", 0.2, "raw"), ("b", "block1", 0.3, "raw"), ("b", "block1", 0.2, "tsne"),
         ("b", "embed", 0.25, "tsne"), ("a", "control:symbols", 0.99, "raw"),
     ]  # fmt: skip
-    train: list[dict[str, Any]] = [
-        dict(zip(columns, place, strict=True), seed=0) for place in places
-    ]
+    train: list[dict[str, Any]] = [dict(zip(columns, p, strict=True), seed=0) for p in places]
     unseen = [r | {"split": "val_subset", "final": r["final"] - 0.1} for r in train]
     points = pa.Table.from_pylist([*(r | {"split": "train_subset"} for r in train), *unseen])
     for space, expected in (

@@ -16,9 +16,8 @@ def test_variance_share_of_constants_and_offsets() -> None:
     random = stream(0, "offsets")
     x = random.normal(size=(50, 3)).astype(np.float32).round(2)
     groups = random.integers(5, size=50)
-    assert variance_share(x + np.float32(4096), groups) == pytest.approx(
-        variance_share(x, groups), rel=1e-3
-    )
+    expected = pytest.approx(variance_share(x, groups), rel=1e-3)
+    assert variance_share(x + np.float32(4096), groups) == expected
 
 
 def blobs(n_groups: int, apart: float, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
