@@ -32,7 +32,7 @@ from e2e.browser import (
     texts,
     to,
 )
-from e2e.conftest import Command, Finished, assert_refused, changes
+from e2e.conftest import Command, Finished, assert_refused, changes, scores_of
 from tasklens import View, load_view
 from tasklens.findings.verdict import verdict_json
 from tasklens.report.page import SCRIPTS
@@ -126,25 +126,18 @@ def seen(pair: list[Path]) -> View:
     return load_view(pair[0])
 
 
-def rows_of(view: View, split: str = "val_subset") -> list[dict[str, str]]:
-    """Return the instruction and the parts of each point."""
-    points = view.splits[split]
-    parts = {
-        part: [view.names[part][number] for number in numbers]
-        for part, numbers in points.parts.items()
+def points_of(
+    view: View, split: str = "val_subset", place: int = -1, state: str = "block1"
+) -> list[dict[str, str]]:
+    """Return the texts of each point at a checkpoint: instruction, parts, answer and cluster."""
+    points, task = view.splits[split], dict(enumerate(view.names["task"]))
+    columns = {
+        **{part: [view.names[part][n] for n in numbers] for part, numbers in points.parts.items()},
+        "instruction": points.instruction,
+        "answer": [view.answers[n] for n in points.answer[place]],
+        "cluster": [task.get(n, "no task") for n in points.assigned[state][place].tolist()],
     }
-    columns = {"instruction": points.instruction, **parts}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def answers_of(view: View, place: int, split: str = "val_subset") -> list[str]:
-    return [view.answers[number] for number in view.splits[split].answer[place]]
-
-
-def clusters_of(view: View, split: str, state: str, place: int) -> list[str | None]:
-    """Return the task to which the cluster of each point is assigned, None for none."""
-    names = dict(enumerate(view.names["task"]))
-    return [names.get(number) for number in view.splits[split].assigned[state][place].tolist()]
 
 
 @pytest.mark.parametrize(("installed", "playwright"), [(False, True), (True, False)])
@@ -235,29 +228,25 @@ def test_the_scrubber_changes_the_picture_and_its_name(page: "Page") -> None:
 
 def test_hovering_tells_what_is_known_of_a_point(page: "Page", seen: View) -> None:
     regexes = {task.name: task.regexes for task in seen.world.tasks}
-    state, marks = "block1", set()
+    marks = set()
     for number, split in ((1, "val_subset"), (0, "train_subset")):
         page.select_option("#split", str(number))
-        rows = rows_of(seen, split)
-        assert len(rows) == 30
         for place in (len(STEPS) - 1, 1):
-            at(page, place, state)
-            clusters, answers = (
-                clusters_of(seen, split, state, place),
-                answers_of(seen, place, split),
-            )
+            at(page, place, "block1")
+            points = points_of(seen, split, place)
+            assert len(points) == 30
             for i in apart(page, 6):
-                row, answer, cluster = rows[i], answers[i], clusters[i]
-                mark = "✓ right" if answer == row["output"] else "✗ wrong"
-                own = "" if cluster == row["task"] else " (not its own)"
+                point = points[i]
+                mark = "✓ right" if point["answer"] == point["output"] else "✗ wrong"
+                own = "" if point["cluster"] == point["task"] else " (not its own)"
                 hover(page, i)
                 assert texts(page, "#tip p") == [
-                    f"{row['instruction']} {row['input']} {row['output']}",
-                    f"task {row['task']}",
-                    *(f"regex {regex}" for regex in regexes[row["task"]]),
-                    f"input {row['input']} → {row['output']}",
-                    f"the model says {answer} {mark}",
-                    f"in the cluster of {cluster or 'no task'}{own}",
+                    f"{point['instruction']} {point['input']} {point['output']}",
+                    f"task {point['task']}",
+                    *(f"regex {regex}" for regex in regexes[point["task"]]),
+                    f"input {point['input']} → {point['output']}",
+                    f"the model says {point['answer']} {mark}",
+                    f"in the cluster of {point['cluster']}{own}",
                 ]
                 marks |= {mark, own}
     assert len(marks) == 4, "right and wrong answers, own and other clusters"
@@ -286,7 +275,7 @@ def hover(page: "Page", i: int) -> None:
 
 
 def test_what_is_known_of_a_marked_point_follows_the_step(page: "Page", seen: View) -> None:
-    answers = [answers_of(seen, place) for place in range(len(STEPS))]
+    answers = [[p["answer"] for p in points_of(seen, place=at)] for at in range(len(STEPS))]
     i = next(i for i in apart(page, 8) if len({answer[i] for answer in answers}) > 1)
     hover(page, i)
     page.mouse.down()
@@ -298,12 +287,9 @@ def test_what_is_known_of_a_marked_point_follows_the_step(page: "Page", seen: Vi
 
 
 def test_colouring_changes_the_picture_and_the_legend(page: "Page", seen: View) -> None:
-    rows = rows_of(seen)
-    expected: dict[str, dict[str, int]] = {
-        part: dict(Counter(row[part] for row in rows)) for part in ("task", "input", "output")
-    }
-    clusters = clusters_of(seen, "val_subset", "block1", len(STEPS) - 1)
-    expected["cluster"] = dict(Counter(f"cluster of {name}" for name in clusters))
+    points = points_of(seen)
+    expected = {part: Counter(p[part] for p in points) for part in ("task", "input", "output")}
+    expected["cluster"] = Counter(f"cluster of {p['cluster']}" for p in points)
     at(page, len(STEPS) - 1, "block1")
     pictures = set()
     for colour in COLOURS:
@@ -361,8 +347,7 @@ def test_the_contingency_table_is_that_of_the_clusters(
     at(page, place, "block1")
     to(page, "contingency")
     shows(page, "#contingency-title", f"Tasks and clusters: block 1, step {STEPS[place]}")
-    clusters = [name or "no task" for name in clusters_of(seen, split, "block1", place)]
-    counts = Counter(zip([row["task"] for row in rows_of(seen, split)], clusters, strict=True))
+    counts = Counter((p["task"], p["cluster"]) for p in points_of(seen, split, place))
     heads = page.locator("#contingency thead th").all()[1:]
     columns = [str(th.get_attribute("title")).removeprefix("cluster of ") for th in heads]
     tasks, lines = texts(page, "#contingency tbody th"), page.locator("#contingency tbody tr")
@@ -375,7 +360,9 @@ def test_the_contingency_table_is_that_of_the_clusters(
     assert shown == counts
 
 
-def test_the_numbers_under_the_curves_are_the_scores(page: "Page", seen: View) -> None:
+def test_the_numbers_under_the_curves_are_the_scores(
+    page: "Page", seen: View, pair: list[Path]
+) -> None:
     to(page, "verdicts")
     shows(page, "#curves summary", "Numbers at step 12")
     titles = ["training subset", "unseen pairs", "unseen instructions"]
@@ -383,20 +370,13 @@ def test_the_numbers_under_the_curves_are_the_scores(page: "Page", seen: View) -
     lines = dict(zip(["word embedding", "layer 0, word + position"], STATES[:2], strict=True))
     lines |= {"block 1": "block1", "final norm": "ln_f", "accuracy": "model"}
     assert texts(page, "#curves tbody th") == list(lines)
-    cells = [
-        row.locator("td").all_text_contents() for row in page.locator("#curves tbody tr").all()
-    ]
+    rows = page.locator("#curves tbody tr").all()
+    cells = [[float(cell) for cell in row.locator("td").all_text_contents()] for row in rows]
     for column, split in enumerate(SPLITS):
-        scores = mean_scores(seen.table, split, "ari")
-        (accuracy,) = (
-            r["value"]
-            for r in seen.table.to_pylist()
-            if (r["split"], r["step"], r["metric"]) == (split, 12, "accuracy")
-        )
+        (accuracy,) = scores_of(pair[0], split=split, step=12, metric="accuracy")
+        scores = mean_scores(seen.table, split, "ari") | {("model", 12): accuracy["value"]}
         for line, row in zip(lines.values(), cells, strict=True):
-            value = accuracy if line == "model" else scores[line, 12]
-            assert re.fullmatch(r"-?[01]\.[0-9]{2}", row[column])
-            assert float(row[column]) == pytest.approx(value, abs=0.0051)
+            assert row[column] == pytest.approx(scores[line, 12], abs=0.0051)
 
 
 # --- The keyboard ---
@@ -420,7 +400,7 @@ def test_the_map_is_reached_and_read_by_keys_alone(page: "Page", seen: View) -> 
         drawn(page, place, state)
         assert page.input_value("#state") == state
 
-    rows, colour, before = rows_of(seen), "#color input:checked", picture(page)
+    rows, colour, before = points_of(seen), "#color input:checked", picture(page)
     assert text(page, "#spoken") == ""
     for key, i in (("n", 0), ("n", 1), ("p", 0), ("p", len(rows) - 1)):
         page.keyboard.press(key)
@@ -450,7 +430,7 @@ def test_the_map_is_reached_and_read_by_keys_alone(page: "Page", seen: View) -> 
 
 
 def test_points_are_stepped_through_within_what_is_highlighted(page: "Page", seen: View) -> None:
-    rows = rows_of(seen)
+    rows = points_of(seen)
     name = rows[7]["task"]
     page.get_by_role("button", name=name, exact=True).click()
     page.focus("#cloud")
@@ -541,17 +521,15 @@ def test_playing_goes_to_the_end_and_stops(made_page: "Page") -> None:
     assert picture(page) == picture(page)
 
 
-@pytest.mark.parametrize(("begin", "end", "way"), [(0, 1, (0, 1)), (2, 0, (0, 1))])
-def test_points_glide_to_a_checkpoint(
-    made_page: "Page", begin: int, end: int, way: tuple[int, int]
-) -> None:
+@pytest.mark.parametrize(("begin", "end"), [(0, 1), (2, 0)])
+def test_points_glide_to_a_checkpoint(made_page: "Page", begin: int, end: int) -> None:
     made_page.fill("#step", str(begin))
     drawn(made_page, begin, made_page.input_value("#state"))
     steps, places = made_page.evaluate(WATCH, [end, end])
     assert steps == [begin, end], "what is said of a checkpoint is said at once"
     on_the_way = [at for at in places if at % 1]
     assert on_the_way
-    assert way[0] <= min(on_the_way) <= max(on_the_way) <= way[1], "of a far one the last step"
+    assert 0 <= min(on_the_way) <= max(on_the_way) <= 1, "of a far one the last step"
     assert on_the_way == sorted(on_the_way, reverse=end < begin)
     drawn(made_page, end, made_page.input_value("#state"))
 
@@ -642,7 +620,7 @@ def test_runs_that_differ_in_their_seed(
         assert findings(page)[0] == words_of(verdict), "one verdict of both"
         page.focus("#cloud")
         page.keyboard.press("n")
-        row = rows_of(load_view(pair[1]))[0]
+        row = points_of(load_view(pair[1]))[0]
         assert text(page, "#tip p").startswith(f"{row['instruction']} {row['input']}")
 
         page.check("#many input[value=runs]")
@@ -813,7 +791,7 @@ def test_markup_of_the_users_is_text(browser: "Browser", command: Command, tmp_p
         names = [task["name"] for task in tasks["tasks"]]
         plain = [" ".join(name.split()) for name in names]
         assert texts(page, "#legend button") == plain
-        rows, hostile = rows_of(load_view(run)), set()
+        rows, hostile = points_of(load_view(run)), set()
         for row, tip in zip(rows, page.evaluate(TIPS, len(rows)), strict=True):
             assert tip[0] == f"{row['instruction']} {row['input']} {row['output']}"
             assert tip[1] == f"task  {row['task']}"

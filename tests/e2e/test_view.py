@@ -1,12 +1,13 @@
 """The view of a run: what its files say, seen through `load_view`."""
 
+import itertools
 import json
-import pickle
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import safetensors.numpy
@@ -17,8 +18,9 @@ from sklearn.metrics import adjusted_rand_score
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View, load_view
 from tasklens.core.workers import Processes
-from tasklens.runs import stage_report
 from tasklens.runs.directory import RunDir
+from tasklens.runs.open_run import open_run
+from tasklens.runs.stage_report import make_frames
 from tasklens.scoring.cluster_tracking import follow
 
 SPLITS = ("train_subset", "val_subset", "val_instruction_subset")
@@ -33,19 +35,19 @@ def view(tiny: Finished) -> View:
 
 
 def columns(path: Path, split: str) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = pq.read_table(path / "data" / f"{split}.parquet").to_pydict()
-    return found
+    return pq.read_table(path / "data" / f"{split}.parquet").to_pydict()  # type: ignore[no-any-return]
 
 
 def clusters(path: Path, step: int) -> Arrays:
-    file = path / "measured" / f"step-{step:08d}" / "clusters.safetensors"
-    found: Arrays = safetensors.numpy.load_file(file)
-    return found
+    file = path / f"measured/step-{step:08d}/clusters.safetensors"
+    return safetensors.numpy.load_file(file)  # type: ignore[no-any-return]
 
 
-def states(path: Path, step: int) -> Arrays:
-    found: Arrays = safetensors.numpy.load_file(path / "states" / f"step-{step:08d}.safetensors")
-    return found
+def states(path: Path, step: int, split: str, state: str) -> Any:
+    """Return a hidden state of a split, (10, D): the splits are one after the other."""
+    whole = np.load(path / f"states/step-{step:08d}/{state}.npy")
+    assert len(whole) == 10 * len(SPLITS)
+    return whole[10 * SPLITS.index(split) :][:10]
 
 
 def named(view: View, split: str, part: str) -> list[str]:
@@ -55,7 +57,7 @@ def named(view: View, split: str, part: str) -> list[str]:
 def forget_frames(path: Path) -> None:
     """Make a run one that was finished before there were frames."""
     (path / "frames.safetensors").unlink()
-    RunDir(path).unfinish("frames")
+    RunDir(path).unfinish("report")
 
 
 # --- What it says ---
@@ -71,27 +73,22 @@ def test_it_is_of_the_run(tiny: Finished, view: View) -> None:
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_point_is_what_the_table_of_its_split_says(
+def test_points_and_answers_are_those_that_were_measured(
     tiny: Finished, view: View, split: str
 ) -> None:
-    said = columns(tiny.path, split)
-    assert len(view.splits[split]) == len(said["task"]) == 10
-    assert list(view.splits[split].instruction) == said["instruction"]
+    table, points = columns(tiny.path, split), view.splits[split]
+    assert len(points) == len(table["task"]) == 10
+    assert list(points.instruction) == table["instruction"]
     for part in ("task", "input", "output"):
-        assert named(view, split, part) == said[part]
-
-
-@pytest.mark.parametrize("split", SPLITS)
-def test_answers_are_those_that_were_measured(tiny: Finished, view: View, split: str) -> None:
-    vocabulary = json.loads((tiny.path / "data" / "tokenizer.json").read_text())["model"]["vocab"]
+        assert named(view, split, part) == table[part]
+    vocabulary = json.loads((tiny.path / "data/tokenizer.json").read_text())["model"]["vocab"]
     word = {number: text for text, number in vocabulary.items()}
-    output = columns(tiny.path, split)["output"]
-    right = view.splits[split].right
-    assert right is not None
+    assert points.right is not None
     for at, step in enumerate(STEPS):
         measured = [word[token] for token in clusters(tiny.path, step)[f"{split}/answer"].tolist()]
-        assert [view.answers[n] for n in view.splits[split].answer[at]] == measured
-        assert right[at].tolist() == [a == b for a, b in zip(measured, output, strict=True)]
+        assert [view.answers[n] for n in points.answer[at]] == measured
+        right = [a == b for a, b in zip(measured, table["output"], strict=True)]
+        assert points.right[at].tolist() == right
     assert len(set(view.answers)) == len(view.answers)
 
 
@@ -109,37 +106,32 @@ def test_clusters_are_those_of_the_first_seed_under_the_names_of_tasks(
         got = view.splits[split].followed[state]
         assert got.formed == expected.formed
         assert got.overlap == pytest.approx(expected.overlap)
-        for at in range(len(STEPS)):
-            for number in np.unique(numbers):
-                its, theirs = numbers == number, view.splits[split].assigned[state][at] == number
-                shared = np.count_nonzero(its & theirs) / np.count_nonzero(its | theirs)
-                assert got.overlap[at, got.tasks.tolist().index(number)] == pytest.approx(shared)
+        for at, number in itertools.product(range(len(STEPS)), np.unique(numbers)):
+            points, cluster = numbers == number, view.splits[split].assigned[state][at] == number
+            shared = np.count_nonzero(points & cluster) / np.count_nonzero(points | cluster)
+            assert got.overlap[at, got.tasks.tolist().index(number)] == pytest.approx(shared)
 
 
 def test_the_view_of_components_is_one_basis_for_all_checkpoints(
     tiny: Finished, view: View
 ) -> None:
-    for split in SPLITS:
-        for state in STATES:
-            place = f"{split}/{state}"
-            basis = PCA(n_components=2, svd_solver="full").fit(states(tiny.path, 12)[place])
-            mine = view.splits[split].maps["pca", state]
-            assert mine.shape == (len(STEPS), len(view.splits[split]), 2)
-            sign = np.sign((mine[-1] * basis.transform(states(tiny.path, 12)[place])).sum(axis=0))
-            for at, step in enumerate(STEPS):
-                x = states(tiny.path, step)[place]
-                shown = (x - x.mean(axis=0)) @ basis.components_.T * sign
-                scale = float(np.abs(x).max())
-                assert mine[at] == pytest.approx(shown, abs=1e-4 * scale)
-                share = shown.var(axis=0).sum() / x.var(axis=0).sum()
-                assert view.splits[split].shown_variance[state][at] == pytest.approx(
-                    share, abs=1e-4
-                )
+    for split, state in itertools.product(SPLITS, STATES):
+        at_the_end = states(tiny.path, 12, split, state)
+        basis = PCA(n_components=2, svd_solver="full").fit(at_the_end)
+        points = view.splits[split]
+        mine = points.maps["pca", state]
+        sign = np.sign((mine[-1] * basis.transform(at_the_end)).sum(axis=0))
+        for at, step in enumerate(STEPS):
+            x = states(tiny.path, step, split, state)
+            shown = (x - x.mean(axis=0)) @ basis.components_.T * sign
+            assert mine[at] == pytest.approx(shown, abs=1e-4 * float(np.abs(x).max()))
+            share = shown.var(axis=0).sum() / x.var(axis=0).sum()
+            assert points.shown_variance[state][at] == pytest.approx(share, abs=1e-4)
 
 
 def test_every_state_has_a_map_at_every_checkpoint(view: View) -> None:
     for split in view.splits.values():
-        assert set(split.maps) == {(which, state) for which in ("tsne", "pca") for state in STATES}
+        assert set(split.maps) == set(itertools.product(("tsne", "pca"), STATES))
         for maps in split.maps.values():
             assert maps.shape == (len(STEPS), 10, 2)
             assert np.isfinite(maps).all()
@@ -147,83 +139,55 @@ def test_every_state_has_a_map_at_every_checkpoint(view: View) -> None:
 
 
 def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
-    whole = {split: columns(tiny.path, split) for split in ("train", "val", "val_instruction")}
-    rows = [row for said in whole.values() for row in zip(*said.values(), strict=True)]
-    at = {column: i for i, column in enumerate(whole["train"])}
-    function: dict[str, dict[str, str]] = {}
-    for row in rows:
-        function.setdefault(row[at["task"]], {})[row[at["input"]]] = row[at["output"]]
-    assert tuple(task.name for task in view.world.tasks) == view.names["task"]
-    for task in view.world.tasks:
-        its = {row[at["instruction"]] for row in rows if row[at["task"]] == task.name}
+    whole = pd.concat(
+        [pd.DataFrame(columns(tiny.path, split)) for split in ("train", "val", "val_instruction")]
+    )
+    world, function = view.world, {}
+    assert tuple(task.name for task in world.tasks) == view.names["task"]
+    for task in world.tasks:
+        rows = whole[whole["task"] == task.name]
+        function[task.name] = dict(zip(rows["input"], rows["output"], strict=True))
         assert task.function == function[task.name]
-        assert task.n_examples == len(its)
-        assert set(task.examples) <= its
+        assert task.n_examples == rows["instruction"].nunique()
+        assert set(task.examples) <= set(rows["instruction"])
         assert task.n_strings is not None
-        assert task.n_strings >= len(its)
-    assert view.world.same_output is not None
-    for i, first in enumerate(view.world.tasks):
-        for j, second in enumerate(view.world.tasks):
-            f, g = function[first.name], function[second.name]
-            same = [f[x] == g[x] for x in f.keys() & g.keys()]
-            assert view.world.same_output[i, j] == pytest.approx(np.mean(same))
-    symbols = sorted(set("".join(columns(tiny.path, "train_subset")["instruction"])))
-    said = columns(tiny.path, "train_subset")
-    means = []
-    for name in view.names["task"]:
-        texts = [s for s, its in zip(said["instruction"], said["task"], strict=True) if its == name]
-        means.append(np.mean([[s.count(symbol) for symbol in symbols] for s in texts], axis=0))
-    unit = np.array([m / np.linalg.norm(m) for m in means])
-    assert view.world.same_symbols == pytest.approx(unit @ unit.T)
-    assert view.world.sizes["tasks"] == 4
-    assert view.world.sizes["tasks measured"] == 3
-    assert view.world.sizes["instances, training"] == len(whole["train"]["task"])
-    assert view.world.sizes["instructions"] == len({row[at["instruction_id"]] for row in rows})
+        assert task.n_strings >= task.n_examples
+    assert world.same_output is not None
+    for i, j in np.ndindex(world.same_output.shape):
+        f, g = function[world.tasks[i].name], function[world.tasks[j].name]
+        same = [f[x] == g[x] for x in f.keys() & g.keys()]
+        assert world.same_output[i, j] == pytest.approx(np.mean(same))
+    shown = pd.DataFrame(columns(tiny.path, "train_subset"))
+    counts = shown["instruction"].map(Counter).apply(pd.Series).fillna(0)
+    means = counts.groupby(shown["task"]).mean().loc[list(view.names["task"])].to_numpy()
+    unit = means / np.linalg.norm(means, axis=1, keepdims=True)
+    assert world.same_symbols == pytest.approx(unit @ unit.T)
+    sizes = {"tasks": 4, "tasks measured": 3, "instructions": whole["instruction_id"].nunique()}
+    sizes["instances, training"] = len(columns(tiny.path, "train")["task"])
+    assert sizes.items() <= dict(world.sizes).items()
 
 
 # --- When frames are made ---
 
 
-def test_what_is_made_is_not_made_again(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("made again")
-
-    monkeypatch.setattr(stage_report, "frame", refuse)
+def test_frames_are_made_once_and_need_the_directory(copy: Path) -> None:
     before = contents(copy), (copy / "manifest.json").read_bytes()
     with RunDir(copy).locked():  # by somebody else: it is only read
         load_view(copy)
-    assert (contents(copy), (copy / "manifest.json").read_bytes()) == before
-    forget_frames(copy)
-    with pytest.raises(AssertionError, match="made again"):
-        load_view(copy)
+        assert (contents(copy), (copy / "manifest.json").read_bytes()) == before
+        forget_frames(copy)
+        with pytest.raises(InputError, match="in use by another tasklens"):
+            load_view(copy)
     assert not (copy / "frames.safetensors").exists()
 
 
-class Others(Processes):
-    """Stands for other processes: each item travels, and the last one is done first."""
-
-    def map(  # type: ignore[override]
-        self, function: Callable[[Any], Any], items: Iterable[Any]
-    ) -> Iterator[Any]:
-        travelled = [pickle.loads(pickle.dumps((function, item))) for item in items]
-        yield from reversed([do(item) for do, item in reversed(travelled)])
-
-
-@pytest.mark.parametrize("workers", [Processes, Others])
-def test_frames_are_the_same_bytes_whoever_makes_them(
-    tiny: Finished, copy: Path, workers: type[Processes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stage_report, "Processes", workers)
+def test_frames_are_the_same_bytes_whoever_makes_them(tiny: Finished, copy: Path) -> None:
     forget_frames(copy)
     load_view(copy)
-    assert "frames.safetensors" in contents(copy)
     assert_same(copy, tiny.path)
-
-
-def test_where_frames_are_to_be_made_the_directory_is_to_be_free(copy: Path) -> None:
     forget_frames(copy)
-    with RunDir(copy).locked(), pytest.raises(InputError, match="in use by another tasklens"):
-        load_view(copy)
+    make_frames(open_run(copy), Processes(2))
+    assert_same(copy, tiny.path)
 
 
 def test_of_more_instances_than_points_some_are_shown(
@@ -233,23 +197,22 @@ def test_of_more_instances_than_points_some_are_shown(
     assert result.status == 0, result.err
     few = load_view(copy)
     shown: Arrays = safetensors.numpy.load_file(copy / "frames.safetensors")
-    chosen = []
+    chosen = set()
     for split in SPLITS:
-        which, its = shown[f"{split}/points"], few.splits[split]
-        assert len(which) == len(set(which.tolist())) == len(its) == 9
-        said = columns(copy, split)
-        assert list(its.instruction) == [said["instruction"][i] for i in which]
+        which, points, whole = shown[f"{split}/points"], few.splits[split], view.splits[split]
+        assert len(set(which.tolist())) == len(points) == 9
+        table = pd.DataFrame(columns(copy, split)).iloc[which]
+        assert list(points.instruction) == list(table["instruction"])
         for part in ("task", "input", "output"):
-            assert named(few, split, part) == [said[part][i] for i in which]
-        before = [view.answers[n] for n in view.splits[split].answer[:, which].ravel()]
-        assert [few.answers[n] for n in its.answer.ravel()] == before
+            assert named(few, split, part) == list(table[part])
+        before = [view.answers[n] for n in whole.answer[:, which].ravel()]
+        assert [few.answers[n] for n in points.answer.ravel()] == before
         for state in STATES:
-            assert its.maps["tsne", state].shape == (len(STEPS), 9, 2)
-            whole = view.splits[split]
-            assert (its.assigned[state] == whole.assigned[state][:, which]).all()
-            assert its.followed[state].formed == whole.followed[state].formed, "of all of them"
-        chosen.append(which.tolist())
-    assert len({str(which) for which in chosen}) > 1, "each split's own"
+            assert points.maps["tsne", state].shape == (len(STEPS), 9, 2)
+            assert (points.assigned[state] == whole.assigned[state][:, which]).all()
+            assert points.followed[state].formed == whole.followed[state].formed, "of all of them"
+        chosen.add(str(which))
+    assert len(chosen) > 1, "each split's own"
 
 
 # --- What cannot be ---

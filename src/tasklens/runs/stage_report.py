@@ -14,7 +14,7 @@ from tasklens.clustering.map_frames import Frame, FrameJob, common_basis, frame
 from tasklens.core.errors import InputError
 from tasklens.core.files import write_file
 from tasklens.core.seeds import derived_seed, stream
-from tasklens.core.workers import Processes, default_workers
+from tasklens.core.workers import Processes, Workers, default_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
@@ -104,10 +104,11 @@ def _sources(run: Run) -> list[bool]:
     return [measure.center, measure.standardize, measure.normalize]
 
 
-def make_frames(run: Run) -> None:
+def make_frames(run: Run, workers: Workers | None = None) -> None:
     """Place the shown points of every split, state and checkpoint in the plane.
 
-    States are read one by one, as the workers take them.
+    States are read one by one, as the workers take them; by default there are as many workers as
+    are worth starting.
     """
     steps, directory = run.steps, run.directory
     with directory.stage("report", run.inputs("report", _sources(run))) as finish:
@@ -122,14 +123,14 @@ def make_frames(run: Run) -> None:
         arrays: dict[str, list[Any]] = {}
         before: dict[tuple[str, str], Floats] = {}
         bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
-        with Processes(_processes(run, chosen)) as workers, bar:
+        with workers or Processes(_processes(run, chosen)) as pool, bar:
             for step in steps:
                 batches = _jobs(run, step, chosen, bases, before)
                 frames: Iterator[Frame]
                 if step == steps[0]:  # a state needs the frame of the one below
-                    frames = (each for batch in batches for each in workers.map(frame, batch))
+                    frames = (each for batch in batches for each in pool.map(frame, batch))
                 else:
-                    frames = workers.map(frame, itertools.chain.from_iterable(batches))
+                    frames = pool.map(frame, itertools.chain.from_iterable(batches))
                 for (split, state), y, projected, share in frames:
                     before[split, state] = y
                     for kind, value in (("tsne", y), ("pca", projected), ("share", share)):
