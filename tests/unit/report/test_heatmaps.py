@@ -90,6 +90,8 @@ def test_counts_are_those_made_by_hand() -> None:
     assert figure.get_suptitle() == "block2, step 40, training subset: 12 points"
     top, bottom = ax.get_ylim()
     assert top > bottom, "the first task is the highest"
+    colors = {text.get_position()[::-1]: text.get_color() for text in ax.texts}
+    assert (colors[0, 0], colors[0, 1], colors[2, 1]) == ("black", "white", "white"), "legible"
 
 
 def test_clusters_left_over_come_last_and_tasks_without_a_cluster_have_no_column() -> None:

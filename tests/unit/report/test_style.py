@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from colors import VISION, closest, contrast, lab, linear
-from tasklens.report.style import MARKERS, PALETTE, SYMBOLS, in_style, new_figure, render, step_axis
+from tasklens.report.style import PALETTE, in_style, new_figure, render, step_axis
 
 
 @pytest.mark.parametrize("vision", VISION)
@@ -29,11 +29,6 @@ def test_the_measures_of_colours_are_right() -> None:
         assert matrix.sum(axis=1) == pytest.approx(1, abs=2e-6), "grey stays grey"
     vermilion_and_brown = ("#d55e00", "#8c6d00")
     assert closest(vermilion_and_brown, "protanopia") < 3 < closest(vermilion_and_brown, "normal")
-
-
-def test_there_are_56_symbols() -> None:
-    symbols = {(PALETTE[i % len(PALETTE)], MARKERS[i % len(MARKERS)]) for i in range(SYMBOLS)}
-    assert len(symbols) == SYMBOLS == 56
 
 
 @pytest.mark.parametrize(
