@@ -1,5 +1,6 @@
 """The command line as a process of its own, to be stopped in the middle."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,9 +9,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 
 def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
-    """Start ``tasklens ...`` in a process group of its own."""
+    """Start ``tasklens ...`` in a session of its own, of which it is the first process."""
     return subprocess.Popen(
         [sys.executable, "-m", "tasklens", *map(str, words)],
         env=os.environ | environment,
@@ -32,3 +35,13 @@ def wait_for(
         assert process is None or process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.002)
+
+
+def of_session(first: int) -> list[psutil.Process]:
+    """Return the processes of a session that still run, all of which the first has started."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # it has just ended
+            if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == first:
+                found.append(process)
+    return found

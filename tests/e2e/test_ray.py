@@ -22,7 +22,7 @@ import safetensors.numpy
 
 from e2e import ray_cluster
 from e2e.conftest import Command, Finished, Probed, assert_refused, assert_same, changes, times
-from e2e.processes import start, wait_for
+from e2e.processes import of_session, start, wait_for
 from e2e.stock import Stock
 from e2e.sweeps import AXES, outputs, touched, write_sweep
 from tasklens.cli.main import AGAIN
@@ -388,38 +388,30 @@ def test_a_killed_driver_goes_on_at_once_where_it_was(
     assert begun.items() <= times(path / "runs").items(), "what was done is kept"
 
 
-def ray_processes() -> set[int]:
-    """Return the processes of any Ray on this machine."""
-    found = set()
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            if words and (words[0].startswith("ray::") or "/ray/" in " ".join(words[:3])):
-                found.add(process.pid)
-    return found
-
-
 def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     slow: Finished, command: Command, tmp_path: Path
 ) -> None:
     """Which tells nobody that it is used."""
-    path, before = tmp_path / "out", ray_processes()
+    path = tmp_path / "out"
     words = ("sweep", slow.path.parent / "mine.toml", "--out", path)
     driver = start(*words, "--engine", "ray:local")
     try:
         wait_for(lambda: trained(path), driver)
-        reported = set()
-        for pid in ray_processes() - before:
+        processes = of_session(driver.pid)
+        reported, names = set(), set()
+        for process in processes:
             with contextlib.suppress(psutil.Error):
-                variables = psutil.Process(pid).environ()  # which a process's title may cover
+                names.add(process.name())
+                variables = process.environ()  # which a process's title may cover
                 reported.add(variables.get("RAY_USAGE_STATS_ENABLED", "covered"))
+        assert {"raylet", "gcs_server"} <= names
         assert {"0"} <= reported <= {"0", "covered"}
     finally:
         os.killpg(driver.pid, signal.SIGINT)
         out, err = driver.communicate(timeout=60)
     assert (driver.returncode, out) == (130, "")
     assert err == "tasklens: interrupted; resume with --resume\n"
-    wait_for(lambda: not ray_processes() - before, seconds=15)
+    wait_for(lambda: not of_session(driver.pid), seconds=15)
     result = command(*words, "--workers", "1")
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)

@@ -1,6 +1,5 @@
 """Whatever interrupts a run, going on with it ends in the bytes of the run that nothing stopped."""
 
-import contextlib
 import errno
 import itertools
 import json
@@ -15,12 +14,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import psutil
 import pytest
 
 from conftest import FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
-from e2e.processes import start, wait_for
+from e2e.processes import of_session, start, wait_for
 from tasklens.models.training import StepLog, Trainer
 from tasklens.models.training_batches import TrainingBatch
 
@@ -96,21 +94,11 @@ def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_p
         # alone, as the kernel does where memory is short; its workers are still in its group
         process.kill()
         process.wait()
-        wait_for(lambda: not in_group(process.pid), seconds=5)
+        wait_for(lambda: not of_session(process.pid), seconds=5)
     finally:
-        if in_group(process.pid):
+        if of_session(process.pid):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def in_group(group: int) -> list[int]:
-    """Return the processes of a group that still run."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, ProcessLookupError):  # it has just ended
-            if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == group:
-                found.append(process.pid)
-    return found
 
 
 def test_a_finished_run_is_left_alone(copy: Path, command: Command) -> None:
