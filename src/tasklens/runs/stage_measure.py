@@ -56,12 +56,13 @@ def measure(run: Run, engine: str = LOCAL) -> None:
         for step in run.steps:
             tables.append(read_parquet(directory.read(directory.measured_at(step) / SCORES)))
         table = pa.concat_tables(tables)
-        directory.write(directory.scores_parquet, parquet_bytes(table))
-        directory.write(directory.scores_csv, table_to_csv_bytes(table))
         files = [
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]
-        finish([directory.scores_parquet, directory.scores_csv, *files])
+        with directory.batch():
+            directory.write(directory.scores_parquet, parquet_bytes(table))
+            directory.write(directory.scores_csv, table_to_csv_bytes(table))
+            finish([directory.scores_parquet, directory.scores_csv, *files])
 
 
 def check_measurable(run: Run) -> None:
