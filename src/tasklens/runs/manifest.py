@@ -181,13 +181,13 @@ class Manifest:
     def check(self, path: Path) -> None:
         """Raise InputError if a file is missing or differs from its recorded hash."""
         try:
-            found = file_hash(path)
+            present = file_hash(path)
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read ({error.strerror}); run the stage that makes it first, or "
                 "run again with --resume"
             ) from error
-        if self.noted(path) not in (None, found):
+        if self.noted(path) not in (None, present):
             raise InputError(
                 f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
                 "remove it and run again with --resume"

@@ -187,8 +187,8 @@ class Run(ABC):
         That is the seed, its settings, the stage before, and what else is given (as JSON).
         """
         before = self.before[stage]
-        made = [] if before is None else [self.directory.output_hash(before)]
-        return digest([self.settings.seed, self.settings.affecting(stage), made, sources])
+        hashes = [] if before is None else [self.directory.output_hash(before)]
+        return digest([self.settings.seed, self.settings.affecting(stage), hashes, sources])
 
     @property
     def before(self) -> dict[Stage, Stage | None]:

@@ -174,5 +174,5 @@ def load_settings(source: str, changes: tuple[str, ...] | list[str] = ()) -> Tra
             raise InputError(f"{source} cannot be read: {error.strerror}") from error
     else:
         raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
-    where = "" if source in PRESETS else source
-    return TrainingRunSettings.from_toml(content, where, changes)
+    name = "" if source in PRESETS else source
+    return TrainingRunSettings.from_toml(content, name, changes)

@@ -86,8 +86,9 @@ class TrainingRun(Run):
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of the user's task file, if there is one."""
         file = Path(self.settings.tasks.file)
-        there = self.settings.tasks.file and file.is_file()
-        return {str(file): sha256(file.read_bytes())} if there else {}
+        if not self.settings.tasks.file or not file.is_file():
+            return {}
+        return {str(file): sha256(file.read_bytes())}
 
     def overview(self) -> TaskOverview:
         """Return the tasks that are measured, and the sizes of the dataset."""

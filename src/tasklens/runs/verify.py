@@ -169,7 +169,7 @@ def follow_run(
             steps.append(step)
             labels.append(clusters[name][0].astype(np.int64))
     if not steps:
-        there = ", ".join(sorted(known))
-        raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {there}")
+        names = ", ".join(sorted(known))
+        raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {names}")
     tasks = [run.names["task"][i] for i in sorted(run.names["task"])]
     return layer, split, follow(steps, np.stack(labels), run.instances[split].task), tasks
