@@ -175,8 +175,8 @@ class HuggingFaceReader:
         These may be scaled or capped besides, which changes no order.
         """
         head = self.model.get_output_embeddings()
-        if self._base is self.model or head is None:
-            return False
+        if self._base is self.model or head is None or head.weight.shape[-1] != last.shape[-1]:
+            return False  # a head of several layers, of which this is the last
         ours = head(last.to(head.weight.dtype)).float()
         ours = ours.gather(-1, logits.argsort(dim=-1).to(ours.device))
         eps = torch.finfo(head.weight.dtype).eps

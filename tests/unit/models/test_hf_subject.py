@@ -17,6 +17,7 @@ from models.families import (
     POSITIONS,
     SIZE,
     VOCABULARY,
+    WIDER,
     Ints,
     assert_close,
     config_of,
@@ -294,3 +295,19 @@ def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
     message = f"token {token} is not in the vocabulary, which has {VOCABULARY}: is this the model"
     with pytest.raises(InputError, match=rf"^{message}'s tokenizer\?$"):
         subject.harvest(Prompts(ids, np.array([3])), ["embed"])
+
+
+@torch.inference_mode()
+def test_the_answers_of_a_head_narrower_than_the_states_are_the_models_own() -> None:
+    import transformers
+
+    settings = {**WIDER, "embedding_size": 8, "is_decoder": True}
+    model, prompts = model_of(transformers.ElectraConfig(**settings)), made_prompts()
+    subject = HuggingFaceSubject(model)
+    got = subject.harvest(prompts, ("embed", "block3"))
+    assert "ln_f" not in subject.names, "it has no final norm"
+    for i, (ids, position) in enumerate(zip(prompts.ids, prompts.position, strict=True)):
+        out = model(torch.from_numpy(ids[: position + 1])[None], output_hidden_states=True)
+        assert got.answer[i] == out.logits[0, -1].argmax()
+        for name, state in (("embed", out.hidden_states[0]), ("block3", out.hidden_states[-1])):
+            np.testing.assert_allclose(got.states[name][i], state[0, -1].numpy(), atol=1e-5)
