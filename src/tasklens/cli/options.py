@@ -38,7 +38,7 @@ Device = Annotated[
     ),
 ]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run: do only what is missing.")
+    bool, typer.Option("--resume", help="Resume a run: do only what is missing.")
 ]
 Engine = Annotated[
     str,
