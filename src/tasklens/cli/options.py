@@ -37,9 +37,7 @@ Device = Annotated[
         help="Where to train and harvest: short for --set train.device.",
     ),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Resume a run: do only what is missing.")
-]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume a run: do only what is missing.")]
 Engine = Annotated[
     str,
     typer.Option(
