@@ -1,5 +1,6 @@
 """The processes that torchrun launches to train one model with DDP."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     yield ProcessGroup(dist.get_rank(), dist.get_world_size(), local_size)
     # Not after an error: other ranks may be in the middle of a broadcast, and torchrun ends them.
+    gc.collect()  # DDP may hold the group in a cycle; threads that outlive Python abort the process
     dist.destroy_process_group()
 
 

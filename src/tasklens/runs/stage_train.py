@@ -77,11 +77,15 @@ def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> 
 def train_with_rank_0(run: TrainingRun) -> None:
     """Take part, on a rank above 0, in the training that rank 0 leads; write nothing."""
     with process_group(run.settings.train.device) as group:
-        if not group.broadcast_flag():
-            return
-        trainer = _trainer(run, group)
-        trainer.begin({})
-        trainer.run(lambda trainer, log: None)
+        if group.broadcast_flag():
+            _take_all_steps(run, group)
+
+
+def _take_all_steps(run: TrainingRun, group: ProcessGroup) -> None:
+    """Train in a function of its own, so that no trainer is left when the group is destroyed."""
+    trainer = _trainer(run, group)
+    trainer.begin({})
+    trainer.run(lambda trainer, log: None)
 
 
 def cores_left(settings: TrainingRunSettings, engine: str) -> int:
