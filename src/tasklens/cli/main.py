@@ -25,7 +25,6 @@ from tasklens.cli.options import (
     judge_and_report,
     new_run,
     print_results,
-    save_settings,
     this_command,
 )
 from tasklens.cli.probe import probe
@@ -180,7 +179,7 @@ def measure(
     run = changed_run(path, change, "clusters", "measure")
     with opened(engine), run.directory.locked():
         stage_measure.check_measurable(run)
-        save_settings(run)
+        run.save_settings()
         stage_measure.measure(run, engine)
     print(run.directory.scores_csv)
 
@@ -196,7 +195,7 @@ def plot(path: Run, change: Change = None, debug: Debug = False) -> None:
     run = changed_run(path, change, "figure")
     with run.directory.locked():
         stage_plot.plot(run)
-        save_settings(run)
+        run.save_settings()
     print(run.directory.figure("png"))
 
 

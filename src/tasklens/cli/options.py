@@ -129,11 +129,6 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "A
     return run_of(run.directory, settings)
 
 
-def save_settings(run: "AnyRun") -> None:
-    """Write the settings of a run into its directory."""
-    run.directory.write(run.directory.config, run.settings.toml().encode())
-
-
 def judge_and_report(run: "AnyRun") -> "tuple[Verdict | None, Path]":
     """Keep the verdict of a run, if it has layers to judge, and write its page."""
     from tasklens.findings.verdict import verdict_json

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import Change, Debug, changed_run, save_settings, this_command
+from tasklens.cli.options import Change, Debug, changed_run, this_command
 from tasklens.core.errors import InputError
 
 
@@ -32,17 +32,17 @@ def report(
     report.points=500. The first time the map's frames are made, which takes about a minute for a
     run of the default preset.
     """
-    from tasklens.runs.stage_report import open_runs, verdicts_of, write_report
+    from tasklens.runs.stage_report import check_reportable, verdicts_of, write_report
 
     if out and out.is_dir():
         raise InputError(
             f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
         )
-    open_runs(paths)
     runs = [changed_run(path, change, "report") for path in paths]
+    check_reportable(runs)
     with contextlib.ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.directory.locked())
             if change:
-                save_settings(run)
+                run.save_settings()
         print(write_report(runs, verdicts_of(runs), this_command(), out))

@@ -130,24 +130,24 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
 
 def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dict[str, str | None]:
     """Return the names of the columns of text, label and so on; None for an absent optional one."""
-    where, first = next(iter(parts.values()))[0]
+    place, first = next(iter(parts.values()))[0]
     names: dict[str, str | None] = {"text": settings.text}
     for part, usual in USUAL.items():
         names[part] = getattr(settings, part) or next((n for n in usual if n in first), None)
     if names["label"] is None:
         raise InputError(
-            f"{where}: no column of labels; its columns are {', '.join(first)}: name one with "
+            f"{place}: no column of labels; its columns are {', '.join(first)}: name one with "
             "--label"
         )
     wanted = [name for name in (*names.values(), *settings.hold_out) if name is not None]
     for records in parts.values():
-        for where, record in records:
+        for place, record in records:
             for name in wanted:
                 if record.get(name) is None:
                     columns = ", ".join(map(str, record))
-                    raise InputError(f"{where}: no {name!r}; its columns are {columns}")
+                    raise InputError(f"{place}: no {name!r}; its columns are {columns}")
             if not isinstance(record[settings.text], str) or not record[settings.text].strip():
-                raise InputError(f"{where}: {settings.text!r} should be a text")
+                raise InputError(f"{place}: {settings.text!r} should be a text")
     return names
 
 
@@ -179,19 +179,19 @@ def _held_out(
             held[column] |= {(name, list(distinct)[i]) for i in drawn}
     parts: dict[str, list[Record]] = {KEPT: []}
     parts |= {f"held_out_{column}": [] for column in settings.hold_out}
-    for where, record in records:
+    for place, record in records:
         name = str(record[label])
         out = [column for column in held if (name, str(record[column])) in held[column]]
         if len(out) < 2:
-            parts[f"held_out_{out[0]}" if out else KEPT].append((where, record))
+            parts[f"held_out_{out[0]}" if out else KEPT].append((place, record))
     return parts
 
 
 def _check_labels(split: str, records: list[Record], label: str, *, held_out: bool) -> None:
     needed = "should have two or more" + ("; raise prompts.hold_out_share" if held_out else "")
     places: dict[str, list[str]] = {}
-    for where, record in records:
-        places.setdefault(str(record[label]), []).append(where)
+    for place, record in records:
+        places.setdefault(str(record[label]), []).append(place)
     if len(places) < 2:
         first, value = (records[0][0], next(iter(places))) if records else (split, "")
         raise InputError(
@@ -214,7 +214,7 @@ def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -
 
     columns = dict.fromkeys(name for _, record in records for name in record)
     return LabelledPrompts(
-        where=tuple(where for where, _ in records),
+        where=tuple(place for place, _ in records),
         text=strings("text") or (),
         label=strings("label") or (),
         input=strings("input"),

@@ -50,17 +50,17 @@ def _jsonl(name: str, content: bytes) -> Iterator[Record]:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        where = f"{name} line {number}"
+        place = f"{name} line {number}"
         try:
             record = json.loads(line.decode())
             json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
-            raise InputError(f"{where}: is not JSON: {error}") from error
+            raise InputError(f"{place}: is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise InputError(
-                f'{where}: should be an object, as in {{"text": "...", "label": "..."}}'
+                f'{place}: should be an object, as in {{"text": "...", "label": "..."}}'
             )
-        yield where, record
+        yield place, record
 
 
 def _csv(name: str, content: bytes) -> Iterator[Record]:
@@ -72,11 +72,11 @@ def _csv(name: str, content: bytes) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for record in reader:
-            where = f"{name} line {reader.line_num}"
+            place = f"{name} line {reader.line_num}"
             if None in record or None in record.values():
                 n = len(reader.fieldnames or ())
-                raise InputError(f"{where}: should have {n} cells, as the first line has")
-            yield where, dict(record)
+                raise InputError(f"{place}: should have {n} cells, as the first line has")
+            yield place, dict(record)
     except csv.Error as error:
         raise InputError(f"{name} line {reader.reader.line_num}: is not CSV: {error}") from error
 

@@ -169,36 +169,36 @@ def check_tasks(taskset: TaskSet) -> None:
 
 
 def _check_task(task: Task, taskset: TaskSet) -> None:
-    where = f"task {task.name!r}: "
+    task_name = f"task {task.name!r}: "
     if not task.function:
-        raise InputError(f"{where}function maps no input; give at least one")
+        raise InputError(f"{task_name}function maps no input; give at least one")
     for kind, used, known in (
         ("input", task.function.keys(), taskset.inputs),
         ("output", task.function.values(), taskset.outputs),
         ("symbol", symbols_of([task]), taskset.symbols),
     ):
         for name in sorted(set(used).difference(known)):
-            raise InputError(f"{where}{kind} {name!r} is not among the {kind}s of the task set")
+            raise InputError(f"{task_name}{kind} {name!r} is not among the {kind}s of the task set")
     if not 1 <= len(task.grammars) <= task.n_variants:
         raise InputError(
-            f"{where}{len(task.grammars)} regexes for n_variants = {task.n_variants}: needed at"
+            f"{task_name}{len(task.grammars)} regexes for n_variants = {task.n_variants}: needed at"
             " least 1 regex, and a variant for each"
         )
     for grammar, share in zip(task.grammars, task.shares(), strict=True):
         held = grammar.count(taskset.min_length, taskset.max_length)
         if share > held:
             raise InputError(
-                f"{where}regex {grammar.regex!r} holds only {held} strings of length"
+                f"{task_name}regex {grammar.regex!r} holds only {held} strings of length"
                 f" {taskset.min_length} to {taskset.max_length}, {share} asked for"
             )
 
 
-def grammars_of(regexes: Sequence[str], where: str) -> list[Grammar]:
-    """Return the grammars of regular expressions; an InputError begins with ``where``."""
+def grammars_of(regexes: Sequence[str], place: str) -> list[Grammar]:
+    """Return the grammars of regular expressions; an InputError begins with ``place``."""
     try:
         return [Grammar(regex) for regex in regexes]
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{place}: {error}") from None
 
 
 def symbols_of(tasks: Sequence[Task]) -> tuple[str, ...]:

@@ -74,11 +74,6 @@ class RunDir(Manifest):
                 p.name in own or p.name.startswith(".tmp-") for p in self.path.iterdir()
             )
 
-    def read(self, path: Path) -> bytes:
-        """Check a file against its recorded hash and return its content."""
-        self.check(path)
-        return path.read_bytes()
-
     # -- writing ------------------------------------------------------------------------------
 
     def write(self, path: Path, content: bytes) -> None:

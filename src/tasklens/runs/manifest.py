@@ -19,6 +19,7 @@ from tasklens.core.files import (
     digest,
     file_hash,
     one_line_errors,
+    sha256,
     sync,
     write_synced,
 )
@@ -180,13 +181,28 @@ class Manifest:
 
     def check(self, path: Path) -> None:
         """Raise InputError if a file is missing or differs from its recorded hash."""
-        try:
+        with self._readable(path):
             present = file_hash(path)
+        self._compare(path, present)
+
+    def read(self, path: Path) -> bytes:
+        """Check a file against its recorded hash and return its content."""
+        with self._readable(path):
+            content = path.read_bytes()
+        self._compare(path, sha256(content))
+        return content
+
+    @contextlib.contextmanager
+    def _readable(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise InputError(
                 f"{path} cannot be read ({error.strerror}); run the stage that makes it first, or "
                 "run again with --resume"
             ) from error
+
+    def _compare(self, path: Path, present: str) -> None:
         if self.noted(path) not in (None, present):
             raise InputError(
                 f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "

@@ -14,7 +14,7 @@ from tasklens.runs.training_run import TrainingRun
 def begin(run: Run, command: str) -> None:
     """Write the settings and the head of the manifest into a new or resumed run directory."""
     run.directory.begin(run.settings.seed, command)
-    run.directory.write(run.directory.config, run.settings.toml().encode())
+    run.save_settings()
 
 
 def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -> None:

@@ -181,6 +181,10 @@ class Run(ABC):
 
     # -- stages -------------------------------------------------------------------------------
 
+    def save_settings(self) -> None:
+        """Write the settings into the directory."""
+        self.directory.write(self.directory.config, self.settings.toml().encode())
+
     def inputs(self, stage: Stage, sources: object = ()) -> str:
         """Return the hash of what the result of a stage depends on.
 

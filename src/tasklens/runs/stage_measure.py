@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +16,7 @@ from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes, read_parquet
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
-from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Run
-from tasklens.runs.states_on_disk import ANSWER
+from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.scoring.score_cells import score_controls
 from tasklens.scoring.score_table import Row, accuracy_row, table_to_csv_bytes, to_table
 
@@ -125,12 +125,17 @@ class Measurer:
             split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
             for split, known in run.instances.items()
         }
-        for name in (*run.state_names, ANSWER):
-            run.check_states(step, name)
         directory = run.directory.states_at(step).absolute()
+
+        def source(name: str) -> Path | Floats:
+            if self.workers.remote:
+                return np.array(run.states(step, name))
+            run.check_states(step, name)
+            return directory
+
         return [
             StateJob(
-                states=np.array(run.states(step, name)) if self.workers.remote else directory,
+                states=source(name),
                 state=name,
                 run=run.name,
                 seed=settings.seed,

@@ -28,17 +28,15 @@ from tasklens.scoring.cluster_tracking import Followed, follow
 FEW_PAIRS = 3e7
 
 
-def open_runs(paths: Sequence[Path]) -> list[Run]:
-    """Open the measured runs of a page; InputError if one is given twice."""
+def check_reportable(runs: Sequence[Run]) -> None:
+    """Raise InputError if a run is given twice, or is not measured."""
     known: dict[Path, Path] = {}
-    for path in paths:
+    for path in (run.directory.path for run in runs):
         if path.resolve() in known:
             raise InputError(f"{path} is {known[path.resolve()]}, given twice; give each run once")
         known[path.resolve()] = path
-    runs = [open_run(path) for path in paths]
     for run in runs:
         run.need("measure")
-    return runs
 
 
 def verdicts_of(runs: Sequence[Run]) -> list[Verdict | None]:

@@ -34,7 +34,7 @@ class TrainingRun(Run):
         """The dataset that stage data left."""
         return read_dataset(lambda name: self.directory.read(self.directory.data / name))
 
-    @property
+    @cached_property
     def steps(self) -> tuple[int, ...]:
         """The steps of the checkpoints, ascending."""
         return checkpoint_steps(self.settings.train.steps, self.settings.checkpoints.every)
@@ -54,7 +54,7 @@ class TrainingRun(Run):
         """What is known of the measured instances of each split."""
         return {split: instances_of(self.dataset, split) for split in MEASURED}
 
-    @property
+    @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
         """What the numbers of tasks and tokens are called."""
         tokens = dict(enumerate(self.dataset.vocabulary.tokens))
