@@ -112,6 +112,12 @@ def test_rank_0_decides_and_more_processes_than_rows_are_refused(battery: Batter
     assert battery.curves["too few"] == f"train.instructions_per_step = 1: {right}"
 
 
+def test_no_thread_outlives_the_process_group(battery: Battery) -> None:
+    """One that still holds a tensor when Python ends would abort the process."""
+    assert battery.curves["threads within"]
+    assert battery.curves["threads after"] == []
+
+
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (7, 3), (24, 5), (3, 3)])
 def test_shares_are_all_there_is_and_nearly_equal(n: int, size: int) -> None:
     shares = [range(n)[ProcessGroup(rank, size).share_of(n)] for rank in range(size)]
