@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
 
 SPLIT_NAMES = {
     "train_subset": "training subset",
@@ -67,17 +66,3 @@ class Instances:
     def n_tasks(self) -> int:
         """Number of tasks among them: how many clusters to look for."""
         return len(np.unique(self.task))
-
-
-def instances_of(dataset: Dataset, split: str) -> Instances:
-    """Return what is known of a split's instances without any model."""
-    part = dataset.splits[split]
-    return Instances(
-        split=split,
-        task=dataset.task(split),
-        input=part.input,
-        output=part.output,
-        length=dataset.instruction_length[part.instruction],
-        symbol_counts=dataset.symbol_counts(split),
-        unit=part.instruction,
-    )

@@ -43,7 +43,7 @@ def figure_map(
     Parameters
     ----------
     view : View
-        From `tasklens.load_view`.
+        From `tasklens.Run.view`.
     state : str
         One of ``view.states``.
     step : int, optional

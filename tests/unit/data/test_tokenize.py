@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tasklens.core.errors import InputError
@@ -289,7 +288,7 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
     assert positions(DOUBLE, max_length=0) == [4, 3], "nothing says how many"
     assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
     for settings in ({"max_length": -1}, {"over": "first"}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(InputError):
             PositionSettings(**settings)
 
 
