@@ -61,6 +61,9 @@ MARKERS = ("o", "^", "s", "D", "P", "v", "X")
 AREAS = (1.0, 1.15, 0.8, 0.7, 1.2, 1.15, 1.2)
 SYMBOLS = len(PALETTE) * len(MARKERS)
 
+NAMED_STATES = 20
+"""The largest number of hidden states that are named along an axis."""
+
 FEW_EVEN = 50
 """Up to this many evenly spaced checkpoints are drawn on a linear axis."""
 
@@ -112,6 +115,14 @@ def render(figure: Figure, format: Literal["png", "pdf"]) -> bytes:
     metadata = {"CreationDate": None} if format == "pdf" else None
     figure.savefig(sink, format=format, dpi=200, metadata=metadata)
     return sink.getvalue()
+
+
+def state_axis(ax: Axes, states: Sequence[str], step: int) -> None:
+    """Name the hidden states along the x axis; of many, only some, down from the last."""
+    every = -(-len(states) // NAMED_STATES)
+    ticks = range(len(states) - 1, -1, -every)
+    ax.set_xticks(ticks, [states[i] for i in ticks], rotation=90)
+    ax.set_xlabel(f"hidden state, at step {step:,}")
 
 
 def step_axis(ax: Axes, steps: Sequence[int]) -> None:
