@@ -16,6 +16,19 @@ SPLIT_NAMES = {
 """What figures and tables call the measured splits, from the most to the least seen."""
 
 
+SPLIT_MEANINGS = {
+    "train_subset": "seen in training",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+"""What the measured splits of a training run are, from the most to the least seen."""
+
+
+def split_title(split: str, separator: str = ": ") -> str:
+    """Return the name of a split and, if it is a split of a training run, what it is."""
+    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
+
+
 def split_name(split: str) -> str:
     """Return what figures and tables call a split."""
     return SPLIT_NAMES.get(split) or split.replace("_", " ")
