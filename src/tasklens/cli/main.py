@@ -5,12 +5,12 @@ What is heavy is imported inside the commands: worker processes import this modu
 
 import sys
 import traceback
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasklens import __version__
 from tasklens.cli.options import (
     Change,
     Debug,
@@ -68,7 +68,7 @@ def tasklens(
             f"{' or '.join(TRAINING)}, not {context.invoked_subcommand or 'tasklens alone'}"
         )
     if version:
-        print(f"tasklens {metadata.version('tasklens')}")
+        print(f"tasklens {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -15,7 +15,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
-from tasklens.models.devices import check_device
+from tasklens.models.devices import check_device, seeded
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length
 from tasklens.models.loss import compute_gradients, faster_precision
@@ -219,15 +219,13 @@ class Trainer:
 
     @contextlib.contextmanager
     def _dropout_stream(self) -> Iterator[None]:
-        """Seed torch's global generator for this step alone, and restore it."""
+        """Seed the device's global generator for this step alone, and restore it."""
         if self.model.settings.dropout == 0:
             yield
             return
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            # Each rank has its own masks; they would repeat from rank to rank otherwise.
-            own = () if self.group.size == 1 else (self.group.rank,)
-            torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *own))
+        # Each rank has its own masks; they would repeat from rank to rank otherwise.
+        own = () if self.group.size == 1 else (self.group.rank,)
+        with seeded(derived_seed(self.seed, "dropout", self.step, *own), self.device):
             yield
 
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:

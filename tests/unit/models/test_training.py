@@ -5,7 +5,6 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -202,31 +201,6 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> 
     message = r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs here; use .*cpu$"
     with pytest.raises(InputError, match=message):
         trainer_of(dataset, device="cuda:99")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
-    logs, states = [], []
-    for device in ("cpu", "cuda"):
-        model = make_model(dataset, SMALL, seed=0)
-        logs.append(train(model, dataset, QUICK.changed(device=device, precision="fp32")))
-        states.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")).states)
-    assert [e.loss for e in logs[1]] == pytest.approx([e.loss for e in logs[0]], rel=1e-3)
-    for name, state in states[1].items():
-        np.testing.assert_allclose(state, states[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
-    size = SMALL.changed(dropout=dropout)
-    whole, begun = (trainer_of(dataset, size, device="cuda", precision="bf16") for _ in range(2))
-    resumed = Trainer(make_model(dataset, size, seed=99), dataset, whole.settings, seed=0)
-    for batch in islice(begun.batches(), 5):
-        begun.take_step(batch)
-    resumed.load_state(safetensors.torch.load(safetensors.torch.save(begun.state())))
-    losses = [entry.loss for entry in log_of(whole)]
-    assert [e.loss for e in log_of(resumed)] == pytest.approx(losses[5:], rel=1e-3)
 
 
 def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
