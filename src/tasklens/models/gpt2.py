@@ -210,8 +210,8 @@ class GPT2(nn.Module):
         them. Return the logits, (B, T, vocab_size), and the named states, (B, T, n_embd) each.
         """
         T = ids.shape[1]
-        place = torch.arange(T, device=ids.device)
-        positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
+        column = torch.arange(T, device=ids.device)
+        positions = torch.where(column < prefix, column, length[:, None])  # (B, T)
         return self._run(ids, positions, _row_bias(prefix, T, length), states)
 
     def forward_trees(
@@ -233,9 +233,9 @@ class GPT2(nn.Module):
                 kept[name] = state
 
         wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
-        words = wte(ids)  # (B, T, D)
-        keep("wte", words)
-        x = words + self.transformer["wpe"](positions)
+        word_states = wte(ids)  # (B, T, D)
+        keep("wte", word_states)
+        x = word_states + self.transformer["wpe"](positions)
         keep("embed", x)
         x = self.drop(x)
         blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]

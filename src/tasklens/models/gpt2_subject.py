@@ -1,4 +1,4 @@
-"""Our own GPT-2 as a Subject."""
+"""Make a `GPT2` a Subject."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +16,17 @@ from tasklens.models.subject import Harvest
 
 
 class GPT2Subject:
-    """Our own GPT-2 as a Subject; prefixes that prompts share are computed once.
+    """A `GPT2` as a Subject; prefixes that prompts share are computed once.
 
     Parameters
     ----------
     model : GPT2
-        Read in fp32 and without dropout, whatever training used.
+        It is run in fp32 and without dropout, whatever training used.
     step : int
         Training step of the model.
     max_tokens : int
-        Tokens in a forward pass; 0: what suits the device. States depend on it by rounding alone.
+        Tokens of a forward pass; 0: `default_max_tokens` of the device. It changes the hidden
+        states by rounding only.
     """
 
     def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:
@@ -37,7 +38,7 @@ class GPT2Subject:
         """Return the named states, float32 (N, n_embd) each, and the answers."""
         check_length(self.model.n_positions, int(prompts.position.max()) + 1)
         if prompts.begin is not None:
-            raise InputError("means over a span are harvested from a HuggingFaceSubject")
+            raise InputError("means over a span should be harvested from a HuggingFaceSubject")
         self.model.eval()
         N, D = len(prompts), self.model.settings.n_embd
         states = {name: np.empty((N, D), dtype=np.float32) for name in names}
@@ -51,10 +52,10 @@ class GPT2Subject:
                 read(start)
             return result
         threads = torch.get_num_threads()
-        # A pass runs in one thread, so that no sum depends on how many threads there are.
+        # Each pass runs in one thread, so that no sum depends on the number of threads.
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(read, starts))
-        torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
+        torch.set_num_threads(threads)  # the setting of a pool's thread may affect this one
         return result
 
     @torch.inference_mode()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.families import made, made_prompts, word_level_tokenizer
+from models.families import family_model, made_prompts, word_level_tokenizer
 from tasklens.data.token_prompts import Prompts
 
 Limit = Callable[..., list[tuple[int, int]]]
@@ -52,6 +52,6 @@ def limit() -> Iterator[Limit]:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Llama of the families with a tokenizer, as save_pretrained leaves it."""
     path = tmp_path_factory.mktemp("models") / "llama"
-    made("llama").save_pretrained(path)
+    family_model("llama").save_pretrained(path)
     word_level_tokenizer().save_pretrained(path)
     return path

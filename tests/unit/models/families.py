@@ -99,7 +99,7 @@ def model_of(config: Any, kind: str = "AutoModelForCausalLM", seed: int = 0) -> 
 
 
 @functools.cache
-def made(name: str, dtype: str = "float32") -> Any:
+def family_model(name: str, dtype: str = "float32") -> Any:
     """Return the family's model. Not to be changed."""
     return model_of(config_of(name)).to(getattr(torch, dtype))
 
@@ -129,7 +129,7 @@ def one_by_one(name: str, dtype: str = "float32", alike: bool = False) -> tuple[
     The states at all tokens of each prompt, (T, D), by name: those of the model's own tuple, the
     last block's as it gives it, and the word embedding. Not to be changed.
     """
-    family, model, prompts = FAMILIES[name], made(name, dtype), made_prompts(alike)
+    family, model, prompts = FAMILIES[name], family_model(name, dtype), made_prompts(alike)
     last: list[torch.Tensor] = []
     handle = model.get_submodule(f"{family.blocks}.{LAYERS - 1}").register_forward_hook(
         lambda _, __, output: last.append(output if torch.is_tensor(output) else output[0])
@@ -159,15 +159,15 @@ def assert_close(got: Floats, expected: Floats, tolerance: float = 1e-5, what: s
     """
     assert got.shape == expected.shape
     assert got.dtype == np.float32
-    apart = float(np.abs(got - expected).max())
-    assert apart <= tolerance * float(np.abs(expected).max()), (what, apart)
+    difference = float(np.abs(got - expected).max())
+    assert difference <= tolerance * float(np.abs(expected).max()), (what, difference)
 
 
 def word_level_tokenizer() -> Any:
     import tokenizers
     import transformers
 
-    words = {f"w{i}": i for i in range(VOCABULARY)}
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    vocabulary = {f"w{i}": i for i in range(VOCABULARY)}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="w0"))
     plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="w0")

@@ -17,14 +17,14 @@ def prompts_of(*texts: str, junk: int = 9) -> Prompts:
 
 def paths(trees: Trees, row: int) -> list[list[int]]:
     """Return the tokens from the root to each of a row's."""
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     for slot in range(trees.ids.shape[1]):
         parent = int(trees.parent[row, slot])
         assert parent <= slot
-        before = [] if parent == slot else found[parent]
+        before = [] if parent == slot else result[parent]
         assert trees.depth[row, slot] == len(before)
-        found.append([*before, int(trees.ids[row, slot])])
-    return found
+        result.append([*before, int(trees.ids[row, slot])])
+    return result
 
 
 def path(trees: Trees, n: int) -> list[int]:

@@ -360,7 +360,7 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     for act in (run.check_format, lambda: run.begin(5, "tasklens run smoke --resume")):
         assert refusal(act) == (
             f"{run.path} was made by tasklens of an unknown version (format 1); this version reads "
-            "format 2: make the run again, or read it with that version"
+            "format 3: make the run again, or read it with that version"
         )
     run.unfinish("data")
     run.begin(5, "tasklens run smoke")
