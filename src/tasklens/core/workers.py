@@ -45,7 +45,7 @@ class Workers(Executor):
     """Executor that works on a bounded number of items at a time.
 
     One executor serves any number of calls. A function has to be at the top level of a module, or a
-    `functools.partial` of such a function, and its result depends on its arguments alone. The end
+    `functools.partial` of such a function. Its result has to depend on its arguments alone. The end
     of a ``with`` block drops the items that have not started.
     """
 

@@ -37,7 +37,7 @@ class Prompts:
 
     @property
     def is_read(self) -> NDArray[np.bool_]:
-        """Whether each token is at the measured position or before it, bool (N, T)."""
+        """True for each token up to the measured position, bool (N, T)."""
         return np.arange(self.ids.shape[1]) <= self.position[:, None]
 
 

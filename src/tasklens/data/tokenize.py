@@ -25,13 +25,13 @@ SHOWN = 3
 
 
 class PositionSettings(SettingsBase, affects="states"):
-    """Which tokens of a text are measured."""
+    """The measured position of each text."""
 
     at: str = ""
     """The measured part of each text. Empty: the input if there is such a column, otherwise last.
     last: the last token of the text. A column: the part of the text that equals its value. In JSONL
-    and Parquet, the value may also be a number (the index of a token) or a pair of numbers (the
-    first character and the end). A number: the token with this index in every text, counted from
+    and Parquet, the value may also be the index of a token, or a pair of numbers (the first
+    character and the end). A number: the token with this index in every text, counted from
     the end if it is negative. A:B: characters A to B. Any other text: the part that equals it. If
     the part occurs more than once, the last occurrence is used."""
     over: Literal["last", "mean"] = "last"

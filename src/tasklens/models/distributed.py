@@ -29,7 +29,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, the only one that writes."""
+        """True on rank 0, the only one that writes."""
         return self.rank == 0
 
     def share_of(self, n: int) -> slice:

@@ -1,8 +1,8 @@
 """GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
 
 Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
-positions, pre-norm blocks, tanh GELU, head tied to the word embedding unless the settings say
-otherwise. `GPT2.forward` returns the logits and, on request, hidden states by name.
+positions, pre-norm blocks, tanh GELU, head tied to the word embedding by default. `GPT2.forward`
+returns the logits and, on request, hidden states by name.
 """
 
 import functools
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+import torch.nn.functional as F  # noqa: N812, the usual name
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
@@ -98,7 +98,7 @@ class Attention(nn.Module):
 
 @functools.lru_cache(maxsize=512)
 def _pattern(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
-    """Return (T, T): 0 where a token of a full row may look, else -inf."""
+    """Return (T, T): 0 if a token of a full row may attend to another, otherwise -inf."""
     T = prefix + n_inputs
     seen = torch.eye(T, dtype=torch.bool)
     seen[:, :prefix] |= torch.ones(T, prefix, dtype=torch.bool).tril()

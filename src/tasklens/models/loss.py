@@ -30,8 +30,8 @@ def loss_and_hits(
     second symbol on, x and y; y has the weight ``output_weight``, all others 1. A token that m
     sequences share counts m times. A hit is a y that is the most likely token after [I; x].
 
-    If the rows are a rank's share of a step, the loss is their part of the step's loss, which is
-    the sum over all ranks. All ranks have to call this together.
+    If the rows are a rank's share of a step, the losses of all ranks sum up to the loss of the
+    step. All ranks have to call this together.
     """
     prefix, length, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]

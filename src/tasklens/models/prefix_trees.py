@@ -27,9 +27,7 @@ class Trees:
 
     ids: NDArray[np.int64]  # (B, T), token ids; a row that is not full ends in zeros
     depth: NDArray[np.int64]  # (B, T), the number of a token's ancestors, which is its position
-    #: (B, T), the index in the row of a token's parent, which is smaller than the token's own; a
-    #: root is its own parent.
-    parent: NDArray[np.int64]
+    parent: NDArray[np.int64]  # (B, T), a smaller index in the row; a root is its own parent
     row: NDArray[np.int64]  # (N,)
     slot: NDArray[np.int64]  # (N,)
 

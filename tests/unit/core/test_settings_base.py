@@ -12,14 +12,14 @@ from tasklens.core.settings import Affects, Device, SettingsBase
 
 class Net(SettingsBase, affects="train"):
     layers: int = Field(6, ge=1)
-    """How many blocks."""
+    """Number of blocks."""
     width: int = Field(32, ge=1)
-    """Width of a hidden state, which is a multiple of the layers, for the sake of this test and of
-    a second line in the file."""
+    """Width of a hidden state, a multiple of the layers. The docstring is long, so that it takes a
+    second line in the file."""
     rate: float = Field(1e-3, gt=0)
     """Step size."""
     device: Annotated[Device, Affects("nothing")] = "cpu"
-    """Where it runs."""
+    """Device of the model."""
     precision: Annotated[str, Affects("train", rounding=True)] = "fp32"
     """Type of the numbers."""
 
@@ -39,7 +39,7 @@ class Alphabet(SettingsBase, affects="data"):
 
 class Figure(SettingsBase, affects="plot"):
     layer: str = "best"
-    """What is drawn."""
+    """Layer that is drawn."""
 
 
 class Settings(SettingsBase):
@@ -85,7 +85,7 @@ def test_every_key_stands_under_its_meaning() -> None:
             seen.append(table + line.partition(" =")[0])
     assert seen == ["seed", *(k for t in ("alphabet", "net", "figure") for k in Settings.declared()
                               if k.startswith(t))]  # fmt: skip
-    assert "# Width of a hidden state, which" in text
+    assert "# Width of a hidden state, a multiple" in text
     assert all(len(line) <= 100 for line in lines)
 
 

@@ -13,7 +13,7 @@ from tasklens.data.grammar import MAX_STATES, Grammar, random_grammars, random_r
 
 
 def brute_force(regex: str, symbols: str, min_length: int, max_length: int) -> list[str]:
-    """All strings of those lengths that `re` accepts, shortest first, then in order."""
+    """Return all strings of these lengths that `re` accepts, shortest first, then in order."""
     lengths = range(min_length, max_length + 1)
     strings = ("".join(s) for k in lengths for s in itertools.product(sorted(symbols), repeat=k))
     return [string for string in strings if re.fullmatch(regex, string)]

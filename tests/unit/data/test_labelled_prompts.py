@@ -29,7 +29,7 @@ Rows = list[dict[str, Any]]
 
 ROWS: Rows = [
     {"text": "Plural: ox oxen", "label": "plural", "input": "ox", "output": "oxen", "n": "1"},
-    {"text": 'Say "été", twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
+    {"text": 'Write "été" twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
     {"text": "Many, of: foot feet", "label": "plural", "input": "foot", "output": "feet", "n": ""},
     {"text": "two\nlines: 犬", "label": "french", "input": "犬", "output": "chien", "n": "0x3"},
 ]
@@ -70,14 +70,14 @@ def error_of(*files: str, **settings: Any) -> str:
 
 
 def rows_of(prompts: LabelledPrompts, split: str) -> set[str]:
-    """Return the texts in a split, each of which is of one row."""
+    """Return the texts of a split, which are distinct."""
     texts = prompts.text[prompts.splits[split]]
     assert len(set(texts)) == len(texts)
     return set(texts)
 
 
 def crossed(labels: int, values: int, others: int, first: int = 0) -> Rows:
-    """Cross labels, from the first on, with values of the columns `a` and `b`."""
+    """Return rows that cross labels with values of the columns `a` and `b`."""
     places = product(range(first, first + labels), range(values), range(others))
     return [
         {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"} for i, j, k in places
@@ -123,7 +123,7 @@ def test_what_is_no_text_is_written_as_one() -> None:
         assert prompts.label == ("0", "1", "0", "1")
         assert prompts.input == ("0", "1", "2", "3")
         assert prompts.output == ("0.0", "0.5", "1.0", "1.5")
-        assert prompts.columns["input"] == (0, 1, 2, 3), "what the file says stays as it is"
+        assert prompts.columns["input"] == (0, 1, 2, 3), "the values of the file are kept"
 
 
 GOOD = b'{"text": "a", "label": "x"}\n'
@@ -139,7 +139,7 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
     [
         ("a.jsonl", GOOD + b'{"text": "a", "label": }\n', " line 2: is not JSON: Expecting value"),
         ("a.jsonl", GOOD + b"\n" + b'{"text": "\xff"}\n', " line 3: is not JSON: 'utf-8' codec"),
-        # JSON can say half a character, but no text of UTF-8 can hold it.
+        # JSON can express half a surrogate pair, but UTF-8 cannot.
         ("a.jsonl", GOOD + rb'{"text": "\ud83d"}', " line 2: is not JSON: 'utf-8' codec can't enc"),
         ("a.jsonl", GOOD + b'["a"]', ' line 2: should be an object, as in {"text": "...", "label"'),
         ("a.jsonl", b"", ": has no prompt"),
@@ -300,7 +300,7 @@ def test_each_of_several_files_needs_a_name_and_labels_of_its_own() -> None:
     second = write("b.jsonl", [{"text": "a", "task": "x"}])
     assert error_of(first, second) == f"{second} line 1: has no 'label'; the columns are text, task"
     write("b.jsonl", [ROWS[0], ROWS[2]])
-    # Nothing is held out: that there should be more of it would help nobody.
+    # Nothing is held out, so that a larger share of it would not help.
     assert error_of(first, second) == (
         f"{second} line 1: 'label' has the single value 'plural' in split b: should be two or more"
     )

@@ -12,7 +12,7 @@ Instance = tuple[str, str, str]
 
 
 def instances(dataset: Dataset, split: str) -> list[Instance]:
-    """Return a split as (instruction, input, output) in words."""
+    """Return a split as strings (instruction, input, output)."""
     part, tokens = dataset.splits[split], dataset.vocabulary.tokens
     columns = zip(part.instruction, part.input, part.output, strict=True)
     return [(dataset.instructions[i], tokens[x], tokens[y]) for i, x, y in columns]

@@ -24,7 +24,7 @@ def small(**changes: Any) -> TaskSettings:
 
 
 def file_content() -> dict[str, Any]:
-    """A user's file at its shortest: two tasks on two inputs."""
+    """Return the shortest task file: two tasks on two inputs."""
     return {
         "min_length": 1,
         "max_length": 4,

@@ -19,7 +19,7 @@ BOS, EOS, UNKNOWN = "[BOS]", "[EOS]", "[UNK]"
 
 
 class Fake:
-    """Offers of a transformers tokenizer what is called of one."""
+    """A tokenizer with the methods of transformers that tasklens calls."""
 
     def __init__(self, inner: Tokenizer, is_fast: bool = True) -> None:
         self.inner, self.is_fast = inner, is_fast
@@ -47,7 +47,7 @@ class Fake:
 
 
 def word_tokenizer(*texts: str, ends: bool = False, is_fast: bool = True) -> Fake:
-    """Return a tokenizer with a token a word or sign, BOS in front, and EOS behind if wanted."""
+    """Return a tokenizer with one token per word or sign, BOS first, and EOS last if ``ends``."""
     known = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
     vocabulary = {word: i for i, word in enumerate([UNKNOWN, BOS, EOS, *known])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -67,7 +67,7 @@ SENTENCES = (
 
 @pytest.fixture(scope="module")
 def byte_level() -> Tokenizer:
-    """Byte pairs as GPT-2's, so few that rare words are several tokens; no special ones."""
+    """Return a tokenizer like GPT-2's, with so few tokens that rare words are several."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -80,14 +80,14 @@ def byte_level() -> Tokenizer:
 
 @pytest.fixture(params=[True, False], ids=["trimmed", "with space"])
 def pairs(request: pytest.FixtureRequest, byte_level: Tokenizer) -> Fake:
-    """The same, its offsets with the space in front of a word or without."""
+    """Return the same tokenizer, whose offsets include the space before a word or not."""
     inner = Tokenizer.from_str(byte_level.to_str())
     inner.post_processor = processors.ByteLevel(trim_offsets=request.param)
     return Fake(inner)
 
 
 def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
-    """Return texts in one split, their labels x and y in turn."""
+    """Return prompts in one split, with the labels x and y in turn."""
     n = len(texts)
     label = tuple("xy"[i % 2] for i in range(n))
     all_columns = {"text": texts, "label": label, **{k: tuple(v) for k, v in columns.items()}}
@@ -104,7 +104,7 @@ def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: An
 
 
 def measured(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> list[str]:
-    """Return the tokens that are measured of each text, with a space between."""
+    """Return the measured tokens of each text, joined by spaces."""
     tokenizer = tokenizer or word_tokenizer(*prompts.text)
     tokens = read(prompts, tokenizer, **settings)
     rows = zip(tokens.prompts.ids, tokens.begin, tokens.prompts.position, strict=True)
@@ -117,7 +117,7 @@ def positions(prompts: LabelledPrompts, tokenizer: Fake | None = None, **setting
 
 
 def targets(prompts: LabelledPrompts, tokenizer: Fake, **settings: Any) -> list[str | None]:
-    """Return the tokens that should follow; None if that is not known."""
+    """Return the target tokens, None if they are not known."""
     ids = read(prompts, tokenizer, **settings).target.tolist()
     return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in ids]
 
@@ -287,7 +287,7 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
     assert error_of(DOUBLE, max_length=4) == (
         "file line 1: 5 tokens up to the measured one, but the model reads 4; shorten the text"
     )
-    assert positions(DOUBLE, max_length=0) == [4, 3], "nothing says how many"
+    assert positions(DOUBLE, max_length=0) == [4, 3], "there is no limit"
     assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
     for settings in ({"max_length": -1}, {"over": "first"}):
         with pytest.raises(ValidationError):
@@ -370,7 +370,7 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
         input=["banana", "banana", "walk", "walk"], output=["s", "s", "ed", "ed"],
     )  # fmt: skip
     tokens = [len(pairs.inner.encode(text).tokens) for text in (" bananas", " walked")]
-    assert tokens == [1, 1], "else this tests nothing"
+    assert tokens == [1, 1], "otherwise this tests nothing"
     assert targets(prompts, pairs) == [None] * 4
 
     # If a text ends in a space, the output would be read with that space, and not after it.
@@ -380,7 +380,7 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
 
 
 def many() -> tuple[LabelledPrompts, Fake]:
-    """Two splits of prompts, each an instruction of a few letters, an input and an output."""
+    """Return two splits of prompts: an instruction of a few letters, an input and an output."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(40):

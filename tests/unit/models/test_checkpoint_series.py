@@ -23,7 +23,7 @@ from tasklens.runs.directory import RunDir
 
 
 def model(path: Path, step: int | None = None, trainer: int | None = None) -> Path:
-    """Make what passes for a model's directory, whose step our configuration or a trainer says."""
+    """Make a directory like a model's, with a step in its configuration or trainer state."""
     path.mkdir(parents=True)
     ours = {} if step is None else {"tasklens": {"step": step}}
     (path / "config.json").write_text(json.dumps({"model_type": "gpt2", **ours}))
@@ -33,7 +33,7 @@ def model(path: Path, step: int | None = None, trainer: int | None = None) -> Pa
 
 
 def series_of(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[int, str]]:
-    """Return the steps and the directories' names, or those on the hub."""
+    """Return the steps and the names of the directories, or the names on the hub."""
     checkpoints = find_checkpoints([str(m) for m in models], revisions)
     for checkpoint in checkpoints:
         if checkpoint.directory is not None:
@@ -151,7 +151,7 @@ def test_what_looks_like_a_path_is_no_name_on_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~nobody-of-this-name/x")
+    inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~no-such-user/x")
     for path in (*inside, "x/", "a b", ".hidden", "a\\b"):
         right = "give a model's directory, a run directory, or a name on the hub"
         assert error_of(path) == f"{path}: is not a directory; {right}"
@@ -247,7 +247,7 @@ SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
 def test_safe_weights_are_fetched_if_there_are_any_and_code_if_it_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Any, trust: bool, fetched: set[str]
 ) -> None:
-    """From a hub that gives those of a repository's files that are asked for."""
+    """The hub of this test gives the files of a repository that match the patterns."""
     cache = tmp_path / "cache"
     asked: list[tuple[str, str, bool]] = []
 

@@ -21,7 +21,7 @@ from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 
 @pytest.fixture
 def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
-    """A checkpoint as training leaves it."""
+    """Write a checkpoint as training does; return its directory."""
     return written(model, dataset, tmp_path)
 
 
@@ -29,7 +29,7 @@ def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
 def untied(
     model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
 ) -> GPT2:
-    """A model with a head of its own, of another size."""
+    """Return a model with its own head, and another size."""
     settings = model_settings.changed(n_layer=3, n_head=3, n_embd=24, tie_word_embeddings=False)
     return disturbed(make_model(settings, dataset, seed=2))
 
@@ -91,7 +91,7 @@ def test_we_and_transformers_load_the_model_from_its_directory(
     for mine, theirs in zip((logits, *states.values()), expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
     assert ((logits - as_if_tied).abs().max() > 0.1) == (not tied)
-    # a test of equality says little where nothing differs: positions and context do matter
+    # equality shows something only if positions and context change the logits
     assert (logits[:, 0] - logits[:, -1]).abs().max() > 0.1
 
 
@@ -128,7 +128,7 @@ def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
         (directory / name).write_bytes(content)
     assert load_checkpoint(str(directory)).settings == settings
     assert json.loads(files["config.json"]).pop("tie_word_embeddings") is True
-    del config["tie_word_embeddings"]  # one that does not say is of a tied head
+    del config["tie_word_embeddings"]  # without this key the head is tied
     (directory / "config.json").write_text(json.dumps(config))
     assert load_checkpoint(directory).settings == settings
 

@@ -26,13 +26,13 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 
 @pytest.fixture
 def directory(saved: Path, tmp_path: Path) -> Path:
-    """A copy of the saved model, for the test to change."""
+    """Copy the saved model, so that a test may change it."""
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Whom the network was asked for; it does not answer."""
+    """Refuse every connection; return the list of the addresses that were asked for."""
     asked: list[Any] = []
 
     def refuse(*arguments: object, **_: object) -> Any:
@@ -145,7 +145,7 @@ def test_the_tokenizer_is_looked_for_in_the_directory_and_above_it(
 
 
 def refused(directory: Path, **others: Any) -> str:
-    """Hold the loading to an InputError of one line; return it."""
+    """Check that loading raises an InputError of one line; return it."""
     with pytest.raises(InputError) as error:
         load_subject(directory, **others)
     assert "\n" not in str(error.value)
@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) 
 
 @dataclass
 class Malice:
-    """What would create a directory if it were unpickled."""
+    """An object that creates a directory if it is unpickled."""
 
     path: Path
 

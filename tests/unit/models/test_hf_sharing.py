@@ -1,4 +1,4 @@
-"""Whether prompts share prefixes, which is said once if a model refuses, and hides no fault."""
+"""Test that shared prefixes change no state, and that a model which refuses them is reported."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,7 +34,7 @@ def nothing_printed_yet() -> Iterator[None]:
 
 
 def own_lines(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return our own words on standard error."""
+    """Return the lines of tasklens on standard error."""
     lines = capsys.readouterr().err.splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("tasklens: "))
 
@@ -84,7 +84,7 @@ def test_what_a_model_raises_on_a_mask_is_named(
 
 
 def shifted(prompts: Prompts) -> Trees:
-    """Return trees whose prompts are looked for outside of their rows."""
+    """Return trees whose prompts lie outside of their rows."""
     trees = token_trees(prompts)
     trees.slot[:] += trees.ids.shape[1]
     return trees
@@ -100,7 +100,7 @@ def shifted(prompts: Prompts) -> Trees:
 def test_a_fault_of_ours_is_raised(
     alike: Prompts, monkeypatch: pytest.MonkeyPatch, function: str, fault: Any, error: Any
 ) -> None:
-    """The old code took it for a model that accepts no mask, and went on without a word."""
+    """It is not mistaken for a model that accepts no mask."""
     monkeypatch.setattr(f"tasklens.models.{function}", fault)
     with pytest.raises(error):
         n_batches(HuggingFaceSubject(family_model("llama")), alike)

@@ -43,7 +43,7 @@ def assert_as_one_by_one(
     alike: bool = False,
     dtype: str = "float32",
 ) -> None:
-    """Hold states and answers to those of the model itself, one prompt at a time in some order.
+    """Compare states and answers with those of the model itself, one prompt at a time.
 
     The states are the means from ``begin`` on, or those at the last token. Those of bfloat16 are
     rounded by 2**-8 at each step, but not in the same order.
@@ -124,7 +124,7 @@ def test_a_pass_has_no_more_tokens_than_allowed_and_every_prompt_comes_once(
 
 @pytest.fixture(scope="module")
 def many() -> Prompts:
-    """Two hundred prompts that begin alike, and long ones that share nothing."""
+    """Return two hundred prompts with common prefixes, and long ones that share nothing."""
     rng = np.random.default_rng(3)
     ids = np.tile(rng.integers(VOCABULARY, size=CONTEXT), (206, 1))
     ids[:200, 10:] = rng.integers(VOCABULARY, size=(200, CONTEXT - 10))
@@ -190,7 +190,7 @@ def test_batches_shrink_until_they_fit(
     failed = [rows * length for rows, length in shapes if rows > 2]
     assert failed[0] == len(prompts) * 14
     assert capsys.readouterr().err.splitlines() == [
-        f"tasklens: out of memory; going on with {tokens // 2} tokens at a time"
+        f"tasklens: out of memory; continuing with {tokens // 2} tokens at a time"
         for tokens in failed
     ]
     assert subject.max_tokens == failed[-1] // 2, "what is read next does not fail again"
