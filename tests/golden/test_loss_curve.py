@@ -1,6 +1,6 @@
-"""The first steps of a tiny model, as they were when they were last looked at.
+"""Compare the first steps of a tiny model with the recorded ones.
 
-Where a change is meant to change them, write them anew and say why in the commit:
+If a change is meant to change them, record them again and give the reason in the commit:
 
     python tests/golden/test_loss_curve.py
 """
@@ -20,7 +20,7 @@ CURVE = Path(__file__).with_name("loss_curve.json")
 
 
 def loss_curve() -> list[dict[str, float]]:
-    """Train for 30 steps: regexes of the user's, so that random grammars have no say."""
+    """Train for 30 steps, on given regular expressions so that random grammars change nothing."""
     torch.set_num_threads(1)
     size = {"n_tasks": 3, "n_inputs": 5, "inputs_per_task": 4, "n_outputs": 5}
     lengths = {"min_length": 2, "max_length": 6, "variants_per_task": 10}

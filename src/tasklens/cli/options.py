@@ -42,7 +42,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="local|ray[:ADDRESS]",
-        help="Where the work is done: here, or on a Ray cluster (pip install 'tasklens[ray]').",
+        help="Where the work is done: here, or on a Ray cluster (pip install -e '.[ray]').",
     ),
 ]
 

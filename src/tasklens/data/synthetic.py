@@ -29,7 +29,7 @@ MEASURED = {
 
 
 class DataSettings(SettingsBase, affects="data"):
-    """How the instances are split, and which are measured."""
+    """The splits of the instances, and the measured subsets."""
 
     val_inputs: Annotated[int, Field(ge=1)] = 5
     """Inputs of each training instruction that training never sees with it (split val)."""
@@ -71,9 +71,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.instruction)
 
-    def take(self, which: NDArray[np.int64]) -> "Split":
+    def take(self, index: NDArray[np.int64]) -> "Split":
         """Return the instances at these indices."""
-        return Split(self.instruction[which], self.input[which], self.output[which])
+        return Split(self.instruction[index], self.input[index], self.output[index])
 
 
 @dataclasses.dataclass(eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""Our own GPT-2 as a Subject."""
+"""Make a `GPT2` a Subject."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,16 +17,17 @@ from tasklens.models.subject import Harvest
 
 
 class GPT2Subject:
-    """Our own GPT-2 as a Subject; prefixes that prompts share are computed once.
+    """A `GPT2` as a Subject; prefixes that prompts share are computed once.
 
     Parameters
     ----------
     model : GPT2
-        Read in fp32 and without dropout, whatever training used.
+        It is run in fp32 and without dropout, whatever training used.
     step : int
         Training step of the model.
     max_tokens : int
-        Tokens in a forward pass; 0: what suits the device. States depend on it by rounding alone.
+        Tokens of a forward pass; 0: `default_max_tokens` of the device. It changes the hidden
+        states by rounding only.
     """
 
     def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:

@@ -191,7 +191,7 @@ class HuggingFaceSubject:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.max_tokens = max(1, n_tokens // 2)
-        warning = f"tasklens: out of memory; going on with {self.max_tokens} tokens at a time"
+        warning = f"tasklens: out of memory; continuing with {self.max_tokens} tokens at a time"
         print(warning, file=sys.stderr)
         return None
 

@@ -104,8 +104,8 @@ class Trainer:
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
         a resumed run ends in the same bytes.
     group : ProcessGroup
-        The processes that train. Each rank takes its share of every step's rows, so that the steps
-        equal those of one process but for rounding and, with dropout, for the masks.
+        The processes that train. Each rank takes its share of every step's rows. The steps equal
+        those of one process except for rounding and, with dropout, for the masks.
 
     Attributes
     ----------

@@ -207,7 +207,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     if not named:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
-    handles = []
+    handles: list[Any] = []
     for name in named:
         line = Line2D([], [], **_style(name, states))
         marks = _number_marks(name, states) if name in blocks else []

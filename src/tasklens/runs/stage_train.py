@@ -41,7 +41,7 @@ def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> 
             disable=None,
         )
         with (
-            start_workers(engine if left > 0 else LOCAL, max(1, left), apart=True) as workers,
+            start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
             bar,
             directory.growing(directory.metrics) as metrics,
         ):

@@ -75,21 +75,21 @@ def test_make_model_fits_the_dataset(dataset: Dataset) -> None:
     assert model.n_positions == max(map(len, dataset.instructions)) + 2
 
 
-@pytest.mark.parametrize("where", ["embedding", "attention", "attention branch", "mlp branch"])
-def test_dropout_acts_at_each_of_gpt2s_four_places(where: str) -> None:
+@pytest.mark.parametrize("dropped", ["embedding", "attention", "attention branch", "mlp branch"])
+def test_dropout_acts_at_each_of_gpt2s_four_places(dropped: str) -> None:
     settings = ModelSettings(n_layer=1, n_head=1, n_embd=32, dropout=0.5, initializer_range=0.2)
     model = GPT2(settings, vocab_size=9, n_positions=8, seed=0).train()
     block = model.get_submodule("transformer.h.0")
     with torch.no_grad():  # silence every other place by making what it drops 0
-        if where != "embedding":
+        if dropped != "embedding":
             model.drop.p = 0.0
-        if where != "attention":
+        if dropped != "attention":
             block.get_submodule("attn.drop").p = 0.0  # type: ignore[assignment]
-        if not where.startswith("attention"):
+        if not dropped.startswith("attention"):
             block.get_parameter("attn.c_proj.weight").zero_()
-        if where != "mlp branch":
+        if dropped != "mlp branch":
             block.get_parameter("mlp.c_proj.weight").zero_()
-        if where == "attention":
+        if dropped == "attention":
             block.get_submodule("drop").p = 0.0  # type: ignore[assignment]
     torch.manual_seed(0)
     row = torch.arange(8)[None], 8, torch.tensor([8])

@@ -22,7 +22,7 @@ OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArr
 
 @pytest.fixture
 def prompts(dataset: Dataset) -> Prompts:
-    """Prompts with junk behind their measured tokens."""
+    """Return prompts with junk after their measured tokens."""
     ids, position = dataset.prompts("train_subset").ids, dataset.prompts("train_subset").position
     ids = np.pad(ids, ((0, 0), (0, 6)))
     behind = np.arange(ids.shape[1]) > position[:, None]
@@ -52,7 +52,7 @@ def test_states_and_answers_are_those_of_transformers_one_prompt_at_a_time(
 
 @pytest.fixture(params=[GPT2Subject, HuggingFaceSubject])
 def as_subject(request: pytest.FixtureRequest, hugging_face: Any) -> Callable[[GPT2], Any]:
-    """Return a model of ours as a Subject of either kind, left in training mode."""
+    """Return a `GPT2` in training mode as a Subject of either kind."""
 
     def subject_of(model: GPT2) -> Any:
         ours = request.param is GPT2Subject

@@ -198,7 +198,9 @@ def test_calibrating_changes_no_step(dataset: Dataset) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> None:
-    message = r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs here; use .*cpu$"
+    message = (
+        r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs on this machine; give .*cpu$"
+    )
     with pytest.raises(InputError, match=message):
         trainer_of(dataset, device="cuda:99")
 
