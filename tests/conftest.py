@@ -18,6 +18,10 @@ from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 
 torch.set_num_threads(1)
 
+#: Seconds that a test waits for what is to happen. Only a hang takes so long: no verdict depends on
+#: how fast the machine is, or on what else it does.
+HANG = 600
+
 HuggingFace = Callable[[GPT2], Any]
 States = dict[str, NDArray[np.float32]]
 OneByOne = Callable[[GPT2, Prompts], tuple[States, NDArray[np.int64]]]

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from conftest import HANG
 from e2e import along
 from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
 from tasklens.core.errors import InputError
@@ -35,7 +36,7 @@ def torchrun(*words: str | Path) -> Result:
     """Start two processes and wait for them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=HANG
     )
     return Result(done.returncode, done.stdout, done.stderr)
 
