@@ -17,7 +17,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from conftest import HANG
-from e2e.browser import ARGUMENTS, find_browser
+from e2e.browser import ARGUMENTS, LIMIT, find_browser
 from e2e.stock import Stock, no_network
 from tasklens.cli import main as cli
 from tasklens.report.style import render
@@ -163,7 +163,7 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=LIMIT)
         yield browser
         browser.close()
 
