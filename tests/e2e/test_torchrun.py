@@ -188,6 +188,7 @@ OTHER_NUMBER = (
 )
 
 
+@pytest.mark.long
 def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
     assert_same_run(tiny.path, tiny, 1)
 
 
+@pytest.mark.long
 def test_one_process_goes_on_with_a_run_that_torchrun_began(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:

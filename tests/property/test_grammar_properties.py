@@ -2,6 +2,7 @@ import itertools
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from tasklens.data.grammar import Grammar
 from tasklens.data.random_tasks import draw_instructions, make_tasks
 from tasklens.data.task_file import tasks_to_json
 from tasklens.data.tasks import TaskSettings
+
+pytestmark = pytest.mark.fuzz
 
 few = examples(12)
 steady = examples(80)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from conftest import examples
 from tasklens.scoring.variance import variance_share
 
+pytestmark = pytest.mark.fuzz
+
 steady = examples(60)
 
 

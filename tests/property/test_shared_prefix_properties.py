@@ -3,6 +3,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from conftest import examples
 from tasklens.models.gpt2 import GPT2, ModelSettings, state_names
 from tasklens.models.loss import loss_and_hits
 from tasklens.models.training_batches import TrainingBatch
+
+pytestmark = pytest.mark.fuzz
 
 VOCABULARY, N_POSITIONS = 13, 10
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)

@@ -24,3 +24,9 @@ def test_an_instance_of_its_own_works_and_ends(capsys: pytest.CaptureFixture[str
     assert isinstance(error, InputError)
     assert str(error) == "-1.0: should be positive"
     assert capsys.readouterr() == ("", "")
+
+
+def test_an_address_without_a_cluster_is_refused() -> None:
+    refused = "^--engine ray:127.0.0.1:9: no Ray cluster answers at this address: "
+    with pytest.raises(InputError, match=refused), opened("ray:127.0.0.1:9"):
+        pass
