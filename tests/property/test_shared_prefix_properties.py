@@ -2,8 +2,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
-import torch
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
