@@ -25,7 +25,14 @@ from tasklens.models.training_batches import TrainingBatch, batches, shared_pref
 
 
 class TrainSettings(SettingsBase, affects="train"):
-    """The optimiser, the schedule and what is kept of the run."""
+    """The optimiser, the schedule and what is kept of the run.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainSettings(steps=100).changed(learning_rate=1e-3).learning_rate
+    0.001
+    """
 
     steps: Annotated[int, Field(ge=1)] = 1600
     """Optimiser steps."""
@@ -114,6 +121,15 @@ class Trainer:
         before the first step of a resumed run to keep the precision that the run began with.
     calibration : {"fp32": float, "bf16": float}
         Seconds of a step in each, if they were timed.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.load_run("runs/smoke").dataset
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> trainer = tl.Trainer(model, dataset, tl.TrainSettings(steps=20, warmup_steps=5), seed=0)
+    >>> trainer.take_step(next(trainer.batches())).step
+    1
     """
 
     def __init__(
@@ -302,7 +318,7 @@ def train(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> curve = tl.train(model, dataset, steps=20, warmup_steps=5)
     >>> bool(curve["loss"].iloc[-1] < curve["loss"].iloc[0])
