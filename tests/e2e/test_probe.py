@@ -52,9 +52,9 @@ from e2e.stock import (
     write_prompts,
 )
 from tasklens.data.token_prompts import Prompts
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
-from tasklens.models.subject import harvest
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -344,7 +344,7 @@ def test_a_file_of_prompts_that_went_or_changed(stock: Stock, tmp_path: Path) ->
 
 def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "stranger"
-    settings = open_run(home).settings
+    settings = load_run(home).settings
     said = ["--set", f"measure.silhouette={settings.measure.silhouette}"]
     for key, value in settings.clusters.flat().items():
         said += ["--set", f"clusters.{key}={value}"]

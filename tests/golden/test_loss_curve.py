@@ -29,7 +29,7 @@ def loss_curve() -> list[dict[str, float]]:
         val_inputs=1, val_instruction_fraction=0.2, measured_tasks=2, measured_instances=10
     )
     dataset = make_dataset(tasks, data, seed=0)
-    model = make_model(ModelSettings(n_layer=2, n_head=2, n_embd=16), dataset, seed=0)
+    model = make_model(dataset, ModelSettings(n_layer=2, n_head=2, n_embd=16), seed=0)
     # At a rate of 1e-2 a rounding error grows a thousandfold in 30 steps, at this one hardly.
     steps = {"steps": 30, "instructions_per_step": 6, "warmup_steps": 5}
     settings = TrainSettings(**steps, learning_rate=3e-3, beta2=0.999, threads=1)

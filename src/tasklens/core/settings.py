@@ -9,14 +9,33 @@ import functools
 import json
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasklens.core.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+S = TypeVar("S", bound="SettingsBase")
+T = TypeVar("T", bound="SettingsBase")
 
 #: A device: cpu, cuda or cuda:N.
 Device: TypeAlias = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
@@ -41,7 +60,22 @@ class Affects:
     """Whether runs that differ in this setting alone are replicates, which are judged together."""
 
 
-class SettingsBase(BaseModel):
+class _OneLineErrors(ModelMetaclass):
+    """Turns the errors of a wrong keyword or value into InputError, as `from_table` does."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805
+        known: tuple[str, ...] = tuple(getattr(cls, "model_fields", ()))
+        for name in values:
+            if name not in known:
+                near = _nearest(name, known)
+                raise InputError(f"{cls.__name__} has no field {name!r}; the nearest is {near!r}")
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise one_line(error) from None
+
+
+class SettingsBase(BaseModel, metaclass=_OneLineErrors):
     """Base of the settings of a stage, and of a whole run."""
 
     model_config = ConfigDict(
@@ -57,24 +91,31 @@ class SettingsBase(BaseModel):
         if affects:
             cls.affects = affects if isinstance(affects, Affects) else Affects(affects)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self).__name__
+        raise InputError(f"{kind} does not change; make another by .changed({name}={value!r})")
+
     @classmethod
     def from_table(
-        cls, table: Mapping[str, Any], changes: Iterable[str] = (), source: str = ""
+        cls,
+        table: Mapping[str, Any],
+        changes: Iterable[str] | Mapping[str, Any] = (),
+        source: str = "",
     ) -> Self:
-        """Return the settings of a table of tables, with ``table.key=value`` changes applied.
+        """Return the settings of a table of tables, with changes applied.
 
-        Values are as TOML writes them; a bare word is a string. ``source`` is the name of the table
-        in messages, e.g. the path of its file. InputError for a value out of range, or for an
-        unknown key, with the nearest known one.
+        Changes are values by key, or lines ``table.key=value`` with values as TOML writes them, in
+        which a bare word is a string. ``source`` is the name of the table in messages, e.g. the
+        path of its file. InputError for a value out of range, or for an unknown key, with the
+        nearest known one.
         """
-        given, changed = cls._flattened(table), dict[str, Any]()
-        for change in changes:
-            key, equals, text = change.partition("=")
-            if not equals:
-                raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-            changed[key.strip()] = _value(text.strip())
+        given = cls._flattened(table)
+        if isinstance(changes, Mapping):
+            changed, option = cls._flattened(changes), "changes"
+        else:
+            changed, option = dict(map(_parse_change, changes)), "--set"
         for key in (*given, *changed):
-            cls.check_key(key, source if key in given else "--set")
+            cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
         for key, value in (given | changed).items():
             name, _, inner = key.rpartition(".")
@@ -91,7 +132,9 @@ class SettingsBase(BaseModel):
             ) from error
 
     @classmethod
-    def from_toml(cls, content: bytes, source: str, changes: Iterable[str] = ()) -> Self:
+    def from_toml(
+        cls, content: bytes, source: str, changes: Iterable[str] | Mapping[str, Any] = ()
+    ) -> Self:
         """Return the settings of a TOML file's content; see `from_table`."""
         return cls.from_table(parse_toml(content, source), changes, source)
 
@@ -158,8 +201,8 @@ class SettingsBase(BaseModel):
         if key in cls.removed:
             raise InputError(f"{source}: the setting {key} was removed: {cls.removed[key]}")
         by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        near = by_last or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        raise InputError(f"{source}: no setting {key!r}; the nearest is {near[0]!r}")
+        nearest = by_last[0] if by_last else _nearest(key, known)
+        raise InputError(f"{source}: no setting {key!r}; the nearest is {nearest!r}")
 
     @classmethod
     def _flattened(cls, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,6 +213,32 @@ class SettingsBase(BaseModel):
             else:
                 flat[key] = value
         return flat
+
+
+@overload
+def with_keywords(values: Mapping[str, Any], first: S, /) -> tuple[S]: ...
+@overload
+def with_keywords(values: Mapping[str, Any], first: S, second: T, /) -> tuple[S, T]: ...
+def with_keywords(values: Mapping[str, Any], *settings: SettingsBase) -> tuple[SettingsBase, ...]:
+    """Return settings with some fields changed, each in the class that has such a field.
+
+    InputError for a name that no class has, which names the nearest field, or a value out of range.
+    """
+    known = [name for each in settings for name in type(each).model_fields]
+    for name in values:
+        if name not in known:
+            classes = " or ".join(type(each).__name__ for each in settings)
+            raise InputError(
+                f"{classes} has no field {name!r}; the nearest is {_nearest(name, known)!r}"
+            )
+    return tuple(
+        each.changed(**{name: values[name] for name in type(each).model_fields if name in values})
+        for each in settings
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
 
 
 def parse_toml(content: bytes, source: str) -> dict[str, Any]:
@@ -216,6 +285,13 @@ def _fill(table: Any, settings: SettingsBase) -> None:
             table.add(name, described)
         else:
             table.add(name, list(value) if isinstance(value, tuple) else value)
+
+
+def _parse_change(line: str) -> tuple[str, Any]:
+    key, equals, text = line.partition("=")
+    if not equals:
+        raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
+    return key.strip(), _value(text.strip())
 
 
 def _value(text: str) -> Any:

@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
 
 SPLIT_NAMES = {
     "train_subset": "training subset",
@@ -15,6 +14,19 @@ SPLIT_NAMES = {
     "val_instruction_subset": "unseen instructions",
 }
 """What figures and tables call the measured splits, from the most to the least seen."""
+
+
+SPLIT_MEANINGS = {
+    "train_subset": "seen in training",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+"""What the measured splits of a training run are, from the most to the least seen."""
+
+
+def split_title(split: str, separator: str = ": ") -> str:
+    """Return the name of a split and, if it is a split of a training run, what it is."""
+    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
 
 
 def split_name(split: str) -> str:
@@ -67,17 +79,3 @@ class Instances:
     def n_tasks(self) -> int:
         """Number of distinct tasks, which is the default number of clusters."""
         return len(np.unique(self.task))
-
-
-def instances_of(dataset: Dataset, split: str) -> Instances:
-    """Return the instances of a split of a dataset."""
-    part = dataset.splits[split]
-    return Instances(
-        split=split,
-        task=dataset.task(split),
-        input=part.input,
-        output=part.output,
-        length=dataset.instruction_length[part.instruction],
-        symbol_counts=dataset.symbol_counts(split),
-        unit=part.instruction,
-    )

@@ -14,8 +14,8 @@ from pydantic import Field, model_validator
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase
-from tasklens.data.prompt_readers import Record, read_records
+from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
 #: Columns that are used if the settings name none: the first of these that the file has.
 USUAL = {
@@ -63,7 +63,7 @@ class PromptSettings(SettingsBase, affects="data"):
         return self
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LabelledPrompts:
     """N texts with their labels, split by split; a part is None if there is no such column."""
 
@@ -82,6 +82,12 @@ class LabelledPrompts:
     def __len__(self) -> int:
         return len(self.text)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {rows.stop - rows.start}" for name, rows in self.splits.items())
+        return (
+            f"LabelledPrompts({len(self)} prompts, {len(set(self.label))} labels; splits: {sizes})"
+        )
+
     @property
     def units(self) -> tuple[str, ...]:
         """Unit that each prompt is drawn with when intervals are computed: its group, or itself.
@@ -92,32 +98,50 @@ class LabelledPrompts:
         return tuple(map("{}\n{}".format, self.label, group))
 
 
-def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> LabelledPrompts:
-    """Read labelled prompts and split them.
+def read_prompts(
+    source: PromptSource | PromptSettings | None = None, *, seed: int = 0, **changes: Any
+) -> LabelledPrompts:
+    """Read labelled prompts from files or from memory, and split them.
 
     Parameters
     ----------
-    settings : PromptSettings, optional
-        By default the prompt set tasks-in-words, with nothing held out.
+    source : path, DataFrame, mapping of columns, sequence of records, or PromptSettings, optional
+        A JSONL, CSV or Parquet file, or the name of a prompt set that comes with tasklens; or the
+        prompts themselves, as columns or as records. By default the prompt set tasks-in-words.
     seed : int
-        Root seed that the values held out are drawn with.
+        Root seed, from which the held-out values derive.
+    **changes
+        Fields of `PromptSettings`, such as ``label="topic"``, which change those given.
 
     Raises
     ------
     InputError
-        If a file cannot be read (with the line), or a column is missing. If a split has a single
-        label, or a single prompt with some label.
+        If a file cannot be read (with the line), a column is missing, the label has one value, a
+        label has a single prompt, or a setting is unknown or out of range.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.read_prompts({"text": ["1 + 1", "2 + 2", "cat", "dog"], "label": [0, 0, 1, 1]})
+    LabelledPrompts(4 prompts, 2 labels; splits: all: 4)
+    >>> tl.read_prompts("tasks-in-words", hold_out=["instruction"])
     """
-    settings = settings or PromptSettings()
+    settings = source if isinstance(source, PromptSettings) else PromptSettings()
+    if isinstance(source, str | Path):
+        settings = settings.changed(files=(str(source),))
+    (settings,) = with_keywords(changes, settings)
     parts: dict[str, list[Record]] = {}
-    for name in settings.files:
-        records = list(read_records(name))
-        if not records:
-            raise InputError(f"{name}: has no prompt")
-        split = Path(name).stem
-        if split in parts:
-            raise InputError(f"{name}: another file also has the name {split}; each is a split")
-        parts[split] = records
+    if source is None or isinstance(source, str | Path | PromptSettings):
+        for name in settings.files:
+            records = list(read_records(name))
+            if not records:
+                raise InputError(f"{name}: has no prompt")
+            split = Path(name).stem
+            if split in parts:
+                raise InputError(f"{name}: another file also has the name {split}; each is a split")
+            parts[split] = records
+    else:
+        parts[ALL] = records_in_memory(source)
     names = _columns(parts, settings)
     label = names["label"] or ""
     if len(parts) == 1:

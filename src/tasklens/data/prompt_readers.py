@@ -1,13 +1,14 @@
-"""Read labelled prompts from JSONL, CSV and Parquet files, and from the package's prompt sets."""
+"""Read labelled prompts: JSONL, CSV and Parquet files, prompt sets of the package, tables."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 
 from tasklens.core.errors import InputError, first_line
@@ -18,6 +19,11 @@ SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
 
 Record: TypeAlias = tuple[str, dict[str, Any]]
 """Source of a prompt, as file and line, and its columns."""
+
+PromptSource: TypeAlias = (
+    str | Path | pd.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+)
+"""A file, the name of a prompt set, or prompts in memory: as columns, or as records."""
 
 
 def content_of(name: str) -> bytes:
@@ -44,6 +50,27 @@ def read_records(name: str) -> Iterator[Record]:
     if suffix not in readers:
         raise InputError(f"{name}: should be a .jsonl, .csv or .parquet file")
     yield from readers[suffix](name, content)
+
+
+def records_in_memory(table: PromptSource) -> list[Record]:
+    """Return the prompts of a DataFrame, of a mapping of columns, or of a sequence of records.
+
+    InputError if it is none of them. A missing value counts as a missing column of a prompt.
+    """
+    try:
+        frame = pd.DataFrame(table)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"prompts: {first_line(error)}: should be a path, a DataFrame, or columns, as in "
+            '{"text": [...], "label": [...]}'
+        ) from error
+    if frame.empty:
+        raise InputError("prompts: there are none")
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [
+        (f"prompt {number}", {str(name): value for name, value in record.items()})
+        for number, record in enumerate(records)
+    ]
 
 
 def _jsonl(name: str, content: bytes) -> Iterator[Record]:

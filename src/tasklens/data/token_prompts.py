@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tasklens.data.instances import Instances
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -24,6 +26,8 @@ class Prompts:
         Name of the prompts' split; empty if they have none, or several.
     position_name : str
         Name of the measured position.
+    instances : Instances, optional
+        What the N prompts are, without any model.
     """
 
     ids: NDArray[np.int64]
@@ -31,6 +35,7 @@ class Prompts:
     begin: NDArray[np.int64] | None = None
     split: str = ""
     position_name: str = "input"
+    instances: Instances | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

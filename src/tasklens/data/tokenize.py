@@ -98,6 +98,11 @@ def tokenize(
     return Tokenized(prompts, begin, target)
 
 
+def position_name(table: LabelledPrompts, settings: PositionSettings) -> str:
+    """Return the name of the measured position, as scores and figures have it."""
+    return settings.at or ("input" if table.input is not None else "last")
+
+
 def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
     """Return what is known of a split's prompts without any model.
 

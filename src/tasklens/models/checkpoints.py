@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
-from tasklens.core.settings import SettingsBase, one_line
+from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
 from tasklens.models.lr_schedule import sparse_steps
@@ -125,8 +125,8 @@ def load_checkpoint(directory: Path | str) -> GPT2:
         named = {"tie_word_embeddings": True, **config, "dropout": config["resid_pdrop"]}
         settings = ModelSettings(**{name: named[name] for name in ModelSettings.model_fields})
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
-    except ValidationError as error:
-        raise InputError(f"{path}: {one_line(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error
     weights = directory / "model.safetensors"

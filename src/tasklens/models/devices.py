@@ -1,6 +1,8 @@
 """Check the devices of this machine, and how much their memory holds."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -47,9 +49,34 @@ def _free_bytes(device: torch.device) -> int:
     return 1024 * int(available[1]) if available else 2**62
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator of one device inside the block, and restore it.
+
+    `torch.manual_seed` would seed the generators of all GPUs, and `fork_rng` restores only some.
+    """
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generator = torch.cuda.default_generators[index]
+    else:
+        generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the memory of a device was exhausted."""
-    messages = ("out of memory", "not enough memory", "can't allocate memory")
+    messages = (
+        "out of memory",
+        "not enough memory",
+        "can't allocate memory",
+        "status_alloc_failed",
+    )
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
         message in str(error).lower() for message in messages
     )

@@ -7,7 +7,7 @@ returns the logits and, on request, hidden states by name.
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F  # noqa: N812, the usual name
@@ -17,7 +17,7 @@ from torch.nn.utils import skip_init
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import SettingsBase
+from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
 
 LAYER_NORM_EPSILON = 1e-5
@@ -248,9 +248,35 @@ class GPT2(nn.Module):
         return F.linear(x, head.weight), kept
 
 
-def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:
-    """Return an untrained model for a dataset's vocabulary and lengths."""
-    return GPT2(settings or ModelSettings(), len(dataset.vocabulary), dataset.n_positions, seed)
+def make_model(
+    dataset: Dataset, settings: ModelSettings | None = None, *, seed: int = 0, **changes: Any
+) -> GPT2:
+    """Make an untrained GPT-2 for the vocabulary and the lengths of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    settings : ModelSettings, optional
+    seed : int
+        Root seed, from which the initial weights derive.
+    **changes
+        Fields of `ModelSettings`, which change those given.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown or out of range.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    0
+    """
+    (settings,) = with_keywords(changes, settings or ModelSettings())
+    return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)
 
 
 def check_length(n_positions: int, length: int) -> None:

@@ -11,6 +11,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import default_max_tokens
 from tasklens.models.gpt2 import GPT2, check_length, state_names
+from tasklens.models.modes import evaluating
 from tasklens.models.prefix_trees import Trees, token_trees
 from tasklens.models.subject import Harvest
 
@@ -38,8 +39,7 @@ class GPT2Subject:
         """Return the named states, float32 (N, n_embd) each, and the answers."""
         check_length(self.model.n_positions, int(prompts.position.max()) + 1)
         if prompts.begin is not None:
-            raise InputError("means over a span should be harvested from a HuggingFaceSubject")
-        self.model.eval()
+            raise InputError("means over a span are harvested from a HuggingFaceSubject")
         N, D = len(prompts), self.model.settings.n_embd
         states = {name: np.empty((N, D), dtype=np.float32) for name in names}
         result = Harvest(states, np.empty(N, dtype=np.int64))
@@ -48,14 +48,18 @@ class GPT2Subject:
         read = partial(self._read, trees, size, result)
         starts = range(0, len(trees), size)
         if self.model.device.type != "cpu":
-            for start in starts:
-                read(start)
+            with evaluating(self.model):
+                for start in starts:
+                    read(start)
             return result
         threads = torch.get_num_threads()
-        # Each pass runs in one thread, so that no sum depends on the number of threads.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(read, starts))
-        torch.set_num_threads(threads)  # the setting of a pool's thread may affect this one
+        # A pass runs in one thread, so that no sum depends on how many threads there are.
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            with evaluating(self.model), pool:
+                list(pool.map(read, starts))
+        finally:
+            torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
         return result
 
     @torch.inference_mode()

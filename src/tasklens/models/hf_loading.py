@@ -10,6 +10,7 @@ import torch
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
+from tasklens.models.devices import seeded
 from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: The device that spreads a model over several devices: see `load_subject`.
@@ -106,11 +107,11 @@ def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
 
 def _untrained_model(directory: Path, seed: int, device: str, common: dict[str, Any]) -> Any:
     transformers = import_extra("transformers")
-    with _one_line_errors(directory), torch.random.fork_rng(devices=[]):
+    # The weights are drawn on the CPU, so that they are the same on any device.
+    with _one_line_errors(directory), seeded(seed, torch.device("cpu")):
         config = transformers.AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=common["trust_remote_code"]
         )
-        torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, **common)
         if device != AUTO:
             return model.to(device)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tasklens.core.errors import InputError, first_line
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import tree_bias
+from tasklens.models.modes import evaluating
 from tasklens.models.prefix_trees import Trees
 
 #: Number of positions whose answers are computed at a time, because a vocabulary is large.
@@ -45,12 +46,13 @@ class HuggingFaceReader:
     """Reader of a causal model's hidden states by name; see `HuggingFaceSubject`."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.kind = model.eval(), type(model).__name__
+        self.model, self.kind = model, type(model).__name__
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._points, parent = find_points(self._base, model)
-        self.names: tuple[str, ...] = self._inspect(parent)
-        #: Whether the model accepts the position of each token.
+        with evaluating(model):
+            self.names: tuple[str, ...] = self._inspect(parent)
+        #: Whether the position of each token can be given.
         self.takes_positions = "position_ids" in inspect.signature(self._base.forward).parameters
 
     @property

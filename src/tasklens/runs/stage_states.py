@@ -47,7 +47,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, settings.seed)
+    table = read_prompts(settings.prompts, seed=settings.seed)
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     first = run.checkpoints[0]
@@ -85,7 +85,7 @@ def open_model(
 def describe(settings: ModelRunSettings) -> str:
     """Return what would be measured, token by token; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
-    table = read_prompts(settings.prompts, settings.seed)
+    table = read_prompts(settings.prompts, seed=settings.seed)
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize(table, tokenizer, settings.position)
     position = tokens.prompts.position

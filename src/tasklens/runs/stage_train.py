@@ -101,5 +101,5 @@ def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:
     settings = run.settings
     processes = group.local_size if settings.train.threads == 0 else 1
     torch.set_num_threads(max(1, settings.cores_training // processes))
-    model = make_model(settings.model, run.dataset, settings.seed)
+    model = make_model(run.dataset, settings.model, seed=settings.seed)
     return Trainer(model, run.dataset, settings.train, settings.seed, group)

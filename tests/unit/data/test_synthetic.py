@@ -67,7 +67,7 @@ def test_measured_instances_are_drawn_at_random_from_all_of_them(
 ) -> None:
     met = set()
     for seed in range(4):
-        some = make_dataset(task_settings, data_settings, seed)
+        some = make_dataset(task_settings, data_settings, seed=seed)
         part = some.splits["train_subset"]
         chosen = np.isin(some.task("train"), some.task("train_subset"))
         instructions = some.splits["train"].instruction[chosen]

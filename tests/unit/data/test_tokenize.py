@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tasklens.core.errors import InputError
@@ -290,7 +289,7 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
     assert positions(DOUBLE, max_length=0) == [4, 3], "there is no limit"
     assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
     for settings in ({"max_length": -1}, {"over": "first"}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(InputError):
             PositionSettings(**settings)
 
 

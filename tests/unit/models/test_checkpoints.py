@@ -31,7 +31,7 @@ def untied(
 ) -> GPT2:
     """Return a model with its own head, and another size."""
     settings = model_settings.changed(n_layer=3, n_head=3, n_embd=24, tie_word_embeddings=False)
-    return disturbed(make_model(settings, dataset, seed=2))
+    return disturbed(make_model(dataset, settings, seed=2))
 
 
 def written(model: GPT2, dataset: Dataset, directory: Path) -> Path:
@@ -119,7 +119,7 @@ def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
     dataset: Dataset, directory: Path
 ) -> None:
     settings = ModelSettings(n_layer=1, n_head=2, n_embd=8, dropout=0.25, initializer_range=0.1)
-    model = make_model(settings, dataset)
+    model = make_model(dataset, settings)
     files = checkpoint_files(model, b"{}", step=512, seed=3)
     assert files == checkpoint_files(model, b"{}", step=512, seed=3), "byte for byte"
     config = json.loads(files["config.json"])

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import Dataset
@@ -59,11 +58,11 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
 ) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = make_model(model_settings, dataset, seed=7)
+    first = make_model(dataset, model_settings, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    again = make_model(model_settings, dataset, seed=7)
-    other = make_model(model_settings, dataset, seed=8)
+    again = make_model(dataset, model_settings, seed=7)
+    other = make_model(dataset, model_settings, seed=8)
     for name, parameter in first.state_dict().items():
         assert torch.equal(parameter, again.state_dict()[name]), name
         if parameter.ndim == 2:
@@ -71,7 +70,7 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
 
 
 def test_make_model_fits_the_dataset(dataset: Dataset) -> None:
-    model = make_model(ModelSettings(n_layer=1, n_embd=8), dataset)
+    model = make_model(dataset, ModelSettings(n_layer=1, n_embd=8))
     assert model.vocab_size == len(dataset.vocabulary) == 1 + 5 + 6 + 6
     assert model.n_positions == max(map(len, dataset.instructions)) + 2
 
@@ -100,7 +99,7 @@ def test_dropout_acts_at_each_of_gpt2s_four_places(dropped: str) -> None:
 
 
 def test_a_width_that_heads_do_not_divide_and_a_row_longer_than_the_context_are_refused() -> None:
-    with pytest.raises(ValidationError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
+    with pytest.raises(InputError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
         ModelSettings(n_embd=30, n_head=4)
     check_length(7, 7)
     message = "a row of 8 tokens does not fit the model's 7 positions"

@@ -171,6 +171,9 @@ def test_what_was_left_to_do_comes_out_the_same_to_the_last_bit(
 
 OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
     "a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cuBLAS": lambda: RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"
+    ),
     "another GPU": lambda: RuntimeError("HIP error: out of memory"),
     "Windows": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to ..."),
     "Linux": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),

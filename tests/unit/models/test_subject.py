@@ -13,8 +13,9 @@ from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.subject import Harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
 
@@ -83,7 +84,7 @@ def test_states_are_read_without_dropout_and_leave_no_hook(
     as_subject: Callable[[GPT2], Any], dataset: Dataset, prompts: Prompts
 ) -> None:
     still, noisy = (
-        as_subject(make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset))
+        as_subject(make_model(dataset, ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p)))
         for p in (0.0, 0.5)
     )
     expected = harvest(still, prompts)
