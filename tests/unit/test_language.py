@@ -39,6 +39,8 @@ WORDS = re.compile(
 )
 QUESTIONS = re.compile(r"(what|who|whom|whose|which|whether|where|when|why|how|of)\b", re.I)
 MOST_WORDS = 25
+#: Lines of a docstring that are no prose: an example, or the name or type of a parameter.
+NO_SENTENCE = re.compile(r"^ *(>>> .*|\.\.\. .*|-{3,}|\S+|[\w.*, ]+ : .*)$", re.MULTILINE)
 
 
 def identifiers(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -77,7 +79,7 @@ def texts(source: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 def sentences(text: str) -> Iterator[str]:
     """Yield the sentences of a text; a colon or a semicolon ends one, as a line of a list does."""
-    for paragraph in re.split(r"\n\s*\n|\n.*(?: : .*|-----)\n|\n\s*[-|*] ", text):
+    for paragraph in re.split(r"\n\s*\n|\n\s*[-|*] ", NO_SENTENCE.sub("", text)):
         yield from re.split(r"(?<=[.;:!?])\s+", paragraph)
 
 
