@@ -24,6 +24,10 @@ COVERED = (
     "tests/unit/test_*.py",
     "tests/golden/*.py",
     "tests/property/*.py",
+    "benchmarks/*.py",
+    "examples/*.py",
+    "docs/[!m]*.py",
+    "docs/make_[!p]*.py",
 )
 #: Identifiers that tell a reader nothing about the value.
 NAMES = (
