@@ -33,16 +33,16 @@ class Result:
     Attributes
     ----------
     what, against : str
-        Ours, and what it is held against.
+        Ours, and the code that it is compared with.
     ours, theirs : float
         In `unit`.
     unit : str
     ratio : float
-        How many times better ours is, or what `target` speaks of.
+        How many times better ours is, or the number that `target` bounds.
     target : str
-        E.g. ">= 8"; empty where none was set.
+        E.g. ">= 8"; empty if there is none.
     note : str
-        What a reader has to know to judge the number, e.g. how it was extrapolated.
+        Facts that a reader needs to judge the number, e.g. how it was extrapolated.
     """
 
     what: str

@@ -2,9 +2,9 @@
 
     python docs/make_tables.py docs/scores/* docs/sweeps/results/*
 
-The files are of four kinds: the `scores.parquet` of runs that differ in their seed, the
-`verdict.json` of `tasklens verify` for these runs, the output of `docs/measured_tasks.py` for them,
-and the `points.csv` of sweeps in the small world.
+The files are of four kinds. Runs that differ in their seed give `scores.parquet`, `tasklens verify`
+gives their `verdict.json`, and `docs/measured_tasks.py` prints a table of them. Sweeps in the small
+world give `points.csv`.
 """
 
 import csv
