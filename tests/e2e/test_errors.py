@@ -40,7 +40,10 @@ SETTINGS = {
         "the setting clusters.device was removed: t-SNE runs on the CPU; remove",
     ),
     "tasks that cannot be drawn": ("tasks.symbols=a", "random grammar "),
-    "data that cannot be drawn": ("data.measured_tasks=7", "is more than the 6 tasks there are"),
+    "data that cannot be drawn": (
+        "data.measured_tasks=7",
+        "should be at most the number of tasks, 6",
+    ),
 }
 
 

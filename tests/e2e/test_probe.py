@@ -594,7 +594,7 @@ CASES = {
         models=lambda _, path: save_model(path / "bare", 1, tokenizer=False),
     ),
     "the tokenizer of another model": Case(
-        ("is not in the vocabulary, which has 9: is this the model's tokenizer?",),
+        ("is not in the model's vocabulary of 9 tokens; is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),

@@ -108,7 +108,7 @@ def test_dropout_differs_from_process_to_process(battery: Battery) -> None:
 def test_rank_0_decides_and_more_processes_than_rows_are_refused(battery: Battery) -> None:
     assert battery.curves["flag"] is True
     assert battery.curves["fresh"] == [False, "fp32"], "no state, and too narrow for bf16"
-    right = "should be at least the number of processes, 2: each takes a share of them"
+    right = "should be at least the number of processes, 2, each of which takes a share"
     assert battery.curves["too few"] == f"train.instructions_per_step = 1: {right}"
 
 

@@ -13,24 +13,23 @@ SPLIT_NAMES = {
     "val_subset": "unseen pairs",
     "val_instruction_subset": "unseen instructions",
 }
-"""What figures and tables call the measured splits, from the most to the least seen."""
-
+"""Titles of the measured splits in figures and tables, from the most to the least seen."""
 
 SPLIT_MEANINGS = {
     "train_subset": "seen in training",
     "val_subset": "unseen pairs",
     "val_instruction_subset": "unseen instructions",
 }
-"""What the measured splits of a training run are, from the most to the least seen."""
+"""Meanings of the measured splits of a training run, from the most to the least seen."""
 
 
 def split_title(split: str, separator: str = ": ") -> str:
-    """Return the name of a split and, if it is a split of a training run, what it is."""
+    """Return the name of a split and, for a training run, its meaning."""
     return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
 
 
 def split_name(split: str) -> str:
-    """Return what figures and tables call a split."""
+    """Return the title of a split in figures and tables."""
     return SPLIT_NAMES.get(split) or split.replace("_", " ")
 
 

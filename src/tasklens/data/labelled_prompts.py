@@ -131,8 +131,8 @@ def read_prompts(
     Raises
     ------
     InputError
-        If a file cannot be read (with the line), a column is missing, the label has one value, a
-        label has a single prompt, or a setting is unknown or out of range.
+        If a file cannot be read (with the line), or a column is missing. If a split has a single
+        label, or a single prompt with some label. If a setting is unknown or out of range.
 
     Examples
     --------

@@ -27,7 +27,7 @@ class Prompts:
     position_name : str
         Name of the measured position.
     instances : Instances, optional
-        What the N prompts are, without any model.
+        Task, input and output of the N prompts.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""The protocol of a Subject: prompts in, hidden states by name out.
+"""Define the protocol of a Subject: prompts in, hidden states by name out.
 
-Measuring knows no more of a model than this. The module imports no torch.
+Code that measures relies only on this interface. The module imports no torch.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tasklens.data.token_prompts import Prompts
 
 @dataclass(frozen=True, repr=False)
 class Harvest:
-    """Hidden states at the measured position of N prompts, and what was measured.
+    """Hidden states at the measured position of N prompts, with split, step and position.
 
     `tasklens.harvest` returns it, and `tasklens.score` takes it.
 
@@ -26,13 +26,13 @@ class Harvest:
     answer : int64 (N,)
         The most likely next token after the position, over the whole vocabulary.
     split : str
-        Name of the prompts' split; empty if they are of none, or of several.
+        Name of the prompts' split; empty if they have none, or several.
     step : int
         Training step of the subject's checkpoint.
     position : str
         Name of the measured position.
     instances : Instances, optional
-        What the N prompts are, without any model.
+        Task, input and output of the N prompts.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Subject(Protocol):
 
     names: tuple[str, ...]
     step: int
-    """Training step of its checkpoint; 0 if it is of no series."""
+    """Training step of the checkpoint; 0 if it is in no series."""
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states at the prompts' measured positions, and the answers."""
