@@ -25,9 +25,10 @@ SPLIT_MEANINGS = {
 """What the measured splits of a training run are, from the most to the least seen."""
 
 
-def split_title(split: str, separator: str = ": ") -> str:
+def split_title(split: str) -> str:
     """Return the name of a split and, if it is a split of a training run, what it is."""
-    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
+    meaning = SPLIT_MEANINGS.get(split)
+    return f"{split} ({meaning})" if meaning else split
 
 
 def split_name(split: str) -> str:
