@@ -14,7 +14,14 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.report.style import in_style, new_figure, state_axis, step_axis
-from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
+from tasklens.scoring.score_table import (
+    CONTROLS,
+    NO_STEP,
+    as_table,
+    layers_in_order,
+    summarise,
+    to_frame,
+)
 
 Lines: TypeAlias = dict[str, pd.DataFrame]
 """Mean, low and high by step, for each hidden state or control; the step of a control is
@@ -53,7 +60,7 @@ class FigureSettings(SettingsBase, affects="plot"):
 
 
 @in_style
-def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
+def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = None) -> Figure:
     """Draw the agreement of clusters with the task by training step, one panel per split.
 
     Each hidden state has a line, which is the mean over seeds and cluster seeds. Its band reaches
@@ -64,9 +71,9 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
 
     Parameters
     ----------
-    table : pyarrow.Table
-        Columns of `score_table.SCHEMA`. Panels are the splits of a training run that it contains,
-        or, if it contains none of them, all splits that it contains.
+    table : pandas.DataFrame or pyarrow.Table
+        The columns are those of `tasklens.read_scores`. Panels are the splits of a training run
+        that it contains, or, if it contains none of them, all splits that it contains.
     settings : FigureSettings, optional
 
     Raises
@@ -75,7 +82,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
         If the table has no such scores.
     """
     settings = settings or FigureSettings()
-    panels = _panels(table, settings)
+    panels = _panels(as_table(table), settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())

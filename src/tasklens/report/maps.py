@@ -52,7 +52,7 @@ def figure_map(
     Parameters
     ----------
     view : View
-        From `tasklens.load_view`.
+        From `tasklens.Run.view`.
     state : str
         Name of the hidden state, one of ``view.states``.
     step : int, optional

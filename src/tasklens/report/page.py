@@ -5,11 +5,12 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from tasklens import __version__
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict, verdict_json
 from tasklens.report.page_arrays import Packer, script_json
@@ -54,7 +55,7 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
         for j, text in enumerate(by_split.values())
     ]
     story = {
-        "version": metadata.version("tasklens"),
+        "version": __version__,
         "command": command,
         "runs": runs,
         "verdicts": [verdict and verdict_data(verdict) for verdict in verdicts],
