@@ -73,7 +73,7 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
     assert text[0] == ["emergence: ARI in the upper layers rises through training", "fails"]
     assert text[1] == ["number a, > 0.7", "x", "0.90  [0.80, 0.95]"]
     assert text[2] == ["val_subset", "-0.50  [-0.60, -0.40]"], "the same number is named once"
-    assert text[3] == ["saturation: it saturates at a high value", "undecided"]
+    assert text[3] == ["saturation: the ARI saturates at a high value", "undecided"]
     assert text[4] == ["number b, -0.1 to 0.1", "x", "0.05  [0.00, 0.20]"]
     assert text[5][0].startswith("depth: ")
     assert text[6] == ["no data were held out"]
