@@ -63,9 +63,10 @@ def packages(part: Part) -> None:
             versions[package] = metadata.version(package)
         except Exception as error:  # numba refuses a numpy in its own way
             versions[package] = f"cannot be imported: {str(error)[:200]}"
+        part.record(versions=versions)
     import tasklens
 
-    part.record(versions=versions, tasklens=[tasklens.__version__, *tasklens.__path__])
+    part.record(tasklens=[tasklens.__version__, *tasklens.__path__])
 
 
 def device(part: Part) -> None:
@@ -111,4 +112,4 @@ def _seconds(product: Any, device: str) -> float:
 
 
 if __name__ == "__main__":
-    main(__doc__, machine, driver, packages, device)
+    main(__doc__, machine, driver, device, packages)

@@ -7,8 +7,6 @@ is fetched; random weights take as long as trained ones.
 import itertools
 import json
 import runpy
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from gpu_part import Part, main
+from gpu_part import Part, main, run_tasklens
 
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
 from tasklens.data.token_prompts import Prompts
@@ -128,11 +126,7 @@ def probe(part: Part) -> None:
     began = time.perf_counter()
     try:
         with part.window("probe"):
-            ran = subprocess.run(
-                [sys.executable, "-m", "tasklens", "probe", *files, *words], check=False
-            )
-        if ran.returncode:
-            raise RuntimeError(f"tasklens probe ended with exit status {ran.returncode}")
+            run_tasklens(part, "probe", *files, *words)
     finally:
         manifest = out / "manifest.json"
         marks = json.loads(manifest.read_text())["stages"] if manifest.exists() else {}

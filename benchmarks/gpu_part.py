@@ -3,6 +3,7 @@
 import argparse
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +65,21 @@ class Part:
         finally:
             self._windows[name] = (began, time.time())
             self.record()
+
+
+def run_tasklens(part: Part, *words: str, accepted: tuple[int, ...] = (0,)) -> None:
+    """Run a command of tasklens; RuntimeError with its last line if it ends in another status."""
+    with (part.work / "errors").open("w+") as errors:
+        try:
+            command = [sys.executable, "-m", "tasklens", *words]
+            status = subprocess.run(command, stderr=errors, check=False).returncode
+        finally:  # also if the part is stopped meanwhile
+            errors.seek(0)
+            lines = errors.read().splitlines()
+            print(*lines, sep="\n", flush=True)
+    if status not in accepted:
+        last = lines[-1] if lines else "no output"
+        raise RuntimeError(f"tasklens {words[0]}: exit status {status}: {last}")
 
 
 def main(description: str | None, *sections: Callable[[Part], object]) -> NoReturn:
