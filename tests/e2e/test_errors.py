@@ -37,9 +37,9 @@ SETTINGS = {
     ),
     "one that is gone": (
         "clusters.device=cuda",
-        "the setting clusters.device is gone: t-SNE runs on the CPU; remove",
+        "the setting clusters.device was removed: t-SNE runs on the CPU; remove",
     ),
-    "tasks that cannot be drawn": ("tasks.symbols=a", "no random grammar "),
+    "tasks that cannot be drawn": ("tasks.symbols=a", "random grammar "),
     "data that cannot be drawn": ("data.measured_tasks=7", "is more than the 6 tasks there are"),
 }
 

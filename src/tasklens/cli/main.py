@@ -22,8 +22,6 @@ from tasklens.cli.options import (
     Source,
     changed_run,
     check_device,
-    judge_and_report,
-    new_run,
     print_results,
     this_command,
 )
@@ -107,14 +105,15 @@ def run(
         print(make_plan(settings).text(), end="")
         return
     from tasklens.core.workers import opened
-    from tasklens.runs.pipeline import run_stages
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import judge_and_report, run_stages
 
     check_device(settings.train.device, "train.device")
     with opened(engine):
-        run = new_run(Path(source).stem, settings, out, resume)
+        run = new_run(Path(source).stem, settings, out, resume=resume)
         with run.directory.locked():
             run_stages(run, this_command(), engine)
-            verdict, page = judge_and_report(run)
+            verdict, page = judge_and_report(run, this_command())
     print_results(run, verdict, page)
 
 
@@ -132,12 +131,13 @@ def data(
     debug: Debug = False,
 ) -> None:
     """Make a run directory with its data."""
+    from tasklens.runs.load_run import new_run
     from tasklens.runs.pipeline import begin
     from tasklens.runs.settings import load_settings
     from tasklens.runs.stage_data import make_data
 
     settings = load_settings(source, [*_on(device), *(change or ())])
-    run = new_run(Path(source).stem, settings, out, resume)
+    run = new_run(Path(source).stem, settings, out, resume=resume)
     with run.directory.locked():
         begin(run, this_command())
         make_data(run)
@@ -202,10 +202,10 @@ def plot(path: Run, change: Change = None, debug: Debug = False) -> None:
 @app.command()
 def show(path: Run, debug: Debug = False) -> None:
     """Print the final ARI and the accuracy."""
-    from tasklens.runs.open_run import open_run
+    from tasklens.runs.load_run import load_run
     from tasklens.scoring.score_table import scores_text
 
-    print(scores_text(open_run(path).scores(all_k=True)), end="")
+    print(scores_text(load_run(path).score_table(all_k=True)), end="")
 
 
 @app.command()
@@ -238,9 +238,9 @@ def verify(
     from tasklens.core.files import write_file
     from tasklens.findings.verdict import verdict_json, verdict_text
     from tasklens.runs.directory import RunDir
-    from tasklens.runs.verify import verify_runs
+    from tasklens.runs.verify import verify
 
-    verdict = verify_runs(runs, shuffled=shuffled)
+    verdict = verify(runs, shuffled=shuffled)
     content = verdict_json(verdict)
     if len(runs) == 1 and runs[0].is_dir() and not shuffled and not out:
         directory = RunDir(runs[0])
@@ -277,11 +277,11 @@ def follow(
     Prints which task has a cluster of its own from which step on, and how many clusters split and
     merged on the way to each checkpoint.
     """
-    from tasklens.runs.open_run import open_run
+    from tasklens.runs.load_run import load_run
     from tasklens.runs.verify import follow_run
     from tasklens.scoring.cluster_tracking import followed_text
 
-    layer, split, followed, names = follow_run(open_run(path), layer, split, space)
+    layer, split, followed, names = follow_run(load_run(path), layer, split, space)
     print(f"{layer} on {split} ({space}):\n")
     print(followed_text(followed, names), end="")
 

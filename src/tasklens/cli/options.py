@@ -13,7 +13,6 @@ from tasklens.core.errors import InputError
 if TYPE_CHECKING:
     from tasklens.findings.verdict import Verdict
     from tasklens.runs.run import Run as AnyRun
-    from tasklens.runs.settings import RunSettings
 
 #: Printed instead of the verdict.
 NO_VERDICT = "no findings: they need the states embed and at least one block\n"
@@ -43,7 +42,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="local|ray[:ADDRESS]",
-        help="Where the work is done: here, or on a Ray cluster (pip install 'tasklens[ray]').",
+        help="Where the work is done: here, or on a Ray cluster (pip install -e '.[ray]').",
     ),
 ]
 
@@ -85,39 +84,11 @@ def this_command() -> str:
     return shlex.join(["tasklens", *sys.argv[1:]])
 
 
-def new_run(default: str, settings: "RunSettings", out: Path | None, resume: bool) -> "AnyRun":
-    """Return the run to be made or resumed; InputError if the directory holds another one."""
-    from tasklens.runs.directory import RunDir
-    from tasklens.runs.open_run import open_run, run_of
-
-    directory = RunDir(out or Path("runs") / default)
-    if directory.data.exists() and directory.config.exists():
-        before = open_run(directory.path).settings
-        key: str | None = "kind"
-        if type(before) is type(settings):
-            key = before.first_difference(settings)
-        if key:
-            raise InputError(
-                f"{directory.path} holds another run (its {key} differs); name another "
-                "directory with --out"
-            )
-        if not resume:
-            raise InputError(
-                f"{directory.path} already holds this run; resume it with --resume, or name "
-                "another directory with --out"
-            )
-    elif not directory.is_new():
-        raise InputError(
-            f"{directory.path} is not empty and not a run directory; name another with --out"
-        )
-    return run_of(directory, settings)
-
-
 def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "AnyRun":
     """Return a run with settings changed in some tables only."""
-    from tasklens.runs.open_run import open_run, run_of
+    from tasklens.runs.load_run import load_run, run_of
 
-    run = open_run(path)
+    run = load_run(path)
     for item in change or ():
         if item.partition("=")[0].partition(".")[0] not in (*tables, "workers"):
             allowed = " and ".join(f"{table}.*" for table in tables) or "workers"
@@ -129,26 +100,12 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "A
     return run_of(run.directory, settings)
 
 
-def judge_and_report(run: "AnyRun") -> "tuple[Verdict | None, Path]":
-    """Keep the verdict of a run, if it has layers to judge, and write its page."""
-    from tasklens.findings.verdict import verdict_json
-    from tasklens.runs.stage_report import write_report
-    from tasklens.runs.verify import verify
-
-    verdict = verify([run]) if run.has_layers else None
-    if verdict:
-        content, path = verdict_json(verdict), run.directory.verdict
-        if not path.exists() or path.read_bytes() != content:
-            run.directory.write(path, content)
-    return verdict, write_report([run], [verdict], this_command())
-
-
 def print_results(run: "AnyRun", verdict: "Verdict | None", page: Path) -> None:
     """Print the final table, a line for each finding, and the paths of the page and the figure."""
     from tasklens.findings.verdict import verdict_text
     from tasklens.scoring.score_table import scores_text
 
-    print(scores_text(run.scores(all_k=True)))
+    print(scores_text(run.score_table(all_k=True)))
     print(verdict_text(verdict, checks=False) if verdict else NO_VERDICT)
     print(page)
     print(run.directory.figure("png"))

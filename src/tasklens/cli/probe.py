@@ -11,8 +11,6 @@ from tasklens.cli.options import (
     Engine,
     Resume,
     check_device,
-    judge_and_report,
-    new_run,
     print_results,
     this_command,
 )
@@ -122,7 +120,8 @@ def probe(
     a line for each finding, and the path of the report; the last line is the path of the figure.
     """
     from tasklens.core.workers import opened
-    from tasklens.runs.pipeline import run_stages
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import judge_and_report, run_stages
     from tasklens.runs.settings import ModelRunSettings
     from tasklens.runs.stage_states import describe
 
@@ -149,10 +148,10 @@ def probe(
     check_device(settings.subject.device, "subject.device", engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
     with opened(engine):
-        run = new_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
+        run = new_run(f"probe-{name.replace('/', '-')}", settings, out, resume=resume)
         with run.directory.locked():
             run_stages(run, this_command(), engine, gpus)
-            verdict, page = judge_and_report(run)
+            verdict, page = judge_and_report(run, this_command())
     print_results(run, verdict, page)
 
 

@@ -26,7 +26,7 @@ from tasklens.core.files import (
 )
 
 #: The layout of a run directory; 1 is that of manifests that name none.
-FORMAT = 2
+FORMAT = 3
 
 _PACKAGES = (
     *("torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),

@@ -19,8 +19,8 @@ from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.token_prompts import join
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
@@ -100,10 +100,10 @@ def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
 def make_plan(settings: TrainingRunSettings) -> Plan:
     """Make the dataset and the model in memory and time what the run repeats. Writes nothing."""
     began = time.perf_counter()
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     data_seconds = time.perf_counter() - began
     torch.set_num_threads(settings.cores_training)
-    model = make_model(settings.model, dataset, settings.seed)
+    model = make_model(dataset, settings.model, seed=settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     step_seconds = _time_steps(model, dataset, settings)

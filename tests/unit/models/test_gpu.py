@@ -14,15 +14,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.families import made
+from models.families import family_model
 from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, seeded, tokens_that_fit
 from tasklens.models.gpt2 import ModelSettings, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.subject import Harvest
 from tasklens.models.training import StepLog, Trainer, TrainSettings, train
 
 DEVICE = os.environ.get("TASKLENS_TEST_DEVICE", "cuda")
@@ -46,7 +47,7 @@ def settings_on(device: str, precision: str = "fp32") -> TrainSettings:
 
 
 def trainer_on(device: str, dataset: Dataset, size: ModelSettings, precision: str) -> Trainer:
-    return Trainer(make_model(size, dataset, seed=0), dataset, settings_on(device, precision), 0)
+    return Trainer(make_model(dataset, size, seed=0), dataset, settings_on(device, precision), 0)
 
 
 def losses_left(trainer: Trainer) -> list[float]:
@@ -67,7 +68,7 @@ def assert_near(ours: Harvest, theirs: Harvest, tolerance: float) -> None:
 def test_training_and_harvesting_equal_those_of_the_cpu(dataset: Dataset) -> None:
     losses, harvests = [], []
     for device in ("cpu", DEVICE):
-        model = make_model(SMALL, dataset, seed=0)
+        model = make_model(dataset, SMALL, seed=0)
         losses.append([entry.loss for entry in train(model, dataset, settings_on(device))])
         harvests.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")))
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
@@ -77,7 +78,7 @@ def test_training_and_harvesting_equal_those_of_the_cpu(dataset: Dataset) -> Non
 
 def test_states_of_equal_weights_equal_those_of_the_cpu(dataset: Dataset) -> None:
     size = SMALL.changed(initializer_range=0.3)
-    model = make_model(size, dataset, seed=0)
+    model = make_model(dataset, size, seed=0)
     prompts = dataset.prompts("val_subset")
     on_cpu = harvest(GPT2Subject(model), prompts)
     on_device = harvest(GPT2Subject(model.to(DEVICE)), prompts)
@@ -90,7 +91,7 @@ def test_states_of_equal_weights_equal_those_of_the_cpu(dataset: Dataset) -> Non
 def test_a_run_resumes_from_its_state(dataset: Dataset, dropout: float, precision: str) -> None:
     size = SMALL.changed(dropout=dropout)
     whole, begun = (trainer_on(DEVICE, dataset, size, precision) for _ in range(2))
-    resumed = Trainer(make_model(size, dataset, seed=99), dataset, whole.settings, seed=0)
+    resumed = Trainer(make_model(dataset, size, seed=99), dataset, whole.settings, seed=0)
     for batch in islice(begun.batches(), 5):
         begun.take_step(batch)
     resumed.load_state(safetensors.torch.load(safetensors.torch.save(begun.state())))
@@ -136,9 +137,9 @@ def test_a_hugging_face_model_reads_as_on_the_cpu(
 ) -> None:
     """In rows and in trees."""
     read = alike if together else prompts
-    subject = HuggingFaceSubject(made("llama"))
+    subject = HuggingFaceSubject(family_model("llama"))
     on_cpu = subject.harvest(read, subject.names)
-    moved = HuggingFaceSubject(copy.deepcopy(made("llama")).to(DEVICE))
+    moved = HuggingFaceSubject(copy.deepcopy(family_model("llama")).to(DEVICE))
     assert moved.device.type == torch.device(DEVICE).type
     assert moved.names == subject.names
     assert_near(moved.harvest(read, moved.names), on_cpu, 1e-4)

@@ -1,0 +1,92 @@
+"""Names of hidden states and splits, as users write them, to the names that a run has."""
+
+import re
+from collections.abc import Collection
+
+from tasklens.core.errors import InputError
+
+#: What else the hidden states are called, lower case and without spaces, dashes and underscores.
+_STATES = {
+    "layer0": "embed",
+    "embedding": "embed",
+    "embeddings": "embed",
+    "wordembedding": "wte",
+    "wordembeddings": "wte",
+    "lnf": "ln_f",
+    "finalnorm": "ln_f",
+    "finallayernorm": "ln_f",
+}
+#: What else the splits of a training run are called, by the same rule.
+_SPLITS = {
+    "training": "train_subset",
+    "seen": "train_subset",
+    "validation": "val_subset",
+    "unseenpairs": "val_subset",
+    "validationinstruction": "val_instruction_subset",
+    "validationinstructions": "val_instruction_subset",
+    "valinstructions": "val_instruction_subset",
+    "unseeninstructions": "val_instruction_subset",
+}
+
+
+def state_name(text: str) -> str:
+    """Return the name of a hidden state: ``block5`` for "5", "layer 5" or "Block 5".
+
+    A text that is no known way to name one is returned as it is.
+    """
+    plain = _plain(text)
+    if number := re.fullmatch(r"(?:layer|block)?0*(\d+)", plain):
+        return f"block{number[1]}" if int(number[1]) else "embed"
+    return _STATES.get(plain, plain if plain in _STATES.values() else text)
+
+
+def find_state(text: str, names: Collection[str]) -> str:
+    """Return which of a run's hidden states a user means.
+
+    Parameters
+    ----------
+    text : str
+        The name, or another way to write it: see `state_name`.
+    names : collection of str
+        The hidden states that the run has.
+
+    Raises
+    ------
+    InputError
+        If the run has no such hidden state; it lists the names.
+    """
+    for name in (text, state_name(text)):
+        if name in names:
+            return name
+    raise InputError(f"no hidden state {text!r}; there are {', '.join(names)}")
+
+
+def find_split(text: str, names: Collection[str]) -> str:
+    """Return which of a run's splits a user means.
+
+    Parameters
+    ----------
+    text : str
+        The name, or another way to write it: "val", "validation" or "unseen pairs" for
+        ``val_subset``. Case, spaces, dashes and a missing ``_subset`` do not matter.
+    names : collection of str
+        The splits that the run has.
+
+    Raises
+    ------
+    InputError
+        If the run has no such split; it lists the names.
+    """
+    if text in names:
+        return text
+    plain = _plain(text)
+    same = [name for name in names if _plain(name) == plain]
+    same = same or [name for name in names if _plain(name) == _plain(_SPLITS.get(plain, plain))]
+    if len(same) != 1:
+        raise InputError(f"no split {text!r}; there are {', '.join(names)}")
+    return same[0]
+
+
+def _plain(text: str) -> str:
+    plain = re.sub(r"(?<=\w)[\s_-]+(?=\w)|_+", "", text.strip()).lower()
+    return plain.removesuffix("subset") or plain
