@@ -3,10 +3,10 @@
     make gpu                          # or: python3 benchmarks/gpu.py --device cuda --preset paper
     make gpu DEVICE=cpu PRESET=smoke  # the same anywhere, in two minutes
 
-It takes the Python and the packages that are there, `src` and `wheels/` (see `make gpu-wheels`) for
-what is missing, and runs each part in a process of its own with a time limit of its own. Whatever a
-part ends in, `gpu.json` keeps what it has recorded, and the next part begins. `gpu.log` has all
-output. This file imports the standard library alone.
+The script takes the Python and the packages of the machine, `src`, and `wheels/` for what is
+missing (see `make gpu-wheels`). Each part runs in a process of its own, with a time limit of its
+own. However a part ends, `gpu.json` keeps what it has recorded, and the next part begins. `gpu.log`
+has all output. This file imports the standard library alone.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from typing import Any
 from gpu_usage import Usage
 from gpu_wheels import install_missing
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+SCRIPTS = Path(__file__).resolve().parent
+ROOT = SCRIPTS.parent
 #: The parts, in order, with their shares of the time. What one leaves goes to those after it.
 PARTS = {"facts": 4, "tests": 8, "steps": 12, "run": 24, "llama": 12}
-#: Seconds that a part has to record its last results after it is told to stop.
+#: Seconds that a part has to record its last results after a signal to stop.
 GRACE = 5
 #: Results are copied from machines that limit the size of a file.
 LARGEST_LOG = 8 * 2**20
@@ -36,11 +36,11 @@ LARGEST_LOG = 8 * 2**20
 class Results:
     """The results of all parts, on the disk after each."""
 
-    def __init__(self, directory: Path, about: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, head: dict[str, Any]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.file, self.log = directory / "gpu.json", directory / "gpu.log"
         self.log.write_bytes(b"")
-        self.content: dict[str, Any] = {**about, "parts": {}}
+        self.content: dict[str, Any] = {**head, "parts": {}}
         self.write()
 
     def write(self) -> None:
@@ -69,7 +69,7 @@ def run_part(
 ) -> None:
     """Run a part in a process of its own, and keep what it has recorded, however it ends."""
     record = work / f"{name}.json"
-    command = [sys.executable, str(HERE / f"gpu_{name}.py"), *options]
+    command = [sys.executable, str(SCRIPTS / f"gpu_{name}.py"), *options]
     command += ["--work", str(work), "--record", str(record), "--limit", str(limit - GRACE)]
     results.note(f"{name}: at most {limit:.0f} s")
     began = time.time()
@@ -105,7 +105,7 @@ def run_part(
 
 
 def stop(process: subprocess.Popen[bytes], how: signal.Signals, seconds: float) -> None:
-    """Send a signal to the group of a process, if any of it is left, and wait for the process."""
+    """Send a signal to the group of a process, if it is not gone, and wait for the process."""
     try:
         os.killpg(process.pid, how)
         process.wait(timeout=seconds)
@@ -155,9 +155,9 @@ def main() -> int:
     end = time.monotonic() + asked.limit
     if sys.version_info < (3, 11):  # noqa: UP036, no installer has checked it
         options.error(f"Python {sys.version.split()[0]}: tasklens needs 3.11 or later")
-    about = {"device": asked.device, "preset": asked.preset, "limit_seconds": asked.limit}
-    about |= {"began": time.strftime("%Y-%m-%d %H:%M:%S %z"), "commit": commit()}
-    results = Results(asked.out, about)
+    head = {"device": asked.device, "preset": asked.preset, "limit_seconds": asked.limit}
+    head |= {"began": time.strftime("%Y-%m-%d %H:%M:%S %z"), "commit": commit()}
+    results = Results(asked.out, head)
     with tempfile.TemporaryDirectory(prefix="tasklens-gpu-") as directory:
         work = Path(directory)
         packages = install_missing(ROOT / "pyproject.toml", asked.wheels, work / "site")
@@ -166,12 +166,12 @@ def main() -> int:
         for kind, lines in packages.items():
             results.note(f"{kind}: {', '.join(lines) or 'none'}")
         os.environ.update(environment(work / "site", asked.device))
-        words = ["--device", asked.device, "--preset", asked.preset]
+        shared = ["--device", asked.device, "--preset", asked.preset]
         with Usage(asked.device) as usage:
             for i, name in enumerate(asked.parts):
                 shares = [PARTS[part] for part in asked.parts[i:]]
                 limit = max(0.0, end - time.monotonic()) * shares[0] / sum(shares)
-                run_part(name, limit, words, work, results, usage)
+                run_part(name, limit, shared, work, results, usage)
     results.content["seconds"] = round(asked.limit - (end - time.monotonic()), 1)
     results.write()
     results.shorten_log()

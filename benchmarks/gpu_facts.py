@@ -73,18 +73,18 @@ def device(part: Part) -> None:
     """Record what torch sees of the device, and its rate for products of matrices."""
     import torch
 
-    about: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    facts: dict[str, Any] = {"torch": torch.__version__, "cuda": torch.version.cuda}
     if part.device != "cpu":
-        about["available"] = torch.cuda.is_available()
+        facts["available"] = torch.cuda.is_available()
         properties = torch.cuda.get_device_properties(part.device)
-        about["name"] = properties.name
-        about["capability"] = f"{properties.major}.{properties.minor}"
-        about["memory_gib"] = round(properties.total_memory / 2**30, 1)
-        about["multiprocessors"] = properties.multi_processor_count
-        about["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-        about["bf16"] = torch.cuda.is_bf16_supported()
-        about["tf32_in_matmul"] = torch.backends.cuda.matmul.allow_tf32
-    part.record(device=about)
+        facts["name"] = properties.name
+        facts["capability"] = f"{properties.major}.{properties.minor}"
+        facts["memory_gib"] = round(properties.total_memory / 2**30, 1)
+        facts["multiprocessors"] = properties.multi_processor_count
+        facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        facts["bf16"] = torch.cuda.is_bf16_supported()
+        facts["tf32_in_matmul"] = torch.backends.cuda.matmul.allow_tf32
+    part.record(device=facts)
     size = 512 if part.device == "cpu" else 8192
     rates = {}
     for name in ("float32", "bfloat16"):

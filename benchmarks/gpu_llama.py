@@ -19,8 +19,9 @@ from gpu_part import Part, main, run_tasklens
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import tokenize
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.subject import Harvest
 
 EXAMPLE = Path(__file__).resolve().parent.parent / "examples" / "train_llama.py"
 SIZE = {
@@ -68,8 +69,8 @@ def make_model(part: Part) -> None:
 def _shipped() -> Path:
     import tasklens.data
 
-    (place,) = tasklens.data.__path__
-    return Path(place) / "prompt_sets" / f"{PROMPTS}.jsonl"
+    (package,) = tasklens.data.__path__
+    return Path(package) / "prompt_sets" / f"{PROMPTS}.jsonl"
 
 
 def _prompts(part: Part) -> LabelledPrompts:
@@ -85,7 +86,7 @@ def harvests(part: Part) -> None:
         loaded = time.perf_counter() - began
         prompts = tokenize(table, subject.tokenizer).prompts
         few = Prompts(prompts.ids[:COMPARED], prompts.position[:COMPARED])
-        here = harvest(subject, few)  # the first pass is slower
+        on_device = harvest(subject, few)  # the first pass is slower
         if part.device != "cpu":
             torch.cuda.reset_peak_memory_stats(part.device)
         with part.window(f"harvest in {dtype}"):
@@ -104,7 +105,7 @@ def harvests(part: Part) -> None:
         }
         part.record(harvest=results)
         on_cpu = harvest(load_subject(part.work / "llama", dtype="float32"), few)
-        results[dtype]["relative_to_fp32_on_the_cpu"] = _differences(here, on_cpu)
+        results[dtype]["relative_to_fp32_on_the_cpu"] = _differences(on_device, on_cpu)
         part.record(harvest=results)
 
 
@@ -120,13 +121,13 @@ def probe(part: Part) -> None:
     """Measure the model by the command line, in bf16, and record the seconds of each stage."""
     out = part.work / "probe"
     quick = QUICK if part.preset == "smoke" else ()
-    words = ["--device", part.device, "--dtype", "bfloat16", "--out", str(out)]
-    words += itertools.chain.from_iterable(("--set", change) for change in quick)
+    options = ["--device", part.device, "--dtype", "bfloat16", "--out", str(out)]
+    options += itertools.chain.from_iterable(("--set", change) for change in quick)
     files = [str(part.work / "llama"), "--prompts", str(part.work / "prompts.jsonl")]
     began = time.perf_counter()
     try:
         with part.window("probe"):
-            run_tasklens(part, "probe", *files, *words)
+            run_tasklens(part, "probe", *files, *options)
     finally:
         manifest = out / "manifest.json"
         marks = json.loads(manifest.read_text())["stages"] if manifest.exists() else {}

@@ -1,4 +1,4 @@
-"""What the parts of `make gpu` share: their options, and a record that outlives a crash."""
+"""Give the parts of `make gpu` their options, and a record that outlives a crash."""
 
 import argparse
 import json
@@ -67,19 +67,19 @@ class Part:
             self.record()
 
 
-def run_tasklens(part: Part, *words: str, accepted: tuple[int, ...] = (0,)) -> None:
+def run_tasklens(part: Part, *command: str, accepted: tuple[int, ...] = (0,)) -> None:
     """Run a command of tasklens; RuntimeError with its last line if it ends in another status."""
     with (part.work / "errors").open("w+") as errors:
         try:
-            command = [sys.executable, "-m", "tasklens", *words]
-            status = subprocess.run(command, stderr=errors, check=False).returncode
+            line = [sys.executable, "-m", "tasklens", *command]
+            status = subprocess.run(line, stderr=errors, check=False).returncode
         finally:  # also if the part is stopped meanwhile
             errors.seek(0)
             lines = errors.read().splitlines()
             print(*lines, sep="\n", flush=True)
     if status not in accepted:
         last = lines[-1] if lines else "no output"
-        raise RuntimeError(f"tasklens {words[0]}: exit status {status}: {last}")
+        raise RuntimeError(f"tasklens {command[0]}: exit status {status}: {last}")
 
 
 def main(description: str | None, *sections: Callable[[Part], object]) -> NoReturn:

@@ -49,9 +49,9 @@ def whole_run(part: Part) -> None:
         f"train.steps={steps}",
         f"train.warmup_steps={min(settings.train.warmup_steps, steps)}",
     ]
-    words = [word for change in changes for word in ("--set", change)]
+    options = [word for change in changes for word in ("--set", change)]
     commands = {
-        "data": ["data", part.preset, "--device", part.device, "--out", str(run), *words],
+        "data": ["data", part.preset, "--device", part.device, "--out", str(run), *options],
         "train": ["train", str(run)],
         "measure": ["measure", str(run)],
         "plot": ["plot", str(run)],

@@ -21,8 +21,9 @@ from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.loss import loss_and_hits
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.subject import Harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.plan import make_plan
 from tasklens.runs.settings import TrainingRunSettings, load_settings
@@ -42,12 +43,12 @@ def _settings(part: Part) -> TrainingRunSettings:
 @functools.cache
 def _dataset(part: Part) -> Dataset:
     settings = _settings(part)
-    return make_dataset(settings.tasks, settings.data, settings.seed)
+    return make_dataset(settings.tasks, settings.data, seed=settings.seed)
 
 
 def _trainer(part: Part, precision: str) -> Trainer:
     settings = _settings(part)
-    model = make_model(settings.model, _dataset(part), settings.seed)
+    model = make_model(_dataset(part), settings.model, seed=settings.seed)
     train = settings.train.changed(precision=precision)
     return Trainer(model, _dataset(part), train, settings.seed)
 
@@ -71,16 +72,16 @@ def states_and_losses(part: Part) -> None:
         batch = next(trainer.batches())
         with torch.no_grad():
             loss, _ = loss_and_hits(trainer.model, batch)
-        here = harvest(GPT2Subject(trainer.model), prompts)
+        on_device = harvest(GPT2Subject(trainer.model), prompts)
         on_cpu = _copy_on_cpu(part, trainer.model)
         began = time.perf_counter()
         with torch.no_grad():
             their_loss, _ = loss_and_hits(on_cpu, batch.to(torch.device("cpu")))
-        there = harvest(GPT2Subject(on_cpu), prompts)
+        cpu_harvest = harvest(GPT2Subject(on_cpu), prompts)
         result = {
             "prompts": COMPARED,
-            "states": _differences(here, there),
-            "equal_answers": float((here.answer == there.answer).mean()),
+            "states": _differences(on_device, cpu_harvest),
+            "equal_answers": float((on_device.answer == cpu_harvest.answer).mean()),
             "loss": loss.item(),
             "loss_on_cpu": their_loss.item(),
             "seconds_on_cpu": round(time.perf_counter() - began, 2),
@@ -89,7 +90,7 @@ def states_and_losses(part: Part) -> None:
 
 
 def _copy_on_cpu(part: Part, model: GPT2) -> GPT2:
-    copy = make_model(model.settings, _dataset(part), seed=0)
+    copy = make_model(_dataset(part), model.settings, seed=0)
     copy.load_state_dict({name: value.cpu() for name, value in model.state_dict().items()})
     return copy
 
@@ -98,10 +99,10 @@ def _differences(ours: Harvest, theirs: Harvest) -> dict[str, dict[str, float]]:
     """Return per state the largest difference, and the largest distance as a part of the norm."""
     differences = {}
     for name, state in ours.states.items():
-        apart = np.linalg.norm(state - theirs.states[name], axis=1)
+        distance = np.linalg.norm(state - theirs.states[name], axis=1)
         norm = np.linalg.norm(theirs.states[name], axis=1)
         largest = float(np.abs(state - theirs.states[name]).max())
-        differences[name] = {"largest": largest, "relative": float((apart / norm).max())}
+        differences[name] = {"largest": largest, "relative": float((distance / norm).max())}
     return differences
 
 
@@ -175,15 +176,17 @@ def checkpoint_seconds(part: Part) -> None:
 
 def plan(part: Part) -> None:
     """Record what `tasklens run PRESET --dry-run` expects of the whole preset here."""
-    made = make_plan(_settings(part))
-    total = sum(made.seconds.values())
-    part.record(plan={"checkpoints": len(made.steps), "seconds": made.seconds, "together": total})
+    expected = make_plan(_settings(part))
+    total = sum(expected.seconds.values())
+    part.record(
+        plan={"checkpoints": len(expected.steps), "seconds": expected.seconds, "together": total}
+    )
 
 
 def batch_sizes(part: Part) -> None:
     """Time the harvest of the measured instances at several sizes of a forward pass."""
     settings = _settings(part)
-    model = make_model(settings.model, _dataset(part), settings.seed).to(part.device)
+    model = make_model(_dataset(part), settings.model, seed=settings.seed).to(part.device)
     prompts, rates = _measured(part), {}
     for size in TOKENS if part.device != "cpu" else TOKENS[:2]:
         if part.left < 10:

@@ -29,18 +29,21 @@ class Usage:
             self._process = subprocess.Popen(
                 self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
-            threading.Thread(target=self._read, daemon=True).start()
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if not self.missing:
             self._process.kill()
             self._process.wait()
+            self._reader.join()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.samples.append((time.time(), [_number(word) for word in line.split(",")]))
+        with self._process.stdout as lines:
+            for line in lines:
+                self.samples.append((time.time(), [_number(word) for word in line.split(",")]))
 
     def between(self, began: float, ended: float) -> Any:
         """Return the mean and the largest of each field between two times, seconds since 1970."""

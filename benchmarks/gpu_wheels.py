@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-#: The extra whose packages the parts use, and what else they use.
+#: The extra whose packages the parts use, and others that they use.
 EXTRA, BESIDES = "hf", ("pytest",)
 
 
@@ -27,7 +27,7 @@ def install_missing(pyproject: Path, wheels: Path, site: Path) -> dict[str, list
     were unpacked, and of each package that neither the machine nor the folder has.
     """
     needed = {name: why for name, least in requirements(pyproject) if (why := lack(name, least))}
-    there = {wheel.name: wheel for wheel in map(read_wheel, sorted(wheels.glob("*.whl")))}
+    wheel_of = {wheel.name: wheel for wheel in map(read_wheel, sorted(wheels.glob("*.whl")))}
     unpacked: dict[str, str] = {}
     missing: list[str] = []
     waiting = list(needed)
@@ -35,11 +35,11 @@ def install_missing(pyproject: Path, wheels: Path, site: Path) -> dict[str, list
         name = waiting.pop()
         if name in unpacked:
             continue
-        if name not in there:
+        if name not in wheel_of:
             if name in needed:
                 missing.append(f"{name} ({needed[name]}; no wheel of it in {wheels})")
             continue
-        wheel = there[name]
+        wheel = wheel_of[name]
         unfit = why_unfit(wheel.path.name)
         if unfit:
             missing.append(f"{name} ({needed.get(name, 'required by a wheel')}; {unfit})")
@@ -82,8 +82,8 @@ def normal(name: str) -> str:
 def read_wheel(path: Path) -> Wheel:
     """Read the name of a wheel and what it requires, without its extras."""
     with zipfile.ZipFile(path) as archive:
-        (about,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
-        lines = archive.read(about).decode().splitlines()
+        (description,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        lines = archive.read(description).decode().splitlines()
     required = [line.partition(":")[2] for line in lines if line.startswith("Requires-Dist:")]
     names = [re.match(r"\s*([\w.-]+)", line) for line in required if "extra ==" not in line]
     return Wheel(path, normal(path.name.split("-")[0]), tuple(normal(n[1]) for n in names if n))
