@@ -41,6 +41,9 @@ class Curves:
     split_names: Mapping[str, str] = field(default_factory=lambda: SPLIT_NAMES)
     """The run's own name of each split that the findings are about; the first is the one that
     training has seen, or that stands for it."""
+    chance: float = float("nan")
+    """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
+    not known, or if the model was not trained on these tasks."""
 
     @property
     def layers(self) -> list[str]:
@@ -92,15 +95,17 @@ def curves_of_labels(
     resampling: Mapping[str, Resampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
+    chance: float = float("nan"),
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances; call `on_cell` after each.
 
     ``hits``, (N,), says by (step, split) if the model's answer is right; ``controls``, (n_seeds,
     N), are the clusters by (split, control) that need no model. Every `Resampling` has the same
-    number B of copies. For ``split_names`` see `Curves`; all splits are those of the findings.
+    number B of copies. For ``split_names`` and ``chance`` see `Curves`; all splits are those of the
+    findings.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
-    curves = Curves(run, seed, steps, split_names=split_names)
+    curves = Curves(run, seed, steps, split_names=split_names, chance=chance)
 
     def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
         each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]

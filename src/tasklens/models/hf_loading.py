@@ -1,7 +1,6 @@
 """Models and tokenizers from local directories of Hugging Face's format. Nothing is fetched."""
 
 import importlib
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from tasklens.core.errors import InputError, first_line
+from tasklens.core.progress import warn
 from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: The device that is none of its own: see `load_subject`.
@@ -79,7 +79,7 @@ def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     safe = any(directory.glob("*.safetensors"))
     if not safe and any(directory.glob("*.bin")):
         what = "its .bin is unpickled, tensors only (weights_only)"
-        print(f"tasklens: warning: {directory} has no safetensors; {what}", file=sys.stderr)
+        warn(f"{directory} has no safetensors; {what}")
     with _one_line_errors(directory):
         model, about = import_extra("transformers").AutoModelForCausalLM.from_pretrained(
             directory,

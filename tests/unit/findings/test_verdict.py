@@ -14,7 +14,8 @@ from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
 from tasklens.findings.statistics import TRAIN
-from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
+from tasklens.findings.verdict import Check, Verdict, judge
+from tasklens.findings.verdict_text import verdict_json, verdict_text
 
 
 def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
