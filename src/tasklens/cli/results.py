@@ -187,7 +187,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
 
 def _numbers(difference: "Difference") -> list[str]:
     interval = f"[{difference.low:z.2f}, {difference.high:z.2f}]"
-    scores = [f"{score:5z.2f}" for score in (difference.first, difference.second)]
+    scores = [f"{score:z5.2f}" for score in (difference.first, difference.second)]
     return [*scores, f"{difference.difference:+z.2f}  {interval}"]
 
 

@@ -72,7 +72,12 @@ class SettingsBase(BaseModel):
             key, equals, text = change.partition("=")
             if not equals:
                 raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-            changed[key.strip()] = _value(text.strip())
+            key, value = key.strip(), _value(text.strip())
+            if key in changed:
+                raise InputError(
+                    f"--set {key} is given twice: {changed[key]} and {value}; give it once"
+                )
+            changed[key] = value
         for key in (*given, *changed):
             cls.check_key(key, where if key in given else "--set")
         nested: dict[str, Any] = {}

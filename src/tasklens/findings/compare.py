@@ -62,10 +62,13 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
         If the runs share no split, or no hidden state that was scored at the end of both.
     """
     finals = [_final_scores(curves) for curves in (first, second)]
-    splits = [[split for split, _, _ in final] for final in finals]
-    shared = [split for split in dict.fromkeys(splits[0]) if split in splits[1]]
+    splits = [
+        [split for split in curves.split_names.values() if any(p[0] == split for p in final)]
+        for curves, final in zip((first, second), finals, strict=True)
+    ]
+    shared = [split for split in splits[0] if split in splits[1]]
     if not shared:
-        names = [", ".join(dict.fromkeys(each)) for each in splits]
+        names = [", ".join(each) for each in splits]
         raise InputError(
             f"{first.run} and {second.run} share no split: one has {names[0]}, the other {names[1]}"
         )

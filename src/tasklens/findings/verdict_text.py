@@ -92,8 +92,10 @@ def summary_text(verdict: Verdict) -> str:
 def _finding_line(verdict: Verdict, finding: str) -> str:
     """Return a finding, the verdict on it, and the number that decides it."""
     check = verdict.deciding(finding)
-    number = f"{_number(check)}  {check.split}" if check else "no data were held out"
-    return f"{verdict.outcome(finding):<9}  {finding:<26}  {number}"
+    begin = f"{verdict.outcome(finding):<9}  {finding:<26}"
+    if check is None:
+        return f"{begin}  no data were held out"
+    return f"{begin}  {_number(check):<12}  {check.split:<22}  {_interval(check)}"
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
@@ -102,7 +104,8 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
         if check.rule is not rule:
             rule = check.rule
             lines.append(f"             {rule.statistic} ({rule.threshold})")
-        lines.append(f"               {check.verdict:<9}  {check.split:<22}  {_number(check)}")
+        number = f"{check.split:<22}  {_number(check):<12}  {_interval(check)}"
+        lines.append(f"               {check.verdict:<9}  {number}")
     return lines
 
 
@@ -116,18 +119,19 @@ def _last_lines(verdict: Verdict) -> list[str]:
 
 
 def _number(check: Check) -> str:
-    """Return the number of a check, how it relates to its threshold, and its interval."""
-    if np.isnan(check.value):
-        return check.note
+    """Return the number of a check and how it relates to its threshold."""
     rule, value = check.rule, check.value
+    if np.isnan(value):
+        return "no number"
     if np.isfinite(rule.above) and np.isfinite(rule.below):
         relation = "within" if rule.above < value < rule.below else "outside"
-        text = f"{value:z.2f} {relation} {rule.threshold}"
-    else:
-        limit = rule.above if np.isfinite(rule.above) else rule.below
-        relation = ">" if value > limit else "<" if value < limit else "="
-        # More digits if two would show the threshold itself.
-        shown = f"{value:z.2f}" if f"{value:.2f}" != f"{limit:.2f}" else f"{value:z.4f}"
-        text = f"{shown} {relation} {limit:g}"
-    rest = check.note or f"[{check.low:z.2f}, {check.high:z.2f}]"
-    return f"{text:<12}  {rest}"
+        return f"{value:z.2f} {relation} {rule.threshold}"
+    limit = rule.above if np.isfinite(rule.above) else rule.below
+    relation = ">" if value > limit else "<" if value < limit else "="
+    # More digits if two would show the threshold itself.
+    close = value != limit and f"{value:.2f}" == f"{limit:.2f}"
+    return f"{value:z.4f} {relation} {limit:g}" if close else f"{value:z.2f} {relation} {limit:g}"
+
+
+def _interval(check: Check) -> str:
+    return check.note or f"[{check.low:z.2f}, {check.high:z.2f}]"

@@ -277,7 +277,9 @@ def _state_names(
         return subject.names
     for name in wanted:
         if name not in subject.names:
-            raise InputError(f"{model}: no state {name!r}; it has {', '.join(subject.names)}")
+            raise InputError(
+                f"{model}: no hidden state {name!r}; it has {', '.join(subject.names)}"
+            )
     return tuple(name for name in subject.names if name in wanted)
 
 
