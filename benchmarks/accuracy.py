@@ -25,7 +25,7 @@ from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import make_model
 from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import harvest
+from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 
@@ -71,7 +71,7 @@ class Ours:
     """Our trainer."""
 
     def __init__(self, settings: TrainingRunSettings, dataset: Dataset) -> None:
-        model = make_model(settings.model, dataset, settings.seed)
+        model = make_model(dataset, settings.model, seed=settings.seed)
         self.trainer = Trainer(model, dataset, settings.train, settings.seed)
         self.batches = self.trainer.batches()
         which = _sample(dataset)
@@ -183,7 +183,7 @@ def main() -> None:
     arguments = _options().parse_args()
     report = begin(arguments)
     settings = settings_of("default")
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     file: Path | None = arguments.courses
     known = json.loads(file.read_text()) if file and file.exists() else {}
     courses = {name: Course(**course) for name, course in known.items()}

@@ -14,9 +14,9 @@ from tasklens.clustering.cluster import Cell
 from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import harvest
+from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import TrainingRunSettings
 
 #: Without a run: steps that are trained, and steps at which states are taken.
@@ -64,9 +64,9 @@ def _cells(
 
 
 def _of_run(path: Path, space: str) -> list[Cell]:
-    run = open_run(path)
+    run = load_run(path)
     return [
-        Cell(run.settings.seed, step, split, name, space, run.instances[split].n_tasks, x)
+        Cell(run.settings.seed, step, split, name, space, run.instances_by_split[split].n_tasks, x)
         for step in (run.steps if space == "raw" else run.steps[-1:])
         for name, xs in run.clustered(step)
         for split, x in xs.items()
@@ -81,8 +81,8 @@ def _of_short_training(space: str) -> list[Cell]:
 
 
 def _train_a_little(settings: TrainingRunSettings, space: str) -> Iterator[list[Cell]]:
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
-    model = make_model(settings.model, dataset, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
+    model = make_model(dataset, settings.model, seed=settings.seed)
     trainer = Trainer(model, dataset, settings.train, settings.seed)
     batches = trainer.batches()
     for step in AT:

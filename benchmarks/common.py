@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 
+from tasklens import __version__
 from tasklens.core.workers import default_workers
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("tasklens", "torch", "transformers", "scikit-learn", "numpy", "numba")
+PACKAGES = ("torch", "transformers", "scikit-learn", "numpy", "numba")
 #: What the processor's matrix products gain from, by the flag that Linux shows.
 FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16"}
 
@@ -181,7 +182,7 @@ def installed(module: str) -> Any:
 
 
 def _versions() -> list[str]:
-    return [f"{name} {metadata.version(name)}" for name in PACKAGES]
+    return [f"tasklens {__version__}", *(f"{name} {metadata.version(name)}" for name in PACKAGES)]
 
 
 def _processor() -> str:

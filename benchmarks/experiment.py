@@ -29,7 +29,7 @@ from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.runs.training_run import ACCURACY_SPLITS, TrainingRun
 
@@ -76,7 +76,7 @@ def stage_seconds(run: RunDir) -> dict[str, float]:
 
 def parts(run: RunDir, settings: TrainingRunSettings, quick: bool) -> list[Part]:
     """Time the parts of both sides in turn."""
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     checkpoints = len(checkpoint_steps(settings.train.steps, settings.checkpoints.every))
     n_cells = len(MEASURED) * len(state_names(settings.model.n_layer))
     step = time_steps(settings, dataset, rounds=3 if quick else 7)
@@ -117,7 +117,7 @@ def _cells(
 
 def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> None:
     """Add the row of a finished run, which took `wall` seconds where it was made here."""
-    opened = open_run(run.path)
+    opened = load_run(run.path)
     assert isinstance(opened, TrainingRun), f"{run.path} trained no model"
     settings = opened.settings
     stages = stage_seconds(run)

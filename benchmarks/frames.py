@@ -15,7 +15,7 @@ from sklearn.manifold import trustworthiness
 
 from tasklens.clustering.map_frames import first_frame, laid_on, next_frame
 from tasklens.report.view import ReportSettings
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 
 
 def main() -> None:
@@ -25,12 +25,12 @@ def main() -> None:
     options.add_argument("--states", default="embed,block2,block4,block5,block6")
     options.add_argument("--split", default="val_subset")
     asked = options.parse_args()
-    run, report = open_run(asked.run), ReportSettings()
+    run, report = load_run(asked.run), ReportSettings()
     perplexity = report.perplexity
     print(f"{'state':8} {'map':6} {'moves':>7} {'last':>7} {'trustworthiness':>16} {'s':>6}")
     for state in asked.states.split(","):
         rows = run.splits[asked.split]
-        xs = [np.array(run.states(step, state)[rows]) for step in run.steps]
+        xs = [np.array(run.states(state, step)[rows]) for step in run.steps]
         for name in ("ours", "fresh"):
             y = first_frame(xs[0], perplexity=perplexity, seed=0)
             moved, kept, seconds = [], [], []

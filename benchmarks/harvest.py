@@ -20,7 +20,8 @@ from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.harvest import harvest
+from tasklens.models.subject import Harvest
 from tasklens.runs.settings import TrainingRunSettings
 
 TARGET = ">= 10"
@@ -52,7 +53,7 @@ class Harvesters:
         self, settings: TrainingRunSettings, dataset: Dataset, model: GPT2 | None = None
     ) -> None:
         self.dataset = dataset
-        self.model = model or make_model(settings.model, dataset, settings.seed)
+        self.model = model or make_model(dataset, settings.model, seed=settings.seed)
         self.subject = GPT2Subject(self.model)
         self.reader = best_reader(self.model, settings, dataset)
 
@@ -160,7 +161,7 @@ def main() -> None:
     report = begin(arguments)
     for width in arguments.widths:
         settings = sized(width)
-        dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+        dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
         both = Harvesters(settings, dataset)
         compare_whole(both, width, arguments.part, arguments.rounds, report)
         compare_subsets(both, width, arguments.rounds, report)

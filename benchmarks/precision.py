@@ -26,7 +26,7 @@ def final_scores(directory: Path, settings: TrainingRunSettings) -> dict[str, fl
     run = TrainingRun(RunDir(directory), settings)
     run_stages(run, "benchmarks/precision.py")
     found: dict[str, list[float]] = {}
-    for row in run.scores().to_pylist():
+    for row in run.score_table().to_pylist():
         if row["step"] == settings.train.steps and row["split"] == SPLIT:
             if row["metric"] == "accuracy":
                 found.setdefault("accuracy", []).append(row["value"])

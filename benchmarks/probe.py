@@ -20,8 +20,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import tokenize
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.subject import harvest
 
 #: Its tokenizer, of whole words and punctuation, serves here, too.
 EXAMPLE = runpy.run_path(str(ROOT / "examples" / "train_llama.py"))

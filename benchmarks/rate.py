@@ -89,8 +89,8 @@ def fastest(one: Product) -> Callable[[], Tensor]:
 def compare(width: int, rounds: int, report: Report) -> None:
     """Add the row of one width and print its breakdown."""
     settings = sized(width)
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
-    model = make_model(settings.model, dataset, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
+    model = make_model(dataset, settings.model, seed=settings.seed)
     trainer = Trainer(model, dataset, settings.train, settings.seed)
     batch = next(trainer.batches())  # the same in every round: the shapes are its
     trainer.take_step(batch)  # the first one may choose the precision, which costs more products

@@ -19,7 +19,7 @@ from tasklens.core.settings import Stage
 from tasklens.runs.sweep import gather, is_done, point_run
 from tasklens.runs.sweep_file import Sweep, read_sweep
 from tasklens.runs.training_run import TrainingRun
-from tasklens.scoring.score_table import read_scores
+from tasklens.scoring.score_table import read_score_table
 
 #: The scores of a run of the preset `default`: 30 checkpoints of 8 states.
 SCORES = ROOT / "docs" / "scores" / "seed3.parquet"
@@ -72,7 +72,7 @@ def simulate(n: int) -> list[float]:
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory)
         (out / "sweep.toml").write_text(f'base = "default"\nseeds = {list(range(n))}\n')
-        scores = read_scores(SCORES)
+        scores = read_score_table(SCORES)
         for point in read_sweep(out / "sweep.toml").points:
             finish(point_run(out, point), scores)
         words = [sys.executable, __file__, "--out", str(out)]

@@ -49,7 +49,7 @@ def time_steps(
         The reference's form; the fastest here by default.
     """
     choice = choice or best_form(settings, dataset)
-    model = make_model(settings.model, dataset, settings.seed)
+    model = make_model(dataset, settings.model, seed=settings.seed)
     ours = Trainer(model, dataset, settings.train, settings.seed)
     theirs = ReferenceTrainer(settings, dataset, choice.form)
     batches, micro_batches = ours.batches(), theirs.batches(MICRO_BATCH)
@@ -92,7 +92,7 @@ def compare(width: int, inputs: int, rounds: int, report: Report, choice: Choice
     # One input of each instruction is held out of training: the tasks have one more.
     more = inputs + 1
     settings = sized(width, tasks__n_inputs=more, tasks__inputs_per_task=more, data__val_inputs=1)
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     print(f"width {width}, {inputs} inputs an instruction", flush=True)
     times = time_steps(settings, dataset, rounds, choice)
     report.add(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tasklens.runs.directory import RunDir
-from tasklens.scoring.score_table import read_scores
+from tasklens.scoring.score_table import read_score_table
 
 RELATIVE = ("inertia", "separation")
 EQUAL = 1e-6
@@ -30,7 +30,7 @@ def compare(one: Path, other: Path) -> tuple[dict[str, float], Counter[bool]]:
 
 
 def _scores(path: Path) -> dict[tuple[Any, ...], float]:
-    rows = read_scores(RunDir(path).scores_parquet).to_pylist()
+    rows = read_score_table(RunDir(path).scores_parquet).to_pylist()
     columns = ("step", "split", "layer", "space", "k", "cluster_seed", "metric")
     return {tuple(r[c] for c in columns): r["value"] for r in rows if r["space"] != "tsne"}
 

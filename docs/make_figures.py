@@ -8,13 +8,13 @@ from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import separation_pairs, separation_plot
-from tasklens.scoring.score_table import read_scores
+from tasklens.scoring.score_table import read_score_table
 
 HERE = Path(__file__).parent
 
 if __name__ == "__main__":
     paths = sorted((HERE / "scores").glob("*.parquet"))
-    scores = pa.concat_tables([read_scores(path) for path in paths])
+    scores = pa.concat_tables([read_score_table(path) for path in paths])
     for name, figure in (
         ("figure1", figure1(scores)),
         ("figure2", figure2(scores)),

@@ -25,7 +25,7 @@ from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
     layers_in_order,
-    read_scores,
+    read_score_table,
     summarise,
     to_frame,
 )
@@ -40,7 +40,7 @@ class Scores:
     """The scores of several runs, each the mean over its cluster seeds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        frame = to_frame(pa.concat_tables(map(read_scores, paths)))
+        frame = to_frame(pa.concat_tables(map(read_score_table, paths)))
         means = summarise(frame, ("seed", "metric", "split", "layer", "space", "step"))["mean"]
         self.values: dict[Key, float] = means.to_dict()
         self.seeds = sorted({key[0] for key in self.values})

@@ -20,16 +20,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from tasklens.data.instances import SPLIT_NAMES, instances_of
+from tasklens.data.instances import SPLIT_NAMES
 from tasklens.data.synthetic import measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import harvest
-from tasklens.runs.open_run import open_run
+from tasklens.models.harvest import harvest
+from tasklens.runs.load_run import load_run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.partition_agreement import adjusted_rand, contingency
-from tasklens.scoring.score_cells import score
-from tasklens.scoring.score_table import Row, score_rows, table_to_csv_bytes, to_table
+from tasklens.scoring.score import score
+from tasklens.scoring.score_table import (
+    Row,
+    as_table,
+    score_rows,
+    table_to_csv_bytes,
+    to_table,
+)
 
 NUMBERS = (5, 10, 20, 50)
 INSTANCES_A_TASK = 100
@@ -37,7 +43,7 @@ INSTANCES_A_TASK = 100
 
 def measure_again(path: Path) -> list[pa.Table]:
     """Return the scores of a run's first and last checkpoint for each number of tasks."""
-    run = open_run(path)
+    run = load_run(path)
     assert isinstance(run, TrainingRun), f"{path} trained no model"
     settings, dataset = run.settings, run.dataset
     tables = []
@@ -53,10 +59,11 @@ def measure_again(path: Path) -> list[pa.Table]:
 
 def score_split(run: TrainingRun, subject: GPT2Subject, split: str) -> pa.Table:
     """Return the scores of one split at one checkpoint, in the raw space."""
-    instances = instances_of(run.dataset, split)
+    instances = run.dataset.instances(split)
     harvested = harvest(subject, run.dataset.prompts(split))
     seed = run.settings.seed
-    table = score(harvested, instances, run.settings.clusters, seed=seed, run=run.name)
+    clusters = run.settings.clusters
+    table = as_table(score(harvested, clusters, instances=instances, seed=seed, run=run.name))
     rows = table.filter(pc.field("metric") == "inertia").to_pylist()
     least = {name: min(r["value"] for r in rows if r["layer"] == name) for name in harvested.states}
     more: list[Row] = []

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 
 SPLIT = "val_subset"
 
 
 def shares(path: Path) -> dict[str, tuple[float, float]]:
     """Return {block: (share of pairs kept apart, share kept together)} of a run."""
-    run = open_run(path)
-    known, output = run.instances[SPLIT], run.targets(run.steps[-1])[SPLIT]
+    run = load_run(path)
+    known, output = run.instances_by_split[SPLIT], run.targets(run.steps[-1])[SPLIT]
     same_output = output[:, None] == output
     same_task = known.task[:, None] == known.task
     other = ~np.eye(len(known.task), dtype=bool)

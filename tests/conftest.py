@@ -72,7 +72,7 @@ def model_settings() -> ModelSettings:
 @pytest.fixture
 def model(model_settings: ModelSettings, dataset: Dataset) -> GPT2:
     """A model of the test's own, with no norm and no bias at its initial value."""
-    return disturb(make_model(model_settings, dataset, seed=2))
+    return disturb(make_model(dataset, model_settings, seed=2))
 
 
 @pytest.fixture(scope="session")

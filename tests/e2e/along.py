@@ -45,7 +45,7 @@ def trainer_of(
 ) -> Trainer:
     """Return a trainer of a small model."""
     size = tl.ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
-    model = tl.make_model(size, data, seed=0)
+    model = tl.make_model(data, size, seed=0)
     return Trainer(model, data, tl.TrainSettings(**SETTINGS | keys), 0, group)
 
 

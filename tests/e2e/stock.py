@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from tasklens.data.token_prompts import Prompts
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.subject import harvest
 
 Record = dict[str, Any]
 

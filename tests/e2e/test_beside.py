@@ -11,7 +11,7 @@ import pytest
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens.core.workers import LOCAL, Processes
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.runs.stage_measure import Measurer, measure
 from tasklens.runs.stage_plot import plot
@@ -39,7 +39,7 @@ def made(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
     path = tmp_path / "tiny"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
     monkeypatch.setattr("tasklens.runs.stage_train.cores_left", lambda *_: 1)
-    run = open_run(path)
+    run = load_run(path)
     assert isinstance(run, TrainingRun)
     return run
 
@@ -102,7 +102,7 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
             handed.append((function, args))
             return super().submit(function, *args, **kwargs)
 
-    run = open_run(tiny.path)
+    run = load_run(tiny.path)
     with Spy(1) as workers:
         Measurer(run, workers).begin(run.steps[-1])
     assert len(handed) == 4, "a job for each hidden state"

@@ -52,9 +52,9 @@ from e2e.stock import (
     write_prompts,
 )
 from tasklens.data.token_prompts import Prompts
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
-from tasklens.models.subject import harvest
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -186,7 +186,7 @@ def test_prompts_are_a_table_that_others_read(probed: Probed, stock: Stock) -> N
             key: row[key] for key in ("text", "label", "input", "output")
         }
         assert json.loads(kept["columns"]) == row
-        assert (kept["split"], kept["where"]) == ("all", f"{stock.prompts} line {i + 1}")
+        assert (kept["split"], kept["source"]) == ("all", f"{stock.prompts} line {i + 1}")
 
 
 def test_other_commands_take_it_up_without_its_models(probed: Probed, probe_copy: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_file_of_prompts_that_went_or_changed(stock: Stock, tmp_path: Path) ->
 
 def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "stranger"
-    settings = open_run(home).settings
+    settings = load_run(home).settings
     said = ["--set", f"measure.silhouette={settings.measure.silhouette}"]
     for key, value in settings.clusters.flat().items():
         said += ["--set", f"clusters.{key}={value}"]
@@ -578,7 +578,7 @@ def damaged(stock: Stock, path: Path) -> Path:
 
 CASES = {
     "a label of one prompt": Case(
-        ("{path}/mine.jsonl line 14: 'label' = 'alone' has this one prompt in split all",),
+        ("{path}/mine.jsonl line 14: 'label' = 'alone' has a single prompt in split all",),
         rows=lambda rows: rows[13].update(label="alone"),
     ),
     "a text that is not there": Case(
@@ -660,7 +660,7 @@ def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(stock: Stock, tmp_
     words = stock.words("--prompts", file, "--states", "embed", "--out", path, models=model)
     for position in ("0:2", " "):
         refused = call(*words, "--position", position, "--dry-run")
-        assert_refused(refused, "ByT5Tokenizer is no fast tokenizer", "take --position last")
+        assert_refused(refused, "ByT5Tokenizer is not a fast tokenizer", "give --position last")
     result = succeed(*words, "--position", "last")
     kept = safetensors.numpy.load_file(next(path.rglob("tokens.safetensors")))
     for ids, position, row in zip(kept["ids"], kept["position"], short, strict=True):
@@ -687,5 +687,5 @@ def test_without_transformers_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "transformers", None)
     result = call(*stock.words("--out", tmp_path / "probe", *more))
     line = assert_refused(result, "this needs transformers, which is not installed")
-    assert line.endswith("pip install 'tasklens[hf]'")
+    assert line.endswith("pip install -e '.[hf]' in the checkout of tasklens")
     assert files(tmp_path / "probe") == []

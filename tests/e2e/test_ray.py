@@ -425,7 +425,7 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     [
         *((engine, "should be local, ray ") for engine in ("rya", "ray:", "ray:a b", "Ray", "")),
         ("ray://127.0.0.1:1", "should be local, ray "),
-        ("ray:127.0.0.1:9", "no Ray cluster there"),
+        ("ray:127.0.0.1:9", "no Ray cluster answers at this address"),
     ],
 )
 def test_an_engine_that_does_not_exist_is_refused_at_once(
@@ -446,7 +446,9 @@ def test_ray_needs_to_be_installed_and_no_shards(
     assert_refused(result, "--shard does without a cluster")
     monkeypatch.setitem(sys.modules, "ray", None)
     result = command("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray")
-    assert_refused(result, "--engine ray: Ray is not installed: pip install 'tasklens[ray]'")
+    assert_refused(
+        result, "--engine ray needs ray, which is not installed: pip install -e '.[ray]'"
+    )
 
 
 def test_a_gpu_has_no_number_on_ray(
@@ -467,5 +469,5 @@ def test_a_directory_that_a_node_does_not_see_is_told(
         work = partial(run_point, out=tmp_path / "elsewhere", keep=False)
         error = workers.submit(work, read_sweep(sweep_file).points[0]).exception()
     assert isinstance(error, InputError)
-    assert f"{tmp_path}/elsewhere/runs is not to be seen on " in str(error)
+    assert f"{tmp_path}/elsewhere/runs cannot be seen on " in str(error)
     assert not (tmp_path / "elsewhere").exists()

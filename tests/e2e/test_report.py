@@ -33,15 +33,16 @@ from e2e.browser import (
     to,
 )
 from e2e.conftest import Command, Finished, assert_refused, changes, scores_of
-from tasklens import View, load_view
+from tasklens import View
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.report.page import SCRIPTS
 from tasklens.report.page import page as page_of
 from tasklens.report.page_arrays import LEVELS
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import MAPS, UNKNOWN
-from tasklens.runs.open_run import open_run
-from tasklens.runs.verify import verify_runs
+from tasklens.runs.load_run import load_run
+from tasklens.runs.stage_report import load_view
+from tasklens.runs.verify import verify
 from views import VIEW_STEPS, planted_view
 
 if TYPE_CHECKING:
@@ -609,7 +610,7 @@ def test_runs_that_differ_in_their_seed(
     with opened(browser, out) as page:
         assert text(page, "h1") == "seed0, seed1"
         assert texts(page, "#run-name option") == ["seed0 (seed 0)", "seed1 (seed 1)"]
-        verdict = json.loads(verdict_json(verify_runs(pair)))
+        verdict = json.loads(verdict_json(verify(pair)))
         assert "against 2 runs (seeds 0, 1)" in text(page, "#verdict-note")
         assert findings(page)[0] == words_of(verdict)
 
@@ -739,7 +740,7 @@ def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> 
         few = story_of((run / "report.html").read_bytes())
         assert [split["n"] for split in few["runs"][0]["splits"]] == [8, 8, 8]
         assert few["runs"][0]["scores"] == whole["runs"][0]["scores"]
-        assert open_run(run).settings.report.points == 8
+        assert load_run(run).settings.report.points == 8
         assert "points = 8" in few["runs"][0]["settings"]
 
 

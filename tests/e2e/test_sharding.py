@@ -17,8 +17,8 @@ from e2e.stock import STATES, STEPS, Stock, once, reading, step_of
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.workers import Processes
 from tasklens.runs import shards
+from tasklens.runs.load_run import load_run
 from tasklens.runs.model_run import ModelRun
-from tasklens.runs.open_run import open_run
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_states import harvest_models
 from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states, shards_begun
@@ -59,7 +59,7 @@ def harvest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Harvest]:
 
     def with_replicas(path: Path, n: int) -> None:
         monkeypatch.setattr(shards, "start_workers", lambda *_, **__: Replicas(n))
-        run = open_run(path)
+        run = load_run(path)
         assert isinstance(run, ModelRun)
         harvest_models(run, "ray")
 
@@ -86,7 +86,7 @@ def test_states_by_shard_are_those_of_one_worker_to_the_last_bit(
     assert_same_states(bare, whole, *STEPS)
     assert not list((bare / "states").glob("partial-*"))
     if n == 7:
-        measure(open_run(bare))
+        measure(load_run(bare))
         assert_same(bare, whole, "measured", "scores.parquet", "scores.csv")
 
 
@@ -156,6 +156,6 @@ def test_a_damaged_shard_is_found_before_it_is_measured(bare: Path, harvest: Har
     content[-1] ^= 1
     file.write_bytes(content)
     with pytest.raises(InputError, match=r"block1\.npy is damaged"):
-        measure(open_run(bare))
+        measure(load_run(bare))
     noted = json.loads((bare / "manifest.json").read_text())["files"]
     assert file.relative_to(bare).as_posix() in noted

@@ -15,9 +15,9 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
-from tasklens.runs.open_run import open_run
-from tasklens.runs.verify import curves_of, verify_runs
-from tasklens.scoring.score_table import read_scores
+from tasklens.runs.load_run import load_run
+from tasklens.runs.verify import curves_of, verify
+from tasklens.scoring.score_table import read_score_table
 
 #: A small network with eight evenly spaced checkpoints, which learns nothing in so few steps.
 COURSE = {
@@ -198,7 +198,7 @@ def test_shuffled_tasks_fail(command: Command, runs: list[Path], here: Path, n: 
 
 
 def test_shuffling_gives_what_chance_gives(runs: list[Path]) -> None:
-    every = [curves_of(open_run(path), shuffled=True) for path in runs]
+    every = [curves_of(load_run(path), shuffled=True) for path in runs]
     final = np.array([y[:, -1] for curves in every for y in curves.ari.values()])
     assert np.abs(final[:, 0]).max() < 0.35
     # two runs of three splits whose tasks are shuffled once each; of 60 instances each
@@ -206,8 +206,8 @@ def test_shuffling_gives_what_chance_gives(runs: list[Path]) -> None:
 
 
 def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) -> None:
-    of_labels = verify_runs(runs)
-    of_tables = verify_runs([path / "scores.parquet" for path in runs])
+    of_labels = verify(runs)
+    of_tables = verify([path / "scores.parquet" for path in runs])
     assert of_labels.runs == of_tables.runs
     assert len(of_labels.checks) == len(of_tables.checks) > 30
     for mine, theirs in zip(of_labels.checks, of_tables.checks, strict=True):
@@ -215,8 +215,8 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
         assert (mine.note, len(mine.each)) == ("", 2)
         assert mine.each == pytest.approx(theirs.each, abs=1e-9), mine.rule.statistic
     for path in runs:
-        curves = curves_of(open_run(path))
-        (table,) = curves_of_table(read_scores(path / "scores.parquet"))
+        curves = curves_of(load_run(path))
+        (table,) = curves_of_table(read_score_table(path / "scores.parquet"))
         assert (curves.run, curves.seed, curves.steps) == (table.run, table.seed, table.steps)
         assert (curves.steps, curves.layers) == (tuple(range(8)), ["embed", "block1", "block2"])
         assert len(curves.ari) == 3 * 5 * 2, "splits, states and spaces"
@@ -234,7 +234,7 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
 def test_copies_scatter_about_what_was_measured(runs: list[Path]) -> None:
     """Instructions that come twice make fewer different ones, but no other mean."""
     for path in runs:
-        curves = curves_of(open_run(path))
+        curves = curves_of(load_run(path))
         for (split, layer, _), values in curves.ari.items():
             measured, copies = values[0, -1], values[1:, -1]
             # a processor's own: t-SNE's map of so few points differs (0.0095 and more were seen)

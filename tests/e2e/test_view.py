@@ -16,11 +16,11 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
-from tasklens import InputError, View, load_view
+from tasklens import InputError, View
 from tasklens.core.workers import Processes
 from tasklens.runs.directory import RunDir
-from tasklens.runs.open_run import open_run
-from tasklens.runs.stage_report import make_frames
+from tasklens.runs.load_run import load_run
+from tasklens.runs.stage_report import load_view, make_frames
 from tasklens.scoring.cluster_tracking import follow
 
 SPLITS = ("train_subset", "val_subset", "val_instruction_subset")
@@ -186,7 +186,7 @@ def test_frames_are_the_same_bytes_whoever_makes_them(tiny: Finished, copy: Path
     load_view(copy)
     assert_same(copy, tiny.path)
     forget_frames(copy)
-    make_frames(open_run(copy), Processes(2))
+    make_frames(load_run(copy), Processes(2))
     assert_same(copy, tiny.path)
 
 

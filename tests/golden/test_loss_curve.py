@@ -1,6 +1,6 @@
-"""The first steps of a tiny model, as they were when they were last looked at.
+"""Compare the first steps of a tiny model with the recorded ones.
 
-Where a change is meant to change them, write them anew and say why in the commit:
+If a change is meant to change them, record them again and give the reason in the commit:
 
     python tests/golden/test_loss_curve.py
 """
@@ -20,7 +20,7 @@ CURVE = Path(__file__).with_name("loss_curve.json")
 
 
 def loss_curve() -> list[dict[str, float]]:
-    """Train for 30 steps: regexes of the user's, so that random grammars have no say."""
+    """Train for 30 steps, on given regular expressions so that random grammars change nothing."""
     torch.set_num_threads(1)
     size = {"n_tasks": 3, "n_inputs": 5, "inputs_per_task": 4, "n_outputs": 5}
     lengths = {"min_length": 2, "max_length": 6, "variants_per_task": 10}
@@ -29,7 +29,7 @@ def loss_curve() -> list[dict[str, float]]:
         val_inputs=1, val_instruction_fraction=0.2, measured_tasks=2, measured_instances=10
     )
     dataset = make_dataset(tasks, data, seed=0)
-    model = make_model(ModelSettings(n_layer=2, n_head=2, n_embd=16), dataset, seed=0)
+    model = make_model(dataset, ModelSettings(n_layer=2, n_head=2, n_embd=16), seed=0)
     # At a rate of 1e-2 a rounding error grows a thousandfold in 30 steps, at this one hardly.
     steps = {"steps": 30, "instructions_per_step": 6, "warmup_steps": 5}
     settings = TrainSettings(**steps, learning_rate=3e-3, beta2=0.999, threads=1)

@@ -15,7 +15,7 @@ from tasklens.scoring.partition_agreement import adjusted_rand, agreement, conti
 
 @st.composite
 def partitions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Two partitions of up to 60 elements, from all equal to all different."""
+    """Draw two partitions of up to 60 elements, from all equal to all different."""
     n = draw(st.integers(2, 60))
     parts = [draw(st.integers(1, 12)) for _ in range(2)]
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))

@@ -17,7 +17,7 @@ steady = settings(deadline=None, derandomize=True, max_examples=12)
 
 
 class Shape(NamedTuple):
-    """Rows of m inputs behind prefixes of these lengths, of a model of this size."""
+    """The shape of a batch (prefix lengths and m inputs per row) and of a model."""
 
     lengths: list[int]
     m: int
@@ -35,7 +35,7 @@ shapes = st.builds(
 
 
 def drawn(shape: Shape, seed: int) -> tuple[GPT2, TrainingBatch]:
-    """Return a random model and batch; the padding is junk, which must not be read."""
+    """Return a random model and a random batch, whose padding is junk."""
     settings = ModelSettings(
         n_layer=shape.n_layer, n_head=shape.n_head, n_embd=8, initializer_range=0.4
     )
@@ -49,7 +49,7 @@ def drawn(shape: Shape, seed: int) -> tuple[GPT2, TrainingBatch]:
 
 
 def plain(batch: TrainingBatch) -> list[list[torch.Tensor]]:
-    """Return for each row its m sequences [I; x; y], each (L + 2,)."""
+    """Return the m sequences [I; x; y] of each row, each (L + 2,)."""
     return [
         [
             torch.cat([prefix[:length], x[None], y[None]])

@@ -1,4 +1,4 @@
-"""What an import loads; which package may import which is import-linter's, in pyproject.toml."""
+"""Test what an import loads. import-linter checks which package may import which."""
 
 import operator
 import subprocess

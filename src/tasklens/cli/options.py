@@ -15,7 +15,6 @@ from tasklens.core.errors import InputError
 if TYPE_CHECKING:
     from tasklens.findings.verdict import Verdict
     from tasklens.runs.run import Run
-    from tasklens.runs.settings import RunSettings
 
 #: Printed instead of the verdict.
 NO_VERDICT = "no findings: they need the states embed and at least one block"
@@ -59,7 +58,7 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="local|ray[:ADDRESS]",
-        help="What does the work: this machine, or a Ray cluster (pip install 'tasklens[ray]').",
+        help="What does the work: this machine, or a Ray cluster (pip install -e '.[ray]').",
     ),
 ]
 Json = Annotated[
@@ -106,39 +105,11 @@ def this_command() -> str:
     return shlex.join(["tasklens", *sys.argv[1:]])
 
 
-def new_run(default: str, settings: "RunSettings", out: Path | None, resume: bool) -> "Run":
-    """Return the run to be made or resumed; InputError if the directory holds another one."""
-    from tasklens.runs.directory import RunDir
-    from tasklens.runs.open_run import open_run, run_of
-
-    directory = RunDir(out or Path("runs") / default)
-    if directory.data.exists() and directory.config.exists():
-        before = open_run(directory.path).settings
-        key: str | None = "kind"
-        if type(before) is type(settings):
-            key = before.first_difference(settings)
-        if key:
-            raise InputError(
-                f"{directory.path} holds another run (its {key} differs); name another "
-                "directory with --out"
-            )
-        if not resume:
-            raise InputError(
-                f"{directory.path} already holds this run; resume it with --resume, or name "
-                "another directory with --out"
-            )
-    elif not directory.is_new():
-        raise InputError(
-            f"{directory.path} is not empty and not a run directory; name another with --out"
-        )
-    return run_of(directory, settings)
-
-
 def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "Run":
     """Return a run with settings changed in some tables only."""
-    from tasklens.runs.open_run import open_run, run_of
+    from tasklens.runs.load_run import load_run, run_of
 
-    run = open_run(path)
+    run = load_run(path)
     for item in change or ():
         if item.partition("=")[0].partition(".")[0] not in (*tables, "workers"):
             allowed = " and ".join(f"{table}.*" for table in tables) or "workers"
@@ -148,20 +119,6 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "R
             )
     settings = type(run.settings).from_table(run.settings.model_dump(), change or ())
     return run_of(run.directory, settings)
-
-
-def judge_and_report(run: "Run") -> "tuple[Verdict | None, Path]":
-    """Keep the verdict of a run, if it has layers to judge, and write its page."""
-    from tasklens.findings.verdict_text import verdict_json
-    from tasklens.runs.stage_report import write_report
-    from tasklens.runs.verify import verify
-
-    verdict = verify([run]) if run.has_layers else None
-    if verdict:
-        content, path = verdict_json(verdict), run.directory.verdict
-        if not path.exists() or path.read_bytes() != content:
-            run.directory.write(path, content)
-    return verdict, write_report([run], [verdict], this_command())
 
 
 def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:
@@ -175,7 +132,7 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
         paths = {"report": page, "figure": figure}
         emit_json(scores_document(run) | {"verdict": verdict_content} | paths)
         return
-    emit(scores_text(run.scores(all_k=True)))
+    emit(scores_text(run.score_table(all_k=True)))
     emit("")
     emit(coloured(summary_text(verdict)) if verdict else NO_VERDICT)
     emit("")
@@ -192,5 +149,5 @@ def scores_document(run: "Run") -> dict[str, Any]:
         "kind": run.kind,
         "seed": run.settings.seed,
         "steps": run.steps,
-        "scores": final_scores(run.scores(all_k=True)),
+        "scores": final_scores(run.score_table(all_k=True)),
     }

@@ -13,8 +13,6 @@ from tasklens.cli.options import (
     check_changes,
     check_device,
     emit_results,
-    judge_and_report,
-    new_run,
     this_command,
 )
 from tasklens.cli.output import emit, emit_json
@@ -140,7 +138,8 @@ def probe(
     figure.
     """
     from tasklens.core.workers import opened
-    from tasklens.runs.pipeline import run_stages
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import judge_and_report, run_stages
     from tasklens.runs.settings import ModelRunSettings
     from tasklens.runs.stage_states import describe
 
@@ -172,10 +171,10 @@ def probe(
     check_device(settings.subject.device, "subject.device", engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
     with opened(engine):
-        run = new_run(f"probe-{name.replace('/', '-')}", settings, out, resume)
+        run = new_run(f"probe-{name.replace('/', '-')}", settings, out, resume=resume)
         with run.directory.locked():
             run_stages(run, this_command(), engine, gpus)
-            verdict, page = judge_and_report(run)
+            verdict, page = judge_and_report(run, this_command())
     emit_results(run, verdict, page, as_json=as_json)
 
 

@@ -18,14 +18,14 @@ def show(path: RunPath, as_json: Json = False) -> None:
 
     The rows are hidden states, the columns are splits.
     """
-    from tasklens.runs.open_run import open_run
+    from tasklens.runs.load_run import load_run
     from tasklens.scoring.score_table import scores_text
 
-    run = open_run(path)
+    run = load_run(path)
     if as_json:
         emit_json(scores_document(run))
     else:
-        emit(scores_text(run.scores(all_k=True)))
+        emit(scores_text(run.score_table(all_k=True)))
 
 
 def verify(
@@ -57,7 +57,7 @@ def verify(
     from tasklens.core.files import write_file
     from tasklens.findings.verdict_text import verdict_document, verdict_json, verdict_text
     from tasklens.runs.directory import RunDir
-    from tasklens.runs.verify import verify_runs
+    from tasklens.runs.verify import verify as verify_runs
 
     verdict = verify_runs(runs, shuffled=shuffled)
     content = verdict_json(verdict)
@@ -100,11 +100,11 @@ def follow(
     Prints which task has a cluster of its own from which step on, and how many clusters split and
     merged on the way to each checkpoint.
     """
-    from tasklens.runs.open_run import open_run
+    from tasklens.runs.load_run import load_run
     from tasklens.runs.verify import follow_run
     from tasklens.scoring.cluster_tracking import followed_text
 
-    state, split, followed, names = follow_run(open_run(path), layer, split, space)
+    state, split, followed, names = follow_run(load_run(path), layer, split, space)
     if as_json:
         tasks = [
             {"task": names[task], "formed": formed, "overlap": followed.overlap[:, i]}

@@ -17,8 +17,6 @@ from tasklens.cli.options import (
     changed_run,
     check_device,
     emit_results,
-    judge_and_report,
-    new_run,
     this_command,
     with_device,
 )
@@ -65,14 +63,15 @@ def run(
             emit(plan.text())
         return
     from tasklens.core.workers import opened
-    from tasklens.runs.pipeline import run_stages
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import judge_and_report, run_stages
 
     check_device(settings.train.device, "train.device")
     with opened(engine):
-        run = new_run(Path(source).stem, settings, out, resume)
+        run = new_run(Path(source).stem, settings, out, resume=resume)
         with run.directory.locked():
             run_stages(run, this_command(), engine)
-            verdict, page = judge_and_report(run)
+            verdict, page = judge_and_report(run, this_command())
     emit_results(run, verdict, page, as_json=as_json)
 
 
@@ -87,12 +86,13 @@ def data(
 
     Prints the path of the data.
     """
+    from tasklens.runs.load_run import new_run
     from tasklens.runs.pipeline import begin
     from tasklens.runs.settings import load_settings
     from tasklens.runs.stage_data import make_data
 
     settings = load_settings(source, with_device(change, device))
-    run = new_run(Path(source).stem, settings, out, resume)
+    run = new_run(Path(source).stem, settings, out, resume=resume)
     with run.directory.locked():
         begin(run, this_command())
         make_data(run)

@@ -19,6 +19,8 @@ from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase
 
 SPACES = ("raw", "tsne")
+#: Labels are int16.
+MOST_CLUSTERS = int(np.iinfo(np.int16).max)
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
@@ -72,7 +74,8 @@ class Cell:
     @property
     def name(self) -> str:
         """What error messages call the cell."""
-        return f"step {self.step}, {self.split}, {self.state} ({self.space})"
+        split = f"{self.split}, " if self.split else ""
+        return f"step {self.step}, {split}{self.state} ({self.space})"
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
             seed=derived_seed(cell.seed, "tsne", *cell.place),
         )  # (N, 2)
     seeds = range(settings.cluster_seeds)
-    labels, inertia = kmeans.kmeans(
+    clusters = kmeans.kmeans(
         points,
         cell.k,
         seeds=[derived_seed(cell.seed, "kmeans", *cell.place, s) for s in seeds],
@@ -149,7 +152,7 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
         max_iter=settings.max_iter,
         tol=settings.tol,
     )
-    return Clustering(labels, inertia, embedding)
+    return Clustering(clusters.labels, clusters.inertia, embedding)
 
 
 def _check(cell: Cell, settings: ClusterSettings) -> None:
@@ -157,7 +160,7 @@ def _check(cell: Cell, settings: ClusterSettings) -> None:
         raise InputError(f"{cell.name}: space = {cell.space!r}: should be one of {SPACES}")
     if cell.x.ndim != 2 or 0 in cell.x.shape:
         raise InputError(f"{cell.name}: states of shape {cell.x.shape}: should be (N, D)")
-    if not 1 <= cell.k <= np.iinfo(np.int16).max:
+    if not 1 <= cell.k <= MOST_CLUSTERS:
         raise InputError(f"{cell.name}: k = {cell.k}: should be in 1 .. 32767")
     finite = np.isfinite(np.asarray(cell.x, dtype=np.float32)).all(axis=1)  # (N,)
     if not finite.all():

@@ -8,6 +8,7 @@ changes in it, whatever the number of columns.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,17 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
+class Result(NamedTuple):
+    """Clusters of N points for S seeds."""
+
+    labels: npt.NDArray[np.int16]
+    """(S, N)."""
+    inertia: Doubles
+    """Sum of squared distances to the means of the clusters, (S,)."""
+    n_iter: npt.NDArray[np.int64]
+    """Iterations of the start that was kept, (S,)."""
+
+
 def uses_numba(n: int) -> bool:
     """Return whether our kernels cluster a cell of `n` points; otherwise scikit-learn does."""
     return not MISSING and n <= MOST_POINTS
@@ -30,8 +42,8 @@ def uses_numba(n: int) -> bool:
 
 def kmeans(
     x: Floats, k: int, *, seeds: Sequence[int], n_init: int, max_iter: int, tol: float
-) -> tuple[npt.NDArray[np.int16], Doubles]:
-    """Return the labels (S, N) of finite points (N, D) for S seeds, and their inertias (S,).
+) -> Result:
+    """Cluster finite points (N, D) with S seeds.
 
     `n_init`, `max_iter` and `tol` are those of `sklearn.cluster.KMeans` with Lloyd's algorithm and
     k-means++ (Arthur and Vassilvitskii, SODA 2007). `k` is lowered to the number of distinct rows,
@@ -47,12 +59,13 @@ def kmeans(
     k = min(k, len(points))
     labels = np.empty((len(seeds), len(x)), dtype=np.int16)  # (S, N)
     inertia = np.empty(len(seeds), dtype=np.float64)  # (S,)
+    n_iter = np.empty(len(seeds), dtype=np.int64)  # (S,)
     if not uses_numba(len(x)):
         for s, seed in enumerate(seeds):
-            labels[s], inertia[s] = kmeans_once(
+            labels[s], inertia[s], n_iter[s] = kmeans_once(
                 x, k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol
             )
-        return labels, inertia
+        return Result(labels, inertia, n_iter)
     distances = _distances(points)  # (U, U)
     columns = np.ascontiguousarray(points.T)  # (D, U)
     tolerance = tol * float(np.mean(np.square(centred), dtype=np.float64))
@@ -61,12 +74,12 @@ def kmeans(
         best, least = np.empty(0, dtype=np.int32), np.inf
         for start in uniforms:
             centres = kernels.plusplus(distances, weights, start)
-            found, value = kernels.lloyd(distances, columns, weights, centres, max_iter, tolerance)
-            if value < least * (1 - 1e-9) or not len(best):  # less by more than rounding
-                best, least = found, value
+            end = kernels.lloyd(distances, columns, weights, centres, max_iter, tolerance)
+            if end[1] < least * (1 - 1e-9) or not len(best):  # less by more than rounding
+                best, least, n_iter[s] = end
         labels[s] = best[row]
         inertia[s] = kernels.sum_of_squares(points, weights, best, k) / float(scale) ** 2
-    return labels, inertia
+    return Result(labels, inertia, n_iter)
 
 
 def _distinct(x: Floats) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:

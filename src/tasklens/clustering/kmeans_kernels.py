@@ -189,11 +189,11 @@ def lloyd(
     centres: Ints,
     max_iter: int,
     tolerance: float,
-) -> tuple[Ints, float]:
+) -> tuple[Ints, float, int]:
     """Run Lloyd's algorithm from the points `centres`, (k,), to where scikit-learn's stops.
 
-    Returns labels, (U,), and the sum of squared distances to the last centres. `tolerance` is of
-    the sum of the centres' squared shifts.
+    Returns labels, (U,), the sum of squared distances to the last centres, and the number of
+    iterations. `tolerance` is of the sum of the centres' squared shifts.
     """
     k, n = len(centres), len(distances)
     sums = np.empty((k, n))  # of the squared distances to a cluster's members
@@ -243,7 +243,7 @@ def lloyd(
     inertia = 0.0
     for i in range(n):
         inertia += weights[i] * max(nearest[i], 0.0)
-    return labels, inertia
+    return labels, inertia, iteration
 
 
 @compiled()

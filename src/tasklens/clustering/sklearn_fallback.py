@@ -11,8 +11,8 @@ from sklearn.manifold import TSNE
 
 def kmeans_once(
     x: npt.NDArray[np.float32], k: int, *, seed: int, n_init: int, max_iter: int, tol: float
-) -> tuple[npt.NDArray[np.int16], float]:
-    """Return the labels, (N,), and the inertia of the best of `n_init` starts."""
+) -> tuple[npt.NDArray[np.int16], float, int]:
+    """Return the labels, (N,), the inertia and the iterations of the best of `n_init` starts."""
     model = KMeans(
         n_clusters=k,
         init="k-means++",
@@ -26,7 +26,7 @@ def kmeans_once(
         # Rows that differ by a rounding error can still fall together; the labels show it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         labels = model.fit_predict(x)
-    return labels.astype(np.int16), float(model.inertia_)
+    return labels.astype(np.int16), float(model.inertia_), int(model.n_iter_)
 
 
 def tsne_barnes_hut(

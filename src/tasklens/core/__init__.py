@@ -1,4 +1,4 @@
-"""What every other package uses: errors, seeds, settings, files, tables, workers.
+"""Errors, seeds, settings, files, tables and workers, which every other package uses.
 
-No science and no torch. It imports no other package of tasklens.
+This package has no science and no torch, and imports no other package of tasklens.
 """

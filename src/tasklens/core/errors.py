@@ -1,24 +1,24 @@
-"""The exceptions that a user is meant to read."""
+"""Exceptions whose messages are written for the user."""
 
 import os
 
 
 class InputError(ValueError):
-    """One line that says what is wrong, where, and what would be right.
+    """A mistake of the user, in one line: what is wrong, where, and what would be right.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints the line without a traceback and exits with status 2.
     """
 
 
 def debugging() -> bool:
-    """Return whether tracebacks are wanted: the environment has TASKLENS_DEBUG=1."""
+    """Return whether the environment asks for tracebacks, by TASKLENS_DEBUG=1."""
     return os.environ.get("TASKLENS_DEBUG", "") not in ("", "0")
 
 
 class CellsFailedError(Exception):
-    """Some cells failed for reasons of their own; everything else is done.
+    """Failures of single cells, after which all other cells were measured.
 
-    The command line prints a line for each cell with the reason, and exits with status 1.
+    The command line prints one line per cell with the reason, and exits with status 1.
     """
 
     def __init__(self, reasons: dict[str, str]) -> None:

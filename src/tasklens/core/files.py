@@ -1,4 +1,4 @@
-"""Files that are complete under their final name, and the hashes of their content."""
+"""Write files that are complete under their final name, and hash their content."""
 
 import contextlib
 import errno
@@ -16,7 +16,7 @@ from tasklens.core.errors import InputError
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is whole under its name or not there; also outside a run."""
+    """Write a file so that it is either complete under its name or absent."""
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{path.name}")
@@ -37,11 +37,11 @@ def digest(value: object) -> str:
 def check_system() -> None:
     """Raise InputError on Windows, where a directory cannot be synced."""
     if sys.platform == "win32":
-        raise InputError("tasklens runs on Linux and macOS, not on Windows; there, use it in WSL")
+        raise InputError("tasklens runs on Linux and macOS, not on Windows; use it in WSL")
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what of this machine a result may depend on."""
+    """Return the properties of this machine that a result may depend on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -62,7 +62,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file, without holding it in memory."""
+    """Return the SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -78,13 +78,13 @@ def sync(path: Path) -> None:
 
 @contextlib.contextmanager
 def one_line_errors(path: Path) -> Iterator[None]:
-    """Turn an operating system's error into one line that says what could not be written."""
+    """Turn an operating system's error into one line that names the file that was not written."""
     try:
         yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise InputError(
-                f"no space left on the device while writing {path}; free some, then run again with "
-                "--resume: nothing that was finished is lost"
+                f"no space left on the device while writing {path}; free some space, then run "
+                "again with --resume: all finished work is kept"
             ) from error
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Tables as the bytes of Parquet files, and back. No science."""
+"""Convert tables to the content of Parquet files and back."""
 
 import itertools
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ import pyarrow.parquet
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
-    """Return the table as a Parquet file; equal tables give equal bytes."""
+    """Return the content of a Parquet file with the table; equal tables give equal bytes."""
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink, compression="zstd")
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
 def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
-    """Write tables of one schema, at least one, to an open file, each as a row group."""
+    """Write one or more tables of one schema to an open file, each as a row group."""
     tables = iter(tables)
     first = next(tables)
     with pyarrow.parquet.ParquetWriter(file, first.schema, compression="zstd") as writer:
@@ -25,10 +25,10 @@ def write_parquet(file: BinaryIO, tables: Iterable[pa.Table]) -> None:
 
 
 def read_parquet(content: bytes) -> pa.Table:
-    """Return the table of a Parquet file; ArrowException or OSError if it is damaged.
+    """Return the table of a Parquet file's content; ArrowException or OSError if it is damaged.
 
-    In this thread alone: `pyarrow.parquet.read_table` leaves the file to threads of its own. If one
-    of them lets go of it while the interpreter ends, the process aborts.
+    The file is read in this thread alone. `pyarrow.parquet.read_table` gives it to threads, and the
+    process aborts if one of them releases it while the interpreter ends.
     """
     with pyarrow.parquet.ParquetFile(pa.BufferReader(content)) as file:
         return file.read(use_threads=False)

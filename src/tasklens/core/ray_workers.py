@@ -1,6 +1,6 @@
-"""Workers on a Ray cluster: each item is a Ray task that declares the CPUs and GPUs it takes.
+"""Map over items on a Ray cluster: each item is a Ray task that declares its CPUs and GPUs.
 
-Ray schedules the items, carries them and retries what was killed. Moritz et al., "Ray: A
+Ray schedules the items, transfers them and retries those that were killed. Moritz et al., "Ray: A
 Distributed Framework for Emerging AI Applications" (2018), https://docs.ray.io.
 """
 
@@ -20,67 +20,63 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError, first_line
+from tasklens.core.extras import import_extra
 from tasklens.core.workers import P, Result, Workers
 
-#: The address of a cluster that is started here.
+#: The address that starts a new cluster on this machine.
 NEW = "local"
-#: How often an item is begun again whose worker was killed.
+#: How often an item is restarted if its worker is killed.
 RETRIES = 3
-#: Seconds for which the size of the cluster is remembered: nodes come and go.
+#: Seconds for which the size of the cluster is remembered: nodes join and leave.
 FRESH = 5.0
 
 
 def import_ray() -> Any:
-    """Import Ray, or say what to install."""
-    # Nothing leaves the machine unasked. Ray reads it when it starts.
+    """Import Ray, with usage reports off unless the user enabled them."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        advice = "--engine ray: Ray is not installed: pip install 'tasklens[ray]'"
-        raise InputError(advice) from error
-    return ray
+    return import_extra("ray", "--engine ray")
 
 
 def connect(address: str = "") -> Any:
-    """Connect to a Ray cluster, unless that is done already, and return the module ``ray``.
+    """Connect to a Ray cluster, unless this process is connected, and return the module ``ray``.
 
-    The address is HOST:PORT. If it is empty, it is that of the cluster in RAY_ADDRESS or of the one
-    that ``ray start`` has left on this machine; otherwise, as for `NEW`, a cluster of this
-    machine's cores is started, which ends with this process. As any Ray it listens to other
-    machines, and obeys whoever has the token in ``~/.ray/auth_token``. InputError if there is no
-    cluster, or one of another version.
+    The address is HOST:PORT. If it is empty, the cluster in RAY_ADDRESS is used, or the one that
+    ``ray start`` started on this machine. If there is neither, or for `NEW`, a cluster of this
+    machine's cores is started, which ends with this process. It listens to other machines, as any
+    Ray cluster does, and accepts all who have the token in ``~/.ray/auth_token``. InputError if
+    there is no cluster, or one of another version.
     """
     ray = import_ray()
     if ray.is_initialized():
         return ray
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
-        try:  # Ray would try for minutes.
+        try:  # because Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except (OSError, OverflowError) as error:
             raise InputError(
-                f"--engine ray:{address}: no Ray cluster there: {getattr(error, 'strerror', error)}"
+                f"--engine ray:{address}: no Ray cluster answers at this address: "
+                f"{getattr(error, 'strerror', error)}"
             ) from error
-    # What workers print comes back with what they have done: Ray would put it on standard output.
-    words: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
+    # The workers' output is returned with their results; Ray would print it on standard output.
+    options: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
     if address in ("", NEW):
-        words["include_dashboard"] = False
+        options["include_dashboard"] = False
     try:
-        ray.init(address or None, **words)
-    except Exception as error:  # of any of the ways in which two versions do not fit
+        ray.init(address or None, **options)
+    except Exception as error:  # two versions can fail to connect in many ways
         raise InputError(
             f"--engine ray:{address}: {first_line(error)} (if the cluster has a token, "
-            "RAY_AUTH_MODE=token has to be set here, too)"
+            "set RAY_AUTH_MODE=token for this command, too)"
         ) from error
     return ray
 
 
 @contextlib.contextmanager
 def connected(address: str = "") -> Iterator[None]:
-    """`connect` for the time of the block, or longer if this process was connected before.
+    """Connect until the block ends, or longer if this process was connected before.
 
-    What Ray prints of its workers goes to standard error: standard output is for paths and tables.
+    Ray's own output goes to standard error: standard output is for paths and tables.
     """
     before = import_ray().is_initialized()
     ray = connect(address)
@@ -98,12 +94,12 @@ def nodes() -> list[dict[str, float]]:
 
 
 class RayWorkers(Workers):
-    """Ray tasks on the cluster that `connect` finds.
+    """Workers that are Ray tasks, on the cluster that `connect` finds.
 
-    An item goes there and its result comes back through Ray's object store, so the cluster needs
-    no file system for them. An item whose worker is killed is begun again, `RETRIES` times at most.
-    ``limit`` bounds the items at a time (0: as many as the cluster has CPUs for), each of which
-    takes ``cpus`` and ``gpus``. InputError if no node has them: an item would wait for ever.
+    Items and results travel through Ray's object store, so the cluster needs no shared file system.
+    An item whose worker is killed is restarted, `RETRIES` times at most. ``limit`` bounds the items
+    at a time (0: as many as the cluster has CPUs for). Each item takes ``cpus`` and ``gpus``.
+    InputError if no node has that many: an item would wait for ever.
     """
 
     remote = True
@@ -126,7 +122,7 @@ class RayWorkers(Workers):
 
     @property
     def count(self) -> int:  # type: ignore[override]
-        """How many items the cluster works on at a time, as it is now."""
+        """Number of items that the present cluster works on at a time."""
         if time.monotonic() - self._counted > FRESH:
             self._counted = time.monotonic()
             self._cluster_count = max(1, sum(map(self._fit, nodes())))
@@ -139,7 +135,7 @@ class RayWorkers(Workers):
     def submit(
         self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
-        """Begin `function(*args)` on the cluster."""
+        """Start `function(*args)` on the cluster."""
         arrays: list[pickle.PickleBuffer] = []
         rest = self._ray.cloudpickle.dumps(
             (args, kwargs), protocol=5, buffer_callback=arrays.append
@@ -149,28 +145,28 @@ class RayWorkers(Workers):
         return _RayFuture(self._ray, ref)
 
     def _stored(self, function: Callable[..., Any]) -> Any:
-        """Return the function's reference in the object store; what is bound to it may be large."""
+        """Return the function's reference in the object store, because bound data may be large."""
         if id(function) not in self._functions:
             ref = self._ray.put(self._ray.cloudpickle.dumps(function))
-            self._functions[id(function)] = (function, ref)  # kept, so that its id is its own
+            self._functions[id(function)] = (function, ref)  # keeps the function: ids are reused
         return self._functions[id(function)][1]
 
     def _fit(self, node: dict[str, float]) -> int:
-        """Return how many items a node works on at a time."""
+        """Return the number of items that a node works on at a time."""
         n = node.get("CPU", 0) / self._cpus
         return int(min(n, node.get("GPU", 0) / self._gpus) if self._gpus else n)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """Let go of the functions; what was begun ends by itself, or with the connection.
+        """Release the functions; tasks that have started end by themselves or with the connection.
 
-        It is not cancelled: if a task ends at that moment, Ray 2.60 aborts the driver ("Tried to
+        No task is cancelled: if it ends at that moment, Ray 2.60 aborts the driver ("Tried to
         complete task that was not pending").
         """
         self._functions.clear()
 
 
 class _RayFuture(Future[Any]):
-    """The future of a Ray task, whose errors are those of the function."""
+    """Future of a Ray task, whose errors are those of the function."""
 
     def __init__(self, ray: Any, ref: Any) -> None:
         super().__init__()
@@ -187,22 +183,22 @@ class _RayFuture(Future[Any]):
             elif isinstance(error, self._ray.exceptions.RayTaskError):
                 self.set_exception(error.cause)
             else:
-                died = f"its worker died {RETRIES + 1} times (killed, or for lack of memory)"
-                about = f"{type(error).__name__}: {first_line(error)}"
-                self.set_exception(InputError(f"{died}: {about}"))
+                died = f"its worker died {RETRIES + 1} times (killed, or out of memory)"
+                reason = f"{type(error).__name__}: {first_line(error)}"
+                self.set_exception(InputError(f"{died}: {reason}"))
 
 
 def _work(
     function: bytes, rest: bytes, arrays: list[npt.NDArray[np.uint8]], directory: str
 ) -> tuple[Any, str]:
-    """Call a function in a Ray worker, in the driver's directory so that paths mean the same.
+    """Call a function in a Ray worker; return its result and what it printed on standard error.
 
-    Returns the result, and what was printed on standard error.
+    The call runs in the driver's directory, so that relative paths mean the same.
     """
     with contextlib.suppress(OSError):
         os.chdir(directory)
-    # Copied: what lies in the object store cannot be written to, and the kernels are compiled for
-    # arrays that can.
+    # The arrays are copied: those of the object store are read-only, and the kernels are compiled
+    # for writable arrays.
     args, kwargs = pickle.loads(rest, buffers=[bytearray(array) for array in arrays])
     with contextlib.redirect_stderr(io.StringIO()) as printed:
         return pickle.loads(function)(*args, **kwargs), printed.getvalue()

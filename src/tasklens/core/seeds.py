@@ -1,6 +1,6 @@
-"""Streams of random numbers, each derived from the root seed and its purpose.
+"""Derive streams of random numbers, each from the root seed and a purpose.
 
-Adding a consumer changes no other: there is no global generator and no order of calls.
+A new consumer changes no other stream: there is no global generator and no order of calls.
 """
 
 import hashlib
@@ -11,11 +11,11 @@ import numpy as np
 def derived_seed(seed: int, *purpose: str | int) -> int:
     """Return a 63-bit seed for one purpose, e.g. ``derived_seed(0, "batches", epoch)``.
 
-    The words of the purpose are joined unambiguously and hashed with SHA-256, so streams of
-    different purposes are independent for all practical ends and equal on every machine.
+    The parts of the purpose are joined unambiguously and hashed with SHA-256. Streams of different
+    purposes are therefore independent in practice, and equal on every machine.
     """
-    words = repr((int(seed), *purpose)).encode()
-    return int.from_bytes(hashlib.sha256(words).digest()[:8], "little") >> 1
+    content = repr((int(seed), *purpose)).encode()
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "little") >> 1
 
 
 def stream(seed: int, *purpose: str | int) -> np.random.Generator:

@@ -1,7 +1,7 @@
-"""What all settings classes share: bounds, TOML in and out, ``--set``, and what each one affects.
+"""Base of all settings classes: bounds, TOML in and out, ``--set``, and what each setting affects.
 
-A stage's settings are a frozen class whose fields each carry a docstring and bounds; pydantic
-checks them once, on construction. A run's settings hold one such class per TOML table.
+The settings of a stage are a frozen class. Each field has a docstring and bounds, which pydantic
+checks once, on construction. The settings of a run hold one such class per TOML table.
 """
 
 import difflib
@@ -9,16 +9,35 @@ import functools
 import json
 import textwrap
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    overload,
+)
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasklens.core.errors import InputError
 
-#: Where something runs: cpu, cuda or cuda:N.
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+S = TypeVar("S", bound="SettingsBase")
+T = TypeVar("T", bound="SettingsBase")
+
+#: A device: cpu, cuda or cuda:N.
 Device: TypeAlias = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
 Stage: TypeAlias = Literal["data", "train", "states", "measure", "plot", "report", "nothing"]
@@ -27,29 +46,44 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 @dataclass(frozen=True)
 class Affects:
-    """What a setting changes: the one declaration that hashes, comparisons and names derive from.
+    """Declaration of what a setting changes, from which hashes, comparisons and names derive.
 
     A settings class declares it for all its fields (``class TrainSettings(SettingsBase,
     affects="train")``), a field for itself (``Annotated[int, Affects("nothing")]``).
     """
 
     stage: Stage
-    """The first stage whose result depends on it."""
+    """First stage whose result depends on the setting."""
     rounding: bool = False
-    """Whether the result depends on it in the last bits only, so that runs remain comparable."""
+    """Whether the setting changes the last bits only, so that runs remain comparable."""
     replicate: bool = False
-    """Whether runs that differ in it alone are replicates, which are judged together."""
+    """Whether runs that differ in this setting alone are replicates, which are judged together."""
 
 
-class SettingsBase(BaseModel):
+class _OneLineErrors(ModelMetaclass):
+    """Turns the errors of a wrong keyword or value into InputError, as `from_table` does."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805
+        known: tuple[str, ...] = tuple(getattr(cls, "model_fields", ()))
+        for name in values:
+            if name not in known:
+                near = _nearest(name, known)
+                raise InputError(f"{cls.__name__} has no field {name!r}; the nearest is {near!r}")
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise one_line(error) from None
+
+
+class SettingsBase(BaseModel, metaclass=_OneLineErrors):
     """Base of the settings of a stage, and of a whole run."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
     )
-    #: Of every field that does not declare it.
+    #: What each field affects that has no declaration.
     affects: ClassVar[Affects] = Affects("nothing")
-    #: Settings of earlier versions that are gone, with what to do instead.
+    #: Settings of earlier versions that were removed, with what to do instead.
     removed: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, affects: Stage | Affects | None = None, **kwargs: Any) -> None:
@@ -57,29 +91,31 @@ class SettingsBase(BaseModel):
         if affects:
             cls.affects = affects if isinstance(affects, Affects) else Affects(affects)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind = type(self).__name__
+        raise InputError(f"{kind} does not change; make another by .changed({name}={value!r})")
+
     @classmethod
     def from_table(
-        cls, table: Mapping[str, Any], changes: Iterable[str] = (), where: str = ""
+        cls,
+        table: Mapping[str, Any],
+        changes: Iterable[str] | Mapping[str, Any] = (),
+        source: str = "",
     ) -> Self:
-        """Return the settings of a table of tables, with ``table.key=value`` changes applied.
+        """Return the settings of a table of tables, with changes applied.
 
-        Values are as TOML writes them; a bare word is a string. ``where`` is what errors call the
-        table, e.g. the path of its file. InputError for an unknown key, which names the nearest
-        known one, or for a value out of range.
+        Changes are values by key, or lines ``table.key=value`` with values as TOML writes them, in
+        which a bare word is a string. ``source`` is the name of the table in messages, e.g. the
+        path of its file. InputError for a value out of range, or for an unknown key, with the
+        nearest known one.
         """
-        given, changed = cls._flattened(table), dict[str, Any]()
-        for change in changes:
-            key, equals, text = change.partition("=")
-            if not equals:
-                raise InputError(f"--set {change}: should be key=value, e.g. train.steps=100")
-            key, value = key.strip(), _value(text.strip())
-            if key in changed:
-                raise InputError(
-                    f"--set {key} is given twice: {changed[key]} and {value}; give it once"
-                )
-            changed[key] = value
+        given = cls._flattened(table)
+        if isinstance(changes, Mapping):
+            changed, option = cls._flattened(changes), "changes"
+        else:
+            changed, option = _parse_changes(changes), "--set"
         for key in (*given, *changed):
-            cls.check_key(key, where if key in given else "--set")
+            cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
         for key, value in (given | changed).items():
             name, _, inner = key.rpartition(".")
@@ -87,27 +123,29 @@ class SettingsBase(BaseModel):
         try:
             return cls.model_validate(nested)
         except ValidationError as error:
-            place = error.errors(include_url=False)[0]["loc"]
+            location = error.errors(include_url=False)[0]["loc"]
             tables = {key.partition(".")[0] for key in changed}
-            from_changes = place[0] in tables if place else bool(tables)
+            from_changes = location[0] in tables if location else bool(tables)
             message = one_line(error)
             raise (
-                InputError(f"{where}: {message}") if where and not from_changes else message
+                InputError(f"{source}: {message}") if source and not from_changes else message
             ) from error
 
     @classmethod
-    def from_toml(cls, content: bytes, where: str, changes: Iterable[str] = ()) -> Self:
+    def from_toml(
+        cls, content: bytes, source: str, changes: Iterable[str] | Mapping[str, Any] = ()
+    ) -> Self:
         """Return the settings of a TOML file's content; see `from_table`."""
-        return cls.from_table(parse_toml(content, where), changes, where)
+        return cls.from_table(parse_toml(content, source), changes, source)
 
     def toml(self) -> str:
-        """Return the settings as TOML, every key below its meaning."""
+        """Return the settings as TOML, with a comment above each key."""
         document = tomlkit.document()
         _fill(document, self)
         return tomlkit.dumps(document)
 
     def changed(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed and checked."""
+        """Return a checked copy with some fields changed."""
         return type(self)(**(dict(self) | changes))
 
     def flat(self) -> dict[str, Any]:
@@ -115,21 +153,21 @@ class SettingsBase(BaseModel):
         return self._flattened(self.model_dump())
 
     def affecting(self, *stages: Stage) -> dict[str, Any]:
-        """Return the settings, by key, that these stages are the first to depend on."""
+        """Return the settings, by key, whose first affected stage is one of these."""
         declared = self.declared()
         return {key: value for key, value in self.flat().items() if declared[key].stage in stages}
 
     @property
     def replicate(self) -> str:
-        """What tells a run from its replicates, as JSON."""
+        """The settings in which replicates of a run may differ, as JSON."""
         declared = self.declared()
         return json.dumps({k: v for k, v in self.flat().items() if declared[k].replicate})
 
     def first_difference(self, other: "SettingsBase", *, of_replicates: bool = False) -> str | None:
-        """Return the first key in which the results of other settings may differ, or None.
+        """Return the first key whose value may change the results, or None if there is none.
 
-        Replicates may also differ in what makes them replicates, what changes the last bits, and
-        what only figures and the report depend on.
+        With ``of_replicates``, three kinds of settings are also ignored: those that define
+        replicates, those that change the last bits only, and those of the figures and the report.
         """
         mine, theirs = self.flat(), other.flat()
         for key, affects in self.declared().items():
@@ -155,16 +193,16 @@ class SettingsBase(BaseModel):
         return declared
 
     @classmethod
-    def check_key(cls, key: str, where: str) -> None:
-        """Raise InputError, which begins with ``where``, for a key that is no setting."""
+    def check_key(cls, key: str, source: str) -> None:
+        """Raise InputError, which begins with ``source``, for a key that is no setting."""
         known = tuple(cls.declared())
         if key in known:
             return
         if key in cls.removed:
-            raise InputError(f"{where}: the setting {key} is gone: {cls.removed[key]}")
+            raise InputError(f"{source}: the setting {key} was removed: {cls.removed[key]}")
         by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        near = by_last or difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-        raise InputError(f"{where}: no setting {key!r}; the nearest is {near[0]!r}")
+        nearest = by_last[0] if by_last else _nearest(key, known)
+        raise InputError(f"{source}: no setting {key!r}; the nearest is {nearest!r}")
 
     @classmethod
     def _flattened(cls, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,21 +215,47 @@ class SettingsBase(BaseModel):
         return flat
 
 
-def parse_toml(content: bytes, where: str) -> dict[str, Any]:
-    """Return the tables of a TOML file's content; InputError if it is none."""
+@overload
+def with_keywords(values: Mapping[str, Any], first: S, /) -> tuple[S]: ...
+@overload
+def with_keywords(values: Mapping[str, Any], first: S, second: T, /) -> tuple[S, T]: ...
+def with_keywords(values: Mapping[str, Any], *settings: SettingsBase) -> tuple[SettingsBase, ...]:
+    """Return settings with some fields changed, each in the class that has such a field.
+
+    InputError for a name that no class has, which names the nearest field, or a value out of range.
+    """
+    known = [name for each in settings for name in type(each).model_fields]
+    for name in values:
+        if name not in known:
+            classes = " or ".join(type(each).__name__ for each in settings)
+            raise InputError(
+                f"{classes} has no field {name!r}; the nearest is {_nearest(name, known)!r}"
+            )
+    return tuple(
+        each.changed(**{name: values[name] for name in type(each).model_fields if name in values})
+        for each in settings
+    )
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+
+
+def parse_toml(content: bytes, source: str) -> dict[str, Any]:
+    """Return the tables of a TOML file's content; InputError if it is not TOML."""
     try:
         return tomllib.loads(content.decode())
-    except ValueError as error:  # of TOML, or of UTF-8
-        raise InputError(f"{where} is not TOML: {error}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise InputError(f"{source} is not TOML: {error}") from error
 
 
 def one_line(error: ValidationError) -> InputError:
-    """Turn pydantic's report into one line that names the first bad key and what would be right."""
+    """Turn pydantic's report into one line: the first invalid key and what would be right."""
     first: dict[str, Any] = dict(error.errors(include_url=False)[0])
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     key = ".".join(map(str, first["loc"]))
-    if isinstance(first["input"], Mapping | SettingsBase):  # what spans several keys names them
+    if isinstance(first["input"], Mapping | SettingsBase):  # the message itself names the keys
         return InputError(f"{key}: {message}" if key else message)
     return InputError(f"{key} = {first['input']!r}: {message}")
 
@@ -204,7 +268,7 @@ def _table_class(kind: type[SettingsBase], name: str) -> type[SettingsBase] | No
 
 
 def _fill(table: Any, settings: SettingsBase) -> None:
-    """Add settings to a TOML table: plain ones first, then tables in the order of stages."""
+    """Add settings to a TOML table: plain values first, then tables in the order of stages."""
 
     def rank(item: tuple[str, Any]) -> int:
         nested = isinstance(item[1], SettingsBase)
@@ -221,6 +285,22 @@ def _fill(table: Any, settings: SettingsBase) -> None:
             table.add(name, described)
         else:
             table.add(name, list(value) if isinstance(value, tuple) else value)
+
+
+def _parse_changes(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the changes of ``--set``, by key; InputError if one is none, or if a key repeats."""
+    changed: dict[str, Any] = {}
+    for line in lines:
+        key, equals, text = line.partition("=")
+        if not equals:
+            raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
+        key, value = key.strip(), _value(text.strip())
+        if key in changed:
+            raise InputError(
+                f"--set {key} is given twice: {changed[key]} and {value}; give it once"
+            )
+        changed[key] = value
+    return changed
 
 
 def _value(text: str) -> Any:

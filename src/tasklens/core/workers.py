@@ -1,4 +1,4 @@
-"""Map a function over many items: in this process, in a pool of others, or on a Ray cluster."""
+"""Map a function over items: in this process, in a pool of processes, or on a Ray cluster."""
 
 import multiprocessing
 import os
@@ -22,12 +22,12 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 P = ParamSpec("P")
 
-#: The engine that needs nothing: processes of this machine.
+#: The engine that runs processes on this machine.
 LOCAL = "local"
 
-_GONE = (
-    "a worker process was killed (for lack of memory, perhaps); what was finished is kept: run it "
-    "again with --resume, or with fewer workers"
+_KILLED = (
+    "a worker process was killed, perhaps because the memory was full; all finished work is kept: "
+    "run again with --resume, or with fewer workers"
 )
 
 
@@ -36,30 +36,30 @@ class Outcome(NamedTuple, Generic[Item]):
 
     item: Item
     result: Any
-    """None if it failed."""
+    """None if the item failed."""
     error: Exception | None
 
 
 class Workers(Executor):
-    """An executor that works on a bounded number of items at a time.
+    """Executor that works on a bounded number of items at a time.
 
-    Start it once and use it for any number of calls. A function is one at the top level of a
-    module, or a `functools.partial` of one, and its result depends on its arguments alone. The end
-    of a ``with`` block drops what has not begun.
+    One executor serves any number of calls. A function has to be at the top level of a module, or a
+    `functools.partial` of such a function. Its result has to depend on its arguments alone. The end
+    of a ``with`` block drops the items that have not started.
     """
 
     count: int
-    """How many items are worked on at a time."""
+    """Number of items that are worked on at a time."""
     remote: bool
-    """Whether a worker may be on another machine, which need not see the disk of this one."""
+    """Whether a worker may be on another machine, which may not see this machine's disk."""
 
     def map(  # type: ignore[override]
         self, function: Callable[[Item], Result], items: Iterable[Item]
     ) -> Iterator[Result]:
         """Yield `function(item)` for each item, in the order of the items.
 
-        Items are read as workers come free: at most two per worker are held at a time. What
-        `function` raises is raised as it is, at its item's turn.
+        Items are read as workers become free: at most two per worker are held at a time. An
+        exception of `function` is raised unchanged, at the turn of the item.
         """
         waiting: deque[Future[Result]] = deque()
         try:
@@ -80,10 +80,10 @@ class Workers(Executor):
         stage: str = "",
         unit: str = "",
     ) -> Iterator[Outcome[Item]]:
-        """Yield the result or the error of each item as it is done; no error stops the others.
+        """Yield the result or the error of each item as it ends; no error stops the others.
 
         Items are read as by `map`. If ``stage`` is given, its progress is shown in items, which
-        ``unit`` names. InputError is raised if the workers themselves are gone.
+        ``unit`` names. InputError if a worker process was killed.
         """
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
@@ -117,38 +117,38 @@ class Workers(Executor):
 
 
 def failure(future: Future[Any]) -> Exception | None:
-    """Wait for a future and return why it failed, or None; InputError if the workers are gone."""
+    """Wait for a future and return its error, or None; InputError if a worker was killed."""
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
-        raise InputError(_GONE) from error
+        raise InputError(_KILLED) from error
     if error is None or isinstance(error, Exception):
         return error
     raise error
 
 
 def reason(error: Exception) -> str:
-    """Return in one line why something failed."""
+    """Return the reason of a failure in one line."""
     text = " ".join(str(error).split())
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
 class Processes(Workers):
-    """Processes of this machine; a single worker is this process, unless it is to be ``apart``."""
+    """Processes of this machine; a single worker is this process, unless it is ``separate``."""
 
     remote = False
 
-    def __init__(self, count: int, *, apart: bool = False) -> None:
+    def __init__(self, count: int, *, separate: bool = False) -> None:
         self.count = max(1, count)
-        self._inline = self.count == 1 and not apart
+        self._inline = self.count == 1 and not separate
         self._pool: ProcessPoolExecutor | None = None
 
     def submit(
         self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
     ) -> Future[Result]:
-        """Begin `function(*args)`; in this process it is done before this returns."""
+        """Start `function(*args)`; in this process, run it before returning."""
         future: Future[Result] = Future()
         if not self._inline:
-            # Not fork: a forked child may wait for ever on a lock that a thread held.
+            # A forked child may wait for ever on a lock that a thread held.
             self._pool = self._pool or ProcessPoolExecutor(
                 self.count,
                 mp_context=multiprocessing.get_context("spawn"),
@@ -157,7 +157,7 @@ class Processes(Workers):
             try:
                 return self._pool.submit(function, *args, **kwargs)
             except BrokenProcessPool as error:
-                raise InputError(_GONE) from error
+                raise InputError(_KILLED) from error
         try:
             future.set_result(function(*args, **kwargs))
         except Exception as error:
@@ -165,7 +165,7 @@ class Processes(Workers):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
-        """Drop what has not begun and let the processes end."""
+        """Drop the items that have not started and end the processes."""
         if self._pool is not None:
             self._pool.shutdown(wait, cancel_futures=cancel_futures)
             self._pool = None
@@ -176,9 +176,9 @@ class Processes(Workers):
 
 
 def _end_with_the_parent() -> None:
-    # Ctrl-C reaches every process of the terminal; only the first should print anything.
+    # Ctrl-C reaches every process of the terminal; only the parent should print a message.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # A parent that is killed tells nobody: its workers would wait for their next item for ever.
+    # Without this thread, the workers of a killed parent would wait for ever for their next item.
     threading.Thread(target=_wait_for_the_parent, daemon=True).start()
 
 
@@ -189,12 +189,12 @@ def _wait_for_the_parent() -> None:
         os._exit(1)
 
 
-# Ray's workers are a subclass of `Workers`, so their module is imported inside the functions.
+# `ray_workers` imports this module, so the functions below import it inside.
 
 
 @contextmanager
 def opened(engine: str) -> Iterator[None]:
-    """Connect to an engine (local, ray, ray:local, ray:ADDRESS) for the time of the block.
+    """Connect to an engine (local, ray, ray:local, ray:ADDRESS) until the block ends.
 
     InputError for another name, if Ray is not installed, or if there is no cluster. See
     `tasklens.core.ray_workers.connect`.
@@ -214,22 +214,22 @@ def opened(engine: str) -> Iterator[None]:
 
 
 def start_workers(
-    engine: str, count: int, *, apart: bool = False, cpus: int = 1, gpus: float = 0
+    engine: str, count: int, *, separate: bool = False, cpus: int = 1, gpus: float = 0
 ) -> Workers:
-    """Return the workers of an engine, ``count`` items at a time; 0: as many as there is room for.
+    """Return the workers of an engine, for ``count`` items at a time; 0: as many as have a CPU.
 
-    ``apart`` is that of `Processes`. Only Ray heeds the CPUs and GPUs per item; InputError if no
-    node of the cluster has them.
+    ``separate`` is that of `Processes`. Only Ray uses the CPUs and GPUs per item; InputError if no
+    node of the cluster has that many.
     """
     if engine == LOCAL:
-        return Processes(count or default_workers(), apart=apart)
+        return Processes(count or default_workers(), separate=separate)
     from tasklens.core.ray_workers import RayWorkers
 
     return RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus, gpus=gpus)
 
 
 def cores_of_nodes(engine: str) -> list[int]:
-    """Return how many CPUs each machine of an engine has."""
+    """Return the number of CPUs of each machine of an engine."""
     if engine == LOCAL:
         return [default_workers()]
     from tasklens.core.ray_workers import nodes
@@ -245,9 +245,9 @@ def default_workers() -> int:
 
 
 def need_seen(directory: Path) -> None:
-    """Raise InputError if a worker does not see a directory that the driver has made."""
+    """Raise InputError if this machine does not see a directory that the driver created."""
     if not directory.is_dir():
         raise InputError(
-            f"{directory} is not to be seen on {socket.gethostname()}; several machines need a "
-            "directory that all of them see: name one with --out"
+            f"{directory} cannot be seen on {socket.gethostname()}; give a directory with --out "
+            "that all machines see"
         )

@@ -1,13 +1,13 @@
-"""Regular expressions and their languages: counting, uniform sampling, disjointness, random ones.
+"""Count, sample and compare the languages of regular expressions, and draw random ones.
 
 The partial derivatives of an expression's tree (Antimirov 1996) are the states of a
-nondeterministic automaton, whose subsets are the states of a deterministic one: a list of tables
-{symbol: next state}. From every state some string can be finished, so strings are counted backwards
+nondeterministic automaton. Its subsets are the states of a deterministic automaton, which is a list
+of tables {symbol: next state}. Every state leads to acceptance, so strings are counted backwards
 and drawn by rank.
 
-automata-lib is the reference in the tests, but does not serve here. It determinises without a bound
-(a user's ``(a|b)*a(a|b){30}`` would fill the memory), takes another syntax, and does not sample
-without replacement.
+automata-lib is the reference in the tests, but is not used here, for three reasons. It determinises
+without a bound (a user's ``(a|b)*a(a|b){30}`` would fill the memory), reads another syntax, and
+cannot sample without replacement.
 """
 
 import re
@@ -20,7 +20,7 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.data import regex as regex_tree
 
-# Bounds against expressions that would take minutes or all memory.
+# Bounds that refuse expressions which would take minutes or all memory.
 MAX_STATES = 20_000
 MAX_PAIRS = 1_000_000
 REDRAWS = 2000
@@ -35,7 +35,7 @@ SIGNS = ("?", "{1,2}", "{1,3}", "{2,3}")
 
 
 def _nullable(sequence: regex_tree.Sequence) -> bool:
-    """Whether the sequence matches the empty string."""
+    """Return whether the sequence matches the empty string."""
     for node in sequence:
         match node:
             case regex_tree.OneOf():
@@ -48,7 +48,7 @@ def _nullable(sequence: regex_tree.Sequence) -> bool:
 
 
 def _steps(sequence: regex_tree.Sequence) -> Iterable[tuple[str, regex_tree.Sequence]]:
-    """Each way to read one symbol: the symbols that do, and what must match the rest."""
+    """Yield each way to read one symbol: the possible symbols, and the sequence that follows."""
     for i, node in enumerate(sequence):
         rest = sequence[i + 1 :]
         match node:
@@ -66,7 +66,7 @@ def _steps(sequence: regex_tree.Sequence) -> Iterable[tuple[str, regex_tree.Sequ
 
 def _automaton(tree: regex_tree.Sequence, regex: str) -> tuple[list[dict[str, int]], list[bool]]:
     """Return the tables {symbol: next state} in the order of symbols, and which states accept."""
-    numbers = {tree: 0}  # the nondeterministic automaton: one state for each partial derivative
+    numbers = {tree: 0}  # the nondeterministic automaton, with one state per partial derivative
     arrows: list[dict[str, set[int]]] = []
     queue = [tree]
     for sequence in queue:
@@ -118,14 +118,14 @@ class Grammar:
     Parameters
     ----------
     regex : str
-        Python `re` syntax, of which literals, escaped punctuation, groups, alternatives, ``?``,
-        ``*``, ``+``, ``{m}``, ``{m,}``, ``{m,n}`` and classes like ``[abc]``, ``[a-c]`` are taken.
-        A string belongs to the language exactly if `re.fullmatch` accepts it.
+        Python `re` syntax. Supported are literals, escaped punctuation, groups, alternatives,
+        ``?``, ``*``, ``+``, ``{m}``, ``{m,}``, ``{m,n}`` and classes like ``[abc]``, ``[a-c]``.
+        A string belongs to the language if and only if `re.fullmatch` accepts it.
 
     Raises
     ------
     InputError
-        If the expression does not parse, holds no string but the empty one, or is too large.
+        If the expression does not parse, matches the empty string only, or is too large.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Grammar:
         self._tables, self._accepts = _automaton(regex_tree.parse(self.regex), self.regex)
         self.symbols = tuple(sorted({symbol for table in self._tables for symbol in table}))
         if not self.symbols:
-            raise InputError(f"regex {self.regex!r} holds no string but the empty one")
+            raise InputError(f"regex {self.regex!r} matches the empty string only")
         # _completions[k][s]: the number of strings of length k that lead from s to acceptance
         self._completions = [[int(accepts) for accepts in self._accepts]]
 
@@ -147,7 +147,7 @@ class Grammar:
         """Return the exact number of strings of each length from the first to the second."""
         if not 0 <= min_length <= max_length:
             raise InputError(
-                f"lengths {min_length} to {max_length}: needed 0 <= shortest <= longest"
+                f"lengths {min_length} to {max_length}: should be 0 <= shortest <= longest"
             )
         while len(self._completions) <= max_length:
             shorter = self._completions[-1]
@@ -161,16 +161,16 @@ class Grammar:
     def sample(
         self, n: int, min_length: int, max_length: int, rng: np.random.Generator
     ) -> list[str]:
-        """Draw n distinct strings, uniformly over all strings of the admitted lengths, in symbols.
+        """Draw n distinct strings, uniformly over all strings of the admitted lengths.
 
-        Every set of n is equally likely, and so is every order (Floyd's algorithm on the ranks of
-        the strings, Bentley 1987). InputError if there are fewer than n.
+        All sets of n strings are equally likely, and so are all orders (Floyd's algorithm on the
+        ranks of the strings, Bentley 1987). InputError if there are fewer than n.
         """
         total = self.count(min_length, max_length)
         if n > total:
             raise InputError(
-                f"regex {self.regex!r} holds only {total} strings of length {min_length} to"
-                f" {max_length}, {n} asked for"
+                f"regex {self.regex!r} matches only {total} strings of length {min_length} to"
+                f" {max_length}: should be at least {n}"
             )
         ranks: dict[int, None] = {}
         for last in range(total - n, total):
@@ -180,7 +180,7 @@ class Grammar:
         return [self._string(chosen[i], min_length) for i in rng.permutation(n)]
 
     def _string(self, rank: int, length: int) -> str:
-        """Return the string of that rank among those of at least that length, shortest first."""
+        """Return the string with this rank among those of at least this length, shortest first."""
         while rank >= self._completions[length][0]:
             rank -= self._completions[length][0]
             length += 1
@@ -194,11 +194,11 @@ class Grammar:
         return string
 
     def shared_string(self, other: "Grammar") -> str | None:
-        """Return the shortest string of both languages, the first of those in order, or None.
+        """Return the shortest string of both languages (the first in order), or None.
 
         InputError if the two are too large to be compared.
         """
-        # Breadth first, symbols in order: each pair of states is met first by its least string.
+        # Breadth first, symbols in order: the least string of a pair of states reaches it first.
         came_from: dict[tuple[int, int], tuple[tuple[int, int], str] | None] = {(0, 0): None}
         queue = deque([(0, 0)])
         while queue:
@@ -236,18 +236,18 @@ def _below(end: int, rng: np.random.Generator) -> int:
 
 
 def random_regex(rng: np.random.Generator, symbols: str, size: int) -> str:
-    """Print a random syntax tree with `size` leaves, each a symbol; its language is finite.
+    """Draw the expression of a random syntax tree with `size` symbols; its language is finite.
 
-    The leaves are dealt from shuffled copies of the alphabet, so that all symbols occur about
-    equally often. A tree is cut in two at a uniform place until it is a leaf; below the root, the
-    halves are alternatives with probability `ALTERNATION`, else one follows the other, and the
-    whole is repeated or optional with probability `REPETITION`.
+    The symbols are taken from shuffled copies of the alphabet, so that all occur about equally
+    often. A tree is cut in two at a uniformly drawn point until it is a single symbol. Below the
+    root, the halves are alternatives with probability `ALTERNATION`; otherwise one follows the
+    other. Below the root, a tree is repeated or optional with probability `REPETITION`.
     """
     decks = [rng.permutation(list(symbols)) for _ in range(-(-size // len(symbols)))]
     leaves = iter(np.concatenate(decks).tolist())
 
     def tree(size: int, root: bool = False) -> tuple[str, bool]:
-        """Return the text and whether a sign behind it would apply to all of it."""
+        """Return the text, and whether a repetition sign after it would apply to all of it."""
         if size == 1:
             text, closed = re.escape(next(leaves)), True
         else:
@@ -273,8 +273,9 @@ def random_grammars(
 ) -> list[Grammar]:
     """Draw grammars with disjoint languages, of at least `min_strings` strings of these lengths.
 
-    Each is an independent draw of `random_regex`, with leaves between the middle and the upper of
-    the admitted lengths, again until it meets the conditions; InputError if `REDRAWS` do not.
+    Each is an independent draw of `random_regex`, repeated until it meets the conditions. The
+    number of symbols lies between the mean of the admitted lengths and the largest. InputError if
+    `REDRAWS` draws do not meet the conditions.
     """
     grammars: list[Grammar] = []
     for needed in min_strings:
@@ -288,8 +289,9 @@ def random_grammars(
                 break
         else:
             raise InputError(
-                f"no random grammar {len(grammars) + 1} of {len(min_strings)} with {needed} strings"
-                f" of length {min_length} to {max_length} over {symbols!r} that shares none with"
-                " the others: allow more symbols or lengths, or ask for fewer tasks or variants"
+                f"random grammar {len(grammars) + 1} of {len(min_strings)}: {REDRAWS} draws gave"
+                f" none with {needed} strings of length {min_length} to {max_length} over"
+                f" {symbols!r}, disjoint from the others; allow more symbols or lengths, or fewer"
+                " tasks or variants"
             )
     return grammars

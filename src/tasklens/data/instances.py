@@ -1,4 +1,4 @@
-"""What is known of the measured instances without any model."""
+"""Describe the measured instances of a split without any model."""
 
 import functools
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
 
 SPLIT_NAMES = {
     "train_subset": "training subset",
@@ -17,6 +16,19 @@ SPLIT_NAMES = {
 """What figures and tables call the measured splits, from the most to the least seen."""
 
 
+SPLIT_MEANINGS = {
+    "train_subset": "seen in training",
+    "val_subset": "unseen pairs",
+    "val_instruction_subset": "unseen instructions",
+}
+"""What the measured splits of a training run are, from the most to the least seen."""
+
+
+def split_title(split: str, separator: str = ": ") -> str:
+    """Return the name of a split and, if it is a split of a training run, what it is."""
+    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
+
+
 def split_name(split: str) -> str:
     """Return what figures and tables call a split."""
     return SPLIT_NAMES.get(split) or split.replace("_", " ")
@@ -24,7 +36,7 @@ def split_name(split: str) -> str:
 
 @dataclass(frozen=True)
 class Instances:
-    """What is known of the measured instances of one split, N of them, without any model.
+    """The N measured instances of one split: task, input, output, instruction, unit.
 
     Raises
     ------
@@ -39,13 +51,13 @@ class Instances:
     input: npt.NDArray[np.int64]
     """Input token of each instance, (N,)."""
     output: npt.NDArray[np.int64] | None
-    """Output token of each instance, (N,); None where none is known."""
+    """Output token of each instance, (N,); None if outputs are not known."""
     length: npt.NDArray[np.int64]
     """Number of symbols in each instance's instruction, (N,)."""
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
     unit: npt.NDArray[np.int64]
-    """Number of what is resampled together, (N,): the instruction, or the group of a prompt."""
+    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt."""
 
     def __post_init__(self) -> None:
         known = (self.task, self.input, self.output, self.length, self.unit)
@@ -59,25 +71,11 @@ class Instances:
 
     @property
     def parts(self) -> dict[str, npt.NDArray[np.int64]]:
-        """What an instance is made of, by name: what its state may be sorted by."""
+        """Task, input and, if known, output of each instance, by name: the labels to compare."""
         parts = {"task": self.task, "input": self.input}
         return parts if self.output is None else parts | {"output": self.output}
 
     @functools.cached_property
     def n_tasks(self) -> int:
-        """Number of tasks among them: how many clusters to look for."""
+        """Number of distinct tasks, which is the default number of clusters."""
         return len(np.unique(self.task))
-
-
-def instances_of(dataset: Dataset, split: str) -> Instances:
-    """Return what is known of a split's instances without any model."""
-    part = dataset.splits[split]
-    return Instances(
-        split=split,
-        task=dataset.task(split),
-        input=part.input,
-        output=part.output,
-        length=dataset.instruction_length[part.instruction],
-        symbol_counts=dataset.symbol_counts(split),
-        unit=part.instruction,
-    )

@@ -14,17 +14,17 @@ from pydantic import Field, model_validator
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase
-from tasklens.data.prompt_readers import Record, read_records
+from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
-#: Columns taken if the settings name none: the first of these that the file has.
+#: Columns that are used if the settings name none: the first of these that the file has.
 USUAL = {
     "label": ("label", "task"),
     "input": ("input",),
     "output": ("output", "answer"),
     "group": ("instruction",),
 }
-#: Split of all prompts if none are held out, and split of the rest if some are.
+#: Name of the split of all prompts if none are held out, and of the other prompts if some are.
 ALL, KEPT = "all", "kept"
 
 
@@ -35,40 +35,40 @@ class PromptSettings(SettingsBase, affects="data"):
     """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
     each becomes a split named after the file."""
     text: str = "text"
-    """Column of the text. It may go on after the position that is measured."""
+    """Column of the text. The text may continue after the position that is measured."""
     label: str = ""
     """Column of the label that clusters are compared with; empty: label, or task."""
     input: str = ""
-    """Column of the part of the text that is worked on; empty: input, if there is one."""
+    """Column of the input, a part of the text; empty: input, if there is such a column."""
     output: str = ""
-    """Column of what should follow the input; empty: output or answer, if there is one. The
-    model's accuracy is measured by its first token."""
+    """Column of the output, which should follow the input; empty: output or answer, if there is
+    such a column. The model's accuracy is measured by the first token of the output."""
     group: str = ""
-    """Column whose equal values make prompts depend on each other: these are drawn together when
-    intervals are computed; empty: instruction, if there is one."""
+    """Column whose equal values make prompts depend on each other. Such prompts are drawn together
+    when intervals are computed. Empty: instruction, if there is such a column."""
     hold_out: tuple[str, ...] = ()
-    """Columns of which each label's values are split: prompts with the values that are held out
-    make a split of their own, called held_out_COLUMN. One column, or two."""
+    """One column or two, whose values are held out for each label. Prompts with a value that is
+    held out form the split held_out_COLUMN."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of each label's values that is held out; at least one."""
+    """Share of each label's values that is held out; at least one value."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hold_out and len(self.files) > 1:
-            raise ValueError("hold_out splits a single file; several files are splits already")
+            raise ValueError("hold_out needs a single file; several files are splits already")
         if len(set(self.hold_out)) != len(self.hold_out) or len(self.hold_out) > 2:
             raise ValueError(f"hold_out = {list(self.hold_out)}: should be one column, or two")
         if len(self.files) > 3:
-            raise ValueError(f"{len(self.files)} files: should be 3 at most, each is a split")
+            raise ValueError(f"{len(self.files)} files: should be at most 3; each file is a split")
         return self
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LabelledPrompts:
     """N texts with their labels, split by split; a part is None if there is no such column."""
 
-    where: tuple[str, ...]
-    """Place of each: file and line."""
+    source: tuple[str, ...]
+    """File and line of each text."""
     text: tuple[str, ...]
     label: tuple[str, ...]
     input: tuple[str, ...] | None
@@ -77,47 +77,71 @@ class LabelledPrompts:
     columns: dict[str, tuple[Any, ...]]
     """All columns of the file."""
     splits: dict[str, slice]
-    """Which of them are in each split."""
+    """Slice of the texts in each split."""
 
     def __len__(self) -> int:
         return len(self.text)
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name}: {rows.stop - rows.start}" for name, rows in self.splits.items())
+        return (
+            f"LabelledPrompts({len(self)} prompts, {len(set(self.label))} labels; splits: {sizes})"
+        )
+
     @property
     def units(self) -> tuple[str, ...]:
-        """Group in which each prompt is drawn when intervals are computed; itself without groups.
+        """Unit that each prompt is drawn with when intervals are computed: its group, or itself.
 
-        Groups of different labels are different: a number may stand for another phrasing there.
+        Groups of different labels are different units: the same number may mean another phrasing.
         """
         group = self.group or tuple(map(str, range(len(self))))
         return tuple(map("{}\n{}".format, self.label, group))
 
 
-def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> LabelledPrompts:
-    """Read labelled prompts and split them.
+def read_prompts(
+    source: PromptSource | PromptSettings | None = None, *, seed: int = 0, **changes: Any
+) -> LabelledPrompts:
+    """Read labelled prompts from files or from memory, and split them.
 
     Parameters
     ----------
-    settings : PromptSettings, optional
-        By default the set tasks-in-words, not split.
+    source : path, DataFrame, mapping of columns, sequence of records, or PromptSettings, optional
+        A JSONL, CSV or Parquet file, or the name of a prompt set that comes with tasklens; or the
+        prompts themselves, as columns or as records. By default the prompt set tasks-in-words.
     seed : int
-        Root seed of what is held out.
+        Root seed, from which the held-out values derive.
+    **changes
+        Fields of `PromptSettings`, such as ``label="topic"``, which change those given.
 
     Raises
     ------
     InputError
-        If a file cannot be read (with the line), a column is missing, the label has one value, or
-        a label has a single prompt.
+        If a file cannot be read (with the line), a column is missing, the label has one value, a
+        label has a single prompt, or a setting is unknown or out of range.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.read_prompts({"text": ["1 + 1", "2 + 2", "cat", "dog"], "label": [0, 0, 1, 1]})
+    LabelledPrompts(4 prompts, 2 labels; splits: all: 4)
+    >>> tl.read_prompts("tasks-in-words", hold_out=["instruction"])
     """
-    settings = settings or PromptSettings()
+    settings = source if isinstance(source, PromptSettings) else PromptSettings()
+    if isinstance(source, str | Path):
+        settings = settings.changed(files=(str(source),))
+    (settings,) = with_keywords(changes, settings)
     parts: dict[str, list[Record]] = {}
-    for name in settings.files:
-        records = list(read_records(name))
-        if not records:
-            raise InputError(f"{name}: holds no prompt")
-        split = Path(name).stem
-        if split in parts:
-            raise InputError(f"{name}: another file is called {split} too; each is a split")
-        parts[split] = records
+    if source is None or isinstance(source, str | Path | PromptSettings):
+        for name in settings.files:
+            records = list(read_records(name))
+            if not records:
+                raise InputError(f"{name}: has no prompt")
+            split = Path(name).stem
+            if split in parts:
+                raise InputError(f"{name}: another file also has the name {split}; each is a split")
+            parts[split] = records
+    else:
+        parts[ALL] = records_in_memory(source)
     names = _columns(parts, settings)
     label = names["label"] or ""
     if len(parts) == 1:
@@ -129,25 +153,24 @@ def read_prompts(settings: PromptSettings | None = None, seed: int = 0) -> Label
 
 
 def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dict[str, str | None]:
-    """Return the names of the columns of text, label and so on; None for an absent optional one."""
-    place, first = next(iter(parts.values()))[0]
+    """Return the name of the column of each part (text, label, ...), or None if it is absent."""
+    source, first = next(iter(parts.values()))[0]
     names: dict[str, str | None] = {"text": settings.text}
     for part, usual in USUAL.items():
         names[part] = getattr(settings, part) or next((n for n in usual if n in first), None)
     if names["label"] is None:
         raise InputError(
-            f"{place}: no column of labels; its columns are {', '.join(first)}: name one with "
-            "--label"
+            f"{source}: no column of labels; name one of {', '.join(first)} with --label"
         )
     wanted = [name for name in (*names.values(), *settings.hold_out) if name is not None]
     for records in parts.values():
-        for place, record in records:
+        for source, record in records:
             for name in wanted:
                 if record.get(name) is None:
                     columns = ", ".join(map(str, record))
-                    raise InputError(f"{place}: no {name!r}; its columns are {columns}")
+                    raise InputError(f"{source}: has no {name!r}; the columns are {columns}")
             if not isinstance(record[settings.text], str) or not record[settings.text].strip():
-                raise InputError(f"{place}: {settings.text!r} should be a text")
+                raise InputError(f"{source}: {settings.text!r} should be a text that is not empty")
     return names
 
 
@@ -156,14 +179,14 @@ def _held_out(
 ) -> dict[str, list[Record]]:
     """Split prompts by the values held out; prompts held out by two columns are in no split.
 
-    A value is held out for one label, not for all. In the paper, too, an input that was never seen
-    after one instruction is seen after others.
+    A value is held out for one label, not for all. This is as in the paper, in which an input that
+    was not seen after one instruction is seen after others.
     """
     if not settings.hold_out:
         return {ALL: records}
     held: dict[str, set[tuple[str, str]]] = {}
     for column in settings.hold_out:
-        values: dict[str, dict[str, None]] = {}  # by label, in the order of the file
+        values: dict[str, dict[str, None]] = {}  # per label, in the order of the file
         for _, record in records:
             values.setdefault(str(record[label]), {})[str(record[column])] = None
         held[column] = set()
@@ -171,36 +194,36 @@ def _held_out(
             size = len(distinct)
             if size < 2:
                 raise InputError(
-                    f"{settings.files[0]}: label {name!r} has one value of {column!r}, so that "
-                    "none can be held out; hold out by another column"
+                    f"{settings.files[0]}: label {name!r} has a single value of {column!r}, which "
+                    "cannot be held out; hold out another column"
                 )
             n = min(size - 1, max(1, round(settings.hold_out_share * size)))
             drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
             held[column] |= {(name, list(distinct)[i]) for i in drawn}
     parts: dict[str, list[Record]] = {KEPT: []}
     parts |= {f"held_out_{column}": [] for column in settings.hold_out}
-    for place, record in records:
+    for source, record in records:
         name = str(record[label])
         out = [column for column in held if (name, str(record[column])) in held[column]]
         if len(out) < 2:
-            parts[f"held_out_{out[0]}" if out else KEPT].append((place, record))
+            parts[f"held_out_{out[0]}" if out else KEPT].append((source, record))
     return parts
 
 
 def _check_labels(split: str, records: list[Record], label: str, *, held_out: bool) -> None:
-    needed = "should have two or more" + ("; raise prompts.hold_out_share" if held_out else "")
-    places: dict[str, list[str]] = {}
-    for place, record in records:
-        places.setdefault(str(record[label]), []).append(place)
-    if len(places) < 2:
-        first, value = (records[0][0], next(iter(places))) if records else (split, "")
+    needed = "should be two or more" + ("; raise prompts.hold_out_share" if held_out else "")
+    sources: dict[str, list[str]] = {}
+    for source, record in records:
+        sources.setdefault(str(record[label]), []).append(source)
+    if len(sources) < 2:
+        first, value = (records[0][0], next(iter(sources))) if records else (split, "")
         raise InputError(
-            f"{first}: {label!r} has the one value {value!r} in split {split}: {needed}"
+            f"{first}: {label!r} has the single value {value!r} in split {split}: {needed}"
         )
-    for value, of_value in places.items():
+    for value, of_value in sources.items():
         if len(of_value) == 1:
             raise InputError(
-                f"{of_value[0]}: {label!r} = {value!r} has this one prompt in split {split}: "
+                f"{of_value[0]}: {label!r} = {value!r} has a single prompt in split {split}: "
                 f"{needed}"
             )
 
@@ -214,7 +237,7 @@ def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -
 
     columns = dict.fromkeys(name for _, record in records for name in record)
     return LabelledPrompts(
-        where=tuple(place for place, _ in records),
+        source=tuple(source for source, _ in records),
         text=strings("text") or (),
         label=strings("label") or (),
         input=strings("input"),
@@ -226,19 +249,19 @@ def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -
 
 
 def _slices(sizes: Mapping[str, int]) -> dict[str, slice]:
-    """Return the slice of each split in a table of all of them, from their sizes."""
+    """Return the slice of each split in a table of all splits, from their sizes."""
     ends = [0, *accumulate(sizes.values())]
     return {split: slice(*pair) for split, pair in zip(sizes, pairwise(ends), strict=True)}
 
 
-_PARTS = ("where", "text", "label", "input", "output", "group")
+_PARTS = ("source", "text", "label", "input", "output", "group")
 
 
 def table_of(prompts: LabelledPrompts) -> pa.Table:
-    """Return labelled prompts as a table of strings, to be read by `read_table`.
+    """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `where`, `text`, `label`, `input`, `output`, `group`, the last three
-    null if absent, and `columns`, which is JSON of all columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `group` and `columns`.
+    `input`, `output` and `group` are null if absent; `columns` is JSON of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}

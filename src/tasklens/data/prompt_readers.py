@@ -1,13 +1,14 @@
-"""Read files of labelled prompts: JSONL, CSV and Parquet, and the sets of the package."""
+"""Read labelled prompts: JSONL, CSV and Parquet files, prompt sets of the package, tables."""
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 
 from tasklens.core.errors import InputError, first_line
@@ -17,11 +18,16 @@ from tasklens.core.parquet import read_parquet
 SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
 
 Record: TypeAlias = tuple[str, dict[str, Any]]
-"""The place of a prompt, as file and line, and its columns."""
+"""Source of a prompt, as file and line, and its columns."""
+
+PromptSource: TypeAlias = (
+    str | Path | pd.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+)
+"""A file, the name of a prompt set, or prompts in memory: as columns, or as records."""
 
 
 def content_of(name: str) -> bytes:
-    """Return the content of a file of prompts, or of a set that comes with the package."""
+    """Return the content of a file of prompts, or of a prompt set of the package."""
     if name in SHIPPED:
         return resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl").read_bytes()
     try:
@@ -34,9 +40,9 @@ def content_of(name: str) -> bytes:
 
 
 def read_records(name: str) -> Iterator[Record]:
-    """Yield the prompts of a file, or of a set that comes with the package.
+    """Yield the prompts of a file, or of a prompt set of the package.
 
-    InputError if the file cannot be read, with the line or row if one is to blame.
+    InputError if the file cannot be read, with the line or row that is wrong if there is one.
     """
     content = content_of(name)
     suffix = ".jsonl" if name in SHIPPED else Path(name).suffix
@@ -46,21 +52,42 @@ def read_records(name: str) -> Iterator[Record]:
     yield from readers[suffix](name, content)
 
 
+def records_in_memory(table: PromptSource) -> list[Record]:
+    """Return the prompts of a DataFrame, of a mapping of columns, or of a sequence of records.
+
+    InputError if it is none of them. A missing value counts as a missing column of a prompt.
+    """
+    try:
+        frame = pd.DataFrame(table)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"prompts: {first_line(error)}: should be a path, a DataFrame, or columns, as in "
+            '{"text": [...], "label": [...]}'
+        ) from error
+    if frame.empty:
+        raise InputError("prompts: there are none")
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [
+        (f"prompt {number}", {str(name): value for name, value in record.items()})
+        for number, record in enumerate(records)
+    ]
+
+
 def _jsonl(name: str, content: bytes) -> Iterator[Record]:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
         if not line.strip():
             continue
-        place = f"{name} line {number}"
+        source = f"{name} line {number}"
         try:
             record = json.loads(line.decode())
-            json.dumps(record, ensure_ascii=False).encode()  # half a surrogate pair is no text
-        except (ValueError, RecursionError) as error:  # of JSON, or of UTF-8
-            raise InputError(f"{place}: is not JSON: {error}") from error
+            json.dumps(record, ensure_ascii=False).encode()  # refuses half a surrogate pair
+        except (ValueError, RecursionError) as error:  # not JSON, or not UTF-8
+            raise InputError(f"{source}: is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise InputError(
-                f'{place}: should be an object, as in {{"text": "...", "label": "..."}}'
+                f'{source}: should be an object, as in {{"text": "...", "label": "..."}}'
             )
-        yield place, record
+        yield source, record
 
 
 def _csv(name: str, content: bytes) -> Iterator[Record]:
@@ -72,11 +99,11 @@ def _csv(name: str, content: bytes) -> Iterator[Record]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for record in reader:
-            place = f"{name} line {reader.line_num}"
+            source = f"{name} line {reader.line_num}"
             if None in record or None in record.values():
                 n = len(reader.fieldnames or ())
-                raise InputError(f"{place}: should have {n} cells, as the first line has")
-            yield place, dict(record)
+                raise InputError(f"{source}: should have {n} cells, as the first line has")
+            yield source, dict(record)
     except csv.Error as error:
         raise InputError(f"{name} line {reader.reader.line_num}: is not CSV: {error}") from error
 
@@ -85,5 +112,5 @@ def _parquet(name: str, content: bytes) -> Iterator[Record]:
     try:
         rows = read_parquet(content).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: not a readable Parquet file: {first_line(error)}") from error
+        raise InputError(f"{name}: is not a readable Parquet file: {first_line(error)}") from error
     yield from ((f"{name} row {number}", record) for number, record in enumerate(rows, 1))

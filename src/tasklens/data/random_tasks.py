@@ -1,7 +1,7 @@
 """Make tasks and draw their instructions.
 
-Functions, numbers of instructions, grammars and each task's instructions have random streams of
-their own.
+There is one random stream each for the functions, the numbers of instructions, the grammars and the
+instructions of each task.
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ REDRAWS = 1000
 
 
 def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
-    """Make tasks: at random, on the user's regular expressions, or from the user's file.
+    """Make tasks at random, from the user's regular expressions, or from the user's file.
 
-    InputError if the settings cannot be met, or the user's regexes or file break a rule.
+    InputError if the settings cannot be satisfied, or the user's regexes or file break a rule.
     """
     if settings.file:
         try:
@@ -66,9 +66,9 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
 
 
 def draw_instructions(taskset: TaskSet, seed: int) -> list[list[str]]:
-    """Draw each task's distinct instructions, uniformly over the admitted part of each language.
+    """Draw each task's distinct instructions, uniformly over the admitted lengths of a language.
 
-    Each task has a stream of its own, and its `n_variants` instructions are in random order.
+    Each task has its own stream, and its `n_variants` instructions are in random order.
     """
     instructions = []
     for i, task in enumerate(taskset.tasks):
@@ -83,7 +83,7 @@ def draw_instructions(taskset: TaskSet, seed: int) -> list[list[str]]:
 
 
 def _random_variants(settings: TaskSettings, rng: np.random.Generator) -> list[int]:
-    """Draw a number of variants per task; the two tasks of a pair lie on both sides of the mean."""
+    """Draw the number of variants of each task, in pairs that are symmetric about the mean."""
     offsets = rng.integers(settings.spread, size=settings.n_tasks // 2, endpoint=True)
     odd = np.zeros(settings.n_tasks % 2, dtype=np.int64)
     around = np.concatenate([offsets, -offsets, odd])
@@ -93,10 +93,10 @@ def _random_variants(settings: TaskSettings, rng: np.random.Generator) -> list[i
 def _random_functions(
     settings: TaskSettings, inputs: Sequence[str], outputs: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, str]]:
-    """Draw uniformly random functions, again until the input alone reveals nothing."""
+    """Draw uniformly random functions until the input alone reveals neither task nor output."""
     problem = ""
     for _ in range(REDRAWS):
-        # (task, input): a random permutation per row; the numbers below a bound are mapped
+        # (task, input): each row is a random permutation; ranks below the bound are mapped
         ranks = rng.random((settings.n_tasks, len(inputs))).argsort(axis=1)
         mapped = ranks < settings.inputs_per_task
         drawn = rng.integers(len(outputs), size=mapped.shape)
@@ -111,7 +111,7 @@ def _random_functions(
         if not problem:
             return functions
     raise InputError(
-        f"no functions found in {REDRAWS} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
+        f"no valid functions in {REDRAWS} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
         f" {settings.inputs_per_task}, n_inputs = {settings.n_inputs}, n_outputs ="
         f" {settings.n_outputs}: {problem}; raise n_tasks, inputs_per_task or n_outputs,"
         " or lower n_inputs"

@@ -1,6 +1,6 @@
-"""The syntax of regular expressions: a subset of Python's `re`, parsed into a tree.
+"""Parse regular expressions, in a subset of the syntax of Python's `re`, into trees.
 
-A tree is a sequence of nodes, each of which is one of three things.
+A tree is a sequence of nodes, and a node is a `OneOf`, an `Either` or a `Repeat`.
 """
 
 import re
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tasklens.core.errors import InputError
 
-# Bounds against expressions that would take minutes or all memory.
+# Bounds that refuse expressions which would take minutes or all memory.
 MAX_REPEAT = 10_000
 MAX_NESTING = 50
 SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
@@ -16,7 +16,7 @@ SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *,
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One symbol out of some."""
+    """One symbol of a set."""
 
     symbols: str
 
@@ -34,7 +34,7 @@ class Repeat:
 
     body: "Sequence"
     least: int
-    most: int | None  # None: without end
+    most: int | None  # None: unbounded
 
 
 Node = OneOf | Either | Repeat
@@ -138,7 +138,7 @@ class _Parser:
         if sign == "{":
             counts = re.compile(r"\{([0-9]+)(,([0-9]*))?\}").match(self.regex, self.at)
             if counts is None:
-                raise self.refusal("write {m}, {m,} or {m,n}, or \\{ for the character")
+                raise self.refusal("should be {m}, {m,} or {m,n}, or \\{ for the character")
             least = int(counts[1])
             most = int(counts[3]) if counts[3] else None if counts[2] else least
             if max(least, most or 0) > MAX_REPEAT:
@@ -155,7 +155,7 @@ class _Parser:
 
 
 def parse(regex: str) -> Sequence:
-    """Return the tree of a regular expression; InputError names the position of a fault."""
+    """Return the tree of a regular expression; InputError names the position of an error."""
     parser = _Parser(regex)
     tree = parser.alternatives()
     if parser.at < len(regex):

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from itertools import chain
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from pydantic import Field
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase
+from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.instances import Instances
 from tasklens.data.random_tasks import draw_instructions, make_tasks
 from tasklens.data.tasks import TaskSet, TaskSettings
 from tasklens.data.token_prompts import Prompts
@@ -28,7 +29,7 @@ MEASURED = {
 
 
 class DataSettings(SettingsBase, affects="data"):
-    """How the instances are split, and which are measured."""
+    """The splits of the instances, and the measured subsets."""
 
     val_inputs: Annotated[int, Field(ge=1)] = 5
     """Inputs of each training instruction that training never sees with it (split val)."""
@@ -70,12 +71,12 @@ class Split:
     def __len__(self) -> int:
         return len(self.instruction)
 
-    def take(self, which: NDArray[np.int64]) -> "Split":
+    def take(self, index: NDArray[np.int64]) -> "Split":
         """Return the instances at these indices."""
-        return Split(self.instruction[which], self.input[which], self.output[which])
+        return Split(self.instruction[index], self.input[index], self.output[index])
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Dataset:
     """The instances of a set of tasks, by split."""
 
@@ -123,6 +124,29 @@ class Dataset:
         ids[np.arange(len(part)), position] = part.input
         return Prompts(ids, position, split=split)
 
+    def instances(self, split: str) -> Instances:
+        """Return what is known of a split's instances without any model."""
+        part = self.splits[split]
+        return Instances(
+            split=split,
+            task=self.task(split),
+            input=part.input,
+            output=part.output,
+            length=self.instruction_length[part.instruction],
+            symbol_counts=self.symbol_counts(split),
+            unit=part.instruction,
+        )
+
+    def __getitem__(self, split: str) -> Prompts:
+        """Return the prompts of a split with what their instances are; see `tasklens.harvest`."""
+        if split not in self.splits:
+            raise InputError(f"no split {split!r}; the dataset has {', '.join(self.splits)}")
+        return dataclasses.replace(self.prompts(split), instances=self.instances(split))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split}: {len(part)}" for split, part in self.splits.items())
+        return f"Dataset({len(self.tasks.tasks)} tasks; instances: {sizes})"
+
     def symbol_counts(self, split: str) -> NDArray[np.int64]:
         """Return how often each symbol stands in each instance's instruction, (N, n_symbols)."""
         symbols = self.vocabulary.encode(self.tasks.symbols)
@@ -131,22 +155,45 @@ class Dataset:
 
 
 def make_dataset(
-    task_settings: TaskSettings | None = None, settings: DataSettings | None = None, seed: int = 0
+    tasks: TaskSettings | None = None,
+    data: DataSettings | None = None,
+    *,
+    seed: int = 0,
+    **changes: Any,
 ) -> Dataset:
     """Draw tasks, their instructions, the splits and the measured subsets.
 
     Parameters
     ----------
+    tasks : TaskSettings, optional
+    data : DataSettings, optional
     seed : int
         Root seed; the same seed gives the same dataset, byte for byte.
+    **changes
+        Fields of `TaskSettings` and `DataSettings`, which change those given.
+
+    Returns
+    -------
+    Dataset
+        ``dataset[split]`` are the prompts of a split, as `tasklens.harvest` takes them.
 
     Raises
     ------
     InputError
-        If the settings cannot be met.
+        If a setting is unknown or out of range, or if the settings cannot be met.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.make_dataset(n_tasks=4, variants_per_task=20, measured_tasks=4, measured_instances=50)
+    Dataset(4 tasks; instances: train: 3096, val: 360, val_instruction: 384, train_subset: 50, \
+val_subset: 50, val_instruction_subset: 50)
     """
-    settings = settings or DataSettings()
-    tasks = make_tasks(task_settings or TaskSettings(), seed)
+    tasks, data = with_keywords(changes, tasks or TaskSettings(), data or DataSettings())
+    return _draw_dataset(make_tasks(tasks, seed), data, seed)
+
+
+def _draw_dataset(tasks: TaskSet, settings: DataSettings, seed: int) -> Dataset:
     smallest = min(len(task.function) for task in tasks.tasks)
     if settings.val_inputs >= smallest:
         raise InputError(

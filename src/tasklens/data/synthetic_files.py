@@ -1,4 +1,4 @@
-"""A dataset as files that other tools read: Parquet with a README, tasks.json, tokenizer.json."""
+"""Write and read a dataset as Parquet files with a README, tasks.json and tokenizer.json."""
 
 import json
 from collections.abc import Callable
@@ -27,9 +27,9 @@ SCHEMA = pa.schema(
 
 
 def dataset_files(dataset: Dataset) -> dict[str, bytes]:
-    """Return the files of a data directory: {name: content}, the same bytes for the same dataset.
+    """Return the files of a data directory, {name: content}; equal datasets give equal bytes.
 
-    One Parquet file per split and measured subset, ``README.md`` with the metadata that
+    There is one Parquet file per split and measured subset, ``README.md`` with the metadata that
     ``datasets.load_dataset(DIR)`` reads, ``tasks.json`` and ``tokenizer.json``.
     """
     files = {
@@ -43,9 +43,9 @@ def dataset_files(dataset: Dataset) -> dict[str, bytes]:
 
 
 def read_dataset(read: Callable[[str], bytes]) -> Dataset:
-    """Rebuild a dataset from its files, of which `read` returns the content by the name.
+    """Rebuild a dataset from its files; `read` returns the content of the file with a name.
 
-    InputError if a file is damaged or does not fit the others.
+    InputError if a file is damaged or does not match the others.
     """
     try:
         text = read("tasks.json").decode()
@@ -54,25 +54,25 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
     tasks = tasks_from_json(text, "data/tasks.json")
     tables = {}
     for name in (*SPLITS, *MEASURED):
-        where = f"data/{name}.parquet"
+        path = f"data/{name}.parquet"
         try:
             table = read_parquet(read(f"{name}.parquet"))
         except (pa.ArrowException, OSError) as error:
             raise InputError(
-                f"{where} is damaged ({first_line(error)}); remove it and run again with --resume"
+                f"{path} is damaged ({first_line(error)}); remove it and run again with --resume"
             ) from error
         if not table.schema.equals(SCHEMA):
             raise InputError(
-                f"{where} has the columns {_columns(table.schema)}; it should have "
+                f"{path} has the columns {_columns(table.schema)}; it should have "
                 f"{_columns(SCHEMA)}"
             )
         tables[name] = table
     task_id = {task.name: i for i, task in enumerate(tasks.tasks)}
-    whole = pa.concat_tables([tables[name] for name in SPLITS])
+    instances = pa.concat_tables([tables[name] for name in SPLITS])
     columns = ["instruction_id", "instruction", "task"]
-    known = whole.group_by(columns, use_threads=False).aggregate([]).sort_by("instruction_id")
+    known = instances.group_by(columns, use_threads=False).aggregate([]).sort_by("instruction_id")
     if known["instruction_id"].to_pylist() != list(range(len(known))):
-        raise InputError("data: instruction_id does not number the instructions 0, 1, 2, ...")
+        raise InputError("data: instruction_id should number the instructions 0, 1, 2, ...")
     names = known["task"].to_pylist()
     for name in sorted(set(names) - task_id.keys()):
         raise InputError(f"data: the task {name!r} in the Parquet files is not in data/tasks.json")
@@ -91,7 +91,7 @@ def _columns(schema: pa.Schema) -> str:
 def tokenizer_json(vocabulary: Vocabulary) -> bytes:
     """Return a ``tokenizer.json`` (Hugging Face tokenizers) that splits at white space.
 
-    A word that is not in the vocabulary is an error there, not an unknown token.
+    A word that is not in the vocabulary is an error in that tokenizer, not an unknown token.
     """
     pad: dict[str, Any] = {"id": vocabulary.id[PAD], "content": PAD}
     pad |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
@@ -129,10 +129,10 @@ def _table(dataset: Dataset, name: str) -> pa.Table:
 
 
 def _ids(column: pa.ChunkedArray, vocabulary: Vocabulary) -> NDArray[np.int64]:
-    found = pc.index_in(column.combine_chunks(), pa.array(vocabulary.tokens))
-    if found.null_count:
+    index = pc.index_in(column.combine_chunks(), pa.array(vocabulary.tokens))
+    if index.null_count:
         raise InputError("data: a token in the Parquet files is not in data/tasks.json")
-    return found.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+    return index.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
 
 
 def _readme(dataset: Dataset) -> str:

@@ -49,18 +49,18 @@ class _File(BaseModel, extra="forbid"):
     max_length: int | None = None
 
 
-def tasks_from_json(text: str, where: str, settings: TaskSettings | None = None) -> TaskSet:
-    """Read and check a task file, each of whose tasks needs `regexes` and `function`.
+def tasks_from_json(text: str, source: str, settings: TaskSettings | None = None) -> TaskSet:
+    """Read and check a task file, in which each task needs `regexes` and `function`.
 
-    Lengths and `n_variants` that it leaves out are those of the settings, tokens and symbols those
-    that its tasks use. InputError, beginning with `where`, the name of the file, if it is damaged
-    or its tasks break a rule of `check_tasks`.
+    Lengths and `n_variants` that the file omits are taken from the settings. Tokens and symbols
+    that it omits are those that its tasks use. If the file is damaged, or its tasks break a rule of
+    `check_tasks`, InputError is raised; its message begins with `source`, the name of the file.
     """
     try:
         taskset = _taskset(_parsed(text), settings or TaskSettings())
         check_tasks(taskset)
     except InputError as error:
-        raise InputError(f"{where}: {error}") from None
+        raise InputError(f"{source}: {error}") from None
     return taskset
 
 
@@ -86,18 +86,18 @@ def _parsed(text: str) -> _File:
     try:
         content = json.loads(text, object_pairs_hook=_without_duplicates)
     except ValueError as error:
-        raise InputError(f"not a task file: {error}") from None
+        raise InputError(f"is not a task file: {error}") from None
     if not isinstance(content, dict):
-        raise InputError(f"must be an object with the keys {', '.join(_File.model_fields)}")
+        raise InputError(f"should be an object with the keys {', '.join(_File.model_fields)}")
     try:
         return _File.model_validate(content)
     except ValidationError as error:
         for fault in error.errors():
             if fault["type"] == "extra_forbidden":
-                *place, key = map(str, fault["loc"])
-                known = (_FileTask if place else _File).model_fields
+                *parents, key = map(str, fault["loc"])
+                known = (_FileTask if parents else _File).model_fields
                 near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
-                key = ".".join([*place, key])
+                key = ".".join([*parents, key])
                 raise InputError(f"unknown key {key!r}; did you mean {near!r}?") from None
         raise one_line(error) from None
 

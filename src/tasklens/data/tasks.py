@@ -1,6 +1,6 @@
 """Tasks: functions from input to output tokens, each with the grammars of its instructions.
 
-Tasks are drawn at random (`random_tasks`), built on the user's regular expressions, or read from
+Tasks are drawn at random (`random_tasks`), built from the user's regular expressions, or read from
 the user's JSON file (`task_file`). In each case the input token alone reveals neither the task nor
 the output, and no string is an instruction of two tasks.
 """
@@ -19,7 +19,7 @@ from tasklens.data.grammar import Grammar
 
 
 class TaskSettings(SettingsBase, affects="data"):
-    """What the tasks are."""
+    """The tasks of a training run: their number, functions and instructions."""
 
     n_tasks: Annotated[int, Field(ge=2)] = 50
     """Number of tasks."""
@@ -36,11 +36,12 @@ class TaskSettings(SettingsBase, affects="data"):
     max_length: Annotated[int, Field(ge=1)] = 16
     """Length of the longest instructions, in symbols."""
     distributions_per_task: Annotated[int, Field(ge=1)] = 1
-    """Number of regular expressions a task."""
+    """Number of regular expressions per task."""
     variants_per_task: Annotated[int, Field(ge=1)] = 152
-    """Mean number of distinct instructions a task, exact over the task set."""
+    """Mean number of distinct instructions per task, exact over all tasks."""
     variants_spread: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """A task's own number lies within this share of the mean, either way; 0: all are equal."""
+    """Largest distance of a task's number of instructions from the mean, as a share of the mean;
+    0: all numbers are equal."""
     regexes: tuple[str, ...] = ()
     """The user's regular expressions instead of random ones, those of the first task first."""
     file: str = ""
@@ -55,23 +56,23 @@ class TaskSettings(SettingsBase, affects="data"):
             )
         if self.min_length > self.max_length:
             raise ValueError(
-                f"min_length = {self.min_length} must be at most max_length = {self.max_length}"
+                f"min_length = {self.min_length} should be at most max_length = {self.max_length}"
             )
         if len(set(self.symbols)) < len(self.symbols) or any(map(str.isspace, self.symbols)):
             raise ValueError(
-                f"symbols = {self.symbols!r} must be distinct characters, none of them whitespace"
+                f"symbols = {self.symbols!r} should be distinct characters, none of them whitespace"
             )
         if self.variants_per_task - self.spread < self.distributions_per_task:
             raise ValueError(
                 f"variants_per_task = {self.variants_per_task} with variants_spread ="
-                f" {self.variants_spread} leaves a task fewer instructions than"
+                f" {self.variants_spread} gives some task fewer instructions than"
                 f" distributions_per_task = {self.distributions_per_task}"
             )
         n_regexes = self.n_tasks * self.distributions_per_task
         if self.regexes and len(self.regexes) != n_regexes:
             raise ValueError(
-                f"regexes has {len(self.regexes)} entries: needed n_tasks x distributions_per_task"
-                f" = {n_regexes}"
+                f"regexes has {len(self.regexes)} entries: should be n_tasks x"
+                f" distributions_per_task = {n_regexes}"
             )
         if self.regexes and self.file:
             raise ValueError("regexes and file exclude each other: give one of them")
@@ -79,7 +80,7 @@ class TaskSettings(SettingsBase, affects="data"):
 
     @property
     def spread(self) -> int:
-        """How far a task's number of variants may be from the mean."""
+        """Largest distance of a task's number of variants from the mean."""
         return int(self.variants_spread * self.variants_per_task)
 
 
@@ -93,13 +94,13 @@ class Task:
     n_variants: int
 
     def shares(self) -> list[int]:
-        """Return how many of the instructions come from each grammar, as evenly as possible."""
+        """Return the number of instructions of each grammar, as equal as possible."""
         return shares_of(self.n_variants, len(self.grammars))
 
 
 @dataclass(frozen=True)
 class TaskSet:
-    """All tasks, and what they share: tokens, symbols, and the admitted instruction lengths."""
+    """All tasks with their common tokens, symbols and admitted instruction lengths."""
 
     tasks: tuple[Task, ...]
     inputs: tuple[str, ...]
@@ -110,7 +111,7 @@ class TaskSet:
 
 
 def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
-    """Return how an input alone reveals the task or output, or which functions are equal, or ""."""
+    """Return how an input alone reveals the task or output, or the functions are equal, or ""."""
     images: dict[str, dict[str, str]] = {}
     for name, function in functions.items():
         for x, y in function.items():
@@ -129,42 +130,42 @@ def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def check_tasks(taskset: TaskSet) -> None:
-    """Check the user's tasks against the rules that random tasks keep by construction.
+    """Check the user's tasks against the rules that random tasks obey by construction.
 
     InputError for the first rule that is broken.
     """
     tasks = taskset.tasks
     if len(tasks) < 2:
-        raise InputError(f"{len(tasks)} tasks: needed at least 2")
+        raise InputError(f"{len(tasks)} tasks: should be at least 2")
     if not 1 <= taskset.min_length <= taskset.max_length:
         raise InputError(
             f"min_length = {taskset.min_length} and max_length = {taskset.max_length}:"
-            " needed 1 <= min_length <= max_length"
+            " should be 1 <= min_length <= max_length"
         )
     named = {"inputs": taskset.inputs, "outputs": taskset.outputs, "symbols": taskset.symbols}
     named["task names"] = tuple(task.name for task in tasks)
     for kind, names in named.items():
         for name, times in Counter(names).items():
             if times > 1:
-                raise InputError(f"{kind}: {name!r} occurs twice; each must be distinct")
+                raise InputError(f"{kind}: {name!r} occurs twice; all should be distinct")
     for symbol in taskset.symbols:
         if len(symbol) != 1 or symbol.isspace():
-            raise InputError(f"symbol {symbol!r} must be one character, not whitespace")
+            raise InputError(f"symbol {symbol!r} should be one character, not whitespace")
     for token in taskset.inputs + taskset.outputs:
         if token.split() != [token]:
-            raise InputError(f"token {token!r} must be without whitespace and not empty")
+            raise InputError(f"token {token!r} should be without whitespace and not empty")
         if token in taskset.symbols:
             raise InputError(f"token {token!r} is a symbol of the instructions; rename it")
     for task in tasks:
         _check_task(task, taskset)
     if problem := revealing_input({task.name: task.function for task in tasks}):
-        raise InputError(f"{problem}; the input alone must not tell the task or the output")
+        raise InputError(f"{problem}; the input alone should not reveal the task or the output")
     languages = [(task.name, grammar) for task in tasks for grammar in task.grammars]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
         if (shared := grammar.shared_string(other_grammar)) is not None:
             raise InputError(
                 f"tasks {name!r} and {other!r} share the string {shared!r} (regexes"
-                f" {grammar.regex!r} and {other_grammar.regex!r}): no two may have one in common"
+                f" {grammar.regex!r} and {other_grammar.regex!r}): tasks should share no string"
             )
 
 
@@ -181,24 +182,24 @@ def _check_task(task: Task, taskset: TaskSet) -> None:
             raise InputError(f"{task_name}{kind} {name!r} is not among the {kind}s of the task set")
     if not 1 <= len(task.grammars) <= task.n_variants:
         raise InputError(
-            f"{task_name}{len(task.grammars)} regexes for n_variants = {task.n_variants}: needed at"
-            " least 1 regex, and a variant for each"
+            f"{task_name}{len(task.grammars)} regexes for n_variants = {task.n_variants}: should be"
+            " at least 1 regex, and at least 1 variant per regex"
         )
     for grammar, share in zip(task.grammars, task.shares(), strict=True):
         held = grammar.count(taskset.min_length, taskset.max_length)
         if share > held:
             raise InputError(
-                f"{task_name}regex {grammar.regex!r} holds only {held} strings of length"
-                f" {taskset.min_length} to {taskset.max_length}, {share} asked for"
+                f"{task_name}regex {grammar.regex!r} matches only {held} strings of length"
+                f" {taskset.min_length} to {taskset.max_length}: should be at least {share}"
             )
 
 
-def grammars_of(regexes: Sequence[str], place: str) -> list[Grammar]:
-    """Return the grammars of regular expressions; an InputError begins with ``place``."""
+def grammars_of(regexes: Sequence[str], source: str) -> list[Grammar]:
+    """Return the grammars of regular expressions; an InputError begins with ``source``."""
     try:
         return [Grammar(regex) for regex in regexes]
     except InputError as error:
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{source}: {error}") from None
 
 
 def symbols_of(tasks: Sequence[Task]) -> tuple[str, ...]:
@@ -207,5 +208,5 @@ def symbols_of(tasks: Sequence[Task]) -> tuple[str, ...]:
 
 
 def shares_of(number: int, parts: int) -> list[int]:
-    """Return a number as a sum of parts that are as equal as possible, the larger ones first."""
+    """Split a number into parts that are as equal as possible, the larger ones first."""
     return [number // parts + (i < number % parts) for i in range(parts)]

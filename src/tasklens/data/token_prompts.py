@@ -1,10 +1,12 @@
-"""Prompts as token ids: what a model is asked."""
+"""Prompts as token ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tasklens.data.instances import Instances
 
 
 @dataclass(frozen=True)
@@ -14,16 +16,18 @@ class Prompts:
     Attributes
     ----------
     ids : int64 (N, T)
-        Token ids; tokens behind the measured position are never read.
+        Token ids; tokens after the measured position are never read.
     position : int64 (N,)
         Index of the token whose hidden state is measured.
     begin : int64 (N,), optional
-        Index of the first token of a span that ends at the position. The mean of the hidden states
-        over the span is measured instead.
+        Index of the first token of a span that ends at the position. If given, the mean of the
+        hidden states over the span is measured.
     split : str
-        Name of the split that the prompts are of; empty if they are of none, or of several.
+        Name of the prompts' split; empty if they have none, or several.
     position_name : str
         Name of the measured position.
+    instances : Instances, optional
+        What the N prompts are, without any model.
     """
 
     ids: NDArray[np.int64]
@@ -31,20 +35,21 @@ class Prompts:
     begin: NDArray[np.int64] | None = None
     split: str = ""
     position_name: str = "input"
+    instances: Instances | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def is_read(self) -> NDArray[np.bool_]:
-        """Whether each token stands up to the measured position, (N, T)."""
+        """True for each token up to the measured position, bool (N, T)."""
         return np.arange(self.ids.shape[1]) <= self.position[:, None]
 
 
 def join(prompts: Sequence[Prompts]) -> Prompts:
-    """Concatenate prompts of one width; the split is kept if all have the same.
+    """Concatenate prompts of one width; the split is kept if it is the same for all.
 
-    ValueError if the prompts are measured at positions of several names, or only some at spans.
+    ValueError if the names of the positions differ, or only some of the prompts have spans.
     """
     (name,) = {p.position_name for p in prompts}
     spans = [p.begin for p in prompts if p.begin is not None]

@@ -1,6 +1,6 @@
-"""Texts to token rows, and which tokens of each are measured. No torch.
+"""Tokenize labelled prompts and find the measured tokens of each. The module imports no torch.
 
-A tokenizer is one of Hugging Face's; only what this file calls of it is relied on.
+The tokenizers are those of Hugging Face. Only the methods called in this file are relied on.
 """
 
 import re
@@ -20,23 +20,24 @@ from tasklens.data.token_prompts import Prompts
 Tokenizer: TypeAlias = Any
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-#: Examples that are printed, so that a user sees what is measured.
+#: Number of examples that are printed, so that a user sees which tokens are measured.
 SHOWN = 3
 
 
 class PositionSettings(SettingsBase, affects="states"):
-    """Which tokens of a text are measured."""
+    """The measured position of each text."""
 
     at: str = ""
-    """Empty: the input, where there is such a column, else last. last: the last token of the text.
-    A column: its text within the text, or, in JSONL and Parquet, its number as the index of a token
-    or its pair of numbers as the first and the end of some characters. A number: that token of
-    every text, from the end where negative. A:B: characters A to B. Else a text that stands in
-    every text. Of a part that stands there more than once it is the last."""
+    """The measured part of each text. Empty: the input if there is such a column, otherwise last.
+    last: the last token of the text. A column: the part of the text that equals its value. In JSONL
+    and Parquet, the value may also be the index of a token, or a pair of numbers (the first
+    character and the end). A number: the token with this index in every text, counted from
+    the end if it is negative. A:B: characters A to B. Any other text: the part that equals it. If
+    the part occurs more than once, the last occurrence is used."""
     over: Literal["last", "mean"] = "last"
-    """Of a part of several tokens, the state of the last, or the mean over all."""
+    """If the part has several tokens: last measures the last one, mean the mean over all."""
     max_length: Annotated[int, Field(ge=0)] = 0
-    """Tokens that a prompt may have up to the measured one; 0: as many as the model reads."""
+    """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ class Tokenized:
     prompts: Prompts
     """Token rows up to the measured token."""
     begin: Ints
-    """First token of the part that is measured, (N,); the state is that of its last, or their
-    mean."""
+    """Index of the first token of the measured part, (N,)."""
     target: Ints
-    """Token that should follow the measured one, (N,); -1 if that is not known."""
+    """Token that should follow the measured part, (N,); -1 if it is not known."""
 
 
 def tokenize(
@@ -60,31 +60,31 @@ def tokenize(
     Parameters
     ----------
     tokenizer : transformers tokenizer
-        Special tokens are put where it puts them; they are never measured unless counted by number.
+        It places the special tokens, which are measured only if the position is a number.
 
     Raises
     ------
     InputError
-        For a position that is not in a text, a prompt that is too long, or a tokenizer that does
-        not say which characters its tokens stand for where that is needed.
+        If a text does not have the position, or a prompt is too long. If the tokenizer gives no
+        character offsets, and the position needs them.
     """
     settings = settings or PositionSettings()
     parts = [_part(table, i, settings.at) for i in range(len(table))]
     fast = bool(getattr(tokenizer, "is_fast", False))
     if not fast and any(isinstance(part, tuple) for part in parts):
         raise InputError(
-            f"{type(tokenizer).__name__} is no fast tokenizer, so that nothing says which tokens "
-            "are the measured part; take --position last, or a number of a token"
+            f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
+            "find the measured part with; give --position last, or the index of a token"
         )
     read = _read(tokenizer, table.text, fast=fast)
     offsets = read["offset_mapping"] if fast else [()] * len(table)
-    rows = zip(table.where, parts, read["special_tokens_mask"], offsets, strict=True)
+    rows = zip(table.source, parts, read["special_tokens_mask"], offsets, strict=True)
     begin, position = np.array([_tokens(*row) for row in rows], dtype=np.int64).T.copy()  # (N,)
     longest = settings.max_length or np.inf
-    for where, last in zip(table.where, position, strict=True):
+    for source, last in zip(table.source, position, strict=True):
         if last >= longest:
             raise InputError(
-                f"{where}: {last + 1} tokens up to the measured one, but the model reads "
+                f"{source}: {last + 1} tokens up to the measured one, but the model reads "
                 f"{longest}; shorten the text"
             )
     ids = np.zeros((len(table), int(position.max()) + 1), dtype=np.int64)
@@ -98,15 +98,20 @@ def tokenize(
     return Tokenized(prompts, begin, target)
 
 
+def position_name(table: LabelledPrompts, settings: PositionSettings) -> str:
+    """Return the name of the measured position, as scores and figures have it."""
+    return settings.at or ("input" if table.input is not None else "last")
+
+
 def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
     """Return what is known of a split's prompts without any model.
 
-    The input is what the column of that name says, or else the measured token; the symbols are the
-    tokens before the measured part, and their number is the length.
+    The input is the value of the input column, or the measured token if there is no such column.
+    The symbols are the tokens before the measured part, and their number is the length.
     """
-    here = table.splits[split]
-    begin, position = tokenized.begin[here], tokenized.prompts.position[here]
-    ids = tokenized.prompts.ids[here]
+    rows = table.splits[split]
+    begin, position = tokenized.begin[rows], tokenized.prompts.position[rows]
+    ids = tokenized.prompts.ids[rows]
     row, column = np.nonzero(np.arange(ids.shape[1]) < begin[:, None])  # of (N, T)
     kinds, symbol = np.unique(ids[row, column], return_inverse=True)
     counts = np.zeros((len(ids), max(1, len(kinds))), dtype=np.int64)
@@ -114,26 +119,26 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
     measured = ids[np.arange(len(ids)), position]
     return Instances(
         split=split,
-        task=np.array(codes(table.label))[here],
-        input=measured if table.input is None else np.array(codes(table.input))[here],
-        output=None if table.output is None else np.array(codes(table.output))[here],
+        task=np.array(codes(table.label))[rows],
+        input=measured if table.input is None else np.array(codes(table.input))[rows],
+        output=None if table.output is None else np.array(codes(table.output))[rows],
         length=begin,
         symbol_counts=counts,
-        unit=np.array(codes(table.units))[here],
+        unit=np.array(codes(table.units))[rows],
     )
 
 
 def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) -> str:
-    """Return a few prompts token by token, what is measured in brackets, from the whole table."""
+    """Return a few prompts of the table token by token, with the measured tokens in brackets."""
     lines = []
     prompts = tokenized.prompts
     first = prompts.position if prompts.begin is None else prompts.begin
     for i in np.linspace(0, len(table) - 1, min(SHOWN, len(table))).astype(int):
         names = tokenizer.convert_ids_to_tokens(prompts.ids[i, : prompts.position[i] + 1].tolist())
-        words = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
+        tokens = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
         follows = int(tokenized.target[i])
         answer = f"  -> {tokenizer.convert_ids_to_tokens([follows])[0]}" if follows >= 0 else ""
-        lines.append(f"  {table.label[i]}: {' '.join(words)}{answer}")
+        lines.append(f"  {table.label[i]}: {' '.join(tokens)}{answer}")
     return "\n".join(lines) + "\n"
 
 
@@ -147,8 +152,8 @@ def _read(tokenizer: Tokenizer, texts: tuple[str, ...], *, fast: bool) -> dict[s
 
 
 def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int]:
-    """Return what is measured of a text: "last", the index of a token, or a span of characters."""
-    text, where = table.text[i], table.where[i]
+    """Return the measured part: "last", the index of a token, or a span of characters."""
+    text, source = table.text[i], table.source[i]
     value: Any = at
     if not at and table.input is not None:
         value = table.input[i]
@@ -167,23 +172,25 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         begin, end = value
         if not 0 <= begin < end <= len(text):
             raise InputError(
-                f"{where}: characters {begin} to {end} are not in the text, which has {len(text)}"
+                f"{source}: characters {begin} to {end} are not in the text, which has {len(text)}"
             )
         return int(begin), int(end)
     if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: {value!r} is no position: should be a text, a number or a pair")
+        raise InputError(
+            f"{source}: {value!r} is not a position: should be a text, a number or a pair"
+        )
     span = _find(value, text, table.output[i] if table.output is not None else "")
     if not span:
         named = at in ("", *table.columns)
-        columns = "" if named else f", nor is it one of {', '.join(table.columns)}"
-        raise InputError(f"{where}: {value!r} is not in the text {text!r}{columns}")
+        columns = "" if named else f" and is not one of the columns {', '.join(table.columns)}"
+        raise InputError(f"{source}: {value!r} is not in the text {text!r}{columns}")
     return span
 
 
 def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
-    """Return where a part of a text stands, for the last time, if at all.
+    """Return the span of the last occurrence of a value in a text, or None.
 
-    A whole word before part of another; what the text ends with, the output, only after all else.
+    Whole words are preferred to parts of words. The output at the end of the text comes last.
     """
     end = len(text.rstrip())
     answered = output and text[:end].endswith(output)
@@ -198,13 +205,13 @@ def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
 
 
 def _tokens(
-    where: str, part: str | int | tuple[int, int], special: list[int], offsets: Any
+    source: str, part: str | int | tuple[int, int], special: list[int], offsets: Any
 ) -> tuple[int, int]:
     """Return the first and the last token of the part."""
     if isinstance(part, int):
         index = part + len(special) if part < 0 else part
         if not 0 <= index < len(special):
-            raise InputError(f"{where}: has no token {part}: there are {len(special)}")
+            raise InputError(f"{source}: has no token {part}: it has {len(special)} tokens")
         return index, index
     tokens = [j for j, is_special in enumerate(special) if not is_special]
     if isinstance(part, tuple):
@@ -213,24 +220,24 @@ def _tokens(
     else:
         tokens = tokens[-1:]
     if not tokens:
-        raise InputError(f"{where}: the tokenizer makes no token of the measured part")
+        raise InputError(f"{source}: the measured part has no token of its own")
     return tokens[0], tokens[-1]
 
 
 def _targets(
     table: LabelledPrompts, tokenizer: Tokenizer, parts: list[Any], tokens: Prompts, at: str
 ) -> Ints:
-    """Return the first token of each output where it follows the measured part, else -1."""
+    """Return the first token of each output that follows the measured part, otherwise -1."""
     target = np.full(len(table), -1, dtype=np.int64)
     outputs = table.output or [""] * len(table)
-    wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, begin and end of output
+    wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, span of the output
     texts = []
     for i, (text, output, part) in enumerate(zip(table.text, outputs, parts, strict=True)):
         end = part[1] if isinstance(part, tuple) else len(text.rstrip()) if part == "last" else None
         if end is None or not output:
             continue
         rest = text[end:].strip()
-        # "last" of a text that has its output already: what follows is not it
+        # The measured part is the end of the output itself, so that no output follows it.
         answered = text[:end].endswith(output) and (at != "" or table.input is None)
         if rest.startswith(output) if rest else not answered:
             begin = text.index(output, end) if rest else end + 1

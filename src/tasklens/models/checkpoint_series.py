@@ -1,4 +1,4 @@
-"""Find the models to measure and their order: a model alone, or a series of its checkpoints."""
+"""Find the models to measure and their order: one model, or a series of its checkpoints."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line
-from tasklens.models.hf_loading import import_extra
+from tasklens.core.extras import import_extra
 
-#: Names of directories of checkpoints, with their step.
+#: Pattern of the names of checkpoint directories, with the step.
 _STEP = re.compile(r"^(?:checkpoint|step|global_step|global-step)[-_]?(\d+)$")
-#: Files of a model on the hub that are fetched beside its weights.
+#: Patterns of the files that are fetched from the hub in addition to the weights.
 _SMALL = ("*.json", "*.model", "*.txt")
 
 
@@ -23,50 +23,50 @@ _SMALL = ("*.json", "*.model", "*.txt")
 class Checkpoint:
     """One model to measure."""
 
-    step: int  # of training, or its number, from 1 on, if not all steps are known
-    name: str  # the user's: a directory, or a name on the hub and the revision
+    step: int  # training step, or a number from 1 on if some step of the series is unknown
+    name: str  # as the user gave it: a directory, or a name on the hub and the revision
     directory: Path | None  # None if it has to be fetched first
     repository: str = ""
     revision: str | None = None
-    untrained: bool = False  # whether fresh weights take the place of its own
+    untrained: bool = False  # whether fresh weights replace those of the checkpoint
 
 
 def find_checkpoints(
     models: Sequence[str], revisions: Sequence[str] = (), *, untrained: bool = False
 ) -> list[Checkpoint]:
-    """Find the models that some names stand for, in the order of their steps; fetch nothing.
+    """Find the models with some names, in the order of their steps; fetch nothing.
 
-    A name is a model's directory, a directory of ``checkpoint-N`` or ``step-N`` directories, a run
-    directory of ours, or, with its revisions if there are any, a name on the hub. ``untrained``
-    puts a network of the first one's configuration with fresh weights before them, as step 0,
-    unless they have one of that step. InputError if a directory is missing or holds no model, or if
-    two checkpoints have the same step.
+    A name is one of four things: a model's directory, a directory of ``checkpoint-N`` or ``step-N``
+    directories, a run directory of tasklens, or a name on the hub, with ``revisions`` if given.
+    ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
+    unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
+    if two checkpoints have the same step.
     """
     if not models:
         raise InputError("no model to measure: name at least one")
-    found: list[tuple[int | None, Checkpoint]] = []
+    checkpoints: list[tuple[int | None, Checkpoint]] = []
     for model in models:
-        path = Path(os.path.expanduser(model))  # noqa: PTH111 - a user that there is not
+        path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
         if path.is_dir():
             if revisions:
                 raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            found += [(_step_of(p), Checkpoint(0, str(p), p)) for p in _inside(path)]
+            checkpoints += [(_step_of(p), Checkpoint(0, str(p), p)) for p in _inside(path)]
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
                 name = f"{model}@{revision}" if revision else model
                 checkpoint = Checkpoint(0, name, None, model, revision)
-                found.append((_step_of_revision(revision), checkpoint))
-    unknown = any(step is None for step, _ in found)
+                checkpoints.append((_step_of_revision(revision), checkpoint))
+    unknown = any(step is None for step, _ in checkpoints)
     series = [
         replace(checkpoint, step=number if unknown or step is None else step)
-        for number, (step, checkpoint) in enumerate(found, 1)
+        for number, (step, checkpoint) in enumerate(checkpoints, 1)
     ]
     series.sort(key=lambda checkpoint: checkpoint.step)
-    for one, other in pairwise(series):
-        if one.step == other.step:
-            both = f"{one.name} and {other.name} are both of step {one.step}"
-            raise InputError(f"{both}; measure each series alone")
+    for earlier, later in pairwise(series):
+        if earlier.step == later.step:
+            both = f"{earlier.name} and {later.name} are both of step {earlier.step}"
+            raise InputError(f"{both}; measure each series by itself")
     if untrained and series[0].step > 0:
         first = replace(series[0], step=0, name=f"{series[0].name}, untrained", untrained=True)
         series.insert(0, first)
@@ -74,9 +74,9 @@ def find_checkpoints(
 
 
 def missing_steps(steps: Sequence[int]) -> list[int]:
-    """Return the steps that a series lacks, as far as its other steps tell.
+    """Return the steps that a series lacks, judged by the steps that it has.
 
-    If most of the gaps between neighbours are equal, a gap of a multiple of that lacks steps.
+    If most gaps between neighbours are equal, steps are missing in a gap of a multiple of that.
     """
     steps = steps[_leading_powers(steps) :]
     gaps = [b - a for a, b in pairwise(steps)]
@@ -95,7 +95,7 @@ def missing_steps(steps: Sequence[int]) -> list[int]:
 
 
 def _leading_powers(steps: Sequence[int]) -> int:
-    """Return how many of the steps lead up, by powers of two, to the last of these: 0, 1, 2, 4."""
+    """Return the number of leading steps that are 0 or consecutive powers of two: 0, 1, 2, 4."""
     begin = 1 if steps and steps[0] == 0 else 0
     n = len([*takewhile(lambda pair: pair[1] == 2 ** pair[0], enumerate(steps[begin:]))])
     return begin + n - 1 if begin + n > 2 else 0
@@ -108,7 +108,7 @@ def _step_of_revision(revision: str | None) -> int | None:
 
 
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
-    """Return the checkpoint's directory; one on the hub is fetched first, or is in the cache.
+    """Return the checkpoint's directory; fetch it from the hub if it is not in the cache.
 
     InputError if neither the network nor the cache has it.
     """
@@ -125,9 +125,9 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
                 allow_patterns=[*patterns, weights],
                 ignore_patterns=["*/*"],
             )
-        except Exception as error:  # of the network, the hub or the cache
+        except Exception as error:  # the network, the hub and the cache raise many kinds
             raise InputError(
-                f"{checkpoint.name}: no such directory here, and the hub does not give it: "
+                f"{checkpoint.name}: is not a directory, and cannot be fetched from the hub: "
                 f"{first_line(error)}"
             ) from error
         path = Path(cached)
@@ -137,9 +137,9 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
 
 
 def identity(checkpoint: Checkpoint) -> list[object]:
-    """Return what distinguishes a checkpoint from others, and from a later one of its name.
+    """Return values that distinguish a checkpoint from others, and from a later one of its name.
 
-    For a directory these are the names, sizes and times of its files: nothing large is read.
+    For a directory these include the names, sizes and times of its files; no large file is read.
     """
     if checkpoint.directory is None:
         return [checkpoint.step, checkpoint.repository, checkpoint.revision, checkpoint.untrained]
@@ -147,7 +147,7 @@ def identity(checkpoint: Checkpoint) -> list[object]:
 
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
-    """Return name, size and time of a directory's files, or of those with some names."""
+    """Return name, size and time of the files in a directory, or of the named ones only."""
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
@@ -156,22 +156,22 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 
 def _inside(path: Path) -> list[Path]:
-    """Return the models in a directory: itself, or a series in it, in the order of its steps."""
-    for place in (path, path / "checkpoints"):
-        inside = place.iterdir() if place.is_dir() else ()
+    """Return the models of a directory, in the order of their steps: itself, or a series in it."""
+    for folder in (path, path / "checkpoints"):
+        inside = folder.iterdir() if folder.is_dir() else ()
         series = [inner for inner in inside if _STEP.match(inner.name) and inner.is_dir()]
         for inner in series:
             if not (inner / "config.json").is_file():
-                raise InputError(f"{inner}: no config.json: a checkpoint that is not whole?")
+                raise InputError(f"{inner}: has no config.json; is the checkpoint incomplete?")
         if series:
             return sorted(series, key=lambda inner: _step_of(inner) or 0)
     if not (path / "config.json").is_file():
-        raise InputError(f"{path} holds neither a model (config.json) nor checkpoint-N directories")
+        raise InputError(f"{path}: has neither a model (config.json) nor checkpoint-N directories")
     return [path]
 
 
 def _step_of(directory: Path) -> int | None:
-    """Return the step by the directory's name, its trainer's state or our own configuration."""
+    """Return the step by the directory's name, the trainer's state or tasklens' configuration."""
     named = _STEP.match(directory.resolve().name)
     if named:
         return int(named[1])
@@ -183,10 +183,10 @@ def _step_of(directory: Path) -> int | None:
 
 
 def _check_hub_name(model: str, path: Path) -> None:
-    """Refuse a name that looks like a path, so that a typing error does not ask the network."""
+    """Refuse a name that looks like a path, so that a typing error causes no request."""
     if path.exists():
         raise InputError(f"{model} is a file: should be a model's directory")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):
         right = "give a model's directory, a run directory, or a name on the hub"
-        raise InputError(f"{model}: there is no such directory; {right}")
+        raise InputError(f"{model}: is not a directory; {right}")

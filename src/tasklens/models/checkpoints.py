@@ -1,6 +1,6 @@
-"""The only reader and writer of checkpoint directories, in Hugging Face's format.
+"""Make and read checkpoint directories in Hugging Face's format.
 
-A directory holds ``config.json``, ``model.safetensors`` and ``tokenizer.json`` and loads with
+A directory has ``config.json``, ``model.safetensors`` and ``tokenizer.json`` and loads with
 ``AutoModelForCausalLM.from_pretrained``. Nothing is ever unpickled.
 """
 
@@ -10,40 +10,42 @@ from typing import Annotated, Any
 
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
-from tasklens.core.settings import SettingsBase, one_line
+from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
 from tasklens.models.lr_schedule import sparse_steps
 
-#: What a checkpoint directory holds.
+#: Files of a checkpoint directory.
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
 
 class CheckpointSettings(SettingsBase, affects="train"):
-    """When a checkpoint is taken and what is kept of it."""
+    """The steps of the checkpoints, and the checkpoints whose weights are kept."""
 
     every: Annotated[int, Field(ge=1)] = 200
-    """Checkpoints at 0, the powers of two below this, its multiples, and the last step. The
-    measured instances' states are kept at each."""
+    """Steps between checkpoints. There are also checkpoints at 0, at the powers of two below this
+    number, and at the last step. Each checkpoint keeps the hidden states of the measured
+    instances."""
     weights_gib: Annotated[float, Field(ge=0)] = 2.0
-    """Weights of every checkpoint are kept where together they fit this many GiB; of a sparse set
-    and the last otherwise."""
+    """Most GiB of weights. If all checkpoints' weights fit, all are kept; otherwise those of
+    sparse_weights checkpoints."""
     sparse_weights: Annotated[int, Field(ge=1)] = 8
-    """How many checkpoints keep their weights where not all of them fit."""
+    """Number of checkpoints whose weights are kept if not all fit; the last is always one of
+    them."""
 
     def steps_with_weights(self, steps: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
-        """Return those of the checkpoint steps whose weights are kept."""
+        """Return the checkpoint steps whose weights are kept."""
         if len(steps) * bytes_each <= self.weights_gib * 2**30:
             return steps
         return sparse_steps(steps, self.sparse_weights)
 
 
 def config_of(model: GPT2) -> dict[str, Any]:
-    """Return the model's configuration as ``transformers.GPT2Config`` reads it."""
+    """Return the model's configuration in the format of ``transformers.GPT2Config``."""
     settings = model.settings
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -67,12 +69,12 @@ def config_of(model: GPT2) -> dict[str, Any]:
     }
 
 
-def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, bytes]:
+def checkpoint_files(model: GPT2, tokenizer: bytes, **metadata: int) -> dict[str, bytes]:
     """Return the files of a checkpoint directory, {name: content}, given its ``tokenizer.json``.
 
-    ``config.json`` has the keywords, such as step and seed, under "tasklens".
+    ``config.json`` has the metadata, such as step and seed, under "tasklens".
     """
-    config = config_of(model) | {"tasklens": about}
+    config = config_of(model) | {"tasklens": metadata}
     weights = {k: v.contiguous() for k, v in model.state_dict().items()}
     tokenizer_config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": PAD}
     contents = (
@@ -87,9 +89,9 @@ def checkpoint_files(model: GPT2, tokenizer: bytes, **about: int) -> dict[str, b
 def read_tensors(
     path: Path, content: bytes | None = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of a safetensors file, whose content may be known.
+    """Return the tensors and the metadata of a safetensors file, or of its content if given.
 
-    InputError if it is missing or damaged.
+    InputError if the file is missing or damaged.
     """
     try:
         content = path.read_bytes() if content is None else content
@@ -97,18 +99,18 @@ def read_tensors(
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
-            f"{path} is missing or damaged ({error}); remove it and run with --resume"
+            f"{path} is missing or damaged ({error}); remove it and run again with --resume"
         ) from error
     return tensors, header.get("__metadata__", {})
 
 
 def load_checkpoint(directory: Path | str) -> GPT2:
-    """Load a checkpoint directory into our own GPT-2.
+    """Load a checkpoint directory into a `GPT2`.
 
     Raises
     ------
     InputError
-        If a file is missing or damaged, or if the configuration is another architecture's.
+        If a file is missing or damaged, or if the configuration is of another architecture.
     """
     directory = Path(directory)
     path = directory / "config.json"
@@ -118,13 +120,13 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error
     if model_type != "gpt2":
-        raise InputError(f"{path}: model_type is {model_type!r}, not 'gpt2'")
+        raise InputError(f"{path}: model_type = {model_type!r}: should be 'gpt2'")
     try:
         named = {"tie_word_embeddings": True, **config, "dropout": config["resid_pdrop"]}
         settings = ModelSettings(**{name: named[name] for name in ModelSettings.model_fields})
         model = GPT2(settings, config["vocab_size"], config["n_positions"], seed=0)
-    except ValidationError as error:
-        raise InputError(f"{path}: {one_line(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error
     weights = directory / "model.safetensors"
@@ -133,5 +135,5 @@ def load_checkpoint(directory: Path | str) -> GPT2:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
-        raise InputError(f"{weights} does not fit its config.json: {why}") from error
+        raise InputError(f"{weights} does not match its config.json: {why}") from error
     return model

@@ -1,40 +1,42 @@
-"""The devices of this machine and their memory."""
+"""Check the devices of this machine, and how much their memory holds."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from tasklens.core.errors import InputError
 
-#: Tokens in one forward pass: enough to keep the matrix products busy, little memory, and enough
-#: passes for every core to have some.
+#: Tokens of one forward pass on a CPU: many enough for efficient matrix products, few enough that
+#: the memory is small and every core has some passes.
 MAX_TOKENS = 2048
-#: The same on a GPU, which has one thread and wants more at once.
+#: Tokens of one forward pass on a GPU, which has one thread and needs larger products.
 MAX_TOKENS_GPU = 2**16
-#: Numbers that a token takes while it goes through a block, in widths of the residual stream.
+#: Numbers that a block stores per token, in widths of the residual stream.
 WIDTHS_PER_TOKEN = 32
 
 
 def check_device(device: str, key: str) -> None:
-    """Raise InputError, naming the setting, if this machine has no such device."""
+    """Raise InputError, with the name of the setting, if this machine has no such device."""
     if device == "cpu":
         return
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if (torch.device(device).index or 0) >= n_gpus:
         raise InputError(
-            f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs here; use "
-            f"{'a lower number, or ' if n_gpus else ''}cpu"
+            f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
+            f"machine; give {'a lower number, or ' if n_gpus else ''}cpu"
         )
 
 
 def default_max_tokens(device: torch.device) -> int:
-    """Return the tokens of one forward pass, if the memory holds them."""
+    """Return the number of tokens of one forward pass, if the memory holds them."""
     return MAX_TOKENS if device.type == "cpu" else MAX_TOKENS_GPU
 
 
 def tokens_that_fit(device: torch.device, width: int) -> int:
-    """Return the tokens of one forward pass that half of the free memory holds, by estimate."""
+    """Return the estimated number of tokens of a forward pass that half of the memory holds."""
     fit = _free_bytes(device) // 2 // (4 * WIDTHS_PER_TOKEN * width)
     return max(1, min(default_max_tokens(device), fit))
 
@@ -47,9 +49,34 @@ def _free_bytes(device: torch.device) -> int:
     return 1024 * int(available[1]) if available else 2**62
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator of one device inside the block, and restore it.
+
+    `torch.manual_seed` would seed the generators of all GPUs, and `fork_rng` restores only some.
+    """
+    if device.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generator = torch.cuda.default_generators[index]
+    else:
+        generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error means that the memory of a device was exhausted."""
-    words = ("out of memory", "not enough memory", "can't allocate memory")
+    messages = (
+        "out of memory",
+        "not enough memory",
+        "can't allocate memory",
+        "status_alloc_failed",
+    )
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(
-        word in str(error).lower() for word in words
+        message in str(error).lower() for message in messages
     )

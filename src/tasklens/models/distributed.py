@@ -1,4 +1,4 @@
-"""The processes that torchrun launches to train one model with DDP."""
+"""Train one model with DDP in the processes that torchrun launches."""
 
 import gc
 import os
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tasklens.core.errors import InputError
 from tasklens.models.torchrun import launched_by_torchrun
 
-#: How long a rank waits for another: rank 0 harvests and writes while the others wait.
+#: How long a rank waits for another: the others wait while rank 0 harvests and writes.
 TIMEOUT = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train one model, seen from one of them; by default a single process."""
+    """The processes that train one model, and the rank of this one; by default a single process."""
 
     rank: int = 0
     size: int = 1
@@ -29,7 +29,7 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is rank 0, which alone writes."""
+        """True on rank 0, the only one that writes."""
         return self.rank == 0
 
     def share_of(self, n: int) -> slice:
@@ -37,17 +37,17 @@ class ProcessGroup:
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def broadcast(self, tensor: Tensor) -> Tensor:
-        """Overwrite a tensor with that of rank 0, and return it."""
+        """Broadcast a tensor from rank 0 in place, and return it."""
         if self.size > 1:
             dist.broadcast(tensor, src=0)
         return tensor
 
     def broadcast_flag(self, flag: bool = False) -> bool:
-        """Return the flag of rank 0, on all ranks."""
+        """Broadcast a boolean from rank 0, and return it on all ranks."""
         return bool(self.broadcast(torch.tensor(flag)))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """Overwrite a tensor with its sum over all ranks, and return it."""
+        """Sum a tensor over all ranks in place, and return it."""
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
@@ -60,8 +60,8 @@ SINGLE_PROCESS = ProcessGroup()
 def process_group(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun has launched to train on a device, until the block ends.
 
-    Gloo carries tensors on CPUs, NCCL those on GPUs. InputError if this machine has fewer GPUs than
-    processes.
+    Gloo transfers tensors on CPUs, NCCL those on GPUs. InputError if this machine has fewer GPUs
+    than processes.
     """
     if not launched_by_torchrun():
         yield SINGLE_PROCESS
@@ -72,24 +72,24 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
         local_rank, n_gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local_rank >= n_gpus:
             raise InputError(
-                f"torchrun starts {local_size} processes here, which has {n_gpus} GPUs: should be "
-                f"as many, --nproc-per-node={n_gpus}"
+                f"torchrun starts {local_size} processes on this machine, which has {n_gpus} GPUs: "
+                f"should be --nproc-per-node={n_gpus}"
             )
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     yield ProcessGroup(dist.get_rank(), dist.get_world_size(), local_size)
-    # Not after an error: other ranks may be in the middle of a broadcast, and torchrun ends them.
+    # The group stays after an error: other ranks may be in a broadcast, and torchrun ends them.
     gc.collect()  # DDP may hold the group in a cycle; threads that outlive Python abort the process
     dist.destroy_process_group()
 
 
 def training_device(device: str, group: ProcessGroup) -> torch.device:
-    """Return the device on which a rank trains; several may not name a GPU by its number."""
+    """Return the device of a rank; with several ranks, the setting may not number a GPU."""
     if device == "cpu" or group.size == 1:
         return torch.device(device)
     if device != "cuda":
         raise InputError(
-            f"train.device = {device!r}: torchrun gives each process a GPU of its own; say cuda"
+            f"train.device = {device!r}: should be cuda; torchrun gives each process its own GPU"
         )
     return torch.device("cuda", torch.cuda.current_device())
 

@@ -1,23 +1,23 @@
 """GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
 
 Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
-positions, pre-norm blocks, tanh GELU, head tied to the word embedding unless the settings say
-otherwise. `GPT2.forward` returns the logits and, on request, hidden states by name.
+positions, pre-norm blocks, tanh GELU, head tied to the word embedding by default. `GPT2.forward`
+returns the logits and, on request, hidden states by name.
 """
 
 import functools
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+import torch.nn.functional as F  # noqa: N812, the usual name
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import SettingsBase
+from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
 
 LAYER_NORM_EPSILON = 1e-5
@@ -98,7 +98,7 @@ class Attention(nn.Module):
 
 @functools.lru_cache(maxsize=512)
 def _pattern(prefix: int, n_inputs: int, device: torch.device) -> Tensor:
-    """Return (T, T): 0 where a token of a full row may look, else -inf."""
+    """Return (T, T): 0 if a token of a full row may attend to another, otherwise -inf."""
     T = prefix + n_inputs
     seen = torch.eye(T, dtype=torch.bool)
     seen[:, :prefix] |= torch.ones(T, prefix, dtype=torch.bool).tril()
@@ -210,8 +210,8 @@ class GPT2(nn.Module):
         them. Return the logits, (B, T, vocab_size), and the named states, (B, T, n_embd) each.
         """
         T = ids.shape[1]
-        place = torch.arange(T, device=ids.device)
-        positions = torch.where(place < prefix, place, length[:, None])  # (B, T)
+        column = torch.arange(T, device=ids.device)
+        positions = torch.where(column < prefix, column, length[:, None])  # (B, T)
         return self._run(ids, positions, _row_bias(prefix, T, length), states)
 
     def forward_trees(
@@ -233,9 +233,9 @@ class GPT2(nn.Module):
                 kept[name] = state
 
         wte: nn.Embedding = self.transformer["wte"]  # type: ignore[assignment]
-        words = wte(ids)  # (B, T, D)
-        keep("wte", words)
-        x = words + self.transformer["wpe"](positions)
+        word_states = wte(ids)  # (B, T, D)
+        keep("wte", word_states)
+        x = word_states + self.transformer["wpe"](positions)
         keep("embed", x)
         x = self.drop(x)
         blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
@@ -248,9 +248,35 @@ class GPT2(nn.Module):
         return F.linear(x, head.weight), kept
 
 
-def make_model(settings: ModelSettings | None, dataset: Dataset, seed: int = 0) -> GPT2:
-    """Return an untrained model for a dataset's vocabulary and lengths."""
-    return GPT2(settings or ModelSettings(), len(dataset.vocabulary), dataset.n_positions, seed)
+def make_model(
+    dataset: Dataset, settings: ModelSettings | None = None, *, seed: int = 0, **changes: Any
+) -> GPT2:
+    """Make an untrained GPT-2 for the vocabulary and the lengths of a dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    settings : ModelSettings, optional
+    seed : int
+        Root seed, from which the initial weights derive.
+    **changes
+        Fields of `ModelSettings`, which change those given.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown or out of range.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> sum(parameter.numel() for parameter in model.parameters())
+    0
+    """
+    (settings,) = with_keywords(changes, settings or ModelSettings())
+    return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)
 
 
 def check_length(n_positions: int, length: int) -> None:

@@ -1,4 +1,4 @@
-"""Our own GPT-2 as a Subject."""
+"""Make a `GPT2` a Subject."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +11,23 @@ from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import default_max_tokens
 from tasklens.models.gpt2 import GPT2, check_length, state_names
+from tasklens.models.modes import evaluating
 from tasklens.models.prefix_trees import Trees, token_trees
 from tasklens.models.subject import Harvest
 
 
 class GPT2Subject:
-    """Our own GPT-2 as a Subject; prefixes that prompts share are computed once.
+    """A `GPT2` as a Subject; prefixes that prompts share are computed once.
 
     Parameters
     ----------
     model : GPT2
-        Read in fp32 and without dropout, whatever training used.
+        It is run in fp32 and without dropout, whatever training used.
     step : int
         Training step of the model.
     max_tokens : int
-        Tokens in a forward pass; 0: what suits the device. States depend on it by rounding alone.
+        Tokens of a forward pass; 0: `default_max_tokens` of the device. It changes the hidden
+        states by rounding only.
     """
 
     def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:
@@ -38,7 +40,6 @@ class GPT2Subject:
         check_length(self.model.n_positions, int(prompts.position.max()) + 1)
         if prompts.begin is not None:
             raise InputError("means over a span are harvested from a HuggingFaceSubject")
-        self.model.eval()
         N, D = len(prompts), self.model.settings.n_embd
         states = {name: np.empty((N, D), dtype=np.float32) for name in names}
         result = Harvest(states, np.empty(N, dtype=np.int64))
@@ -47,14 +48,18 @@ class GPT2Subject:
         read = partial(self._read, trees, size, result)
         starts = range(0, len(trees), size)
         if self.model.device.type != "cpu":
-            for start in starts:
-                read(start)
+            with evaluating(self.model):
+                for start in starts:
+                    read(start)
             return result
         threads = torch.get_num_threads()
         # A pass runs in one thread, so that no sum depends on how many threads there are.
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(read, starts))
-        torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            with evaluating(self.model), pool:
+                list(pool.map(read, starts))
+        finally:
+            torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
         return result
 
     @torch.inference_mode()

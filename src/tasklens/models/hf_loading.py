@@ -1,6 +1,5 @@
-"""Models and tokenizers from local directories of Hugging Face's format. Nothing is fetched."""
+"""Load models and tokenizers from local directories in Hugging Face's format; fetch nothing."""
 
-import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +8,14 @@ from typing import Any
 import torch
 
 from tasklens.core.errors import InputError, first_line
+from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
+from tasklens.models.devices import seeded
 from tasklens.models.hf_subject import HuggingFaceSubject
 
-#: The device that is none of its own: see `load_subject`.
+#: The device that spreads a model over several devices: see `load_subject`.
 AUTO = "auto"
-#: Any of them says that a directory has a tokenizer.
+#: A directory has a tokenizer if it has one of these files.
 TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json"),
     *("vocab.json", "vocab.txt", "spiece.model"),
@@ -32,25 +33,25 @@ def load_subject(
     untrained: int | None = None,
     step: int = 0,
 ) -> HuggingFaceSubject:
-    """Load a local directory that ``AutoModelForCausalLM`` loads. Nothing is fetched.
+    """Load a Subject from a local directory that ``AutoModelForCausalLM`` loads; fetch nothing.
 
     Parameters
     ----------
     directory : path
-        With ``config.json`` and weights: safetensors, otherwise ``.bin`` files, which are read with
-        ``weights_only`` and a warning.
+        It has ``config.json`` and weights: safetensors, otherwise ``.bin`` files, which are read
+        with ``weights_only`` and a warning.
     tokenizer : path, optional
-        Directory of the tokenizer; by default the model's, or the one above it. A Subject without a
+        Directory of the tokenizer; by default the model's, or its parent. A Subject without a
         tokenizer reads tokens but no texts.
     device : str
         cpu, cuda or cuda:N; auto spreads the model over all GPUs, the memory and the disk, as
         accelerate's ``device_map="auto"`` does.
     dtype : {"float32", "bfloat16", "float16"}
-        What the weights are computed in; states are float32.
+        Type of the weights and of the computation; hidden states are float32.
     trust_remote_code : bool
-        Run the code that comes with the model.
+        Run the code in the model's directory.
     untrained : int, optional
-        A seed: draw fresh weights by the configuration instead of loading the model's own.
+        A seed with which fresh weights are drawn, instead of loading those of the model.
     max_tokens, step : int
         See `HuggingFaceSubject`.
 
@@ -62,7 +63,7 @@ def load_subject(
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():
-        raise InputError(f"{directory}: no config.json: it is not a model's directory")
+        raise InputError(f"{directory}: has no config.json: it is not a model's directory")
     if device == AUTO:
         import_extra("accelerate", "device = auto")
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
@@ -78,10 +79,12 @@ def load_subject(
 def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     safe = any(directory.glob("*.safetensors"))
     if not safe and any(directory.glob("*.bin")):
-        what = "its .bin is unpickled, tensors only (weights_only)"
-        warn(f"{directory} has no safetensors; {what}")
+        warn(
+            f"{directory} has no safetensors; its .bin files are unpickled, tensors only "
+            "(weights_only)"
+        )
     with _one_line_errors(directory):
-        model, about = import_extra("transformers").AutoModelForCausalLM.from_pretrained(
+        model, loading = import_extra("transformers").AutoModelForCausalLM.from_pretrained(
             directory,
             local_files_only=True,
             use_safetensors=safe or None,
@@ -92,61 +95,53 @@ def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
         )
         if device != AUTO:
             model = model.to(device)
-    missing = sorted(about["missing_keys"]) or [key[0] for key in about["mismatched_keys"]]
+    missing = sorted(loading["missing_keys"]) or [key[0] for key in loading["mismatched_keys"]]
     if missing:
-        why = f"not there or of another shape ({len(missing)} like it): they do not fit config.json"
-        raise InputError(f"{directory}: the weights of {missing[0]} are {why}")
+        raise InputError(
+            f"{directory}: {len(missing)} weights are missing or do not have the shape of "
+            f"config.json, first {missing[0]}"
+        )
     return model
 
 
 def _untrained_model(directory: Path, seed: int, device: str, common: dict[str, Any]) -> Any:
     transformers = import_extra("transformers")
-    with _one_line_errors(directory), torch.random.fork_rng(devices=[]):
+    # The weights are drawn on the CPU, so that they are the same on any device.
+    with _one_line_errors(directory), seeded(seed, torch.device("cpu")):
         config = transformers.AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=common["trust_remote_code"]
         )
-        torch.manual_seed(seed)
         model = transformers.AutoModelForCausalLM.from_config(config, **common)
         if device != AUTO:
             return model.to(device)
         accelerate = import_extra("accelerate")
-        whole = [*(model._no_split_modules or ())]
-        device_map = accelerate.infer_auto_device_map(model, no_split_module_classes=whole)
+        undivided = [*(model._no_split_modules or ())]
+        device_map = accelerate.infer_auto_device_map(model, no_split_module_classes=undivided)
         return accelerate.dispatch_model(model, device_map)
 
 
 def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) -> Any:
-    """Load the tokenizer in a directory, or the one above it; None if neither has one."""
-    place = tokenizer_place(directory)
-    if place is None:
+    """Load the tokenizer of a directory or of its parent; return None if neither has one."""
+    path = tokenizer_directory(directory)
+    if path is None:
         return None
-    with _quiet(), _one_line_errors(place):
+    with _quiet(), _one_line_errors(path):
         return import_extra("transformers").AutoTokenizer.from_pretrained(
-            place, local_files_only=True, trust_remote_code=trust_remote_code
+            path, local_files_only=True, trust_remote_code=trust_remote_code
         )
 
 
-def tokenizer_place(directory: Path | str) -> Path | None:
-    """Return the directory that has a tokenizer: this one, or that above it; None if neither."""
-    for place in (Path(directory), Path(directory).absolute().parent):
-        if any((place / name).is_file() for name in TOKENIZER_FILES):
-            return place
+def tokenizer_directory(directory: Path | str) -> Path | None:
+    """Return the directory that has a tokenizer, this one or its parent; None if neither has."""
+    for path in (Path(directory), Path(directory).absolute().parent):
+        if any((path / name).is_file() for name in TOKENIZER_FILES):
+            return path
     return None
-
-
-def import_extra(library: str, user: str = "this") -> Any:
-    """Import a library of the extra ``hf``; InputError if it is not installed."""
-    try:
-        return importlib.import_module(library)
-    except ImportError as error:
-        raise InputError(
-            f"{user} needs {library}, which is not installed: pip install 'tasklens[hf]'"
-        ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the progress bars and the advice of transformers off the terminal."""
+    """Silence the progress bars and the log messages of transformers until the block ends."""
     logging = import_extra("transformers").utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -161,13 +156,13 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _one_line_errors(directory: Path) -> Iterator[None]:
-    """Turn whatever the libraries raise into an InputError; none of our code runs inside."""
+    """Turn any error of the libraries into an InputError; no code of tasklens runs in the block."""
     try:
         yield
     except Exception as error:  # a model can fail to load in many ways
         why = f"cannot be loaded: {first_line(error)}"
         if "Unrecognized configuration class" in str(error):
-            why = "is no causal language model: AutoModelForCausalLM does not know it"
+            why = "is no causal language model: AutoModelForCausalLM does not support it"
         elif "trust_remote_code" in str(error):
-            why = "comes with code of its own; --trust-remote-code runs it, if you do"
+            why = "has code of its own; give --trust-remote-code if you trust this code"
         raise InputError(f"{directory} {why}") from error

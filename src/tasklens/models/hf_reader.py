@@ -1,7 +1,7 @@
 """Run a Hugging Face causal model and read its hidden states by name.
 
-States are taken by hooks on the modules, so that they are what their names say: the index of a
-tuple of hidden states means another thing in another family.
+Hooks on the modules read the hidden states, so that a name has the same meaning in every family. An
+index into a model's tuple of hidden states has not.
 """
 
 import inspect
@@ -17,9 +17,10 @@ from torch import Tensor
 from tasklens.core.errors import InputError, first_line
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import tree_bias
+from tasklens.models.modes import evaluating
 from tasklens.models.prefix_trees import Trees
 
-#: Answers are computed for so many positions at a time: a vocabulary is wide.
+#: Number of positions whose answers are computed at a time, because a vocabulary is large.
 HEAD_ROWS = 256
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -27,45 +28,46 @@ Pick: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class HarvestBatch(NamedTuple):
-    """The result of one forward pass."""
+    """Result of one forward pass."""
 
-    indices: Ints  # (b,), of its prompts
+    indices: Ints  # (b,), of the prompts that were read
     states: dict[str, npt.NDArray[np.float32]]  # (b, D) each
     answer: Ints  # (b,)
 
 
 class Point(NamedTuple):
-    """The place of a state: the output of a module, or its input."""
+    """Origin of a hidden state: the output of a module, or its input."""
 
     module: Any
     before: bool = False
 
 
 class HuggingFaceReader:
-    """Reads hidden states of a causal model by name; see `HuggingFaceSubject`."""
+    """Reader of a causal model's hidden states by name; see `HuggingFaceSubject`."""
 
     def __init__(self, model: Any) -> None:
-        self.model, self.kind = model.eval(), type(model).__name__
+        self.model, self.kind = model, type(model).__name__
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._points, parent = find_points(self._base, model)
-        self.names: tuple[str, ...] = self._inspect(parent)
+        with evaluating(model):
+            self.names: tuple[str, ...] = self._inspect(parent)
         #: Whether the position of each token can be given.
         self.takes_positions = "position_ids" in inspect.signature(self._base.forward).parameters
 
     @property
     def device(self) -> torch.device:
-        """The device of the input: that of the embedding, or on which it is computed."""
+        """The device on which the embedding is computed, which has to have the input."""
         hook = getattr(self.model.get_input_embeddings(), "_hf_hook", None)  # accelerate's
         device = getattr(hook, "execution_device", None)
         return torch.device(next(self.model.parameters()).device if device is None else device)
 
     def forward(self, ids: Tensor, **inputs: Tensor) -> Tensor:
-        """Run the network below the head on tokens (B, T) and return its last state, (B, T, D)."""
+        """Run the network below the head on tokens (B, T); return its last state, (B, T, D)."""
         return _run(self._base, ids, **inputs)
 
     def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
-        """Read some prompts, a row each, padded at the end to the longest of them."""
+        """Read some prompts, one row each, padded at the end to the longest of them."""
         position = self._tensor(prompts.position[indices])
         T = int(position.max()) + 1
         columns, row = (torch.arange(n, device=self.device) for n in (T, len(indices)))
@@ -74,14 +76,14 @@ class HuggingFaceReader:
         pick = at_position
         if prompts.begin is not None:
             pick = _averager(real & (columns >= self._tensor(prompts.begin[indices])[:, None]))
-        # What stands behind the position may be no token of the vocabulary.
+        # After the position, an id may be no token of the vocabulary.
         inputs = {"ids": torch.where(real, self._tensor(prompts.ids[indices, :T]), 0)}
         if not bool(real.all()):
             inputs["attention_mask"] = real.long()
         return self._read(indices, names, inputs, pick, at_position)
 
     def read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> HarvestBatch:
-        """Read all prompts in some rows that are trees."""
+        """Read all prompts of some rows that are trees."""
         indices = trees.prompts_in(rows)
         row, slot = trees.row[indices] - rows.start, trees.slot[indices]
         at_slot = _picker(self._tensor(row), self._tensor(slot))
@@ -99,7 +101,7 @@ class HuggingFaceReader:
     def _read(
         self, indices: Ints, names: Sequence[str], inputs: dict[str, Tensor], pick: Pick, last: Pick
     ) -> HarvestBatch:
-        """Pick states during a forward pass, and the answers from what `last` picks at its end."""
+        """Pick hidden states during a forward pass, and the answers at the tokens of `last`."""
         states: dict[str, npt.NDArray[np.float32]] = {}
 
         def keep(name: str, state: Tensor) -> None:
@@ -107,7 +109,7 @@ class HuggingFaceReader:
 
         with hooked({name: self._points[name] for name in names}, keep):
             final = last(self.forward(**inputs))
-        if self._base is self.model:  # these are the logits
+        if self._base is self.model:  # `final` has the logits
             answer = final.argmax(dim=-1)
         else:
             head = self.model.get_output_embeddings()
@@ -122,15 +124,15 @@ class HuggingFaceReader:
     def _inspect(self, parent: Any) -> tuple[str, ...]:
         """Check that the model is causal, with one state per token; return the states' names.
 
-        The module that ``parent`` calls first after the last block is the final norm, if it is one.
-        `wte` is no state of its own if the first block reads the word embedding as it is.
+        If the first module that ``parent`` calls after the last block is a norm, it gives `ln_f`.
+        `wte` is left out if it equals `embed`, the input of the first block.
         """
         ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=self.device)
         try:
             logits = _run(self.model, ids)  # (2, 4, V)
-        except Exception as error:  # no hook is set: whatever is raised, the model's code raises
+        except Exception as error:  # no hook is set, so the model's own code raised it
             raise InputError(f"{self.kind} cannot be run: {first_line(error)}") from error
-        # A dot keeps the names of modules apart from those of states.
+        # A dot distinguishes the names of modules from those of states.
         children = {f".{name}": Point(module) for name, module in parent.named_children()}
         states: dict[str, Tensor] = {}
         called: list[str] = []
@@ -150,18 +152,20 @@ class HuggingFaceReader:
             called = ["ln_f" if name == norm else name for name in called]
         called = [name for name in called if name in self._points]
         if called != [*self._points]:
-            raise InputError(f"{self.kind}: its blocks are not called one after another: {called}")
+            raise InputError(f"{self.kind}: its blocks do not run one after another: {called}")
         for name in called:
             if states[name].shape[:-1] != ids.shape:
-                what = f"a state of shape {tuple(states[name].shape)}, not one a token"
-                raise InputError(f"{self.kind}: {name} gives {what}")
+                shape = tuple(states[name].shape)
+                raise InputError(f"{self.kind}: {name} has shape {shape}: should be one per token")
         if not last.isfinite().all():
-            raise InputError(f"{self.kind}: its states are not finite in {str(self.dtype)[6:]}")
-        before = last[:, :-1]
-        apart = float((before[0] - before[1]).norm())
-        if not apart <= 8 * torch.finfo(self.dtype).eps * float(before.norm()):
             raise InputError(
-                f"{self.kind} is no causal language model: what follows a token changes its state"
+                f"{self.kind}: its hidden states are not finite in {str(self.dtype)[6:]}"
+            )
+        before = last[:, :-1]
+        difference = float((before[0] - before[1]).norm())
+        if not difference <= 8 * torch.finfo(self.dtype).eps * float(before.norm()):
+            raise InputError(
+                f"{self.kind} is no causal language model: later tokens change a token's state"
             )
         if not self._head_orders(last, logits.float()):
             self._base = self.model
@@ -172,11 +176,11 @@ class HuggingFaceReader:
     def _head_orders(self, last: Tensor, logits: Tensor) -> bool:
         """Return whether the head alone orders the tokens as the model's own logits do.
 
-        These may be scaled or capped besides, which changes no order.
+        The model may also scale or cap the logits, which changes no order.
         """
         head = self.model.get_output_embeddings()
         if self._base is self.model or head is None or head.weight.shape[-1] != last.shape[-1]:
-            return False  # a head of several layers, of which this is the last
+            return False  # the head may be the last of several layers
         ours = head(last.to(head.weight.dtype)).float()
         ours = ours.gather(-1, logits.argsort(dim=-1).to(ours.device))
         eps = torch.finfo(head.weight.dtype).eps
@@ -184,7 +188,7 @@ class HuggingFaceReader:
 
 
 def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
-    """Run a module of transformers with those of the inputs that it takes."""
+    """Run a module of transformers with the inputs that it accepts."""
     every: dict[str, Any] = {"use_cache": False, "return_dict": True, **inputs}
     accepted = inspect.signature(module.forward).parameters
     return module(ids, **{k: v for k, v in every.items() if k in accepted})[0]  # type: ignore[no-any-return]
@@ -206,7 +210,7 @@ def _averager(span: Tensor) -> Pick:
 
 
 def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
-    """Return the place of each state up to the last block, and the module that holds the blocks."""
+    """Return the `Point` of each state up to the last block, and the module of the blocks."""
     n_layer = model.config.get_text_config().num_hidden_layers
     modules = dict(base.named_modules())
     sizes = {
@@ -215,8 +219,8 @@ def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
         if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
     }
     if not sizes:
-        raise InputError(f"{type(model).__name__}: no list of its {n_layer} blocks was found in it")
-    path = max(sizes, key=sizes.__getitem__)  # nearly all of a model is in its blocks
+        raise InputError(f"{type(model).__name__}: has no list of its {n_layer} blocks")
+    path = max(sizes, key=sizes.__getitem__)  # the blocks have nearly all parameters
     blocks = modules[path]
     points = {"wte": Point(model.get_input_embeddings()), "embed": Point(blocks[0], before=True)}
     points |= {f"block{i}": Point(block) for i, block in enumerate(blocks, 1)}
@@ -225,7 +229,7 @@ def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
 
 @contextmanager
 def hooked(points: dict[str, Point], keep: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Call ``keep`` with each state as it is computed."""
+    """Call ``keep`` with the name and value of each state when it is computed."""
     with ExitStack() as hooks:
         for name, (module, before) in points.items():
 

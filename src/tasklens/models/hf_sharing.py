@@ -1,4 +1,4 @@
-"""Decide whether prompts are read as trees, in which prefixes that they share stand once."""
+"""Decide whether prompts are read as trees, in which shared prefixes occur once."""
 
 import functools
 
@@ -12,22 +12,22 @@ from tasklens.models.devices import is_out_of_memory
 from tasklens.models.hf_reader import HuggingFaceReader, Ints
 from tasklens.models.prefix_trees import Trees, token_trees
 
-#: Trees are worth it if they have at most this share of the prompts' tokens.
+#: Trees are used if they have at most this share of the prompts' tokens.
 WORTH_SHARING = 0.7
-#: The states of so many prompts of a row are compared with those of the prompts read one by one.
+#: Number of prompts of a row whose states are compared with those of the prompts read one by one.
 CHECKED = 16
-#: Largest distance between the two, as a part of the norm of the state.
+#: Largest distance between the two states, as a share of the state's norm.
 TOLERANCE = 1e-4
 
 
 def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -> Trees | None:
-    """Return the prompts as trees, if that saves work and changes no state; None otherwise.
+    """Return the prompts as trees if that saves work and changes no state, otherwise None.
 
-    A token of a tree attends to its ancestors alone, at the position that it has in its prompt. A
-    model that makes its positions or its attention in another way (by ALiBi, by recurrence, in a
-    window narrower than the longest prompt) then gives other states. So two rows are tried: that of
-    the longest prompt, and that of the most prompts. A model that fails is named on standard error.
-    Only fp32 is tried, in which rounding hides nothing.
+    A token of a tree attends to its ancestors only, at the position that it has in its prompt. Some
+    models compute positions or attention in another way: by ALiBi, by recurrence, or in a window
+    shorter than the longest prompt. Their states would change, so two rows are tried: that of the
+    longest prompt, and that with most prompts. If a model fails, a line on standard error reports
+    it. Only fp32 is tried, because rounding would hide differences in other types.
     """
     if prompts.begin is not None or reader.dtype != torch.float32 or len(prompts) == 0:
         return None
@@ -50,20 +50,20 @@ def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -
 def _refusal(
     reader: HuggingFaceReader, prompts: Prompts, trees: Trees, row: slice, indices: Ints
 ) -> str:
-    """Return why prompts in a row have other states than if read one by one; empty if they don't.
+    """Return why a row changes the states of its prompts, or "" if it does not.
 
-    Whatever the model's own code raises is a reason. A fault of ours is raised.
+    An error of the model's own code is a reason. An error of tasklens is raised.
     """
     name, inputs = reader.names[-1], reader.tree_inputs(trees, row)
     try:
         try:
             with torch.inference_mode():
-                reader.forward(**inputs)  # no hook is set: none of our code runs in it
+                reader.forward(**inputs)  # no hook is set, so only the model's code runs
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            about = f"{type(error).__name__}: {first_line(error)}"
-            return f"does not accept a 4-D attention mask ({about})"
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            return f"does not accept a 4-D attention mask ({reason})"
         batch = reader.read_trees(trees, row, [name])
         plain = reader.read_rows(prompts, indices, [name]).states[name]
     except (RuntimeError, MemoryError) as error:
@@ -71,13 +71,13 @@ def _refusal(
             raise
         return "does not fit into memory with a 4-D attention mask"
     shared = batch.states[name][np.searchsorted(batch.indices, indices)]
-    apart = np.linalg.norm(shared - plain, axis=1)
-    if (apart <= TOLERANCE * np.linalg.norm(plain, axis=1)).all():
+    distance = np.linalg.norm(shared - plain, axis=1)
+    if (distance <= TOLERANCE * np.linalg.norm(plain, axis=1)).all():
         return ""
     return "gives other states under a 4-D attention mask"
 
 
 @functools.cache
 def print_once(line: str) -> None:
-    """Print a line on standard error, once per process: checkpoints of a series are alike."""
+    """Print a line on standard error once per process, not for each checkpoint of a series."""
     inform(line)

@@ -15,6 +15,8 @@ from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, tokens_that_fit
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_sharing import shared_trees
+from tasklens.models.modes import evaluating
+from tasklens.models.prefix_trees import Trees
 from tasklens.models.subject import Harvest
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -97,7 +99,7 @@ class HuggingFaceSubject:
         """
         self.check(prompts)
         done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done.copy()
-        trees = shared_trees(self._reader, prompts, self.max_tokens)
+        trees = self._trees(prompts)
         if trees is not None:
             yield from self._passes(
                 np.full(len(trees), trees.ids.shape[1]),
@@ -122,7 +124,7 @@ class HuggingFaceSubject:
 
     def reading_order(self, prompts: Prompts) -> Ints:
         """Return the indices of the prompts in the order in which `batches` reads them, (N,)."""
-        trees = shared_trees(self._reader, prompts, self.max_tokens)
+        trees = self._trees(prompts)
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
@@ -144,6 +146,10 @@ class HuggingFaceSubject:
                 f"a prompt has {longest} tokens up to the measured one, but the model reads "
                 f"{self.max_length}"
             )
+
+    def _trees(self, prompts: Prompts) -> Trees | None:
+        with evaluating(self.model):
+            return shared_trees(self._reader, prompts, self.max_tokens)
 
     def _passes(
         self,
@@ -177,14 +183,15 @@ class HuggingFaceSubject:
     ) -> HarvestBatch | None:
         """Read rows; if the memory does not hold them, halve `max_tokens` and return None."""
         try:
-            return read(rows)
+            with evaluating(self.model):
+                return read(rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.max_tokens = max(1, n_tokens // 2)
-        inform(f"out of memory; going on with {self.max_tokens} tokens at a time")
+        inform(f"out of memory; continuing with {self.max_tokens} tokens at a time")
         return None
 
 

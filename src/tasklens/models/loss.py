@@ -1,17 +1,17 @@
-"""The loss on shared-prefix rows, its gradients, and the faster precision to compute them in."""
+"""Compute the loss on shared-prefix rows and its gradients, in the faster precision."""
 
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the name everybody knows it by
+import torch.nn.functional as F  # noqa: N812, the usual name
 from torch import Tensor
 
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup
 from tasklens.models.training_batches import TrainingBatch
 
-#: bf16 is chosen if its steps take less than this share of fp32's: a near tie is fp32.
+#: bf16 is chosen if its steps take less than this share of fp32's time, otherwise fp32.
 WORTH_IT = 0.9
 
 
@@ -23,15 +23,15 @@ def loss_and_hits(
     output_weight: float = 1.0,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
-    """Return a GPT-2's loss on the plain sequences that rows stand for, and the hits, bool (B, m).
+    """Return a GPT-2's loss on the plain sequences of the rows, and the hits, bool (B, m).
 
-    The loss, a float32 scalar, is the mean cross-entropy, in nats, over the predicted tokens of the
-    B * m sequences [I; x; y]: with ``loss="all"`` I's second symbol onward, x and y, where y has
-    the weight ``output_weight`` and the others 1; with ``"output"`` y alone. A token that m
+    The loss, a float32 scalar, is a mean cross-entropy in nats over the B * m sequences [I; x; y].
+    With ``loss="output"`` it is taken over y alone. With ``loss="all"`` it is taken over I from its
+    second symbol on, x and y; y has the weight ``output_weight``, all others 1. A token that m
     sequences share counts m times. A hit is a y that is the most likely token after [I; x].
 
-    If the rows are one rank's share of a step's, the loss is their part of the step's loss: the
-    parts of all ranks sum up to it. All ranks have to call this together.
+    If the rows are a rank's share of a step, the losses of all ranks sum up to the loss of the
+    step. All ranks have to call this together.
     """
     prefix, length, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]
@@ -61,30 +61,30 @@ def compute_gradients(
     *,
     precision: str,
     group: ProcessGroup = SINGLE_PROCESS,
-    **what: Any,
+    **options: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Set the model's gradients; return what `loss_and_hits` returns, given the same keywords."""
+    """Compute the model's gradients; return those two of `loss_and_hits`, which has ``options``."""
     model.zero_grad()  # type: ignore[attr-defined]
     device = batch.prefix.device.type
     with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        value, hits = loss_and_hits(model, batch, group=group, **what)
-    # DDP takes means over the ranks; the gradient of the step's loss is the sum of the parts'.
+        value, hits = loss_and_hits(model, batch, group=group, **options)
+    # DDP averages over the ranks, but the gradient of the step's loss is the sum of the parts'.
     (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
 
 
 def faster_precision(
-    model: Callable[..., Any], batch: TrainingBatch, **what: Any
+    model: Callable[..., Any], batch: TrainingBatch, **options: Any
 ) -> tuple[str, dict[str, float]]:
     """Time `compute_gradients` in fp32 and in bf16; return the faster and the seconds of each.
 
-    The weights stay as they are.
+    The weights do not change.
     """
     seconds = {"fp32": float("inf"), "bf16": float("inf")}
-    for _ in range(3):  # the first is slow in both, and the least counts
+    for _ in range(3):  # the first is slow in both, and the shortest counts
         for precision in seconds:
             began = time.perf_counter()
-            value, _ = compute_gradients(model, batch, precision=precision, **what)
+            value, _ = compute_gradients(model, batch, precision=precision, **options)
             value.item()  # waits for a GPU
             seconds[precision] = min(seconds[precision], time.perf_counter() - began)
     model.zero_grad()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Learning rate and checkpoint steps: pure functions of the step."""
+"""Compute the learning rate of each step, and the steps of the checkpoints."""
 
 import math
 
@@ -6,9 +6,9 @@ import math
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
     """Return the learning rate of optimiser step ``step`` (0 .. total - 1).
 
-    It rises linearly over ``warmup`` steps, reaching ``peak`` at step ``warmup - 1``, then falls
-    along half a cosine to ``floor`` at the last step (Loshchilov and Hutter, SGDR, 2017, eq. 5,
-    without restarts).
+    It rises linearly over ``warmup`` steps and reaches ``peak`` at step ``warmup - 1``. It then
+    falls along half a cosine to ``floor`` at the last step (Loshchilov and Hutter, SGDR, 2017,
+    equation 5, without restarts).
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -19,7 +19,7 @@ def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: i
 def checkpoint_steps(total: int, every: int) -> tuple[int, ...]:
     """Return the checkpoint steps: 0, the powers of two below ``every``, its multiples, the last.
 
-    As in Pythia (Biderman et al., 2023), dense where a network changes fastest.
+    As in Pythia (Biderman et al., 2023), they are dense when a network changes fastest.
     """
     powers = [2**i for i in range(every.bit_length()) if 2**i < every]
     return tuple(
@@ -28,7 +28,7 @@ def checkpoint_steps(total: int, every: int) -> tuple[int, ...]:
 
 
 def sparse_steps(steps: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """Return ``n`` of the steps, spread evenly over their order, the last always among them."""
+    """Return ``n`` of the steps, spread evenly over their order and including the last."""
     if n >= len(steps):
         return steps
     return tuple(steps[-1 - (i * (len(steps) - 1)) // max(n - 1, 1)] for i in range(n))[::-1]

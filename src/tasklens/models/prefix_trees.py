@@ -1,9 +1,9 @@
-"""Prompts as token trees: what several prompts begin with stands, and is computed, once.
+"""Arrange prompts as token trees, in which a prefix of several prompts is computed once.
 
-A causal model's state at a token depends on the tokens before it alone. So prompts that begin alike
-share those tokens, to whatever depth: where a row [I; x1 .. xm] shares one instruction among its
-inputs, a tree also shares what instructions of one task have in common. A token looks at its
-ancestors and itself, and its position is its depth.
+A causal model's state at a token depends on that token and those before it only. Prompts with the
+same first tokens can therefore share them, at any depth. A row [I; x1 .. xm] shares one instruction
+among its inputs; a tree also shares the common prefix of several instructions. A token attends to
+its ancestors and itself, and its position is its depth.
 """
 
 from dataclasses import dataclass
@@ -13,23 +13,21 @@ from numpy.typing import NDArray
 
 from tasklens.data.token_prompts import Prompts
 
-#: Tokens in one tree row, unless a single prompt is longer. The scores between the tokens of a row
-#: grow with its square; what neighbouring rows repeat shrinks with its length.
+#: Tokens in one tree row, unless a single prompt is longer. Longer rows repeat fewer prefixes, but
+#: the number of attention scores grows with the square of the length.
 ROW_TOKENS = 128
 
 
 @dataclass(frozen=True)
 class Trees:
-    """B rows of T tokens, each a tree, or several; all arrays are int64.
+    """B rows of T tokens, each with one tree or several; all arrays are int64.
 
-    The measured token of prompt n stands at (``row[n]``, ``slot[n]``).
+    The measured token of prompt n is at (``row[n]``, ``slot[n]``).
     """
 
     ids: NDArray[np.int64]  # (B, T), token ids; a row that is not full ends in zeros
-    depth: NDArray[np.int64]  # (B, T), the number of tokens before it on its path: its position
-    #: (B, T), the index in the row of the token before it on its path, which is smaller than its
-    #: own; a token with none before it is its own parent.
-    parent: NDArray[np.int64]
+    depth: NDArray[np.int64]  # (B, T), the number of a token's ancestors, which is its position
+    parent: NDArray[np.int64]  # (B, T), a smaller index in the row; a root is its own parent
     row: NDArray[np.int64]  # (N,)
     slot: NDArray[np.int64]  # (N,)
 
@@ -37,14 +35,14 @@ class Trees:
         return len(self.ids)
 
     def prompts_in(self, rows: slice) -> NDArray[np.int64]:
-        """Return the indices of the prompts that stand in some rows."""
+        """Return the indices of the prompts in some rows."""
         return np.flatnonzero((self.row >= rows.start) & (self.row < rows.stop))
 
 
 def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
-    """Return N prompts as trees, cut into rows of ``row_tokens``, or of the longest prompt's.
+    """Arrange N prompts as trees, in rows of ``row_tokens`` or of the longest prompt's length.
 
-    What stands behind the measured positions is not read.
+    Tokens after the measured positions are not read.
     """
     N, L = prompts.ids.shape
     length = prompts.position + 1  # (N,)
@@ -52,22 +50,22 @@ def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
     order = np.lexsort(np.where(inside, prompts.ids, -1).T[::-1])
     length, inside = length[order], inside[order]
     ids = np.where(inside, prompts.ids[order], -1)
-    # Neighbours in this order share the most: shared[n] tokens with the one before.
+    # Neighbours in this order share most tokens: prompt n shares shared[n] with prompt n - 1.
     differs = ids[1:] != ids[:-1]
     shared = np.zeros(N, dtype=np.int64)
     shared[1:] = np.where(differs.any(axis=1), differs.argmax(axis=1), length[1:])
     T = max(row_tokens, int(length.max()))
-    first = _cut(length, shared, T)  # (N,) bool: begins a row
+    first = _cut(length, shared, T)  # (N,) bool, whether a prompt begins a row
     shared[first] = 0
     row = np.cumsum(first) - 1  # (N,)
     ends = np.cumsum(length - shared)
     begins = ends - (length - shared)
-    begins -= begins[first][row]  # slot of each prompt's first token of its own
-    place = np.arange(L)
-    own = inside & (place >= shared[:, None])  # (N, L)
-    # A token that is not a prompt's own is that of the last prompt which had it as its own.
+    begins -= begins[first][row]  # slot of the first token that a prompt does not share
+    column = np.arange(L)
+    own = inside & (column >= shared[:, None])  # (N, L)
+    # A shared token belongs to the last prompt before that has it as its own.
     owner = np.maximum.accumulate(np.where(own, np.arange(N)[:, None], 0), axis=0)
-    slot = begins[owner] + place - shared[owner]  # (N, L)
+    slot = begins[owner] + column - shared[owner]  # (N, L)
     before = np.concatenate([slot[:, :1], slot[:, :-1]], axis=1)
     n, t = np.nonzero(own)
     at = row[n], slot[n, t]
@@ -79,11 +77,13 @@ def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
 
 
 def _cut(length: NDArray[np.int64], shared: NDArray[np.int64], T: int) -> NDArray[np.bool_]:
-    """Say of each prompt whether it begins a new row, filling rows of T tokens in turn."""
+    """Return whether each prompt begins a new row, if rows of T tokens are filled in turn."""
     first = np.zeros(len(length), dtype=bool)
-    used = T + 1  # nothing fits
-    for n, (whole, own) in enumerate(zip(length.tolist(), (length - shared).tolist(), strict=True)):
+    used = T + 1  # so that the first prompt begins a row
+    for n, (n_tokens, own) in enumerate(
+        zip(length.tolist(), (length - shared).tolist(), strict=True)
+    ):
         used += own
         if used > T:
-            first[n], used = True, whole
+            first[n], used = True, n_tokens
     return first

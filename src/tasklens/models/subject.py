@@ -4,19 +4,21 @@ Measuring knows no more of a model than this. The module imports no torch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tasklens.core.errors import InputError
+from tasklens.data.instances import Instances
 from tasklens.data.token_prompts import Prompts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Harvest:
     """Hidden states at the measured position of N prompts, and what was measured.
+
+    `tasklens.harvest` returns it, and `tasklens.score` takes it.
 
     Attributes
     ----------
@@ -29,6 +31,15 @@ class Harvest:
         Training step of the subject's checkpoint.
     position : str
         Name of the measured position.
+    instances : Instances, optional
+        What the N prompts are, without any model.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> tl.harvest(model, dataset["val_subset"], names=["embed", "block1"])
     """
 
     states: dict[str, NDArray[np.float32]]
@@ -36,6 +47,16 @@ class Harvest:
     split: str = ""
     step: int = 0
     position: str = "input"
+    instances: Instances | None = None
+
+    def __repr__(self) -> str:
+        n, shapes = len(self.answer), {x.shape[1] for x in self.states.values()}
+        width = shapes.pop() if len(shapes) == 1 else sorted(shapes)
+        split = f" of {self.split}" if self.split else ""
+        return (
+            f"Harvest({n} instances{split} at step {self.step}, position {self.position!r}, "
+            f"width {width}: {', '.join(self.states)})"
+        )
 
 
 class Subject(Protocol):
@@ -48,37 +69,3 @@ class Subject(Protocol):
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states at the prompts' measured positions, and the answers."""
         ...
-
-
-def harvest(subject: Subject, prompts: Prompts, names: Sequence[str] | None = None) -> Harvest:
-    """Harvest a Subject's hidden states at the prompts' measured positions.
-
-    Parameters
-    ----------
-    subject : Subject
-    prompts : Prompts
-        N token rows and the measured position in each.
-    names : sequence of str, optional
-        The states that are wanted; all by default. Only these are kept in memory.
-
-    Returns
-    -------
-    Harvest
-        Arrays of shape (N, D) by name, the answers (N,), the prompts' split and position, and the
-        subject's step.
-
-    Raises
-    ------
-    InputError
-        For a name that the subject does not have, or a row that is longer than its context.
-    """
-    names = subject.names if names is None else names
-    for name in names:
-        if name not in subject.names:
-            raise InputError(f"no state {name!r}; this model has {', '.join(subject.names)}")
-    return replace(
-        subject.harvest(prompts, names),
-        split=prompts.split,
-        step=subject.step,
-        position=prompts.position_name,
-    )

@@ -1,13 +1,13 @@
-"""Whether torchrun has launched this process; asked before torch is imported."""
+"""Find out, without importing torch, whether torchrun has launched this process."""
 
 import os
 
 
 def launched_by_torchrun() -> bool:
-    """Return whether this is one of several processes that torchrun has launched."""
+    """Return whether torchrun has launched several processes, and this is one of them."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_other_rank() -> bool:
-    """Return whether this is one of these processes, and not rank 0, which alone writes."""
+    """Return True on ranks above 0, which train but write no files."""
     return launched_by_torchrun() and int(os.environ["RANK"]) > 0

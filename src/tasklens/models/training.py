@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
-from tasklens.core.settings import Affects, Device, SettingsBase
+from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
-from tasklens.models.devices import check_device
+from tasklens.models.devices import check_device, seeded
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length
 from tasklens.models.loss import compute_gradients, faster_precision
 from tasklens.models.lr_schedule import learning_rate
+from tasklens.models.modes import mode_kept
 from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
 
 
@@ -102,8 +104,8 @@ class Trainer:
         Root seed: the order of the batches and dropout derive from it and the step alone, so that
         a resumed run ends in the same bytes.
     group : ProcessGroup
-        The processes that train. Each rank takes its share of every step's rows, so that the steps
-        equal those of one process but for rounding and, with dropout, for the masks.
+        The processes that train. Each rank takes its share of every step's rows. The steps equal
+        those of one process except for rounding and, with dropout, for the masks.
 
     Attributes
     ----------
@@ -217,15 +219,13 @@ class Trainer:
 
     @contextlib.contextmanager
     def _dropout_stream(self) -> Iterator[None]:
-        """Seed torch's global generator for this step alone, and restore it."""
+        """Seed the device's global generator for this step alone, and restore it."""
         if self.model.settings.dropout == 0:
             yield
             return
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            # Each rank has its own masks; they would repeat from rank to rank otherwise.
-            own = () if self.group.size == 1 else (self.group.rank,)
-            torch.manual_seed(derived_seed(self.seed, "dropout", self.step, *own))
+        # Each rank has its own masks; they would repeat from rank to rank otherwise.
+        own = () if self.group.size == 1 else (self.group.rank,)
+        with seeded(derived_seed(self.seed, "dropout", self.step, *own), self.device):
             yield
 
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:
@@ -267,22 +267,48 @@ def train(
     model: GPT2,
     dataset: Dataset,
     settings: TrainSettings | None = None,
+    *,
     seed: int = 0,
     on_step: Callable[[Trainer, StepLog], object] | None = None,
-) -> list[StepLog]:
-    """Train a model in place and return the log of every step.
+    **changes: Any,
+) -> pd.DataFrame:
+    """Train a model in place on the split ``train`` of a dataset, and return its training curve.
 
     Parameters
     ----------
     model : GPT2
+        It is in training or evaluation mode afterwards as it was before.
     dataset : Dataset
-        Its split ``train`` is trained on.
     settings : TrainSettings, optional
     seed : int
-        Root seed.
+        Root seed, from which the order of the batches and dropout derive.
     on_step : callable, optional
         Called as ``on_step(trainer, log)`` after every step; harvest in it to follow training.
+    **changes
+        Fields of `TrainSettings`, which change those given.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per step, with the columns of `StepLog`: `step`, `loss` (nats per token), `accuracy`
+        (0 to 1), `learning_rate` and `grad_norm`, measured on the batch before the update.
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown or out of range, if the model does not fit the dataset, or if the
+        loss is not finite.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> curve = tl.train(model, dataset, steps=20, warmup_steps=5)
+    >>> bool(curve["loss"].iloc[-1] < curve["loss"].iloc[0])
+    True
     """
+    (settings,) = with_keywords(changes, settings or TrainSettings())
     log: list[StepLog] = []
 
     def record(trainer: Trainer, entry: StepLog) -> None:
@@ -290,5 +316,6 @@ def train(
         if on_step:
             on_step(trainer, entry)
 
-    Trainer(model, dataset, settings or TrainSettings(), seed).run(record)
-    return log
+    with mode_kept(model):
+        Trainer(model, dataset, settings, seed).run(record)
+    return pd.DataFrame(log, columns=StepLog._fields)

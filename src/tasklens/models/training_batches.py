@@ -1,8 +1,8 @@
 """Training rows with a shared prefix, and batches of them.
 
 The output is predicted, never read, and all instances of one instruction share it as their prefix.
-A row [I; x1 .. xm], with every x at position |I| attending to I and itself only, stands for m plain
-sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
+In a row [I; x1 .. xm], every x is at position |I| and attends to I and itself only. The row stands
+for m plain sequences [I; x] at the cost of |I| + m tokens, with identical logits and states.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class TrainingBatch(NamedTuple):
     outputs: Tensor  # (B, m)
 
     def take(self, index: Tensor | slice) -> Self:
-        """Return some of the rows, padded no further than the longest of them needs."""
+        """Return some of the rows, padded to the longest of them."""
         prefix, length, inputs, outputs = (tensor[index] for tensor in self)
         return type(self)(prefix[:, : length.max()], length, inputs, outputs)
 
@@ -36,9 +36,9 @@ class TrainingBatch(NamedTuple):
 
 
 def shared_prefix_rows(prompts: Prompts, output: NDArray[np.int64]) -> list[TrainingBatch]:
-    """Group prompts that agree up to their position, given the output of each, int64 (N,).
+    """Group prompts with the same prefix into rows, given the output of each, int64 (N,).
 
-    Return the rows of each m, sorted by length.
+    Return one batch per number of inputs, m, each with its rows sorted by length.
     """
     N, T = prompts.ids.shape
     outside = np.arange(T) >= prompts.position[:, None]  # (N, T)
@@ -62,13 +62,12 @@ def shared_prefix_rows(prompts: Prompts, output: NDArray[np.int64]) -> list[Trai
 
 
 def batches(rows: list[TrainingBatch], size: int, seed: int) -> Iterator[TrainingBatch]:
-    """Yield batches of exactly ``size`` rows of one m, for ever.
+    """Yield batches of exactly ``size`` rows with one m, without end.
 
-    Each pass shuffles the rows of every m and cuts them into batches, which come in a random
-    order; rows left over open the next pass. So every row is seen equally often (to within one
-    batch). Lengths are mixed in a batch: batches of one length would save the 5 % of tokens that
-    are padding, and were measured to learn several times more slowly. The order is a function of
-    the seed alone.
+    Each pass shuffles the rows of every m and cuts them into batches, which are drawn in a random
+    order; leftover rows begin the next pass. Thus every row is seen equally often, to within one
+    batch. A batch mixes lengths: batches of one length would save the 5 % of tokens that are
+    padding, but learned several times more slowly. The order is a function of the seed alone.
     """
     left = [np.empty(0, dtype=np.int64) for _ in rows]
     epoch = 0

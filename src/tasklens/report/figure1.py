@@ -1,4 +1,4 @@
-"""Figure 1: agreement of the clusters with the task, against the training step."""
+"""Draw Figure 1: the agreement of the clusters with the task, by training step."""
 
 from string import ascii_lowercase
 from typing import Any, Literal, TypeAlias
@@ -12,12 +12,20 @@ from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
-from tasklens.data.instances import SPLIT_NAMES, split_name
-from tasklens.report.style import in_style, new_figure, step_axis
-from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
+from tasklens.data.instances import SPLIT_MEANINGS, split_title
+from tasklens.report.style import in_style, new_figure, state_axis, step_axis
+from tasklens.scoring.score_table import (
+    CONTROLS,
+    NO_STEP,
+    as_table,
+    layers_in_order,
+    summarise,
+    to_frame,
+)
 
 Lines: TypeAlias = dict[str, pd.DataFrame]
-"""Mean, low and high by step, which is `NO_STEP` for controls, by the name of state or control."""
+"""Mean, low and high by step, for each hidden state or control; the step of a control is
+`NO_STEP`."""
 
 SHUFFLED = "control:shuffled"
 
@@ -25,13 +33,10 @@ LEGEND_BLOCKS = 8
 """The legend names at most about this many blocks."""
 
 LABELS = {
-    "wte": "word embedding",
-    "embed": "layer 0 (word + position)",
-    "ln_f": "final layer norm",
     "model": "accuracy",
-    "control:length": "instruction length alone",
-    "control:symbols": "bag of symbols",
-    SHUFFLED: "shuffled labels",
+    "control:length": "control: instruction length",
+    "control:symbols": "control: bag of symbols",
+    SHUFFLED: "control: shuffled labels",
 }
 
 STYLES: dict[str, dict[str, Any]] = {
@@ -49,25 +54,26 @@ class FigureSettings(SettingsBase, affects="plot"):
     """What Figure 1 shows."""
 
     space: Literal["raw", "tsne"] = "raw"
-    """Whether the states themselves were clustered or their t-SNE embedding."""
+    """What was clustered: the hidden states themselves or their t-SNE embedding."""
     metric: Literal["ari", "ami", "v_measure"] = "ari"
-    """Agreement of the clusters with the task, up the left axis."""
+    """Measure of the agreement of the clusters with the task, on the left axis."""
 
 
 @in_style
-def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
-    """Draw agreement with the task against training step: a panel per split, a line per layer.
+def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = None) -> Figure:
+    """Draw the agreement of clusters with the task by training step, one panel per split.
 
-    Lines are means over seeds and cluster seeds; bands reach from the lowest to the highest value.
-    Accuracy is dashed and black, on the right axis; controls are thin and grey. If the states have
-    only one step, the layers are along the x axis. This is Figure 1 of Wu and Varshney, "Clusters
-    Emerge in Transformer-based Causal Language Models", with controls and spread.
+    Each hidden state has a line, which is the mean over seeds and cluster seeds. Its band reaches
+    from the lowest to the highest value. Accuracy is dashed and black, on the right axis; controls
+    are thin and grey. If there is only one step, the hidden states are along the x axis. This is
+    Figure 1 of Wu and Varshney, "Clusters Emerge in Transformer-based Causal Language Models", with
+    controls and spread.
 
     Parameters
     ----------
-    table : pyarrow.Table
-        Columns of `score_table.SCHEMA`. Panels are the splits of `SPLIT_NAMES` that it contains,
-        or, if it contains none of them, all splits that it contains.
+    table : pandas.DataFrame or pyarrow.Table
+        The columns are those of `tasklens.read_scores`. Panels are the splits of a training run
+        that it contains, or, if it contains none of them, all splits that it contains.
     settings : FigureSettings, optional
 
     Raises
@@ -76,14 +82,14 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
         If the table has no such scores.
     """
     settings = settings or FigureSettings()
-    panels = _panels(table, settings)
+    panels = _panels(as_table(table), settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
-    figure = new_figure(0.7 + 2.1 * len(panels), 2.1)
+    figure = new_figure(0.7 + 2.1 * len(panels), 2.25)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-        ax.set_title(f"({ascii_lowercase[i % 26]}) {split_name(split)}")
+        ax.set_title(f"({ascii_lowercase[i % 26]}) " + split_title(split, "\n"))
         right = ax.twinx()
         for side in (ax, right):
             side.set_ylim(min(-0.05, lowest), 1.03)
@@ -93,7 +99,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
             if control in lines:
                 ax.axhline(lines[control].at[NO_STEP, "mean"], zorder=1, **STYLES[control])
         if len(steps) == 1:
-            _draw_layers(ax, right, lines, states, *steps)
+            _draw_states(ax, right, lines, states, *steps)
         else:
             _draw_steps(ax, right, lines, states)
         right.set_ylabel("accuracy")
@@ -107,7 +113,7 @@ def figure1(table: pa.Table, settings: FigureSettings | None = None) -> Figure:
 
 
 def _panels(table: pa.Table, settings: FigureSettings) -> dict[str, Lines]:
-    """Return what each panel shows, by split."""
+    """Return the lines of each panel, by split."""
     shuffled = f"{settings.metric}_shuffled"
     frame = to_frame(table, (settings.metric, shuffled, "accuracy"))
     frame.loc[frame["metric"] == shuffled, ["layer", "step"]] = SHUFFLED, NO_STEP
@@ -119,19 +125,21 @@ def _panels(table: pa.Table, settings: FigureSettings) -> dict[str, Lines]:
         panels.setdefault(split, {})[line] = course.droplevel(["split", "layer"]).sort_index()
     panels = {split: lines for split, lines in panels.items() if _states(lines)}
     if not panels:
+        spaces = sorted(filter(None, set(table["space"].to_pylist())))
         raise InputError(
-            f"no {settings.metric} of states in the space {settings.space!r}: the table holds "
-            f"{sorted(filter(None, set(table['space'].to_pylist())))}"
+            f"the table has no {settings.metric} of hidden states in the space "
+            f"{settings.space!r}; its spaces are {spaces}"
         )
-    return {split: panels[split] for split in SPLIT_NAMES if split in panels} or panels
+    return {split: panels[split] for split in SPLIT_MEANINGS if split in panels} or panels
 
 
 def _states(lines: Lines) -> set[str]:
+    """Return the names of the hidden states among the lines."""
     return lines.keys() - {"model", *CONTROLS, SHUFFLED}
 
 
 def _draw_steps(ax: Axes, right: Axes, lines: Lines, states: list[str]) -> None:
-    """Draw a line and a band per layer, and the accuracy, along the training steps."""
+    """Draw the accuracy, and a line and a band for each hidden state, by training step."""
     for line in (*states, "model"):
         if line in lines:
             side, look, course = right if line == "model" else ax, _style(line, states), lines[line]
@@ -145,25 +153,28 @@ def _draw_steps(ax: Axes, right: Axes, lines: Lines, states: list[str]) -> None:
 
 
 def _number(ax: Axes, block: str, states: list[str], mean: "pd.Series[float]") -> None:
-    """Write a block's number on its line, so that lines differ in grey, too.
+    """Mark the line of a block with its number, so that lines differ in grey, too.
 
-    The numbers are on the later half of the checkpoints, neighbours' numbers on other checkpoints.
+    The marks are at the later half of the checkpoints. Neighbouring blocks have their marks at
+    different checkpoints.
     """
-    if len(states) > LEGEND_BLOCKS + 3:
-        return
-    apart = max(1, len(mean) // 6)
-    some = mean.iloc[len(mean) // 2 + states.index(block) % apart :: apart]
-    number = f"${block.removeprefix('block')}$"
-    color = _style(block, states)["color"]
-    for mark in (
-        {"color": "white", "marker": "o", "markersize": 5.0},
-        {"color": color, "marker": number, "markersize": 3.8, "markeredgewidth": 0.3},
-    ):
+    every = max(1, len(mean) // 6)
+    some = mean.iloc[len(mean) // 2 + states.index(block) % every :: every]
+    for mark in _number_marks(block, states):
         ax.plot(some, linestyle="", clip_on=False, **mark)
 
 
-def _draw_layers(ax: Axes, right: Axes, lines: Lines, states: list[str], step: int) -> None:
-    """Draw a point and a range per layer, along the layers."""
+def _number_marks(block: str, states: list[str]) -> list[dict[str, Any]]:
+    """Return the two markers that make a block's number on white; none if there are many blocks."""
+    if len(states) > LEGEND_BLOCKS + 3:
+        return []
+    number = {"marker": f"${block.removeprefix('block')}$", "markersize": 3.8}
+    number |= {"color": _style(block, states)["color"], "markeredgewidth": 0.3}
+    return [{"color": "white", "marker": "o", "markersize": 5.0}, number]
+
+
+def _draw_states(ax: Axes, right: Axes, lines: Lines, states: list[str], step: int) -> None:
+    """Draw a point and a range for each hidden state, from the input up."""
     drawn = {i: lines[state].loc[step] for i, state in enumerate(states) if state in lines}
     means = [values["mean"] for values in drawn.values()]
     ax.plot(list(drawn), means, color="0.75", linewidth=0.8, zorder=1.5)
@@ -173,17 +184,12 @@ def _draw_layers(ax: Axes, right: Axes, lines: Lines, states: list[str], step: i
         ax.plot(i, values["mean"], **look)
     if "model" in lines and step in lines["model"].index:
         right.axhline(lines["model"].at[step, "mean"], **STYLES["model"])
-    apart = -(-len(states) // 15)
-    ticks = [i for i, s in enumerate(states) if s in STYLES or (len(states) - i) % apart == 0]
-    # One line lower, "wte" and "ln_f" do not run into the numbers beside them.
-    short = {"embed": "0", "wte": "\nwte", "ln_f": "\nln_f"}
-    ax.set_xticks(ticks, [short.get(states[i], states[i].removeprefix("block")) for i in ticks])
     ax.set_xlim(-0.5, len(states) - 0.5)
-    ax.set_xlabel(f"layer, at step {step:,}")
+    state_axis(ax, states, step)
 
 
 def _style(line: str, states: list[str]) -> dict[str, Any]:
-    """Return how a line looks: blocks from dark to light upwards, in colour and in grey."""
+    """Return the style of a line; blocks go from dark to light, from the lowest to the highest."""
     if line in STYLES:
         return STYLES[line]
     blocks = [s for s in states if s not in STYLES]
@@ -194,24 +200,27 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
 def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None:
     """Put one legend for all panels below them, or beside a single one."""
     blocks = [s for s in states if s not in STYLES]
-    apart = max(1, -(-len(blocks) // LEGEND_BLOCKS))
-    named = [s for s in states if s in STYLES or s in blocks[::-apart]]  # the last among them
+    every = max(1, -(-len(blocks) // LEGEND_BLOCKS))
+    named = [s for s in states if s in STYLES or s in blocks[::-every]]  # the last among them
     present = {line for lines in panels.values() for line in lines}
     named += [line for line in ("model", *CONTROLS, SHUFFLED) if line in present]
     if not named:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
-    labels = LABELS if "wte" in present else LABELS | {"embed": "layer 0 (embedding)"}
-    handles = [
-        Line2D([], [], label=labels.get(n) or n.replace("block", "layer "), **_style(n, states))
-        for n in named
-    ]
+    handles: list[Any] = []
+    for name in named:
+        line = Line2D([], [], **_style(name, states))
+        marks = _number_marks(name, states) if name in blocks else []
+        handles.append((line, *(Line2D([], [], linestyle="", **mark) for mark in marks)))
     columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5))
-    beside, below = (1.6, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
+    beside, below = (
+        (1.75, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
+    )
     wide, high = figure.get_size_inches()
     figure.set_size_inches(wide + beside, high + below)
     look: dict[str, Any] = {"loc": "center right" if beside else "lower center", "ncols": columns}
     look |= {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
-    figure.legend(handles=handles, handlelength=2.6, **look)
+    labels = [LABELS.get(name, name) for name in named]
+    figure.legend(handles, labels, handlelength=2.6, **look)
     rest = (0, below / (high + below), wide / (wide + beside), 1)
     figure.tight_layout(rect=rest, pad=0.3, w_pad=0.8)

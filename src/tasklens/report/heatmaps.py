@@ -37,7 +37,7 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     Parameters
     ----------
     view : View
-        From `tasklens.load_view`.
+        From `tasklens.Run.view`.
     split : str, optional
         By default the first unseen split, if there is one.
 

@@ -1,6 +1,6 @@
-"""Figures of points: one map, all layers at one step, one layer at several steps.
+"""Draw maps of points: one map, all hidden states at one step, one hidden state at several steps.
 
-They show what the report's page shows.
+The report's page shows the same maps.
 """
 
 import itertools
@@ -14,18 +14,25 @@ from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_name
-from tasklens.report.style import SYMBOLS, in_style, new_figure, symbol, write_heading
+from tasklens.report.style import (
+    SYMBOLS,
+    figure_of,
+    in_style,
+    new_figure,
+    symbol,
+    write_heading,
+)
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import MAPS, Floats, Ints, Map, View, value_name
 
 Color: TypeAlias = Literal["task", "cluster", "input", "output"]
-"""What a point's symbol stands for."""
+"""What the symbol of a point stands for."""
 
 #: The largest number of values that a legend names.
 NAMED = 20
 #: Points are drawn in this many turns, each of all values, so that no value hides the others.
 TURNS = 6
-#: The largest number of panels side by side; how many steps are shown if none are given.
+#: The largest number of panels side by side, and of steps that are shown by default.
 ACROSS, STEPS_SHOWN = 5, 6
 
 
@@ -37,46 +44,55 @@ def figure_map(
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
+    *,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Draw the points of one state at one step.
+    """Draw the points of one hidden state at one step.
 
     Parameters
     ----------
     view : View
-        From `tasklens.load_view`.
+        From `tasklens.Run.view`.
     state : str
-        One of ``view.states``.
+        Name of the hidden state, one of ``view.states``.
     step : int, optional
-        The step of a checkpoint; by default the last.
+        Training step of a checkpoint; by default the last.
     split : str, optional
-        By default the first unseen split, if there is one.
+        By default the first unseen split, if there is one, otherwise the only split.
     color : {"task", "cluster", "input", "output"}
-        What colour and shape stand for: value number i has colour i of `style.PALETTE` and shape i
+        What colour and shape stand for. Value number i has colour i of `style.PALETTE` and shape i
         of `style.MARKERS`, both modulo their number. A cluster has the symbol of the task to which
         it is assigned.
     map : {"tsne", "pca"}
         See `tasklens.report.view.MAPS`.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into, in their own style; the legend is at their right side. By default the
+        axes are those of a new figure.
 
     Returns
     -------
     Figure
-        The title contains the ARI of the state's clusters, mean over cluster seeds: against the
-        inputs or the outputs if these are coloured, otherwise against the task.
+        The new figure, or the figure of `ax`. The title contains the ARI of the clusters, mean
+        over cluster seeds. The ARI is against the inputs or the outputs if these are coloured,
+        otherwise against the task.
 
     Raises
     ------
     InputError
-        If there is no such state, step, split, colour or map.
+        If there is no such hidden state, step, split, colour or map.
     """
     maps = _Maps(view, split, color, map)
-    panel = (view.state(state), view.at(step))
-    figure = new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
-    ax = figure.subplots()
-    values = maps.draw(ax, *panel, size=7.0)
-    _frame(ax, maps.places(*panel))
-    title = f"{state}, step {view.steps[panel[1]]:,}, {split_name(maps.split)}"
-    ax.set_title("\n".join([title, *maps.score(*panel)]))
-    maps.add_legend(figure, values)
+    state, checkpoint = view.state(state), view.at(step)
+    figure = figure_of(ax) or new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
+    panel = ax or figure.subplots()
+    values = maps.draw(panel, state, checkpoint, size=7.0)
+    _frame(panel, maps.coordinates(state, checkpoint))
+    title = f"{state}, step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
+    panel.set_title("\n".join([title, *maps.score(state, checkpoint)]))
+    if ax is None:
+        maps.add_legend(figure, values)
+    else:
+        maps.add_legend_beside(ax, values)
     return figure
 
 
@@ -88,7 +104,7 @@ def figure_layers(
     color: Color = "task",
     map: Map = "tsne",
 ) -> Figure:
-    """Draw the points of every state at one step, one panel per state.
+    """Draw the points of every hidden state at one step, one panel per hidden state.
 
     Each panel has its own scale; see `figure_map` for the parameters.
 
@@ -97,9 +113,10 @@ def figure_layers(
     InputError
         If there is no such step, split, colour or map.
     """
-    maps, at = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[at]:,}, {split_name(maps.split)}"
-    return _draw_panels(maps, [(s, at, s) for s in view.states], title, same_scale=False)
+    maps, checkpoint = _Maps(view, split, color, map), view.at(step)
+    title = f"step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
+    panels = [(state, checkpoint, state) for state in view.states]
+    return _draw_panels(maps, panels, title, same_scale=False)
 
 
 @in_style
@@ -111,7 +128,7 @@ def figure_forming(
     color: Color = "task",
     map: Map = "tsne",
 ) -> Figure:
-    """Draw the points of one state at several steps, one panel per step, all on the same scale.
+    """Draw the points of one hidden state at several steps, one panel per step, on one scale.
 
     Parameters
     ----------
@@ -125,44 +142,44 @@ def figure_forming(
     Raises
     ------
     InputError
-        If there is no such state, step, split, colour or map.
+        If there is no such hidden state, step, split, colour or map.
     """
     maps, state = _Maps(view, split, color, map), view.state(state)
     if steps is None:
         n = len(view.steps)
-        ats = np.unique(np.linspace(0, n - 1, min(n, STEPS_SHOWN)).round().astype(int)).tolist()
+        checkpoints = np.linspace(0, n - 1, min(n, STEPS_SHOWN)).round().astype(int).tolist()
     elif len(steps):
-        ats = [view.at(step) for step in steps]
+        checkpoints = [view.at(step) for step in steps]
     else:
-        raise InputError(f"{view.run}: no steps are given to draw; there are {view.steps}")
-    panels = [(state, at, f"step {view.steps[at]:,}") for at in ats]
+        raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
+    panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
     return _draw_panels(maps, panels, f"{state}, {split_name(maps.split)}", same_scale=True)
 
 
 def _draw_panels(
     maps: "_Maps", panels: list[tuple[str, int, str]], title: str, *, same_scale: bool
 ) -> Figure:
-    """Draw one panel for each (state, checkpoint, title)."""
+    """Draw one panel for each (state, number of the checkpoint, title)."""
     down = -(-len(panels) // ACROSS)
     across = -(-len(panels) // down)
-    places = [maps.places(state, at) for state, at, _ in panels]
+    coordinates = [maps.coordinates(state, checkpoint) for state, checkpoint, _ in panels]
     high = (1.85 + 0.15 * (maps.map == "pca")) * down + 0.2
     figure = new_figure(1.55 * across, high, "compressed")
     axes = figure.subplots(down, across, squeeze=False).flat
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
     values = []
-    for ax, (state, at, name), shown in zip(axes, panels, places, strict=False):
-        values.append(maps.draw(ax, state, at, size=3.0))
-        _frame(ax, np.concatenate(places) if same_scale else shown)
-        ax.set_title("\n".join([name, *maps.score(state, at)]))
+    for ax, (state, checkpoint, name), shown in zip(axes, panels, coordinates, strict=False):
+        values.append(maps.draw(ax, state, checkpoint, size=3.0))
+        _frame(ax, np.concatenate(coordinates) if same_scale else shown)
+        ax.set_title("\n".join([name, *maps.score(state, checkpoint)]))
     write_heading(figure, title)
     maps.add_legend(figure, np.unique(np.concatenate(values)))
     return figure
 
 
 class _Maps:
-    """The maps of one split in one colouring; InputError if the view has no such."""
+    """The maps of one split in one colouring; InputError if the view does not have them."""
 
     def __init__(self, view: View, split: str | None, color: Color, map: Map) -> None:
         self.view, self.color, self.map = view, color, map
@@ -175,58 +192,70 @@ class _Maps:
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
 
-    def places(self, state: str, at: int) -> Any:
-        """Return the places of the points of a state at a checkpoint, float32 (N, 2)."""
-        return self.points.maps[self.map, state][at]
+    def coordinates(self, state: str, checkpoint: int) -> Floats:
+        """Return the coordinates of the points of a state at a checkpoint, (N, 2)."""
+        coordinates: Floats = self.points.maps[self.map, state][checkpoint]
+        return coordinates
 
-    def score(self, state: str, at: int) -> list[str]:
+    def score(self, state: str, checkpoint: int) -> list[str]:
         """Return the line of a title with the ARI of the state's clusters, if it was scored."""
-        value = self.scores.get((state, self.view.steps[at]))
-        name = "ARI" if self.metric == "ari" else f"ARI with the {self.color}s"
+        value = self.scores.get((state, self.view.steps[checkpoint]))
+        name = "ARI" if self.metric == "ari" else f"ARI against the {self.color}"
         return [] if value is None else [f"{name} {round(value, 2) + 0.0:.2f}"]
 
-    def draw(self, ax: Axes, state: str, at: int, size: float) -> Ints:
+    def draw(self, ax: Axes, state: str, checkpoint: int, size: float) -> Ints:
         """Draw the points of a state at a checkpoint and return their distinct values."""
         points = self.points
         by_cluster = self.color == "cluster"
-        values = points.assigned[state][at] if by_cluster else points.parts[self.color]
-        symbols, places = values % SYMBOLS, self.places(state, at)  # (N,), (N, 2)
+        values = points.assigned[state][checkpoint] if by_cluster else points.parts[self.color]
+        symbols, coordinates = values % SYMBOLS, self.coordinates(state, checkpoint)
         present = np.unique(symbols)
-        # A matplotlib collection has one shape. In turns, so that none lies on top of all others.
+        # A Matplotlib collection has one shape. In turns, so that none lies on top of all others.
         turns = TURNS if len(present) <= NAMED else 1
         for turn, number in itertools.product(range(turns), present):
-            x, y = places[turn::turns][symbols[turn::turns] == number].T
+            x, y = coordinates[turn::turns][symbols[turn::turns] == number].T
             color, marker, area = symbol(number)
             ax.scatter(x, y, s=size * area, color=color, marker=marker, linewidths=0)
         if self.map == "pca":
-            ax.set_xlabel(f"{points.shown_variance[state][at]:.0%} of the variance")
+            ax.set_xlabel(f"{points.shown_variance[state][checkpoint]:.0%} of the variance")
         return np.unique(values)
 
     def add_legend(self, figure: Figure, values: Ints) -> None:
         """Name the values, if they are few, beside the panels; this makes the figure wider."""
         if len(values) > NAMED:
             return
-        by_cluster = self.color == "cluster"
-        names = self.view.names["task" if by_cluster else self.color]
-        looks = [(value_name(names, value), symbol(value)) for value in values]
-        no_line: dict[str, Any] = {"linestyle": "", "markeredgewidth": 0}
-        handles = [
-            Line2D([], [], color=c, marker=m, markersize=4 * area**0.5, label=name, **no_line)
-            for name, (c, m, area) in looks
-        ]
         wide, high = figure.get_size_inches()
-        columns = -(-len(handles) // int((high - 0.4) / 0.145))
-        longest = max(len(name) for name, _ in looks)
+        columns = -(-len(values) // int((high - 0.4) / 0.145))
+        longest = max(len(str(handle.get_label())) for handle in self._handles(values))
         figure.set_figwidth(wide + columns * (0.3 + 0.056 * longest))
-        figure.legend(
-            handles=handles,
-            title="cluster of" if by_cluster else self.color,
-            ncols=columns,
-            loc="outside right center",
+        self._legend(figure, values, loc="outside right center", ncols=columns)
+
+    def add_legend_beside(self, ax: Axes, values: Ints) -> None:
+        """Name the values, if they are few, at the right side of the axes."""
+        if len(values) <= NAMED:
+            self._legend(ax, values, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+
+    def _legend(self, parent: Figure | Axes, values: Ints, **layout: Any) -> None:
+        """Add a legend of the values."""
+        parent.legend(
+            handles=self._handles(values),
+            title="cluster of" if self.color == "cluster" else self.color,
             alignment="left",
             handletextpad=0.1,
             columnspacing=0.8,
+            **layout,
         )
+
+    def _handles(self, values: Ints) -> list[Line2D]:
+        """Return a symbol with its name for each value."""
+        names = self.view.names["task" if self.color == "cluster" else self.color]
+        handles = []
+        for value in values:
+            color, marker, area = symbol(value)
+            point: dict[str, Any] = {"marker": marker, "markersize": 4 * area**0.5}
+            point |= {"color": color, "linestyle": "", "markeredgewidth": 0}
+            handles.append(Line2D([], [], label=value_name(names, value), **point))
+        return handles
 
 
 def _frame(ax: Axes, points: Floats) -> None:

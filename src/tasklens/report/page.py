@@ -5,11 +5,12 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
-from importlib import metadata, resources
+from importlib import resources
 from typing import Any
 
 import numpy as np
 
+from tasklens import __version__
 from tasklens.data.instances import split_name
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
@@ -46,7 +47,7 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
         for j, text in enumerate(by_split.values())
     ]
     story = {
-        "version": metadata.version("tasklens"),
+        "version": __version__,
         "command": command,
         "runs": runs,
         "verdicts": [verdict and verdict_data(verdict) for verdict in verdicts],

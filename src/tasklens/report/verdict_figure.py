@@ -41,7 +41,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
     Parameters
     ----------
     verdict : Verdict
-        From `tasklens.verify_runs`.
+        From `tasklens.verify`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ import numpy as np
 from tasklens.findings.compare import Comparison, compare_curves
 from tasklens.findings.curves import Curves
 from tasklens.findings.verdict import Verdict, judge
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 from tasklens.runs.verify import curves_of
 
@@ -31,7 +31,7 @@ def compare_runs(first: Path, second: Path) -> ComparedRuns:
 
     InputError if one of them is no measured run, or if they share no split or hidden state.
     """
-    runs = open_run(first), open_run(second)
+    runs = load_run(first), load_run(second)
     for run in runs:
         run.need("measure")
     curves = curves_of(runs[0]), curves_of(runs[1])
@@ -63,11 +63,11 @@ def _same_instances(first: Run, second: Run) -> bool:
     """Return whether both runs resample the same instances in the same way."""
     return (
         first.settings.seed == second.settings.seed
-        and first.instances.keys() == second.instances.keys()
+        and first.instances_by_split.keys() == second.instances_by_split.keys()
         and all(
-            np.array_equal(known.task, second.instances[split].task)
-            and np.array_equal(known.unit, second.instances[split].unit)
+            np.array_equal(known.task, second.instances_by_split[split].task)
+            and np.array_equal(known.unit, second.instances_by_split[split].unit)
             and first.texts(split) == second.texts(split)
-            for split, known in first.instances.items()
+            for split, known in first.instances_by_split.items()
         )
     )

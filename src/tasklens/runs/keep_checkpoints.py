@@ -13,7 +13,7 @@ from tasklens.data.token_prompts import join
 from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
 from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.subject import harvest
+from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.plan import check_space, count_bytes
 from tasklens.runs.states_on_disk import ANSWER, answer_file, state_contents

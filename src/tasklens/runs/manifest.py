@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tasklens import __version__
 from tasklens.core.errors import InputError
 from tasklens.core.files import (
     describe_machine,
@@ -26,10 +27,10 @@ from tasklens.core.files import (
 from tasklens.core.progress import detail
 
 #: The layout of a run directory; 1 is that of manifests that name none.
-FORMAT = 2
+FORMAT = 3
 
 _PACKAGES = (
-    *("tasklens", "torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
+    *("torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
     *("transformers", "tokenizers"),
 )
 
@@ -116,7 +117,7 @@ class Manifest:
                 "format": FORMAT,
                 "seed": seed,
                 "command": command,
-                "versions": {"python": platform.python_version()}
+                "versions": {"python": platform.python_version(), "tasklens": __version__}
                 | {name: _version(name) for name in _PACKAGES},
                 "machine": describe_machine(),
             }

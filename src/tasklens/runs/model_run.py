@@ -14,7 +14,7 @@ from tasklens.data.instances import Instances, split_name
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import Tokenized, instances_of_prompts
+from tasklens.data.tokenize import Tokenized, instances_of_prompts, position_name
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.run import Ints, Run
@@ -65,10 +65,10 @@ class ModelRun(Run):
     @property
     def position(self) -> str:
         """The name of the measured position."""
-        return self.settings.position.at or ("input" if self.table.input is not None else "last")
+        return position_name(self.table, self.settings.position)
 
     @cached_property
-    def instances(self) -> Mapping[str, Instances]:
+    def instances_by_split(self) -> Mapping[str, Instances]:
         """What is known of the prompts of each split, as the first model's tokenizer reads them."""
         tokens = self.tokens(self.steps[0])
         return {
@@ -80,7 +80,9 @@ class ModelRun(Run):
         """What the numbers of labels, inputs and outputs are called."""
         names = {"task": _numbered(self.table.label)}
         if self.table.input is None:
-            measured = np.unique(np.concatenate([i.input for i in self.instances.values()]))
+            measured = np.unique(
+                np.concatenate([i.input for i in self.instances_by_split.values()])
+            )
             called = self.token_names(self.steps[0], measured)
             names["input"] = dict(zip(measured.tolist(), called, strict=True))
         else:
@@ -106,7 +108,7 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = read_prompts(self.settings.prompts, self.settings.seed)
+        table = read_prompts(self.settings.prompts, seed=self.settings.seed)
         return {self.directory.prompts.name: parquet_bytes(table_of(table))}
 
     def sources(self) -> dict[str, str]:
@@ -136,7 +138,7 @@ class ModelRun(Run):
             f"prompts, {split_name(split)}": rows.stop - rows.start
             for split, rows in table.splits.items()
         }
-        return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances))
+        return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances_by_split))
 
     # -- what stage states left ---------------------------------------------------------------
 

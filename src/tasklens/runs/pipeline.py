@@ -1,14 +1,72 @@
-"""The stages in order, each doing only what is missing: data, states, measure, plot."""
+"""The stages in order, each doing only what is missing: data, states, measure, plot, report."""
 
-from tasklens.core.workers import LOCAL
+from pathlib import Path
+
+from tasklens.core.workers import LOCAL, opened
+from tasklens.findings.verdict import Verdict
+from tasklens.findings.verdict_text import verdict_json
+from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.run import Run
+from tasklens.runs.settings import RunSettings, load_settings
 from tasklens.runs.stage_data import make_data
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_plot import plot
+from tasklens.runs.stage_report import write_report
 from tasklens.runs.stage_states import check_models, harvest_models
 from tasklens.runs.stage_train import train
 from tasklens.runs.training_run import TrainingRun
+from tasklens.runs.verify import verify
+
+
+def run(
+    settings: RunSettings | Path | str = "default",
+    out: Path | str | None = None,
+    *,
+    resume: bool = False,
+    engine: str = LOCAL,
+) -> Run:
+    """Run every stage, data to report, as `tasklens run` and `tasklens probe` do.
+
+    Parameters
+    ----------
+    settings : RunSettings, path or str
+        Settings of a training run or of a model run; or a preset (``smoke``, ``default``,
+        ``paper``), or a TOML file, of a training run; see `tasklens.load_settings`.
+    out : path, optional
+        The run directory; by default ``runs/NAME``, by the preset or the file.
+    resume : bool
+        Resume a run that the directory holds already, doing only what is missing.
+    engine : str
+        Where the work is done: ``local``, or ``ray:ADDRESS`` for a Ray cluster.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    InputError
+        If a setting is unknown or out of range, or if the directory holds something else.
+    CellsFailedError
+        If some hidden states could not be clustered; the others are done.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> settings = tl.load_settings("smoke", {"train.steps": 8, "clusters.tsne": "none"})
+    >>> tl.run(settings, out="runs/mine").steps
+    (0, 1, 2, 4, 8)
+    """
+    name = "run" if isinstance(settings, RunSettings) else Path(settings).stem
+    if not isinstance(settings, RunSettings):
+        settings = load_settings(settings)
+    with opened(engine):
+        made = new_run(name, settings, out, resume=resume)
+        with made.directory.locked():
+            run_stages(made, "tasklens.run", engine)
+            judge_and_report(made, "tasklens.run")
+    return made
 
 
 def begin(run: Run, command: str) -> None:
@@ -34,3 +92,13 @@ def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -
         train(run, engine, measuring=True)
     measure(run, engine)
     plot(run)
+
+
+def judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
+    """Keep the verdict of a run, if it has layers to judge, and write its page."""
+    verdict = verify(run) if run.has_layers else None
+    if verdict:
+        content, path = verdict_json(verdict), run.directory.verdict
+        if not path.exists() or path.read_bytes() != content:
+            run.directory.write(path, content)
+    return verdict, write_report([run], [verdict], command)

@@ -20,8 +20,8 @@ from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.models.subject import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
@@ -161,10 +161,10 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     load = os.getloadavg()[0] / default_workers()
     status("plan: making the data and the model")
     began = time.perf_counter()
-    dataset = make_dataset(settings.tasks, settings.data, settings.seed)
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     data_seconds = time.perf_counter() - began
     torch.set_num_threads(settings.cores_training)
-    model = make_model(settings.model, dataset, settings.seed)
+    model = make_model(dataset, settings.model, seed=settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     status("plan: timing steps of training")

@@ -7,10 +7,11 @@ branch on the kind.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 import safetensors.numpy
 from safetensors import SafetensorError
@@ -19,12 +20,18 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.settings import Stage
 from tasklens.data.instances import Instances
-from tasklens.report.view import TaskOverview
+from tasklens.data.names import find_split, find_state
+from tasklens.report.view import TaskOverview, View
 from tasklens.runs.directory import RunDir
 from tasklens.runs.settings import RunSettings
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.score_cells import prepared
-from tasklens.scoring.score_table import main_scores, read_scores
+from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tasklens.findings.verdict import Verdict
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -70,7 +77,7 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def instances(self) -> Mapping[str, Instances]:
+    def instances_by_split(self) -> Mapping[str, Instances]:
         """What is known of each measured split without any model; the first split comes first."""
 
     @property
@@ -106,7 +113,7 @@ class Run(ABC):
     def splits(self) -> dict[str, slice]:
         """The rows of each measured split in the array of a hidden state."""
         rows, begin = {}, 0
-        for split, known in self.instances.items():
+        for split, known in self.instances_by_split.items():
             rows[split] = slice(begin, begin + len(known.task))
             begin = rows[split].stop
         return rows
@@ -114,7 +121,7 @@ class Run(ABC):
     @property
     def unseen(self) -> str:
         """The first unseen split: the second; the only one if there is no other."""
-        return list(self.instances)[min(1, len(self.instances) - 1)]
+        return list(self.instances_by_split)[min(1, len(self.instances_by_split) - 1)]
 
     @property
     def has_layers(self) -> bool:
@@ -124,10 +131,44 @@ class Run(ABC):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def states(self, step: int, name: str) -> Floats:
-        """Return a hidden state at a step, (N, D), the splits one after the other."""
+    def states(self, name: str, step: int | None = None, split: str | None = None) -> Floats:
+        """Return a hidden state of the measured instances.
+
+        Parameters
+        ----------
+        name : str
+            One of `state_names`, such as ``block5``.
+        step : int, optional
+            One of `steps`; by default the last.
+        split : str, optional
+            One of `splits`; by default all splits, one after the other.
+
+        Returns
+        -------
+        float32 (N, D)
+            In the order of `instances`. It is read from the disk as its parts are used.
+
+        Raises
+        ------
+        InputError
+            For an unknown name, step or split, or if the file is missing or damaged.
+        """
+        name, step = find_state(name, self.state_names), self._step(step)
         self.check_states(step, name)
-        return read_states(self.directory.states_at(step), name)
+        x = read_states(self.directory.states_at(step), name)
+        return x if split is None else x[self.splits[find_split(split, self.splits)]]
+
+    def instances(self, split: str) -> Instances:
+        """Return what the measured instances of a split are, without any model."""
+        return self.instances_by_split[find_split(split, self.instances_by_split)]
+
+    def _step(self, step: int | None) -> int:
+        if not self.steps:
+            raise InputError(f"{self.directory.path}: no checkpoint was measured yet")
+        if step is not None and step not in self.steps:
+            known = ", ".join(map(str, self.steps))
+            raise InputError(f"{self.directory.path}: no step {step}; there are {known}")
+        return self.steps[-1] if step is None else step
 
     def check_states(self, step: int, name: str) -> None:
         """Raise InputError if a file of a hidden state is missing or damaged."""
@@ -141,7 +182,7 @@ class Run(ABC):
     def clustered(self, step: int) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
         for name in self.state_names:
-            whole = self.states(step, name)
+            whole = self.states(name, step)
             yield (
                 name,
                 {
@@ -173,11 +214,53 @@ class Run(ABC):
         except SafetensorError as error:
             raise InputError(f"{path} is damaged ({error}); remove it and measure again") from error
 
-    def scores(self, *, all_k: bool = False) -> pa.Table:
+    def scores(self) -> pd.DataFrame:
+        """Return all scores, one metric per row; see `tasklens.read_scores` for the columns."""
+        return to_pandas(self.score_table(all_k=True))
+
+    def score_table(self, *, all_k: bool = False) -> pa.Table:
         """Return the tidy table, of the main number of clusters or of all of them."""
         path = self.directory.scores_parquet
-        table = read_scores(path, self.directory.read(path))
+        table = read_score_table(path, self.directory.read(path))
         return table if all_k else main_scores(table)
+
+    # -- results ------------------------------------------------------------------------------
+    # These modules read runs, so that they are imported when a result is asked for.
+
+    def verdict(self, *, shuffled: bool = False) -> "Verdict":
+        """Test the paper's findings on this run; see `tasklens.verify`."""
+        from tasklens.runs.verify import verify
+
+        return verify([self], shuffled=shuffled)
+
+    def view(self) -> View:
+        """Return what the report shows, for `tasklens.figure_map` and the other figures.
+
+        The maps take a while the first time, and are kept in the run directory.
+        """
+        from tasklens.runs.stage_report import load_view
+
+        return load_view(self)
+
+    def plot_map(self, state: str | None = None, **options: Any) -> "Figure":
+        """Draw a map of the instances, by default of the best hidden state.
+
+        The options are those of `tasklens.figure_map`: ``step``, ``split``, ``color``, ``map`` and
+        ``ax``, Matplotlib axes to draw into.
+        """
+        from tasklens.report.maps import figure_map
+
+        view = self.view()
+        return figure_map(view, view.state(state), **options)
+
+    def __repr__(self) -> str:
+        name = f"{type(self).__name__}({str(self.directory.path)!r}"
+        if not self.steps or self.directory.mark("data") is None:
+            return f"{name}; nothing is harvested yet)"
+        return (
+            f"{name}; {len(self.steps)} checkpoints, steps {self.steps[0]} to {self.steps[-1]}; "
+            f"hidden states: {', '.join(self.state_names)}; splits: {', '.join(self.splits)})"
+        )
 
     # -- stages -------------------------------------------------------------------------------
 

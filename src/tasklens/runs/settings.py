@@ -1,6 +1,7 @@
 """The settings of a run, composed of those of the stages: one TOML file, a table per stage."""
 
 import re
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -159,22 +160,35 @@ class ModelRunSettings(RunSettings):
     """Which tokens of a prompt are measured."""
 
 
-def load_settings(source: str, changes: tuple[str, ...] | list[str] = ()) -> TrainingRunSettings:
-    """Load a preset or a TOML file, with changes.
+def load_settings(
+    source: Path | str, changes: Iterable[str] | Mapping[str, Any] = ()
+) -> TrainingRunSettings:
+    """Load the settings of a training run from a preset or a TOML file, with changes.
 
     Parameters
     ----------
-    source : str
-        One of `PRESETS`, or the path of a TOML file.
-    changes : sequence of str
-        Each ``table.key=value``, see `SettingsBase.from_table`.
+    source : str or path
+        A preset (``smoke``, ``default``, ``paper``), or the path of a TOML file.
+    changes : mapping, or sequence of str, optional
+        Values by key, such as ``{"train.steps": 100}``, or lines ``"train.steps=100"``.
+
+    Returns
+    -------
+    TrainingRunSettings
 
     Raises
     ------
     InputError
         For an unknown key (naming the nearest known one), a value out of range, a file that is
         missing or is not TOML.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.load_settings("smoke", {"train.steps": 20, "seed": 7}).train.steps
+    20
     """
+    source = str(source)
     if source in PRESETS:
         content = resources.files("tasklens").joinpath(f"runs/presets/{source}.toml").read_bytes()
     elif source.endswith(".toml"):

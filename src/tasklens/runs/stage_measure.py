@@ -125,13 +125,13 @@ class Measurer:
         # The counts of symbols are large, and no hidden state is scored against them.
         instances = {
             split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
-            for split, known in run.instances.items()
+            for split, known in run.instances_by_split.items()
         }
         directory = run.directory.states_at(step).absolute()
 
         def source(name: str) -> Path | Floats:
             if self.workers.remote:
-                return np.array(run.states(step, name))
+                return np.array(run.states(name, step))
             run.check_states(step, name)
             return directory
 
@@ -210,7 +210,7 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
 
 def _controls(run: Run) -> pa.Table:
     rows: list[Row] = []
-    for known in run.instances.values():
+    for known in run.instances_by_split.values():
         k = run.settings.measure.numbers(known.n_tasks)[0]
         rows += score_controls(known, k, run.name, run.settings.seed, run.settings.clusters)
     return to_table(rows)

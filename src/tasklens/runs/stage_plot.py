@@ -20,7 +20,7 @@ def plot(run: Run) -> None:
         if finish is None:
             return
         with progress("plot"):
-            scores = run.scores()
+            scores = run.score_table()
             figures = [figure1(scores, run.settings.figure)]
             if any(name.startswith("block") for name in run.state_names):
                 figures.append(figure2(scores, run.unseen, next(iter(run.splits))))

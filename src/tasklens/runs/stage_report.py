@@ -18,7 +18,7 @@ from tasklens.core.workers import Processes, Workers, default_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Floats, Ints, Run
 from tasklens.runs.verify import difference, verify
 from tasklens.scoring.cell_key import CellKey
@@ -72,13 +72,13 @@ def write_report(
     return path
 
 
-def load_view(path: Path | str) -> View:
+def load_view(run: Run | Path | str) -> View:
     """Read what there is to look at in a run directory; make the frames of its maps if missing.
 
     Parameters
     ----------
-    path : path
-        Of a measured run. The frames, which take a while the first time, are kept there.
+    run : Run or path
+        A measured run. The frames, which take a while the first time, are kept there.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def load_view(path: Path | str) -> View:
     InputError
         If it is not a run directory, is not measured, or a file is missing or damaged.
     """
-    run = open_run(path)
+    run = run if isinstance(run, Run) else load_run(run)
     run.need("measure")
     if not run.directory.finished("report", run.inputs("report", _sources(run))):
         with run.directory.locked():
@@ -179,7 +179,7 @@ def _processes(run: Run, chosen: dict[str, Ints]) -> int:
 
 
 def _shown_points(run: Run, split: str) -> Ints:
-    n, most = len(run.instances[split].task), run.settings.report.points
+    n, most = len(run.instances_by_split[split].task), run.settings.report.points
     rng = stream(run.settings.seed, "shown points", split)
     return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
 
@@ -190,7 +190,7 @@ def view_of(run: Run) -> View:
     clusters = [run.clusters(step) for step in run.steps]
     numbers, names = _renumbered(run)
     splits, answers = {}, AnswerNames(run)
-    for split, known in run.instances.items():
+    for split, known in run.instances_by_split.items():
         points = frames[f"{split}/points"]
         followed = {}
         for state in run.state_names:
@@ -233,7 +233,7 @@ def view_of(run: Run) -> View:
         splits=splits,
         names=names,
         answers=answers.names,
-        table=run.scores(),
+        table=run.score_table(),
         world=run.overview(),
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
@@ -242,7 +242,7 @@ def view_of(run: Run) -> View:
 
 def _renumbered(run: Run) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
     """Return by part the values that occur in any split, and what they are called."""
-    every = list(run.instances.values())
+    every = list(run.instances_by_split.values())
     numbers = {
         part: np.unique(np.concatenate([known.parts[part] for known in every]))
         for part in every[0].parts

@@ -22,7 +22,7 @@ from tasklens.models.hf_loading import (
     TOKENIZER_FILES,
     load_subject,
     load_tokenizer,
-    tokenizer_place,
+    tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.model_run import ABOUT, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
@@ -46,7 +46,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, settings.seed)
+    table = read_prompts(settings.prompts, seed=settings.seed)
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     first = run.checkpoints[0]
@@ -133,7 +133,7 @@ class ModelPlan(NamedTuple):
 def describe(settings: ModelRunSettings) -> ModelPlan:
     """Return what would be measured; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
-    table = read_prompts(settings.prompts, settings.seed)
+    table = read_prompts(settings.prompts, seed=settings.seed)
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize(table, tokenizer, settings.position)
     known = None if table.output is None else int(np.count_nonzero(tokens.target >= 0))
@@ -256,13 +256,13 @@ def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
 def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
     """Return what tells a tokenizer outside the model's directory from another."""
     place = settings.subject.tokenizer or checkpoint.directory
-    place = None if place is None else tokenizer_place(place)
+    place = None if place is None else tokenizer_directory(place)
     return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
 
 
 def _tokenizer_directory(settings: ModelRunSettings, directory: Path) -> Path:
     wanted = settings.subject.tokenizer or directory
-    place = tokenizer_place(wanted)
+    place = tokenizer_directory(wanted)
     if place is None:
         raise InputError(
             f"{wanted}: no tokenizer there; name its directory with --set subject.tokenizer=DIR"

@@ -36,7 +36,7 @@ def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> 
         detail(_precision_text(trainer))
         left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
         with (
-            start_workers(engine if left > 0 else LOCAL, max(1, left), apart=True) as workers,
+            start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
             progress("train", settings.train.steps, "step", trainer.step) as bar,
             directory.growing(directory.metrics) as metrics,
         ):
@@ -104,5 +104,5 @@ def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:
     settings = run.settings
     processes = group.local_size if settings.train.threads == 0 else 1
     torch.set_num_threads(max(1, settings.cores_training // processes))
-    model = make_model(settings.model, run.dataset, settings.seed)
+    model = make_model(run.dataset, settings.model, seed=settings.seed)
     return Trainer(model, run.dataset, settings.train, settings.seed, group)

@@ -188,7 +188,7 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     def scores() -> Iterator[pa.Table]:
         for point in done:
-            table = point_run(out, point).scores()
+            table = point_run(out, point).score_table()
             summaries.append(points_table(table, {point.name: point.values}))
             pairs.append(separation_pairs(table))
             yield table

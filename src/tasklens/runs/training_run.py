@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tasklens.core.files import sha256
-from tasklens.data.instances import Instances, instances_of, split_name
+from tasklens.data.instances import Instances, split_name
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.gpt2 import state_names
@@ -50,9 +50,9 @@ class TrainingRun(Run):
         return "input"
 
     @cached_property
-    def instances(self) -> Mapping[str, Instances]:
+    def instances_by_split(self) -> Mapping[str, Instances]:
         """What is known of the measured instances of each split."""
-        return {split: instances_of(self.dataset, split) for split in MEASURED}
+        return {split: self.dataset.instances(split) for split in MEASURED}
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
@@ -81,7 +81,7 @@ class TrainingRun(Run):
     def data_files(self) -> dict[str, bytes]:
         """Draw the dataset and return its files."""
         settings = self.settings
-        return dataset_files(make_dataset(settings.tasks, settings.data, settings.seed))
+        return dataset_files(make_dataset(settings.tasks, settings.data, seed=settings.seed))
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of the user's task file, if there is one."""
@@ -94,7 +94,7 @@ class TrainingRun(Run):
         """Return the tasks that are measured, and the sizes of the dataset."""
         dataset = self.dataset
         lengths = dataset.tasks.min_length, dataset.tasks.max_length
-        measured = tasks_among(self.instances)
+        measured = tasks_among(self.instances_by_split)
         tasks = []
         for i in measured:
             task = dataset.tasks.tasks[i]
@@ -124,7 +124,7 @@ class TrainingRun(Run):
         }
         functions = [task.function for task in tasks]
         return TaskOverview(
-            tuple(tasks), sizes, same_output(functions), same_symbols(self.instances)
+            tuple(tasks), sizes, same_output(functions), same_symbols(self.instances_by_split)
         )
 
 

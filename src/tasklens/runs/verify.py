@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,54 +14,62 @@ from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
-from tasklens.runs.open_run import open_run
+from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.score_cells import control_labels
-from tasklens.scoring.score_table import read_scores
+from tasklens.scoring.score_table import read_score_table
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
 
 
-def verify_runs(paths: Sequence[Path], *, shuffled: bool = False) -> Verdict:
-    """Test the findings on run directories, or on tables of scores; see `verify`.
+def verify(
+    runs: Run | Path | str | Sequence[Run | Path | str], *, shuffled: bool = False
+) -> Verdict:
+    """Test the paper's findings on runs that are replicates of each other.
 
     Parameters
     ----------
-    paths : sequence of Path
-        Run directories, or ``.parquet`` tables of scores, of which nothing is resampled.
+    runs : Run, path, or sequence of them
+        Runs or their directories, which differ in their seed only; or ``.parquet`` tables of
+        scores, of which nothing is resampled.
     shuffled : bool
-        See `verify`.
+        Permute the tasks among the instances of each split first: this shows what chance gives.
+
+    Returns
+    -------
+    Verdict
 
     Raises
     ------
     InputError
-        If one of them is neither, a run is not measured, or two are not comparable.
+        If one of them is no run or is not measured, or if two are not comparable.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.verify("runs/smoke").outcome("saturation")
+    'fails'
     """
-    runs = {path: open_run(path) for path in paths if path.suffix != ".parquet"}
-    check_comparable([runs[path] for path in paths if path in runs])
+    each = [runs] if isinstance(runs, Run | Path | str) else list(runs)
+    loaded = [load_run(run) if _is_directory(run) else run for run in each]
+    check_comparable([run for run in loaded if isinstance(run, Run)])
     curves: list[Curves] = []
-    for path in paths:
-        if path in runs:
-            curves.append(curves_of(runs[path], shuffled=shuffled))
+    for run in loaded:
+        if isinstance(run, Run):
+            curves.append(curves_of(run, shuffled=shuffled))
         else:
             metric = "ari_shuffled" if shuffled else "ari"
-            curves += curves_of_table(read_scores(path), metric)
+            curves += curves_of_table(read_score_table(Path(run)), metric)
     return judge(curves)
 
 
-def verify(runs: Sequence[Run], *, shuffled: bool = False) -> Verdict:
-    """Test the findings on runs that are replicates of each other; InputError if they are not.
-
-    With ``shuffled`` the tasks are permuted among the instances of each split first: what chance
-    gives.
-    """
-    check_comparable(runs)
-    return judge([curves_of(run, shuffled=shuffled) for run in runs])
+def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
+    return not isinstance(run, Run) and Path(run).suffix != ".parquet"
 
 
 def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
@@ -70,7 +79,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     """
     run.need("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
-    instances = run.instances
+    instances = run.instances_by_split
     unit = np.concatenate([known.unit for known in instances.values()])
     task = np.concatenate([known.task for known in instances.values()])
     units, first = np.unique(unit, return_index=True)
@@ -114,7 +123,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
 
 def _chance(run: Run) -> float:
     """Return the share of the commonest output of the first split, if the run trains its model."""
-    output = next(iter(run.instances.values())).output
+    output = next(iter(run.instances_by_split.values())).output
     if run.states_stage != "train" or output is None:
         return float("nan")
     return float(np.unique(output, return_counts=True)[1].max() / len(output))
@@ -165,7 +174,7 @@ def follow_run(
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        first, ari = next(iter(run.splits)), curves_of_table(run.scores())[0].ari
+        first, ari = next(iter(run.splits)), curves_of_table(run.score_table())[0].ari
         chosen = best_layer(
             {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
         )
@@ -185,4 +194,4 @@ def follow_run(
         names = ", ".join(sorted(known))
         raise InputError(f"{path}: no clusters of {split}/{layer}/{space}; there are {names}")
     tasks = [run.names["task"][i] for i in sorted(run.names["task"])]
-    return layer, split, follow(steps, np.stack(labels), run.instances[split].task), tasks
+    return layer, split, follow(steps, np.stack(labels), run.instances_by_split[split].task), tasks

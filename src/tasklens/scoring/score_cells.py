@@ -1,11 +1,10 @@
 """Cells to rows of the score table: clusters against the task, spread of the states, controls."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pydantic import Field, field_validator
 from sklearn.metrics import pairwise_distances, silhouette_score
 
@@ -16,7 +15,7 @@ from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import Instances
 from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency
-from tasklens.scoring.score_table import Row, score_rows, to_table
+from tasklens.scoring.score_table import Row, score_rows
 from tasklens.scoring.variance import separation, variance_share
 
 #: Instances at most that a silhouette is computed from: its time grows with their square.
@@ -52,26 +51,6 @@ class MeasureSettings(SettingsBase, affects="measure"):
         return self.k or (n_labels,)
 
 
-class HiddenStates(Protocol):
-    """Hidden states of one split at one checkpoint and position, such as a `tasklens.Harvest`."""
-
-    @property
-    def states(self) -> Mapping[str, Floats]:
-        """Arrays of shape (N, D) by name."""
-
-    @property
-    def split(self) -> str:
-        """The split; empty if it is not known."""
-
-    @property
-    def step(self) -> int:
-        """Training step of the checkpoint."""
-
-    @property
-    def position(self) -> str:
-        """Name of the position that was read."""
-
-
 def prepared(x: Floats, settings: MeasureSettings) -> Floats:
     """Return the states, (N, D), centred, standardised and normalised as the settings say.
 
@@ -87,57 +66,6 @@ def prepared(x: Floats, settings: MeasureSettings) -> Floats:
         length = np.linalg.norm(x, axis=1, keepdims=True)
         x /= np.where(length > 0, length, 1)
     return x
-
-
-def score(
-    harvest: HiddenStates,
-    instances: Instances,
-    settings: ClusterSettings | None = None,
-    *,
-    space: str = "raw",
-    seed: int = 0,
-    run: str = "",
-) -> pa.Table:
-    """Cluster the hidden states of one split at one checkpoint and score them, with the controls.
-
-    Parameters
-    ----------
-    harvest : HiddenStates
-        As `tasklens.harvest` returns it. Its step and position are those of the rows.
-    instances : Instances
-        Of the same N instances in the same order; their split is that of the rows, and k is the
-        number of tasks among them.
-    space : {"raw", "tsne"}
-    seed : int
-        Root seed, from which the seeds of the clustering derive.
-    run : str
-        Name of the run.
-
-    Returns
-    -------
-    pyarrow.Table
-        Columns of `SCHEMA`, one metric per row; see `score_cell` and `score_controls`.
-
-    Raises
-    ------
-    InputError
-        If the hidden states are of another split or number of instances; see also `cluster`.
-    """
-    if harvest.split not in ("", instances.split):
-        raise InputError(
-            f"hidden states of the split {harvest.split!r} with the instances of "
-            f"{instances.split!r}: should be of one split"
-        )
-    settings, k = settings or ClusterSettings(), instances.n_tasks
-    rows = score_controls(instances, k, run, seed, settings)
-    cells = [
-        Cell(seed, harvest.step, instances.split, name, space, k, x, harvest.position)
-        for name, x in harvest.states.items()
-    ]
-    by_split = {instances.split: instances}
-    for _, scores in measure_cells(cells, instances=by_split, run=run, settings=settings):
-        rows += scores
-    return to_table(rows)
 
 
 def measure_cells(
@@ -164,31 +92,41 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     output if none is known. InputError if the splits, or the numbers of states (N, D), labels
     (S, N) and instances, differ.
     """
-    n = len(instances.task)
+    if cell.split != instances.split:
+        raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
+    return score_parts(cell, clustering, instances.parts, run)
+
+
+def score_parts(
+    cell: Cell,
+    clustering: Clustering,
+    parts: Mapping[str, npt.NDArray[np.int64]],
+    run: str = "",
+) -> list[Row]:
+    """Score one cell against what its instances are made of, (N,) each; see `score_cell`.
+
+    One of the parts is the task. InputError if the numbers of states, labels and instances differ.
+    """
+    task, n = parts["task"], len(parts["task"])
     if len(cell.x) != n or clustering.labels.shape[1:] != (n,):
         raise InputError(
             f"{cell.name}: {len(cell.x)} states and labels of shape {clustering.labels.shape}: "
             f"should be of the {n} instances"
         )
-    if cell.split != instances.split:
-        raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
     words = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
-    shuffled = stream(cell.seed, *words).permutation(instances.task)  # (N,)
-    others = {**instances.parts, "shuffled": shuffled}
+    shuffled = stream(cell.seed, *words).permutation(task)  # (N,)
+    others = {**parts, "shuffled": shuffled}
     del others["task"]
     rows: list[Row] = []
     for s, labels in enumerate(clustering.labels):
-        values = agreement(contingency(instances.task, labels))
+        values = agreement(contingency(task, labels))
         for name, part in others.items():
             values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += score_rows(values, **_place(cell, run), cluster_seed=s)
     if cell.space == "raw":
-        shares = {
-            f"variance_{name}": variance_share(cell.x, part)
-            for name, part in instances.parts.items()
-        }
-        shares["separation"] = separation(cell.x, instances.task)
+        shares = {f"variance_{name}": variance_share(cell.x, part) for name, part in parts.items()}
+        shares["separation"] = separation(cell.x, task)
         rows += score_rows(shares, **_place(cell, run))
     return rows
 

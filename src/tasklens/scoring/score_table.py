@@ -33,6 +33,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+#: The layer of the accuracies.
+MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
 #: The step in a frame of what does not depend on it.
 NO_STEP = -1
@@ -77,7 +79,7 @@ def table_to_csv_bytes(table: pa.Table) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
+def read_score_table(path: Path, content: bytes | None = None) -> pa.Table:
     """Read a table of scores.
 
     Parameters
@@ -114,6 +116,79 @@ def read_scores(path: Path, content: bytes | None = None) -> pa.Table:
     return table.select(SCHEMA.names)
 
 
+def read_scores(path: Path | str) -> pd.DataFrame:
+    """Read a table of scores, such as the ``scores.parquet`` of a run.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    pandas.DataFrame
+        One metric per row, with the columns
+
+        - `run`, `seed`, `step`: the run, its root seed, and the training step; a control, which
+          does not depend on training, has no step;
+        - `split`, `position`, `layer`, `space`: the split, the measured position, the name of the
+          hidden state (an ordered categorical, from the input up), and whether the hidden states
+          themselves (``raw``) or their embedding (``tsne``) were clustered; `layer` is
+          ``control:...`` for a control and ``model`` for the accuracy;
+        - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
+        - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or has other columns.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> scores = tl.read_scores("runs/smoke/scores.parquet")
+    >>> sorted(scores["split"].unique())
+    ['train_subset', 'val', 'val_instruction', 'val_instruction_subset', 'val_subset']
+    """
+    return to_pandas(read_score_table(Path(path)))
+
+
+def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataFrame:
+    """Return the mean ARI against the task at the last step, layers by splits, above its controls.
+
+    Parameters
+    ----------
+    scores : DataFrame or pyarrow.Table
+        As `tasklens.score` returns it, or several concatenated. Of several numbers of clusters the
+        first counts.
+    space : {"raw", "tsne"}
+        Whether the hidden states themselves were clustered or their t-SNE embedding.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Its index has the hidden states from the input up, then the controls; its columns are the
+        splits. Means are over seeds and cluster seeds; NaN if a split has no such score.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> list(tl.final_table(tl.load_run("runs/smoke").scores()).index)
+    ['wte', 'embed', 'block1', 'block2', 'ln_f', 'control:length', 'control:symbols', \
+'control:input']
+    """
+    rows = to_frame(main_scores(as_table(scores)), ("ari",))
+    is_control = rows["layer"].isin(CONTROLS)
+    rows = rows[is_control | ((rows["step"] == rows["step"].max()) & (rows["space"] == space))]
+    means = summarise(rows, ("layer", "split"))["mean"].unstack("split")
+    order = [*layers_in_order(set(means.index) - {*CONTROLS}), *CONTROLS]
+    return means.loc[[name for name in order if name in means.index]].rename_axis(columns=None)
+
+
 def layers_in_order(layers: Iterable[str]) -> list[str]:
     """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f."""
 
@@ -131,6 +206,32 @@ def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.Data
     rows = table if metrics is None else table.filter(pc.field("metric").isin(list(metrics)))
     step = rows["step"].fill_null(NO_STEP)
     return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Return the table as users of pandas expect it.
+
+    `layer` is an ordered categorical, from the input up, then the controls, then the model. `step`,
+    `k` and `cluster_seed` are nullable integers.
+    """
+    frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+    order = [*layers_in_order({*frame["layer"]} - {*CONTROLS, MODEL}), *CONTROLS, MODEL]
+    kind = pd.CategoricalDtype([name for name in order if name in {*frame["layer"]}], ordered=True)
+    return frame.assign(layer=frame["layer"].astype(kind))
+
+
+def as_table(scores: pa.Table | pd.DataFrame) -> pa.Table:
+    """Return scores as a table of `SCHEMA`; InputError if a column is missing or of wrong type."""
+    if isinstance(scores, pa.Table):
+        return scores
+    missing = [name for name in SCHEMA.names if name not in scores]
+    if missing:
+        raise InputError(f"scores without the column {missing[0]!r}: should have {SCHEMA.names}")
+    try:
+        frame = scores.assign(layer=scores["layer"].astype(str))
+        return pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(f"scores: {first_line(error)}") from error
 
 
 def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
@@ -161,10 +262,10 @@ def main_scores(table: pa.Table) -> pa.Table:
 
 def scores_text(table: pa.Table) -> str:
     """Return the scores at the last step as plain text, those of each k below."""
-    return final_table(main_scores(table)) + k_table(table)
+    return final_text(main_scores(table)) + k_table(table)
 
 
-def final_table(table: pa.Table) -> str:
+def final_text(table: pa.Table) -> str:
     """Return the scores at the last step as plain text: what `tasklens show` prints.
 
     One row per layer and space, one column per split: the mean ARI against the task, its lowest

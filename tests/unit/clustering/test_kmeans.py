@@ -15,7 +15,14 @@ from threadpoolctl import threadpool_limits
 from tasklens.clustering import kmeans as module
 from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering import numba_compile
-from tasklens.clustering.kmeans import MOST_POINTS, _distances, _distinct, kmeans, uses_numba
+from tasklens.clustering.kmeans import (
+    MOST_POINTS,
+    Result,
+    _distances,
+    _distinct,
+    kmeans,
+    uses_numba,
+)
 from tasklens.clustering.sklearn_fallback import kmeans_once
 from tasklens.core.seeds import stream
 
@@ -49,12 +56,12 @@ def token_rows(n: int, tokens: int, d: int) -> Floats:
 
 def run(
     x: Floats, k: int, seeds: tuple[int, ...] = (0,), n_init: int = 10, tol: float = 1e-4
-) -> tuple[Ints, NDArray[np.float64]]:
+) -> Result:
     return kmeans(x, k, seeds=seeds, n_init=n_init, max_iter=300, tol=tol)
 
 
-def content(result: tuple[Ints, NDArray[np.float64]]) -> tuple[bytes, bytes]:
-    return result[0].tobytes(), result[1].tobytes()
+def content(result: Result) -> tuple[bytes, bytes]:
+    return result.labels.tobytes(), result.inertia.tobytes()
 
 
 def lloyd(
@@ -66,7 +73,7 @@ def lloyd(
     tolerance = tol * float(x.var(axis=0, dtype=float).mean())
     centres = row[starts].astype(np.int32)
     distances = _distances(points)
-    labels, inertia = kernels.lloyd(distances, columns, weights, centres, max_iter, tolerance)
+    labels, inertia, _ = kernels.lloyd(distances, columns, weights, centres, max_iter, tolerance)
     return labels[row], inertia
 
 
@@ -92,7 +99,7 @@ def test_labels_are_those_of_the_nearest_mean_and_inertia_is_its_definition(
     n: int, d: int, k: int, spread: float
 ) -> None:
     x, _ = mixture(n, d, k, spread)
-    labels, inertia = run(x, k, seeds=(0, 1, 2), n_init=2, tol=0)
+    labels, inertia, _ = run(x, k, seeds=(0, 1, 2), n_init=2, tol=0)
     for found, value in zip(labels, inertia, strict=True):
         assert value == pytest.approx(inertia_of(x, found), rel=1e-6)
         distance = np.sum((x[:, None] - means(x, found)) ** 2, axis=2)  # (N, k)
@@ -109,7 +116,7 @@ def test_as_good_as_scikit_learn() -> None:
         x, task = mixture(n, d, k, spread)
         ours = run(x, k, seeds=(0, 1))
         for s in range(2):
-            theirs, inertia = kmeans_once(x, k, seed=s, n_init=10, max_iter=300, tol=1e-4)
+            theirs, inertia, _ = kmeans_once(x, k, seed=s, n_init=10, max_iter=300, tol=1e-4)
             ratio.append(ours[1][s] / inertia)
             gain.append(adjusted_rand_score(task, ours[0][s]) - adjusted_rand_score(task, theirs))
     assert np.mean(ratio) == pytest.approx(1, abs=0.002)
@@ -209,7 +216,7 @@ def test_empty_clusters_get_the_farthest_points(d: int, twice: int) -> None:
 @pytest.mark.parametrize(("tokens", "k"), [(1, 1), (1, 5), (2, 2), (7, 7), (7, 30), (40, 10)])
 def test_equal_rows_are_one_point_of_their_weight(d: int, tokens: int, k: int) -> None:
     x = token_rows(400, tokens, d)
-    labels, inertia = run(x, k, seeds=(0, 1))
+    labels, inertia, _ = run(x, k, seeds=(0, 1))
     for found, value in zip(labels, inertia, strict=True):
         assert len(np.unique(np.column_stack([x, found]), axis=0)) == tokens
         assert set(found) == set(range(min(k, tokens)))
@@ -225,7 +232,7 @@ def test_equal_rows_are_one_point_of_their_weight(d: int, tokens: int, k: int) -
 
 @pytest.mark.parametrize(("n", "d", "k"), [(60, 1, 60), (60, 3, 60), (60, 50, 60), (1, 4, 3)])
 def test_every_point_its_own_cluster(n: int, d: int, k: int) -> None:
-    labels, inertia = run(noise(n, d), k)
+    labels, inertia, _ = run(noise(n, d), k)
     assert sorted(labels[0]) == list(range(n))
     assert inertia[0] == 0
 
@@ -235,7 +242,7 @@ def test_rows_that_differ_in_their_last_bit() -> None:
     x = np.repeat(noise(3, 8), 4, axis=0)
     x[::2] = np.nextafter(x[::2], np.float32(9))
     for k in (3, 6, 12):
-        labels, inertia = run(x, k)
+        labels, inertia, _ = run(x, k)
         assert np.isfinite(inertia).all()
         assert len(np.unique(labels[0])) == min(k, 6)
 
@@ -275,7 +282,7 @@ def test_far_points_leave_no_trace_in_the_sums(d: int) -> None:
 @pytest.mark.parametrize("d", [2, 100])
 def test_where_the_origin_lies_and_what_the_unit_is_change_nothing(d: int) -> None:
     x = np.round(64 * mixture(200, d, 4, 2)[0]) / np.float32(64)  # so that nothing below is rounded
-    labels, inertia = run(x, 5)
+    labels, inertia, _ = run(x, 5)
     moved = run((x + 65536).astype(np.float32), 5)
     assert np.array_equal(moved[0], labels)
     assert moved[1] == pytest.approx(inertia, rel=1e-6)
@@ -287,7 +294,7 @@ def test_where_the_origin_lies_and_what_the_unit_is_change_nothing(d: int) -> No
 
 def test_the_largest_numbers() -> None:
     x = np.array([[-3e38], [-2.9e38], [2.9e38], [3e38]], dtype=np.float32)
-    labels, inertia = run(x, 2)
+    labels, inertia, _ = run(x, 2)
     assert adjusted_rand_score([0, 0, 1, 1], labels[0]) == 1
     assert inertia[0] == pytest.approx(2 * 2 * (0.05e38) ** 2, rel=1e-5)
 
@@ -320,7 +327,7 @@ def test_neither_memory_layout_nor_threads_change_a_byte() -> None:
 def test_a_seed_gives_its_result_in_any_company() -> None:
     x = noise(150, 3)
     seeds = (0, 2**63 - 1, 2**100)
-    labels, inertia = run(x, 6, seeds=seeds, n_init=1)
+    labels, inertia, _ = run(x, 6, seeds=seeds, n_init=1)
     for seed, found, value in zip(seeds, labels, inertia, strict=True):
         alone = run(x, 6, seeds=(seed,), n_init=1)
         assert np.array_equal(alone[0][0], found)
@@ -347,7 +354,7 @@ def test_engine_and_what_scikit_learn_does_instead(monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
             assert not uses_numba(60)
-            labels, inertia = run(x, 5, seeds=(3, 4), n_init=3)
+            labels, inertia, _ = run(x, 5, seeds=(3, 4), n_init=3)
             for s in range(2):
                 assert np.array_equal(labels[s], theirs[s][0])
                 assert inertia[s] == theirs[s][1]

@@ -20,21 +20,21 @@ WRITES = {
 
 def writes(source: str) -> list[str]:
     """Return the calls of a module that write to the disk, as LINE: NAME."""
-    found = []
+    calls = []
     for node in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call)):
         called = node.func
         name = getattr(called, "attr", getattr(called, "id", ""))
         owner = getattr(getattr(called, "value", None), "id", "")
-        words = [a.value for a in ast.walk(node) if isinstance(a, ast.Constant)]
-        modes = [w for w in words if isinstance(w, str) and set(w) <= set("rwaxbt+")]
+        constants = [a.value for a in ast.walk(node) if isinstance(a, ast.Constant)]
+        modes = [w for w in constants if isinstance(w, str) and set(w) <= set("rwaxbt+")]
         opened = name == "open" and any(set(mode) & set("wax+") for mode in modes)
         # str.replace takes two arguments, Path.replace one.
         renamed = name == "replace" and len(node.args) == 1 and not node.keywords
         # Into memory a figure is saved with its format named.
         drawn = name == "savefig" and "format" not in {word.arg for word in node.keywords}
         if {name, f"{owner}.{name}"} & WRITES or opened or renamed or drawn:
-            found.append(f"{node.lineno}: {name}")
-    return found
+            calls.append(f"{node.lineno}: {name}")
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -56,15 +56,15 @@ def test_a_planted_write_is_found_and_reading_is_none(planted: str) -> None:
 
 def test_only_runs_and_core_files_write_files() -> None:
     root = Path(tasklens.__file__).parent
-    found = {
-        path.relative_to(root).as_posix(): calls
+    writing = {
+        path.relative_to(root).as_posix(): names
         for path in sorted(root.rglob("*.py"))
-        if (calls := writes(path.read_text()))
+        if (names := writes(path.read_text()))
     }
-    assert "core/files.py" in found
-    assert "runs/directory.py" in found
-    others = {name for name in found if not name.startswith(("runs/", "core/files.py"))}
-    assert {name: found[name] for name in others} == {}
+    assert "core/files.py" in writing
+    assert "runs/directory.py" in writing
+    others = {name for name in writing if not name.startswith(("runs/", "core/files.py"))}
+    assert {name: writing[name] for name in others} == {}
 
 
 def test_windows_is_refused_in_a_line() -> None:
@@ -80,7 +80,7 @@ def test_windows_is_refused_in_a_line() -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    refusal = "tasklens runs on Linux and macOS, not on Windows; there, use it in WSL\n"
+    refusal = "tasklens runs on Linux and macOS, not on Windows; use it in WSL\n"
     assert (done.returncode, done.stdout) == (2, refusal)
     assert done.stderr == f"tasklens: error: {refusal}"
 

@@ -73,7 +73,7 @@ def test_this_machine_has_its_cores_and_its_disk(tmp_path: Path) -> None:
     with opened(LOCAL), start_workers(LOCAL, 0) as workers:
         assert workers.count == default_workers()
     need_seen(tmp_path)
-    with pytest.raises(InputError, match=r"/gone is not to be seen on .* name one with --out$"):
+    with pytest.raises(InputError, match=r"/gone cannot be seen on .* that all machines see$"):
         need_seen(tmp_path / "gone")
     assert 1 <= default_workers() <= (os.cpu_count() or 1)
 
@@ -100,7 +100,7 @@ def test_what_fails_holds_nothing_else_up(count: int, capfd: pytest.CaptureFixtu
 def test_a_killed_process_is_told_in_a_line() -> None:
     with (
         Processes(2) as workers,
-        pytest.raises(InputError, match=r"^a worker process was killed .*--resume, or with fewer"),
+        pytest.raises(InputError, match=r"^a worker process was killed, .*--resume, or with fewer"),
     ):
         list(workers.outcomes(dies, range(9)))
 

@@ -13,7 +13,7 @@ from tasklens.data.grammar import MAX_STATES, Grammar, random_grammars, random_r
 
 
 def brute_force(regex: str, symbols: str, min_length: int, max_length: int) -> list[str]:
-    """All strings of those lengths that `re` accepts, shortest first, then in order."""
+    """Return all strings of these lengths that `re` accepts, shortest first, then in order."""
     lengths = range(min_length, max_length + 1)
     strings = ("".join(s) for k in lengths for s in itertools.product(sorted(symbols), repeat=k))
     return [string for string in strings if re.fullmatch(regex, string)]
@@ -48,7 +48,7 @@ def test_random_languages_are_those_of_automata_lib() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "shared"),
+    ("grammar", "other", "shared"),
     [
         ("a*b", "ab*", "ab"),
         ("(a|b)*a(a|b)", "(ba|ab)+", "ab"),  # ba does not end like the first
@@ -60,9 +60,11 @@ def test_random_languages_are_those_of_automata_lib() -> None:
         ("[ab]{3}", "[ab]{4}", None),
     ],
 )
-def test_shared_string_is_the_shortest_and_first(one: str, other: str, shared: str | None) -> None:
-    assert Grammar(one).shared_string(Grammar(other)) == shared
-    assert Grammar(other).shared_string(Grammar(one)) == shared
+def test_shared_string_is_the_shortest_and_first(
+    grammar: str, other: str, shared: str | None
+) -> None:
+    assert Grammar(grammar).shared_string(Grammar(other)) == shared
+    assert Grammar(other).shared_string(Grammar(grammar)) == shared
 
 
 def test_sampling_is_uniform_over_strings() -> None:
@@ -110,8 +112,8 @@ def test_equality_and_symbols() -> None:
         (r"a\d", 1, r"\d is not supported"),
         ("a\\", 1, "\\ is not supported"),
         ("a b", 1, "symbols must not be whitespace"),
-        ("a{x}", 1, "write {m}, {m,} or {m,n}"),
-        ("a{,3}", 1, "write {m}, {m,} or {m,n}"),
+        ("a{x}", 1, "should be {m}, {m,} or {m,n}"),
+        ("a{,3}", 1, "should be {m}, {m,} or {m,n}"),
         ("a{3,2}", 1, "{3,2} has its counts the wrong way round"),
         ("a{10001}", 1, "repetition counts must be at most 10000"),
         ("[^a]", 1, "^ is not supported here"),
@@ -138,7 +140,7 @@ def test_refusals_name_the_position_and_what_is_supported(
 @pytest.mark.parametrize(
     ("regex", "message"),
     [
-        *((empty, "holds no string but the empty one") for empty in ("", "()", "a{0}", "(|())*")),
+        *((empty, "matches the empty string only") for empty in ("", "()", "a{0}", "(|())*")),
         ("(a|b)*a(a|b){30}", f"an automaton of more than {MAX_STATES} states"),
         ("((ab){1,999}c){1,999}", f"an automaton of more than {MAX_STATES} states"),
     ],
@@ -154,9 +156,11 @@ def test_a_huge_comparison_is_refused() -> None:
 
 
 def test_too_many_asked_for() -> None:
-    with pytest.raises(InputError, match="holds only 8 strings of length 2 to 3, 9 asked for"):
+    with pytest.raises(
+        InputError, match="matches only 8 strings of length 2 to 3: should be at least 9"
+    ):
         Grammar("(a|b){3}").sample(9, 2, 3, np.random.default_rng(0))
-    with pytest.raises(InputError, match="lengths 3 to 2: needed 0 <= shortest <= longest"):
+    with pytest.raises(InputError, match="lengths 3 to 2: should be 0 <= shortest <= longest"):
         Grammar("a").count(3, 2)
 
 
@@ -168,8 +172,8 @@ def test_random_grammars_meet_their_conditions() -> None:
         assert set(grammar.symbols) == set("abcde")
         assert len(grammar.regex) < 120
         assert re.search(r"[*+]|,}", grammar.regex) is None  # nothing without end
-    for one, other in itertools.combinations(grammars, 2):
-        assert one.shared_string(other) is None
+    for grammar, other in itertools.combinations(grammars, 2):
+        assert grammar.shared_string(other) is None
 
 
 def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:

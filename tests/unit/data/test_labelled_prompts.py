@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
-from tasklens.core.settings import one_line
 from tasklens.data.labelled_prompts import (
     LabelledPrompts,
     PromptSettings,
@@ -29,7 +27,7 @@ Rows = list[dict[str, Any]]
 
 ROWS: Rows = [
     {"text": "Plural: ox oxen", "label": "plural", "input": "ox", "output": "oxen", "n": "1"},
-    {"text": 'Say "été", twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
+    {"text": 'Write "été" twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
     {"text": "Many, of: foot feet", "label": "plural", "input": "foot", "output": "feet", "n": ""},
     {"text": "two\nlines: 犬", "label": "french", "input": "犬", "output": "chien", "n": "0x3"},
 ]
@@ -59,7 +57,7 @@ def write(name: str, content: bytes | Rows) -> str:
 
 
 def read(*files: str, seed: int = 0, **settings: Any) -> LabelledPrompts:
-    return read_prompts(PromptSettings(files=files, **settings), seed)
+    return read_prompts(PromptSettings(files=files, **settings), seed=seed)
 
 
 def error_of(*files: str, **settings: Any) -> str:
@@ -70,14 +68,14 @@ def error_of(*files: str, **settings: Any) -> str:
 
 
 def rows_of(prompts: LabelledPrompts, split: str) -> set[str]:
-    """Return the texts in a split, each of which is of one row."""
+    """Return the texts of a split, which are distinct."""
     texts = prompts.text[prompts.splits[split]]
     assert len(set(texts)) == len(texts)
     return set(texts)
 
 
 def crossed(labels: int, values: int, others: int, first: int = 0) -> Rows:
-    """Cross labels, from the first on, with values of the columns `a` and `b`."""
+    """Return rows that cross labels with values of the columns `a` and `b`."""
     places = product(range(first, first + labels), range(values), range(others))
     return [
         {"text": f"{i} {j} {k}", "label": f"l{i}", "a": f"a{j}", "b": f"b{k}"} for i, j, k in places
@@ -98,8 +96,8 @@ def test_the_three_formats_say_the_same() -> None:
         "b.csv": b"\xef\xbb\xbf" + as_csv(ROWS),  # as a spreadsheet saves it
         "a.parquet": as_parquet(ROWS),
     }
-    found = {name: read(write(name, content)) for name, content in files.items()}
-    first = found["a.jsonl"]
+    prompts = {name: read(write(name, content)) for name, content in files.items()}
+    first = prompts["a.jsonl"]
     assert first.text == tuple(row["text"] for row in ROWS)
     assert first.label == ("plural", "french", "plural", "french")
     assert first.input == ("ox", "été", "foot", "犬")
@@ -109,11 +107,11 @@ def test_the_three_formats_say_the_same() -> None:
     assert first.splits == {"all": slice(0, 4)}
     assert len(first) == 4
     for (name, other), numbers in zip(
-        found.items(), ("123", "246", "234", "234", "123"), strict=True
+        prompts.items(), ("123", "246", "234", "234", "123"), strict=True
     ):
-        assert dataclasses.replace(other, where=first.where) == first
+        assert dataclasses.replace(other, source=first.source) == first
         kind = "row" if name == "a.parquet" else "line"
-        assert other.where[:3] == tuple(f"{name} {kind} {n}" for n in numbers)
+        assert other.source[:3] == tuple(f"{name} {kind} {n}" for n in numbers)
 
 
 def test_what_is_no_text_is_written_as_one() -> None:
@@ -123,12 +121,12 @@ def test_what_is_no_text_is_written_as_one() -> None:
         assert prompts.label == ("0", "1", "0", "1")
         assert prompts.input == ("0", "1", "2", "3")
         assert prompts.output == ("0.0", "0.5", "1.0", "1.5")
-        assert prompts.columns["input"] == (0, 1, 2, 3), "what the file says stays as it is"
+        assert prompts.columns["input"] == (0, 1, 2, 3), "the values of the file are kept"
 
 
 GOOD = b'{"text": "a", "label": "x"}\n'
 KIND = b"text,kind\na,x\nb,y\nc,x\nd,y\n"
-UNLABELLED = "its columns are text, kind: name one with --label"
+UNLABELLED = "name one of text, kind with --label"
 #: Texts of Parquet that are no UTF-8.
 BROKEN_TEXTS = pa.array([b"a", b"b\xff", b"c", b"d"]).buffers()[1:]
 BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["text", "label"])
@@ -139,21 +137,21 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
     [
         ("a.jsonl", GOOD + b'{"text": "a", "label": }\n', " line 2: is not JSON: Expecting value"),
         ("a.jsonl", GOOD + b"\n" + b'{"text": "\xff"}\n', " line 3: is not JSON: 'utf-8' codec"),
-        # JSON can say half a character, but no text of UTF-8 can hold it.
+        # JSON can express half a surrogate pair, but UTF-8 cannot.
         ("a.jsonl", GOOD + rb'{"text": "\ud83d"}', " line 2: is not JSON: 'utf-8' codec can't enc"),
         ("a.jsonl", GOOD + b'["a"]', ' line 2: should be an object, as in {"text": "...", "label"'),
-        ("a.jsonl", b"", ": holds no prompt"),
-        ("a.jsonl", b"\n \n", ": holds no prompt"),
-        ("a.csv", b"text,label\n", ": holds no prompt"),
-        ("a.csv", b"", ": holds no prompt"),
+        ("a.jsonl", b"", ": has no prompt"),
+        ("a.jsonl", b"\n \n", ": has no prompt"),
+        ("a.csv", b"text,label\n", ": has no prompt"),
+        ("a.csv", b"", ": has no prompt"),
         ("a.csv", b"text,label\na,x\nb\xff,y\n", " line 3: is not UTF-8: invalid start byte"),
         ("a.csv", b"text,label\na,x\nb\n", " line 3: should have 2 cells, as the first line has"),
         ("a.csv", b"text,label\na,x,3\n", " line 2: should have 2 cells, as the first line has"),
         ("a.csv", b"text,label\na,x\n\nb,y,z\n", " line 4: should have 2 cells"),
-        ("a.parquet", b"text,label\n", ": not a readable Parquet file: Parquet magic bytes"),
-        ("a.parquet", b"", ": not a readable Parquet file: Parquet file size is 0 bytes"),
-        ("a.parquet", as_parquet(ROWS)[:-9], ": not a readable Parquet file: Parquet magic"),
-        ("a.parquet", parquet_bytes(BROKEN), ": not a readable Parquet file: "),
+        ("a.parquet", b"text,label\n", ": is not a readable Parquet file: Parquet magic bytes"),
+        ("a.parquet", b"", ": is not a readable Parquet file: Parquet file size is 0 bytes"),
+        ("a.parquet", as_parquet(ROWS)[:-9], ": is not a readable Parquet file: Parquet magic"),
+        ("a.parquet", parquet_bytes(BROKEN), ": is not a readable Parquet file: "),
         ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
@@ -168,8 +166,8 @@ def test_what_cannot_be_read_is_named_with_its_line(
     assert error_of(file).startswith(f"{file}{message}")
 
 
-COLUMNS = "its columns are text, label, input, output, n"
-TWO = "should have two or more"
+COLUMNS = "the columns are text, label, input, output, n"
+TWO = "should be two or more"
 RARE = ROWS[0] | {"label": "rare"}
 ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for i in range(3))]
 
@@ -177,22 +175,26 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
 @pytest.mark.parametrize(
     ("rows", "message", "settings"),
     [
-        ([ROWS[0], {"text": "a"}], " line 2: no 'label'; its columns are text", {}),
-        ([*ROWS, ROWS[2] | {"input": None}], f" line 5: no 'input'; {COLUMNS}", {}),
+        ([ROWS[0], {"text": "a"}], " line 2: has no 'label'; the columns are text", {}),
+        ([*ROWS, ROWS[2] | {"input": None}], f" line 5: has no 'input'; {COLUMNS}", {}),
         *(
-            (ROWS, f" line 1: no 'word'; {COLUMNS}", {column: "word"})
+            (ROWS, f" line 1: has no 'word'; {COLUMNS}", {column: "word"})
             for column in ("text", "label", "input", "output", "group")
         ),
-        (ROWS, f" line 1: no 'word'; {COLUMNS}", {"hold_out": ("word",)}),
+        (ROWS, f" line 1: has no 'word'; {COLUMNS}", {"hold_out": ("word",)}),
         *(
-            ([*ROWS, ROWS[0] | {"text": text}], " line 5: 'text' should be a text", {})
+            (
+                [*ROWS, ROWS[0] | {"text": text}],
+                " line 5: 'text' should be a text that is not empty",
+                {},
+            )
             for text in ("", " \n", 3, ["a"])
         ),
-        (ROWS[::2], f" line 1: 'label' has the one value 'plural' in split all: {TWO}", {}),
-        ([*ROWS, RARE], f" line 5: 'label' = 'rare' has this one prompt in split all: {TWO}", {}),
+        (ROWS[::2], f" line 1: 'label' has the single value 'plural' in split all: {TWO}", {}),
+        ([*ROWS, RARE], f" line 5: 'label' = 'rare' has a single prompt in split all: {TWO}", {}),
         (
             ONE_VALUE,
-            ": label 'l9' has one value of 'a', so that none can be held out; hold out by another "
+            ": label 'l9' has a single value of 'a', which cannot be held out; hold out another "
             "column",
             {"hold_out": ("a",)},
         ),
@@ -208,11 +210,11 @@ def test_what_is_wrong_with_a_prompt_is_named_with_its_line(
 @pytest.mark.parametrize(("share", "split"), [(0.2, "held_out_a"), (0.9, "kept")])
 def test_a_split_that_is_too_small_says_what_helps(share: float, split: str) -> None:
     file = write("a.jsonl", crossed(2, 5, 1))
-    where, _, rest = error_of(file, hold_out=("a",), hold_out_share=share).partition(": ")
-    assert where in {f"{file} line {number}" for number in range(1, 6)}
+    source, _, rest = error_of(file, hold_out=("a",), hold_out_share=share).partition(": ")
+    assert source in {f"{file} line {number}" for number in range(1, 6)}
     helps = "; raise prompts.hold_out_share" if split != "kept" else ""
     assert rest == (
-        f"'label' = 'l0' has this one prompt in split {split}: should have two or more{helps}"
+        f"'label' = 'l0' has a single prompt in split {split}: should be two or more{helps}"
     )
     assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
 
@@ -234,7 +236,7 @@ def test_a_quote_that_is_not_closed_is_named_with_its_line() -> None:
 
 def test_empty_lines_of_a_csv_are_counted() -> None:
     file = write("a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
-    assert [where.rpartition(" ")[2] for where in read(file).where] == ["3", "6", "7", "8"]
+    assert [source.rpartition(" ")[2] for source in read(file).source] == ["3", "6", "7", "8"]
 
 
 def test_the_usual_names_of_columns_and_others() -> None:
@@ -257,10 +259,10 @@ def test_the_usual_names_of_columns_and_others() -> None:
 
 
 def test_settings_that_do_not_go_together_are_refused() -> None:
-    several = "hold_out splits a single file; several files are splits already"
+    several = "hold_out needs a single file; several files are splits already"
     cases: list[tuple[dict[str, Any], str]] = [
         ({"files": "ab", "hold_out": "c"}, several),
-        ({"files": "abcd"}, "4 files: should be 3 at most, each is a split"),
+        ({"files": "abcd"}, "4 files: should be at most 3; each file is a split"),
         ({"files": ""}, "files = (): "),
         ({"hold_out": "abc"}, "hold_out = ['a', 'b', 'c']: should be one column, or two"),
         ({"hold_out": "aa"}, "hold_out = ['a', 'a']: should be one column, or two"),
@@ -268,9 +270,9 @@ def test_settings_that_do_not_go_together_are_refused() -> None:
     ]
     for settings, message in cases:
         names = {k: tuple(v) if isinstance(v, str) else v for k, v in settings.items()}
-        with pytest.raises(ValidationError) as error:
+        with pytest.raises(InputError) as error:
             PromptSettings(**names)
-        assert str(one_line(error.value)).startswith(message)
+        assert str(error.value).startswith(message)
     assert PromptSettings(files=("a", "b", "c")).files == ("a", "b", "c")
 
 
@@ -283,22 +285,22 @@ def test_each_of_several_files_is_a_split() -> None:
     assert prompts.splits == {"seen": slice(0, 4), "new": slice(4, 8), "far": slice(8, 16)}
     texts = tuple(row["text"] for row in ROWS)
     assert prompts.text == texts + texts[::-1] + 2 * texts
-    assert prompts.where[3].startswith(f"{first} ")
-    assert prompts.where[4].startswith(f"{second} line ")
-    assert prompts.where[8] == f"{third} row 1"
+    assert prompts.source[3].startswith(f"{first} ")
+    assert prompts.source[4].startswith(f"{second} line ")
+    assert prompts.source[8] == f"{third} row 1"
     assert list(read(third, first).splits) == ["far", "seen"]
 
 
 def test_each_of_several_files_needs_a_name_and_labels_of_its_own() -> None:
     first = write("a.jsonl", ROWS)
     second = write("a.csv", as_csv(ROWS))
-    assert error_of(first, second) == f"{second}: another file is called a too; each is a split"
+    assert error_of(first, second) == f"{second}: another file also has the name a; each is a split"
     second = write("b.jsonl", [{"text": "a", "task": "x"}])
-    assert error_of(first, second) == f"{second} line 1: no 'label'; its columns are text, task"
+    assert error_of(first, second) == f"{second} line 1: has no 'label'; the columns are text, task"
     write("b.jsonl", [ROWS[0], ROWS[2]])
-    # Nothing is held out: that there should be more of it would help nobody.
+    # Nothing is held out, so that a larger share of it would not help.
     assert error_of(first, second) == (
-        f"{second} line 1: 'label' has the one value 'plural' in split b: should have two or more"
+        f"{second} line 1: 'label' has the single value 'plural' in split b: should be two or more"
     )
 
 
@@ -359,17 +361,17 @@ def test_splits_keep_the_order_of_the_file_and_all_that_is_said() -> None:
     np.random.default_rng(0).shuffle(rows)
     number = {row["text"]: i for i, row in enumerate(rows)}
     prompts = read(write("a.jsonl", rows), hold_out=("a", "b"))
-    for here in prompts.splits.values():
-        lines = [number[text] for text in prompts.text[here]]
+    for part in prompts.splits.values():
+        lines = [number[text] for text in prompts.text[part]]
         assert len(lines) > 5
         assert lines == sorted(lines)
     for i, text in enumerate(prompts.text):
         row = rows[number[text]]
         assert {name: values[i] for name, values in prompts.columns.items()} == row
         assert prompts.label[i] == row["label"]
-        assert prompts.where[i].endswith(f" line {number[text] + 1}")
-    ends = [here.stop for here in prompts.splits.values()]
-    assert [here.start for here in prompts.splits.values()] == [0, *ends[:-1]]
+        assert prompts.source[i].endswith(f" line {number[text] + 1}")
+    ends = [part.stop for part in prompts.splits.values()]
+    assert [part.start for part in prompts.splits.values()] == [0, *ends[:-1]]
     assert ends[-1] == len(prompts)
 
 
@@ -416,9 +418,9 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     parts = [prompts.group or (), prompts.input or (), prompts.output or ()]
     assert prompts.text == tuple(map(" ".join, zip(*parts, strict=True)))
     assert len(set(prompts.units)) == 16 * 12
-    assert prompts.where[0] == f"{name} line 1"
-    place = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
-    assert content_of(name) == place.read_bytes()
+    assert prompts.source[0] == f"{name} line 1"
+    path = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
+    assert content_of(name) == path.read_bytes()
     assert (read_prompts(seed=3) == prompts) == (name == SHIPPED[0]), "the first is the default"
     # Of each task's 12 phrasings two, of 12 prompts each.
     held = read(name, hold_out=("phrasing",))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PLACE = ROOT / "src" / "tasklens" / "data" / "prompt_sets"
+DIRECTORY = ROOT / "src" / "tasklens" / "data" / "prompt_sets"
 NAMES = ("tasks-in-words.jsonl", "tasks-in-words-equal.jsonl")
 GENERIC = {"first_letter", "last_letter", "letter_count", "french"}
 OF_GROUP = {
@@ -26,12 +26,12 @@ NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 Row = dict[str, Any]
 
 
-def words(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
     return re.findall(r"\w+", text.lower())
 
 
 def read(name: str) -> list[Row]:
-    text = (PLACE / name).read_text(encoding="utf-8")
+    text = (DIRECTORY / name).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
@@ -45,16 +45,16 @@ def rows(request: pytest.FixtureRequest) -> list[Row]:
 
 
 def instructions(rows: list[Row]) -> dict[tuple[str, int], str]:
-    found = {(r["task"], r["phrasing"]): r["instruction"] for r in rows}
-    assert all(found[r["task"], r["phrasing"]] == r["instruction"] for r in rows)
-    return found
+    texts = {(r["task"], r["phrasing"]): r["instruction"] for r in rows}
+    assert all(texts[r["task"], r["phrasing"]] == r["instruction"] for r in rows)
+    return texts
 
 
 def test_committed_files_are_what_the_maker_gives() -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_prompt_sets.py"))["prompt_sets"]()
-    assert set(made) == set(NAMES) == {path.name for path in PLACE.glob("*.jsonl")}
-    for name, text in made.items():
-        drifted = (PLACE / name).read_bytes() != text.encode()
+    prompt_sets = runpy.run_path(str(ROOT / "docs" / "make_prompt_sets.py"))["prompt_sets"]()
+    assert set(prompt_sets) == set(NAMES) == {path.name for path in DIRECTORY.glob("*.jsonl")}
+    for name, text in prompt_sets.items():
+        drifted = (DIRECTORY / name).read_bytes() != text.encode()
         assert not drifted, "run: python docs/make_prompt_sets.py"
 
 
@@ -81,9 +81,9 @@ def test_the_maker_refuses_a_broken_source(right: str, wrong: str, tmp_path: Pat
     (tmp_path / "make_prompt_sets.py").write_text(maker)
     broken = source.replace(right, wrong)
     (tmp_path / "tasks_in_words.toml").write_text(broken, encoding="utf-8")
-    made = runpy.run_path(str(tmp_path / "make_prompt_sets.py"))
+    script = runpy.run_path(str(tmp_path / "make_prompt_sets.py"))
     with pytest.raises(ValueError, match=r"tasks_in_words\.toml: "):
-        made["prompt_sets"]()
+        script["prompt_sets"]()
 
 
 def test_columns(rows: list[Row]) -> None:
@@ -169,7 +169,7 @@ def inflected(word: str, ending: str) -> str:
 
 
 def test_instructions_differ_and_name_no_input(rows: list[Row]) -> None:
-    spoken = {place: words(text) for place, text in instructions(rows).items()}
+    spoken = {key: tokens(text) for key, text in instructions(rows).items()}
     assert len(set(map(tuple, spoken.values()))) == len(spoken) == 192
     assert {r["input"].lower() for r in rows}.isdisjoint(chain(*spoken.values()))
     for (task, phrasing), text in spoken.items():
@@ -179,7 +179,7 @@ def test_instructions_differ_and_name_no_input(rows: list[Row]) -> None:
 
 
 def test_half_of_the_words_of_instructions_are_those_of_most_tasks(rows: list[Row]) -> None:
-    spoken = [(task, w) for (task, _), text in instructions(rows).items() for w in words(text)]
+    spoken = [(task, w) for (task, _), text in instructions(rows).items() for w in tokens(text)]
     tasks = Counter(word for _, word in set(spoken))
     assert sum(tasks[word] >= 8 for _, word in spoken) >= len(spoken) / 2
 

@@ -12,7 +12,7 @@ Instance = tuple[str, str, str]
 
 
 def instances(dataset: Dataset, split: str) -> list[Instance]:
-    """Return a split as (instruction, input, output) in words."""
+    """Return a split as strings (instruction, input, output)."""
     part, tokens = dataset.splits[split], dataset.vocabulary.tokens
     columns = zip(part.instruction, part.input, part.output, strict=True)
     return [(dataset.instructions[i], tokens[x], tokens[y]) for i, x, y in columns]
@@ -67,13 +67,13 @@ def test_measured_instances_are_drawn_at_random_from_all_of_them(
 ) -> None:
     met = set()
     for seed in range(4):
-        some = make_dataset(task_settings, data_settings, seed)
+        some = make_dataset(task_settings, data_settings, seed=seed)
         part = some.splits["train_subset"]
         chosen = np.isin(some.task("train"), some.task("train_subset"))
-        whole = some.splits["train"].instruction[chosen]
+        instructions = some.splits["train"].instruction[chosen]
         # neither the first nor the last of the split alone
-        assert part.instruction.min() < np.quantile(whole, 0.25)
-        assert part.instruction.max() > np.quantile(whole, 0.75)
+        assert part.instruction.min() < np.quantile(instructions, 0.25)
+        assert part.instruction.max() > np.quantile(instructions, 0.75)
         met.add(frozenset(some.task("train_subset").tolist()))
     assert len(met) > 1  # the measured tasks differ with the seed
 

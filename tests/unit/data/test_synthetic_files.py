@@ -178,7 +178,7 @@ def replaced(content: pa.Table, column: str, values: pa.Array) -> bytes:
     [
         ("output", pa.scalar("nonsense"), "data: a token in the Parquet files is not in data/tas"),
         ("task", pa.scalar("nonsense"), "data: the task 'nonsense' in the Parquet files is not in"),
-        ("instruction_id", pa.scalar(0, pa.int32()), "data: instruction_id does not number the in"),
+        ("instruction_id", pa.scalar(0, pa.int32()), "data: instruction_id should number the in"),
     ],
 )
 def test_files_that_do_not_fit_each_other_are_refused(

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from tasklens.core.errors import InputError
@@ -19,7 +18,7 @@ BOS, EOS, UNKNOWN = "[BOS]", "[EOS]", "[UNK]"
 
 
 class Fake:
-    """Offers of a transformers tokenizer what is called of one."""
+    """A tokenizer with the methods of transformers that tasklens calls."""
 
     def __init__(self, inner: Tokenizer, is_fast: bool = True) -> None:
         self.inner, self.is_fast = inner, is_fast
@@ -46,8 +45,8 @@ class Fake:
         return [self.inner.id_to_token(i) for i in ids]
 
 
-def words(*texts: str, ends: bool = False, is_fast: bool = True) -> Fake:
-    """Return a tokenizer with a token a word or sign, BOS in front, and EOS behind if wanted."""
+def word_tokenizer(*texts: str, ends: bool = False, is_fast: bool = True) -> Fake:
+    """Return a tokenizer with one token per word or sign, BOS first, and EOS last if ``ends``."""
     known = sorted({word for text in texts for word in re.findall(r"\w+|[^\w\s]+", text)})
     vocabulary = {word: i for i, word in enumerate([UNKNOWN, BOS, EOS, *known])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -67,7 +66,7 @@ SENTENCES = (
 
 @pytest.fixture(scope="module")
 def byte_level() -> Tokenizer:
-    """Byte pairs as GPT-2's, so few that rare words are several tokens; no special ones."""
+    """Return a tokenizer like GPT-2's, with so few tokens that rare words are several."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
@@ -80,30 +79,32 @@ def byte_level() -> Tokenizer:
 
 @pytest.fixture(params=[True, False], ids=["trimmed", "with space"])
 def pairs(request: pytest.FixtureRequest, byte_level: Tokenizer) -> Fake:
-    """The same, its offsets with the space in front of a word or without."""
+    """Return the same tokenizer, whose offsets include the space before a word or not."""
     inner = Tokenizer.from_str(byte_level.to_str())
     inner.post_processor = processors.ByteLevel(trim_offsets=request.param)
     return Fake(inner)
 
 
 def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
-    """Return texts in one split, their labels x and y in turn."""
+    """Return prompts in one split, with the labels x and y in turn."""
     n = len(texts)
     label = tuple("xy"[i % 2] for i in range(n))
     all_columns = {"text": texts, "label": label, **{k: tuple(v) for k, v in columns.items()}}
     parts = {part: all_columns.get(part) for part in ("text", "label", "input", "output", "group")}
-    where = tuple(f"file line {i}" for i in range(1, n + 1))
+    source = tuple(f"file line {i}" for i in range(1, n + 1))
     splits = {"all": slice(0, n)}
-    return LabelledPrompts(where=where, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
+    return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
 
 
 def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Any:
-    return tokenize(prompts, tokenizer or words(*prompts.text), PositionSettings(**settings))
+    return tokenize(
+        prompts, tokenizer or word_tokenizer(*prompts.text), PositionSettings(**settings)
+    )
 
 
 def measured(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> list[str]:
-    """Return the tokens that are measured of each text, with a space between."""
-    tokenizer = tokenizer or words(*prompts.text)
+    """Return the measured tokens of each text, joined by spaces."""
+    tokenizer = tokenizer or word_tokenizer(*prompts.text)
     tokens = read(prompts, tokenizer, **settings)
     rows = zip(tokens.prompts.ids, tokens.begin, tokens.prompts.position, strict=True)
     parts = [tokenizer.convert_ids_to_tokens(ids[i : j + 1].tolist()) for ids, i, j in rows]
@@ -115,7 +116,7 @@ def positions(prompts: LabelledPrompts, tokenizer: Fake | None = None, **setting
 
 
 def targets(prompts: LabelledPrompts, tokenizer: Fake, **settings: Any) -> list[str | None]:
-    """Return the tokens that should follow; None if that is not known."""
+    """Return the target tokens, None if they are not known."""
     ids = read(prompts, tokenizer, **settings).target.tolist()
     return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in ids]
 
@@ -135,7 +136,7 @@ DOUBLE = table(  # BOS is token 0, double 1, ..., seven 4
 
 
 def test_by_default_the_input_is_measured_or_else_the_last_token() -> None:
-    assert tokenize(DOUBLE, words(*DOUBLE.text)).prompts.position.tolist() == [4, 3]
+    assert tokenize(DOUBLE, word_tokenizer(*DOUBLE.text)).prompts.position.tolist() == [4, 3]
     long = dataclasses.replace(DOUBLE, input=("this : seven", ": two"))
     assert positions(long) == [4, 3]
     assert measured(long) == ["this : seven", ": two"]
@@ -185,7 +186,7 @@ def test_the_output_at_the_end_is_not_taken_for_the_input() -> None:
     # In "re-do" and in scripts without spaces no word begins where the input does.
     prompts = table("past of redo did do", "輸入苹果輸出苹果", input=["do", "苹果"],
                     output=["do", "苹果"])  # fmt: skip
-    tokenizer = words("past of redo did do 輸入苹果輸出苹果")
+    tokenizer = word_tokenizer("past of redo did do 輸入苹果輸出苹果")
     tokenizer.inner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Whitespace(), pre_tokenizers.Split("苹果", "isolated")]
     )
@@ -199,7 +200,7 @@ def test_the_output_at_the_end_is_not_taken_for_the_input() -> None:
 
 @pytest.mark.parametrize("ends", [True, False])
 def test_all_tokens_of_a_part_are_measured_special_ones_by_number_alone(ends: bool) -> None:
-    tokenizer = words(*DOUBLE.text, ends=ends)
+    tokenizer = word_tokenizer(*DOUBLE.text, ends=ends)
     assert measured(DOUBLE, tokenizer, at="last") == ["fourteen", "four"]
     assert measured(DOUBLE, tokenizer, at="text") == [*DOUBLE.text]
     assert measured(DOUBLE, tokenizer, at="0:12") == ["double this", "double : two"]
@@ -215,10 +216,10 @@ def text_of(tokenizer: Fake, ids: Any) -> str:
 
 
 def test_an_input_of_several_tokens(pairs: Fake) -> None:
-    words = ["coconut", "ostrich", "walkingstick", "犬", "犬"]  # a character is several bytes
+    inputs = ["coconut", "ostrich", "walkingstick", "犬", "犬"]  # a character is several bytes
     before = ["the opposite of ", "Plural: ", "", "the ", "é 犬"]
     after = [" hot", " ostriches", ": a noun", " é hot", " the hot"]
-    prompts = table(*map("".join, zip(before, words, after, strict=True)), input=words)
+    prompts = table(*map("".join, zip(before, inputs, after, strict=True)), input=inputs)
     last, mean = read(prompts, pairs), read(prompts, pairs, over="mean")
     assert last.prompts.begin is None
     assert mean.prompts.begin is not None
@@ -228,8 +229,8 @@ def test_an_input_of_several_tokens(pairs: Fake) -> None:
     ends = last.prompts.position
     for i, (ids, begin, end) in enumerate(zip(last.prompts.ids, last.begin, ends, strict=True)):
         assert end > begin + 1
-        assert text_of(pairs, ids[begin : end + 1]).strip() == words[i]
-        assert text_of(pairs, ids[: end + 1]) == before[i] + words[i]
+        assert text_of(pairs, ids[begin : end + 1]).strip() == inputs[i]
+        assert text_of(pairs, ids[: end + 1]) == before[i] + inputs[i]
     # A space alone is measured as the tokenizer has it.
     assert set(measured(table("the hot ", "the cold  "), pairs)) <= {"Ġ", "ĠĠ"}
 
@@ -241,43 +242,42 @@ def test_a_text_that_is_not_there_is_named() -> None:
     assert error_of(DOUBLE, at="double this").startswith("file line 2: 'double this' is not in")
     for at in ("bc", "B", "."):  # case matters, and it is no pattern
         assert error_of(prompts, at=at) == (
-            f"file line 1: {at!r} is not in the text 'a b', nor is it one of text, label, input, "
+            f"file line 1: {at!r} is not in the text 'a b' and is not one of the columns text, "
+            "label, input, "
             "more"
         )
 
 
 def test_a_token_or_characters_that_are_not_there_are_named() -> None:
     for at, line, n in (("5", 2, 5), ("6", 1, 6), ("-6", 2, 5)):
-        assert error_of(DOUBLE, at=at) == f"file line {line}: has no token {at}: there are {n}"
+        assert error_of(DOUBLE, at=at) == f"file line {line}: has no token {at}: it has {n} tokens"
     missing = "file line {}: characters {} to {} are not in the text, which has {}"
     for line, begin, end, n in ((2, 0, 18, 17), (1, 3, 3, 28), (1, 4, 3, 28)):
         assert error_of(DOUBLE, at=f"{begin}:{end}") == missing.format(line, begin, end, n)
     for pair in ([-1, 3], [2, 99], (2, 1)):
         prompts = table(*DOUBLE.text, pair=[[0, 6], pair])
         assert error_of(prompts, at="pair") == missing.format(2, *pair, 17)
-    assert error_of(DOUBLE, at="6:7") == (
-        "file line 1: the tokenizer makes no token of the measured part"
-    )
+    assert error_of(DOUBLE, at="6:7") == ("file line 1: the measured part has no token of its own")
 
 
 @pytest.mark.parametrize("value", [None, "", 1.5, [1, 2, 3], {}, ["a", "b"], [None, 2]])
 def test_what_is_no_position_is_named(value: object) -> None:
     prompts = table("a b", "a b", at=["a", value])
     assert error_of(prompts, at="at") == (
-        f"file line 2: {value!r} is no position: should be a text, a number or a pair"
+        f"file line 2: {value!r} is not a position: should be a text, a number or a pair"
     )
 
 
 def test_a_slow_tokenizer_measures_what_needs_no_characters() -> None:
-    slow = words(*DOUBLE.text, ends=True, is_fast=False)
+    slow = word_tokenizer(*DOUBLE.text, ends=True, is_fast=False)
     assert positions(DOUBLE, slow, at="last") == [5, 4]
     assert positions(DOUBLE, slow, at="-2") == [5, 4]
     assert positions(DOUBLE, slow, at="number") == [2, 5]
     assert read(DOUBLE, slow, at="last").target.tolist() == [-1, -1]
     for at in ("", "input", "double", "pair", "0:3"):
         assert error_of(DOUBLE, slow, at=at) == (
-            "Fake is no fast tokenizer, so that nothing says which tokens are the measured part; "
-            "take --position last, or a number of a token"
+            "Fake is not a fast tokenizer: it gives no character offsets to find the measured part "
+            "with; give --position last, or the index of a token"
         )
 
 
@@ -286,16 +286,16 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
     assert error_of(DOUBLE, max_length=4) == (
         "file line 1: 5 tokens up to the measured one, but the model reads 4; shorten the text"
     )
-    assert positions(DOUBLE, max_length=0) == [4, 3], "nothing says how many"
+    assert positions(DOUBLE, max_length=0) == [4, 3], "there is no limit"
     assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
     for settings in ({"max_length": -1}, {"over": "first"}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(InputError):
             PositionSettings(**settings)
 
 
 def test_rows_end_at_the_measured_token() -> None:
     prompts = table("a b c d", "d", "c b", "b a d c a", input=["c", "d", "b", "d"])
-    tokenizer = words(*prompts.text)
+    tokenizer = word_tokenizer(*prompts.text)
     rows = read(prompts, tokenizer).prompts
     assert rows.position.tolist() == [3, 1, 2, 3]
     bos, a, b, c, d = (tokenizer.number(word) for word in (BOS, *"abcd"))
@@ -310,7 +310,7 @@ def test_the_outputs_first_token_follows_whether_it_is_there_or_not(ends: bool) 
         "plural : ox oxen and so on",
         input=["ox"] * 5, output=["oxen here", "oxen here", "big oxen", "big oxen", "oxen"],
     )  # fmt: skip
-    tokenizer = words(*prompts.text, ends=ends)
+    tokenizer = word_tokenizer(*prompts.text, ends=ends)
     assert targets(prompts, tokenizer) == ["oxen", "oxen", "big", "big", "oxen"]
     assert targets(prompts, tokenizer, over="mean") == ["oxen", "oxen", "big", "big", "oxen"]
     asked = table("plural : ox", "plural of ox", output=["oxen", "big oxen"])
@@ -329,11 +329,11 @@ def test_the_outputs_first_token_follows_whether_it_is_there_or_not(ends: bool) 
     ids=["without a space", "no output", "a word that begins like it"],
 )  # fmt: skip
 def test_what_follows_the_input(prompts: LabelledPrompts, expected: list[str | None]) -> None:
-    assert targets(prompts, words(*prompts.text, ends=True)) == expected
+    assert targets(prompts, word_tokenizer(*prompts.text, ends=True)) == expected
 
 
 def test_what_follows_elsewhere_is_not_known() -> None:
-    tokenizer = words(*DOUBLE.text)
+    tokenizer = word_tokenizer(*DOUBLE.text)
     assert targets(DOUBLE, tokenizer) == ["fourteen", "four"]
     for at in ("double", "place", "number", "-2", "0:6"):
         assert targets(DOUBLE, tokenizer, at=at) == [None, None]
@@ -351,16 +351,16 @@ def test_the_first_of_several_tokens_follows(pairs: Fake) -> None:
         "Plural: ostrich ostriches", "Plural: ostrich", "the opposite of hot coconut",
         input=["ostrich", "ostrich", "hot"], output=["ostriches", "ostriches", "coconut"],
     )  # fmt: skip
-    found = read(prompts, pairs)
+    tokenized = read(prompts, pairs)
     assert prompts.output is not None
     for i, output in enumerate(prompts.output):
-        end = found.prompts.position[i]
-        first = text_of(pairs, [found.target[i]])
+        end = tokenized.prompts.position[i]
+        first = text_of(pairs, [tokenized.target[i]])
         assert first == f" {output}"[: len(first)]
         assert 1 < len(first) < len(f" {output}")
-        both = text_of(pairs, [*found.prompts.ids[i, : end + 1], found.target[i]])
+        both = text_of(pairs, [*tokenized.prompts.ids[i, : end + 1], tokenized.target[i]])
         assert f"{prompts.text[i]} {output}".startswith(both)
-    assert found.target[0] == found.target[1]
+    assert tokenized.target[0] == tokenized.target[1]
 
 
 def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fake) -> None:
@@ -369,7 +369,7 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
         input=["banana", "banana", "walk", "walk"], output=["s", "s", "ed", "ed"],
     )  # fmt: skip
     tokens = [len(pairs.inner.encode(text).tokens) for text in (" bananas", " walked")]
-    assert tokens == [1, 1], "else this tests nothing"
+    assert tokens == [1, 1], "otherwise this tests nothing"
     assert targets(prompts, pairs) == [None] * 4
 
     # If a text ends in a space, the output would be read with that space, and not after it.
@@ -379,7 +379,7 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
 
 
 def many() -> tuple[LabelledPrompts, Fake]:
-    """Two splits of prompts, each an instruction of a few letters, an input and an output."""
+    """Return two splits of prompts: an instruction of a few letters, an input and an output."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(40):
@@ -389,48 +389,50 @@ def many() -> tuple[LabelledPrompts, Fake]:
     prompts = table(*texts, input=inputs, output=outputs, group=[str(i // 6) for i in range(40)])
     label = tuple(("no", "yes", "perhaps")[i % 3] for i in range(40))
     splits = {"kept": slice(0, 25), "held_out_input": slice(25, 40)}
-    return dataclasses.replace(prompts, label=label, splits=splits), words(*texts)
+    return dataclasses.replace(prompts, label=label, splits=splits), word_tokenizer(*texts)
 
 
 @pytest.mark.parametrize("split", ["kept", "held_out_input"])
 def test_instances_are_counted_as_plain_python_counts(split: str) -> None:
     prompts, tokenizer = many()
-    here = prompts.splits[split]
-    found = instances_of_prompts(prompts, read(prompts, tokenizer), split)
-    symbols = [[BOS, *text.split()[:-2]] for text in prompts.text[here]]
-    assert found.length.tolist() == [len(s) for s in symbols]
+    rows = prompts.splits[split]
+    instances = instances_of_prompts(prompts, read(prompts, tokenizer), split)
+    symbols = [[BOS, *text.split()[:-2]] for text in prompts.text[rows]]
+    assert instances.length.tolist() == [len(s) for s in symbols]
     kinds = sorted({s for row in symbols for s in row}, key=tokenizer.number)
     counts = [[Counter(row)[kind] for kind in kinds] for row in symbols]
-    assert found.symbol_counts.tolist() == counts
-    assert found.split == split
-    units, same = prompts.units[here], found.unit[:, None] == found.unit
+    assert instances.symbol_counts.tolist() == counts
+    assert instances.split == split
+    units, same = prompts.units[rows], instances.unit[:, None] == instances.unit
     assert same.tolist() == [[a == b for b in units] for a in units]
-    assert found.n_tasks == 3
-    assert found.task.tolist() == [sorted(set(prompts.label)).index(v) for v in prompts.label[here]]
+    assert instances.n_tasks == 3
+    assert instances.task.tolist() == [
+        sorted(set(prompts.label)).index(v) for v in prompts.label[rows]
+    ]
     for part in ("input", "output"):
-        numbers = [int(name[1:]) for name in getattr(prompts, part)[here]]
-        assert found.parts[part].tolist() == numbers
-    assert set(found.parts) == {"task", "input", "output"}
+        numbers = [int(name[1:]) for name in getattr(prompts, part)[rows]]
+        assert instances.parts[part].tolist() == numbers
+    assert set(instances.parts) == {"task", "input", "output"}
 
 
 def test_without_an_input_the_measured_token_is_it() -> None:
     prompts, tokenizer = many()
     prompts = dataclasses.replace(prompts, input=None, output=None)
-    found = instances_of_prompts(prompts, read(prompts, tokenizer, at="-2"), "held_out_input")
+    instances = instances_of_prompts(prompts, read(prompts, tokenizer, at="-2"), "held_out_input")
     inputs = [text.split()[-2] for text in prompts.text[25:]]
-    assert found.input.tolist() == [tokenizer.number(x) for x in inputs]
-    assert found.output is None
-    assert set(found.parts) == {"task", "input"}
+    assert instances.input.tolist() == [tokenizer.number(x) for x in inputs]
+    assert instances.output is None
+    assert set(instances.parts) == {"task", "input"}
 
 
 @pytest.mark.parametrize("over", ["last", "mean"])
 def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, over: str) -> None:
     prompts = table("the opposite of coconut", "of ostrich", input=["coconut", "ostrich"])
     tokens = read(prompts, pairs, over=over)
-    found = instances_of_prompts(prompts, tokens, "all")
+    instances = instances_of_prompts(prompts, tokens, "all")
     before = [pairs.inner.encode(text).ids for text in ("the opposite of", "of")]
-    assert found.length.tolist() == [len(ids) for ids in before]
-    assert found.symbol_counts.sum(axis=1).tolist() == [len(ids) for ids in before]
+    assert instances.length.tolist() == [len(ids) for ids in before]
+    assert instances.symbol_counts.sum(axis=1).tolist() == [len(ids) for ids in before]
     at_first = instances_of_prompts(prompts, read(prompts, pairs, over=over, at="0"), "all")
     assert at_first.length.tolist() == [0, 0], "nothing stands before"
     assert at_first.symbol_counts.tolist() == [[0], [0]]
@@ -438,16 +440,16 @@ def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, ov
 
 def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake) -> None:
     many = table(*(f"a{i}" for i in range(9)))
-    tokenizer = words(*many.text)
+    tokenizer = word_tokenizer(*many.text)
     lines = shown(many, read(many, tokenizer), tokenizer).splitlines()
     assert [re.findall(r"\[\[(\w+)", line) for line in lines] == [["a0"], ["a4"], ["a8"]]
-    tokenizer = words(*DOUBLE.text)
+    tokenizer = word_tokenizer(*DOUBLE.text)
     assert shown(DOUBLE, read(DOUBLE, tokenizer), tokenizer) == (
         "  x: [BOS] double this : [[seven]]  -> fourteen\n  y: [BOS] double : [[two]]  -> four\n"
     )
     for over, first in (("last", "double this"), ("mean", "[[double]] [[this]]")):
-        found = read(DOUBLE, tokenizer, at="0:13", over=over)
-        assert shown(DOUBLE, found, tokenizer).splitlines()[0] == f"  x: [BOS] {first} [[:]]"
+        tokenized = read(DOUBLE, tokenizer, at="0:13", over=over)
+        assert shown(DOUBLE, tokenized, tokenizer).splitlines()[0] == f"  x: [BOS] {first} [[:]]"
     # A space of a word's own token is part of it, one that is a token itself is not.
     for word, expected in (("coconut", "Ġcoconut"), ("cranberry", "cranberry")):
         prompts = table(f"of {word} hot", input=[word])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.families import made, made_prompts, word_level_tokenizer
+from models.families import family_model, made_prompts, word_level_tokenizer
 from tasklens.data.token_prompts import Prompts
 
 Limit = Callable[..., list[tuple[int, int]]]
@@ -16,19 +16,19 @@ Limit = Callable[..., list[tuple[int, int]]]
 
 @pytest.fixture
 def prompts() -> Prompts:
-    """Prompts of many lengths, among them one token and equal ones. Not to be changed."""
+    """Return prompts of many lengths, some equal, some of one token; do not change them."""
     return made_prompts()
 
 
 @pytest.fixture
 def alike() -> Prompts:
-    """Prompts that begin alike, so that they can be read together. Not to be changed."""
+    """Return prompts with common prefixes, which can be read as trees; do not change them."""
     return made_prompts(alike=True)
 
 
 @pytest.fixture
 def limit() -> Iterator[Limit]:
-    """Let a model fail on passes that do not fit; return the shapes of the passes as they come."""
+    """Make a model fail on passes that do not fit; return the shapes of its passes."""
 
     def limited(
         model: Any, fits: Callable[[int, int], bool] = lambda *_: True, error: Any = MemoryError
@@ -50,8 +50,8 @@ def limit() -> Iterator[Limit]:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Llama of the families with a tokenizer, as save_pretrained leaves it."""
+    """Save the Llama of the families and a tokenizer; return the directory."""
     path = tmp_path_factory.mktemp("models") / "llama"
-    made("llama").save_pretrained(path)
+    family_model("llama").save_pretrained(path)
     word_level_tokenizer().save_pretrained(path)
     return path

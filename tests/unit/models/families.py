@@ -1,4 +1,4 @@
-"""Small random models of many families, and what each says of prompts read one by one."""
+"""Make small random models of many families, and read prompts with each one by one."""
 
 import functools
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ FIRST = ("embed", *BLOCKS[:-1])
 
 
 class Family(NamedTuple):
-    """A family of models, and what its own tuple of hidden states means."""
+    """A family of models, and the meaning of its own tuple of hidden states."""
 
     config: str
     settings: dict[str, Any]
@@ -77,9 +77,9 @@ def config_of(name: str, **others: object) -> Any:
 
 
 def model_of(config: Any, kind: str = "AutoModelForCausalLM", seed: int = 0) -> Any:
-    """Return a random model of which no norm and no bias is at its initial value.
+    """Return a random model in which no norm and no bias has its initial value.
 
-    Weights are so large that every part of the network has a say in its output.
+    Weights are so large that every part of the network changes the output.
     """
     import transformers
 
@@ -99,16 +99,16 @@ def model_of(config: Any, kind: str = "AutoModelForCausalLM", seed: int = 0) -> 
 
 
 @functools.cache
-def made(name: str, dtype: str = "float32") -> Any:
-    """Return the family's model. Not to be changed."""
+def family_model(name: str, dtype: str = "float32") -> Any:
+    """Return the family's model, which tests must not change."""
     return model_of(config_of(name)).to(getattr(torch, dtype))
 
 
 @functools.cache
 def made_prompts(alike: bool = False) -> Prompts:
-    """Return prompts of many lengths, that begin alike or do not. Not to be changed.
+    """Return prompts of many lengths, with common prefixes if ``alike``; do not change them.
 
-    What stands behind the measured token is not read: most of it is not in the vocabulary.
+    The tokens after the measured one are not read: most of them are not in the vocabulary.
     """
     rng = np.random.default_rng(0)
     position = np.array([10, 3, 0, 13, 3, 7, 10, 1, 12])
@@ -124,12 +124,12 @@ def made_prompts(alike: bool = False) -> Prompts:
 @functools.cache
 @torch.inference_mode()
 def one_by_one(name: str, dtype: str = "float32", alike: bool = False) -> tuple[list[States], Ints]:
-    """Return what the model itself says of each prompt alone, and what it would go on with.
+    """Return the model's own states of each prompt, and the most likely next tokens.
 
-    The states at all tokens of each prompt, (T, D), by name: those of the model's own tuple, the
-    last block's as it gives it, and the word embedding. Not to be changed.
+    The states at all tokens of each prompt, (T, D), are given by name. They are the model's own
+    tuple, the last block's output, and the word embedding. Tests must not change them.
     """
-    family, model, prompts = FAMILIES[name], made(name, dtype), made_prompts(alike)
+    family, model, prompts = FAMILIES[name], family_model(name, dtype), made_prompts(alike)
     last: list[torch.Tensor] = []
     handle = model.get_submodule(f"{family.blocks}.{LAYERS - 1}").register_forward_hook(
         lambda _, __, output: last.append(output if torch.is_tensor(output) else output[0])
@@ -152,22 +152,21 @@ def one_by_one(name: str, dtype: str = "float32", alike: bool = False) -> tuple[
 def assert_close(got: Floats, expected: Floats, tolerance: float = 1e-5, what: str = "") -> None:
     """Compare with a tolerance of the largest number's size.
 
-    A number of float32 is rounded by 6e-8 of its size. How a sum is ordered depends on how many
-    rows are computed at once, so that each of some fifty sums on the way to the last norm is
-    rounded in another way: 1e-5 is a hundred roundings, and a fiftieth of what another token at
-    the beginning of a prompt changes in the state that it changes least.
+    A number of float32 is rounded by 6e-8 of its size. The order of a sum depends on the number of
+    rows, so each of some fifty sums up to the last norm is rounded differently. 1e-5 is a hundred
+    roundings. It is a fiftieth of the smallest change that another first token makes.
     """
     assert got.shape == expected.shape
     assert got.dtype == np.float32
-    apart = float(np.abs(got - expected).max())
-    assert apart <= tolerance * float(np.abs(expected).max()), (what, apart)
+    difference = float(np.abs(got - expected).max())
+    assert difference <= tolerance * float(np.abs(expected).max()), (what, difference)
 
 
 def word_level_tokenizer() -> Any:
     import tokenizers
     import transformers
 
-    words = {f"w{i}": i for i in range(VOCABULARY)}
-    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0"))
+    vocabulary = {f"w{i}": i for i in range(VOCABULARY)}
+    plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="w0"))
     plain.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     return transformers.PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="w0")

@@ -23,7 +23,7 @@ from tasklens.runs.directory import RunDir
 
 
 def model(path: Path, step: int | None = None, trainer: int | None = None) -> Path:
-    """Make what passes for a model's directory, whose step our configuration or a trainer says."""
+    """Make a directory like a model's, with a step in its configuration or trainer state."""
     path.mkdir(parents=True)
     ours = {} if step is None else {"tasklens": {"step": step}}
     (path / "config.json").write_text(json.dumps({"model_type": "gpt2", **ours}))
@@ -32,8 +32,8 @@ def model(path: Path, step: int | None = None, trainer: int | None = None) -> Pa
     return path
 
 
-def found(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[int, str]]:
-    """Return the steps and the directories' names, or those on the hub."""
+def series_of(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[int, str]]:
+    """Return the steps and the names of the directories, or the names on the hub."""
     checkpoints = find_checkpoints([str(m) for m in models], revisions)
     for checkpoint in checkpoints:
         if checkpoint.directory is not None:
@@ -62,7 +62,7 @@ def test_a_series_is_in_the_order_of_its_steps(tmp_path: Path, form: str) -> Non
     assert find_checkpoints([str(best)]) == [Checkpoint(1, str(best), best)]
     (tmp_path / "checkpoint-7.txt").write_text("")
     (tmp_path / "step-8").write_text("a file")
-    assert found(tmp_path) == [(step, form.format(step)) for step in sorted(steps)]
+    assert series_of(tmp_path) == [(step, form.format(step)) for step in sorted(steps)]
 
 
 def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
         model(tmp_path / "out" / f"checkpoint-{step}")
         model(run.checkpoint(step), step=step)
     steps = (0, 64, 128)
-    assert found(tmp_path / "out") == [(step, f"checkpoint-{step}") for step in steps]
-    assert found(run.path) == [(step, run.checkpoint(step).name) for step in steps]
-    assert found(run.checkpoints) == found(run.path)
-    assert found(run.checkpoint(64)) == [(64, run.checkpoint(64).name)]
+    assert series_of(tmp_path / "out") == [(step, f"checkpoint-{step}") for step in steps]
+    assert series_of(run.path) == [(step, run.checkpoint(step).name) for step in steps]
+    assert series_of(run.checkpoints) == series_of(run.path)
+    assert series_of(run.checkpoint(64)) == [(64, run.checkpoint(64).name)]
 
 
 def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None:
@@ -83,9 +83,11 @@ def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None
     ours = model(tmp_path / "ours", step=100)
     trained = model(tmp_path / "trained", step=7, trainer=200)
     expected = [(20, "checkpoint-20"), (100, "ours"), (200, "trained"), (300, "checkpoint-300")]
-    assert found(late, ours, trained, early) == found(early, late, trained, ours) == expected
+    assert (
+        series_of(late, ours, trained, early) == series_of(early, late, trained, ours) == expected
+    )
     named = model(tmp_path / "checkpoint-50", trainer=60)
-    assert found(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
+    assert series_of(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
 
 
 def test_where_one_has_no_step_all_are_numbered_in_their_order(
@@ -93,15 +95,15 @@ def test_where_one_has_no_step_all_are_numbered_in_their_order(
 ) -> None:
     """Whatever the order in which a file system lists a directory."""
     late, none = model(tmp_path / "checkpoint-300"), model(tmp_path / "base")
-    assert found(late, none) == [(1, "checkpoint-300"), (2, "base")]
-    assert found(none, none) == [(1, "base"), (2, "base")]
+    assert series_of(late, none) == [(1, "checkpoint-300"), (2, "base")]
+    assert series_of(none, none) == [(1, "base"), (2, "base")]
     for step in (100, 20, 3):
         model(tmp_path / "run" / f"checkpoint-{step}")
     expected = [(1, "base"), (2, "checkpoint-3"), (3, "checkpoint-20"), (4, "checkpoint-100")]
     listed = Path.iterdir
     for turned in (True, False):
         monkeypatch.setattr(Path, "iterdir", lambda p, r=turned: sorted(listed(p), reverse=r))
-        assert found(none, tmp_path / "run") == expected
+        assert series_of(none, tmp_path / "run") == expected
 
 
 @pytest.mark.parametrize(
@@ -110,16 +112,16 @@ def test_where_one_has_no_step_all_are_numbered_in_their_order(
 def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, content: str) -> None:
     for step, name in ((None, "a"), (9, "b")):
         (model(tmp_path / name, step=step) / "trainer_state.json").write_text(content)
-        assert found(tmp_path / name) == [(step or 1, name)]
+        assert series_of(tmp_path / name) == [(step or 1, name)]
 
 
 def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_path: Path) -> None:
     first, second = model(tmp_path / "a" / "checkpoint-8"), model(tmp_path / "b" / "step-8")
     other = model(tmp_path / "c" / "checkpoint-3")
-    both = f"{first} and {second} are both of step 8; measure each series alone"
+    both = f"{first} and {second} are both of step 8; measure each series by itself"
     assert error_of(first, other, second) == both
     assert "are both of step 3" in error_of(other, other)
-    message = f"{tmp_path} holds neither a model (config.json) nor checkpoint-N directories"
+    message = f"{tmp_path}: has neither a model (config.json) nor checkpoint-N directories"
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "model.safetensors").write_text("")
@@ -127,7 +129,7 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     model(tmp_path / "checkpoint-1")
     (tmp_path / "checkpoint-2").mkdir()
     first, second = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
-    assert error_of(tmp_path) == f"{second}: no config.json: a checkpoint that is not whole?"
+    assert error_of(tmp_path) == f"{second}: has no config.json; is the checkpoint incomplete?"
     why = f"{first} is a directory; only the hub has revisions"
     assert error_of(first, revisions=["main"]) == f"--revision: {why}"
 
@@ -139,9 +141,9 @@ def test_a_name_on_the_hub_is_a_model(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     for name in ("gpt2", "EleutherAI/pythia-70m", "a.b_c/d-e.f"):
         assert find_checkpoints([name]) == [Checkpoint(1, name, None, name)]
-    assert found("gpt2", "EleutherAI/pythia-70m") == [(1, "gpt2"), (2, "EleutherAI/pythia-70m")]
+    assert series_of("gpt2", "EleutherAI/pythia-70m") == [(1, "gpt2"), (2, "EleutherAI/pythia-70m")]
     model(tmp_path / "gpt2", step=3)
-    assert found("gpt2") == [(3, "gpt2")], "a directory of that name goes before"
+    assert series_of("gpt2") == [(3, "gpt2")], "a directory of that name goes before"
 
 
 def test_what_looks_like_a_path_is_no_name_on_the_hub(
@@ -149,11 +151,11 @@ def test_what_looks_like_a_path_is_no_name_on_the_hub(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~nobody-of-this-name/x")
+    inside = ("runs/x", "./x", "../x", "/x", "/a/b/c", "a/b/c", "~/x", "~no-such-user/x")
     for path in (*inside, "x/", "a b", ".hidden", "a\\b"):
         right = "give a model's directory, a run directory, or a name on the hub"
-        assert error_of(path) == f"{path}: there is no such directory; {right}"
-    assert found("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
+        assert error_of(path) == f"{path}: is not a directory; {right}"
+    assert series_of("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
 
 
 def test_revisions_have_the_step_that_they_end_in() -> None:
@@ -163,12 +165,12 @@ def test_revisions_have_the_step_that_they_end_in() -> None:
         Checkpoint(step, f"{name}@{revision}", None, name, revision)
         for step, revision in ((0, "step-0"), (64, "step64"), (1000, "step1000"))
     ]
-    assert found(name, revisions=["step9", "main", "step3"]) == [
+    assert series_of(name, revisions=["step9", "main", "step3"]) == [
         (1, f"{name}@step9"), (2, f"{name}@main"), (3, f"{name}@step3"),
     ]  # fmt: skip
-    assert found(name, revisions=["v2.0-final"]) == [(1, f"{name}@v2.0-final")]
+    assert series_of(name, revisions=["v2.0-final"]) == [(1, f"{name}@v2.0-final")]
     assert error_of(name, revisions=["step1", "new-step1"]) == (
-        f"{name}@step1 and {name}@new-step1 are both of step 1; measure each series alone"
+        f"{name}@step1 and {name}@new-step1 are both of step 1; measure each series by itself"
     )
 
 
@@ -245,7 +247,7 @@ SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
 def test_safe_weights_are_fetched_if_there_are_any_and_code_if_it_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: Any, trust: bool, fetched: set[str]
 ) -> None:
-    """From a hub that gives those of a repository's files that are asked for."""
+    """The hub of this test gives the files of a repository that match the patterns."""
     cache = tmp_path / "cache"
     asked: list[tuple[str, str, bool]] = []
 
@@ -277,7 +279,7 @@ def test_what_the_hub_does_not_give_is_one_line(
     monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "snapshot_download", Mock(side_effect=error))
-    message = "owner/name@step64: no such directory here, and the hub does not give it"
+    message = "owner/name@step64: is not a directory, and cannot be fetched from the hub"
     with pytest.raises(InputError, match=f"^{message}: {line}$"):
         fetch(ON_HUB)
 
@@ -325,5 +327,5 @@ def test_on_the_hub_the_name_and_the_revision_are_all() -> None:
         return digest(identity(Checkpoint(step, name, None, repository, revision)))
 
     several = [(1, "a/b", None), (2, "a/b", None), (1, "a/c", None), (1, "a/b", "main")]
-    assert len({of_hub(*one) for one in several}) == 4
+    assert len({of_hub(*values) for values in several}) == 4
     assert of_hub(1, "a/b", "main") == of_hub(1, "a/b", "main", name="other")

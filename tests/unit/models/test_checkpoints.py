@@ -21,7 +21,7 @@ from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 
 @pytest.fixture
 def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
-    """A checkpoint as training leaves it."""
+    """Write a checkpoint as training does; return its directory."""
     return written(model, dataset, tmp_path)
 
 
@@ -29,9 +29,9 @@ def directory(model: GPT2, dataset: Dataset, tmp_path: Path) -> Path:
 def untied(
     model_settings: ModelSettings, dataset: Dataset, disturbed: Callable[[GPT2], GPT2]
 ) -> GPT2:
-    """A model with a head of its own, of another size."""
+    """Return a model with its own head, and another size."""
     settings = model_settings.changed(n_layer=3, n_head=3, n_embd=24, tie_word_embeddings=False)
-    return disturbed(make_model(settings, dataset, seed=2))
+    return disturbed(make_model(dataset, settings, seed=2))
 
 
 def written(model: GPT2, dataset: Dataset, directory: Path) -> Path:
@@ -88,10 +88,10 @@ def test_we_and_transformers_load_the_model_from_its_directory(
     assert tuple(states) == names
     *lower, norm = out.hidden_states
     expected = (out.logits, weight[ids], *lower, *last, norm)
-    for mine, one in zip((logits, *states.values()), expected, strict=True):
-        torch.testing.assert_close(mine, one, rtol=1e-5, atol=1e-5)
+    for mine, theirs in zip((logits, *states.values()), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
     assert ((logits - as_if_tied).abs().max() > 0.1) == (not tied)
-    # a test of equality says little where nothing differs: positions and context do matter
+    # equality shows something only if positions and context change the logits
     assert (logits[:, 0] - logits[:, -1]).abs().max() > 0.1
 
 
@@ -104,14 +104,14 @@ def test_transformers_reads_the_tokenizer(dataset: Dataset, directory: Path) -> 
     assert tokenizer.pad_token_id == 0
 
 
-@pytest.mark.parametrize("said", [True, False])
+@pytest.mark.parametrize("tied", [True, False])
 def test_a_configuration_that_is_wrong_about_the_head_is_refused(
-    model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, said: bool
+    model: GPT2, untied: GPT2, dataset: Dataset, tmp_path: Path, tied: bool
 ) -> None:
-    written(untied if said else model, dataset, tmp_path)
-    change_config(tmp_path, tie_word_embeddings=said)
+    written(untied if tied else model, dataset, tmp_path)
+    change_config(tmp_path, tie_word_embeddings=tied)
     message = one_line_error(tmp_path)
-    assert message.startswith(f"{tmp_path / 'model.safetensors'} does not fit its config.json: ")
+    assert message.startswith(f"{tmp_path / 'model.safetensors'} does not match its config.json: ")
     assert "lm_head.weight" in message
 
 
@@ -119,7 +119,7 @@ def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
     dataset: Dataset, directory: Path
 ) -> None:
     settings = ModelSettings(n_layer=1, n_head=2, n_embd=8, dropout=0.25, initializer_range=0.1)
-    model = make_model(settings, dataset)
+    model = make_model(dataset, settings)
     files = checkpoint_files(model, b"{}", step=512, seed=3)
     assert files == checkpoint_files(model, b"{}", step=512, seed=3), "byte for byte"
     config = json.loads(files["config.json"])
@@ -128,7 +128,7 @@ def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
         (directory / name).write_bytes(content)
     assert load_checkpoint(str(directory)).settings == settings
     assert json.loads(files["config.json"]).pop("tie_word_embeddings") is True
-    del config["tie_word_embeddings"]  # one that does not say is of a tied head
+    del config["tie_word_embeddings"]  # without this key the head is tied
     (directory / "config.json").write_text(json.dumps(config))
     assert load_checkpoint(directory).settings == settings
 
@@ -159,9 +159,9 @@ def test_a_configuration_of_another_size_or_architecture_or_none_is_refused(
     change_config(directory, **(keys or {"model_type": "llama"}))
     start = str(directory / "config.json")
     if keys in MISFIT:
-        start = f"{directory / 'model.safetensors'} does not fit its config.json: "
+        start = f"{directory / 'model.safetensors'} does not match its config.json: "
     elif not keys:
-        start += ": model_type is 'llama', not 'gpt2'"
+        start += ": model_type = 'llama': should be 'gpt2'"
     assert one_line_error(directory).startswith(start)
 
 
@@ -169,9 +169,9 @@ def test_tensors_come_with_their_metadata(tmp_path: Path) -> None:
     path = tmp_path / "some.safetensors"
     path.write_bytes(safetensors.torch.save({"a": torch.arange(3)}, {"inputs": "x"}))
     for content in (None, path.read_bytes()):
-        tensors, about = read_tensors(path, content)
+        tensors, metadata = read_tensors(path, content)
         assert tensors["a"].tolist() == [0, 1, 2]
-        assert about == {"inputs": "x"}
+        assert metadata == {"inputs": "x"}
     path.write_bytes(safetensors.torch.save({"a": torch.arange(3)}))
     assert read_tensors(path)[1] == {}
 

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from pydantic import ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import Dataset
@@ -59,11 +58,11 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
 ) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first = make_model(model_settings, dataset, seed=7)
+    first = make_model(dataset, model_settings, seed=7)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(6)
-    again = make_model(model_settings, dataset, seed=7)
-    other = make_model(model_settings, dataset, seed=8)
+    again = make_model(dataset, model_settings, seed=7)
+    other = make_model(dataset, model_settings, seed=8)
     for name, parameter in first.state_dict().items():
         assert torch.equal(parameter, again.state_dict()[name]), name
         if parameter.ndim == 2:
@@ -71,26 +70,26 @@ def test_weights_are_a_function_of_the_seed_and_leave_the_global_generator_alone
 
 
 def test_make_model_fits_the_dataset(dataset: Dataset) -> None:
-    model = make_model(ModelSettings(n_layer=1, n_embd=8), dataset)
+    model = make_model(dataset, ModelSettings(n_layer=1, n_embd=8))
     assert model.vocab_size == len(dataset.vocabulary) == 1 + 5 + 6 + 6
     assert model.n_positions == max(map(len, dataset.instructions)) + 2
 
 
-@pytest.mark.parametrize("where", ["embedding", "attention", "attention branch", "mlp branch"])
-def test_dropout_acts_at_each_of_gpt2s_four_places(where: str) -> None:
+@pytest.mark.parametrize("dropped", ["embedding", "attention", "attention branch", "mlp branch"])
+def test_dropout_acts_at_each_of_gpt2s_four_places(dropped: str) -> None:
     settings = ModelSettings(n_layer=1, n_head=1, n_embd=32, dropout=0.5, initializer_range=0.2)
     model = GPT2(settings, vocab_size=9, n_positions=8, seed=0).train()
     block = model.get_submodule("transformer.h.0")
     with torch.no_grad():  # silence every other place by making what it drops 0
-        if where != "embedding":
+        if dropped != "embedding":
             model.drop.p = 0.0
-        if where != "attention":
+        if dropped != "attention":
             block.get_submodule("attn.drop").p = 0.0  # type: ignore[assignment]
-        if not where.startswith("attention"):
+        if not dropped.startswith("attention"):
             block.get_parameter("attn.c_proj.weight").zero_()
-        if where != "mlp branch":
+        if dropped != "mlp branch":
             block.get_parameter("mlp.c_proj.weight").zero_()
-        if where == "attention":
+        if dropped == "attention":
             block.get_submodule("drop").p = 0.0  # type: ignore[assignment]
     torch.manual_seed(0)
     row = torch.arange(8)[None], 8, torch.tensor([8])
@@ -100,7 +99,7 @@ def test_dropout_acts_at_each_of_gpt2s_four_places(where: str) -> None:
 
 
 def test_a_width_that_heads_do_not_divide_and_a_row_longer_than_the_context_are_refused() -> None:
-    with pytest.raises(ValidationError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
+    with pytest.raises(InputError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
         ModelSettings(n_embd=30, n_head=4)
     check_length(7, 7)
     message = "a row of 8 tokens does not fit the model's 7 positions"

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from models.conftest import Limit
-from models.families import WIDTH, assert_close, config_of, made, made_prompts, model_of
+from models.families import WIDTH, assert_close, config_of, family_model, made_prompts, model_of
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.hf_loading import load_subject
@@ -26,13 +26,13 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 
 @pytest.fixture
 def directory(saved: Path, tmp_path: Path) -> Path:
-    """A copy of the saved model, for the test to change."""
+    """Copy the saved model, so that a test may change it."""
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Whom the network was asked for; it does not answer."""
+    """Refuse every connection; return the list of the addresses that were asked for."""
     asked: list[Any] = []
 
     def refuse(*arguments: object, **_: object) -> Any:
@@ -45,7 +45,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def assert_same_states(subject: HuggingFaceSubject, prompts: Prompts) -> None:
-    expected = HuggingFaceSubject(made("llama")).harvest(prompts, ["block3", "ln_f"])
+    expected = HuggingFaceSubject(family_model("llama")).harvest(prompts, ["block3", "ln_f"])
     got = subject.harvest(prompts, ["block3", "ln_f"])
     for state, x in got.states.items():
         assert_close(x, expected.states[state], what=state)
@@ -68,7 +68,7 @@ def test_a_directory_is_loaded_without_the_network_and_old_weights_with_a_warnin
         torch.save(safetensors.torch.load_file(file), directory / "pytorch_model.bin")
         file.unlink()
     elif weights == "in several":
-        made("llama").save_pretrained(directory, max_shard_size="4KB")
+        family_model("llama").save_pretrained(directory, max_shard_size="4KB")
         assert len([*directory.glob("*.safetensors")]) > 2
         capsys.readouterr()  # a progress bar
     subject = load_subject(directory, max_tokens=77)
@@ -77,9 +77,9 @@ def test_a_directory_is_loaded_without_the_network_and_old_weights_with_a_warnin
     assert subject.max_tokens == 77
     assert_same_states(subject, prompts)
     assert re.fullmatch("[0-9a-f]{64}", subject.weights_hash())
-    assert subject.weights_hash() == HuggingFaceSubject(made("llama")).weights_hash()
+    assert subject.weights_hash() == HuggingFaceSubject(family_model("llama")).weights_hash()
     assert subject.tokenizer("w5 w7 w39")["input_ids"] == [5, 7, 39]
-    what = "its .bin is unpickled, tensors only (weights_only)"
+    what = "its .bin files are unpickled, tensors only (weights_only)"
     warning = f"tasklens: warning: {directory} has no safetensors; {what}\n"
     assert capsys.readouterr() == ("", warning if weights == "old" else "")
 
@@ -95,7 +95,7 @@ def test_a_spread_model_is_the_same_as_a_whole_one(
     import accelerate
 
     spread = load_subject(saved, device="auto", untrained=untrained)
-    whole = load_subject(saved, untrained=untrained)
+    single = load_subject(saved, untrained=untrained)
     if on_disk:
         cpu = torch.device("cpu")
         model = accelerate.disk_offload(spread.model, str(tmp_path), execution_device=cpu)
@@ -103,10 +103,10 @@ def test_a_spread_model_is_the_same_as_a_whole_one(
         assert spread.device == cpu
     places = {p.device.type for p in spread.model.parameters()}
     assert places == ({"meta"} if on_disk else {"cpu"})
-    assert spread.names == whole.names
-    assert spread.weights_hash() == whole.weights_hash()
-    mine, theirs = (one.harvest(made_prompts(), whole.names) for one in (spread, whole))
-    for name in whole.names:
+    assert spread.names == single.names
+    assert spread.weights_hash() == single.weights_hash()
+    mine, theirs = (one.harvest(made_prompts(), single.names) for one in (spread, single))
+    for name in single.names:
         np.testing.assert_array_equal(mine.states[name], theirs.states[name])
     np.testing.assert_array_equal(mine.answer, theirs.answer)
     assert {p.device.type for p in spread.model.parameters()} == places, "let go of again"
@@ -114,7 +114,7 @@ def test_a_spread_model_is_the_same_as_a_whole_one(
 
 def test_a_spread_model_needs_accelerate(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(InputError, match=r"^device = auto needs accelerate.*tasklens\[hf\]"):
+    with pytest.raises(InputError, match=r"^device = auto needs accelerate.*\[hf\]"):
         load_subject(saved, device="auto")
 
 
@@ -122,7 +122,7 @@ def test_a_spread_model_needs_accelerate(saved: Path, monkeypatch: pytest.Monkey
 def test_weights_are_loaded_as_what_is_computed_in(saved: Path, dtype: str) -> None:
     subject = load_subject(saved, dtype=dtype)
     assert {p.dtype for p in subject.model.parameters()} == {getattr(torch, dtype)}
-    weights = dict(made("llama").named_parameters())
+    weights = dict(family_model("llama").named_parameters())
     for name, weight in subject.model.named_parameters():
         assert torch.equal(weight, weights[name].to(weight.dtype))
 
@@ -140,12 +140,12 @@ def test_the_tokenizer_is_looked_for_in_the_directory_and_above_it(
     assert load_subject(directory).tokenizer.get_vocab()["w7"] == 7
     move(tmp_path / "elsewhere")
     assert load_subject(directory).tokenizer is None
-    found = load_subject(directory, tokenizer=tmp_path / "elsewhere").tokenizer
-    assert found.get_vocab()["w7"] == 7
+    tokenizer = load_subject(directory, tokenizer=tmp_path / "elsewhere").tokenizer
+    assert tokenizer.get_vocab()["w7"] == 7
 
 
 def refused(directory: Path, **others: Any) -> str:
-    """Hold the loading to an InputError of one line; return it."""
+    """Check that loading raises an InputError of one line; return it."""
     with pytest.raises(InputError) as error:
         load_subject(directory, **others)
     assert "\n" not in str(error.value)
@@ -155,7 +155,7 @@ def refused(directory: Path, **others: Any) -> str:
 
 def test_a_directory_without_a_model_is_refused(saved: Path, tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone", saved / "config.json"):
-        assert refused(path) == f"{path}: no config.json: it is not a model's directory"
+        assert refused(path) == f"{path}: has no config.json: it is not a model's directory"
 
 
 CONFIGS = (b"", b"{", b"[]", b"\xff", b'{"model_type": "no such"}')
@@ -186,9 +186,9 @@ def test_a_fault_of_our_own_is_not_taken_for_a_model_that_cannot_be_loaded(
 
 def test_a_model_that_cannot_be_run_is_refused_in_one_line(limit: Limit) -> None:
     error = TypeError("no such kernel\nand more that is not shown")
-    limit(made("llama"), lambda *_: False, lambda: error)
+    limit(family_model("llama"), lambda *_: False, lambda: error)
     with pytest.raises(InputError, match=r"^LlamaForCausalLM cannot be run: no such kernel$"):
-        HuggingFaceSubject(made("llama"))
+        HuggingFaceSubject(family_model("llama"))
 
 
 @pytest.mark.parametrize("config", ["T5Config", "DistilBertConfig"])
@@ -196,7 +196,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, config: str) -> None
     import transformers
 
     getattr(transformers, config)().save_pretrained(tmp_path)
-    why = "is no causal language model: AutoModelForCausalLM does not know it"
+    why = "is no causal language model: AutoModelForCausalLM does not support it"
     assert refused(tmp_path) == f"{tmp_path} {why}"
 
 
@@ -205,8 +205,8 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) 
     weights = safetensors.torch.load_file(file)
     del weights[key]
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
-    why = "are not there or of another shape (1 like it): they do not fit config.json"
-    assert refused(directory) == f"{directory}: the weights of {key} {why}"
+    why = "1 weights are missing or do not have the shape of config.json, first"
+    assert refused(directory) == f"{directory}: {why} {key}"
     weights[key] = torch.zeros(3, 5)
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
     line = refused(directory)
@@ -215,7 +215,7 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) 
 
 @dataclass
 class Malice:
-    """What would create a directory if it were unpickled."""
+    """An object that creates a directory if it is unpickled."""
 
     path: Path
 
@@ -263,7 +263,7 @@ def test_code_of_its_own_runs_where_it_is_trusted_alone(
     config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}
     (directory / "config.json").write_text(json.dumps(config))
     (directory / "own.py").write_text(OWN_CODE.format(proof=str(proof)))
-    why = "comes with code of its own; --trust-remote-code runs it, if you do"
+    why = "has code of its own; give --trust-remote-code if you trust this code"
     assert refused(directory) == f"{directory} {why}"
     assert not proof.exists()
     subject = load_subject(directory, trust_remote_code=True)

@@ -1,4 +1,4 @@
-"""Whether prompts share prefixes, which is said once if a model refuses, and hides no fault."""
+"""Test that shared prefixes change no state, and that a model which refuses them is reported."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.conftest import Limit
-from models.families import FAMILIES, made
+from models.families import FAMILIES, family_model
 from tasklens.data.token_prompts import Prompts
 from tasklens.models import hf_sharing
 from tasklens.models.hf_subject import HuggingFaceSubject
@@ -33,8 +33,8 @@ def nothing_printed_yet() -> Iterator[None]:
     hf_sharing.print_once.cache_clear()
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return our own words on standard error."""
+def own_lines(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the lines of tasklens on standard error."""
     lines = capsys.readouterr().err.splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("tasklens: "))
 
@@ -47,19 +47,19 @@ def n_batches(subject: HuggingFaceSubject, prompts: Prompts) -> int:
 def test_prefixes_are_shared_and_a_model_that_cannot_is_named_once_with_the_reason(
     name: str, prompts: Prompts, alike: Prompts, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind, n_tokens = type(made(name)).__name__, 128
+    kind, n_tokens = type(family_model(name)).__name__, 128
     assert int((alike.position + 1).sum()) > 2 * n_tokens
-    n_batches(HuggingFaceSubject(made(name)), prompts)
-    assert said(capsys) == "", "these prompts share nothing"
+    n_batches(HuggingFaceSubject(family_model(name)), prompts)
+    assert own_lines(capsys) == "", "these prompts share nothing"
     for _ in range(2):  # two checkpoints of a series
-        subject = HuggingFaceSubject(made(name), max_tokens=n_tokens)
+        subject = HuggingFaceSubject(family_model(name), max_tokens=n_tokens)
         batches = list(subject.batches(alike, ["embed"]))
         assert (len(batches) > 2) == (name in REFUSALS)
         order = np.concatenate([batch.indices for batch in batches])
         assert sorted(order) == list(range(len(alike)))
         assert sorted(subject.reading_order(alike)) == sorted(order)
     reason = REFUSALS.get(name)
-    assert said(capsys) == (ONE_BY_ONE.format(kind, reason) if reason else "")
+    assert own_lines(capsys) == (ONE_BY_ONE.format(kind, reason) if reason else "")
     spans = Prompts(alike.ids, alike.position, alike.position)
     assert n_batches(subject, spans) > 2, "a span is read plainly"
 
@@ -77,30 +77,30 @@ def test_prefixes_are_shared_and_a_model_that_cannot_is_named_once_with_the_reas
 def test_what_a_model_raises_on_a_mask_is_named(
     error: Any, reason: str, alike: Prompts, limit: Limit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    subject = HuggingFaceSubject(family_model("llama"), max_tokens=128)
     limit(subject.model, lambda _, length: length < 128, error)  # only trees are so long
     assert n_batches(subject, alike) > 2
-    assert said(capsys) == ONE_BY_ONE.format("LlamaForCausalLM", reason)
+    assert own_lines(capsys) == ONE_BY_ONE.format("LlamaForCausalLM", reason)
 
 
 def shifted(prompts: Prompts) -> Trees:
-    """Return trees whose prompts are looked for outside of their rows."""
+    """Return trees whose prompts lie outside of their rows."""
     trees = token_trees(prompts)
     trees.slot[:] += trees.ids.shape[1]
     return trees
 
 
 @pytest.mark.parametrize(
-    ("place", "fault", "error"),
+    ("function", "fault", "error"),
     [
         ("hf_sharing.token_trees", shifted, IndexError),
         ("hf_reader.tree_bias", lambda _: 1 / 0, ZeroDivisionError),
     ],
 )
 def test_a_fault_of_ours_is_raised(
-    alike: Prompts, monkeypatch: pytest.MonkeyPatch, place: str, fault: Any, error: Any
+    alike: Prompts, monkeypatch: pytest.MonkeyPatch, function: str, fault: Any, error: Any
 ) -> None:
-    """The old code took it for a model that accepts no mask, and went on without a word."""
-    monkeypatch.setattr(f"tasklens.models.{place}", fault)
+    """It is not mistaken for a model that accepts no mask."""
+    monkeypatch.setattr(f"tasklens.models.{function}", fault)
     with pytest.raises(error):
-        n_batches(HuggingFaceSubject(made("llama")), alike)
+        n_batches(HuggingFaceSubject(family_model("llama")), alike)

@@ -21,7 +21,7 @@ from models.families import (
     Ints,
     assert_close,
     config_of,
-    made,
+    family_model,
     made_prompts,
     model_of,
     one_by_one,
@@ -43,7 +43,7 @@ def assert_as_one_by_one(
     alike: bool = False,
     dtype: str = "float32",
 ) -> None:
-    """Hold states and answers to those of the model itself, one prompt at a time in some order.
+    """Compare states and answers with those of the model itself, one prompt at a time.
 
     The states are the means from ``begin`` on, or those at the last token. Those of bfloat16 are
     rounded by 2**-8 at each step, but not in the same order.
@@ -54,7 +54,7 @@ def assert_as_one_by_one(
         assert float(np.ptp(x, axis=0).min()) > 1e-3, f"{state} depends on the prompt"
         y, what = x, state
         if (name, state) == ("opt", "ln_f"):
-            project, what = made(name, dtype).model.decoder.project_out, "ln_f projected"
+            project, what = family_model(name, dtype).model.decoder.project_out, "ln_f projected"
             with torch.inference_mode():
                 y = project(torch.from_numpy(x).to(project.weight.dtype)).float().numpy()
         spans = [expected[i][what][-1 if begin is None else begin[i] :] for i in order]
@@ -82,7 +82,10 @@ def test_states_and_answers_are_those_of_the_model_itself_one_prompt_at_a_time(
     """In whatever order and batches, and whatever stands behind the measured token."""
     prompts = made_prompts(alike)
     begin = prompts.position - np.array([3, 0, 0, 13, 3, 1, 5, 1, 2]) if spans else None
-    family, subject = FAMILIES[name], HuggingFaceSubject(made(name, dtype), max_tokens=max_tokens)
+    family, subject = (
+        FAMILIES[name],
+        HuggingFaceSubject(family_model(name, dtype), max_tokens=max_tokens),
+    )
     assert subject.names == (*(["wte"] * family.has_wte), "embed", *BLOCKS, "ln_f")
     assert subject.max_length == family.context
     order = np.random.default_rng(1).permutation(len(prompts))
@@ -106,13 +109,13 @@ def test_a_model_without_a_final_norm_has_no_such_state() -> None:
 def test_a_pass_has_no_more_tokens_than_allowed_and_every_prompt_comes_once(
     prompts: Prompts, limit: Limit, max_tokens: int
 ) -> None:
-    subject = HuggingFaceSubject(made("llama"), max_tokens=max_tokens)
+    subject = HuggingFaceSubject(family_model("llama"), max_tokens=max_tokens)
     shapes = limit(subject.model)
     batches = [batch.indices.tolist() for batch in subject.batches(prompts, ["embed"])]
-    assert sorted(i for which in batches for i in which) == list(range(len(prompts)))
-    assert [len(which) for which in batches] == [rows for rows, _ in shapes]
+    assert sorted(i for indices in batches for i in indices) == list(range(len(prompts)))
+    assert [len(indices) for indices in batches] == [rows for rows, _ in shapes]
     assert all(rows * length <= max_tokens or rows == 1 for rows, length in shapes)
-    lengths = [[int(prompts.position[i]) + 1 for i in which] for which in batches]
+    lengths = [[int(prompts.position[i]) + 1 for i in indices] for indices in batches]
     in_order = [length for these in lengths for length in these]
     assert in_order == sorted(in_order)
     for these, following in pairwise(lengths):
@@ -121,7 +124,7 @@ def test_a_pass_has_no_more_tokens_than_allowed_and_every_prompt_comes_once(
 
 @pytest.fixture(scope="module")
 def many() -> Prompts:
-    """Two hundred prompts that begin alike, and long ones that share nothing."""
+    """Return two hundred prompts with common prefixes, and long ones that share nothing."""
     rng = np.random.default_rng(3)
     ids = np.tile(rng.integers(VOCABULARY, size=CONTEXT), (206, 1))
     ids[:200, 10:] = rng.integers(VOCABULARY, size=(200, CONTEXT - 10))
@@ -150,7 +153,7 @@ def test_what_was_left_to_do_comes_out_the_same_to_the_last_bit(
     Prompts are read together wherever the longest of them is.
     """
     prompts = many if together else plainly(many)
-    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    subject = HuggingFaceSubject(family_model("llama"), max_tokens=128)
     whole = list(subject.batches(prompts, ["block2"]))
     assert 3 < len(whole) < (8 if together else 23)
     got = subject.harvest(prompts, subject.names)
@@ -168,6 +171,9 @@ def test_what_was_left_to_do_comes_out_the_same_to_the_last_bit(
 
 OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
     "a GPU": lambda: torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "cuBLAS": lambda: RuntimeError(
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"
+    ),
     "another GPU": lambda: RuntimeError("HIP error: out of memory"),
     "Windows": lambda: RuntimeError("DefaultCPUAllocator: not enough memory: you tried to ..."),
     "Linux": lambda: RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
@@ -179,7 +185,7 @@ OUT_OF_MEMORY: dict[str, Callable[[], Exception]] = {
 def test_batches_shrink_until_they_fit(
     prompts: Prompts, error: Any, limit: Limit, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    subject = HuggingFaceSubject(made("llama"), max_tokens=10_000)
+    subject = HuggingFaceSubject(family_model("llama"), max_tokens=10_000)
     whole = subject.harvest(prompts, subject.names)
     assert capsys.readouterr().err == ""
     shapes = limit(subject.model, lambda rows, _: rows <= 2, error)
@@ -187,7 +193,7 @@ def test_batches_shrink_until_they_fit(
     failed = [rows * length for rows, length in shapes if rows > 2]
     assert failed[0] == len(prompts) * 14
     assert capsys.readouterr().err.splitlines() == [
-        f"tasklens: out of memory; going on with {tokens // 2} tokens at a time"
+        f"tasklens: out of memory; continuing with {tokens // 2} tokens at a time"
         for tokens in failed
     ]
     assert subject.max_tokens == failed[-1] // 2, "what is read next does not fail again"
@@ -197,7 +203,7 @@ def test_batches_shrink_until_they_fit(
 def test_prompts_that_begin_alike_are_read_in_what_memory_there_is(
     alike: Prompts, most: int, limit: Limit
 ) -> None:
-    subject = HuggingFaceSubject(made("llama"))
+    subject = HuggingFaceSubject(family_model("llama"))
     limit(subject.model, lambda rows, length: rows * length <= most, OUT_OF_MEMORY["a GPU"])
     got = subject.harvest(alike, subject.names)
     assert_as_one_by_one("llama", got, np.arange(len(alike)), alike=True)
@@ -207,7 +213,7 @@ def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
     alike: Prompts, limit: Limit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After one batch of trees, when even a single row of a tree does not fit any more."""
-    subject = HuggingFaceSubject(made("llama"), max_tokens=128)
+    subject = HuggingFaceSubject(family_model("llama"), max_tokens=128)
     whole = Prompts(np.tile(alike.ids, (12, 1)), np.tile(alike.position, 12))
     whole.ids[:, 0] = np.repeat(np.arange(12), len(alike))  # nothing is shared between the twelve
     passes = limit(subject.model)
@@ -226,7 +232,7 @@ def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
 
 
 def test_one_prompt_that_does_not_fit_is_an_error(prompts: Prompts, limit: Limit) -> None:
-    subject = HuggingFaceSubject(made("llama"))
+    subject = HuggingFaceSubject(family_model("llama"))
     limit(subject.model, lambda _, length: length <= 11, OUT_OF_MEMORY["a GPU"])
     message = "memory of cpu does not hold one prompt of 13 tokens; take another --device or"
     with pytest.raises(InputError, match=f"^the {message} --dtype bfloat16$"):
@@ -236,7 +242,7 @@ def test_one_prompt_that_does_not_fit_is_an_error(prompts: Prompts, limit: Limit
 def test_another_error_of_the_network_is_not_taken_for_want_of_memory(
     prompts: Prompts, limit: Limit
 ) -> None:
-    subject = HuggingFaceSubject(made("llama"))
+    subject = HuggingFaceSubject(family_model("llama"))
     shapes = limit(subject.model, lambda rows, _: rows < 2, lambda: RuntimeError("a bad shape"))
     with pytest.raises(RuntimeError, match=r"^a bad shape$"):
         subject.harvest(prompts, ["embed"])
@@ -258,7 +264,7 @@ def test_a_model_that_reads_what_follows_is_refused(tmp_path: Path) -> None:
     model_of(both_ways, "BertForMaskedLM").save_pretrained(tmp_path)
     model = model_of(both_ways, "BertLMHeadModel")
     for make, source in ((HuggingFaceSubject, model), (load_subject, tmp_path)):
-        message = "is no causal language model: what follows a token changes its state"
+        message = "is no causal language model: later tokens change a token's state"
         with pytest.raises(InputError, match=f"^BertLMHeadModel {message}$"):
             make(source)
 
@@ -268,14 +274,14 @@ def test_a_model_that_overflows_is_not_taken_for_one_that_reads_what_follows() -
     with torch.no_grad():
         model.model.layers[1].mlp.down_proj.weight.mul_(1e5)  # sums of them are over 65504
     assert "block3" in HuggingFaceSubject(model).names
-    message = r"^LlamaForCausalLM: its states are not finite in float16$"
+    message = r"^LlamaForCausalLM: its hidden states are not finite in float16$"
     with pytest.raises(InputError, match=message):
         HuggingFaceSubject(model.to(torch.float16))
 
 
 @each_family
 def test_a_prompt_longer_than_the_context_is_refused(name: str, limit: Limit) -> None:
-    subject, context = HuggingFaceSubject(made(name)), FAMILIES[name].context
+    subject, context = HuggingFaceSubject(family_model(name)), FAMILIES[name].context
     longest = Prompts(np.ones((1, CONTEXT + 1), dtype=np.int64), np.array([CONTEXT]))
     fits = Prompts(longest.ids, longest.position - (1 if context else 0))
     assert np.isfinite(subject.harvest(fits, ["ln_f"]).states["ln_f"]).all()
@@ -289,7 +295,7 @@ def test_a_prompt_longer_than_the_context_is_refused(name: str, limit: Limit) ->
 
 @pytest.mark.parametrize("token", [VOCABULARY, 10**9, -1])
 def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
-    subject = HuggingFaceSubject(made("gpt2"))
+    subject = HuggingFaceSubject(family_model("gpt2"))
     ids = np.array([[1, 2, VOCABULARY - 1, token]])
     assert len(subject.harvest(Prompts(ids, np.array([2])), ["embed"]).answer) == 1
     message = f"token {token} is not in the vocabulary, which has {VOCABULARY}: is this the model"

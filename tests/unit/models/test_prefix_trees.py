@@ -8,7 +8,7 @@ from tasklens.models.prefix_trees import Trees, token_trees
 
 
 def prompts_of(*texts: str, junk: int = 9) -> Prompts:
-    """Prompts whose tokens are letters; what stands behind their last one is junk."""
+    """Return prompts whose tokens are letters, followed by junk."""
     ids = np.full((len(texts), max(map(len, texts)) + 1), junk, dtype=np.int64)
     for i, text in enumerate(texts):
         ids[i, : len(text)] = [ord(c) for c in text]
@@ -16,19 +16,19 @@ def prompts_of(*texts: str, junk: int = 9) -> Prompts:
 
 
 def paths(trees: Trees, row: int) -> list[list[int]]:
-    """Return the tokens from the root to each of a row's."""
-    found: list[list[int]] = []
+    """Return the tokens from the root to each token of a row."""
+    result: list[list[int]] = []
     for slot in range(trees.ids.shape[1]):
         parent = int(trees.parent[row, slot])
         assert parent <= slot
-        before = [] if parent == slot else found[parent]
+        before = [] if parent == slot else result[parent]
         assert trees.depth[row, slot] == len(before)
-        found.append([*before, int(trees.ids[row, slot])])
-    return found
+        result.append([*before, int(trees.ids[row, slot])])
+    return result
 
 
 def path(trees: Trees, n: int) -> list[int]:
-    """Return the tokens from the root to prompt n's token of interest."""
+    """Return the tokens from the root to the measured token of prompt n."""
     return paths(trees, int(trees.row[n]))[trees.slot[n]]
 
 

@@ -13,15 +13,16 @@ from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.subject import Harvest, harvest
+from tasklens.models.subject import Harvest
 
 OneByOne = Callable[[GPT2, Prompts], tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]]
 
 
 @pytest.fixture
 def prompts(dataset: Dataset) -> Prompts:
-    """Prompts with junk behind their measured tokens."""
+    """Return prompts with junk after their measured tokens."""
     ids, position = dataset.prompts("train_subset").ids, dataset.prompts("train_subset").position
     ids = np.pad(ids, ((0, 0), (0, 6)))
     behind = np.arange(ids.shape[1]) > position[:, None]
@@ -51,7 +52,7 @@ def test_states_and_answers_are_those_of_transformers_one_prompt_at_a_time(
 
 @pytest.fixture(params=[GPT2Subject, HuggingFaceSubject])
 def as_subject(request: pytest.FixtureRequest, hugging_face: Any) -> Callable[[GPT2], Any]:
-    """Return a model of ours as a Subject of either kind, left in training mode."""
+    """Return a `GPT2` in training mode as a Subject of either kind."""
 
     def subject_of(model: GPT2) -> Any:
         ours = request.param is GPT2Subject
@@ -83,7 +84,7 @@ def test_states_are_read_without_dropout_and_leave_no_hook(
     as_subject: Callable[[GPT2], Any], dataset: Dataset, prompts: Prompts
 ) -> None:
     still, noisy = (
-        as_subject(make_model(ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p), dataset))
+        as_subject(make_model(dataset, ModelSettings(n_layer=1, n_head=1, n_embd=8, dropout=p)))
         for p in (0.0, 0.5)
     )
     expected = harvest(still, prompts)

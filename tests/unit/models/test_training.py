@@ -5,19 +5,17 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import Dataset
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.harvest import harvest
 from tasklens.models.loss import loss_and_hits
 from tasklens.models.lr_schedule import learning_rate
-from tasklens.models.subject import harvest
 from tasklens.models.training import NARROW, StepLog, Trainer, TrainSettings, train
 
 QUICK = TrainSettings(
@@ -34,7 +32,7 @@ def log_of(trainer: Trainer) -> list[StepLog]:
 
 
 def trainer_of(dataset: Dataset, size: ModelSettings = SMALL, **keys: object) -> Trainer:
-    return Trainer(make_model(size, dataset, seed=0), dataset, QUICK.changed(**keys), seed=0)
+    return Trainer(make_model(dataset, size, seed=0), dataset, QUICK.changed(**keys), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +49,7 @@ def test_steps_are_adamw_with_clipping_by_hand(
     """Biases and norms, which do not decay, are not at their initial values."""
     adamw = {"weight_decay": 0.1, "beta1": 0.8, "beta2": 0.95, "epsilon": 1e-6}
     settings = QUICK.changed(grad_clip=grad_clip, **adamw, **what)
-    model = disturbed(make_model(SMALL, dataset, seed=0))
+    model = disturbed(make_model(dataset, SMALL, seed=0))
     trainer = Trainer(model, dataset, settings, seed=0)
     by_hand = copy.deepcopy(model)
     parameters = dict(by_hand.named_parameters())
@@ -114,7 +112,7 @@ def test_a_run_that_goes_on_ends_in_the_same_bytes(
         begun.take_step(batch)
     saved = safetensors.torch.save(begun.state())
     torch.manual_seed(123)  # the global generator is elsewhere after a restart
-    resumed = Trainer(make_model(size, dataset, seed=99), dataset, QUICK, seed=0)
+    resumed = Trainer(make_model(dataset, size, seed=99), dataset, QUICK, seed=0)
     resumed.load_state(safetensors.torch.load(saved))
     assert resumed.step == stop
     assert safetensors.torch.save(resumed.state()) == saved
@@ -124,7 +122,7 @@ def test_a_run_that_goes_on_ends_in_the_same_bytes(
 
 def test_harvesting_on_the_way_changes_nothing(dataset: Dataset) -> None:
     size = ModelSettings(n_layer=1, n_head=2, n_embd=16, dropout=0.2)
-    alone, watched = (make_model(size, dataset, seed=0) for _ in range(2))
+    alone, watched = (make_model(dataset, size, seed=0) for _ in range(2))
     train(alone, dataset, QUICK)
     prompts = dataset.prompts("train")
     harvest(GPT2Subject(watched), prompts)  # caches must not carry inference mode into training
@@ -200,34 +198,11 @@ def test_calibrating_changes_no_step(dataset: Dataset) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> None:
-    message = r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs here; use .*cpu$"
+    message = (
+        r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs on this machine; give .*cpu$"
+    )
     with pytest.raises(InputError, match=message):
         trainer_of(dataset, device="cuda:99")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_gpu_trains_and_harvests_as_the_cpu_does(dataset: Dataset) -> None:
-    logs, states = [], []
-    for device in ("cpu", "cuda"):
-        model = make_model(SMALL, dataset, seed=0)
-        logs.append(train(model, dataset, QUICK.changed(device=device, precision="fp32")))
-        states.append(harvest(GPT2Subject(model), dataset.prompts("val_subset")).states)
-    assert [e.loss for e in logs[1]] == pytest.approx([e.loss for e in logs[0]], rel=1e-3)
-    for name, state in states[1].items():
-        np.testing.assert_allclose(state, states[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_run_on_a_gpu_goes_on_from_its_state(dataset: Dataset, dropout: float) -> None:
-    size = SMALL.changed(dropout=dropout)
-    whole, begun = (trainer_of(dataset, size, device="cuda", precision="bf16") for _ in range(2))
-    resumed = Trainer(make_model(size, dataset, seed=99), dataset, whole.settings, seed=0)
-    for batch in islice(begun.batches(), 5):
-        begun.take_step(batch)
-    resumed.load_state(safetensors.torch.load(safetensors.torch.save(begun.state())))
-    losses = [entry.loss for entry in log_of(whole)]
-    assert [e.loss for e in log_of(resumed)] == pytest.approx(losses[5:], rel=1e-3)
 
 
 def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
@@ -240,13 +215,15 @@ def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
 
 
 def test_training_learns_what_it_is_shown(dataset: Dataset) -> None:
-    model = make_model(SMALL, dataset, seed=0)
+    model = make_model(dataset, SMALL, seed=0)
     settings = QUICK.changed(steps=250, instructions_per_step=10, warmup_steps=10)
-    log = train(model, dataset, settings)
-    assert [entry.step for entry in log] == list(range(1, 251))
+    curve = train(model.eval(), dataset, settings)
+    assert not model.training, "its mode is as it was"
+    assert curve["step"].tolist() == list(range(1, 251))
     uniform = math.log(len(dataset.vocabulary))
-    assert log[0].loss == pytest.approx(uniform, rel=0.15)
-    assert log[-1].loss < 0.6 * log[0].loss
+    first, last = curve["loss"].iloc[[0, -1]]
+    assert first == pytest.approx(uniform, rel=0.15)
+    assert last < 0.6 * first
     answer = harvest(GPT2Subject(model), dataset.prompts("train"), names=()).answer
     assert (answer == dataset.splits["train"].output).mean() > 0.5  # one in six by chance
 
@@ -269,5 +246,5 @@ def test_a_model_that_does_not_fit_the_data_is_refused(dataset: Dataset) -> None
     ],
 )
 def test_settings_that_contradict_each_other(keys: dict[str, float], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(InputError, match=message):
         QUICK.changed(**keys)

@@ -11,7 +11,7 @@ from tasklens.models.training_batches import TrainingBatch, batches, shared_pref
 
 
 def prompts_of(*texts: str) -> Prompts:
-    """Each text is [I; x], a letter a token; what stands behind x is junk that must not be read."""
+    """Return a prompt [I; x] per text, with one token per letter, and junk after x."""
     width = max(map(len, texts)) + 1
     ids = np.full((len(texts), width), 99)
     for i, text in enumerate(texts):
@@ -65,7 +65,7 @@ def test_every_instance_is_in_one_row_with_its_own_prefix_and_input(dataset: Dat
 
 
 def random_rows(n: int, m: int, longest: int, first: int = 0) -> TrainingBatch:
-    """Rows whose tokens say whose they are: an output is the number of its row."""
+    """Return random rows in which each output is the number of its row."""
     length = np.random.default_rng(n).integers(1, longest, size=n, endpoint=True)
     length[-1] = longest
     number = np.arange(first, first + n)[:, None]
@@ -119,7 +119,7 @@ def test_every_row_is_seen_equally_often_to_within_a_batch(passes: int) -> None:
 
 
 def test_batches_are_a_function_of_the_seed_alone() -> None:
-    np.random.seed(0)  # noqa: NPY002, the global generator must have no say
+    np.random.seed(0)  # noqa: NPY002, the global generator must change nothing
     first = content()
     np.random.seed(1)  # noqa: NPY002
     assert content() == first

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, ticks, title
 from tasklens.core.errors import InputError
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.report.figure1 import FigureSettings, figure1
 from tasklens.report.style import render
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
@@ -22,7 +22,7 @@ STEPS = (0, 1, 8, 64, 512, 4096)
 
 def table(
     steps: tuple[int, ...] = STEPS,
-    splits: tuple[str, ...] = tuple(SPLIT_NAMES),
+    splits: tuple[str, ...] = tuple(SPLIT_MEANINGS),
     blocks: int = 2,
     seeds: int = 2,
     low: float = 0.0,
@@ -58,7 +58,9 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
     figure = figure1(table())
     left, right = halves(figure)
     assert [title(ax) for ax in left] == [
-        *("(a) training subset", "(b) unseen pairs", "(c) unseen instructions")
+        "(a) train_subset\nseen in training",
+        "(b) val_subset\nunseen pairs",
+        "(c) val_instruction_subset\nunseen instructions",
     ]
     rise = 4 / 5 * np.arange(6) / 6
     for ax, twin in zip(left, right, strict=True):
@@ -72,9 +74,9 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
     assert right[-1].get_ylabel() == "accuracy"
     assert [twin.yaxis.get_visible() for twin in right] == [False, False, True]
     assert legend(figure) == [
-        *("word embedding", "layer 0 (word + position)", "layer 1", "layer 2"),
-        *("final layer norm", "accuracy"),
-        *("instruction length alone", "bag of symbols", "shuffled labels"),
+        *("wte", "embed", "block1", "block2", "ln_f", "accuracy"),
+        *(f"control: {name}" for name in ("instruction length", "bag of symbols")),
+        "control: shuffled labels",
     ]
 
 
@@ -91,35 +93,37 @@ def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None
 @pytest.mark.parametrize(
     ("splits", "titles"),
     [
-        (("val_subset", "val"), ["(a) unseen pairs"]),
-        (("val_subset", "val", "train_subset"), ["(a) training subset", "(b) unseen pairs"]),
+        (("val_subset", "val"), ["(a) val_subset"]),
+        (("val_subset", "val", "train_subset"), ["(a) train_subset", "(b) val_subset"]),
         (("prompts", "other"), ["(a) prompts", "(b) other"]),
     ],
 )
 def test_panels_are_the_known_splits_or_those_of_the_user(
     splits: tuple[str, ...], titles: list[str]
 ) -> None:
-    assert [title(ax) for ax in halves(figure1(table(splits=splits)))[0]] == titles
+    left, _ = halves(figure1(table(splits=splits)))
+    assert [title(ax).partition("\n")[0] for ax in left] == titles
 
 
 @pytest.mark.parametrize("panels", [1, 2, 3])
 @pytest.mark.parametrize("blocks", [1, 24])
 @pytest.mark.parametrize("steps", [STEPS, (0,)])
 def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) -> None:
-    assert_nothing_cut_off(figure1(table(steps, tuple(SPLIT_NAMES)[:panels], blocks, seeds=1)))
+    assert_nothing_cut_off(figure1(table(steps, tuple(SPLIT_MEANINGS)[:panels], blocks, seeds=1)))
 
 
 def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:
-    names = [name for name in legend(figure1(table(blocks=12))) if name.startswith("layer")]
-    assert names == ["layer 0 (word + position)", *(f"layer {i}" for i in range(2, 13, 2))]
+    names = [name for name in legend(figure1(table(blocks=12))) if name.startswith("block")]
+    assert names == [f"block{i}" for i in range(2, 13, 2)]
 
 
-def test_of_one_step_the_layers_are_along_the_axis() -> None:
+def test_of_one_step_the_hidden_states_are_along_the_axis() -> None:
     figure = figure1(table(steps=(143,), blocks=3, seeds=1))
     left, right = halves(figure)
     for ax in left:
-        assert ax.get_xlabel() == "layer, at step 143"
-        assert [text.strip() for text in ticks(ax)] == ["wte", "0", "1", "2", "3", "ln_f"]
+        assert ax.get_xlabel() == "hidden state, at step 143"
+        names = ["wte", "embed", "block1", "block2", "block3", "ln_f"]
+        assert ticks(ax) == names[::-1], "down from the last"
         assert len(ax.lines) == 3 + 1 + 6, "controls, the line through all, and their points"
     assert heights(right[0]) == [[0.5, 0.5]]
     assert legend(figure)[0] == "accuracy"
@@ -154,7 +158,7 @@ def test_spaces_are_not_mixed() -> None:
     both = to_table([*raw.to_pylist(), *tsne])
     assert render(figure1(both), "png") == render(figure1(raw), "png")
     left, right = halves(figure1(both, FigureSettings(space="tsne")))
-    assert left[0].get_xlabel() == "layer, at step 8", "t-SNE ran at the last step only"
+    assert left[0].get_xlabel() == "hidden state, at step 8", "t-SNE ran at the last step only"
     drawn = np.concatenate(heights(left[0])[3:])
     assert drawn == pytest.approx([0.77] * 4), "a line through two points, and the points"
     assert len(right[0].lines) == 1
@@ -163,6 +167,8 @@ def test_spaces_are_not_mixed() -> None:
 def test_what_the_table_lacks_is_one_line() -> None:
     with pytest.raises(InputError) as raised:
         figure1(table(), FigureSettings(space="tsne"))
-    assert str(raised.value) == "no ari of states in the space 'tsne': the table holds ['raw']"
-    with pytest.raises(InputError, match=r"^no ami of states in the space 'raw'"):
+    assert str(raised.value) == (
+        "the table has no ari of hidden states in the space 'tsne'; its spaces are ['raw']"
+    )
+    with pytest.raises(InputError, match=r"^the table has no ami of hidden states in"):
         figure1(table(), FigureSettings(metric="ami"))

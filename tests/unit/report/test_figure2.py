@@ -20,8 +20,8 @@ BEST = "block2"
 
 def value(metric: str, layer: str, step: int) -> float:
     """Return a number of its own for each point of a line, highest in the best layer."""
-    place = (*METRICS, *PROBES).index(metric) / 100 + LAYERS.index(layer) / 10
-    return place / 2 + (0.3 if layer == BEST and step else 0.0)
+    number = (*METRICS, *PROBES).index(metric) / 100 + LAYERS.index(layer) / 10
+    return number / 2 + (0.3 if layer == BEST and step else 0.0)
 
 
 def table(steps: tuple[int, ...]) -> pa.Table:
@@ -43,7 +43,7 @@ def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_su
     axes = figure2(table(steps)).get_axes()
     assert len(axes) == 6
     for i, metrics in enumerate((METRICS[:3], METRICS[3:], (*PROBES, "ari"))):
-        assert f"{BEST}, " in title(axes[3 + i])
+        assert f"{BEST}: " in title(axes[3 + i])
         for above, below, metric in zip(
             axes[i].get_lines(), axes[3 + i].get_lines(), metrics, strict=True
         ):
@@ -55,20 +55,24 @@ def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_su
             np.testing.assert_allclose(np.array(below.get_xydata()).T, [steps, course])
 
 
-def test_layer_0_is_a_layer_and_what_is_none_is_never_the_best() -> None:
+def test_embed_is_a_layer_and_wte_and_ln_f_are_never_the_best() -> None:
     rows = table((0, 10)).to_pylist()
     top = [r | {"value": 0.99} if r["layer"] in ("wte", "embed", "ln_f") else r for r in rows]
-    assert "embed, " in title(figure2(to_table(top)).get_axes()[3])
+    assert "embed: " in title(figure2(to_table(top)).get_axes()[3])
 
 
 def test_a_panel_without_scores_has_no_lines_and_no_legend() -> None:
-    whole = table((20,))
-    figure = figure2(whole.filter(pc.invert(pc.starts_with(whole["metric"], "variance"))))
+    complete = table((20,))
+    figure = figure2(complete.filter(pc.invert(pc.starts_with(complete["metric"], "variance"))))
     assert [len(ax.lines) for ax in figure.get_axes()] == [3, 0, 3], "one checkpoint has no course"
-    assert [ax.get_legend() is None for ax in figure.get_axes()] == [False, True, False]
+    texts = [[text.get_text() for text in each.get_texts()] for each in figure.legends]
+    assert texts == [
+        ["against the task", "against the input", "against the output"],
+        ["linear probe: accuracy", "10 neighbours: accuracy", "clusters: ARI"],
+    ]
 
 
 def test_a_table_without_scores_of_states_is_refused() -> None:
     for split, other in (("val_subset", "train_subset"), ("train_subset", "mine")):
-        with pytest.raises(InputError, match=f"no final ARI of a state on {split} and {other}"):
+        with pytest.raises(InputError, match=f"no ARI of a hidden state.* {split} and {other}"):
             figure2(to_table([]) if other != "mine" else table((20,)), split, other)

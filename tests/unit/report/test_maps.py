@@ -2,14 +2,19 @@
 
 import dataclasses
 import itertools
+import os
+import subprocess
+import sys
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 
-from drawn import legend, title
+from drawn import assert_nothing_cut_off, legend, title
 from tasklens.core.errors import InputError
 from tasklens.report.maps import NAMED, figure_forming, figure_layers, figure_map
 from tasklens.report.style import PALETTE
@@ -27,14 +32,14 @@ def color_of(drawn: Any) -> str:
     return to_hex(drawn.get_facecolor()[0])
 
 
-def symbols(ax: Axes, places: Any) -> list[Symbol]:
+def symbols(ax: Axes, coordinates: Any) -> list[Symbol]:
     """Return the symbols of points in their order; each has to be drawn, and no other."""
-    by_place: dict[tuple[float, ...], Symbol] = {}
+    by_point: dict[tuple[float, ...], Symbol] = {}
     for drawn in ax.collections:
         symbol = color_of(drawn), np.asarray(drawn.get_paths()[0].vertices).tobytes()
-        by_place |= {tuple(place): symbol for place in np.asarray(drawn.get_offsets()).tolist()}
-    assert set(by_place) == {tuple(place) for place in places.tolist()}
-    return [by_place[tuple(place)] for place in places.tolist()]
+        by_point |= {tuple(point): symbol for point in np.asarray(drawn.get_offsets()).tolist()}
+    assert set(by_point) == {tuple(point) for point in coordinates.tolist()}
+    return [by_point[tuple(point)] for point in coordinates.tolist()]
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -121,8 +126,11 @@ def test_no_value_lies_on_top_of_all_others() -> None:
     [
         (("block2",), "block2, step 40, unseen pairs\nARI 0.91"),
         (("embed", 10, "train_subset", "cluster"), "embed, step 10, training subset\nARI 0.02"),
-        (("block1", 0, None, "input"), "block1, step 0, unseen pairs\nARI with the inputs 0.47"),
-        (("block1", 0, None, "output"), "block1, step 0, unseen pairs\nARI with the outputs 0.20"),
+        (("block1", 0, None, "input"), "block1, step 0, unseen pairs\nARI against the input 0.47"),
+        (
+            ("block1", 0, None, "output"),
+            "block1, step 0, unseen pairs\nARI against the output 0.20",
+        ),
     ],
 )
 def test_the_title_tells_the_mean_over_cluster_seeds_if_there_is_one(
@@ -182,7 +190,70 @@ def test_of_many_steps_six_are_shown_and_others_if_they_are_asked_for() -> None:
 
 
 def test_steps_have_to_be_given_and_colours_to_be_known() -> None:
-    with pytest.raises(InputError, match=r"^seen: no steps are given to draw; there are \(0, 10"):
+    with pytest.raises(
+        InputError, match=r"^seen: steps is empty: should be some of \(0, 10, 40\)$"
+    ):
         figure_forming(planted_view(), steps=[])
     with pytest.raises(InputError, match=r"no colour by 'output'; there are cluster, task, input$"):
         figure_map(planted_view(outputs=False), "embed", color="output")
+
+
+# --- In the user's own axes ---
+
+
+def test_a_map_is_drawn_into_given_axes_in_their_own_style() -> None:
+    view, figure = planted_view(), Figure(figsize=(6, 3), layout="constrained")
+    first, second = figure.subplots(1, 2)
+    with mpl.rc_context({"axes.titlesize": 13}):
+        assert figure_map(view, "block2", ax=second) is figure
+    alone = figure_map(view, "block2").axes[0]
+    assert second.get_title() == title(alone)
+    assert second.title.get_fontsize() == 13
+    coordinates = view.splits["val_subset"].maps["tsne", "block2"][2]
+    assert symbols(second, coordinates) == symbols(alone, coordinates)
+    assert second.get_aspect() == 1
+    assert [text.get_text() for text in second.get_legend().get_texts()] == [
+        "plus",
+        "minus",
+        "swap",
+    ]
+    assert not first.has_data()
+    assert figure.axes == [first, second]
+    assert not figure.legends
+    assert_nothing_cut_off(figure)
+
+
+def test_axes_of_a_subfigure_belong_to_the_whole_figure() -> None:
+    figure = Figure()
+    ax = figure.add_subfigure(figure.add_gridspec()[0]).subplots()
+    assert figure_map(planted_view(), "block2", ax=ax) is figure
+
+
+def test_no_global_state_of_matplotlib_is_touched() -> None:
+    code = """
+import sys
+import matplotlib as mpl
+from tasklens.report.maps import figure_map
+from views import planted_view
+
+mpl.rcParams["font.size"] = 30
+view = planted_view()
+figure_map(view, "block2")
+assert "matplotlib.pyplot" not in sys.modules
+import matplotlib.pyplot as plt
+mpl.use("svg")
+current, ax = plt.subplots()
+settings = dict(mpl.rcParams)
+figure_map(view, "block2")
+figure_map(view, "block2", ax=ax)
+assert dict(mpl.rcParams) == settings
+assert plt.get_fignums() == [1]
+assert plt.gcf() is current
+assert plt.gca() is ax
+assert mpl.get_backend() == "svg"
+print("passed")
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "passed\n", done.stderr

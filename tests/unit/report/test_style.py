@@ -69,3 +69,9 @@ def test_a_file_is_the_same_bytes_each_time(format: str) -> None:
         assert Image.open(io.BytesIO(first)).size == (600, 400), "200 dots per inch"
     else:
         assert first.startswith(b"%PDF")
+
+
+def test_a_notebook_shows_a_figure_without_pyplot() -> None:
+    content, size = new_figure(3, 2)._repr_png_()  # type: ignore[attr-defined]
+    assert Image.open(io.BytesIO(content)).size == (600, 400)
+    assert size == {"width": 300, "height": 200}

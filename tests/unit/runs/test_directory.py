@@ -276,7 +276,7 @@ def test_a_crash_anywhere_leaves_complete_files_and_no_wrong_hash(
             message = str(error)
             assert message.startswith("no space left on the device while writing /")
             assert message.endswith(
-                "; free some, then run again with --resume: nothing that was finished is lost"
+                "; free some space, then run again with --resume: all finished work is kept"
             )
         run = RunDir(run.path)  # a later process
         recorded = run.read_manifest()["files"]
@@ -360,7 +360,7 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     for act in (run.check_format, lambda: run.begin(5, "tasklens run smoke --resume")):
         assert refusal(act) == (
             f"{run.path} was made by tasklens of an unknown version (format 1); this version reads "
-            "format 2: make the run again, or read it with that version"
+            "format 3: make the run again, or read it with that version"
         )
     run.unfinish("data")
     run.begin(5, "tasklens run smoke")
@@ -368,9 +368,9 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     run.finish("data", "inputs", [run.config])
     run.check_format()
     manifest = json.loads(run.manifest.read_text())
-    manifest["format"], manifest["versions"]["tasklens"] = 3, "9.0"
+    manifest["format"], manifest["versions"]["tasklens"] = 4, "9.0"
     run.manifest.write_text(json.dumps(manifest))
-    assert "made by tasklens 9.0 (format 3); this version" in refusal(run.check_format)
+    assert "made by tasklens 9.0 (format 4); this version" in refusal(run.check_format)
 
 
 @pytest.mark.parametrize(

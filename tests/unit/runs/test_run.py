@@ -14,7 +14,7 @@ from tasklens.cli.main import app
 from tasklens.core.errors import InputError
 from tasklens.core.settings import STAGES, Stage
 from tasklens.runs.directory import RunDir
-from tasklens.runs.open_run import open_run, run_of
+from tasklens.runs.load_run import load_run, run_of
 from tasklens.runs.run import Run
 from tasklens.runs.settings import (
     ModelRunSettings,
@@ -255,7 +255,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
     wanted = ("measure.k=[3,2]", "measure.center=true", "measure.silhouette=last")
     result = call("measure", path, *(word for each in wanted for word in ("--set", each)))
     assert (result.status, result.err) == (0, "")
-    return open_run(path)
+    return load_run(path)
 
 
 def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> None:
@@ -267,7 +267,7 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
             "val_subset/block1/raw/k=2/labels",
         }
         for split, rows in run.splits.items():
-            x = np.asarray(run.states(step, "block1")[rows], dtype=np.float64)
+            x = np.asarray(run.states("block1", step)[rows], dtype=np.float64)
             x -= x.mean(axis=0)
             np.testing.assert_allclose(dict(run.clustered(step))["block1"][split], x, atol=1e-6)
             for k, kind in ((3, "labels"), (2, "k=2/labels")):
@@ -275,7 +275,7 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
                 assert len(np.unique(labels)) == k
                 place = {"step": step, "split": split, "layer": "block1", "k": k}
                 values = {row["metric"]: row["value"] for row in scores_of(path, **place)}
-                task = run.instances[split].task
+                task = run.instances_by_split[split].task
                 expected = {
                     "ari": metrics.adjusted_rand_score(task, labels),
                     "ami": metrics.adjusted_mutual_info_score(task, labels),

@@ -167,8 +167,8 @@ def test_a_full_disk_is_said_at_once_and_in_one_line(
         with pytest.raises(InputError) as error:
             harvest(place, subject)
     assert str(error.value) == (
-        f"no space left on the device while writing {place / 'ln_f.npy'}; free some, then run "
-        "again with --resume: nothing that was finished is lost"
+        f"no space left on the device while writing {place / 'ln_f.npy'}; free some space, then "
+        "run again with --resume: all finished work is kept"
     )
     assert len(subject.read) == BATCH, "before more than one batch was read"
     assert subject.counted == [0]

@@ -1,4 +1,4 @@
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,16 +10,13 @@ from planted import planted_instances
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.data.instances import Instances, instances_of
-from tasklens.data.synthetic import DataSettings, make_dataset
-from tasklens.data.tasks import TaskSettings
+from tasklens.data.instances import Instances
 from tasklens.scoring.score_cells import (
     SILHOUETTE_SAMPLE,
     MeasureSettings,
     control_labels,
     measure_cells,
     prepared,
-    score,
     score_cell,
     score_controls,
     score_silhouettes,
@@ -30,15 +27,6 @@ Floats = NDArray[np.float32]
 
 SETTINGS = ClusterSettings(cluster_seeds=2)
 AGREEMENT = {"ari", "ami", "homogeneity", "completeness", "v_measure"}
-
-
-class Read(NamedTuple):
-    """What `score` needs of a harvest."""
-
-    states: dict[str, Floats]
-    split: str = ""
-    step: int = 0
-    position: str = "input"
 
 
 def instances(task: NDArray[np.int64], split: str = "s") -> Instances:
@@ -137,31 +125,6 @@ def test_controls_score_what_they_see() -> None:
         *zip(CONTROLS, (2, 2, 1), strict=True)
     ]
     assert labels["control:input"].tolist() == [instances(task).input.tolist()]
-
-
-# --- A split at once ---
-
-
-def test_scores_are_labelled_as_the_split_step_and_position_that_were_read() -> None:
-    dataset = make_dataset(
-        TaskSettings(n_tasks=3, n_inputs=8, inputs_per_task=8, n_outputs=8, variants_per_task=12),
-        DataSettings(val_inputs=2, measured_tasks=3, measured_instances=24),
-        seed=0,
-    )
-    for split in ("train_subset", "val_instruction_subset"):
-        known = instances_of(dataset, split)
-        assert known.unit.tolist() == dataset.splits[split].instruction.tolist()
-        states = {name: blobs(known.task) for name in ("embed", "block1")}
-        for read in (Read(states, split, 8, "last"), Read(states, "", 8, "last")):
-            rows = score(read, known, SETTINGS, seed=3, run="mine").to_pylist()
-            assert {(row["run"], row["seed"], row["split"]) for row in rows} == {("mine", 3, split)}
-            expected: set[tuple[str, int | None, str]] = {(name, 8, "last") for name in states}
-            expected |= {(name, None, "") for name in CONTROLS}
-            assert {(row["layer"], row["step"], row["position"]) for row in rows} == expected
-            assert values(rows, layer="embed", metric="ari") == [1, 1]
-    message = "^hidden states of the split 'val_subset' with the instances of 'val_instruction_subs"
-    with pytest.raises(InputError, match=message):
-        score(Read(states, "val_subset"), known, SETTINGS)
 
 
 # --- Silhouettes ---

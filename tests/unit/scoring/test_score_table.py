@@ -18,11 +18,11 @@ from tasklens.scoring.score_table import (
     SCHEMA,
     Row,
     accuracy_row,
-    final_table,
+    final_text,
     k_table,
     layers_in_order,
     main_scores,
-    read_scores,
+    read_score_table,
     score_rows,
     scores_text,
     summarise,
@@ -54,10 +54,10 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, place, strict=True))
     assert parquet_bytes(table) == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
-    assert read_scores(tmp_path / "scores.parquet").equals(table)
+    assert read_score_table(tmp_path / "scores.parquet").equals(table)
     wider = table.append_column("note", table["run"]).select([*SCHEMA.names[::-1], "note"])
     (tmp_path / "wider.parquet").write_bytes(parquet_bytes(wider))
-    assert read_scores(tmp_path / "wider.parquet").equals(table), "whatever the columns' order"
+    assert read_score_table(tmp_path / "wider.parquet").equals(table), "whatever the columns' order"
     text = table_to_csv_bytes(table)
     assert text == table_to_csv_bytes(table)
     assert text.splitlines()[0].decode().replace('"', "") == ",".join(SCHEMA.names)
@@ -81,9 +81,9 @@ def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
     for message, data in cases.items():
         path.write_bytes(data)
         with pytest.raises(InputError, match=rf"^{re.escape(f'{path}: {message}')}.*\Z"):
-            read_scores(path)
+            read_score_table(path)
     with pytest.raises(InputError, match=r"there is no such file of scores$"):
-        read_scores(tmp_path / "none.parquet")
+        read_score_table(tmp_path / "none.parquet")
 
 
 def test_layers_from_the_input_up() -> None:
@@ -140,7 +140,7 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
             rows.append(accuracy_row("r", 0, step, split, low))
         rows += [*control_rows(split), *control_rows(split)]
     rows.append(row("ari", -0.25, step=64, split="val_subset", layer="block1", space="tsne"))
-    lines = final_table(to_table(rows)).splitlines()
+    lines = final_text(to_table(rows)).splitlines()
     title = "ARI against the task at step 64: mean (min to max over seeds), then the mean at step 0"
     assert lines[0] == title
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
@@ -151,10 +151,10 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     assert lines[7] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
     column = lines[1].index("val_subset")
     assert all(line[column - 1] == " " for line in lines[2:7])
-    assert scores_text(to_table(rows)) == final_table(to_table(rows)), "one k"
+    assert scores_text(to_table(rows)) == final_text(to_table(rows)), "one k"
     # Of one step or none.
-    assert final_table(to_table([])) == "no scores\n"
-    lines = final_table(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
+    assert final_text(to_table([])) == "no scores\n"
+    lines = final_text(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
     assert lines[0] == "ARI against the task at step 4: mean (min to max over seeds)"
     assert lines[-1] == "accuracy at step 4: s 0.500"
 

@@ -11,7 +11,7 @@ from tasklens.runs.settings import ModelRunSettings, RunSettings, TrainingRunSet
 from tasklens.runs.training_run import TrainingRun
 
 
-def open_run(path: Path | str) -> Run:
+def load_run(path: Path | str) -> Run:
     """Open a run directory: a `TrainingRun` or a `ModelRun`, whichever its settings are of.
 
     InputError if it is not a run directory, is of another format, or its settings are wrong.
@@ -35,3 +35,28 @@ def run_of(directory: RunDir, settings: RunSettings) -> Run:
     if isinstance(settings, ModelRunSettings):
         return ModelRun(directory, settings)
     return TrainingRun(directory, settings)
+
+
+def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resume: bool) -> Run:
+    """Return the run to be made or resumed; InputError if the directory holds another one."""
+    directory = RunDir(out or Path("runs") / default)
+    if directory.data.exists() and directory.config.exists():
+        before = load_run(directory.path).settings
+        key: str | None = "kind"
+        if type(before) is type(settings):
+            key = before.first_difference(settings)
+        if key:
+            raise InputError(
+                f"{directory.path} holds another run (its {key} differs); name another "
+                "directory with --out"
+            )
+        if not resume:
+            raise InputError(
+                f"{directory.path} already holds this run; resume it with --resume, or name "
+                "another directory with --out"
+            )
+    elif not directory.is_new():
+        raise InputError(
+            f"{directory.path} is not empty and not a run directory; name another with --out"
+        )
+    return run_of(directory, settings)

@@ -1,0 +1,25 @@
+"""Import the libraries of the optional extras, ``hf`` and ``ray``."""
+
+import importlib
+from typing import Any
+
+from tasklens.core.errors import InputError
+
+#: The extra that each library belongs to.
+EXTRAS = {"accelerate": "hf", "huggingface_hub": "hf", "ray": "ray", "transformers": "hf"}
+
+
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra, in a checkout of tasklens."""
+    return f"pip install -e '.[{extra}]'"
+
+
+def import_extra(library: str, user: str = "this") -> Any:
+    """Import a library of an extra; InputError, which names its user, if it is not installed."""
+    try:
+        return importlib.import_module(library)
+    except ImportError as error:
+        raise InputError(
+            f"{user} needs {library}, which is not installed: "
+            f"{install_command(EXTRAS[library])} in the checkout of tasklens"
+        ) from error

@@ -1,0 +1,151 @@
+"""Harvest hidden states of any model that tasklens reads, at the measured position of prompts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import torch
+
+from tasklens.core.errors import InputError
+from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.prompt_readers import PromptSource
+from tasklens.data.token_prompts import Prompts
+from tasklens.data.tokenize import PositionSettings, instances_of_prompts, position_name, tokenize
+from tasklens.models.checkpoints import load_checkpoint
+from tasklens.models.gpt2 import GPT2
+from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.hf_loading import load_subject
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.subject import Harvest, Subject
+
+Model: TypeAlias = Subject | torch.nn.Module | str | Path
+"""Our GPT-2, a causal language model of transformers, a directory of either, or a Subject."""
+
+
+def harvest(
+    model: Model,
+    prompts: Prompts | LabelledPrompts | PromptSource,
+    names: Sequence[str] | None = None,
+    *,
+    tokenizer: Any = None,
+    position: str | PositionSettings = "",
+    split: str = "",
+) -> Harvest:
+    """Harvest hidden states of a model at the measured position of prompts.
+
+    Parameters
+    ----------
+    model : GPT2, transformers.PreTrainedModel, path or Subject
+        A path is the directory of a model, such as a checkpoint of a run. The model is changed in
+        nothing: it is read without dropout, whatever mode it is in.
+    prompts : Prompts or labelled texts
+        Token rows, such as ``dataset["val_subset"]``; or texts with labels, in any form that
+        `tasklens.read_prompts` takes.
+    names : sequence of str, optional
+        The hidden states that are wanted; all by default. Only these are kept in memory.
+    tokenizer : transformers tokenizer, optional
+        Needed for texts, unless the model's directory has one.
+    position : str or PositionSettings
+        For texts, what is measured: see `PositionSettings`. By default the last token of the column
+        ``input``, or of the text if there is no such column.
+    split : str
+        For labelled texts of several splits, the one that is wanted.
+
+    Returns
+    -------
+    Harvest
+        Arrays of shape (N, D), float32, by name; the answers (N,); the split, the position and the
+        step; and what the instances are.
+
+    Raises
+    ------
+    InputError
+        If something is not what it should be: a model that is none, texts without a tokenizer, a
+        name that the model does not have, a prompt that is longer than the context.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> harvest = tl.harvest(model, dataset["val_subset"])
+    >>> harvest.states["block2"].shape
+    (360, 32)
+    """
+    tokens = isinstance(prompts, Prompts)
+    subject = as_subject(model, texts=not tokens)
+    if not isinstance(prompts, Prompts):
+        if isinstance(position, str):
+            position = PositionSettings(at=position)
+        tokenizer = tokenizer or getattr(subject, "tokenizer", None)
+        prompts = _prompts_of_split(prompts, tokenizer, position, split)
+    names = subject.names if names is None else names
+    for name in names:
+        if name not in subject.names:
+            raise InputError(f"no state {name!r}; this model has {', '.join(subject.names)}")
+    return replace(
+        subject.harvest(prompts, names),
+        split=prompts.split,
+        step=subject.step,
+        position=prompts.position_name,
+        instances=prompts.instances,
+    )
+
+
+def as_subject(model: Model, *, texts: bool = False) -> Subject:
+    """Return a model as a Subject; InputError if it is no model.
+
+    A checkpoint of ours is read by our own GPT-2, unless it is to read texts.
+    """
+    if isinstance(model, str | Path):
+        about = _tasklens_config(Path(model))
+        if texts or about is None:
+            return load_subject(model, step=(about or {}).get("step", 0))
+        return GPT2Subject(load_checkpoint(model), step=about.get("step", 0))
+    if isinstance(model, GPT2):
+        return GPT2Subject(model)
+    if isinstance(model, torch.nn.Module) and hasattr(model, "config"):
+        return HuggingFaceSubject(model)
+    if hasattr(model, "harvest") and hasattr(model, "names"):
+        return cast(Subject, model)
+    raise InputError(
+        f"a {type(model).__name__} is no model that can be read: should be a GPT2 of "
+        "tasklens.make_model, a causal language model of transformers, or the path of a model"
+    )
+
+
+def _tasklens_config(directory: Path) -> dict[str, Any] | None:
+    """Return what ``config.json`` records of a checkpoint of ours; None for another model."""
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return None  # `load_subject` names the reason
+    return config.get("tasklens") if isinstance(config, dict) else None
+
+
+def _prompts_of_split(
+    source: LabelledPrompts | PromptSource,
+    tokenizer: Any,
+    position: PositionSettings,
+    split: str,
+) -> Prompts:
+    """Return the token rows of one split of labelled texts, with what its instances are."""
+    table = source if isinstance(source, LabelledPrompts) else read_prompts(source)
+    if not split and len(table.splits) == 1:
+        (split,) = table.splits
+    if split not in table.splits:
+        raise InputError(f"split = {split!r}: should be one of {', '.join(table.splits)}")
+    if tokenizer is None:
+        raise InputError("texts need a tokenizer; give the model's own: tokenizer=...")
+    tokens = tokenize(table, tokenizer, position)
+    rows, prompts = table.splits[split], tokens.prompts
+    return Prompts(
+        prompts.ids[rows],
+        prompts.position[rows],
+        None if prompts.begin is None else prompts.begin[rows],
+        split,
+        position_name(table, position),
+        instances_of_prompts(table, tokens, split),
+    )
