@@ -114,8 +114,7 @@ def follow(
         changes = {"splits": followed.splits, "merges": followed.merges}
         emit_json({**cell, "steps": followed.steps, "tasks": tasks, **changes})
     else:
-        emit(f"{state} on {split} ({space}):\n")
-        emit(followed_text(followed, names))
+        emit(f"{state} on {split} ({space}):\n\n{followed_text(followed, names)}")
 
 
 def compare(

@@ -13,7 +13,7 @@ import safetensors.numpy
 from tasklens.core.errors import CellsFailedError
 from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes, read_parquet
-from tasklens.core.progress import progress
+from tasklens.core.progress import progress, status
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
@@ -52,6 +52,7 @@ def measure(run: Run, engine: str = LOCAL) -> None:
                         measurer.keep_first()
                     measurer.begin(step)
                 measurer.finish()
+            status("measure: scoring the controls")
         if measurer.failed:
             raise CellsFailedError(measurer.failed)
         tables = [_controls(run)]

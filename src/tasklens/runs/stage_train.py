@@ -27,6 +27,7 @@ def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> 
     with process_group(settings.train.device) as group, directory.stage("train", inputs) as finish:
         if not group.broadcast_flag(finish is not None) or finish is None:
             return
+        status("train: making the model")
         trainer = _trainer(run, group)
         threads = torch.get_num_threads()
         keeper = CheckpointKeeper(run, trainer, inputs, threads)
