@@ -35,7 +35,7 @@ from e2e.browser import (
 )
 from e2e.conftest import Command, Finished, assert_refused, changes, scores_of
 from tasklens import View
-from tasklens.findings.verdict import verdict_json
+from tasklens.findings.verdict_text import verdict_json
 from tasklens.report.page import SCRIPTS
 from tasklens.report.page import page as page_of
 from tasklens.report.page_arrays import LEVELS

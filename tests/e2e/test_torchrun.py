@@ -16,7 +16,15 @@ import torch
 
 from conftest import HANG
 from e2e import along
-from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
+from e2e.conftest import (
+    Command,
+    Finished,
+    Result,
+    assert_refused,
+    changes,
+    contents,
+    without_progress,
+)
 from tasklens.core.errors import InputError
 from tasklens.models.distributed import (
     SINGLE_PROCESS,
@@ -38,7 +46,7 @@ def torchrun(*words: str | Path) -> Result:
     done = subprocess.run(
         [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=HANG
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 
 class Battery(NamedTuple):
