@@ -169,7 +169,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     copy = Path(shutil.copytree(whole, tmp_path / "copied" / whole.name))
     if kind == "run":
         return Made(whole, copy, ("run", "smoke", *changes(), "--out", copy))
-    return Made(whole, copy, request.getfixturevalue("stock").words("--out", copy))
+    return Made(whole, copy, request.getfixturevalue("stock").command("--out", copy))
 
 
 def test_a_directory_of_the_same_run_or_another(made: Made) -> None:
