@@ -41,6 +41,13 @@ class Instances:
     ------
     InputError
         If the shapes differ, or N is 0.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> instances = tl.load_run("runs/smoke").instances("val_subset")
+    >>> instances.task.shape == instances.input.shape == instances.output.shape
+    True
     """
 
     split: str

@@ -29,7 +29,14 @@ MEASURED = {
 
 
 class DataSettings(SettingsBase, affects="data"):
-    """The splits of the instances, and the measured subsets."""
+    """The splits of the instances, and the measured subsets.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.DataSettings(val_inputs=2, measured_tasks=4).measured_instances
+    1000
+    """
 
     val_inputs: Annotated[int, Field(ge=1)] = 5
     """Number of inputs that are held out from each training instruction (split val)."""
@@ -79,7 +86,17 @@ class Split:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Dataset:
-    """The instances of a set of tasks, by split."""
+    """The instances of a set of tasks, by split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.load_run("runs/smoke").dataset
+    >>> list(dataset.splits)[:3]
+    ['train', 'val', 'val_instruction']
+    >>> dataset["val_subset"].instances.n_tasks
+    4
+    """
 
     tasks: TaskSet
     instructions: tuple[str, ...]

@@ -19,7 +19,15 @@ from tasklens.data.grammar import Grammar
 
 
 class TaskSettings(SettingsBase, affects="data"):
-    """The tasks of a training run: their number, functions and instructions."""
+    """The tasks of a training run: their number, functions and instructions.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> settings = tl.TaskSettings(n_tasks=2, regexes=["(ab|c)d{2,4}", "b(a|d){3}"], min_length=3)
+    >>> settings.max_length
+    16
+    """
 
     n_tasks: Annotated[int, Field(ge=2)] = 50
     """Number of tasks."""

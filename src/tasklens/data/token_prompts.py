@@ -28,6 +28,13 @@ class Prompts:
         Name of the measured position.
     instances : Instances, optional
         Task, input and output of the N prompts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tasklens as tl
+    >>> len(tl.Prompts(ids=np.array([[4, 7, 0], [4, 2, 9]]), position=np.array([1, 2])))
+    2
     """
 
     ids: NDArray[np.int64]

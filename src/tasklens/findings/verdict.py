@@ -42,7 +42,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The checks of some runs."""
+    """The checks of some runs.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> verdict = tl.verify("runs/smoke")
+    >>> verdict.holds, verdict.outcome("saturation")
+    (False, 'fails')
+    """
 
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""

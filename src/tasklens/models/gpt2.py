@@ -24,7 +24,14 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 class ModelSettings(SettingsBase, affects="train"):
-    """Size and initialisation of the model, under GPT-2's own names."""
+    """Size and initialisation of the model, under GPT-2's own names.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.ModelSettings(n_layer=3, n_embd=64).n_head
+    4
+    """
 
     n_layer: Annotated[int, Field(ge=1)] = 6
     """Number of blocks."""
@@ -164,6 +171,13 @@ class GPT2(nn.Module):
         Numbers of rows of the word embedding and the position embedding.
     seed : int
         Root seed; the initial weights are drawn from the stream "initial weights".
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> model = tl.GPT2(tl.ModelSettings(n_layer=1, n_head=1, n_embd=8), 30, n_positions=12, seed=0)
+    >>> model.n_positions
+    12
     """
 
     def __init__(
@@ -270,10 +284,10 @@ def make_model(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> sum(parameter.numel() for parameter in model.parameters())
-    0
+    26496
     """
     (settings,) = with_keywords(changes, settings or ModelSettings())
     return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)

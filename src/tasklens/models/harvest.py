@@ -68,11 +68,11 @@ def harvest(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> harvest = tl.harvest(model, dataset["val_subset"])
     >>> harvest.states["block2"].shape
-    (360, 32)
+    (40, 32)
     """
     tokens = isinstance(prompts, Prompts)
     subject = as_subject(model, texts=not tokens)

@@ -50,6 +50,14 @@ class HuggingFaceSubject:
     ------
     InputError
         If the model cannot be run or is not causal, or if its blocks do not run one after another.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> from transformers import AutoModelForCausalLM
+    >>> model = AutoModelForCausalLM.from_pretrained("runs/smoke/checkpoints/step-00000016")
+    >>> tl.HuggingFaceSubject(model).max_length == model.config.n_positions
+    True
     """
 
     def __init__(

@@ -37,9 +37,10 @@ class Harvest:
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> tl.harvest(model, dataset["val_subset"], names=["embed", "block1"])
+    Harvest(40 instances of val_subset at step 0, position 'input', width 32: embed, block1)
     """
 
     states: dict[str, NDArray[np.float32]]
@@ -60,7 +61,22 @@ class Harvest:
 
 
 class Subject(Protocol):
-    """A model whose hidden states have names."""
+    """A model whose hidden states have names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tasklens as tl
+    >>> class Counter:  # its one hidden state is the position itself
+    ...     names, step = ("position",), 0
+    ...     def harvest(self, prompts, names):
+    ...         n = len(prompts)
+    ...         states = {"position": prompts.position[:, None].astype(np.float32)}
+    ...         return tl.Harvest(states, answer=np.zeros(n, dtype=np.int64))
+    >>> prompts = tl.Prompts(np.array([[4, 7], [4, 2]]), np.array([1, 0]))
+    >>> tl.harvest(Counter(), prompts).states["position"].ravel()
+    array([1., 0.], dtype=float32)
+    """
 
     names: tuple[str, ...]
     step: int

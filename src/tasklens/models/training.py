@@ -25,7 +25,14 @@ from tasklens.models.training_batches import TrainingBatch, batches, shared_pref
 
 
 class TrainSettings(SettingsBase, affects="train"):
-    """Optimiser, schedule, loss and device of training."""
+    """Optimiser, schedule, loss and device of training.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainSettings(steps=100).changed(learning_rate=1e-3).learning_rate
+    0.001
+    """
 
     steps: Annotated[int, Field(ge=1)] = 1600
     """Number of optimiser steps."""
@@ -113,6 +120,15 @@ class Trainer:
         resumed run, set it before the first step to keep the precision of the earlier steps.
     calibration : {"fp32": float, "bf16": float}
         Seconds per step in each precision, if they were timed.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.load_run("runs/smoke").dataset
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> trainer = tl.Trainer(model, dataset, tl.TrainSettings(steps=20, warmup_steps=5), seed=0)
+    >>> trainer.take_step(next(trainer.batches())).step
+    1
     """
 
     def __init__(
@@ -303,7 +319,7 @@ def train(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> curve = tl.train(model, dataset, steps=20, warmup_steps=5)
     >>> bool(curve["loss"].iloc[-1] < curve["loss"].iloc[0])

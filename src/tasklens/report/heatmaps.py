@@ -45,6 +45,11 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     ------
     InputError
         If there is no such split, or nothing was scored on it.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_agreement(tl.load_run("runs/smoke").view()).savefig("agreement.png")
     """
     split, _ = view.split(split)
     matrices = {}
@@ -89,6 +94,11 @@ def figure_contingency(
     ------
     InputError
         If there is no such state, step or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_contingency(tl.load_run("runs/smoke").view(), "block2").savefig("contingency.png")
     """
     split, points = view.split(split)
     state, at = view.state(state), view.at(step)
@@ -129,6 +139,11 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
     ------
     InputError
         If there is no such state or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_order(tl.load_run("runs/smoke").view(), "block2").savefig("order.png")
     """
     split, points = view.split(split)
     state = view.state(state)
@@ -152,7 +167,13 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
 
 @in_style
 def figure_world(view: View) -> Figure:
-    """Draw how similar the measured tasks are: in their functions, if known, and their wording."""
+    """Draw how similar the measured tasks are: in their functions, if known, and their wording.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_world(tl.load_run("runs/smoke").view()).savefig("world.png")
+    """
     world = view.world
     symbols = "tokens" if view.kind == "probe" else "symbols"
     panels = {

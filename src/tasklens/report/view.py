@@ -101,7 +101,15 @@ class TaskOverview:
 
 @dataclass(frozen=True)
 class View:
-    """A run, or a probe, with S checkpoints."""
+    """A run, or a probe, with S checkpoints.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> view = tl.load_run("runs/smoke").view()
+    >>> view.states
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
+    """
 
     run: str
     seed: int
