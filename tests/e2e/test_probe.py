@@ -483,7 +483,7 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     wrong = call(*stock.command("--states", "embed,block3", "--out", path))
-    assert_refused(wrong, f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}")
+    assert_refused(wrong, f"checkpoint-100: no hidden state 'block3'; it has {', '.join(STATES)}")
     result = succeed(*stock.command("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}

@@ -113,7 +113,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         if isinstance(changes, Mapping):
             changed, option = cls._flattened(changes), "changes"
         else:
-            changed, option = dict(map(_parse_change, changes)), "--set"
+            changed, option = _parse_changes(changes), "--set"
         for key in (*given, *changed):
             cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
@@ -287,11 +287,20 @@ def _fill(table: Any, settings: SettingsBase) -> None:
             table.add(name, list(value) if isinstance(value, tuple) else value)
 
 
-def _parse_change(line: str) -> tuple[str, Any]:
-    key, equals, text = line.partition("=")
-    if not equals:
-        raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
-    return key.strip(), _value(text.strip())
+def _parse_changes(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the changes of ``--set``, by key; InputError if one is none, or if a key repeats."""
+    changed: dict[str, Any] = {}
+    for line in lines:
+        key, equals, text = line.partition("=")
+        if not equals:
+            raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
+        key, value = key.strip(), _value(text.strip())
+        if key in changed:
+            raise InputError(
+                f"--set {key} is given twice: {changed[key]} and {value}; give it once"
+            )
+        changed[key] = value
+    return changed
 
 
 def _value(text: str) -> Any:

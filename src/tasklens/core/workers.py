@@ -13,14 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
-from tqdm import tqdm
-
 from tasklens.core.errors import InputError
+from tasklens.core.progress import Progress, progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,12 +80,13 @@ class Workers(Executor):
         self,
         function: Callable[[Item], Result],
         items: Iterable[Item],
-        progress: str | None = None,
+        stage: str = "",
+        unit: str = "",
     ) -> Iterator[Outcome[Item]]:
         """Yield the result or the error of each item as it ends; no error stops the others.
 
-        Items are read as by `map`. ``progress`` labels a bar on standard error, shown only on a
-        terminal. InputError if a worker process was killed.
+        Items are read as by `map`. If ``stage`` is given, its progress is shown in items, which
+        ``unit`` names. InputError if a worker process was killed.
         """
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
@@ -95,10 +95,12 @@ class Workers(Executor):
         def next_done() -> Outcome[Item]:
             future = done.get()
             error = failure(future)
-            bar.update()
+            if shown is not None:
+                shown.update()
             return Outcome(running.pop(future), None if error else future.result(), error)
 
-        with tqdm(desc=progress, total=total, disable=None if progress else True) as bar:
+        shown: Progress | None
+        with progress(stage, total, unit) if stage else nullcontext() as shown:
             try:
                 for item in items:
                     future = self.submit(function, item)

@@ -23,9 +23,10 @@ SPLIT_MEANINGS = {
 """Meanings of the measured splits of a training run, from the most to the least seen."""
 
 
-def split_title(split: str, separator: str = ": ") -> str:
-    """Return the name of a split and, for a training run, its meaning."""
-    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
+def split_title(split: str) -> str:
+    """Return the name of a split and, if it is a split of a training run, what it is."""
+    meaning = SPLIT_MEANINGS.get(split)
+    return f"{split} ({meaning})" if meaning else split
 
 
 def split_name(split: str) -> str:

@@ -1,7 +1,6 @@
 """Make any causal language model of Hugging Face's transformers a Subject."""
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeAlias
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tasklens.core.errors import InputError
+from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, tokens_that_fit
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
@@ -203,8 +203,7 @@ class HuggingFaceSubject:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.max_tokens = max(1, n_tokens // 2)
-        warning = f"tasklens: out of memory; continuing with {self.max_tokens} tokens at a time"
-        print(warning, file=sys.stderr)
+        inform(f"out of memory; continuing with {self.max_tokens} tokens at a time")
         return None
 
 

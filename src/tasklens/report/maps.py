@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
+from tasklens.data.instances import split_title
 from tasklens.report.style import (
     SYMBOLS,
     figure_of,
@@ -89,12 +89,12 @@ def figure_map(
     """
     maps = _Maps(view, split, color, map)
     state, checkpoint = view.state(state), view.at(step)
-    figure = figure_of(ax) or new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
+    figure = figure_of(ax) or new_figure(3.4, 3.85 + 0.15 * (map == "pca"), "compressed")
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    title = f"{state}, step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
-    panel.set_title("\n".join([title, *maps.score(state, checkpoint)]))
+    lines = [f"{state}, step {view.steps[checkpoint]:,}", split_title(maps.split)]
+    panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
     else:
@@ -125,7 +125,7 @@ def figure_layers(
     >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
+    title = f"step {view.steps[checkpoint]:,}, {split_title(maps.split)}"
     panels = [(state, checkpoint, state) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
@@ -169,7 +169,7 @@ def figure_forming(
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
     panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
-    return _draw_panels(maps, panels, f"{state}, {split_name(maps.split)}", same_scale=True)
+    return _draw_panels(maps, panels, f"{state}, {split_title(maps.split)}", same_scale=True)
 
 
 def _draw_panels(

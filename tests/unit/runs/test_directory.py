@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from conftest import FullDisk
+from conftest import HANG, FullDisk
 from tasklens.core.errors import InputError
 from tasklens.runs.directory import RunDir
 
@@ -464,7 +464,7 @@ def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: 
         assert process.stdout.readline() == b"held\n"
         assert "is in use by another" in refusal(run.locked(wait=0.2).__enter__)
         process.kill()
-        with run.locked(wait=10):
+        with run.locked(wait=HANG):
             assert (run.path / ".lock").exists()
     with pytest.raises(KeyError), run.locked():  # the file that is left is no lock
         raise KeyError
