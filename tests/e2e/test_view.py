@@ -1,4 +1,4 @@
-"""The view of a run: what its files say, seen through `load_view`."""
+"""The view of a run has the content of the files of the run."""
 
 import itertools
 import json
@@ -60,7 +60,7 @@ def forget_frames(path: Path) -> None:
     RunDir(path).unfinish("report")
 
 
-# --- What it says ---
+# --- Contents ---
 
 
 def test_it_is_of_the_run(tiny: Finished, view: View) -> None:
@@ -172,7 +172,7 @@ def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
 
 def test_frames_are_made_once_and_need_the_directory(copy: Path) -> None:
     before = contents(copy), (copy / "manifest.json").read_bytes()
-    with RunDir(copy).locked():  # by somebody else: it is only read
+    with RunDir(copy).locked():  # by another process: it is only read
         load_view(copy)
         assert (contents(copy), (copy / "manifest.json").read_bytes()) == before
         forget_frames(copy)
@@ -199,19 +199,21 @@ def test_of_more_instances_than_points_some_are_shown(
     shown: Arrays = safetensors.numpy.load_file(copy / "frames.safetensors")
     chosen = set()
     for split in SPLITS:
-        which, points, whole = shown[f"{split}/points"], few.splits[split], view.splits[split]
-        assert len(set(which.tolist())) == len(points) == 9
-        table = pd.DataFrame(columns(copy, split)).iloc[which]
+        index, points, complete = shown[f"{split}/points"], few.splits[split], view.splits[split]
+        assert len(set(index.tolist())) == len(points) == 9
+        table = pd.DataFrame(columns(copy, split)).iloc[index]
         assert list(points.instruction) == list(table["instruction"])
         for part in ("task", "input", "output"):
             assert named(few, split, part) == list(table[part])
-        before = [view.answers[n] for n in whole.answer[:, which].ravel()]
+        before = [view.answers[n] for n in complete.answer[:, index].ravel()]
         assert [few.answers[n] for n in points.answer.ravel()] == before
         for state in STATES:
             assert points.maps["tsne", state].shape == (len(STEPS), 9, 2)
-            assert (points.assigned[state] == whole.assigned[state][:, which]).all()
-            assert points.followed[state].formed == whole.followed[state].formed, "of all of them"
-        chosen.add(str(which))
+            assert (points.assigned[state] == complete.assigned[state][:, index]).all()
+            assert points.followed[state].formed == complete.followed[state].formed, (
+                "of all of them"
+            )
+        chosen.add(str(index))
     assert len(chosen) > 1, "each split's own"
 
 
