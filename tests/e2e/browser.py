@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from conftest import HANG
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
@@ -23,11 +25,13 @@ ARGUMENTS = [
 ]
 #: Of the window: as much as needs be, as every picture is asked for.
 SIZE: "ViewportSize" = {"width": 1000, "height": 800}
+#: Milliseconds that the browser waits for what is to happen.
+LIMIT = 1000 * HANG
 #: Resolved once what was asked for so far is on the screen.
-DRAWN = """() => new Promise((done, fail) => {
-  setTimeout(() => fail(new Error("no frame")), 5000);
+DRAWN = f"""() => new Promise((done, fail) => {{
+  setTimeout(() => fail(new Error("no frame")), {LIMIT});
   requestAnimationFrame(() => requestAnimationFrame(done));
-})"""
+}})"""
 
 
 def find_browser() -> str:
@@ -56,7 +60,7 @@ def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
     problems: list[str] = []
     window.on("request", lambda request: requests.append(request.url))
     page = window.new_page()
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(LIMIT)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text))
     try:
@@ -108,7 +112,7 @@ def shows(
     """Wait until elements show a text, or a text each."""
     from playwright.sync_api import expect
 
-    expect(page.locator(selector)).to_have_text(expected)
+    expect(page.locator(selector)).to_have_text(expected, timeout=LIMIT)
 
 
 def texts(page: "Page", selector: str) -> list[str]:

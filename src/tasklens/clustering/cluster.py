@@ -24,7 +24,14 @@ MOST_CLUSTERS = int(np.iinfo(np.int16).max)
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
-    """Settings of KMeans and t-SNE."""
+    """Settings of KMeans and t-SNE.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.ClusterSettings(n_init=20).changed(tsne="all").n_init
+    20
+    """
 
     n_init: Annotated[int, Field(ge=1)] = 10
     """Number of starts of each KMeans, by k-means++; the start with the lowest inertia is kept."""

@@ -41,6 +41,9 @@ class Curves:
     split_names: Mapping[str, str] = field(default_factory=lambda: SPLIT_NAMES)
     """The run's own name of each split of the findings. The first is the split that training has
     seen, or the split that takes its role."""
+    chance: float = float("nan")
+    """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
+    not known, or if the model was not trained on these tasks."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.layers)} layers"
@@ -104,6 +107,7 @@ def curves_of_labels(
     resampling: Mapping[str, Resampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
+    chance: float = float("nan"),
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -121,11 +125,11 @@ def curves_of_labels(
         Resampled instances by split, each with the same number B of copies.
     on_cell : callable
         Called after each cell.
-    split_names : mapping
+    split_names, chance
         See `Curves`.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
-    curves = Curves(run, seed, steps, split_names=split_names)
+    curves = Curves(run, seed, steps, split_names=split_names, chance=chance)
 
     def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
         each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]

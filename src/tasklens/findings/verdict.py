@@ -5,22 +5,24 @@ side of its threshold. It fails if the whole interval is on the wrong side. Othe
 undecided.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import Timing, timings
 from tasklens.findings.rules import FINDINGS, RULES, Rule
-from tasklens.findings.statistics import MissingError
-from tasklens.scoring.bootstrap import CONFIDENCE, interval
+from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.scoring.bootstrap import interval
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+#: A model has learned its tasks if its accuracy has made this much of the way from chance to 1.
+LEAST_SKILL = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,15 @@ class Check:
 
 @dataclass(frozen=True, repr=False)
 class Verdict:
-    """The checks of all findings on some runs."""
+    """The checks of all findings on some runs.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> verdict = tl.verify("runs/smoke")
+    >>> verdict.holds, verdict.outcome("saturation")
+    (False, 'fails')
+    """
 
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
@@ -52,6 +62,8 @@ class Verdict:
     """The units that the intervals resample: "runs", "instructions", or both."""
     timings: tuple[Timing, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
+    doubt: str = ""
+    """Why the scores mean nothing; empty unless a model has not learned its tasks."""
 
     def __repr__(self) -> str:
         lists = {
@@ -78,6 +90,20 @@ class Verdict:
         """True if every finding holds."""
         return all(self.outcome(finding) == "holds" for finding in FINDINGS)
 
+    def deciding(self, finding: str) -> Check | None:
+        """Return the check that decides a finding, which is the one with the least margin.
+
+        If the finding holds, only the checks with the thresholds of the first one count: these are
+        what its sentence is about. None if it has no check.
+        """
+        checks, outcome = self.checks_of(finding), self.outcome(finding)
+        if outcome == "holds":
+            first = checks[0].rule
+            checks = [c for c in checks if c.rule.threshold == first.threshold]
+        else:
+            checks = [c for c in checks if c.verdict == outcome]
+        return min(checks, key=_margin, default=None)
+
 
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
@@ -103,7 +129,31 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     )
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
-    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)))
+    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)), _doubt(runs))
+
+
+def _margin(check: Check) -> float:
+    """Return how far inside its threshold a check's interval ends; least if it has no number."""
+    margin = min(check.low - check.rule.above, check.rule.below - check.high)
+    return -np.inf if np.isnan(margin) else margin
+
+
+def _doubt(runs: Sequence[Curves]) -> str:
+    """Return, in a sentence, why the scores mean nothing, or an empty text.
+
+    They mean nothing if a model has not learned its tasks, see `LEAST_SKILL`.
+    """
+    for curves in runs:
+        if TRAIN not in curves.accuracy or np.isnan(curves.chance):
+            continue
+        accuracy, chance = curves.accuracy[TRAIN][0, -1], curves.chance
+        if accuracy - chance < LEAST_SKILL * (1 - chance):
+            return (
+                f"After {curves.steps[-1]:,} steps the model of {curves.run} answers "
+                f"{accuracy:.0%} of {curves.split_names[TRAIN]} ({chance:.0%} by chance), so that "
+                "its scores mean nothing: the run only tries out the tool"
+            )
+    return ""
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
@@ -124,89 +174,3 @@ def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
     elif high <= rule.above or low >= rule.below:
         outcome = "fails"
     return Check(rule, name, each, float(np.mean(each)), low, high, outcome)
-
-
-def verdict_json(verdict: Verdict) -> bytes:
-    """Return the verdict as JSON; what is missing or not finite is null."""
-    content = {
-        "holds": verdict.holds,
-        "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
-        "confidence": CONFIDENCE,
-        "intervals over": verdict.over,
-        "findings": [
-            {
-                "finding": finding,
-                "sentence": sentence,
-                "verdict": verdict.outcome(finding),
-                "checks": [_check_data(check) for check in verdict.checks_of(finding)],
-            }
-            for finding, sentence in FINDINGS.items()
-        ],
-        "half way": [
-            {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
-            | {"low": t.low, "high": t.high}
-            for t in verdict.timings
-        ],
-    }
-    return (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode()
-
-
-def _check_data(check: Check) -> dict[str, Any]:
-    """Return a check as JSON."""
-    numbers = {"value": check.value, "low": check.low, "high": check.high}
-    limits = {"above": check.rule.above, "below": check.rule.below}
-    return {
-        "statistic": check.rule.statistic,
-        "split": check.split,
-        "verdict": check.verdict,
-        "each": check.each,
-        **(numbers | limits),
-        "reason": check.rule.reason,
-        "note": check.note,
-    }
-
-
-def _finite(content: Any) -> Any:
-    """Return the content with None instead of the numbers that JSON does not have."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
-
-
-def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
-    """Return the verdict as plain text: what `tasklens verify` prints.
-
-    Without its checks it is one line per finding: what `tasklens run` ends with.
-    """
-    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
-    counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("holds", "fails", "undecided"))
-    total = f"{len(outcomes)} findings: {counts}"
-    lines = []
-    for finding, sentence in FINDINGS.items():
-        lines.append(f"{verdict.outcome(finding):<9}  {finding}: {sentence}")
-        if checks:
-            lines += [*_check_lines(verdict.checks_of(finding)), ""]
-    if verdict.timings and checks:
-        split = split_name(verdict.timings[0].split)
-        lines.append(f"Half way from first to last, in steps, on {split}:")
-        for t in verdict.timings:
-            lines.append(f"               {t.what:<20} {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
-        lines.append("")
-    if len(verdict.runs) == 1 and verdict.over:
-        total += "; of one run: another seed may differ by more than these intervals say"
-    return "\n".join([*lines, total, ""])
-
-
-def _check_lines(checks: Sequence[Check]) -> list[str]:
-    if not checks:
-        return ["             no data were held out"]
-    lines, rule = [], None
-    for check in checks:
-        if check.rule is not rule:
-            rule = check.rule
-            lines.append(f"             {rule.statistic} ({rule.threshold})")
-        about = check.note or f"{check.value:6.2f}  [{check.low:.2f}, {check.high:.2f}]"
-        lines.append(f"               {split_name(check.split):<20} {check.verdict:<9}  {about}")
-    return lines

@@ -51,7 +51,14 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 class FigureSettings(SettingsBase, affects="plot"):
-    """Settings of Figure 1."""
+    """Settings of Figure 1.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.FigureSettings(space="tsne").metric
+    'ari'
+    """
 
     space: Literal["raw", "tsne"] = "raw"
     """What was clustered: the hidden states themselves or their t-SNE embedding."""
@@ -80,6 +87,11 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     ------
     InputError
         If the table has no such scores.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure1(tl.load_run("runs/smoke").scores()).savefig("figure1.png")
     """
     settings = settings or FigureSettings()
     panels = _panels(as_table(table), settings)

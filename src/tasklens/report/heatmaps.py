@@ -46,6 +46,11 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     ------
     InputError
         If there is no such split, or nothing was scored on it.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_agreement(tl.load_run("runs/smoke").view()).savefig("agreement.png")
     """
     split, _ = view.split(split)
     matrices = {}
@@ -98,6 +103,11 @@ def figure_contingency(
     ------
     InputError
         If there is no such hidden state, step or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_contingency(tl.load_run("runs/smoke").view(), "block2").savefig("contingency.png")
     """
     split, points = view.split(split)
     state, checkpoint = view.state(state), view.at(step)
@@ -151,6 +161,11 @@ def figure_order(
     ------
     InputError
         If there is no such hidden state or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_order(tl.load_run("runs/smoke").view(), "block2").savefig("order.png")
     """
     split, points = view.split(split)
     state = view.state(state)
@@ -174,7 +189,13 @@ def figure_order(
 
 @in_style
 def figure_world(view: View) -> Figure:
-    """Draw the similarity of the measured tasks: of their functions, if known, and their texts."""
+    """Draw the similarity of the measured tasks: of their functions, if known, and their texts.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_world(tl.load_run("runs/smoke").view()).savefig("world.png")
+    """
     world = view.world
     symbols = "tokens" if view.kind == "probe" else "symbols"
     panels = {

@@ -80,6 +80,12 @@ def figure_map(
     ------
     InputError
         If there is no such hidden state, step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> view = tl.load_run("runs/smoke").view()
+    >>> tl.figure_map(view, "block2", color="output").savefig("map.png")
     """
     maps = _Maps(view, split, color, map)
     state, checkpoint = view.state(state), view.at(step)
@@ -112,6 +118,11 @@ def figure_layers(
     ------
     InputError
         If there is no such step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
     title = f"step {view.steps[checkpoint]:,}, {split_title(maps.split)}"
@@ -143,6 +154,11 @@ def figure_forming(
     ------
     InputError
         If there is no such hidden state, step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_forming(tl.load_run("runs/smoke").view(), "block2").savefig("forming.png")
     """
     maps, state = _Maps(view, split, color, map), view.state(state)
     if steps is None:

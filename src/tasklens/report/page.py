@@ -12,7 +12,8 @@ import numpy as np
 
 from tasklens import __version__
 from tasklens.data.instances import SPLIT_MEANINGS
-from tasklens.findings.verdict import Verdict, verdict_json
+from tasklens.findings.verdict import Verdict
+from tasklens.findings.verdict_text import verdict_json
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame

@@ -46,6 +46,11 @@ def figure_verdict(verdict: Verdict) -> Figure:
     ------
     InputError
         If the verdict has no checks.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_verdict(tl.verify("runs/smoke")).savefig("verdict.png")
     """
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")

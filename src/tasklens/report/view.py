@@ -16,6 +16,7 @@ from tasklens.clustering.map_frames import FEWEST
 from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
+from tasklens.data.names import find_split, find_state
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.cluster_tracking import Followed
@@ -107,7 +108,15 @@ class TaskOverview:
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """The content of the report about a run with S checkpoints."""
+    """The content of the report about a run with S checkpoints.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> view = tl.load_run("runs/smoke").view()
+    >>> view.states
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
+    """
 
     run: str
     seed: int
@@ -142,8 +151,7 @@ class View:
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
         """Return a split by its name, by default the first unseen split; InputError if none."""
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
-        if name not in self.splits:
-            raise InputError(f"{self.run}: no split {name!r}; there are {', '.join(self.splits)}")
+        name = find_split(name, self.splits)
         return name, self.splits[name]
 
     def state(self, name: str | None = None) -> str:
@@ -156,11 +164,7 @@ class View:
             scores = mean_scores(self.table, next(iter(self.splits)), "ari")
             final = {(s, "raw"): scores.get((s, self.steps[-1]), np.nan) for s in self.states}
             return (best_layer(final) or self.states)[0]
-        if name not in self.states:
-            raise InputError(
-                f"{self.run}: no hidden state {name!r}; there are {', '.join(self.states)}"
-            )
-        return name
+        return find_state(name, self.states)
 
 
 def value_name(names: Sequence[str], value: int) -> str:

@@ -287,9 +287,9 @@ def final_text(table: pa.Table) -> str:
         end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
         if end is None:
             return "-"
-        spread = f" ({end.low:.2f} to {end.high:.2f})" if end.size > 1 else ""
+        spread = f" ({end.low:z.2f} to {end.high:z.2f})" if end.size > 1 else ""
         begin = scores.get((layer, space, split, first)) if first != last else None
-        return f"{end.mean:5.2f}{spread}".ljust(23) + (f"{begin.mean:5.2f}" if begin else "")
+        return f"{end.mean:z5.2f}{spread}".ljust(23) + (f"{begin.mean:z5.2f}" if begin else "")
 
     names = {(layer, space) for layer, space, _, _ in scores}
     order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, "model"}), *CONTROLS]
@@ -323,15 +323,15 @@ def k_table(table: pa.Table) -> str:
     rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
     rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
     means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
-    places = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
-    if len({(split, k) for split, _, k in places}) == len({split for split, _, _ in places}):
+    cells = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
+    if len({(split, k) for split, _, k in cells}) == len({split for split, _, _ in cells}):
         return ""
-    width = max(len(layer) for _, layer, _ in places)
+    width = max(len(layer) for _, layer, _ in cells)
     lines = []
-    for split in dict.fromkeys(split for split, _, _ in places):
+    for split in dict.fromkeys(split for split, _, _ in cells):
         lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
-        for place in (place for place in places if place[0] == split):
-            values = [means.get((*place, metric)) for metric in metrics]
-            text = "  ".join("    -" if value is None else f"{value:5.2f}" for value in values)
-            lines.append(f"{place[1]:<{width}}  k = {place[2]:<4}  {text}")
+        for cell in (cell for cell in cells if cell[0] == split):
+            values = [means.get((*cell, metric)) for metric in metrics]
+            text = "  ".join("    -" if value is None else f"{value:z5.2f}" for value in values)
+            lines.append(f"{cell[1]:<{width}}  k = {cell[2]:<4}  {text}")
     return "\n".join(lines) + "\n"

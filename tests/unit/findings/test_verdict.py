@@ -14,7 +14,8 @@ from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
 from tasklens.findings.statistics import TRAIN
-from tasklens.findings.verdict import Check, Verdict, judge, verdict_json, verdict_text
+from tasklens.findings.verdict import Check, Verdict, judge
+from tasklens.findings.verdict_text import verdict_json
 
 
 def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
@@ -394,27 +395,6 @@ def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
         given = [mine[name] for name in ("value", "low", "high", "above", "below")] + mine["each"]
         assert given == [x if np.isfinite(x) else None for x in (*values, *check.each)]
         assert len(mine["each"]) in (0, len(seeds))
-
-
-def test_the_verdict_as_text_names_every_finding() -> None:
-    verdict = judged(last_turned_down, splits=SEEN_AND_UNSEEN)
-    text = verdict_text(verdict)
-    lines = text.splitlines()
-    for finding, sentence in FINDINGS.items():
-        assert f"{verdict.outcome(finding):<9}  {finding}: {sentence}" in lines
-    assert "fails      depth: higher layers have a higher ARI" in lines
-    assert lines[-1] == "8 findings: 6 holds, 1 fails, 1 undecided"
-    assert text.endswith("\n")
-    for rule in RULES:
-        assert lines.count(f"             {rule.statistic} ({rule.threshold})") == 1
-    for end in ("minus on this split (< 0.1)", "as a share of the rise (-0.1 to 0.1)"):
-        assert sum(line.endswith(end) for line in lines) == 1
-    at = lines.index("             rank correlation of the final ARI with the layer (> 0.7)")
-    assert lines[at + 1].split() == ["training", "subset", "fails", "0.46", "[0.46,", "0.46]"]
-    assert lines[at + 2].split() == ["unseen", "pairs", "fails", "0.46", "[0.46,", "0.46]"]
-    missing = [line for line in lines if line.startswith("               unseen instructions")]
-    note = "run 'planted' has no scores of val_instruction_subset"
-    assert [line.split(maxsplit=3)[2:] for line in missing] == [["undecided", note]] * 2
 
 
 # --- In an interactive session ---
