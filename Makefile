@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check bench gpu gpu-wheels clean
+.PHONY: install run test test-long test-all check bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -38,8 +38,17 @@ gpu-wheels:
 		-c constraints.txt -r benchmarks/gpu-wheels.txt -d wheels
 	du -sh wheels
 
+# Everything: what CI runs. About a quarter of an hour on two cores.
+test-all: test test-long
+
+# The checks, and all tests but the long ones: four minutes on two cores at most.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
+
+# The long tests (a Ray cluster, torchrun), and the properties and the fuzz on 20 times as many
+# examples.
+test-long: install
+	TASKLENS_FUZZ=20 $(BIN)/pytest -n 2 --dist loadfile -m "long or fuzz"
 
 check: install
 	$(BIN)/ruff check

@@ -176,11 +176,7 @@ def checkpoint_seconds(part: Part) -> None:
 
 def plan(part: Part) -> None:
     """Record what `tasklens run PRESET --dry-run` expects of the whole preset here."""
-    expected = make_plan(_settings(part))
-    total = sum(expected.seconds.values())
-    part.record(
-        plan={"checkpoints": len(expected.steps), "seconds": expected.seconds, "together": total}
-    )
+    part.record(plan=make_plan(_settings(part)).document())
 
 
 def batch_sizes(part: Part) -> None:

@@ -15,20 +15,8 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 HERE = Path(__file__).parent
 MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *(
-        "run",
-        "probe",
-        "data",
-        "train",
-        "measure",
-        "plot",
-        "show",
-        "verify",
-        "follow",
-        "report",
-        "sweep",
-        "gather",
-    ),
+    *("run", "probe", "compare", "report", "show", "verify", "follow"),
+    *("data", "train", "measure", "plot", "sweep", "gather"),
 )
 
 

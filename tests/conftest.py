@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from tasklens.data.synthetic import Dataset, DataSettings, make_dataset
@@ -17,6 +18,29 @@ from tasklens.models.checkpoints import config_of
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 
 torch.set_num_threads(1)
+
+#: Seconds that a test waits for what is to happen. Only a hang takes so long: no verdict depends on
+#: how fast the machine is, or on what else it does.
+HANG = 600
+
+#: How many times as many examples the properties and the fuzz have in the long run.
+FUZZ = int(os.environ.get("TASKLENS_FUZZ", "1"))
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,  # the seed of a test's examples is its source
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 * FUZZ,
+)
+settings.load_profile("suite")
+
+
+def examples(n: int) -> settings:
+    """Return the settings of a property that is tried on n examples, or `FUZZ` times as many."""
+    return settings(max_examples=n * FUZZ)
+
 
 HuggingFace = Callable[[GPT2], Any]
 States = dict[str, NDArray[np.float32]]

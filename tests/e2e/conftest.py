@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
-from e2e.browser import ARGUMENTS, find_browser
+from conftest import HANG
+from e2e.browser import ARGUMENTS, LIMIT, find_browser
 from e2e.stock import Stock, no_network
 from tasklens.cli import main as cli
 from tasklens.report.style import render
@@ -44,6 +45,13 @@ TINY = {
 }
 
 
+#: A line on the progress of a stage.
+PROGRESS = re.compile(
+    r"tasklens: (data|train|states|measure|plot|report|sweep|verify .*): "
+    r"(begins|done in|\w+ [\d,]+ of|[\d.]+ (s|min|h) so far)"
+)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command ended with."""
@@ -69,6 +77,14 @@ class Probed(Finished):
 
 
 Command = Callable[..., Result]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the Ray cluster of `test_ray.py` as long."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session")
@@ -154,7 +170,7 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=LIMIT)
         yield browser
         browser.close()
 
@@ -173,7 +189,13 @@ def call(*arguments: str | Path) -> Result:
         except SystemExit as end:
             status = end.code or 0
     assert isinstance(status, int)
-    return Result(status, out.getvalue(), err.getvalue())
+    return Result(status, out.getvalue(), without_progress(err.getvalue()))
+
+
+def without_progress(err: str) -> str:
+    """Return standard error without the lines on the progress of stages."""
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not PROGRESS.match(line))
 
 
 def succeed(*arguments: str | Path) -> Result:
@@ -190,8 +212,8 @@ def without_pdf(figure: Figure, suffix: Literal["png", "pdf"]) -> bytes:
 
 def spawn(*arguments: str | Path) -> Result:
     command = [sys.executable, "-m", "tasklens", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    return Result(done.returncode, done.stdout, done.stderr)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
+    return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 
 def changes(**others: object) -> list[str]:

@@ -483,7 +483,7 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     wrong = call(*stock.words("--states", "embed,block3", "--out", path))
-    assert_refused(wrong, f"checkpoint-100: no state 'block3'; it has {', '.join(STATES)}")
+    assert_refused(wrong, f"checkpoint-100: no hidden state 'block3'; it has {', '.join(STATES)}")
     result = succeed(*stock.words("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
@@ -594,7 +594,7 @@ CASES = {
         models=lambda _, path: save_model(path / "bare", 1, tokenizer=False),
     ),
     "the tokenizer of another model": Case(
-        ("is not in the vocabulary, which has 9: is this the model's tokenizer?",),
+        ("is not in the model's vocabulary of 9 tokens; is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),

@@ -301,11 +301,12 @@ def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished
 # --- The same again ---
 
 
-def test_the_same_seed_gives_the_same_whatever_the_processes_but_the_name(
-    tiny: Finished, process: Command, tmp_path: Path
+def test_the_same_seed_gives_the_same_but_the_name(
+    tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
+    """`test_resume` has processes, of several workers, give the same."""
     path = tmp_path / "other"
-    assert process("run", "smoke", *changes(workers=2), "--out", path).status == 0
+    assert command("run", "smoke", *changes(), "--out", path).status == 0
     parts = ("data", "checkpoints", "states", "metrics.jsonl", "figures", "frames.safetensors")
     assert_same(path, tiny.path, *parts)
     mine, theirs = (pq.read_table(p / "scores.parquet") for p in (path, tiny.path))

@@ -24,7 +24,14 @@ MOST_CLUSTERS = int(np.iinfo(np.int16).max)
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
-    """How states are clustered."""
+    """How states are clustered.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.ClusterSettings(n_init=20).changed(tsne="all").n_init
+    20
+    """
 
     n_init: Annotated[int, Field(ge=1)] = 10
     """Starts of each KMeans, all by k-means++; the one with the lowest inertia is kept."""

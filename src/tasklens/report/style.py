@@ -141,6 +141,6 @@ def step_axis(ax: Axes, steps: Sequence[int]) -> None:
     ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
     multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)
     ticks = [m * 10**p for p in range(len(str(steps[-1]))) for m in multiples]
-    ticks = [0] * (steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
+    ticks = [0] * int(steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
     ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())

@@ -284,9 +284,9 @@ def final_text(table: pa.Table) -> str:
         end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
         if end is None:
             return "-"
-        spread = f" ({end.low:.2f} to {end.high:.2f})" if end.size > 1 else ""
+        spread = f" ({end.low:z.2f} to {end.high:z.2f})" if end.size > 1 else ""
         begin = scores.get((layer, space, split, first)) if first != last else None
-        return f"{end.mean:5.2f}{spread}".ljust(23) + (f"{begin.mean:5.2f}" if begin else "")
+        return f"{end.mean:z5.2f}{spread}".ljust(23) + (f"{begin.mean:z5.2f}" if begin else "")
 
     names = {(layer, space) for layer, space, _, _ in scores}
     order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, "model"}), *CONTROLS]
@@ -329,6 +329,6 @@ def k_table(table: pa.Table) -> str:
         lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
         for place in (place for place in places if place[0] == split):
             values = [means.get((*place, metric)) for metric in metrics]
-            text = "  ".join("    -" if value is None else f"{value:5.2f}" for value in values)
+            text = "  ".join("    -" if value is None else f"{value:z5.2f}" for value in values)
             lines.append(f"{place[1]:<{width}}  k = {place[2]:<4}  {text}")
     return "\n".join(lines) + "\n"

@@ -138,6 +138,7 @@ def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None
         assert adjusted_rand_score(task, result.labels[0]) == 1.0
 
 
+@pytest.mark.long
 def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: Path) -> None:
     """Which find the kernels in numba's cache, as the first on a machine does not."""
     program = """
