@@ -17,7 +17,7 @@ class Difference:
     """A score that both runs have at their last checkpoints."""
 
     split: str
-    state: str
+    layer: str
     """The hidden state; empty for the accuracy of the model."""
     space: str
     """"raw" or "tsne"; empty for the accuracy of the model."""

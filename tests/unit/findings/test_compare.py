@@ -36,11 +36,11 @@ def test_the_difference_is_second_minus_first() -> None:
     other = {key: value + 0.2 for key, value in FINAL.items()}
     compared = compare_curves(curves(FINAL, NOISE, 0.25), curves(other, NOISE, 0.75), paired=True)
     embed, block1 = compared.ari
-    assert (embed.state, embed.first) == ("embed", 0.1)
+    assert (embed.layer, embed.first) == ("embed", 0.1)
     assert embed.second == pytest.approx(0.3)
     assert block1.difference == pytest.approx(0.2)
     (accuracy,) = compared.accuracy
-    assert (accuracy.split, accuracy.state, accuracy.difference) == ("train_subset", "", 0.5)
+    assert (accuracy.split, accuracy.layer, accuracy.difference) == ("train_subset", "", 0.5)
     assert compared.best == (("block1", "raw"), ("block1", "raw"))
 
 
@@ -82,4 +82,4 @@ def test_what_was_not_scored_at_the_end_is_left_out() -> None:
     one = curves(FINAL)
     one.ari["train_subset", "embed", "raw"][:, -1] = np.nan
     compared: tuple[Difference, ...] = compare_curves(one, curves(FINAL), paired=False).ari
-    assert [d.state for d in compared] == ["block1"]
+    assert [d.layer for d in compared] == ["block1"]
