@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test test-long test-all check bench clean
+.PHONY: install run test test-long test-all check bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -20,6 +20,23 @@ run: install
 # About a quarter of an hour on two cores, a run of the default preset included.
 bench: install
 	$(BIN)/python benchmarks/run_all.py
+
+# On a machine with a CUDA GPU, with the Python and the packages that are there: no venv, no network.
+DEVICE ?= cuda
+PRESET ?= paper
+GPU_OUT ?= gpu-results
+gpu:
+	$(PYTHON) benchmarks/gpu.py --device $(DEVICE) --preset $(PRESET) --out $(GPU_OUT)
+
+# Beforehand, on a machine with a package registry: what the one with the GPU may lack, for its Python.
+GPU_PYTHON ?= 3.12
+GPU_TAGS := $(foreach n,28 27 17,manylinux_2_$(n)_x86_64) manylinux2014_x86_64
+gpu-wheels:
+	rm -rf wheels
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(GPU_PYTHON) $(GPU_TAGS:%=--platform %) \
+		-c constraints.txt -r benchmarks/gpu-wheels.txt -d wheels
+	du -sh wheels
 
 # Everything: what CI runs. About a quarter of an hour on two cores.
 test-all: test test-long

@@ -45,6 +45,13 @@ TINY = {
 }
 
 
+#: A line on the progress of a stage.
+PROGRESS = re.compile(
+    r"tasklens: (data|train|states|measure|plot|report|sweep|verify .*): "
+    r"(begins|done in|\w+ [\d,]+ of|[\d.]+ (s|min|h) so far)"
+)
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command ended with."""
@@ -122,7 +129,7 @@ def probed(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Probed:
     """A finished probe of both checkpoints. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "probe"
     with no_network() as asked:
-        result = succeed(*stock.words("--out", path))
+        result = succeed(*stock.command("--out", path))
     return Probed(path, result, asked)
 
 
@@ -182,7 +189,13 @@ def call(*arguments: str | Path) -> Result:
         except SystemExit as end:
             status = end.code or 0
     assert isinstance(status, int)
-    return Result(status, out.getvalue(), err.getvalue())
+    return Result(status, out.getvalue(), without_progress(err.getvalue()))
+
+
+def without_progress(err: str) -> str:
+    """Return standard error without the lines on the progress of stages."""
+    lines = err.splitlines(keepends=True)
+    return "".join(line for line in lines if not PROGRESS.match(line))
 
 
 def succeed(*arguments: str | Path) -> Result:
@@ -200,7 +213,7 @@ def without_pdf(figure: Figure, suffix: Literal["png", "pdf"]) -> bytes:
 def spawn(*arguments: str | Path) -> Result:
     command = [sys.executable, "-m", "tasklens", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 
 def changes(**others: object) -> list[str]:

@@ -20,6 +20,7 @@ from e2e.sweeps import (
     touched,
     write_sweep,
 )
+from tasklens.data.synthetic import MEASURED
 
 
 @pytest.fixture
@@ -325,18 +326,20 @@ def test_follow_takes_the_best_layer_and_another_split_on_request(run: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "place"),
+    ("words", "message"),
     [
-        (("--layer", "block7"), "val_subset/block7/raw"),
-        (("--layer", "block1", "--split", "mine", "--space", "tsne"), "mine/block1/tsne"),
+        (("--layer", "block7"), "no hidden state 'block7'; there are wte, embed, block1, ln_f"),
+        (("--split", "mine"), f"no split 'mine'; there are {', '.join(MEASURED)}"),
+        (("--layer", "1", "--space", "tsne"), "no clusters of val_subset/block1/tsne; there are"),
     ],
 )
-def test_follow_tells_what_is_there_in_place_of_what_is_not(
-    run: Path, words: tuple[str, ...], place: str
-) -> None:
-    line = assert_refused(call("follow", run, *words), f"{run}: no clusters of ")
-    assert f"no clusters of {place}; there are train_subset/block1/raw, train_subset/" in line
-    assert line.endswith("val_subset/wte/raw")
+def test_follow_lists_what_the_run_has(run: Path, words: tuple[str, ...], message: str) -> None:
+    assert_refused(call("follow", run, *words), message)
+
+
+def test_follow_takes_the_ways_to_write_a_name(run: Path) -> None:
+    plain = succeed("follow", run, "--layer", "block1", "--split", "train_subset").out
+    assert succeed("follow", run, "--layer", "layer 1", "--split", "training").out == plain
 
 
 def test_follow_needs_a_measured_run(tmp_path: Path) -> None:

@@ -16,7 +16,15 @@ import torch
 
 from conftest import HANG
 from e2e import along
-from e2e.conftest import Command, Finished, Result, assert_refused, changes, contents
+from e2e.conftest import (
+    Command,
+    Finished,
+    Result,
+    assert_refused,
+    changes,
+    contents,
+    without_progress,
+)
 from tasklens.core.errors import InputError
 from tasklens.models.distributed import (
     SINGLE_PROCESS,
@@ -38,7 +46,7 @@ def torchrun(*words: str | Path) -> Result:
     done = subprocess.run(
         [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=HANG
     )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 
 class Battery(NamedTuple):
@@ -109,7 +117,7 @@ def test_dropout_differs_from_process_to_process(battery: Battery) -> None:
 def test_rank_0_decides_and_more_processes_than_rows_are_refused(battery: Battery) -> None:
     assert battery.curves["flag"] is True
     assert battery.curves["fresh"] == [False, "fp32"], "no state, and too narrow for bf16"
-    right = "should be at least the number of processes, 2: each takes a share of them"
+    right = "should be at least the number of processes, 2, each of which takes a share"
     assert battery.curves["too few"] == f"train.instructions_per_step = 1: {right}"
 
 

@@ -107,7 +107,7 @@ def test_the_status_is_0_if_every_finding_holds(
     n = [list(broken.values()).count(word) for word in ("fails", "undecided")]
     assert counts == f"8 findings: {8 - sum(n)} holds, {n[0]} fails, {n[1]} undecided"
     assert where == "verdict.json", "several runs have no directory in common"
-    fails = "\nfails      depth: higher layers score higher\n" in result.out
+    fails = "\nfails      depth                       0.46 < 0.7 " in result.out
     assert fails == ("depth" in broken)
     assert words(here / "verdict.json") == dict.fromkeys(FINDINGS, "holds") | broken
     verdict = json.loads((here / "verdict.json").read_text())
@@ -266,7 +266,7 @@ def test_what_is_no_run_is_refused(command: Command, runs: list[Path], here: Pat
     assert_refused(command("verify", other), f"{other}: no column 'run'")
     controls = planted_table(seeds=(0,)).slice(0, 3)
     (here / "wrong.parquet").write_bytes(parquet_bytes(controls))
-    message = "the table holds no ari of a state; it holds ari"
+    message = "the table has no ari of a hidden state; its metrics are ari"
     assert_refused(command("verify", "wrong.parquet"), message)
     assert_refused(command("verify"), "RUN")
     assert {path.name for path in here.iterdir()} == {"wrong.parquet"}

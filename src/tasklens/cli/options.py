@@ -1,24 +1,40 @@
-"""What the commands share: their options, and how they open a run directory."""
+"""What several commands share: their options, and how they open a run directory."""
 
-import os
 import shlex
 import sys
+from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tasklens.cli.output import coloured, emit, emit_json
 from tasklens.core.errors import InputError
 
 if TYPE_CHECKING:
     from tasklens.findings.verdict import Verdict
-    from tasklens.runs.run import Run as AnyRun
+    from tasklens.runs.run import Run
 
 #: Printed instead of the verdict.
-NO_VERDICT = "no findings: they need the states embed and at least one block\n"
+NO_VERDICT = "no findings: they need the states embed and at least one block"
+
+
+def complete_source(incomplete: str) -> list[str]:
+    """Return the presets and the TOML files that a word may become."""
+    presets = resources.files("tasklens").joinpath("runs/presets").iterdir()
+    names = [preset.name.removesuffix(".toml") for preset in presets]
+    names = sorted(name for name in names if name.startswith(incomplete))
+    return names + sorted(str(path) for path in Path().glob(f"{incomplete}*.toml"))
+
 
 Source = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE.toml", help="smoke, default, paper, or a TOML file.")
+    str,
+    typer.Argument(
+        metavar="PRESET|FILE.toml",
+        help="smoke, default, paper, or a TOML file.",
+        autocompletion=complete_source,
+    ),
 ]
 Change = Annotated[
     list[str] | None,
@@ -33,7 +49,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="cpu|cuda[:N]",
-        help="Where to train and harvest: short for --set train.device.",
+        help="Device that trains and harvests: short for --set train.device.",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a run: do only what is missing.")]
@@ -42,32 +58,20 @@ Engine = Annotated[
     typer.Option(
         "--engine",
         metavar="local|ray[:ADDRESS]",
-        help="Where the work is done: here, or on a Ray cluster (pip install -e '.[ray]').",
+        help="What does the work: this machine, or a Ray cluster (pip install -e '.[ray]').",
     ),
 ]
-
-
-def _set_debug(value: bool) -> None:
-    if value:
-        os.environ["TASKLENS_DEBUG"] = "1"  # which worker processes inherit
-
-
-Debug = Annotated[
-    bool,
-    typer.Option(
-        "--debug",
-        callback=_set_debug,
-        help="Print the traceback of an error, too; also with TASKLENS_DEBUG=1.",
-    ),
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the results as one JSON document instead of text.")
 ]
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 
 
 def check_device(device: str, key: str, engine: str = "local") -> None:
     """Refuse a GPU that does not exist before anything is written.
 
-    What the machines of a cluster have is not known here. Each Ray task is given its GPU, which
-    has no number.
+    What the machines of a cluster have is not known in this process. Each Ray task is given its
+    GPU, which has no number.
     """
     from tasklens.models.devices import check_device as check_local_device
 
@@ -76,7 +80,24 @@ def check_device(device: str, key: str, engine: str = "local") -> None:
     if engine == "local":
         check_local_device(device, key)
     elif device not in ("cpu", "cuda"):
-        raise InputError(f"{key} = {device!r}: on Ray a task is given its GPU; say cuda")
+        raise InputError(f"{key} = {device!r}: Ray gives each task its GPU: should be cuda")
+
+
+def check_changes(given: Iterable[str], change: list[str] | None) -> list[str]:
+    """Return the changes of ``--set``; InputError for a key that an option has given, too."""
+    keys = set(given)
+    for item in change or ():
+        key = item.partition("=")[0].strip()
+        if key in keys:
+            raise InputError(f"--set {item}: an option sets {key}, too; leave out one of the two")
+    return list(change or ())
+
+
+def with_device(change: list[str] | None, device: str | None) -> list[str]:
+    """Return the changes of ``--set``, with that of ``--device``."""
+    if device is None:
+        return list(change or ())
+    return [f"train.device={device}", *check_changes(["train.device"], change)]
 
 
 def this_command() -> str:
@@ -84,7 +105,7 @@ def this_command() -> str:
     return shlex.join(["tasklens", *sys.argv[1:]])
 
 
-def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "AnyRun":
+def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "Run":
     """Return a run with settings changed in some tables only."""
     from tasklens.runs.load_run import load_run, run_of
 
@@ -93,19 +114,40 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "A
         if item.partition("=")[0].partition(".")[0] not in (*tables, "workers"):
             allowed = " and ".join(f"{table}.*" for table in tables) or "workers"
             raise InputError(
-                f"--set {item}: only {allowed} can change here; other settings make another "
-                f"{run.kind}: tasklens {run.kind} ... --out DIR"
+                f"--set {item}: only {allowed} can change in a finished run; other settings make "
+                f"another {run.kind}: tasklens {run.kind} ... --out DIR"
             )
     settings = type(run.settings).from_table(run.settings.model_dump(), change or ())
     return run_of(run.directory, settings)
 
 
-def print_results(run: "AnyRun", verdict: "Verdict | None", page: Path) -> None:
+def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:
     """Print the final table, a line for each finding, and the paths of the page and the figure."""
-    from tasklens.findings.verdict import verdict_text
+    from tasklens.findings.verdict_text import summary_text, verdict_document
     from tasklens.scoring.score_table import scores_text
 
-    print(scores_text(run.score_table(all_k=True)))
-    print(verdict_text(verdict, checks=False) if verdict else NO_VERDICT)
-    print(page)
-    print(run.directory.figure("png"))
+    figure = run.directory.figure("png")
+    if as_json:
+        verdict_content = verdict and verdict_document(verdict)
+        paths = {"report": page, "figure": figure}
+        emit_json(scores_document(run) | {"verdict": verdict_content} | paths)
+        return
+    emit(scores_text(run.score_table(all_k=True)))
+    emit("")
+    emit(coloured(summary_text(verdict)) if verdict else NO_VERDICT)
+    emit("")
+    emit(str(page))
+    emit(str(figure))
+
+
+def scores_document(run: "Run") -> dict[str, Any]:
+    """Return the final scores of a run as what `emit_json` prints."""
+    from tasklens.scoring.final_scores import final_scores
+
+    return {
+        "run": run.directory.path,
+        "kind": run.kind,
+        "seed": run.settings.seed,
+        "steps": run.steps,
+        "scores": final_scores(run.score_table(all_k=True)),
+    }

@@ -7,19 +7,21 @@ import typer
 
 from tasklens.cli.options import (
     Change,
-    Debug,
     Engine,
+    Json,
     Resume,
+    check_changes,
     check_device,
-    print_results,
+    emit_results,
     this_command,
 )
+from tasklens.cli.output import emit, emit_json
 
 Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Directories of models, of checkpoint-N or of our runs, or names on the hub.",
+        help="Directories of models, of checkpoint-N or of training runs, or names on the hub.",
     ),
 ]
 Prompts = Annotated[
@@ -27,52 +29,69 @@ Prompts = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help="JSONL, CSV or Parquet, each a split; or tasks-in-words, tasks-in-words-equal.",
+        help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal.",
     ),
 ]
 Label = Annotated[
     str | None,
-    typer.Option("--label", metavar="COLUMN", help="The label. [default: label, or task]"),
+    typer.Option(
+        "--label", metavar="COLUMN", help="The column of the labels. [default: label, or task]"
+    ),
 ]
 Position = Annotated[
     str | None,
     typer.Option(
         "--position",
         metavar="last|COLUMN|TEXT|N|A:B",
-        help="What is measured: the last token, a part of the text, a token, characters. "
+        help="Position that is measured: the last token, a part of the text, a token, characters. "
         "[default: the input's last token]",
     ),
 ]
 HoldOut = Annotated[
     list[str] | None,
     typer.Option(
-        "--hold-out", metavar="COLUMN", help="Hold out some of each label's values of it."
+        "--hold-out", metavar="COLUMN", help="Hold out some of each label's values of the column."
     ),
 ]
-States = Annotated[str, typer.Option("--states", metavar="NAMES", help="E.g. embed,block6,ln_f.")]
+States = Annotated[
+    str | None,
+    typer.Option(
+        "--states", metavar="NAMES", help="Hidden states, e.g. embed,block6,ln_f. [default: all]"
+    ),
+]
 NumbersOfClusters = Annotated[
     str | None,
-    typer.Option("--k", metavar="N,N,...", help="Clusters. [default: one a label]"),
+    typer.Option(
+        "--k", metavar="N,N,...", help="Numbers of clusters. [default: as many as labels]"
+    ),
 ]
 Revision = Annotated[
     str | None,
-    typer.Option("--revision", metavar="NAMES", help="Of a name on the hub: a,b,..."),
+    typer.Option(
+        "--revision", metavar="NAMES", help="Revisions of a name on the hub, e.g. step0,step1000."
+    ),
 ]
 Untrained = Annotated[
     bool,
-    typer.Option("--untrained", help="Measure it with fresh weights, too, as step 0: a control."),
+    typer.Option(
+        "--untrained", help="Also measure the model with fresh weights, as step 0: a control."
+    ),
 ]
 ModelDevice = Annotated[
     str | None,
     typer.Option(
         "--device",
         metavar="cpu|cuda[:N]|auto",
-        help="Where the models run; auto: over all GPUs, the memory and the disk.",
+        help="Device of the models; auto: all GPUs, the memory and the disk.",
     ),
 ]
 DType = Annotated[
     str | None,
-    typer.Option("--dtype", metavar="float32|bfloat16|float16", help="To compute in."),
+    typer.Option(
+        "--dtype",
+        metavar="float32|bfloat16|float16",
+        help="Precision of the models. [default: float32]",
+    ),
 ]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
@@ -83,13 +102,11 @@ ProbeOut = Annotated[
 ]
 Gpus = Annotated[
     float,
-    typer.Option(
-        "--gpus", metavar="N", min=0.01, help="On Ray: of each replica of a model on GPUs."
-    ),
+    typer.Option("--gpus", metavar="N", min=0.01, help="On Ray: GPUs per replica of a model."),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Print what is measured, token by token; do nothing."),
+    typer.Option("--dry-run", help="Print what would be measured, token by token; do nothing."),
 ]
 
 
@@ -99,7 +116,7 @@ def probe(
     label: Label = None,
     position: Position = None,
     hold_out: HoldOut = None,
-    states: States = "all",
+    states: States = None,
     k: NumbersOfClusters = None,
     revision: Revision = None,
     untrained: Untrained = False,
@@ -112,12 +129,13 @@ def probe(
     engine: Engine = "local",
     gpus: Gpus = 1.0,
     dry_run: DryRun = False,
-    debug: Debug = False,
+    as_json: Json = False,
 ) -> None:
     """Measure any causal language model on labelled prompts.
 
-    Layer by layer, and over a series of checkpoints if several are given. Prints the final table,
-    a line for each finding, and the path of the report; the last line is the path of the figure.
+    Measures every hidden state, and a series of checkpoints if several are given. Prints the final
+    table, a line for each finding, and the path of the report; the last line is the path of the
+    figure.
     """
     from tasklens.core.workers import opened
     from tasklens.runs.load_run import new_run
@@ -130,7 +148,7 @@ def probe(
             "models": models,
             "revisions": revision.split(",") if revision else None,
             "untrained": untrained or None,
-            "states": states.split(","),
+            "states": states.split(",") if states else None,
             "device": device,
             "dtype": dtype,
             "trust_remote_code": trust_remote_code or None,
@@ -141,9 +159,14 @@ def probe(
     }
     for name, table in given.items():
         given[name] = {key: value for key, value in table.items() if value is not None}
-    settings = ModelRunSettings.from_table(given, change or ())
+    keys = [f"{table}.{key}" for table, values in given.items() for key in values]
+    settings = ModelRunSettings.from_table(given, check_changes(keys, change))
     if dry_run:
-        print(describe(settings), end="")
+        plan = describe(settings)
+        if as_json:
+            emit_json(plan.document())
+        else:
+            emit(plan.text())
         return
     check_device(settings.subject.device, "subject.device", engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
@@ -152,7 +175,7 @@ def probe(
         with run.directory.locked():
             run_stages(run, this_command(), engine, gpus)
             verdict, page = judge_and_report(run, this_command())
-    print_results(run, verdict, page)
+    emit_results(run, verdict, page, as_json=as_json)
 
 
 def _number(text: str) -> int | str:

@@ -1,4 +1,4 @@
-"""The command that makes the page of runs."""
+"""`tasklens report`: one HTML page of one run or several."""
 
 import contextlib
 from pathlib import Path
@@ -6,31 +6,31 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import Change, Debug, changed_run, this_command
+from tasklens.cli.options import Change, changed_run, this_command
+from tasklens.cli.output import emit
 from tasklens.core.errors import InputError
 
 
 def report(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Run directories, probes' among them."),
+        typer.Argument(metavar="RUN...", help="Run directories, of both kinds."),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
             "--out",
             metavar="FILE.html",
-            help="The page. [default: report.html, in RUN where there is but one]",
+            help="The page. [default: report.html, in RUN if there is only one]",
         ),
     ] = None,
     change: Change = None,
-    debug: Debug = False,
 ) -> None:
     """Write one HTML page that shows what happened in a run, or in several.
 
-    It needs no network and opens from the disk. With --set only report.* can change, e.g.
-    report.points=500. The first time the map's frames are made, which takes about a minute for a
-    run of the default preset.
+    The page needs no network and opens from the disk. With --set only report.* can change, e.g.
+    report.points=500. The first call for a run makes the frames of the page's map, which takes
+    about a minute for a run of the default preset.
     """
     from tasklens.runs.stage_report import check_reportable, verdicts_of, write_report
 
@@ -45,4 +45,4 @@ def report(
             stack.enter_context(run.directory.locked())
             if change:
                 run.save_settings()
-        print(write_report(runs, verdicts_of(runs), this_command(), out))
+        emit(str(write_report(runs, verdicts_of(runs), this_command(), out)))

@@ -2,12 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens.cli.options import Debug, Engine, check_device
+from tasklens.cli.options import Engine, Json, check_device
+from tasklens.cli.output import emit, emit_json
 from tasklens.core.errors import InputError
+from tasklens.core.progress import clear_status
 
 if TYPE_CHECKING:
     from tasklens.runs.sweep_file import Sweep
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 SweepFile = Annotated[Path, typer.Argument(metavar="FILE.toml", help="Which settings vary.")]
 SweepOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Where the runs are. [default: runs/FILE]"),
+    typer.Option("--out", metavar="DIR", help="The directory of the runs. [default: runs/FILE]"),
 ]
 
 
@@ -40,71 +42,104 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the runs, and do nothing.")
     ] = False,
-    debug: Debug = False,
+    as_json: Json = False,
 ) -> int:
     """Run many settings and seeds.
 
-    Does only what is missing, and ends with one table of all runs; the exit status is 1 if a run
-    failed. With --engine ray the runs go to a cluster whose nodes all see the directory; with
-    --shard they go to as many jobs as you like, whose runs `tasklens gather` gathers.
+    Does only what is missing, and ends with one table of all runs, whose path is printed. The exit
+    status is 1 if a run failed. With --engine ray the runs go to a cluster whose nodes all see the
+    directory; with --shard they go to any number of jobs, and `tasklens gather` makes the table.
     """
     from tasklens.core.workers import LOCAL, opened
+    from tasklens.runs.sweep import gather as gather_runs
     from tasklens.runs.sweep import is_done, parse_shard, run_shard, run_sweep
     from tasklens.runs.sweep_file import read_sweep
 
     plan = read_sweep(file)
     directory = _directory(file, out)
     if dry_run:
+        if as_json:
+            emit_json({"runs": _points_document(plan, directory)})
+            return 0
         for point in plan.points:
-            about = ", ".join(f"{key}={value}" for key, value in point.values.items())
+            values = ", ".join(f"{key}={value}" for key, value in point.values.items())
             done = "done" if is_done(directory, point) else "to do"
-            print(f"{point.name}  {done:<5}  seed={point.settings.seed}  {about}")
+            emit(f"{point.name}  {done:<5}  seed={point.settings.seed}  {values}")
         return 0
     if engine != LOCAL:
         for point in plan.points:
             check_device(point.settings.train.device, "train.device", engine)
     if shard is not None:
         if engine != LOCAL:
-            raise InputError("--shard does without a cluster; leave out --engine, or --shard")
+            raise InputError("--shard needs no cluster; leave out --engine, or --shard")
         points, failed = run_shard(plan, directory, parse_shard(shard), workers, keep=keep)
-        _say(failed)
-        print(f"shard {shard}: {len(points) - len(failed)} of {len(points)} runs are done")
+        _print_failed(failed)
+        if as_json:
+            emit_json({"shard": shard, "runs": len(points), "failed": failed})
+        else:
+            emit(f"shard {shard}: {len(points) - len(failed)} of {len(points)} runs are done")
         return 1 if failed else 0
     with opened(engine):
         failed = run_sweep(plan, directory, workers, keep=keep, engine=engine, gpus=gpus)
-    _say(failed)
+    _print_failed(failed)
+    paths: list[Path] = []
     if len(failed) < len(plan.points):
-        _gather(plan, directory)
+        paths, _ = gather_runs(plan, directory)
+    if as_json:
+        runs = _points_document(plan, directory)
+        emit_json({"files": paths, "runs": runs, "failed": failed})
+    else:
+        _emit_paths(paths)
     return 1 if failed else 0
 
 
-def gather(file: SweepFile, out: SweepOut = None, debug: Debug = False) -> int:
-    """Make one table of a sweep's runs, those of all its shards.
+def gather(file: SweepFile, out: SweepOut = None, as_json: Json = False) -> int:
+    """Make one table of the runs of a sweep, including those of all shards.
 
-    Runs that are not done are named and left out; the exit status is 1 if there are any.
+    Runs that are not done are named and left out; the exit status is 1 if there are any. Prints
+    the paths of the tables and figures.
     """
+    from tasklens.runs.sweep import gather as gather_runs
     from tasklens.runs.sweep_file import read_sweep
 
-    missing = _gather(read_sweep(file), _directory(file, out))
+    plan, directory = read_sweep(file), _directory(file, out)
+    paths, points = gather_runs(plan, directory)
+    missing = [point.name for point in points]
+    if as_json:
+        emit_json({"files": paths, "runs": _points_document(plan, directory), "missing": missing})
+    else:
+        _emit_paths(paths)
+    clear_status()
     for name in missing:
         print(f"tasklens: run {name} is not done", file=sys.stderr)
     return 1 if missing else 0
 
 
-def _gather(plan: "Sweep", directory: Path) -> list[str]:
-    """Write the tables and the figures, print their paths, and return the runs that lack."""
-    from tasklens.runs.sweep import gather
-
-    paths, missing = gather(plan, directory)
+def _emit_paths(paths: list[Path]) -> None:
     for path in paths:
-        print(path)
-    return [point.name for point in missing]
+        emit(str(path))
+
+
+def _points_document(plan: "Sweep", directory: Path) -> list[dict[str, Any]]:
+    """Return the runs of a sweep as what `emit_json` prints."""
+    from tasklens.runs.sweep import is_done
+
+    return [
+        {
+            "run": point.name,
+            "seed": point.settings.seed,
+            "settings": dict(point.values),
+            "done": is_done(directory, point),
+        }
+        for point in plan.points
+    ]
 
 
 def _directory(file: Path, out: Path | None) -> Path:
     return out or Path("runs") / file.stem
 
 
-def _say(failed: dict[str, str]) -> None:
+def _print_failed(failed: dict[str, str]) -> None:
+    clear_status()
     for name, reason in failed.items():
         print(f"tasklens: run {name} failed: {reason}", file=sys.stderr)

@@ -61,7 +61,7 @@ class Affects:
 
 
 class _OneLineErrors(ModelMetaclass):
-    """Turns the errors of a wrong keyword or value into InputError, as `from_table` does."""
+    """Turn the errors of a wrong keyword or value into InputError, as `from_table` does."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805
         known: tuple[str, ...] = tuple(getattr(cls, "model_fields", ()))
@@ -93,7 +93,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__
-        raise InputError(f"{kind} does not change; make another by .changed({name}={value!r})")
+        raise InputError(f"{kind} cannot be changed; make a copy with .changed({name}={value!r})")
 
     @classmethod
     def from_table(
@@ -113,7 +113,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         if isinstance(changes, Mapping):
             changed, option = cls._flattened(changes), "changes"
         else:
-            changed, option = dict(map(_parse_change, changes)), "--set"
+            changed, option = _parse_changes(changes), "--set"
         for key in (*given, *changed):
             cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
@@ -220,9 +220,9 @@ def with_keywords(values: Mapping[str, Any], first: S, /) -> tuple[S]: ...
 @overload
 def with_keywords(values: Mapping[str, Any], first: S, second: T, /) -> tuple[S, T]: ...
 def with_keywords(values: Mapping[str, Any], *settings: SettingsBase) -> tuple[SettingsBase, ...]:
-    """Return settings with some fields changed, each in the class that has such a field.
+    """Return settings with some fields changed, each in the class that has this field.
 
-    InputError for a name that no class has, which names the nearest field, or a value out of range.
+    InputError for a value out of range, or for a name that no class has, with the nearest field.
     """
     known = [name for each in settings for name in type(each).model_fields]
     for name in values:
@@ -287,11 +287,20 @@ def _fill(table: Any, settings: SettingsBase) -> None:
             table.add(name, list(value) if isinstance(value, tuple) else value)
 
 
-def _parse_change(line: str) -> tuple[str, Any]:
-    key, equals, text = line.partition("=")
-    if not equals:
-        raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
-    return key.strip(), _value(text.strip())
+def _parse_changes(lines: Iterable[str]) -> dict[str, Any]:
+    """Return the changes of ``--set``, by key; InputError if one is none, or if a key repeats."""
+    changed: dict[str, Any] = {}
+    for line in lines:
+        key, equals, text = line.partition("=")
+        if not equals:
+            raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
+        key, value = key.strip(), _value(text.strip())
+        if key in changed:
+            raise InputError(
+                f"--set {key} is given twice: {changed[key]} and {value}; give it once"
+            )
+        changed[key] = value
+    return changed
 
 
 def _value(text: str) -> Any:

@@ -6,18 +6,20 @@ import queue
 import re
 import signal
 import socket
+import sys
 import threading
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
-from tqdm import tqdm
-
 from tasklens.core.errors import InputError
+from tasklens.core.progress import Progress, progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -78,12 +80,13 @@ class Workers(Executor):
         self,
         function: Callable[[Item], Result],
         items: Iterable[Item],
-        progress: str | None = None,
+        stage: str = "",
+        unit: str = "",
     ) -> Iterator[Outcome[Item]]:
         """Yield the result or the error of each item as it ends; no error stops the others.
 
-        Items are read as by `map`. ``progress`` labels a bar on standard error, shown only on a
-        terminal. InputError if a worker process was killed.
+        Items are read as by `map`. If ``stage`` is given, its progress is shown in items, which
+        ``unit`` names. InputError if a worker process was killed.
         """
         total = len(items) if isinstance(items, Sized) else None
         done: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
@@ -92,10 +95,12 @@ class Workers(Executor):
         def next_done() -> Outcome[Item]:
             future = done.get()
             error = failure(future)
-            bar.update()
+            if shown is not None:
+                shown.update()
             return Outcome(running.pop(future), None if error else future.result(), error)
 
-        with tqdm(desc=progress, total=total, disable=None if progress else True) as bar:
+        shown: Progress | None
+        with progress(stage, total, unit) if stage else nullcontext() as shown:
             try:
                 for item in items:
                     future = self.submit(function, item)
@@ -130,6 +135,30 @@ def reason(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
+class _ProcessWithoutMain(SpawnProcess):
+    """A spawned process that does not import the main module.
+
+    Workers call functions of this package only. If they imported the caller's script, a script
+    without ``if __name__ == "__main__"`` would start all of its work again in each of them.
+    """
+
+    _starting = threading.Lock()
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802, the name in multiprocessing
+        with _ProcessWithoutMain._starting:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            try:
+                return SpawnProcess._Popen(process_obj)
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _SpawnWithoutMain(SpawnContext):
+    Process = _ProcessWithoutMain
+
+
 class Processes(Workers):
     """Processes of this machine; a single worker is this process, unless it is ``separate``."""
 
@@ -149,7 +178,7 @@ class Processes(Workers):
             # A forked child may wait for ever on a lock that a thread held.
             self._pool = self._pool or ProcessPoolExecutor(
                 self.count,
-                mp_context=multiprocessing.get_context("spawn"),
+                mp_context=_SpawnWithoutMain(),
                 initializer=_end_with_the_parent,
             )
             try:

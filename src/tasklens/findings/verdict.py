@@ -1,63 +1,85 @@
-"""Curves to a verdict: each rule checked on each split, with an interval.
+"""Judge the findings: check each rule on each split, with an interval.
 
 A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
-side of its threshold, fails if all of it is on the wrong side, and is undecided otherwise.
+side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
+undecided.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import Timing, timings
 from tasklens.findings.rules import FINDINGS, RULES, Rule
-from tasklens.findings.statistics import MissingError
-from tasklens.scoring.bootstrap import CONFIDENCE, interval
+from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.scoring.bootstrap import interval
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+#: A model has learned its tasks if its accuracy has made this much of the way from chance to 1.
+LEAST_SKILL = 0.1
 
 
 @dataclass(frozen=True)
 class Check:
-    """A rule applied to runs, on one split."""
+    """A rule that was applied to runs, on one split."""
 
     rule: Rule
     split: str
     each: tuple[float, ...]
     """The number of each run."""
     value: float
-    """Their mean; NaN if something is missing."""
+    """The mean of the numbers; NaN if something is missing."""
     low: float
     high: float
-    """The interval around it."""
+    """The interval of the mean, from `low` to `high`."""
     verdict: Outcome
     note: str = ""
-    """Why it is undecided, if its interval is not the reason."""
+    """The reason why the check is undecided, if it is not the interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
-    """The checks of some runs."""
+    """The checks of all findings on some runs.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> verdict = tl.verify("runs/smoke")
+    >>> verdict.holds, verdict.outcome("saturation")
+    (False, 'fails')
+    """
 
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
     over: str = ""
-    """What the intervals are over: "runs", "instructions", or both."""
+    """The units that the intervals resample: "runs", "instructions", or both."""
     timings: tuple[Timing, ...] = ()
-    """When each layer's clusters and the skill were half there: no finding, so nothing to fail."""
+    """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
+    doubt: str = ""
+    """Why the scores mean nothing; empty unless a model has not learned its tasks."""
+
+    def __repr__(self) -> str:
+        lists = {
+            outcome: [finding for finding in FINDINGS if self.outcome(finding) == outcome]
+            for outcome in ("holds", "fails", "undecided")
+        }
+        holds = lists.pop("holds")
+        others = [f"; {outcome}: {', '.join(names)}" for outcome, names in lists.items() if names]
+        return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
-        """Return the checks that a finding rests on."""
+        """Return the checks of a finding."""
         return [check for check in self.checks if check.rule.finding == finding]
 
     def outcome(self, finding: str) -> Outcome:
-        """Return the verdict on a finding: that of the worst of its checks."""
+        """Return the verdict on a finding, which is the worst verdict of its checks."""
         outcomes = {check.verdict for check in self.checks_of(finding)} or {"undecided"}
         if "fails" in outcomes:
             return "fails"
@@ -65,14 +87,28 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether every finding holds."""
+        """True if every finding holds."""
         return all(self.outcome(finding) == "holds" for finding in FINDINGS)
+
+    def deciding(self, finding: str) -> Check | None:
+        """Return the check that decides a finding, which is the one with the least margin.
+
+        If the finding holds, only the checks with the thresholds of the first one count: these are
+        what its sentence is about. None if it has no check.
+        """
+        checks, outcome = self.checks_of(finding), self.outcome(finding)
+        if outcome == "holds":
+            first = checks[0].rule
+            checks = [c for c in checks if c.rule.threshold == first.threshold]
+        else:
+            checks = [c for c in checks if c.verdict == outcome]
+        return min(checks, key=_margin, default=None)
 
 
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
 
-    InputError if there is no run, one is given twice, or lacks the embedding or the layers above.
+    InputError if there is no run, a run is given twice, or it lacks `embed` or blocks.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
     if not runs:
@@ -82,9 +118,9 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(f"run {curves.run!r} with seed {curves.seed} is given twice")
         if len(curves.layers) < 2 or curves.layers[0] != "embed":
             raise InputError(
-                f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
+                f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
-    # A split that was never held out has no check.
+    # If a split was not held out, its checks are left out.
     checks = tuple(
         _check(rule, split, runs)
         for rule in RULES
@@ -93,10 +129,35 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     )
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
-    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)))
+    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)), _doubt(runs))
+
+
+def _margin(check: Check) -> float:
+    """Return how far inside its threshold a check's interval ends; least if it has no number."""
+    margin = min(check.low - check.rule.above, check.rule.below - check.high)
+    return -np.inf if np.isnan(margin) else margin
+
+
+def _doubt(runs: Sequence[Curves]) -> str:
+    """Return, in a sentence, why the scores mean nothing, or an empty text.
+
+    They mean nothing if a model has not learned its tasks, see `LEAST_SKILL`.
+    """
+    for curves in runs:
+        if TRAIN not in curves.accuracy or np.isnan(curves.chance):
+            continue
+        accuracy, chance = curves.accuracy[TRAIN][0, -1], curves.chance
+        if accuracy - chance < LEAST_SKILL * (1 - chance):
+            return (
+                f"After {curves.steps[-1]:,} steps the model of {curves.run} answers "
+                f"{accuracy:.0%} of {curves.split_names[TRAIN]} ({chance:.0%} by chance), so that "
+                "its scores mean nothing: the run only tries out the tool"
+            )
+    return ""
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
+    """Apply a rule to runs, on one split."""
     nan, name = float("nan"), runs[0].split_names[split]
     try:
         values = [rule.number(curves, split) for curves in runs]
@@ -106,95 +167,10 @@ def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
     if len(values) == 1 and len(values[0]) == 1:
         note = "no interval: a single table of scores; give the run's directory or more seeds"
         return Check(rule, name, each, each[0], nan, nan, "undecided", note)
-    low, high = interval(values, rule.finding, rule.statistic, split)
+    low, high = interval(values, rule.finding, rule.purpose or rule.statistic, split)
     outcome: Outcome = "undecided"
     if low > rule.above and high < rule.below:
         outcome = "holds"
     elif high <= rule.above or low >= rule.below:
         outcome = "fails"
     return Check(rule, name, each, float(np.mean(each)), low, high, outcome)
-
-
-def verdict_json(verdict: Verdict) -> bytes:
-    """Return the verdict as JSON; what is missing or not finite is null."""
-    content = {
-        "holds": verdict.holds,
-        "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
-        "confidence": CONFIDENCE,
-        "intervals over": verdict.over,
-        "findings": [
-            {
-                "finding": finding,
-                "sentence": sentence,
-                "verdict": verdict.outcome(finding),
-                "checks": [_check_data(check) for check in verdict.checks_of(finding)],
-            }
-            for finding, sentence in FINDINGS.items()
-        ],
-        "half way": [
-            {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
-            | {"low": t.low, "high": t.high}
-            for t in verdict.timings
-        ],
-    }
-    return (json.dumps(_finite(content), indent=1, allow_nan=False) + "\n").encode()
-
-
-def _check_data(check: Check) -> dict[str, Any]:
-    numbers = {"value": check.value, "low": check.low, "high": check.high}
-    limits = {"above": check.rule.above, "below": check.rule.below}
-    return {
-        "statistic": check.rule.statistic,
-        "split": check.split,
-        "verdict": check.verdict,
-        "each": check.each,
-        **(numbers | limits),
-        "reason": check.rule.reason,
-        "note": check.note,
-    }
-
-
-def _finite(content: Any) -> Any:
-    """Return the same with None in the place of numbers that JSON does not have."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
-
-
-def verdict_text(verdict: Verdict, *, checks: bool = True) -> str:
-    """Return the verdict as plain text: what `tasklens verify` prints.
-
-    Without its checks it is one line per finding: what `tasklens run` ends with.
-    """
-    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
-    counts = ", ".join(f"{outcomes.count(o)} {o}" for o in ("holds", "fails", "undecided"))
-    total = f"{len(outcomes)} findings: {counts}"
-    lines = []
-    for finding, sentence in FINDINGS.items():
-        lines.append(f"{verdict.outcome(finding):<9}  {finding}: {sentence}")
-        if checks:
-            lines += [*_check_lines(verdict.checks_of(finding)), ""]
-    if verdict.timings and checks:
-        split = split_name(verdict.timings[0].split)
-        lines.append(f"Half way from first to last, in steps, on {split}:")
-        for t in verdict.timings:
-            lines.append(f"               {t.what:<20} {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
-        lines.append("")
-    if len(verdict.runs) == 1 and verdict.over:
-        total += "; of one run: another seed may differ by more than these intervals say"
-    return "\n".join([*lines, total, ""])
-
-
-def _check_lines(checks: Sequence[Check]) -> list[str]:
-    if not checks:
-        return ["             no data were held out"]
-    lines, rule = [], None
-    for check in checks:
-        if check.rule is not rule:
-            rule = check.rule
-            lines.append(f"             {rule.statistic} ({rule.threshold})")
-        about = check.note or f"{check.value:6.2f}  [{check.low:.2f}, {check.high:.2f}]"
-        lines.append(f"               {split_name(check.split):<20} {check.verdict:<9}  {about}")
-    return lines

@@ -1,6 +1,5 @@
 """Load models and tokenizers from local directories in Hugging Face's format; fetch nothing."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
+from tasklens.core.progress import warn
 from tasklens.models.devices import seeded
 from tasklens.models.hf_subject import HuggingFaceSubject
 
@@ -60,6 +60,12 @@ def load_subject(
     InputError
         If the model cannot be loaded, lacks weights or is not causal, or if transformers is not
         installed.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.load_subject("runs/smoke/checkpoints/step-00000016").names
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():
@@ -79,10 +85,9 @@ def load_subject(
 def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     safe = any(directory.glob("*.safetensors"))
     if not safe and any(directory.glob("*.bin")):
-        print(
-            f"tasklens: warning: {directory} has no safetensors; its .bin files are unpickled, "
-            "tensors only (weights_only)",
-            file=sys.stderr,
+        warn(
+            f"{directory} has no safetensors; its .bin files are unpickled, tensors only "
+            "(weights_only)"
         )
     with _one_line_errors(directory):
         model, loading = import_extra("transformers").AutoModelForCausalLM.from_pretrained(

@@ -1,12 +1,12 @@
 """Decide whether prompts are read as trees, in which shared prefixes occur once."""
 
 import functools
-import sys
 
 import numpy as np
 import torch
 
 from tasklens.core.errors import first_line
+from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory
 from tasklens.models.hf_reader import HuggingFaceReader, Ints
@@ -42,7 +42,7 @@ def shared_trees(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -
         indices = np.union1d(indices[:CHECKED], indices[indices == longest])
         refusal = refusal or _refusal(reader, prompts, trees, slice(row, row + 1), indices)
     if refusal:
-        print_once(f"tasklens: prompts are read one by one: {reader.kind} {refusal}")
+        print_once(f"prompts are read one by one: {reader.kind} {refusal}")
         return None
     return trees
 
@@ -80,4 +80,4 @@ def _refusal(
 @functools.cache
 def print_once(line: str) -> None:
     """Print a line on standard error once per process, not for each checkpoint of a series."""
-    print(line, file=sys.stderr)
+    inform(line)

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import functools
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TextIO
@@ -17,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import file_hash, one_line_errors, sync, write_synced
+from tasklens.core.progress import detail, warn
 from tasklens.runs.manifest import Manifest, drop, holds_inputs
 
 #: What a file system without locks answers.
@@ -189,6 +189,7 @@ class RunDir(Manifest):
             self._renamed_in.add(path.parent)
             self._removed -= {self.path / key for key in hashes}
             manifest["files"] |= hashes
+        detail(f"wrote {path}")
 
 
 def _partial(path: Path) -> Path:
@@ -205,8 +206,7 @@ def _delete(path: Path) -> None:
 
 @functools.cache
 def _warn_of_no_locks(reason: str) -> None:
-    print(
-        f"tasklens: warning: the file system of the run directory has no locks ({reason}): let no "
-        "other tasklens process use the directory meanwhile",
-        file=sys.stderr,
+    warn(
+        f"the file system of the run directory has no locks ({reason}): let no other tasklens "
+        "process use the directory meanwhile"
     )

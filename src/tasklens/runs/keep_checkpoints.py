@@ -1,13 +1,13 @@
 """What is kept of a training run, and how it is resumed."""
 
 import json
-import sys
 from pathlib import Path
 
 import safetensors.torch
 from torch import Tensor
 
 from tasklens.core.errors import InputError
+from tasklens.core.progress import inform
 from tasklens.data.synthetic import MEASURED, SPLITS
 from tasklens.data.token_prompts import join
 from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
@@ -54,16 +54,14 @@ class CheckpointKeeper:
             )
         processes, before = self.trainer.group.size, left.get("processes", 1)
         if processes != before:
-            print(
-                f"tasklens: training resumes with another number of processes ({processes}, it "
-                f"began with {before}): the last bits may differ",
-                file=sys.stderr,
+            inform(
+                f"training resumes with another number of processes ({processes}, it began with "
+                f"{before}): the last bits may differ"
             )
         elif left.get("threads") != self.threads:
-            print(
-                f"tasklens: training resumes with {self.threads} threads, it began with "
-                f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)",
-                file=sys.stderr,
+            inform(
+                f"training resumes with {self.threads} threads, it began with "
+                f"{left.get('threads')}: the last bits may differ (train.threads fixes the number)"
             )
         if self.trainer.precision is None:
             self.trainer.precision = left["precision"]
@@ -73,7 +71,7 @@ class CheckpointKeeper:
         missing = [path for path in self.files(step) if not path.exists()]
         if missing or len(lines) < step:
             gone = missing[0] if missing else f"a line of {directory.metrics}"
-            print(f"tasklens: {gone} is gone; training again from step 0", file=sys.stderr)
+            inform(f"{gone} is gone; training again from step 0")
             directory.remove(saved[-1])
             return self.newest()
         directory.write(directory.metrics, b"".join(lines))
@@ -89,12 +87,11 @@ class CheckpointKeeper:
         n_instances = sum(len(splits[name]) for name in SPLITS)
         sizes = count_bytes(settings, self.n_parameters, n_instances)
         check_space(self.run.directory.path, sum(sizes.values()))
-        print(
-            f"tasklens: {self.run.directory.path} will take about "
+        inform(
+            f"{self.run.directory.path} will take about "
             f"{sum(sizes.values()) / 1e6:,.0f} MB: states of {len(self.run.steps)} checkpoints "
             f"{sizes['states'] / 1e6:,.0f} MB, weights of {len(self.with_weights)} of them "
-            f"{sizes['weights'] / 1e6:,.0f} MB",
-            file=sys.stderr,
+            f"{sizes['weights'] / 1e6:,.0f} MB"
         )
 
     def keep(self) -> None:

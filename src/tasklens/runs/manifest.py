@@ -24,6 +24,7 @@ from tasklens.core.files import (
     sync,
     write_synced,
 )
+from tasklens.core.progress import detail
 
 #: The layout of a run directory; 1 is that of manifests that name none.
 FORMAT = 3
@@ -157,6 +158,7 @@ class Manifest:
     def stage(self, stage: str, inputs: str) -> Iterator[Callable[..., None] | None]:
         """Give the function that marks the stage as finished, or None if it already is."""
         if self.finished(stage, inputs):
+            detail(f"{stage}: already done")
             yield None
             return
         began = time.perf_counter()
@@ -164,6 +166,7 @@ class Manifest:
         def finish(files: list[Path], **about: object) -> None:
             seconds = round(time.perf_counter() - began, 2)
             self.finish(stage, inputs, files, seconds=seconds, **about)
+            detail(f"{stage}: {len(files)} files in {self.path}, made in {seconds} s")
 
         yield finish
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tasklens.core.workers import LOCAL, opened
-from tasklens.findings.verdict import Verdict, verdict_json
+from tasklens.findings.verdict import Verdict
+from tasklens.findings.verdict_text import verdict_json
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.run import Run

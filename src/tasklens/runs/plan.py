@@ -1,22 +1,23 @@
-"""What a run will do, and what it will cost: time by timing some of it here, disk by counting."""
+"""Plan a run: how long it takes, by timing some of it on this machine, and its size on the disk."""
 
+import os
 import shutil
-import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasklens.clustering.cluster import Cell, cluster
+from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
 from tasklens.core.errors import InputError
+from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
-from tasklens.data.token_prompts import join
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest
@@ -25,8 +26,37 @@ from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
 
-#: Steps that are timed, after one that is not.
-TIMED_STEPS = 5
+#: Times that something is timed, at least and at most, and the seconds after which it is enough.
+LEAST_TIMES, MOST_TIMES, ENOUGH_SECONDS = 2, 6, 4.0
+#: The machine is busy if its load was above this share of its cores before, or if the slowest of
+#: the timed steps took longer than the fastest by this factor.
+IDLE_SHARE, STEADY = 0.25, 1.5
+#: Checkpoints that are listed at either end.
+LISTED = 3
+
+
+class Seconds(NamedTuple):
+    """How long something takes, at best and at worst."""
+
+    low: float
+    high: float
+
+    def times(self, n: float) -> "Seconds":
+        """Return how long it takes to do it n times."""
+        return Seconds(n * self.low, n * self.high)
+
+    def plus(self, other: "Seconds") -> "Seconds":
+        """Return how long it takes to do one after the other."""
+        return Seconds(self.low + other.low, self.high + other.high)
+
+    def __str__(self) -> str:
+        """Return the range in seconds, minutes or hours."""
+        size, unit = (
+            (3600, "h") if self.high >= 7200 else (60, "min") if self.high >= 120 else (1, "s")
+        )
+        digits = 1 if size == 3600 else 0
+        low, high = f"{self.low / size:.{digits}f}", f"{self.high / size:.{digits}f}"
+        return f"{high} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
 @dataclass(frozen=True)
@@ -37,25 +67,54 @@ class Plan:
     steps: tuple[int, ...]
     with_weights: tuple[int, ...]
     instances: int
-    seconds: dict[str, float]
+    seconds: dict[str, Seconds]
     n_bytes: dict[str, int]
+    busy: str
+    """Why the seconds are not those of an idle machine; empty if they are."""
+
+    @property
+    def total(self) -> Seconds:
+        """How long the run takes."""
+        total = Seconds(0, 0)
+        for each in self.seconds.values():
+            total = total.plus(each)
+        return total
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as what ``--json`` prints."""
+        seconds = self.seconds | {"total": self.total}
+        return {
+            "parameters": self.n_parameters,
+            "training instances": self.instances,
+            "checkpoints": self.steps,
+            "checkpoints with weights": self.with_weights,
+            "seconds": {name: {"low": s.low, "high": s.high} for name, s in seconds.items()},
+            "bytes": self.n_bytes | {"total": sum(self.n_bytes.values())},
+            "busy": self.busy,
+        }
 
     def text(self) -> str:
         """Return the plan as ``--dry-run`` prints it."""
-        total = sum(self.seconds.values())
-        seconds = "\n".join(f"  {name:<22}{_minutes(s):>10}" for name, s in self.seconds.items())
-        sizes = "\n".join(f"  {name:<22}{_megabytes(n):>10}" for name, n in self.n_bytes.items())
-        return (
-            f"model: {self.n_parameters:,} parameters\n"
-            f"data: {self.instances:,} training instances\n"
-            f"checkpoints: {len(self.steps)}, at steps {', '.join(map(str, self.steps))}\n"
-            f"weights kept of {len(self.with_weights)} of them\n"
-            f"time on this machine, from {TIMED_STEPS} steps, one harvest and one cell of each kind"
-            f"\n{seconds}\n"
-            f"  {'together':<22}{_minutes(total):>10}\n"
-            f"disk\n{sizes}\n"
-            f"  {'together':<22}{_megabytes(sum(self.n_bytes.values())):>10}\n"
-        )
+        steps = [str(step) for step in self.steps]
+        if len(steps) > 2 * LISTED + 1:
+            steps[LISTED:-LISTED] = ["..."]
+        lines = [
+            f"model: {self.n_parameters:,} parameters",
+            f"data: {self.instances:,} training instances",
+            f"checkpoints: {len(self.steps):,}, at steps {', '.join(steps)}; "
+            f"weights kept of {len(self.with_weights):,}",
+            "time on this machine, from timing some of the work",
+            *(
+                f"  {name:<16}{s!s:>16}"
+                for name, s in (self.seconds | {"total": self.total}).items()
+            ),
+        ]
+        if self.busy:
+            lines.append(f"  the machine is busy ({self.busy}): an idle one is faster")
+        sizes = self.n_bytes | {"total": sum(self.n_bytes.values())}
+        lines.append("disk")
+        lines += [f"  {name:<16}{_megabytes(n):>16}" for name, n in sizes.items()]
+        return "\n".join(lines) + "\n"
 
 
 def count_bytes(
@@ -99,6 +158,8 @@ def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
 
 def make_plan(settings: TrainingRunSettings) -> Plan:
     """Make the dataset and the model in memory and time what the run repeats. Writes nothing."""
+    load = os.getloadavg()[0] / default_workers()
+    status("plan: making the data and the model")
     began = time.perf_counter()
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     data_seconds = time.perf_counter() - began
@@ -106,77 +167,104 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     model = make_model(dataset, settings.model, seed=settings.seed)
     n_parameters = sum(p.numel() for p in model.parameters())
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
+    status("plan: timing steps of training")
     step_seconds = _time_steps(model, dataset, settings)
-    began = time.perf_counter()
-    harvest(GPT2Subject(model), join([dataset.prompts(split) for split in MEASURED]))
-    harvest_seconds = time.perf_counter() - began
+    status("plan: timing a harvest")
+    subject, first = GPT2Subject(model), dataset.prompts(next(iter(MEASURED)))
+    harvest_seconds = _timed(lambda: harvest(subject, first), least=1)
+    status("plan: timing the clustering")
     raw, tsne = _time_cells(settings)
+    status("plan: timing the frames of the report")
+    frame_seconds = _time_frame(settings)
     cells = len(MEASURED) * len(state_names(settings.model.n_layer))
     n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
     workers = settings.workers or default_workers()
     instances = sum(len(split) for name, split in dataset.splits.items() if name not in MEASURED)
+    busy = ""
+    if load > IDLE_SHARE:
+        busy = f"its load is {load:.0%} of its cores"
+    elif step_seconds.high > STEADY * step_seconds.low:
+        busy = f"a step takes {step_seconds.low:.2g} to {step_seconds.high:.2g} s"
+    measure_seconds = raw.times(n_k * len(steps)).plus(tsne.times(n_tsne))
     return Plan(
         n_parameters=n_parameters,
         steps=steps,
         with_weights=settings.checkpoints.steps_with_weights(steps, 4 * n_parameters),
         instances=len(dataset.splits["train"]),
         seconds={
-            "data": data_seconds,
-            "train": step_seconds * settings.train.steps,
-            "harvest": harvest_seconds * len(steps),
-            "measure": cells * (n_k * raw * len(steps) + tsne * n_tsne) / workers,
-            "report": cells * _time_frame(settings) * len(steps) / workers,
+            "data": Seconds(data_seconds, data_seconds),
+            "train": step_seconds.times(settings.train.steps),
+            "harvest": harvest_seconds.times(len(MEASURED) * len(steps)),
+            "measure": measure_seconds.times(cells / workers),
+            "report": frame_seconds.times(cells * len(steps) / workers),
         },
         n_bytes=count_bytes(settings, n_parameters, instances),
+        busy=busy,
     )
 
 
-def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> float:
-    """Return the seconds of a step, the median of some after a warm-up."""
-    trainer = Trainer(model, dataset, settings.train, settings.seed)
-    seconds = []
-    for batch in islice(trainer.batches(), 1 + TIMED_STEPS):
-        began = time.perf_counter()
-        trainer.take_step(batch)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[1:])
-
-
-def _time_cells(settings: TrainingRunSettings) -> tuple[float, float]:
-    """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
-    n, width = settings.data.measured_instances, settings.model.n_embd
-    x = _points(n, width)
+def _timed(action: Callable[[], object], least: int = LEAST_TIMES) -> Seconds:
+    """Return the seconds of an action, done a few times."""
     seconds: list[float] = []
-    for space in ("raw", "tsne"):
-        if space == "tsne" and settings.clusters.tsne == "none":
-            return seconds[0], 0.0
+    while len(seconds) < least or (len(seconds) < MOST_TIMES and sum(seconds) < ENOUGH_SECONDS):
         began = time.perf_counter()
+        action()
+        seconds.append(time.perf_counter() - began)
+    return Seconds(min(seconds), max(seconds))
+
+
+def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> Seconds:
+    """Return the seconds of a step, after a warm-up with few instructions per step.
+
+    The few also choose the precision, which takes six steps.
+    """
+    train = settings.train
+    few = Trainer(
+        model,
+        dataset,
+        train.changed(instructions_per_step=max(1, train.instructions_per_step // 8)),
+        settings.seed,
+    )
+    few.choose_precision()
+    few.take_step(next(few.batches()))
+    whole = Trainer(model, dataset, train, settings.seed).batches()
+    return _timed(lambda: few.take_step(next(whole)))
+
+
+def _time_cells(settings: TrainingRunSettings) -> tuple[Seconds, Seconds]:
+    """Return the seconds of one cell in the raw space and after t-SNE, on random points."""
+    x = _points(settings.data.measured_instances, settings.model.n_embd)
+
+    def work(space: str, clusters: ClusterSettings = settings.clusters) -> None:
         cell = Cell(0, 0, "", "", space, settings.data.measured_tasks, x)
-        (clustering,) = cluster([cell], settings.clusters)
+        (clustering,) = cluster([cell], clusters)
         if space == "raw" and settings.measure.silhouette == "all":
             score_silhouettes(cell, clustering.labels, "")
-        seconds.append(time.perf_counter() - began)
-    return seconds[0], seconds[1]
+
+    work("raw")  # which compiles
+    raw = _timed(lambda: work("raw"))
+    if settings.clusters.tsne == "none":
+        return raw, Seconds(0, 0)
+    work("tsne", settings.clusters.changed(tsne_max_iter=250))  # which compiles
+    return raw, _timed(lambda: work("tsne"))
 
 
-def _time_frame(settings: TrainingRunSettings) -> float:
+def _time_frame(settings: TrainingRunSettings) -> Seconds:
     """Return the seconds of one frame of the report's map, on random points."""
     n = min(settings.report.points, settings.data.measured_instances)
     x, before = _points(n, settings.model.n_embd), _points(n, 2)
     report = settings.report
-    next_frame(x, before, perplexity=report.perplexity, stay=report.stay, seed=0)  # which compiles
-    began = time.perf_counter()
-    next_frame(x, before, perplexity=report.perplexity, stay=report.stay, seed=0)
-    return time.perf_counter() - began
+
+    def work() -> None:
+        next_frame(x, before, perplexity=report.perplexity, stay=report.stay, seed=0)
+
+    work()  # which compiles
+    return _timed(work)
 
 
 def _points(n: int, width: int) -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _megabytes(n: int) -> str:

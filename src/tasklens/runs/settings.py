@@ -6,13 +6,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.errors import InputError
 from tasklens.core.settings import Affects, SettingsBase
 from tasklens.core.workers import default_workers
 from tasklens.data.labelled_prompts import PromptSettings
+from tasklens.data.names import state_name
 from tasklens.data.synthetic import DataSettings
 from tasklens.data.tasks import TaskSettings
 from tasklens.data.tokenize import PositionSettings
@@ -53,13 +54,22 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     trust_remote_code: bool = False
     """Run code that comes with a model."""
 
+    @field_validator("states", mode="before")
+    @classmethod
+    def _named(cls, states: Any) -> Any:
+        """Return the names of hidden states that may be written in another way, e.g. "layer 5"."""
+        if isinstance(states, list | tuple):
+            return tuple(state_name(s) if isinstance(s, str) else s for s in states)
+        return states
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Check the names of the states."""
         for name in self.states:
             if not re.fullmatch(r"all|wte|embed|block[1-9]\d*|ln_f", name):
                 raise ValueError(
-                    f"states: no state {name!r}; should be all, wte, embed, block1, ... or ln_f"
+                    f"states: no hidden state {name!r}; should be all, wte, embed, block1, ... or "
+                    "ln_f"
                 )
         return self
 
@@ -97,7 +107,14 @@ class RunSettings(SettingsBase):
 
 
 class TrainingRunSettings(RunSettings):
-    """All settings of a training run, which draws its data and trains its model."""
+    """All settings of a training run, which draws its data and trains its model.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainingRunSettings(seed=3, train=tl.TrainSettings(steps=100, warmup_steps=10)).seed
+    3
+    """
 
     removed: ClassVar = {
         **RunSettings.removed,
@@ -140,7 +157,15 @@ class TrainingRunSettings(RunSettings):
 
 
 class ModelRunSettings(RunSettings):
-    """All settings of a model run, which measures given models on given prompts."""
+    """All settings of a model run, which measures given models on given prompts.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> settings = tl.ModelRunSettings(prompts=tl.PromptSettings(label="task"))
+    >>> settings.prompts.files
+    ('tasks-in-words',)
+    """
 
     subject: SubjectSettings = SubjectSettings()
     """The models, and how they are run."""

@@ -76,7 +76,7 @@ def harvest_on_cluster(
             shards += [Shard(*common, i, n, threads) for i in range(n)]
         failed: dict[str, str] = {}
         results: dict[Checkpoint, list[ShardResult]] = {}
-        for shard, result, error in workers.outcomes(harvest_shard, shards, "harvest"):
+        for shard, result, error in workers.outcomes(harvest_shard, shards, "states", "shard"):
             done = results.setdefault(shard.checkpoint, [])
             if error:
                 failed[shard.name] = reason(error)

@@ -1,6 +1,7 @@
 """Stage data: what the model is asked, drawn or read, into the run directory."""
 
 from tasklens.core.errors import InputError
+from tasklens.core.progress import progress
 from tasklens.runs.run import Run
 
 
@@ -23,6 +24,7 @@ def make_data(run: Run) -> None:
     with directory.stage("data", run.inputs("data")) as finish:
         if finish is None:
             return
-        files = run.data_files()
-        directory.write_directory(directory.data, files)
+        with progress("data"):
+            files = run.data_files()
+            directory.write_directory(directory.data, files)
         finish([directory.data / name for name in files], sources_read=sources)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import safetensors.numpy
-from tqdm import tqdm
 
 from tasklens.core.errors import CellsFailedError
 from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes, read_parquet
+from tasklens.core.progress import progress, status
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
@@ -40,16 +40,19 @@ def measure(run: Run, engine: str = LOCAL) -> None:
     with directory.stage("measure", run.inputs("measure")) as finish:
         if finish is None:
             return
-        bar = tqdm(desc="measure", unit="state", disable=None)
-        with start_workers(engine, run.settings.workers) as workers, bar:
-            measurer = Measurer(run, workers, bar.update)
+        with start_workers(engine, run.settings.workers) as workers:
+            measurer = Measurer(run, workers)
             missing = [step for step in run.steps if not measurer.is_done(step)]
-            bar.total = len(missing) * len(run.state_names)
-            for step in missing:
-                if measurer.is_full:
-                    measurer.keep_first()
-                measurer.begin(step)
-            measurer.finish()
+            n_states = len(run.state_names)
+            n_done = (len(run.steps) - len(missing)) * n_states
+            with progress("measure", n_done + len(missing) * n_states, "state", n_done) as bar:
+                measurer.on_state = bar.update
+                for step in missing:
+                    if measurer.is_full:
+                        measurer.keep_first()
+                    measurer.begin(step)
+                measurer.finish()
+            status("measure: scoring the controls")
         if measurer.failed:
             raise CellsFailedError(measurer.failed)
         tables = [_controls(run)]

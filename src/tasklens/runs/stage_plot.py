@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from tasklens.core.progress import progress
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.style import render
@@ -18,13 +19,14 @@ def plot(run: Run) -> None:
     with directory.stage("plot", run.inputs("plot")) as finish:
         if finish is None:
             return
-        scores = run.score_table()
-        figures = [figure1(scores, run.settings.figure)]
-        if any(name.startswith("block") for name in run.state_names):
-            figures.append(figure2(scores, run.unseen, next(iter(run.splits))))
-        paths = []
-        for number, figure in enumerate(figures, 1):
-            for suffix in FORMATS:
-                paths.append(directory.figure(suffix, number))
-                directory.write(paths[-1], render(figure, suffix))
+        with progress("plot"):
+            scores = run.score_table()
+            figures = [figure1(scores, run.settings.figure)]
+            if any(name.startswith("block") for name in run.state_names):
+                figures.append(figure2(scores, run.unseen, next(iter(run.splits))))
+            paths = []
+            for number, figure in enumerate(figures, 1):
+                for suffix in FORMATS:
+                    paths.append(directory.figure(suffix, number))
+                    directory.write(paths[-1], render(figure, suffix))
         finish(paths)

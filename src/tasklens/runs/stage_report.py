@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from tqdm import tqdm
 
 from tasklens.clustering.map_frames import Frame, FrameJob, common_basis, frame
 from tasklens.core.errors import InputError
 from tasklens.core.files import write_file
+from tasklens.core.progress import progress, status
 from tasklens.core.seeds import derived_seed, stream
 from tasklens.core.workers import Processes, Workers, default_workers
 from tasklens.findings.verdict import Verdict
@@ -61,6 +61,7 @@ def write_report(
     """
     for run in runs:
         make_frames(run)
+    status("report: writing the page")
     content = page([view_of(run) for run in runs], verdicts, command)
     if out is None and len(runs) == 1:
         directory = runs[0].directory
@@ -120,8 +121,8 @@ def make_frames(run: Run, workers: Workers | None = None) -> None:
         }
         arrays: dict[str, list[Any]] = {}
         before: dict[tuple[str, str], Floats] = {}
-        bar = tqdm(desc="frames", unit="frame", total=len(bases) * len(steps), disable=None)
-        with workers or Processes(_processes(run, chosen)) as pool, bar:
+        shown = progress("report", len(bases) * len(steps), "frame")
+        with workers or Processes(_processes(run, chosen)) as pool, shown as bar:
             for step in steps:
                 batches = _jobs(run, step, chosen, bases, before)
                 frames: Iterator[Frame]

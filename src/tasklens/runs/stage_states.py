@@ -1,7 +1,6 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
-from tqdm import tqdm
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
+from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
@@ -82,27 +81,72 @@ def open_model(
     return OpenedModel(subject, tokens, names)
 
 
-def describe(settings: ModelRunSettings) -> str:
-    """Return what would be measured, token by token; no model is loaded, nothing is written."""
+class ModelPlan(NamedTuple):
+    """What a model run would measure."""
+
+    models: dict[int, str]
+    """The name of each model by step."""
+    n_prompts: int
+    labels: tuple[str, ...]
+    splits: dict[str, int]
+    """The number of prompts of each split."""
+    n_tokens: npt.NDArray[np.int64]
+    """Tokens up to the measured one, that one included, of each prompt, (N,)."""
+    n_known: int | None
+    """How many prompts are followed by the first token of a known output; None without outputs."""
+    over: str
+    """Over what the hidden states are taken: "last" or "mean"."""
+    examples: str
+    """Some prompts, what is measured in brackets."""
+
+    def document(self) -> dict[str, Any]:
+        """Return the plan as what ``--json`` prints."""
+        tokens = {"min": self.n_tokens.min(), "max": self.n_tokens.max()}
+        return {
+            "models": [{"step": step, "name": name} for step, name in self.models.items()],
+            "prompts": self.n_prompts,
+            "labels": self.labels,
+            "splits": self.splits,
+            "tokens": tokens | {"mean": float(np.mean(self.n_tokens))},
+            "known outputs": self.n_known,
+            "over": self.over,
+            "examples": self.examples.splitlines(),
+        }
+
+    def text(self) -> str:
+        """Return the plan as ``--dry-run`` prints it."""
+        lines = ["models:"]
+        lines += [f"  step {step}: {name}" for step, name in self.models.items()]
+        lines.append(f"prompts: {self.n_prompts:,}, with {len(self.labels)} labels")
+        lines += [f"  {split}: {n:,}" for split, n in self.splits.items()]
+        lines.append(
+            f"tokens up to the measured one: {self.n_tokens.min()} to {self.n_tokens.max()}, "
+            f"{np.mean(self.n_tokens):.1f} on average"
+        )
+        if self.n_known is not None:
+            lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
+        measured = "the mean over" if self.over == "mean" else "measured is"
+        lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
+        return "\n".join(lines) + "\n" + self.examples
+
+
+def describe(settings: ModelRunSettings) -> ModelPlan:
+    """Return what would be measured; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
     table = read_prompts(settings.prompts, seed=settings.seed)
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize(table, tokenizer, settings.position)
-    position = tokens.prompts.position
-    lines = ["models:"]
-    lines += [f"  step {c.step}: {c.name}" for c in checkpoints]
-    lines.append(f"prompts: {len(table):,}, with {len(set(table.label))} labels")
-    lines += [f"  {split}: {s.stop - s.start:,}" for split, s in table.splits.items()]
-    lines.append(
-        f"tokens up to the measured one: {position.min() + 1} to {position.max() + 1}, "
-        f"{np.mean(position + 1):.1f} on average"
+    known = None if table.output is None else int(np.count_nonzero(tokens.target >= 0))
+    return ModelPlan(
+        models={c.step: c.name for c in checkpoints},
+        n_prompts=len(table),
+        labels=tuple(sorted(set(table.label))),
+        splits={split: rows.stop - rows.start for split, rows in table.splits.items()},
+        n_tokens=tokens.prompts.position + 1,
+        n_known=known,
+        over=settings.position.over,
+        examples=shown(table, tokens, tokenizer),
     )
-    if table.output is not None:
-        known = np.count_nonzero(tokens.target >= 0)
-        lines.append(f"the first token of the output follows it in {known:,} prompts")
-    over = "the mean over" if settings.position.over == "mean" else "measured is"
-    lines.append(f"{over} what stands in [[ ]]; after -> what should follow:")
-    return "\n".join(lines) + "\n" + shown(table, tokens, tokenizer)
 
 
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
@@ -134,7 +178,7 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
         abouts = [run.about(c.step) for c in run.checkpoints]
         warnings = doubts(abouts)
         for warning in warnings:
-            print(f"tasklens: warning: {warning}", file=sys.stderr)
+            warn(warning)
         files = [
             directory.states_at(c.step) / name for c in run.checkpoints for name in (ABOUT, TOKENS)
         ]
@@ -144,8 +188,7 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
 def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> None:
     n, n_models = len(run.table), len(run.checkpoints)
     done = n * (n_models - len(missing))
-    bar = tqdm(desc="harvest", unit="prompt", total=n * n_models, initial=done, disable=None)
-    with bar:
+    with progress("states", n * n_models, "prompt", done) as bar:
         for checkpoint, inputs in missing.items():
             is_first = checkpoint is run.checkpoints[0]
             opened = run.opened if is_first else None
@@ -167,7 +210,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
 def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
     """Print some prompts with what is measured in them."""
     examples = shown(run.table, tokens, tokenizer)
-    print(f"tasklens: measured is what stands in [[ ]]:\n{examples}", end="", file=sys.stderr)
+    inform("measured is what stands in [[ ]]:\n" + examples.removesuffix("\n"))
 
 
 def about_model(
@@ -234,7 +277,9 @@ def _state_names(
         return subject.names
     for name in wanted:
         if name not in subject.names:
-            raise InputError(f"{model}: no state {name!r}; it has {', '.join(subject.names)}")
+            raise InputError(
+                f"{model}: no hidden state {name!r}; it has {', '.join(subject.names)}"
+            )
     return tuple(name for name in subject.names if name in wanted)
 
 

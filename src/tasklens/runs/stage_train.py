@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable
 
 import torch
-from tqdm import tqdm
 
+from tasklens.core.progress import detail, progress, status
 from tasklens.core.workers import LOCAL, cores_of_nodes, default_workers, start_workers
 from tasklens.models.distributed import ProcessGroup, process_group
 from tasklens.models.gpt2 import make_model
@@ -45,22 +45,18 @@ def _train_and_keep(
     destroyed: a trainer holds the group, whose threads would outlive Python.
     """
     settings, directory = run.settings, run.directory
+    status("train: making the model")
     trainer = _trainer(run, group)
     threads = torch.get_num_threads()
     keeper = CheckpointKeeper(run, trainer, inputs, threads)
+    status("train: choosing the precision of the steps")
     if not trainer.begin(keeper.newest()):
         keeper.keep()
+    detail(_precision_text(trainer))
     left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
-    bar = tqdm(
-        desc="train",
-        unit="step",
-        total=settings.train.steps,
-        initial=trainer.step,
-        disable=None,
-    )
     with (
         start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
-        bar,
+        progress("train", settings.train.steps, "step", trainer.step) as bar,
         directory.growing(directory.metrics) as metrics,
     ):
         measurer = Measurer(run, workers)
@@ -76,7 +72,7 @@ def _train_and_keep(
                 keeper.keep()
                 measure_beside(log.step)
             measurer.keep_done()
-            bar.set_postfix_str(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}", False)
+            bar.note(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}")
             bar.update()
 
         measure_beside(trainer.step)
@@ -113,6 +109,14 @@ def cores_left(settings: TrainingRunSettings, engine: str) -> int:
     cores = default_workers() if engine == LOCAL else sum(cores_of_nodes(engine))
     left = max(0, cores - settings.cores_training)
     return min(left, settings.workers or left)
+
+
+def _precision_text(trainer: Trainer) -> str:
+    text = f"train: {trainer.precision} on {trainer.device}"
+    if not trainer.calibration:
+        return f"{text}, as the settings or the beginning of the run have it"
+    times = ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in trainer.calibration.items())
+    return f"{text}, chosen by timing a step of each: {times}"
 
 
 def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:

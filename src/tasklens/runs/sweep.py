@@ -105,7 +105,7 @@ def _run(
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
     on_gpu = any(point.settings.train.device != "cpu" for point in missing)
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
-        outcomes = pool.outcomes(work, missing, "sweep")
+        outcomes = pool.outcomes(work, missing, "sweep", "run")
         failed = {point.name: reason(error) for point, _, error in outcomes if error}
     return {point.name: failed[point.name] for point in missing if point.name in failed}
 

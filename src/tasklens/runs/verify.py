@@ -6,10 +6,11 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tasklens.core.errors import InputError
+from tasklens.core.progress import progress
 from tasklens.core.seeds import stream
+from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
@@ -106,7 +107,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
                 hits[step, role_of[split]] = correct > 0
-    with tqdm(desc=f"verify {run.name}", unit="cell", total=len(labels), disable=None) as bar:
+    with progress(f"verify {run.name}", len(labels), "cell") as bar:
         return curves_of_labels(
             run.name,
             seed,
@@ -116,7 +117,16 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             resampling,
             bar.update,
             {role: split for split, role in role_of.items()},
+            _chance(run),
         )
+
+
+def _chance(run: Run) -> float:
+    """Return the share of the commonest output of the first split, if the run trains its model."""
+    output = next(iter(run.instances_by_split.values())).output
+    if run.states_stage != "train" or output is None:
+        return float("nan")
+    return float(np.unique(output, return_counts=True)[1].max() / len(output))
 
 
 def difference(runs: Sequence[Run]) -> str | None:
@@ -159,11 +169,14 @@ def follow_run(
     measured, or has no such layer, split or space.
     """
     run.need("measure")
-    path, split = run.directory.path, split or run.unseen
-    if layer is None:
+    path = run.directory.path
+    split = find_split(split, run.splits) if split else run.unseen
+    if layer is not None:
+        layer = find_state(layer, run.state_names)
+    else:
         first, ari = next(iter(run.splits)), curves_of_table(run.score_table())[0].ari
         chosen = best_layer(
-            {place[1:]: y[0, -1] for place, y in ari.items() if place[::2] == (first, space)}
+            {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
         )
         if chosen is None:
             raise InputError(f"{path}: nothing was clustered in the space {space!r}")

@@ -87,7 +87,7 @@ def dies(number: int) -> int:
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_fails_holds_nothing_else_up(count: int, capfd: pytest.CaptureFixture[str]) -> None:
     with Processes(count) as workers:
-        outcomes = list(workers.outcomes(square, range(3, 9), progress="squares"))
+        outcomes = list(workers.outcomes(square, range(3, 9), "squares", "number"))
     ((five, _, error),) = (outcome for outcome in outcomes if outcome.error)
     assert {item: r for item, r, error in outcomes if not error} == {
         item: item * item for item in (3, 4, 6, 7, 8)

@@ -1,0 +1,203 @@
+"""The commands that read finished runs: show, verify, follow, compare."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tasklens.cli.options import Json, RunPath, scores_document
+from tasklens.cli.output import coloured, emit, emit_json
+
+if TYPE_CHECKING:
+    from tasklens.findings.compare import Difference
+    from tasklens.runs.compare import ComparedRuns
+
+
+def show(path: RunPath, as_json: Json = False) -> None:
+    """Print the final ARI and the accuracy.
+
+    The rows are hidden states, the columns are splits.
+    """
+    from tasklens.runs.load_run import load_run
+    from tasklens.scoring.score_table import scores_text
+
+    run = load_run(path)
+    if as_json:
+        emit_json(scores_document(run))
+    else:
+        emit(scores_text(run.score_table(all_k=True)))
+
+
+def verify(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Run directories that differ in their seed, or scores.parquet."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="The verdict as JSON. [default: verdict.json, in RUN if there is only one]",
+        ),
+    ] = None,
+    shuffled: Annotated[
+        bool,
+        typer.Option("--shuffled", help="Shuffle the tasks first: a control that should fail."),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Test the paper's findings on runs.
+
+    Prints for each finding whether it holds, and the checks that it rests on, with intervals. The
+    exit status is 0 if all findings hold and 1 if one fails or is undecided.
+    """
+    from tasklens.core.files import write_file
+    from tasklens.findings.verdict_text import verdict_document, verdict_json, verdict_text
+    from tasklens.runs.directory import RunDir
+    from tasklens.runs.verify import verify as verify_runs
+
+    verdict = verify_runs(runs, shuffled=shuffled)
+    content = verdict_json(verdict)
+    if len(runs) == 1 and runs[0].is_dir() and not shuffled and not out:
+        directory = RunDir(runs[0])
+        out = directory.verdict
+        directory.write(out, content)
+    else:
+        out = out or Path("verdict.json")
+        write_file(out, content)
+    if as_json:
+        emit_json(verdict_document(verdict) | {"file": out})
+    else:
+        emit(coloured(verdict_text(verdict)))
+        emit(str(out))
+    return 0 if verdict.holds else 1
+
+
+def follow(
+    path: RunPath,
+    layer: Annotated[
+        str | None,
+        typer.Option(
+            "--layer", metavar="NAME", help="A hidden state, e.g. block5. [default: the best one]"
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split", metavar="NAME", help="E.g. val_subset. [default: the first unseen one]"
+        ),
+    ] = None,
+    space: Annotated[
+        str, typer.Option("--space", metavar="raw|tsne", help="The space of the clusters.")
+    ] = "raw",
+    as_json: Json = False,
+) -> None:
+    """Follow tasks and clusters through training.
+
+    Prints which task has a cluster of its own from which step on, and how many clusters split and
+    merged on the way to each checkpoint.
+    """
+    from tasklens.runs.load_run import load_run
+    from tasklens.runs.verify import follow_run
+    from tasklens.scoring.cluster_tracking import followed_text
+
+    state, split, followed, names = follow_run(load_run(path), layer, split, space)
+    if as_json:
+        tasks = [
+            {"task": names[task], "formed": formed, "overlap": followed.overlap[:, i]}
+            for i, (task, formed) in enumerate(zip(followed.tasks, followed.formed, strict=True))
+        ]
+        cell = {"run": path, "layer": state, "split": split, "space": space}
+        changes = {"splits": followed.splits, "merges": followed.merges}
+        emit_json({**cell, "steps": followed.steps, "tasks": tasks, **changes})
+    else:
+        emit(f"{state} on {split} ({space}):\n\n{followed_text(followed, names)}")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run directory.")],
+    as_json: Json = False,
+) -> None:
+    """Compare the settings, the final scores and the findings of two runs.
+
+    Differences are second minus first, with 95 % intervals over resampled instructions. Runs of
+    both kinds can be compared if they share splits and hidden states.
+    """
+    from tasklens.runs.compare import compare_runs
+
+    compared = compare_runs(first, second)
+    if as_json:
+        emit_json(_comparison_document(compared))
+    else:
+        emit(coloured(_comparison_text(compared)))
+
+
+def _comparison_document(compared: "ComparedRuns") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from tasklens.findings.verdict_text import verdict_document
+
+    best = [place and {"layer": place[0], "space": place[1]} for place in compared.scores.best]
+    return {
+        "runs": compared.paths,
+        "settings": {key: list(values) for key, values in compared.settings.items()},
+        "ari": [asdict(difference) for difference in compared.scores.ari],
+        "accuracy": [asdict(difference) for difference in compared.scores.accuracy],
+        "best": best,
+        "verdicts": [verdict and verdict_document(verdict) for verdict in compared.verdicts],
+    }
+
+
+def _comparison_text(compared: "ComparedRuns") -> str:
+    """Return two runs side by side as plain text."""
+    from tasklens.findings.rules import FINDINGS
+
+    scores, names = compared.scores, [str(path) for path in compared.paths]
+    lines = [f"first: {names[0]}", f"second: {names[1]}", ""]
+    if compared.settings:
+        lines.append("settings that differ:")
+        width = max(map(len, compared.settings))
+        lines += [
+            f"  {key:<{width}}  {_setting(values[0])} | {_setting(values[1])}"
+            for key, values in compared.settings.items()
+        ]
+    else:
+        lines.append("settings that differ: none")
+    rows = [["final ARI", "space", "split", "first", "second", "difference"]]
+    rows += [[d.layer, d.space, d.split, *_numbers(d)] for d in scores.ari]
+    rows += [["accuracy", "", d.split, *_numbers(d)] for d in scores.accuracy]
+    best = [f"{place[0]} ({place[1]})" if place else "none" for place in scores.best]
+    lines += ["", *_aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]
+    if any(compared.verdicts):
+        outcomes = [
+            [verdict.outcome(finding) if verdict else "-" for verdict in compared.verdicts]
+            for finding in FINDINGS
+        ]
+        rows = [["finding", "first", "second"]]
+        rows += [[f, *each] for f, each in zip(FINDINGS, outcomes, strict=True)]
+        lines += ["", *_aligned(rows)]
+        lines += [f"{v.doubt}." for v in compared.verdicts if v and v.doubt]
+    return "\n".join(lines)
+
+
+def _numbers(difference: "Difference") -> list[str]:
+    interval = f"[{difference.low:z.2f}, {difference.high:z.2f}]"
+    scores = [f"{score:z5.2f}" for score in (difference.first, difference.second)]
+    return [*scores, f"{difference.difference:+z.2f}  {interval}"]
+
+
+def _setting(value: Any) -> str:
+    return "-" if value is None else str(list(value) if isinstance(value, tuple) else value)
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Return rows of texts with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

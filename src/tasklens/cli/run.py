@@ -1,0 +1,158 @@
+"""`tasklens run`, and a command for each of its stages: data, train, measure, plot."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tasklens.cli.options import (
+    Change,
+    Device,
+    Engine,
+    Json,
+    Out,
+    Resume,
+    RunPath,
+    Source,
+    changed_run,
+    check_device,
+    emit_results,
+    this_command,
+    with_device,
+)
+from tasklens.cli.output import emit, emit_json
+from tasklens.core.errors import InputError
+from tasklens.models.torchrun import is_other_rank
+
+if TYPE_CHECKING:
+    from tasklens.runs.settings import TrainingRunSettings
+
+
+def run(
+    source: Source = "default",
+    change: Change = None,
+    device: Device = None,
+    out: Out = None,
+    resume: Resume = False,
+    engine: Engine = "local",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the plan with its time and disk, and do nothing."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run all stages, data to report, and test the paper's findings on the run.
+
+    Prints the final table, a line for each finding, and the path of the report; the last line is
+    the path of the figure.
+    """
+    from tasklens.runs.settings import load_settings
+
+    settings = load_settings(source, with_device(change, device))
+    if is_other_rank():
+        if not dry_run:
+            _train_with_rank_0(out or Path("runs") / Path(source).stem, settings)
+        return
+    if dry_run:
+        from tasklens.runs.plan import make_plan
+
+        plan = make_plan(settings)
+        if as_json:
+            emit_json(plan.document())
+        else:
+            emit(plan.text())
+        return
+    from tasklens.core.workers import opened
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import judge_and_report, run_stages
+
+    check_device(settings.train.device, "train.device")
+    with opened(engine):
+        run = new_run(Path(source).stem, settings, out, resume=resume)
+        with run.directory.locked():
+            run_stages(run, this_command(), engine)
+            verdict, page = judge_and_report(run, this_command())
+    emit_results(run, verdict, page, as_json=as_json)
+
+
+def data(
+    source: Source = "default",
+    change: Change = None,
+    device: Device = None,
+    out: Out = None,
+    resume: Resume = False,
+) -> None:
+    """Make a run directory with its data.
+
+    Prints the path of the data.
+    """
+    from tasklens.runs.load_run import new_run
+    from tasklens.runs.pipeline import begin
+    from tasklens.runs.settings import load_settings
+    from tasklens.runs.stage_data import make_data
+
+    settings = load_settings(source, with_device(change, device))
+    run = new_run(Path(source).stem, settings, out, resume=resume)
+    with run.directory.locked():
+        begin(run, this_command())
+        make_data(run)
+    emit(str(run.directory.data))
+
+
+def train(path: RunPath) -> None:
+    """Train the model, from the step at which it stopped.
+
+    Harvests and keeps checkpoints on the way. Prints the path of the checkpoints.
+    """
+    from tasklens.runs import stage_train
+    from tasklens.runs.training_run import TrainingRun
+
+    run = changed_run(path)
+    if not isinstance(run, TrainingRun):
+        raise InputError(f"{path} measures given models: there is nothing to train")
+    if is_other_rank():
+        _train_with_rank_0(path, run.settings)
+        return
+    with run.directory.locked():
+        stage_train.train(run)
+    emit(str(run.directory.checkpoints))
+
+
+def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> None:
+    """Cluster and score the harvested hidden states.
+
+    With --set only clusters.* and measure.* can change, e.g. clusters.n_init=20 or
+    measure.center=true; training and harvesting are not repeated. Prints the path of the scores.
+    """
+    from tasklens.core.workers import opened
+    from tasklens.runs import stage_measure
+
+    run = changed_run(path, change, "clusters", "measure")
+    with opened(engine), run.directory.locked():
+        stage_measure.check_measurable(run)
+        run.save_settings()
+        stage_measure.measure(run, engine)
+    emit(str(run.directory.scores_csv))
+
+
+def plot(path: RunPath, change: Change = None) -> None:
+    """Draw the figures from the scores.
+
+    With --set only figure.* can change, e.g. figure.space=tsne. Prints the path of the figure.
+    """
+    from tasklens.runs import stage_plot
+
+    run = changed_run(path, change, "figure")
+    with run.directory.locked():
+        stage_plot.plot(run)
+        run.save_settings()
+    emit(str(run.directory.figure("png")))
+
+
+def _train_with_rank_0(path: Path, settings: "TrainingRunSettings") -> None:
+    from tasklens.runs.directory import RunDir
+    from tasklens.runs.stage_train import train_with_rank_0
+    from tasklens.runs.training_run import TrainingRun
+
+    check_device(settings.train.device, "train.device")
+    train_with_rank_0(TrainingRun(RunDir(path), settings))

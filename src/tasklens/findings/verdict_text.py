@@ -1,0 +1,137 @@
+"""Write a verdict as JSON, or as plain text."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tasklens.findings.rules import FINDINGS
+from tasklens.findings.verdict import OUTCOMES, Check, Verdict
+from tasklens.scoring.bootstrap import CONFIDENCE
+
+
+def verdict_json(verdict: Verdict) -> bytes:
+    """Return the verdict as JSON; what is missing or not finite is null."""
+    document = _finite(verdict_document(verdict))
+    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+
+
+def verdict_document(verdict: Verdict) -> dict[str, Any]:
+    """Return the verdict as nested dictionaries and lists: the content of ``verdict.json``."""
+    return {
+        "holds": verdict.holds,
+        "doubt": verdict.doubt,
+        "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
+        "confidence": CONFIDENCE,
+        "intervals over": verdict.over,
+        "findings": [
+            {
+                "finding": finding,
+                "sentence": sentence,
+                "verdict": verdict.outcome(finding),
+                "checks": [_check_data(check) for check in verdict.checks_of(finding)],
+            }
+            for finding, sentence in FINDINGS.items()
+        ],
+        "half way": [
+            {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
+            | {"low": t.low, "high": t.high}
+            for t in verdict.timings
+        ],
+    }
+
+
+def _check_data(check: Check) -> dict[str, Any]:
+    numbers = {"value": check.value, "low": check.low, "high": check.high}
+    limits = {"above": check.rule.above, "below": check.rule.below}
+    return {
+        "statistic": check.rule.statistic,
+        "split": check.split,
+        "verdict": check.verdict,
+        "each": check.each,
+        **(numbers | limits),
+        "reason": check.rule.reason,
+        "note": check.note,
+    }
+
+
+def _finite(content: Any) -> Any:
+    """Return the same with None instead of numbers that JSON does not have."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not np.isfinite(content) else content
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """Return the verdict with all checks as plain text: what `tasklens verify` prints."""
+    lines = []
+    for finding, sentence in FINDINGS.items():
+        lines += [_finding_line(verdict, finding), f"           {sentence}"]
+        lines += [*_check_lines(verdict.checks_of(finding)), ""]
+    if verdict.timings:
+        lines.append(f"half way from first to last, in steps, on {verdict.timings[0].split}:")
+        for t in verdict.timings:
+            lines.append(f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
+        lines.append("")
+    return "\n".join([*lines, *_last_lines(verdict), ""])
+
+
+def summary_text(verdict: Verdict) -> str:
+    """Return a line for each finding as plain text: what `tasklens run` ends with.
+
+    That is a single line if the scores mean nothing.
+    """
+    if verdict.doubt:
+        return f"findings: not tested. {verdict.doubt}.\n"
+    return "\n".join([*(_finding_line(verdict, f) for f in FINDINGS), *_last_lines(verdict), ""])
+
+
+def _finding_line(verdict: Verdict, finding: str) -> str:
+    """Return a finding, the verdict on it, and the number that decides it."""
+    check = verdict.deciding(finding)
+    begin = f"{verdict.outcome(finding):<9}  {finding:<26}"
+    if check is None:
+        return f"{begin}  no data were held out"
+    return f"{begin}  {_number(check):<12}  {check.split:<22}  {_interval(check)}"
+
+
+def _check_lines(checks: Sequence[Check]) -> list[str]:
+    lines, rule = [], None
+    for check in checks:
+        if check.rule is not rule:
+            rule = check.rule
+            lines.append(f"             {rule.statistic} ({rule.threshold})")
+        number = f"{check.split:<22}  {_number(check):<12}  {_interval(check)}"
+        lines.append(f"               {check.verdict:<9}  {number}")
+    return lines
+
+
+def _last_lines(verdict: Verdict) -> list[str]:
+    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES)
+    lines = [f"{len(outcomes)} findings: {counts}"]
+    if len(verdict.runs) == 1 and verdict.over:
+        lines[0] += "; of one run: another seed may differ by more than these intervals"
+    return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
+
+
+def _number(check: Check) -> str:
+    """Return the number of a check and how it relates to its threshold."""
+    rule, value = check.rule, check.value
+    if np.isnan(value):
+        return "no number"
+    if np.isfinite(rule.above) and np.isfinite(rule.below):
+        relation = "within" if rule.above < value < rule.below else "outside"
+        return f"{value:z.2f} {relation} {rule.threshold}"
+    limit = rule.above if np.isfinite(rule.above) else rule.below
+    relation = ">" if value > limit else "<" if value < limit else "="
+    # More digits if two would show the threshold itself.
+    close = value != limit and f"{value:.2f}" == f"{limit:.2f}"
+    return f"{value:z.4f} {relation} {limit:g}" if close else f"{value:z.2f} {relation} {limit:g}"
+
+
+def _interval(check: Check) -> str:
+    return check.note or f"[{check.low:z.2f}, {check.high:z.2f}]"

@@ -1,0 +1,73 @@
+"""Compare two runs: settings, final scores, and findings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tasklens.findings.compare import Comparison, compare_curves
+from tasklens.findings.curves import Curves
+from tasklens.findings.verdict import Verdict, judge
+from tasklens.runs.load_run import load_run
+from tasklens.runs.run import Run
+from tasklens.runs.verify import curves_of
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    """Two runs, side by side."""
+
+    paths: tuple[Path, Path]
+    settings: dict[str, tuple[Any, Any]]
+    """The settings that differ, by key; None if a kind of run does not have the setting."""
+    scores: Comparison
+    verdicts: tuple[Verdict | None, Verdict | None]
+    """None for a run without the hidden states that the findings need."""
+
+
+def compare_runs(first: Path, second: Path) -> ComparedRuns:
+    """Compare the final scores, the settings and the findings of two run directories.
+
+    InputError if one of them is no measured run, or if they share no split or hidden state.
+    """
+    runs = load_run(first), load_run(second)
+    for run in runs:
+        run.need("measure")
+    curves = curves_of(runs[0]), curves_of(runs[1])
+    scores = compare_curves(*curves, paired=_same_instances(*runs))
+    verdicts = (_verdict(runs[0], curves[0]), _verdict(runs[1], curves[1]))
+    return ComparedRuns((first, second), _different(*runs), scores, verdicts)
+
+
+def _verdict(run: Run, curves: Curves) -> Verdict | None:
+    return judge([curves]) if run.has_layers else None
+
+
+def _different(first: Run, second: Run) -> dict[str, tuple[Any, Any]]:
+    """Return the settings in which results may differ and that are not equal, by key."""
+    tables = []
+    for run in (first, second):
+        declared = run.settings.declared()
+        flat = {k: v for k, v in run.settings.flat().items() if declared[k].stage != "nothing"}
+        tables.append({"kind": run.kind} | flat)
+    keys = dict.fromkeys([*tables[0], *tables[1]])
+    return {
+        key: (tables[0].get(key), tables[1].get(key))
+        for key in keys
+        if tables[0].get(key) != tables[1].get(key)
+    }
+
+
+def _same_instances(first: Run, second: Run) -> bool:
+    """Return whether both runs resample the same instances in the same way."""
+    return (
+        first.settings.seed == second.settings.seed
+        and first.instances_by_split.keys() == second.instances_by_split.keys()
+        and all(
+            np.array_equal(known.task, second.instances_by_split[split].task)
+            and np.array_equal(known.unit, second.instances_by_split[split].unit)
+            and first.texts(split) == second.texts(split)
+            for split, known in first.instances_by_split.items()
+        )
+    )
