@@ -121,12 +121,12 @@ def change_of(name: str) -> st.SearchStrategy[Change]:
     return CUT | EDIT[suffix] if suffix in EDIT else CUT
 
 
-def assert_ends_well(*words: str | Path) -> None:
+def assert_ends_well(*arguments: str | Path) -> None:
     """Run ``tasklens ...``; what it raises fails the test, as does more than one line of error.
 
     Exit status 1 is that of `verify` if a finding fails, and of a cell that cannot be measured.
     """
-    result = call(*words)
+    result = call(*arguments)
     if result.status == 2:
         assert_refused(result)
     else:
@@ -219,7 +219,7 @@ def test_prompts_in_csv(stock: Stock, directory: Path, change: Change) -> None:
 def test_prompts_in_parquet(
     stock: Stock, directory: Path, change: Change, column: str, value: Any, whole: bool
 ) -> None:
-    """Of bytes that are broken, or with a column of other values."""
+    """Break the bytes of the file, or write a column of other values."""
     table = pd.DataFrame(stock.rows)
     if whole:
         table[column] = [value] * len(table)
