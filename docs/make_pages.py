@@ -26,8 +26,8 @@ JSON_KEYS = {
         "kind": "`run` or `probe`",
         "seed": "root seed",
         "steps": "steps of the checkpoints",
-        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a control, "
-        "or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` seeds; "
+        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
+        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` seeds; "
         "`first`, the mean at the first step",
     },
     "run, probe": {

@@ -19,7 +19,7 @@ def show(path: RunPath, as_json: Json = False) -> None:
     The rows are hidden states, the columns are splits.
     """
     from tasklens.runs.load_run import load_run
-    from tasklens.scoring.score_table import scores_text
+    from tasklens.scoring.final_scores import scores_text
 
     run = load_run(path)
     if as_json:
