@@ -24,7 +24,6 @@ NOT_YET = (
     *(f"tests/e2e/{name}.py" for name in ("along", "browser", "conftest", "processes")),
     *(f"tests/e2e/test_{name}.py" for name in ("errors", "ray", "report", "resume", "shards")),
     *(f"tests/e2e/test_{name}.py" for name in ("stages", "sweep", "torchrun", "verify")),
-    "tests/e2e/ray_cluster.py",
     "docs/make_pages.py",
 )
 #: Identifiers that tell a reader nothing about the value.

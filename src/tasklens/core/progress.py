@@ -1,4 +1,4 @@
-"""Report progress on standard error: bars on a terminal, otherwise a line now and then.
+"""Report progress on standard error: bars on a terminal, otherwise a line from time to time.
 
 Python callers get bars on a terminal and nothing elsewhere. The command line also asks for lines,
 see `reporting`. Notes and warnings go the same way, so that they do not break a bar.
@@ -19,7 +19,7 @@ SECONDS_BETWEEN_TICKS = 1.0
 
 
 class Level(enum.IntEnum):
-    """How much is reported."""
+    """Amount of what is reported."""
 
     QUIET = 0
     """Warnings only."""
@@ -32,7 +32,7 @@ class Level(enum.IntEnum):
 
 
 class _State:
-    """What this process reports, and the status that the terminal shows."""
+    """Level of this process, and the status that the terminal shows."""
 
     level = Level.BARS
     status: "Progress | None" = None
@@ -40,7 +40,7 @@ class _State:
 
 @contextlib.contextmanager
 def reporting(level: Level) -> Iterator[None]:
-    """Report at a level for the time of the block, which ends the status, too."""
+    """Report at a level until the block ends, which also clears the status."""
     before, _State.level = _State.level, level
     try:
         yield
