@@ -183,7 +183,7 @@ def test_the_other_documents_have_the_documented_keys(
 
 
 def test_the_plan_of_a_probe_as_json(stock: Stock, keys: dict[str, dict[str, str]]) -> None:
-    plan = document(*stock.words("--dry-run"))
+    plan = document(*stock.command("--dry-run"))
     assert plan.keys() == keys["probe --dry-run"].keys()
     assert plan["prompts"] == sum(plan["splits"].values()) == 48
     assert [model["step"] for model in plan["models"]] == [100, 200]
