@@ -142,7 +142,7 @@ def rank_with_step(curves: Curves, split: str) -> Floats:
 
 
 def upper_gain(curves: Curves, split: str) -> Floats:
-    """Final minus initial."""
+    """Return the final minus the initial value."""
     if len(curves.steps) < 2:
         raise MissingError("a single checkpoint shows no rise")
     y = upper_curve(curves, split)
@@ -150,7 +150,7 @@ def upper_gain(curves: Curves, split: str) -> Floats:
 
 
 def best_final(curves: Curves, split: str) -> Floats:
-    """Final ARI of the best layer, in the better space."""
+    """Return the final ARI of the best layer, in the better space."""
     return _curve(curves, split, *judged_layer(curves, complete=False))[:, -1]
 
 
@@ -171,7 +171,7 @@ def rank_with_layer(curves: Curves, split: str) -> Floats:
 
 
 def depth_of_best(curves: Curves, split: str) -> Floats:
-    """Number of the layer with the highest final ARI, divided by that of the last layer."""
+    """Return the number of the layer with the highest final ARI, over that of the last layer."""
     return _profile(curves, split).argmax(axis=1) / (len(curves.layers) - 1)  # type: ignore[no-any-return]
 
 
@@ -181,7 +181,7 @@ def rank_with_layer_below(curves: Curves, split: str) -> Floats:
 
 
 def depth_of_best_below(curves: Curves, split: str) -> Floats:
-    """Number of the layer with the highest final ARI, as `depth_of_best`, without the last."""
+    """Return `depth_of_best` over all layers but the last."""
     return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
 
 
@@ -210,7 +210,7 @@ def above_embedding_below(curves: Curves, split: str) -> Floats:
 
 
 def embedding_final(curves: Curves, split: str) -> Floats:
-    """Final ARI of `embed`."""
+    """Return the final ARI of `embed`."""
     return _profile(curves, split)[:, 0]
 
 
@@ -222,7 +222,7 @@ def embedding_range(curves: Curves, split: str) -> Floats:
 
 
 def generalisation_gap(curves: Curves, split: str) -> Floats:
-    """Final ARI of the best layer on `train_subset`, minus that on this split."""
+    """Return the final ARI of the best layer on `train_subset`, minus that on this split."""
     return best_curve(curves, TRAIN)[:, -1] - best_curve(curves, split)[:, -1]
 
 
