@@ -61,7 +61,8 @@ JSON_KEYS = {
     "compare": {
         "runs": "both paths",
         "settings": "both values of each setting that differs, by key",
-        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, `low`, `high`",
+        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, "
+        "`low`, `high`",
         "accuracy": "the same of the models",
         "best": "`layer` and `space` of each run's best hidden state",
         "verdicts": "that of each run, as for `verify`",

@@ -34,7 +34,7 @@ def on_terminal(*words: str | Path, **environment: str) -> tuple[int, str]:
     """Return the exit status of ``tasklens ...`` on a terminal, and all that it showed."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    streams: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     with subprocess.Popen(
         command, env=known | {"TERM": "xterm"} | environment, **streams
@@ -248,7 +248,7 @@ def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
 
 
 def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
-    words = ("run", "smoke", *changes(), "--out", copy, "--resume")
+    words: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
     quiet = start(*words, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
     verbose = start(*words, "--verbose")
