@@ -155,7 +155,7 @@ def best_final(curves: Curves, split: str) -> Floats:
 
 
 def late_drift(curves: Curves, split: str) -> Floats:
-    """Fitted change over the last quarter of training, as a share of the rise."""
+    """Return the fitted change over the last quarter of training, as a share of the rise."""
     _course(curves)
     y = best_curve(curves, split)
     inside = _last_quarter(curves)
@@ -166,7 +166,7 @@ def late_drift(curves: Curves, split: str) -> Floats:
 
 
 def rank_with_layer(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the number of the layer."""
+    """Return the rank correlation of the final ARI with the number of the layer."""
     return _rank_correlation(range(len(curves.layers)), _profile(curves, split))
 
 
@@ -176,7 +176,7 @@ def depth_of_best(curves: Curves, split: str) -> Floats:
 
 
 def rank_with_layer_below(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the number of the layer, without the last."""
+    """Return the rank correlation of final ARI and number of the layer, without the last."""
     return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
 
 
@@ -198,13 +198,13 @@ def _profile_below(curves: Curves, split: str) -> Floats:
 
 
 def above_embedding(curves: Curves, split: str) -> Floats:
-    """Highest final ARI, minus that of `embed`."""
+    """Return the highest final ARI, minus that of `embed`."""
     profile = _profile(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
 def above_embedding_below(curves: Curves, split: str) -> Floats:
-    """Highest final ARI of all layers except the last, minus that of `embed`."""
+    """Return the highest final ARI of all layers except the last, minus that of `embed`."""
     profile = _profile_below(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
@@ -215,7 +215,7 @@ def embedding_final(curves: Curves, split: str) -> Floats:
 
 
 def embedding_range(curves: Curves, split: str) -> Floats:
-    """Range of the ARI of `embed` through training, divided by that of the best layer."""
+    """Return the range of the ARI of `embed` through training, over that of the best layer."""
     _course(curves)
     embed, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
     return _share(np.ptp(embed, axis=1), np.ptp(best, axis=1))
@@ -227,7 +227,7 @@ def generalisation_gap(curves: Curves, split: str) -> Floats:
 
 
 def generalisation_correlation(curves: Curves, split: str) -> Floats:
-    """Correlation of the best layer's curve with its curve on `train_subset`."""
+    """Return the correlation of the best layer's curve with its curve on `train_subset`."""
     _course(curves)
     return _correlation(best_curve(curves, TRAIN), best_curve(curves, split))
 
