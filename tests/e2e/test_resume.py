@@ -29,7 +29,7 @@ def count(path: Path) -> int:
 
 def stopped(stop: Stop, *words: str | Path) -> str:
     """Run ``tasklens ...`` until it stops, with its workers; return what it had to say."""
-    process = start_python(*stop.words(), *words)
+    process = start_python(*stop.command(), *words)
     try:
         error = process.communicate(timeout=HANG)[1]
         wait_for(lambda: not of_session(process.pid))
