@@ -15,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stop:
-    """The point of a run at which to stop, and the signal."""
+    """A point of a run to stop at, and the signal."""
 
     path: str
     """The run directory."""
@@ -27,12 +27,12 @@ class Stop:
     measured: int = 0
     """Number of checkpoints that must be measured."""
     skip: int = 0
-    """Number of times that the run continues first."""
+    """So many of these points are passed."""
     alone: bool = False
     """Whether the workers are spared, as by the kernel if memory is short."""
 
-    def command(self) -> tuple[str, ...]:
-        """Return the arguments that start this program; those of ``tasklens`` follow."""
+    def program(self) -> tuple[str, ...]:
+        """Return the arguments of Python that start this program; those of tasklens follow."""
         return (__file__, json.dumps(asdict(self)))
 
     def is_due(self) -> bool:
@@ -47,7 +47,7 @@ class Stop:
 
 
 def main() -> None:
-    """Run ``tasklens ARGUMENTS`` until it has to stop."""
+    """Run ``tasklens ARGUMENTS`` until it is to stop."""
     from tasklens.cli import main as cli
     from tasklens.models.training import Trainer
 

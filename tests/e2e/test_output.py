@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from conftest import HANG
 from e2e.conftest import Finished, Result, assert_refused, call, changes, scores_of, succeed
 from e2e.stock import Stock
 from tasklens.cli.main import app
@@ -26,7 +27,7 @@ def start(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
     environment = os.environ | more.pop("env", {})
     return subprocess.run(
-        command, capture_output=True, check=False, timeout=120, env=environment, **more
+        command, capture_output=True, check=False, timeout=HANG, env=environment, **more
     )
 
 
@@ -300,6 +301,6 @@ def test_a_reader_that_leaves_is_no_error(tiny: Finished) -> None:
     os.close(reader)  # before anything is written
     with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (141, b"")
     assert isinstance(succeed("show", tiny.path), Result)

@@ -233,7 +233,8 @@ class Manifest:
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""
         manifest = self.read_manifest()
-        return digest({key: manifest["files"][key] for key in manifest["stages"][stage]["files"]})
+        files = manifest["stages"][stage]["files"]
+        return digest({key: manifest["files"].get(key) for key in files})
 
     def _recorded(self, directory: Path) -> dict[str, str]:
         """Return the recorded hashes of the files within a directory, by name within it."""
@@ -270,12 +271,23 @@ def drop(manifest: dict[str, Any], own: str) -> bool:
 
 def _parse(content: bytes) -> dict[str, Any]:
     manifest = json.loads(content)
-    with contextlib.suppress(AttributeError, KeyError, TypeError):
-        manifest.setdefault("files", {}).keys()
-        marks = manifest.setdefault("stages", {}).values()
-        if all(mark["inputs"] is not None and mark["files"] is not None for mark in marks):
-            return manifest  # type: ignore[no-any-return]
-    raise ValueError("not a manifest")
+    if not isinstance(manifest, dict):
+        raise ValueError("not a manifest")
+    files, stages = (manifest.setdefault(part, {}) for part in ("files", "stages"))
+    if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
+        raise ValueError("its files are not hashes by path")
+    if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):
+        raise ValueError("its stages are not marks by name")
+    return manifest
+
+
+def _is_mark(mark: object) -> bool:
+    return (
+        isinstance(mark, dict)
+        and isinstance(mark.get("inputs"), str)
+        and isinstance(mark.get("files"), list)
+        and all(isinstance(key, str) for key in mark["files"])
+    )
 
 
 def _version(package: str) -> str | None:
