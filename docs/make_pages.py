@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasklens.core.settings import SettingsBase
-from tasklens.data.instances import SPLIT_NAMES
 from tasklens.findings.rules import FINDINGS, RULES
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
 from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSettings, load_settings
@@ -20,6 +19,92 @@ COMMANDS = (
 )
 
 
+#: The keys of the JSON document of each command, and what they hold.
+JSON_KEYS = {
+    "show": {
+        "run": "path",
+        "kind": "`run` or `probe`",
+        "seed": "root seed",
+        "steps": "steps of the checkpoints",
+        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a control, "
+        "or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` seeds; "
+        "`first`, the mean at the first step",
+    },
+    "run, probe": {
+        "run, kind, seed, steps, scores": "as for `show`",
+        "verdict": "as for `verify`, without `file`; null without the hidden states it needs",
+        "report": "path of the page",
+        "figure": "path of Figure 1",
+    },
+    "verify": {
+        "holds": "whether all findings hold",
+        "doubt": "why the scores mean nothing; otherwise empty",
+        "runs": "`run` and `seed` of each",
+        "confidence": "of the intervals",
+        "intervals over": "`runs`, `instructions`, or both",
+        "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
+        "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
+        "`reason`, `note`",
+        "half way": "`what`, `split`, `each`, `step`, `low`, `high`",
+        "file": "path of the verdict",
+    },
+    "follow": {
+        "run": "path",
+        "layer": "the hidden state",
+        "split": "the split",
+        "space": "`raw` or `tsne`",
+        "steps": "steps of the checkpoints",
+        "tasks": "`task`, the step at which it `formed` or null, its `overlap` at each step",
+        "splits": "clusters that split on the way to each step but the first",
+        "merges": "clusters that merged on the way to each step but the first",
+    },
+    "compare": {
+        "runs": "both paths",
+        "settings": "both values of each setting that differs, by key",
+        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, "
+        "`low`, `high`",
+        "accuracy": "the same of the models",
+        "best": "`layer` and `space` of each run's best hidden state",
+        "verdicts": "that of each run, as for `verify`",
+    },
+    "run --dry-run": {
+        "parameters": "of the model",
+        "training instances": "their number",
+        "checkpoints": "their steps",
+        "checkpoints with weights": "their steps",
+        "seconds": "`low` and `high` by stage",
+        "bytes": "by kind of file",
+        "busy": "why the seconds are not those of an idle machine; otherwise empty",
+    },
+    "probe --dry-run": {
+        "models": "`step` and `name` of each",
+        "prompts": "their number",
+        "labels": "their names",
+        "splits": "prompts by split",
+        "tokens": "`min`, `max` and `mean` number of tokens up to the measured one",
+        "known outputs": "prompts whose output is known, or null",
+        "over": "`last` or `mean`",
+        "examples": "some prompts, what is measured in brackets",
+    },
+    "sweep --dry-run": {"runs": "`run`, `seed`, `settings` that vary, whether it is `done`"},
+    "sweep": {
+        "files": "paths of tables and figures",
+        "runs": "as for `sweep --dry-run`",
+        "failed": "reasons by run",
+    },
+    "sweep --shard": {
+        "shard": "as it was given",
+        "runs": "their number",
+        "failed": "reasons by run",
+    },
+    "gather": {
+        "files": "paths of tables and figures",
+        "runs": "as for `sweep --dry-run`",
+        "missing": "runs that are not done",
+    },
+}
+
+
 def cli_page() -> str:
     """Return the help of every command."""
     page = f"# The command line\n\n{MADE}\n"
@@ -29,7 +114,37 @@ def cli_page() -> str:
         done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
         text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
         page += f"\n## `tasklens {command}`".rstrip(" `") + f"`\n\n```\n{text}\n```\n"
-    return page.replace("python -m tasklens", "tasklens")
+    return page.replace("python -m tasklens", "tasklens") + _output_section()
+
+
+def _output_section() -> str:
+    """Return what goes to which stream, and the keys of the JSON documents."""
+    section = """
+## Output
+
+Results go to standard output. Progress, notes, warnings and errors go to standard error: a bar on a
+terminal, otherwise a line as a stage begins and ends and one per 30 seconds meanwhile. Verdicts are
+coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. The exit status is 0, or
+
+- 1 if a finding does not hold, or a run or a cell failed;
+- 2 for an error in what was asked for, which is one line;
+- 130 after Ctrl-C, 141 if the reader of standard output has left.
+
+Hidden states can be written as `block5`, `5` or `layer 5`, `embed` also as `0`; splits as
+`val_subset`, `val` or `validation`. Tables, figures and pages use the first form.
+
+## JSON
+
+With `--json` a command prints one document. Numbers have all their digits; one that JSON does not
+have, such as NaN, is null.
+
+| command | key | content |
+|---|---|---|
+"""
+    for command, keys in JSON_KEYS.items():
+        for key, content in keys.items():
+            section += f"| `{command}` | `{key}` | {content} |\n"
+    return section
 
 
 def settings_page() -> str:
@@ -76,44 +191,48 @@ def probe_settings_page() -> str:
 
 
 def findings_page() -> str:
-    """Return what each finding is held to: statistics, thresholds and their reasons."""
+    """Return the rules of each finding: statistics, thresholds and their reasons."""
     page = f"""# The findings as checks
 
 {MADE}
 
-`tasklens verify RUN [RUN ...]` holds them against runs that differ in their seed, prints the
-verdicts, writes `verdict.json`, and exits with 0 only where all hold.
+`tasklens verify RUN [RUN ...]` tests them on runs that differ in their seed, prints the verdicts,
+writes `verdict.json`, and exits with status 0 only if all findings hold.
 
-**A check** is a number of each run, averaged over the runs. It **holds** where its whole interval
-is on the right side of the threshold, **fails** where all of it is on the wrong side, and is
-**undecided** else, or where the runs lack what it needs. A finding is as its worst check.
+**A check** is a number of each run, averaged over the runs. It **holds** if its whole interval is
+on the right side of the threshold, and **fails** if all of it is on the wrong side. Otherwise, or
+if data are missing, it is **undecided**. A finding takes the verdict of its worst check.
 
-**The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions, not
-instances, are drawn anew within each task, because instances of one instruction share all but
-their input; copies of an instruction make no pairs with each other, since these would raise any
-ARI. Of n runs n - 1 are drawn, with replacement, so that the spread is that of a mean of n. With
-three runs it reaches from the worst to the best: a finding holds when it does in the worst. With
-one run it speaks of that network only; what another seed, or another rounding of the same one,
-would give is not in it.
+**A model that has not learned its tasks** has no clusters to judge. `tasklens run` does not test
+the findings on it. That is so if its accuracy on train_subset has made less than a tenth of the way
+from chance to 1; chance is the share of the commonest output. `tasklens verify` tests all runs.
 
-**Layers** 0 .. L are word + position and the blocks; the upper ones are the blocks above the
-middle, the last included. **The best layer** is the one with the highest final ARI on the training
-subset, so that validation scores are not the best of several by choice. **Checkpoints** count where
-they are about evenly spaced, since those at powers of two crowd into the warm-up; a course needs
-{MIN_CHECKPOINTS} of them. A curve is **saturated** from where it has made
-{SATURATED:.0%} of its way to its highest value; **the rise** goes from step 0 to
-the mean over the last quarter.
+**The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions are drawn
+with replacement within each task. Instances are not drawn, because the instances of an instruction
+differ only in their input. Copies of an instruction make no pairs with each other, which would
+raise any ARI. Of n runs, n - 1 are drawn with replacement, so that the variance is that of a mean
+of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
+holds in the worst. With one run the interval is that of this network only. It does not contain the
+effect of another seed, or of rounding.
 
-Shuffled tasks make findings 1 to 6 fail (`--shuffled` shows it on any run), and a planted table
-makes each hold: both are tests.
+**Layers** are `embed` (number 0), which is word + position, and the blocks (1 to L). The upper
+layers are the blocks above the middle, with the last block. **The best layer** has the highest
+final ARI on `train_subset`, so that the scores of the other splits are free of selection.
+**Checkpoints** count if they are about evenly spaced: those at powers of two are dense during the
+warm-up. A course needs {MIN_CHECKPOINTS} of them. A curve is **saturated** once it has made
+{SATURATED:.0%} of its
+way to its highest value. **The rise** goes from step 0 to the mean over the last quarter.
+
+Two tests check the findings: with shuffled tasks findings 1 to 6 fail (`--shuffled` does this with
+any run), and with a planted table every finding holds.
 """
     numbers = iter(range(1, len(FINDINGS) + 1))
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n"
-        page += "| number of a run | should be | on | why there |\n|---|---|---|---|\n"
+        page += "| number of a run | should be | on | reason |\n|---|---|---|---|\n"
         for rule in (rule for rule in RULES if rule.finding == finding):
-            on = ", ".join(SPLIT_NAMES[split] for split in rule.splits)
+            on = ", ".join(rule.splits)
             page += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
     return page
 

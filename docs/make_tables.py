@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
@@ -63,7 +63,7 @@ def tables(paths: Iterable[Path]) -> list[str]:
     return [
         *(findings_table(verdict) for verdict in verdicts),
         *(timing_table(verdict) for verdict in verdicts),
-        *(ari_table(scores, split) for split in SPLIT_NAMES),
+        *(ari_table(scores, split) for split in SPLIT_MEANINGS),
         tsne_table(scores),
         accuracy_table(scores),
         course_table(scores),
@@ -91,12 +91,12 @@ def findings_table(verdict: dict[str, Any]) -> str:
                 for name, word in (("above", ">"), ("below", "<"))
                 if check[name] is not None
             ]
-            statistic = f"{check['statistic']}: {SPLIT_NAMES[check['split']]}"
+            statistic = f"{check['statistic']}: {check['split']}"
             number = f"{check['value']:.2f} [{check['low']:.2f}, {check['high']:.2f}]"
             rows.append(
                 [statistic, f"{number}, should be {' and '.join(limits)}", check["verdict"]]
             )
-    return markdown(["finding, number, where", "mean of the runs [interval]", "verdict"], rows)
+    return markdown(["finding, number, split", "mean of the runs [interval]", "verdict"], rows)
 
 
 def timing_table(verdict: dict[str, Any]) -> str:
@@ -116,7 +116,7 @@ def timing_table(verdict: dict[str, Any]) -> str:
 def probe_table(scores: Scores) -> str:
     """Return how well clusters, neighbours and a linear probe recover the task, over seeds."""
     rows = from_first_to_last(scores, ("ari", "neighbours_task", "probe_task", "separation"))
-    return markdown(["unseen pairs", "ARI", "10 neighbours", "linear probe", "separation"], rows)
+    return markdown(["val_subset", "ARI", "10 neighbours", "linear probe", "separation"], rows)
 
 
 def variance_table(scores: Scores) -> str:
@@ -188,7 +188,7 @@ def tasks_tables(path: Path) -> list[str]:
     heads = ("ARI", "ARI, begun at the means", "inertia / so begun")
     whens = ("before", "after")
     return [
-        markdown(["unseen pairs", *(f"{k} tasks" for k in numbers)], by_number),
+        markdown(["val_subset", *(f"{k} tasks" for k in numbers)], by_number),
         markdown([f"{most} tasks", *(f"{h}, {when}" for when in whens for h in heads)], of_means),
     ]
 
@@ -244,7 +244,7 @@ def ari_table(scores: Scores, split: str) -> str:
     for control in CONTROLS:
         values = [scores.get(seed, "ari", split, control, NO_STEP) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
-    return by_seed(scores, SPLIT_NAMES[split], rows)
+    return by_seed(scores, split, rows)
 
 
 def tsne_table(scores: Scores) -> str:
@@ -268,9 +268,9 @@ def accuracy_table(scores: Scores) -> str:
             *(f"{scores.get(s, 'accuracy', split, 'model', last, ''):.3f}" for s in scores.seeds),
         ]
         for split, name in (
-            ("train_subset", "training subset"),
-            ("val", "all unseen pairs"),
-            ("val_instruction", "all of unseen instructions"),
+            ("train_subset", "train_subset"),
+            ("val", "val"),
+            ("val_instruction", "val_instruction"),
         )
     ]
     return by_seed(scores, "accuracy", rows)

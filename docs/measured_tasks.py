@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.data.synthetic import measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2_subject import GPT2Subject
@@ -53,7 +53,7 @@ def measure_again(path: Path) -> list[pa.Table]:
         for step in (0, settings.train.steps):
             model = load_checkpoint(run.directory.checkpoint(step))
             subject = GPT2Subject(model, step=step)
-            tables += [score_split(run, subject, split) for split in SPLIT_NAMES]
+            tables += [score_split(run, subject, split) for split in SPLIT_MEANINGS]
     return tables
 
 

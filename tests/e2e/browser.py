@@ -1,4 +1,4 @@
-"""A browser for the tests of the report, or why there is none; and what is asked of its pages."""
+"""A browser for the tests of the report, and what they read from its pages."""
 
 import contextlib
 import importlib
@@ -27,7 +27,7 @@ ARGUMENTS = [
 SIZE: "ViewportSize" = {"width": 1000, "height": 800}
 #: Milliseconds that the browser waits for what is to happen.
 LIMIT = 1000 * HANG
-#: Resolved once what was asked for until now is on the screen.
+#: Resolved once what was asked for so far is on the screen.
 DRAWN = f"""() => new Promise((done, fail) => {{
   setTimeout(() => fail(new Error("no frame")), {LIMIT});
   requestAnimationFrame(() => requestAnimationFrame(done));
@@ -51,10 +51,9 @@ def find_browser() -> str:
 
 @contextlib.contextmanager
 def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
-    """Open a page from the disk; hold it to fetching nothing but itself, and to no complaint.
+    """Open a page from the disk; check that it loads nothing else and reports no error.
 
-    Motion is reduced, so that what is asked for is there at the next frame, unless `context` says
-    otherwise.
+    Motion is reduced, so that each change is visible at the next frame; `context` may change this.
     """
     window = browser.new_context(**{"viewport": SIZE, "reduced_motion": "reduce"} | context)
     requests: list[str] = []
@@ -122,7 +121,7 @@ def texts(page: "Page", selector: str) -> list[str]:
 
 
 def story_of(content: bytes) -> dict[str, Any]:
-    """Return what a page is told."""
+    """Return the data of a page."""
     stories = re.findall(rb'<script type="application/json" id="story">(.*?)</script>', content)
     assert len(stories) == 1
     story: dict[str, Any] = json.loads(stories[0])

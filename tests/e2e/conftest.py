@@ -129,7 +129,7 @@ def probed(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Probed:
     """A finished probe of both checkpoints. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "probe"
     with no_network() as asked:
-        result = succeed(*stock.words("--out", path))
+        result = succeed(*stock.command("--out", path))
     return Probed(path, result, asked)
 
 

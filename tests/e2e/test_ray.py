@@ -252,14 +252,14 @@ def test_a_probe_is_the_same_bytes(
 ) -> None:
     """Its prompts read by three replicas of each model, if there are so many nodes."""
     path = tmp_path / probed.path.name
-    result = command(*stock.words("--out", path, "--engine", cluster.engine))
+    result = command(*stock.command("--out", path, "--engine", cluster.engine))
     assert result.status == 0, result.err
     assert result.out == probed.result.out.replace(str(probed.path), str(path))
     assert result.err == probed.result.err
     assert_same(path, probed.path, "measured", "data", "figures", "scores.parquet", "scores.csv")
     alone = tmp_path / "alone" / probed.path.name
     model = stock.models / "checkpoint-100"
-    words = stock.words("--out", alone, "--engine", cluster.engine, models=model)
+    words = stock.command("--out", alone, "--engine", cluster.engine, models=model)
     assert command(*words).status == 0
     assert len(list((alone / "states").glob("*/shard-*"))) == ray_cluster.N_NODES
     labels, theirs = (

@@ -81,9 +81,9 @@ def pair(command: Command, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     return paths
 
 
-def done(command: Command, *words: str | Path) -> str:
+def done(command: Command, *arguments: str | Path) -> str:
     """Run a command that has to succeed; return its output."""
-    result = command(*words)
+    result = command(*arguments)
     assert result.status == 0, result.err
     return result.out
 
@@ -146,8 +146,8 @@ def points_of(
 def test_without_a_browser_the_tests_are_skipped_or_fail(
     monkeypatch: pytest.MonkeyPatch, installed: bool, playwright: bool
 ) -> None:
-    which = {"google-chrome": "/bin/google-chrome"}.get if installed else {}.get
-    monkeypatch.setattr(shutil, "which", which)
+    paths = {"google-chrome": "/bin/google-chrome"}.get if installed else {}.get
+    monkeypatch.setattr(shutil, "which", paths)
     monkeypatch.setitem(sys.modules, "playwright.sync_api", sys if playwright else None)
     for required, end in (("", pytest.skip), ("required", pytest.fail)):
         monkeypatch.setenv("TASKLENS_BROWSER", required)
@@ -188,7 +188,7 @@ BARS = """Array.from(document.querySelectorAll("#findings svg"), (svg) => {
 
 
 def findings(page: "Page") -> tuple[list[str], list[str]]:
-    """Return the verdict on each finding, and what it says."""
+    """Return the verdict on each finding, and its sentence."""
     summary = "#findings summary"
     return texts(page, f"{summary} b"), texts(page, f"{summary} span:last-child")
 
@@ -759,7 +759,7 @@ def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> 
         assert "points = 8" in few["runs"][0]["settings"]
 
 
-# --- Whatever a user's file says is text ---
+# --- Strings of a user's files are text ---
 
 TAGS = ("<script>window.bad=1</script>", '<img/src=x/onerror="window.bad=1">', "</script><!--")
 HOSTILE = (*TAGS, "&amp;'\"", "{{data}}", "${window.bad=1}")
@@ -840,7 +840,7 @@ POINTS = tuple(f"c{i}" for i in range(8))
 VARIABLES = """(names) => Object.fromEntries(names.map((name) =>
   [name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()]))"""
 
-#: CIELAB distance that two colours of points keep; 2.3 can just be told.
+#: CIELAB distance that two colours of points keep; 2.3 is just visible.
 DISTANCE = 20
 
 

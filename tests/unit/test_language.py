@@ -8,27 +8,21 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-#: Folders and files that obey the rule, as patterns.
-COVERED = (
-    "src/tasklens/core/*.py",
-    "src/tasklens/data/*.py",
-    "src/tasklens/models/*.py",
-    "tests/unit/core/*.py",
-    "tests/unit/data/*.py",
-    "tests/unit/models/*.py",
-    "tests/unit/runs/*.py",
-    "tests/unit/test_*.py",
-    "tests/golden/*.py",
-    "tests/property/*.py",
-    "benchmarks/*.py",
-    "examples/*.py",
-    "docs/[!m]*.py",
-    "docs/make_[!p]*.py",
+FOLDERS = ("src", "tests", "docs", "benchmarks", "examples")
+#: Files that do not obey the rule yet, as patterns of their paths.
+NOT_YET = (
+    *(f"src/tasklens/{room}/*" for room in ("cli", "runs")),
+    *(f"tests/e2e/{name}.py" for name in ("along", "browser", "conftest", "processes")),
+    *(f"tests/e2e/test_{name}.py" for name in ("errors", "ray", "report", "resume", "shards")),
+    *(f"tests/e2e/test_{name}.py" for name in ("stages", "sweep", "torchrun", "verify")),
+    "tests/e2e/ray_cluster.py",
+    "docs/make_pages.py",
 )
 #: Identifiers that tell a reader nothing about the value.
 NAMES = (
@@ -109,12 +103,15 @@ def problems(source: str) -> list[str]:
     return lines
 
 
-@pytest.mark.parametrize("pattern", COVERED)
-def test_names_and_sentences_are_plain(pattern: str) -> None:
-    paths = [path for path in sorted(ROOT.glob(pattern)) if path != Path(__file__)]
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_names_and_sentences_are_plain(folder: str) -> None:
+    paths = {path.relative_to(ROOT).as_posix(): path for path in (ROOT / folder).rglob("*.py")}
     assert paths
     lines = [
-        f"{path.relative_to(ROOT)}:{line}" for path in paths for line in problems(path.read_text())
+        f"{name}:{line}"
+        for name, path in sorted(paths.items())
+        if path != Path(__file__) and not any(fnmatch(name, pattern) for pattern in NOT_YET)
+        for line in problems(path.read_text(encoding="utf-8"))
     ]
     assert not lines, "\n".join(lines)
 

@@ -11,7 +11,13 @@ import typer
 
 import tasklens as package
 from tasklens.cli.command import add_command
-from tasklens.cli.output import BROKEN_PIPE, emit, leave_pipe, prepare_streams
+from tasklens.cli.output import (
+    BROKEN_PIPE,
+    ReaderLeftError,
+    emit,
+    leave_pipe,
+    prepare_streams,
+)
 from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
@@ -153,7 +159,6 @@ def _status() -> int:
     try:
         check_system()
         status: int | None = app(standalone_mode=False)
-        sys.stdout.flush()  # so that a reader that has left is noticed in this block
     except (InputError, _UsageError) as error:
         message = str(error) if isinstance(error, InputError) else error.format_message()
         return _print_error(" ".join(message.split()))
@@ -165,7 +170,7 @@ def _status() -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
-    except BrokenPipeError:
+    except ReaderLeftError:
         leave_pipe()
         return BROKEN_PIPE
     except OSError as error:

@@ -17,10 +17,20 @@ _COLOURS = {"holds": "32", "fails": "31", "undecided": "33"}
 BROKEN_PIPE = 141
 
 
+class ReaderLeftError(Exception):
+    """The reader of standard output has closed the pipe."""
+
+
 def emit(text: str) -> None:
-    """Print a result on standard output, with one line break at the end."""
+    """Print a result on standard output, with one line break at the end.
+
+    ReaderLeftError if the reader has closed the pipe, e.g. ``head``.
+    """
     clear_status()
-    print(text.removesuffix("\n"))
+    try:
+        print(text.removesuffix("\n"), flush=True)
+    except BrokenPipeError as error:
+        raise ReaderLeftError from error
 
 
 def emit_json(document: Any) -> None:
@@ -51,7 +61,7 @@ def prepare_streams() -> None:
 
 
 def leave_pipe() -> None:
-    """Drop what is left for a reader that has closed the pipe, so that the exit is silent."""
+    """Send what is left in the buffer to nowhere, so that the exit is silent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -168,7 +168,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
     else:
         lines.append("settings that differ: none")
     rows = [["final ARI", "space", "split", "first", "second", "difference"]]
-    rows += [[d.state, d.space, d.split, *_numbers(d)] for d in scores.ari]
+    rows += [[d.layer, d.space, d.split, *_numbers(d)] for d in scores.ari]
     rows += [["accuracy", "", d.split, *_numbers(d)] for d in scores.accuracy]
     best = [f"{place[0]} ({place[1]})" if place else "none" for place in scores.best]
     lines += ["", *_aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]

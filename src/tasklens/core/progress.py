@@ -6,6 +6,7 @@ see `reporting`. Notes and warnings go the same way, so that they do not break a
 
 import contextlib
 import enum
+import shutil
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ SECONDS_BETWEEN_TICKS = 1.0
 
 
 class Level(enum.IntEnum):
-    """How much is reported."""
+    """Amount of what is reported, from little to much."""
 
     QUIET = 0
     """Warnings only."""
@@ -32,7 +33,7 @@ class Level(enum.IntEnum):
 
 
 class _State:
-    """What this process reports, and the status that the terminal shows."""
+    """Level of this process, and the status that the terminal shows."""
 
     level = Level.BARS
     status: "Progress | None" = None
@@ -119,7 +120,7 @@ class Progress:
             unit=self.unit or "it",
             initial=self._initial,
             leave=lasting,
-            dynamic_ncols=True,
+            ncols=shutil.get_terminal_size().columns,  # 80 if the terminal does not know
             file=self._file,
             **shape,
         )

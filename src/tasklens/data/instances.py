@@ -8,13 +8,6 @@ import numpy.typing as npt
 
 from tasklens.core.errors import InputError
 
-SPLIT_NAMES = {
-    "train_subset": "training subset",
-    "val_subset": "unseen pairs",
-    "val_instruction_subset": "unseen instructions",
-}
-"""Titles of the measured splits in figures and tables, from the most to the least seen."""
-
 SPLIT_MEANINGS = {
     "train_subset": "seen in training",
     "val_subset": "unseen pairs",
@@ -27,11 +20,6 @@ def split_title(split: str) -> str:
     """Return the name of a split and, if it is a split of a training run, what it is."""
     meaning = SPLIT_MEANINGS.get(split)
     return f"{split} ({meaning})" if meaning else split
-
-
-def split_name(split: str) -> str:
-    """Return the title of a split in figures and tables."""
-    return SPLIT_NAMES.get(split) or split.replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 class FigureSettings(SettingsBase, affects="plot"):
-    """What Figure 1 shows.
+    """Settings of Figure 1.
 
     Examples
     --------

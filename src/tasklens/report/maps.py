@@ -217,7 +217,7 @@ class _Maps:
         """Return the line of a title with the ARI of the state's clusters, if it was scored."""
         value = self.scores.get((state, self.view.steps[checkpoint]))
         name = "ARI" if self.metric == "ari" else f"ARI against the {self.color}"
-        return [] if value is None else [f"{name} {round(value, 2) + 0.0:.2f}"]
+        return [] if value is None else [f"{name} {value:z.2f}"]
 
     def draw(self, ax: Axes, state: str, checkpoint: int, size: float) -> Ints:
         """Draw the points of a state at a checkpoint and return their distinct values."""

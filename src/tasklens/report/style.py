@@ -49,8 +49,9 @@ def in_style(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 #: Eight colours. Each has a contrast of at least 3 with white. The CIELAB distance of any two is at
-#: least 21, also for readers without one kind of cones (Machado, Oliveira and Fernandes, "A
-#: physiologically-based model for simulation of color vision deficiency", 2009).
+#: least 21, also for readers without one kind of cones. The model of vision is that of Machado,
+#: Oliveira and Fernandes, "A physiologically-based model for simulation of color vision
+#: deficiency", 2009.
 PALETTE = (
     *("#0c3e71", "#d47505", "#027557", "#b779a3"),
     *("#885204", "#0f94df", "#663ab8", "#96052c"),

@@ -127,8 +127,8 @@ def _draw(ax: Axes, row: int, check: Check) -> None:
         ax.plot(ARROW, row, ">", **dot)
     if min([check.value, *interval]) < -LIMIT:
         ax.plot(-ARROW, row, "<", **dot)
-    text = f"[{check.low:.2f}, {check.high:.2f}]" if interval else "no interval"
-    _write(ax, row, 3, f"{check.value:.2f}  {text}")
+    text = f"[{check.low:z.2f}, {check.high:z.2f}]" if interval else "no interval"
+    _write(ax, row, 3, f"{check.value:z.2f}  {text}")
 
 
 def _legend(figure: Figure) -> None:

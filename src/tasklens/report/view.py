@@ -45,7 +45,7 @@ class ReportSettings(SettingsBase, affects="report"):
     points move by the map's radius, the cost is half of this. With 0, points only start there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SplitView:
     """The N points of one split that are shown, at S checkpoints."""
 
@@ -71,6 +71,10 @@ class SplitView:
 
     def __len__(self) -> int:
         return len(self.instruction)
+
+    def __repr__(self) -> str:
+        contents = f"{len(self.answer)} checkpoints, {len(self.assigned)} hidden states"
+        return f"SplitView({len(self):,} points, {contents})"
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,9 @@ class TaskOverview:
     """The cosine of the mean counts of symbols, or tokens, of each two tasks, (K, K)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class View:
-    """What the report shows of a run with S checkpoints.
+    """The content of the report about a run with S checkpoints.
 
     Examples
     --------
@@ -130,6 +134,11 @@ class View:
     settings: str
     """The run's settings as TOML."""
     manifest: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"
+        splits = ", ".join(self.splits)
+        return f"View(run {self.run!r}, seed {self.seed}: {contents}, splits {splits})"
 
     def at(self, step: int | None = None) -> int:
         """Return the index of the checkpoint at a step, by default the last; InputError if none."""

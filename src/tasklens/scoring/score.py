@@ -38,7 +38,7 @@ class HiddenStates(Protocol):
 
     @property
     def instances(self) -> Instances | None:
-        """What the N instances are, if it is known."""
+        """The N instances, if they are known."""
 
 
 def score(

@@ -32,7 +32,7 @@ def heat_maps(figure: Figure) -> list[Axes]:
 
 
 def cells(ax: Axes) -> Values:
-    """Return what the colours of a panel say, the lowest row last."""
+    """Return the values of the colours of a panel, the lowest row last."""
     image = ax.images[0]
     assert (image.norm.vmin, image.norm.vmax) == (0, 1)
     values = np.ma.filled(np.ma.asarray(image.get_array(), dtype=np.float64), np.nan)

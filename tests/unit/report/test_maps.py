@@ -236,30 +236,29 @@ def test_axes_of_a_subfigure_belong_to_the_whole_figure() -> None:
 
 
 def test_no_global_state_of_matplotlib_is_touched() -> None:
-    code = """
-import sys
-import matplotlib as mpl
-from tasklens.report.maps import figure_map
-from views import planted_view
-
-mpl.rcParams["font.size"] = 30
-view = planted_view()
-figure_map(view, "block2")
-assert "matplotlib.pyplot" not in sys.modules
-import matplotlib.pyplot as plt
-mpl.use("svg")
-current, ax = plt.subplots()
-settings = dict(mpl.rcParams)
-figure_map(view, "block2")
-figure_map(view, "block2", ax=ax)
-assert dict(mpl.rcParams) == settings
-assert plt.get_fignums() == [1]
-assert plt.gcf() is current
-assert plt.gca() is ax
-assert mpl.get_backend() == "svg"
-print("passed")
-"""
+    program = [
+        "import sys",
+        "import matplotlib as mpl",
+        "from tasklens.report.maps import figure_map",
+        "from views import planted_view",
+        'mpl.rcParams["font.size"] = 30',
+        "view = planted_view()",
+        'figure_map(view, "block2")',
+        'assert "matplotlib.pyplot" not in sys.modules',
+        "import matplotlib.pyplot as plt",
+        'mpl.use("svg")',
+        "current, ax = plt.subplots()",
+        "settings = dict(mpl.rcParams)",
+        'figure_map(view, "block2")',
+        'figure_map(view, "block2", ax=ax)',
+        "assert dict(mpl.rcParams) == settings",
+        "assert plt.get_fignums() == [1]",
+        "assert plt.gcf() is current",
+        "assert plt.gca() is ax",
+        'assert mpl.get_backend() == "svg"',
+        'print("passed")',
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    run = [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(program)]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "passed\n", done.stderr
