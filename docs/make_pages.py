@@ -26,9 +26,9 @@ JSON_KEYS = {
         "kind": "`run` or `probe`",
         "seed": "root seed",
         "steps": "steps of the checkpoints",
-        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a control, "
-        "or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` seeds; "
-        "`first`, the mean at the first step",
+        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
+        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
+        "seeds; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
@@ -61,7 +61,8 @@ JSON_KEYS = {
     "compare": {
         "runs": "both paths",
         "settings": "both values of each setting that differs, by key",
-        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, `low`, `high`",
+        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, "
+        "`low`, `high`",
         "accuracy": "the same of the models",
         "best": "`layer` and `space` of each run's best hidden state",
         "verdicts": "that of each run, as for `verify`",

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import Finished, Result, assert_refused, call, changes, scores_of, succeed
+from e2e.conftest import Finished, assert_refused, call, changes, scores_of, succeed
 from e2e.stock import Stock
 from tasklens.cli.main import app
 
@@ -34,10 +34,10 @@ def on_terminal(*words: str | Path, **environment: str) -> tuple[int, str]:
     """Return the exit status of ``tasklens ...`` on a terminal, and all that it showed."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    known |= {"TERM": "xterm", "COLUMNS": "80", **environment}
     with subprocess.Popen(
-        command, env=known | {"TERM": "xterm"} | environment, **streams
+        command, env=known, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         content = b""
@@ -211,7 +211,7 @@ def test_a_sweep_as_json(
 
 
 def test_two_runs_are_compared_by_settings_scores_and_findings(
-    copy: Path, tiny: Finished, tmp_path: Path
+    tiny: Finished, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     succeed("run", "smoke", *changes(train__steps=8), "--out", other)
@@ -226,7 +226,13 @@ def test_two_runs_are_compared_by_settings_scores_and_findings(
         first, second = (rows[0]["value"] for rows in finals)
         (line,) = [line for line in lines if line[:3] == [layer, "raw", "val_subset"]]
         assert line[3:6] == [f"{first:z.2f}", f"{second:z.2f}", f"{second - first:+z.2f}"]
-    assert ["depth", "fails", "fails"] in lines or ["depth", "undecided", "undecided"] in lines
+    verdicts = [
+        document("verify", path, "--out", tmp_path / "verdict.json", status=1)["findings"]
+        for path in (tiny.path, other)
+    ]
+    for one, two in zip(*verdicts, strict=True):
+        outcomes = f"{one['verdict']:<9}  {two['verdict']}"
+        assert f"{one['finding']:<26}  {outcomes}" in result.out.splitlines()
 
 
 def test_runs_that_share_no_split_are_refused(tiny: Finished, probed: Finished) -> None:
@@ -248,7 +254,7 @@ def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
 
 
 def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
-    words = ("run", "smoke", *changes(), "--out", copy, "--resume")
+    words: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
     quiet = start(*words, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
     verbose = start(*words, "--verbose")
@@ -302,4 +308,3 @@ def test_a_reader_that_leaves_is_no_error(tiny: Finished) -> None:
         os.close(writer)
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (141, b"")
-    assert isinstance(succeed("show", tiny.path), Result)
