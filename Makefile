@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test check bench clean
+.PHONY: install run test test-long test-all check bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -21,8 +21,34 @@ run: install
 bench: install
 	$(BIN)/python benchmarks/run_all.py
 
+# On a machine with a CUDA GPU, with the Python and the packages that are there: no venv, no network.
+DEVICE ?= cuda
+PRESET ?= paper
+GPU_OUT ?= gpu-results
+gpu:
+	$(PYTHON) benchmarks/gpu.py --device $(DEVICE) --preset $(PRESET) --out $(GPU_OUT)
+
+# Beforehand, on a machine with a package registry: what the one with the GPU may lack, for its Python.
+GPU_PYTHON ?= 3.12
+GPU_TAGS := $(foreach n,28 27 17,manylinux_2_$(n)_x86_64) manylinux2014_x86_64
+gpu-wheels:
+	rm -rf wheels
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(GPU_PYTHON) $(GPU_TAGS:%=--platform %) \
+		-c constraints.txt -r benchmarks/gpu-wheels.txt -d wheels
+	du -sh wheels
+
+# Everything: what CI runs. About a quarter of an hour on two cores.
+test-all: test test-long
+
+# The checks, and all tests but the long ones: four minutes on two cores at most.
 test: check
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
+
+# The long tests (a Ray cluster, torchrun), and the properties and the fuzz on 20 times as many
+# examples.
+test-long: install
+	TASKLENS_FUZZ=20 $(BIN)/pytest -n 2 --dist loadfile -m "long or fuzz"
 
 check: install
 	$(BIN)/ruff check

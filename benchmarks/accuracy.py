@@ -1,11 +1,13 @@
-"""Time to a validation accuracy of 0.9 on the data of the `default` preset.
+"""Measure the time to a validation accuracy of 0.9 on the data of the `default` preset.
 
 Both sides take steps of the same number of instances, with the same optimiser, schedule and
 initialisation: ours 24 instructions with all their inputs, the reference as many instances at
-random, shuffled anew in every epoch. Accuracy is that of the output, on a fixed sample of split
-val; the time it takes does not count. How many steps that needs does not depend on how busy the
-machine is, how long a step takes does: the first is recorded in a file once (the reference takes an
-hour or two), the second is timed in turn in one process, and the ratio is of their products.
+random, shuffled anew in every epoch. The accuracy is that of the output on a fixed sample of split
+val; the time to compute it does not count.
+
+The number of steps is recorded in a file once, because the reference takes an hour or two. The
+seconds per step depend on how busy the machine is, so both sides are timed in turn in one process.
+The ratio is that of the products.
 """
 
 import argparse
@@ -34,7 +36,7 @@ SAMPLE = 1000
 
 @dataclass
 class Course:
-    """How one side's training went.
+    """Course of the training of one side.
 
     Attributes
     ----------
@@ -56,7 +58,7 @@ class Course:
 
 
 class Side(Protocol):
-    """What is trained."""
+    """Training of one side."""
 
     def step(self) -> None:
         """Take a step."""
@@ -68,16 +70,16 @@ class Side(Protocol):
 
 
 class Ours:
-    """Our trainer."""
+    """Training by tasklens."""
 
     def __init__(self, settings: TrainingRunSettings, dataset: Dataset) -> None:
         model = make_model(dataset, settings.model, seed=settings.seed)
         self.trainer = Trainer(model, dataset, settings.train, settings.seed)
         self.batches = self.trainer.batches()
-        which = _sample(dataset)
+        index = _sample(dataset)
         prompts = dataset.prompts("val")
-        self.prompts = Prompts(prompts.ids[which], prompts.position[which])
-        self.output = dataset.splits["val"].output[which]
+        self.prompts = Prompts(prompts.ids[index], prompts.position[index])
+        self.output = dataset.splits["val"].output[index]
 
     def step(self) -> None:
         """Take a step."""
@@ -90,7 +92,7 @@ class Ours:
 
 
 class Theirs:
-    """The reference's trainer, on batches of as many instances."""
+    """Training by the reference, on batches of as many instances."""
 
     def __init__(self, settings: TrainingRunSettings, dataset: Dataset) -> None:
         self.trainer = ReferenceTrainer(settings, dataset, best_form(settings, dataset).form)
@@ -99,10 +101,10 @@ class Theirs:
         self.batches: Iterator[Any] = self.trainer.batches(
             settings.train.instructions_per_step * per_instruction
         )
-        which = _sample(dataset)
-        whole = sequences(dataset, "val")
-        self.sample = Sequences(whole.ids[which], whole.length[which])
-        self.output = dataset.splits["val"].output[which]
+        index = _sample(dataset)
+        plain = sequences(dataset, "val")
+        self.sample = Sequences(plain.ids[index], plain.length[index])
+        self.output = dataset.splits["val"].output[index]
 
     def step(self) -> None:
         """Take a step."""
@@ -157,7 +159,7 @@ def compare(
     goal: float,
     report: Report,
 ) -> None:
-    """Add the row: steps as recorded, seconds a step timed here and now."""
+    """Add the row: recorded steps, times the seconds per step of both sides, timed in turn."""
     ours, theirs = courses["ours"], courses["reference"]
     times = time_steps(settings, dataset, rounds=5)
     mine, other = ours.steps * times.ours, theirs.steps * times.theirs

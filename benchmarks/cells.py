@@ -1,4 +1,4 @@
-"""Cells to cluster, from a run's harvested states or from a model trained for a moment."""
+"""Collect cells to cluster, from a run's hidden states or from a model that is trained briefly."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -76,8 +76,9 @@ def _of_run(path: Path, space: str) -> list[Cell]:
 def _of_short_training(space: str) -> list[Cell]:
     settings = settings_of()
     print(f"states of the default preset at steps {AT}; --states RUN takes a run's", flush=True)
-    found = list(_train_a_little(settings, space))
-    return [cell for cells in (found if space == "raw" else found[-1:]) for cell in cells]
+    checkpoints = list(_train_a_little(settings, space))
+    used = checkpoints if space == "raw" else checkpoints[-1:]
+    return [cell for cells in used for cell in cells]
 
 
 def _train_a_little(settings: TrainingRunSettings, space: str) -> Iterator[list[Cell]]:

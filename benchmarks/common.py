@@ -1,4 +1,4 @@
-"""What every benchmark shares: interleaved timing, the machine's description, result lines."""
+"""Time both sides in turn, describe the machine and print results, for all benchmarks."""
 
 import argparse
 import json
@@ -28,21 +28,21 @@ FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_bf16": "AVX512-BF16", "amx
 
 @dataclass(frozen=True)
 class Result:
-    """One row of the table: what was measured on both sides, and their ratio.
+    """One row of the table: the measurement of both sides, and their ratio.
 
     Attributes
     ----------
     what, against : str
-        Ours, and what it is held against.
+        Ours, and the code that it is compared with.
     ours, theirs : float
         In `unit`.
     unit : str
     ratio : float
-        How many times better ours is, or what `target` speaks of.
+        How many times better ours is, or the number that `target` bounds.
     target : str
-        E.g. ">= 8"; empty where none was set.
+        E.g. ">= 8"; empty if there is none.
     note : str
-        What a reader has to know to judge the number, e.g. how it was extrapolated.
+        Facts that a reader needs to judge the number, e.g. how it was extrapolated.
     """
 
     what: str
@@ -65,7 +65,7 @@ class Result:
 
 
 class Report:
-    """Prints results as they come, and appends them to a file of JSON lines where one is named."""
+    """Printer of results, which also appends them to a file of JSON lines if one is given."""
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
@@ -79,17 +79,17 @@ class Report:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what all benchmarks take."""
-    made = argparse.ArgumentParser(
+    """Return a parser with the options of all benchmarks."""
+    options = argparse.ArgumentParser(
         description=(description or "").partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    made.add_argument("--json", type=Path, help="append the rows to this file of JSON lines")
-    return made
+    options.add_argument("--json", type=Path, help="append the rows to this file of JSON lines")
+    return options
 
 
 def begin(arguments: argparse.Namespace) -> Report:
-    """Take all cores, print the machine, and return where the rows go."""
+    """Take all cores, print the machine, and return the report that takes the rows."""
     torch.set_num_threads(default_workers())
     print("; ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     return Report(arguments.json)
@@ -104,7 +104,7 @@ def interleaved(
     ----------
     sides : {name: function}
     rounds : int
-        Times each is timed.
+        Number of times that each side is timed.
     warm_up : int
         Rounds before that, which are not timed: compilation, allocation, caches.
 
@@ -115,7 +115,7 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for i in range(warm_up + rounds):
         for name, side in sides.items():
-            torch.set_num_threads(default_workers())  # whatever the other side left behind
+            torch.set_num_threads(default_workers())  # the other side may have changed it
             took = timed(side)
             if i >= warm_up:
                 seconds[name].append(took)
@@ -134,14 +134,14 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def printed(words: Sequence[str], n: int) -> list[float]:
+def printed(command: Sequence[str], n: int) -> list[float]:
     """Run a command in a process of its own; return the last n numbers that it prints."""
-    ran = subprocess.run(words, capture_output=True, text=True, check=True)
-    return [float(word) for word in ran.stdout.split()[-n:]]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [float(number) for number in ran.stdout.split()[-n:]]
 
 
 def peak_megabytes() -> float:
-    """Return the peak resident memory of this process; getrusage has that of its parent in it."""
+    """Return the peak resident memory of this process; getrusage would include its parent's."""
     (line,) = (
         line for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line
     )
@@ -172,7 +172,7 @@ def machine() -> dict[str, str]:
 
 
 def installed(module: str) -> Any:
-    """Import an optional competitor, or say that it is not there and return None."""
+    """Import an optional competitor; if it is not installed, print this and return None."""
     try:
         __import__(module)
     except ImportError as error:
@@ -190,15 +190,17 @@ def _processor() -> str:
     if not cpuinfo.exists():
         return platform.processor() or platform.machine()
     lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()]
-    about = {key.strip(): value.strip() for key, _, value in lines}
-    flags = set(about.get("flags", "").split())
-    name = about.get("model name", platform.machine())
+    fields = {key.strip(): value.strip() for key, _, value in lines}
+    flags = set(fields.get("flags", "").split())
+    name = fields.get("model name", platform.machine())
     return " ".join([name, *(f"+{shown}" for flag, shown in FLAGS.items() if flag in flags)])
 
 
 def _commit() -> str:
-    def git(*words: str) -> str:
-        ran = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    def git(*command: str) -> str:
+        ran = subprocess.run(
+            ["git", *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         return ran.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no")

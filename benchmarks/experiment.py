@@ -1,9 +1,9 @@
-"""The whole `default` experiment, data to figure.
+"""Compare the time of the whole `default` experiment, from data to figure.
 
-Ours is really run, or read from a finished run's manifest. The reference would take hours and is
-extrapolated: each of its parts is timed here, in turn with ours, and multiplied by how often the
-preset needs it; every product is printed. What it would take to draw the data and the figure is
-taken to be what we take, and scoring its clusters nothing.
+Ours is run, or read from a finished run's manifest. The reference would take hours, so it is
+extrapolated: each part is timed in turn with ours and multiplied by the number of times that the
+preset needs it. Every product is printed. Drawing the data and the figure is counted with our time,
+and scoring the reference's clusters with none.
 """
 
 import argparse
@@ -38,20 +38,20 @@ TARGET = ">= 15"
 
 @dataclass(frozen=True)
 class Part:
-    """Something that the experiment does a number of times, and the seconds of one."""
+    """Part of the experiment, with the number of times it is done and the seconds of one time."""
 
     name: str
     times: float
     ours: float
     theirs: float
-    about: str = ""
+    note: str = ""
 
     def line(self) -> str:
         """Return the arithmetic as a line of text."""
         return (
             f"  {self.name:<22}{self.times:>8,.6g} x {self.theirs:>8.4g} s ="
             f"{self.times * self.theirs:>9,.0f} s   (ours {self.ours:>7.4g} s: "
-            f"{self.times * self.ours:,.0f} s)  {self.about}"
+            f"{self.times * self.ours:,.0f} s)  {self.note}"
         )
 
 
@@ -66,7 +66,7 @@ def run_ours(out: Path) -> float:
 
 
 def stage_seconds(run: RunDir) -> dict[str, float]:
-    """Return what the manifest says of how long each stage took."""
+    """Return the seconds of each stage, from the manifest."""
     stages = {name: run.mark(name) for name in ("data", "train", "measure", "plot")}
     missing = [name for name, mark in stages.items() if mark is None]
     if missing:
@@ -80,25 +80,27 @@ def parts(run: RunDir, settings: TrainingRunSettings, quick: bool) -> list[Part]
     checkpoints = len(checkpoint_steps(settings.train.steps, settings.checkpoints.every))
     n_cells = len(MEASURED) * len(state_names(settings.model.n_layer))
     step = time_steps(settings, dataset, rounds=3 if quick else 7)
-    made = [
+    timed_parts = [
         Part("training steps", settings.train.steps, step.ours, step.theirs, str(step.choice.form))
     ]
 
     read = Harvesters(settings, dataset).time_subsets(rounds=2 if quick else 5)
-    made.append(Part("harvests", checkpoints, read.ours, read.theirs, read.reader))
+    timed_parts.append(Part("harvests", checkpoints, read.ours, read.theirs, read.reader))
     n_last = sum(len(dataset.splits[split]) for split in ACCURACY_SPLITS)
-    one = read.ours / read.instances, read.theirs / read.their_instances
-    made.append(Part("instances for accuracy", n_last, *one))
+    per_instance = read.ours / read.instances, read.theirs / read.their_instances
+    timed_parts.append(Part("instances for accuracy", n_last, *per_instance))
 
     raw = chosen_cells(run.path, "raw", 12 if quick else 48)
     name, way = better_way(raw, settings.clusters)
-    made.append(_cells("cells by KMeans", n_cells * checkpoints, raw, way, settings, 3, name))
+    timed_parts.append(
+        _cells("cells by KMeans", n_cells * checkpoints, raw, way, settings, 3, name)
+    )
     if settings.clusters.tsne != "none":
         times = n_cells * {"last": 1, "all": checkpoints}[settings.clusters.tsne]
         some = chosen_cells(run.path, "tsne", default_workers() * (1 if quick else 3))
         rounds = 1 if quick else 3
-        made.append(_cells("cells by t-SNE", times, some, sklearn_cells, settings, rounds))
-    return made
+        timed_parts.append(_cells("cells by t-SNE", times, some, sklearn_cells, settings, rounds))
+    return timed_parts
 
 
 def _cells(
@@ -108,25 +110,25 @@ def _cells(
     way: Callable[[Sequence[Cell], ClusterSettings], object],
     settings: TrainingRunSettings,
     rounds: int,
-    about: str = "one process a core",
+    note: str = "one process a core",
 ) -> Part:
     seconds = time_cells(some, settings.clusters, way, rounds)
     n = len(some)
-    return Part(name, times, seconds.ours / n, seconds.theirs / n, f"{about}, {n} cells timed")
+    return Part(name, times, seconds.ours / n, seconds.theirs / n, f"{note}, {n} cells timed")
 
 
 def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> None:
-    """Add the row of a finished run, which took `wall` seconds where it was made here."""
+    """Add the row of a finished run; `wall` has its seconds if this script ran it."""
     opened = load_run(run.path)
     assert isinstance(opened, TrainingRun), f"{run.path} trained no model"
     settings = opened.settings
     stages = stage_seconds(run)
     same = stages["data"] + stages["plot"]
-    made = parts(run, settings, quick)
-    theirs = same + sum(part.times * part.theirs for part in made)
-    again = same + sum(part.times * part.ours for part in made)
+    measured = parts(run, settings, quick)
+    theirs = same + sum(part.times * part.theirs for part in measured)
+    again = same + sum(part.times * part.ours for part in measured)
     print("EXTRAPOLATED: the reference's parts, timed here, times how often the preset needs them")
-    for part in made:
+    for part in measured:
         print(part.line())
     print(f"  {'data and figure':<22}{same:>36,.0f} s   (as ours)")
     print(f"  {'together':<22}{theirs:>36,.0f} s   (ours, extrapolated alike: {again:,.0f} s)")

@@ -1,9 +1,9 @@
-"""Maps that are comparable over time, against a fresh t-SNE at every checkpoint of a run.
+"""Compare maps that follow each other with a fresh t-SNE at every checkpoint of a run.
 
-Of some states of a run (its directory): how far the median point moves from checkpoint to
-checkpoint, in deviations of the map, over all checkpoints and over the last five, either map laid
-on the one before as well as turning and mirroring can; how well neighbours are kept
-(trustworthiness of 10); and the seconds a map takes.
+For some states of a run (its directory), three things are printed. The first is how far the median
+point moves between checkpoints, in deviations of the map, over all of them and over the last five.
+Each map is first turned and mirrored to fit the one before. The second is the trustworthiness of 10
+neighbours, the third the seconds per map.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tasklens.runs.load_run import load_run
 
 
 def main() -> None:
-    """Measure, and print a line for each state and way."""
+    """Measure, and print one line for each state and each kind of map."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("run", type=Path)
     options.add_argument("--states", default="embed,block2,block4,block5,block6")

@@ -1,8 +1,8 @@
-"""Harvesting the states of the input token, in fp32 on both sides and from the same weights.
+"""Time the harvest of the input token's states, in fp32 on both sides and from the same weights.
 
-(a) A whole split of instructions that come with all their inputs; the reference reads a sample of
-its instructions, and both are counted in instances a second. (b) The measured subsets of a run,
-of which few instances share an instruction, read as the run reads them at every checkpoint.
+(a) A whole split of instructions with all their inputs. The reference reads a sample of these
+instructions, and both sides are counted in instances per second. (b) The measured subsets of a run,
+as the run reads them at every checkpoint; few of their instances share an instruction.
 """
 
 from collections.abc import Callable
@@ -25,14 +25,14 @@ from tasklens.models.subject import Harvest
 from tasklens.runs.settings import TrainingRunSettings
 
 TARGET = ">= 10"
-WHOLE = "val_instruction"
+FULL_SPLIT = "val_instruction"
 ATTENTIONS = ("sdpa", "eager")
 BATCH_SIZES = (32, 64, 256)
 
 
 @dataclass(frozen=True)
 class HarvestTimes:
-    """Seconds of each side for so many instances each, and the reference's batch size."""
+    """Seconds and number of instances of each side, and the reference's batch size."""
 
     ours: float
     theirs: float
@@ -42,7 +42,7 @@ class HarvestTimes:
 
     @property
     def ratio(self) -> float:
-        """How many times as many instances a second we read."""
+        """Our instances per second over those of the reference."""
         return self.theirs / self.their_instances / (self.ours / self.instances)
 
 
@@ -82,9 +82,9 @@ class Harvesters:
 
 
 def best_reader(model: GPT2, settings: TrainingRunSettings, dataset: Dataset) -> Reader:
-    """Return the reference reader that is the fastest here: attention and batch size."""
-    whole = sequences(dataset, "val_subset")
-    some = Sequences(whole.ids[::2], whole.length[::2])
+    """Return the fastest reference reader on this machine, by attention and batch size."""
+    plain = sequences(dataset, "val_subset")
+    some = Sequences(plain.ids[::2], plain.length[::2])
     readers: dict[str, Reader] = {}
     for attention in ATTENTIONS:
         theirs = with_weights_of(model, settings, dataset, attention)
@@ -104,19 +104,19 @@ def largest_difference(ours: Harvest, theirs: dict[str, NDArray[Any]]) -> float:
 def compare_whole(both: Harvesters, width: int, part: float, rounds: int, report: Report) -> None:
     """Add the row of a whole split, of which the reference reads a part of the instructions."""
     dataset = both.dataset
-    instructions = dataset.splits[WHOLE].instruction
-    found = np.unique(instructions)
-    few = found[:: max(1, round(1 / part))]
-    which = np.flatnonzero(np.isin(instructions, few))
-    prompts, whole = dataset.prompts(WHOLE), sequences(dataset, WHOLE)
-    sample = Sequences(whole.ids[which], whole.length[which])
+    instructions = dataset.splits[FULL_SPLIT].instruction
+    distinct = np.unique(instructions)
+    few = distinct[:: max(1, round(1 / part))]
+    index = np.flatnonzero(np.isin(instructions, few))
+    prompts, plain = dataset.prompts(FULL_SPLIT), sequences(dataset, FULL_SPLIT)
+    sample = Sequences(plain.ids[index], plain.length[index])
     add(
-        f"harvest of {WHOLE}, width {width}",
+        f"harvest of {FULL_SPLIT}, width {width}",
         both.time(prompts, sample, rounds),
         report,
-        f"{len(found)} instructions with all inputs, theirs {len(few)} of them",
+        f"{len(distinct)} instructions with all inputs, theirs {len(few)} of them",
         largest_difference(
-            harvest(both.subject, Prompts(prompts.ids[which], prompts.position[which])),
+            harvest(both.subject, Prompts(prompts.ids[index], prompts.position[index])),
             both.reader.harvest(sample)[0],
         ),
     )
@@ -134,7 +134,7 @@ def compare_subsets(both: Harvesters, width: int, rounds: int, report: Report) -
     )
 
 
-def add(what: str, times: HarvestTimes, report: Report, about: str, difference: float) -> None:
+def add(what: str, times: HarvestTimes, report: Report, note: str, difference: float) -> None:
     """Add a row."""
     report.add(
         Result(
@@ -145,7 +145,7 @@ def add(what: str, times: HarvestTimes, report: Report, about: str, difference: 
             unit="instances/s",
             ratio=times.ratio,
             target=TARGET,
-            note=f"{about}; ours {times.ours:.3g} s, theirs {times.theirs:.3g} s; "
+            note=f"{note}; ours {times.ours:.3g} s, theirs {times.theirs:.3g} s; "
             f"states differ by {difference:.1e} at most",
         )
     )

@@ -1,8 +1,8 @@
-"""KMeans over a grid of cells, three seeds and ten starts each, on all cores.
+"""Time KMeans over a grid of cells, with three seeds and ten starts each, on all cores.
 
-Ours is `tasklens.clustering.cluster` in one process a core, as a run measures. Scikit-learn's
-KMeans is given all cores in both ways it has, its own threads and one process a core (joblib); the
-faster is the reference. faiss and scikit-learn-intelex are shown beside it where they are there.
+Ours is `tasklens.clustering.cluster` in one process per core, as a run measures. Scikit-learn's
+KMeans can use all cores by its own threads, or by one process per core (joblib); the faster way is
+the reference. faiss and scikit-learn-intelex are also timed if they are installed.
 """
 
 import statistics
@@ -28,7 +28,7 @@ TARGET = ">= 4"
 FAISS_ITERATIONS = 50
 T = TypeVar("T")
 #: For each cell and seed: labels (N,) and inertia.
-Found = list[list[tuple[NDArray[Any], float]]]
+Clusters = list[list[tuple[NDArray[Any], float]]]
 
 
 def ours(workers: Processes, some: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
@@ -37,16 +37,16 @@ def ours(workers: Processes, some: Sequence[Cell], settings: ClusterSettings) ->
 
 
 def cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
-    """Cluster one cell: what a worker does."""
+    """Cluster one cell, as a worker does."""
     return cluster([cell], settings)[0]
 
 
-def in_threads(some: Iterable[Cell], settings: ClusterSettings) -> Found:
+def in_threads(some: Iterable[Cell], settings: ClusterSettings) -> Clusters:
     """Cluster the cells by scikit-learn in this process, which spreads over all cores itself."""
     return [sklearn_kmeans(cell.x, cell.k, settings) for cell in some]
 
 
-def in_processes(some: Iterable[Cell], settings: ClusterSettings) -> Found:
+def in_processes(some: Iterable[Cell], settings: ClusterSettings) -> Clusters:
     """Cluster the cells by scikit-learn in one process a core, each with one thread."""
     work = delayed(sklearn_kmeans)
     pool = Parallel(n_jobs=default_workers())
@@ -58,7 +58,7 @@ def sklearn_kmeans(
 ) -> list[tuple[NDArray[Any], float]]:
     """Cluster one cell with each seed."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of fewer distinct points than clusters
+        warnings.simplefilter("ignore")  # warnings of fewer distinct points than clusters
         models = [
             KMeans(n_clusters=k, n_init=settings.n_init, random_state=seed).fit(x)
             for seed in range(settings.cluster_seeds)
@@ -66,22 +66,22 @@ def sklearn_kmeans(
     return [(model.labels_, float(model.inertia_)) for model in models]
 
 
-def faiss_kmeans(faiss: Any, some: Iterable[Cell], settings: ClusterSettings) -> Found:
+def faiss_kmeans(faiss: Any, some: Iterable[Cell], settings: ClusterSettings) -> Clusters:
     """Cluster the cells by faiss, on its own threads."""
-    found: Found = []
+    clusters: Clusters = []
     for cell in some:
-        found.append([])
+        clusters.append([])
         for seed in range(settings.cluster_seeds):
             model = faiss.Kmeans(
                 cell.x.shape[1], cell.k, niter=FAISS_ITERATIONS, nredo=settings.n_init, seed=seed
             )
             model.train(cell.x)
             distance, labels = model.index.search(cell.x, 1)
-            found[-1].append((labels[:, 0], float(distance.sum())))
-    return found
+            clusters[-1].append((labels[:, 0], float(distance.sum())))
+    return clusters
 
 
-def intelex_kmeans(sklearnex: Any, some: Iterable[Cell], settings: ClusterSettings) -> Found:
+def intelex_kmeans(sklearnex: Any, some: Iterable[Cell], settings: ClusterSettings) -> Clusters:
     """Cluster the cells by Intel's extension of scikit-learn, on its own threads."""
     from sklearnex.cluster import KMeans as Patched  # type: ignore[import-not-found]
 
@@ -96,17 +96,17 @@ def intelex_kmeans(sklearnex: Any, some: Iterable[Cell], settings: ClusterSettin
 
 
 #: How scikit-learn gets all cores.
-Way = Callable[[Sequence[Cell], ClusterSettings], Found]
+Way = Callable[[Sequence[Cell], ClusterSettings], Clusters]
 WAYS: dict[str, Way] = {"its own threads": in_threads, "one process a core": in_processes}
 
 
-def quality(some: Sequence[Cell], got: Sequence[Clustering], theirs: Found) -> str:
-    """Say how good both sides' clusters are, by inertia and by how alike two seeds are."""
+def quality(some: Sequence[Cell], got: Sequence[Clustering], theirs: Clusters) -> str:
+    """Describe the quality of both sides' clusters, by inertia and by the ARI of two seeds."""
     ratios, within, between = [], [], []
-    for clustering, found in zip(got, theirs, strict=True):
-        least = min(inertia for _, inertia in found)
+    for clustering, other in zip(got, theirs, strict=True):
+        least = min(inertia for _, inertia in other)
         ratios.append(float(clustering.inertia.min()) / max(least, 1e-12))
-        labels = [labels for labels, _ in found]
+        labels = [labels for labels, _ in other]
         between.append(adjusted_rand_score(clustering.labels[0], labels[0]))
         within.append(adjusted_rand_score(labels[0], labels[-1]))
     return (
@@ -129,12 +129,12 @@ def better_way(some: Sequence[Cell], settings: ClusterSettings) -> tuple[str, Wa
 
 @dataclass(frozen=True)
 class CellTimes(Generic[T]):
-    """Seconds that all cells take us and them, and what came of it."""
+    """Seconds of each side for all cells, and the clusters of each side."""
 
     ours: float
     theirs: float
     got: list[Clustering]
-    found: T
+    their_clusters: T
 
 
 def time_cells(
@@ -145,21 +145,21 @@ def time_cells(
 ) -> CellTimes[T]:
     """Cluster all cells, ours and their way in turn."""
     got: list[list[Clustering]] = []
-    found: list[T] = []
+    their_clusters: list[T] = []
     with Processes(default_workers()) as workers:
         few = some[: default_workers()]  # starts the processes, compiles
         ours(workers, few, settings)
         way(few, settings)
         sides: dict[str, Callable[[], object]] = {
             "ours": lambda: got.append(ours(workers, some, settings)),
-            "theirs": lambda: found.append(way(some, settings)),
+            "theirs": lambda: their_clusters.append(way(some, settings)),
         }
         seconds = medians(interleaved(sides, rounds, warm_up=0))
-    return CellTimes(seconds["ours"], seconds["theirs"], got[-1], found[-1])
+    return CellTimes(seconds["ours"], seconds["theirs"], got[-1], their_clusters[-1])
 
 
 def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report: Report) -> None:
-    """Add the row against scikit-learn, then those against what else is installed."""
+    """Add the row against scikit-learn, then those against other installed libraries."""
 
     def add(against: str, way: Way, target: str = "") -> None:
         times = time_cells(some, settings, way, rounds)
@@ -173,7 +173,7 @@ def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report
                 unit="ms/cell",
                 ratio=times.theirs / times.ours,
                 target=target,
-                note=quality(some, times.got, times.found),
+                note=quality(some, times.got, times.their_clusters),
             )
         )
 

@@ -1,7 +1,7 @@
-"""Peak resident memory of a whole run with few and with many checkpoints: it should not grow.
+"""Compare the peak resident memory of runs with few and with many checkpoints: it should not grow.
 
-The run is a small model of the default width on the default data, with as many instances measured
-as usual: the states of one checkpoint take about 15 MB, so that keeping them all would show.
+The run is a small model of the default width on the default data, with as many measured instances
+as usual. The states of one checkpoint take about 15 MB, so that keeping them all would show.
 """
 
 import os
@@ -16,7 +16,7 @@ from tasklens.models.lr_schedule import checkpoint_steps
 
 TARGET = "about 1"
 STEPS = 40
-#: Steps between checkpoints; powers of two come on top.
+#: Steps between checkpoints; there are also checkpoints at powers of two.
 FEW, MANY = 40, 1
 SETTINGS = {
     "model.n_layer": 2,

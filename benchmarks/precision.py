@@ -1,8 +1,8 @@
-"""Whether final scores after training in fp32 and in bf16 differ by more than seeds do.
+"""Test whether final scores differ more between fp32 and bf16 than between seeds.
 
-The same small world (precision.toml) is trained twice for each seed. For each layer the mean
-difference between the precisions is printed with its standard error over the seeds, beside the
-standard deviation between seeds of one precision.
+The same small world (precision.toml) is trained twice for each seed. For each layer, the mean
+difference between the precisions is printed with its standard error over the seeds. Beside it is
+the standard deviation between the seeds of one precision.
 """
 
 import tempfile
@@ -25,14 +25,14 @@ def final_scores(directory: Path, settings: TrainingRunSettings) -> dict[str, fl
     """Run an experiment and return the last ARI by layer, and the accuracy, on unseen pairs."""
     run = TrainingRun(RunDir(directory), settings)
     run_stages(run, "benchmarks/precision.py")
-    found: dict[str, list[float]] = {}
+    scores: dict[str, list[float]] = {}
     for row in run.score_table().to_pylist():
         if row["step"] == settings.train.steps and row["split"] == SPLIT:
             if row["metric"] == "accuracy":
-                found.setdefault("accuracy", []).append(row["value"])
+                scores.setdefault("accuracy", []).append(row["value"])
             elif row["metric"] == "ari" and row["space"] == "raw":
-                found.setdefault(row["layer"], []).append(row["value"])
-    return {name: float(np.mean(values)) for name, values in found.items()}
+                scores.setdefault(row["layer"], []).append(row["value"])
+    return {name: float(np.mean(values)) for name, values in scores.items()}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Harvesting a Hugging Face model on tasks-in-words, against what a script would do.
+"""Time the harvest of a Hugging Face model on tasks-in-words, against a plain script.
 
-The same weights and prompts on both sides, in fp32; theirs asks for `output_hidden_states` and
-keeps those at the measured position: (a) a prompt at a time, (b) in padded batches, as fast as any
-of the batch sizes makes it.
+Both sides have the same weights and prompts, in fp32. The script asks for `output_hidden_states`
+and keeps those at the measured position: (a) one prompt at a time, (b) in padded batches of the
+fastest of several sizes.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from tasklens.data.tokenize import tokenize
 from tasklens.models.harvest import harvest
 from tasklens.models.hf_subject import HuggingFaceSubject
 
-#: Its tokenizer, of whole words and punctuation, serves here, too.
+#: The example whose tokenizer is used, of words and punctuation.
 EXAMPLE = runpy.run_path(str(ROOT / "examples" / "train_llama.py"))
 BATCH_SIZES = (32, 128, 512)
 STATES = {"embed": 0, "block1": 1, "block5": 5, "ln_f": -1}
 
 
 class Script:
-    """What a script would do."""
+    """Harvest as a plain script would write it."""
 
     def __init__(self, model: Any, prompts: Prompts) -> None:
         self.model, self.prompts = model, prompts
@@ -38,25 +38,25 @@ class Script:
     @torch.inference_mode()
     def one_by_one(self, n: int) -> list[NDArray[Any]]:
         """Return every state of the first n prompts, (layers, D) each."""
-        found = []
+        rows = []
         for ids, position in zip(self.prompts.ids[:n], self.prompts.position[:n], strict=True):
             row = torch.from_numpy(ids[: position + 1])[None]
             states = self.model(row, output_hidden_states=True).hidden_states
-            found.append(np.stack([state[0, -1].numpy() for state in states]))
-        return found
+            rows.append(np.stack([state[0, -1].numpy() for state in states]))
+        return rows
 
     @torch.inference_mode()
     def padded(self, size: int) -> list[NDArray[Any]]:
         """Return every state of all prompts, in batches as they come, (layers, D) each."""
-        found = []
+        rows = []
         for start in range(0, len(self.prompts), size):
             ids = torch.from_numpy(self.prompts.ids[start : start + size])
             position = torch.from_numpy(self.prompts.position[start : start + size])
             mask = (torch.arange(ids.shape[1]) <= position[:, None]).long()
             states = self.model(ids, attention_mask=mask, output_hidden_states=True).hidden_states
             row = torch.arange(len(ids))
-            found += list(np.stack([state[row, position].numpy() for state in states], axis=1))
-        return found
+            rows += list(np.stack([state[row, position].numpy() for state in states], axis=1))
+        return rows
 
 
 def main() -> None:
@@ -91,7 +91,7 @@ def compare(
     subject, script = HuggingFaceSubject(model), Script(model, prompts)
     ours = harvest(subject, prompts).states
     theirs = script.one_by_one(arguments.alone)
-    apart = max(
+    difference = max(
         float(np.abs(ours[name][i] - states[index]).max())
         for name, index in STATES.items()
         for i, states in enumerate(theirs)
@@ -113,7 +113,7 @@ def compare(
                 theirs=rates[1],
                 unit="prompts/s",
                 ratio=rates[0] / rates[1],
-                note=f"states differ by {apart:.1e} at most",
+                note=f"states differ by {difference:.1e} at most",
             )
         )
 

@@ -1,7 +1,7 @@
-"""Training by two processes of one thread each against one process of two threads.
+"""Compare training by two processes of one thread each with one process of two threads.
 
-On one machine without a GPU nothing is to be gained: the same cores do the same work, and exchange
-gradients besides. This measures what that costs.
+On one machine without a GPU nothing can be gained: the same cores do the same work, and also
+exchange gradients. This script measures that cost.
 """
 
 import argparse
@@ -31,18 +31,18 @@ def main() -> None:
         return
     report = begin(arguments)
     for width in WIDTHS:
-        words = [__file__, "--steps", str(arguments.steps), "--width", str(width)]
-        one, megabytes = printed([sys.executable, *words], 2)
+        flags = [__file__, "--steps", str(arguments.steps), "--width", str(width)]
+        single, megabytes = printed([sys.executable, *flags], 2)
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        two, each = printed([*torchrun, "--nproc-per-node=2", *words], 2)
+        two, each = printed([*torchrun, "--nproc-per-node=2", *flags], 2)
         report.add(
             Result(
                 what=f"a step of `default` at width {width}, two processes (DDP)",
                 against="one process with two threads",
                 ours=two,
-                theirs=one,
+                theirs=single,
                 unit="s",
-                ratio=one / two,
+                ratio=single / two,
                 note=f"peak memory {each:.0f} MB in each, {megabytes:.0f} MB in the one",
             )
         )

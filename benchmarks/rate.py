@@ -1,9 +1,9 @@
-"""The share of the machine's own matrix-product rate that a training step reaches.
+"""Measure the share of the machine's matrix-product rate that a training step reaches.
 
-The products of the step's linear maps (forward, gradient of the input, gradient of the weights) are
-noted as they happen: shapes and types. Then each is timed alone, in the faster of its layouts, in
-turn with whole steps. The share is the time of the products alone over that of the step. A profile
-of a few further steps says where the rest goes.
+The shapes and types of the products of the step's linear maps are recorded: forward, gradient of
+the input, gradient of the weights. Then each product is timed alone, in its fastest layout, in turn
+with whole steps. The share is the time of the products alone over that of the step. A profile of a
+few more steps shows the rest.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
 
 TARGETS = {768: ">= 0.5"}
-#: Groups of the profile by what the operation's name contains; the first that fits counts.
+#: Groups of the profile, each with parts of the operations' names; the first match counts.
 GROUPS = {
     "products of the linear maps": ("aten::mm", "aten::addmm", "linear"),
     "products within attention": ("bmm", "scaled_dot_product", "flash"),
@@ -39,7 +39,7 @@ GROUPS = {
 
 
 class Product(NamedTuple):
-    """A matrix product (m, k) @ (k, n) of one type."""
+    """Shape and type of a matrix product (m, k) @ (k, n)."""
 
     m: int
     k: int
@@ -48,12 +48,12 @@ class Product(NamedTuple):
 
     @property
     def flops(self) -> int:
-        """Floating-point operations."""
+        """Number of floating-point operations."""
         return 2 * self.m * self.k * self.n
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the products of matrices, forward and backward, that run under it."""
+    """Counter of the matrix products that run in its context, forward and backward."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -62,7 +62,7 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Note a product and let it happen."""
+        """Count a product and run it."""
         name = function.overloadpacket.__name__
         if name in ("mm", "addmm"):
             a, b = args[-2:]
@@ -74,16 +74,19 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return function(*args, **(kwargs or {}))
 
 
-def layouts(one: Product) -> list[Callable[[], Tensor]]:
+def layouts(shape: Product) -> list[Callable[[], Tensor]]:
     """Return the product in each layout of its factors, by rows or by columns."""
-    a, b = torch.randn(one.m, one.k).to(one.dtype), torch.randn(one.k, one.n).to(one.dtype)
+    a, b = (
+        torch.randn(shape.m, shape.k).to(shape.dtype),
+        torch.randn(shape.k, shape.n).to(shape.dtype),
+    )
     by_rows_or_columns = [(x, x.t().contiguous().t()) for x in (a, b)]
     return [partial(torch.mm, x, y) for x, y in product(*by_rows_or_columns)]
 
 
-def fastest(one: Product) -> Callable[[], Tensor]:
+def fastest(shape: Product) -> Callable[[], Tensor]:
     """Return the product in its fastest layout."""
-    return min(layouts(one), key=lambda run: min(timed(run) for _ in range(4)))
+    return min(layouts(shape), key=lambda run: min(timed(run) for _ in range(4)))
 
 
 def compare(width: int, rounds: int, report: Report) -> None:
@@ -92,24 +95,24 @@ def compare(width: int, rounds: int, report: Report) -> None:
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     model = make_model(dataset, settings.model, seed=settings.seed)
     trainer = Trainer(model, dataset, settings.train, settings.seed)
-    batch = next(trainer.batches())  # the same in every round: the shapes are its
+    batch = next(trainer.batches())  # the same in every round, because the shapes depend on it
     trainer.take_step(batch)  # the first one may choose the precision, which costs more products
     with Products() as products:
         trainer.take_step(batch)
     counts = products.counts
-    alone = {one: fastest(one) for one in counts}
+    alone = {shape: fastest(shape) for shape in counts}
 
     def all_products() -> None:
-        for one, run in alone.items():
-            for _ in range(counts[one]):
+        for shape, run in alone.items():
+            for _ in range(counts[shape]):
                 run()
 
     seconds = medians(
         interleaved({"step": lambda: trainer.take_step(batch), "products": all_products}, rounds)
     )
-    flops = sum(one.flops * count for one, count in counts.items())
+    flops = sum(shape.flops * count for shape, count in counts.items())
     share = seconds["products"] / seconds["step"]
-    types = ", ".join(sorted({str(one.dtype).removeprefix("torch.") for one in counts}))
+    types = ", ".join(sorted({str(shape.dtype).removeprefix("torch.") for shape in counts}))
     report.add(
         Result(
             what=f"rate of a training step, width {width}",
@@ -127,7 +130,7 @@ def compare(width: int, rounds: int, report: Report) -> None:
 
 
 def print_breakdown(trainer: Trainer, width: int, steps: int = 3) -> None:
-    """Print where the time of a step goes, by groups of operations."""
+    """Print the time of a step by groups of operations."""
     some = list(islice(trainer.batches(), steps))
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         for batch in some:
@@ -150,8 +153,8 @@ def print_breakdown(trainer: Trainer, width: int, steps: int = 3) -> None:
 
 def group_of(operation: str) -> str:
     """Return the group of an operation's name."""
-    for group, words in GROUPS.items():
-        if any(word in operation for word in words):
+    for group, parts in GROUPS.items():
+        if any(part in operation for part in parts):
             return group
     return "other"
 

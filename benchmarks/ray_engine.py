@@ -1,6 +1,6 @@
-"""The Ray engine: two workers against one, its cost for a cell, its transport, its driver's memory.
+"""Measure the Ray engine: two workers against one, cost per cell, transport, memory of the driver.
 
-On one machine, which is the least that a cluster can be: each worker has a core.
+The cluster is one machine, on which each worker has a core.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CELL_SECONDS = 0.5
 
 
 class State(NamedTuple):
-    """A state, itself or where it lies."""
+    """A hidden state, either its array or the file that has it."""
 
     file: str
     sha256: str
@@ -57,7 +57,7 @@ def main() -> None:
 
 @contextmanager
 def cluster_of(n: int) -> Iterator[Workers]:
-    """Start a cluster of one node with n CPUs, for the time of the block."""
+    """Start a cluster of one node with n CPUs, until the block ends."""
     ray = import_ray()
     quiet = {"logging_level": "error", "log_to_driver": False, "include_dashboard": False}
     ray.init("local", num_cpus=n, _node_ip_address="127.0.0.1", **quiet)
@@ -69,7 +69,7 @@ def cluster_of(n: int) -> Iterator[Workers]:
 
 
 def all_of(workers: Workers, function: Callable[[Any], Any], items: list[Any]) -> None:
-    """Do all items; the first error is raised."""
+    """Call the function for all items, and raise the first error."""
     for _, _, error in workers.outcomes(function, items):
         if error:
             raise error
@@ -115,25 +115,24 @@ def workers_and_overhead(report: Report, n_cells: int, rounds: int) -> None:
 
 
 def settings_of_half_a_second(cells: list[Cell]) -> partial[Any]:
-    """Return what clusters a cell in about `CELL_SECONDS` here."""
+    """Return a function that clusters a cell in about `CELL_SECONDS` on this machine."""
     few = ClusterSettings(n_init=100, cluster_seeds=1)
-    one(cells[0], few)  # compiles
-    seconds = timed(partial(one, cells[0], few))
+    cluster_cell(cells[0], few)  # compiles
+    seconds = timed(partial(cluster_cell, cells[0], few))
     n_init = max(1, round(100 * CELL_SECONDS / seconds))
-    return partial(one, settings=ClusterSettings(n_init=n_init, cluster_seeds=1))
+    return partial(cluster_cell, settings=ClusterSettings(n_init=n_init, cluster_seeds=1))
 
 
-def one(cell: Cell, settings: ClusterSettings) -> float:
+def cluster_cell(cell: Cell, settings: ClusterSettings) -> float:
     """Cluster a cell."""
     return float(cluster([cell], settings)[0].inertia[0])
 
 
 def transport(report: Report, rounds: int) -> None:
-    """Time how a state comes to a worker: through the object store, or from its file.
+    """Time the transport of a state to a worker, through the object store or from its file.
 
-    A run keeps the states of a checkpoint in one file, whose hash the driver looks at before it
-    hands them on; a worker that reads the file has to look at it itself, for each of them. A probe
-    keeps each in a file of its own, which the driver has looked at.
+    The first case is a file with the states of a checkpoint, whose hash a worker checks for each
+    state. The second case is one file per state, whose hash the driver has checked.
     """
     for what, n, width, n_states, n_items in (
         ("a run's", N, WIDTH, 24, 240),
@@ -144,19 +143,19 @@ def transport(report: Report, rounds: int) -> None:
             file = str(Path(directory) / "states.safetensors")
             x = rng.standard_normal((n, width), dtype=np.float32)
             safetensors.numpy.save_file({str(i): x for i in range(n_states)}, file)
-            found = sha256(Path(file).read_bytes()) if n_states > 1 else ""
+            digest = sha256(Path(file).read_bytes()) if n_states > 1 else ""
             carried = [State(file, "", "0", x)] * n_items
-            placed = [State(file, found, "0")] * n_items
+            placed = [State(file, digest, "0")] * n_items
             all_of(workers, read_state, [carried[0], placed[0]])
             seconds: dict[str, list[float]] = {"store": [], "file": []}
             for _ in range(rounds):
                 seconds["store"].append(timed(partial(all_of, workers, read_state, carried)))
                 seconds["file"].append(timed(partial(all_of, workers, read_state, placed)))
-        took = {name: its / n_items for name, its in medians(seconds).items()}
+        took = {name: total / n_items for name, total in medians(seconds).items()}
         report.add(
             Result(
                 what=f"{what} state of {n:,} x {width} through the object store",
-                against="from its file" + (", whose hash is looked at" if found else ""),
+                against="from its file" + (", whose hash is looked at" if digest else ""),
                 ours=1e3 * took["store"],
                 theirs=1e3 * took["file"],
                 unit="ms",
@@ -167,7 +166,7 @@ def transport(report: Report, rounds: int) -> None:
 
 
 def read_state(state: State) -> float:
-    """Look at every number of a state."""
+    """Read every number of a state."""
     x = state.x
     if x is None:
         if state.sha256 and sha256(Path(state.file).read_bytes()) != state.sha256:
@@ -179,8 +178,8 @@ def read_state(state: State) -> float:
 
 def driver(report: Report, n: int) -> None:
     """Measure the driver of many trivial cells, in a process of its own."""
-    words = [sys.executable, __file__, "--driver", "--trivial", str(n)]
-    seconds, before, after = printed(words, 3)
+    command = [sys.executable, __file__, "--driver", "--trivial", str(n)]
+    seconds, before, after = printed(command, 3)
     report.add(
         Result(
             what=f"memory of a driver of {n:,} trivial cells",
@@ -196,7 +195,7 @@ def driver(report: Report, n: int) -> None:
 
 
 def drive(n: int) -> None:
-    """Do trivial cells, and print the seconds and the megabytes before and after."""
+    """Run trivial cells, and print the seconds, and the megabytes before and after."""
     with cluster_of(2) as workers:
         all_of(workers, abs, list(range(8)))
         before = peak_megabytes()

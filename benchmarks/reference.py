@@ -1,12 +1,12 @@
-"""The stack a user would write without tasklens, in the best form that we found.
+"""Train and harvest with the code that a user would write without tasklens, in its fastest form.
 
-transformers' `GPT2LMHeadModel` on plain sequences [I; x; y], padded batch by batch with an
-attention mask, hidden states by ``output_hidden_states=True``. What was tried and kept, each on two
-cores with AVX512-BF16: PyTorch's fused tanh GELU (the same function as GPT-2's own "gelu_new", and
-faster), no key-value cache, micro-batches of 128 sequences (64 to 512 differ by a few per cent, 32
-and 1032 are slower), sequences of like length together where the order does not matter. What
-torch.compile gained, 6 % after a minute of compilation, is left out. The attention's implementation
-and the precision are chosen by timing both, see `best_form`.
+It is transformers' `GPT2LMHeadModel` on plain sequences [I; x; y], padded batch by batch with an
+attention mask, and hidden states by ``output_hidden_states=True``. Four choices were the fastest on
+two cores with AVX512-BF16. PyTorch's fused tanh GELU is the same function as GPT-2's "gelu_new".
+There is no key-value cache. Micro-batches have 128 sequences: 64 to 512 differ by a few per cent,
+32 and 1032 are slower. Sequences of similar length are batched together if the order does not
+matter. torch.compile is not used: it gains 6 % after a minute of compilation. `best_form` times
+the implementations of attention and the precisions, and chooses the fastest.
 """
 
 import itertools
@@ -37,7 +37,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Form:
-    """What a user can choose without changing what is computed."""
+    """Choices that change the speed, but not the result up to rounding."""
 
     attention: str
     bf16: bool
@@ -48,7 +48,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Choice:
-    """The fastest form here, and how many times as long the fastest in fp32 takes."""
+    """The fastest form on this machine, and the time of the fastest fp32 form as a multiple."""
 
     form: Form
     fp32: float
@@ -67,12 +67,12 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, which: NDArray[np.int64] | slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return some sequences, padded as far as the longest of them, and their mask."""
-        length = self.length[which]
+    def batch(self, index: NDArray[np.int64] | slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return some sequences, padded to the longest of them, and their mask."""
+        length = self.length[index]
         longest = int(length.max())
         mask = torch.arange(longest) < length[:, None]
-        return self.ids[which, :longest], mask.long()
+        return self.ids[index, :longest], mask.long()
 
 
 def sequences(dataset: Dataset, split: str) -> Sequences:
@@ -109,7 +109,7 @@ def make_reference(settings: TrainingRunSettings, dataset: Dataset, form: Form) 
 
 
 class ReferenceTrainer:
-    """Training as one would write it: AdamW, clipping, gradients summed over micro-batches."""
+    """Trainer in plain PyTorch: AdamW, clipping, gradients summed over micro-batches."""
 
     def __init__(self, settings: TrainingRunSettings, dataset: Dataset, form: Form) -> None:
         self.form, self.settings, self.seed, self.step = form, settings.train, settings.seed, 0
@@ -130,16 +130,16 @@ class ReferenceTrainer:
         )
 
     def batches(self, size: int) -> Iterator[NDArray[np.int64]]:
-        """Yield indices of instances, shuffled anew in every epoch, for ever."""
+        """Yield indices of instances, shuffled anew in every epoch, without end."""
         for epoch in itertools.count():
             order = stream(self.seed, "reference batches", epoch).permutation(len(self.data))
             for i in range(0, len(order) - size + 1, size):
                 yield order[i : i + size]
 
-    def gradients(self, which: NDArray[np.int64], n_predicted: int | None = None) -> None:
-        """Add one micro-batch's gradients of the mean loss over so many predicted tokens."""
+    def gradients(self, index: NDArray[np.int64], n_predicted: int | None = None) -> None:
+        """Add one micro-batch's gradients of the mean loss over ``n_predicted`` tokens."""
         self.model.train()
-        ids, mask = self.data.batch(which)
+        ids, mask = self.data.batch(index)
         labels = ids.masked_fill(mask == 0, IGNORED)
         total = n_predicted or int(mask[:, 1:].sum())
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.form.bf16):
@@ -165,19 +165,19 @@ class ReferenceTrainer:
         self.optimizer.zero_grad()
         self.step += 1
 
-    def take_step(self, which: NDArray[np.int64]) -> None:
+    def take_step(self, index: NDArray[np.int64]) -> None:
         """Take one step on these instances."""
-        n_predicted = int((self.data.length[which] - 1).sum())
-        for i in range(0, len(which), MICRO_BATCH):
-            self.gradients(which[i : i + MICRO_BATCH], n_predicted)
+        n_predicted = int((self.data.length[index] - 1).sum())
+        for i in range(0, len(index), MICRO_BATCH):
+            self.gradients(index[i : i + MICRO_BATCH], n_predicted)
         self.update()
 
 
 def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:
-    """Return the form whose micro-batch is the fastest here, each timed twice in turn."""
+    """Return the form whose micro-batch is the fastest, each timed twice in turn."""
     trainers = {form: ReferenceTrainer(settings, dataset, form) for form in FORMS}
-    which = next(next(iter(trainers.values())).batches(size))
-    sides = {str(form): partial(t.gradients, which) for form, t in trainers.items()}
+    index = next(next(iter(trainers.values())).batches(size))
+    sides = {str(form): partial(t.gradients, index) for form, t in trainers.items()}
     seconds = {name: min(values) for name, values in interleaved(sides, 2).items()}
     for name, value in seconds.items():
         print(f"  reference, {name}: {value / size * 1e3:.3g} ms an instance", flush=True)
@@ -188,39 +188,39 @@ def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads the states of the input token out of a GPT2LMHeadModel, in fp32."""
+    """Reader of the input token's states in a GPT2LMHeadModel, in fp32."""
 
     model: Any
     batch_size: int
 
     @torch.inference_mode()
     def harvest(self, data: Sequences) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
-        """Return {state: (N, D)} of what ``hidden_states`` holds, and the answers (N,).
+        """Return the states of ``hidden_states``, {name: (N, D)}, and the answers (N,).
 
         Sequences are [I; x; y]; y is not read.
         """
         self.model.eval()
-        order = torch.argsort(data.length)  # like lengths together: next to no padding
+        order = torch.argsort(data.length)  # similar lengths together, for little padding
         prompts = Sequences(data.ids[order], data.length[order] - 1)
         names = reference_names(self.model.config.n_layer)
-        found: list[list[torch.Tensor]] = []
+        picked: list[list[torch.Tensor]] = []
         answers = []
         for i in range(0, len(prompts), self.batch_size):
             ids, mask = prompts.batch(slice(i, i + self.batch_size))
             out = self.model(input_ids=ids, attention_mask=mask, output_hidden_states=True)
             row, last = torch.arange(len(ids)), mask.sum(dim=1) - 1
-            found.append([state[row, last] for state in out.hidden_states])
+            picked.append([state[row, last] for state in out.hidden_states])
             answers.append(out.logits[row, last].argmax(dim=-1))
         back = torch.argsort(order)
         states = {
             name: torch.cat(parts)[back].numpy()
-            for name, parts in zip(names, zip(*found, strict=True), strict=True)
+            for name, parts in zip(names, zip(*picked, strict=True), strict=True)
         }
         return states, torch.cat(answers)[back].numpy()
 
 
 def reference_names(n_layer: int) -> Sequence[str]:
-    """Return our names for transformers' ``hidden_states``: the last is after the final norm."""
+    """Return our names of transformers' ``hidden_states``; the last is after the final norm."""
     return ("embed", *(f"block{i}" for i in range(1, n_layer)), "ln_f")
 
 
@@ -228,7 +228,7 @@ def with_weights_of(
     model: GPT2, settings: TrainingRunSettings, dataset: Dataset, attention: str
 ) -> Any:
     """Return a GPT2LMHeadModel with the weights of one of our models."""
-    made = make_reference(settings, dataset, Form(attention, bf16=False))
-    made.load_state_dict(model.state_dict(), strict=False)  # the head is tied to wte
-    made.tie_weights()
-    return made
+    reference = make_reference(settings, dataset, Form(attention, bf16=False))
+    reference.load_state_dict(model.state_dict(), strict=False)  # the head is tied to wte
+    reference.tie_weights()
+    return reference

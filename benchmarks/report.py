@@ -1,7 +1,7 @@
-"""The report in a browser: seconds until its map is drawn, and frames a second while it plays.
+"""Time the report in a browser: seconds until its map is drawn, and frames per second.
 
-A page of random points that move between random places at every checkpoint, which packs worse than
-any run, or with --page one that is there already. Needs playwright and Chromium (--browser).
+The page has random points that move at random at every checkpoint, which compresses worse than any
+run. With --page an existing page is timed. The script needs playwright and Chromium (--browser).
 """
 
 import argparse
@@ -27,7 +27,7 @@ COUNT = """async (seconds) => {
     const began = performance.now();
     const frame = (now) => {
       times.push(now);
-      if (now - began < 1000 * seconds) requestAnimationFrame(frame); else done();
+      now - began < 1000 * seconds ? requestAnimationFrame(frame) : done();
     };
     requestAnimationFrame(frame);
   });
@@ -50,17 +50,17 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
         answer=rng.integers(n_tasks, size=(n_steps, n)),
         right=rng.random((n_steps, n)) < 0.5,
         maps={
-            (which, state): np.cumsum(rng.normal(size=(n_steps, n, 2)), axis=0).astype(np.float32)
-            for which in MAPS
+            (kind, state): np.cumsum(rng.normal(size=(n_steps, n, 2)), axis=0).astype(np.float32)
+            for kind in MAPS
             for state in states
         },
         shown_variance={state: np.full(n_steps, 0.2) for state in states},
         assigned=dict.fromkeys(states, followed.assigned),
         followed=dict.fromkeys(states, followed),
     )
-    place: Row = {"run": "moving", "seed": 0, "split": "val_subset", "space": "raw", "k": n_tasks}
+    key: Row = {"run": "moving", "seed": 0, "split": "val_subset", "space": "raw", "k": n_tasks}
     rows: list[Row] = [
-        {**place, "step": step, "layer": state, "cluster_seed": 0, "metric": m, "value": 0.5}
+        {**key, "step": step, "layer": state, "cluster_seed": 0, "metric": m, "value": 0.5}
         for step in steps
         for state in states
         for m in ("ari", "ari_input", "ari_output", "variance_task")
@@ -88,20 +88,20 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
 
 
 def main() -> None:
-    """Measure, and print a line for each number."""
+    """Measure, and print one line for each number."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--points", type=int, default=2000)
     options.add_argument("--states", type=int, default=8)
     options.add_argument("--steps", type=int, default=40)
-    options.add_argument("--page", type=Path, help="a report that is there already")
+    options.add_argument("--page", type=Path, help="an existing report")
     options.add_argument("--browser", default="/usr/bin/chromium")
     options.add_argument("--seconds", type=float, default=8.0, help="of playing")
     options.add_argument("--rounds", type=int, default=5)
     asked = options.parse_args()
-    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
         path = asked.page
         if path is None:
-            path = Path(place) / "report.html"
+            path = Path(directory) / "report.html"
             path.write_bytes(page([moving(asked.points, asked.states, asked.steps)], [None], ""))
         print(f"size: {path.stat().st_size / 1e6:.1f} MB")
         browser = playwright.chromium.launch(
@@ -114,7 +114,7 @@ def main() -> None:
             tab.goto(path.resolve().as_uri())
             tab.wait_for_selector("#cloud[data-drawn]")
             opened.append(time.perf_counter() - began)
-            # as much of it in sight as fits: the map and the small maps below it
+            # show the map and, if they fit, the small maps below it
             tab.evaluate("document.getElementById('cloud').scrollIntoView()")
             tab.wait_for_timeout(300)
             gaps = np.diff(tab.evaluate(COUNT, asked.seconds))

@@ -1,8 +1,8 @@
 """Run all benchmarks, one after the other, and renew the table in docs/performance.md.
 
-Each runs in a process of its own, with settings that take a quarter of an hour on two cores in all,
-one run of the `default` preset included. Time to accuracy is part of it where the steps that both
-sides need were recorded (see accuracy.py), or with --slow.
+Each runs in a process of its own. All together take a quarter of an hour on two cores, including a
+run of the `default` preset. Time to accuracy is measured if the steps of both sides were recorded
+(see accuracy.py), or with --slow.
 """
 
 import argparse
@@ -16,30 +16,30 @@ from pathlib import Path
 
 from common import ROOT, Result, machine
 
-HERE = Path(__file__).parent
+BENCHMARKS = Path(__file__).parent
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-#: Where accuracy.py records the steps that both sides need.
-COURSES = HERE / "courses.json"
-#: Set, they slow numpy's matrix products, and with them the reference.
+#: File in which accuracy.py records the steps that both sides need.
+COURSES = BENCHMARKS / "courses.json"
+#: Environment variables that would slow numpy's matrix products, and so the reference.
 HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def plan(run: Path, *, made: bool, slow: bool) -> list[list[str]]:
+def plan(run: Path, *, is_finished: bool, slow: bool) -> list[list[str]]:
     """Return each benchmark's command: the script's name and its options.
 
     Parameters
     ----------
     run : Path
-        The run whose states are clustered: experiment.py comes first and makes it.
-    made : bool
-        Whether it is there already.
+        The run whose states are clustered; experiment.py comes first and makes it.
+    is_finished : bool
+        Whether the run exists already.
     slow : bool
-        Train both sides to the accuracy where it is not recorded how many steps that takes.
+        Train both sides to the accuracy if the number of steps is not recorded.
     """
     quick = [] if slow else ["--quick"]
     commands = [
-        ["experiment.py", "--run" if made else "--out", str(run), *quick],
+        ["experiment.py", "--run" if is_finished else "--out", str(run), *quick],
         ["kmeans.py", "--states", str(run)],
         ["tsne.py", "--states", str(run)],
         ["harvest.py", "--rounds", "3" if slow else "2"],
@@ -58,13 +58,13 @@ def _recorded() -> bool:
 
 
 def run_one(command: list[str], rows: Path) -> bool:
-    """Run one benchmark, and say whether it went well."""
+    """Run one benchmark, and return whether it succeeded."""
     environment = {key: value for key, value in os.environ.items() if key not in HANDICAPS}
     print(f"\n== {' '.join(command)}", flush=True)
     began = time.perf_counter()
     script, *options = command
     ran = subprocess.run(
-        [sys.executable, str(HERE / script), *options, "--json", str(rows)],
+        [sys.executable, str(BENCHMARKS / script), *options, "--json", str(rows)],
         env=environment,
         cwd=ROOT,
         check=False,
@@ -90,8 +90,8 @@ def table(results: list[Result]) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"- {r.what}: {r.note}." for r in results if r.note]
-    about = "; ".join(f"{key}: {value}" for key, value in machine().items())
-    return "\n".join([f"{about}.", "", *lines, "", *notes])
+    description = "; ".join(f"{key}: {value}" for key, value in machine().items())
+    return "\n".join([f"{description}.", "", *lines, "", *notes])
 
 
 def _number(value: float) -> str:
@@ -99,7 +99,7 @@ def _number(value: float) -> str:
 
 
 def renew(page: Path, text: str) -> None:
-    """Put the text between the page's markers, or print it where there are none."""
+    """Put the text between the page's markers, or print it if there are none."""
     old = page.read_text() if page.exists() else ""
     before, begin, rest = old.partition(BEGIN)
     _, end, after = rest.partition(END)
@@ -122,7 +122,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         rows = Path(directory) / "rows.jsonl"
         run = arguments.run or Path(directory) / "run"
-        for command in plan(run.absolute(), made=bool(arguments.run), slow=arguments.slow):
+        for command in plan(run.absolute(), is_finished=bool(arguments.run), slow=arguments.slow):
             if arguments.only and command[0] not in arguments.only:
                 continue
             if not run_one(command, rows):

@@ -1,4 +1,4 @@
-"""The driver of a large sweep: reading the file, finding what is done, gathering the tables.
+"""Measure the driver of a large sweep: reading the file, finding finished runs, gathering tables.
 
 The runs are simulated: directories with the marks of finished stages and the scores of a real run.
 Nothing is trained or measured.
@@ -68,26 +68,26 @@ def main() -> None:
 
 
 def simulate(n: int) -> list[float]:
-    """Make the directory of a finished sweep of n runs; return what a driver of it takes."""
+    """Make the directory of a finished sweep of n runs; return its driver's seconds and memory."""
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory)
         (out / "sweep.toml").write_text(f'base = "default"\nseeds = {list(range(n))}\n')
         scores = read_score_table(SCORES)
         for point in read_sweep(out / "sweep.toml").points:
             finish(point_run(out, point), scores)
-        words = [sys.executable, __file__, "--out", str(out)]
-        took = printed(words, 4)
+        command = [sys.executable, __file__, "--out", str(out)]
+        took = printed(command, 4)
         megabytes = (out / "scores.parquet").stat().st_size / 1e6
     return [*took, megabytes]
 
 
 def finish(run: TrainingRun, scores: pa.Table) -> None:
-    """Leave what a finished run of a sweep leaves, as far as its driver looks at it."""
+    """Write the files of a finished run of a sweep that the driver reads."""
     directory = run.directory
     directory.path.mkdir(parents=True)
     names = pa.array([run.name] * scores.num_rows)
     content = parquet_bytes(scores.set_column(0, "run", names))
-    # as many files are noted as a run of 40 checkpoints notes
+    # as many files as in the manifest of a run of 40 checkpoints
     files = {f"measured/step-{step:08d}/{i}": "0" * 64 for step in range(40) for i in range(3)}
     manifest: dict[str, object] = {"files": files, "stages": {}}
     stages: tuple[Stage, ...] = ("data", "train", "measure")
@@ -101,7 +101,7 @@ def finish(run: TrainingRun, scores: pa.Table) -> None:
 
 
 def drive(out: Path) -> None:
-    """Do what a driver does, and print the seconds of each part and its peak memory."""
+    """Run a driver, and print the seconds of each part and the peak memory."""
     plan: list[Sweep] = []
     seconds = [timed(lambda: plan.append(read_sweep(out / "sweep.toml")))]
     seconds.append(timed(lambda: [is_done(out, point) for point in plan[0].points]))

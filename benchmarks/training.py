@@ -1,8 +1,8 @@
-"""Instances trained on a second, at an equal number of instances a step.
+"""Compare the instances per second of training, at an equal number of instances per step.
 
 One of our steps takes 24 instructions with all their m inputs, so the reference's step takes 24 m
-plain sequences. A reference step is made of equal micro-batches: some are timed, and the update of
-the weights; the rest is multiplication, which the output says.
+plain sequences. A step of the reference has equal micro-batches. Some of these and the update of
+the weights are timed; the time of a step is their product, which is printed.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ OUR_STEPS = 3
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of a step of each side, on so many instances, and how the reference's came about."""
+    """Seconds per step and instances of each side, and the arithmetic of the reference's."""
 
     ours: float
     theirs: float
@@ -42,11 +42,11 @@ def time_steps(
     ----------
     settings : TrainingRunSettings
     dataset : Dataset
-        Its training instructions come with equally many inputs.
+        All training instructions have to have the same number of inputs.
     rounds : int
         Micro-batches of the reference that are timed, with `OUR_STEPS` of our steps each.
     choice : Choice, optional
-        The reference's form; the fastest here by default.
+        The reference's form; by default the fastest on this machine.
     """
     choice = choice or best_form(settings, dataset)
     model = make_model(dataset, settings.model, seed=settings.seed)

@@ -1,9 +1,9 @@
-"""t-SNE and the KMeans after it, over the cells of a run's last checkpoint, on all cores.
+"""Time t-SNE and the KMeans after it, over the cells of a run's last checkpoint, on all cores.
 
-Ours is `tasklens.clustering.cluster` in one process a core; the reference is scikit-learn's
-Barnes-Hut t-SNE, which a user of many cells runs in one process a core (joblib), followed by its
-KMeans. How good the embeddings are is said by the Kullback-Leibler divergence that t-SNE minimises,
-computed for both by one function from the exact affinities. openTSNE is shown where it is there.
+Ours is `tasklens.clustering.cluster` in one process per core. The reference is scikit-learn's
+Barnes-Hut t-SNE in one process per core (joblib), followed by scikit-learn's KMeans. The quality of
+the embeddings is the Kullback-Leibler divergence that t-SNE minimises, computed for both by one
+function from the exact affinities. openTSNE is also timed if it is installed.
 """
 
 import statistics
@@ -27,10 +27,10 @@ from tasklens.core.workers import default_workers
 TARGET = ">= 4"
 Array = NDArray[np.float64]
 #: For each cell: the embedding (N, 2) and the labels (N,) of the first cluster seed.
-Found = list[tuple[NDArray[Any], NDArray[Any]]]
+Maps = list[tuple[NDArray[Any], NDArray[Any]]]
 
 
-def sklearn_cells(some: Sequence[Cell], settings: ClusterSettings) -> Found:
+def sklearn_cells(some: Sequence[Cell], settings: ClusterSettings) -> Maps:
     """Embed and cluster the cells by scikit-learn, in one process a core."""
     pool = Parallel(n_jobs=default_workers())
     return list(pool(delayed(sklearn_cell)(cell.x, cell.k, settings) for cell in some))
@@ -51,9 +51,9 @@ def sklearn_cell(
     return embedding, sklearn_kmeans(embedding, k, settings)[0][0]
 
 
-def open_tsne_cells(library: Any, some: Sequence[Cell], settings: ClusterSettings) -> Found:
+def open_tsne_cells(library: Any, some: Sequence[Cell], settings: ClusterSettings) -> Maps:
     """Embed the cells by openTSNE on its own threads, and cluster them by scikit-learn."""
-    found = []
+    maps = []
     for cell in some:
         model = library.TSNE(
             perplexity=settings.perplexity,
@@ -62,12 +62,12 @@ def open_tsne_cells(library: Any, some: Sequence[Cell], settings: ClusterSetting
             random_state=0,
         )
         embedding = np.asarray(model.fit(cell.x))
-        found.append((embedding, sklearn_kmeans(embedding, cell.k, settings)[0][0]))
-    return found
+        maps.append((embedding, sklearn_kmeans(embedding, cell.k, settings)[0][0]))
+    return maps
 
 
 def affinities(x: NDArray[Any], perplexity: float) -> Array:
-    """Return the joint probabilities of the rows of x, (N, N), their widths found by bisection."""
+    """Return the joint probabilities of the rows of x, (N, N), with widths by bisection."""
     d = squareform(pdist(x.astype(np.float64), "sqeuclidean"))  # (N, N)
     np.fill_diagonal(d, np.inf)
     d -= d.min(axis=1, keepdims=True)  # so that no row underflows
@@ -94,9 +94,9 @@ def divergence(p: Array, y: NDArray[Any]) -> float:
 
 
 def quality(
-    some: Sequence[Cell], got: Sequence[Clustering], theirs: Found, perplexity: float
+    some: Sequence[Cell], got: Sequence[Clustering], theirs: Maps, perplexity: float
 ) -> str:
-    """Say how good both sides' embeddings and clusters are."""
+    """Describe the quality of both sides' embeddings and clusters."""
     mine, other, alike = [], [], []
     for cell, clustering, (embedding, labels) in zip(some, got, theirs, strict=True):
         p = affinities(cell.x, perplexity)
@@ -113,10 +113,10 @@ def quality(
 
 
 def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report: Report) -> None:
-    """Add the row against scikit-learn, then that against openTSNE where it is installed."""
+    """Add the row against scikit-learn, then that against openTSNE if it is installed."""
 
     def add(
-        against: str, way: Callable[[Sequence[Cell], ClusterSettings], Found], target: str = ""
+        against: str, way: Callable[[Sequence[Cell], ClusterSettings], Maps], target: str = ""
     ) -> None:
         times = time_cells(some, settings, way, rounds)
         report.add(
@@ -129,7 +129,7 @@ def compare(some: Sequence[Cell], settings: ClusterSettings, rounds: int, report
                 unit="s/cell",
                 ratio=times.theirs / times.ours,
                 target=target,
-                note=quality(some, times.got, times.found, settings.perplexity),
+                note=quality(some, times.got, times.their_clusters, settings.perplexity),
             )
         )
 

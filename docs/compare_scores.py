@@ -1,7 +1,7 @@
-"""Say how far two tables of scores are apart: `python docs/compare_scores.py RUN PROBE`.
+"""Compare two tables of scores: `python docs/compare_scores.py RUN RUN`.
 
-Of the scores that both have, of the states themselves (the space "raw"), of controls and accuracy:
-the largest difference by metric, relative for those that have a unit.
+It prints the largest difference by metric, which is relative if the metric has a unit. Scores that
+only one table has, and those of t-SNE maps, are left out.
 """
 
 import sys
@@ -16,16 +16,16 @@ RELATIVE = ("inertia", "separation")
 EQUAL = 1e-6
 
 
-def compare(one: Path, other: Path) -> tuple[dict[str, float], Counter[bool]]:
+def compare(first: Path, second: Path) -> tuple[dict[str, float], Counter[bool]]:
     """Return the largest difference by metric, and how many scores are equal to `EQUAL` or not."""
-    a, b = (_scores(path) for path in (one, other))
+    a, b = (_scores(path) for path in (first, second))
     largest: dict[str, float] = {}
     equal: Counter[bool] = Counter()
     for key in a.keys() & b.keys():
         metric = key[-1]
-        apart = abs(a[key] - b[key]) / (abs(a[key]) if metric in RELATIVE and a[key] else 1)
-        largest[metric] = max(largest.get(metric, 0.0), apart)
-        equal[apart <= EQUAL] += 1
+        difference = abs(a[key] - b[key]) / (abs(a[key]) if metric in RELATIVE and a[key] else 1)
+        largest[metric] = max(largest.get(metric, 0.0), difference)
+        equal[difference <= EQUAL] += 1
     return largest, equal
 
 
@@ -36,7 +36,7 @@ def _scores(path: Path) -> dict[tuple[Any, ...], float]:
 
 
 if __name__ == "__main__":
-    apart, counts = compare(Path(sys.argv[1]), Path(sys.argv[2]))
+    differences, counts = compare(Path(sys.argv[1]), Path(sys.argv[2]))
     print(f"{counts[True]:,} scores are equal to {EQUAL:g}, {counts[False]:,} are not")
-    for name, value in sorted(apart.items()):
+    for name, value in sorted(differences.items()):
         print(f"{name:<18} {value:.1e}")

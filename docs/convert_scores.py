@@ -1,7 +1,7 @@
 """Add the column of positions to tables of scores: `python docs/convert_scores.py FILE ...`.
 
-Tables of tasklens 0.1.0 have none. Their hidden states are those of the input token;
-controls and accuracy are of no position.
+Tables of tasklens 0.1.0 have no such column. Their hidden states are those of the input token;
+controls and accuracy have no position.
 """
 
 import sys

@@ -10,14 +10,14 @@ from tasklens.report.style import render
 from tasklens.report.sweep_figures import separation_pairs, separation_plot
 from tasklens.scoring.score_table import read_score_table
 
-HERE = Path(__file__).parent
+DOCS = Path(__file__).parent
 
 if __name__ == "__main__":
-    paths = sorted((HERE / "scores").glob("*.parquet"))
+    paths = sorted((DOCS / "scores").glob("*.parquet"))
     scores = pa.concat_tables([read_score_table(path) for path in paths])
     for name, figure in (
         ("figure1", figure1(scores)),
         ("figure2", figure2(scores)),
         ("separation", separation_plot(separation_pairs(scores))),
     ):
-        (HERE / f"{name}.png").write_bytes(render(figure, "png"))
+        (DOCS / f"{name}.png").write_bytes(render(figure, "png"))

@@ -1,6 +1,7 @@
 """Make the README's gallery from a run: `python docs/make_gallery.py runs/default`.
 
-Its report in Chromium, and two figures. Needs the dev extra and a Chromium (--browser).
+The pictures are the report in Chromium and two figures. The script needs the dev extra and a
+Chromium (--browser).
 """
 
 import argparse
@@ -13,11 +14,11 @@ from tasklens.report.maps import figure_forming
 from tasklens.report.style import render
 from tasklens.runs.stage_report import load_view
 
-HERE = Path(__file__).parent
+DOCS = Path(__file__).parent
 
 
 def picture_of_report(report: Path, browser: str) -> bytes:
-    """Return the report's map at a checkpoint half way, as PNG."""
+    """Return the report's map at the last checkpoint, as PNG."""
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         tab = opened.new_page(viewport={"width": 1240, "height": 930})
@@ -51,7 +52,7 @@ def main() -> None:
         "agreement": render(figure_agreement(view), "png"),
     }
     for name, picture in pictures.items():
-        (HERE / f"gallery_{name}.png").write_bytes(picture)
+        (DOCS / f"gallery_{name}.png").write_bytes(picture)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,7 @@ def probe_settings_page() -> str:
 
 
 def findings_page() -> str:
-    """Return what each finding is held to: statistics, thresholds and their reasons."""
+    """Return the rules of each finding: statistics, thresholds and their reasons."""
     page = f"""# The findings as checks
 
 {MADE}
@@ -207,30 +207,30 @@ if data are missing, it is **undecided**. A finding takes the verdict of its wor
 the findings on it. That is so if its accuracy on train_subset has made less than a tenth of the way
 from chance to 1; chance is the share of the commonest output. `tasklens verify` tests all runs.
 
-**The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions, not
-instances, are drawn anew within each task, because instances of one instruction share all but
-their input; copies of an instruction make no pairs with each other, since these would raise any
-ARI. Of n runs n - 1 are drawn, with replacement, so that the spread is that of a mean of n. With
-three runs it reaches from the worst to the best: a finding holds when it does in the worst. With
-one run it speaks of that network only; what another seed, or another rounding of the same one,
-would give is not in it.
+**The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions are drawn
+with replacement within each task. Instances are not drawn, because the instances of an instruction
+differ only in their input. Copies of an instruction make no pairs with each other, which would
+raise any ARI. Of n runs, n - 1 are drawn with replacement, so that the variance is that of a mean
+of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
+holds in the worst. With one run the interval is that of this network only. It does not contain the
+effect of another seed, or of rounding.
 
-**Layers** 0 .. L are word + position and the blocks; the upper ones are the blocks above the
-middle, the last included. **The best layer** is the one with the highest final ARI on the training
-subset, so that validation scores are not the best of several by choice. **Checkpoints** count where
-they are about evenly spaced, since those at powers of two crowd into the warm-up; a course needs
-{MIN_CHECKPOINTS} of them. A curve is **saturated** from where it has made
-{SATURATED:.0%} of its way to its highest value; **the rise** goes from step 0 to
-the mean over the last quarter.
+**Layers** are `embed` (number 0), which is word + position, and the blocks (1 to L). The upper
+layers are the blocks above the middle, with the last block. **The best layer** has the highest
+final ARI on `train_subset`, so that the scores of the other splits are free of selection.
+**Checkpoints** count if they are about evenly spaced: those at powers of two are dense during the
+warm-up. A course needs {MIN_CHECKPOINTS} of them. A curve is **saturated** once it has made
+{SATURATED:.0%} of its
+way to its highest value. **The rise** goes from step 0 to the mean over the last quarter.
 
-Shuffled tasks make findings 1 to 6 fail (`--shuffled` shows it on any run), and a planted table
-makes each hold: both are tests.
+Two tests check the findings: with shuffled tasks findings 1 to 6 fail (`--shuffled` does this with
+any run), and with a planted table every finding holds.
 """
     numbers = iter(range(1, len(FINDINGS) + 1))
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n"
-        page += "| number of a run | should be | on | why there |\n|---|---|---|---|\n"
+        page += "| number of a run | should be | on | reason |\n|---|---|---|---|\n"
         for rule in (rule for rule in RULES if rule.finding == finding):
             on = ", ".join(rule.splits)
             page += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"

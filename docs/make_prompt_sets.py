@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-PLACE = HERE.parent / "src" / "tasklens" / "data" / "prompt_sets"
+DOCS = Path(__file__).parent
+PROMPT_SETS = DOCS.parent / "src" / "tasklens" / "data" / "prompt_sets"
 SETS = {"tasks-in-words.jsonl": "phrasings", "tasks-in-words-equal.jsonl": "equal"}
-EACH = 12  # inputs a group, phrasings a task, inputs a phrasing
+EACH = 12  # inputs per group, phrasings per task, inputs per phrasing
 TURN = (0, 1, 4)  # differ by 1, 3, 4, so two phrasings share at most one input of a group
 
 
 def prompt_sets() -> dict[str, str]:
     """Return the text of each file by its name."""
-    source = tomllib.loads((HERE / "tasks_in_words.toml").read_text(encoding="utf-8"))
+    source = tomllib.loads((DOCS / "tasks_in_words.toml").read_text(encoding="utf-8"))
     check(source)
     return {
         name: "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(source, kind))
@@ -25,7 +25,7 @@ def prompt_sets() -> dict[str, str]:
 
 
 def rows(source: dict[str, Any], kind: str) -> Iterator[dict[str, object]]:
-    """Yield the rows: of a generic task, each phrasing takes three inputs of every group."""
+    """Yield the rows; each phrasing of a generic task has three inputs of every group."""
     for task, wordings in source["tasks"].items():
         groups = [group for group in source["groups"].values() if task in group["tasks"]]
         turn = range(EACH) if len(groups) == 1 else TURN
@@ -46,7 +46,7 @@ def rows(source: dict[str, Any], kind: str) -> Iterator[dict[str, object]]:
 
 
 def check(source: dict[str, Any]) -> None:
-    """Raise a ValueError that names what is wrong with the source."""
+    """Raise a ValueError with all entries of the source that are wrong."""
     groups, tasks = source["groups"].values(), source["tasks"]
     inputs = [word for group in groups for word in group["inputs"]]
     wrong = [word for word in inputs if inputs.count(word) > 1 or not word.isalpha()]
@@ -70,4 +70,4 @@ def check(source: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     for name, text in prompt_sets().items():
-        (PLACE / name).write_text(text, encoding="utf-8", newline="\n")
+        (PROMPT_SETS / name).write_text(text, encoding="utf-8", newline="\n")

@@ -2,9 +2,9 @@
 
     python docs/make_tables.py docs/scores/* docs/sweeps/results/*
 
-The files are the `scores.parquet` of runs that differ in their seed, the `verdict.json` that
-`tasklens verify` wrote of these runs, what `docs/measured_tasks.py` printed of them, and the
-`points.csv` of sweeps in the small world.
+The files are of four kinds. Runs that differ in their seed give `scores.parquet`, `tasklens verify`
+gives their `verdict.json`, and `docs/measured_tasks.py` prints a table of them. Sweeps in the small
+world give `points.csv`.
 """
 
 import csv
@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
@@ -30,14 +30,14 @@ from tasklens.scoring.score_table import (
     to_frame,
 )
 
-#: Settings that a sweep's file changes so that another one can be met.
+#: Settings that a sweep's file changes only because of another setting.
 FOLLOWING = ("inputs_per_task", "val_inputs", "measured_instances")
 #: Seed, metric, split, layer, space, step.
 Key = tuple[int, str, str, str, str, int]
 
 
 class Scores:
-    """The scores of several runs, each the mean over its cluster seeds."""
+    """Scores of several runs, as means over the cluster seeds."""
 
     def __init__(self, paths: Iterable[Path]) -> None:
         frame = to_frame(pa.concat_tables(map(read_score_table, paths)))
@@ -63,7 +63,7 @@ def tables(paths: Iterable[Path]) -> list[str]:
     return [
         *(findings_table(verdict) for verdict in verdicts),
         *(timing_table(verdict) for verdict in verdicts),
-        *(ari_table(scores, split) for split in SPLIT_NAMES),
+        *(ari_table(scores, split) for split in SPLIT_MEANINGS),
         tsne_table(scores),
         accuracy_table(scores),
         course_table(scores),
@@ -81,7 +81,7 @@ def tables(paths: Iterable[Path]) -> list[str]:
 
 
 def findings_table(verdict: dict[str, Any]) -> str:
-    """Every check with its number, interval and verdict."""
+    """Return every check with its number, interval and verdict."""
     rows = []
     for finding in verdict["findings"]:
         rows.append([f"**{finding['finding']}**", "", f"**{finding['verdict']}**"])
@@ -91,14 +91,16 @@ def findings_table(verdict: dict[str, Any]) -> str:
                 for name, word in (("above", ">"), ("below", "<"))
                 if check[name] is not None
             ]
-            where = f"{check['statistic']}: {SPLIT_NAMES[check['split']]}"
+            statistic = f"{check['statistic']}: {check['split']}"
             number = f"{check['value']:.2f} [{check['low']:.2f}, {check['high']:.2f}]"
-            rows.append([where, f"{number}, should be {' and '.join(limits)}", check["verdict"]])
-    return markdown(["finding, number, where", "mean of the runs [interval]", "verdict"], rows)
+            rows.append(
+                [statistic, f"{number}, should be {' and '.join(limits)}", check["verdict"]]
+            )
+    return markdown(["finding, number, split", "mean of the runs [interval]", "verdict"], rows)
 
 
 def timing_table(verdict: dict[str, Any]) -> str:
-    """When each layer's ARI and the accuracy are half way."""
+    """Return the step at which the ARI of each hidden state and the accuracy are half way."""
     rows = [
         [
             timing["what"],
@@ -112,20 +114,20 @@ def timing_table(verdict: dict[str, Any]) -> str:
 
 
 def probe_table(scores: Scores) -> str:
-    """Task told by clusters, neighbours and a line, on unseen pairs, means over seeds."""
+    """Return how well clusters, neighbours and a linear probe recover the task, over seeds."""
     rows = from_first_to_last(scores, ("ari", "neighbours_task", "probe_task", "separation"))
-    return markdown(["unseen pairs", "ARI", "10 neighbours", "linear probe", "separation"], rows)
+    return markdown(["val_subset", "ARI", "10 neighbours", "linear probe", "separation"], rows)
 
 
 def variance_table(scores: Scores) -> str:
-    """Share of the states' variance between tasks, inputs and outputs, means over seeds."""
+    """Return the share of variance between tasks, inputs and outputs, as means over seeds."""
     parts = ("task", "input", "output")
     rows = from_first_to_last(scores, [f"variance_{part}" for part in parts])
     return markdown(["share of variance", "between tasks", "inputs", "outputs"], rows)
 
 
 def from_first_to_last(scores: Scores, metrics: Sequence[str]) -> list[list[str]]:
-    """Return each layer's metrics at the first and the last step on unseen pairs, over seeds."""
+    """Return each state's metrics at the first and the last step on unseen pairs, over seeds."""
     steps = scores.steps[0], scores.steps[-1]
 
     def mean(metric: str, layer: str, step: int) -> str:
@@ -139,15 +141,15 @@ def from_first_to_last(scores: Scores, metrics: Sequence[str]) -> list[list[str]
 
 
 def order_table(scores: Scores) -> str:
-    """How well numbers that need no clusters order the ARI of the blocks' states."""
-    places = [
+    """Return how well numbers that need no clusters predict the order of the blocks' ARI."""
+    keys = [
         key
         for key in scores.values
         if key[1] == "ari" and key[4] == "raw" and key[3].startswith("block")
     ]
 
     def values(metric: str) -> NDArray[np.float64]:
-        return np.array([scores.values[key[0], metric, *key[2:]] for key in places])
+        return np.array([scores.values[key[0], metric, *key[2:]] for key in keys])
 
     tasks, inputs = values("variance_task"), values("variance_input")
     orders = {
@@ -158,63 +160,62 @@ def order_table(scores: Scores) -> str:
     rows = [
         [name, f"{spearmanr(order, values('ari')).statistic:.2f}"] for name, order in orders.items()
     ]
-    return markdown([f"{len(places):,} states", "Spearman's correlation with ARI"], rows)
+    return markdown([f"{len(keys):,} states", "Spearman's correlation with ARI"], rows)
 
 
 def tasks_tables(path: Path) -> list[str]:
-    """ARI for each number of measured tasks; with the most, what KMeans makes of their means."""
-    found: dict[tuple[str, int, int, str], dict[str, list[float]]] = {}
+    """Return the ARI for each number of measured tasks, and that of KMeans from their means."""
+    scores: dict[tuple[str, int, int, str], dict[str, list[float]]] = {}
     for r in csv.DictReader(path.read_text().splitlines()):
         if r["split"] == "val_subset":
-            place = (r["metric"], int(r["step"] or -1), int(r["k"]), r["layer"])
-            found.setdefault(place, {}).setdefault(r["seed"], []).append(float(r["value"]))
-    numbers = sorted({k for metric, _, k, _ in found if metric == "inertia_ratio"})
-    first, last = 0, max(step for _, step, _, _ in found)
-    layers = layers_in_order({name for metric, _, _, name in found if metric == "inertia_ratio"})
+            key = (r["metric"], int(r["step"] or -1), int(r["k"]), r["layer"])
+            scores.setdefault(key, {}).setdefault(r["seed"], []).append(float(r["value"]))
+    numbers = sorted({k for metric, _, k, _ in scores if metric == "inertia_ratio"})
+    first, last = 0, max(step for _, step, _, _ in scores)
+    layers = layers_in_order({name for metric, _, _, name in scores if metric == "inertia_ratio"})
 
     def spread(metric: str, step: int, k: int, layer: str) -> str:
-        means = [float(np.mean(values)) for values in found[metric, step, k, layer].values()]
+        means = [float(np.mean(values)) for values in scores[metric, step, k, layer].values()]
         return f"{np.mean(means):.2f} ({min(means):.2f} to {max(means):.2f})"
 
     by_number = [[name, *(spread("ari", last, k, name) for k in numbers)] for name in layers]
-    controls = [name for name in CONTROLS if name != "control:input"]  # its k is the inputs'
+    controls = [name for name in CONTROLS if name != "control:input"]  # k is the number of inputs
     by_number += [[name, *(spread("ari", -1, k, name) for k in numbers)] for name in controls]
     most = numbers[-1]
     metrics = ("ari", "ari_from_means", "inertia_ratio")
-    places = [(metric, step) for step in (first, last) for metric in metrics]
-    of_means = [[name, *(spread(m, step, most, name) for m, step in places)] for name in layers]
+    pairs = [(metric, step) for step in (first, last) for metric in metrics]
+    of_means = [[name, *(spread(m, step, most, name) for m, step in pairs)] for name in layers]
     heads = ("ARI", "ARI, begun at the means", "inertia / so begun")
     whens = ("before", "after")
     return [
-        markdown(["unseen pairs", *(f"{k} tasks" for k in numbers)], by_number),
+        markdown(["val_subset", *(f"{k} tasks" for k in numbers)], by_number),
         markdown([f"{most} tasks", *(f"{h}, {when}" for when in whens for h in heads)], of_means),
     ]
 
 
 def sweep_table(path: Path) -> str:
-    """What each run of a sweep ends with on unseen pairs, the last block's course and accuracy."""
+    """Return the final ARI of each run of a sweep on unseen pairs, with the last block's peak."""
     world = tomllib.loads((path.parents[1] / "world.toml").read_text())
     runs: dict[str, dict[tuple[str, str], list[dict[str, str]]]] = {}
     for r in csv.DictReader(path.read_text().splitlines()):
         if r["split"] == "val_subset":
-            place = (r["layer"], r["space"])
-            runs.setdefault(difference(r, world), {}).setdefault(place, []).append(r)
+            key = (r["layer"], r["space"])
+            runs.setdefault(difference(r, world), {}).setdefault(key, []).append(r)
     first = {layer for layer, _ in next(iter(runs.values()))}
     layers = [name for name in layers_in_order(first) if name.startswith(("embed", "block"))]
     last = layers[-1]
     rows = []
     for name, run in runs.items():
 
-        def mean(layer: str, of: str, space: str = "raw", run: Any = run) -> float:
-            return float(np.mean([float(r[of]) for r in run[layer, space]]))
+        def mean(layer: str, column: str, space: str = "raw", run: Any = run) -> float:
+            return float(np.mean([float(r[column]) for r in run[layer, space]]))
 
         finals = [f"{mean(layer, 'final'):.2f}" for layer in layers]
         others = (mean(last, "final", "tsne"), mean(last, "ari_output"), mean(last, "accuracy"))
         peak = f"{mean(last, 'peak'):.2f} at {mean(last, 'peak_step'):,.0f}"
         rows.append([name, *finals, peak, *(f"{value:.2f}" for value in others)])
-    heads = [name.replace("embed", "0").replace("block", "") for name in layers]
-    about = [f"{heads[-1]}, {word}" for word in ("peak", "after t-SNE", "with outputs")]
-    return markdown([path.stem, *heads, *about, "accuracy"], rows)
+    of_last = [f"{last}, {word}" for word in ("peak", "after t-SNE", "with outputs")]
+    return markdown([path.stem, *layers, *of_last, "accuracy"], rows)
 
 
 def difference(row: dict[str, str], world: dict[str, Any]) -> str:
@@ -223,15 +224,15 @@ def difference(row: dict[str, str], world: dict[str, Any]) -> str:
     for key, value in row.items():
         table, dot, name = key.partition(".")
         if dot and name not in FOLLOWING:
-            there = world[table][name]
-            same = float(value) == there if type(there) is float else value == str(there).lower()
+            start = world[table][name]
+            same = float(value) == start if type(start) is float else value == str(start).lower()
             if not same:
                 changed.append(f"{name} = {value}")
     return ", ".join(changed) or "the small world"
 
 
 def ari_table(scores: Scores, split: str) -> str:
-    """ARI against the task at the first and the last step, a row a layer, a column a seed."""
+    """Return the ARI at the first and the last step, one row per state, one column per seed."""
     first, last = scores.steps[0], scores.steps[-1]
     rows = []
     for layer in scores.layers:
@@ -243,11 +244,11 @@ def ari_table(scores: Scores, split: str) -> str:
     for control in CONTROLS:
         values = [scores.get(seed, "ari", split, control, NO_STEP) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
-    return by_seed(scores, SPLIT_NAMES[split], rows)
+    return by_seed(scores, split, rows)
 
 
 def tsne_table(scores: Scores) -> str:
-    """ARI at the last step after t-SNE, on unseen pairs."""
+    """Return the ARI at the last step after t-SNE, on unseen pairs."""
     last = scores.steps[-1]
     rows = []
     for layer in scores.layers:
@@ -259,7 +260,7 @@ def tsne_table(scores: Scores) -> str:
 
 
 def accuracy_table(scores: Scores) -> str:
-    """Accuracy at the last step."""
+    """Return the accuracy at the last step."""
     last = scores.steps[-1]
     rows = [
         [
@@ -267,16 +268,16 @@ def accuracy_table(scores: Scores) -> str:
             *(f"{scores.get(s, 'accuracy', split, 'model', last, ''):.3f}" for s in scores.seeds),
         ]
         for split, name in (
-            ("train_subset", "training subset"),
-            ("val", "all unseen pairs"),
-            ("val_instruction", "all of unseen instructions"),
+            ("train_subset", "train_subset"),
+            ("val", "val"),
+            ("val_instruction", "val_instruction"),
         )
     ]
     return by_seed(scores, "accuracy", rows)
 
 
 def course_table(scores: Scores) -> str:
-    """ARI of the best layer, block 5, and accuracy through training, on unseen pairs."""
+    """Return the ARI of `block5`, the best layer, and the accuracy by step, on unseen pairs."""
     rows = []
     for step in [s for s in scores.steps if s == 0 or s >= 100]:
         row = [f"{step:,}"]
@@ -289,7 +290,7 @@ def course_table(scores: Scores) -> str:
 
 
 def by_seed(scores: Scores, title: str, rows: list[list[str]]) -> str:
-    """Return a Markdown table with a column a seed."""
+    """Return a Markdown table with one column per seed."""
     return markdown([title, *(f"seed {seed}" for seed in scores.seeds)], rows)
 
 

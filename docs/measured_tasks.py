@@ -1,14 +1,14 @@
-"""How many tasks are told apart? `python docs/measured_tasks.py RUN [RUN ...] > FILE.csv`.
+"""Measure runs with other numbers of tasks: `python docs/measured_tasks.py RUN ... > FILE.csv`.
 
-Measures the network before and after training once more, with 5, 10, 20 and 50 of its tasks, as
-many clusters and a hundred instances a task. The tasks are drawn anew for each number. Prints, in
-the columns of `scores.csv`, where `k` is the number of tasks:
+The network before and after training is measured again with 5, 10, 20 and 50 of its tasks. There
+are as many clusters, and a hundred instances per task; each number draws its own tasks. The script
+prints these metrics in the columns of `scores.csv`, in which `k` is the number of tasks:
 
-- `ari`, of KMeans as ever, and of the controls;
-- `ari_from_means`, of KMeans that starts at the tasks' own means. It is told the tasks, so it says
-  nothing about finding them: only whether KMeans, once there, would stay;
-- `inertia_ratio`, the inertia of the clusters found over that of the clusters so started: above 1,
-  KMeans has missed a better solution; below 1, it has found one that suits it better than tasks.
+- `ari`, of KMeans with random starts, and of the controls;
+- `ari_from_means`, of KMeans that starts at the means of the tasks. It knows the tasks, so it shows
+  only whether KMeans stays at them;
+- `inertia_ratio`, the inertia with random starts over that from the means. Above 1, KMeans has
+  missed a better solution; below 1, it has a better one than the tasks.
 """
 
 import sys
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.data.synthetic import measured_subsets
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2_subject import GPT2Subject
@@ -53,7 +53,7 @@ def measure_again(path: Path) -> list[pa.Table]:
         for step in (0, settings.train.steps):
             model = load_checkpoint(run.directory.checkpoint(step))
             subject = GPT2Subject(model, step=step)
-            tables += [score_split(run, subject, split) for split in SPLIT_NAMES]
+            tables += [score_split(run, subject, split) for split in SPLIT_MEANINGS]
     return tables
 
 

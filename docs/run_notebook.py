@@ -1,7 +1,7 @@
-"""Run a notebook's cells and keep what they print: `python docs/run_notebook.py docs/probe.ipynb`.
+"""Run a notebook's cells and keep their outputs: `python docs/run_notebook.py docs/probe.ipynb`.
 
-The notebook is plain JSON and its cells plain Python, so that neither this nor the test that runs
-them needs Jupyter.
+The notebook is plain JSON and its cells are plain Python, so that neither this script nor the test
+that runs the cells needs Jupyter.
 """
 
 import ast
@@ -27,7 +27,7 @@ def run_notebook(path: Path, changes: Mapping[str, str]) -> dict[str, Any]:
     ----------
     path : Path
     changes : {str: str}
-        Code to put in the place of other code, each of which occurs once.
+        New code for old code that occurs once.
     """
     notebook: dict[str, Any] = json.loads(path.read_text())
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -45,7 +45,7 @@ def run_notebook(path: Path, changes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _outputs(code: str, names: dict[str, Any], number: int) -> list[dict[str, Any]]:
-    """Run a cell; what it prints is one output, what its last line is worth another."""
+    """Run a cell; return its printed text and the value of its last line as outputs."""
     tree = ast.parse(code)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     printed = io.StringIO()
@@ -62,13 +62,13 @@ def _outputs(code: str, names: dict[str, Any], number: int) -> list[dict[str, An
         data: dict[str, Any] = {"text/plain": repr(value).splitlines(keepends=True)}
         if isinstance(value, Figure):
             data["image/png"] = base64.b64encode(render(value, "png")).decode() + "\n"
-        about = {"execution_count": number, "metadata": {}}
-        outputs.append({"output_type": "execute_result", "data": data, **about})
+        result = {"output_type": "execute_result", "execution_count": number, "metadata": {}}
+        outputs.append(result | {"data": data})
     return outputs
 
 
 if __name__ == "__main__":
     os.environ["TQDM_DISABLE"] = "1"
     for name in sys.argv[1:]:
-        made = run_notebook(Path(name), {})
-        Path(name).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+        notebook = run_notebook(Path(name), {})
+        Path(name).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")

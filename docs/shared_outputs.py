@@ -1,8 +1,8 @@
-"""Are the last block's clusters tasks, or outputs? `python docs/shared_outputs.py RUN [RUN ...]`.
+"""Test whether clusters are tasks or outputs: `python docs/shared_outputs.py RUN [RUN ...]`.
 
-Of pairs of unseen instances that have one output and two tasks it prints, for each block at the
-end of training, the share that KMeans keeps apart; of pairs with one output and one task, the share
-that it keeps together. Clusters that were outputs would keep none of the first apart.
+For each block at the end of training it prints two shares of the pairs of unseen instances with the
+same output: of pairs with two tasks, the share that KMeans separates; of pairs with one task, the
+share that it keeps together. Clusters that were outputs would separate no pair.
 """
 
 import sys
@@ -16,7 +16,7 @@ SPLIT = "val_subset"
 
 
 def shares(path: Path) -> dict[str, tuple[float, float]]:
-    """Return {block: (share of pairs kept apart, share kept together)} of a run."""
+    """Return {block: (share of pairs separated, share kept together)} of a run."""
     run = load_run(path)
     known, output = run.instances_by_split[SPLIT], run.targets(run.steps[-1])[SPLIT]
     same_output = output[:, None] == output
@@ -27,15 +27,16 @@ def shares(path: Path) -> dict[str, tuple[float, float]]:
     for block in (name for name in run.state_names if name.startswith("block")):
         labels = clusters[f"{SPLIT}/{block}/raw/labels"][0]
         same_cluster = labels[:, None] == labels
-        apart = 1 - same_cluster[same_output & ~same_task].mean()
+        separated = 1 - same_cluster[same_output & ~same_task].mean()
         together = same_cluster[same_output & same_task & other].mean()
-        kept[block] = (float(apart), float(together))
+        kept[block] = (float(separated), float(together))
     return kept
 
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        for block, (apart, together) in shares(Path(name)).items():
+        for block, (separated, together) in shares(Path(name)).items():
             print(
-                f"{name}  {block}  other task apart {apart:.2f}, same task together {together:.2f}"
+                f"{name}  {block}  other task separated {separated:.2f}, "
+                f"same task together {together:.2f}"
             )

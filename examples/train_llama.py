@@ -1,9 +1,9 @@
-"""Train a small Llama on tasks-in-words with the plain Trainer, and leave a series of checkpoints.
+"""Train a small Llama on tasks-in-words with the Trainer of transformers, and save checkpoints.
 
     python examples/train_llama.py runs/llama
     tasklens probe runs/llama --prompts tasks-in-words --hold-out phrasing --hold-out input
 
-What the second command holds out, the first has not trained on: both draw it from seed 0.
+The first command does not train on what the second holds out: both draw it with seed 0.
 """
 
 import shutil
@@ -21,7 +21,7 @@ STEPS, EVERY = 1000, 50
 
 
 def main(out: Path, steps: int = STEPS, every: int = EVERY) -> None:
-    """Train, and leave checkpoint-0, checkpoint-50, ... in a directory."""
+    """Train, and save checkpoint-0, checkpoint-50, ... in a directory."""
     prompts = tl.read_prompts(
         tl.PromptSettings(files=("tasks-in-words",), hold_out=("phrasing", "input")), seed=0
     )
@@ -72,7 +72,7 @@ def main(out: Path, steps: int = STEPS, every: int = EVERY) -> None:
 
 
 class Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
-    """Token rows, as the Trainer takes them."""
+    """Token rows in the form that the Trainer takes."""
 
     def __init__(self, rows: list[dict[str, list[int]]]) -> None:
         self.rows = rows
@@ -92,11 +92,11 @@ def make_tokenizer(texts: tuple[str, ...]) -> transformers.PreTrainedTokenizerFa
             pre_tokenizers.Split(tokenizers.Regex(r"[.,:;?]"), "isolated"),
         ]
     )
-    words = {word for text in texts for word, _ in split.pre_tokenize_str(text)}
-    vocabulary = {word: i for i, word in enumerate(["<pad>", "<end>", "<unk>", *sorted(words)])}
-    made = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    made.pre_tokenizer = split
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>")
+    known = {word for text in texts for word, _ in split.pre_tokenize_str(text)}
+    vocabulary = {word: i for i, word in enumerate(["<pad>", "<end>", "<unk>", *sorted(known)])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = split
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>")
 
 
 if __name__ == "__main__":

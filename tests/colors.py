@@ -1,6 +1,6 @@
-"""How colours are seen: their contrast and distance, also without one kind of cones.
+"""Contrast and distance of colours, also for readers without one kind of cones.
 
-An independent witness for the colours of figures and of the report's page.
+An independent implementation for the colours of figures and of the report's page.
 """
 
 import itertools
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-#: From linear RGB to what is seen without one kind of cones: Machado, Oliveira and Fernandes, "A
-#: physiologically-based model for simulation of color vision deficiency", 2009, table 1, severity
-#: 1.0.
+#: Matrices from linear RGB to the RGB that is seen without one kind of cones. From Machado,
+#: Oliveira and Fernandes, "A physiologically-based model for simulation of color vision
+#: deficiency", 2009, table 1, severity 1.0.
 VISION = {
     "normal": np.eye(3),
     "protanopia": np.array([
@@ -56,6 +56,6 @@ def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def closest(colors: Sequence[str], vision: str) -> float:
-    """Return the smallest CIELAB distance of two colours; 2.3 can just be told apart."""
-    places = lab(linear(colors) @ VISION[vision].T)
-    return min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(places, 2))
+    """Return the smallest CIELAB distance of two colours; 2.3 is just visible."""
+    coordinates = lab(linear(colors) @ VISION[vision].T)
+    return min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(coordinates, 2))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from tasklens.data.synthetic import Dataset, DataSettings, make_dataset
@@ -17,6 +18,29 @@ from tasklens.models.checkpoints import config_of
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 
 torch.set_num_threads(1)
+
+#: Seconds that a test waits for an event. Only a hang takes so long: no verdict depends on the
+#: speed of the machine, or on other processes.
+HANG = 600
+
+#: How many times as many examples the properties and the fuzz have in the long run.
+FUZZ = int(os.environ.get("TASKLENS_FUZZ", "1"))
+
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize=True,  # the seed of a test's examples is its source
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 * FUZZ,
+)
+settings.load_profile("suite")
+
+
+def examples(n: int) -> settings:
+    """Return the settings of a property that is tried on n examples, or `FUZZ` times as many."""
+    return settings(max_examples=n * FUZZ)
+
 
 HuggingFace = Callable[[GPT2], Any]
 States = dict[str, NDArray[np.float32]]
@@ -65,13 +89,13 @@ def dataset(task_settings: TaskSettings, data_settings: DataSettings) -> Dataset
 
 @pytest.fixture(scope="session")
 def model_settings() -> ModelSettings:
-    """Weights so large that every part of the network has a say in its output."""
+    """Weights so large that every part of the network changes its output."""
     return ModelSettings(n_layer=2, n_head=2, n_embd=16, initializer_range=0.3)
 
 
 @pytest.fixture
 def model(model_settings: ModelSettings, dataset: Dataset) -> GPT2:
-    """A model of the test's own, with no norm and no bias at its initial value."""
+    """A new model, with no norm and no bias at its initial value."""
     return disturb(make_model(dataset, model_settings, seed=2))
 
 
@@ -83,7 +107,7 @@ def hugging_face() -> HuggingFace:
 
 @pytest.fixture(scope="session")
 def one_by_one() -> OneByOne:
-    """Return what transformers says of each prompt, run alone: its states by name, its answer."""
+    """Return the states by name and the answer of transformers for each prompt, one at a time."""
     return run_one_by_one
 
 

@@ -1,4 +1,4 @@
-"""What tests ask of a figure."""
+"""Checks and texts of a drawn figure, for tests."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure

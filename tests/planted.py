@@ -1,5 +1,7 @@
-"""Scores with a known answer, of a network of six blocks in which every finding holds or not; and
-instances of planted tasks."""
+"""Scores of a network of six blocks in which each finding holds or fails as planted.
+
+There are also instances of planted tasks.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,10 +23,10 @@ BLOCKS = 6
 LAST = 1600
 #: 0, the powers of two below 200, and its multiples.
 STEPS = checkpoint_steps(LAST, 200)
-#: Nothing is put on top of a planted ARI that is larger.
+#: Largest noise on a planted ARI.
 NOISE = 0.003
 CONTROLS = {"control:length": 0.1, "control:symbols": 0.2, "control:input": 0.0}
-#: What the best layer ends at; layer 0 stays at `LOW`.
+#: Final ARI of the best layer; `embed` stays at `LOW`.
 HIGH, LOW = 0.89, 0.05
 #: How much lower unseen data score at the end.
 GAPS = {"train_subset": 0.0, "val_subset": 0.03, "val_instruction_subset": 0.05}
@@ -53,10 +55,10 @@ def planted_table(
     splits: tuple[str, ...] = tuple(MEASURED),
     controls: Mapping[str, float] = CONTROLS,
 ) -> pa.Table:
-    """Return the scores of some seeds, with a little noise and what else a table holds.
+    """Return the scores of some seeds, with a little noise and all other columns.
 
-    `wte` and `ln_f`, which are no layers, score highest of all from the start: nothing may take
-    them for one.
+    `wte` and `ln_f` are no layers. They score highest from the start, so that a test shows if they
+    are taken for layers.
     """
     rows: list[Row] = []
     names = ["embed", *(f"block{i + 1}" for i in range(BLOCKS))]
@@ -78,7 +80,7 @@ def planted_table(
 
 
 def planted_instances(task: NDArray[np.int64], split: str = "s", **known: Any) -> Instances:
-    """Return instances of these tasks, (N,); what is not given is the same for all of them."""
+    """Return instances of these tasks, (N,); other columns are constant unless given."""
     same = np.zeros_like(task)
     usual = {"input": same, "output": None, "length": same, "symbol_counts": same[:, None]}
     return Instances(split=split, task=task, unit=same, **{**usual, **known})

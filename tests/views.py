@@ -15,8 +15,8 @@ VIEW_STEPS = (0, 10, 40)
 VIEW_TASK = np.repeat([0, 1, 2], 4)
 VIEW_INPUT = np.tile([0, 1, 2, 3], 3)
 MIXED = [0, 1, 2, 0] * 3
-#: Clusters by split, state and checkpoint. At the end block 2 holds a point of the last task in the
-#: second task's cluster, and on unseen pairs has a cluster to spare.
+#: Clusters by split, hidden state and checkpoint. At the end of block2, a point of the last task is
+#: in the second task's cluster. On `val_subset` a cluster has no task.
 VIEW_CLUSTERS = {
     "train_subset": {
         "embed": [MIXED] * 3,
@@ -31,14 +31,14 @@ VIEW_CLUSTERS = {
 }
 #: The ARI of a state's clusters by checkpoint; two cluster seeds lie 0.02 apart around it.
 VIEW_ARI = {"embed": (0.0, 0.02, 0.04), "block1": (0.05, 0.3, 0.6), "block2": (0.1, 0.25, 0.81)}
-#: More answers than a byte can tell apart.
+#: More answers than a byte has values.
 ANSWERS = tuple(f"y{i}" for i in range(400))
 
 
 def planted_view(
     *, outputs: bool = True, checkpoints: int = 3, states: Sequence[str] = tuple(VIEW_ARI)
 ) -> View:
-    """Return a view of the first checkpoints and some states; without outputs, a probe's."""
+    """Return a view of the first checkpoints and some states; a model run has no outputs."""
     steps = VIEW_STEPS[:checkpoints]
     parts = {"task": VIEW_TASK, "input": VIEW_INPUT, "output": np.arange(12)}
     names = {"task": ("plus", "minus", "swap"), "input": tuple("abcd"), "output": ANSWERS[:12]}
@@ -58,8 +58,8 @@ def planted_view(
             answer=answer,
             right=random.random((checkpoints, 12)) < 0.5 if outputs else None,
             maps={
-                place: random.normal(scale=scale, size=(checkpoints, 12, 2)).astype(np.float32)
-                for scale, place in enumerate(itertools.product(MAPS, states), 1)
+                key: random.normal(scale=scale, size=(checkpoints, 12, 2)).astype(np.float32)
+                for scale, key in enumerate(itertools.product(MAPS, states), 1)
             },
             shown_variance={state: np.array([0.1, 0.25, 0.5])[:checkpoints] for state in states},
             assigned={state: tracks.assigned for state, tracks in followed.items()},
@@ -68,12 +68,12 @@ def planted_view(
         usual: dict[str, Any] = {"run": "seen", "seed": 3, "split": split, "k": 3, "position": ""}
         shift = 0.0 if split == "train_subset" else 0.1
         for state, at, seed in itertools.product(states, range(checkpoints), (0, 1)):
-            value, apart = VIEW_ARI[state][at], 0.02 * seed - 0.01
-            place = {**usual, "step": steps[at], "layer": state, "cluster_seed": seed}
-            scores = {"ari": value + shift + apart, "ari_input": 0.5 - value / 2 + apart}
-            scores |= {"ari_output": 0.2 + apart} if outputs else {}
-            rows += score_rows(scores, **place)
-            rows += score_rows({"ari": 0.9 + apart}, **place, space="tsne")
+            value, noise = VIEW_ARI[state][at], 0.02 * seed - 0.01
+            columns = {**usual, "step": steps[at], "layer": state, "cluster_seed": seed}
+            scores = {"ari": value + shift + noise, "ari_input": 0.5 - value / 2 + noise}
+            scores |= {"ari_output": 0.2 + noise} if outputs else {}
+            rows += score_rows(scores, **columns)
+            rows += score_rows({"ari": 0.9 + noise}, **columns, space="tsne")
         control = usual | {"step": None, "layer": "control:length", "cluster_seed": 0}
         rows += score_rows({"ari": 0.7}, **control)
     same = np.array([[1, 0.25, 0], [0.25, 1, 0.5], [0, 0.5, 1]])

@@ -70,36 +70,50 @@ def curve_of(trainer: Trainer, steps: int | None = None) -> list[tuple[float, fl
 def battery(out: Path) -> None:
     """Train in all the ways that the tests look at; rank 0 writes."""
     torch.set_num_threads(1)
+    with process_group("cpu") as group:
+        curves = train_in_all_ways(group, out)
+        curves["threads within"] = gloo_threads()
+    curves["threads after"] = gloo_threads()
+    (out / f"curves-{group.rank}.json").write_text(json.dumps(curves))
+
+
+def gloo_threads() -> list[str]:
+    """Return the names of the threads that carry tensors between the ranks."""
+    names = (file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm"))
+    return sorted({name for name in names if "gloo" in name})
+
+
+def train_in_all_ways(group: ProcessGroup, out: Path) -> dict[str, Any]:
+    """Return the curves; the tensors are written by rank 0. No trainer is left."""
     data = dataset()
     tensors: dict[str, torch.Tensor] = {}
     curves: dict[str, Any] = {}
-    with process_group("cpu") as group:
-        for loss, keys in LOSSES.items():
-            gradients = gradients_of(trainer_of(data, group, **keys), 3)
-            tensors |= {f"{loss}/{name}": value for name, value in gradients.items()}
-        trainer = trainer_of(data, group)
-        curves["all"] = curve_of(trainer, HALF)
-        tensors |= {f"half/{name}": value.clone() for name, value in trainer.state().items()}
-        curves["all"] += curve_of(trainer)
-        tensors |= {f"end/{name}": value.clone() for name, value in trainer.state().items()}
-        # The state that one process left is known to rank 0 alone.
-        single = trainer_of(data)
-        curve_of(single, HALF)
-        resumed = trainer_of(data, group)
-        assert resumed.begin(single.state() if group.is_main else {})
-        curves["resumed"] = curve_of(resumed)
-        curves["dropout"] = curve_of(trainer_of(data, group, dropout=0.5), 2)
-        fresh = trainer_of(data, group, precision="auto")
-        curves["fresh"] = [fresh.begin({}), fresh.precision]
-        curves["flag"] = group.broadcast_flag(group.is_main)
-        try:
-            trainer_of(data, group, instructions_per_step=1)
-        except InputError as error:
-            curves["too few"] = str(error)
-        if group.is_main:
-            tensors = {name: value.contiguous() for name, value in tensors.items()}
-            safetensors.torch.save_file(tensors, out / "tensors.safetensors")
-        (out / f"curves-{group.rank}.json").write_text(json.dumps(curves))
+    for loss, keys in LOSSES.items():
+        gradients = gradients_of(trainer_of(data, group, **keys), 3)
+        tensors |= {f"{loss}/{name}": value for name, value in gradients.items()}
+    trainer = trainer_of(data, group)
+    curves["all"] = curve_of(trainer, HALF)
+    tensors |= {f"half/{name}": value.clone() for name, value in trainer.state().items()}
+    curves["all"] += curve_of(trainer)
+    tensors |= {f"end/{name}": value.clone() for name, value in trainer.state().items()}
+    # The state that one process left is known to rank 0 alone.
+    single = trainer_of(data)
+    curve_of(single, HALF)
+    resumed = trainer_of(data, group)
+    assert resumed.begin(single.state() if group.is_main else {})
+    curves["resumed"] = curve_of(resumed)
+    curves["dropout"] = curve_of(trainer_of(data, group, dropout=0.5), 2)
+    fresh = trainer_of(data, group, precision="auto")
+    curves["fresh"] = [fresh.begin({}), fresh.precision]
+    curves["flag"] = group.broadcast_flag(group.is_main)
+    try:
+        trainer_of(data, group, instructions_per_step=1)
+    except InputError as error:
+        curves["too few"] = str(error)
+    if group.is_main:
+        tensors = {name: value.contiguous() for name, value in tensors.items()}
+        safetensors.torch.save_file(tensors, out / "tensors.safetensors")
+    return curves
 
 
 def until(step: int) -> None:

@@ -1,4 +1,4 @@
-"""A browser for the tests of the report, or why there is none; and what is asked of its pages."""
+"""A browser for the tests of the report, and what they read from its pages."""
 
 import contextlib
 import importlib
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from conftest import HANG
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, ViewportSize
 
@@ -23,11 +25,13 @@ ARGUMENTS = [
 ]
 #: Of the window: as much as needs be, as every picture is asked for.
 SIZE: "ViewportSize" = {"width": 1000, "height": 800}
-#: Resolved once what was asked for until now is on the screen.
-DRAWN = """() => new Promise((done, fail) => {
-  setTimeout(() => fail(new Error("no frame")), 5000);
+#: Milliseconds that the browser waits for what is to happen.
+LIMIT = 1000 * HANG
+#: Resolved once what was asked for so far is on the screen.
+DRAWN = f"""() => new Promise((done, fail) => {{
+  setTimeout(() => fail(new Error("no frame")), {LIMIT});
   requestAnimationFrame(() => requestAnimationFrame(done));
-})"""
+}})"""
 
 
 def find_browser() -> str:
@@ -47,17 +51,16 @@ def find_browser() -> str:
 
 @contextlib.contextmanager
 def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
-    """Open a page from the disk; hold it to fetching nothing but itself, and to no complaint.
+    """Open a page from the disk; check that it loads nothing else and reports no error.
 
-    Motion is reduced, so that what is asked for is there at the next frame, unless `context` says
-    otherwise.
+    Motion is reduced, so that each change is visible at the next frame; `context` may change this.
     """
-    place = browser.new_context(**{"viewport": SIZE, "reduced_motion": "reduce"} | context)
+    window = browser.new_context(**{"viewport": SIZE, "reduced_motion": "reduce"} | context)
     requests: list[str] = []
     problems: list[str] = []
-    place.on("request", lambda request: requests.append(request.url))
-    page = place.new_page()
-    page.set_default_timeout(10_000)
+    window.on("request", lambda request: requests.append(request.url))
+    page = window.new_page()
+    page.set_default_timeout(LIMIT)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text))
     try:
@@ -67,7 +70,7 @@ def opened(browser: "Browser", path: Path, **context: Any) -> "Iterator[Page]":
         yield page
         page.evaluate(DRAWN)
     finally:
-        place.close()
+        window.close()
     assert not problems, problems
     assert set(requests) == {path.resolve().as_uri()}, requests
 
@@ -93,9 +96,9 @@ def drawn(page: "Page", step: int, state: str) -> None:
 def picture(page: "Page") -> str:
     """Return the map as it is on the screen, as the text of an image."""
     page.evaluate(DRAWN)
-    found: str = page.evaluate("document.getElementById('cloud').toDataURL()")
-    assert len(found) > 1000
-    return found
+    image: str = page.evaluate("document.getElementById('cloud').toDataURL()")
+    assert len(image) > 1000
+    return image
 
 
 def text(page: "Page", selector: str) -> str:
@@ -104,22 +107,22 @@ def text(page: "Page", selector: str) -> str:
 
 
 def shows(
-    page: "Page", selector: str, what: str | re.Pattern[str] | Sequence[re.Pattern[str]]
+    page: "Page", selector: str, expected: str | re.Pattern[str] | Sequence[re.Pattern[str]]
 ) -> None:
     """Wait until elements show a text, or a text each."""
     from playwright.sync_api import expect
 
-    expect(page.locator(selector)).to_have_text(what)
+    expect(page.locator(selector)).to_have_text(expected, timeout=LIMIT)
 
 
 def texts(page: "Page", selector: str) -> list[str]:
     """Return the text of elements, spaces made one."""
-    return [" ".join(found.split()) for found in page.locator(selector).all_text_contents()]
+    return [" ".join(content.split()) for content in page.locator(selector).all_text_contents()]
 
 
 def story_of(content: bytes) -> dict[str, Any]:
-    """Return what a page is told."""
-    found = re.findall(rb'<script type="application/json" id="story">(.*?)</script>', content)
-    assert len(found) == 1
-    told: dict[str, Any] = json.loads(found[0])
-    return told
+    """Return the data of a page."""
+    stories = re.findall(rb'<script type="application/json" id="story">(.*?)</script>', content)
+    assert len(stories) == 1
+    story: dict[str, Any] = json.loads(stories[0])
+    return story

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from matplotlib.figure import Figure
 
-from e2e.browser import ARGUMENTS, find_browser
+from conftest import HANG
+from e2e.browser import ARGUMENTS, LIMIT, find_browser
 from e2e.stock import Stock, no_network
 from tasklens.cli import main as cli
 from tasklens.report.style import render
@@ -78,6 +79,14 @@ class Probed(Finished):
 Command = Callable[..., Result]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses the Ray cluster of `test_ray.py` as long."""
+    for item in items:
+        if "cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(scope="session")
 def command() -> Command:
     """Run ``tasklens ...`` in this process; an exception that it lets through is the test's."""
@@ -120,7 +129,7 @@ def probed(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Probed:
     """A finished probe of both checkpoints. Not to be changed."""
     path = tmp_path_factory.mktemp("first") / "probe"
     with no_network() as asked:
-        result = succeed(*stock.words("--out", path))
+        result = succeed(*stock.command("--out", path))
     return Probed(path, result, asked)
 
 
@@ -161,7 +170,7 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=LIMIT)
         yield browser
         browser.close()
 
@@ -203,7 +212,7 @@ def without_pdf(figure: Figure, suffix: Literal["png", "pdf"]) -> bytes:
 
 def spawn(*arguments: str | Path) -> Result:
     command = [sys.executable, "-m", "tasklens", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=HANG)
     return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 

@@ -11,11 +11,18 @@ from pathlib import Path
 
 import psutil
 
+from conftest import HANG
+
 
 def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start ``tasklens ...`` in a session of its own, of which it is the first process."""
+    return start_python("-m", "tasklens", *words, **environment)
+
+
+def start_python(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start ``python ...`` in a session of its own, of which it is the first process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tasklens", *map(str, words)],
+        [sys.executable, *map(str, words)],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -26,15 +33,13 @@ def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(
-    due: Callable[[], object], process: subprocess.Popen[str] | None = None, seconds: float = 60
-) -> None:
+def wait_for(due: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
     """Wait until something is due, which a process, if one is given, has to outlive."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + HANG
     while not due():
         assert process is None or process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.002)
+        assert time.monotonic() < end, "it hangs"
+        time.sleep(0.005)
 
 
 def of_session(first: int) -> list[psutil.Process]:

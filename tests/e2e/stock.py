@@ -1,4 +1,4 @@
-"""Models and labelled prompts that the tests of probes start from, and what a probe reads."""
+"""Make models and labelled prompts for the tests of model runs, and record what these read."""
 
 import json
 import socket
@@ -36,7 +36,7 @@ INSTRUCTIONS = {
 LABELS = tuple(INSTRUCTIONS)
 OUTPUTS = tuple(f"{word}{label[0]}" for word in INPUTS for label in LABELS)
 SPECIAL = ("[UNK]", "<s>")
-WORDS = (
+VOCABULARY = (
     *SPECIAL,
     *sorted({word for texts in INSTRUCTIONS.values() for text in texts for word in text.split()}),
     *INPUTS,
@@ -45,7 +45,7 @@ WORDS = (
 
 
 def records() -> list[Record]:
-    """Return 4 labels' 12 prompts each: an instruction, an input and an output."""
+    """Return 12 prompts for each of 4 labels: an instruction, an input and an output."""
     return [
         {
             "text": f"{instruction} {word} {word}{label[0]}",
@@ -63,9 +63,9 @@ def records() -> list[Record]:
 
 
 def tokens_of(record: Record) -> list[int]:
-    """Return a prompt's tokens up to its input: each word is one, and <s> stands before them."""
-    words = f"<s> {record['instruction']} {record['input']}".split()
-    return [WORDS.index(word) for word in words]
+    """Return a prompt's tokens up to the input: <s>, then one token per word."""
+    tokens = f"<s> {record['instruction']} {record['input']}".split()
+    return [VOCABULARY.index(token) for token in tokens]
 
 
 def prompts_of(rows: list[Record]) -> Prompts:
@@ -83,11 +83,11 @@ def write_prompts(path: Path, rows: list[Record]) -> Path:
     return path
 
 
-def word_level_tokenizer(words: tuple[str, ...] = WORDS) -> Any:
+def word_level_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY) -> Any:
     import tokenizers
     import transformers
 
-    numbers = {word: i for i, word in enumerate(words)}
+    numbers = {word: i for i, word in enumerate(vocabulary)}
     plain = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[UNK]"))
     plain.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     plain.post_processor = tokenizers.processors.TemplateProcessing(
@@ -99,16 +99,16 @@ def word_level_tokenizer(words: tuple[str, ...] = WORDS) -> Any:
 
 
 def another_tokenizer() -> Any:
-    """Return a tokenizer that numbers the words the other way round."""
-    return word_level_tokenizer((*SPECIAL, *WORDS[: len(SPECIAL) - 1 : -1]))
+    """Return a tokenizer that numbers the words in the opposite order."""
+    return word_level_tokenizer((*SPECIAL, *VOCABULARY[: len(SPECIAL) - 1 : -1]))
 
 
 def save_model(path: Path, seed: int, *, tokenizer: Any = None, vocabulary: int = 0) -> Path:
-    """Save a random tiny Llama; another seed is another model."""
+    """Save a random tiny Llama, drawn with a seed."""
     import transformers
 
     config = transformers.LlamaConfig(
-        vocab_size=vocabulary or len(WORDS),
+        vocab_size=vocabulary or len(VOCABULARY),
         hidden_size=16,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -129,7 +129,7 @@ def save_model(path: Path, seed: int, *, tokenizer: Any = None, vocabulary: int 
 
 
 class Stock:
-    """What the tests start from: two checkpoints, and prompts with labels. Not to be changed."""
+    """Two checkpoints, and prompts with labels, which tests must not change."""
 
     def __init__(self, path: Path) -> None:
         self.models = path / "models"
@@ -141,13 +141,13 @@ class Stock:
         answer = harvest(load_subject(self.checkpoints[200]), prompts_of(self.rows), ()).answer
         for i in range(0, len(self.rows), 2):
             if answer[i] >= len(SPECIAL):
-                self.rows[i]["output"] = WORDS[answer[i]]
+                self.rows[i]["output"] = VOCABULARY[answer[i]]
         for row in self.rows:
             row["text"] = f"{row['instruction']} {row['input']} {row['output']}"
         self.prompts = write_prompts(path / "prompts.jsonl", self.rows)
 
-    def words(self, *more: str | Path, models: str | Path = "") -> tuple[str | Path, ...]:
-        """Return the words of the command, with quick settings unless it has others."""
+    def command(self, *more: str | Path, models: str | Path = "") -> tuple[str | Path, ...]:
+        """Return a command, with quick settings unless ``more`` has others."""
         quick = [word for item in QUICK for word in ("--set", item)]
         prompts = () if "--prompts" in more else ("--prompts", self.prompts)
         return ("probe", models or self.models, *prompts, *quick, *more)
@@ -155,7 +155,7 @@ class Stock:
 
 @contextmanager
 def no_network() -> Iterator[list[Any]]:
-    """Refuse every connection; gives whom the network was asked for."""
+    """Refuse every connection; yield the list of the addresses that were asked for."""
     asked: list[Any] = []
 
     def refuse(*arguments: object, **_: object) -> Any:
@@ -174,7 +174,7 @@ Read = tuple[str, tuple[int, ...]]
 
 @dataclass
 class Reading:
-    """What the networks were run on, and how often."""
+    """Prompts that the networks were run on, and the number of batches."""
 
     prompts: Counter[Read] = field(default_factory=Counter)
     n_batches: int = 0
@@ -187,7 +187,7 @@ class Reading:
 
 @contextmanager
 def reading(stop_after: float = float("inf")) -> Iterator[Reading]:
-    """Count what each checkpoint reads; Ctrl-C after so many batches."""
+    """Count what each checkpoint reads, and interrupt after some number of batches."""
     read = Reading()
     real = HuggingFaceSubject.batches
 

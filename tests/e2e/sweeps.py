@@ -1,4 +1,4 @@
-"""Sweeps of short runs, and what they leave."""
+"""Run sweeps of short runs, and read their files."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ DIVERGES = 1e30
 
 
 def write_sweep(directory: Path, axes: str, seeds: str = "[0, 1]", **others: object) -> Path:
-    """Write a sweep of short runs, with other values where given (``train__steps=3``)."""
+    """Write a sweep of short runs, with some values changed (``train__steps=3``)."""
     settings = SHORT | {key.replace("__", "."): value for key, value in others.items()}
     lines = ["[set]", *(f'"{key}" = {json.dumps(value)}' for key, value in settings.items())]
     file = directory / "mine.toml"
@@ -31,15 +31,15 @@ def sweep(file: Path, out: Path, *more: str) -> Result:
 
 
 def listed(file: Path, out: Path | None = None) -> dict[str, str]:
-    """Return what a dry run says of each run, by its name."""
-    words: tuple[str | Path, ...] = ("--out", out) if out else ()
-    result = call("sweep", file, *words, "--dry-run")
+    """Return the line of a dry run for each run, by name."""
+    options: tuple[str | Path, ...] = ("--out", out) if out else ()
+    result = call("sweep", file, *options, "--dry-run")
     assert (result.status, result.err) == (0, "")
     return dict(line.split(maxsplit=1) for line in result.out.splitlines())
 
 
 def outputs(path: Path) -> dict[str, bytes]:
-    """Return what a sweep has made, by path: all but times, the machine, and logs."""
+    """Return the files of a sweep, by path, without times, the machine, and logs."""
     return {
         file.relative_to(path).as_posix(): file.read_bytes()
         for file in sorted(path.rglob("*"))
@@ -48,7 +48,7 @@ def outputs(path: Path) -> dict[str, bytes]:
 
 
 def touched(path: Path) -> dict[str, tuple[int, bytes]]:
-    """Return when every file of the runs was written last, and its content."""
+    """Return the time and the content of every file of the runs."""
     files = [file for file in sorted((path / "runs").rglob("*")) if file.is_file()]
     return {str(file): (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
 

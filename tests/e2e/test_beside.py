@@ -1,4 +1,4 @@
-"""Measuring while training goes on: the same files, earlier."""
+"""Test measuring during training: it writes the same files, earlier."""
 
 import pickle
 import subprocess
@@ -21,7 +21,7 @@ from tasklens.runs.training_run import TrainingRun
 
 @pytest.fixture
 def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The steps that a `Measurer` was asked to begin."""
+    """Record the steps that a `Measurer` begins."""
     steps: list[int] = []
     real = Measurer.begin
 
@@ -34,8 +34,8 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture
-def made(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
-    """A run with data, on a machine of two cores of which one trains."""
+def prepared(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
+    """Return a run with data, on a machine with two cores, one of which trains."""
     path = tmp_path / "tiny"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
     monkeypatch.setattr("tasklens.runs.stage_train.cores_left", lambda *_: 1)
@@ -45,28 +45,28 @@ def made(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> T
 
 
 def test_checkpoints_are_measured_while_training_goes_on(
-    command: Command, tiny: Finished, made: TrainingRun, begun: list[int]
+    command: Command, tiny: Finished, prepared: TrainingRun, begun: list[int]
 ) -> None:
-    path = made.directory.path
-    train(made, measuring=True)
+    path = prepared.directory.path
+    train(prepared, measuring=True)
     beside = {name.split("/")[1] for name in contents(path, "measured")}
     assert {f"step-{step:08d}" for step in begun} == beside
     assert len(begun) >= 2, "as many as are held at a time, at the least"
     first = begun.copy()
-    measure(made)
+    measure(prepared)
     assert begun[len(first) :] == [s for s in (0, 1, 2, 4, 8, 12) if s not in first]
-    plot(made)
+    plot(prepared)
     assert command("verify", path).status == 1  # which run ends with; so short a run holds nothing
     assert command("report", path).status == 0
     assert_same(path, tiny.path)
 
 
 def test_checkpoints_held_for_the_workers_are_bounded(
-    made: TrainingRun, begun: list[int], monkeypatch: pytest.MonkeyPatch
+    prepared: TrainingRun, begun: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Processes that cannot keep up leave checkpoints to stage measure."""
     monkeypatch.setattr(Measurer, "keep_done", lambda self: None)
-    train(made, measuring=True)
+    train(prepared, measuring=True)
     assert begun == [0, 1]
 
 
@@ -109,8 +109,8 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
     file = tmp_path / "handed"
     file.write_bytes(pickle.dumps(handed))
     program = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); print(*sys.modules)"
-    words = [sys.executable, "-c", program, str(file)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert "tasklens.scoring.classifiers" in loaded
     assert loaded.isdisjoint({"torch", "matplotlib"})

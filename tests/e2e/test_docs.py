@@ -1,4 +1,4 @@
-"""The documentation says what is true: its example runs, its generated pages do not drift."""
+"""Test the documentation: its examples run, and its generated pages do not drift."""
 
 import json
 import re
@@ -26,29 +26,29 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With four steps of training in the place of a thousand, and what it prints thrown away."""
+    """It trains for four steps instead of a thousand, and its printed text is discarded."""
     monkeypatch.setenv("TQDM_DISABLE", "1")
     run_notebook = runpy.run_path(str(ROOT / "docs" / "run_notebook.py"))["run_notebook"]
     path = ROOT / "docs" / "probe.ipynb"
     kept = json.loads(path.read_text())
-    made = run_notebook(path, {"steps = 1000": "steps = 4"})
-    for cell, its in zip(kept["cells"], made["cells"], strict=True):
+    notebook = run_notebook(path, {"steps = 1000": "steps = 4"})
+    for cell, new in zip(kept["cells"], notebook["cells"], strict=True):
         kinds = [
-            [output["output_type"] for output in one.get("outputs", ())] for one in (cell, its)
+            [output["output_type"] for output in each.get("outputs", ())] for each in (cell, new)
         ]
         assert kinds[0] == kinds[1], "run: python docs/run_notebook.py docs/probe.ipynb"
-    printed = "".join(made["cells"][-2]["outputs"][0]["text"])
+    printed = "".join(notebook["cells"][-2]["outputs"][0]["text"])
     assert re.search(r"^block3 +raw +-?\d\.\d\d", printed, re.MULTILINE), printed
-    assert "image/png" in made["cells"][-1]["outputs"][0]["data"]
+    assert "image/png" in notebook["cells"][-1]["outputs"][0]["data"]
 
 
 @pytest.mark.parametrize(
     "page", ["cli_page", "settings_page", "probe_settings_page", "findings_page"]
 )
 def test_generated_pages_do_not_drift(page: str) -> None:
-    made = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
+    generated = runpy.run_path(str(ROOT / "docs" / "make_pages.py"))[page]()
     committed = (ROOT / "docs" / f"{page.removesuffix('_page').replace('_', '-')}.md").read_text()
-    assert made == committed, "run: python docs/make_pages.py"
+    assert generated == committed, "run: python docs/make_pages.py"
 
 
 def test_every_command_has_its_page() -> None:
@@ -61,11 +61,11 @@ def test_every_command_has_its_page() -> None:
 def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> None:
     docs = ROOT / "docs"
     paths = sorted([*(docs / "scores").iterdir(), *(docs / "sweeps" / "results").iterdir()])
-    made = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"](paths)
+    tables = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"](paths)
     page = (ROOT / "docs" / "reproduction.md").read_text()
-    for table in made:
+    for table in tables:
         assert table in page, "run: python docs/make_tables.py docs/scores/* docs/sweeps/results/*"
-    assert page.count("\n| --- |") == len(made)
+    assert page.count("\n| --- |") == len(tables)
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:

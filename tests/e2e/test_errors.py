@@ -30,7 +30,10 @@ SETTINGS = {
     "an unknown key": ("train.step=3", "--set: no setting 'train.step'; the nearest is 'train.st"),
     "out of range": ("train.learning_rate=nan", "train.learning_rate = nan: "),
     "no device": ("train.device=gpu", "train.device = 'gpu': string should match pattern"),
-    "two that do not go together": ("model.n_embd=33", "model: n_embd = 33 is not a multiple of"),
+    "two that do not go together": (
+        "model.n_embd=33",
+        "model: n_embd = 33: should be a multiple of",
+    ),
     "two tables that do not": (
         "clusters.perplexity=40",
         "clusters.perplexity = 40 must be less than data.measured_instances = 40",
@@ -40,7 +43,10 @@ SETTINGS = {
         "the setting clusters.device was removed: t-SNE runs on the CPU; remove",
     ),
     "tasks that cannot be drawn": ("tasks.symbols=a", "random grammar "),
-    "data that cannot be drawn": ("data.measured_tasks=7", "is more than the 6 tasks there are"),
+    "data that cannot be drawn": (
+        "data.measured_tasks=7",
+        "should be at most the number of tasks, 6",
+    ),
 }
 
 
@@ -166,7 +172,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
     copy = Path(shutil.copytree(whole, tmp_path / "copied" / whole.name))
     if kind == "run":
         return Made(whole, copy, ("run", "smoke", *changes(), "--out", copy))
-    return Made(whole, copy, request.getfixturevalue("stock").words("--out", copy))
+    return Made(whole, copy, request.getfixturevalue("stock").command("--out", copy))
 
 
 def test_a_directory_of_the_same_run_or_another(made: Made) -> None:
@@ -314,7 +320,7 @@ def test_a_damaged_manifest_or_config(made: Made, name: str, content: bytes) -> 
     [
         ("measure", "measure.k=[3,49]", "measure.k = [3, 49]"),
         ("measure", "clusters.tsne=all", "clusters.perplexity = "),
-        ("plot", "figure.space=tsne", "no ari of states in the space 'tsne'"),
+        ("plot", "figure.space=tsne", "no ari of hidden states in the space 'tsne'"),
     ],
 )
 def test_a_change_that_is_refused_is_not_kept(

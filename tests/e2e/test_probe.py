@@ -1,4 +1,4 @@
-"""`tasklens probe`: models of anybody's on prompts of anybody's, through the command line."""
+"""Test `tasklens probe`: any models on any prompts, through the command line."""
 
 import json
 import re
@@ -36,7 +36,7 @@ from e2e.stock import (
     SPECIAL,
     STATES,
     STEPS,
-    WORDS,
+    VOCABULARY,
     Read,
     Record,
     Stock,
@@ -66,7 +66,7 @@ def without(text: str, *beginnings: str) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A measured run of our own, with several prompts of each task. Not to be changed."""
+    """Make and measure a training run with several prompts per task; do not change it."""
     path = tmp_path_factory.mktemp("home") / "run"
     settings = changes(
         train__steps=4,
@@ -105,10 +105,10 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
     assert 1 / 4 < sum(right) / len(right) < 1
     assert lines[9] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
     assert lines[10] == lines[-3] == ""
-    found = lines[11:-3]
-    assert len(found) == 9
-    assert all(re.match(r"(holds|fails|undecided) +\S.*: ", line) for line in found[:-1])
-    assert found[-1].startswith("8 findings: ")
+    findings = lines[11:-3]
+    assert len(findings) == 9
+    assert all(re.match(r"(holds|fails|undecided) +\S.*: ", line) for line in findings[:-1])
+    assert findings[-1].startswith("8 findings: ")
     assert lines[-2:] == [
         str(probed.path / "report.html"),
         str(probed.path / "figures" / "figure1.png"),
@@ -117,12 +117,12 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
 
 @torch.inference_mode()
 def knows(stock: Stock, step: int) -> list[bool]:
-    """Say which prompts' outputs are what a checkpoint goes on with, run on each alone."""
+    """Return whether a checkpoint, run on each prompt alone, predicts its output."""
     import transformers
 
     model = transformers.AutoModelForCausalLM.from_pretrained(stock.checkpoints[step])
     answers = [int(model(torch.tensor([tokens_of(r)])).logits[0, -1].argmax()) for r in stock.rows]
-    return [WORDS[i] == row["output"] for i, row in zip(answers, stock.rows, strict=True)]
+    return [VOCABULARY[i] == row["output"] for i, row in zip(answers, stock.rows, strict=True)]
 
 
 def test_a_probe_shows_on_its_way_what_is_measured_and_no_more(
@@ -211,9 +211,9 @@ def test_other_commands_take_it_up_without_its_models(probed: Probed, probe_copy
 
 @pytest.fixture(scope="module")
 def again(probed: Probed, stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The same command elsewhere, with its figures."""
+    """Run the same command with another directory, and with figures."""
     path = tmp_path_factory.mktemp("elsewhere") / probed.path.name
-    return Finished(path, call(*stock.words("--out", path)))
+    return Finished(path, call(*stock.command("--out", path)))
 
 
 def test_the_same_command_elsewhere_makes_the_same_bytes(probed: Probed, again: Finished) -> None:
@@ -224,15 +224,15 @@ def test_the_same_command_elsewhere_makes_the_same_bytes(probed: Probed, again: 
 
 
 def test_a_finished_probe_is_left_alone(probed: Probed, probe_copy: Path, stock: Stock) -> None:
-    made = [f for f in probe_copy.rglob("*") if f.is_file() and f.parent != probe_copy]
-    before = {file: file.stat().st_mtime_ns for file in made}
+    written = [f for f in probe_copy.rglob("*") if f.is_file() and f.parent != probe_copy]
+    before = {file: file.stat().st_mtime_ns for file in written}
     assert len(before) > 20
     with reading() as read:
-        result = call(*stock.words("--out", probe_copy, "--resume"))
+        result = call(*stock.command("--out", probe_copy, "--resume"))
     assert (result.status, result.err) == (0, "")
     assert read.n_batches == 0
     assert without(result.out, str(probe_copy)) == without(probed.result.out, str(probed.path))
-    assert {file: file.stat().st_mtime_ns for file in made} == before
+    assert {file: file.stat().st_mtime_ns for file in written} == before
     assert_same(probe_copy, probed.path)
 
 
@@ -244,10 +244,10 @@ PLAINLY = (*SMALL, "--set", "position.over=mean")
 
 
 def long_rows() -> list[Record]:
-    """Return prompts that begin alike for most of their length, too many tokens for one batch."""
+    """Return prompts with long common prefixes, which are too many tokens for one batch."""
     rows = records()
     for i, row in enumerate(rows):
-        more = " ".join(WORDS[len(SPECIAL) + (i // len(INPUTS) + j) % 20] for j in range(20))
+        more = " ".join(VOCABULARY[len(SPECIAL) + (i // len(INPUTS) + j) % 20] for j in range(20))
         row["instruction"] = f"{more} {row['instruction']}"
         row["text"] = f"{row['instruction']} {row['input']} {row['output']}"
     return rows
@@ -260,18 +260,18 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
     rows = long_rows() if alike else stock.rows
     file = write_prompts(tmp_path / "mine.jsonl", rows)
     asked = ("--prompts", file, "--states", "embed,block2", *(SMALL if alike else PLAINLY))
-    whole, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
+    complete, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
     with reading() as uninterrupted:
-        succeed(*stock.words(*asked, "--out", whole))
+        succeed(*stock.command(*asked, "--out", complete))
     assert uninterrupted.prompts == once(rows, *STEPS)
     of_each = uninterrupted.n_batches // 2
     assert of_each > 2
-    words = stock.words(*asked, "--out", path)
+    command = stock.command(*asked, "--out", path)
     together: Counter[Read] = Counter()
     # before the first checkpoint's last batch, before anything more is read, and in the second
     for more, n_batches in (((), of_each - 1), (("--resume",), 0), (("--resume",), 2)):
         with reading(stop_after=n_batches) as read:
-            result = call(*words, *more)
+            result = call(*command, *more)
         assert result.status == 130
         assert result.out == ""
         assert result.err.endswith("tasklens: interrupted; resume with --resume\n")
@@ -281,10 +281,10 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
         assert not (path / "scores.parquet").exists()
     assert read.models == {"checkpoint-100", "checkpoint-200"}
     with reading() as read:
-        result = succeed(*words, "--resume")
+        result = succeed(*command, "--resume")
     assert read.models == {"checkpoint-200"}
     assert together + read.prompts == once(rows, *STEPS), "nothing is read twice"
-    assert_same(path, whole)
+    assert_same(path, complete)
 
 
 def test_what_was_read_of_a_model_that_changed_since_is_read_again(
@@ -292,12 +292,12 @@ def test_what_was_read_of_a_model_that_changed_since_is_read_again(
 ) -> None:
     models, path = tmp_path / "models", tmp_path / "probe"
     save_model(models / "checkpoint-100", seed=100)
-    words = stock.words(*PLAINLY, "--out", path, models=models)
+    command = stock.command(*PLAINLY, "--out", path, models=models)
     with reading(stop_after=3):
-        assert call(*words).status == 130
+        assert call(*command).status == 130
     save_model(models / "checkpoint-100", seed=7)
     with reading() as read:
-        succeed(*words, "--resume")
+        succeed(*command, "--resume")
     assert read.prompts == once(stock.rows, 100)
     expected = harvest(load_subject(models / "checkpoint-100"), prompts_of(stock.rows)).states
     for name in STATES:
@@ -308,12 +308,12 @@ def test_what_was_read_of_a_model_that_changed_since_is_read_again(
 def test_a_series_that_grew_is_read_where_it_is_new(stock: Stock, tmp_path: Path) -> None:
     models = Path(shutil.copytree(stock.models, tmp_path / "models"))
     path = tmp_path / "grows"
-    words = stock.words("--states", "embed,block1", "--out", path, models=models)
-    succeed(*words)
+    command = stock.command("--states", "embed,block1", "--out", path, models=models)
+    succeed(*command)
     save_model(models / "checkpoint-300", seed=300)
     save_model(models / "checkpoint-200", seed=201)
     with reading() as read:
-        result = succeed(*words, "--resume")
+        result = succeed(*command, "--resume")
     assert read.models == {"checkpoint-200", "checkpoint-300"}
     assert "at step 300" in result.out
     assert {row["step"] for row in scores_of(path)} == {None, 100, 200, 300}
@@ -326,50 +326,50 @@ def test_a_series_that_grew_is_read_where_it_is_new(stock: Stock, tmp_path: Path
 def test_a_file_of_prompts_that_went_or_changed(stock: Stock, tmp_path: Path) -> None:
     mine, path = tmp_path / "mine.jsonl", tmp_path / "probe"
     shutil.copy(stock.prompts, mine)
-    words = stock.words("--prompts", mine, "--states", "embed,block1", "--out", path)
-    succeed(*words)
+    command = stock.command("--prompts", mine, "--states", "embed,block1", "--out", path)
+    succeed(*command)
     before = contents(path)
     write_prompts(mine, stock.rows[::-1])
-    changed = call(*words, "--resume")
+    changed = call(*command, "--resume")
     assert_refused(changed, f"{path} holds another run: {mine} has changed", "--out")
     assert contents(path) == before
     mine.unlink()
-    assert_refused(call(*words, "--resume"), f"{mine} cannot be read: No such file")
+    assert_refused(call(*command, "--resume"), f"{mine} cannot be read: No such file")
     assert contents(path) == before
     assert call("measure", path).status == 0, "which needs no more than the directory"
 
 
-# --- Our own run as anybody's model ---
+# --- A training run as a model ---
 
 
-def test_our_own_run_scores_as_a_stranger_as_it_did_at_home(home: Path, tmp_path: Path) -> None:
-    path = tmp_path / "stranger"
+def test_a_training_run_has_the_same_scores_as_a_model_run(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model-run"
     settings = load_run(home).settings
-    said = ["--set", f"measure.silhouette={settings.measure.silhouette}"]
+    options = ["--set", f"measure.silhouette={settings.measure.silhouette}"]
     for key, value in settings.clusters.flat().items():
-        said += ["--set", f"clusters.{key}={value}"]
+        options += ["--set", f"clusters.{key}={value}"]
     splits = ("train_subset", "val_subset", "val_instruction_subset")
     prompts = [w for s in splits for w in ("--prompts", home / "data" / f"{s}.parquet")]
-    succeed("probe", home, *prompts, *said, "--set", "workers=1", "--out", path)
+    succeed("probe", home, *prompts, *options, "--set", "workers=1", "--out", path)
 
-    def by_place(run: Path) -> dict[tuple[object, ...], float]:
+    def by_cell(run: Path) -> dict[tuple[object, ...], float]:
         rows = [row for row in scores_of(run) if row["split"] in splits]
         keys = ["step", "layer", *(rows[0].keys() - {"run", "value", "step", "layer"})]
-        found = {tuple(row[key] for key in keys): float(row["value"]) for row in rows}
-        assert len(found) == len(rows)
-        return found
+        values = {tuple(row[key] for key in keys): float(row["value"]) for row in rows}
+        assert len(values) == len(rows)
+        return values
 
-    mine, theirs = by_place(home), by_place(path)
+    mine, theirs = by_cell(home), by_cell(path)
     assert mine.keys() == theirs.keys()
-    assert {place[0] for place in mine} == {None, 0, 1, 2, 4}
-    assert {place[1] for place in mine} >= {"wte", "embed", "block1", "ln_f", "model"}
-    exactly = {place for place in mine if place[0] is None or place[1] == "model"}
+    assert {cell[0] for cell in mine} == {None, 0, 1, 2, 4}
+    assert {cell[1] for cell in mine} >= {"wte", "embed", "block1", "ln_f", "model"}
+    exactly = {cell for cell in mine if cell[0] is None or cell[1] == "model"}
     assert len(exactly) > 3 * 4
-    for place, value in mine.items():
-        if place in exactly:
-            assert theirs[place] == value, place
+    for cell, value in mine.items():
+        if cell in exactly:
+            assert theirs[cell] == value, cell
         else:
-            assert theirs[place] == pytest.approx(value, abs=1e-4, rel=1e-4), place
+            assert theirs[cell] == pytest.approx(value, abs=1e-4, rel=1e-4), cell
 
 
 # --- Series ---
@@ -380,7 +380,7 @@ def test_what_is_odd_in_a_series_is_said_and_noted(stock: Stock, tmp_path: Path)
     other = another_tokenizer()
     for step, seed in ((1, 1), (2, 2), (3, 1), (5, 5)):
         save_model(models / f"checkpoint-{step}", seed, tokenizer=other if step == 5 else None)
-    result = succeed(*stock.words("--states", "embed", "--out", path, models=models))
+    result = succeed(*stock.command("--states", "embed", "--out", path, models=models))
     name = f"{models}/checkpoint-"
     expected = [
         f"{name}3 has the same weights as {name}1",
@@ -408,7 +408,7 @@ def test_an_untrained_network_is_measured_as_step_0(
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         path = tmp_path / name
         asked = ("--untrained", "--states", "embed,block1", "--set", f"seed={seed}")
-        result = succeed(*stock.words(*asked, "--out", path, models=models))
+        result = succeed(*stock.command(*asked, "--out", path, models=models))
         assert "then the mean at step 0\n" in result.out
         assert {row["step"] for row in scores_of(path)} == {None, 0, 200}
         states[name] = np.load(step_of(path, 0) / "block1.npy")
@@ -416,11 +416,11 @@ def test_an_untrained_network_is_measured_as_step_0(
         assert kept == (step_of(probed.path, 200) / "block1.npy").read_bytes()
     assert np.array_equal(states["one"], states["again"])
     trained = np.load(step_of(probed.path, 200) / "block1.npy")
-    for one, other in (("one", states["other"]), ("one", trained), ("other", trained)):
-        assert float(np.abs(states[one] - other).max()) > 0.01
-    shown = call(*stock.words("--untrained", "--dry-run", models=models)).out.splitlines()
-    where = models / "checkpoint-200"
-    assert shown[1:3] == [f"  step 0: {where}, untrained", f"  step 200: {where}"]
+    for name, other in (("one", states["other"]), ("one", trained), ("other", trained)):
+        assert float(np.abs(states[name] - other).max()) > 0.01
+    shown = call(*stock.command("--untrained", "--dry-run", models=models)).out.splitlines()
+    directory = models / "checkpoint-200"
+    assert shown[1:3] == [f"  step 0: {directory}, untrained", f"  step 200: {directory}"]
 
 
 # --- What is asked for ---
@@ -429,7 +429,7 @@ def test_an_untrained_network_is_measured_as_step_0(
 def test_what_is_held_out_is_a_split_of_its_own(stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     asked = ("--hold-out", "phrasing", "--states", "embed,block1,block2")
-    result = succeed(*stock.words(*asked, "--out", path))
+    result = succeed(*stock.command(*asked, "--out", path))
     lines = result.out.splitlines()
     assert lines[1].split() == ["layer", "space", "kept", "held_out_phrasing"]
     assert all(len(line.split()) == 2 + 2 * 2 for line in lines[2:5])
@@ -451,7 +451,7 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
 
     path = tmp_path / "probe"
     model = stock.checkpoints[200]
-    result = succeed(*stock.words("--k", "6,4,8", "--out", path, models=model))
+    result = succeed(*stock.command("--k", "6,4,8", "--out", path, models=model))
     _, _, below = result.out.partition("\nall, by the number of clusters:")
     title, *lines = below.partition("\n\n")[0].splitlines()
     assert title.split() == ["ARI", "AMI", "silhouette"]
@@ -459,32 +459,32 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
     labels = [row["label"] for row in stock.rows]
     places = [(name, k) for name in STATES for k in (6, 4, 8)]
     for line, (name, k) in zip(lines, places, strict=True):
-        said = re.fullmatch(r"(\S+) +k = (\d+) +(\S+) +(\S+) +(\S+)", line)
-        assert said is not None
-        assert said.group(1, 2) == (name, str(k))
-        which = "labels" if k == 6 else f"k={k}/labels"
-        (found,) = clusters[f"all/{name}/raw/{which}"]
-        # of layer 0, which is the same wherever a word stands, there are but as many as words
-        assert len(np.unique(found)) == (len(INPUTS) if name == "embed" else k)
+        match = re.fullmatch(r"(\S+) +k = (\d+) +(\S+) +(\S+) +(\S+)", line)
+        assert match is not None
+        assert match.group(1, 2) == (name, str(k))
+        kind = "labels" if k == 6 else f"k={k}/labels"
+        (clustered,) = clusters[f"all/{name}/raw/{kind}"]
+        # `embed` of a Llama depends on the word alone, so that there are only as many states
+        assert len(np.unique(clustered)) == (len(INPUTS) if name == "embed" else k)
         numbers = [
-            metrics.adjusted_rand_score(labels, found),
-            metrics.adjusted_mutual_info_score(labels, found),
-            metrics.silhouette_score(np.load(step_of(path, 200) / f"{name}.npy"), found),
+            metrics.adjusted_rand_score(labels, clustered),
+            metrics.adjusted_mutual_info_score(labels, clustered),
+            metrics.silhouette_score(np.load(step_of(path, 200) / f"{name}.npy"), clustered),
         ]
-        assert [float(number) for number in said.group(3, 4, 5)] == pytest.approx(
+        assert [float(number) for number in match.group(3, 4, 5)] == pytest.approx(
             numbers, abs=0.00501
         )
     table = re.split(r"\n\n(?=holds|fails|undecided)", result.out)[0]
     assert call("show", path).out == f"{table}\n"
     verdict = json.loads((path / "verdict.json").read_text())
-    assert verdict["half way"] == [], "which a single model says nothing of"
+    assert verdict["half way"] == [], "which a single model cannot show"
 
 
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
-    wrong = call(*stock.words("--states", "embed,block3", "--out", path))
+    wrong = call(*stock.command("--states", "embed,block3", "--out", path))
     assert_refused(wrong, f"checkpoint-100: no hidden state 'block3'; it has {', '.join(STATES)}")
-    result = succeed(*stock.words("--states", "block1,embed", "--out", path))
+    result = succeed(*stock.command("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
         assert kept == {"embed.npy", "block1.npy", "answer.npy"}
@@ -492,9 +492,9 @@ def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path:
             expected = (step_of(probed.path, step) / name).read_bytes()
             assert (step_of(path, step) / name).read_bytes() == expected
     assert [line.split()[0] for line in result.out.splitlines()[2:4]] == ["embed", "block1"]
-    whole = scores_of(probed.path, layer="block1")
-    assert scores_of(path, layer="block1") == whole
-    alone = call(*stock.words("--states", "ln_f", "--out", tmp_path / "one"))
+    scores = scores_of(probed.path, layer="block1")
+    assert scores_of(path, layer="block1") == scores
+    alone = call(*stock.command("--states", "ln_f", "--out", tmp_path / "one"))
     assert alone.status == 0, alone.err
     assert "no findings: they need the states embed and at least one block\n" in alone.out
     assert not (tmp_path / "one" / "verdict.json").exists()
@@ -504,7 +504,7 @@ def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_pat
     path = tmp_path / "probe"
     model = stock.checkpoints[200]
     asked = ("--position", "instruction", "--set", "position.over=mean")
-    result = succeed(*stock.words(*asked, "--out", path, models=model))
+    result = succeed(*stock.command(*asked, "--out", path, models=model))
     assert "  plural: <s> [[many]] [[of]]\n" in result.err
     subject = load_subject(model)
     for i, row in enumerate(stock.rows):
@@ -518,7 +518,7 @@ def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_pat
 
 # --- What would be measured ---
 
-#: What --position says: what is then measured of the first prompt, and what should follow it.
+#: Each --position with the measured part of the first prompt, and what should follow it.
 POSITIONS = {
     "nothing": ((), "<s> many of [[sea]]  -> {output}"),
     "a column of pairs": (("verb",), "<s> many [[of]]"),
@@ -533,13 +533,13 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
 ) -> None:
     path = tmp_path / "probe"
     position = ("--position", *asked) if asked else ()
-    result = call(*stock.words(*position, "--dry-run", "--out", path))
+    result = call(*stock.command(*position, "--dry-run", "--out", path))
     assert (result.status, result.err) == (0, "")
     assert list(tmp_path.iterdir()) == []
     lines = result.out.splitlines()
     assert lines[:3] == [
         "models:",
-        *(f"  step {step}: {where}" for step, where in stock.checkpoints.items()),
+        *(f"  step {step}: {path}" for step, path in stock.checkpoints.items()),
     ]
     assert lines[3:5] == [f"prompts: {len(stock.rows)}, with 4 labels", f"  all: {len(stock.rows)}"]
     first = stock.rows[0]
@@ -558,11 +558,11 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
 
 @dataclass(frozen=True)
 class Case:
-    """Words that are refused, and words that the one line has."""
+    """A command that is refused, and parts of the line that it prints."""
 
-    said: tuple[str, ...]
-    """With {path} for the test's directory."""
-    words: tuple[str, ...] = ()
+    parts: tuple[str, ...]
+    """Parts of the line, with {path} for the test's directory."""
+    options: tuple[str, ...] = ()
     rows: Callable[[list[Record]], object] | None = None
     """Changes the prompts of the stock for {path}/mine.jsonl."""
     models: Callable[[Stock, Path], Path] | None = None
@@ -594,7 +594,7 @@ CASES = {
         models=lambda _, path: save_model(path / "bare", 1, tokenizer=False),
     ),
     "the tokenizer of another model": Case(
-        ("is not in the vocabulary, which has 9: is this the model's tokenizer?",),
+        ("is not in the model's vocabulary of 9 tokens; is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
@@ -611,7 +611,7 @@ CASES = {
     ),
     "no GPU": Case(("subject.device = 'cuda:99': PyTorch", "CUDA GPUs"), ("--device", "cuda:99")),
 }
-#: What a dry run, which loads no weights, sees, too.
+#: Cases that a dry run reports, too, although it loads no weights.
 SEEN_DRY = ("a label of one prompt", "a text that is not there", "no tokenizer")
 
 
@@ -620,48 +620,48 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(
     stock: Stock, tmp_path: Path, name: str
 ) -> None:
     case = CASES[name.removesuffix(", dry")]
-    words = [*case.words, *(["--dry-run"] if name.endswith(", dry") else [])]
+    options = [*case.options, *(["--dry-run"] if name.endswith(", dry") else [])]
     if case.rows:
         rows = records()
         case.rows(rows)
-        words += ["--prompts", str(write_prompts(tmp_path / "mine.jsonl", rows))]
+        options += ["--prompts", str(write_prompts(tmp_path / "mine.jsonl", rows))]
     models = case.models(stock, tmp_path) if case.models else ""
-    result = call(*stock.words(*words, "--out", tmp_path / "probe", models=models))
-    assert_refused(result, *(said.replace("{path}", str(tmp_path)) for said in case.said))
+    result = call(*stock.command(*options, "--out", tmp_path / "probe", models=models))
+    assert_refused(result, *(part.replace("{path}", str(tmp_path)) for part in case.parts))
     assert files(tmp_path / "probe") == []
 
 
 def test_a_tokenizer_from_elsewhere(stock: Stock, tmp_path: Path) -> None:
-    """Named, or in the directory above the model's; one that changed makes other states."""
+    """It is named, or in the parent of the model's directory; another one gives other states."""
     bare = save_model(tmp_path / "models" / "bare", 100, tokenizer=False)
     expected = harvest(load_subject(bare), prompts_of(stock.rows), ["block1"]).states["block1"]
-    for place, named in ((tmp_path / "named", True), (tmp_path / "models", False)):
-        word_level_tokenizer().save_pretrained(place)
-        path = tmp_path / f"probe-{place.name}"
-        asked = ("--set", f"subject.tokenizer={place}") if named else ()
-        words = stock.words("--states", "embed,block1", *asked, "--out", path, models=bare)
-        succeed(*words)
+    for directory, named in ((tmp_path / "named", True), (tmp_path / "models", False)):
+        word_level_tokenizer().save_pretrained(directory)
+        path = tmp_path / f"probe-{directory.name}"
+        asked = ("--set", f"subject.tokenizer={directory}") if named else ()
+        command = stock.command("--states", "embed,block1", *asked, "--out", path, models=bare)
+        succeed(*command)
         (kept,) = path.rglob("block1.npy")
         assert np.array_equal(np.load(kept), expected)
-        another_tokenizer().save_pretrained(place)
+        another_tokenizer().save_pretrained(directory)
         with reading() as read:
-            succeed(*words, "--resume")
-        assert len(read.prompts) == len(stock.rows), f"{place} changed"
+            succeed(*command, "--resume")
+        assert len(read.prompts) == len(stock.rows), f"{directory} changed"
 
 
 def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(stock: Stock, tmp_path: Path) -> None:
-    """ByT5's is not a fast one; its tokens are the bytes, and then the end of the text."""
+    """ByT5's tokenizer is not fast; its tokens are the bytes, then the end of the text."""
     import transformers
 
     slow = transformers.ByT5Tokenizer()
     model = save_model(tmp_path / "model", 1, tokenizer=slow, vocabulary=len(slow))
     short = [{"text": row["text"][-9:], "label": row["label"]} for row in stock.rows]
     file, path = write_prompts(tmp_path / "mine.jsonl", short), tmp_path / "probe"
-    words = stock.words("--prompts", file, "--states", "embed", "--out", path, models=model)
+    command = stock.command("--prompts", file, "--states", "embed", "--out", path, models=model)
     for position in ("0:2", " "):
-        refused = call(*words, "--position", position, "--dry-run")
+        refused = call(*command, "--position", position, "--dry-run")
         assert_refused(refused, "ByT5Tokenizer is not a fast tokenizer", "give --position last")
-    result = succeed(*words, "--position", "last")
+    result = succeed(*command, "--position", "last")
     kept = safetensors.numpy.load_file(next(path.rglob("tokens.safetensors")))
     for ids, position, row in zip(kept["ids"], kept["position"], short, strict=True):
         assert bytes(int(i) - 3 for i in ids[: position + 1]).decode() == row["text"]
@@ -675,7 +675,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_read(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     path = tmp_path / "probe"
     with reading() as read:
-        result = call(*stock.words("--out", path))
+        result = call(*stock.command("--out", path))
     assert_refused(result, f"{path}: the run takes about ", "ask for fewer --states")
     assert read.n_batches == 0
 
@@ -685,7 +685,7 @@ def test_without_transformers_it_says_what_to_install(
     stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    result = call(*stock.words("--out", tmp_path / "probe", *more))
+    result = call(*stock.command("--out", tmp_path / "probe", *more))
     line = assert_refused(result, "this needs transformers, which is not installed")
     assert line.endswith("pip install -e '.[hf]' in the checkout of tasklens")
     assert files(tmp_path / "probe") == []

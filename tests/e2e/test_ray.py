@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ import psutil
 import pytest
 import safetensors.numpy
 
+from conftest import HANG
 from e2e import ray_cluster
 from e2e.conftest import Command, Finished, Probed, assert_refused, assert_same, changes, times
 from e2e.processes import of_session, start, wait_for
@@ -40,6 +40,9 @@ QUIET = {
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "300",
     "RAY_health_check_failure_threshold": "3",
+    # A node that is lost refuses at once; one that is only busy is waited for.
+    "RAY_health_check_timeout_ms": str(1000 * HANG),
+    "RAY_gcs_server_port_wait_time_s": str(HANG),
 }
 
 
@@ -70,7 +73,7 @@ class TheCluster:
     def close(self) -> None:
         """End it and all that it has started."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.communicate(timeout=60)
+        self.process.communicate(timeout=HANG)
         _, alive = psutil.wait_procs(children, timeout=10)
         for child in alive:
             child.kill()
@@ -134,18 +137,23 @@ def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None
     assert x[0, 1] == 1, "which is a copy"
 
 
-def test_items_go_to_all_nodes(workers: RayWorkers) -> None:
-    def node(_: int) -> str:
+def test_items_go_to_all_nodes(workers: RayWorkers, tmp_path: Path) -> None:
+    """Each waits until there is one on every node."""
+    n_nodes = ray_cluster.N_NODES
+
+    def node(i: int) -> str:
         import time
 
         import ray
 
-        time.sleep(0.1)
+        (tmp_path / str(i)).touch()
+        end = time.monotonic() + HANG
+        while len(list(tmp_path.iterdir())) < n_nodes and time.monotonic() < end:
+            time.sleep(0.01)
         return str(ray.get_runtime_context().get_node_id())
 
-    assert workers.count == ray_cluster.N_NODES
-    nodes = {result for _, result, _ in workers.outcomes(node, range(24))}
-    assert len(nodes) == ray_cluster.N_NODES
+    assert workers.count == n_nodes
+    assert len({result for _, result, _ in workers.outcomes(node, range(n_nodes))}) == n_nodes
 
 
 def test_so_many_at_a_time_as_is_said(cluster: TheCluster, tmp_path: Path) -> None:
@@ -153,7 +161,7 @@ def test_so_many_at_a_time_as_is_said(cluster: TheCluster, tmp_path: Path) -> No
         import time
 
         place = tmp_path / "taken"
-        place.mkdir()  # where another one is at it, this fails
+        place.mkdir()  # this fails if another one is at it
         time.sleep(0.05)
         place.rmdir()
         return i
@@ -205,7 +213,7 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
     wait_for(lambda: len(list(tmp_path.iterdir())) == ray_cluster.N_NODES)
     cluster.tell("drop")
     (tmp_path / "lost").touch()
-    assert [future.result(timeout=60) for future in futures] == [0, -1, -2]
+    assert [future.result(timeout=HANG) for future in futures] == [0, -1, -2]
     assert len(list(tmp_path.iterdir())) == ray_cluster.N_NODES + 2, "one of them was begun twice"
     cluster.tell("add")
 
@@ -244,14 +252,14 @@ def test_a_probe_is_the_same_bytes(
 ) -> None:
     """Its prompts read by three replicas of each model, if there are so many nodes."""
     path = tmp_path / probed.path.name
-    result = command(*stock.words("--out", path, "--engine", cluster.engine))
+    result = command(*stock.command("--out", path, "--engine", cluster.engine))
     assert result.status == 0, result.err
     assert result.out == probed.result.out.replace(str(probed.path), str(path))
     assert result.err == probed.result.err
     assert_same(path, probed.path, "measured", "data", "figures", "scores.parquet", "scores.csv")
     alone = tmp_path / "alone" / probed.path.name
     model = stock.models / "checkpoint-100"
-    words = stock.words("--out", alone, "--engine", cluster.engine, models=model)
+    words = stock.command("--out", alone, "--engine", cluster.engine, models=model)
     assert command(*words).status == 0
     assert len(list((alone / "states").glob("*/shard-*"))) == ray_cluster.N_NODES
     labels, theirs = (
@@ -289,7 +297,7 @@ def write(run: RunDir, path: Path, content: bytes) -> None:
     run.manifest.write_text(json.dumps(manifest))
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])
 def test_a_cell_that_fails_is_named_and_tried_again(
     request: pytest.FixtureRequest, tiny: Finished, command: Command, tmp_path: Path, engine: str
 ) -> None:
@@ -362,7 +370,7 @@ def test_a_run_whose_worker_is_killed_ends_in_the_same_bytes(
             if process.cmdline()[:1] == ["ray::_work"]:
                 process.kill()
                 killed.append(process)
-    out, err = driver.communicate(timeout=120)
+    out, err = driver.communicate(timeout=HANG)
     assert driver.returncode == 0, err
     assert killed
     assert out == slow.result.out.replace(str(slow.path), str(path))
@@ -388,6 +396,7 @@ def test_a_killed_driver_goes_on_at_once_where_it_was(
     assert begun.items() <= times(path / "runs").items(), "what was done is kept"
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     slow: Finished, command: Command, tmp_path: Path
 ) -> None:
@@ -408,10 +417,10 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
         assert {"0"} <= reported <= {"0", "covered"}
     finally:
         os.killpg(driver.pid, signal.SIGINT)
-        out, err = driver.communicate(timeout=60)
+        out, err = driver.communicate(timeout=HANG)
     assert (driver.returncode, out) == (130, "")
     assert err == "tasklens: interrupted; resume with --resume\n"
-    wait_for(lambda: not of_session(driver.pid), seconds=15)
+    wait_for(lambda: not of_session(driver.pid))
     result = command(*words, "--workers", "1")
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)
@@ -425,17 +434,13 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     [
         *((engine, "should be local, ray ") for engine in ("rya", "ray:", "ray:a b", "Ray", "")),
         ("ray://127.0.0.1:1", "should be local, ray "),
-        ("ray:127.0.0.1:9", "no Ray cluster answers at this address"),
     ],
 )
 def test_an_engine_that_does_not_exist_is_refused_at_once(
-    command: Command, process: Command, tmp_path: Path, engine: str, message: str
+    command: Command, tmp_path: Path, engine: str, message: str
 ) -> None:
-    began = time.monotonic()
     words = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", engine)
-    call = process if engine.endswith(":9") else command  # this process may be connected
-    assert_refused(call(*words), f"--engine {engine}".strip(), message)
-    assert time.monotonic() - began < 60
+    assert_refused(command(*words), f"--engine {engine}".strip(), message)
     assert not (tmp_path / "run").exists()
 
 

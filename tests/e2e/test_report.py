@@ -20,6 +20,7 @@ import pytest
 from colors import closest, contrast
 from e2e.browser import (
     DRAWN,
+    LIMIT,
     SIZE,
     at,
     drawn,
@@ -63,7 +64,7 @@ PARTS = {
     "clusters": ("#cloud", "#legend button", "#multiples canvas", "#cloud-title b"),
     "contents": ("#heat svg", "#shares svg", "#contingency td", "#order svg"),
     "world": ("#sizes dd", "#same-symbols svg", "#tasks summary"),
-    "run": ("#about pre", "#about td"),
+    "run": ("#origin pre", "#origin td"),
 }
 COLOURS = ("task", "cluster", "input", "output")
 
@@ -80,9 +81,9 @@ def pair(command: Command, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
     return paths
 
 
-def done(command: Command, *words: str | Path) -> str:
+def done(command: Command, *arguments: str | Path) -> str:
     """Run a command that has to succeed; return its output."""
-    result = command(*words)
+    result = command(*arguments)
     assert result.status == 0, result.err
     return result.out
 
@@ -99,7 +100,7 @@ RESET = """() => {
   change(begun);
   document.activeElement.blur();
   fill("spoken");
-  document.querySelectorAll("details").forEach((one) => { one.open = false; });
+  document.querySelectorAll("details").forEach((details) => { details.open = false; });
 }"""
 
 
@@ -128,15 +129,15 @@ def seen(pair: list[Path]) -> View:
 
 
 def points_of(
-    view: View, split: str = "val_subset", place: int = -1, state: str = "block1"
+    view: View, split: str = "val_subset", checkpoint: int = -1, state: str = "block1"
 ) -> list[dict[str, str]]:
     """Return the texts of each point at a checkpoint: instruction, parts, answer and cluster."""
     points, task = view.splits[split], dict(enumerate(view.names["task"]))
     columns = {
         **{part: [view.names[part][n] for n in numbers] for part, numbers in points.parts.items()},
         "instruction": points.instruction,
-        "answer": [view.answers[n] for n in points.answer[place]],
-        "cluster": [task.get(n, "no task") for n in points.assigned[state][place].tolist()],
+        "answer": [view.answers[n] for n in points.answer[checkpoint]],
+        "cluster": [task.get(n, "no task") for n in points.assigned[state][checkpoint].tolist()],
     }
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
@@ -145,8 +146,8 @@ def points_of(
 def test_without_a_browser_the_tests_are_skipped_or_fail(
     monkeypatch: pytest.MonkeyPatch, installed: bool, playwright: bool
 ) -> None:
-    which = {"google-chrome": "/bin/google-chrome"}.get if installed else {}.get
-    monkeypatch.setattr(shutil, "which", which)
+    paths = {"google-chrome": "/bin/google-chrome"}.get if installed else {}.get
+    monkeypatch.setattr(shutil, "which", paths)
     monkeypatch.setitem(sys.modules, "playwright.sync_api", sys if playwright else None)
     for required, end in (("", pytest.skip), ("required", pytest.fail)):
         monkeypatch.setenv("TASKLENS_BROWSER", required)
@@ -167,10 +168,10 @@ def test_a_run_leaves_a_page_that_opens_from_the_disk(browser: "Browser", tiny: 
             to(page, part)
             for selector in selectors:
                 page.wait_for_selector(selector)
-        assert "tasklens run smoke --set tasks.n_tasks=4" in text(page, "#about pre")
+        assert "tasklens run smoke --set tasks.n_tasks=4" in text(page, "#origin pre")
         verdict = json.loads((tiny.path / "verdict.json").read_bytes())
-        told = [(f["verdict"], f["sentence"]) for f in verdict["findings"]]
-        assert list(zip(*findings(page), strict=True)) == told
+        expected = [(f["verdict"], f["sentence"]) for f in verdict["findings"]]
+        assert list(zip(*findings(page), strict=True)) == expected
         bars = page.evaluate(BARS)
         limitless = [bar for bar in bars if bar["label"].partition(" to ")[2].startswith("–")]
         assert 0 < len(limitless) < len(bars)
@@ -187,7 +188,7 @@ BARS = """Array.from(document.querySelectorAll("#findings svg"), (svg) => {
 
 
 def findings(page: "Page") -> tuple[list[str], list[str]]:
-    """Return the verdict on each finding, and what it says."""
+    """Return the verdict on each finding, and its sentence."""
     summary = "#findings summary"
     return texts(page, f"{summary} b"), texts(page, f"{summary} span:last-child")
 
@@ -202,29 +203,29 @@ def test_the_same_run_gives_the_same_page(command: Command, tiny: Finished, tmp_
     assert again[0] == again[1]
     commands = [story_of(content)["command"] for content in (before, again[0])]
     assert commands[1] == f"tasklens report {tiny.path} --out {out}"
-    ours, theirs = (json.dumps(what, ensure_ascii=False).encode() for what in commands)
+    ours, theirs = (json.dumps(text, ensure_ascii=False).encode() for text in commands)
     assert before.replace(ours, theirs, 1) == again[0]
 
 
 def test_the_scrubber_changes_the_picture_and_its_name(page: "Page") -> None:
     pictures: list[str] = []
-    for place, step in enumerate(STEPS):
-        at(page, place)
+    for checkpoint, step in enumerate(STEPS):
+        at(page, checkpoint)
         shows(page, "#step-name", f"{step}")
         pictures.append(picture(page))
     assert len(set(pictures)) == len(STEPS)
-    for place in (3, 0):
-        at(page, place)
-        assert picture(page) == pictures[place]
+    for checkpoint in (3, 0):
+        at(page, checkpoint)
+        assert picture(page) == pictures[checkpoint]
     assert page.get_attribute("#cloud", "role") == "img"
-    for place, state, split, words in (
-        (5, "block1", "1", ("block 1", "step 12", "unseen pairs", "30 points")),
-        (2, "wte", "0", ("word embedding", "step 2", "training subset", "30 points")),
+    for checkpoint, state, split, expected in (
+        (5, "block1", "1", ("block1", "step 12", "val_subset", "30 points")),
+        (2, "wte", "0", ("wte", "step 2", "train_subset", "30 points")),
     ):
         page.select_option("#split", split)
-        at(page, place, state)
+        at(page, checkpoint, state)
         label = page.get_attribute("#cloud", "aria-label") or ""
-        assert [word for word in words if not re.search(rf"\b{word}\b", label)] == []
+        assert [name for name in expected if not re.search(rf"\b{name}\b", label)] == []
 
 
 def test_hovering_tells_what_is_known_of_a_point(page: "Page", seen: View) -> None:
@@ -232,22 +233,22 @@ def test_hovering_tells_what_is_known_of_a_point(page: "Page", seen: View) -> No
     marks = set()
     for number, split in ((1, "val_subset"), (0, "train_subset")):
         page.select_option("#split", str(number))
-        for place in (len(STEPS) - 1, 1):
-            at(page, place, "block1")
-            points = points_of(seen, split, place)
+        for checkpoint in (len(STEPS) - 1, 1):
+            at(page, checkpoint, "block1")
+            points = points_of(seen, split, checkpoint)
             assert len(points) == 30
-            for i in apart(page, 6):
+            for i in isolated(page, 6):
                 point = points[i]
                 mark = "✓ right" if point["answer"] == point["output"] else "✗ wrong"
-                own = "" if point["cluster"] == point["task"] else " (not its own)"
+                own = "" if point["cluster"] == point["task"] else " (not the task of the point)"
                 hover(page, i)
                 assert texts(page, "#tip p") == [
                     f"{point['instruction']} {point['input']} {point['output']}",
                     f"task {point['task']}",
                     *(f"regex {regex}" for regex in regexes[point["task"]]),
                     f"input {point['input']} → {point['output']}",
-                    f"the model says {point['answer']} {mark}",
-                    f"in the cluster of {point['cluster']}{own}",
+                    f"the model answers {point['answer']} {mark}",
+                    f"cluster of {point['cluster']}{own}",
                 ]
                 marks |= {mark, own}
     assert len(marks) == 4, "right and wrong answers, own and other clusters"
@@ -255,12 +256,12 @@ def test_hovering_tells_what_is_known_of_a_point(page: "Page", seen: View) -> No
     page.wait_for_selector("#tip", state="hidden")
 
 
-def apart(page: "Page", many: int) -> list[int]:
+def isolated(page: "Page", many: int) -> list[int]:
     """Return some points that no other lies near, spread over all."""
-    places = np.array(
-        page.evaluate("Array.from({length: theSplit().n}, (_, i) => cloud.placeOf(i))")
+    coordinates = np.array(
+        page.evaluate("Array.from({length: theSplit().n}, (_, i) => cloud.coordinatesOf(i))")
     )
-    distance = np.linalg.norm(places[:, None] - places[None], axis=2)
+    distance = np.linalg.norm(coordinates[:, None] - coordinates[None], axis=2)
     np.fill_diagonal(distance, np.inf)
     alone = np.flatnonzero(distance.min(axis=1) > 6)
     assert len(alone) >= many
@@ -269,22 +270,25 @@ def apart(page: "Page", many: int) -> list[int]:
 
 def hover(page: "Page", i: int) -> None:
     """Put the mouse on a point."""
-    box, (x, y) = page.locator("#cloud").bounding_box(), page.evaluate("(i) => cloud.placeOf(i)", i)
+    box, (x, y) = (
+        page.locator("#cloud").bounding_box(),
+        page.evaluate("(i) => cloud.coordinatesOf(i)", i),
+    )
     assert box is not None
     page.mouse.move(box["x"] + x, box["y"] + y)
     page.wait_for_selector("#tip", state="visible")
 
 
 def test_what_is_known_of_a_marked_point_follows_the_step(page: "Page", seen: View) -> None:
-    answers = [[p["answer"] for p in points_of(seen, place=at)] for at in range(len(STEPS))]
-    i = next(i for i in apart(page, 8) if len({answer[i] for answer in answers}) > 1)
+    answers = [[p["answer"] for p in points_of(seen, checkpoint=at)] for at in range(len(STEPS))]
+    i = next(i for i in isolated(page, 8) if len({answer[i] for answer in answers}) > 1)
     hover(page, i)
     page.mouse.down()
     page.mouse.up()
     page.mouse.move(1, 1)
-    for place in range(len(STEPS)):
-        at(page, place)
-        shows(page, "#tip p:nth-last-child(2)", re.compile(rf"says {answers[place][i]} "))
+    for checkpoint in range(len(STEPS)):
+        at(page, checkpoint)
+        shows(page, "#tip p:nth-last-child(2)", re.compile(rf"answers {answers[checkpoint][i]} "))
 
 
 def test_colouring_changes_the_picture_and_the_legend(page: "Page", seen: View) -> None:
@@ -325,30 +329,32 @@ def test_a_legend_entry_highlights_its_points_and_keeps_the_focus(page: "Page") 
         page.keyboard.press("Enter")
         page.evaluate(DRAWN)
         assert buttons.nth(1).get_attribute("aria-pressed") == state
-        assert buttons.nth(1).evaluate("(one) => one === document.activeElement")
+        assert buttons.nth(1).evaluate("(button) => button === document.activeElement")
 
 
 def test_what_is_answered_right_can_be_dimmed(page: "Page", seen: View) -> None:
     right = seen.splits["val_subset"].right
     assert right is not None
-    for place in range(0, len(STEPS), 2):
-        at(page, place)
+    for checkpoint in range(0, len(STEPS), 2):
+        at(page, checkpoint)
         page.uncheck("#wrong")
         before = picture(page)
         page.check("#wrong")
-        assert (picture(page) != before) == right[place].any()
+        assert (picture(page) != before) == right[checkpoint].any()
     page.uncheck("#wrong")
 
 
-@pytest.mark.parametrize(("number", "split", "place"), [(1, "val_subset", 5), (0, SPLITS[0], 3)])
+@pytest.mark.parametrize(
+    ("number", "split", "checkpoint"), [(1, "val_subset", 5), (0, SPLITS[0], 3)]
+)
 def test_the_contingency_table_is_that_of_the_clusters(
-    page: "Page", seen: View, number: int, split: str, place: int
+    page: "Page", seen: View, number: int, split: str, checkpoint: int
 ) -> None:
     page.select_option("#split", str(number))
-    at(page, place, "block1")
+    at(page, checkpoint, "block1")
     to(page, "contingency")
-    shows(page, "#contingency-title", f"Tasks and clusters: block 1, step {STEPS[place]}")
-    counts = Counter((p["task"], p["cluster"]) for p in points_of(seen, split, place))
+    shows(page, "#contingency-title", f"Tasks and clusters: block1, step {STEPS[checkpoint]}")
+    counts = Counter((p["task"], p["cluster"]) for p in points_of(seen, split, checkpoint))
     heads = page.locator("#contingency thead th").all()[1:]
     columns = [str(th.get_attribute("title")).removeprefix("cluster of ") for th in heads]
     tasks, lines = texts(page, "#contingency tbody th"), page.locator("#contingency tbody tr")
@@ -366,10 +372,13 @@ def test_the_numbers_under_the_curves_are_the_scores(
 ) -> None:
     to(page, "verdicts")
     shows(page, "#curves summary", "Numbers at step 12")
-    titles = ["training subset", "unseen pairs", "unseen instructions"]
+    titles = [
+        "train_subset (seen in training)",
+        "val_subset (unseen pairs)",
+        "val_instruction_subset (unseen instructions)",
+    ]
     assert texts(page, "#curves thead th") == ["", *titles]
-    lines = dict(zip(["word embedding", "layer 0, word + position"], STATES[:2], strict=True))
-    lines |= {"block 1": "block1", "final norm": "ln_f", "accuracy": "model"}
+    lines = {**{state: state for state in STATES}, "accuracy": "model"}
     assert texts(page, "#curves tbody th") == list(lines)
     rows = page.locator("#curves tbody tr").all()
     cells = [[float(cell) for cell in row.locator("td").all_text_contents()] for row in rows]
@@ -392,13 +401,13 @@ def test_the_map_is_reached_and_read_by_keys_alone(page: "Page", seen: View) -> 
         page.keyboard.press("Tab")
     last, best = len(STEPS) - 1, page.input_value("#state")
     below = STATES[STATES.index(best) - 1]
-    for key, place, state in (
+    for key, checkpoint, state in (
         *(("ArrowLeft", last - 1, best), ("ArrowRight", last, best), ("ArrowRight", last, best)),
         *(("Home", 0, best), ("ArrowLeft", 0, best), ("End", last, best)),
         *(("ArrowDown", last, below), ("ArrowUp", last, best)),
     ):
         page.keyboard.press(key)
-        drawn(page, place, state)
+        drawn(page, checkpoint, state)
         assert page.input_value("#state") == state
 
     rows, colour, before = points_of(seen), "#color input:checked", picture(page)
@@ -488,31 +497,37 @@ def page_file(directory: Path, *views: View) -> Path:
     return path
 
 
-#: Where the points have been until something has ended, by checkpoint and between them.
+#: Where the points have been until something has ended, by checkpoint and between them. A frame
+#: takes 20 ms by the page's clock, however long it takes on a busy machine.
 WATCH = """async ([begin, end]) => {
-  const steps = [look.step], places = [look.at];
+  const steps = [look.step], times = [look.at];
+  const now = performance.now, next = requestAnimationFrame;
+  let time = now.call(performance);
+  performance.now = () => time;
+  requestAnimationFrame = (draw) => next(() => draw(time += 20));
   watch(["step"], () => { if (look.step !== steps.at(-1)) steps.push(look.step); });
-  watch(["at"], () => places.push(look.at));
+  watch(["at"], () => times.push(look.at));
   byId("speed").value = "4";
   begin === "play" ? byId("play").click() : go({ step: begin });
-  const began = performance.now();
-  while (playing || look.at !== end) {
-    if (performance.now() - began > 8000) throw new Error(`still at ${look.at}`);
+  for (const began = Date.now(); playing || look.at !== end;) {
+    if (Date.now() - began > LIMIT) throw new Error(`still at ${look.at}`);
     await new Promise((done) => setTimeout(done, 20));
   }
-  return [steps, places];
-}"""
+  performance.now = now;
+  requestAnimationFrame = next;
+  return [steps, times];
+}""".replace("LIMIT", str(LIMIT))
 
 
 def test_playing_goes_to_the_end_and_stops(made_page: "Page") -> None:
     page, state, last = made_page, made_page.input_value("#state"), len(VIEW_STEPS) - 1
     shows(page, "#step-name", "40")
-    steps, places = page.evaluate(WATCH, ["play", last])  # from the end it begins anew
+    steps, times = page.evaluate(WATCH, ["play", last])  # from the end it begins anew
     assert (steps[:2], steps[-1]) == ([last, 0], last)
     assert steps[1:] == sorted(steps[1:])
-    assert places[2] == 0
-    assert places[2:] == sorted(places[2:])
-    assert any(at % 1 for at in places), "points are seen between checkpoints"
+    assert times[2] == 0
+    assert times[2:] == sorted(times[2:])
+    assert any(at % 1 for at in times), "points are seen between checkpoints"
     drawn(page, last, state)
     page.fill("#step", "1")
     drawn(page, 1, state)
@@ -526,9 +541,9 @@ def test_playing_goes_to_the_end_and_stops(made_page: "Page") -> None:
 def test_points_glide_to_a_checkpoint(made_page: "Page", begin: int, end: int) -> None:
     made_page.fill("#step", str(begin))
     drawn(made_page, begin, made_page.input_value("#state"))
-    steps, places = made_page.evaluate(WATCH, [end, end])
-    assert steps == [begin, end], "what is said of a checkpoint is said at once"
-    on_the_way = [at for at in places if at % 1]
+    steps, times = made_page.evaluate(WATCH, [end, end])
+    assert steps == [begin, end], "texts change at once"
+    on_the_way = [at for at in times if at % 1]
     assert on_the_way
     assert 0 <= min(on_the_way) <= max(on_the_way) <= 1, "of a far one the last step"
     assert on_the_way == sorted(on_the_way, reverse=end < begin)
@@ -537,7 +552,7 @@ def test_points_glide_to_a_checkpoint(made_page: "Page", begin: int, end: int) -
 
 #: What the page unpacks of a split, as plain lists.
 UNPACKED = """async (split) => Object.fromEntries(Object.entries(await arraysOf(0, split)).map(
-  ([name, its]) => [name, { ...its, data: Array.from(its.data) }]))"""
+  ([name, array]) => [name, { ...array, data: Array.from(array.data) }]))"""
 
 
 def test_the_page_unpacks_what_the_view_holds(made_page: "Page") -> None:
@@ -545,23 +560,23 @@ def test_the_page_unpacks_what_the_view_holds(made_page: "Page") -> None:
     assert max(split.answer.max() for split in view.splits.values()) > 255
     for number, split in enumerate(view.splits.values()):
         arrays = made_page.evaluate(UNPACKED, number)
-        assert all(len(its["data"]) == np.prod(its["shape"]) for its in arrays.values())
-        found = {name: np.reshape(its["data"], its["shape"]) for name, its in arrays.items()}
+        assert all(len(array["data"]) == np.prod(array["shape"]) for array in arrays.values())
+        unpacked = {name: np.reshape(a["data"], a["shape"]) for name, a in arrays.items()}
         for part, numbers in split.parts.items():
-            np.testing.assert_array_equal(found[part], numbers)
-        said = made_page.evaluate("(split) => theRun().splits[split].instructions", number)
-        assert [said[i] for i in found["instruction"]] == list(split.instruction)
-        np.testing.assert_array_equal(found["answer"], split.answer + 1)
+            np.testing.assert_array_equal(unpacked[part], numbers)
+        instructions = made_page.evaluate("(split) => theRun().splits[split].instructions", number)
+        assert [instructions[i] for i in unpacked["instruction"]] == list(split.instruction)
+        np.testing.assert_array_equal(unpacked["answer"], split.answer + 1)
         assert split.right is not None
-        np.testing.assert_array_equal(found["right"], split.right)
+        np.testing.assert_array_equal(unpacked["right"], split.right)
         for state in view.states:
-            np.testing.assert_array_equal(found[f"cluster/{state}"], split.assigned[state])
-            for which in MAPS:
-                places, its = found[f"{which}/{state}"], arrays[f"{which}/{state}"]
-                assert np.abs(places).max(axis=(1, 2)) == pytest.approx(1, abs=2 / LEVELS)
-                half = np.array(its["half"])[:, None, None]
-                there = np.array(its["middle"])[:, None] + half * places
-                off = np.abs(there - split.maps[which, state]) / half
+            np.testing.assert_array_equal(unpacked[f"cluster/{state}"], split.assigned[state])
+            for kind in MAPS:
+                levels, array = unpacked[f"{kind}/{state}"], arrays[f"{kind}/{state}"]
+                assert np.abs(levels).max(axis=(1, 2)) == pytest.approx(1, abs=2 / LEVELS)
+                half = np.array(array["half"])[:, None, None]
+                got = np.array(array["middle"])[:, None] + half * levels
+                off = np.abs(got - split.maps[kind, state]) / half
                 assert off.max() <= 1.001 / LEVELS
 
 
@@ -570,10 +585,10 @@ def test_what_is_shown_is_what_the_controls_say_after_going_back(made_page: "Pag
     made_page.check("#wrong")
     made_page.check("#color input[value=cluster]")
     made_page.check("#map input[value=pca]")
-    here = made_page.url
+    url = made_page.url
     made_page.goto("about:blank")
     made_page.go_back()
-    assert made_page.url == here
+    assert made_page.url == url
     made_page.wait_for_selector("#legend button", state="attached")
     assert made_page.evaluate(
         "[look.fit === byId('fit').checked, look.wrong === byId('wrong').checked]"
@@ -611,14 +626,14 @@ def test_runs_that_differ_in_their_seed(
         assert text(page, "h1") == "seed0, seed1"
         assert texts(page, "#run-name option") == ["seed0 (seed 0)", "seed1 (seed 1)"]
         verdict = json.loads(verdict_json(verify(pair)))
-        assert "against 2 runs (seeds 0, 1)" in text(page, "#verdict-note")
-        assert findings(page)[0] == words_of(verdict)
+        assert "on 2 runs (seeds 0, 1)" in text(page, "#verdict-note")
+        assert findings(page)[0] == outcomes_of(verdict)
 
         first = picture(page)
         page.select_option("#run-name", "1")
         assert picture(page) != first
-        assert "seed 1" in text(page, "#subtitle")
-        assert findings(page)[0] == words_of(verdict), "one verdict of both"
+        assert "the seed is 1" in text(page, "#subtitle")
+        assert findings(page)[0] == outcomes_of(verdict), "one verdict of both"
         page.focus("#cloud")
         page.keyboard.press("n")
         row = points_of(load_view(pair[1]))[0]
@@ -637,7 +652,7 @@ def test_runs_that_differ_in_their_seed(
         assert picture(page) == first
 
 
-def words_of(verdict: dict[str, Any]) -> list[str]:
+def outcomes_of(verdict: dict[str, Any]) -> list[str]:
     return [finding["verdict"] for finding in verdict["findings"]]
 
 
@@ -649,13 +664,13 @@ def test_runs_of_other_settings_are_judged_each_alone(
     verdicts = story_of(out.read_bytes())["verdicts"]
     kept = json.loads((tiny.path / "verdict.json").read_bytes())
     assert verdicts[1]["runs"] == kept["runs"]
-    assert words_of(verdicts[1]) == words_of(kept)
+    assert outcomes_of(verdicts[1]) == outcomes_of(kept)
     with opened(browser, out) as page:
         for number, (run, verdict) in enumerate(zip(both, verdicts, strict=True)):
             page.select_option("#run-name", str(number))
-            assert [one["run"] for one in verdict["runs"]] == [run.name]
-            assert f"against the run {run.name} (seed " in text(page, "#verdict-note")
-            assert findings(page)[0] == words_of(verdict)
+            assert [judged["run"] for judged in verdict["runs"]] == [run.name]
+            assert f"tested on the run {run.name} (seed " in text(page, "#verdict-note")
+            assert findings(page)[0] == outcomes_of(verdict)
             n = len(load_view(run).splits["val_subset"])
             assert f"{n} points" in text(page, "#cloud-title")
 
@@ -721,30 +736,30 @@ def test_what_cannot_be_reported_is_refused_and_nothing_is_written(
     assert_refused(command("report", run, unmeasured, "--out", out), "not finished")
     for twice in (run, run.parent / "." / ".." / run.parent.name / run.name):
         assert_refused(command("report", run, twice, "--out", out), "twice")
-    for setting, *said in (
+    for setting, *expected in (
         ("train.steps=3", "report.*", "train.steps=3"),
         ("report.points=7", "report.points", "8"),
         ("report.pints=9", "pints", "points"),
     ):
-        assert_refused(command("report", run, "--set", setting), *said)
-    for place in (tmp_path / "file" / "page.html", empty):
-        assert_refused(command("report", run, "--out", place), "cannot write", place.name)
+        assert_refused(command("report", run, "--set", setting), *expected)
+    for path in (tmp_path / "file" / "page.html", empty):
+        assert_refused(command("report", run, "--out", path), "cannot write", path.name)
     assert files(tmp_path) == before
 
 
 def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> None:
-    whole = story_of((run / "report.html").read_bytes())
-    assert [split["n"] for split in whole["runs"][0]["splits"]] == [30, 30, 30]
-    for words in (("--set", "report.points=8"), ()):
-        done(command, "report", run, *words)
+    complete = story_of((run / "report.html").read_bytes())
+    assert [split["n"] for split in complete["runs"][0]["splits"]] == [30, 30, 30]
+    for options in (("--set", "report.points=8"), ()):
+        done(command, "report", run, *options)
         few = story_of((run / "report.html").read_bytes())
         assert [split["n"] for split in few["runs"][0]["splits"]] == [8, 8, 8]
-        assert few["runs"][0]["scores"] == whole["runs"][0]["scores"]
+        assert few["runs"][0]["scores"] == complete["runs"][0]["scores"]
         assert load_run(run).settings.report.points == 8
         assert "points = 8" in few["runs"][0]["settings"]
 
 
-# --- Whatever a user's file says is text ---
+# --- Strings of a user's files are text ---
 
 TAGS = ("<script>window.bad=1</script>", '<img/src=x/onerror="window.bad=1">', "</script><!--")
 HOSTILE = (*TAGS, "&amp;'\"", "{{data}}", "${window.bad=1}")
@@ -771,7 +786,7 @@ def hostile_tasks() -> dict[str, Any]:
 
 #: The tip of each point, by paragraph.
 TIPS = """(n) => Array.from({ length: n }, (_, i) => {
-  tell(i);
+  showTip(i);
   return [...byId("tip").querySelectorAll("p")].map((p) => p.textContent);
 })"""
 
@@ -810,8 +825,8 @@ def test_markup_of_the_users_is_text(browser: "Browser", command: Command, tmp_p
         functions = [[f"{x} → {y}" for x, y in task["function"].items()] for task in tasks["tasks"]]
         assert texts(page, "#tasks .pairs code") == [pair for f in functions for pair in f]
         to(page, "run")
-        page.wait_for_selector("#about pre")
-        assert shlex.quote(str(run)) in text(page, "#about pre")
+        page.wait_for_selector("#origin pre")
+        assert shlex.quote(str(run)) in text(page, "#origin pre")
         assert page.evaluate("window.bad") is None
         assert page.evaluate("document.images.length") == 0
         assert page.locator("script").count() == 1 + len(SPLITS) + len(SCRIPTS)
@@ -825,8 +840,8 @@ POINTS = tuple(f"c{i}" for i in range(8))
 VARIABLES = """(names) => Object.fromEntries(names.map((name) =>
   [name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim()]))"""
 
-#: CIELAB distance that two colours of points keep; 2.3 can just be told.
-APART = 20
+#: CIELAB distance that two colours of points keep; 2.3 is just visible.
+DISTANCE = 20
 
 
 def test_the_system_chooses_the_theme_and_the_button_overrides_it(made_page: "Page") -> None:
@@ -836,7 +851,7 @@ def test_the_system_chooses_the_theme_and_the_button_overrides_it(made_page: "Pa
     for theme in THEMES:
         made_page.emulate_media(color_scheme=theme)
         looks[theme] = appearance(made_page)
-    assert all(one != other for one, other in zip(*looks.values(), strict=True))
+    assert all(light != dark for light, dark in zip(*looks.values(), strict=True))
     for system in THEMES:
         made_page.emulate_media(color_scheme=system)
         for chosen in ("dark", "light", "system"):
@@ -862,14 +877,16 @@ def test_text_and_points_stand_out_and_points_differ(
     faint = [pair for pair in pairs if contrast(colors[pair[0]], colors[pair[1]]) < pair[2]]
     assert faint == []
     for vision in ("normal", "protanopia", "deuteranopia"):
-        assert closest([colors[name] for name in POINTS], vision) > APART
+        assert closest([colors[name] for name in POINTS], vision) > DISTANCE
 
 
 def test_everything_has_a_name(page: "Page") -> None:
     for part in PARTS:
         to(page, part)
-    page.wait_for_selector("#about pre")
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.wait_for_selector("#origin pre")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     session = page.context.new_cdp_session(page)
     nodes = session.send("Accessibility.getFullAXTree")["nodes"]
     session.detach()
@@ -883,18 +900,18 @@ def test_everything_has_a_name(page: "Page") -> None:
     assert {role for role, _ in names} >= ROLES
     drawings = page.locator("figure svg:not([aria-hidden=true])").all()
     assert len(drawings) >= 8
-    unlabelled = [one.evaluate(WHERE) for one in drawings if not one.get_attribute("aria-label")]
+    unlabelled = [svg.evaluate(NAME) for svg in drawings if not svg.get_attribute("aria-label")]
     assert unlabelled == []
 
 
 ROLES = {"button", "combobox", "slider", "radio", "checkbox", "link"}
-WHERE = "(svg) => `${svg.closest('figure').id} ${svg.getAttribute('class')}`"
+NAME = "(svg) => `${svg.closest('figure').id} ${svg.getAttribute('class')}`"
 
 
 def test_on_a_phone_nothing_is_wider_than_the_screen(page: "Page") -> None:
-    for part, its in PARTS.items():
+    for part, selectors in PARTS.items():
         to(page, part)
-        for selector in its:
+        for selector in selectors:
             page.wait_for_selector(selector, state="attached")
     page.set_viewport_size({"width": 390, "height": 800})
     page.evaluate(DRAWN)
@@ -906,7 +923,9 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: "Page") -> None:
     assert 0 <= box["x"] < box["x"] + box["width"] <= 390
     assert 250 < box["height"] < 800
     assert page.is_visible("#cloud")
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     for part in PARTS:
         to(page, part)
         page.evaluate(DRAWN)
@@ -923,8 +942,8 @@ def test_on_paper(page: "Page") -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.locator("#findings details[open]").count() == 8
     assert page.locator("#findings details").count() == 8
-    for its in PARTS.values():
-        for selector in its:
+    for selectors in PARTS.values():
+        for selector in selectors:
             page.wait_for_selector(selector)
     ink = page.evaluate("getComputedStyle(document.body).color")
     rgb = "".join(f"{int(value):02x}" for value in re.findall("[0-9]+", ink))

@@ -4,10 +4,8 @@ import errno
 import itertools
 import json
 import os
-import random
 import shutil
 import signal
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,89 +14,58 @@ from unittest import mock
 
 import pytest
 
-from conftest import FullDisk
+from conftest import HANG, FullDisk
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
-from e2e.processes import of_session, start, wait_for
+from e2e.processes import of_session, start_python, wait_for
+from e2e.stopping import Stop
 from tasklens.models.training import StepLog, Trainer
 from tasklens.models.training_batches import TrainingBatch
 
-#: Long enough to be killed in the middle of everything: 17 checkpoints, 204 cells of some 25 ms.
-LONG = changes(train__steps=120, checkpoints__every=10, clusters__n_init=8_000, workers=2)
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("whole") / "long"
-    result = command("run", "smoke", *LONG, "--set", "workers=1", "--out", path)
-    assert result.status == 0, result.err
-    return path
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
 
 def count(path: Path) -> int:
-    """Return how many files or directories are there under their final names."""
+    """Return how many directories are there under their final names."""
     return len(list(path.glob("step-*")))
 
 
-def stop_when(path: Path, due: Callable[[], bool], delay: float, by: signal.Signals) -> str:
-    """Start the run or go on with it, and stop it and its workers when something is due.
-
-    Returns what it had to say.
-    """
-    process = start("run", "smoke", *LONG, "--out", path, "--resume")
+def stopped(stop: Stop, *words: str | Path) -> str:
+    """Run ``tasklens ...`` until it stops, with its workers; return what it had to say."""
+    process = start_python(*stop.words(), *words)
     try:
-        wait_for(due, process)
-        time.sleep(delay)
+        error = process.communicate(timeout=HANG)[1]
+        wait_for(lambda: not of_session(process.pid))
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, by)
-        error = process.communicate(timeout=30)[1]
-    ended = 130 if by == signal.SIGINT else -by
-    assert process.returncode == ended, "it had ended before it could be stopped"
+        for left in of_session(process.pid):
+            left.kill()
+    assert process.returncode == (130 if stop.signal == signal.SIGINT else -stop.signal), error
     return error
 
 
 def test_stopped_again_and_again_it_ends_in_the_same_bytes(
-    uninterrupted: Path, command: Command, tmp_path: Path
+    tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
-    rng = random.Random(2)
-    path = tmp_path / "long"
-    within = rng.randint(1, 90)
-    points: list[tuple[signal.Signals, Callable[[], bool]]] = [
-        (signal.SIGKILL, lambda: lines(path / "metrics.jsonl") >= within),
-        (signal.SIGKILL, lambda: count(path / "measured") >= 1),
-        (signal.SIGINT, lambda: count(path / "states") == 17 and count(path / "measured") >= 9),
+    path = tmp_path / tiny.path.name
+    words = ("run", "smoke", *changes(workers=2), "--out", str(path), "--resume")
+    stops = [
+        Stop(str(path), signal.SIGKILL, steps=10),  # two steps after a checkpoint
+        Stop(str(path), signal.SIGKILL, steps=12, measured=1, skip=3),
+        Stop(str(path), signal.SIGINT, states=6, measured=4),
     ]
-    for by, due in points:
-        said = stop_when(path, due, 0.02 * rng.random(), by)
+    for stop in stops:
+        said = stopped(stop, *words)
         assert "Traceback" not in said
         assert not (path / "scores.parquet").exists()
     assert said == "tasklens: interrupted; resume with --resume\n"
-    assert count(path / "measured") < count(path / "states") == 17
-    result = command("run", "smoke", *LONG, "--out", path, "--resume", "--set", "workers=1")
+    assert count(path / "measured") < count(path / "states") == 6
+    result = command(*words, "--set", "workers=1")
     assert result.status == 0, result.err
-    assert_same(path, uninterrupted)
+    assert_same(path, tiny.path)
     assert list(path.rglob(".tmp-*")) == []
 
 
-def test_workers_end_with_the_process_that_was_killed(uninterrupted: Path, tmp_path: Path) -> None:
-    path = Path(shutil.copytree(uninterrupted, tmp_path / "long"))
-    more = ("--set", "clusters.n_init=8001", "--set", "workers=2")
-    shutil.rmtree(path / "measured")
-    process = start("measure", path, *more)
-    try:
-        wait_for(lambda: count(path / "measured") >= 1, process)
-        # alone, as the kernel does where memory is short; its workers are still in its group
-        process.kill()
-        process.wait()
-        wait_for(lambda: not of_session(process.pid), seconds=5)
-    finally:
-        if of_session(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+def test_workers_end_with_the_process_that_was_killed(copy: Path) -> None:
+    shutil.rmtree(copy / "measured")
+    stop = Stop(str(copy), signal.SIGKILL, measured=1, alone=True)
+    stopped(stop, "measure", copy, "--set", "workers=2")
 
 
 def test_a_finished_run_is_left_alone(copy: Path, command: Command) -> None:

@@ -1,4 +1,4 @@
-"""`tasklens run smoke`: what it leaves, that its numbers are true, that it gives the same twice."""
+"""Test `tasklens run smoke`: its files, its numbers, and that a second run gives the same."""
 
 import hashlib
 import json
@@ -47,7 +47,7 @@ def rows(smoke: Finished) -> Rows:
     return table
 
 
-def place(step: int) -> str:
+def step_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
@@ -87,11 +87,11 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
     kept = {f"{name}.npy" for name in (*STATES, "answer")}
     at_the_end = kept | {"answer-val.npy", "answer-val_instruction.npy"}
     for part in ("checkpoints", "states", "measured"):
-        assert names(path / part) == {place(step) for step in STEPS}
+        assert names(path / part) == {step_name(step) for step in STEPS}
     for step in STEPS:
-        assert names(path / "checkpoints" / place(step)) == CHECKPOINT
+        assert names(path / "checkpoints" / step_name(step)) == CHECKPOINT
         wanted = at_the_end if step == STEPS[-1] else kept
-        assert names(path / "states" / place(step)) == wanted
+        assert names(path / "states" / step_name(step)) == wanted
     assert names(path / "resume") == {"step-00000060.safetensors"}  # beside the newest only
     assert names(path / "figures") == {
         f"figure{number}.{suffix}" for number in (1, 2) for suffix in ("png", "pdf")
@@ -138,9 +138,9 @@ def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
     assert manifest["machine"]["cpus"] == os.cpu_count()
     assert list(manifest["stages"]) == ["data", "train", "measure", "plot", "report"]
     assert all(mark["seconds"] >= 0 and mark["inputs"] for mark in manifest["stages"].values())
-    made = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
-    assert made.keys() <= manifest["files"].keys()
-    for name, content in made.items():
+    written = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
+    assert written.keys() <= manifest["files"].keys()
+    for name, content in written.items():
         assert manifest["files"][name] == hashlib.sha256(content).hexdigest(), name
 
 
@@ -149,8 +149,8 @@ def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
 
 def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
     keys = ("step", "split", "layer", "space", "cluster_seed", "metric")
-    found = [tuple(row[key] for key in keys) for row in rows]
-    assert len(found) == len(set(found))
+    row_keys = [tuple(row[key] for key in keys) for row in rows]
+    assert len(row_keys) == len(set(row_keys))
     seeds, last, once = range(N_SEEDS), STEPS[-1:], (None,)
     controls = ("control:length", "control:symbols")
     expected = {
@@ -164,7 +164,7 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         *product(STEPS, SUBSETS, ["model"], [""], once, ["accuracy"]),
         *product(last, SPLITS[1:], ["model"], [""], once, ["accuracy"]),
     }
-    assert set(found) == expected
+    assert set(row_keys) == expected
 
 
 def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Rows) -> None:
@@ -201,7 +201,7 @@ def agreement(truth: dict[str, list[Any]], labels: NDArray[np.int16]) -> dict[st
 def test_the_scores_are_those_of_the_saved_clusters(smoke: Finished, rows: Rows) -> None:
     known = {split: read_split(smoke.path, split) for split in SUBSETS}
     for step in (0, STEPS[-1]):
-        file = smoke.path / "measured" / place(step) / "clusters.safetensors"
+        file = smoke.path / "measured" / step_name(step) / "clusters.safetensors"
         clusters = safetensors.numpy.load_file(file)
         expected: dict[tuple[Any, ...], dict[str, float]] = {}
         checked = 0
@@ -220,11 +220,11 @@ def test_the_scores_are_those_of_the_saved_clusters(smoke: Finished, rows: Rows)
 
 def test_the_control_by_input_is_that_of_the_data(smoke: Finished, rows: Rows) -> None:
     control = [row for row in rows if (row["layer"], row["metric"]) == ("control:input", "ari")]
-    found = {row["split"]: row["value"] for row in control}
+    ari = {row["split"]: row["value"] for row in control}
     for split in SUBSETS:
         known = read_split(smoke.path, split)
         expected = adjusted_rand_score(known["task"], known["input"])
-        assert found[split] == pytest.approx(expected, abs=1e-12)
+        assert ari[split] == pytest.approx(expected, abs=1e-12)
 
 
 def test_shuffled_labels_score_nothing(rows: Rows) -> None:
@@ -240,7 +240,7 @@ def test_shuffled_labels_score_nothing(rows: Rows) -> None:
 def ask(
     directory: Path, texts: list[str]
 ) -> tuple[dict[str, NDArray[np.float32]], list[str], list[str]]:
-    """Return Hugging Face's states at the last but one token of each text, its answers, the truth.
+    """Return the states at the last but one token of each text, the answers and the outputs.
 
     The texts are padded on the right, which a causal model cannot see.
     """
@@ -268,16 +268,18 @@ def ask(
 
 @pytest.mark.parametrize("step", [0, 60])
 def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: int) -> None:
-    kept = {name: np.load(smoke.path / "states" / place(step) / f"{name}.npy") for name in STATES}
-    directory = smoke.path / "checkpoints" / place(step)
+    kept = {
+        name: np.load(smoke.path / "states" / step_name(step) / f"{name}.npy") for name in STATES
+    }
+    directory = smoke.path / "checkpoints" / step_name(step)
     for split in (*SUBSETS, *(SPLITS[1:] if step == 60 else ())):
         known = read_split(smoke.path, split)
         states, answers, outputs = ask(directory, known["text"])
         assert outputs == known["output"]
         accuracy = np.mean([mine == y for mine, y in zip(answers, outputs, strict=True)])
         key = (step, split, "accuracy")
-        found = [r["value"] for r in rows if (r["step"], r["split"], r["metric"]) == key]
-        assert found == pytest.approx([accuracy], abs=1e-12)
+        values = [r["value"] for r in rows if (r["step"], r["split"], r["metric"]) == key]
+        assert values == pytest.approx([accuracy], abs=1e-12)
         if split in SUBSETS:
             assert set(states) == set(STATES)
             for name, state in states.items():
@@ -289,7 +291,7 @@ def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: 
 def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished) -> None:
     weights = set()
     for step in STEPS:
-        directory = smoke.path / "checkpoints" / place(step)
+        directory = smoke.path / "checkpoints" / step_name(step)
         config = json.loads((directory / "config.json").read_text())
         assert config["tasklens"] == {"step": step, "seed": 0}
         tokenizer = (directory / "tokenizer.json").read_bytes()
@@ -301,11 +303,12 @@ def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished
 # --- The same again ---
 
 
-def test_the_same_seed_gives_the_same_whatever_the_processes_but_the_name(
-    tiny: Finished, process: Command, tmp_path: Path
+def test_the_same_seed_gives_the_same_but_the_name(
+    tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
+    """`test_resume` has processes, of several workers, give the same."""
     path = tmp_path / "other"
-    assert process("run", "smoke", *changes(workers=2), "--out", path).status == 0
+    assert command("run", "smoke", *changes(), "--out", path).status == 0
     parts = ("data", "checkpoints", "states", "metrics.jsonl", "figures", "frames.safetensors")
     assert_same(path, tiny.path, *parts)
     mine, theirs = (pq.read_table(p / "scores.parquet") for p in (path, tiny.path))
@@ -318,7 +321,7 @@ def test_another_seed_gives_others(tiny: Finished, command: Command, tmp_path: P
     assert command("run", "smoke", *changes(seed=1), "--out", path).status == 0
     mine, theirs = contents(path), contents(tiny.path)
     same = {name for name, content in mine.items() if theirs.get(name) == content}
-    made = {name for name in mine if Path(name).suffix in (".parquet", ".safetensors", ".csv")}
-    assert len(made) > 20
-    assert made & same == set()
+    written = {name for name in mine if Path(name).suffix in (".parquet", ".safetensors", ".csv")}
+    assert len(written) > 20
+    assert written & same == set()
     assert mine["data/tasks.json"] != theirs["data/tasks.json"]

@@ -1,4 +1,4 @@
-"""A probe whose prompts are dealt to several workers, each with a replica of the model.
+"""Test a model run whose prompts are split among workers, each with a replica of the model.
 
 Here the workers are this process, one shard after the other; test_ray.py has them on a cluster.
 """
@@ -27,7 +27,7 @@ Harvest = Callable[[Path, int], None]
 
 
 class Replicas(Processes):
-    """Workers that are several by their count; each item is done here, as it comes."""
+    """Workers with any count; this process works on the items, one after the other."""
 
     def __init__(self, count: int) -> None:
         super().__init__(1)
@@ -35,17 +35,17 @@ class Replicas(Processes):
 
 
 @pytest.fixture(scope="module")
-def whole(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A probe by one worker, which reads several batches. Not to be changed."""
+def complete(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a model run by one worker, which reads several batches; do not change it."""
     path = tmp_path_factory.mktemp("first") / "probe"
-    succeed(*stock.words("--set", "subject.max_tokens=64", "--out", path))
+    succeed(*stock.command("--set", "subject.max_tokens=64", "--out", path))
     return path
 
 
 @pytest.fixture
-def bare(whole: Path, tmp_path: Path) -> Path:
-    """A copy of it, of the same name, whose states and scores are gone."""
-    path = Path(shutil.copytree(whole, tmp_path / "copied" / whole.name))
+def bare(complete: Path, tmp_path: Path) -> Path:
+    """Copy the run under the same name, without its states and scores."""
+    path = Path(shutil.copytree(complete, tmp_path / "copied" / complete.name))
     shutil.rmtree(path / "states")
     shutil.rmtree(path / "measured")
     return path
@@ -53,7 +53,7 @@ def bare(whole: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def harvest(monkeypatch: pytest.MonkeyPatch) -> Iterator[Harvest]:
-    """Harvest the states of a directory with so many replicas."""
+    """Harvest the states of a directory with ``count`` replicas."""
     threads = torch.get_num_threads()
     monkeypatch.setattr(shards, "cores_of_nodes", lambda _: [threads])
 
@@ -78,22 +78,22 @@ def assert_same_states(path: Path, other: Path, *steps: int) -> None:
 
 @pytest.mark.parametrize(("n", "count"), [(1, 1), (3, 1), (7, 3), (200, 48)])
 def test_states_by_shard_are_those_of_one_worker_to_the_last_bit(
-    bare: Path, whole: Path, harvest: Harvest, n: int, count: int
+    bare: Path, complete: Path, harvest: Harvest, n: int, count: int
 ) -> None:
-    """As many shards as there are replicas for each of the two models, of a prompt at least."""
+    """Each of the two models has as many shards as replicas, with at least one prompt each."""
     harvest(bare, n)
     assert [shards_begun(step_of(bare, step)) for step in STEPS] == [count, count]
-    assert_same_states(bare, whole, *STEPS)
+    assert_same_states(bare, complete, *STEPS)
     assert not list((bare / "states").glob("partial-*"))
     if n == 7:
         measure(load_run(bare))
-        assert_same(bare, whole, "measured", "scores.parquet", "scores.csv")
+        assert_same(bare, complete, "measured", "scores.parquet", "scores.csv")
 
 
 def test_shards_read_hardly_more_than_one_worker(
     bare: Path, stock: Stock, harvest: Harvest
 ) -> None:
-    """What is read twice is the batches that two shards have a part of."""
+    """Only the batches that belong to two shards are read twice."""
     with reading() as read:
         harvest(bare, 4)
     everything = once(stock.rows, *STEPS)
@@ -102,7 +102,7 @@ def test_shards_read_hardly_more_than_one_worker(
 
 
 def test_a_shard_that_fails_is_named_and_the_rest_goes_on(
-    bare: Path, whole: Path, harvest: Harvest
+    bare: Path, complete: Path, harvest: Harvest
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         real = harvest_to
@@ -124,14 +124,14 @@ def test_a_shard_that_fails_is_named_and_the_rest_goes_on(
         harvest(bare, 9)  # another number now; the shards are those of before
     assert read.models == {"checkpoint-100"}
     assert shards_begun(step_of(bare, 100)) == 2
-    assert_same_states(bare, whole, 100)
+    assert_same_states(bare, complete, 100)
 
 
-def test_an_interrupted_harvest_is_resumed(bare: Path, whole: Path, harvest: Harvest) -> None:
+def test_an_interrupted_harvest_is_resumed(bare: Path, complete: Path, harvest: Harvest) -> None:
     with reading(stop_after=2), pytest.raises(KeyboardInterrupt):
         harvest(bare, 2)
     harvest(bare, 2)
-    assert_same_states(bare, whole, *STEPS)
+    assert_same_states(bare, complete, *STEPS)
 
 
 def test_a_machine_with_other_weights_is_found(bare: Path, harvest: Harvest) -> None:

@@ -1,20 +1,23 @@
 """A sweep shard by shard, as an array job does it without a cluster, and one table of it after."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
+from filelock import FileLock, Timeout
 
+from conftest import HANG
 from e2e.conftest import Finished, assert_refused, call, scores_of
+from e2e.processes import wait_for
 from e2e.sweeps import listed, outputs, sweep
-from tasklens.runs.sweep import point_run
+from tasklens.runs.sweep import PATIENCE, point_run
 from tasklens.runs.sweep_file import read_sweep
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -54,23 +57,28 @@ def test_shards_go_on_side_by_side(swept: Finished, sweep_file: Path, tmp_path: 
 
 
 def test_a_run_that_another_process_holds_is_waited_for(sweep_file: Path, tmp_path: Path) -> None:
+    """It lets go once it has been waited for; one that does not let go is named."""
     path = tmp_path / "out"
-    held = threading.Event()
+    points = read_sweep(sweep_file).points
+    real, waits = FileLock.acquire, []
+    with contextlib.ExitStack() as held:
+        held.enter_context(point_run(path, points[0]).directory.locked())
 
-    def hold() -> None:
-        with point_run(path, read_sweep(sweep_file).points[0]).directory.locked():
-            held.set()
-            time.sleep(1)
+        def acquire(self: FileLock, *arguments: Any, **options: Any) -> Any:
+            if self.timeout > 0:
+                with pytest.raises(Timeout):
+                    real(self, timeout=0)
+                waits.append(self.timeout)
+                held.close()
+            return real(self, *arguments, **options)
 
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    result = sweep(sweep_file, path, "--shard", "1/4")
-    thread.join()
+        with mock.patch.object(FileLock, "acquire", acquire):
+            result = sweep(sweep_file, path, "--shard", "1/4")
     assert (result.status, result.err) == (0, "")
+    assert waits == [PATIENCE]
     with (
         mock.patch("tasklens.runs.sweep.PATIENCE", 0.2),
-        point_run(path, read_sweep(sweep_file).points[1]).directory.locked(),
+        point_run(path, points[1]).directory.locked(),
     ):
         result = sweep(sweep_file, path, "--shard", "2/4")
     assert result.status == 1
@@ -135,11 +143,15 @@ def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
     """As SLURM starts it, with a `scontrol` that notes what it was asked."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    asked = tmp_path / "asked"
+    begun, asked = tmp_path / "begun", tmp_path / "asked"
     scontrol = programs / "scontrol"
     scontrol.write_text(f'#!/bin/bash\necho "$@" >> {asked}\n')
     tasklens = programs / "tasklens"
-    tasklens.write_text(f'#!/bin/bash\nexec {sys.executable} -m tasklens "$@"\n')
+    # It begins once the signal has been heeded, which is sent once it is there.
+    tasklens.write_text(
+        f"#!/bin/bash\ntouch {begun}\nwhile [ ! -e {asked} ]; do sleep 0.1; done\n"
+        f'exec {sys.executable} -m tasklens "$@"\n'
+    )
     for program in (scontrol, tasklens):
         program.chmod(0o755)
     environment = os.environ | {
@@ -154,11 +166,9 @@ def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
     process = subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    while not (path / "runs").exists():  # it has begun
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_for(begun.exists, process)
     process.send_signal(signal.SIGUSR1)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANG)
     assert (process.returncode, out, err) == (0, "shard 4/4: 1 of 1 runs are done\n", "")
     assert asked.read_text() == "requeue 17_4\n"
     (name,) = (run.name for run in (path / "runs").iterdir())

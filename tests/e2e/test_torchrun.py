@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from conftest import HANG
 from e2e import along
 from e2e.conftest import (
     Command,
@@ -43,7 +44,7 @@ def torchrun(*words: str | Path) -> Result:
     """Start two processes and wait for them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=120
+        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=HANG
     )
     return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
@@ -116,8 +117,14 @@ def test_dropout_differs_from_process_to_process(battery: Battery) -> None:
 def test_rank_0_decides_and_more_processes_than_rows_are_refused(battery: Battery) -> None:
     assert battery.curves["flag"] is True
     assert battery.curves["fresh"] == [False, "fp32"], "no state, and too narrow for bf16"
-    right = "should be at least the number of processes, 2: each takes a share of them"
+    right = "should be at least the number of processes, 2, each of which takes a share"
     assert battery.curves["too few"] == f"train.instructions_per_step = 1: {right}"
+
+
+def test_no_thread_outlives_the_process_group(battery: Battery) -> None:
+    """One that still holds a tensor when Python ends would abort the process."""
+    assert battery.curves["threads within"]
+    assert battery.curves["threads after"] == []
 
 
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (7, 3), (24, 5), (3, 3)])
@@ -189,6 +196,7 @@ OTHER_NUMBER = (
 )
 
 
+@pytest.mark.long
 def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
@@ -205,6 +213,7 @@ def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
     assert_same_run(tiny.path, tiny, 1)
 
 
+@pytest.mark.long
 def test_one_process_goes_on_with_a_run_that_torchrun_began(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:

@@ -266,7 +266,7 @@ def test_what_is_no_run_is_refused(command: Command, runs: list[Path], here: Pat
     assert_refused(command("verify", other), f"{other}: no column 'run'")
     controls = planted_table(seeds=(0,)).slice(0, 3)
     (here / "wrong.parquet").write_bytes(parquet_bytes(controls))
-    message = "the table holds no ari of a state; it holds ari"
+    message = "the table has no ari of a hidden state; its metrics are ari"
     assert_refused(command("verify", "wrong.parquet"), message)
     assert_refused(command("verify"), "RUN")
     assert {path.name for path in here.iterdir()} == {"wrong.parquet"}

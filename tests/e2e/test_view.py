@@ -1,4 +1,4 @@
-"""The view of a run: what its files say, seen through `load_view`."""
+"""Test the view of a run: `load_view` gives the contents of the files."""
 
 import itertools
 import json
@@ -45,9 +45,9 @@ def clusters(path: Path, step: int) -> Arrays:
 
 def states(path: Path, step: int, split: str, state: str) -> Any:
     """Return a hidden state of a split, (10, D): the splits are one after the other."""
-    whole = np.load(path / f"states/step-{step:08d}/{state}.npy")
-    assert len(whole) == 10 * len(SPLITS)
-    return whole[10 * SPLITS.index(split) :][:10]
+    every = np.load(path / f"states/step-{step:08d}/{state}.npy")
+    assert len(every) == 10 * len(SPLITS)
+    return every[10 * SPLITS.index(split) :][:10]
 
 
 def named(view: View, split: str, part: str) -> list[str]:
@@ -55,12 +55,12 @@ def named(view: View, split: str, part: str) -> list[str]:
 
 
 def forget_frames(path: Path) -> None:
-    """Make a run one that was finished before there were frames."""
+    """Make a run like one that was finished before there were frames."""
     (path / "frames.safetensors").unlink()
     RunDir(path).unfinish("report")
 
 
-# --- What it says ---
+# --- Contents ---
 
 
 def test_it_is_of_the_run(tiny: Finished, view: View) -> None:
@@ -139,13 +139,13 @@ def test_every_state_has_a_map_at_every_checkpoint(view: View) -> None:
 
 
 def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
-    whole = pd.concat(
+    instances = pd.concat(
         [pd.DataFrame(columns(tiny.path, split)) for split in ("train", "val", "val_instruction")]
     )
     world, function = view.world, {}
     assert tuple(task.name for task in world.tasks) == view.names["task"]
     for task in world.tasks:
-        rows = whole[whole["task"] == task.name]
+        rows = instances[instances["task"] == task.name]
         function[task.name] = dict(zip(rows["input"], rows["output"], strict=True))
         assert task.function == function[task.name]
         assert task.n_examples == rows["instruction"].nunique()
@@ -162,7 +162,7 @@ def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
     means = counts.groupby(shown["task"]).mean().loc[list(view.names["task"])].to_numpy()
     unit = means / np.linalg.norm(means, axis=1, keepdims=True)
     assert world.same_symbols == pytest.approx(unit @ unit.T)
-    sizes = {"tasks": 4, "tasks measured": 3, "instructions": whole["instruction_id"].nunique()}
+    sizes = {"tasks": 4, "tasks measured": 3, "instructions": instances["instruction_id"].nunique()}
     sizes["instances, training"] = len(columns(tiny.path, "train")["task"])
     assert sizes.items() <= dict(world.sizes).items()
 
@@ -172,7 +172,7 @@ def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
 
 def test_frames_are_made_once_and_need_the_directory(copy: Path) -> None:
     before = contents(copy), (copy / "manifest.json").read_bytes()
-    with RunDir(copy).locked():  # by somebody else: it is only read
+    with RunDir(copy).locked():  # by another user: the test only reads it
         load_view(copy)
         assert (contents(copy), (copy / "manifest.json").read_bytes()) == before
         forget_frames(copy)
@@ -199,19 +199,21 @@ def test_of_more_instances_than_points_some_are_shown(
     shown: Arrays = safetensors.numpy.load_file(copy / "frames.safetensors")
     chosen = set()
     for split in SPLITS:
-        which, points, whole = shown[f"{split}/points"], few.splits[split], view.splits[split]
-        assert len(set(which.tolist())) == len(points) == 9
-        table = pd.DataFrame(columns(copy, split)).iloc[which]
+        index, points, all_points = shown[f"{split}/points"], few.splits[split], view.splits[split]
+        assert len(set(index.tolist())) == len(points) == 9
+        table = pd.DataFrame(columns(copy, split)).iloc[index]
         assert list(points.instruction) == list(table["instruction"])
         for part in ("task", "input", "output"):
             assert named(few, split, part) == list(table[part])
-        before = [view.answers[n] for n in whole.answer[:, which].ravel()]
+        before = [view.answers[n] for n in all_points.answer[:, index].ravel()]
         assert [few.answers[n] for n in points.answer.ravel()] == before
         for state in STATES:
             assert points.maps["tsne", state].shape == (len(STEPS), 9, 2)
-            assert (points.assigned[state] == whole.assigned[state][:, which]).all()
-            assert points.followed[state].formed == whole.followed[state].formed, "of all of them"
-        chosen.add(str(which))
+            assert (points.assigned[state] == all_points.assigned[state][:, index]).all()
+            assert points.followed[state].formed == all_points.followed[state].formed, (
+                "of all of them"
+            )
+        chosen.add(str(index))
     assert len(chosen) > 1, "each split's own"
 
 

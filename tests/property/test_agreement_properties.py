@@ -12,6 +12,8 @@ from sklearn.metrics import (
 
 from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency
 
+pytestmark = pytest.mark.fuzz
+
 
 @st.composite
 def partitions(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:

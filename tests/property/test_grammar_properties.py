@@ -2,16 +2,20 @@ import itertools
 import re
 
 import numpy as np
-from hypothesis import given, settings
+import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tasklens.data.grammar import Grammar
 from tasklens.data.random_tasks import draw_instructions, make_tasks
 from tasklens.data.task_file import tasks_to_json
 from tasklens.data.tasks import TaskSettings
 
-few = settings(deadline=None, derandomize=True, max_examples=12)
-steady = settings(deadline=None, derandomize=True, max_examples=80)
+pytestmark = pytest.mark.fuzz
+
+few = examples(12)
+steady = examples(80)
 
 LENGTHS = (0, 5)
 STRINGS = ["".join(s) for k in range(6) for s in itertools.product("abc", repeat=k)]

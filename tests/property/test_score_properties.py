@@ -1,13 +1,16 @@
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from conftest import examples
 from tasklens.scoring.variance import variance_share
 
-steady = settings(deadline=None, derandomize=True, max_examples=60)
+pytestmark = pytest.mark.fuzz
+
+steady = examples(60)
 
 
 @st.composite

@@ -2,18 +2,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import examples
 from tasklens.models.gpt2 import GPT2, ModelSettings, state_names
 from tasklens.models.loss import loss_and_hits
 from tasklens.models.training_batches import TrainingBatch
 
+pytestmark = pytest.mark.fuzz
+
 VOCABULARY, N_POSITIONS = 13, 10
 assert_close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 weights = st.just(1.0) | st.floats(0.01, 50)
-steady = settings(deadline=None, derandomize=True, max_examples=12)
+steady = examples(12)
 
 
 class Shape(NamedTuple):
@@ -83,7 +87,7 @@ def test_logits_and_states_are_those_of_plain_rows(
                     assert_close(ours[b, L + i], alone[0, -1])
 
 
-@settings(steady, max_examples=24)
+@examples(24)
 @given(shapes, st.integers(0, 2**32), st.sampled_from(["all", "output"]), weights)
 def test_loss_and_every_gradient_are_those_of_transformers_on_plain_rows(
     hugging_face: Callable[[GPT2], Any],

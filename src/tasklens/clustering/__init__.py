@@ -1,4 +1,4 @@
-"""Arrays to cluster labels and to maps in the plane.
+"""Cluster arrays, and map them to the plane.
 
-In: states (N, D). Out: labels, embeddings and frames. It knows no task and writes no file.
+In: hidden states (N, D). Out: labels, embeddings and frames. It knows no task and writes no file.
 """

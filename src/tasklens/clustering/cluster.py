@@ -1,6 +1,6 @@
-"""Cluster the hidden states of cells: the cells, the settings and the result.
+"""Cluster the hidden states of cells; define the cells, the settings and the result.
 
-Nothing else in the package calls a clustering library.
+Only this folder calls a clustering library.
 """
 
 import warnings
@@ -24,29 +24,36 @@ MOST_CLUSTERS = int(np.iinfo(np.int16).max)
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
-    """How states are clustered."""
+    """Settings of KMeans and t-SNE.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.ClusterSettings(n_init=20).changed(tsne="all").n_init
+    20
+    """
 
     n_init: Annotated[int, Field(ge=1)] = 10
-    """Starts of each KMeans, all by k-means++; the one with the lowest inertia is kept."""
+    """Number of starts of each KMeans, by k-means++; the start with the lowest inertia is kept."""
     cluster_seeds: Annotated[int, Field(ge=1)] = 3
-    """How many times KMeans is run, each with a seed of its own; their spread is reported."""
+    """Number of KMeans runs with different seeds; the range of their scores is reported."""
     max_iter: Annotated[int, Field(ge=1)] = 300
-    """Iterations of one start at most."""
+    """Largest number of iterations of one start."""
     tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    """A start ends when its centres move less than this, relative to the states' variance."""
+    """A start ends once its centres move less than this, relative to the variance."""
     tsne: Literal["none", "last", "all"] = "last"
-    """At which checkpoints the states are also clustered after t-SNE."""
+    """Checkpoints at which the hidden states are also clustered after t-SNE."""
     perplexity: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 50.0
     """Effective number of neighbours in t-SNE; less than the number of instances."""
     tsne_max_iter: Annotated[int, Field(ge=250)] = 1000
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
     pca: Annotated[int, Field(ge=0)] = 0
-    """Principal components kept before t-SNE; 0 hands it the states as they are."""
+    """Number of principal components that are kept before t-SNE; 0 keeps all dimensions."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One thing to cluster: the states of one name, at one checkpoint, on one split."""
+    """The input of one clustering: a hidden state at one checkpoint on one split."""
 
     seed: int
     """Root seed of the run, from which the clustering's own seeds are derived."""
@@ -55,30 +62,30 @@ class Cell:
     split: str
     """Name of the split."""
     state: str
-    """Name of the state: wte, embed, block1, ..., ln_f, or that of a control."""
+    """Name of the hidden state (wte, embed, block1, ..., ln_f), or of a control."""
     space: str
-    """What KMeans clusters: "raw", the states, or "tsne", their embedding in the plane."""
+    """The input of KMeans: "raw", the hidden states, or "tsne", their embedding in the plane."""
     k: int
-    """Number of clusters asked for."""
+    """Number of clusters."""
     x: npt.NDArray[np.float32]
     """The hidden states, (N, D)."""
     position: str = "input"
-    """Name of the position whose hidden states they are. It is not part of what the clustering's
-    seeds derive from: equal states at two positions get equal labels."""
+    """Name of the measured position. The clustering's seeds do not derive from it: equal hidden
+    states at two positions get equal labels."""
 
     @property
-    def place(self) -> tuple[int, str, str, str]:
-        """Names, together with the root seed, from which the clustering's seeds derive."""
+    def key(self) -> tuple[int, str, str, str]:
+        """The names from which, together with the root seed, the clustering's seeds derive."""
         return (self.step, self.split, self.state, self.space)
 
     @property
     def name(self) -> str:
-        """What error messages call the cell."""
+        """Name of the cell in error messages."""
         split = f"{self.split}, " if self.split else ""
         return f"step {self.step}, {split}{self.state} ({self.space})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Clustering:
     """Labels, inertia and embedding of one cell."""
 
@@ -89,17 +96,21 @@ class Clustering:
     embedding: npt.NDArray[np.float32] | None
     """The t-SNE embedding, (N, 2); None in the space "raw"."""
 
+    def __repr__(self) -> str:
+        (seeds, n), clusters = self.labels.shape, len(np.unique(self.labels))
+        return f"Clustering({n:,} instances, {clusters} clusters, {seeds} cluster seeds)"
+
 
 def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> list[Clustering]:
     """Cluster each cell with several seeds, after t-SNE if its space is "tsne".
 
-    Every seed is derived from the cell's own seed and name, so a result depends neither on the
-    other cells of the batch nor on how many threads or processes share the work.
+    Every seed is derived from the cell's seed and names. Therefore a result depends neither on the
+    other cells nor on the number of threads or processes.
 
     Parameters
     ----------
     cells : sequence of Cell
-        `x` is (N, D) and finite; it is taken as float32.
+        `x` is (N, D) and finite; it is converted to float32.
     settings : ClusterSettings, optional
         Starts, seeds, perplexity and so on.
 
@@ -112,7 +123,7 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> l
     Raises
     ------
     InputError
-        If states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
+        If hidden states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
         or the perplexity is not below N.
     """
     settings = settings or ClusterSettings()
@@ -120,19 +131,20 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> l
         _check(cell, settings)
     for reason in sorted({_fallback_reason(cell) for cell in cells} - {""}):
         warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
-    # One thread: sums split over threads round differently, and a label may follow.
+    # One thread: with several threads sums round differently, which may change a label.
     with one_thread():
         return [_cluster_one(cell, settings) for cell in cells]
 
 
 def _fallback_reason(cell: Cell) -> str:
-    """Return why scikit-learn clusters a cell; empty if our own kernels do."""
+    """Return the reason why scikit-learn clusters a cell; empty if our kernels do."""
     n = len(cell.x)
     by_us = tsne.uses_numba(n) if cell.space == "tsne" else kmeans.uses_numba(n)
     return "" if by_us else MISSING or f"{n:,} points are too many"
 
 
 def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
+    """Cluster a cell that was checked."""
     points = np.ascontiguousarray(cell.x, dtype=np.float32)  # (N, D)
     embedding = None
     if cell.space == "tsne":
@@ -141,13 +153,13 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
             perplexity=settings.perplexity,
             max_iter=settings.tsne_max_iter,
             pca=settings.pca,
-            seed=derived_seed(cell.seed, "tsne", *cell.place),
+            seed=derived_seed(cell.seed, "tsne", *cell.key),
         )  # (N, 2)
     seeds = range(settings.cluster_seeds)
     clusters = kmeans.kmeans(
         points,
         cell.k,
-        seeds=[derived_seed(cell.seed, "kmeans", *cell.place, s) for s in seeds],
+        seeds=[derived_seed(cell.seed, "kmeans", *cell.key, s) for s in seeds],
         n_init=settings.n_init,
         max_iter=settings.max_iter,
         tol=settings.tol,
@@ -156,17 +168,18 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
 
 
 def _check(cell: Cell, settings: ClusterSettings) -> None:
+    """Raise InputError if a cell cannot be clustered."""
     if cell.space not in SPACES:
         raise InputError(f"{cell.name}: space = {cell.space!r}: should be one of {SPACES}")
     if cell.x.ndim != 2 or 0 in cell.x.shape:
-        raise InputError(f"{cell.name}: states of shape {cell.x.shape}: should be (N, D)")
+        raise InputError(f"{cell.name}: hidden states of shape {cell.x.shape}: should be (N, D)")
     if not 1 <= cell.k <= MOST_CLUSTERS:
         raise InputError(f"{cell.name}: k = {cell.k}: should be in 1 .. 32767")
     finite = np.isfinite(np.asarray(cell.x, dtype=np.float32)).all(axis=1)  # (N,)
     if not finite.all():
         raise InputError(
-            f"{cell.name}: the states of {np.count_nonzero(~finite)} of {finite.size} instances "
-            f"are not finite, the first of them instance {np.argmin(finite)}"
+            f"{cell.name}: the hidden states of {np.count_nonzero(~finite)} of {finite.size} "
+            f"instances are not finite, the first of them instance {np.argmin(finite)}"
         )
     n = len(cell.x)
     if cell.space == "tsne" and settings.perplexity >= n:

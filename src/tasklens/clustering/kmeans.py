@@ -1,10 +1,10 @@
-"""KMeans with k-means++ starts and several seeds, from the distances between points.
+"""Run KMeans with k-means++ starts and several seeds, from the distances between points.
 
-All starts of a cell share one matrix of squared distances between its points, and Lloyd's
-iterations run on that alone: the mean squared distance of a point to the members of a cluster, less
-the cluster's variance, is the point's squared distance to the cluster's mean. When a point changes
-cluster, its row of the matrix leaves one sum and enters another, so that an iteration costs what
-changes in it, whatever the number of columns.
+All starts of a cell share one matrix of squared distances between its points. Lloyd's iterations
+use only this matrix. Take the mean squared distance of a point to the members of a cluster. Minus
+the cluster's variance, it is the squared distance of the point to the cluster's mean. If a point
+changes cluster, its row of the matrix moves from one sum to another. The time of an iteration
+depends on the number of such points, and not on the number of columns.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering.numba_compile import MISSING, one_thread
 from tasklens.clustering.sklearn_fallback import kmeans_once
 
-#: Cells with more points go to scikit-learn: each process would hold a matrix of over 256 MB.
+#: scikit-learn clusters cells with more points: the matrix of a process would exceed 256 MB.
 MOST_POINTS = 8_000
 
 Floats = npt.NDArray[np.float32]
@@ -46,12 +46,12 @@ def kmeans(
     """Cluster finite points (N, D) with S seeds.
 
     `n_init`, `max_iter` and `tol` are those of `sklearn.cluster.KMeans` with Lloyd's algorithm and
-    k-means++ (Arthur and Vassilvitskii, SODA 2007). `k` is lowered to the number of distinct rows,
-    as float32 tells them apart once their mean is subtracted. An inertia is of squared distances to
-    the means of the final clusters. scikit-learn's is of those to the last centres: the same once
-    labels repeat, slightly more if `tol` ended a start earlier.
+    k-means++ (Arthur and Vassilvitskii, SODA 2007). `k` is lowered to the number of rows that
+    are distinct in float32 after their mean is subtracted. An inertia is the sum of squared
+    distances to the means of the final clusters. In scikit-learn it is the sum of those to the last
+    centres: the same if labels repeat, and slightly more if `tol` ended a start earlier.
     """
-    # A power of two rounds nothing; with it no square overflows or vanishes.
+    # A power of two causes no rounding, and no square overflows or becomes zero.
     scale = np.float32(2.0 ** -max(int(np.frexp(np.abs(x).max())[1]), -126))
     centred = np.multiply(x, scale, order="C", dtype=np.float32)
     centred -= centred.mean(axis=0, dtype=np.float64).astype(np.float32)  # (N, D)
@@ -83,10 +83,10 @@ def kmeans(
 
 
 def _distinct(x: Floats) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
-    """Return the distinct rows, (U, D), how often each occurs, (U,), and which each is, (N,).
+    """Return the distinct rows, (U, D), the count of each, (U,), and the index of each row, (N,).
 
-    Counts are weights in all that follows: equal rows stay together, and the states of 50 tokens
-    cost what 50 points cost.
+    The counts are the weights of the points: N rows with 50 distinct values cost no more than 50
+    points.
     """
     number: dict[bytes, int] = {}
     row = np.empty(len(x), dtype=np.intp)

@@ -1,4 +1,4 @@
-"""Compiled kernels of KMeans: distances, k-means++ and Lloyd's algorithm on them, inertia."""
+"""Compile the kernels of KMeans: distances, k-means++, Lloyd's algorithm, inertia."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from tasklens.clustering.numba_compile import compiled
 #: A squared distance below this share of the two squared norms has lost too many digits.
 CLOSE = np.float32(1e-3)
 
-#: Up to so many columns, sums of distances are cheaper to make from a mean than to update.
+#: Up to this many columns, sums of distances are faster to compute from a mean than to update.
 FEW_COLUMNS = 4
 
 Floats = npt.NDArray[np.float32]
@@ -18,21 +18,21 @@ Ints = npt.NDArray[np.int32]
 
 @compiled()
 def to_distances(matrix: Floats, x: Floats) -> None:
-    """Turn inner products into squared distances, close ones anew from their differences."""
+    """Turn inner products into squared distances; small ones are computed from differences."""
     n, d = x.shape
     square = np.empty(n, dtype=np.float32)  # (U,) squared norms
     for i in range(n):
         square[i] = matrix[i, i]
     for i in range(n):
-        row, own = matrix[i], square[i]
-        close = np.float32(0)  # a count; of this type, the loop is vectorised
+        row, norm = matrix[i], square[i]
+        close = np.float32(0)  # a count, of this type so that the loop is vectorised
         for m in range(n):
-            both = own + square[m]
+            both = norm + square[m]
             row[m] = both - np.float32(2) * row[m]
             close += np.float32(1) if row[m] < CLOSE * both else np.float32(0)
         if close > 1:  # more than the point itself
             for m in range(n):
-                if row[m] < CLOSE * (own + square[m]):
+                if row[m] < CLOSE * (norm + square[m]):
                     total = np.float32(0)
                     for c in range(d):
                         total += (x[i, c] - x[m, c]) ** 2
@@ -42,7 +42,7 @@ def to_distances(matrix: Floats, x: Floats) -> None:
 
 @compiled()
 def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
-    """Return k points, (k,), drawn by greedy k-means++ in the way of scikit-learn.
+    """Return k points, (k,), drawn by greedy k-means++ as in scikit-learn.
 
     `uniforms`, (k, trials), draw the candidates for each centre (one for the first) in proportion
     to weight times squared distance to the closest centre; the one that lowers their sum most wins.
@@ -51,7 +51,7 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
     n = len(distances)
     centres = np.empty(k, dtype=np.int32)
     closest = np.empty(n, dtype=np.float32)  # (U,) squared distance to the closest centre
-    running = np.empty(n)  # (U,) sum of what points are drawn in proportion to
+    running = np.empty(n)  # (U,) sum of the weights of the draws
     potential = 0.0
     for i in range(n):
         closest[i] = np.inf
@@ -61,7 +61,10 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
         best, least = 0, np.inf
         for t in range(trials if j > 0 else 1):
             target = uniforms[j, t] * potential
-            drawn, high = 0, n - 1  # in between is the first whose running sum exceeds the target
+            drawn, high = (
+                0,
+                n - 1,
+            )  # the first point whose running sum exceeds the target is between
             while drawn < high:
                 middle = (drawn + high) >> 1
                 if running[middle] > target:
@@ -84,7 +87,7 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
 
 @compiled(inline="always")
 def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, labels: Ints) -> None:
-    """Find the nearest centre of each point, the first of equals, and its squared distance."""
+    """Find the nearest centre of each point, the first if equal, and its squared distance."""
     k, n = sums.shape
     for i in range(n):
         nearest[i] = np.inf
@@ -129,7 +132,7 @@ def move(
 ) -> bool:
     """Bring `sums`, (k, U), from the labels `old` (-1: none) to `labels`; False if they are equal.
 
-    They are float64, so that a row of large distances leaves no trace once it is subtracted.
+    They are float64, so that subtracting a row of large distances leaves no rounding error.
     """
     k, n = sums.shape
     few = len(columns) <= FEW_COLUMNS
@@ -142,24 +145,24 @@ def move(
             moves[b] += 1
             if a >= 0:
                 moves[a] += 1
-    anew, end = np.empty(k, dtype=np.bool_), np.empty(k, dtype=np.int32)
+    renewed, end = np.empty(k, dtype=np.bool_), np.empty(k, dtype=np.int32)
     r = 0
     for j in range(k):
-        anew[j] = moves[j] >= (1 if few else members[j])  # where that is less work
+        renewed[j] = moves[j] >= (1 if few else members[j])  # if that is less work
         end[j] = r  # of the cluster's part in `rows`, to be filled
-        r += members[j] if anew[j] else moves[j]
+        r += members[j] if renewed[j] else moves[j]
     rows, factors = np.empty(r, dtype=np.int32), np.empty(r)
     for i in range(n):
         a, b = old[i], labels[i]
-        if a != b or anew[b]:
+        if a != b or renewed[b]:
             rows[end[b]], factors[end[b]] = i, weights[i]
             end[b] += 1
-        if a != b and a >= 0 and not anew[a]:
+        if a != b and a >= 0 and not renewed[a]:
             rows[end[a]], factors[end[a]] = i, -weights[i]
             end[a] += 1
     r = 0
     for j in range(k):
-        if anew[j]:
+        if renewed[j]:
             for i in range(n):
                 sums[j, i] = 0
             if few:
@@ -190,10 +193,10 @@ def lloyd(
     max_iter: int,
     tolerance: float,
 ) -> tuple[Ints, float, int]:
-    """Run Lloyd's algorithm from the points `centres`, (k,), to where scikit-learn's stops.
+    """Run Lloyd's algorithm from the points `centres`, (k,), with scikit-learn's stopping rule.
 
     Returns labels, (U,), the sum of squared distances to the last centres, and the number of
-    iterations. `tolerance` is of the sum of the centres' squared shifts.
+    iterations. `tolerance` limits the sum of the centres' squared shifts.
     """
     k, n = len(centres), len(distances)
     sums = np.empty((k, n))  # of the squared distances to a cluster's members
@@ -216,7 +219,9 @@ def lloyd(
         for i in range(n):
             members[labels[i]] += 1
         for j in range(k):
-            if members[j] == 0:  # takes the point farthest from its centre, of those with company
+            if (
+                members[j] == 0
+            ):  # takes the point farthest from its centre, from a cluster of several
                 far = -1
                 for i in range(n):
                     if members[labels[i]] > 1 and (far < 0 or nearest[i] > nearest[far]):
@@ -237,7 +242,7 @@ def lloyd(
         shift = 0.0
         for j in range(k):
             variance[j] /= 2 * size[j] * size[j]
-            # The mean squared distance to the old centre is that to the new one and the shift's.
+            # The mean squared distance to the old centre is that to the new centre plus the shift.
             shift += max(spread[j] / size[j] - variance[j], 0.0)
         settled = shift <= tolerance
     inertia = 0.0

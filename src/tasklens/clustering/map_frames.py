@@ -1,7 +1,7 @@
 """Map hidden states to the plane, one frame per checkpoint, so that frames are comparable.
 
-There are two views. The principal components of the last checkpoint are one basis for all
-checkpoints. t-SNE starts at every checkpoint from its map at the one before.
+There are two maps. The principal components of the last checkpoint are one basis for all
+checkpoints. t-SNE starts at each checkpoint from the map of the checkpoint before.
 """
 
 from typing import NamedTuple, TypeAlias
@@ -19,11 +19,11 @@ from tasklens.clustering.tsne import learning_rate, prepared, tsne
 
 Floats = npt.NDArray[np.float32]
 
-#: Iterations of a frame that starts from another, with exaggeration and without; its factor.
+#: Iterations of a frame that starts from another, with and without exaggeration; the factor.
 LOOSENING, SETTLING, EXAGGERATION = 100, 100, 4.0
-#: A frame starts from the one before at this size, so that close points can pass each other.
+#: A frame starts from the former frame in this size, so that close points can pass each other.
 SHRUNK = 0.1
-#: A spring takes a point back by at most this part of its way in a step, so as not to overshoot.
+#: A spring takes a point back by at most this part of its way in a step: it must not overshoot.
 STIFFEST = 0.1
 #: Fewest points that t-SNE maps; fewer are shown by their principal components.
 FEWEST = 8
@@ -40,17 +40,18 @@ def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
 
 
 def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, seed: int) -> Floats:
-    """Return the map (N, 2) of the same instances at another checkpoint, near where they were.
+    """Return the map (N, 2) of the same instances at another checkpoint, near the former map.
 
-    The descent starts from the map before, made small, and minimises t-SNE's divergence plus
-    ``stay / 2`` times the mean squared distance that points have moved, over their mean squared
-    distance from the middle before: the penalty of Rauber, Falcao and Telea, "Visualizing
-    time-dependent data using dynamic t-SNE", EuroVis 2016, for maps of any size. What is left
-    of a turn or a mirroring of the whole is taken back. Neither distances nor sizes carry meaning,
-    as in any t-SNE; nor does the way that a point takes between two frames.
+    The descent starts from the former map, in a small size. It minimises the divergence of t-SNE
+    plus a penalty. The penalty is ``stay / 2`` times the mean squared distance that points have
+    moved, divided by their former mean squared distance from the middle. It is that of Rauber,
+    Falcao and Telea, "Visualizing time-dependent data using dynamic t-SNE", EuroVis 2016, for maps
+    of any size. Remaining rotations and reflections of the map are undone. Distances, sizes, and
+    the way of a point between two frames have no meaning, as in any t-SNE.
 
-    At `stay` = 0, in nats, points only start where they were. If nothing can be compiled,
-    scikit-learn maps without the penalty. If all rows of (N, D) are equal, the map is `before`.
+    With `stay` = 0, in nats, points only start at their former coordinates. If nothing can be
+    compiled, scikit-learn maps without the penalty. If all rows of (N, D) are equal, the map is
+    `before`.
     """
     if (x == x[0]).all():
         return before
@@ -69,6 +70,7 @@ def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, see
 
 
 def _descent(p: Floats, start: Floats, stay: float) -> Floats:
+    """Return the map (N, 2) of joint probabilities (N, N) from a start, see `next_frame`."""
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     held = y / np.float32(SHRUNK)
     attraction, repulsion = np.empty_like(y), np.empty_like(y)
@@ -91,22 +93,23 @@ def _descent(p: Floats, start: Floats, stay: float) -> Floats:
 
 
 def laid_on(y: Floats, before: Floats) -> Floats:
-    """Return `y`, turned, mirrored and moved to lie on `before` as well as it can."""
+    """Return `y`, rotated, reflected and moved to be as near to `before` as possible."""
     middle = before.mean(axis=0)
     y = y - y.mean(axis=0)
     turn, _ = orthogonal_procrustes(y.astype(np.float64), (before - middle).astype(np.float64))
-    placed: Floats = (y @ turn + middle).astype(np.float32)
-    return placed
+    moved: Floats = (y @ turn + middle).astype(np.float32)
+    return moved
 
 
 def _lowered(perplexity: float, x: Floats) -> float:
+    """Return the perplexity, or a third of the number of other points if that is less."""
     return min(perplexity, (len(x) - 1) / 3)
 
 
 def common_basis(x: Floats) -> Floats:
     """Return the first two principal components of (N, D) as (2, D); zeros if there are fewer.
 
-    The largest entry of each is positive, so that no rounding mirrors the view.
+    The largest entry of each is positive, so that rounding cannot reflect the map.
     """
     basis = np.zeros((2, x.shape[1]), dtype=np.float32)
     n = min(2, *x.shape)
@@ -119,35 +122,35 @@ def common_basis(x: Floats) -> Floats:
 
 
 def project(x: Floats, basis: Floats) -> Floats:
-    """Return the rows of (N, D), less their mean, in a basis (2, D): (N, 2)."""
+    """Return the rows of (N, D), minus their mean, in a basis (2, D): (N, 2)."""
     with one_thread():
         centred: Floats = (x - x.mean(axis=0, dtype=np.float64)).astype(np.float32)
         return centred @ basis.T
 
 
 def shown_variance(x: Floats, basis: Floats) -> float:
-    """Return the share of the variance of (N, D) that two of its directions (2, D) show."""
-    whole = float(np.var(x, axis=0, dtype=np.float64).sum())
+    """Return the share of the variance of (N, D) in two directions (2, D)."""
+    total = float(np.var(x, axis=0, dtype=np.float64).sum())
     seen = float(np.var(project(x, basis), axis=0, dtype=np.float64).sum())
-    return seen / whole if whole else 0.0
+    return seen / total if total else 0.0
 
 
 class FrameJob(NamedTuple):
     """The inputs of one frame."""
 
-    place: tuple[str, str]
-    """Split and state."""
+    key: tuple[str, str]
+    """Split and hidden state."""
     x: Floats
     basis: Floats
     before: Floats | None
-    """The frame it starts from; None for the first."""
+    """The former frame; None for the first."""
     perplexity: float
     stay: float
     seed: int
 
 
 Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
-"""Split and state, where the points are by t-SNE and by PCA, and the variance that PCA shows."""
+"""Split and hidden state, the maps by t-SNE and by PCA, and the variance that PCA shows."""
 
 
 def frame(job: FrameJob) -> Frame:
@@ -156,4 +159,4 @@ def frame(job: FrameJob) -> Frame:
         y = first_frame(job.x, perplexity=job.perplexity, seed=job.seed)
     else:
         y = next_frame(job.x, job.before, perplexity=job.perplexity, stay=job.stay, seed=job.seed)
-    return job.place, y, project(job.x, job.basis), shown_variance(job.x, job.basis)
+    return job.key, y, project(job.x, job.basis), shown_variance(job.x, job.basis)

@@ -11,13 +11,13 @@ try:
     import numba
 except ImportError as error:  # no numba for this Python or platform
     numba = None
-    #: Why nothing is compiled; empty where numba runs.
+    #: The reason why nothing is compiled; empty if numba runs.
     MISSING = f"numba cannot be imported ({error})"
 else:
     MISSING = ""
 
-#: What lets sums and quotients be vectorised: they may be reordered, products fused. Not "fast":
-#: infinities and NaN stay what they are.
+#: Flags that let sums and quotients be vectorised: sums may be reordered, products fused. It is not
+#: "fast", which would change infinities and NaN.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
 

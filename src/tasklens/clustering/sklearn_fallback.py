@@ -1,4 +1,4 @@
-"""scikit-learn's KMeans and t-SNE: for what our own kernels cannot do, and to hold them against."""
+"""Call the KMeans and t-SNE of scikit-learn, for cells that our kernels do not cluster."""
 
 import warnings
 
@@ -23,7 +23,7 @@ def kmeans_once(
         random_state=seed % 2**32,
     )
     with warnings.catch_warnings():
-        # Rows that differ by a rounding error can still fall together; the labels show it.
+        # Rows that differ by a rounding error may share a cluster; the labels show it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         labels = model.fit_predict(x)
     return labels.astype(np.int16), float(model.inertia_), int(model.n_iter_)

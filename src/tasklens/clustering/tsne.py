@@ -1,8 +1,8 @@
 """Embed points in the plane by exact t-SNE, compiled.
 
 Objective and schedule are those of scikit-learn's ``TSNE(method="exact", init="pca",
-learning_rate="auto")``. The Barnes-Hut approximation of scikit-learn takes over for very many
-points, and if nothing can be compiled.
+learning_rate="auto")``. For very many points, and if nothing can be compiled, the Barnes-Hut
+approximation of scikit-learn is used.
 """
 
 import math
@@ -18,12 +18,12 @@ from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
 
 Floats = npt.NDArray[np.float32]
 
-#: Most points that are embedded exactly. Exact t-SNE is still faster for so many; the limit is
-#: memory, 4 N^2 bytes for each cell at work.
+#: Largest number of points for exact t-SNE, which is still faster for so many. The limit is the
+#: memory: 4 N^2 bytes per cell.
 EXACT_LIMIT = 10_000
 #: Iterations with early exaggeration, and its factor.
 EXPLORATION, EXAGGERATION = 250, 12.0
-#: Iterations between two looks at the progress.
+#: Iterations between two checks of the progress.
 CHECK = 50
 #: Iterations without progress after which the descent ends.
 PATIENCE = 300
@@ -39,13 +39,13 @@ def uses_numba(n: int) -> bool:
 def tsne(x: Floats, *, perplexity: float, max_iter: int, pca: int, seed: int) -> Floats:
     """Embed finite points (N, D) in the plane: (N, 2) (van der Maaten and Hinton, JMLR 9, 2008).
 
-    Only which points are near each other carries meaning. Sizes and distances of the clusters do
-    not, and there is no map for further points. A machine gives the same bytes for the same
-    arguments, however many threads it has; of the seed, the lower 32 bits count. `perplexity` is
+    Only the neighbours of a point have a meaning. Sizes and distances of the clusters have none,
+    and other points cannot be added to the map. A machine gives the same bytes for the same
+    arguments, with any number of threads. The lower 32 bits of the seed are used. `perplexity` is
     less than N, `max_iter` at least 250. Only `pca` principal components are kept before; 0 keeps
-    all. If all rows are equal, there is nothing to embed: zeros.
+    all. If all rows are equal, the embedding is zero.
     """
-    # One thread: sums split over threads round differently, and the descent amplifies it.
+    # One thread: with several threads sums round differently, and the descent amplifies this.
     with one_thread():
         if (x == x[0]).all():
             # The PCA start would be divided by a deviation of 0.
@@ -59,7 +59,7 @@ def tsne(x: Floats, *, perplexity: float, max_iter: int, pca: int, seed: int) ->
 
 def prepared(x: Floats, pca: int) -> Floats:
     """Return the points to embed, (N, at least 2): those of `x`, or their principal components."""
-    # Copies in rows, here and below: sums over another layout would round differently.
+    # Copies in rows, also below: sums over another layout would round differently.
     x = np.array(x, dtype=np.float32, order="C")
     if 0 < pca < min(x.shape):
         components = PCA(n_components=pca, svd_solver="full").fit_transform(x)

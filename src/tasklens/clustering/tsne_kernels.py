@@ -1,8 +1,8 @@
-"""Exact t-SNE's loops over all pairs of points, compiled.
+"""Compile the loops of exact t-SNE over all pairs of points.
 
 All are in float32, with sums over rows in float64, and in one thread, so that a machine gives the
-same bytes every time. `p` is the only (N, N) array; `y` keeps the two coordinates apart, (2, N), so
-that the inner loops read contiguous vectors.
+same bytes every time. `p` is the only (N, N) array. `y` has one row per coordinate, (2, N), so that
+the inner loops read contiguous vectors.
 """
 
 import math
@@ -15,13 +15,13 @@ from tasklens.clustering.numba_compile import compiled
 Floats = npt.NDArray[np.float32]
 
 ONE = np.float32(1)
-#: Entropies of the neighbours agree with the perplexity to this, in nats.
+#: Largest difference of the entropy of neighbours from the perplexity, in nats.
 TOLERANCE = 1e-5
-#: Steps of the search for a point's bandwidth at most.
+#: Largest number of steps of the search for a point's bandwidth.
 SEARCH_STEPS = 100
 #: Least probability of a pair, as in scikit-learn.
 SMALLEST = np.float32(np.finfo(np.float64).eps)
-#: Where a point stands while it does not count: so far off that it weighs 1e-36.
+#: Coordinate of a point while it is left out: so far away that its weight is 1e-36.
 AWAY = np.float32(1e18)
 
 # Taylor series of 2^f: its remainder is below 1e-8 for |f| <= 1/2.
@@ -30,13 +30,13 @@ T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) f
 
 @compiled(inline="always")
 def exp2(u: np.float32) -> np.float32:
-    """Return 2^u for u <= 0, and 2^-126 where that is more: unlike math.exp2, it vectorises."""
+    """Return 2^u for u <= 0, at least 2^-126; unlike math.exp2, it is vectorised."""
     u = max(u, np.float32(-126))
-    whole = np.floor(u + np.float32(0.5))
-    f = u - whole
+    integer = np.floor(u + np.float32(0.5))
+    f = u - integer
     series = ONE + f * (T1 + f * (T2 + f * (T3 + f * (T4 + f * (T5 + f * (T6 + f * T7))))))
-    exponent = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    power: np.float32 = series * exponent.view(np.float32)  # these are the bits of 2^whole
+    exponent = np.int32((np.int32(integer) + np.int32(127)) << np.int32(23))
+    power: np.float32 = series * exponent.view(np.float32)  # these are the bits of 2^integer
     return power
 
 
@@ -65,8 +65,8 @@ def to_conditional(p: Floats, perplexity: float) -> None:
     for i in range(n):
         row = p[i]
         row[i] = np.inf
-        # Only differences of distances count. Less the least, the nearest never underflows, and i
-        # itself, put there too, weighs 1 at every bandwidth.
+        # Only differences of distances count. Minus the smallest, the nearest never underflows.
+        # Point i has the smallest distance, too, so that its weight is 1 at every bandwidth.
         nearest = row.min()
         row[i] = nearest
         beta, low, high = 1.0, 0.0, np.inf  # beta = 1 / (2 sigma^2)
@@ -111,10 +111,10 @@ def affinities(x: Floats, perplexity: float) -> Floats:
 
 @compiled(inline="always")
 def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float:
-    """Fill in what the points of `y`, (2, N), exert on each other, (2, N), and return Z.
+    """Compute the forces between the points of `y`, (2, N) each, in place, and return Z.
 
-    With w = 1 / (1 + |yi - yj|^2), the attraction is the sum over j of p w (yi - yj), the repulsion
-    that of w^2 (yi - yj), and Z the sum of w over all pairs. The gradient of the KL divergence is
+    Let w = 1 / (1 + |yi - yj|^2). The attraction is the sum over j of p w (yi - yj), the repulsion
+    that of w^2 (yi - yj). Z is the sum of w over all pairs. The gradient of the KL divergence is
     4 (attraction - repulsion / Z).
     """
     n = len(p)
@@ -122,14 +122,14 @@ def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float
     z = 0.0
     for i in range(n):
         row = p[i]
-        here, there = horizontal[i], vertical[i]
-        # A branch would keep the loop from being vectorised, and a weight of 1, taken off again,
-        # would drown those of points that are all far apart.
+        x_i, y_i = horizontal[i], vertical[i]
+        # Point i is moved away for the loop: with a branch the loop would not be vectorised.
+        # Subtracting the weight 1 afterwards would lose the weights of distant points to rounding.
         horizontal[i] = AWAY
         ax = ay = rx = ry = total = np.float32(0)
         for j in range(n):
-            dx = here - horizontal[j]
-            dy = there - vertical[j]
+            dx = x_i - horizontal[j]
+            dy = y_i - vertical[j]
             w = ONE / (ONE + dx * dx + dy * dy)
             pull = row[j] * w
             push = w * w
@@ -140,7 +140,7 @@ def forces(p: Floats, y: Floats, attraction: Floats, repulsion: Floats) -> float
             ry += push * dy
         attraction[0, i], attraction[1, i] = ax, ay
         repulsion[0, i], repulsion[1, i] = rx, ry
-        horizontal[i] = here
+        horizontal[i] = x_i
         z += np.float64(total)
     return z
 

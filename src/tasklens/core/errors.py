@@ -7,6 +7,13 @@ class InputError(ValueError):
     """A mistake of the user, in one line: what is wrong, where, and what would be right.
 
     The command line prints the line without a traceback and exits with status 2.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainSettings(step=100)
+    Traceback (most recent call last):
+    tasklens.core.errors.InputError: TrainSettings has no field 'step'; the nearest is 'steps'
     """
 
 
@@ -19,6 +26,14 @@ class CellsFailedError(Exception):
     """Failures of single cells, after which all other cells were measured.
 
     The command line prints one line per cell with the reason, and exits with status 1.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> try:
+    ...     run = tl.run("smoke", out="runs/other")
+    ... except tl.CellsFailedError as error:  # the reasons by cell
+    ...     print(error.reasons)
     """
 
     def __init__(self, reasons: dict[str, str]) -> None:

@@ -20,7 +20,7 @@ SECONDS_BETWEEN_TICKS = 1.0
 
 
 class Level(enum.IntEnum):
-    """How much is reported."""
+    """Amount of what is reported, from little to much."""
 
     QUIET = 0
     """Warnings only."""
@@ -33,7 +33,7 @@ class Level(enum.IntEnum):
 
 
 class _State:
-    """What this process reports, and the status that the terminal shows."""
+    """Level of this process, and the status that the terminal shows."""
 
     level = Level.BARS
     status: "Progress | None" = None

@@ -61,7 +61,7 @@ class Affects:
 
 
 class _OneLineErrors(ModelMetaclass):
-    """Turns the errors of a wrong keyword or value into InputError, as `from_table` does."""
+    """Turn the errors of a wrong keyword or value into InputError, as `from_table` does."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805
         known: tuple[str, ...] = tuple(getattr(cls, "model_fields", ()))
@@ -93,7 +93,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__
-        raise InputError(f"{kind} does not change; make another by .changed({name}={value!r})")
+        raise InputError(f"{kind} cannot be changed; make a copy with .changed({name}={value!r})")
 
     @classmethod
     def from_table(
@@ -220,9 +220,9 @@ def with_keywords(values: Mapping[str, Any], first: S, /) -> tuple[S]: ...
 @overload
 def with_keywords(values: Mapping[str, Any], first: S, second: T, /) -> tuple[S, T]: ...
 def with_keywords(values: Mapping[str, Any], *settings: SettingsBase) -> tuple[SettingsBase, ...]:
-    """Return settings with some fields changed, each in the class that has such a field.
+    """Return settings with some fields changed, each in the class that has this field.
 
-    InputError for a name that no class has, which names the nearest field, or a value out of range.
+    InputError for a value out of range, or for a name that no class has, with the nearest field.
     """
     known = [name for each in settings for name in type(each).model_fields]
     for name in values:

@@ -6,12 +6,15 @@ import queue
 import re
 import signal
 import socket
+import sys
 import threading
+import types
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
@@ -132,6 +135,30 @@ def reason(error: Exception) -> str:
     return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
 
 
+class _ProcessWithoutMain(SpawnProcess):
+    """A spawned process that does not import the main module.
+
+    Workers call functions of this package only. If they imported the caller's script, a script
+    without ``if __name__ == "__main__"`` would start all of its work again in each of them.
+    """
+
+    _starting = threading.Lock()
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802, the name in multiprocessing
+        with _ProcessWithoutMain._starting:
+            main = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")
+            try:
+                return SpawnProcess._Popen(process_obj)
+            finally:
+                sys.modules["__main__"] = main
+
+
+class _SpawnWithoutMain(SpawnContext):
+    Process = _ProcessWithoutMain
+
+
 class Processes(Workers):
     """Processes of this machine; a single worker is this process, unless it is ``separate``."""
 
@@ -151,7 +178,7 @@ class Processes(Workers):
             # A forked child may wait for ever on a lock that a thread held.
             self._pool = self._pool or ProcessPoolExecutor(
                 self.count,
-                mp_context=multiprocessing.get_context("spawn"),
+                mp_context=_SpawnWithoutMain(),
                 initializer=_end_with_the_parent,
             )
             try:

@@ -8,30 +8,18 @@ import numpy.typing as npt
 
 from tasklens.core.errors import InputError
 
-SPLIT_NAMES = {
-    "train_subset": "training subset",
-    "val_subset": "unseen pairs",
-    "val_instruction_subset": "unseen instructions",
-}
-"""What figures and tables call the measured splits, from the most to the least seen."""
-
-
 SPLIT_MEANINGS = {
     "train_subset": "seen in training",
     "val_subset": "unseen pairs",
     "val_instruction_subset": "unseen instructions",
 }
-"""What the measured splits of a training run are, from the most to the least seen."""
+"""Meanings of the measured splits of a training run, from the most to the least seen."""
 
 
-def split_title(split: str, separator: str = ": ") -> str:
+def split_title(split: str) -> str:
     """Return the name of a split and, if it is a split of a training run, what it is."""
-    return separator.join(filter(None, (split, SPLIT_MEANINGS.get(split))))
-
-
-def split_name(split: str) -> str:
-    """Return what figures and tables call a split."""
-    return SPLIT_NAMES.get(split) or split.replace("_", " ")
+    meaning = SPLIT_MEANINGS.get(split)
+    return f"{split} ({meaning})" if meaning else split
 
 
 @dataclass(frozen=True)
@@ -42,6 +30,13 @@ class Instances:
     ------
     InputError
         If the shapes differ, or N is 0.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> instances = tl.load_run("runs/smoke").instances("val_subset")
+    >>> instances.task.shape == instances.input.shape == instances.output.shape
+    True
     """
 
     split: str

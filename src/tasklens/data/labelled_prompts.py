@@ -29,7 +29,15 @@ ALL, KEPT = "all", "kept"
 
 
 class PromptSettings(SettingsBase, affects="data"):
-    """The labelled prompts, and how they are split."""
+    """The labelled prompts, and how they are split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> prompts = tl.read_prompts(tl.PromptSettings(files=["tasks-in-words"], hold_out=["input"]))
+    >>> list(prompts.splits)
+    ['kept', 'held_out_input']
+    """
 
     files: Annotated[tuple[str, ...], Field(min_length=1)] = ("tasks-in-words",)
     """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
@@ -65,7 +73,14 @@ class PromptSettings(SettingsBase, affects="data"):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LabelledPrompts:
-    """N texts with their labels, split by split; a part is None if there is no such column."""
+    """N texts with their labels, split by split; a part is None if there is no such column.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.read_prompts("tasks-in-words").label[:2]
+    ('plural', 'plural')
+    """
 
     source: tuple[str, ...]
     """File and line of each text."""
@@ -116,8 +131,8 @@ def read_prompts(
     Raises
     ------
     InputError
-        If a file cannot be read (with the line), a column is missing, the label has one value, a
-        label has a single prompt, or a setting is unknown or out of range.
+        If a file cannot be read (with the line), or a column is missing. If a split has a single
+        label, or a single prompt with some label. If a setting is unknown or out of range.
 
     Examples
     --------
@@ -125,6 +140,7 @@ def read_prompts(
     >>> tl.read_prompts({"text": ["1 + 1", "2 + 2", "cat", "dog"], "label": [0, 0, 1, 1]})
     LabelledPrompts(4 prompts, 2 labels; splits: all: 4)
     >>> tl.read_prompts("tasks-in-words", hold_out=["instruction"])
+    LabelledPrompts(2304 prompts, 16 labels; splits: kept: 1920, held_out_instruction: 384)
     """
     settings = source if isinstance(source, PromptSettings) else PromptSettings()
     if isinstance(source, str | Path):

@@ -1,11 +1,11 @@
-"""Names of hidden states and splits, as users write them, to the names that a run has."""
+"""Turn names of hidden states and splits, as users write them, into those of a run."""
 
 import re
 from collections.abc import Collection
 
 from tasklens.core.errors import InputError
 
-#: What else the hidden states are called, lower case and without spaces, dashes and underscores.
+#: Other names of the hidden states, in lower case and without spaces, dashes and underscores.
 _STATES = {
     "layer0": "embed",
     "embedding": "embed",
@@ -16,7 +16,7 @@ _STATES = {
     "finalnorm": "ln_f",
     "finallayernorm": "ln_f",
 }
-#: What else the splits of a training run are called, by the same rule.
+#: Other names of the splits of a training run, by the same rule.
 _SPLITS = {
     "training": "train_subset",
     "seen": "train_subset",
@@ -32,7 +32,7 @@ _SPLITS = {
 def state_name(text: str) -> str:
     """Return the name of a hidden state: ``block5`` for "5", "layer 5" or "Block 5".
 
-    A text that is no known way to name one is returned as it is.
+    A text that is no known name is returned unchanged.
     """
     plain = _plain(text)
     if number := re.fullmatch(r"(?:layer|block)?0*(\d+)", plain):
@@ -41,7 +41,7 @@ def state_name(text: str) -> str:
 
 
 def find_state(text: str, names: Collection[str]) -> str:
-    """Return which of a run's hidden states a user means.
+    """Return the hidden state of a run that a user means.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def find_state(text: str, names: Collection[str]) -> str:
 
 
 def find_split(text: str, names: Collection[str]) -> str:
-    """Return which of a run's splits a user means.
+    """Return the split of a run that a user means.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ def read_records(name: str) -> Iterator[Record]:
 def records_in_memory(table: PromptSource) -> list[Record]:
     """Return the prompts of a DataFrame, of a mapping of columns, or of a sequence of records.
 
-    InputError if it is none of them. A missing value counts as a missing column of a prompt.
+    InputError if the table has another type. A missing value counts as a missing column.
     """
     try:
         frame = pd.DataFrame(table)
@@ -65,7 +65,7 @@ def records_in_memory(table: PromptSource) -> list[Record]:
             '{"text": [...], "label": [...]}'
         ) from error
     if frame.empty:
-        raise InputError("prompts: there are none")
+        raise InputError("prompts: should have at least one prompt")
     records = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return [
         (f"prompt {number}", {str(name): value for name, value in record.items()})

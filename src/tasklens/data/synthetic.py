@@ -1,4 +1,4 @@
-"""Instances [I; x; y] of a set of tasks: splits, measured subsets, vocabulary."""
+"""Draw the instances [I; x; y] of a set of tasks: splits, measured subsets, vocabulary."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from tasklens.data.token_prompts import Prompts
 
 PAD = "<pad>"
 SPLITS = ("train", "val", "val_instruction")
-#: Where each measured subset is drawn from.
+#: Split that each measured subset is drawn from.
 MEASURED = {
     "train_subset": "train",
     "val_subset": "val",
@@ -29,21 +29,29 @@ MEASURED = {
 
 
 class DataSettings(SettingsBase, affects="data"):
-    """The splits of the instances, and the measured subsets."""
+    """The splits of the instances, and the measured subsets.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.DataSettings(val_inputs=2, measured_tasks=4).measured_instances
+    1000
+    """
 
     val_inputs: Annotated[int, Field(ge=1)] = 5
-    """Inputs of each training instruction that training never sees with it (split val)."""
+    """Number of inputs that are held out from each training instruction (split val)."""
     val_instruction_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of each task's instructions that training never sees at all (split val_instruction);
-    at least one."""
+    """Share of each task's instructions that are held out (split val_instruction); at least one
+    instruction."""
     measured_tasks: Annotated[int, Field(ge=2)] = 10
-    """Tasks, drawn at random, whose instances are measured; KMeans looks for that many clusters."""
+    """Number of tasks, drawn at random, whose instances are measured. By default it is also the
+    number of clusters."""
     measured_instances: Annotated[int, Field(ge=10)] = 1000
-    """Instances measured in each split, drawn at random from those of the measured tasks."""
+    """Number of measured instances per split, drawn at random from those of the measured tasks."""
 
 
 class Vocabulary:
-    """Tokens and their ids: padding, then the given tokens, each of which counts once."""
+    """Tokens and their ids: padding, then the given tokens without repetition."""
 
     def __init__(self, tokens: Iterable[str]) -> None:
         self.tokens = tuple(dict.fromkeys((PAD, *tokens)))
@@ -59,9 +67,9 @@ class Vocabulary:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Instances, column by column: int64 (N,) each.
+    """Columns of N instances, each int64 (N,).
 
-    `instruction` indexes `Dataset.instructions`; `input` and `output` are token ids.
+    `instruction` has indices into `Dataset.instructions`; `input` and `output` are token ids.
     """
 
     instruction: NDArray[np.int64]
@@ -78,24 +86,34 @@ class Split:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Dataset:
-    """The instances of a set of tasks, by split."""
+    """The instances of a set of tasks, by split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.load_run("runs/smoke").dataset
+    >>> list(dataset.splits)[:3]
+    ['train', 'val', 'val_instruction']
+    >>> dataset["val_subset"].instances.n_tasks
+    4
+    """
 
     tasks: TaskSet
     instructions: tuple[str, ...]
     instruction_task: NDArray[np.int64]
-    """The task of each instruction, (n_instructions,), as an index into ``tasks.tasks``."""
+    """Task of each instruction, (n_instructions,), as an index into ``tasks.tasks``."""
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
-    """`SPLITS` and the measured subsets `MEASURED`."""
+    """Instances of `SPLITS` and of the measured subsets, `MEASURED`."""
 
     def __post_init__(self) -> None:
         tasks = self.tasks
         if PAD in (*tasks.inputs, *tasks.outputs):
-            raise InputError(f"{PAD!r} is the padding token; give the input or output another name")
+            raise InputError(f"{PAD!r} is the padding token; rename the input or output")
         self.vocabulary = Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
 
     @functools.cached_property
     def n_positions(self) -> int:
-        """Positions a model needs: the longest instruction, the input and the output."""
+        """Number of positions of the longest instruction with its input and output."""
         return max(map(len, self.instructions)) + 2
 
     @functools.cached_property
@@ -116,7 +134,7 @@ class Dataset:
         return self.instruction_task[self.splits[split].instruction]
 
     def prompts(self, split: str) -> Prompts:
-        """Return [I; x] of each instance of a split, measured at x."""
+        """Return the prompt [I; x] of each instance of a split, measured at x."""
         part = self.splits[split]
         position = self.instruction_length[part.instruction]
         ids = np.zeros((len(part), self.n_positions - 1), dtype=np.int64)
@@ -125,7 +143,7 @@ class Dataset:
         return Prompts(ids, position, split=split)
 
     def instances(self, split: str) -> Instances:
-        """Return what is known of a split's instances without any model."""
+        """Return the instances of a split."""
         part = self.splits[split]
         return Instances(
             split=split,
@@ -138,9 +156,9 @@ class Dataset:
         )
 
     def __getitem__(self, split: str) -> Prompts:
-        """Return the prompts of a split with what their instances are; see `tasklens.harvest`."""
+        """Return the prompts of a split with their instances; see `tasklens.harvest`."""
         if split not in self.splits:
-            raise InputError(f"no split {split!r}; the dataset has {', '.join(self.splits)}")
+            raise InputError(f"no split {split!r}; there are {', '.join(self.splits)}")
         return dataclasses.replace(self.prompts(split), instances=self.instances(split))
 
     def __repr__(self) -> str:
@@ -148,7 +166,7 @@ class Dataset:
         return f"Dataset({len(self.tasks.tasks)} tasks; instances: {sizes})"
 
     def symbol_counts(self, split: str) -> NDArray[np.int64]:
-        """Return how often each symbol stands in each instance's instruction, (N, n_symbols)."""
+        """Return how often each symbol occurs in each instance's instruction, (N, n_symbols)."""
         symbols = self.vocabulary.encode(self.tasks.symbols)
         counts = (self.instruction_ids[:, :, None] == symbols).sum(axis=1)
         return counts[self.splits[split].instruction]  # type: ignore[no-any-return]
@@ -175,12 +193,12 @@ def make_dataset(
     Returns
     -------
     Dataset
-        ``dataset[split]`` are the prompts of a split, as `tasklens.harvest` takes them.
+        ``dataset[split]`` has the prompts of a split, which `tasklens.harvest` takes.
 
     Raises
     ------
     InputError
-        If a setting is unknown or out of range, or if the settings cannot be met.
+        If a setting is unknown or out of range, or if the settings cannot be satisfied.
 
     Examples
     --------
@@ -197,18 +215,18 @@ def _draw_dataset(tasks: TaskSet, settings: DataSettings, seed: int) -> Dataset:
     smallest = min(len(task.function) for task in tasks.tasks)
     if settings.val_inputs >= smallest:
         raise InputError(
-            f"data.val_inputs = {settings.val_inputs} leaves nothing to train on: a task maps only "
-            f"{smallest} inputs; at most {smallest - 1} can be held out"
+            f"data.val_inputs = {settings.val_inputs}: should be at most {smallest - 1}, because a "
+            f"task has only {smallest} inputs and training needs at least one"
         )
     if settings.measured_tasks > len(tasks.tasks):
         raise InputError(
-            f"data.measured_tasks = {settings.measured_tasks} is more than the "
-            f"{len(tasks.tasks)} tasks there are"
+            f"data.measured_tasks = {settings.measured_tasks}: should be at most the number of "
+            f"tasks, {len(tasks.tasks)}"
         )
     drawn = draw_instructions(tasks, seed)
     if any(len(instructions) < 2 for instructions in drawn):
         raise InputError(
-            "a task with a single instruction cannot hold one out for val_instruction; "
+            "a task has a single instruction, so that none can be held out for val_instruction; "
             "raise tasks.variants_per_task to 2 or more"
         )
     task = np.repeat(np.arange(len(drawn)), list(map(len, drawn)))
@@ -221,7 +239,7 @@ def _draw_dataset(tasks: TaskSet, settings: DataSettings, seed: int) -> Dataset:
 def _split(
     dataset: Dataset, drawn: list[list[str]], settings: DataSettings, seed: int
 ) -> dict[str, Split]:
-    """Hold out whole instructions, then inputs of each instruction that is left."""
+    """Hold out instructions, then some inputs of each other instruction."""
     rng = stream(seed, "splits")
     columns: dict[str, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
     first = 0
@@ -232,7 +250,7 @@ def _split(
         n_held = min(n - 1, max(1, round(settings.val_instruction_fraction * n)))
         held = np.zeros(n, dtype=bool)
         held[rng.choice(n, n_held, replace=False)] = True
-        # the first val_inputs columns of a random order of the inputs, one order an instruction
+        # the first val_inputs columns of a random order of the inputs, one order per instruction
         shuffled = rng.permuted(np.tile(np.arange(len(x)), (n, 1)), axis=1)  # (n, M)
         unseen_pair = np.zeros((n, len(x)), dtype=bool)
         np.put_along_axis(unseen_pair, shuffled[:, : settings.val_inputs], True, axis=1)
@@ -249,9 +267,9 @@ def _split(
 
 
 def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
-    """Draw the measured tasks once, then instances of them in every split.
+    """Draw the measured tasks once, then instances of these tasks in every split.
 
-    InputError if a split has fewer instances of these tasks than the settings ask for.
+    InputError if a split has fewer instances of these tasks than the settings require.
     """
     rng = stream(seed, "measured tasks")
     tasks = rng.choice(len(dataset.tasks.tasks), settings.measured_tasks, replace=False)
@@ -261,8 +279,8 @@ def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dic
         n = settings.measured_instances
         if n > len(available):
             raise InputError(
-                f"data.measured_instances = {n} is more than the {len(available)} instances that "
-                f"split {split} has of the {settings.measured_tasks} measured tasks"
+                f"data.measured_instances = {n}: should be at most {len(available)}, the number "
+                f"of instances of the {settings.measured_tasks} measured tasks in split {split}"
             )
         drawn = stream(seed, "measured instances", split).choice(available, n, replace=False)
         measured[name] = dataset.splits[split].take(np.sort(drawn))

@@ -19,7 +19,15 @@ from tasklens.data.grammar import Grammar
 
 
 class TaskSettings(SettingsBase, affects="data"):
-    """The tasks of a training run: their number, functions and instructions."""
+    """The tasks of a training run: their number, functions and instructions.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> settings = tl.TaskSettings(n_tasks=2, regexes=["(ab|c)d{2,4}", "b(a|d){3}"], min_length=3)
+    >>> settings.max_length
+    16
+    """
 
     n_tasks: Annotated[int, Field(ge=2)] = 50
     """Number of tasks."""
@@ -52,15 +60,16 @@ class TaskSettings(SettingsBase, affects="data"):
     def _fit_together(self) -> Self:
         if self.inputs_per_task > self.n_inputs:
             raise ValueError(
-                f"inputs_per_task = {self.inputs_per_task} is more than n_inputs = {self.n_inputs}"
+                f"inputs_per_task = {self.inputs_per_task}: should be at most n_inputs ="
+                f" {self.n_inputs}"
             )
         if self.min_length > self.max_length:
             raise ValueError(
-                f"min_length = {self.min_length} should be at most max_length = {self.max_length}"
+                f"min_length = {self.min_length}: should be at most max_length = {self.max_length}"
             )
         if len(set(self.symbols)) < len(self.symbols) or any(map(str.isspace, self.symbols)):
             raise ValueError(
-                f"symbols = {self.symbols!r} should be distinct characters, none of them whitespace"
+                f"symbols = {self.symbols!r}: should be distinct characters without whitespace"
             )
         if self.variants_per_task - self.spread < self.distributions_per_task:
             raise ValueError(

@@ -27,7 +27,14 @@ class Prompts:
     position_name : str
         Name of the measured position.
     instances : Instances, optional
-        What the N prompts are, without any model.
+        Task, input and output of the N prompts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tasklens as tl
+    >>> len(tl.Prompts(ids=np.array([[4, 7, 0], [4, 2, 9]]), position=np.array([1, 2])))
+    2
     """
 
     ids: NDArray[np.int64]

@@ -25,7 +25,14 @@ SHOWN = 3
 
 
 class PositionSettings(SettingsBase, affects="states"):
-    """The measured position of each text."""
+    """The measured position of each text.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.PositionSettings(at="instruction", over="mean").over
+    'mean'
+    """
 
     at: str = ""
     """The measured part of each text. Empty: the input if there is such a column, otherwise last.

@@ -52,7 +52,7 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
     first, second : Curves
         Scores by step, with B resampled copies each. Splits are matched by the runs' own names.
     paired : bool
-        Whether copy b of both runs resamples the same instructions in the same way, as it does if
+        True if copy b of both runs resamples the same instructions in the same way. This is so if
         they were measured on the same instances with the same seed. Otherwise the copies are
         combined as independent ones.
 
@@ -72,17 +72,17 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
         raise InputError(
             f"{first.run} and {second.run} share no split: one has {names[0]}, the other {names[1]}"
         )
-    places = [place for place in finals[0] if place in finals[1]]
-    if not places:
+    keys = [key for key in finals[0] if key in finals[1]]
+    if not keys:
         raise InputError(f"{first.run} and {second.run} share no hidden state that was scored")
-    order = layers_in_order({state for _, state, _ in places})
-    places.sort(key=lambda p: (p[2], order.index(p[1]), shared.index(p[0])))
+    order = layers_in_order({state for _, state, _ in keys})
+    keys.sort(key=lambda p: (p[2], order.index(p[1]), shared.index(p[0])))
     accuracies = [
         {curves.split_names.get(split, split): y[:, -1] for split, y in curves.accuracy.items()}
         for curves in (first, second)
     ]
     return Comparison(
-        tuple(_difference(p, finals[0][p], finals[1][p], paired=paired) for p in places),
+        tuple(_difference(p, finals[0][p], finals[1][p], paired=paired) for p in keys),
         tuple(
             _difference((split, "", ""), *(each[split] for each in accuracies), paired=paired)
             for split in shared
@@ -102,20 +102,20 @@ def _final_scores(curves: Curves) -> dict[tuple[str, str, str], Floats]:
 
 
 def _difference(
-    place: tuple[str, str, str], first: Floats, second: Floats, *, paired: bool
+    key: tuple[str, str, str], first: Floats, second: Floats, *, paired: bool
 ) -> Difference:
-    split, state, space = place
+    split, state, space = key
     low = high = float("nan")
     if len(first) > 1 and len(second) > 1:
         n = min(len(first), len(second)) - 1
         # Copies of one number, shifted by one, resample independently of each other.
         copies = second[1 : n + 1] - (first[1 : n + 1] if paired else np.roll(first[1 : n + 1], 1))
         measured = second[:1] - first[:1]
-        low, high = interval([np.append(measured, copies)], "compare", *place)
+        low, high = interval([np.append(measured, copies)], "compare", *key)
     change = float(second[0] - first[0])
     return Difference(split, state, space, float(first[0]), float(second[0]), change, low, high)
 
 
 def _best(final: Mapping[tuple[str, str, str], Floats], split: str) -> tuple[str, str] | None:
-    scores = {place[1:]: float(y[0]) for place, y in final.items() if place[0] == split}
+    scores = {key[1:]: float(y[0]) for key, y in final.items() if key[0] == split}
     return best_layer(scores)

@@ -1,4 +1,4 @@
-"""What the findings are judged by: each run's ARI and accuracy by step, with resampled copies."""
+"""Collect the ARI and the accuracy of each run by step, with resampled copies."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,15 +17,15 @@ from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, sum
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
 
-#: The splits of a training run are those that the findings are about.
+#: In a training run, the splits of the findings have the same names.
 SPLIT_NAMES: Mapping[str, str] = {split: split for split in MEASURED}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Curves:
-    """One run's scores as arrays: B copies, the first as measured, the others resampled.
+    """The scores of one run as arrays of B copies: the first as measured, the others resampled.
 
-    A score that was not taken, such as that of t-SNE at most checkpoints, is NaN.
+    A score that was not computed, such as that of t-SNE at most checkpoints, is NaN.
     """
 
     run: str
@@ -39,15 +39,24 @@ class Curves:
     controls: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """ARI of each of `CONTROLS` by (split, control), (B,) each."""
     split_names: Mapping[str, str] = field(default_factory=lambda: SPLIT_NAMES)
-    """The run's own name of each split that the findings are about; the first is the one that
-    training has seen, or that stands for it."""
+    """The run's own name of each split of the findings. The first is the split that training has
+    seen, or the split that takes its role."""
     chance: float = float("nan")
     """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
     not known, or if the model was not trained on these tasks."""
 
+    def __repr__(self) -> str:
+        contents = f"{len(self.steps)} checkpoints, {len(self.layers)} layers"
+        return f"Curves(run {self.run!r}, seed {self.seed}: {contents}, B = {self.copies})"
+
+    @property
+    def copies(self) -> int:
+        """B, the number of copies of each score."""
+        return len(next(iter(self.ari.values()), ()))
+
     @property
     def layers(self) -> list[str]:
-        """Layers 0 .. L: `embed` and the blocks."""
+        """The layers in their order: `embed`, `block1` .. `blockL`."""
         return layers_in_order({layer for _, layer, _ in self.ari if is_layer(layer)})
 
     def final(self, split: str, layer: str, space: str = "raw") -> Floats:
@@ -56,12 +65,15 @@ class Curves:
 
 
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
-    """Return the curves of each run in a table of scores, with no copies (B = 1).
+    """Return the curves of each run in a table of scores, without resampled copies (B = 1).
 
-    ``metric`` is the agreement with the task; "ari_shuffled" is what chance gives. InputError if
-    the table holds no such score of a state.
+    ``metric`` is the agreement with the task. With "ari_shuffled" it is the agreement by chance.
+    InputError if the table has no such score of a hidden state.
     """
-    other = {"model": "accuracy", **dict.fromkeys(CONTROLS, "ari")}  # metrics of what is no state
+    other = {
+        "model": "accuracy",
+        **dict.fromkeys(CONTROLS, "ari"),
+    }  # metrics of lines that are no hidden state
     rows = to_frame(table, {metric, "ari", "accuracy"})
     rows = rows[rows["metric"] == rows["layer"].map(other).fillna(metric)]
     means = summarise(rows, ("run", "seed", "split", "layer", "space", "step"))["mean"]
@@ -81,8 +93,8 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
         if curves.ari:
             runs.append(curves)
     if not runs:
-        metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "nothing"
-        raise InputError(f"the table holds no {metric} of a state; it holds {metrics}")
+        metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "none"
+        raise InputError(f"the table has no {metric} of a hidden state; its metrics are {metrics}")
     return runs
 
 
@@ -97,12 +109,24 @@ def curves_of_labels(
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),
 ) -> Curves:
-    """Score the clusters of a run's cells under resampled instances; call `on_cell` after each.
+    """Score the clusters of a run's cells under resampled instances.
 
-    ``hits``, (N,), says by (step, split) if the model's answer is right; ``controls``, (n_seeds,
-    N), are the clusters by (split, control) that need no model. Every `Resampling` has the same
-    number B of copies. For ``split_names`` and ``chance`` see `Curves`; all splits are those of the
-    findings.
+    Parameters
+    ----------
+    run, seed
+        Name and seed of the run.
+    labels : mapping
+        Clusters, (n_seeds, N), by (step, split, layer, space). Splits are those of the findings.
+    hits : mapping
+        Whether the model's answer is right, (N,), by (step, split).
+    controls : mapping
+        Clusters of each control, (n_seeds, N), by (split, control).
+    resampling : mapping
+        Resampled instances by split, each with the same number B of copies.
+    on_cell : callable
+        Called after each cell.
+    split_names, chance
+        See `Curves`.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     curves = Curves(run, seed, steps, split_names=split_names, chance=chance)
@@ -111,12 +135,12 @@ def curves_of_labels(
         each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
-    def put(courses: dict[Any, Floats], place: object, step: int, values: Floats) -> None:
+    def put(courses: dict[Any, Floats], key: object, step: int, values: Floats) -> None:
         empty = np.full((len(values), len(steps)), np.nan)  # (B, S)
-        courses.setdefault(place, empty)[:, steps.index(step)] = values
+        courses.setdefault(key, empty)[:, steps.index(step)] = values
 
-    for (step, *place), seeds in labels.items():
-        put(curves.ari, tuple(place), step, ari(place[0], seeds))
+    for (step, split, layer, space), seeds in labels.items():
+        put(curves.ari, (split, layer, space), step, ari(split, seeds))
         on_cell()
     for (step, split), right in hits.items():
         put(curves.accuracy, split, step, resampling[split].mean(right))

@@ -1,4 +1,4 @@
-"""Timing: the step at which each layer's ARI, and the accuracy, is half way to its last value."""
+"""Find the step at which the ARI of each layer, and the accuracy, is half way to its last value."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from tasklens.findings.curves import Curves
 from tasklens.findings.statistics import crossing
 from tasklens.scoring.bootstrap import Floats, interval
 
-#: A layer whose ARI rises by less is not timed.
+#: A layer whose ARI rises by less has no such step.
 LEAST_RISE = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """A step, in every run and on average, with its interval."""
+    """The step at which a curve is half way: in each run, and the mean with its interval."""
 
     what: str
-    """A layer, "accuracy", or "LAYER - accuracy": how much later than accuracy the layer is."""
+    """A layer, "accuracy", or "LAYER - accuracy", which is the delay of the layer in steps."""
     split: str
     each: tuple[float, ...]
     value: float
@@ -28,12 +28,12 @@ class Timing:
 
 
 def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
-    """Return when each layer's ARI and the accuracy are half way from their first to their last.
+    """Return the steps at which ARI and accuracy are half way from their first to their last value.
 
-    Between checkpoints the curves are taken as straight, so that a step is no surer than their
-    spacing. ARI is that of the states themselves (the space "raw"). First is each layer whose mean
-    ARI rises by more than `LEAST_RISE`, from layer 0 up; then accuracy; then the differences. A
-    negative difference says that the cluster comes first.
+    Between checkpoints the curves are taken as straight, so that a step is as exact as their
+    spacing. The ARI is that of the hidden states themselves, which is the space "raw". The order
+    is: each layer whose mean ARI rises by more than `LEAST_RISE`, from `embed` up, the accuracy,
+    the differences. If a difference is negative, clusters form before the accuracy rises.
     """
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []
@@ -46,8 +46,8 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
         if np.mean([y[0, -1] - y[0, 0] for y in each]) > LEAST_RISE:
             steps = [half_way(c.steps, y) for c, y in zip(runs, each, strict=True)]
             layers.append(_timing(layer, split, steps))
-            apart = [a - b for a, b in zip(steps, skill, strict=True)]
-            differences.append(_timing(f"{layer} - accuracy", split, apart))
+            delays = [a - b for a, b in zip(steps, skill, strict=True)]
+            differences.append(_timing(f"{layer} - accuracy", split, delays))
     name = runs[0].split_names.get(split, split)
     every = [*layers, _timing("accuracy", split, skill), *differences]
     return [dataclasses.replace(timing, split=name) for timing in every]
@@ -56,13 +56,14 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
 def half_way(steps: Sequence[int], y: Floats) -> Floats:
     """Return the step, (B,), at which curves (B, S) are half way from their first to last value.
 
-    NaN for a curve that ends no higher than it began.
+    It is NaN for a curve that does not end above its first value.
     """
     step = crossing(steps, y, (y[:, 0] + y[:, -1]) / 2)
     return np.where(y[:, -1] > y[:, 0], step, np.nan)
 
 
 def _timing(what: str, split: str, values: Sequence[Floats]) -> Timing:
+    """Return the mean of a step over runs, with its interval."""
     each = tuple(float(v[0]) for v in values)
     if len(values) == 1 and len(values[0]) == 1:
         low = high = float("nan")

@@ -1,7 +1,7 @@
-"""Statistics of a run's curves, (B,) each, that the findings are judged by.
+"""Compute the statistics of a run's curves, (B,) each, that the rules of the findings use.
 
-Each takes the curves of a run and the name of a split, and raises `MissingError` if the run does
-not hold what it needs.
+Each takes the curves of a run and the name of a split. It raises `MissingError` if the run does
+not have the scores that it needs.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,18 +14,18 @@ from tasklens.findings.curves import Curves
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Floats
 
-#: With fewer checkpoints no course is judged.
+#: The smallest number of evenly spaced checkpoints for a statistic of the course.
 MIN_CHECKPOINTS = 8
-#: A curve is saturated from where it has made this share of its way to its highest value.
+#: A curve is saturated once it has made this share of its way to its highest value.
 SATURATED = 0.95
-#: A rise is counted from this share of it to one minus this share.
+#: The duration of a rise is counted from this share of it to one minus this share.
 TAIL = 0.1
-#: The layer is chosen on this split.
+#: The best layer is chosen on this split.
 TRAIN = "train_subset"
 
 
 class MissingError(Exception):
-    """What a check needs is not in the runs."""
+    """Raised if a run does not have the scores for a check."""
 
 
 def _curve(curves: Curves, split: str, layer: str, space: str = "raw") -> Floats:
@@ -36,7 +36,7 @@ def _curve(curves: Curves, split: str, layer: str, space: str = "raw") -> Floats
 
 
 def _course(curves: Curves) -> list[int]:
-    """Return the evenly spaced checkpoints, of which there must be enough to tell a course by."""
+    """Return the evenly spaced checkpoints; MissingError if they are too few for a course."""
     even = evenly(curves.steps)
     if len(even) < MIN_CHECKPOINTS:
         raise MissingError(
@@ -46,13 +46,13 @@ def _course(curves: Curves) -> list[int]:
 
 
 def evenly(steps: Sequence[int]) -> list[int]:
-    """Return which of the checkpoints are about evenly spaced, the first and the last among them.
+    """Return the indices of checkpoints that are about evenly spaced, with the first and the last.
 
-    Checkpoints at powers of two crowd into the warm-up, where little happens: counted each like
-    any later one they would outweigh the rest of training.
+    Checkpoints at powers of two are dense during the warm-up, in which little happens. If each had
+    the weight of a later checkpoint, they would outweigh the rest of training.
     """
     gaps = np.sort(np.diff(steps))
-    # The gap that half of training lies in gaps no wider than.
+    # Half of training is in gaps that are at most this wide.
     spacing = gaps[np.searchsorted(np.cumsum(gaps), gaps.sum() / 2)] if len(gaps) else 0
     kept = [0]
     for i, step in enumerate(steps):
@@ -63,41 +63,44 @@ def evenly(steps: Sequence[int]) -> list[int]:
     return kept
 
 
-def judged_layer(curves: Curves, *, whole: bool) -> tuple[str, str]:
-    """Return the layer and space with the highest final ARI on the training subset.
+def judged_layer(curves: Curves, *, complete: bool) -> tuple[str, str]:
+    """Return the layer and space with the highest final ARI on `train_subset`.
 
-    See `tasklens.scoring.best_layer`. If ``whole``, only those that were scored at every checkpoint
+    See `tasklens.scoring.best_layer`. If ``complete``, only curves with a score at every checkpoint
     are candidates.
     """
     final = {
         (layer, space): values[0, -1]
         for (split, layer, space), values in curves.ari.items()
-        if split == TRAIN and layer in curves.layers and not (whole and np.isnan(values[0]).any())
+        if split == TRAIN
+        and layer in curves.layers
+        and not (complete and np.isnan(values[0]).any())
     }
     best = best_layer(final)
     if best is None:
-        raise MissingError(f"run {curves.run!r} has no scores of {TRAIN} to choose a layer by")
+        raise MissingError(f"run {curves.run!r} has no scores of {TRAIN} to choose a layer")
     return best
 
 
 def best_curve(curves: Curves, split: str) -> Floats:
     """Return the ARI of the best layer at every checkpoint, (B, S)."""
-    return _curve(curves, split, *judged_layer(curves, whole=True))
+    return _curve(curves, split, *judged_layer(curves, complete=True))
 
 
 def upper_curve(curves: Curves, split: str) -> Floats:
-    """Return the mean ARI of the blocks above the middle, the last included, (B, S)."""
+    """Return the mean ARI of the blocks above the middle, with the last block, (B, S)."""
     blocks = curves.layers[1:]
     upper = blocks[len(blocks) // 2 :]
     return np.mean([_curve(curves, split, layer) for layer in upper], axis=0)  # type: ignore[no-any-return]
 
 
 def _last_quarter(curves: Curves) -> npt.NDArray[np.bool_]:
+    """Return which checkpoints are in the last quarter of training, (S,)."""
     return np.array(curves.steps) >= 0.75 * curves.steps[-1]
 
 
 def _rise(curves: Curves, y: Floats) -> Floats:
-    """Return how far a curve has come in the last quarter, on average, from its start, (B,)."""
+    """Return the mean of a curve over the last quarter of training, minus its first value, (B,)."""
     return y[:, _last_quarter(curves)].mean(axis=1) - y[:, 0]  # type: ignore[no-any-return]
 
 
@@ -116,7 +119,7 @@ def _correlation(x: Floats, y: Floats) -> Floats:
 def crossing(steps: Sequence[int], y: Floats, level: Floats) -> Floats:
     """Return the step at which each curve first reaches a level, (B,); NaN if it never does.
 
-    Curves, (B, S), are taken as straight between checkpoints; each has a level of its own, (B,).
+    Curves, (B, S), are taken as straight between checkpoints. Each has a separate level, (B,).
     """
     reached = y >= level[:, None]
     i = np.maximum(reached.argmax(axis=1), 1)
@@ -141,14 +144,14 @@ def rank_with_step(curves: Curves, split: str) -> Floats:
 def upper_gain(curves: Curves, split: str) -> Floats:
     """Final minus initial."""
     if len(curves.steps) < 2:
-        raise MissingError("a single checkpoint says nothing of a rise")
+        raise MissingError("a single checkpoint shows no rise")
     y = upper_curve(curves, split)
     return y[:, -1] - y[:, 0]
 
 
 def best_final(curves: Curves, split: str) -> Floats:
     """Final ARI of the best layer, in the better space."""
-    return _curve(curves, split, *judged_layer(curves, whole=False))[:, -1]
+    return _curve(curves, split, *judged_layer(curves, complete=False))[:, -1]
 
 
 def late_drift(curves: Curves, split: str) -> Floats:
@@ -163,22 +166,22 @@ def late_drift(curves: Curves, split: str) -> Floats:
 
 
 def rank_with_layer(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the layer, from 0 to the last."""
+    """Rank correlation of the final ARI with the number of the layer."""
     return _rank_correlation(range(len(curves.layers)), _profile(curves, split))
 
 
 def depth_of_best(curves: Curves, split: str) -> Floats:
-    """Layer with the highest final ARI, as a share of the last."""
+    """Number of the layer with the highest final ARI, divided by that of the last layer."""
     return _profile(curves, split).argmax(axis=1) / (len(curves.layers) - 1)  # type: ignore[no-any-return]
 
 
 def rank_with_layer_below(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the layer, from 0 to the last but one."""
+    """Rank correlation of the final ARI with the number of the layer, without the last."""
     return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
 
 
 def depth_of_best_below(curves: Curves, split: str) -> Floats:
-    """Layer with the highest final ARI among all but the last, as a share of the last but one."""
+    """Number of the layer with the highest final ARI, as `depth_of_best`, without the last."""
     return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
 
 
@@ -190,41 +193,41 @@ def _profile(curves: Curves, split: str) -> Floats:
 def _profile_below(curves: Curves, split: str) -> Floats:
     """Return the final ARI of each layer but the last, (B, L)."""
     if len(curves.layers) < 3:
-        raise MissingError("a network of one block has nothing below its last block")
+        raise MissingError("a network of one block has no block below the last")
     return _profile(curves, split)[:, :-1]
 
 
 def above_embedding(curves: Curves, split: str) -> Floats:
-    """Highest final ARI minus that of layer 0."""
+    """Highest final ARI, minus that of `embed`."""
     profile = _profile(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
 def above_embedding_below(curves: Curves, split: str) -> Floats:
-    """Highest final ARI among all layers but the last, minus that of layer 0."""
+    """Highest final ARI of all layers except the last, minus that of `embed`."""
     profile = _profile_below(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
 def embedding_final(curves: Curves, split: str) -> Floats:
-    """Final ARI of layer 0."""
+    """Final ARI of `embed`."""
     return _profile(curves, split)[:, 0]
 
 
 def embedding_range(curves: Curves, split: str) -> Floats:
-    """Range of layer 0's ARI through training over that of the best layer."""
+    """Range of the ARI of `embed` through training, divided by that of the best layer."""
     _course(curves)
-    zero, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
-    return _share(np.ptp(zero, axis=1), np.ptp(best, axis=1))
+    embed, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
+    return _share(np.ptp(embed, axis=1), np.ptp(best, axis=1))
 
 
 def generalisation_gap(curves: Curves, split: str) -> Floats:
-    """Final ARI on the training subset minus that on this one, in the best layer."""
+    """Final ARI of the best layer on `train_subset`, minus that on this split."""
     return best_curve(curves, TRAIN)[:, -1] - best_curve(curves, split)[:, -1]
 
 
 def generalisation_correlation(curves: Curves, split: str) -> Floats:
-    """Correlation of the best layer's curve with that on the training subset."""
+    """Correlation of the best layer's curve with its curve on `train_subset`."""
     _course(curves)
     return _correlation(best_curve(curves, TRAIN), best_curve(curves, split))
 
@@ -248,8 +251,8 @@ def rise_duration(curves: Curves, split: str) -> Floats:
 
 
 def untrained_ratio(curves: Curves, split: str) -> Floats:
-    """ARI of the best layer of the untrained network over the best final one."""
-    layer, space = judged_layer(curves, whole=True)
+    """ARI of the untrained network's best layer, divided by the final ARI of the best layer."""
+    layer, space = judged_layer(curves, complete=True)
     if curves.steps[0] != 0:
         raise MissingError(f"run {curves.run!r} has no checkpoint of step 0")
     initial = [_curve(curves, split, name, space)[:, 0] for name in curves.layers]
@@ -257,7 +260,7 @@ def untrained_ratio(curves: Curves, split: str) -> Floats:
 
 
 def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
-    """Return the number that holds a control's ARI against the best layer's final one."""
+    """Return the statistic: the ARI of a control, divided by the best layer's final ARI."""
 
     def ratio(curves: Curves, split: str) -> Floats:
         if (split, name) not in curves.controls:
@@ -268,6 +271,6 @@ def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
     return ratio
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    """Return part / whole, infinite if the whole is not positive."""
-    return np.divide(part, whole, out=np.full(len(whole), np.inf), where=whole > 1e-12)  # type: ignore[no-any-return]
+def _share(part: Floats, total: Floats) -> Floats:
+    """Return part / total, which is infinite if the total is not positive."""
+    return np.divide(part, total, out=np.full(len(total), np.inf), where=total > 1e-12)  # type: ignore[no-any-return]

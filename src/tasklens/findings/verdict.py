@@ -1,7 +1,8 @@
-"""Judge curves: check each rule on each split, with an interval.
+"""Judge the findings: check each rule on each split, with an interval.
 
 A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
-side of its threshold, fails if all of it is on the wrong side, and is undecided otherwise.
+side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
+undecided.
 """
 
 from collections.abc import Sequence
@@ -26,42 +27,59 @@ LEAST_SKILL = 0.1
 
 @dataclass(frozen=True)
 class Check:
-    """A rule applied to runs, on one split."""
+    """A rule that was applied to runs, on one split."""
 
     rule: Rule
     split: str
     each: tuple[float, ...]
     """The number of each run."""
     value: float
-    """Their mean; NaN if something is missing."""
+    """The mean of the numbers; NaN if something is missing."""
     low: float
     high: float
-    """The interval around it."""
+    """The interval of the mean, from `low` to `high`."""
     verdict: Outcome
     note: str = ""
-    """Why it is undecided, if its interval is not the reason."""
+    """The reason why the check is undecided, if it is not the interval."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
-    """The checks of some runs."""
+    """The checks of all findings on some runs.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> verdict = tl.verify("runs/smoke")
+    >>> verdict.holds, verdict.outcome("saturation")
+    (False, 'fails')
+    """
 
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
     over: str = ""
-    """What the intervals are over: "runs", "instructions", or both."""
+    """The units that the intervals resample: "runs", "instructions", or both."""
     timings: tuple[Timing, ...] = ()
-    """When each layer's clusters and the skill were half there: no finding, so nothing to fail."""
+    """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
 
+    def __repr__(self) -> str:
+        lists = {
+            outcome: [finding for finding in FINDINGS if self.outcome(finding) == outcome]
+            for outcome in ("holds", "fails", "undecided")
+        }
+        holds = lists.pop("holds")
+        others = [f"; {outcome}: {', '.join(names)}" for outcome, names in lists.items() if names]
+        return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
+
     def checks_of(self, finding: str) -> list[Check]:
-        """Return the checks that a finding rests on."""
+        """Return the checks of a finding."""
         return [check for check in self.checks if check.rule.finding == finding]
 
     def outcome(self, finding: str) -> Outcome:
-        """Return the verdict on a finding: that of the worst of its checks."""
+        """Return the verdict on a finding, which is the worst verdict of its checks."""
         outcomes = {check.verdict for check in self.checks_of(finding)} or {"undecided"}
         if "fails" in outcomes:
             return "fails"
@@ -69,7 +87,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether every finding holds."""
+        """True if every finding holds."""
         return all(self.outcome(finding) == "holds" for finding in FINDINGS)
 
     def deciding(self, finding: str) -> Check | None:
@@ -90,7 +108,7 @@ class Verdict:
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
 
-    InputError if there is no run, one is given twice, or lacks the embedding or the layers above.
+    InputError if there is no run, a run is given twice, or it lacks `embed` or blocks.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
     if not runs:
@@ -100,9 +118,9 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(f"run {curves.run!r} with seed {curves.seed} is given twice")
         if len(curves.layers) < 2 or curves.layers[0] != "embed":
             raise InputError(
-                f"run {curves.run!r}: its layers are {curves.layers}: should be embed and blocks"
+                f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
-    # A split that was never held out has no check.
+    # If a split was not held out, its checks are left out.
     checks = tuple(
         _check(rule, split, runs)
         for rule in RULES
@@ -139,6 +157,7 @@ def _doubt(runs: Sequence[Curves]) -> str:
 
 
 def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
+    """Apply a rule to runs, on one split."""
     nan, name = float("nan"), runs[0].split_names[split]
     try:
         values = [rule.number(curves, split) for curves in runs]
@@ -148,7 +167,7 @@ def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
     if len(values) == 1 and len(values[0]) == 1:
         note = "no interval: a single table of scores; give the run's directory or more seeds"
         return Check(rule, name, each, each[0], nan, nan, "undecided", note)
-    low, high = interval(values, rule.finding, rule.statistic, split)
+    low, high = interval(values, rule.finding, rule.purpose or rule.statistic, split)
     outcome: Outcome = "undecided"
     if low > rule.above and high < rule.below:
         outcome = "holds"

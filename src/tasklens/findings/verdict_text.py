@@ -114,7 +114,7 @@ def _last_lines(verdict: Verdict) -> list[str]:
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES)
     lines = [f"{len(outcomes)} findings: {counts}"]
     if len(verdict.runs) == 1 and verdict.over:
-        lines[0] += "; of one run: another seed may differ by more than these intervals say"
+        lines[0] += "; of one run: another seed may differ by more than these intervals"
     return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
 
 

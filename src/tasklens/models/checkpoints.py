@@ -111,6 +111,13 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     ------
     InputError
         If a file is missing or damaged, or if the configuration is of another architecture.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> model = tl.load_checkpoint("runs/smoke/checkpoints/step-00000016")
+    >>> model.settings.n_layer
+    2
     """
     directory = Path(directory)
     path = directory / "config.json"

@@ -51,7 +51,7 @@ def _free_bytes(device: torch.device) -> int:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generator of one device inside the block, and restore it.
+    """Seed torch's global generator of one device, and restore it when the block ends.
 
     `torch.manual_seed` would seed the generators of all GPUs, and `fork_rng` restores only some.
     """

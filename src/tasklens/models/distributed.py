@@ -1,6 +1,7 @@
 """Train one model with DDP in the processes that torchrun launches."""
 
 import gc
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,10 +77,13 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
                 f"should be --nproc-per-node={n_gpus}"
             )
         torch.cuda.set_device(local_rank)
+    # Imported later, as DDP and optimizers do, its functions would keep the group as the default of
+    # an argument: its threads would outlive `destroy_process_group`, and Python.
+    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=TIMEOUT)
     yield ProcessGroup(dist.get_rank(), dist.get_world_size(), local_size)
     # The group stays after an error: other ranks may be in a broadcast, and torchrun ends them.
-    gc.collect()  # DDP may hold the group in a cycle; threads that outlive Python abort the process
+    gc.collect()  # DDP holds the group, and may be in a cycle
     dist.destroy_process_group()
 
 

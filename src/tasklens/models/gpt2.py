@@ -1,4 +1,4 @@
-"""GPT-2 in one file, its weights named as in Hugging Face's ``GPT2LMHeadModel``.
+"""Define GPT-2 in one file, with the weight names of Hugging Face's ``GPT2LMHeadModel``.
 
 Architecture: Radford et al., "Language Models are Unsupervised Multitask Learners" (2019): learned
 positions, pre-norm blocks, tanh GELU, head tied to the word embedding by default. `GPT2.forward`
@@ -24,12 +24,19 @@ LAYER_NORM_EPSILON = 1e-5
 
 
 class ModelSettings(SettingsBase, affects="train"):
-    """The size and the initialisation of the model, under GPT-2's own names."""
+    """Size and initialisation of the model, under GPT-2's own names.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.ModelSettings(n_layer=3, n_embd=64).n_head
+    4
+    """
 
     n_layer: Annotated[int, Field(ge=1)] = 6
     """Number of blocks."""
     n_head: Annotated[int, Field(ge=1)] = 4
-    """Attention heads in a block; n_embd must be a multiple of it."""
+    """Number of attention heads per block; n_embd has to be a multiple of it."""
     n_embd: Annotated[int, Field(ge=1)] = 256
     """Width of the residual stream."""
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
@@ -38,31 +45,31 @@ class ModelSettings(SettingsBase, affects="train"):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout after the embedding, in the attention and on each branch (GPT-2: 0.1)."""
     tie_word_embeddings: bool = True
-    """Whether the head that makes the logits is the word embedding (GPT-2: yes) or a matrix of its
-    own."""
+    """Whether the head that computes the logits is the word embedding (GPT-2: yes) or a separate
+    matrix."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Check what spans two keys."""
+        """Check settings that depend on each other."""
         if self.n_embd % self.n_head:
             raise ValueError(
-                f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}; "
-                f"{self.n_embd // self.n_head * self.n_head or self.n_head} would be"
+                f"n_embd = {self.n_embd}: should be a multiple of n_head = {self.n_head}, e.g. "
+                f"{self.n_embd // self.n_head * self.n_head or self.n_head}"
             )
         return self
 
 
 def state_names(n_layer: int) -> tuple[str, ...]:
-    """Return the names of a model's states from the bottom up.
+    """Return the names of a model's hidden states from the bottom up.
 
-    ``wte``: word embedding; ``embed``: word + position (layer 0); ``block1`` .. ``blockL``: the
-    residual stream after each block; ``ln_f``: after the final norm.
+    ``wte`` is the word embedding, ``embed`` the sum of word and position embedding. ``block1`` ..
+    ``blockL`` are the residual stream after each block, and ``ln_f`` is that after the final norm.
     """
     return ("wte", "embed", *(f"block{i + 1}" for i in range(n_layer)), "ln_f")
 
 
 class Conv1D(nn.Module):
-    """Linear map with its weight stored (in, out), as GPT-2's checkpoints have it."""
+    """Linear map whose weight is stored as (in, out), as in GPT-2's checkpoints."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -70,12 +77,12 @@ class Conv1D(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., n_in) -> (..., n_out)."""
+        """Map (..., n_in) to (..., n_out)."""
         return F.linear(x, self.weight.t(), self.bias)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention, each token looking where a bias of the scores lets it."""
+    """Multi-head self-attention, with a bias of the scores that masks tokens."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -85,12 +92,12 @@ class Attention(nn.Module):
         self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, T, D) and the bias of the scores, (B, 1, T, T) -> (B, T, D)."""
+        """Map (B, T, D) and the bias of the scores, (B, 1, T, T), to (B, T, D)."""
         B, T, D = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
-        # One copy here spares each product below one of its own.
+        # One copy of all three is faster than one per product below.
         q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()  # each (B, n_head, T, head_dim)
-        # Rows are so short that computing all T * T scores beats picking out those that count.
+        # Rows are so short that all T * T scores are faster than a selection of them.
         scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)  # (B, n_head, T, T)
         p = self.drop((scores + bias).softmax(dim=-1)).to(v.dtype)
         return self.c_proj((p @ v).transpose(1, 2).reshape(B, T, D))  # type: ignore[no-any-return]
@@ -118,14 +125,14 @@ def tree_bias(parent: Tensor) -> Tensor:
     B, T = parent.shape
     seen = torch.zeros(B, T, T, dtype=torch.bool, device=parent.device)
     row = torch.arange(B, device=parent.device)
-    for t in range(T):  # a parent stands before its children
+    for t in range(T):  # a parent comes before its children
         seen[:, t] = seen[row, parent[:, t]]
         seen[:, t, t] = True
     return torch.zeros(seen.shape, device=parent.device).masked_fill_(~seen, -torch.inf)[:, None]
 
 
 class MLP(nn.Module):
-    """Two linear maps with a tanh GELU between them."""
+    """Two linear maps with a tanh GELU in between."""
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
@@ -161,9 +168,16 @@ class GPT2(nn.Module):
     ----------
     settings : ModelSettings
     vocab_size, n_positions : int
-        Rows of the word and of the position embedding.
+        Numbers of rows of the word embedding and the position embedding.
     seed : int
-        Root seed; the initial weights are drawn from its stream "initial weights".
+        Root seed; the initial weights are drawn from the stream "initial weights".
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> model = tl.GPT2(tl.ModelSettings(n_layer=1, n_head=1, n_embd=8), 30, n_positions=12, seed=0)
+    >>> model.n_positions
+    12
     """
 
     def __init__(
@@ -173,7 +187,7 @@ class GPT2(nn.Module):
         self.settings, self.vocab_size, self.n_positions = settings, vocab_size, n_positions
         self.transformer = nn.ModuleDict(
             {
-                # Drawn below: their own __init__ would draw from the global generator.
+                # `_initialise` draws them; their own __init__ would use the global generator.
                 "wte": skip_init(nn.Embedding, vocab_size, settings.n_embd),  # type: ignore[no-untyped-call]
                 "wpe": skip_init(nn.Embedding, n_positions, settings.n_embd),  # type: ignore[no-untyped-call]
                 "h": nn.ModuleList(Block(settings) for _ in range(settings.n_layer)),
@@ -191,7 +205,7 @@ class GPT2(nn.Module):
         return next(self.parameters()).device
 
     def _initialise(self, generator: torch.Generator) -> None:
-        """Draw every matrix as GPT-2 does; biases stay 0 and norms 1."""
+        """Draw every matrix as GPT-2 does; biases stay 0, norms 1."""
         deviation = self.settings.initializer_range
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -202,12 +216,12 @@ class GPT2(nn.Module):
     def forward(
         self, ids: Tensor, prefix: int, length: Tensor, states: Sequence[str] = ()
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Run the model on rows [I; x1 .. xm], which stand for m plain sequences [I; x] each.
+        """Run the model on rows [I; x1 .. xm], each of which stands for m sequences [I; x].
 
         The first ``length[b]`` tokens of a row of ``ids``, int64 (B, prefix + m), are a causal
-        sequence, I, and padding follows up to ``prefix``; each of the m tokens behind stands at
-        position ``length[b]`` and looks at I and itself only. A plain sequence is a row without
-        them. Return the logits, (B, T, vocab_size), and the named states, (B, T, n_embd) each.
+        sequence, I, padded to ``prefix`` tokens. Each of the other m tokens is at position
+        ``length[b]`` and attends to I and itself only. A plain sequence is a row with m = 0. Return
+        the logits, (B, T, vocab_size), and the named states, (B, T, n_embd) each.
         """
         T = ids.shape[1]
         column = torch.arange(T, device=ids.device)
@@ -270,10 +284,10 @@ def make_model(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> sum(parameter.numel() for parameter in model.parameters())
-    0
+    26496
     """
     (settings,) = with_keywords(changes, settings or ModelSettings())
     return GPT2(settings, len(dataset.vocabulary), dataset.n_positions, seed)

@@ -28,6 +28,13 @@ class GPT2Subject:
     max_tokens : int
         Tokens of a forward pass; 0: `default_max_tokens` of the device. It changes the hidden
         states by rounding only.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> subject = tl.GPT2Subject(tl.load_checkpoint("runs/smoke/checkpoints/step-00000016"), step=0)
+    >>> subject.names
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
     """
 
     def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:

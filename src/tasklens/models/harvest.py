@@ -21,7 +21,7 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.subject import Harvest, Subject
 
 Model: TypeAlias = Subject | torch.nn.Module | str | Path
-"""Our GPT-2, a causal language model of transformers, a directory of either, or a Subject."""
+"""A `GPT2`, a causal language model of transformers, a directory of either, or a Subject."""
 
 
 def harvest(
@@ -38,41 +38,41 @@ def harvest(
     Parameters
     ----------
     model : GPT2, transformers.PreTrainedModel, path or Subject
-        A path is the directory of a model, such as a checkpoint of a run. The model is changed in
-        nothing: it is read without dropout, whatever mode it is in.
+        A path is the directory of a model, such as a checkpoint of a run. The model is run without
+        dropout, and its mode is restored.
     prompts : Prompts or labelled texts
         Token rows, such as ``dataset["val_subset"]``; or texts with labels, in any form that
         `tasklens.read_prompts` takes.
     names : sequence of str, optional
-        The hidden states that are wanted; all by default. Only these are kept in memory.
+        Names of the hidden states to return; all by default. Only these are kept in memory.
     tokenizer : transformers tokenizer, optional
         Needed for texts, unless the model's directory has one.
     position : str or PositionSettings
-        For texts, what is measured: see `PositionSettings`. By default the last token of the column
-        ``input``, or of the text if there is no such column.
+        For texts, the measured position: see `PositionSettings`. By default the last token of the
+        column ``input``, or of the text if there is no such column.
     split : str
-        For labelled texts of several splits, the one that is wanted.
+        For labelled texts with several splits, the split to harvest.
 
     Returns
     -------
     Harvest
         Arrays of shape (N, D), float32, by name; the answers (N,); the split, the position and the
-        step; and what the instances are.
+        step; and the instances.
 
     Raises
     ------
     InputError
-        If something is not what it should be: a model that is none, texts without a tokenizer, a
-        name that the model does not have, a prompt that is longer than the context.
+        If ``model`` is no model, texts have no tokenizer, the model has no state of some name, or a
+        prompt is longer than the context.
 
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> harvest = tl.harvest(model, dataset["val_subset"])
     >>> harvest.states["block2"].shape
-    (360, 32)
+    (40, 32)
     """
     tokens = isinstance(prompts, Prompts)
     subject = as_subject(model, texts=not tokens)
@@ -84,7 +84,7 @@ def harvest(
     names = subject.names if names is None else names
     for name in names:
         if name not in subject.names:
-            raise InputError(f"no state {name!r}; this model has {', '.join(subject.names)}")
+            raise InputError(f"no hidden state {name!r}; this model has {', '.join(subject.names)}")
     return replace(
         subject.harvest(prompts, names),
         split=prompts.split,
@@ -97,13 +97,13 @@ def harvest(
 def as_subject(model: Model, *, texts: bool = False) -> Subject:
     """Return a model as a Subject; InputError if it is no model.
 
-    A checkpoint of ours is read by our own GPT-2, unless it is to read texts.
+    A checkpoint of tasklens becomes a `GPT2Subject`, unless the Subject has to read texts.
     """
     if isinstance(model, str | Path):
-        about = _tasklens_config(Path(model))
-        if texts or about is None:
-            return load_subject(model, step=(about or {}).get("step", 0))
-        return GPT2Subject(load_checkpoint(model), step=about.get("step", 0))
+        config = _tasklens_config(Path(model))
+        if texts or config is None:
+            return load_subject(model, step=(config or {}).get("step", 0))
+        return GPT2Subject(load_checkpoint(model), step=config.get("step", 0))
     if isinstance(model, GPT2):
         return GPT2Subject(model)
     if isinstance(model, torch.nn.Module) and hasattr(model, "config"):
@@ -111,17 +111,17 @@ def as_subject(model: Model, *, texts: bool = False) -> Subject:
     if hasattr(model, "harvest") and hasattr(model, "names"):
         return cast(Subject, model)
     raise InputError(
-        f"a {type(model).__name__} is no model that can be read: should be a GPT2 of "
-        "tasklens.make_model, a causal language model of transformers, or the path of a model"
+        f"a {type(model).__name__} is not a model: should be a GPT2 of tasklens.make_model, a "
+        "causal language model of transformers, or the path of a model"
     )
 
 
 def _tasklens_config(directory: Path) -> dict[str, Any] | None:
-    """Return what ``config.json`` records of a checkpoint of ours; None for another model."""
+    """Return the metadata in the ``config.json`` of tasklens' checkpoints; None for others."""
     try:
         config = json.loads((directory / "config.json").read_bytes())
     except (OSError, ValueError):
-        return None  # `load_subject` names the reason
+        return None  # `load_subject` reports the reason
     return config.get("tasklens") if isinstance(config, dict) else None
 
 
@@ -131,7 +131,7 @@ def _prompts_of_split(
     position: PositionSettings,
     split: str,
 ) -> Prompts:
-    """Return the token rows of one split of labelled texts, with what its instances are."""
+    """Return the token rows of one split of labelled texts, with its instances."""
     table = source if isinstance(source, LabelledPrompts) else read_prompts(source)
     if not split and len(table.splits) == 1:
         (split,) = table.splits

@@ -60,6 +60,12 @@ def load_subject(
     InputError
         If the model cannot be loaded, lacks weights or is not causal, or if transformers is not
         installed.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.load_subject("runs/smoke/checkpoints/step-00000016").names
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
     """
     directory = Path(directory)
     if not (directory / "config.json").is_file():

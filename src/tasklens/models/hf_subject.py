@@ -1,4 +1,4 @@
-"""Any causal language model of Hugging Face's transformers as a Subject."""
+"""Make any causal language model of Hugging Face's transformers a Subject."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -25,28 +25,39 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 class HuggingFaceSubject:
     """A causal language model of Hugging Face's transformers as a Subject.
 
-    Its states are `wte`, the word embedding (unless the first block reads just that), `embed`, the
-    input of the first block (layer 0), `block1` .. `blockL`, the residual stream after each block,
-    and `ln_f`, after the final norm.
+    Its hidden states are `wte`, the word embedding, and `embed`, the input of the first block; if
+    the two are equal, there is only `embed`. `block1` .. `blockL` are the residual stream after
+    each block, and `ln_f` is that after the final norm.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        With a head that predicts the next token.
+        The model has to have a head that predicts the next token.
     tokenizer : transformers tokenizer, optional
         Not used here; stored so that callers can tokenize prompts.
     max_tokens : int
-        Tokens in a forward pass; 0: as many as the device's free memory holds. Halved whenever the
-        memory is exhausted; states depend on it by rounding alone. Prefixes that prompts share are
-        read once if the model allows it (see `shared_trees`). Otherwise prompts are read in order
-        of their length, padded at the end, where nothing that is measured looks.
+        Tokens of a forward pass; 0: as many as the device's free memory holds. It is halved
+        whenever the memory is exhausted, and changes the states by rounding only.
     step : int
         Training step of the model.
+
+    Notes
+    -----
+    Prefixes that prompts share are read once if the model allows it (see `shared_trees`). Otherwise
+    prompts are read in the order of their length and padded at the end, after the measured tokens.
 
     Raises
     ------
     InputError
-        If the model cannot be run or is not causal, or if its blocks are not a chain.
+        If the model cannot be run or is not causal, or if its blocks do not run one after another.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> from transformers import AutoModelForCausalLM
+    >>> model = AutoModelForCausalLM.from_pretrained("runs/smoke/checkpoints/step-00000016")
+    >>> tl.HuggingFaceSubject(model).max_length == model.config.n_positions
+    True
     """
 
     def __init__(
@@ -61,11 +72,11 @@ class HuggingFaceSubject:
 
     @property
     def device(self) -> torch.device:
-        """The device that takes the tokens."""
+        """The device that has to have the tokens."""
         return self._reader.device
 
     def weights_hash(self) -> str:
-        """Return the SHA-256 of the weights by name, whatever files they came in."""
+        """Return the SHA-256 of the weights by name, independent of the files that hold them."""
         digest = hashlib.sha256()
         for path in sorted(path for path, _ in self.model.named_parameters()):
             parent, _, name = path.rpartition(".")
@@ -91,10 +102,10 @@ class HuggingFaceSubject:
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: Bools | None = None
     ) -> Iterator[HarvestBatch]:
-        """Yield the states of some prompts at a time, in an order that the prompts fix.
+        """Yield the states of some prompts at a time, in an order that depends on the prompts only.
 
-        Prompts that are done, bool (N,), have their states already. The others are read in the same
-        batches as without them, so that their states are the same to the last bit. InputError as
+        Prompts that are done, bool (N,), are not returned again. The others are read in the same
+        batches as if none were done, so that their states are equal to the last bit. InputError as
         for `check`, or if the memory does not hold a single prompt.
         """
         self.check(prompts)
@@ -107,7 +118,7 @@ class HuggingFaceSubject:
                 lambda rows: self._reader.read_trees(trees, rows, names),
                 done,
             )
-        # The trees have left none, unless the memory does not hold even one of their rows.
+        # After the trees, prompts remain only if the memory does not hold one row of a tree.
         order = np.argsort(prompts.position, kind="stable")
         lengths = prompts.position[order] + 1
         yield from self._passes(
@@ -119,16 +130,16 @@ class HuggingFaceSubject:
         if not done.all():
             raise InputError(
                 f"the memory of {self.device} does not hold one prompt of "
-                f"{lengths[~done[order]][0]} tokens; take another --device or --dtype bfloat16"
+                f"{lengths[~done[order]][0]} tokens; give another --device or --dtype bfloat16"
             )
 
     def reading_order(self, prompts: Prompts) -> Ints:
-        """Return the indices of the prompts in the order in which `batches` reads them, (N,)."""
+        """Return the indices of the prompts in the order of `batches`, int64 (N,)."""
         trees = self._trees(prompts)
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
-        """Raise InputError for a prompt that is too long, or a token that the model does not have.
+        """Raise InputError for a prompt that is too long, or a token that is not in the vocabulary.
 
         A prompt is too long if the context does not hold its tokens up to the measured one.
         """
@@ -137,8 +148,8 @@ class HuggingFaceSubject:
         outside = prompts.ids[unknown & prompts.is_read]
         if len(outside):
             raise InputError(
-                f"token {outside[0]} is not in the vocabulary, which has {vocabulary}: is this the "
-                "model's tokenizer?"
+                f"token {outside[0]} is not in the model's vocabulary of {vocabulary} tokens; is "
+                "this the model's tokenizer?"
             )
         longest = int(prompts.position.max(initial=0)) + 1
         if self.max_length and longest > self.max_length:
@@ -158,13 +169,14 @@ class HuggingFaceSubject:
         read: Callable[[slice], HarvestBatch],
         done: Bools,
     ) -> Iterator[HarvestBatch]:
-        """Read rows of rising lengths, as many in a pass as `max_tokens` holds; mark what is done.
+        """Read rows of rising lengths, with at most `max_tokens` per pass; mark their prompts done.
 
-        Stop before a row that the memory does not hold. Passes in which all is done are left out.
+        The function stops before a row that the memory does not hold. It skips passes whose prompts
+        are all done.
         """
         row = 0
         while row < len(lengths) and not done.all():
-            # All rows of a pass are padded to its last.
+            # All rows of a pass are padded to the last one.
             fits = np.arange(1, len(lengths) - row + 1) * lengths[row:] <= self.max_tokens
             n = max(1, int(fits.sum()))
             rows = slice(row, row + n)
@@ -196,7 +208,7 @@ class HuggingFaceSubject:
 
 
 def _context(config: Any) -> int:
-    """Return how many tokens the model reads at most; 0 if its configuration has no limit."""
+    """Return the largest number of tokens that the model reads; 0 if there is no limit."""
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
         length = getattr(config, name, None)
         if isinstance(length, int) and length > 0:
@@ -205,7 +217,7 @@ def _context(config: Any) -> int:
 
 
 def _loaded(module: torch.nn.Module) -> Any:
-    """Load the weights of a module that lie on the disk, or in the memory beside a GPU."""
+    """Load the weights of a module that accelerate keeps on the disk or in the CPU's memory."""
     if not hasattr(module, "_hf_hook"):
         return nullcontext()
     from accelerate.utils import align_module_device

@@ -1,4 +1,4 @@
-"""Leave a network in training or evaluation mode as the caller had it."""
+"""Restore the training or evaluation mode of a network."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def mode_kept(network: nn.Module) -> Iterator[None]:
-    """Restore the mode of every module at the end of the block, whatever the block does."""
+    """Restore the mode of every module when the block ends."""
     modes = [(module, module.training) for module in network.modules()]
     try:
         yield
@@ -19,7 +19,7 @@ def mode_kept(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for the block: without dropout."""
+    """Put a network into evaluation mode, without dropout, until the block ends."""
     with mode_kept(network):
         network.eval()
         yield

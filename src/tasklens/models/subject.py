@@ -1,6 +1,6 @@
-"""The protocol of a Subject: prompts in, hidden states by name out.
+"""Define the protocol of a Subject: prompts in, hidden states by name out.
 
-Measuring knows no more of a model than this. The module imports no torch.
+Code that measures relies only on this interface. The module imports no torch.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tasklens.data.token_prompts import Prompts
 
 @dataclass(frozen=True, repr=False)
 class Harvest:
-    """Hidden states at the measured position of N prompts, and what was measured.
+    """Hidden states at the measured position of N prompts, with split, step and position.
 
     `tasklens.harvest` returns it, and `tasklens.score` takes it.
 
@@ -26,20 +26,21 @@ class Harvest:
     answer : int64 (N,)
         The most likely next token after the position, over the whole vocabulary.
     split : str
-        Name of the prompts' split; empty if they are of none, or of several.
+        Name of the prompts' split; empty if they have none, or several.
     step : int
         Training step of the subject's checkpoint.
     position : str
         Name of the measured position.
     instances : Instances, optional
-        What the N prompts are, without any model.
+        Task, input and output of the N prompts.
 
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> tl.harvest(model, dataset["val_subset"], names=["embed", "block1"])
+    Harvest(40 instances of val_subset at step 0, position 'input', width 32: embed, block1)
     """
 
     states: dict[str, NDArray[np.float32]]
@@ -60,11 +61,26 @@ class Harvest:
 
 
 class Subject(Protocol):
-    """A model whose hidden states have names."""
+    """A model whose hidden states have names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import tasklens as tl
+    >>> class Counter:  # its one hidden state is the position itself
+    ...     names, step = ("position",), 0
+    ...     def harvest(self, prompts, names):
+    ...         n = len(prompts)
+    ...         states = {"position": prompts.position[:, None].astype(np.float32)}
+    ...         return tl.Harvest(states, answer=np.zeros(n, dtype=np.int64))
+    >>> prompts = tl.Prompts(np.array([[4, 7], [4, 2]]), np.array([1, 0]))
+    >>> tl.harvest(Counter(), prompts).states["position"].ravel()
+    array([1., 0.], dtype=float32)
+    """
 
     names: tuple[str, ...]
     step: int
-    """Training step of its checkpoint; 0 if it is of no series."""
+    """Training step of the checkpoint; 0 if it is in no series."""
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states at the prompts' measured positions, and the answers."""

@@ -1,4 +1,4 @@
-"""Train a GPT-2: one step, the loop, and the state that training resumes from."""
+"""Train a GPT-2: one step, the loop, and the state from which training resumes."""
 
 import contextlib
 import math
@@ -25,20 +25,27 @@ from tasklens.models.training_batches import TrainingBatch, batches, shared_pref
 
 
 class TrainSettings(SettingsBase, affects="train"):
-    """The optimiser, the schedule and what is kept of the run."""
+    """Optimiser, schedule, loss and device of training.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainSettings(steps=100).changed(learning_rate=1e-3).learning_rate
+    0.001
+    """
 
     steps: Annotated[int, Field(ge=1)] = 1600
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     instructions_per_step: Annotated[int, Field(ge=1)] = 24
-    """Rows in a step, each an instruction with all its training inputs."""
+    """Number of rows per step; a row is an instruction with all its training inputs."""
     learning_rate: Annotated[float, Field(gt=0)] = 4e-4
     """Peak learning rate."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    """Floor that the cosine ends at."""
+    """Learning rate at the last step, at which the cosine ends."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """Steps of linear warm-up."""
+    """Number of steps of linear warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    """AdamW's decoupled decay, on matrices only (embeddings are matrices; biases and norms not)."""
+    """AdamW's decoupled weight decay, on matrices only: on embeddings, not on biases and norms."""
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """AdamW's decay rate of the first moment."""
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
@@ -46,44 +53,43 @@ class TrainSettings(SettingsBase, affects="train"):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
     grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; a larger gradient is scaled down to it."""
     loss: Literal["all", "output"] = "all"
-    """Next-token prediction over the whole sequence, or of the output alone."""
+    """Tokens that are predicted: all of the sequence, or the output alone."""
     output_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """How much the output counts in the loss over the whole sequence, where every other token
-    counts 1."""
+    """Weight of the output in the loss over all tokens, in which every other token has weight 1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16: autocast in training (weights, norms and the loss stay fp32; measuring is always fp32).
-    auto: whichever takes the shorter steps on this machine, timed before the first and noted in the
-    manifest; fp32 below a width of 128."""
+    """bf16: autocast in training; weights, norms and the loss stay fp32, and measuring is always
+    fp32. auto: the faster of the two on this machine, timed before the first step and recorded in
+    the manifest; fp32 if n_embd is below 128."""
     device: Annotated[Device, Affects("train", rounding=True)] = "cpu"
-    """Where to train and harvest: cpu, cuda or cuda:N."""
+    """Device of training and harvesting: cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=0), Affects("train", rounding=True)] = 0
-    """CPU threads of training; 0: all cores, or three quarters of them from eight on, which leaves
-    some to measure beside it. Sums differ in their last bits between thread counts, so bytes repeat
-    only at an equal number."""
+    """Number of CPU threads of training; 0: all cores, or three quarters of them if there are eight
+    or more, so that the others can measure. The last bits of sums depend on the number of
+    threads, so that runs repeat byte by byte only with an equal number."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Check what spans two keys."""
+        """Check settings that depend on each other."""
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
-                f"final_learning_rate = {self.final_learning_rate} is above learning_rate = "
-                f"{self.learning_rate}; the cosine falls"
+                f"final_learning_rate = {self.final_learning_rate}: should be at most "
+                f"learning_rate = {self.learning_rate}"
             )
         if self.warmup_steps > self.steps:
             raise ValueError(
-                f"warmup_steps = {self.warmup_steps} is more than steps = {self.steps}"
+                f"warmup_steps = {self.warmup_steps}: should be at most steps = {self.steps}"
             )
         return self
 
 
-#: Narrower models spend their time outside the matrix products: fp32, without timing anything.
+#: Narrower models train in fp32, untimed: they spend their time outside the matrix products.
 NARROW = 128
 
 
 class StepLog(NamedTuple):
-    """The log of one step, measured on its batch before the update."""
+    """Log of one step, measured on the batch before the update."""
 
     step: int
     loss: float
@@ -93,7 +99,7 @@ class StepLog(NamedTuple):
 
 
 class Trainer:
-    """A model, its optimiser and the number of steps they have taken.
+    """Trainer of a model: its optimiser, and the number of steps taken.
 
     Parameters
     ----------
@@ -101,8 +107,8 @@ class Trainer:
     dataset : Dataset
     settings : TrainSettings
     seed : int
-        Root seed: the order of the batches and dropout derive from it and the step alone, so that
-        a resumed run ends in the same bytes.
+        Root seed. The order of the batches and dropout derive from it and the step alone, so that a
+        resumed run gives the same bytes.
     group : ProcessGroup
         The processes that train. Each rank takes its share of every step's rows. The steps equal
         those of one process except for rounding and, with dropout, for the masks.
@@ -110,10 +116,19 @@ class Trainer:
     Attributes
     ----------
     precision : {"fp32", "bf16"} or None
-        Precision of the steps; None until `choose_precision` or the first step chooses it. Set it
-        before the first step of a resumed run to keep the precision that the run began with.
+        Precision of the steps; None until `choose_precision` or the first step chooses it. In a
+        resumed run, set it before the first step to keep the precision of the earlier steps.
     calibration : {"fp32": float, "bf16": float}
-        Seconds of a step in each, if they were timed.
+        Seconds per step in each precision, if they were timed.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> dataset = tl.load_run("runs/smoke").dataset
+    >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
+    >>> trainer = tl.Trainer(model, dataset, tl.TrainSettings(steps=20, warmup_steps=5), seed=0)
+    >>> trainer.take_step(next(trainer.batches())).step
+    1
     """
 
     def __init__(
@@ -128,12 +143,14 @@ class Trainer:
         if settings.instructions_per_step < group.size:
             raise InputError(
                 f"train.instructions_per_step = {settings.instructions_per_step}: should be at "
-                f"least the number of processes, {group.size}: each takes a share of them"
+                f"least the number of processes, {group.size}, each of which takes a share"
             )
         check_length(model.n_positions, dataset.n_positions - 1)
         if len(dataset.vocabulary) > model.vocab_size:
-            few = f"{len(dataset.vocabulary)} tokens, the model only {model.vocab_size}"
-            raise InputError(f"the dataset has {few}; make the model for this dataset's vocabulary")
+            raise InputError(
+                f"the dataset has {len(dataset.vocabulary)} tokens, the model only "
+                f"{model.vocab_size}; make the model for this dataset's vocabulary"
+            )
         self.model, self.settings, self.seed, self.group = model, settings, seed, group
         self.step = 0
         self.device = training_device(settings.device, group)
@@ -163,7 +180,7 @@ class Trainer:
             yield rows.take(share).to(self.device)
 
     def begin(self, tensors: dict[str, Tensor]) -> bool:
-        """Resume from what `state` returned, unless it is empty, and choose the precision.
+        """Resume from the tensors of `state`, if there are any, and choose the precision.
 
         With several processes, all ranks have to call this; the tensors of rank 0 count. Return
         whether there was a state to resume from.
@@ -213,7 +230,7 @@ class Trainer:
         else:
             n_instances = settings.instructions_per_step * hits.shape[1]
             loss, accuracy = self.group.sum(torch.stack([loss, hits.sum() / n_instances]))
-        # One transfer: each would wait for a GPU.
+        # One transfer instead of three, because each would wait for a GPU.
         numbers = torch.stack([loss, accuracy, norm]).tolist()
         return StepLog(self.step, numbers[0], numbers[1], rate, numbers[2])
 
@@ -223,13 +240,13 @@ class Trainer:
         if self.model.settings.dropout == 0:
             yield
             return
-        # Each rank has its own masks; they would repeat from rank to rank otherwise.
+        # Each rank has its own masks; otherwise all ranks would have the same.
         own = () if self.group.size == 1 else (self.group.rank,)
         with seeded(derived_seed(self.seed, "dropout", self.step, *own), self.device):
             yield
 
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:
-        """Take the steps that are left, calling ``on_step(trainer, log)`` after each."""
+        """Take the remaining steps, and call ``on_step(trainer, log)`` after each."""
         for batch in islice(self.batches(), self.settings.steps - self.step):
             log = self.take_step(batch)
             if not (math.isfinite(log.loss) and math.isfinite(log.grad_norm)):
@@ -240,7 +257,7 @@ class Trainer:
             on_step(self, log)
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that the next step depends on, by name."""
+        """Return all tensors that the next step depends on, by name."""
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
@@ -248,7 +265,7 @@ class Trainer:
         return tensors | {"step": torch.tensor(self.step)}
 
     def load_state(self, tensors: dict[str, Tensor]) -> None:
-        """Load what `state` returned, under any number of processes; see `begin`."""
+        """Load the tensors of `state`, for any number of processes; see `begin`."""
         step = tensors["step"].clone() if self.group.is_main else torch.tensor(0)
         self.step = int(self.group.broadcast(step))
         for weight in self.model.parameters() if self.step else ():
@@ -277,7 +294,7 @@ def train(
     Parameters
     ----------
     model : GPT2
-        It is in training or evaluation mode afterwards as it was before.
+        Its training or evaluation mode is restored.
     dataset : Dataset
     settings : TrainSettings, optional
     seed : int
@@ -302,7 +319,7 @@ def train(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> curve = tl.train(model, dataset, steps=20, warmup_steps=5)
     >>> bool(curve["loss"].iloc[-1] < curve["loss"].iloc[0])

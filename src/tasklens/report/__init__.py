@@ -1,4 +1,4 @@
-"""Tables, views and verdicts to figures and to one HTML page.
+"""Draw tables, views and verdicts as figures and as one HTML page.
 
-In: arrays and tables. Out: matplotlib figures and bytes. It knows no path and imports no torch.
+In: arrays and tables. Out: Matplotlib figures and bytes. It knows no path and imports no torch.
 """

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
-from tasklens.data.instances import SPLIT_MEANINGS, split_title
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.report.style import in_style, new_figure, state_axis, step_axis
 from tasklens.scoring.score_table import (
     CONTROLS,
@@ -51,7 +51,14 @@ STYLES: dict[str, dict[str, Any]] = {
 
 
 class FigureSettings(SettingsBase, affects="plot"):
-    """What Figure 1 shows."""
+    """Settings of Figure 1.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.FigureSettings(space="tsne").metric
+    'ari'
+    """
 
     space: Literal["raw", "tsne"] = "raw"
     """What was clustered: the hidden states themselves or their t-SNE embedding."""
@@ -80,6 +87,11 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     ------
     InputError
         If the table has no such scores.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure1(tl.load_run("runs/smoke").scores()).savefig("figure1.png")
     """
     settings = settings or FigureSettings()
     panels = _panels(as_table(table), settings)
@@ -89,7 +101,8 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     figure = new_figure(0.7 + 2.1 * len(panels), 2.25)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
-        ax.set_title(f"({ascii_lowercase[i % 26]}) " + split_title(split, "\n"))
+        meaning = SPLIT_MEANINGS.get(split, "")
+        ax.set_title(f"({ascii_lowercase[i % 26]}) {split}\n{meaning}".rstrip())
         right = ax.twinx()
         for side in (ax, right):
             side.set_ylim(min(-0.05, lowest), 1.03)
@@ -207,7 +220,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     if not named:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
-    handles: list[Any] = []
+    handles: list[Any] = []  # a tuple of lines, drawn on each other, is a handle, too
     for name in named:
         line = Line2D([], [], **_style(name, states))
         marks = _number_marks(name, states) if name in blocks else []

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from string import ascii_lowercase
 from typing import TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ from tasklens.report.style import in_style, new_figure, state_axis, step_axis, w
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
-from tasklens.scoring.score_table import layers_in_order
+from tasklens.scoring.score_table import as_table, layers_in_order
 
 COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
@@ -44,7 +45,9 @@ LEGEND, ROW = 0.48, 1.85
 
 
 @in_style
-def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_subset") -> Figure:
+def figure2(
+    table: pa.Table | pd.DataFrame, split: str = "val_subset", chosen_on: str = "train_subset"
+) -> Figure:
     """Draw what is in the hidden states: by state at the last step, and by step in the best layer.
 
     Lines are means over seeds and cluster seeds, in the space "raw", which is that of the hidden
@@ -53,8 +56,8 @@ def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_
 
     Parameters
     ----------
-    table : pyarrow.Table
-        Columns of `score_table.SCHEMA`.
+    table : pandas.DataFrame or pyarrow.Table
+        The columns are those of `tasklens.read_scores`.
     split, chosen_on : str
         Names of splits in the table.
 
@@ -62,7 +65,13 @@ def figure2(table: pa.Table, split: str = "val_subset", chosen_on: str = "train_
     ------
     InputError
         If the table has no such scores.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure2(tl.load_run("runs/smoke").scores()).savefig("figure2.png")
     """
+    table = as_table(table)
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
     steps = sorted({step for _, step in scores["ari"]})

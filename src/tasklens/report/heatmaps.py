@@ -1,4 +1,4 @@
-"""Figures of matrices: agreement by layer and step, tasks and clusters, their order, the tasks."""
+"""Draw matrices: agreement by hidden state and step, tasks by clusters, tasks by step, tasks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,8 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
-from tasklens.report.style import in_style, new_figure, write_heading
+from tasklens.data.instances import split_title
+from tasklens.report.style import figure_of, in_style, new_figure, write_heading
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
@@ -20,61 +20,73 @@ from tasklens.scoring.partition_agreement import contingency
 
 Values = npt.NDArray[np.float64]
 
-#: Panels of `figure_agreement`: what a metric compares the clusters with.
-AGAINST = {"ari": "task", "ari_input": "input", "ari_output": "output"}
-#: The largest number of rows whose cells contain numbers, and of rows that are all named.
+#: Panels of `figure_agreement`: the part of an instance with which a metric compares the clusters.
+PARTS = {"ari": "task", "ari_input": "input", "ari_output": "output"}
+#: The largest number of rows if the cells contain numbers, and if every row is named.
 NUMBERED, NAMED_ROWS = 12, 60
 COLORS = "cividis"
 
 
 @in_style
 def figure_agreement(view: View, split: str | None = None) -> Figure:
-    """Draw the ARI of every state's clusters by checkpoint, against task, input and output.
+    """Draw the ARI of the clusters by hidden state and checkpoint.
 
-    Each is a heat map; that of the output is left out if it is not known. Rows are states, from
-    the input at the bottom up; columns are checkpoints; values are means over cluster seeds.
+    There is one heat map each for the ARI against the task, the input and, if it is known, the
+    output. Rows are hidden states, from the input at the bottom up. Columns are checkpoints. Values
+    are means over cluster seeds.
 
     Parameters
     ----------
     view : View
         From `tasklens.Run.view`.
     split : str, optional
-        By default the first unseen split, if there is one.
+        By default the first unseen split, if there is one, otherwise the only split.
 
     Raises
     ------
     InputError
         If there is no such split, or nothing was scored on it.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_agreement(tl.load_run("runs/smoke").view()).savefig("agreement.png")
     """
     split, _ = view.split(split)
     matrices = {}
-    for metric, against in AGAINST.items():
+    for metric, part in PARTS.items():
         scores = mean_scores(view.table, split, metric)
         values = [[scores.get((s, step), np.nan) for step in view.steps] for s in view.states]
         if np.isfinite(values).any():
-            matrices[against] = np.array(values)
+            matrices[part] = np.array(values)
     if not matrices:
-        raise InputError(f"{view.run}: its table holds no ARI of a state on {split}")
+        raise InputError(f"{view.run}: the table has no ARI of a hidden state on {split}")
     figure = new_figure(0.9 + 2.1 * len(matrices), 0.9 + 0.15 * len(view.states), "constrained")
     axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
-    for ax, (against, matrix) in zip(axes, matrices.items(), strict=True):
+    for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         _heat(ax, matrix, origin="lower")
         _checkpoints(ax, view.steps)
-        ax.set_title(f"ARI against the {against}")
+        ax.set_title(f"ARI against the {part}")
     axes[0].set_yticks(range(len(view.states)), view.states)
     _bar(figure, axes, "ARI")
-    write_heading(figure, split_name(split))
+    write_heading(figure, split_title(split))
     return figure
 
 
 @in_style
 def figure_contingency(
-    view: View, state: str | None = None, step: int | None = None, split: str | None = None
+    view: View,
+    state: str | None = None,
+    step: int | None = None,
+    split: str | None = None,
+    *,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Draw how many of the shown points of each task are in each cluster.
+    """Draw the number of shown points of each task in each cluster.
 
-    Clusters are in the order of the tasks to which they are assigned, so that points sorted by
-    task are on the diagonal; clusters left over come last. Colours are shares of the task.
+    Clusters are in the order of the tasks to which they are assigned. Clusters without a task come
+    last. If the hidden state sorts the points by task, they are on the diagonal. Colours are shares
+    of the task.
 
     Parameters
     ----------
@@ -84,39 +96,57 @@ def figure_contingency(
         The step of a checkpoint; by default the last.
     split : str, optional
         See `figure_agreement`.
+    ax : matplotlib.axes.Axes, optional
+        See `figure_map`.
 
     Raises
     ------
     InputError
-        If there is no such state, step or split.
+        If there is no such hidden state, step or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_contingency(tl.load_run("runs/smoke").view(), "block2").savefig("contingency.png")
     """
     split, points = view.split(split)
-    state, at = view.state(state), view.at(step)
-    task, cluster = points.parts["task"], points.assigned[state][at]
+    state, checkpoint = view.state(state), view.at(step)
+    task, cluster = points.parts["task"], points.assigned[state][checkpoint]
     counts, names = contingency(task, cluster), view.names["task"]
     columns = [value_name(names, c) for c in np.unique(cluster)]
     room = _room([*names, *columns])
     wide, high = 1.0 + room + _side(len(columns)), 0.9 + room + _side(len(counts))
-    figure = new_figure(wide, high, "compressed")
-    ax = figure.subplots()
-    _heat(ax, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
-    _name_cells(ax, "y", [names[t] for t in np.unique(task)])
-    _name_cells(ax, "x", columns)
-    ax.set_ylabel("task")
-    ax.set_xlabel("cluster, by the task it is assigned to")
-    title = f"{state}, step {view.steps[at]:,}, {split_name(split)}: {len(task):,} points"
-    write_heading(figure, title)
-    _bar(figure, [ax], "share of the task")
+    figure = figure_of(ax) or new_figure(wide, high, "compressed")
+    panel = ax or figure.subplots()
+    _heat(panel, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
+    _name_cells(panel, "y", [names[t] for t in np.unique(task)])
+    _name_cells(panel, "x", columns)
+    panel.set_ylabel("task")
+    panel.set_xlabel("cluster, named by its task")
+    title = f"{state}, step {view.steps[checkpoint]:,}"
+    title += f"\n{split_title(split)}: {len(task):,} points"
+    if ax is None:
+        write_heading(figure, title)
+    else:
+        ax.set_title(title)
+    _bar(figure, [panel], "share of the task")
     return figure
 
 
 @in_style
-def figure_order(view: View, state: str | None = None, split: str | None = None) -> Figure:
-    """Draw the overlap of each task with its cluster by checkpoint, first formed on top.
+def figure_order(
+    view: View,
+    state: str | None = None,
+    split: str | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw the overlap of each task with its cluster by checkpoint, in the order of formation.
 
-    The overlap is the Jaccard index of a task and the cluster that is assigned to it, of all
-    measured instances. A diamond marks the checkpoint from which on it stays at least
-    `tasklens.scoring.cluster_tracking.FORMED`; tasks that did not form come last.
+    The overlap is the Jaccard index of a task and the cluster that is assigned to it, over all
+    measured instances. A task has formed at the checkpoint from which on the overlap stays at least
+    `tasklens.scoring.cluster_tracking.FORMED`. A diamond marks this checkpoint. Tasks that did not
+    form come last.
 
     Parameters
     ----------
@@ -124,35 +154,48 @@ def figure_order(view: View, state: str | None = None, split: str | None = None)
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
     split : str, optional
         See `figure_agreement`.
+    ax : matplotlib.axes.Axes, optional
+        See `figure_map`.
 
     Raises
     ------
     InputError
-        If there is no such state or split.
+        If there is no such hidden state or split.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_order(tl.load_run("runs/smoke").view(), "block2").savefig("order.png")
     """
     split, points = view.split(split)
     state = view.state(state)
     followed, names = points.followed[state], view.names["task"]
     formed = np.array([np.nan if step is None else view.at(step) for step in followed.formed])
     order = np.argsort(formed, kind="stable")  # NaN comes last
-    high = 0.9 + 0.15 * min(len(order), NAMED_ROWS)
-    figure = new_figure(4.0 + _room(names), high, "constrained")
-    ax = figure.subplots()
-    _heat(ax, followed.overlap.T[order])
+    high = 1.0 + 0.15 * min(len(order), NAMED_ROWS)
+    figure = figure_of(ax) or new_figure(4.0 + _room(names), high, "constrained")
+    panel = ax or figure.subplots()
+    _heat(panel, followed.overlap.T[order])
     n = np.count_nonzero(np.isfinite(formed))
     diamond: dict[str, Any] = {"color": "black", "markersize": 3.4, "markeredgecolor": "white"}
-    ax.plot(formed[order[:n]], range(n), "D", **diamond)
-    _checkpoints(ax, view.steps)
-    ax.set_xlabel(f"training step (\u25c6 formed: stays at {FORMED:g} or more)")
-    _name_cells(ax, "y", [names[followed.tasks[i]] for i in order])
-    ax.set_title(f"{state}, {split_name(split)}: {n} of {len(order)} tasks formed")
-    _bar(figure, [ax], "overlap (Jaccard)")
+    panel.plot(formed[order[:n]], range(n), "D", **diamond)
+    _checkpoints(panel, view.steps)
+    panel.set_xlabel(f"training step (\u25c6 overlap stays at {FORMED:g} or more)")
+    _name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
+    panel.set_title(f"{state}, {split_title(split)}\n{n} of {len(order)} tasks have formed")
+    _bar(figure, [panel], "overlap (Jaccard index)")
     return figure
 
 
 @in_style
 def figure_world(view: View) -> Figure:
-    """Draw how similar the measured tasks are: in their functions, if known, and their wording."""
+    """Draw the similarity of the measured tasks: of their functions, if known, and their texts.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_world(tl.load_run("runs/smoke").view()).savefig("world.png")
+    """
     world = view.world
     symbols = "tokens" if view.kind == "probe" else "symbols"
     panels = {
@@ -206,14 +249,14 @@ def _heat(
 
 
 def _name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
-    """Write the names of rows or columns; of many, only some."""
+    """Write the names of rows or columns, or some of them if they are many."""
     some = range(0, len(names), -(-len(names) // NAMED_ROWS))
     set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
     set_ticks(some, [names[i] for i in some], rotation=90 if axis == "x" else 0)
 
 
 def _checkpoints(ax: Axes, steps: Sequence[int]) -> None:
-    """Name some of the columns, which are checkpoints."""
+    """Write the steps of some of the columns, which are checkpoints."""
     some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
     shown = [steps[i] for i in some]
     ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
@@ -221,6 +264,7 @@ def _checkpoints(ax: Axes, steps: Sequence[int]) -> None:
 
 
 def _bar(figure: Figure, axes: Sequence[Axes], label: str) -> None:
+    """Draw the scale of colours beside the axes."""
     colors = ScalarMappable(Normalize(0, 1), COLORS)
     bar = figure.colorbar(colors, ax=list(axes), label=label, fraction=0.05, aspect=25, pad=0.02)
     bar.outline.set_visible(False)

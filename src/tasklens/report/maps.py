@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
+from tasklens.data.instances import split_title
 from tasklens.report.style import (
     SYMBOLS,
     figure_of,
@@ -80,15 +80,21 @@ def figure_map(
     ------
     InputError
         If there is no such hidden state, step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> view = tl.load_run("runs/smoke").view()
+    >>> tl.figure_map(view, "block2", color="output").savefig("map.png")
     """
     maps = _Maps(view, split, color, map)
     state, checkpoint = view.state(state), view.at(step)
-    figure = figure_of(ax) or new_figure(3.4, 3.7 + 0.15 * (map == "pca"), "compressed")
+    figure = figure_of(ax) or new_figure(3.4, 3.85 + 0.15 * (map == "pca"), "compressed")
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    title = f"{state}, step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
-    panel.set_title("\n".join([title, *maps.score(state, checkpoint)]))
+    lines = [f"{state}, step {view.steps[checkpoint]:,}", split_title(maps.split)]
+    panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
     else:
@@ -112,9 +118,14 @@ def figure_layers(
     ------
     InputError
         If there is no such step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[checkpoint]:,}, {split_name(maps.split)}"
+    title = f"step {view.steps[checkpoint]:,}, {split_title(maps.split)}"
     panels = [(state, checkpoint, state) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
@@ -143,6 +154,11 @@ def figure_forming(
     ------
     InputError
         If there is no such hidden state, step, split, colour or map.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_forming(tl.load_run("runs/smoke").view(), "block2").savefig("forming.png")
     """
     maps, state = _Maps(view, split, color, map), view.state(state)
     if steps is None:
@@ -153,7 +169,7 @@ def figure_forming(
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
     panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
-    return _draw_panels(maps, panels, f"{state}, {split_name(maps.split)}", same_scale=True)
+    return _draw_panels(maps, panels, f"{state}, {split_title(maps.split)}", same_scale=True)
 
 
 def _draw_panels(
@@ -201,7 +217,7 @@ class _Maps:
         """Return the line of a title with the ARI of the state's clusters, if it was scored."""
         value = self.scores.get((state, self.view.steps[checkpoint]))
         name = "ARI" if self.metric == "ari" else f"ARI against the {self.color}"
-        return [] if value is None else [f"{name} {round(value, 2) + 0.0:.2f}"]
+        return [] if value is None else [f"{name} {value:z.2f}"]
 
     def draw(self, ax: Axes, state: str, checkpoint: int, size: float) -> Ints:
         """Draw the points of a state at a checkpoint and return their distinct values."""

@@ -1,4 +1,4 @@
-"""The report: one HTML file with the data of some runs, which loads nothing else."""
+"""Write the report: one HTML file with the data of some runs, which loads nothing else."""
 
 import base64
 import hashlib
@@ -11,34 +11,43 @@ from typing import Any
 import numpy as np
 
 from tasklens import __version__
-from tasklens.data.instances import split_name
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 
-#: In the order in which the page runs them.
+#: The scripts of the page, in the order in which they run.
 SCRIPTS = (
     *("vendor/d3.min.js", "vendor/plot.umd.min.js"),
     *("unpack.js", "look.js", "symbols.js", "charts.js", "cloud.js", "parts.js", "main.js"),
 )
-#: The metrics of a state that the page shows by step.
+#: The metrics of a hidden state that the page shows by step.
 METRICS = (
     *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
     *("probe_task", "neighbours_task"),
 )
-#: Digits after the point of a score: more than a screen shows.
+#: Decimal places of a score: more than a screen shows.
 DIGITS = 4
 
 
 def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str) -> bytes:
-    """Return the page of some runs.
+    """Return the page of some runs as HTML.
 
-    Text from a user's files is data in it, and shown as text: the page's own policy allows no
-    scripts but those of this package, identified by their hashes, and no requests. There is one
-    verdict of all runs or one of each, which is None if a model has no layers to judge.
+    Text from a user's files is data in the page, and the page shows it as text. The page's content
+    security policy allows only the scripts of this package, which it identifies by their hashes,
+    and no requests.
+
+    Parameters
+    ----------
+    views : sequence of View
+        The runs, at least one.
+    verdicts : sequence of Verdict or None
+        One verdict on all runs, or one per run; None if a model has no layers to judge.
+    command : str
+        The command that wrote the page.
     """
     runs, texts = zip(*map(run_data, views), strict=True)
     arrays = [
@@ -64,7 +73,7 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
         "{{licences}}": "\n".join(_asset(f"vendor/{name}.LICENSE") for name in ("d3", "plot")),
         "{{scripts}}": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    # Piece by piece, not by replacing: the data may contain the marks of what follows.
+    # The page is split at each mark, not searched and replaced: the data may contain later marks.
     text, content = _asset("page.html"), []
     for mark, value in filled.items():
         before, text = text.split(mark)
@@ -73,30 +82,28 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
 
 
 def _asset(name: str) -> str:
+    """Return the text of a file in `page_assets`."""
     return resources.files("tasklens.report").joinpath("page_assets", name).read_text("utf-8")
 
 
 def _script_source(script: str) -> str:
-    """Return how a content security policy names a script: by the hash of its text."""
+    """Return the source of a script in a content security policy: the hash of its text."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
-    """Return the verdict as JSON, with the thresholds and splits in words."""
+    """Return the verdict as JSON, with thresholds as text."""
     data: dict[str, Any] = json.loads(verdict_json(verdict))
     for finding in data["findings"]:
         checks = [check for check in verdict.checks if check.rule.finding == finding["finding"]]
         for check, plain in zip(checks, finding["checks"], strict=True):
             plain["threshold"] = check.rule.threshold
-            plain["split"] = split_name(check.split)
-    for timing in data["half way"]:
-        timing["split"] = split_name(timing["split"])
     return data
 
 
 def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data of a run as JSON, and its packed arrays as text, by split."""
+    """Return the data of a run as JSON, and the packed arrays of each split as text."""
     packed = {name: _pack(split) for name, split in view.splits.items()}
     world, manifest = view.world, view.manifest
     data = {
@@ -109,7 +116,8 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
         "names": view.names,
         "answers": view.answers,
         "splits": [
-            {"name": name, "title": split_name(name), "arrays": packed[name].directory}
+            {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
+            | {"arrays": packed[name].directory}
             | _split_data(split)
             for name, split in view.splits.items()
         ],
@@ -121,7 +129,7 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
             "same_symbols": _matrix(world.same_symbols),
         },
         "settings": view.settings,
-        "about": {key: manifest.get(key) for key in ("command", "versions", "machine")},
+        "origin": {key: manifest.get(key) for key in ("command", "versions", "machine")},
         "stages": {
             stage: {key: value for key, value in mark.items() if key not in ("inputs", "files")}
             for stage, mark in manifest.get("stages", {}).items()
@@ -137,6 +145,7 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def _split_data(split: SplitView) -> dict[str, Any]:
+    """Return the data of a split as JSON, without its arrays."""
     return {
         "n": len(split),
         "instructions": sorted(set(split.instruction)),
@@ -153,7 +162,7 @@ def _split_data(split: SplitView) -> dict[str, Any]:
 
 
 def _pack(split: SplitView) -> Packer:
-    """Pack the arrays of a split; those of `parts` contain the numbers of names."""
+    """Pack the arrays of a split; its instructions are indices into their sorted names."""
     packer = Packer()
     for part, numbers in split.parts.items():
         packer.add(part, numbers)
@@ -171,15 +180,16 @@ def _pack(split: SplitView) -> Packer:
 
 
 def _scores(view: View) -> dict[str, Any]:
-    """Return {split: {line: {metric: [[mean, lowest, highest] or null, by step]}}}.
+    """Return the scores by split, line and metric: by step, [mean, lowest, highest] or null.
 
-    A line is a state, a control or "model"; controls have one step. Over cluster seeds.
+    A line is a hidden state, a control or "model"; a control has one step. The mean and the range
+    are over cluster seeds.
     """
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")
     summary = summarise(to_frame(view.table, {*METRICS, "accuracy"}), columns)
-    for place, *values in summary[["mean", "low", "high"]].itertuples():
-        split, line, space, metric, step = place
+    for key, *values in summary[["mean", "low", "high"]].itertuples():
+        split, line, space, metric, step = key
         control, state = line in CONTROLS, line in view.states and space == "raw"
         shown = state or metric == ("ari" if control else "accuracy")
         if split in scores and shown:
@@ -190,9 +200,10 @@ def _scores(view: View) -> dict[str, Any]:
 
 
 def _rounded(values: Iterable[float]) -> list[float | None]:
-    """Round values to what a screen shows; null if a value is not finite."""
+    """Round values to `DIGITS`; a value that is not finite is None."""
     return [round(float(v), DIGITS) if np.isfinite(v) else None for v in values]
 
 
 def _matrix(values: Any) -> list[list[float | None]] | None:
+    """Return the rounded rows of a matrix, if there is one."""
     return None if values is None else [_rounded(row) for row in values]

@@ -49,8 +49,9 @@ def in_style(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 #: Eight colours. Each has a contrast of at least 3 with white. The CIELAB distance of any two is at
-#: least 21, also for readers without one kind of cones (Machado, Oliveira and Fernandes, "A
-#: physiologically-based model for simulation of color vision deficiency", 2009).
+#: least 21, also for readers without one kind of cones. The model of vision is that of Machado,
+#: Oliveira and Fernandes, "A physiologically-based model for simulation of color vision
+#: deficiency", 2009.
 PALETTE = (
     *("#0c3e71", "#d47505", "#027557", "#b779a3"),
     *("#885204", "#0f94df", "#663ab8", "#96052c"),
@@ -141,6 +142,6 @@ def step_axis(ax: Axes, steps: Sequence[int]) -> None:
     ax.set_xscale("symlog", linthresh=linear, linscale=0.5)
     multiples = (1, 2, 5) if steps[-1] < 100 * linear else (1,)
     ticks = [m * 10**p for p in range(len(str(steps[-1]))) for m in multiples]
-    ticks = [0] * (steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
+    ticks = [0] * int(steps[0] == 0) + [t for t in ticks if linear <= t <= steps[-1]]
     ax.set_xticks(ticks, [f"{t // 1000:,}k" if t >= 1000 else str(t) for t in ticks])
     ax.xaxis.set_minor_locator(NullLocator())

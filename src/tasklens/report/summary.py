@@ -1,4 +1,4 @@
-"""Mean scores of hidden states."""
+"""Average the scores of hidden states."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,9 +7,9 @@ from tasklens.scoring.score_table import NO_STEP, summarise, to_frame
 
 
 def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int], float]:
-    """Return a metric of the hidden states themselves (the space "raw") by (state, step).
+    """Return the mean of a metric over seeds and cluster seeds, by (state, step).
 
-    Values are means over seeds and cluster seeds.
+    It is that of the hidden states themselves, which is the space "raw".
     """
     rows = to_frame(table.filter(pc.field("split") == split), (metric,))
     of_states = (rows["space"] == "raw") & (rows["step"] != NO_STEP)

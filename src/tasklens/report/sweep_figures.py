@@ -1,4 +1,4 @@
-"""Figures of a sweep: heat maps over two settings, one setting at a time, ARI by separation."""
+"""Draw a sweep: heat maps over two settings, one setting at a time, and ARI by separation."""
 
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase
@@ -16,14 +16,14 @@ from scipy.stats import spearmanr
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.data.instances import split_name
+from tasklens.data.instances import split_title
 from tasklens.report.style import in_style, new_figure, write_heading
 from tasklens.scoring.score_table import summarise, to_frame
 from tasklens.scoring.sweep_summary import best_rows
 
-#: The largest number of dots in a figure: more hide each other, and take time and memory.
+#: The largest number of dots in a figure. More dots hide each other, and take time and memory.
 DOTS = 100_000
-#: What the maps show, by column of `sweep_summary.best_rows`; dashes and colours of the lines.
+#: Titles of the maps, by column of `sweep_summary.best_rows`; dashes and colours of the lines.
 MAPS = {
     "final": "final ARI",
     "peak": "peak ARI",
@@ -42,12 +42,24 @@ LINES = {
 def phase_diagram(
     points: pa.Table, x: str, y: str, split: str = "val_subset", space: str = "raw"
 ) -> Figure:
-    """Draw final and peak ARI, that of the last block, and accuracy over two settings.
+    """Draw the final ARI, the peak ARI, the ARI of the last block, and the accuracy.
 
-    The ARI is that of each run's best layer, which is chosen on the training subset, except in the
-    map of the last block; a cell is the mean over the seeds and contains it as a number. The points
-    are from `tasklens.scoring.sweep_summary.points_table`; x and y are settings, columns of it.
-    InputError if the table has no such column or no such scores.
+    Each is a map over two settings. A cell is the mean over the seeds and contains it as a number.
+    Final and peak ARI are those of each run's best layer, which is chosen on `train_subset`.
+
+    Parameters
+    ----------
+    points : pyarrow.Table
+        From `tasklens.scoring.sweep_summary.points_table`.
+    x, y : str
+        Settings, which are columns of the table.
+    split, space : str
+        The split and the space ("raw" or "tsne") of the scores.
+
+    Raises
+    ------
+    InputError
+        If the table has no such column or no such scores.
     """
     rows = _rows(points, (x, y), split, space)
     columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
@@ -64,12 +76,12 @@ def phase_diagram(
                 color = "white" if value < 0.6 else "black"
                 ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
-        ax.set_xticks(range(len(columns)), [_word(v) for v in columns])
-        ax.set_yticks(range(len(lines)), [_word(v) for v in lines])
+        ax.set_xticks(range(len(columns)), [_text(v) for v in columns])
+        ax.set_yticks(range(len(lines)), [_text(v) for v in lines])
         ax.tick_params(length=0)
         ax.set_xlabel(x)
     axes[0].set_ylabel(y)
-    write_heading(figure, split_name(split))
+    write_heading(figure, split_title(split))
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -82,11 +94,25 @@ def one_at_a_time(
     split: str = "val_subset",
     space: str = "raw",
 ) -> Figure:
-    """Draw the numbers of `phase_diagram` against each setting, the others as in the base.
+    """Draw the numbers of `phase_diagram` against each setting, with the others as in the base.
 
-    Lines are means over the seeds, dots are the seeds; the base's own value is marked. Settings of
-    one axis vary together. The base has a value of every setting that varies in the table.
-    InputError if the table has no such column or no such scores.
+    Lines are means over the seeds; dots are the seeds. A grey line marks the value of the base.
+
+    Parameters
+    ----------
+    points : pyarrow.Table
+        From `tasklens.scoring.sweep_summary.points_table`.
+    axes : sequence of sequence of str
+        The settings of each panel, which vary together.
+    base : mapping
+        A value for every setting that varies in the table.
+    split, space : str
+        See `phase_diagram`.
+
+    Raises
+    ------
+    InputError
+        If the table has no such column or no such scores.
     """
     rows = _rows(points, [key for keys in axes for key in keys], split, space)
     across = min(4, len(axes))
@@ -108,19 +134,29 @@ def one_at_a_time(
 
 @in_style
 def separation_plot(pairs: NDArray[np.float64]) -> Figure:
-    """Draw ARI against separation: a dot for each of the N pairs from `separation_pairs`, (N, 3).
+    """Draw ARI against separation, with a dot for each of the N pairs.
 
-    Untrained networks have another colour; the title contains Spearman's correlation. Of more than
-    `DOTS` dots a random choice is drawn; the correlation is that of all. InputError if N is 0.
+    Untrained networks have another colour. The title contains Spearman's correlation of all pairs.
+    If there are more than `DOTS` pairs, a random choice of them is drawn.
+
+    Parameters
+    ----------
+    pairs : numpy.ndarray
+        From `separation_pairs`, (N, 3).
+
+    Raises
+    ------
+    InputError
+        If N is 0.
     """
     if not len(pairs):
-        raise InputError("the table holds no separation of a block; measure the runs again")
+        raise InputError("the table has no separation of a block: measure the runs again")
     rho = float(spearmanr(pairs[:, 1], pairs[:, 2]).statistic)
-    title = f"{len(pairs):,} states; Spearman {rho:.2f}"
+    title = f"{len(pairs):,} hidden states; Spearman {rho:.2f}"
     if len(pairs) > DOTS:
         pairs = stream(0, "dots").choice(pairs, DOTS, replace=False)
     step, separation, ari = pairs.T
-    figure = new_figure(3.4, 2.4)
+    figure = new_figure(3.4, 2.6)
     ax = figure.subplots()
     dots = {"trained": (step > 0, "#31688e"), "untrained": (step == 0, "#d95f02")}
     for name, (mask, color) in dots.items():
@@ -131,25 +167,23 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
         ax.xaxis.set(major_locator=MaxNLocator(5), major_formatter="{x:g}")
         ax.xaxis.set(minor_locator=NullLocator())
     ax.set_ylim(-0.05, 1.03)
-    ax.set_xlabel("separation: variance between tasks / widest within them")
+    ax.set_xlabel("separation: variance between tasks / largest within tasks")
     ax.set_ylabel("ARI")
     ax.set_title(title)
-    ax.legend()
-    figure.tight_layout(pad=0.4)
+    figure.legend(loc="lower center", ncols=2, handletextpad=0.1, borderaxespad=0.1)
+    figure.tight_layout(pad=0.4, rect=(0, 0.2 / figure.get_figheight(), 1, 1))
     return figure
 
 
 def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
-    """Return step, separation and mean ARI of each state of a block in the space "raw", (N, 3).
+    """Return the step, separation and mean ARI of each hidden state of a block, (N, 3).
 
-    There is one row per run, seed, split, layer and step.
+    There is one row per run, seed, split, block and step, in the space "raw".
     """
     blocks = pc.starts_with(pc.field("layer"), "block")
     rows = scores.filter(blocks & (pc.field("space") == "raw"))
-    place = ("step", "run", "seed", "split", "layer")
-    means = [
-        summarise(to_frame(rows, (metric,)), place)["mean"] for metric in ("separation", "ari")
-    ]
+    keys = ("step", "run", "seed", "split", "layer")
+    means = [summarise(to_frame(rows, (metric,)), keys)["mean"] for metric in ("separation", "ari")]
     pairs = pd.concat(means, axis="columns", join="inner").reset_index("step")
     return np.asarray(pairs, dtype=np.float64)
 
@@ -159,7 +193,8 @@ def _axis(
 ) -> Sequence[str] | None:
     """Return the axis along which a run differs from the base; None for the base itself.
 
-    If several axes contain all that differs, it is the shortest; if none does, ().
+    If several axes contain all settings that differ, the result is the shortest axis. If no axis
+    contains them, it is ().
     """
     differs = {key for key in base if row[key] != base[key]}
     if not differs:
@@ -168,7 +203,7 @@ def _axis(
 
 
 def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> None:
-    """Draw means over the seeds as lines, and the seeds as dots, against one setting."""
+    """Draw means over the seeds as lines, and the seeds as dots, by the values of one setting."""
     values = sorted({r[key] for r in rows})
     for name, title in MAPS.items():
         seeds = [[r[name] for r in rows if r[key] == value] for value in values]
@@ -179,19 +214,21 @@ def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> No
             ax.plot([i] * len(dots), dots, linestyle="", marker="o", color=color)
     if base in values:  # otherwise the run of the base has failed
         ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
-    ax.set_xticks(range(len(values)), [_word(v) for v in values])
+    ax.set_xticks(range(len(values)), [_text(v) for v in values])
     ax.set_title(key)
 
 
 def _rows(points: pa.Table, keys: Sequence[str], split: str, space: str) -> list[dict[str, Any]]:
+    """Return the rows to draw; InputError if a setting or all rows are missing."""
     for key in keys:
         if key not in points.column_names:
-            raise InputError(f"no setting {key!r} varies; the table has {points.column_names}")
+            raise InputError(f"no setting {key!r} varies; the columns are {points.column_names}")
     rows = best_rows(points, split, space)
     if not rows:
-        raise InputError(f"the table holds no scores of {split} in the space {space!r}")
+        raise InputError(f"the table has no scores of {split} in the space {space!r}")
     return rows
 
 
-def _word(value: object) -> str:
+def _text(value: object) -> str:
+    """Return the value of a setting as text."""
     return f"{value:g}" if isinstance(value, float) else str(value)

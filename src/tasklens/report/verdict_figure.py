@@ -1,4 +1,4 @@
-"""The figure of a verdict: one row per check."""
+"""Draw a verdict, one row per check."""
 
 from typing import Any
 
@@ -9,34 +9,33 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_name
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import Check, Outcome, Verdict
 from tasklens.report.style import PALETTE, in_style, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
 
-#: Colour and shape of a word.
-WORDS: dict[Outcome, tuple[str, str]] = {
+#: Colour and shape of an outcome.
+LOOKS: dict[Outcome, tuple[str, str]] = {
     "holds": (PALETTE[0], "o"),
     "fails": (PALETTE[7], "X"),
     "undecided": (PALETTE[1], "D"),
 }
-#: The axis reaches this far on both sides; what lies beyond ends in an arrow.
+#: Values are drawn up to this limit on both sides; a larger value is an arrow near the edge.
 LIMIT, ARROW, EDGE = 1.0, 1.08, 1.15
 #: The largest number of runs that are named.
 FEW_RUNS = 3
 #: Inches: height of a row; widths of statistics, splits, axis and numbers; margins.
-ROW, WIDE, ABOVE, BELOW = 0.15, (4.1, 1.05, 2.2, 1.15), 0.3, 0.55
-#: How far the grey of a check reaches up and down, in rows.
+ROW, WIDE, ABOVE, BELOW = 0.15, (4.1, 1.2, 2.2, 1.15), 0.3, 0.55
+#: Half the height of the grey of a check, in rows.
 GREY = 0.36
 
 
 @in_style
 def figure_verdict(verdict: Verdict) -> Figure:
-    """Draw the checks of a verdict, one row each: value, interval, threshold and word.
+    """Draw the checks of a verdict, one row each: value, interval, threshold and outcome.
 
-    The range in which a check holds is grey. Values beyond -1 and 1 end in an arrow; all values
-    are written beside the axis, too.
+    The range in which a check holds is grey. A value beyond -1 or 1 is drawn as an arrow. All
+    values are also written beside the axis.
 
     Parameters
     ----------
@@ -46,7 +45,12 @@ def figure_verdict(verdict: Verdict) -> Figure:
     Raises
     ------
     InputError
-        If it has no checks.
+        If the verdict has no checks.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.figure_verdict(tl.verify("runs/smoke")).savefig("verdict.png")
     """
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")
@@ -77,33 +81,35 @@ def figure_verdict(verdict: Verdict) -> Figure:
 
 
 def _title(verdict: Verdict) -> str:
+    """Return the runs, the number of findings with each outcome, and what the intervals cover."""
     runs = ", ".join(f"{run} (seed {seed})" for run, seed in verdict.runs)
     runs = runs if len(verdict.runs) <= FEW_RUNS else f"{len(verdict.runs)} runs"
-    words = [verdict.outcome(finding) for finding in FINDINGS]
-    counts = ", ".join(f"{words.count(word)} {word}" for word in WORDS)
+    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
+    counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in LOOKS)
     over = f"; {CONFIDENCE:.0%} intervals over {verdict.over}" if verdict.over else ""
-    return f"{runs}: {len(words)} findings: {counts}{over}"
+    return f"{runs}: {len(outcomes)} findings: {counts}{over}"
 
 
-def _write(ax: Axes, row: int, column: int, text: str, **how: Any) -> None:
+def _write(ax: Axes, row: int, column: int, text: str, **font: Any) -> None:
     """Write into one of the four columns, of which the third is the axis."""
     x = (sum(WIDE[:column]) - WIDE[0] - WIDE[1]) / WIDE[2]
     x += 0.04 * (column == 3)
-    place = ax.get_yaxis_transform()
-    ax.text(x, row, text, transform=place, va="center", fontsize=6.5, **how)
+    ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=6.5, **font)
 
 
-def _heading(ax: Axes, row: int, finding: str, word: Outcome) -> None:
+def _heading(ax: Axes, row: int, finding: str, outcome: Outcome) -> None:
+    """Write a finding and its outcome above its checks."""
     _write(ax, row, 0, f"{finding}: {FINDINGS[finding]}", weight="bold")
-    _write(ax, row, 3, word, weight="bold", color=WORDS[word][0])
+    _write(ax, row, 3, outcome, weight="bold", color=LOOKS[outcome][0])
     ends = -(WIDE[0] + WIDE[1]) / WIDE[2], 1 + WIDE[3] / WIDE[2]
     line: dict[str, Any] = {"color": "0.6", "linewidth": 0.5, "clip_on": False}
     ax.plot(ends, (row - 0.5, row - 0.5), transform=ax.get_yaxis_transform(), **line)
 
 
 def _draw(ax: Axes, row: int, check: Check) -> None:
-    rule, (color, marker) = check.rule, WORDS[check.verdict]
-    _write(ax, row, 1, split_name(check.split))
+    """Draw the value, interval and threshold of a check."""
+    rule, (color, marker) = check.rule, LOOKS[check.verdict]
+    _write(ax, row, 1, check.split)
     if np.isnan(check.value):
         _write(ax, row, 2, check.note, style="italic")
         return
@@ -121,19 +127,20 @@ def _draw(ax: Axes, row: int, check: Check) -> None:
         ax.plot(ARROW, row, ">", **dot)
     if min([check.value, *interval]) < -LIMIT:
         ax.plot(-ARROW, row, "<", **dot)
-    words = f"[{check.low:.2f}, {check.high:.2f}]" if interval else "no interval"
-    _write(ax, row, 3, f"{check.value:.2f}  {words}")
+    text = f"[{check.low:z.2f}, {check.high:z.2f}]" if interval else "no interval"
+    _write(ax, row, 3, f"{check.value:z.2f}  {text}")
 
 
 def _legend(figure: Figure) -> None:
+    """Explain the symbols below the axis."""
     handles: list[Line2D | Patch] = [
-        Line2D([], [], color=color, marker=marker, markersize=4.0, linewidth=1.4, label=word)
-        for word, (color, marker) in WORDS.items()
+        Line2D([], [], color=color, marker=marker, markersize=4.0, linewidth=1.4, label=outcome)
+        for outcome, (color, marker) in LOOKS.items()
     ]
     dot: dict[str, Any] = {"linestyle": "", "color": "0.4", "markersize": 4.0}
     handles += [
         Line2D([], [], marker="|", label="threshold", **dot | {"color": "black", "markersize": 7}),
-        Patch(color="0.92", label="holds here"),
+        Patch(color="0.92", label="range in which the check holds"),
         Line2D([], [], marker=">", label="beyond the axis", **dot),
     ]
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), borderpad=0.2)

@@ -1,6 +1,6 @@
-"""The view of a measured run: points, their labels, their maps, and their clusters.
+"""Define the view of a measured run: points, their labels, their maps, and their clusters.
 
-Both the report's page and the figures of single checkpoints are made of it. Data only.
+The report's page and the figures of single checkpoints are drawn from a view, which is data only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,83 +26,97 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Map: TypeAlias = Literal["tsne", "pca"]
 
 MAPS: tuple[Map, ...] = ("tsne", "pca")
-"""The two views of a state: t-SNE begun at the checkpoint before, and a basis for all of them."""
+"""The two maps of a hidden state: t-SNE, which starts from the map of the checkpoint before, and
+principal components, which are the same for all checkpoints."""
 
 UNKNOWN = -1
-"""Stands for an answer that is not known."""
+"""The number of an answer that is not known."""
 
 
 class ReportSettings(SettingsBase, affects="report"):
-    """What the report shows of the measured instances, and how they are placed."""
+    """Settings of the report: the number of points, and their maps."""
 
     points: Annotated[int, Field(ge=FEWEST, le=EXACT_LIMIT)] = 2000
-    """Points of each split at most; if there are more instances, so many are drawn at random."""
+    """Largest number of points per split; of more instances, a random choice is shown."""
     perplexity: Annotated[float, Field(ge=2, allow_inf_nan=False)] = 30.0
-    """Effective number of neighbours in the map; a third of the points at most."""
+    """Effective number of neighbours in the t-SNE map; at most a third of the points."""
     stay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
-    """How strongly points are held where they were at the checkpoint before: nats, twice what it
-    costs to move all of them by the map's radius. With 0 they only start there."""
+    """Strength of the spring to a point's coordinates at the checkpoint before, in nats. If all
+    points move by the map's radius, the cost is half of this. With 0, points only start there."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SplitView:
     """The N points of one split that are shown, at S checkpoints."""
 
     parts: Mapping[str, Ints]
-    """What each point is, by "task", "input" and, where it is known, "output": (N,) each, the
-    numbers of names."""
+    """The parts of each point: "task", "input" and, if it is known, "output", (N,) each. They are
+    indices into `View.names`."""
     instruction: tuple[str, ...]
-    """The N instructions, or texts."""
+    """The instruction of each point of a training run, or the text of each prompt; N strings."""
     answer: Ints
-    """The model's answer, as the number of one of `View.answers`, or `UNKNOWN`, (S, N)."""
+    """The model's answers, (S, N), as indices into `View.answers`, or `UNKNOWN`."""
     right: npt.NDArray[np.bool_] | None
-    """Whether it is right, (S, N); None where no output is known."""
+    """Whether each answer is right, (S, N); None if no output is known."""
     maps: Mapping[tuple[Map, str], Floats]
-    """The place of each point in the plane, by map and state, (S, N, 2)."""
+    """Coordinates of the points, (S, N, 2), by map and hidden state."""
     shown_variance: Mapping[str, npt.NDArray[np.float64]]
-    """The share of a state's variance that the view "pca" shows, (S,), by state."""
+    """The share of the variance that the map "pca" shows, (S,), by hidden state."""
     assigned: Mapping[str, Ints]
-    """The task to which the point's cluster is assigned, as a number of `parts["task"]`; from the
-    number of tasks on: clusters left over. (S, N) by state; of the first cluster seed."""
+    """The task to which each point's cluster is assigned, (S, N), by hidden state, for the first
+    cluster seed. Numbers from the number of tasks on are clusters without a task."""
     followed: Mapping[str, Followed]
-    """By state; of all measured instances, shown or not. Its tasks are numbers of names, too."""
+    """Tasks and clusters through the checkpoints, by hidden state, of all measured instances,
+    shown or not. Tasks are indices into `View.names`."""
 
     def __len__(self) -> int:
         return len(self.instruction)
 
+    def __repr__(self) -> str:
+        contents = f"{len(self.answer)} checkpoints, {len(self.assigned)} hidden states"
+        return f"SplitView({len(self):,} points, {contents})"
+
 
 @dataclass(frozen=True)
 class TaskView:
-    """What is known of one task, or of one label of a probe's prompts."""
+    """Description of one task, or of one label of the prompts."""
 
     name: str
     regexes: tuple[str, ...] = ()
     n_strings: int | None = None
-    """Strings of the admitted lengths in its language."""
+    """Number of strings of the permitted lengths in the task's language."""
     function: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
-    """Some of its instructions, or texts."""
+    """Some instructions, or texts, of the task."""
     n_examples: int = 0
-    """How many there are."""
+    """Number of all instructions, or texts, of the task."""
 
 
 @dataclass(frozen=True)
 class TaskOverview:
-    """The tasks about which the model was asked."""
+    """Description of the tasks that the model was asked."""
 
     tasks: tuple[TaskView, ...]
-    """Those that are measured."""
+    """The K measured tasks."""
     sizes: Mapping[str, int]
-    """Counts by what is counted, in words."""
+    """Numbers of tasks, instructions, inputs and so on, each by what is counted."""
     same_output: npt.NDArray[np.float64] | None
-    """The share of their common inputs that two of the tasks map to the same output, (K, K)."""
+    """The share of common inputs that each two tasks map to the same output, (K, K)."""
     same_symbols: npt.NDArray[np.float64]
-    """The cosine of two tasks' mean counts of symbols or tokens, (K, K)."""
+    """The cosine of the mean counts of symbols, or tokens, of each two tasks, (K, K)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class View:
-    """A run, or a probe, with S checkpoints."""
+    """The content of the report about a run with S checkpoints.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> view = tl.load_run("runs/smoke").view()
+    >>> view.states
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
+    """
 
     run: str
     seed: int
@@ -111,18 +125,23 @@ class View:
     states: tuple[str, ...]
     splits: Mapping[str, SplitView]
     names: Mapping[str, tuple[str, ...]]
-    """What the numbers of a part ("task", "input", "output") are called."""
+    """The names of the tasks, inputs and outputs: by part ("task", "input", "output")."""
     answers: tuple[str, ...]
-    """What the model has answered anywhere."""
+    """All distinct answers of the model."""
     table: pa.Table
-    """Columns of `score_table.SCHEMA`; of a probe, of its first number of clusters."""
+    """Scores, with the columns of `score_table.SCHEMA`, for the first number of clusters."""
     world: TaskOverview
     settings: str
-    """As TOML."""
+    """The run's settings as TOML."""
     manifest: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"
+        splits = ", ".join(self.splits)
+        return f"View(run {self.run!r}, seed {self.seed}: {contents}, splits {splits})"
+
     def at(self, step: int | None = None) -> int:
-        """Return which checkpoint a step is, by default the last; InputError if it is none."""
+        """Return the index of the checkpoint at a step, by default the last; InputError if none."""
         if step is None:
             return len(self.steps) - 1
         if step not in self.steps:
@@ -130,16 +149,16 @@ class View:
         return self.steps.index(step)
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
-        """Return a split, by default the first unseen split, if any; InputError if it is none."""
+        """Return a split by its name, by default the first unseen split; InputError if none."""
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
         name = find_split(name, self.splits)
         return name, self.splits[name]
 
     def state(self, name: str | None = None) -> str:
-        """Return a state, by default the best; InputError if there is no such state.
+        """Return the name of a hidden state, by default the best; InputError if there is no such.
 
-        The best is the best layer on the first split, see `tasklens.scoring.best_layer`, or, if
-        nothing was scored there, the first state.
+        The best is the best layer on the first split, see `tasklens.scoring.best_layer`. If nothing
+        was scored on that split, it is the first hidden state.
         """
         if name is None:
             scores = mean_scores(self.table, next(iter(self.splits)), "ari")
@@ -149,5 +168,5 @@ class View:
 
 
 def value_name(names: Sequence[str], value: int) -> str:
-    """Return the name of a value; a cluster beyond the last task is left over."""
-    return names[value] if value < len(names) else f"left over {value - len(names) + 1}"
+    """Return the name of a value; a number beyond the last task is a cluster without a task."""
+    return names[value] if value < len(names) else f"no task ({value - len(names) + 1})"

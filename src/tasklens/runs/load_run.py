@@ -15,6 +15,13 @@ def load_run(path: Path | str) -> Run:
     """Open a run directory: a `TrainingRun` or a `ModelRun`, whichever its settings are of.
 
     InputError if it is not a run directory, is of another format, or its settings are wrong.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> run = tl.load_run("runs/smoke")
+    >>> len(run.states("block2", split="val_subset")) == len(run.instances("val_subset").task)
+    True
     """
     directory = RunDir(path)
     try:

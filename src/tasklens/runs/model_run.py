@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
-from tasklens.data.instances import Instances, split_name
+from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
@@ -135,8 +135,7 @@ class ModelRun(Run):
             if values is not None:
                 sizes[name] = len(set(values))
         sizes |= {
-            f"prompts, {split_name(split)}": rows.stop - rows.start
-            for split, rows in table.splits.items()
+            f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }
         return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances_by_split))
 

@@ -42,7 +42,19 @@ SCORES = "scores.parquet"
 
 
 class Run(ABC):
-    """A run directory with its settings, and the way to read what its stages have left."""
+    """A run directory with its settings, and the way to read what its stages have left.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> run = tl.load_run("runs/smoke")
+    >>> run.steps
+    (0, 1, 2, 4, 8, 16)
+    >>> run.state_names
+    ('wte', 'embed', 'block1', 'block2', 'ln_f')
+    >>> run.states("block2", step=8, split="val_subset").dtype
+    dtype('float32')
+    """
 
     #: What messages, pages and commands call this kind of run.
     kind: ClassVar[Literal["run", "probe"]]

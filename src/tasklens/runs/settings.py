@@ -107,7 +107,14 @@ class RunSettings(SettingsBase):
 
 
 class TrainingRunSettings(RunSettings):
-    """All settings of a training run, which draws its data and trains its model."""
+    """All settings of a training run, which draws its data and trains its model.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainingRunSettings(seed=3, train=tl.TrainSettings(steps=100, warmup_steps=10)).seed
+    3
+    """
 
     removed: ClassVar = {
         **RunSettings.removed,
@@ -150,7 +157,15 @@ class TrainingRunSettings(RunSettings):
 
 
 class ModelRunSettings(RunSettings):
-    """All settings of a model run, which measures given models on given prompts."""
+    """All settings of a model run, which measures given models on given prompts.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> settings = tl.ModelRunSettings(prompts=tl.PromptSettings(label="task"))
+    >>> settings.prompts.files
+    ('tasks-in-words',)
+    """
 
     subject: SubjectSettings = SubjectSettings()
     """The models, and how they are run."""

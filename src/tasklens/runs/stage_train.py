@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 
 import torch
 
@@ -27,47 +28,64 @@ def train(run: TrainingRun, engine: str = LOCAL, *, measuring: bool = False) -> 
     with process_group(settings.train.device) as group, directory.stage("train", inputs) as finish:
         if not group.broadcast_flag(finish is not None) or finish is None:
             return
-        status("train: making the model")
-        trainer = _trainer(run, group)
-        threads = torch.get_num_threads()
-        keeper = CheckpointKeeper(run, trainer, inputs, threads)
-        status("train: choosing the precision of the steps")
-        if not trainer.begin(keeper.newest()):
-            keeper.keep()
-        detail(_precision_text(trainer))
-        left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
-        with (
-            start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
-            progress("train", settings.train.steps, "step", trainer.step) as bar,
-            directory.growing(directory.metrics) as metrics,
-        ):
-            measurer = Measurer(run, workers)
+        _train_and_keep(run, group, inputs, finish, engine, measuring)
 
-            def measure_beside(step: int) -> None:
-                if left > 0 and not measurer.is_full and not measurer.is_done(step):
-                    measurer.begin(step)
 
-            def on_step(_: Trainer, log: StepLog) -> None:
-                metrics.write(json.dumps(log._asdict()) + "\n")
-                if trainer.step in run.steps:
-                    os.fsync(metrics.fileno())
-                    keeper.keep()
-                    measure_beside(log.step)
-                measurer.keep_done()
-                bar.note(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}")
-                bar.update()
+def _train_and_keep(
+    run: TrainingRun,
+    group: ProcessGroup,
+    inputs: str,
+    finish: Callable[..., None],
+    engine: str,
+    measuring: bool,
+) -> None:
+    """Train on rank 0, which writes.
 
-            measure_beside(trainer.step)
-            trainer.run(on_step)
-            measurer.finish()
-        finish(
-            [directory.metrics, *keeper.files(settings.train.steps)],
-            threads=threads,
-            processes=group.size,
-            device=str(trainer.device),
-            precision=trainer.precision,
-            seconds_per_step=trainer.calibration,
-        )
+    A function of its own, as `_take_all_steps`, so that no trainer is left when the group is
+    destroyed: a trainer holds the group, whose threads would outlive Python.
+    """
+    settings, directory = run.settings, run.directory
+    status("train: making the model")
+    trainer = _trainer(run, group)
+    threads = torch.get_num_threads()
+    keeper = CheckpointKeeper(run, trainer, inputs, threads)
+    status("train: choosing the precision of the steps")
+    if not trainer.begin(keeper.newest()):
+        keeper.keep()
+    detail(_precision_text(trainer))
+    left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
+    with (
+        start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
+        progress("train", settings.train.steps, "step", trainer.step) as bar,
+        directory.growing(directory.metrics) as metrics,
+    ):
+        measurer = Measurer(run, workers)
+
+        def measure_beside(step: int) -> None:
+            if left > 0 and not measurer.is_full and not measurer.is_done(step):
+                measurer.begin(step)
+
+        def on_step(_: Trainer, log: StepLog) -> None:
+            metrics.write(json.dumps(log._asdict()) + "\n")
+            if trainer.step in run.steps:
+                os.fsync(metrics.fileno())
+                keeper.keep()
+                measure_beside(log.step)
+            measurer.keep_done()
+            bar.note(f"loss {log.loss:.3f}, accuracy {log.accuracy:.2f}")
+            bar.update()
+
+        measure_beside(trainer.step)
+        trainer.run(on_step)
+        measurer.finish()
+    finish(
+        [directory.metrics, *keeper.files(settings.train.steps)],
+        threads=threads,
+        processes=group.size,
+        device=str(trainer.device),
+        precision=trainer.precision,
+        seconds_per_step=trainer.calibration,
+    )
 
 
 def train_with_rank_0(run: TrainingRun) -> None:
@@ -78,7 +96,7 @@ def train_with_rank_0(run: TrainingRun) -> None:
 
 
 def _take_all_steps(run: TrainingRun, group: ProcessGroup) -> None:
-    """Train in a function of its own, so that no trainer is left when the group is destroyed."""
+    """Train on a rank above 0; see `_train_and_keep`."""
     trainer = _trainer(run, group)
     trainer.begin({})
     trainer.run(lambda trainer, log: None)

@@ -34,7 +34,7 @@ from tasklens.scoring.sweep_summary import points_table
 
 #: Seconds that a run waits for another process to let go of its directory: a killed one has just
 #: been told to end.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 def run_sweep(

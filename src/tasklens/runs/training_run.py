@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tasklens.core.files import sha256
-from tasklens.data.instances import Instances, split_name
+from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.gpt2 import state_names
@@ -119,16 +119,8 @@ class TrainingRun(Run):
             "shortest instruction": int(dataset.instruction_length.min()),
             "longest instruction": int(dataset.instruction_length.max()),
         }
-        sizes |= {
-            f"instances, {_describe(name)}": len(part) for name, part in dataset.splits.items()
-        }
+        sizes |= {f"instances of {name}": len(part) for name, part in dataset.splits.items()}
         functions = [task.function for task in tasks]
         return TaskOverview(
             tuple(tasks), sizes, same_output(functions), same_symbols(self.instances_by_split)
         )
-
-
-def _describe(split: str) -> str:
-    if split in MEASURED:
-        return f"measured of {split_name(split)}"
-    return split_name(f"{split}_subset").removesuffix(" subset")

@@ -1,4 +1,4 @@
-"""Cluster labels and hidden states to numbers, in one tidy table.
+"""Score cluster labels and hidden states, in one tidy table.
 
-In: labels, states and `Instances`. Out: rows of `score_table.SCHEMA`, and summaries of them.
+In: labels, hidden states and `Instances`. Out: rows of `score_table.SCHEMA`, and summaries of them.
 """

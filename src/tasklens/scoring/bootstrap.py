@@ -1,7 +1,7 @@
-"""Scores under resampled instances: what the intervals of `tasklens.findings.verdict` rest on.
+"""Score resampled instances, for the intervals of `tasklens.findings.verdict`.
 
-The bootstrap (Efron, 1979) draws instructions with replacement, not instances: those of one
-instruction share all but their input, so that they are not independent of each other.
+The bootstrap (Efron, 1979) draws instructions with replacement, not instances. The instances of an
+instruction differ only in their input, so that they are not independent.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from scipy import sparse
 
 from tasklens.core.seeds import stream
 
-#: Of the intervals.
+#: The confidence level of all intervals.
 CONFIDENCE = 0.95
-#: Draws of runs and their copies that an interval rests on.
+#: Number of draws of runs and their copies for an interval.
 DRAWS = 4000
 
 Floats = npt.NDArray[np.float64]
@@ -22,10 +22,10 @@ Ints = npt.NDArray[np.int64]
 
 
 def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
-    """Draw units with replacement within each group ``n`` times; return how often each was drawn.
+    """Draw units with replacement within each group, ``n`` times; return their counts, (1 + n, U).
 
     ``group``, (U,), is the group of each unit, such as the task of each instruction. The first row
-    of what is returned, (1 + n, U), is all ones: the sample as it is.
+    of the result is all ones: the original sample.
     """
     weights = np.ones((1 + n, len(group)))
     for g in np.unique(group):
@@ -38,12 +38,12 @@ def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
 def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     """Return the bootstrap interval of a mean over runs, of which each has resampled copies.
 
-    Each draw takes a resampled copy of n - 1 of the n runs, with replacement: with n of them the
-    spread would be too small by the factor (n - 1) / n, a third at three runs. The quantiles are
-    the percentile bootstrap's (Efron and Tibshirani, 1993, ch. 13).
+    Each draw takes resampled copies of n - 1 of the n runs, with replacement. With n runs the
+    variance would be too small by the factor (n - 1) / n: two thirds at three runs. The
+    quantiles are those of the percentile bootstrap (Efron and Tibshirani, 1993, ch. 13).
 
-    ``values`` holds the number of each run, (B,): as measured, then resampled. B may be 1, also of
-    some runs alone: nothing resampled. ``purpose`` names the stream of random numbers.
+    ``values`` are the numbers of each run, (B,): first as measured, then resampled. B is 1 for runs
+    without resampled copies. ``purpose`` names the stream of random numbers.
     """
     resampled = [v[1:] if len(v) > 1 else v for v in values]
     copies = max(map(len, resampled))
@@ -53,8 +53,8 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     shape = (DRAWS, max(1, n - 1))
     drawn = every[rng.integers(n, size=shape), rng.integers(copies, size=shape)].mean(axis=1)
     tail = (1 - CONFIDENCE) / 2
-    # A quantile that is one of the draws: between an infinite draw and another there is no number.
-    drawn = drawn[~np.isnan(drawn)]  # small samples: a copy without an instance has no number
+    # A quantile is one of the draws: it could not be interpolated to an infinite draw.
+    drawn = drawn[~np.isnan(drawn)]  # in small samples, a copy without instances has no number
     if not len(drawn):
         return float("nan"), float("nan")
     low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
@@ -64,19 +64,19 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
 class Resampling:
     """The instances of one split under resampled units.
 
-    A unit that is drawn w times stands for w units. Instances of different units, copies among
-    them, make pairs; a unit's copies make none with each other: they would agree whatever the
-    clusters are and raise the index.
+    A unit that is drawn w times counts as w copies. Pairs are made of instances of different units.
+    Copies of one unit make no pairs with each other: such pairs would agree for any clusters and
+    raise the index.
 
-    ``task`` and ``unit``, (N,), are those of each instance, the unit an index into the columns of
+    ``task`` and ``unit`` are those of each instance, (N,). A unit is an index into the columns of
     ``weights``, (B, U), from `resampling_weights`.
     """
 
     def __init__(self, task: Ints, unit: Ints, weights: Floats) -> None:
         self._task = np.unique(task, return_inverse=True)[1]
-        # most units have no instance here: all sums below are over those that have
+        # Most units have no instance in a split; all sums are over the others.
         used, self._unit = np.unique(unit, return_inverse=True)
-        weights = self._weights = np.ascontiguousarray(weights[:, used])  # (B, U here)
+        weights = self._weights = np.ascontiguousarray(weights[:, used])  # (B, U)
         self._transposed = np.ascontiguousarray(weights.T)  # (U, B)
         self._squared = np.ascontiguousarray(weights.T**2)
         self._sizes = np.bincount(self._unit)  # (U,)
@@ -86,8 +86,8 @@ class Resampling:
     def ari(self, labels: Ints) -> Floats:
         """Return the adjusted Rand index of clusters, (N,), and tasks under each resampling, (B,).
 
-        Under weights of one it is the index of Hubert and Arabie (1985) as scikit-learn gives it;
-        1 where a resampling leaves both partitions trivial, NaN where it leaves no pair.
+        If all weights are 1, it is the index of Hubert and Arabie (1985), as in scikit-learn. If a
+        resampling makes both partitions trivial, it is 1. If a resampling has no pair, it is NaN.
         """
         clusters, labels = np.unique(labels, return_inverse=True)
         both = self._pairs(self._task * len(clusters) + labels)
@@ -100,7 +100,7 @@ class Resampling:
     def mean(self, values: npt.NDArray[np.generic]) -> Floats:
         """Return the mean of the instances' values, (N,), under each resampling, (B,).
 
-        NaN where a resampling leaves no instance.
+        If a resampling has no instance, it is NaN.
         """
         sums = self._weights @ np.bincount(self._unit, weights=values, minlength=len(self._sizes))
         n = self._weights @ self._sizes
@@ -109,9 +109,13 @@ class Resampling:
     def _pairs(self, part: Ints) -> Floats:
         """Return twice the number of pairs within the parts of a partition, (B,).
 
-        With n[p, u] instances of part p in unit u, pairs of different units are
-        sum_p (sum_u w_u n[p, u])^2 - sum_pu (w_u n[p, u])^2, and those within a unit
-        sum_pu w_u n[p, u] (n[p, u] - 1).
+        Let n[p, u] be the number of instances of part p in unit u. Pairs of different units are::
+
+            sum_p (sum_u w_u n[p, u])^2 - sum_pu (w_u n[p, u])^2
+
+        Pairs within a unit are::
+
+            sum_pu w_u n[p, u] (n[p, u] - 1)
         """
         shape = (int(part.max()) + 1, len(self._sizes))
         n = sparse.csr_array((np.ones(len(part)), (part, self._unit)), shape=shape)

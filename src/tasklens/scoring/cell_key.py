@@ -1,4 +1,4 @@
-"""The names of the arrays that clustering a checkpoint leaves, built and parsed in one place."""
+"""Build and parse the names of the arrays of clusters at a checkpoint."""
 
 import re
 from typing import NamedTuple
@@ -10,10 +10,11 @@ _NAME = re.compile(
 
 
 class CellKey(NamedTuple):
-    """What tells a cell from the others of its checkpoint.
+    """The key of a cell within its checkpoint.
 
-    An array's name is ``split/state/space/kind``. Before its kind, ``at=POSITION/`` names another
-    position than the run's only one, and ``k=K/`` another number of clusters than the first.
+    The name of an array is ``split/state/space/kind``. Before the kind, ``at=POSITION/`` is written
+    for a position other than the run's only one. In the same way, ``k=K/`` is written for a number
+    of clusters other than the first.
     """
 
     split: str
@@ -22,7 +23,7 @@ class CellKey(NamedTuple):
     k: int | None = None
     """None for the first number of clusters of the split."""
     position: str = ""
-    """Empty for the run's only position; no run has another one yet."""
+    """Empty for the run's only position; no run has several positions yet."""
 
     def name(self, kind: str) -> str:
         """Return the name of an array of the cell; the kind is "labels" or "embedding"."""
@@ -32,7 +33,7 @@ class CellKey(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> tuple["CellKey", str] | None:
-        """Return the cell and the kind of an array; None if it is not a cell's ("split/answer")."""
+        """Return the cell and the kind of an array; None for other arrays ("split/answer")."""
         parts = _NAME.fullmatch(name)
         if parts is None:
             return None

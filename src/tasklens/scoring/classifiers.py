@@ -1,6 +1,7 @@
-"""Is the task in a state, whether or not it makes clusters? Classifiers that are told the tasks.
+"""Predict the task from a hidden state by classifiers that learn from the tasks of one split.
 
-Clusters are not information: a state can hold the task where a line finds it and no cluster shows.
+A hidden state can contain the task without clusters: then a classifier finds it and KMeans does
+not.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from tasklens.data.instances import Instances
 from tasklens.scoring.score_table import Row, score_rows
 
 NEIGHBOURS = 10
-#: Strengths of the ridge penalty that leave-one-out chooses from.
+#: Strengths of the ridge penalty; leave-one-out chooses one of them.
 ALPHAS = np.logspace(-2, 4, 7)
 
 
@@ -32,19 +33,23 @@ def score_probes(
     step: int,
     position: str,
 ) -> list[Row]:
-    """Learn the task from a state, (N, D) per split, on the first split and tell it on the others.
+    """Learn the task from a hidden state on the first split, and predict it on the others.
 
-    Returns two rows for each other split: `probe_task`, the accuracy of a linear classifier (ridge
-    regression on the standardised state, its penalty chosen by leave-one-out), and
-    `neighbours_task`, that of a vote among the `NEIGHBOURS` nearest instances of the first split.
-    Chance is one in the number of tasks.
+    ``states`` has the hidden state on each split, (N, D). There are two rows per other split:
+
+    - `probe_task`: the accuracy of a linear classifier. It is ridge regression on the standardised
+      state; leave-one-out chooses the penalty.
+    - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
+      first split.
+
+    The accuracy by chance is one divided by the number of tasks.
     """
     seen, *others = states
     linear = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
     near = KNeighborsClassifier(min(NEIGHBOURS, len(states[seen])), algorithm="brute", n_jobs=1)
     classifiers = {"probe_task": linear, "neighbours_task": near}
-    place: dict[str, Any] = {"run": run, "seed": seed, "step": step}
-    place |= {"position": position, "layer": state}
+    columns: dict[str, Any] = {"run": run, "seed": seed, "step": step}
+    columns |= {"position": position, "layer": state}
     rows: list[Row] = []
     with one_thread():
         for classifier in classifiers.values():
@@ -54,5 +59,5 @@ def score_probes(
                 name: classifier.score(states[split], instances[split].task)
                 for name, classifier in classifiers.items()
             }
-            rows += score_rows(values, **place, split=split)
+            rows += score_rows(values, **columns, split=split)
     return rows

@@ -13,16 +13,16 @@ from tasklens.scoring.partition_agreement import contingency
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-#: A task has formed if its cluster overlaps it by at least this much (Jaccard index): more of
-#: what either holds is then in both than is not.
+#: A task has formed if the overlap with its cluster (Jaccard index) is at least this. Then most
+#: instances of either are in both.
 FORMED = 0.5
-#: A cluster takes part in a split or a merge with at least this share of its instances.
+#: A cluster is part of a split or a merge with at least this share of its instances.
 PART = 0.25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Followed:
-    """The tasks and clusters of one layer through S checkpoints."""
+    """The tasks and clusters of one hidden state through S checkpoints."""
 
     steps: tuple[int, ...]
     tasks: Ints
@@ -30,26 +30,33 @@ class Followed:
     overlap: Floats
     """Jaccard index of each task and the cluster assigned to it, (S, K)."""
     formed: tuple[int | None, ...]
-    """The step from which on each task's overlap stays at least `FORMED`; None if it does not
-    hold at the last checkpoint."""
+    """The step from which on the overlap of each task stays at least `FORMED`. None if the overlap
+    is smaller at the last checkpoint."""
     assigned: Ints
-    """The task, by its place in `tasks`, to which each instance's cluster is assigned, (S, N);
-    clusters that are left over have the numbers from K on."""
+    """The task to which each instance's cluster is assigned, (S, N), as an index into `tasks`.
+    Clusters without a task have the numbers from K on."""
     cluster: Ints
-    """A name of each instance's cluster that is kept from checkpoint to checkpoint, (S, N)."""
+    """The number of each instance's cluster, (S, N), which a cluster keeps through checkpoints."""
     splits: tuple[int, ...]
-    """Clusters that fell apart on the way to each checkpoint but the first, (S - 1)."""
+    """Number of clusters that split before each checkpoint except the first, (S - 1)."""
     merges: tuple[int, ...]
-    """Clusters that came together on the way to each checkpoint but the first, (S - 1)."""
+    """Number of clusters that merged before each checkpoint except the first, (S - 1)."""
+
+    def __repr__(self) -> str:
+        formed = sum(step is not None for step in self.formed)
+        return (
+            f"Followed({formed} of {len(self.tasks)} tasks formed, {len(self.steps)} checkpoints)"
+        )
 
 
 def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
-    """Match tasks to clusters at each checkpoint, and clusters from each to the next.
+    """Match tasks to clusters at each checkpoint, and clusters from each checkpoint to the next.
 
-    Both matches are the assignment one to one with the largest sum of Jaccard indices (Kuhn, "The
-    Hungarian method", 1955). A cluster has split if at least two clusters of the next
-    checkpoint hold each at least `PART` of its instances; one has merged if at least two of the
-    checkpoint before gave it each at least `PART` of their own, and `PART` of what it holds.
+    Both matches are the one-to-one assignment with the largest sum of Jaccard indices (Kuhn, "The
+    Hungarian method", 1955). A cluster has split if at least two clusters of the next checkpoint
+    each have at least `PART` of its instances. A cluster has merged if it took at least `PART` of
+    the instances of each of at least two earlier clusters. Each of them also has to make up at
+    least `PART` of the merged cluster.
 
     ``labels``, (S, N), is the cluster of each instance at each of the S checkpoints.
     """
@@ -79,14 +86,15 @@ def follow(steps: Sequence[int], labels: Ints, task: Ints) -> Followed:
 
 
 def _jaccard(table: Ints) -> Floats:
+    """Return the Jaccard index of each row and each column of a contingency table."""
     either = table.sum(axis=1, keepdims=True) + table.sum(axis=0, keepdims=True) - table
     return table / either  # type: ignore[no-any-return]
 
 
 def _renamed(before: Ints, after: Ints, unused: int) -> Ints:
-    """Return the clusters of a checkpoint, (N,), by the names of those before, or by new ones.
+    """Return the clusters of a checkpoint, (N,), by their earlier names, or by new names.
 
-    New names are `unused` and up: one that is gone does not come back for another cluster.
+    New names begin at `unused`, so that the name of a lost cluster is not used again.
     """
     table = contingency(before, after)
     rows, columns = linear_sum_assignment(_jaccard(table), maximize=True)
@@ -108,9 +116,9 @@ def _formed(steps: Sequence[int], overlaps: npt.NDArray[np.bool_]) -> int | None
 
 
 def followed_text(followed: Followed, names: Sequence[str]) -> str:
-    """Return what became of tasks and clusters as plain text: what `tasklens follow` prints.
+    """Return the history of tasks and clusters as plain text, which `tasklens follow` prints.
 
-    ``names`` says what to call each task, by its number.
+    ``names`` are the names of the tasks.
     """
     order = sorted(
         range(len(followed.tasks)),

@@ -1,4 +1,4 @@
-"""The scores at the last step as records: what `tasklens show --json` prints."""
+"""Return the scores at the last step as records, which `tasklens show --json` prints."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from tasklens.scoring.score_table import NO_STEP, summarise, to_frame
 
-#: What a record is of; each is a column of the table of scores.
-PLACE = ("metric", "split", "layer", "space", "position", "k")
+#: The columns of the table of scores that identify a record.
+KEYS = ("metric", "split", "layer", "space", "position", "k")
 
 
 def final_scores(table: pa.Table) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The values of `PLACE` (None if one does not apply), and ``mean``, ``low`` and ``high`` over
+        The values of `KEYS` (None if one does not apply), and ``mean``, ``low`` and ``high`` over
         the ``n`` seeds and cluster seeds. ``step`` is the last step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
@@ -30,25 +30,25 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []
-    last = summarise(rows[rows["step"].isin([NO_STEP, steps[-1]])], (*PLACE, "step"))
+    last = summarise(rows[rows["step"].isin([NO_STEP, steps[-1]])], (*KEYS, "step"))
     first: dict[Any, float] = {}
     if len(steps) > 1:
-        first = summarise(rows[rows["step"] == steps[0]], PLACE)["mean"].to_dict()
-        first = {_hashable(place): mean for place, mean in first.items()}
+        first = summarise(rows[rows["step"] == steps[0]], KEYS)["mean"].to_dict()
+        first = {_hashable(key): mean for key, mean in first.items()}
     records = []
     for row in last.itertuples():
-        *place, step = row.Index
-        values = [None if pd.isna(value) else value for value in place]
+        *key, step = row.Index
+        values = [None if pd.isna(value) else value for value in key]
         records.append(
-            dict(zip(PLACE, values, strict=True))
+            dict(zip(KEYS, values, strict=True))
             | {"k": None if values[-1] is None else int(values[-1])}
             | {"step": None if step == NO_STEP else int(step)}
             | {"mean": row.mean, "low": row.low, "high": row.high, "n": row.size}
-            | {"first": first.get(_hashable(place), float("nan"))}
+            | {"first": first.get(_hashable(key), float("nan"))}
         )
     return records
 
 
-def _hashable(place: Any) -> tuple[Any, ...]:
+def _hashable(key: Any) -> tuple[Any, ...]:
     """Return the values of a group, with None instead of NaN, which does not equal itself."""
-    return tuple(None if pd.isna(value) else value for value in place)
+    return tuple(None if pd.isna(value) else value for value in key)

@@ -1,7 +1,7 @@
-"""Agreement of two partitions, from their contingency table alone.
+"""Compute the agreement of two partitions from their contingency table alone.
 
-scikit-learn's scores give the same numbers; most of their time goes into checking labels that are
-checked already, twenty times as much as into the scores at a thousand instances.
+scikit-learn's scores give the same numbers. With a thousand instances they take twenty times as
+long, since they check labels that were checked before.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def contingency(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> Table:
-    """Return how many of the N elements are in each part of a and each of b, (parts, parts).
+    """Return the number of elements in each part of a and each part of b, (parts, parts).
 
-    Both, (N,), are the part of each element: any integers.
+    ``a`` and ``b``, (N,), are the part of each element, as any integers.
     """
     a_names, a = np.unique(a, return_inverse=True)
     b_names, b = np.unique(b, return_inverse=True)
@@ -26,7 +26,7 @@ def contingency(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> Table
 
 def adjusted_rand(table: Table) -> float:
     """Return the adjusted Rand index (Hubert and Arabie, "Comparing partitions", 1985, eq. 5)."""
-    # Python's integers: the products exceed 64 bits from some 100,000 elements on.
+    # Python's integers: from about 100,000 elements on, the products exceed 64 bits.
     n = int(table.sum())
     both = int((table**2).sum()) - n
     of_a = int((table.sum(axis=1) ** 2).sum()) - n
@@ -38,7 +38,7 @@ def adjusted_rand(table: Table) -> float:
 
 
 def agreement(table: Table) -> dict[str, float]:
-    """Return every measure of how clusters (columns) agree with classes (rows), by name.
+    """Return all measures of the agreement of clusters (columns) with classes (rows), by name.
 
     They are `ari`; `ami` (Vinh, Epps and Bailey, JMLR 2010, arithmetic mean); `homogeneity`,
     `completeness` and `v_measure` (Rosenberg and Hirschberg, 2007).
@@ -59,10 +59,11 @@ def agreement(table: Table) -> dict[str, float]:
 
 
 def _adjusted_mutual_information(table: Table, mutual: float, mean_entropy: float) -> float:
+    """Return the adjusted mutual information, see `agreement`."""
     if 1 in table.shape:
         return 1.0 if table.shape == (1, 1) else 0.0
     expected = float(expected_mutual_information(sparse.csr_matrix(table), int(table.sum())))
-    # Neither part may come out as zero where rounding alone decides its sign.
+    # Neither part may become zero if only rounding decides its sign.
     smallest = float(np.finfo(np.float64).eps)
     above, room = mutual - expected, mean_entropy - expected
     above = min(above, -smallest) if above < 0 else max(above, smallest)

@@ -38,7 +38,7 @@ class HiddenStates(Protocol):
 
     @property
     def instances(self) -> Instances | None:
-        """What the N instances are, if it is known."""
+        """The N instances, if they are known."""
 
 
 def score(
@@ -87,7 +87,7 @@ def score(
     Examples
     --------
     >>> import tasklens as tl
-    >>> dataset = tl.make_dataset(n_tasks=4, measured_tasks=4, variants_per_task=20)
+    >>> dataset = tl.load_run("runs/smoke").dataset
     >>> model = tl.make_model(dataset, n_layer=2, n_head=2, n_embd=32)
     >>> scores = tl.score(tl.harvest(model, dataset["val_subset"]))
     >>> ari = scores[scores["metric"] == "ari"].groupby("layer", observed=True)["value"].mean()

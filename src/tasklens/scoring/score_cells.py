@@ -1,4 +1,4 @@
-"""Cells to rows of the score table: clusters against the task, spread of the states, controls."""
+"""Score cells: the agreement of clusters, the variance of hidden states, and controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -18,24 +18,25 @@ from tasklens.scoring.partition_agreement import adjusted_rand, agreement, conti
 from tasklens.scoring.score_table import Row, score_rows
 from tasklens.scoring.variance import separation, variance_share
 
-#: Instances at most that a silhouette is computed from: its time grows with their square.
+#: Largest number of instances for a silhouette, whose time grows with the square of it.
 SILHOUETTE_SAMPLE = 2000
 
 Floats = npt.NDArray[np.float32]
 
 
 class MeasureSettings(SettingsBase, affects="measure"):
-    """What is done with the states before they are clustered, and into how many clusters."""
+    """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
     k: tuple[Annotated[int, Field(ge=2)], ...] = ()
-    """Numbers of clusters; empty: as many as there are labels. The figure and the findings take
-    the first number."""
+    """Numbers of clusters; empty: the number of labels. The figure and the findings use the first
+    number."""
     center: bool = False
-    """Subtract the mean of the split. KMeans alone does not mind."""
+    """Subtract the mean of the split. This alone does not change the clusters of KMeans."""
     standardize: bool = False
     """Centre, and divide each dimension by its standard deviation in the split."""
     normalize: bool = False
-    """Divide each state by its length, after the above: angles alone count then."""
+    """Divide each hidden state by its length, after the settings above, so that only its direction
+    counts."""
     silhouette: Literal["none", "last", "all"] = "all"
     """At which checkpoints the silhouettes of the clusters are computed."""
 
@@ -47,14 +48,14 @@ class MeasureSettings(SettingsBase, affects="measure"):
         return k
 
     def numbers(self, n_labels: int) -> tuple[int, ...]:
-        """Return the numbers of clusters for a split with so many labels, the main one first."""
+        """Return the numbers of clusters of a split with `n_labels` labels, the main first."""
         return self.k or (n_labels,)
 
 
 def prepared(x: Floats, settings: MeasureSettings) -> Floats:
-    """Return the states, (N, D), centred, standardised and normalised as the settings say.
+    """Return the hidden states, (N, D), centred, standardised and normalised by the settings.
 
-    A dimension that does not vary is left as it is, and so is a state of length zero.
+    A dimension that does not vary is not changed, and neither is a hidden state of length zero.
     """
     x = np.array(x, dtype=np.float32)
     if settings.center or settings.standardize:
@@ -75,7 +76,7 @@ def measure_cells(
     run: str,
     settings: ClusterSettings,
 ) -> list[tuple[Clustering, list[Row]]]:
-    """Cluster cells and score each against the instances of its split: what a worker does."""
+    """Cluster cells and score each against the instances of its split, as the job of a worker."""
     return [
         (clustering, score_cell(cell, clustering, instances[cell.split], run))
         for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
@@ -83,14 +84,19 @@ def measure_cells(
 
 
 def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: str) -> list[Row]:
-    """Score one cell's clusters, and its states' spread, against what is known of the instances.
+    """Score the clusters and the variance of one cell against its instances.
 
-    Returns for each cluster seed: `ari`, `ami`, `homogeneity`, `completeness` and `v_measure`
-    against the task, `ari_input` and `ari_output`, `ari_shuffled` (against the tasks in a random
-    order: what chance gives) and `inertia`. In the space "raw", once for the cell: `variance_task`,
-    `variance_input` and `variance_output`, see `variance_share`, and `separation`. Nothing of the
-    output if none is known. InputError if the splits, or the numbers of states (N, D), labels
-    (S, N) and instances, differ.
+    Rows for each cluster seed:
+
+    - `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against the task;
+    - `ari_input` and, if outputs are known, `ari_output`;
+    - `ari_shuffled`: against the tasks in a random order, which is the ARI by chance;
+    - `inertia`.
+
+    In the space "raw", rows for the cell: `variance_task`, `variance_input` and, if outputs are
+    known, `variance_output`, see `variance_share`; `separation`.
+
+    InputError if the splits, or the numbers of states (N, D), labels (S, N) and instances, differ.
     """
     if cell.split != instances.split:
         raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
@@ -103,18 +109,18 @@ def score_parts(
     parts: Mapping[str, npt.NDArray[np.int64]],
     run: str = "",
 ) -> list[Row]:
-    """Score one cell against what its instances are made of, (N,) each; see `score_cell`.
+    """Score one cell against the parts of its instances, (N,) each; see `score_cell`.
 
-    One of the parts is the task. InputError if the numbers of states, labels and instances differ.
+    One of the parts is "task". InputError if the numbers of states, labels and instances differ.
     """
     task, n = parts["task"], len(parts["task"])
     if len(cell.x) != n or clustering.labels.shape[1:] != (n,):
         raise InputError(
-            f"{cell.name}: {len(cell.x)} states and labels of shape {clustering.labels.shape}: "
-            f"should be of the {n} instances"
+            f"{cell.name}: {len(cell.x)} hidden states and labels of shape "
+            f"{clustering.labels.shape}: should be of the {n} instances"
         )
-    words = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
-    shuffled = stream(cell.seed, *words).permutation(task)  # (N,)
+    purpose = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
+    shuffled = stream(cell.seed, *purpose).permutation(task)  # (N,)
     others = {**parts, "shuffled": shuffled}
     del others["task"]
     rows: list[Row] = []
@@ -123,24 +129,25 @@ def score_parts(
         for name, part in others.items():
             values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
         values["inertia"] = float(clustering.inertia[s])
-        rows += score_rows(values, **_place(cell, run), cluster_seed=s)
+        rows += score_rows(values, **_columns(cell, run), cluster_seed=s)
     if cell.space == "raw":
         shares = {f"variance_{name}": variance_share(cell.x, part) for name, part in parts.items()}
         shares["separation"] = separation(cell.x, task)
-        rows += score_rows(shares, **_place(cell, run))
+        rows += score_rows(shares, **_columns(cell, run))
     return rows
 
 
 def score_silhouettes(
     cell: Cell, labels: npt.NDArray[np.integer], run: str, sample: int = SILHOUETTE_SAMPLE
 ) -> list[Row]:
-    """Score how much nearer a state is to its own cluster than to the next (Rousseeuw, 1987).
+    """Score the silhouette: how much nearer a state is to its cluster than to the next cluster.
 
-    Returns `silhouette`, in -1 .. 1, for each cluster seed, the rows of ``labels``, (S, N): a mean
-    over ``sample`` instances at most. A single cluster, or one per instance, has none.
+    There is one row `silhouette`, in -1 .. 1, per cluster seed, which are the rows of ``labels``,
+    (S, N). It is a mean over at most ``sample`` instances (Rousseeuw, 1987). A single cluster, or
+    one cluster per instance, has no silhouette.
     """
     n = len(cell.x)
-    rng = stream(cell.seed, "silhouette", *cell.place)
+    rng = stream(cell.seed, "silhouette", *cell.key)
     chosen = np.sort(rng.choice(n, min(n, sample), replace=False))  # (M,)
     rows: list[Row] = []
     with one_thread():
@@ -148,39 +155,41 @@ def score_silhouettes(
         for s, clusters in enumerate(labels[:, chosen]):
             if 2 <= len(np.unique(clusters)) < len(chosen):
                 value = silhouette_score(distances, clusters, metric="precomputed")
-                rows += score_rows({"silhouette": value}, **_place(cell, run), cluster_seed=s)
+                rows += score_rows({"silhouette": value}, **_columns(cell, run), cluster_seed=s)
     return rows
 
 
 def score_controls(
     instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
 ) -> list[Row]:
-    """Score what needs no model, to compare the scores of states with.
+    """Score clusters that need no model, for comparison with the scores of hidden states.
 
-    `control:length` is KMeans on the instruction's length alone, which its position gives away in
-    layer 0; `control:symbols` is KMeans on the counts of its symbols, which averaging word
-    embeddings gives away; `control:input` takes the input token itself as the cluster.
+    - `control:length`: KMeans on the length of the instruction, which `embed` contains through the
+      position;
+    - `control:symbols`: KMeans on the counts of its symbols, which a mean of word embeddings
+      contains;
+    - `control:input`: the input token is the cluster.
 
-    Returns every measure of `agreement` for each control and cluster seed; the step is null. The k
-    of `control:input` is the number of input tokens that occur.
+    There are all measures of `agreement` for each control and cluster seed; the step is null. The k
+    of `control:input` is the number of distinct input tokens.
     """
     rows: list[Row] = []
-    place: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
+    columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
     for control, labels in control_labels(instances, k, seed, settings).items():
         alone = control == "control:input"
-        place |= {"layer": control, "k": len(np.unique(instances.input)) if alone else k}
+        columns |= {"layer": control, "k": len(np.unique(instances.input)) if alone else k}
         for s, clusters in enumerate(labels):
             values = agreement(contingency(instances.task, clusters))
-            rows += score_rows(values, **place, position="", cluster_seed=None if alone else s)
+            rows += score_rows(values, **columns, position="", cluster_seed=None if alone else s)
     return rows
 
 
 def control_labels(
     instances: Instances, k: int, seed: int, settings: ClusterSettings
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the clusters that each of `CONTROLS` makes, (S, N); see `score_controls`.
+    """Return the clusters of each of `CONTROLS`, (S, N); see `score_controls`.
 
-    S is the number of cluster seeds, and 1 for the input token, which depends on none.
+    S is the number of cluster seeds; for the input token, which has no cluster seed, it is 1.
     """
     arrays = {
         "control:length": instances.length[:, None],  # (N, 1)
@@ -197,8 +206,8 @@ def control_labels(
     return labels | {"control:input": instances.input[None]}
 
 
-def _place(cell: Cell, run: str) -> dict[str, Any]:
-    """Return the columns that tell the rows of one cell from those of others."""
+def _columns(cell: Cell, run: str) -> dict[str, Any]:
+    """Return the columns that identify the rows of a cell."""
     return {
         "run": run, "seed": cell.seed, "step": cell.step, "split": cell.split,
         "position": cell.position, "layer": cell.state, "space": cell.space, "k": cell.k,

@@ -1,4 +1,4 @@
-"""The tidy table of scores: its columns and rows, reading and writing it, summaries as text."""
+"""Define the tidy table of scores: columns, rows, files, summaries, and summaries as text."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,13 +21,13 @@ SCHEMA = pa.schema(
     [
         ("run", pa.string()),
         ("seed", pa.int64()),
-        ("step", pa.int64()),  # null for controls, which no training changes
+        ("step", pa.int64()),  # null for controls, which do not depend on training
         ("split", pa.string()),
-        ("position", pa.string()),  # of the hidden state; "" for controls and accuracy
-        ("layer", pa.string()),  # a state's name, "control:...", or "model" for its accuracy
-        ("space", pa.string()),  # "raw", "tsne", or "" for what is not clustered
+        ("position", pa.string()),  # position of the hidden state; "" for controls and accuracy
+        ("layer", pa.string()),  # hidden state, "control:...", or "model" for the accuracy
+        ("space", pa.string()),  # "raw", "tsne", or "" without clusters
         ("k", pa.int64()),
-        ("cluster_seed", pa.int64()),  # null for what depends on none
+        ("cluster_seed", pa.int64()),  # null without a cluster seed
         ("metric", pa.string()),
         ("value", pa.float64()),
     ]
@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 #: The layer of the accuracies.
 MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
-#: The step in a frame of what does not depend on it.
+#: The step of controls in a data frame.
 NO_STEP = -1
 
 
@@ -54,17 +54,19 @@ def score_rows(
     cluster_seed: int | None = None,
 ) -> list[Row]:
     """Return one row per metric; the other arguments are the columns of these names."""
-    place: Row = {
+    columns: Row = {
         "run": run, "seed": seed, "step": step, "split": split, "position": position,
         "layer": layer, "space": space, "k": k, "cluster_seed": cluster_seed,
     }  # fmt: skip
-    return [{**place, "metric": metric, "value": float(value)} for metric, value in values.items()]
+    return [
+        {**columns, "metric": metric, "value": float(value)} for metric, value in values.items()
+    ]
 
 
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
-    """Return the row that holds the model's accuracy, in 0 .. 1, on one split at one step."""
-    place: dict[str, Any] = {"run": run, "seed": seed, "step": step, "split": split}
-    return score_rows({"accuracy": value}, **place, position="", layer="model", space="")[0]
+    """Return the row of the model's accuracy, in 0 .. 1, on one split at one step."""
+    columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "split": split}
+    return score_rows({"accuracy": value}, **columns, position="", layer="model", space="")[0]
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
@@ -130,10 +132,11 @@ def read_scores(path: Path | str) -> pd.DataFrame:
 
         - `run`, `seed`, `step`: the run, its root seed, and the training step; a control, which
           does not depend on training, has no step;
-        - `split`, `position`, `layer`, `space`: the split, the measured position, the name of the
-          hidden state (an ordered categorical, from the input up), and whether the hidden states
-          themselves (``raw``) or their embedding (``tsne``) were clustered; `layer` is
-          ``control:...`` for a control and ``model`` for the accuracy;
+        - `split`, `position`: the split and the measured position;
+        - `layer`: the name of the hidden state, ``control:...`` for a control, or ``model`` for the
+          accuracy; it is an ordered categorical, from the input up;
+        - `space`: ``raw`` if the hidden states themselves were clustered, or ``tsne`` for their
+          embedding;
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1.
 
@@ -268,9 +271,9 @@ def scores_text(table: pa.Table) -> str:
 def final_text(table: pa.Table) -> str:
     """Return the scores at the last step as plain text: what `tasklens show` prints.
 
-    One row per layer and space, one column per split: the mean ARI against the task, its lowest
-    and highest value over seeds and cluster seeds, and the mean at the first step beside it if
-    there is more than one step. Below them the controls, then the accuracies.
+    There is one row per layer and space, and one column per split. A cell is the mean ARI against
+    the task, with its lowest and highest value over seeds and cluster seeds. If there are several
+    steps, the mean at the first step follows. Below are the controls and the accuracies.
     """
     rows = summarise(to_frame(table, ("ari", "accuracy")), ("layer", "space", "split", "step"))
     scores = {row.Index: row for row in rows.itertuples()}
@@ -320,15 +323,15 @@ def k_table(table: pa.Table) -> str:
     rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
     rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
     means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
-    places = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
-    if len({(split, k) for split, _, k in places}) == len({split for split, _, _ in places}):
+    cells = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
+    if len({(split, k) for split, _, k in cells}) == len({split for split, _, _ in cells}):
         return ""
-    width = max(len(layer) for _, layer, _ in places)
+    width = max(len(layer) for _, layer, _ in cells)
     lines = []
-    for split in dict.fromkeys(split for split, _, _ in places):
+    for split in dict.fromkeys(split for split, _, _ in cells):
         lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
-        for place in (place for place in places if place[0] == split):
-            values = [means.get((*place, metric)) for metric in metrics]
+        for cell in (cell for cell in cells if cell[0] == split):
+            values = [means.get((*cell, metric)) for metric in metrics]
             text = "  ".join("    -" if value is None else f"{value:z5.2f}" for value in values)
-            lines.append(f"{place[1]:<{width}}  k = {place[2]:<4}  {text}")
+            lines.append(f"{cell[1]:<{width}}  k = {cell[2]:<4}  {text}")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Summarise each run of a sweep: one row per run, split, layer and space."""
+"""Summarise each run of a sweep, with one row per run, split, layer and space."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow as pa
 from tasklens.scoring.best_layer import best_layer, is_layer
 from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise, to_frame
 
-#: Scores of a state that are given at the end of training.
+#: Scores of a hidden state that the summary has for the last step only.
 AT_THE_END = (
     *("ami", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
@@ -27,8 +27,8 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
     courses: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
     frame = to_frame(scores, ("ari", "accuracy", *AT_THE_END))
     means = summarise(frame, ("run", "seed", "split", "layer", "space", "metric", "step"))["mean"]
-    for (*place, metric, step), mean in means.items():
-        courses.setdefault(tuple(place), {}).setdefault(metric, {})[step] = mean
+    for (*key, metric, step), mean in means.items():
+        courses.setdefault(tuple(key), {}).setdefault(metric, {})[step] = mean
     rows = []
     for (run, seed, split, layer, space), metrics in courses.items():
         if "ari" not in metrics:
@@ -49,10 +49,9 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
 
 
 def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str, Any]]:
-    """Return each run's row of one split for its best layer, chosen on the training subset.
+    """Return each run's row of one split for its best layer, which is chosen on `train_subset`.
 
-    See `tasklens.scoring.best_layer`. Each row holds under `last` what the last layer has for
-    `final`.
+    See `tasklens.scoring.best_layer`. The column `last` of a row is the `final` of the last layer.
     """
     runs: dict[tuple[str, int], dict[str, dict[str, dict[str, Any]]]] = {}
     for r in points.to_pylist():
@@ -70,5 +69,6 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
 
 
 def _last(metrics: Mapping[str, Mapping[int, float]], name: str) -> float | None:
+    """Return the value of a metric at the last step, if there is one."""
     by_step = metrics.get(name)
     return by_step[max(by_step)] if by_step else None

@@ -1,4 +1,4 @@
-"""How states are spread between and within groups."""
+"""Compare the variance of hidden states between groups with the variance within groups."""
 
 from typing import Any
 
@@ -8,11 +8,10 @@ import scipy.linalg
 
 
 def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
-    """Return the share of the variance of `x` that lies between groups.
+    """Return the share of the variance of `x` between groups (the multivariate eta squared).
 
-    The sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
-    |row - mean|^2, in 0 .. 1: one minus the within-group share (the multivariate eta squared). 0
-    if all rows of `x`, (N, D), are equal. Sums are in float64.
+    It is the sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
+    |row - mean|^2, in 0 .. 1. It is 0 if all rows of `x`, (N, D), are equal. Sums are in float64.
     """
     # Relative to the first row, equal rows are exactly zero, whatever their common offset.
     centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
@@ -27,13 +26,15 @@ def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
 
 
 def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
-    """Return how far the groups stand out from what else varies most.
+    """Return the variance between K groups, divided by the largest variance within them.
 
-    The variance between the K groups, which lies in K - 1 directions at most, divided by the
-    variance within them along the K - 1 directions where that is largest. KMeans with K clusters
-    looks for the K - 1 widest directions of all (Ding and He, "K-means Clustering via Principal
-    Component Analysis", ICML 2004): below 1, what varies within groups is wider. 0 if the groups'
-    means are equal, infinite if nothing varies within them. `x` is (N, D), summed in float64.
+    The variance between groups is in at most K - 1 directions. The variance within groups is that
+    of the K - 1 directions in which it is largest. KMeans with K clusters looks for the K - 1
+    directions with the largest variance: Ding and He, "K-means Clustering via Principal Component
+    Analysis", ICML 2004. Below 1, these are directions within groups.
+
+    It is 0 if the groups' means are equal, and infinite if nothing varies within groups. `x` is
+    (N, D); sums are in float64.
     """
     centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
     names, group = np.unique(groups, return_inverse=True)

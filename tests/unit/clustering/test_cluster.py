@@ -112,13 +112,12 @@ def test_what_is_wrong_is_said_in_one_line() -> None:
     bad = x.copy()
     bad[7, 0], bad[9, 1] = np.nan, np.inf
     cases = {
-        "(raw): the states of 2 of 30 instances are not finite, the first of them instance 7": cell(
-            bad
-        ),
+        "(raw): the hidden states of 2 of 30 instances are not finite, the first of them "
+        "instance 7": cell(bad),
         "(tsne): perplexity = 50: should be less than the number of instances, 30, and is best "
         "below a third of it": cell(x, "tsne"),
         "(pca): space = 'pca': should be one of ('raw', 'tsne')": cell(x, "pca"),
-        "(raw): states of shape (0, 8): should be (N, D)": cell(x[:0]),
+        "(raw): hidden states of shape (0, 8): should be (N, D)": cell(x[:0]),
         "(raw): k = 0: should be in 1 .. 32767": cell(x, k=0),
     }
     for message, case in cases.items():
@@ -138,22 +137,24 @@ def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None
         assert adjusted_rand_score(task, result.labels[0]) == 1.0
 
 
+@pytest.mark.long
 def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: Path) -> None:
-    """Which find the kernels in numba's cache, as the first on a machine does not."""
+    """Later processes find the kernels in numba's cache; the first process compiles them."""
     program = """
 import hashlib, numpy as np
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
-found = hashlib.sha256()
+digest = hashlib.sha256()
 for space in ("raw", "tsne"):
     cell = Cell(0, 0, "val", "block1", space, 6, x)
     (got,) = cluster([cell], ClusterSettings(n_init=2, perplexity=30, tsne_max_iter=250))
     for array in (got.labels, got.inertia, got.embedding):
-        found.update(b"" if array is None else array.tobytes())
-print(found.hexdigest())
+        if array is not None:
+            digest.update(array.tobytes())
+print(digest.hexdigest())
 """
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
-    words = [sys.executable, "-c", program]
-    first, second = (subprocess.check_output(words, env=environment) for _ in range(2))
+    command = [sys.executable, "-c", program]
+    first, second = (subprocess.check_output(command, env=environment) for _ in range(2))
     assert list(tmp_path.rglob("*.nbi")), "the first has compiled, and kept it"
     assert first == second

@@ -100,11 +100,11 @@ def test_labels_are_those_of_the_nearest_mean_and_inertia_is_its_definition(
 ) -> None:
     x, _ = mixture(n, d, k, spread)
     labels, inertia, _ = run(x, k, seeds=(0, 1, 2), n_init=2, tol=0)
-    for found, value in zip(labels, inertia, strict=True):
-        assert value == pytest.approx(inertia_of(x, found), rel=1e-6)
-        distance = np.sum((x[:, None] - means(x, found)) ** 2, axis=2)  # (N, k)
+    for clusters, value in zip(labels, inertia, strict=True):
+        assert value == pytest.approx(inertia_of(x, clusters), rel=1e-6)
+        distance = np.sum((x[:, None] - means(x, clusters)) ** 2, axis=2)  # (N, k)
         assert distance.shape == (n, k)
-        own = distance[np.arange(n), found]
+        own = distance[np.arange(n), clusters]
         assert (own - distance.min(axis=1)).max() <= 1e-5 * own.mean(), "up to rounding"
 
 
@@ -131,7 +131,7 @@ def draws(x: Floats, k: int, n: int) -> NDArray[np.int32]:
 
 
 def test_second_centres_have_the_exact_probabilities() -> None:
-    """Of two candidates drawn by weight times squared distance, the better one is taken."""
+    """Two candidates are drawn by weight times squared distance, and the better is taken."""
     values = np.array([0, 1, 3, 4, 8, 20], dtype=np.float32)
     count = np.array([1, 2, 1, 3, 1, 1])
     x = np.repeat(values, count)[:, None]
@@ -145,10 +145,10 @@ def test_second_centres_have_the_exact_probabilities() -> None:
             chance = mass[a] * mass[b] / mass.sum() ** 2
             exact[first, second] += count[first] / count.sum() * chance
     n = 10_000
-    found = np.zeros((6, 6))
-    np.add.at(found, tuple(draws(x, 2, n).T), 1 / n)
+    frequency = np.zeros((6, 6))
+    np.add.at(frequency, tuple(draws(x, 2, n).T), 1 / n)
     error = np.sqrt(exact * (1 - exact) / n)
-    assert np.all(np.abs(found - exact) <= 4 * error), "standard errors, of 36 numbers"
+    assert np.all(np.abs(frequency - exact) <= 4 * error), "standard errors, of 36 numbers"
 
 
 def test_seeding_is_that_of_scikit_learn() -> None:
@@ -217,16 +217,16 @@ def test_empty_clusters_get_the_farthest_points(d: int, twice: int) -> None:
 def test_equal_rows_are_one_point_of_their_weight(d: int, tokens: int, k: int) -> None:
     x = token_rows(400, tokens, d)
     labels, inertia, _ = run(x, k, seeds=(0, 1))
-    for found, value in zip(labels, inertia, strict=True):
-        assert len(np.unique(np.column_stack([x, found]), axis=0)) == tokens
-        assert set(found) == set(range(min(k, tokens)))
-        assert value == pytest.approx(inertia_of(x, found), rel=1e-6, abs=1e-9)
+    for clusters, value in zip(labels, inertia, strict=True):
+        assert len(np.unique(np.column_stack([x, clusters]), axis=0)) == tokens
+        assert set(clusters) == set(range(min(k, tokens)))
+        assert value == pytest.approx(inertia_of(x, clusters), rel=1e-6, abs=1e-9)
         assert (value > 1) == (k < tokens)
     starts = np.unique(x, axis=0, return_index=True)[1][: min(k, tokens)]
     for max_iter in (1, 300):
         theirs = witness(x, starts, max_iter)
-        found, value = lloyd(x, starts, max_iter)
-        assert np.array_equal(found, theirs.labels_)
+        ours, value = lloyd(x, starts, max_iter)
+        assert np.array_equal(ours, theirs.labels_)
         assert value == pytest.approx(theirs.inertia_, rel=1e-5, abs=1e-6)
 
 
@@ -252,9 +252,9 @@ def test_distances_between_close_points_keep_their_digits() -> None:
     x = (1000 * np.eye(3, 10)[np.arange(30) % 3] + 0.01 * noise(30, 10)).astype(np.float32)
     x -= x.mean(axis=0)
     exact = np.sum((x[:, None].astype(float) - x) ** 2, axis=2)
-    found = _distances(x)
-    assert np.array_equal(found, found.T)
-    assert found == pytest.approx(exact, rel=1e-5)
+    distances = _distances(x)
+    assert np.array_equal(distances, distances.T)
+    assert distances == pytest.approx(exact, rel=1e-5)
     assert inertia_of(x, run(x, 6)[0][0]) <= 1.05 * inertia_of(
         x, kmeans_once(x, 6, seed=0, n_init=10, max_iter=300, tol=1e-4)[0]
     )
@@ -262,7 +262,7 @@ def test_distances_between_close_points_keep_their_digits() -> None:
 
 @pytest.mark.parametrize("d", [2, 20])
 def test_far_points_leave_no_trace_in_the_sums(d: int) -> None:
-    """Of 60 squared distances of 100,000,000 and 140 of about 2 D, the large ones leave."""
+    """There are 60 squared distances of 100,000,000 and 140 of about 2 D; the large ones leave."""
     x = noise(200, d)
     x[:60, 0] += 10_000
     distances, weights = _distances(x), np.ones(200, dtype=np.float32)
@@ -328,9 +328,9 @@ def test_a_seed_gives_its_result_in_any_company() -> None:
     x = noise(150, 3)
     seeds = (0, 2**63 - 1, 2**100)
     labels, inertia, _ = run(x, 6, seeds=seeds, n_init=1)
-    for seed, found, value in zip(seeds, labels, inertia, strict=True):
+    for seed, clusters, value in zip(seeds, labels, inertia, strict=True):
         alone = run(x, 6, seeds=(seed,), n_init=1)
-        assert np.array_equal(alone[0][0], found)
+        assert np.array_equal(alone[0][0], clusters)
         assert alone[1][0] == value
     assert len(set(inertia)) == 3
 

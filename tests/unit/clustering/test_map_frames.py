@@ -30,8 +30,8 @@ BEFORE = np.arange(N) % GROUPS
 AFTER = np.arange(N) // GROUPS % GROUPS
 
 
-def grouped(group: NDArray[Any], apart: float = 6.0, noise: str = "noise") -> Floats:
-    centres = apart * stream(0, "centres").normal(size=(GROUPS, D))
+def grouped(group: NDArray[Any], distance: float = 6.0, noise: str = "noise") -> Floats:
+    centres = distance * stream(0, "centres").normal(size=(GROUPS, D))
     x = centres[group] + stream(0, noise).normal(size=(len(group), D))
     return np.asarray(x, dtype=np.float32)
 
@@ -87,8 +87,8 @@ def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
 
 
 def test_neighbours_are_kept_as_well_as_in_a_map_made_anew() -> None:
-    x = grouped(AFTER, apart=1.0, noise="other noise")
-    before = first_map(grouped(BEFORE, apart=1.0))
+    x = grouped(AFTER, distance=1.0, noise="other noise")
+    before = first_map(grouped(BEFORE, distance=1.0))
     anew = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=2)
     kept, fresh, chance = (
         trustworthiness(x, y, n_neighbors=10) for y in (next_map(x, before), anew, before)
@@ -140,7 +140,7 @@ def test_without_a_compiler_it_is_done_by_scikit_learn(
     assert y.tobytes() == next_map(grouped(AFTER), first).tobytes()
 
 
-FIVE_ROWS = grouped(BEFORE, apart=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
+FIVE_ROWS = grouped(BEFORE, distance=10)[[0, 1, 2, 3, 8]][np.arange(40) % 5]
 ODD = {
     "one direction": grouped(BEFORE)[:40, :1],
     "one other row": np.eye(20, D, dtype=np.float32) * (np.arange(20) == 0)[:, None],

@@ -120,24 +120,25 @@ def test_vocabulary(dataset: Dataset) -> None:
 
 
 SCARCE = (
-    "data.measured_instances = {} is more than the {} instances that split {} has of the {} "
-    "measured tasks"
+    "data.measured_instances = {}: should be at most {}, the number of instances of the {} measured"
+    " tasks in split {}"
 )
 
 
 @pytest.mark.parametrize(
     ("tasks", "data", "message"),
     [
-        ({}, {"val_inputs": 5}, "data.val_inputs = 5 leaves nothing to train on: a task maps only "
-         "5 inputs; at most 4 can be held out"),
-        ({}, {"measured_tasks": 6}, "data.measured_tasks = 6 is more than the 5 tasks there are"),
+        ({}, {"val_inputs": 5}, "data.val_inputs = 5: should be at most 4, because a task has only "
+         "5 inputs and training needs at least one"),
+        ({}, {"measured_tasks": 6}, "data.measured_tasks = 6: should be at most the number of "
+         "tasks, 5"),
         ({}, {"measured_tasks": 5, "measured_instances": 51},
-         SCARCE.format(51, 50, "val_instruction", 5)),
-        ({"variants_per_task": 1}, {}, "a task with a single instruction cannot hold one out for "
-         "val_instruction; raise tasks.variants_per_task to 2 or more"),
+         SCARCE.format(51, 50, 5, "val_instruction")),
+        ({"variants_per_task": 1}, {}, "a task has a single instruction, so that none can be held "
+         "out for val_instruction; raise tasks.variants_per_task to 2 or more"),
         # of 12 instructions of a task 11 are held out, and of the other's 5 inputs 4
-        ({}, {"val_inputs": 4, "val_instruction_fraction": 0.9}, SCARCE.format(10, 3, "train", 3)),
-        ({"variants_per_task": 2}, {"val_inputs": 1}, SCARCE.format(10, 3, "val", 3)),
+        ({}, {"val_inputs": 4, "val_instruction_fraction": 0.9}, SCARCE.format(10, 3, 3, "train")),
+        ({"variants_per_task": 2}, {"val_inputs": 1}, SCARCE.format(10, 3, 3, "val")),
     ],
 )  # fmt: skip
 def test_what_cannot_be_met_is_said_in_one_line(

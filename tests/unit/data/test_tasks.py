@@ -194,10 +194,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"n_inputs": 40}, "inputs_per_task = 48 is more than n_inputs = 40"),
-        ({"min_length": 9}, "min_length = 9 should be at most max_length = 8"),
-        ({"symbols": "aba"}, "symbols = 'aba' should be distinct characters"),
-        ({"symbols": "a b"}, "symbols = 'a b' should be distinct characters, none of them whitesp"),
+        ({"n_inputs": 40}, "inputs_per_task = 48: should be at most n_inputs = 40"),
+        ({"min_length": 9}, "min_length = 9: should be at most max_length = 8"),
+        ({"symbols": "aba"}, "symbols = 'aba': should be distinct characters"),
+        (
+            {"symbols": "a b"},
+            "symbols = 'a b': should be distinct characters without whitespace",
+        ),
         (
             {"regexes": ("a", "b")},
             "regexes has 2 entries: should be n_tasks x distributions_per_task",

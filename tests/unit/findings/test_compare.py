@@ -20,12 +20,12 @@ def curves(
 ) -> Curves:
     """Return a run whose ARI ends at given values, with noise in the copies."""
     spread = np.zeros(1) if noise is None else np.append(0.0, noise)
-    made = Curves("run", 0, (0, 10), split_names=names or {split: split for split in SPLITS})
+    run = Curves("run", 0, (0, 10), split_names=names or {split: split for split in SPLITS})
     for (split, state), value in final.items():
-        made.ari[split, state, "raw"] = np.stack([0 * spread, value + spread], axis=1)
+        run.ari[split, state, "raw"] = np.stack([0 * spread, value + spread], axis=1)
     if accuracy is not None:
-        made.accuracy["train_subset"] = np.stack([0 * spread, accuracy + spread], axis=1)
-    return made
+        run.accuracy["train_subset"] = np.stack([0 * spread, accuracy + spread], axis=1)
+    return run
 
 
 FINAL = {("train_subset", "embed"): 0.1, ("train_subset", "block1"): 0.5}
@@ -33,7 +33,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, COPIES)
 
 
 def test_the_difference_is_second_minus_first() -> None:
-    other = {place: value + 0.2 for place, value in FINAL.items()}
+    other = {key: value + 0.2 for key, value in FINAL.items()}
     compared = compare_curves(curves(FINAL, NOISE, 0.25), curves(other, NOISE, 0.75), paired=True)
     embed, block1 = compared.ari
     assert (embed.layer, embed.first) == ("embed", 0.1)
@@ -46,11 +46,13 @@ def test_the_difference_is_second_minus_first() -> None:
 
 def test_noise_that_both_share_cancels_if_the_copies_are_paired() -> None:
     runs = curves(FINAL, NOISE), curves(FINAL, NOISE)
-    (paired, _), (apart, _) = (compare_curves(*runs, paired=paired).ari for paired in (True, False))
+    (paired, _), (independent, _) = (
+        compare_curves(*runs, paired=paired).ari for paired in (True, False)
+    )
     assert (paired.low, paired.high) == (0.0, 0.0)
     # Independent: the standard deviation of the difference is 0.1 times the root of 2.
     expected = 1.96 * 0.1 * np.sqrt(2)
-    assert [apart.low, apart.high] == pytest.approx([-expected, expected], abs=0.03)
+    assert [independent.low, independent.high] == pytest.approx([-expected, expected], abs=0.03)
 
 
 def test_without_copies_there_is_no_interval() -> None:

@@ -27,7 +27,7 @@ def rows_of(run: str, seed: int, shift: float = 0.0) -> list[Row]:
             rows += score_rows(scores, **base, step=step, layer=layer, space=space, cluster_seed=s)
         for step in (8, 0, 4):
             rows.append(accuracy_row(run, seed, step, split, step / 8 - less))
-            rows.append(accuracy_row(run, seed, step, f"{split} whole", 0.5))
+            rows.append(accuracy_row(run, seed, step, f"{split} complete", 0.5))
         for control, values in (("length", (0.2, 0.3)), ("symbols", (0.4, 0.4)), ("input", (0.1,))):
             for s, value in enumerate(values):
                 scores, layer = {"ari": value - less, "ami": 7.0}, f"control:{control}"
@@ -54,7 +54,7 @@ def test_a_table_gives_means_over_cluster_seeds_by_step() -> None:
 def test_a_table_gives_accuracy_and_controls() -> None:
     (curves,) = curves_of_table(to_table(rows_of("mine", 3)))
     assert set(curves.accuracy) == {
-        *("train_subset", "val_subset", "train_subset whole", "val_subset whole")
+        *("train_subset", "val_subset", "train_subset complete", "val_subset complete")
     }
     np.testing.assert_allclose(curves.accuracy["train_subset"], [[0.0, 0.5, 1.0]])
     np.testing.assert_allclose(curves.accuracy["val_subset"], [[-0.1, 0.4, 0.9]])
@@ -65,13 +65,13 @@ def test_a_table_gives_accuracy_and_controls() -> None:
         assert curves.controls["val_subset", name] == pytest.approx([value - 0.1])
 
 
-def test_another_metric_takes_the_place_of_the_states_scores_alone() -> None:
+def test_another_metric_replaces_the_scores_of_states_only() -> None:
     table = to_table(rows_of("mine", 3))
     (curves,) = curves_of_table(table)
     (chance,) = curves_of_table(table, "ari_shuffled")
     assert chance.ari.keys() == curves.ari.keys()
-    for place, values in curves.ari.items():
-        np.testing.assert_allclose(chance.ari[place], -values)
+    for key, values in curves.ari.items():
+        np.testing.assert_allclose(chance.ari[key], -values)
     assert chance.controls == curves.controls
     assert chance.accuracy.keys() == curves.accuracy.keys()
 
@@ -88,23 +88,25 @@ def test_runs_and_seeds_of_one_table_are_kept_apart() -> None:
             assert got == pytest.approx([shift + 0.1 + 0.08 + 0.01])
 
 
-def test_a_table_without_the_metric_says_what_it_holds() -> None:
+def test_a_table_without_the_metric_is_an_error_with_its_metrics() -> None:
     table = to_table(rows_of("mine", 3))
-    message = "^the table holds no v_measure of a state; it holds accuracy, ami, ari, ari_shuffled$"
+    message = "^the table has no v_measure of a hidden state; its metrics are accuracy, ami, ari, "
     with pytest.raises(InputError, match=message):
         curves_of_table(table, "v_measure")
-    with pytest.raises(InputError, match=r"^the table holds no ari of a state; it holds nothing$"):
+    with pytest.raises(
+        InputError, match=r"^the table has no ari of a hidden state; its metrics are none$"
+    ):
         curves_of_table(to_table([]))
     controls = to_table([r for r in rows_of("mine", 3) if r["step"] is None])
-    with pytest.raises(InputError, match=r"no ari of a state; it holds ami, ari$"):
+    with pytest.raises(InputError, match=r"no ari of a hidden state; its metrics are ami, ari$"):
         curves_of_table(controls)
 
 
 # --- Labels ---
 
 
-def made(n_copies: int) -> tuple[Curves, NDArray[np.int64], dict[str, NDArray[np.int64]]]:
-    """Curves of random labels of 50 instances of 10 units; their tasks; the labels by step."""
+def random_curves(n_copies: int) -> tuple[Curves, NDArray[np.int64], dict[str, NDArray[np.int64]]]:
+    """Return curves of random labels of 50 instances in 10 units, the tasks, and the labels."""
     random = stream(0, "labels")
     unit = np.arange(50) // 5
     task = unit // 2
@@ -134,7 +136,7 @@ def made(n_copies: int) -> tuple[Curves, NDArray[np.int64], dict[str, NDArray[np
         resampling,
         lambda: calls.append(None),
     )
-    assert len(calls) == len(cells), "told of each cell"
+    assert len(calls) == len(cells), "one call per cell"
     for i, step in enumerate((0, 8, 16)):
         assert curves.accuracy["s"][0, i] == pytest.approx(hits[step].mean())
         by_hand = [np.average(hits[step], weights=w[unit]) for w in weights]
@@ -147,7 +149,7 @@ def mean_ari(task: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
 
 
 def test_labels_give_scikit_learns_index_in_the_first_copy() -> None:
-    curves, task, labels = made(n_copies=6)
+    curves, task, labels = random_curves(n_copies=6)
     assert (curves.run, curves.seed, curves.steps) == ("mine", 4, (0, 8, 16))
     assert curves.layers == ["embed", "block1"]
     for layer in ("embed", "block1"):

@@ -1,4 +1,4 @@
-"""Each number held against what it comes to by hand."""
+"""Compare each statistic with numbers that were computed by hand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -23,24 +23,24 @@ Course: TypeAlias = ArrayLike
 Number: TypeAlias = Callable[[Curves, str], Floats]
 
 
-def curves(
+def planted(
     layers: Mapping[str, Course],
     steps: tuple[int, ...] = STEPS,
     *,
     unseen: Mapping[str, Course] | None = None,
 ) -> Curves:
-    """Return curves by layer, of the training subset and as many of unseen pairs."""
-    made = Curves("mine", 0, steps)
+    """Return curves by layer, on `train_subset` and, if given, on `val_subset`."""
+    curves = Curves("mine", 0, steps)
     for split, values in ((TRAIN, layers), (PAIRS, unseen or {})):
         for layer, course in values.items():
-            made.ari[split, layer, "raw"] = np.atleast_2d(np.asarray(course, dtype=float))
-    return made
+            curves.ari[split, layer, "raw"] = np.atleast_2d(np.asarray(course, dtype=float))
+    return curves
 
 
 def one_block(course: Course, steps: tuple[int, ...] = STEPS, embed: float = 0.0) -> Curves:
-    """Return curves of which the only block's is the best layer's and the upper blocks' mean."""
+    """Return the curves of a network with one block, which is the best layer and the upper half."""
     flat = np.full(np.shape(course), embed)
-    return curves({"embed": flat, "block1": course}, steps)
+    return planted({"embed": flat, "block1": course}, steps)
 
 
 def line(begin: float, end: float, steps: Sequence[int] = STEPS) -> Floats:
@@ -95,33 +95,33 @@ def test_a_level_is_reached_between_two_checkpoints_or_from_the_start_or_never()
 def test_the_best_layer_is_chosen_on_the_training_subset() -> None:
     train = {"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)}
     unseen = {"embed": line(0, 0.1), "block1": line(0, 0.9), "block2": line(0, 0.6)}
-    made = curves(train, unseen=unseen)
-    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
-    assert statistics.best_final(made, TRAIN) == pytest.approx([0.8])
-    assert statistics.best_final(made, PAIRS) == pytest.approx([0.6]), "not the best there"
-    assert statistics.generalisation_gap(made, PAIRS) == pytest.approx([0.2])
+    curves = planted(train, unseen=unseen)
+    assert statistics.judged_layer(curves, complete=True) == ("block2", "raw")
+    assert statistics.best_final(curves, TRAIN) == pytest.approx([0.8])
+    assert statistics.best_final(curves, PAIRS) == pytest.approx([0.6]), "not the best there"
+    assert statistics.generalisation_gap(curves, PAIRS) == pytest.approx([0.2])
 
 
 def test_a_space_that_was_taken_at_the_end_alone_has_no_course() -> None:
-    made = curves({"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)})
-    made.ari[TRAIN, "block1", "tsne"] = np.array([[np.nan] * 8 + [0.9]])
-    assert statistics.judged_layer(made, whole=False) == ("block1", "tsne")
-    assert statistics.judged_layer(made, whole=True) == ("block2", "raw")
-    assert statistics.best_final(made, TRAIN) == pytest.approx([0.9])
-    np.testing.assert_allclose(statistics.best_curve(made, TRAIN), [line(0, 0.8)])
-    made.ari[TRAIN, "block1", "tsne"] = np.array([[0.0] * 8 + [0.9]])
-    everywhere = statistics.judged_layer(made, whole=True)
+    curves = planted({"embed": line(0, 0.1), "block1": line(0, 0.7), "block2": line(0, 0.8)})
+    curves.ari[TRAIN, "block1", "tsne"] = np.array([[np.nan] * 8 + [0.9]])
+    assert statistics.judged_layer(curves, complete=False) == ("block1", "tsne")
+    assert statistics.judged_layer(curves, complete=True) == ("block2", "raw")
+    assert statistics.best_final(curves, TRAIN) == pytest.approx([0.9])
+    np.testing.assert_allclose(statistics.best_curve(curves, TRAIN), [line(0, 0.8)])
+    curves.ari[TRAIN, "block1", "tsne"] = np.array([[0.0] * 8 + [0.9]])
+    everywhere = statistics.judged_layer(curves, complete=True)
     assert everywhere == ("block1", "tsne"), "taken at every checkpoint"
 
 
 def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
     finals = {"embed": [[0.1], [0.1]], "block1": [[0.8], [0.2]], "block2": [[0.7], [0.9]]}
-    made = curves(finals, (8,))
-    assert statistics.judged_layer(made, whole=True) == ("block1", "raw")
-    assert statistics.best_final(made, TRAIN) == pytest.approx([0.8, 0.2])
-    made = curves({}, unseen={"embed": line(0, 1), "block1": line(0, 1)})
+    curves = planted(finals, (8,))
+    assert statistics.judged_layer(curves, complete=True) == ("block1", "raw")
+    assert statistics.best_final(curves, TRAIN) == pytest.approx([0.8, 0.2])
+    curves = planted({}, unseen={"embed": line(0, 1), "block1": line(0, 1)})
     with pytest.raises(MissingError, match=r"^run 'mine' has no scores of train_subset to choose"):
-        statistics.best_final(made, PAIRS)
+        statistics.best_final(curves, PAIRS)
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_the_best_layer_is_that_of_the_sample_as_it_is() -> None:
 )
 def test_the_upper_blocks_are_those_above_the_middle(n: int, upper: tuple[int, ...]) -> None:
     ends = {i: 2.0**i for i in range(1, n + 1)}
-    made = curves({"embed": line(0, 1), **{f"block{i}": line(0, ends[i]) for i in ends}})
+    curves = planted({"embed": line(0, 1), **{f"block{i}": line(0, ends[i]) for i in ends}})
     expected = line(0, float(np.mean([ends[i] for i in upper])))
-    np.testing.assert_allclose(statistics.upper_curve(made, TRAIN), [expected])
-    assert statistics.upper_gain(made, TRAIN) == pytest.approx(expected[-1])
+    np.testing.assert_allclose(statistics.upper_curve(curves, TRAIN), [expected])
+    assert statistics.upper_gain(curves, TRAIN) == pytest.approx(expected[-1])
 
 
 # --- The course of one layer ---
@@ -202,28 +202,28 @@ FINALS = np.array([[0.1, 0.3, 0.2, 0.7, 0.6], [0.1, 0.2, 0.3, 0.4, 0.5], [0.5, 0
 def profile() -> Curves:
     names = ["embed", *(f"block{i}" for i in range(1, 5))]
     courses = [np.stack([np.full(3, 0.9), column], axis=1) for column in FINALS.T]
-    return curves(dict(zip(names, courses, strict=True)), (0, 8))
+    return planted(dict(zip(names, courses, strict=True)), (0, 8))
 
 
 def test_numbers_of_the_profile_over_layers() -> None:
-    made = profile()
+    curves = profile()
     # ranks 1, 3, 2, 5, 4 of five; 1, 3, 2, 4 of four
     rank, below = 1 - 6 * 4 / (5 * 24), 1 - 6 * 2 / (4 * 15)
-    assert statistics.rank_with_layer(made, TRAIN) == pytest.approx([rank, 1, -1])
-    assert statistics.rank_with_layer_below(made, TRAIN) == pytest.approx([below, 1, -1])
-    assert statistics.depth_of_best(made, TRAIN) == pytest.approx([3 / 4, 1, 0])
-    assert statistics.depth_of_best_below(made, TRAIN) == pytest.approx([1, 1, 0])
-    assert statistics.above_embedding(made, TRAIN) == pytest.approx([0.6, 0.4, 0])
-    assert statistics.above_embedding_below(made, TRAIN) == pytest.approx([0.6, 0.3, 0])
-    assert statistics.embedding_final(made, TRAIN) == pytest.approx([0.1, 0.1, 0.5])
+    assert statistics.rank_with_layer(curves, TRAIN) == pytest.approx([rank, 1, -1])
+    assert statistics.rank_with_layer_below(curves, TRAIN) == pytest.approx([below, 1, -1])
+    assert statistics.depth_of_best(curves, TRAIN) == pytest.approx([3 / 4, 1, 0])
+    assert statistics.depth_of_best_below(curves, TRAIN) == pytest.approx([1, 1, 0])
+    assert statistics.above_embedding(curves, TRAIN) == pytest.approx([0.6, 0.4, 0])
+    assert statistics.above_embedding_below(curves, TRAIN) == pytest.approx([0.6, 0.3, 0])
+    assert statistics.embedding_final(curves, TRAIN) == pytest.approx([0.1, 0.1, 0.5])
 
 
 def test_layer_0_moves_by_its_range_over_the_best_layers() -> None:
     zero = [0.1, 0.1, 0.15, 0.1, 0.05, 0.1, 0.1, 0.1, 0.1]
     best = [0.1, 0.0, 0.2, 0.4, 0.8, 0.8, 0.7, 0.7, 0.7]
-    moving = curves({"embed": zero, "block1": best})
+    moving = planted({"embed": zero, "block1": best})
     assert statistics.embedding_range(moving, TRAIN) == pytest.approx([0.1 / 0.8])
-    still = curves({"embed": line(0.1, 0.1), "block1": line(0.5, 0.5)})
+    still = planted({"embed": line(0.1, 0.1), "block1": line(0.5, 0.5)})
     assert statistics.embedding_range(still, TRAIN).tolist() == [np.inf]
 
 
@@ -236,8 +236,8 @@ def test_validation_follows_by_the_correlation_of_the_curves() -> None:
     for course, expected in (
         (unseen, np.corrcoef(train, unseen)[0, 1]), (0.3 - 0.2 * train, -1), (np.full(9, 0.3), 0),
     ):  # fmt: skip
-        made = curves({"embed": line(0, 0), "block1": train}, unseen={"block1": course})
-        assert statistics.generalisation_correlation(made, PAIRS) == pytest.approx([expected])
+        curves = planted({"embed": line(0, 0), "block1": train}, unseen={"block1": course})
+        assert statistics.generalisation_correlation(curves, PAIRS) == pytest.approx([expected])
 
 
 # --- What needs no trained model ---
@@ -245,21 +245,23 @@ def test_validation_follows_by_the_correlation_of_the_curves() -> None:
 
 def test_the_untrained_network_by_its_best_layer() -> None:
     layers = {"wte": line(0.9, 0.9), "embed": line(0.1, 0.1), "block1": line(0.3, 0.5)}
-    made = curves({**layers, "block2": line(0.2, 0.8)})
-    assert statistics.untrained_ratio(made, TRAIN) == pytest.approx([0.3 / 0.8])
-    later = curves({"embed": [0.1, 0.1], "block1": [0.3, 0.8]}, (1, 8))
+    curves = planted({**layers, "block2": line(0.2, 0.8)})
+    assert statistics.untrained_ratio(curves, TRAIN) == pytest.approx([0.3 / 0.8])
+    later = planted({"embed": [0.1, 0.1], "block1": [0.3, 0.8]}, (1, 8))
     with pytest.raises(MissingError, match=r"^run 'mine' has no checkpoint of step 0$"):
         statistics.untrained_ratio(later, TRAIN)
 
 
 def test_controls_over_the_best_layers_end() -> None:
-    made = curves({"embed": [[0.1], [0.1]], "block1": [[0.8], [0.0]]}, (8,))
-    made.controls[TRAIN, "control:symbols"] = np.array([0.2, 0.3])
-    made.controls[TRAIN, "control:length"] = np.array([0.4])
-    assert statistics.control_ratio("control:symbols")(made, TRAIN) == pytest.approx([0.25, np.inf])
-    assert statistics.control_ratio("control:length")(made, TRAIN) == pytest.approx([0.5, np.inf])
+    curves = planted({"embed": [[0.1], [0.1]], "block1": [[0.8], [0.0]]}, (8,))
+    curves.controls[TRAIN, "control:symbols"] = np.array([0.2, 0.3])
+    curves.controls[TRAIN, "control:length"] = np.array([0.4])
+    assert statistics.control_ratio("control:symbols")(curves, TRAIN) == pytest.approx(
+        [0.25, np.inf]
+    )
+    assert statistics.control_ratio("control:length")(curves, TRAIN) == pytest.approx([0.5, np.inf])
     with pytest.raises(MissingError, match=r"^run 'mine' has no control:input of train_subset$"):
-        statistics.control_ratio("control:input")(made, TRAIN)
+        statistics.control_ratio("control:input")(curves, TRAIN)
 
 
 # --- What is missing ---
@@ -272,22 +274,22 @@ EVERY = sorted({rule.number.__name__ for rule in RULES} - {"ratio"})
 
 @pytest.mark.parametrize("name", ["rank_with_layer", "depth_of_best", "above_embedding"])
 def test_a_network_of_one_block_has_nothing_below_the_last(name: str) -> None:
-    with pytest.raises(MissingError, match=r"^a network of one block has nothing below its last "):
+    with pytest.raises(MissingError, match=r"^a network of one block has no block below the last$"):
         getattr(statistics, f"{name}_below")(one_block(line(0, 1)), TRAIN)
 
 
-def test_a_single_checkpoint_says_nothing_of_a_rise() -> None:
-    made = curves({"embed": [0.1], "block1": [0.9]}, (7,))
-    with pytest.raises(MissingError, match="a single checkpoint says nothing of a rise"):
-        statistics.upper_gain(made, TRAIN)
-    assert statistics.best_final(made, TRAIN) == pytest.approx([0.9])
+def test_a_single_checkpoint_shows_no_rise() -> None:
+    curves = planted({"embed": [0.1], "block1": [0.9]}, (7,))
+    with pytest.raises(MissingError, match="a single checkpoint shows no rise"):
+        statistics.upper_gain(curves, TRAIN)
+    assert statistics.best_final(curves, TRAIN) == pytest.approx([0.9])
 
 
 @pytest.mark.parametrize("name", WITH_COURSE)
 def test_a_course_needs_eight_checkpoints(name: str) -> None:
     number: Number = getattr(statistics, name)
     few, enough = (
-        curves(layers, steps, unseen=layers)
+        planted(layers, steps, unseen=layers)
         for steps in (tuple(range(7)), tuple(range(8)))
         for layers in [{"embed": line(0, 0.1, steps), "block1": line(0, 1, steps)}]
     )
@@ -300,9 +302,9 @@ def test_a_course_needs_eight_checkpoints(name: str) -> None:
 def test_a_split_that_is_not_there_is_missing(name: str) -> None:
     number: Number = getattr(statistics, name)
     layers = {"embed": line(0, 0.1), "block1": line(0, 1), "block2": line(0, 1)}
-    assert number(curves(layers, unseen=layers), PAIRS).shape == (1,)
+    assert number(planted(layers, unseen=layers), PAIRS).shape == (1,)
     with pytest.raises(MissingError, match=r"^run 'mine' has no scores of val_subset$"):
-        number(curves(layers), PAIRS)
+        number(planted(layers), PAIRS)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -316,12 +318,12 @@ def test_every_copy_is_judged_by_itself(name: str) -> None:
     layers[:, 0] = first
     unseen = layers * (0.8 + 0.1 * random.random((4, 5, 9)))
 
-    def made(*rows: int) -> Curves:
+    def chosen_rows(*rows: int) -> Curves:
         chosen = [dict(zip(names, part[:, list(rows)], strict=True)) for part in (layers, unseen)]
-        return curves(chosen[0], unseen=chosen[1])
+        return planted(chosen[0], unseen=chosen[1])
 
-    together = number(made(0, 1, 2, 3, 4), PAIRS)
+    together = number(chosen_rows(0, 1, 2, 3, 4), PAIRS)
     assert together.shape == (5,)
     for row in range(1, 5):
-        assert number(made(0, row), PAIRS) == pytest.approx(together[[0, row]])
-    assert number(made(0), PAIRS) == pytest.approx(together[:1])
+        assert number(chosen_rows(0, row), PAIRS) == pytest.approx(together[[0, row]])
+    assert number(chosen_rows(0), PAIRS) == pytest.approx(together[:1])

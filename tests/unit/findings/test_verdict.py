@@ -11,7 +11,7 @@ import pytest
 from planted import CONTROLS, GAPS, HIGH, LAST, LOW, Ari, final, planted_table, risen, sound
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.findings.curves import curves_of_table
+from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN
 from tasklens.findings.statistics import TRAIN
 from tasklens.findings.verdict import Check, Verdict, judge
@@ -235,10 +235,10 @@ def test_inputs_that_score_as_high_fail(control: str) -> None:
 def test_each_split_is_judged(split: str) -> None:
     """Both splits must do well: one alone that does not is enough."""
 
-    def one_is_late(here: str, layer: int, step: int) -> float:
-        return (still_rising if here == split else sound)(here, layer, step)
+    def late_on_one_split(name: str, layer: int, step: int) -> float:
+        return (still_rising if name == split else sound)(name, layer, step)
 
-    verdict = judged(one_is_late)
+    verdict = judged(late_on_one_split)
     assert verdict.outcome("saturation") == "fails"
     expected = dict.fromkeys((TRAIN, PAIRS), "holds") | {split: "fails"}
     assert {s: c.verdict for s, c in checks(verdict, "late_drift").items()} == expected
@@ -253,7 +253,7 @@ def test_chance_fails(seeds: tuple[int, ...]) -> None:
     assert "generalisation_correlation" in failed(verdict)
 
 
-# --- Nothing can be said ---
+# --- Undecided ---
 
 
 def test_an_interval_across_the_threshold_is_undecided() -> None:
@@ -322,9 +322,9 @@ def test_copies_of_one_run_make_an_interval() -> None:
     def copied(spread: float) -> Verdict:
         (curves,) = curves_of_table(planted_table(seeds=(0,)))
         random = stream(0, "copies")
-        for place, values in curves.ari.items():
+        for key, values in curves.ari.items():
             noise = spread * random.normal(size=(200, 1))
-            curves.ari[place] = np.concatenate([values, values + noise])
+            curves.ari[key] = np.concatenate([values, values + noise])
         for name, control in curves.controls.items():
             curves.controls[name] = np.repeat(control, 201)
         return judge([curves])
@@ -350,7 +350,7 @@ def test_runs_that_cannot_be_judged_are_refused() -> None:
     for left in (["embed"], ["wte", "ln_f"], ["block1", "block2"]):
         table = planted_table(seeds=(0,))
         alone = curves_of_table(table.filter(pc.field("layer").isin(left)))
-        with pytest.raises(InputError, match=r"^run 'planted': its layers are .*: should be embed"):
+        with pytest.raises(InputError, match=r"^run 'planted': the layers are .*: should be embed"):
             judge(alone)
 
 
@@ -395,3 +395,21 @@ def test_the_verdict_as_json(ari: Ari, seeds: tuple[int, ...]) -> None:
         given = [mine[name] for name in ("value", "low", "high", "above", "below")] + mine["each"]
         assert given == [x if np.isfinite(x) else None for x in (*values, *check.each)]
         assert len(mine["each"]) in (0, len(seeds))
+
+
+# --- In an interactive session ---
+
+
+def test_a_verdict_and_curves_are_shown_in_a_line(verdict: Verdict) -> None:
+    assert repr(verdict) == "Verdict(8 of 8 findings hold)"
+    broken = judged(last_turned_down, splits=SEEN_AND_UNSEEN)
+    assert repr(broken) == (
+        "Verdict(6 of 8 findings hold; fails: depth; undecided: generalisation)"
+    )
+    (curves,) = curves_of_table(planted_table(seeds=(3,)))
+    contents = f"{len(curves.steps)} checkpoints, 7 layers"
+    assert repr(curves) == f"Curves(run 'planted', seed 3: {contents}, B = 1)"
+    assert (
+        repr(Curves("empty", 0, ()))
+        == "Curves(run 'empty', seed 0: 0 checkpoints, 0 layers, B = 0)"
+    )

@@ -41,9 +41,9 @@ def test_a_finding_that_holds_shows_the_least_margin_of_its_own_statistic() -> N
 
 def test_a_finding_that_fails_shows_the_check_that_fails() -> None:
     drift = check(SATURATION[1], 0.3)
-    words = line("saturation", check(SATURATION[0], 0.98), drift).split()
-    assert words[:2] == ["fails", "saturation"]
-    assert " ".join(words[2:]) == "0.30 outside -0.1 to 0.1 train_subset [0.29, 0.31]"
+    parts = line("saturation", check(SATURATION[0], 0.98), drift).split()
+    assert parts[:2] == ["fails", "saturation"]
+    assert " ".join(parts[2:]) == "0.30 outside -0.1 to 0.1 train_subset [0.29, 0.31]"
     worse = check(SATURATION[0], 0.1), check(SATURATION[0], 0.2, split=PAIRS)
     assert "  0.10 < 0.8    train_subset            [0.09, 0.11]" in line("saturation", *worse)
 

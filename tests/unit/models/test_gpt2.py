@@ -99,7 +99,9 @@ def test_dropout_acts_at_each_of_gpt2s_four_places(dropped: str) -> None:
 
 
 def test_a_width_that_heads_do_not_divide_and_a_row_longer_than_the_context_are_refused() -> None:
-    with pytest.raises(InputError, match="n_embd = 30 is not a multiple of n_head = 4; 28"):
+    with pytest.raises(
+        InputError, match=r"n_embd = 30: should be a multiple of n_head = 4, e.g. 28"
+    ):
         ModelSettings(n_embd=30, n_head=4)
     check_length(7, 7)
     message = "a row of 8 tokens does not fit the model's 7 positions"

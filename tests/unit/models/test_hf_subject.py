@@ -234,7 +234,7 @@ def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
 def test_one_prompt_that_does_not_fit_is_an_error(prompts: Prompts, limit: Limit) -> None:
     subject = HuggingFaceSubject(family_model("llama"))
     limit(subject.model, lambda _, length: length <= 11, OUT_OF_MEMORY["a GPU"])
-    message = "memory of cpu does not hold one prompt of 13 tokens; take another --device or"
+    message = "memory of cpu does not hold one prompt of 13 tokens; give another --device or"
     with pytest.raises(InputError, match=f"^the {message} --dtype bfloat16$"):
         subject.harvest(prompts, ["embed"])
 
@@ -298,7 +298,9 @@ def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
     subject = HuggingFaceSubject(family_model("gpt2"))
     ids = np.array([[1, 2, VOCABULARY - 1, token]])
     assert len(subject.harvest(Prompts(ids, np.array([2])), ["embed"]).answer) == 1
-    message = f"token {token} is not in the vocabulary, which has {VOCABULARY}: is this the model"
+    message = (
+        f"token {token} is not in the model's vocabulary of {VOCABULARY} tokens; is this the model"
+    )
     with pytest.raises(InputError, match=rf"^{message}'s tokenizer\?$"):
         subject.harvest(Prompts(ids, np.array([3])), ["embed"])
 

@@ -241,8 +241,11 @@ def test_a_model_that_does_not_fit_the_data_is_refused(dataset: Dataset) -> None
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"final_learning_rate": 0.1}, "final_learning_rate = 0.1 is above learning_rate = 0.01"),
-        ({"warmup_steps": 13}, "warmup_steps = 13 is more than steps = 12"),
+        (
+            {"final_learning_rate": 0.1},
+            "final_learning_rate = 0.1: should be at most learning_rate = 0.01",
+        ),
+        ({"warmup_steps": 13}, "warmup_steps = 13: should be at most steps = 12"),
     ],
 )
 def test_settings_that_contradict_each_other(keys: dict[str, float], message: str) -> None:

@@ -1,6 +1,7 @@
 """Figures of matrices: their cells and marks are the numbers of the view."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from drawn import ticks, title
+from drawn import assert_nothing_cut_off, ticks, title
 from tasklens.core.errors import InputError
 from tasklens.report.heatmaps import (
     NAMED_ROWS,
@@ -31,7 +32,7 @@ def heat_maps(figure: Figure) -> list[Axes]:
 
 
 def cells(ax: Axes) -> Values:
-    """Return what the colours of a panel say, the lowest row last."""
+    """Return the values of the colours of a panel, the lowest row last."""
     image = ax.images[0]
     assert (image.norm.vmin, image.norm.vmax) == (0, 1)
     values = np.ma.filled(np.ma.asarray(image.get_array(), dtype=np.float64), np.nan)
@@ -57,7 +58,7 @@ def test_agreement_is_that_of_the_table_with_the_input_at_the_bottom() -> None:
         assert low < high, "the first state is the lowest"
         assert ticks(ax) == ["0", "10", "40"]
     assert ticks(panels["ARI against the task"], "y") == ["embed", "block1", "block2"]
-    assert figure.get_suptitle() == "training subset"
+    assert figure.get_suptitle() == "train_subset (seen in training)"
     unseen = heat_maps(figure_agreement(planted_view()))[0]
     np.testing.assert_allclose(cells(unseen), expected + 0.1)
 
@@ -73,7 +74,9 @@ def test_only_what_was_scored_has_a_panel_or_a_colour() -> None:
 
 def test_a_table_without_agreement_is_refused() -> None:
     view = dataclasses.replace(planted_view(), table=to_table([]))
-    with pytest.raises(InputError, match=r"^seen: its table holds no ARI of a state on val_subset"):
+    with pytest.raises(
+        InputError, match=r"^seen: the table has no ARI of a hidden state on val_subset"
+    ):
         figure_agreement(view)
 
 
@@ -85,20 +88,20 @@ def test_counts_are_those_made_by_hand() -> None:
     (ax,) = heat_maps(figure)
     counts = np.array([[4, 0, 0], [0, 4, 0], [0, 1, 3]])
     np.testing.assert_allclose(cells(ax), counts / 4)
-    assert numbers(ax) == {place: str(n) for place, n in np.ndenumerate(counts)}
+    assert numbers(ax) == {cell: str(n) for cell, n in np.ndenumerate(counts)}
     assert ticks(ax, "x") == ticks(ax, "y") == ["plus", "minus", "swap"]
-    assert figure.get_suptitle() == "block2, step 40, training subset: 12 points"
+    assert figure.get_suptitle() == "block2, step 40\ntrain_subset (seen in training): 12 points"
     top, bottom = ax.get_ylim()
     assert top > bottom, "the first task is the highest"
     colors = {text.get_position()[::-1]: text.get_color() for text in ax.texts}
     assert (colors[0, 0], colors[0, 1], colors[2, 1]) == ("black", "white", "white"), "legible"
 
 
-def test_clusters_left_over_come_last_and_tasks_without_a_cluster_have_no_column() -> None:
+def test_clusters_without_a_task_come_last_and_tasks_without_a_cluster_have_no_column() -> None:
     figure = figure_contingency(planted_view())
-    assert figure.get_suptitle() == "block2, step 40, unseen pairs: 12 points"
+    assert figure.get_suptitle() == "block2, step 40\nval_subset (unseen pairs): 12 points"
     (ax,) = heat_maps(figure)
-    assert ticks(ax) == ["plus", "minus", "swap", "left over 1"]
+    assert ticks(ax) == ["plus", "minus", "swap", "no task (1)"]
     np.testing.assert_allclose(cells(ax) * 4, [[4, 0, 0, 0], [0, 4, 0, 0], [0, 1, 2, 1]])
     (ax,) = heat_maps(figure_contingency(planted_view(), "block2", 10, "train_subset"))
     assert ticks(ax, "y") == ["plus", "minus", "swap"]
@@ -135,7 +138,7 @@ def test_tasks_stand_in_the_order_in_which_they_formed() -> None:
     )
     (marks,) = ax.lines
     assert np.asarray(marks.get_xydata()).tolist() == [[1, 0], [1, 1], [2, 2]]
-    assert title(ax) == "block2, training subset: 3 of 3 tasks formed"
+    assert title(ax) == "block2, train_subset (seen in training)\n3 of 3 tasks have formed"
     top, bottom = ax.get_ylim()
     assert top > bottom, "the first to form is the highest"
 
@@ -146,10 +149,10 @@ def test_what_has_not_formed_comes_last_and_has_no_mark() -> None:
     (ax,) = heat_maps(figure_order(with_tasks(3, followed={"block1": never}), "block1"))
     assert ticks(ax, "y") == ["t2", "t1", "t0"]
     assert np.asarray(ax.lines[0].get_xydata()).tolist() == [[0, 0], [2, 1]]
-    assert title(ax) == "block1, unseen pairs: 2 of 3 tasks formed"
+    assert title(ax) == "block1, val_subset (unseen pairs)\n2 of 3 tasks have formed"
     (ax,) = heat_maps(figure_order(planted_view(), "embed"))
     assert not np.size(ax.lines[0].get_xdata())
-    assert title(ax) == "embed, unseen pairs: 0 of 3 tasks formed"
+    assert title(ax) == "embed, val_subset (unseen pairs)\n0 of 3 tasks have formed"
 
 
 def test_of_many_tasks_some_are_named() -> None:
@@ -179,3 +182,20 @@ def test_the_world_is_a_matrix_of_wording_and_one_of_functions_if_known(
         assert title(ax) == "share of common inputs\nmapped to the same output"
         np.testing.assert_array_equal(cells(ax), np.asarray(view.world.same_output))
         assert ticks(ax, "y") == ticks(ax) == ticks(wording) == ["plus", "minus", "swap"]
+
+
+# --- In the user's own axes ---
+
+
+@pytest.mark.parametrize("draw", [figure_contingency, figure_order])
+def test_matrices_are_drawn_into_given_axes(draw: Callable[..., Figure]) -> None:
+    figure = Figure(figsize=(10, 4), layout="compressed")
+    left, right = figure.subplots(1, 2)
+    assert draw(planted_view(), "block2", ax=right) is figure
+    alone = draw(planted_view(), "block2")
+    (expected,) = heat_maps(alone)
+    np.testing.assert_array_equal(cells(right), cells(expected))
+    assert right.get_title() == title(expected) or alone.get_suptitle()
+    assert not left.has_data()
+    assert [ax.get_label() for ax in figure.axes[2:]] == ["<colorbar>"]
+    assert_nothing_cut_off(figure)

@@ -1,4 +1,4 @@
-"""Figures of points: where they are, what their symbols stand for, and what is said of them."""
+"""Maps of points: their coordinates, symbols, legends and titles."""
 
 import dataclasses
 import itertools
@@ -66,9 +66,9 @@ def test_equal_tasks_have_equal_symbols_and_others_other_ones() -> None:
     assert figure.legends[0].get_title().get_text() == "task"
 
 
-def test_a_cluster_has_the_symbol_of_its_task_and_what_is_left_over_one_of_its_own() -> None:
+def test_a_cluster_has_the_symbol_of_its_task_or_one_without_a_task() -> None:
     view = planted_view()
-    for at, numbers, more in ((2, [0] * 4 + [1] * 5 + [2, 2, 3], ["left over 1"]), (0, MIXED, [])):
+    for at, numbers, more in ((2, [0] * 4 + [1] * 5 + [2, 2, 3], ["no task (1)"]), (0, MIXED, [])):
         figure = figure_map(view, "block2", VIEW_STEPS[at], color="cluster")
         got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][at])
         assert [color for color, _ in got] == [PALETTE[i] for i in numbers]
@@ -78,13 +78,13 @@ def test_a_cluster_has_the_symbol_of_its_task_and_what_is_left_over_one_of_its_o
 
 def test_inputs_and_outputs_have_symbols_too() -> None:
     view = planted_view()
-    places = view.splits["val_subset"].maps["tsne", "block2"][2]
+    coordinates = view.splits["val_subset"].maps["tsne", "block2"][2]
     figure = figure_map(view, "block2", color="input")
-    got = symbols(figure.axes[0], places)
+    got = symbols(figure.axes[0], coordinates)
     assert [color for color, _ in got] == list(PALETTE[:4]) * 3
     assert legend(figure) == ["a", "b", "c", "d"]
     figure = figure_map(view, "block2", color="output")
-    assert len(set(symbols(figure.axes[0], places))) == 12
+    assert len(set(symbols(figure.axes[0], coordinates))) == 12
     assert len(legend(figure)) == 12
 
 
@@ -124,22 +124,28 @@ def test_no_value_lies_on_top_of_all_others() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("block2",), "block2, step 40, unseen pairs\nARI 0.91"),
-        (("embed", 10, "train_subset", "cluster"), "embed, step 10, training subset\nARI 0.02"),
-        (("block1", 0, None, "input"), "block1, step 0, unseen pairs\nARI against the input 0.47"),
+        (("block2",), "block2, step 40\nval_subset (unseen pairs)\nARI 0.91"),
+        (
+            ("embed", 10, "train_subset", "cluster"),
+            "embed, step 10\ntrain_subset (seen in training)\nARI 0.02",
+        ),
+        (
+            ("block1", 0, None, "input"),
+            "block1, step 0\nval_subset (unseen pairs)\nARI against the input 0.47",
+        ),
         (
             ("block1", 0, None, "output"),
-            "block1, step 0, unseen pairs\nARI against the output 0.20",
+            "block1, step 0\nval_subset (unseen pairs)\nARI against the output 0.20",
         ),
     ],
 )
-def test_the_title_tells_the_mean_over_cluster_seeds_if_there_is_one(
+def test_the_title_has_the_mean_over_cluster_seeds_if_there_is_one(
     arguments: Any, expected: str
 ) -> None:
     view = planted_view()
     assert title(figure_map(view, *arguments).axes[0]) == expected
     view = dataclasses.replace(view, table=to_table([]))
-    assert title(figure_map(view, *arguments).axes[0]) == expected.partition("\n")[0]
+    assert title(figure_map(view, *arguments).axes[0]) == expected.rpartition("\n")[0]
 
 
 # --- Many maps ---
@@ -151,7 +157,7 @@ def test_layers_have_a_panel_each() -> None:
     for ax, state in zip(figure.axes, view.states, strict=True):
         assert title(ax) == f"{state}\nARI {VIEW_ARI[state][1]:.2f}"
         symbols(ax, view.splits["train_subset"].maps["tsne", state][1])
-    assert figure.get_suptitle() == "step 10, training subset"
+    assert figure.get_suptitle() == "step 10, train_subset (seen in training)"
     assert legend(figure) == ["plus", "minus", "swap"]
     assert len({ax.get_xlim() for ax in figure.axes}) == 3, "each on a scale of its own"
 
@@ -161,25 +167,25 @@ def test_a_layer_is_shown_as_it_forms_on_one_scale() -> None:
     figure = figure_forming(view, "block1", [40, 0])
     assert [title(ax) for ax in figure.axes] == ["step 40\nARI 0.70", "step 0\nARI 0.15"]
     for ax, at in zip(figure.axes, (2, 0), strict=True):
-        places = view.splits["val_subset"].maps["tsne", "block1"][at]
-        symbols(ax, places)
+        coordinates = view.splits["val_subset"].maps["tsne", "block1"][at]
+        symbols(ax, coordinates)
         low, high = np.array([ax.get_xlim(), ax.get_ylim()]).T
-        assert ((low < places) & (places < high)).all()
+        assert ((low < coordinates) & (coordinates < high)).all()
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in figure.axes}) == 1
-    assert figure.get_suptitle() == "block1, unseen pairs"
+    assert figure.get_suptitle() == "block1, val_subset (unseen pairs)"
 
 
 def test_by_default_it_is_the_best_state_at_all_of_few_steps() -> None:
     view = planted_view()
     figure = figure_forming(view)
-    assert figure.get_suptitle() == "block2, unseen pairs"
+    assert figure.get_suptitle() == "block2, val_subset (unseen pairs)"
     assert [title(ax).split("\n")[0] for ax in figure.axes] == ["step 0", "step 10", "step 40"]
 
 
 def test_of_many_steps_six_are_shown_and_others_if_they_are_asked_for() -> None:
     view = planted_view()
-    points, place = view.splits["val_subset"], np.arange(31) % 3
-    maps = {key: places[place] for key, places in points.maps.items()}
+    points, checkpoint = view.splits["val_subset"], np.arange(31) % 3
+    maps = {key: coordinates[checkpoint] for key, coordinates in points.maps.items()}
     splits = {"val_subset": dataclasses.replace(points, maps=maps)}
     view = dataclasses.replace(view, splits=splits, steps=tuple(range(0, 310, 10)))
     shown = figure_forming(view, "block1").axes
@@ -230,30 +236,29 @@ def test_axes_of_a_subfigure_belong_to_the_whole_figure() -> None:
 
 
 def test_no_global_state_of_matplotlib_is_touched() -> None:
-    code = """
-import sys
-import matplotlib as mpl
-from tasklens.report.maps import figure_map
-from views import planted_view
-
-mpl.rcParams["font.size"] = 30
-view = planted_view()
-figure_map(view, "block2")
-assert "matplotlib.pyplot" not in sys.modules
-import matplotlib.pyplot as plt
-mpl.use("svg")
-current, ax = plt.subplots()
-settings = dict(mpl.rcParams)
-figure_map(view, "block2")
-figure_map(view, "block2", ax=ax)
-assert dict(mpl.rcParams) == settings
-assert plt.get_fignums() == [1]
-assert plt.gcf() is current
-assert plt.gca() is ax
-assert mpl.get_backend() == "svg"
-print("passed")
-"""
+    program = [
+        "import sys",
+        "import matplotlib as mpl",
+        "from tasklens.report.maps import figure_map",
+        "from views import planted_view",
+        'mpl.rcParams["font.size"] = 30',
+        "view = planted_view()",
+        'figure_map(view, "block2")',
+        'assert "matplotlib.pyplot" not in sys.modules',
+        "import matplotlib.pyplot as plt",
+        'mpl.use("svg")',
+        "current, ax = plt.subplots()",
+        "settings = dict(mpl.rcParams)",
+        'figure_map(view, "block2")',
+        'figure_map(view, "block2", ax=ax)',
+        "assert dict(mpl.rcParams) == settings",
+        "assert plt.get_fignums() == [1]",
+        "assert plt.gcf() is current",
+        "assert plt.gca() is ax",
+        'assert mpl.get_backend() == "svg"',
+        'print("passed")',
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = [sys.executable, "-W", "error::UserWarning", "-c", code]
+    run = [sys.executable, "-W", "error::UserWarning", "-c", "\n".join(program)]
     done = subprocess.run(run, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "passed\n", done.stderr

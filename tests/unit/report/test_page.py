@@ -1,4 +1,4 @@
-"""What a page contains of a view and of a verdict, read back by other means than the page's own."""
+"""The data of a page are those of the view and of the verdict, read by independent code."""
 
 import base64
 import dataclasses
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from planted import planted_table
 from tasklens.core.seeds import stream
-from tasklens.data.instances import SPLIT_NAMES
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
@@ -25,9 +24,9 @@ from views import planted_view
 
 
 def row(step: int | None, layer: str, value: float, **others: Any) -> Row:
-    place: Row = {"run": "seen", "seed": 3, "split": "val_subset", "position": "", "space": "raw"}
-    place |= {"step": step, "layer": layer, "metric": "ari", "k": 6, "cluster_seed": 0}
-    return {**place, "value": value, **others}
+    keys: Row = {"run": "seen", "seed": 3, "split": "val_subset", "position": "", "space": "raw"}
+    keys |= {"step": step, "layer": layer, "metric": "ari", "k": 6, "cluster_seed": 0}
+    return {**keys, "value": value, **others}
 
 
 def with_rows(*rows: Row) -> View:
@@ -83,8 +82,8 @@ def test_a_split_is_there_as_a_whole(outputs: bool) -> None:
     train = dataclasses.replace(view.splits["train_subset"], instruction=("b", "a") * 6)
     view = dataclasses.replace(view, splits={**view.splits, "train_subset": train})
     data, texts = run_data(view)
-    shown = [(split["name"], split["title"], split["n"]) for split in data["splits"]]
-    assert shown == [("train_subset", "training subset", 12), ("val_subset", "unseen pairs", 12)]
+    shown = [(split["name"], split["meaning"], split["n"]) for split in data["splits"]]
+    assert shown == [("train_subset", "seen in training", 12), ("val_subset", "unseen pairs", 12)]
     assert data["splits"][0]["instructions"] == ["a", "b"], "each once"
     expected = {"task", "input", "instruction", "answer", *(("output", "right") if outputs else ())}
     expected |= {f"{kind}/{s}" for kind in ("cluster", "tsne", "pca") for s in view.states}
@@ -102,31 +101,31 @@ def test_a_split_is_there_as_a_whole(outputs: bool) -> None:
             np.testing.assert_allclose(plain_state["overlap"], followed.overlap, atol=0.00005)
 
 
-def test_what_the_page_itself_left_is_not_shown() -> None:
+def test_the_files_of_the_report_itself_are_not_shown() -> None:
     mark = {"inputs": "hash", "files": ["a"], "seconds": 1.5, "device": "cpu"}
-    about = {"command": "tasklens run", "versions": {"python": "3"}}
+    origin = {"command": "tasklens run", "versions": {"python": "3"}}
     files = {"config.toml": "1", "report.html": "2"}
-    manifest = {**about, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
+    manifest = {**origin, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
     data, _ = run_data(dataclasses.replace(planted_view(), manifest=manifest))
-    assert data["about"] == {**about, "machine": None}
+    assert data["origin"] == {**origin, "machine": None}
     assert data["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
     assert data["hashes"] == {"config.toml": "1"}
     assert data["best"] == "block2"
 
 
-def test_a_verdict_has_its_words() -> None:
+def test_a_verdict_has_thresholds_as_text() -> None:
     verdict = judge(curves_of_table(planted_table()))
     data = verdict_data(verdict)
     assert [finding["finding"] for finding in data["findings"]] == list(FINDINGS)
     assert data["holds"] is verdict.holds is True
     checks = [(f["finding"], check) for f in data["findings"] for check in f["checks"]]
-    by_place = {(c.rule.finding, c.rule.statistic, SPLIT_NAMES[c.split]): c for c in verdict.checks}
-    assert len(by_place) == len(checks) == len(verdict.checks)
+    by_key = {(c.rule.finding, c.rule.statistic, c.split): c for c in verdict.checks}
+    assert len(by_key) == len(checks) == len(verdict.checks)
     for finding, plain in checks:
-        check = by_place[finding, plain["statistic"], plain["split"]]
+        check = by_key[finding, plain["statistic"], plain["split"]]
         assert plain["threshold"] == check.rule.threshold
         assert plain["value"] == pytest.approx(check.value, abs=0.001)
-    assert {timing["split"] for timing in data["half way"]} <= set(SPLIT_NAMES.values())
+    assert {timing["split"] for timing in data["half way"]} == {"val_subset"}
     assert json.loads(script_json(data)) == data
 
 
@@ -145,7 +144,7 @@ def unpacked(directory: dict[str, dict[str, Any]], text: str) -> dict[str, NDArr
     return arrays
 
 
-def places_of(packer: Packer, name: str) -> NDArray[np.float64]:
+def coordinates_of(packer: Packer, name: str) -> NDArray[np.float64]:
     entry, levels = packer.directory[name], unpacked(packer.directory, packer.text())[name]
     half, middle = np.array(entry["half"]), np.array(entry["middle"])
     assert levels.min() >= 0
@@ -177,24 +176,26 @@ def test_whole_numbers_come_back() -> None:
 def test_places_come_back_to_half_a_level() -> None:
     rng = stream(1, "packed")
     scale = np.array([1, 300, 1e-3, 7])[:, None, None]
-    places = (np.array([0, 50]) + scale * rng.normal(size=(4, 30, 2))).astype(np.float32)
+    coordinates = (np.array([0, 50]) + scale * rng.normal(size=(4, 30, 2))).astype(np.float32)
     packer = Packer()
     packer.add("before", np.arange(3))  # what stands before does not shift it
-    packer.add_map("places", places)
-    span = np.ptp(places, axis=1).max(axis=1)  # (S,): one scale for both directions
-    half = np.array(packer.directory["places"]["half"])
+    packer.add_map("coordinates", coordinates)
+    span = np.ptp(coordinates, axis=1).max(axis=1)  # (S,): one scale for both directions
+    half = np.array(packer.directory["coordinates"]["half"])
     assert half == pytest.approx(span / 2, rel=1e-4)
-    off = np.abs(places_of(packer, "places") - places).max(axis=(1, 2))
+    off = np.abs(coordinates_of(packer, "coordinates") - coordinates).max(axis=(1, 2))
     assert (off <= 1.01 * half / LEVELS).all()
-    assert (off > 0.5 * half / LEVELS).any(), "as fine as is said, and no finer"
+    assert (off > 0.5 * half / LEVELS).any(), "as fine as the levels, and no finer"
 
 
 def test_points_that_coincide_or_a_single_checkpoint() -> None:
     packer = Packer()
     packer.add_map("same", np.full((3, 5, 2), 4.5, dtype=np.float32))
-    packer.add_map("one", np.array([[[0, 0], [2, 1]]], dtype=np.float32))
-    assert places_of(packer, "same") == pytest.approx(4.5, abs=1 / LEVELS)
-    assert places_of(packer, "one")[0] == pytest.approx(np.array([[0, 0], [2, 1]]), abs=1 / LEVELS)
+    packer.add_map("single", np.array([[[0, 0], [2, 1]]], dtype=np.float32))
+    assert coordinates_of(packer, "same") == pytest.approx(4.5, abs=1 / LEVELS)
+    assert coordinates_of(packer, "single")[0] == pytest.approx(
+        np.array([[0, 0], [2, 1]]), abs=1 / LEVELS
+    )
 
 
 class Elements(HTMLParser):

@@ -1,4 +1,4 @@
-"""The style of all figures: colours that can be told apart, the axis of steps, files."""
+"""The style of all figures: distinct colours, the axis of steps, files."""
 
 import io
 
@@ -11,7 +11,7 @@ from tasklens.report.style import PALETTE, in_style, new_figure, render, step_ax
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_colours_can_be_told_apart_without_one_kind_of_cones(vision: str) -> None:
+def test_colours_are_distinct_without_one_kind_of_cones(vision: str) -> None:
     assert len(set(PALETTE)) == 8
     assert closest(PALETTE, vision) > 21
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from drawn import legend, ticks, title
 from tasklens.core.errors import InputError
-from tasklens.data.instances import SPLIT_NAMES
+from tasklens.data.instances import split_title
 from tasklens.report.sweep_figures import (
     one_at_a_time,
     phase_diagram,
@@ -35,8 +35,8 @@ def table(runs: Mapping[str, tuple[dict[str, Any], list[Cell]]]) -> pa.Table:
     rows = []
     for run, (settings, cells) in runs.items():
         for seed, (final, peak, accuracy) in enumerate(cells):
-            one = (1.0, 1.0)
-            unseen = {"block1": one, "block2": (final, peak), "block3": (final / 2, 1.0)}
+            highest = (1.0, 1.0)
+            unseen = {"block1": highest, "block2": (final, peak), "block3": (final / 2, 1.0)}
             for split, scores in {
                 "train_subset": {
                     "block1": (0.02, 0.02),
@@ -46,10 +46,10 @@ def table(runs: Mapping[str, tuple[dict[str, Any], list[Cell]]]) -> pa.Table:
                 "val_subset": unseen,
                 "val_instruction_subset": unseen | {"block2": (final - 0.01, peak)},
             }.items():
-                place = {"run": run, "seed": seed, **settings, "split": split, "space": "raw"}
+                row = {"run": run, "seed": seed, **settings, "split": split, "space": "raw"}
                 rows += [
-                    {**place, "layer": layer, "final": a, "peak": b, "accuracy": accuracy}
-                    for layer, (a, b) in {**scores, "ln_f": one}.items()
+                    {**row, "layer": layer, "final": a, "peak": b, "accuracy": accuracy}
+                    for layer, (a, b) in {**scores, "ln_f": highest}.items()
                 ]
     return pa.Table.from_pylist(rows)
 
@@ -83,7 +83,7 @@ def test_four_maps_over_two_settings() -> None:
     assert [title(ax) for ax in panels] == [
         *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
     ]
-    assert figure.get_suptitle() == "unseen pairs"
+    assert figure.get_suptitle() == "val_subset (unseen pairs)"
     assert ticks(panels[0], "y") == ["0.0003", "0.001"]
     assert panels[0].get_ylabel() == "train.rate"
     expected = (
@@ -106,36 +106,36 @@ def test_settings_change_places_and_splits_are_taken_alone() -> None:
     for split, less in (("val_subset", 0), ("val_instruction_subset", 0.01)):
         turned = phase_diagram(GRID, "train.rate", "model.n_layer", split)
         assert ticks(drawn(turned)[0]) == ["0.0003", "0.001"]
-        assert turned.get_suptitle() == SPLIT_NAMES[split]
+        assert turned.get_suptitle() == split_title(split)
         np.testing.assert_allclose(shown(drawn(turned)[0]), expected - less, atol=1e-12)
 
 
-def test_words_are_values_too() -> None:
-    words = table(
+def test_values_may_be_text() -> None:
+    runs = table(
         {
             "a": ({"loss": "output", "tie": True}, [(0.2, 0.4, 0.6)]),
             "b": ({"loss": "all", "tie": False}, [(0.1, 0.3, 0.5)]),
         }
     )
-    ax = drawn(phase_diagram(words, "loss", "tie"))[0]
+    ax = drawn(phase_diagram(runs, "loss", "tie"))[0]
     assert ticks(ax) == ["all", "output"]
     assert ticks(ax, "y") == ["False", "True"]
     np.testing.assert_allclose(np.diag(shown(ax)), [0.1, 0.2])
 
 
 @pytest.mark.parametrize(
-    ("key", "where", "message"),
+    ("key", "options", "message"),
     [
-        ("model.n_head", {}, "no setting 'model.n_head' varies; the table has ['run', "),
-        ("train.rate", {"space": "x"}, "the table holds no scores of val_subset in the space 'x'"),
-        ("train.rate", {"split": "x"}, "the table holds no scores of x in the space 'raw'"),
+        ("model.n_head", {}, "no setting 'model.n_head' varies; the columns are ['run', "),
+        ("train.rate", {"space": "x"}, "the table has no scores of val_subset in the space 'x'"),
+        ("train.rate", {"split": "x"}, "the table has no scores of x in the space 'raw'"),
     ],
 )
-def test_what_the_table_lacks_is_one_line(key: str, where: dict[str, str], message: str) -> None:
+def test_what_the_table_lacks_is_one_line(key: str, options: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
-        phase_diagram(GRID, "model.n_layer", key, **where)
+        phase_diagram(GRID, "model.n_layer", key, **options)
     with pytest.raises(InputError, match=f"^{re.escape(message)}"):
-        one_at_a_time(GRID, [(key,)], {key: 2}, **where)
+        one_at_a_time(GRID, [(key,)], {key: 2}, **options)
 
 
 # --- One at a time ---
@@ -165,8 +165,8 @@ def heights(ax: Axes) -> dict[str, list[float]]:
 
 
 def dots(ax: Axes) -> set[tuple[float, float]]:
-    places = [np.asarray(line.get_xydata()) for line in ax.lines if line.get_marker() == "o"]
-    return {(x, round(y, 6)) for x, y in np.concatenate(places).tolist()}
+    points = [np.asarray(line.get_xydata()) for line in ax.lines if line.get_marker() == "o"]
+    return {(x, round(y, 6)) for x, y in np.concatenate(points).tolist()}
 
 
 def marked(ax: Axes) -> list[float]:
@@ -224,13 +224,13 @@ def states(**separations: float | None) -> pa.Table:
     for (layer, separation), (step, share), space in itertools.product(
         separations.items(), ((0, 0.5), (16, 1.0)), ("raw", "tsne")
     ):
-        place: dict[str, Any] = {"run": "r", "seed": 0, "step": step, "split": "s", "space": space}
-        place |= {"position": "", "layer": layer}
+        row: dict[str, Any] = {"run": "r", "seed": 0, "step": step, "split": "s", "space": space}
+        row |= {"position": "", "layer": layer}
         for seed in (0, 1):
             ari = 1 / (1 + (separation or 0) * share) + 0.1 * seed
-            rows += score_rows({"ari": ari}, **place, cluster_seed=seed)
+            rows += score_rows({"ari": ari}, **row, cluster_seed=seed)
         if separation is not None and space == "raw":
-            rows += score_rows({"separation": separation * share}, **place)
+            rows += score_rows({"separation": separation * share}, **row)
     return to_table(rows)
 
 
@@ -245,11 +245,11 @@ def test_a_dot_for_each_state_of_the_blocks() -> None:
         np.testing.assert_allclose(np.array(dots.get_offsets(), float), expected)
     assert ax.get_xscale() == "log"
     # Ranks are opposite in all four.
-    assert title(ax) == "4 states; Spearman -1.00"
+    assert title(ax) == "4 hidden states; Spearman -1.00"
 
 
-def test_no_separation_is_told_in_one_line() -> None:
-    with pytest.raises(InputError, match=r"^the table holds no separation of a block; measure"):
+def test_no_separation_is_an_error_of_one_line() -> None:
+    with pytest.raises(InputError, match=r"^the table has no separation of a block: measure"):
         separation_plot(separation_pairs(states(block1=None, embed=1.0)))
 
 
@@ -263,4 +263,4 @@ def test_of_very_many_states_some_are_drawn_and_all_are_correlated(
     drawn = np.concatenate([np.array(dots.get_offsets(), float) for dots in ax.collections])
     assert len({tuple(dot) for dot in drawn}) == 10
     assert {tuple(dot) for dot in drawn} <= {tuple(pair) for pair in pairs[:, 1:]}
-    assert title(ax) == "96 states; Spearman 1.00"
+    assert title(ax) == "96 hidden states; Spearman 1.00"

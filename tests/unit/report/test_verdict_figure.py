@@ -12,7 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import RULES, Rule
 from tasklens.findings.verdict import Check, Outcome, Verdict, judge
-from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, WORDS, figure_verdict
+from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, LOOKS, figure_verdict
 
 
 def rule(finding: str, above: float = -np.inf, below: float = np.inf, name: str = "a") -> Rule:
@@ -60,7 +60,7 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
     )
     figure = figure_verdict(verdict)
     (ax,) = figure.axes
-    blue, red, orange = (WORDS[word][0] for word in ("holds", "fails", "undecided"))
+    blue, red, orange = (LOOKS[outcome][0] for outcome in ("holds", "fails", "undecided"))
     threshold = ("None", "#000000", [0.7])
     assert drawn(ax, 1) == [threshold, ("None", blue, [0.8, 0.95]), ("o", blue, [0.9])]
     assert drawn(ax, 2) == [threshold, ("None", red, [-0.6, -0.4]), ("X", red, [-0.5])]
@@ -72,8 +72,8 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
     text = rows(ax)
     assert text[0] == ["emergence: ARI in the upper layers rises through training", "fails"]
     assert text[1] == ["number a, > 0.7", "x", "0.90  [0.80, 0.95]"]
-    assert text[2] == ["unseen pairs", "-0.50  [-0.60, -0.40]"], "the same number is named once"
-    assert text[3] == ["saturation: it saturates at a high value", "undecided"]
+    assert text[2] == ["val_subset", "-0.50  [-0.60, -0.40]"], "the same number is named once"
+    assert text[3] == ["saturation: the ARI saturates at a high value", "undecided"]
     assert text[4] == ["number b, -0.1 to 0.1", "x", "0.05  [0.00, 0.20]"]
     assert text[5][0].startswith("depth: ")
     assert text[6] == ["no data were held out"]
@@ -82,14 +82,14 @@ def test_a_check_is_its_interval_its_value_and_its_threshold() -> None:
     )
 
 
-def test_words_differ_in_shape_and_colour() -> None:
-    assert len({color for color, _ in WORDS.values()}) == 3
-    assert len({marker for _, marker in WORDS.values()}) == 3
+def test_outcomes_differ_in_shape_and_colour() -> None:
+    assert len({color for color, _ in LOOKS.values()}) == 3
+    assert len({marker for _, marker in LOOKS.values()}) == 3
     figure = figure_verdict(Verdict((("r", 0),), (HOLDS,)))
-    assert legend(figure)[:4] == [*WORDS, "threshold"]
+    assert legend(figure)[:4] == [*LOOKS, "threshold"]
     drawn = {line.get_label(): line.get_marker() for line in figure.findobj(Line2D)}
-    assert {word: drawn[word] for word in WORDS} == {
-        word: mark for word, (_, mark) in WORDS.items()
+    assert {outcome: drawn[outcome] for outcome in LOOKS} == {
+        outcome: marker for outcome, (_, marker) in LOOKS.items()
     }
 
 
@@ -107,8 +107,8 @@ def test_words_differ_in_shape_and_colour() -> None:
 def test_what_is_beyond_the_axis_ends_in_an_arrow(
     value: float, low: float, high: float, dot: float, line: list[float], arrows: list[float]
 ) -> None:
-    one = check(rule("emergence", below=0.5), "fails", value, low, high)
-    (ax,) = figure_verdict(Verdict((("r", 0),), (one,))).axes
+    beyond_axis = check(rule("emergence", below=0.5), "fails", value, low, high)
+    (ax,) = figure_verdict(Verdict((("r", 0),), (beyond_axis,))).axes
     _, interval, mark, *beyond = drawn(ax, 1)
     assert interval[2] == line
     assert mark[2] == [dot]
@@ -118,7 +118,7 @@ def test_what_is_beyond_the_axis_ends_in_an_arrow(
     assert rows(ax)[1][-1] == f"{value:.2f}  [{low:.2f}, {high:.2f}]"
 
 
-def test_what_is_missing_is_said_and_not_drawn() -> None:
+def test_missing_numbers_are_written_and_not_drawn() -> None:
     nan = float("nan")
     checks = (
         check(rule("emergence", above=0.2), "undecided", nan, nan, nan, note="a single checkpoint"),
@@ -149,6 +149,6 @@ def test_no_text_runs_into_another() -> None:
     figure.draw_without_rendering()
     (ax,) = figure.axes
     boxes = [(text.get_window_extent(), text.get_text()) for text in ax.texts]
-    for i, (box, one) in enumerate(boxes):
+    for i, (box, text) in enumerate(boxes):
         for other_box, other in boxes[:i]:
-            assert not box.overlaps(other_box), (one, other)
+            assert not box.overlaps(other_box), (text, other)

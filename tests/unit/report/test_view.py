@@ -1,4 +1,4 @@
-"""Which checkpoint, split and state of a view is meant; errors are in test_every_figure."""
+"""The defaults of a view: checkpoint, split and hidden state; test_every_figure tests errors."""
 
 import dataclasses
 import itertools
@@ -46,10 +46,10 @@ def test_the_best_state_is_that_of_the_first_split_at_the_end(
     rows: list[Row] = []
     at_the_end = (40, "train_subset", "raw")
     others = [(10, "train_subset", "raw"), (40, "val_subset", "raw"), (40, "train_subset", "tsne")]
-    for (state, value), place in itertools.product(final.items(), [at_the_end, *others]):
-        step, split, space = place
+    for (state, value), key in itertools.product(final.items(), [at_the_end, *others]):
+        step, split, space = key
         rows += score_rows(
-            {"ari": value if place == at_the_end else 1 - value}, run="seen", seed=3, step=step,
+            {"ari": value if key == at_the_end else 1 - value}, run="seen", seed=3, step=step,
             split=split, position="", layer=state, space=space,
         )  # fmt: skip
     assert dataclasses.replace(planted_view(), table=to_table(rows)).state() == best

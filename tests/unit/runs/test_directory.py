@@ -15,7 +15,7 @@ from unittest import mock
 
 import pytest
 
-from conftest import FullDisk
+from conftest import HANG, FullDisk
 from tasklens.core.errors import InputError
 from tasklens.runs.directory import RunDir
 
@@ -30,7 +30,7 @@ def leftovers(run: RunDir) -> list[Path]:
 
 
 def refusal(act: Callable[[], object]) -> str:
-    """Return the line in which something is refused."""
+    """Return the line of the InputError that a call raises."""
     with pytest.raises(InputError) as error:
         act()
     assert "\n" not in str(error.value)
@@ -130,7 +130,7 @@ def test_leftovers_are_cleaned_and_nothing_else(run: RunDir) -> None:
 
 
 def fill(run: RunDir, path: Path, inputs: str, **files: bytes) -> list[str]:
-    """Fill a directory; return the names of what was in it before."""
+    """Fill a directory; return the names of the files that were in it before."""
     partial = run.partial(path, inputs)
     before = sorted(file.name for file in partial.iterdir())
     for name, content in files.items():
@@ -187,11 +187,11 @@ def test_a_directory_goes_on_being_filled_from_the_same_inputs(run: RunDir) -> N
 
 
 class Killed(BaseException):
-    """The process is killed."""
+    """The end of a killed process."""
 
 
 def killed_at(n: int, patch: pytest.MonkeyPatch) -> None:
-    """Let nothing be synced, renamed or removed from the n-th such call on."""
+    """Make all calls that sync, rename or remove fail from the n-th one on."""
     calls = itertools.count()
 
     def unless_killed(real: Callable[..., None], *args: Any, **kwargs: Any) -> None:
@@ -208,7 +208,7 @@ def full_at(n: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def files(run: RunDir, content: bytes) -> None:
-    """Write a file, another after it was removed, and a directory."""
+    """Write a file, rewrite another that was removed, and write a directory."""
     run.write(run.scores_csv, content)
     with run.batch():
         run.remove(run.scores_parquet)
@@ -227,7 +227,7 @@ def growing(run: RunDir, content: bytes) -> None:
 
 
 def checkpoint(run: RunDir, content: bytes, step: int = 1) -> None:
-    """Write and remove what a checkpoint of training does."""
+    """Write and remove files as a checkpoint of training does."""
     with run.batch():
         run.write_directory(run.states_at(step), {"embed.npy": content, "answer.npy": content})
         run.write_directory(run.checkpoint(step), {"model.safetensors": content})
@@ -458,13 +458,13 @@ def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: 
     refused = f"{run.path} is in use by another tasklens process; wait for it, or name another"
     with run.locked(), RunDir(tmp_path / "another").locked():
         assert refusal(run.locked().__enter__).startswith(refused)
-    words = [sys.executable, "-c", HOLDS, str(run.path)]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", HOLDS, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         assert "is in use by another" in refusal(run.locked(wait=0.2).__enter__)
         process.kill()
-        with run.locked(wait=10):
+        with run.locked(wait=HANG):
             assert (run.path / ".lock").exists()
     with pytest.raises(KeyError), run.locked():  # the file that is left is no lock
         raise KeyError
@@ -483,8 +483,8 @@ def test_without_locks_one_line_warns_and_work_goes_on(run: RunDir, code: str) -
         "    run = RunDir(os.path.join(sys.argv[1], name))\n"
         "    with run.locked(): run.write(run.config, b'1')\n"
     ).replace("CODE", code)
-    words = [sys.executable, "-W", "error", "-c", program, str(run.path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-W", "error", "-c", program, str(run.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     (line,) = done.stderr.splitlines()
     name = os.strerror(getattr(errno, code))

@@ -29,7 +29,7 @@ def task_of(n: int) -> NDArray[np.int64]:
 
 
 def planted(spread: float = 1.0) -> Floats:
-    """States of all splits, one after another, that lie around a centre for each label."""
+    """Return the states of all splits, one after another, with one centre per label."""
     random = stream(0, "planted")
     centres = 20 * random.normal(size=(LABELS, 6))
     parts = [centres[task_of(n)] + spread * random.normal(size=(n, 6)) for n in SIZES.values()]
@@ -75,7 +75,7 @@ def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
     for split, n in SIZES.items():
         labels = arrays[f"{split}/block2/raw/labels"]
         assert labels.shape == (2, n)
-        assert [adjusted_rand_score(task_of(n), one) for one in labels] == [1, 1]
+        assert [adjusted_rand_score(task_of(n), row_labels) for row_labels in labels] == [1, 1]
         assert values(rows, "ari", split=split) == pytest.approx([1, 1])
         assert values(rows, "variance_task", split=split) == pytest.approx([1], abs=0.05)
     for row in rows:
@@ -102,13 +102,13 @@ def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
     asked = job(tmp_path, x, k=(3, 5))
     rows, arrays, _ = measure_state(asked)
     seen = set()
-    for split, here in asked.splits.items():
-        for k, place in ((3, "labels"), (5, "k=5/labels")):
-            labels = arrays[f"{split}/block2/raw/{place}"]
-            expected = [silhouette_score(x[here], one) for one in labels]
-            found = [values(rows, "silhouette", split=split, k=k, cluster_seed=s) for s in (0, 1)]
-            assert [len(one) for one in found] == [1, 1]
-            np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
+    for split, rows_of_split in asked.splits.items():
+        for k, name in ((3, "labels"), (5, "k=5/labels")):
+            labels = arrays[f"{split}/block2/raw/{name}"]
+            expected = [silhouette_score(x[rows_of_split], row_labels) for row_labels in labels]
+            scores = [values(rows, "silhouette", split=split, k=k, cluster_seed=s) for s in (0, 1)]
+            assert [len(values_) for values_ in scores] == [1, 1]
+            np.testing.assert_allclose(np.concatenate(scores), expected, atol=1e-6)
             seen |= {round(float(value), 3) for value in expected}
     assert len(seen) > 3, "scores that differ"
     assert min(seen) > 0
@@ -135,9 +135,9 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
         ):  # fmt: skip
             labels = arrays[f"{split}/block2/{name}"]
             expected |= {f"{split}/block2/{name}", f"{split}/block2/tsne/embedding"}
-            assert [len(np.unique(one)) for one in labels] == [clusters] * 2
+            assert [len(np.unique(row_labels)) for row_labels in labels] == [clusters] * 2
             k = {"split": split, "k": clusters, "space": name.partition("/")[0]}
-            ari = [adjusted_rand_score(task_of(n), one) for one in labels]
+            ari = [adjusted_rand_score(task_of(n), row_labels) for row_labels in labels]
             assert values(rows, "ari", **k) == pytest.approx(ari)
             assert max(ari) < 1 or clusters == 3
         assert arrays[f"{split}/block2/tsne/embedding"].shape == (n, 2)
@@ -164,8 +164,8 @@ def test_labels_are_learned_on_the_first_split_and_told_on_the_others(tmp_path: 
     moved[90:] += 1000  # another split, elsewhere
     for center, right in ((False, False), (True, True)):
         rows, _, _ = measure_state(job(tmp_path, moved, center=center))
-        (told,) = values(rows, "neighbours_task")
-        assert (told == 1) == right, "each split is centred at its own mean"
+        (score,) = values(rows, "neighbours_task")
+        assert (score == 1) == right, "each split is centred at its own mean"
 
 
 def test_states_are_prepared_before_they_are_clustered(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What both kinds of run have in common: stages, their hashes, what repeats them, refusals."""
+"""Test what both kinds of run have in common: stages, their hashes, repetition, refusals."""
 
 import json
 from pathlib import Path
@@ -29,13 +29,13 @@ KINDS: list[type[RunSettings]] = [TrainingRunSettings, ModelRunSettings]
 BOTH = pytest.mark.parametrize("kind", KINDS, ids=["run", "probe"])
 
 
-def run_with(path: Path, kind: type[RunSettings], *words: str) -> Run:
+def run_with(path: Path, kind: type[RunSettings], *changes: str) -> Run:
     """Return a run under settings; nothing is written."""
-    return run_of(RunDir(path), kind.from_table({}, words))
+    return run_of(RunDir(path), kind.from_table({}, changes))
 
 
 def finish(run: Run, *stages: Stage) -> dict[Stage, str]:
-    """Finish stages, each with a file that depends on its inputs; return what these hash to."""
+    """Finish stages, each with a file that depends on its inputs; return the hashes of these."""
     inputs = {}
     for stage in stages:
         inputs[stage] = run.inputs(stage)
@@ -76,8 +76,8 @@ def test_every_setting_but_the_workers_declares_the_stage_that_it_affects(
     ],
 )
 def test_a_run_of_a_sweep_is_named_by_what_its_scores_depend_on(change: str, renames: bool) -> None:
-    one, other = (Point(load_settings("smoke", words), {}) for words in ([], [change]))
-    assert (one.name != other.name) is renames
+    first, second = (Point(load_settings("smoke", changes), {}) for changes in ([], [change]))
+    assert (first.name != second.name) is renames
 
 
 EVERY: tuple[Stage, ...] = ("data", "train", "measure", "plot", "report")
@@ -147,17 +147,20 @@ def test_a_stage_that_it_does_not_have_is_an_error(
 def test_replicates_differ_in_their_seed_and_in_no_result(
     tmp_path: Path, kind: type[RunSettings], changes: list[str], key: str | None
 ) -> None:
-    one, other = run_with(tmp_path / "a", kind), run_with(tmp_path / "b", kind, "seed=1", *changes)
-    problem = difference([one, other])
+    first, second = (
+        run_with(tmp_path / "a", kind),
+        run_with(tmp_path / "b", kind, "seed=1", *changes),
+    )
+    problem = difference([first, second])
     assert (problem and f"({key} differs)" in problem) == (key and True)
-    same_seed = difference([one, run_with(tmp_path / "c", kind, *changes)]) or ""
+    same_seed = difference([first, run_with(tmp_path / "c", kind, *changes)]) or ""
     assert "differs)" in same_seed if key else "a repeated run" in same_seed
 
 
 def test_probes_that_differ_in_their_models_alone_are_replicates(tmp_path: Path) -> None:
-    one = run_with(tmp_path / "a", ModelRunSettings)
-    other = run_with(tmp_path / "b", ModelRunSettings, 'subject.models=["x"]')
-    assert difference([one, other]) is None
+    first = run_with(tmp_path / "a", ModelRunSettings)
+    second = run_with(tmp_path / "b", ModelRunSettings, 'subject.models=["x"]')
+    assert difference([first, second]) is None
 
 
 def test_runs_of_two_kinds_are_no_replicates(tmp_path: Path) -> None:
@@ -197,7 +200,7 @@ def test_what_is_needed_names_the_first_unfinished_stage_and_its_command(
 def test_a_directory_of_an_earlier_format_is_refused_in_a_line_that_names_its_version(
     tmp_path: Path, kind: type[RunSettings]
 ) -> None:
-    """Before its settings, of which some may be gone, are complained about."""
+    """The format is checked before the settings, of which some may have been removed."""
     run = run_with(tmp_path / "old", kind)
     run.directory.write(run.directory.config, f"fsdp = true\n{kind().toml()}".encode())
     finish(run, "data")
@@ -205,8 +208,8 @@ def test_a_directory_of_an_earlier_format_is_refused_in_a_line_that_names_its_ve
     manifest |= {"versions": {"tasklens": "0.9.1"}}
     manifest.pop("format", None)
     run.directory.manifest.write_text(json.dumps(manifest))
-    for words in (("show",), ("measure",), ("report",), ("verify",), ("follow",), ("train",)):
-        result = call(*words, run.directory.path)
+    for command in (("show",), ("measure",), ("report",), ("verify",), ("follow",), ("train",)):
+        result = call(*command, run.directory.path)
         assert_refused(result, f"{run.directory.path} was made by tasklens 0.9.1 (format 1)")
 
 
@@ -218,19 +221,19 @@ def test_every_command_has_the_option_debug() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "value", "debugging"),
+    ("options", "value", "debugging"),
     [((), "", False), ((), "0", False), ((), "1", True), (("--debug",), "", True)],
 )
 def test_the_cause_of_an_error_is_shown_on_request(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    words: tuple[str, ...],
+    options: tuple[str, ...],
     value: str,
     debugging: bool,
 ) -> None:
     monkeypatch.setenv("TASKLENS_DEBUG", value)
     (tmp_path / "config.toml").write_text("seed = = 1\n")
-    result = call("show", tmp_path, *words)
+    result = call("show", tmp_path, *options)
     *before, line = result.err.splitlines()
     assert result.status == 2
     assert line.startswith(f"tasklens: error: {tmp_path / 'config.toml'} is not TOML: ")
@@ -240,12 +243,12 @@ def test_the_cause_of_an_error_is_shown_on_request(
         assert any("tomllib.TOMLDecodeError: " in each for each in before)
 
 
-# --- What only probes could be measured by ---
+# --- Settings that only model runs had ---
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A tiny training run, measured again with settings that only probes had."""
+    """Measure a tiny training run again, with settings that only model runs had."""
     path = tmp_path_factory.mktemp("runs") / "tiny"
     settings = changes(train__steps=2, train__warmup_steps=1)
     assert call("data", "smoke", *settings, "--out", path).status == 0
@@ -273,8 +276,8 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
             for k, kind in ((3, "labels"), (2, "k=2/labels")):
                 (labels,) = clusters[f"{split}/block1/raw/{kind}"]
                 assert len(np.unique(labels)) == k
-                place = {"step": step, "split": split, "layer": "block1", "k": k}
-                values = {row["metric"]: row["value"] for row in scores_of(path, **place)}
+                cell = {"step": step, "split": split, "layer": "block1", "k": k}
+                values = {row["metric"]: row["value"] for row in scores_of(path, **cell)}
                 task = run.instances_by_split[split].task
                 expected = {
                     "ari": metrics.adjusted_rand_score(task, labels),

@@ -65,9 +65,9 @@ class Fake:
             raise self.error
 
 
-def harvest(place: Path, subject: Fake | None = None, shard: Any = None) -> Fake:
+def harvest(directory: Path, subject: Fake | None = None, shard: Any = None) -> Fake:
     subject = subject or Fake()
-    harvest_to(place, subject, PROMPTS, NAMES, subject.counted.append, shard)
+    harvest_to(directory, subject, PROMPTS, NAMES, subject.counted.append, shard)
     return subject
 
 
@@ -76,8 +76,8 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> dict[str, bytes]:
-    """What an uninterrupted harvest leaves."""
+def complete(tmp_path: Path) -> dict[str, bytes]:
+    """Return the files of an uninterrupted harvest."""
     directory = tmp_path / "whole"
     directory.mkdir()
     harvest(directory)
@@ -85,52 +85,52 @@ def whole(tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
-    directory = tmp_path / "place"
+def directory(tmp_path: Path) -> Path:
+    directory = tmp_path / "harvest"
     directory.mkdir()
     return directory
 
 
-def test_the_files_are_the_states(place: Path) -> None:
-    assert harvest(place).counted == [0, 4, 4, 4, 4, 4, 3]
-    assert set(files(place)) == {"embed.npy", "block1.npy", "ln_f.npy", "answer.npy"}
+def test_the_files_are_the_states(directory: Path) -> None:
+    assert harvest(directory).counted == [0, 4, 4, 4, 4, 4, 3]
+    assert set(files(directory)) == {"embed.npy", "block1.npy", "ln_f.npy", "answer.npy"}
     for name, values in EXPECTED.items():
-        kept = read_states(place, name)
+        kept = read_states(directory, name)
         assert isinstance(kept, np.memmap), "not loaded"
         assert not kept.flags.writeable
         assert kept.dtype == values.dtype
         np.testing.assert_array_equal(kept, values)
-        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values)
+        np.testing.assert_array_equal(np.load(directory / f"{name}.npy"), values)
 
 
-def test_only_what_is_asked_for_is_written(place: Path, whole: dict[str, bytes]) -> None:
-    harvest_to(place, Fake(), PROMPTS, ("ln_f",))
-    assert files(place) == {name: whole[name] for name in ("ln_f.npy", "answer.npy")}
+def test_only_what_is_asked_for_is_written(directory: Path, complete: dict[str, bytes]) -> None:
+    harvest_to(directory, Fake(), PROMPTS, ("ln_f",))
+    assert files(directory) == {name: complete[name] for name in ("ln_f.npy", "answer.npy")}
 
 
 @pytest.mark.parametrize("n", range(N_BATCHES + 1))
 def test_an_interrupted_harvest_is_resumed_where_it_stopped(
-    place: Path, whole: dict[str, bytes], n: int
+    directory: Path, complete: dict[str, bytes], n: int
 ) -> None:
     broken = Fake(n, KeyboardInterrupt() if n % 2 else None)
     with pytest.raises((RuntimeError, KeyboardInterrupt)) as raised:
-        harvest(place, broken)
+        harvest(directory, broken)
     assert raised.value is broken.error
     before = min(n * BATCH, N)
     assert len(broken.read) == sum(broken.counted) == before
-    rest = harvest(place)
+    rest = harvest(directory)
     assert rest.done == [before]
     assert sorted(broken.read + rest.read) == list(range(N)), "none is read twice"
     assert rest.counted[0] == before
     assert sum(rest.counted) == N
-    assert files(place) == whole, "and nothing of the progress is left"
+    assert files(directory) == complete, "and nothing of the progress is left"
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 1e9])
 def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
     tmp_path: Path,
-    place: Path,
-    whole: dict[str, bytes],
+    directory: Path,
+    complete: dict[str, bytes],
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
 ) -> None:
@@ -142,18 +142,18 @@ def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
         ) -> Iterator[Batch]:
             for n, batch in enumerate(super().batches(prompts, names, done)):
                 if n == 3:  # what another process would find, were this one gone now
-                    shutil.copytree(place, tmp_path / "left")
+                    shutil.copytree(directory, tmp_path / "left")
                 yield batch
 
-    harvest(place, Killed())
+    harvest(directory, Killed())
     rest = harvest(tmp_path / "left")
     assert rest.done == [3 * BATCH if seconds < 0 else 0]
     assert sum(rest.counted) == N
-    assert files(tmp_path / "left") == whole
+    assert files(tmp_path / "left") == complete
 
 
 def test_a_full_disk_is_said_at_once_and_in_one_line(
-    place: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+    directory: Path, complete: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, length: int) -> None:
         size = os.fstat(descriptor).st_size
@@ -165,52 +165,52 @@ def test_a_full_disk_is_said_at_once_and_in_one_line(
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full, raising=False)
         with pytest.raises(InputError) as error:
-            harvest(place, subject)
+            harvest(directory, subject)
     assert str(error.value) == (
-        f"no space left on the device while writing {place / 'ln_f.npy'}; free some space, then "
-        "run again with --resume: all finished work is kept"
+        f"no space left on the device while writing {directory / 'ln_f.npy'}; free some space, "
+        "then run again with --resume: all finished work is kept"
     )
     assert len(subject.read) == BATCH, "before more than one batch was read"
     assert subject.counted == [0]
-    assert harvest(place).done == [0]
-    assert files(place) == whole
+    assert harvest(directory).done == [0]
+    assert files(directory) == complete
 
 
 # --- In shards ---
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, N])
-def test_shards_are_read_as_one(place: Path, n: int) -> None:
+def test_shards_are_read_as_one(directory: Path, n: int) -> None:
     order = np.random.default_rng(n).permutation(N)
-    assert shards_begun(place) == 0
+    assert shards_begun(directory) == 0
     for i in range(n):
-        shard = shard_directory(place, i, n)
+        shard = shard_directory(directory, i, n)
         shard.mkdir()
         harvest(shard, shard=order[N * i // n : N * (i + 1) // n])
-    assert shards_begun(place) == n
+    assert shards_begun(directory) == n
     for name, values in EXPECTED.items():
-        kept = read_states(place, name)
+        kept = read_states(directory, name)
         assert kept.dtype == values.dtype
         np.testing.assert_array_equal(kept, values)
-        assert len(state_paths(place, name)) == n
-        assert all(path.exists() for path in state_paths(place, name))
+        assert len(state_paths(directory, name)) == n
+        assert all(path.exists() for path in state_paths(directory, name))
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_an_interrupted_shard_is_resumed_where_it_stopped(place: Path, n: int) -> None:
+def test_an_interrupted_shard_is_resumed_where_it_stopped(directory: Path, n: int) -> None:
     rows = np.arange(N)[::-2]
     with pytest.raises(RuntimeError):
-        harvest(place, Fake(n), rows)
-    rest = harvest(place, shard=rows)
+        harvest(directory, Fake(n), rows)
+    rest = harvest(directory, shard=rows)
     assert rest.done == [N - len(rows) + n * BATCH]
     assert len(rest.read) == len(rows) - n * BATCH
     assert rest.counted[0] == n * BATCH
     for name, values in EXPECTED.items():
-        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), values[rows])
+        np.testing.assert_array_equal(np.load(directory / f"{name}.npy"), values[rows])
 
 
-class Whole(Fake):
-    """Makes its batches of all prompts, whatever is done."""
+class AllBatches(Fake):
+    """A subject that reads all prompts again, even those that are done."""
 
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
@@ -218,12 +218,12 @@ class Whole(Fake):
         yield from super().batches(prompts, names, np.zeros_like(done))
 
 
-@pytest.mark.parametrize(("subject", "n_read"), [(Fake(), 3), (Whole(), N)])
+@pytest.mark.parametrize(("subject", "n_read"), [(Fake(), 3), (AllBatches(), N)])
 def test_a_shard_holds_no_more_than_its_own_prompts(
-    place: Path, subject: Fake, n_read: int
+    directory: Path, subject: Fake, n_read: int
 ) -> None:
     rows = np.array([7, 2, 21])
-    harvest(place, subject, rows)
+    harvest(directory, subject, rows)
     assert len(subject.read) == n_read
     assert sum(subject.counted) == 3
-    np.testing.assert_array_equal(np.load(place / "ln_f.npy"), EXPECTED["ln_f"][rows])
+    np.testing.assert_array_equal(np.load(directory / "ln_f.npy"), EXPECTED["ln_f"][rows])

@@ -118,8 +118,8 @@ def test_a_run_has_one_thread_and_one_process_unless_the_file_says_otherwise(
     assert (point.settings.train.threads, point.settings.workers) == (1, 1)
     (point,) = read(tmp_path, "set = {train = {threads = 2}, workers = 3}").points
     assert (point.settings.train.threads, point.settings.workers) == (2, 3)
-    one, two = read(tmp_path, 'grid = {"train.threads" = [1, 2]}').points
-    assert (one.settings.train.threads, two.settings.train.threads) == (1, 2)
+    first, second = read(tmp_path, 'grid = {"train.threads" = [1, 2]}').points
+    assert (first.settings.train.threads, second.settings.train.threads) == (1, 2)
 
 
 def test_an_axis_goes_before_what_is_set(tmp_path: Path) -> None:
@@ -162,16 +162,16 @@ AXES = '[grid]\n"model.n_layer" = [1, 2]\n"train.steps" = [6, 7]\n'
 
 
 def test_names_depend_neither_on_the_order_nor_on_who_works(tmp_path: Path) -> None:
-    one = read(tmp_path, f"seeds = [0, 1]\n{AXES}")
-    assert all(re.fullmatch(r"[0-9a-f]{12}", name) for name in names(one))
+    first = read(tmp_path, f"seeds = [0, 1]\n{AXES}")
+    assert all(re.fullmatch(r"[0-9a-f]{12}", name) for name in names(first))
     turned = '[grid]\n"train.steps" = [7, 6]\n"model.n_layer" = [2, 1]\n'
-    other = read(tmp_path, f"seeds = [1, 0]\n{turned}[set]\nworkers = 2\n")
-    assert [p.name for p in one.points] != [p.name for p in other.points]
-    assert names(one) == names(other)
+    second = read(tmp_path, f"seeds = [1, 0]\n{turned}[set]\nworkers = 2\n")
+    assert [p.name for p in first.points] != [p.name for p in second.points]
+    assert names(first) == names(second)
     # However they came about: set for all, or on an axis.
     part = read(tmp_path, 'seeds = [1]\nset = {"model.n_layer" = 2, "train.steps" = 7}')
-    assert names(part) < names(one)
-    assert names(one).isdisjoint(names(read(tmp_path, f"seeds = [2]\n{AXES}")))
+    assert names(part) < names(first)
+    assert names(first).isdisjoint(names(read(tmp_path, f"seeds = [2]\n{AXES}")))
 
 
 def test_equal_runs_are_one(tmp_path: Path) -> None:
@@ -231,10 +231,10 @@ def test_the_content_is_that_of_the_file(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         read(tmp_path, text)
-    said = str(raised.value)
-    assert said.startswith(str(tmp_path / "sweep.toml"))
-    assert message in said
-    assert "\n" not in said
+    line = str(raised.value)
+    assert line.startswith(str(tmp_path / "sweep.toml"))
+    assert message in line
+    assert "\n" not in line
 
 
 def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:

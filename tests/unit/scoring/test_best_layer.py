@@ -24,4 +24,4 @@ def test_of_equals_up_to_rounding_it_is_the_lowest_in_whatever_order() -> None:
     scores = {("block1", "raw"): 0.5, ("block2", "tsne"): 0.8, ("block2", "raw"): 0.8}
     scores |= {("block10", "raw"): 0.8 + 1e-15}
     for order in itertools.permutations(scores):
-        assert best_layer({place: scores[place] for place in order}) == ("block2", "raw")
+        assert best_layer({key: scores[key] for key in order}) == ("block2", "raw")

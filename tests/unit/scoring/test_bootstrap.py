@@ -94,7 +94,7 @@ def test_what_agrees_wholly_agrees_under_every_resampling() -> None:
 
 
 def test_random_clusters_score_nothing_although_instances_share_units() -> None:
-    """Which a bootstrap of instances would not give: copies of one agree with each other."""
+    """A bootstrap of instances would score more: copies of an instance agree with each other."""
     random = stream(0, "unbiased")
     unit = np.repeat(np.arange(20), 8)  # five units a task, eight instances each
     task = unit // 5
@@ -138,8 +138,8 @@ def test_an_interval_is_as_wide_as_that_of_a_mean_of_normal_numbers() -> None:
     width = ends[:, 1] - ends[:, 0]
     # The deviation of 20 normal numbers is off by 16 %, the mean of 200 such by 1 %.
     assert width.mean() == pytest.approx(2 * 1.96 * 2.0 / n**0.5, rel=0.05)
-    # Held against each set's own deviation only the quantiles are off: drawing 20 of the 20 runs
-    # instead of 19 would make a width of 0.975.
+    # Relative to the deviation of each set, only the quantiles are inexact. Drawing 20 of the 20
+    # runs instead of 19 would give a width of 0.975.
     own = 2 * 1.96 * numbers.std(axis=1, ddof=1) / n**0.5
     assert (width / own).mean() == pytest.approx(1, abs=0.01)
     assert ends.mean() == pytest.approx(3.0, abs=5 * 2 / (n * sets) ** 0.5)

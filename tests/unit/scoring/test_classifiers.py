@@ -17,7 +17,7 @@ from tasklens.scoring.score_table import SCHEMA, Row, to_table
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
-WHERE: dict[str, Any] = {"run": "mine", "seed": 7, "step": 64, "position": "last"}
+COLUMNS: dict[str, Any] = {"run": "mine", "seed": 7, "step": 64, "position": "last"}
 SIZES = {"train_subset": 300, "val_subset": 400, "val_instruction_subset": 500}
 UNSEEN = ("val_subset", "val_instruction_subset")
 
@@ -90,35 +90,35 @@ def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None
     ridge.fit((x - x.mean(axis=0)) / x.std(axis=0), t)
     for split in UNSEEN:
         y = states[split].astype(np.float64)
-        told = ridge.predict((y - x.mean(axis=0)) / x.std(axis=0))
-        # One that falls to the other side in the last bit of a float32 is one in hundreds.
-        one = 1.01 / len(y)
-        linear = np.mean(told == task[split])
-        assert got[split, "probe_task"] == pytest.approx(linear, abs=one)
+        predicted = ridge.predict((y - x.mean(axis=0)) / x.std(axis=0))
+        # Rounding in float32 may change one prediction of hundreds.
+        tolerance = 1.01 / len(y)
+        linear = np.mean(predicted == task[split])
+        assert got[split, "probe_task"] == pytest.approx(linear, abs=tolerance)
         distance = ((y[:, None] - x[None]) ** 2).sum(axis=2)
         nearest = np.argsort(distance, axis=1)[:, :10]
         voted = [np.bincount(t[i], minlength=5).argmax() for i in nearest]
         near = np.mean(np.array(voted) == task[split])
-        assert got[split, "neighbours_task"] == pytest.approx(near, abs=one)
+        assert got[split, "neighbours_task"] == pytest.approx(near, abs=tolerance)
         assert 0.3 < near < linear < 0.95, "neither chance nor certainty"
 
 
 def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     states, task = noisy()
     known = {split: planted_instances(t, split) for split, t in task.items()}
-    rows: list[Row] = score_probes("block3", states, instances=known, **WHERE)
+    rows: list[Row] = score_probes("block3", states, instances=known, **COLUMNS)
     numbers = itertools.product(UNSEEN, ("probe_task", "neighbours_task"))
     assert [(row["split"], row["metric"]) for row in rows] == list(numbers)
-    place = {**WHERE, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
+    expected = {**COLUMNS, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
     for row in rows:
         assert set(row) == set(SCHEMA.names)
-        assert {**row, **place} == row
+        assert {**row, **expected} == row
     assert to_table(rows).num_rows == 4
-    assert score_probes("block3", states, instances=known, **WHERE) == rows, "nothing is drawn"
+    assert score_probes("block3", states, instances=known, **COLUMNS) == rows, "nothing is drawn"
 
 
 def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:
-    # Tasks change places in one split: what is told there is wrong, and nothing else changes.
+    # Tasks are permuted in one split: predictions on it are wrong, and nothing changes elsewhere.
     states, task = noisy()
     before = probed(states, task)
     changed = probed(states, task | {"val_subset": (task["val_subset"] + 1) % 5})

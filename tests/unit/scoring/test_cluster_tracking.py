@@ -25,14 +25,14 @@ def followed(*labels: Sequence[int] | Ints, task: Ints = TASK) -> Followed:
 
 # --- Tasks ---
 
-APART = [0] * 4 + [1] * 4 + [2] * 4
+SEPARATE = [0] * 4 + [1] * 4 + [2] * 4
 #: The last two tasks share two clusters.
-TOGETHER = [0] * 4 + [1, 1, 2, 2] * 2
+MERGED = [0] * 4 + [1, 1, 2, 2] * 2
 
 
 def test_the_step_from_which_on_a_task_has_a_cluster_of_its_own() -> None:
-    got = followed(TOGETHER, APART, [0, 1, 2, 0] * 3, TOGETHER, APART)
-    # In the shared clusters half of a task lies: 2 / (4 + 4 - 2) is below one half.
+    got = followed(MERGED, SEPARATE, [0, 1, 2, 0] * 3, MERGED, SEPARATE)
+    # Half of a task is in each of the shared clusters: 2 / (4 + 4 - 2) is below one half.
     assert got.overlap[0] == pytest.approx([1, 1 / 3, 1 / 3])
     assert got.overlap[1] == pytest.approx([1, 1, 1])
     assert (got.overlap[2] < FORMED).all()
@@ -42,9 +42,9 @@ def test_the_step_from_which_on_a_task_has_a_cluster_of_its_own() -> None:
 
 
 def test_formed_from_the_start_never_and_lost_at_the_end() -> None:
-    assert followed(APART, APART, TOGETHER).formed == (0, None, None)
-    assert followed(APART).formed == (0, 0, 0)
-    assert followed(TOGETHER).formed == (0, None, None)
+    assert followed(SEPARATE, SEPARATE, MERGED).formed == (0, None, None)
+    assert followed(SEPARATE).formed == (0, 0, 0)
+    assert followed(MERGED).formed == (0, None, None)
     # Two of task 0's four, and nothing else: 2 / 4.
     got = followed([0, 0, 1, 1, 2, 2, 2, 2], task=np.repeat([0, 1], 4))
     assert got.overlap[0] == pytest.approx([0.5, 1])
@@ -79,15 +79,16 @@ def test_the_overlap_is_that_of_a_task_and_those_assigned_to_it() -> None:
     random = stream(0, "assigned")
     for n_clusters in (2, 3, 5):
         got = followed(*random.integers(n_clusters, size=(6, 12)))
-        place = np.searchsorted(got.tasks, TASK)
+        task = np.searchsorted(got.tasks, TASK)
         for overlap, assigned in zip(got.overlap, got.assigned, strict=True):
             for i in range(3):
-                its, theirs = place == i, assigned == i
-                shared = np.count_nonzero(its & theirs) / np.count_nonzero(its | theirs)
+                members, cluster = task == i, assigned == i
+                both = np.count_nonzero(members & cluster)
+                shared = both / np.count_nonzero(members | cluster)
                 assert overlap[i] == pytest.approx(shared)
 
 
-def test_numbers_of_labels_say_nothing() -> None:
+def test_numbers_of_labels_have_no_meaning() -> None:
     random = stream(0, "labels")
     labels = random.integers(3, size=(6, 12))
     other = np.stack([random.permutation(20)[:3][one] for one in labels])
@@ -157,7 +158,7 @@ def test_a_cluster_that_is_gone_takes_its_name_along() -> None:
 
 def test_what_became_of_tasks_and_clusters_as_text() -> None:
     mixed = [0] * 4 + [1, 2, 2, 2] + [2, 1, 1, 1]
-    got = follow([0, 1, 2000], np.array([TOGETHER, TOGETHER, mixed]), TASK)
+    got = follow([0, 1, 2000], np.array([MERGED, MERGED, mixed]), TASK)
     names = [f"t{i}" for i in range(9)] + ["the ninth"]
     assert followed_text(got, names) == (
         "task       formed at  overlap at the end\n"
@@ -171,8 +172,8 @@ def test_what_became_of_tasks_and_clusters_as_text() -> None:
         "2,000         3       2       2\n"
     )
     # The first to form comes first, whatever its number.
-    late = follow([0, 64], np.array([TOGETHER, APART]), np.roll(TASK, 4))
+    late = follow([0, 64], np.array([MERGED, SEPARATE]), np.roll(TASK, 4))
     lines = followed_text(late, names).splitlines()
     assert [line.split()[-2] for line in lines[1:4]] == ["0", "64", "64"]
-    never = followed_text(followed(TOGETHER), names).splitlines()
+    never = followed_text(followed(MERGED), names).splitlines()
     assert never[2] == "t5             never                0.33"

@@ -24,7 +24,7 @@ SETTINGS = ClusterSettings(cluster_seeds=2)
 
 
 class Read(NamedTuple):
-    """What `score` needs of a harvest."""
+    """The attributes of a harvest that `score` uses."""
 
     states: dict[str, Floats]
     split: str = ""
@@ -119,7 +119,7 @@ def test_arrays_from_anywhere_have_the_scores_of_scikit_learn(kind: str) -> None
     assert set(scores["layer"]) == {"X"}
     assert set(scores["k"]) == {4}
     (ari,) = values(scores, "X", "ari")
-    assert 0.05 < ari < 0.95, "a case in which the score says something"
+    assert 0.05 < ari < 0.95, "neither chance nor a perfect score"
     # The clusters themselves are not in the table: an equal inertia shows that they are equal.
     (inertia,) = values(scores, "X", "inertia")
     fits = [KMeans(4, n_init=20, random_state=seed).fit(x) for seed in range(20)]
@@ -141,7 +141,12 @@ def test_wrong_arrays_are_refused_in_one_line() -> None:
         (x, [0, 0, 0, 1, 1, np.nan], {}, "none of them missing"),
         (x, [1] * 6, {}, "all labels are equal"),
         (x, labels, {"k": 7}, r"k = 7: should be in 1 \.\. 6, the number of instances"),
-        (x + np.inf, labels, {}, "step 0, X .raw.: the states of 6 of 6 instances are not finite"),
+        (
+            x + np.inf,
+            labels,
+            {},
+            "step 0, X .raw.: the hidden states of 6 of 6 instances are not finite",
+        ),
         (
             x,
             labels,

@@ -78,10 +78,10 @@ def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
     assert shares[0] > 0.95
     assert max(shares[1:]) < 0.1
     assert {row["cluster_seed"] for row in rows if "variance" in str(row["metric"])} == {None}
-    place = {"run": "tiny", "seed": 0, "step": 16, "split": "s", "position": "input"}
+    columns = {"run": "tiny", "seed": 0, "step": 16, "split": "s", "position": "input"}
     for row in rows:
         assert list(row) == SCHEMA.names
-        assert {**row, **place, "layer": "block2", "space": "raw", "k": 4} == row
+        assert {**row, **columns, "layer": "block2", "space": "raw", "k": 4} == row
     assert len(rows) == 2 * (5 + 4) + 4
     assert rows == score_cell(cell, clustering, known, "tiny"), "nothing is drawn from a global"
     assert not any("variance" in metric for metric in scored([0, 1], [0, 1])), "of an embedding"

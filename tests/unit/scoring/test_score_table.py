@@ -32,26 +32,26 @@ from tasklens.scoring.score_table import (
 )
 
 
-def row(metric: str, value: float, **place: Any) -> Row:
-    """Return a row of a state's clusters, unless the columns given differ."""
+def row(metric: str, value: float, **columns: Any) -> Row:
+    """Return a row of the clusters of a hidden state, with some columns changed."""
     usual: dict[str, Any] = {
         "run": "r", "seed": 0, "step": 8, "split": "kept", "position": "input", "layer": "embed",
         "space": "raw", "k": 3, "cluster_seed": 0,
     }  # fmt: skip
-    return score_rows({metric: value}, **{**usual, **place})[0]
+    return score_rows({metric: value}, **{**usual, **columns})[0]
 
 
 def control_rows(split: str = "kept") -> list[Row]:
-    place = {"step": None, "position": "", "split": split}
-    return [row("ari", i / 4, layer=name, **place) for i, name in enumerate(CONTROLS)]
+    columns = {"step": None, "position": "", "split": split}
+    return [row("ari", i / 4, layer=name, **columns) for i, name in enumerate(CONTROLS)]
 
 
 def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
-    place = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
-    assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, place, strict=True))
+    values = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
+    assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, values, strict=True))
     assert parquet_bytes(table) == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
     assert read_score_table(tmp_path / "scores.parquet").equals(table)
@@ -134,9 +134,9 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     for split in ("train_subset", "val_subset"):
         for step, low in ((0, 0.1), (8, 0.3), (64, 0.8)):
             for s in range(3):
-                place: dict[str, Any] = {"step": step, "split": split, "cluster_seed": s}
-                rows.append(row("ari", low + s / 100, **place, layer="block1"))
-                rows.append(row("ami", 0.99, **place, layer="block1"))
+                columns: dict[str, Any] = {"step": step, "split": split, "cluster_seed": s}
+                rows.append(row("ari", low + s / 100, **columns, layer="block1"))
+                rows.append(row("ami", 0.99, **columns, layer="block1"))
             rows.append(accuracy_row("r", 0, step, split, low))
         rows += [*control_rows(split), *control_rows(split)]
     rows.append(row("ari", -0.25, step=64, split="val_subset", layer="block1", space="tsne"))

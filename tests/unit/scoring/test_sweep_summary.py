@@ -20,22 +20,22 @@ def rows_of(
     rows: list[Row] = []
     base: dict[str, Any] = {"run": run, "seed": seed, "split": split, "position": "input", "k": 4}
     for step in (8, 0, 16):
-        here = {**base, "step": step, "layer": "block1"}
+        columns = {**base, "step": step, "layer": "block1"}
         for s, value in enumerate(COURSE[step]):
             scores = {"ari": value + plus, "ami": step / 100 + s / 10, "ari_shuffled": 9.0}
-            rows += score_rows(scores, **here, cluster_seed=s)
-        rows += score_rows({"variance_task": step / 20, "probe_task": step / 16}, **here)
+            rows += score_rows(scores, **columns, cluster_seed=s)
+        rows += score_rows({"variance_task": step / 20, "probe_task": step / 16}, **columns)
         rows.append(accuracy_row(run, seed, step, split, step / 32 + plus))
         rows.append(accuracy_row(run, seed, step, "val", 0.111))
     for s in range(2):
-        rows += score_rows({"ari": 0.3}, **here, space="tsne", cluster_seed=s)
+        rows += score_rows({"ari": 0.3}, **columns, space="tsne", cluster_seed=s)
         control = {**base, "step": None, "layer": "control:length", "cluster_seed": s}
         rows += score_rows({"ari": 0.1 + 0.2 * s, "ami": 0.1 + 0.2 * s}, **control)
     return rows
 
 
-def only(points: pa.Table, **where: Any) -> dict[str, Any]:
-    (row,) = (r for r in points.to_pylist() if all(r[k] == v for k, v in where.items()))
+def only(points: pa.Table, **columns: Any) -> dict[str, Any]:
+    (row,) = (r for r in points.to_pylist() if all(r[k] == v for k, v in columns.items()))
     return dict(row)
 
 
@@ -68,8 +68,8 @@ def test_settings_that_vary_are_columns() -> None:
     ]
     assert points["model.n_embd"].to_pylist() == [8] * 3 + [16] * 6
     assert points["loss"].to_pylist() == ["all"] * 3 + ["output"] * 6
-    place = {"layer": "block1", "space": "raw", "split": "val_subset"}
-    a, b = (only(points, run=run, **place) for run in "ab")
+    columns = {"layer": "block1", "space": "raw", "split": "val_subset"}
+    a, b = (only(points, run=run, **columns) for run in "ab")
     assert (a["seed"], b["seed"]) == (0, 5)
     assert b["final"] - a["final"] == pytest.approx(0.1)
     assert b["accuracy"] - a["accuracy"] == pytest.approx(0.1)

@@ -20,11 +20,13 @@ def test_variance_share_of_constants_and_offsets() -> None:
     assert variance_share(x + np.float32(4096), groups) == expected
 
 
-def blobs(n_groups: int, apart: float, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def blobs(
+    n_groups: int, distance: float, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return points in 12 dimensions whose groups differ along some of them, and their groups."""
     rng = np.random.default_rng(seed)
     groups = rng.integers(n_groups, size=300)
-    means = apart * rng.normal(size=(n_groups, 12))
+    means = distance * rng.normal(size=(n_groups, 12))
     return means[groups] + rng.normal(size=(300, 12)) * np.arange(1, 13), groups
 
 
@@ -65,7 +67,7 @@ def test_separation_falls_as_other_directions_widen_and_not_as_more_are_added() 
     with_noise = separation(np.concatenate([x, noise], axis=1), groups)
     assert with_noise == pytest.approx(separation(x, groups), rel=0.05)
     shares = [variance_share(y, groups) for y in (x, np.concatenate([x, 5 * noise], axis=1))]
-    assert shares[1] < shares[0] / 2  # which is what sets it apart from the share of variance
+    assert shares[1] < shares[0] / 2  # which is what sets it distance from the share of variance
 
 
 def test_separation_at_its_ends() -> None:

@@ -1,13 +1,13 @@
-// Curves, heat maps and bars, by Observable Plot; what moves with the checkpoint is moved, not redrawn.
+// Curves, heat maps and bars, by Observable Plot. Marks of the checkpoint are moved, not drawn again.
 "use strict";
 
-const MANY = 50; // even checkpoints up to this many stand at even distances
+const MANY = 50; // up to this many evenly spaced checkpoints are drawn on a linear axis
 const GREY = "var(--faint)";
 const TIP = { fill: "var(--paper)", stroke: "var(--line)" };
-const SHARE = { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true }; // what goes from 0 to 1, as colours
+const SHARE = { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true }; // colours of values from 0 to 1
 const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3" };
 
-/** The colour of a line: layers from the lowest to the highest, accuracy black, controls grey. */
+/** Return the colour of a line: blocks from dark to light, accuracy black, controls grey. */
 function lineColor(line, states) {
   if (line === "model") return "var(--ink)";
   if (!states.includes(line)) return GREY;
@@ -18,14 +18,14 @@ function lineColor(line, states) {
   return d3.interpolateViridis(isDark() ? 0.45 + 0.55 * height : 0.55 * height);
 }
 
-const lineName = (line) => ({ model: "accuracy", "control:length": "instruction length alone",
-  "control:symbols": "bag of symbols", "control:input": "input token alone" })[line] ?? layerName(line);
+const lineName = (line) => ({ model: "accuracy", "control:length": "control: instruction length",
+  "control:symbols": "control: bag of symbols", "control:input": "control: input token" })[line] ?? line;
 
-/** The axis of steps: linear up to some step, so that step 0 shows, logarithmic beyond. */
+/** Return the axis of steps: linear up to some step, so that step 0 shows, and then logarithmic. */
 function stepAxis(steps) {
-  const apart = d3.pairs(steps, (a, b) => b - a), last = steps.at(-1);
-  if (steps.length <= MANY && new Set(apart).size <= 1) return { type: "linear", ticks: 4 };
-  const spacing = d3.max(apart), linear = last > 4 * spacing ? spacing : steps.find((step) => step > 0);
+  const spacings = d3.pairs(steps, (a, b) => b - a), last = steps.at(-1);
+  if (steps.length <= MANY && new Set(spacings).size <= 1) return { type: "linear", ticks: 4 };
+  const spacing = d3.max(spacings), linear = last > 4 * spacing ? spacing : steps.find((step) => step > 0);
   const several = last < 100 * linear ? [1, 2, 5] : [1];
   const ticks = d3.range(String(last).length).flatMap((p) => several.map((m) => m * 10 ** p));
   return {
@@ -34,15 +34,15 @@ function stepAxis(steps) {
   };
 }
 
-/** The places of labels at the ends of lines, moved apart where they would lie on each other. */
+/** Return the labels at the ends of lines, moved up or down if they would overlap. */
 function endLabels(rows, span) {
-  const ends = [...d3.rollup(rows, (all) => all.at(-1), (row) => row.line).values()].map((row) => ({ ...row, place: row.mean }));
+  const ends = [...d3.rollup(rows, (all) => all.at(-1), (row) => row.line).values()].map((row) => ({ ...row, labelY: row.mean }));
   ends.sort((a, b) => a.mean - b.mean);
-  ends.forEach((row, i) => { if (i) row.place = Math.max(row.place, ends[i - 1].place + span); });
-  const over = Math.max(0, (ends.at(-1)?.place ?? 0) - Math.max(1, ends.at(-1)?.mean ?? 1) - span);
+  ends.forEach((row, i) => { if (i) row.labelY = Math.max(row.labelY, ends[i - 1].labelY + span); });
+  const over = Math.max(0, (ends.at(-1)?.labelY ?? 0) - Math.max(1, ends.at(-1)?.mean ?? 1) - span);
   for (let i = ends.length - 1, most = Infinity; over && i >= 0; i--) {
-    ends[i].place = Math.min(ends[i].place, most, i === ends.length - 1 ? ends[i].place - over : Infinity);
-    most = ends[i].place - span;
+    ends[i].labelY = Math.min(ends[i].labelY, most, i === ends.length - 1 ? ends[i].labelY - over : Infinity);
+    most = ends[i].labelY - span;
   }
   return ends;
 }
@@ -59,7 +59,7 @@ function drawCurves() {
       const values = course(split.name, line, line === "model" ? "accuracy" : "ari");
       if (!values) continue;
       if (line.startsWith("control:")) levels.push({ line, mean: values[0]?.[0] });
-      else values.forEach((value, i) => value && rows.push({ line, x: alone ? shortName(line) : steps[i], step: i, mean: value[0], low: value[1], high: value[2] }));
+      else values.forEach((value, i) => value && rows.push({ line, x: alone ? line : steps[i], step: i, mean: value[0], low: value[1], high: value[2] }));
     }
     return { split, rows, levels };
   });
@@ -78,17 +78,17 @@ function drawCurves() {
       : [Plot.areaY(states(rows), { x: "x", y1: "low", y2: "high", z: "line", fill: stroke, fillOpacity: 0.15 }),
          Plot.line(states(rows), line),
          Plot.line(rows.filter((row) => row.line === "model"), { ...line, strokeDasharray: "4 3" }),
-         Plot.text(endLabels(states(rows), 0.055 * (top - low)), { x: "x", y: "place", text: (row) => shortName(row.line), fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
+         Plot.text(endLabels(states(rows), 0.055 * (top - low)), { x: "x", y: "labelY", text: "line", fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
     const plot = Plot.plot({
-      width, height: 240, marginLeft: 34, marginRight: 28, marginTop: 22, marginBottom: 34, insetTop: 2,
-      ariaLabel: `ARI by training step on ${split.title}`,
-      x: alone ? { domain: run.states.map(shortName), label: "layer" } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
+      width, height: alone ? 270 : 240, marginLeft: 34, marginRight: alone ? 12 : 44, marginTop: 22, marginBottom: alone ? 64 : 34, insetTop: 2,
+      ariaLabel: `ARI by training step on ${splitTitle(split)}`,
+      x: alone ? { domain: run.states, tickRotate: -60, label: null } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
       y: { domain: [low, top], label: null, ticks: 5 },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
         ...levels.map((level) => Plot.ruleY([level], { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: DASHES[level.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` })),
         ...marks,
-        Plot.text([`ARI, ${split.title}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
+        Plot.text([`ARI, ${split.name}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
         Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, ...TIP })),
       ],
     });
@@ -99,27 +99,27 @@ function drawCurves() {
   fill("curves", ...elements, curvesTable());
 }
 
-/** Put a line at the checkpoint into a plot. */
+/** Add a line at the checkpoint to a plot. */
 function follow(plot, x) {
   const scale = plot.scale("x"), [y1, y2] = plot.scale("y").range;
   const mark = d3.create("svg:line").attr("class", "now").attr("y1", y1).attr("y2", y2).node();
   keep(plot, mark, () => [x(scale.apply), 0]);
 }
 
-/** Put a mark into a plot where `place` says, and have `moveMarks` keep it there. */
-function keep(plot, mark, place) {
-  mark.move = () => mark.setAttribute("transform", `translate(${place()})`);
+/** Add a mark to a plot at the pixels that `translation` returns; `moveMarks` moves it to them again. */
+function keep(plot, mark, translation) {
+  mark.move = () => mark.setAttribute("transform", `translate(${translation()})`);
   plot.append(mark);
   mark.move();
 }
 
-/** Have a click on a plot tell what it points at. */
-function onPick(plot, tell) {
+/** Call `pick` with the datum under the mouse after a click on a plot. */
+function onPick(plot, pick) {
   plot.style.cursor = "pointer";
-  plot.addEventListener("click", () => plot.value && tell(plot.value));
+  plot.addEventListener("click", () => plot.value && pick(plot.value));
 }
 
-/** One of several plots side by side, so wide. */
+/** Return an element of some width for one of several plots side by side. */
 function panelOf(plot, width) {
   const panel = make("div", { class: "panel" }, plot);
   panel.style.width = `${width}px`;
@@ -130,46 +130,46 @@ function moveMarks() {
   for (const mark of document.querySelectorAll(".now, .spot")) mark.move();
 }
 
-/** What the curves end at, for those who do not see them. */
+/** Return the final values of the curves as a table, which screen readers can read. */
 function curvesTable() {
   const run = theRun(), last = run.steps.length - 1;
   const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => run.scores[split.name][line]));
   const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari")?.[last]?.[0]);
   return make("details", {}, make("summary", {}, `Numbers at step ${number(run.steps[last])}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
-      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, split.title)))),
+      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
       make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
         ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
 }
 
-/** The axis of checkpoints, one beside the other whatever their steps; with room for its ticks. */
+/** Return the axis of checkpoints at equal distances; ticks have at least 48 pixels each. */
 function checkpointAxis(steps, width) {
-  const apart = Math.ceil((steps.length * 48) / width), last = steps.length - 1;
-  const ticks = d3.range(steps.length).filter((i) => i === last || (i % apart === 0 && last - i >= apart));
+  const every = Math.ceil((steps.length * 48) / width), last = steps.length - 1;
+  const ticks = d3.range(steps.length).filter((i) => i === last || (i % every === 0 && last - i >= every));
   return { type: "band", domain: d3.range(steps.length), ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
 }
 
-/** Heat maps of ARI against task, input and output: layers by checkpoints. */
+/** Draw heat maps of the ARI against task, input and output: hidden states by checkpoints. */
 function drawHeat() {
   const run = theRun(), split = theSplit(), wide = byId("heat").clientWidth || 1000;
   const metrics = [["ari", "task"], ["ari_input", "input"], ["ari_output", "output"]]
     .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
   const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
   const states = [...run.states].reverse();
-  fill("heat", ...metrics.map(([metric, against]) => {
+  fill("heat", ...metrics.map(([metric, part]) => {
     const cells = run.states.flatMap((state) => (course(split.name, state, metric) ?? [])
       .map((value, step) => ({ state, step, value: value?.[0] ?? null })));
     const plot = Plot.plot({
-      width, height: 46 + 20 * states.length, marginLeft: 40, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0,
-      ariaLabel: `ARI against the ${against}, by layer and checkpoint, on ${split.title}`,
-      x: checkpointAxis(run.steps, width - 52),
-      y: { domain: states, tickFormat: shortName, label: null, tickSize: 0, padding: 0.05 },
+      width, height: 46 + 20 * states.length, marginLeft: 54, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0,
+      ariaLabel: `ARI against the ${part}, by hidden state and checkpoint, on ${splitTitle(split)}`,
+      x: checkpointAxis(run.steps, width - 66),
+      y: { domain: states, label: null, tickSize: 0, padding: 0.05 },
       color: { ...SHARE, unknown: "var(--raised)" },
       marks: [
         Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
-        Plot.text([`ARI against the ${against}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+        Plot.text([`ARI against the ${part}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
         Plot.tip(cells, Plot.pointer({ x: "step", y: "state", ...TIP,
-          title: (cell) => `${layerName(cell.state)}, step ${number(run.steps[cell.step])}\nARI against the ${against}: ${fixed(cell.value, 3)}` })),
+          title: (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\nARI against the ${part}: ${fixed(cell.value, 3)}` })),
       ],
     });
     onPick(plot, ({ state, step }) => go({ state, step }));
@@ -182,34 +182,34 @@ function drawHeat() {
   }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
 
-/** Shares of variance by layer at the checkpoint. */
+/** Draw the shares of variance by hidden state at the checkpoint. */
 function drawShares() {
   const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];
   const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
     .filter((row) => row.share !== null);
-  fill("shares-title", `Variance by layer at step ${number(run.steps[look.step])}, ${split.title}`);
+  fill("shares-title", `Variance by hidden state at step ${number(run.steps[look.step])}, ${splitTitle(split)}`);
   const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) };
   fill("shares", Plot.plot({
-    width: byId("shares").clientWidth || 480, height: 220, marginBottom: 30, marginTop: 20,
-    ariaLabel: `Share of variance between tasks, inputs and outputs by layer, step ${run.steps[look.step]}`,
+    width: byId("shares").clientWidth || 480, height: 250, marginBottom: 60, marginTop: 20,
+    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, step ${run.steps[look.step]}`,
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
-    fx: { domain: run.states, label: "layer", tickFormat: shortName, padding: 0.18 }, color,
+    fx: { domain: run.states, label: null, tickRotate: -60, padding: 0.18 }, color,
     marks: [
       Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: TIP,
-        title: (row) => `${layerName(row.state)}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
+        title: (row) => `${row.state}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
       Plot.ruleY([0]),
     ],
   }), legend({ color: { ...color, type: "ordinal" } }));
 }
 
-/** A legend of a plot: its drawing tells nothing that its words do not. */
+/** Return a legend; screen readers skip its drawing, which shows nothing beyond its text. */
 function legend(options) {
   const made = Plot.legend(options);
   (made.matches("svg") ? [made] : made.querySelectorAll("svg")).forEach((svg) => svg.setAttribute("aria-hidden", "true"));
   return made;
 }
 
-/** A square matrix with names as a heat map. */
+/** Return a heat map of a square matrix whose rows and columns have names. */
 function matrixPlot(matrix, names, title, wide) {
   const cells = matrix.flatMap((row, i) => row.map((value, j) => ({ a: i, b: j, value })));
   const side = Math.min(wide, 320), few = names.length <= 12;
@@ -226,7 +226,7 @@ function matrixPlot(matrix, names, title, wide) {
   });
 }
 
-/** How much each task overlaps its cluster, by checkpoint, in the order in which they formed. */
+/** Draw the overlap of each task with its cluster by checkpoint, in the order in which the tasks formed. */
 function drawOrder() {
   const run = theRun(), followed = theSplit().followed[look.state];
   const order = followed.tasks.map((_, i) => i).sort((a, b) => (followed.formed[a] ?? Infinity) - (followed.formed[b] ?? Infinity) || a - b);
@@ -235,7 +235,7 @@ function drawOrder() {
   const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
   const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
   const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
-  fill("order-title", `Tasks in the order in which they formed: ${layerName(look.state)}, ${theSplit().title}`);
+  fill("order-title", `Tasks in the order in which they formed: ${look.state}, ${splitTitle(theSplit())}`);
   const width = Math.min(byId("order").clientWidth || 900, 1000);
   const plot = Plot.plot({
     width, height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,

@@ -1,10 +1,10 @@
-// Points on a canvas: where they are at `look.at`, what they are coloured by, and which is pointed at.
+// Points on a canvas: their coordinates at `look.at`, their colours, and the point nearest to the mouse.
 "use strict";
 
 const clouds = new Set();
 let drawing = 0;
 
-/** Draw what is seen of the clouds, once before the next frame is shown. */
+/** Draw the visible clouds, once before the next frame. */
 function drawClouds() {
   drawing ||= requestAnimationFrame(() => {
     drawing = 0;
@@ -14,7 +14,7 @@ function drawClouds() {
 
 const inSight = new IntersectionObserver((entries) => {
   for (const entry of entries) {
-    const cloud = [...clouds].find((one) => one.canvas === entry.target);
+    const cloud = [...clouds].find(({ canvas }) => canvas === entry.target);
     if (cloud) cloud.seen = entry.isIntersecting;
   }
   drawClouds();
@@ -24,9 +24,9 @@ const resized = new ResizeObserver(drawClouds);
 const ease = (t) => t * t * (3 - 2 * t);
 
 class Cloud {
-  /** `place` says what is drawn: {run, split, state}; `radius` of a symbol, in pixels of the page. */
-  constructor(canvas, place, radius) {
-    Object.assign(this, { canvas, place, radius, seen: true, points: new Float32Array(0), arrays: null });
+  /** `shown` returns what is drawn, {run, split, state}; `radius` is that of a symbol in pixels of the page. */
+  constructor(canvas, shown, radius) {
+    Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
     clouds.add(this);
     inSight.observe(canvas);
     resized.observe(canvas);
@@ -39,7 +39,7 @@ class Cloud {
   }
 
   draw() {
-    const { run, split, state } = this.place(), key = `${run} ${split}`;
+    const { run, split, state } = this.shown(), key = `${run} ${split}`;
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;
@@ -61,11 +61,11 @@ class Cloud {
     this.canvas.dataset.drawn = `${state} ${look.at}`;
   }
 
-  /** Work out where every point is, in pixels of the canvas. */
+  /** Compute the coordinates of every point in pixels of the canvas. */
   move(state, width, height, margin) {
-    const places = this.arrays[`${look.map}/${state}`], { data, shape } = places, n = shape[1], last = shape[0] - 1;
+    const map = this.arrays[`${look.map}/${state}`], { data, shape } = map, n = shape[1], last = shape[0] - 1;
     const at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
-    const a = frameOf(places, from), b = frameOf(places, to), size = Math.min(width, height) / 2 - margin;
+    const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - margin;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
       const x = a.x + a.half * data[p], y = a.y + a.half * data[p + 1];
@@ -89,19 +89,19 @@ class Cloud {
     }
   }
 
-  /** Paint symbols, those that are dimmed below the others. */
+  /** Paint symbols, with the dimmed ones below the others. */
   symbols(pen, value, radius, isDim) {
     for (const dim of [true, false]) {
       for (let i = 0; i < value.length; i++) {
         if (isDim(i) !== dim) continue;
         const image = dim ? sprite(null, radius * 0.7) : sprite(value[i], radius), half = image.width / 2;
-        // at whole pixels, which is twice as quick as between them
+        // Coordinates are whole pixels: this is twice as fast as fractions of pixels.
         pen.drawImage(image, Math.round(this.points[2 * i] - half), Math.round(this.points[2 * i + 1] - half));
       }
     }
   }
 
-  /** Paint squares, in which no shape could be told, pixel by pixel: by far the quickest without a graphics card. */
+  /** Paint small squares, pixel by pixel: too small for shapes, and the fastest way without a graphics card. */
   dots(pen, value, size, isDim) {
     const { width, height } = this.canvas, { dim: faint, each } = colors().pixels;
     const image = pen.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
@@ -119,52 +119,53 @@ class Cloud {
     pen.putImageData(image, 0, 0);
   }
 
-  /** The point nearest to a place on the page, within some pixels of it; null where none is. */
+  /** Return the point nearest to a pixel of the page within `reach` pixels; null if there is none. */
   nearest(x, y, reach = 14) {
     const ratio = this.canvas.width / this.canvas.clientWidth;
     let best = null, least = (reach * ratio) ** 2;
     for (let i = 0; i < this.points.length / 2; i++) {
-      const apart = (this.points[2 * i] - x * ratio) ** 2 + (this.points[2 * i + 1] - y * ratio) ** 2;
-      if (apart < least) [best, least] = [i, apart];
+      const distance = (this.points[2 * i] - x * ratio) ** 2 + (this.points[2 * i + 1] - y * ratio) ** 2;
+      if (distance < least) [best, least] = [i, distance];
     }
     return best;
   }
 
-  /** Where a point is, in pixels of the page from the corner of the canvas. */
-  placeOf(i) {
+  /** Return the coordinates of a point in pixels of the page, from the corner of the canvas. */
+  coordinatesOf(i) {
     const ratio = this.canvas.width / this.canvas.clientWidth;
     return [this.points[2 * i] / ratio, this.points[2 * i + 1] / ratio];
   }
 }
 
-/** What the points are coloured by, (N,). */
+/** Return the value of each point in the chosen colouring, (N,). */
 function values(arrays, state) {
   if (look.color !== "cluster") return (arrays[look.color] ?? arrays.task).data;
   return rowNow(arrays[`cluster/${state}`]);
 }
 
-/** Whether each point is answered right now, (N,); null where that is not known. */
+/** Return whether the answer to each point is right at the checkpoint, (N,); null if unknown. */
 function rightNow(arrays) {
   if (!arrays.right) return null;
   return rowNow(arrays.right);
 }
 
-/** The row of an array at the checkpoint that is looked at, or its last. */
+/** Return the row of an array at the shown checkpoint, or the last row. */
 function rowNow({ data, shape: [steps, n] }) {
   const step = Math.min(look.step, steps - 1);
   return data.subarray(step * n, (step + 1) * n);
 }
 
-/** Where the square of a checkpoint lies in what is seen: all of it, or its part of that of all checkpoints. */
-function frameOf(places, step) {
+/** Return the square of a checkpoint relative to the frame, which may be fitted to it or common to all checkpoints. */
+function frameOf(map, step) {
   if (look.fit) return { x: 0, y: 0, half: 1 };
-  const { middle, half } = places;
-  places.whole ??= wholeOf(middle, half);
-  const { x, y, half: all } = places.whole;
+  const { middle, half } = map;
+  map.common ??= commonFrame(middle, half);
+  const { x, y, half: all } = map.common;
   return { x: (middle[step][0] - x) / all, y: (middle[step][1] - y) / all, half: half[step] / all };
 }
 
-function wholeOf(middle, half) {
+/** Return the square around the squares of all checkpoints. */
+function commonFrame(middle, half) {
   const ends = (axis) => [d3.min(middle, (at, i) => at[axis] - half[i]), d3.max(middle, (at, i) => at[axis] + half[i])];
   const [[left, right], [low, high]] = [ends(0), ends(1)];
   return { x: (left + right) / 2, y: (low + high) / 2, half: Math.max(right - left, high - low) / 2 };

@@ -1,4 +1,4 @@
-// What the page is told, what is looked at, and who wants to know when that changes.
+// The data of the page, what is shown of them, and the functions that draw it again after a change.
 "use strict";
 
 const story = JSON.parse(document.getElementById("story").textContent);
@@ -7,24 +7,24 @@ const look = {
   run: 0,
   split: Math.min(1, story.runs[0].splits.length - 1),
   state: story.runs[0].best,
-  step: story.runs[0].steps.length - 1, // which checkpoint
-  at: story.runs[0].steps.length - 1, // the same while it glides there: any number between two
+  step: story.runs[0].steps.length - 1, // index of the checkpoint
+  at: story.runs[0].steps.length - 1, // the same, but between two checkpoints while points glide
   color: "task",
   map: "tsne",
   fit: true,
-  wrong: false, // whether what is answered right is dimmed
+  wrong: false, // whether points with a right answer are dimmed
   lit: null, // the value that is highlighted
   marked: null, // the point that is marked
-  together: "all", // whether scores are those of all runs, or of "one"
-  multiples: "layers",
-  theme: "", // "light", "dark", or as the system says
-  wide: innerWidth, // of the window: what is as wide as it is drawn anew when this changes
+  together: "all", // scores are those of "all" runs, or of the run that is "shown"
+  multiples: "states",
+  theme: "", // "light", "dark", or empty: as in the system
+  wide: innerWidth, // width of the window; what depends on it is drawn again when it changes
   painted: 0, // how often the colours have changed
 };
 
 const watchers = [];
 
-/** Have `redraw` called now and whenever one of the keys of `look` has changed. */
+/** Call `redraw` now, and after each change of one of these keys of `look`. */
 function watch(keys, redraw) {
   watchers.push({ keys, redraw });
   redraw();
@@ -40,28 +40,28 @@ const theRun = () => story.runs[look.run];
 const theSplit = () => theRun().splits[look.split];
 const theScores = () => theRun().scores[theSplit().name];
 
-/** Runs that hold the same checkpoints, layers and splits: they can be averaged. */
+/** Whether all runs have the same checkpoints, hidden states and splits, so that they can be averaged. */
 const alike = story.runs.every((run) =>
   ["steps", "states"].every((key) => String(run[key]) === String(story.runs[0][key])) &&
   String(run.splits.map((split) => split.name)) === String(story.runs[0].splits.map((split) => split.name)));
 
-/** The score of a line by step over the runs that are asked for: [mean, low, high] or null. */
+/** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
 function course(split, line, metric) {
   const runs = alike && look.together === "all" ? story.runs : [theRun()];
   const each = runs.map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
   if (!each.length) return null;
   return each[0].map((_, i) => {
-    const here = each.map((values) => values[i]).filter((value) => value && value[0] !== null);
-    if (!here.length) return null;
+    const known = each.map((values) => values[i]).filter((value) => value && value[0] !== null);
+    if (!known.length) return null;
     return [
-      here.reduce((sum, value) => sum + value[0], 0) / here.length,
-      Math.min(...here.map((value) => value[1])),
-      Math.max(...here.map((value) => value[2])),
+      known.reduce((sum, value) => sum + value[0], 0) / known.length,
+      Math.min(...known.map((value) => value[1])),
+      Math.max(...known.map((value) => value[2])),
     ];
   });
 }
 
-// -- elements: text is always text ---------------------------------------------------------------
+// -- elements: strings become text, never markup ---------------------------------------------------------------
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -78,6 +78,5 @@ const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((c
 const number = (value) => value.toLocaleString("en-US");
 const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 
-const LAYERS = { wte: "word embedding", embed: "layer 0, word + position", ln_f: "final norm" };
-const layerName = (state) => LAYERS[state] ?? state.replace(/^block(\d+)$/, "block $1");
-const shortName = (state) => state === "embed" ? "0" : state.replace(/^block/, "");
+/** Return the name of a split and, if it is a split of a training run, what it is. */
+const splitTitle = (split) => split.meaning ? `${split.name} (${split.meaning})` : split.name;

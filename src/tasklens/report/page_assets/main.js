@@ -1,12 +1,12 @@
-// The controls, the keys, and what is drawn when.
+// The controls, the keys, and which parts are drawn after which changes.
 "use strict";
 
-const GLIDE = 450; // milliseconds from one checkpoint to another when it is chosen
-const PACE = 700; // milliseconds a checkpoint when it plays
-const COLORINGS = ["task", "cluster", "input", "output"]; // what points can be coloured by
+const GLIDE = 450; // milliseconds in which points glide to a chosen checkpoint
+const PACE = 700; // milliseconds per checkpoint while the page plays
+const COLORINGS = ["task", "cluster", "input", "output"]; // possible colourings of points
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-/** Look at another checkpoint, layer or split; points glide to a checkpoint that is near. */
+/** Show another checkpoint, hidden state or split; points glide over the last step to a checkpoint. */
 function go(changes) {
   const from = look.at;
   change({ marked: changes.split !== undefined && changes.split !== look.split ? null : look.marked, ...changes });
@@ -15,7 +15,7 @@ function go(changes) {
   if (playing || calm.matches) return void change({ at: to });
   const way = Math.max(from, to) - 1, begin = to > from ? Math.max(from, way) : Math.min(from, to + 1);
   gliding = (now) => {
-    const t = Math.min(1, Math.max(0, (now - began) / GLIDE)); // a frame may have begun before the key was pressed
+    const t = Math.min(1, Math.max(0, (now - began) / GLIDE)); // a frame may begin before the key is pressed
     change({ at: begin + (to - begin) * t });
     return t < 1;
   };
@@ -24,13 +24,13 @@ function go(changes) {
 
 let gliding = null, playing = false, running = false;
 
-/** Call what moves once a frame while anything does. */
+/** Move the points at each frame, until they stand still. */
 function run() {
   if (running) return;
   running = true;
   let last = performance.now();
   const frame = (now) => {
-    const passed = Math.min(100, Math.max(0, now - last)); // the first frame may have begun earlier; a hidden tab has none
+    const passed = Math.min(100, Math.max(0, now - last)); // the first frame may begin before `last`; a hidden tab has no frames
     last = now;
     if (playing) advance(passed);
     else if (gliding && !gliding(now)) gliding = null;
@@ -59,7 +59,7 @@ function play(wanted = !playing) {
 
 // -- controls ----------------------------------------------------------------------------------------
 
-/** Choose one of several; what is highlighted is a value of the colouring, and goes with it. */
+/** Choose a value of a control. Another colouring removes the highlight, which is a value of the old one. */
 function choose(key, value) {
   change({ [key]: value, ...(key === "color" ? { lit: null } : {}) });
 }
@@ -80,11 +80,11 @@ function options(select, names) {
 }
 
 function setUp() {
-  byId("which-run").hidden = story.runs.length === 1;
+  byId("runs").hidden = story.runs.length === 1;
   document.querySelectorAll(".many").forEach((element) => { element.hidden = story.runs.length === 1; });
   byId("together").hidden = story.runs.length === 1 || !alike;
-  options("run-name", story.runs.map((one) => `${one.name} (seed ${one.seed})`));
-  fill("title", story.runs.map((one) => one.name).join(", "));
+  options("run-name", story.runs.map((run) => `${run.name} (seed ${run.seed})`));
+  fill("title", story.runs.map((run) => run.name).join(", "));
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
   byId("split").addEventListener("change", (event) => go({ split: Number(event.target.value) }));
   byId("state").addEventListener("change", (event) => go({ state: event.target.value }));
@@ -95,22 +95,22 @@ function setUp() {
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
-  choices("together", "together", [["all", "all runs"], ["one", "the run above"]]);
-  choices("many", "multiples", [["layers", "all layers"], ["runs", "all runs"]]);
+  choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
+  choices("many", "multiples", [["states", "all hidden states"], ["runs", "all runs"]]);
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
 
-/** Those of `COLORINGS` that a run has. */
-const colorings = (one) => COLORINGS.filter((part) => part === "cluster" || one.names[part]);
+/** Return the `COLORINGS` that a run has. */
+const colorings = (run) => COLORINGS.filter((part) => part === "cluster" || run.names[part]);
 
-/** Look at another run, at the same place as far as it has that. */
-function lookAt(which) {
-  const next = story.runs[which], split = next.splits.findIndex((one) => one.name === theSplit().name);
+/** Show another run, with the same split, checkpoint, hidden state and colouring if it has them. */
+function lookAt(run) {
+  const next = story.runs[run], split = next.splits.findIndex(({ name }) => name === theSplit().name);
   const step = Math.min(look.step, next.steps.length - 1);
   play(false);
   change({
-    run: which, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
+    run, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
     step, at: step, marked: null, lit: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
@@ -122,7 +122,7 @@ function onKey(event) {
   if (field && !["c", "m", "n", "p"].includes(event.key)) return;
   if (field?.matches("select, input[type=range]") ) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
-  const onPage = event.target === document.body; // where arrows up and down scroll
+  const onPage = event.target === document.body; // then arrows up and down scroll the page
   const actions = {
     " ": () => play(),
     ArrowLeft: () => go({ step: Math.max(0, look.step - 1) }),
@@ -154,41 +154,41 @@ let cloud = null, pointed = null;
 function setUpCloud() {
   const canvas = byId("cloud");
   cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
-  canvas.addEventListener("pointermove", (event) => tell(cloud.nearest(event.offsetX, event.offsetY)));
-  canvas.addEventListener("pointerleave", () => tell(look.marked));
+  canvas.addEventListener("pointermove", (event) => showTip(cloud.nearest(event.offsetX, event.offsetY)));
+  canvas.addEventListener("pointerleave", () => showTip(look.marked));
   canvas.addEventListener("click", (event) => {
-    const found = cloud.nearest(event.offsetX, event.offsetY, 24);
-    change({ marked: found === look.marked ? null : found });
-    tell(found);
+    const nearest = cloud.nearest(event.offsetX, event.offsetY, 24);
+    change({ marked: nearest === look.marked ? null : nearest });
+    showTip(nearest);
   });
   watch(["run", "split", "state", "step", "marked"], () => {
-    tell(look.marked);
+    showTip(look.marked);
     byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
   });
   watch(["at"], () => { if (pointed !== null && !byId("tip").hidden) placeTip(); });
 }
 
-/** Show what is known of a point beside it. */
-function tell(i) {
+/** Show the description of a point beside it. */
+function showTip(i) {
   pointed = i;
   const tip = byId("tip");
   if (i === null || !cloud.arrays || i >= theSplit().n) {
     tip.hidden = true;
     return;
   }
-  tip.replaceChildren(...tellPoint(cloud.arrays, i));
+  tip.replaceChildren(...describePoint(cloud.arrays, i));
   tip.hidden = false;
   placeTip();
 }
 
 function placeTip() {
-  const tip = byId("tip"), [x, y] = cloud.placeOf(pointed), canvas = byId("cloud");
+  const tip = byId("tip"), [x, y] = cloud.coordinatesOf(pointed), canvas = byId("cloud");
   const right = x + 14 + tip.offsetWidth < canvas.clientWidth, below = y + 14 + tip.offsetHeight < canvas.clientHeight;
   tip.style.left = `${Math.max(0, right ? x + 14 : x - 14 - tip.offsetWidth)}px`;
   tip.style.top = `${Math.max(0, below ? y + 14 : y - 14 - tip.offsetHeight)}px`;
 }
 
-/** Mark the next point, or the one before, of those that are highlighted; and say what it is. */
+/** Mark the next or the previous point, among the highlighted points if a value is highlighted. */
 function point(by) {
   if (!cloud.arrays) return;
   const n = theSplit().n, value = values(cloud.arrays, look.state);
@@ -203,34 +203,34 @@ function point(by) {
 let multiples = [];
 
 function drawMultiples() {
-  multiples.forEach((one) => one.remove());
+  multiples.forEach((multiple) => multiple.remove());
   const ofRuns = look.multiples === "runs" && story.runs.length > 1;
-  const places = ofRuns
-    ? story.runs.map((one, i) => ({ run: i, split: one.splits.findIndex((split) => split.name === theSplit().name), state: null }))
-        .filter((place) => place.split >= 0)
-    : theRun().states.map((state) => ({ run: null, split: null, state }));
+  const maps = ofRuns // in what each small map differs from the large one
+    ? story.runs.map(({ splits }, run) => ({ run, split: splits.findIndex(({ name }) => name === theSplit().name) }))
+        .filter(({ split }) => split >= 0)
+    : theRun().states.map((state) => ({ state }));
   multiples = [];
-  fill("multiples", ...places.map((place) => {
+  fill("multiples", ...maps.map((choice) => {
     const canvas = make("canvas", { "aria-hidden": "true" }), label = make("span");
-    const here = () => ({ run: place.run ?? look.run, split: place.split ?? look.split, state: place.state ?? look.state });
-    const button = make("button", { type: "button", onclick: () => (ofRuns ? lookAt(place.run) : go({ state: place.state })) }, label, canvas);
-    const own = new Cloud(canvas, here, 1.25);
-    own.refresh = () => {
-      const { run: which, split, state } = here(), one = story.runs[which];
-      const score = one.scores[one.splits[split].name][state]?.ari?.[Math.min(look.step, one.steps.length - 1)]?.[0];
-      label.textContent = `${ofRuns ? one.name : layerName(state).replace(/,.*/, "")} · ${fixed(score)}`;
+    const shown = () => ({ run: look.run, split: look.split, state: look.state, ...choice });
+    const button = make("button", { type: "button", onclick: () => (ofRuns ? lookAt(choice.run) : go(choice)) }, label, canvas);
+    const multiple = new Cloud(canvas, shown, 1.25);
+    multiple.refresh = () => {
+      const { run: index, split, state } = shown(), run = story.runs[index];
+      const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(look.step, run.steps.length - 1)]?.[0];
+      label.textContent = `${ofRuns ? run.name : state} · ${fixed(score)}`;
       label.title = "ARI against the task";
-      button.setAttribute("aria-pressed", String(ofRuns ? which === look.run : state === look.state));
+      button.setAttribute("aria-pressed", String(ofRuns ? index === look.run : state === look.state));
     };
-    own.refresh();
-    multiples.push(own);
+    multiple.refresh();
+    multiples.push(multiple);
     return button;
   }));
 }
 
-// -- what is drawn when ------------------------------------------------------------------------------
+// -- which parts are drawn after which changes ------------------------------------------------------------------------------
 
-/** Have what follows the checkpoint drawn when it is in sight, and not before. */
+/** Call `redraw` after changes of these keys, but only once the element is visible. */
 function watchInSight(id, keys, redraw) {
   let stale = true, seen = false;
   const update = () => { if (stale && seen) { stale = false; redraw(); } };
@@ -242,7 +242,7 @@ function watchInSight(id, keys, redraw) {
 
 const sections = [];
 
-/** Have everything drawn in the colours of the theme. */
+/** Draw everything again in the colours of the theme. */
 function repaint() {
   forgetColors();
   drawClouds();
@@ -250,15 +250,15 @@ function repaint() {
 }
 
 function drawHead() {
-  const one = theRun(), { sizes } = one.world;
-  const what = one.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
-  fill("subtitle", `Does the model sort what it reads by task? ${one.kind === "run" ? "A GPT-2 trained in a world of" : "A model probed on"} ${what}: ` +
-    `${number(one.steps.length)} checkpoint${one.steps.length > 1 ? "s" : ""}, ${number(one.states.length)} layers, seed ${one.seed}.`);
-  options("split", one.splits.map((split) => split.title));
-  byId("state").replaceChildren(...[...one.states].reverse().map((state) => make("option", { value: state }, layerName(state))));
-  byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(one).includes(input.value); });
-  byId("step").max = one.steps.length - 1;
-  byId("play").disabled = byId("step").disabled = one.steps.length === 1;
+  const run = theRun(), { sizes } = run.world, { length: n } = run.steps;
+  const contents = run.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
+  fill("subtitle", `Does the model sort what it reads by task? ${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
+    `There are ${number(n)} checkpoint${n > 1 ? "s" : ""} and ${number(run.states.length)} hidden states; the seed is ${run.seed}.`);
+  options("split", run.splits.map(splitTitle));
+  byId("state").replaceChildren(...[...run.states].reverse().map((state) => make("option", { value: state }, state)));
+  byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(run).includes(input.value); });
+  byId("step").max = n - 1;
+  byId("play").disabled = byId("step").disabled = n === 1;
 }
 
 function drawBar() {
@@ -277,7 +277,7 @@ watch(["theme"], () => {
   if (look.theme) document.documentElement.dataset.theme = look.theme;
   else delete document.documentElement.dataset.theme;
   byId("theme").textContent = look.theme || "system";
-  byId("theme").setAttribute("aria-label", `Theme: ${look.theme || "as the system says"}`);
+  byId("theme").setAttribute("aria-label", `Theme: ${look.theme || "as in the system"}`);
   repaint();
 });
 watch(["run"], drawHead);
@@ -287,7 +287,7 @@ setUpCloud();
 watch(["run", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "split", "state", "step", "color", "lit"], drawLegend);
 watch(["run", "split", "multiples"], drawMultiples);
-watch(["run", "split", "state", "step"], () => multiples.forEach((one) => one.refresh()));
+watch(["run", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
 watch(["run", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "multiples"], drawClouds);
 watchInSight("curves", ["run", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "split", "together"], drawHeat);
@@ -302,5 +302,5 @@ addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
   document.querySelectorAll("#findings details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
-  for (const one of clouds) one.draw();
+  for (const cloud of clouds) cloud.draw();
 });

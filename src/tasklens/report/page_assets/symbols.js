@@ -1,5 +1,5 @@
-// Colours and shapes. Eight of the one and seven of the other: 56 symbols before one comes again,
-// so that nothing is told by colour alone.
+// Colours and shapes. Eight colours and seven shapes make 56 symbols before the first repeats. The first
+// seven symbols differ in colour and in shape.
 "use strict";
 
 const COLORS = 8;
@@ -17,13 +17,13 @@ const SHAPES = [
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const colorVariable = (value) => `var(--c${value % COLORS})`;
 
-/** Whether what is written is lighter than what it is written on. */
+/** Return whether the text is lighter than the background. */
 const isDark = () => d3.lab(css("--ink")).l > 50;
 
 let sprites = new Map();
 let palette = null;
 
-/** The colours as the theme has them now; asked anew after `forgetColors`. */
+/** Return the colours of the present theme; they are read again after `forgetColors`. */
 function colors() {
   if (!palette) {
     const each = Array.from({ length: COLORS }, (_, i) => css(`--c${i}`)), dim = css("--dim");
@@ -33,7 +33,7 @@ function colors() {
   return palette;
 }
 
-/** A colour as a pixel of an image's data has it, its four bytes as one number. */
+/** Return a colour as a pixel of image data: its four bytes as one number. */
 function pixelOf(color) {
   const { r, g, b } = d3.rgb(color);
   return new Uint32Array(new Uint8Array([r, g, b, 255]).buffer)[0];
@@ -44,7 +44,7 @@ function forgetColors() {
   sprites = new Map();
 }
 
-/** A small canvas with the symbol of a value; of a dimmed one where the value is null. */
+/** Return a small canvas with the symbol of a value; null is the symbol of dimmed points. */
 function sprite(value, radius) {
   const symbol = value === null ? "dim" : value % (COLORS * SHAPES.length);
   const key = `${symbol} ${radius}`;
@@ -66,7 +66,7 @@ function sprite(value, radius) {
   return sprites.get(key);
 }
 
-/** The symbol as an element, for legends and tables. */
+/** Return the symbol of a value as an element, for legends and tables. */
 function swatch(value) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "-1.2 -1.2 2.4 2.4");

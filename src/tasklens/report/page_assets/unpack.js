@@ -1,9 +1,9 @@
-// Packed arrays to typed arrays: reads what page_arrays.py has written.
+// Read the packed arrays that page_arrays.py has written, as typed arrays.
 "use strict";
 
 const unpacking = new Map();
 
-/** The arrays of a split of a run, unpacked once: a promise of {name: {data, shape}}. */
+/** Unpack the arrays of a split of a run, once; return a promise of {name: {data, shape}}. */
 function arraysOf(run, split) {
   const id = `packed-${run}-${split}`;
   if (!unpacking.has(id)) {
@@ -17,7 +17,7 @@ function arraysOf(run, split) {
   return unpacking.get(id);
 }
 
-/** The arrays of what is looked at; null where something else was by the time they were there. */
+/** Return the arrays of the shown split; null if another split was chosen while they were unpacked. */
 async function arraysNow() {
   const { run, split } = look, arrays = await arraysOf(run, split);
   return run === look.run && split === look.split ? arrays : null;
@@ -32,8 +32,8 @@ async function inflate(text) {
 }
 
 /**
- * One of the arrays. The data of a map, (S, N, 2), are places from -1 to 1 in the square of a checkpoint, whose `middle`
- * and `half` width come with them.
+ * Return one of the arrays. The data of a map, (S, N, 2), are coordinates from -1 to 1 in the square of a checkpoint.
+ * The square is given by its `middle` and its `half` width.
  */
 function readArray(all, { at, shape, half, middle }) {
   const levels = all.subarray(at, at + shape.reduce((a, b) => a * b, 1));

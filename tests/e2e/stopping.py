@@ -1,0 +1,81 @@
+"""The command line, which stops itself in the middle: a process that test_resume.py starts.
+
+It stops by itself and not from outside, so that where it stops does not depend on how busy the
+machine is: before a step of training, or after a sync to the disk.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where in a run to stop, and how."""
+
+    path: str
+    """The run directory."""
+    signal: int
+    steps: int = 0
+    """Lines of the metrics that there have to be."""
+    states: int = 0
+    """Checkpoints that have to be harvested."""
+    measured: int = 0
+    """Checkpoints that have to be measured."""
+    skip: int = 0
+    """So many times it goes on."""
+    alone: bool = False
+    """Whether the workers are spared, as by the kernel if memory is short."""
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that start this program; those of ``tasklens`` follow."""
+        return (__file__, json.dumps(asdict(self)))
+
+    def is_due(self) -> bool:
+        """Return whether the run is as far as it has to be."""
+        path = Path(self.path)
+        metrics = path / "metrics.jsonl"
+        lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
+        states, measured = (
+            len(list((path / part).glob("step-*"))) for part in ("states", "measured")
+        )
+        return lines >= self.steps and states >= self.states and measured >= self.measured
+
+
+def main() -> None:
+    """Run ``tasklens WORDS`` until it is to stop."""
+    from tasklens.cli import main as cli
+    from tasklens.models.training import Trainer
+
+    stop = Stop(**json.loads(sys.argv[1]))
+    sys.argv = ["tasklens", *sys.argv[2:]]
+    left = stop.skip
+
+    def check() -> None:
+        nonlocal left
+        if stop.is_due():
+            left -= 1
+            if left == -1:
+                (os.kill if stop.alone else os.killpg)(os.getpid(), stop.signal)
+
+    def step(self: Trainer, *arguments: Any) -> Any:
+        check()
+        return take_step(self, *arguments)
+
+    def sync(descriptor: Any) -> None:
+        fsync(descriptor)
+        check()
+
+    take_step: Callable[..., Any] = Trainer.take_step
+    fsync = os.fsync
+    Trainer.take_step = step  # type: ignore[assignment, method-assign]
+    os.fsync = sync  # type: ignore[assignment]
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
