@@ -1,4 +1,4 @@
-"""What a command prints: JSON, progress, colours, and what its reader does with it."""
+"""Output of the commands: JSON, progress, colours, encodings, and readers that leave."""
 
 import json
 import os
@@ -21,19 +21,19 @@ from tasklens.cli.main import app
 PROGRAM = "import sys; sys.argv[0] = 'tasklens'; from tasklens.cli.main import main; main()"
 
 
-def start(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def start(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
     """Run ``tasklens ...`` in a process and keep its output as bytes, all of it."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     environment = os.environ | more.pop("env", {})
     return subprocess.run(
         command, capture_output=True, check=False, timeout=120, env=environment, **more
     )
 
 
-def on_terminal(*words: str | Path, **environment: str) -> tuple[int, str]:
+def on_terminal(*arguments: str | Path, **environment: str) -> tuple[int, str]:
     """Return the exit status of ``tasklens ...`` on a terminal, and all that it showed."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     known |= {"TERM": "xterm", "COLUMNS": "80", **environment}
     with subprocess.Popen(
@@ -77,7 +77,7 @@ def test_version_has_a_short_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("run", "--out", "a", "--out=b"), "--out is given twice: a and b; give it once"),
         (("follow", "r", "--layer", "1", "--split", "x", "--layer", "2"), "--layer is given twice"),
@@ -91,10 +91,10 @@ def test_version_has_a_short_form() -> None:
     ],
 )
 def test_what_contradicts_itself_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_refused(call(*words), message)
+    assert_refused(call(*arguments), message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,8 +105,8 @@ def test_a_value_that_looks_like_an_option_is_not_counted() -> None:
 
 def test_bash_completes_commands_options_and_presets() -> None:
     def completed(line: str) -> list[str]:
-        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-        done = start(env={"_TASKLENS_COMPLETE": "complete_bash", **words})
+        arguments = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        done = start(env={"_TASKLENS_COMPLETE": "complete_bash", **arguments})
         return done.stdout.decode().split()
 
     assert completed("tasklens comp") == ["compare"]
@@ -125,13 +125,13 @@ def keys() -> dict[str, dict[str, str]]:
     return documented
 
 
-def document(*words: str | Path, status: int = 0) -> dict[str, Any]:
+def document(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
     """Return the one JSON document that a command prints."""
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
-    result = call(*words, "--json")
+    result = call(*arguments, "--json")
     assert result.status == status, result.err
     content: dict[str, Any] = json.loads(result.out, parse_constant=refuse)
     return content
@@ -145,11 +145,11 @@ def test_the_scores_as_json_are_those_of_the_table(
     assert (content["run"], content["kind"], content["seed"]) == (str(tiny.path), "run", 0)
     last = content["steps"][-1]
     rows = [row for row in scores_of(tiny.path) if row["step"] in (last, None)]
-    places = {tuple(r[key] for key in ("metric", "split", "layer", "space", "k")) for r in rows}
-    assert len(content["scores"]) == len(places)
+    cells = {tuple(r[key] for key in ("metric", "split", "layer", "space", "k")) for r in rows}
+    assert len(content["scores"]) == len(cells)
     for record in content["scores"]:
-        place = {key: record[key] for key in ("metric", "split", "layer", "space", "k", "step")}
-        values = [row["value"] for row in scores_of(tiny.path, **place)]
+        cell = {key: record[key] for key in ("metric", "split", "layer", "space", "k", "step")}
+        values = [row["value"] for row in scores_of(tiny.path, **cell)]
         assert record["n"] == len(values)
         if values == values:  # no NaN
             assert record["mean"] == pytest.approx(sum(values) / len(values), nan_ok=True)
@@ -183,7 +183,7 @@ def test_the_other_documents_have_the_documented_keys(
 
 
 def test_the_plan_of_a_probe_as_json(stock: Stock, keys: dict[str, dict[str, str]]) -> None:
-    plan = document(*stock.words("--dry-run"))
+    plan = document(*stock.command("--dry-run"))
     assert plan.keys() == keys["probe --dry-run"].keys()
     assert plan["prompts"] == sum(plan["splits"].values()) == 48
     assert [model["step"] for model in plan["models"]] == [100, 200]
@@ -192,17 +192,17 @@ def test_the_plan_of_a_probe_as_json(stock: Stock, keys: dict[str, dict[str, str
 def test_a_sweep_as_json(
     swept: Finished, sweep_file: Path, keys: dict[str, dict[str, str]]
 ) -> None:
-    words = (sweep_file, "--out", swept.path)
-    plan = document("sweep", *words, "--dry-run")
+    arguments = (sweep_file, "--out", swept.path)
+    plan = document("sweep", *arguments, "--dry-run")
     assert plan.keys() == keys["sweep --dry-run"].keys()
     assert all(run["done"] for run in plan["runs"])
-    gathered = document("gather", *words)
+    gathered = document("gather", *arguments)
     assert gathered.keys() == keys["gather"].keys()
     assert all(Path(path).exists() for path in gathered["files"])
-    done = document("sweep", *words)
+    done = document("sweep", *arguments)
     assert done.keys() == keys["sweep"].keys()
     assert (done["files"], done["failed"]) == (gathered["files"], {})
-    shard = document("sweep", *words, "--shard", "1/2")
+    shard = document("sweep", *arguments, "--shard", "1/2")
     assert shard == {"shard": "1/2", "runs": len(plan["runs"]) / 2, "failed": {}}
     assert shard.keys() == keys["sweep --shard"].keys()
 
@@ -254,10 +254,10 @@ def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
 
 
 def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
-    words: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
-    quiet = start(*words, "--quiet")
+    arguments: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
+    quiet = start(*arguments, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
-    verbose = start(*words, "--verbose")
+    verbose = start(*arguments, "--verbose")
     assert verbose.stdout == quiet.stdout
     for stage in ("data", "train", "measure", "plot", "report"):
         assert f"tasklens: {stage}: already done\n".encode() in verbose.stderr
