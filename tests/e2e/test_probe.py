@@ -590,7 +590,7 @@ CASES = {
         rows=lambda rows: rows[6].update(text=f"{'of ' * CONTEXT}{rows[6]['text']}"),
     ),
     "no tokenizer": Case(
-        ("{path}/bare: no tokenizer there", "--set subject.tokenizer=DIR"),
+        ("{path}/bare: it has no tokenizer", "--set subject.tokenizer=DIR"),
         models=lambda _, path: save_model(path / "bare", 1, tokenizer=False),
     ),
     "the tokenizer of another model": Case(

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how they open a run directory."""
+"""Options that several commands share, and how they open a run directory."""
 
 import shlex
 import sys

@@ -113,6 +113,7 @@ class Progress:
     def _begin_bar(self, lasting: bool) -> None:
         from tqdm import tqdm
 
+        size = shutil.get_terminal_size()  # 80 by 24 if the terminal has no size
         shape = {} if self.total is not None else {"bar_format": "{desc} ({elapsed})"}
         self._bar = tqdm(
             desc=self.name,
@@ -120,7 +121,8 @@ class Progress:
             unit=self.unit or "it",
             initial=self._initial,
             leave=lasting,
-            ncols=shutil.get_terminal_size().columns,  # 80 if the terminal does not know
+            ncols=size.columns,
+            nrows=size.lines,
             file=self._file,
             **shape,
         )
