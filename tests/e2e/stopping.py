@@ -21,11 +21,11 @@ class Stop:
     """The run directory."""
     signal: int
     steps: int = 0
-    """Lines of the metrics that there have to be."""
+    """Number of lines that the metrics must have."""
     states: int = 0
-    """Checkpoints that have to be harvested."""
+    """Number of checkpoints that must be harvested."""
     measured: int = 0
-    """Checkpoints that have to be measured."""
+    """Number of checkpoints that must be measured."""
     skip: int = 0
     """So many of these points are passed."""
     alone: bool = False
@@ -36,7 +36,7 @@ class Stop:
         return (__file__, json.dumps(asdict(self)))
 
     def is_due(self) -> bool:
-        """Return whether the run is as far as it has to be."""
+        """Return whether the run has reached the point."""
         path = Path(self.path)
         metrics = path / "metrics.jsonl"
         lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0

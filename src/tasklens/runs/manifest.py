@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 class Manifest:
-    """What is recorded of a run directory, which need not exist: the first write makes it."""
+    """Record of a run directory, which need not exist: the first write makes it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -52,9 +52,9 @@ class Manifest:
 
     def _on_disk(self) -> dict[str, Any]:
         try:
-            about = self.manifest.stat()
+            status = self.manifest.stat()
             # Each write, also by another process, makes a new file.
-            version = (about.st_ino, about.st_mtime_ns, about.st_size)
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._cached[0]:
                 self._cached = (version, _parse(self.manifest.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
@@ -163,18 +163,18 @@ class Manifest:
             return
         began = time.perf_counter()
 
-        def finish(files: list[Path], **about: object) -> None:
+        def finish(files: list[Path], **facts: object) -> None:
             seconds = round(time.perf_counter() - began, 2)
-            self.finish(stage, inputs, files, seconds=seconds, **about)
+            self.finish(stage, inputs, files, seconds=seconds, **facts)
             detail(f"{stage}: {len(files)} files in {self.path}, made in {seconds} s")
 
         yield finish
 
-    def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
+    def finish(self, stage: str, inputs: str, files: list[Path], **facts: object) -> None:
         """Write the mark of a finished stage."""
         keys = [self._key(path) for path in files]
         with self.batch() as manifest:
-            manifest["stages"][stage] = {"inputs": inputs, "files": keys, **about}
+            manifest["stages"][stage] = {"inputs": inputs, "files": keys, **facts}
 
     def unfinish(self, stage: str) -> None:
         """Remove the mark of a stage, if it is there."""
