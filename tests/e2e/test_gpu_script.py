@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from e2e.processes import wait_for
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "benchmarks"
 #: What `make gpu` expects on a machine with a GPU: too large to be carried there.
@@ -81,7 +83,7 @@ def test_a_part_that_hangs_is_cut_off_and_the_next_begins(tmp_path: Path) -> Non
     assert status == 1
     facts, tests = content["parts"]["facts"], content["parts"]["tests"]
     assert facts["outcome"] == "cut off"
-    assert facts["seconds"] > facts["limit_seconds"] - 6
+    assert facts["limit_seconds"] - 6 < facts["seconds"] < 600
     assert facts["processor"]
     assert tests["outcome"] == "done", log[-3000:]
     assert tests["counts"]["passed"] > 10
@@ -163,9 +165,7 @@ def test_the_use_of_a_gpu_is_that_between_two_times(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     began = time.time()
     with Usage("cuda:1") as usage:
-        while len(usage.samples) < 2:
-            assert time.time() < began + 30
-            time.sleep(0.01)
+        wait_for(lambda: len(usage.samples) >= 2)
     use = usage.between(began, time.time())
     assert use["utilisation_percent"] == {"mean": 50, "max": 60}
     assert use["memory_mib"] == {"mean": 2000, "max": 3000}
