@@ -83,7 +83,7 @@ def test_a_part_that_hangs_is_cut_off_and_the_next_begins(tmp_path: Path) -> Non
     assert status == 1
     facts, tests = content["parts"]["facts"], content["parts"]["tests"]
     assert facts["outcome"] == "cut off"
-    assert facts["seconds"] > facts["limit_seconds"] - 6
+    assert facts["limit_seconds"] - 6 < facts["seconds"] < 600
     assert facts["processor"]
     assert tests["outcome"] == "done", log[-3000:]
     assert tests["counts"]["passed"] > 10
