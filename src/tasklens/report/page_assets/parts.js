@@ -1,7 +1,7 @@
 // The parts that are text and tables. Strings from a user's files go through `make`, as text.
 "use strict";
 
-const SIGNS = { holds: "✓", fails: "✗", undecided: "?" };
+const SIGNS = { holds: "✓", fails: "✗", undecided: "?", untested: "–" };
 
 /** Return the verdict on all runs, or on the shown run if there is one verdict per run. */
 const theVerdict = () => (story.verdicts.length === 1 ? story.verdicts[0] : story.verdicts[look.run]);
@@ -18,14 +18,17 @@ function drawVerdict() {
   fill("verdict-note", "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
     single ? `the run ${verdict.runs[0].run} (seed ${verdict.runs[0].seed})` : `${verdict.runs.length} runs (seeds ${verdict.runs.map((run) => run.seed).join(", ")})`,
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
-    single ? " Another seed may differ by more than these intervals." : "",
-    verdict.doubt ? ` ${verdict.doubt}.` : "");
-  fill("findings", ...verdict.findings.map((finding) => make("details", { class: "finding" },
-    make("summary", {},
-      make("span", { class: finding.verdict, "aria-hidden": "true" }, SIGNS[finding.verdict]),
-      make("b", { class: finding.verdict }, finding.verdict),
-      make("span", {}, finding.sentence)),
-    ...checksOf(finding))));
+    single ? " Another seed may differ by more than these intervals." : "");
+  const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
+  fill("findings", ...doubt, ...verdict.findings.map((finding) => {
+    const outcome = verdict.doubt ? "untested" : finding.verdict;
+    return make("details", { class: "finding" },
+      make("summary", {},
+        make("span", { class: outcome, "aria-hidden": "true" }, SIGNS[outcome]),
+        make("b", { class: outcome }, verdict.doubt ? "not tested" : outcome),
+        make("span", {}, finding.sentence)),
+      ...checksOf(finding));
+  }));
   const timings = verdict["half way"].filter((timing) => timing.step !== null);
   fill("half-way", timings.length ? make("details", {},
     make("summary", {}, `Step at which each curve was half way from its first to its last value, on ${timings[0].split}`),
