@@ -174,7 +174,7 @@ def marked(ax: Axes) -> list[float]:
     return [float(np.asarray(ln.get_xdata())[0]) for ln in ax.lines if ln.get_linewidth() == 4]
 
 
-def test_a_panel_an_axis_with_what_else_is_as_in_the_base() -> None:
+def test_each_axis_has_a_panel_of_the_runs_that_equal_the_base_otherwise() -> None:
     figure = one_at_a_time(STAR, AXES, BASE)
     x, y = drawn(figure)
     assert [title(ax) for ax in (x, y)] == ["x", "y"]
