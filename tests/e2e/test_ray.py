@@ -459,7 +459,7 @@ def test_ray_needs_to_be_installed_and_no_shards(
     sweep_file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = command("sweep", sweep_file, "--shard", "1/2", "--engine", "ray")
-    assert_refused(result, "--shard does without a cluster")
+    assert_refused(result, "--shard needs no cluster")
     monkeypatch.setitem(sys.modules, "ray", None)
     result = command("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray")
     assert_refused(
