@@ -12,6 +12,7 @@ has all output. This file imports the standard library alone.
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,6 +143,14 @@ def commit() -> str:
         return ""
 
 
+def part_limit(text: str) -> tuple[str, float]:
+    """Return the part and the seconds of PART=S."""
+    part, _, seconds = text.partition("=")
+    if part not in PARTS or not re.fullmatch(r"\d+(\.\d+)?", seconds):
+        raise argparse.ArgumentTypeError(f"{text}: should be PART=S, of {', '.join(PARTS)}")
+    return part, float(seconds)
+
+
 def main() -> int:
     """Run from the command line; return 0 if every part is done, 1 otherwise."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -151,6 +160,10 @@ def main() -> int:
     options.add_argument("--wheels", type=Path, default=ROOT / "wheels", metavar="DIR")
     options.add_argument("--limit", type=float, default=540, metavar="S", help="seconds in all")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument(
+        "--part-limit", nargs="+", type=part_limit, default=[], metavar="PART=S",
+        help="at most S seconds for a part, also if its share is larger",
+    )  # fmt: skip
     asked = options.parse_args()
     end = time.monotonic() + asked.limit
     if sys.version_info < (3, 11):  # noqa: UP036, no installer has checked it
@@ -170,7 +183,8 @@ def main() -> int:
         with Usage(asked.device) as usage:
             for i, name in enumerate(asked.parts):
                 shares = [PARTS[part] for part in asked.parts[i:]]
-                limit = max(0.0, end - time.monotonic()) * shares[0] / sum(shares)
+                share = max(0.0, end - time.monotonic()) * shares[0] / sum(shares)
+                limit = min(share, dict(asked.part_limit).get(name, share))
                 run_part(name, limit, shared, work, results, usage)
     results.content["seconds"] = round(asked.limit - (end - time.monotonic()), 1)
     results.write()

@@ -1,4 +1,4 @@
-"""The command line as the end-to-end tests use it: called here, or as a process of its own."""
+"""Call the command line in this process or in a process of its own; provide finished runs."""
 
 import contextlib
 import io
@@ -54,7 +54,7 @@ PROGRESS = re.compile(
 
 @dataclass(frozen=True)
 class Result:
-    """What a command ended with."""
+    """Exit status and output of a command."""
 
     status: int
     out: str
@@ -71,7 +71,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Probed(Finished):
-    """A finished probe, and whom it asked on the network."""
+    """A finished probe, and the addresses that it asked for on the network."""
 
     asked: list[Any] = field(default_factory=list)
 
@@ -158,7 +158,7 @@ def swept(sweep_file: Path) -> Finished:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw no figure of a run, which takes longest."""
+    """Replace the figures of a run, which take longest, by empty ones."""
     for name in ("figure1", "figure2"):
         monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_: Figure())
 
@@ -199,7 +199,7 @@ def without_progress(err: str) -> str:
 
 
 def succeed(*arguments: str | Path) -> Result:
-    """Run ``tasklens ...`` and hold it to exit status 0."""
+    """Run ``tasklens ...``, which has to end with exit status 0."""
     result = call(*arguments)
     assert result.status == 0, result.err
     return result
@@ -223,9 +223,9 @@ def changes(**others: object) -> list[str]:
 
 
 def contents(path: Path, *parts: str) -> dict[str, bytes]:
-    """Return what a run has made, by path: all but times and machine (the manifest, the report).
+    """Return the files of a run, by path, without those that hold times or the machine.
 
-    And but for PDFs: see `without_pdf`.
+    PDFs are left out too: see `without_pdf`.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def times(path: Path) -> dict[str, int]:
 
 
 def assert_same(path: Path, other: Path, *parts: str) -> None:
-    """Hold two runs to the same files with the same bytes, naming those that differ."""
+    """Check that two runs have the same files with the same bytes; name those that differ."""
     mine, theirs = contents(path, *parts), contents(other, *parts)
     assert mine.keys() == theirs.keys()
     assert [name for name, content in mine.items() if theirs[name] != content] == []
@@ -259,8 +259,8 @@ def assert_same(path: Path, other: Path, *parts: str) -> None:
 def files(path: Path) -> list[str]:
     """Return the files of a directory, but for those that hold times, the lock and temporaries."""
     left = ("manifest.json", "report.html")
-    found = (f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
-    return sorted(f.relative_to(path).as_posix() for f in found if f.name not in left)
+    paths = (f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+    return sorted(f.relative_to(path).as_posix() for f in paths if f.name not in left)
 
 
 def scores_of(path: Path, **wanted: object) -> list[dict[str, Any]]:
@@ -270,17 +270,17 @@ def scores_of(path: Path, **wanted: object) -> list[dict[str, Any]]:
     return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
 
 
-def assert_refused(result: Result, *words: str) -> str:
-    """Hold a result to one line of error and exit status 2; return the line.
+def assert_refused(result: Result, *parts: str) -> str:
+    """Check for exit status 2 and one line of error, which has some parts; return the line.
 
-    Apart from how large it becomes, or what is measured, which a run says on its way.
+    Lines on the size of a run, and on what is measured, may come before it.
     """
     assert result.status == 2, result
-    on_its_way = re.compile(r"  |tasklens: measured|.* will take about ")
-    lines = [line for line in result.err.splitlines() if not on_its_way.match(line)]
+    notes = re.compile(r"  |tasklens: measured|.* will take about ")
+    lines = [line for line in result.err.splitlines() if not notes.match(line)]
     assert len(lines) == 1, result.err
     assert lines[0].startswith("tasklens: error: "), lines[0]
-    for word in words:
-        assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+    for part in parts:
+        assert part in lines[0], f"{part!r} is not in: {lines[0]}"
     assert result.out == ""
     return lines[0]

@@ -1,4 +1,4 @@
-"""The command line as a process of its own, to be stopped in the middle."""
+"""Start the command line as a process of its own, and wait for what it does."""
 
 import contextlib
 import os
@@ -14,15 +14,15 @@ import psutil
 from conftest import HANG
 
 
-def start(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start ``tasklens ...`` in a session of its own, of which it is the first process."""
-    return start_python("-m", "tasklens", *words, **environment)
+    return start_python("-m", "tasklens", *arguments, **environment)
 
 
-def start_python(*words: str | Path, **environment: str) -> subprocess.Popen[str]:
+def start_python(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start ``python ...`` in a session of its own, of which it is the first process."""
     return subprocess.Popen(
-        [sys.executable, *map(str, words)],
+        [sys.executable, *map(str, arguments)],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -44,9 +44,9 @@ def wait_for(due: Callable[[], object], process: subprocess.Popen[str] | None = 
 
 def of_session(first: int) -> list[psutil.Process]:
     """Return the processes of a session that still run, all of which the first has started."""
-    found = []
+    running = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):  # it has just ended
             if process.status() != psutil.STATUS_ZOMBIE and os.getsid(process.pid) == first:
-                found.append(process)
-    return found
+                running.append(process)
+    return running

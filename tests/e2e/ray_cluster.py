@@ -1,7 +1,7 @@
 """A Ray cluster of several nodes on this machine, in a process of its own, for test_ray.py.
 
-Prints its address, then does what it reads, a line at a time: `drop` kills a node with all that is
-on it, `add` starts one. Ends with its standard input.
+The program prints the address, then obeys each line that it reads: `drop` kills a node with all
+that runs on it, `add` starts one. It ends with its standard input.
 """
 
 import sys
@@ -18,7 +18,7 @@ HANG = 600
 
 
 def patient(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have what fails as long as a node is not up try again: Ray gives it 30 seconds."""
+    """Repeat a function that fails until a node is up, for which Ray allows 30 seconds alone."""
 
     def call(*arguments: Any) -> Any:
         end = time.monotonic() + HANG

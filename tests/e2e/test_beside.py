@@ -44,7 +44,7 @@ def prepared(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-def test_checkpoints_are_measured_while_training_goes_on(
+def test_checkpoints_are_measured_during_training(
     command: Command, tiny: Finished, prepared: TrainingRun, begun: list[int]
 ) -> None:
     path = prepared.directory.path

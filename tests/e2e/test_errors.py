@@ -1,4 +1,4 @@
-"""Bad input gets one clear line and exit status 2, and loses nothing."""
+"""Bad input is refused in one clear line with exit status 2, and nothing is lost."""
 
 import json
 import shutil
@@ -23,9 +23,9 @@ from e2e.conftest import (
     succeed,
 )
 
-# --- What is asked for ---
+# --- Settings and commands ---
 
-#: One of each place that refuses settings; which ones are refused is tested where they are checked.
+#: One example for each module that refuses settings; the unit tests have the others.
 SETTINGS = {
     "an unknown key": ("train.step=3", "--set: no setting 'train.step'; the nearest is 'train.st"),
     "out of range": ("train.learning_rate=nan", "train.learning_rate = nan: "),
@@ -59,7 +59,7 @@ def test_settings_that_cannot_be(tmp_path: Path, change: str, message: str) -> N
     succeed("data", "smoke", "--out", path)
 
 
-WORDS = {
+COMMANDS = {
     "an unknown preset": (
         ["run", "smokey"],
         "'smokey' is neither a preset (smoke, default, paper) nor a .toml file",
@@ -68,7 +68,7 @@ WORDS = {
     "an unknown option": (["run", "smoke", "--output", "x"], "--output"),
     "an unknown command": (["train-all"], "train-all"),
     "no run named": (["train"], "RUN"),
-    "too many words": (["show", "a", "b"], "b"),
+    "too many arguments": (["show", "a", "b"], "b"),
     "nothing there": (["show", "gone"], "gone is not a run directory"),
     "nothing there to measure": (["measure", "gone"], "gone is not a run directory"),
     "a GPU that is not there": (
@@ -78,16 +78,16 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(("words", "message"), WORDS.values(), ids=WORDS)
-def test_words_that_are_not_understood(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+@pytest.mark.parametrize(("arguments", "message"), COMMANDS.values(), ids=COMMANDS)
+def test_commands_that_are_not_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_refused(call(*words), message)
+    assert_refused(call(*arguments), message)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_change_what_the_file_says(tmp_path: Path) -> None:
+def test_options_replace_settings_of_the_file(tmp_path: Path) -> None:
     file, path = tmp_path / "mine.toml", tmp_path / "run"
     file.write_text("[tasks]\nn_tasks = 3\n")
     result = call("data", file, "--set", "tasks.n_tasks=1", "--out", path)
@@ -97,7 +97,7 @@ def test_options_change_what_the_file_says(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_no_words_at_all_are_answered_with_the_help() -> None:
+def test_no_arguments_print_the_help() -> None:
     assert call() == Result(0, call("--help").out, "")
     assert all(f"  {name} " in call().out for name in ("run", "data", "train", "show"))
 
@@ -133,23 +133,23 @@ def write_tasks(file: Path, symbol: str) -> bytes:
 
 def test_task_files_that_cannot_be(tmp_path: Path) -> None:
     file, path = tmp_path / "mine.json", tmp_path / "run"
-    words = ("data", "smoke", "--set", f"tasks.file={file}", "--out", path)
-    assert_refused(call(*words), f"{file}: cannot be read")
+    arguments = ("data", "smoke", "--set", f"tasks.file={file}", "--out", path)
+    assert_refused(call(*arguments), f"{file}: cannot be read")
     content = write_tasks(file, ".")
-    assert_refused(call(*words), f"{file}: ", "regex 'a(c|d|.){3,6}', position 6: ")
+    assert_refused(call(*arguments), f"{file}: ", "regex 'a(c|d|.){3,6}', position 6: ")
     assert files(path / "data") == []
     assert file.read_bytes() == content
 
 
 def test_a_task_file_that_changed_does_not_replace_the_data(tmp_path: Path) -> None:
     file, path = tmp_path / "mine.json", tmp_path / "run"
-    words = changes(tasks__file=file, train__warmup_steps=1, train__steps=2)
+    arguments = changes(tasks__file=file, train__warmup_steps=1, train__steps=2)
     write_tasks(file, "b")
-    succeed("data", "smoke", *words, "--out", path)
+    succeed("data", "smoke", *arguments, "--out", path)
     succeed("train", path)
     before = contents(path)
     write_tasks(file, "e")
-    again = call("data", "smoke", *words, "--out", path, "--resume")
+    again = call("data", "smoke", *arguments, "--out", path, "--resume")
     assert_refused(again, f"{path} holds another run: {file} has changed since its data were made")
     assert contents(path) == before
 
@@ -157,42 +157,44 @@ def test_a_task_file_that_changed_does_not_replace_the_data(tmp_path: Path) -> N
 # --- The directory, of both kinds of run ---
 
 
-class Made(NamedTuple):
-    """A finished run of either kind, a copy to damage, and the command that made it."""
+class DamagedRun(NamedTuple):
+    """A finished run of either kind, a copy to damage, and the arguments that ran it."""
 
     whole: Path
     copy: Path
-    words: tuple[str | Path, ...]
+    arguments: tuple[str | Path, ...]
 
 
 @pytest.fixture(params=["run", "probe"])
-def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+def damaged(request: pytest.FixtureRequest, tmp_path: Path) -> DamagedRun:
     kind = request.param
     whole = request.getfixturevalue("tiny" if kind == "run" else "probed").path
     copy = Path(shutil.copytree(whole, tmp_path / "copied" / whole.name))
     if kind == "run":
-        return Made(whole, copy, ("run", "smoke", *changes(), "--out", copy))
-    return Made(whole, copy, request.getfixturevalue("stock").command("--out", copy))
+        return DamagedRun(whole, copy, ("run", "smoke", *changes(), "--out", copy))
+    return DamagedRun(whole, copy, request.getfixturevalue("stock").command("--out", copy))
 
 
-def test_a_directory_of_the_same_run_or_another(made: Made) -> None:
-    assert_refused(call(*made.words), f"{made.copy} already holds this run", "--resume")
+def test_a_directory_of_the_same_run_or_another(damaged: DamagedRun) -> None:
+    assert_refused(call(*damaged.arguments), f"{damaged.copy} already holds this run", "--resume")
     for change, key in (("seed=3", "seed"), ("measure.center=true", "measure.center")):
         for more in ([], ["--resume"]):
-            result = call(*made.words, "--set", change, *more)
-            refusal = f"{made.copy} holds another run (its {key} differs)"
+            result = call(*damaged.arguments, "--set", change, *more)
+            refusal = f"{damaged.copy} holds another run (its {key} differs)"
             assert_refused(result, refusal, "--out")
-    assert_same(made.copy, made.whole)
+    assert_same(damaged.copy, damaged.whole)
 
 
-def test_a_directory_of_another_kind_of_run(tiny: Finished, probed: Finished, made: Made) -> None:
-    other = tiny if made.whole == probed.path else probed
-    shutil.rmtree(made.copy)
-    shutil.copytree(other.path, made.copy)
+def test_a_directory_of_another_kind_of_run(
+    tiny: Finished, probed: Finished, damaged: DamagedRun
+) -> None:
+    other = tiny if damaged.whole == probed.path else probed
+    shutil.rmtree(damaged.copy)
+    shutil.copytree(other.path, damaged.copy)
     for more in ([], ["--resume"]):
-        refusal = f"{made.copy} holds another run (its kind differs)"
-        assert_refused(call(*made.words, *more), refusal, "--out")
-    assert_same(made.copy, other.path)
+        refusal = f"{damaged.copy} holds another run (its kind differs)"
+        assert_refused(call(*damaged.arguments, *more), refusal, "--out")
+    assert_same(damaged.copy, other.path)
 
 
 def test_a_directory_of_something_else(tmp_path: Path) -> None:
@@ -230,17 +232,17 @@ def test_a_directory_in_use(tiny: Finished, copy: Path) -> None:
         for stage in ("train", "measure", "plot"):
             assert_refused(call(stage, copy), refused)
         assert_refused(call("measure", copy, "--set", "clusters.n_init=4"), refused)
-        assert call("show", copy).status == 0  # reading disturbs nobody
+        assert call("show", copy).status == 0  # reading disturbs no other process
         holder.communicate("")
     assert_same(copy, tiny.path)
     succeed("train", copy)
 
 
-# --- What is damaged ---
+# --- Damaged files ---
 
 
 def flip(content: bytes) -> bytes:
-    """Flip one bit in the middle, which few formats notice by themselves."""
+    """Flip one bit in the middle, which few formats notice."""
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
@@ -253,7 +255,7 @@ def forget(path: Path, *stages: str) -> None:
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 
-#: What is damaged: the stages that are still to come, the command that meets it.
+#: Per damaged file: the stages that are still to come, and the command that reads it.
 MET_BY = {
     "data/train.parquet": (("train", "measure"), "train"),
     "data/val_subset.parquet": (("measure",), "measure"),
@@ -281,7 +283,7 @@ def test_a_damaged_file_is_named_and_can_be_made_again(
     line = assert_refused(call(meets, copy), f"{copy / name} is damaged", "remove it and run")
     assert "--resume" in line
     assert {n: contents(copy)[n] for n in before} == before
-    # and it is true what the line says
+    # the advice of the line is right
     (copy / name).unlink()
     succeed("run", "smoke", *changes(), "--out", copy, "--resume")
     assert_same(copy, tiny.path)
@@ -302,17 +304,17 @@ def test_a_damaged_table_is_not_shown(copy: Path) -> None:
         *(("config.toml", content) for content in (b"[train", b"\xff\xfe", b"steps = 3", b"")),
     ],
 )
-def test_a_damaged_manifest_or_config(made: Made, name: str, content: bytes) -> None:
-    file = made.copy / name
+def test_a_damaged_manifest_or_config(damaged: DamagedRun, name: str, content: bytes) -> None:
+    file = damaged.copy / name
     file.write_bytes(content)
-    before = contents(made.copy)
-    again = (*made.words, "--resume")
-    stages = [(stage, made.copy) for stage in ("train", "measure", "plot")]
-    for words in (made.words, again, *stages):
-        # an empty file of settings means the defaults, so what was made differs from it
-        assert_refused(call(*words), str(made.copy if content == b"" else file))
+    before = contents(damaged.copy)
+    again = (*damaged.arguments, "--resume")
+    stages = [(stage, damaged.copy) for stage in ("train", "measure", "plot")]
+    for arguments in (damaged.arguments, again, *stages):
+        # an empty file of settings means the defaults, which are not those of the run
+        assert_refused(call(*arguments), str(damaged.copy if content == b"" else file))
         assert file.read_bytes() == content
-        assert contents(made.copy) == before
+        assert contents(damaged.copy) == before
 
 
 @pytest.mark.parametrize(
@@ -324,7 +326,7 @@ def test_a_damaged_manifest_or_config(made: Made, name: str, content: bytes) -> 
     ],
 )
 def test_a_change_that_is_refused_is_not_kept(
-    made: Made, stage: str, change: str, message: str
+    damaged: DamagedRun, stage: str, change: str, message: str
 ) -> None:
-    assert_refused(call(stage, made.copy, "--set", change), message)
-    assert_same(made.copy, made.whole)
+    assert_refused(call(stage, damaged.copy, "--set", change), message)
+    assert_same(damaged.copy, damaged.whole)

@@ -305,7 +305,7 @@ def test_what_was_read_of_a_model_that_changed_since_is_read_again(
         np.testing.assert_allclose(kept, expected[name], rtol=1e-5, atol=1e-5)
 
 
-def test_a_series_that_grew_is_read_where_it_is_new(stock: Stock, tmp_path: Path) -> None:
+def test_of_a_series_that_grew_only_new_checkpoints_are_read(stock: Stock, tmp_path: Path) -> None:
     models = Path(shutil.copytree(stock.models, tmp_path / "models"))
     path = tmp_path / "grows"
     command = stock.command("--states", "embed,block1", "--out", path, models=models)
@@ -375,7 +375,7 @@ def test_a_training_run_has_the_same_scores_as_a_model_run(home: Path, tmp_path:
 # --- Series ---
 
 
-def test_what_is_odd_in_a_series_is_said_and_noted(stock: Stock, tmp_path: Path) -> None:
+def test_oddities_of_a_series_are_printed_and_recorded(stock: Stock, tmp_path: Path) -> None:
     models, path = tmp_path / "models", tmp_path / "probe"
     other = another_tokenizer()
     for step, seed in ((1, 1), (2, 2), (3, 1), (5, 5)):
@@ -649,7 +649,7 @@ def test_a_tokenizer_from_elsewhere(stock: Stock, tmp_path: Path) -> None:
         assert len(read.prompts) == len(stock.rows), f"{directory} changed"
 
 
-def test_a_tokenizer_that_does_not_say_where_its_tokens_stand(stock: Stock, tmp_path: Path) -> None:
+def test_a_tokenizer_without_offsets(stock: Stock, tmp_path: Path) -> None:
     """ByT5's tokenizer is not fast; its tokens are the bytes, then the end of the text."""
     import transformers
 
@@ -681,7 +681,7 @@ def test_a_disk_that_is_too_small_is_seen_before_anything_is_read(
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)])
-def test_without_transformers_it_says_what_to_install(
+def test_without_transformers_the_error_names_what_to_install(
     stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: Any
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)

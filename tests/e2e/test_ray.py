@@ -1,4 +1,4 @@
-"""The Ray engine on a cluster of several nodes: the same bytes, and what may go wrong."""
+"""The Ray engine on a cluster of several nodes: equal bytes, failures and refusals."""
 
 import contextlib
 import io
@@ -43,7 +43,7 @@ from tasklens.runs.directory import RunDir
 from tasklens.runs.sweep import run_point
 from tasklens.runs.sweep_file import read_sweep
 
-#: What Ray's environment says here: nothing is told to anybody, and what is lost is soon missed.
+#: Variables for Ray: it reports no usage, and it notices a lost node after a second.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_initial_delay_ms": "0",
@@ -66,21 +66,21 @@ class TheCluster:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            cwd="/",  # as on a cluster, where nothing starts where the user is
+            cwd="/",  # as on a cluster, whose nodes do not start in the user's directory
             start_new_session=True,
         )
         assert self.process.stdout
         self.engine = f"ray:{self.process.stdout.readline().strip()}"
 
-    def tell(self, word: str) -> None:
-        """Have it do something, and wait until it is done."""
+    def order(self, word: str) -> None:
+        """Send the cluster a command (`drop` or `add`), and wait until it is done."""
         assert self.process.stdin
         assert self.process.stdout
         print(word, file=self.process.stdin, flush=True)
         assert self.process.stdout.readline() == "done\n"
 
     def close(self) -> None:
-        """End it and all that it has started."""
+        """End the cluster and all processes that it has started."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         self.process.communicate(timeout=HANG)
         _, alive = psutil.wait_procs(children, timeout=10)
@@ -93,13 +93,13 @@ def cluster() -> Iterator[TheCluster]:
     """Three nodes of a core each, to which this process is connected meanwhile."""
     import ray
 
-    there = TheCluster()
+    cluster = TheCluster()
     try:
-        connect(there.engine.removeprefix("ray:"))
-        yield there
+        connect(cluster.engine.removeprefix("ray:"))
+        yield cluster
     finally:
         ray.shutdown()
-        there.close()
+        cluster.close()
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_items_come_back_with_their_results_their_own_errors_and_what_they_print
 
 
 def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None:
-    """The kernels are compiled for such as can; in the object store none can."""
+    """Arrays in the object store are read-only, and the kernels are compiled for others."""
 
     def doubled(item: tuple[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         name, x = item
@@ -147,7 +147,7 @@ def test_arrays_can_be_written_to_as_in_any_process(workers: RayWorkers) -> None
 
 
 def test_items_go_to_all_nodes(workers: RayWorkers, tmp_path: Path) -> None:
-    """Each waits until there is one on every node."""
+    """Each item waits until one item runs on each node."""
     n_nodes = ray_cluster.N_NODES
 
     def node(i: int) -> str:
@@ -165,19 +165,19 @@ def test_items_go_to_all_nodes(workers: RayWorkers, tmp_path: Path) -> None:
     assert len({result for _, result, _ in workers.outcomes(node, range(n_nodes))}) == n_nodes
 
 
-def test_so_many_at_a_time_as_is_said(cluster: TheCluster, tmp_path: Path) -> None:
+def test_no_more_items_at_a_time_than_workers(cluster: TheCluster, tmp_path: Path) -> None:
     def alone(i: int) -> int:
         import time
 
-        place = tmp_path / "taken"
-        place.mkdir()  # this fails if another one is at it
+        taken = tmp_path / "taken"
+        taken.mkdir()  # this fails if another item has it
         time.sleep(0.05)
-        place.rmdir()
+        taken.rmdir()
         return i
 
-    with start_workers(cluster.engine, 1) as one:
-        assert one.count == 1
-        outcomes = list(one.outcomes(alone, range(6)))
+    with start_workers(cluster.engine, 1) as workers:
+        assert workers.count == 1
+        outcomes = list(workers.outcomes(alone, range(6)))
     assert [outcome.error for outcome in outcomes] == [None] * 6
     assert sorted(outcome.result for outcome in outcomes) == [*range(6)]
 
@@ -208,7 +208,7 @@ def test_an_item_whose_worker_is_killed_is_begun_again_or_given_up(
     assert [tries[i] for i in (0, 2, 3, 6)] == ["xx", "x" * (RETRIES + 1), "xx", "xx"]
 
 
-def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
+def test_items_of_a_lost_node_begin_again_on_another_node(
     cluster: TheCluster, workers: RayWorkers, tmp_path: Path
 ) -> None:
     def slow(i: int) -> int:
@@ -222,11 +222,11 @@ def test_what_a_lost_node_was_at_is_begun_again_elsewhere(
 
     futures = [workers.submit(slow, i) for i in range(ray_cluster.N_NODES)]
     wait_for(lambda: len(list(tmp_path.iterdir())) == ray_cluster.N_NODES)
-    cluster.tell("drop")
+    cluster.order("drop")
     (tmp_path / "lost").touch()
     assert [future.result(timeout=HANG) for future in futures] == [0, -1, -2]
     assert len(list(tmp_path.iterdir())) == ray_cluster.N_NODES + 2, "one of them was begun twice"
-    cluster.tell("add")
+    cluster.order("add")
 
 
 def test_items_that_no_node_has_room_for_are_refused(cluster: TheCluster) -> None:
@@ -249,7 +249,7 @@ def test_a_run_is_the_same_bytes(
     result = command("run", "smoke", *changes(), "--out", path, "--engine", cluster.engine)
     assert result.status == 0
     assert result.err.startswith(f"tasklens: {path} will take about ")
-    assert len(result.err.splitlines()) == 1, "Ray says nothing"
+    assert len(result.err.splitlines()) == 1, "Ray prints nothing"
     assert result.out == tiny.result.out.replace(str(tiny.path), str(path))
     assert_same(path, tiny.path)
     before = times(path / "measured")
@@ -261,7 +261,7 @@ def test_a_run_is_the_same_bytes(
 def test_a_probe_is_the_same_bytes(
     cluster: TheCluster, probed: Probed, stock: Stock, command: Command, tmp_path: Path
 ) -> None:
-    """Its prompts read by three replicas of each model, if there are so many nodes."""
+    """Three replicas of each model read the prompts, if the cluster has as many nodes."""
     path = tmp_path / probed.path.name
     result = command(*stock.command("--out", path, "--engine", cluster.engine))
     assert result.status == 0, result.err
@@ -270,8 +270,8 @@ def test_a_probe_is_the_same_bytes(
     assert_same(path, probed.path, "measured", "data", "figures", "scores.parquet", "scores.csv")
     alone = tmp_path / "alone" / probed.path.name
     model = stock.models / "checkpoint-100"
-    words = stock.command("--out", alone, "--engine", cluster.engine, models=model)
-    assert command(*words).status == 0
+    arguments = stock.command("--out", alone, "--engine", cluster.engine, models=model)
+    assert command(*arguments).status == 0
     assert len(list((alone / "states").glob("*/shard-*"))) == ray_cluster.N_NODES
     labels, theirs = (
         safetensors.numpy.load_file(p / "measured" / "step-00000100" / "clusters.safetensors")
@@ -282,7 +282,7 @@ def test_a_probe_is_the_same_bytes(
         np.testing.assert_array_equal(value, theirs[key])
 
 
-def test_a_sweep_is_the_same_bytes_from_anywhere(
+def test_a_sweep_is_the_same_bytes_also_by_a_relative_path(
     cluster: TheCluster,
     swept: Finished,
     sweep_file: Path,
@@ -290,7 +290,7 @@ def test_a_sweep_is_the_same_bytes_from_anywhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Also by a path that is relative to where the driver is and the nodes are not."""
+    """Run with a path relative to the directory of the driver, in which no node runs."""
     monkeypatch.chdir(tmp_path)
     result = command("sweep", sweep_file, "--out", "out", "--engine", cluster.engine)
     assert (result.status, result.err) == (0, "")
@@ -301,7 +301,7 @@ def test_a_sweep_is_the_same_bytes_from_anywhere(
 
 
 def write(run: RunDir, path: Path, content: bytes) -> None:
-    """Write a file and have the manifest record that all is well."""
+    """Write a file, and its hash into the manifest."""
     path.write_bytes(content)
     manifest = json.loads(run.manifest.read_text())
     manifest["files"][path.relative_to(run.path).as_posix()] = sha256(content)
@@ -356,11 +356,11 @@ SLOW = {"train__steps": 400, "train__warmup_steps": 10, "checkpoints__every": 10
 
 @pytest.fixture(scope="module")
 def slow(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """This sweep, finished here. Not to be changed."""
+    """This sweep, finished in this process. Not to be changed."""
     directory = tmp_path_factory.mktemp("slow")
     file = write_sweep(directory, AXES.replace("[8, 16]", "[8]"), "[0]", **SLOW)
-    words = ("sweep", file, "--out", directory / "out", "--workers", "1")
-    return Finished(directory / "out", command(*words))
+    arguments = ("sweep", file, "--out", directory / "out", "--workers", "1")
+    return Finished(directory / "out", command(*arguments))
 
 
 def trained(path: Path) -> list[Path]:
@@ -372,8 +372,8 @@ def test_a_run_whose_worker_is_killed_ends_in_the_same_bytes(
     cluster: TheCluster, slow: Finished, tmp_path: Path
 ) -> None:
     path = tmp_path / "out"
-    words = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
-    driver = start(*words, **QUIET)
+    arguments = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
+    driver = start(*arguments, **QUIET)
     wait_for(lambda: trained(path), driver)
     killed = []
     for process in psutil.Process(cluster.process.pid).children(recursive=True):
@@ -388,33 +388,33 @@ def test_a_run_whose_worker_is_killed_ends_in_the_same_bytes(
     assert outputs(path) == outputs(slow.path)
 
 
-def test_a_killed_driver_goes_on_at_once_where_it_was(
+def test_after_a_killed_driver_the_sweep_resumes_at_once(
     cluster: TheCluster, slow: Finished, command: Command, tmp_path: Path
 ) -> None:
-    """Its workers are about to be ended, and may still hold their runs."""
+    """Resume while the workers of the killed driver may still hold their runs."""
     path = tmp_path / "out"
-    words = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
-    driver = start(*words, **QUIET)
+    arguments = ("sweep", slow.path.parent / "mine.toml", "--out", path, "--engine", cluster.engine)
+    driver = start(*arguments, **QUIET)
     wait_for(lambda: trained(path), driver)
     driver.kill()
     driver.communicate()
     runs = times(path / "runs").items()
     begun = {name: when for name, when in runs if name.endswith("data/tasks.json")}
     assert begun
-    result = command(*words)
+    result = command(*arguments)
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)
     assert begun.items() <= times(path / "runs").items(), "what was done is kept"
 
 
 @pytest.mark.long
-def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
+def test_ctrl_c_ends_a_local_ray_and_leaves_no_process(
     slow: Finished, command: Command, tmp_path: Path
 ) -> None:
-    """Which tells nobody that it is used."""
+    """Interrupt a driver that started Ray, which reports no usage, and resume without Ray."""
     path = tmp_path / "out"
-    words = ("sweep", slow.path.parent / "mine.toml", "--out", path)
-    driver = start(*words, "--engine", "ray:local")
+    arguments = ("sweep", slow.path.parent / "mine.toml", "--out", path)
+    driver = start(*arguments, "--engine", "ray:local")
     try:
         wait_for(lambda: trained(path), driver)
         processes = of_session(driver.pid)
@@ -432,12 +432,12 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
     assert (driver.returncode, out) == (130, "")
     assert without_progress(err) == "tasklens: interrupted; resume with --resume\n"
     wait_for(lambda: not of_session(driver.pid))
-    result = command(*words, "--workers", "1")
+    result = command(*arguments, "--workers", "1")
     assert (result.status, result.err) == (0, "")
     assert outputs(path) == outputs(slow.path)
 
 
-# --- What is wrong ---
+# --- Refused input ---
 
 
 @pytest.mark.parametrize(
@@ -450,8 +450,8 @@ def test_ctrl_c_ends_an_instance_of_its_own_and_leaves_nothing(
 def test_an_engine_that_does_not_exist_is_refused_at_once(
     command: Command, tmp_path: Path, engine: str, message: str
 ) -> None:
-    words = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", engine)
-    assert_refused(command(*words), f"--engine {engine}".strip(), message)
+    arguments = ("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", engine)
+    assert_refused(command(*arguments), f"--engine {engine}".strip(), message)
     assert not (tmp_path / "run").exists()
 
 
@@ -459,7 +459,7 @@ def test_ray_needs_to_be_installed_and_no_shards(
     sweep_file: Path, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = command("sweep", sweep_file, "--shard", "1/2", "--engine", "ray")
-    assert_refused(result, "--shard does without a cluster")
+    assert_refused(result, "--shard needs no cluster")
     monkeypatch.setitem(sys.modules, "ray", None)
     result = command("run", "smoke", *changes(), "--out", tmp_path / "run", "--engine", "ray")
     assert_refused(
@@ -478,7 +478,7 @@ def test_a_gpu_has_no_number_on_ray(
     assert_refused(result, "no node of the Ray cluster has 1 CPUs and 1 GPUs")
 
 
-def test_a_directory_that_a_node_does_not_see_is_told(
+def test_a_directory_that_a_node_does_not_see_is_refused(
     cluster: TheCluster, sweep_file: Path, tmp_path: Path
 ) -> None:
     with start_workers(cluster.engine, 0) as workers:

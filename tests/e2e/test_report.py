@@ -580,7 +580,7 @@ def test_the_page_unpacks_what_the_view_holds(made_page: "Page") -> None:
                 assert off.max() <= 1.001 / LEVELS
 
 
-def test_what_is_shown_is_what_the_controls_say_after_going_back(made_page: "Page") -> None:
+def test_the_page_shows_the_state_of_the_controls_after_going_back(made_page: "Page") -> None:
     made_page.uncheck("#fit")
     made_page.check("#wrong")
     made_page.check("#color input[value=cluster]")

@@ -1,4 +1,4 @@
-"""Whatever interrupts a run, going on with it ends in the bytes of the run that nothing stopped."""
+"""A run that was interrupted and resumed has the bytes of an uninterrupted run."""
 
 import errno
 import itertools
@@ -32,7 +32,7 @@ from tasklens.models.training_batches import TrainingBatch
 
 
 def count(path: Path) -> int:
-    """Return how many directories are there under their final names."""
+    """Return the number of directories that have their final names."""
     return len(list(path.glob("step-*")))
 
 
@@ -49,7 +49,7 @@ def stopped(stop: Stop, *arguments: str | Path) -> str:
     return without_progress(error)
 
 
-def test_stopped_again_and_again_it_ends_in_the_same_bytes(
+def test_a_run_stopped_several_times_ends_in_the_same_bytes(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / tiny.path.name
@@ -63,10 +63,10 @@ def test_stopped_again_and_again_it_ends_in_the_same_bytes(
         Stop(str(path), signal.SIGINT, states=6, measured=4),
     ]
     for stop in stops:
-        said = stopped(stop, *run_by(2))
-        assert "Traceback" not in said
+        err = stopped(stop, *run_by(2))
+        assert "Traceback" not in err
         assert not (path / "scores.parquet").exists()
-    assert said == "tasklens: interrupted; resume with --resume\n"
+    assert err == "tasklens: interrupted; resume with --resume\n"
     assert count(path / "measured") < count(path / "states") == 6
     result = command(*run_by(1))
     assert result.status == 0, result.err
@@ -134,7 +134,7 @@ SMALL = changes(train__steps=4, train__warmup_steps=2, checkpoints__every=4)
 
 @pytest.fixture(scope="module")
 def small(command: Command, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """A run of four steps, and how often it made sure that the disk has what it wrote."""
+    """A run of four steps, and its number of syncs to the disk."""
     path = tmp_path_factory.mktemp("whole") / "small"
     with full_after(float("inf")) as disk:
         assert command("run", "smoke", *SMALL, "--out", path).status == 0
@@ -161,7 +161,7 @@ def test_a_checkpoint_is_synced_once_for_each_file_and_rename_and_the_manifest(
 
 
 def full_if(due: Callable[..., bool], real: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that finds the disk full if something is due."""
+    """Return a function that fails as on a full disk if a condition holds."""
 
     def call(*arguments: Any, **options: Any) -> Any:
         if due(*arguments):
@@ -218,7 +218,7 @@ def test_a_disk_that_is_too_small_is_refused_before_training(
     assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
 
 
-def test_a_run_goes_on_in_the_precision_that_it_began_in(command: Command, tmp_path: Path) -> None:
+def test_a_run_resumes_in_the_precision_that_it_began_in(command: Command, tmp_path: Path) -> None:
     keys = ("run", "smoke", *changes(model__n_embd=128, train__precision="auto"), "--out")
     whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"
     real = Trainer.take_step

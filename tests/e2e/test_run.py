@@ -129,7 +129,7 @@ def test_the_config_holds_every_setting_and_makes_the_same_run(smoke: Finished) 
     assert load_settings(str(smoke.path / "config.toml")) == load_settings("smoke")
 
 
-def test_the_manifest_says_where_the_run_comes_from(smoke: Finished) -> None:
+def test_the_manifest_has_the_origin_of_the_run(smoke: Finished) -> None:
     manifest = json.loads((smoke.path / "manifest.json").read_text())
     assert (manifest["format"], manifest["seed"]) == (FORMAT, 0)
     assert manifest["command"] == f"tasklens run smoke --out {smoke.path}"
@@ -267,7 +267,7 @@ def ask(
 
 
 @pytest.mark.parametrize("step", [0, 60])
-def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: int) -> None:
+def test_hugging_face_answers_as_the_run(smoke: Finished, rows: Rows, step: int) -> None:
     kept = {
         name: np.load(smoke.path / "states" / step_name(step) / f"{name}.npy") for name in STATES
     }
@@ -288,7 +288,7 @@ def test_hugging_face_says_what_the_run_says(smoke: Finished, rows: Rows, step: 
                 np.testing.assert_allclose(mine, state, atol=1e-5, rtol=0)
 
 
-def test_each_checkpoint_holds_weights_of_its_own_and_says_which(smoke: Finished) -> None:
+def test_each_checkpoint_holds_weights_of_its_own_and_its_step(smoke: Finished) -> None:
     weights = set()
     for step in STEPS:
         directory = smoke.path / "checkpoints" / step_name(step)

@@ -101,7 +101,7 @@ def test_shards_read_hardly_more_than_one_worker(
     assert 1 <= read.prompts.total() / everything.total() < 1.5
 
 
-def test_a_shard_that_fails_is_named_and_the_rest_goes_on(
+def test_a_shard_that_fails_is_named_and_the_rest_continues(
     bare: Path, complete: Path, harvest: Harvest
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:

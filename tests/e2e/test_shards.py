@@ -1,4 +1,4 @@
-"""A sweep shard by shard, as an array job does it without a cluster, and one table of it after."""
+"""A sweep in shards, as an array job runs it without Ray, gathered into one table."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_all_shards_are_the_sweep(
     swept: Finished, sweep_file: Path, tmp_path: Path, n: int
 ) -> None:
-    """Of four runs: two and one and one, or one each and none in the last."""
+    """Run four runs in shards of 2, 1 and 1, or of 1, 1, 1, 1 and 0."""
     path = tmp_path / "out"
     names = list(listed(sweep_file))
     seen: list[str] = []
@@ -46,8 +46,8 @@ def test_all_shards_are_the_sweep(
     assert outputs(path) == outputs(swept.path)
 
 
-def test_shards_go_on_side_by_side(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
-    """Each is a process of its own; here one goes on while another holds its runs."""
+def test_shards_run_side_by_side(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
+    """Run a shard while another process holds a run of the other shard."""
     path = tmp_path / "out"
     first = read_sweep(sweep_file).points[0]
     with point_run(path, first).directory.locked():
@@ -57,7 +57,7 @@ def test_shards_go_on_side_by_side(swept: Finished, sweep_file: Path, tmp_path: 
 
 
 def test_a_run_that_another_process_holds_is_waited_for(sweep_file: Path, tmp_path: Path) -> None:
-    """It lets go once it has been waited for; one that does not let go is named."""
+    """Release the first run during the wait; a run that stays locked is named."""
     path = tmp_path / "out"
     points = read_sweep(sweep_file).points
     real, waits = FileLock.acquire, []
@@ -104,7 +104,7 @@ def test_gathering_names_the_runs_that_are_not_done(
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1/2/3", "-1/3"])
-def test_a_shard_that_there_is_not_is_refused(sweep_file: Path, tmp_path: Path, shard: str) -> None:
+def test_a_shard_out_of_range_is_refused(sweep_file: Path, tmp_path: Path, shard: str) -> None:
     result = sweep(sweep_file, tmp_path / "out", f"--shard={shard}")
     assert_refused(result, f"--shard {shard}: should be i/n with i from 1 to n")
     assert not (tmp_path / "out").exists()
@@ -140,14 +140,14 @@ def test_the_scripts_are_bash_and_end_with_their_command(name: str) -> None:
 def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
     swept: Finished, sweep_file: Path, tmp_path: Path
 ) -> None:
-    """As SLURM starts it, with a `scontrol` that notes what it was asked."""
+    """Run the script as SLURM does, with a `scontrol` that records its arguments."""
     programs = tmp_path / "bin"
     programs.mkdir()
     begun, asked = tmp_path / "begun", tmp_path / "asked"
     scontrol = programs / "scontrol"
     scontrol.write_text(f'#!/bin/bash\necho "$@" >> {asked}\n')
     tasklens = programs / "tasklens"
-    # It begins once the signal has been heeded, which is sent once it is there.
+    # The program begins once the script has handled the signal, which is sent once it waits.
     tasklens.write_text(
         f"#!/bin/bash\ntouch {begun}\nwhile [ ! -e {asked} ]; do sleep 0.1; done\n"
         f'exec {sys.executable} -m tasklens "$@"\n'
@@ -162,9 +162,9 @@ def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
         "SLURM_CPUS_PER_TASK": "1",
     }
     path = tmp_path / "out"
-    words = ["bash", str(EXAMPLES / "slurm_array.sh"), str(sweep_file), str(path)]
+    arguments = ["bash", str(EXAMPLES / "slurm_array.sh"), str(sweep_file), str(path)]
     process = subprocess.Popen(
-        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     wait_for(begun.exists, process)
     process.send_signal(signal.SIGUSR1)

@@ -1,4 +1,4 @@
-"""Each stage alone picks up what the one before left; a plan writes nothing."""
+"""Each stage alone continues from the files of the stage before; a plan writes nothing."""
 
 import json
 import re
@@ -41,7 +41,9 @@ def test_the_stages_one_by_one_give_what_run_gives(
     assert verdict.out.splitlines()[-2] == line.removeprefix("findings: not tested. ")
 
 
-def test_a_stage_before_its_turn_names_the_one_to_run(command: Command, tmp_path: Path) -> None:
+def test_a_stage_that_comes_too_early_names_the_stage_to_run(
+    command: Command, tmp_path: Path
+) -> None:
     path = tmp_path / "run"
     line = assert_refused(command("train", path), f"{path} is not a run directory")
     assert "tasklens run PRESET --out DIR" in line
@@ -57,10 +59,10 @@ def test_a_stage_before_its_turn_names_the_one_to_run(command: Command, tmp_path
     assert_refused(command("plot", path), f"run it first: tasklens measure {path}")
 
 
-def parts_changed_by(command: Command, path: Path, *words: str) -> set[str]:
+def parts_changed_by(command: Command, path: Path, *arguments: str) -> set[str]:
     """Return the first parts of the paths of the files that a command has written."""
     before = times(path)
-    result = command(words[0], path, *words[1:])
+    result = command(arguments[0], path, *arguments[1:])
     assert result.status == 0, result.err
     after = times(path)
     assert after.keys() == before.keys()
@@ -74,8 +76,8 @@ def test_a_finished_stage_does_nothing(copy: Path, command: Command) -> None:
 
 def test_measuring_again_does_not_train_again(copy: Path, command: Command) -> None:
     old = contents(copy)
-    words = ("measure", "--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
-    parts = parts_changed_by(command, copy, *words)
+    arguments = ("measure", "--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
+    parts = parts_changed_by(command, copy, *arguments)
     assert parts == {"config.toml", "measured", "scores.parquet", "scores.csv"}
     assert re.search(r"^n_init = 5$", (copy / "config.toml").read_text(), re.MULTILINE)
     # nothing lost: the settings of before give the table of before
@@ -119,13 +121,13 @@ def test_a_stage_changes_its_own_settings_only(
     assert contents(copy) == before
 
 
-def test_a_plan_says_time_and_disk_and_writes_nothing(command: Command, tmp_path: Path) -> None:
+def test_a_plan_prints_time_and_disk_and_writes_nothing(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    here = set(Path.cwd().iterdir())
+    before = set(Path.cwd().iterdir())
     result = command("run", "smoke", *changes(), "--out", path, "--dry-run")
     assert result.status == 0, result.err
     assert not path.exists()
-    assert set(Path.cwd().iterdir()) == here
+    assert set(Path.cwd().iterdir()) == before
     assert "checkpoints: 6, at steps 0, 1, 2, 4, 8, 12; weights kept of 6\n" in result.out
     time, disk = result.out.split("time on this machine")[1].split("\ndisk\n")
     for stage in ("data", "train", "harvest", "measure", "report", "total"):
@@ -138,10 +140,10 @@ def test_sparse_weights_are_kept_with_the_last_and_all_states(
     command: Command, tmp_path: Path, tiny: Finished
 ) -> None:
     path = tmp_path / tiny.path.name
-    words = changes(checkpoints__weights_gib=0, checkpoints__sparse_weights=2)
-    plan = command("run", "smoke", *words, "--dry-run")
+    arguments = changes(checkpoints__weights_gib=0, checkpoints__sparse_weights=2)
+    plan = command("run", "smoke", *arguments, "--dry-run")
     assert "; weights kept of 2\n" in plan.out
-    assert command("data", "smoke", *words, "--out", path).status == 0
+    assert command("data", "smoke", *arguments, "--out", path).status == 0
     result = command("train", path)
     assert result.status == 0
     assert "weights of 2 of them" in result.err
@@ -149,7 +151,7 @@ def test_sparse_weights_are_kept_with_the_last_and_all_states(
     assert_same(path, tiny.path, "states", "metrics.jsonl")
 
 
-def test_a_run_of_a_users_own_task_file_which_it_then_does_without(
+def test_a_run_of_a_task_file_resumes_without_the_file(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
     file, path = tmp_path / "mine.json", tmp_path / "run"
@@ -166,8 +168,8 @@ def test_a_run_of_a_users_own_task_file_which_it_then_does_without(
     ]
     file.write_text(json.dumps(tasks))
     short = {"train__steps": 4, "train__warmup_steps": 2, "data__measured_instances": 15}
-    words = ("run", "smoke", *changes(tasks__file=file, **short), "--out", path)
-    result = command(*words)
+    arguments = ("run", "smoke", *changes(tasks__file=file, **short), "--out", path)
+    result = command(*arguments)
     assert result.status == 0, result.err
     assert Path(result.out.splitlines()[-1]).exists()
     written = json.loads((path / "data" / "tasks.json").read_text())
@@ -182,6 +184,6 @@ def test_a_run_of_a_users_own_task_file_which_it_then_does_without(
     before = contents(path)
     file.unlink()
     (path / "metrics.jsonl").unlink()  # so that it is trained again
-    result = command(*words, "--resume")
+    result = command(*arguments, "--resume")
     assert result.status == 0, result.err
     assert contents(path) == before

@@ -1,4 +1,4 @@
-"""Many runs from one file, and what became of one run's tasks, through the command line."""
+"""Sweeps, and following the tasks of one run, through the command line."""
 
 import json
 import shutil
@@ -35,14 +35,14 @@ def copied(swept: Finished, tmp_path: Path) -> Path:
     return Path(shutil.copytree(swept.path, tmp_path / "out"))
 
 
-# --- What a sweep makes ---
+# --- What a sweep writes ---
 
 
 def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     assert (swept.result.status, swept.result.err) == (0, "")
     names = list(listed(sweep_file, swept.path))
-    made = ["scores.parquet", "points.parquet", "points.csv", "separation.png", "phase.png"]
-    assert swept.result.out.splitlines() == [str(swept.path / name) for name in made]
+    written = ["scores.parquet", "points.parquet", "points.csv", "separation.png", "phase.png"]
+    assert swept.result.out.splitlines() == [str(swept.path / name) for name in written]
     assert (swept.path / "phase.png").read_bytes().startswith(b"\x89PNG")
     assert (swept.path / "sweep.toml").read_bytes() == sweep_file.read_bytes()
     assert {path.name for path in (swept.path / "runs").iterdir()} == set(names)
@@ -50,8 +50,8 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     each = [scores_of(swept.path / "runs" / name) for name in names]
     assert scores == [row for rows in each for row in rows]
     assert [{row["run"] for row in rows} for rows in each] == [{name} for name in names]
-    place = {"split": "val_subset", "layer": "block1", "space": "raw"}
-    points = scores_of(swept.path / "points.parquet", **place)
+    cell = {"split": "val_subset", "layer": "block1", "space": "raw"}
+    points = scores_of(swept.path / "points.parquet", **cell)
     assert [(r["run"], r["model.n_embd"], r["train.learning_rate"], r["seed"]) for r in points] == [
         (name, n_embd, 3e-3, seed)
         for name, (n_embd, seed) in zip(names, [(8, 0), (8, 1), (16, 0), (16, 1)], strict=True)
@@ -59,7 +59,7 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     for row in points:
         (final,) = (
             r["value"]
-            for r in scores_of(swept.path, run=row["run"], step=2, **place)
+            for r in scores_of(swept.path, run=row["run"], step=2, **cell)
             if r["metric"] == "ari"
         )
         assert row["final"] == final
@@ -69,7 +69,7 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     assert head.replace('"', "").startswith("run,seed,model.n_embd,train.learning_rate,split,")
 
 
-def test_a_point_is_what_a_run_of_its_settings_is(swept: Finished, tmp_path: Path) -> None:
+def test_a_point_is_the_run_of_its_settings(swept: Finished, tmp_path: Path) -> None:
     path = tmp_path / "plain"
     settings = changes(**SHORT | {"model.n_embd": 16, "train.learning_rate": 3e-3, "seed": 1})
     succeed("run", "smoke", *settings, "--out", path)
@@ -96,11 +96,11 @@ def test_two_workers_make_the_same_bytes(swept: Finished, sweep_file: Path, tmp_
 def test_a_dry_run_lists_the_runs_and_writes_nothing(
     swept: Finished, sweep_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
     runs = listed(sweep_file)
-    assert list(here.iterdir()) == []
+    assert list(empty.iterdir()) == []
     assert list(runs.values()) == [
         f"to do  seed={seed}  model.n_embd={n_embd}, train.learning_rate=0.003"
         for n_embd in (8, 16)
@@ -108,11 +108,11 @@ def test_a_dry_run_lists_the_runs_and_writes_nothing(
     ]
     before = outputs(swept.path)
     again = listed(sweep_file, swept.path)
-    assert again == {name: said.replace("to do", "done ") for name, said in runs.items()}
+    assert again == {name: line.replace("to do", "done ") for name, line in runs.items()}
     assert outputs(swept.path) == before
 
 
-def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
+def test_a_wrong_file_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -123,7 +123,7 @@ def test_what_is_wrong_with_the_file_is_told_before_anything_is_written(
     assert list(tmp_path.iterdir()) == [file]
 
 
-# --- What is kept, and going on ---
+# --- What is kept and resumed ---
 
 
 def test_nothing_is_done_twice(swept: Finished, sweep_file: Path, copied: Path) -> None:
@@ -167,9 +167,7 @@ def test_the_map_of_a_grid_is_not_of_what_varies_around_the_base(
     assert both.keys() - grid.keys() == {"around.png"}
 
 
-def test_an_interrupted_sweep_goes_on_where_it_was(
-    swept: Finished, sweep_file: Path, tmp_path: Path
-) -> None:
+def test_an_interrupted_sweep_resumes(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     first, *_ = listed(sweep_file, path)
     shutil.copytree(swept.path / "runs" / first, path / "runs" / first)
@@ -178,7 +176,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
     assert result.status == 130
     assert not (path / "scores.parquet").exists()
     runs = listed(sweep_file, path)
-    assert [said.partition("  ")[0] for said in runs.values()] == ["done", "done", *["to do"] * 2]
+    assert [line.partition("  ")[0] for line in runs.values()] == ["done", "done", *["to do"] * 2]
     trained = path / "runs" / list(runs)[2]
     assert (trained / "states").is_dir()
     assert not (trained / "measured").exists()
@@ -193,7 +191,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(
         assert files == {k: v for k, v in before.items() if f"/{name}/" in k}
 
 
-def test_a_run_whose_scores_are_gone_is_made_again(
+def test_a_run_without_scores_is_measured_again(
     swept: Finished, sweep_file: Path, copied: Path
 ) -> None:
     first, *others = sorted((copied / "runs").iterdir())
@@ -208,16 +206,18 @@ def test_a_run_whose_scores_are_gone_is_made_again(
     assert len(others) == 3
 
 
-def test_what_is_left_of_a_run_is_what_verify_reads(swept: Finished, copied: Path) -> None:
+def test_the_files_that_a_sweep_keeps_are_those_that_verify_reads(
+    swept: Finished, copied: Path
+) -> None:
     for run in (copied / "runs").iterdir():
         left = {path.name for path in run.iterdir()} - {"manifest.json", "log.txt", ".lock"}
         assert left == {"config.toml", "data", "measured", "metrics.jsonl", *SCORES}
-        assert "will take about" in (run / "log.txt").read_text(), "what it said is there"
+        assert "will take about" in (run / "log.txt").read_text(), "its messages are kept"
     runs = sorted(
         {row["run"] for row in scores_of(copied / "points.parquet", **{"model.n_embd": 8})}
     )
     result = call("verify", *(copied / "runs" / name for name in runs), "--out", copied / "v")
-    # So short a run has too few checkpoints to hold the findings against.
+    # So short a run has too few checkpoints for a verdict.
     assert (result.status, result.err) == (1, "")
     verdict = json.loads((copied / "v").read_text())
     assert sorted((r["run"], r["seed"]) for r in verdict["runs"]) == sorted(
@@ -250,7 +250,7 @@ def test_states_and_weights_are_kept_on_request(swept: Finished, tmp_path: Path)
 # --- Runs that fail ---
 
 
-def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
+def test_a_run_that_fails_is_named_and_tried_again_and_the_others_finish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -263,8 +263,8 @@ def test_a_run_that_fails_is_told_and_tried_again_and_the_others_go_on(
     (line,) = result.err.splitlines()
     assert line.startswith(f"tasklens: run {bad} failed: training diverged at step ")
     assert "lower train.learning_rate" in line
-    made = [Path(line).name for line in result.out.splitlines()]
-    assert made == [
+    written = [Path(line).name for line in result.out.splitlines()]
+    assert written == [
         *("scores.parquet", "points.parquet", "points.csv", "separation.png", "around.png")
     ]
     assert {row["run"] for row in scores_of(path / "scores.parquet")} == {good}
@@ -294,7 +294,7 @@ def test_the_base_may_fail_and_so_may_all(tmp_path: Path) -> None:
 # --- Following tasks ---
 
 
-def test_follow_prints_what_became_of_tasks_and_clusters(run: Path) -> None:
+def test_follow_prints_when_tasks_formed_and_counts_clusters(run: Path) -> None:
     result = call("follow", run, "--layer", "block1")
     assert (result.status, result.err) == (0, "")
     title, _, head, *lines = result.out.splitlines()
@@ -326,15 +326,15 @@ def test_follow_takes_the_best_layer_and_another_split_on_request(run: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         (("--layer", "block7"), "no hidden state 'block7'; there are wte, embed, block1, ln_f"),
         (("--split", "mine"), f"no split 'mine'; there are {', '.join(MEASURED)}"),
         (("--layer", "1", "--space", "tsne"), "no clusters of val_subset/block1/tsne; there are"),
     ],
 )
-def test_follow_lists_what_the_run_has(run: Path, words: tuple[str, ...], message: str) -> None:
-    assert_refused(call("follow", run, *words), message)
+def test_follow_lists_what_the_run_has(run: Path, options: tuple[str, ...], message: str) -> None:
+    assert_refused(call("follow", run, *options), message)
 
 
 def test_follow_takes_the_ways_to_write_a_name(run: Path) -> None:

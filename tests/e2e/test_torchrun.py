@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ import safetensors.torch
 import torch
 
 from conftest import HANG
-from e2e import along
+from e2e import torchrun_program as program
 from e2e.conftest import (
     Command,
     Finished,
@@ -25,6 +24,7 @@ from e2e.conftest import (
     contents,
     without_progress,
 )
+from e2e.processes import start_python
 from tasklens.core.errors import InputError
 from tasklens.models.distributed import (
     SINGLE_PROCESS,
@@ -40,17 +40,17 @@ CLOSE = 3e-6
 CURVE = 1e-4
 
 
-def torchrun(*words: str | Path) -> Result:
+def torchrun(*arguments: str | Path) -> Result:
     """Start two processes and wait for them."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*command, *map(str, words)], capture_output=True, text=True, check=False, timeout=HANG
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=HANG
     )
     return Result(done.returncode, done.stdout, without_progress(done.stderr))
 
 
 class Battery(NamedTuple):
-    """What two processes made of `along.battery`, which both say alike. Not to be changed."""
+    """Tensors and curves of the battery, equal on both processes. Not to be changed."""
 
     tensors: dict[str, torch.Tensor]
     curves: dict[str, Any]
@@ -59,7 +59,7 @@ class Battery(NamedTuple):
 @pytest.fixture(scope="module")
 def battery(tmp_path_factory: pytest.TempPathFactory) -> Battery:
     path = tmp_path_factory.mktemp("battery")
-    result = torchrun(along.__file__, "battery", path)
+    result = torchrun(program.__file__, "battery", path)
     assert result.status == 0, result.err
     first, second = (json.loads((path / f"curves-{i}.json").read_text()) for i in (0, 1))
     assert first == second
@@ -74,17 +74,17 @@ def assert_close(mine: dict[str, torch.Tensor], one: dict[str, torch.Tensor], ne
     assert mine.keys() == one.keys()
     for name, value in one.items():
         assert mine[name].shape == value.shape, name
-        apart = float((mine[name] - value).abs().max())
-        assert apart <= near * float(value.abs().max()), name
+        difference = float((mine[name] - value).abs().max())
+        assert difference <= near * float(value.abs().max()), name
 
 
 # --- Steps ---
 
 
-@pytest.mark.parametrize("loss", along.LOSSES)
+@pytest.mark.parametrize("loss", program.LOSSES)
 def test_gradients_are_those_of_one_process(battery: Battery, loss: str) -> None:
-    """Of the third step, so that what the steps before left in place would show."""
-    one = along.gradients_of(along.trainer_of(along.dataset(), **along.LOSSES[loss]), 3)
+    """Compare the third step, so that anything the earlier steps left behind would show."""
+    one = program.gradients_of(program.trainer_of(program.dataset(), **program.LOSSES[loss]), 3)
     assert_close(part(battery.tensors, f"{loss}/"), one, CLOSE)
 
 
@@ -92,25 +92,25 @@ def test_the_loss_curve_is_that_of_one_process_even_if_it_begins_or_resumes_the_
     battery: Battery,
 ) -> None:
     near = partial(np.testing.assert_allclose, rtol=CURVE, atol=1e-6)
-    trainer = along.trainer_of(along.dataset())
-    one = along.curve_of(trainer)
-    assert len(one) == len(battery.curves["all"]) == along.SETTINGS["steps"]
-    assert one[-1][0] < 0.9 * one[0][0], "it learns, so that the curve says something"
+    trainer = program.trainer_of(program.dataset())
+    one = program.curve_of(trainer)
+    assert len(one) == len(battery.curves["all"]) == program.SETTINGS["steps"]
+    assert one[-1][0] < 0.9 * one[0][0], "it learns, so that the curve can differ"
     near(battery.curves["all"], one)
     assert_close(part(battery.tensors, "end/"), trainer.state(), 1e-3)
-    near(battery.curves["resumed"], one[along.HALF :])
-    trainer = along.trainer_of(along.dataset())
+    near(battery.curves["resumed"], one[program.HALF :])
+    trainer = program.trainer_of(program.dataset())
     assert trainer.begin(part(battery.tensors, "half/"))
-    assert trainer.step == along.HALF
-    near(along.curve_of(trainer), battery.curves["all"][along.HALF :])
-    other = along.curve_of(along.trainer_of(along.dataset(), instructions_per_step=4))
+    assert trainer.step == program.HALF
+    near(program.curve_of(trainer), battery.curves["all"][program.HALF :])
+    other = program.curve_of(program.trainer_of(program.dataset(), instructions_per_step=4))
     assert not np.allclose(np.array(one)[:, 0], np.array(other)[:, 0], rtol=CURVE), "would show"
 
 
 def test_dropout_differs_from_process_to_process(battery: Battery) -> None:
-    """Were it the same mask on both, or none, the losses would be those of others."""
+    """Compare with the losses of one mask on both processes, and of no mask."""
     for dropout in (0.5, 0.0):
-        one = along.curve_of(along.trainer_of(along.dataset(), dropout=dropout), 2)
+        one = program.curve_of(program.trainer_of(program.dataset(), dropout=dropout), 2)
         assert abs(battery.curves["dropout"][0][0] - one[0][0]) > 1e-4
 
 
@@ -128,7 +128,7 @@ def test_no_thread_outlives_the_process_group(battery: Battery) -> None:
 
 
 @pytest.mark.parametrize(("n", "size"), [(5, 2), (7, 3), (24, 5), (3, 3)])
-def test_shares_are_all_there_is_and_nearly_equal(n: int, size: int) -> None:
+def test_shares_cover_all_rows_and_are_nearly_equal(n: int, size: int) -> None:
     shares = [range(n)[ProcessGroup(rank, size).share_of(n)] for rank in range(size)]
     assert [i for share in shares for i in share] == [*range(n)]
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -187,8 +187,8 @@ def assert_same_run(path: Path, tiny: Finished, processes: int) -> None:
     assert manifest["stages"]["train"]["processes"] == processes
 
 
-def said(result: Result) -> list[str]:
-    """Return what our command said on standard error, without torchrun's own words."""
+def own_lines(result: Result) -> list[str]:
+    """Return the lines of tasklens on standard error, without those of torchrun."""
     return [line for line in result.err.splitlines() if line.startswith("tasklens: ")]
 
 
@@ -199,41 +199,42 @@ OTHER_NUMBER = (
 
 
 @pytest.mark.long
-def test_torchrun_goes_on_with_a_run_of_one_process_and_ends_it(
+def test_torchrun_resumes_a_run_of_one_process_and_ends_it(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / tiny.path.name
-    words = ("run", "smoke", *changes(), "--out", str(path))
-    with mock.patch("tasklens.models.training.Trainer.run", side_effect=KeyboardInterrupt):
-        assert command(*words).status == 130
-    result = torchrun("-m", "tasklens", *words, "--resume")
+    arguments = ("run", "smoke", *changes(), "--out", str(path))
+    single = start_python(program.__file__, "until", "8", *arguments)
+    _, err = single.communicate(timeout=HANG)
+    assert single.returncode == 2, err
+    result = torchrun("-m", "tasklens", *arguments, "--resume")
     assert result.status == 0, result.err
-    assert said(result) == [OTHER_NUMBER.format(2, 1)]
+    assert own_lines(result) == [OTHER_NUMBER.format(2, 1)]
     assert result.out.splitlines()[-1] == str(path / "figures" / "figure1.png")
-    assert len(result.out.splitlines()) == len(tiny.result.out.splitlines()), "said once"
+    assert len(result.out.splitlines()) == len(tiny.result.out.splitlines()), "rank 0 alone prints"
     assert_same_run(path, tiny, 2)
     assert_same_run(tiny.path, tiny, 1)
 
 
 @pytest.mark.long
-def test_one_process_goes_on_with_a_run_that_torchrun_began(
+def test_one_process_resumes_a_run_that_torchrun_began(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
-    """Rank 0 had failed while the other rank waited."""
+    """Resume a run whose rank 0 failed while the other rank waited."""
     path = tmp_path / tiny.path.name
-    words = ("run", "smoke", *changes(), "--out", str(path))
-    result = torchrun(along.__file__, "until", "8", *words)
+    arguments = ("run", "smoke", *changes(), "--out", str(path))
+    result = torchrun(program.__file__, "until", "8", *arguments)
     assert result.status != 0
-    assert said(result)[-1] == "tasklens: error: no space left at step 8"
+    assert own_lines(result)[-1] == "tasklens: error: no space left at step 8"
     assert result.out == ""
     assert result.err.count("no space left") == 1, "rank 0 alone reports it"
-    resumed = command(*words, "--resume")
+    resumed = command(*arguments, "--resume")
     assert resumed.status == 0
     assert resumed.err.splitlines() == [OTHER_NUMBER.format(1, 2)]
     assert_same_run(path, tiny, 1)
 
 
-def test_ranks_say_nothing_but_the_first_and_torchrun_is_refused_what_does_not_train(
+def test_rank_0_alone_prints_and_torchrun_is_refused_if_nothing_is_trained(
     command: Command, rank_of: Callable[[int, int], None], tiny: Finished, tmp_path: Path
 ) -> None:
     rank_of(0, 1)

@@ -1,4 +1,4 @@
-"""The findings held against runs, through the command line."""
+"""Verdicts on runs and tables of scores, through the command line."""
 
 import json
 import re
@@ -55,9 +55,9 @@ def run(runs: list[Path], tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory that the command is called in."""
-    path = tmp_path / "here"
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, which becomes the working directory."""
+    path = tmp_path / "empty"
     path.mkdir()
     monkeypatch.chdir(path)
     return path
@@ -72,7 +72,7 @@ def planted_files(directory: Path, **what: Any) -> list[Path]:
     return paths
 
 
-def words(path: Path) -> dict[str, str]:
+def outcomes(path: Path) -> dict[str, str]:
     """Return the verdict on each finding in a file."""
     verdict = json.loads(path.read_bytes())
     assert verdict["holds"] == all(f["verdict"] == "holds" for f in verdict["findings"])
@@ -84,7 +84,7 @@ def values(path: Path) -> list[list[float | None]]:
     return [check["each"] for finding in findings for check in finding["checks"]]
 
 
-# --- Where every finding holds, and where not ---
+# --- Planted scores ---
 
 
 def last_turned_down(split: str, layer: int, step: int) -> float:
@@ -100,32 +100,34 @@ def last_turned_down(split: str, layer: int, step: int) -> float:
     ],
 )
 def test_the_status_is_0_if_every_finding_holds(
-    command: Command, tmp_path: Path, here: Path, planted: dict[str, Any], broken: dict[str, str]
+    command: Command, tmp_path: Path, empty: Path, planted: dict[str, Any], broken: dict[str, str]
 ) -> None:
     result = command("verify", *planted_files(tmp_path / "planted", **planted))
     assert (result.status, result.err) == (1 if broken else 0, "")
-    *_, counts, where = result.out.splitlines()
+    *_, counts, last = result.out.splitlines()
     n = [list(broken.values()).count(word) for word in ("fails", "undecided")]
     assert counts == f"8 findings: {8 - sum(n)} holds, {n[0]} fails, {n[1]} undecided"
-    assert where == "verdict.json", "several runs have no directory in common"
+    assert last == "verdict.json", "several runs have no directory in common"
     fails = re.search(r"^fails      depth  +0\.\d\d < 0\.7  +train_subset ", result.out, re.M)
     assert bool(fails) == ("depth" in broken)
-    assert words(here / "verdict.json") == dict.fromkeys(FINDINGS, "holds") | broken
-    verdict = json.loads((here / "verdict.json").read_text())
+    assert outcomes(empty / "verdict.json") == dict.fromkeys(FINDINGS, "holds") | broken
+    verdict = json.loads((empty / "verdict.json").read_text())
     assert verdict["runs"] == [{"run": "planted", "seed": seed} for seed in range(3)]
 
 
 def test_one_table_of_several_seeds_is_as_good_as_a_file_each(
-    command: Command, tmp_path: Path, here: Path
+    command: Command, tmp_path: Path, empty: Path
 ) -> None:
     assert command("verify", *planted_files(tmp_path / "planted")).status == 0
     file = tmp_path / "all.parquet"
     file.write_bytes(parquet_bytes(planted_table()))
-    assert command("verify", file, "--out", here / "all.json").status == 0
-    assert (here / "all.json").read_bytes() == (here / "verdict.json").read_bytes()
+    assert command("verify", file, "--out", empty / "all.json").status == 0
+    assert (empty / "all.json").read_bytes() == (empty / "verdict.json").read_bytes()
 
 
-def test_one_table_of_one_run_decides_nothing(command: Command, tmp_path: Path, here: Path) -> None:
+def test_one_table_of_one_run_decides_nothing(
+    command: Command, tmp_path: Path, empty: Path
+) -> None:
     result = command("verify", planted_files(tmp_path / "planted")[0])
     assert result.status == 1
     assert "8 findings: 0 holds, 0 fails, 8 undecided" in result.out
@@ -133,10 +135,10 @@ def test_one_table_of_one_run_decides_nothing(command: Command, tmp_path: Path, 
 
 
 def test_shuffled_scores_of_tables_are_those_that_measuring_took(
-    command: Command, tmp_path: Path, here: Path
+    command: Command, tmp_path: Path, empty: Path
 ) -> None:
     assert command("verify", "--shuffled", *planted_files(tmp_path / "planted")).status == 1
-    written = words(here / "verdict.json")
+    written = outcomes(empty / "verdict.json")
     expected = judge(curves_of_table(planted_table(), "ari_shuffled"))
     assert written == {finding: expected.outcome(finding) for finding in FINDINGS}
     assert written["emergence"] == written["saturation"] == written["depth"] == "fails"
@@ -145,42 +147,42 @@ def test_shuffled_scores_of_tables_are_those_that_measuring_took(
 # --- Runs ---
 
 
-def test_a_network_that_learnt_nothing_fails(command: Command, run: Path, here: Path) -> None:
+def test_a_network_that_learnt_nothing_fails(command: Command, run: Path, empty: Path) -> None:
     before = contents(run)
     result = command("verify", run)
     assert (result.status, result.err) == (1, "")
     assert result.out.splitlines()[-1] == str(run / "verdict.json")
     after = contents(run)
     assert after == before | {"verdict.json": after.get("verdict.json")}, "no other is touched"
-    assert list(here.iterdir()) == []
-    written = words(run / "verdict.json")
+    assert list(empty.iterdir()) == []
+    written = outcomes(run / "verdict.json")
     assert written["saturation"] == written["baseline"] == "fails"
     assert "holds" not in written.values()
     assert command("verify", run).out == result.out
     assert contents(run) == after, "the bytes repeat"
 
 
-def test_several_runs_are_judged_together(command: Command, runs: list[Path], here: Path) -> None:
+def test_several_runs_are_judged_together(command: Command, runs: list[Path], empty: Path) -> None:
     before = [contents(path) for path in runs]
     result = command("verify", *runs)
     assert (result.status, result.err) == (1, "")
     assert result.out.splitlines()[-1] == "verdict.json"
     assert [contents(path) for path in runs] == before
-    verdict = json.loads((here / "verdict.json").read_text())
+    verdict = json.loads((empty / "verdict.json").read_text())
     assert verdict["runs"] == [{"run": f"seed{seed}", "seed": seed} for seed in range(2)]
-    assert "fails" in words(here / "verdict.json").values()
-    each = values(here / "verdict.json")
+    assert "fails" in outcomes(empty / "verdict.json").values()
+    each = values(empty / "verdict.json")
     # A run beside a table of scores.
     mixed = command("verify", runs[0], runs[1] / "scores.parquet")
     assert (mixed.status, mixed.err) == (1, "")
-    assert values(here / "verdict.json") == [pytest.approx(numbers, abs=1e-9) for numbers in each]
+    assert values(empty / "verdict.json") == [pytest.approx(numbers, abs=1e-9) for numbers in each]
 
 
-def test_the_verdict_goes_where_it_is_told(command: Command, run: Path, here: Path) -> None:
-    file = here / "some" / "where.json"
+def test_out_is_the_path_of_the_verdict(command: Command, run: Path, empty: Path) -> None:
+    file = empty / "some" / "where.json"
     result = command("verify", run, "--out", file)
     assert result.out.splitlines()[-1] == str(file)
-    assert words(file).keys() == FINDINGS.keys()
+    assert outcomes(file).keys() == FINDINGS.keys()
     assert not (run / "verdict.json").exists()
     content = file.read_bytes()
     assert_refused(command("verify", run, "--out", file / "verdict.json"), "cannot write")
@@ -188,11 +190,11 @@ def test_the_verdict_goes_where_it_is_told(command: Command, run: Path, here: Pa
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_shuffled_tasks_fail(command: Command, runs: list[Path], here: Path, n: int) -> None:
+def test_shuffled_tasks_fail(command: Command, runs: list[Path], empty: Path, n: int) -> None:
     before = contents(runs[0])
     result = command("verify", "--shuffled", *runs[:n])
     assert (result.status, result.err) == (1, "")
-    written = words(here / "verdict.json")
+    written = outcomes(empty / "verdict.json")
     for finding in ("emergence", "saturation", "depth", "baseline", "generalisation", "gradual"):
         assert written[finding] == "fails", finding
     assert contents(runs[0]) == before, "the control does not take the verdict's place"
@@ -225,8 +227,8 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
         of_run: dict[Any, NDArray[np.float64]] = {**curves.ari, **curves.controls}
         of_table: dict[Any, NDArray[np.float64]] = {**table.ari, **table.controls}
         assert of_run.keys() == of_table.keys()
-        for place, copies in of_run.items():
-            np.testing.assert_allclose(copies[:1], of_table[place], rtol=0, atol=1e-9)
+        for key, copies in of_run.items():
+            np.testing.assert_allclose(copies[:1], of_table[key], rtol=0, atol=1e-9)
         assert len(curves.accuracy) == 3, "answers are kept where states are"
         for split, accuracy in curves.accuracy.items():
             assert accuracy[0] == pytest.approx(table.accuracy[split][0])
@@ -244,7 +246,7 @@ def test_copies_scatter_about_what_was_measured(runs: list[Path]) -> None:
 
 
 def test_runs_that_differ_in_seed_figure_and_workers_go_together(
-    command: Command, runs: list[Path], run: Path, here: Path
+    command: Command, runs: list[Path], run: Path, empty: Path
 ) -> None:
     config = run / "config.toml"
     text = config.read_text()
@@ -252,36 +254,36 @@ def test_runs_that_differ_in_seed_figure_and_workers_go_together(
     assert len([a for a, b in zip(text.split(), changed.split(), strict=True) if a != b]) == 2
     config.write_text(changed)
     assert command("verify", run, runs[1]).status == 1
-    assert (here / "verdict.json").exists()
+    assert (empty / "verdict.json").exists()
 
 
 # --- What cannot be verified ---
 
 
-def test_what_is_no_run_is_refused(command: Command, runs: list[Path], here: Path) -> None:
+def test_what_is_no_run_is_refused(command: Command, runs: list[Path], empty: Path) -> None:
     assert_refused(command("verify", "gone"), "gone is not a run directory", "tasklens run")
     assert_refused(command("verify", "gone.parquet"), "gone.parquet: there is no such file of sc")
-    (here / "wrong.parquet").write_bytes(b"PAR1")
+    (empty / "wrong.parquet").write_bytes(b"PAR1")
     assert_refused(command("verify", "wrong.parquet"), "wrong.parquet: not a readable Parquet file")
     other = runs[0] / "data" / "train.parquet"
     assert_refused(command("verify", other), f"{other}: no column 'run'")
     controls = planted_table(seeds=(0,)).slice(0, 3)
-    (here / "wrong.parquet").write_bytes(parquet_bytes(controls))
+    (empty / "wrong.parquet").write_bytes(parquet_bytes(controls))
     message = "the table has no ari of a hidden state; its metrics are ari"
     assert_refused(command("verify", "wrong.parquet"), message)
     assert_refused(command("verify"), "RUN")
-    assert {path.name for path in here.iterdir()} == {"wrong.parquet"}
+    assert {path.name for path in empty.iterdir()} == {"wrong.parquet"}
 
 
 def test_a_run_that_is_not_measured_or_under_other_settings_is_refused(
-    command: Command, tmp_path: Path, run: Path, here: Path
+    command: Command, tmp_path: Path, run: Path, empty: Path
 ) -> None:
     path = tmp_path / "run"
     assert command("data", "smoke", *changes(), "--out", path).status == 0
     line = assert_refused(command("verify", path), f"{path}: stage train is not finished")
     assert line.endswith(f"run it first: tasklens train {path}")
     assert not (path / "verdict.json").exists()
-    assert list(here.iterdir()) == []
+    assert list(empty.iterdir()) == []
     config = run / "config.toml"
     config.write_text(config.read_text().replace("n_init = 1", "n_init = 2"))
     assert_refused(command("verify", run), "stage measure was finished under other settings")
@@ -292,18 +294,18 @@ def test_a_run_that_is_not_measured_or_under_other_settings_is_refused(
     [("model__n_embd", "model.n_embd"), ("clusters__n_init", "clusters.n_init")],
 )
 def test_runs_of_different_settings_are_refused(
-    command: Command, runs: list[Path], tmp_path: Path, here: Path, setting: str, key: str
+    command: Command, runs: list[Path], tmp_path: Path, empty: Path, setting: str, key: str
 ) -> None:
     path = tmp_path / "other"
     other = {**COURSE, setting: 16}
     assert command("data", "smoke", *changes(seed=5, **other), "--out", path).status == 0
     line = assert_refused(command("verify", runs[0], path), f"{path} has other settings than")
     assert f"than {runs[0]} ({key} differs)" in line
-    assert list(here.iterdir()) == []
+    assert list(empty.iterdir()) == []
 
 
 def test_the_same_run_twice_is_refused(
-    command: Command, runs: list[Path], run: Path, here: Path
+    command: Command, runs: list[Path], run: Path, empty: Path
 ) -> None:
     message = "run 'seed0' with seed 0 is given twice"
     table = runs[0] / "scores.parquet"
@@ -311,7 +313,7 @@ def test_the_same_run_twice_is_refused(
         assert_refused(command("verify", runs[0], other), f"{other} has the seed 0, as {runs[0]}")
     assert_refused(command("verify", runs[0], table), message)
     assert_refused(command("verify", table, runs[1] / "scores.parquet", table), message)
-    assert list(here.iterdir()) == []
+    assert list(empty.iterdir()) == []
 
 
 def test_damaged_clusters_are_named_and_can_be_made_again(command: Command, run: Path) -> None:
@@ -322,16 +324,14 @@ def test_damaged_clusters_are_named_and_can_be_made_again(command: Command, run:
     path.unlink()
     assert_refused(command("verify", run), f"{path} cannot be read", "run the stage that makes it")
     assert not (run / "verdict.json").exists()
-    # and it is true what the lines say
+    # the advice of the lines is right
     result = command("measure", run)
     assert result.status == 0, result.err
     assert path.read_bytes() == content
     assert command("verify", run).status == 1
 
 
-def test_clusters_that_cannot_be_read_are_named_where_no_hash_says_so(
-    command: Command, run: Path
-) -> None:
+def test_unreadable_clusters_without_a_hash_are_named(command: Command, run: Path) -> None:
     path, manifest = run / CLUSTERS, run / "manifest.json"
     path.write_bytes(path.read_bytes()[:100])
     noted = json.loads(manifest.read_text())

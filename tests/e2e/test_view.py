@@ -181,7 +181,7 @@ def test_frames_are_made_once_and_need_the_directory(copy: Path) -> None:
     assert not (copy / "frames.safetensors").exists()
 
 
-def test_frames_are_the_same_bytes_whoever_makes_them(tiny: Finished, copy: Path) -> None:
+def test_frames_are_the_same_bytes_in_any_process(tiny: Finished, copy: Path) -> None:
     forget_frames(copy)
     load_view(copy)
     assert_same(copy, tiny.path)
@@ -230,7 +230,7 @@ def test_a_run_that_is_not_measured_has_no_view(command: Command, tmp_path: Path
     assert not (tmp_path / "nothing").exists()
 
 
-def test_frames_that_are_damaged_are_told(copy: Path) -> None:
+def test_damaged_frames_are_named(copy: Path) -> None:
     file = copy / "frames.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

@@ -38,7 +38,7 @@ def test_the_page_is_written_without_matplotlib() -> None:
     assert "matplotlib" not in loaded_after("tasklens.report.page")
 
 
-def test_every_public_name_is_where_it_says() -> None:
+def test_every_public_name_comes_from_its_module() -> None:
     for name in tasklens.__all__:
         assert getattr(tasklens, name) is not None
     with pytest.raises(AttributeError, match="No tasklens attribute nonsense"):

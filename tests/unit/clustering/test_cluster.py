@@ -107,7 +107,7 @@ def test_minus_zero_is_zero() -> None:
     assert cluster([cell(x)], SETTINGS)[0].labels.max() == 0
 
 
-def test_what_is_wrong_is_said_in_one_line() -> None:
+def test_a_wrong_argument_is_refused_in_one_line() -> None:
     x, _ = blobs(30)
     bad = x.copy()
     bad[7, 0], bad[9, 1] = np.nan, np.inf

@@ -59,7 +59,7 @@ def test_in_a_pipeline() -> None:
     assert make_pipeline(StandardScaler(), TSNE(perplexity=5)).fit_transform(x).shape == (40, 2)
 
 
-def test_too_few_distinct_rows_are_told() -> None:
+def test_too_few_distinct_rows_warn() -> None:
     x = np.repeat(np.eye(3), 5, axis=0)
     with pytest.warns(
         ConvergenceWarning, match="3 distinct clusters are fewer than n_clusters = 5"

@@ -61,7 +61,7 @@ def first() -> Floats:
     return first_map(grouped(BEFORE))
 
 
-def test_points_go_to_where_their_neighbours_have_gone(first: Floats) -> None:
+def test_points_move_with_their_neighbours(first: Floats) -> None:
     assert purity(first, BEFORE) > 0.95
     assert purity(first, AFTER) < 0.5, "the groups do cross"
     y = next_map(grouped(AFTER), first)
@@ -86,7 +86,7 @@ def test_the_stronger_the_hold_the_less_they_move(first: Floats) -> None:
     assert far[-1] < 0.25 * far[0]
 
 
-def test_neighbours_are_kept_as_well_as_in_a_map_made_anew() -> None:
+def test_neighbours_are_kept_as_well_as_in_a_new_map() -> None:
     x = grouped(AFTER, distance=1.0, noise="other noise")
     before = first_map(grouped(BEFORE, distance=1.0))
     anew = tsne(x, perplexity=30, max_iter=1000, pca=0, seed=2)

@@ -97,27 +97,30 @@ def test_a_quiet_terminal_shows_warnings_only() -> None:
     assert shown(on_terminal(Level.QUIET)) == ["tasklens: warning: a danger"]
 
 
-def test_a_line_now_and_then_counts_and_estimates(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.01)
-    printed = threading.Event()
-    real = module.Progress._print
+class Watched(io.StringIO):
+    """Standard error that sets an event once a line counts or estimates."""
 
-    def watched(self: module.Progress, text: str) -> None:
-        real(self, text)
+    def __init__(self) -> None:
+        super().__init__()
+        self.printed = threading.Event()
+
+    def write(self, text: str) -> int:
         if " of " in text or "so far" in text:
-            printed.set()
+            self.printed.set()
+        return super().write(text)
 
-    monkeypatch.setattr(module.Progress, "_print", watched)
-    with reporting(Level.LINES):
+
+def test_a_line_now_and_then_counts_and_estimates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.01)
+    stream = Watched()
+    with contextlib.redirect_stderr(stream), reporting(Level.LINES):
         with progress("train", 1600, "step") as bar:
             bar.update(400)
-            assert printed.wait(HANG)
-        printed.clear()
+            assert stream.printed.wait(HANG)
+        stream.printed.clear()
         with progress("plot"):
-            assert printed.wait(HANG)
-    err = capsys.readouterr().err
+            assert stream.printed.wait(HANG)
+    err = stream.getvalue()
     assert re.search(r"^tasklens: train: step 400 of 1,600, 25%, .* left$", err, re.MULTILINE)
     assert re.search(r"^tasklens: plot: .* so far$", err, re.MULTILINE)
 

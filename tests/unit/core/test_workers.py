@@ -97,7 +97,7 @@ def test_what_fails_holds_nothing_else_up(count: int, capfd: pytest.CaptureFixtu
     assert capfd.readouterr() == ("", ""), "progress is for terminals"
 
 
-def test_a_killed_process_is_told_in_a_line() -> None:
+def test_a_killed_process_is_reported_in_one_line() -> None:
     with (
         Processes(2) as workers,
         pytest.raises(InputError, match=r"^a worker process was killed, .*--resume, or with fewer"),

@@ -88,7 +88,7 @@ def values_of(texts: set[str], labels: Iterable[int]) -> list[set[str]]:
     return [{value for label, value, _ in split if label == str(n)} for n in labels]
 
 
-def test_the_three_formats_say_the_same() -> None:
+def test_the_three_formats_are_equal() -> None:
     files = {
         "a.jsonl": as_jsonl(ROWS),
         "b.jsonl": b"\n" + as_jsonl(ROWS).replace(b"\n", b"\r\n \r\n"),
@@ -208,7 +208,7 @@ def test_what_is_wrong_with_a_prompt_is_named_with_its_line(
 
 
 @pytest.mark.parametrize(("share", "split"), [(0.2, "held_out_a"), (0.9, "kept")])
-def test_a_split_that_is_too_small_says_what_helps(share: float, split: str) -> None:
+def test_a_split_that_is_too_small_is_refused_with_what_helps(share: float, split: str) -> None:
     file = write("a.jsonl", crossed(2, 5, 1))
     source, _, rest = error_of(file, hold_out=("a",), hold_out_share=share).partition(": ")
     assert source in {f"{file} line {number}" for number in range(1, 6)}
@@ -219,7 +219,7 @@ def test_a_split_that_is_too_small_says_what_helps(share: float, split: str) -> 
     assert len(read(file, hold_out=("a",), hold_out_share=0.4)) == 10
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_missing_file_is_named() -> None:
     file = "none.jsonl"
     assert error_of(file) == (
         f"{file} cannot be read: No such file or directory; give a .jsonl, .csv or .parquet file, "
@@ -356,7 +356,7 @@ def test_what_two_columns_hold_out_is_in_no_split() -> None:
     assert all(rows_of(turned, split) == rows_of(both, split) for split in both.splits)
 
 
-def test_splits_keep_the_order_of_the_file_and_all_that_is_said() -> None:
+def test_splits_keep_the_order_and_the_columns_of_the_file() -> None:
     rows = crossed(3, 8, 6)
     np.random.default_rng(0).shuffle(rows)
     number = {row["text"]: i for i, row in enumerate(rows)}
@@ -384,7 +384,7 @@ def test_the_seed_alone_decides_what_is_held_out() -> None:
     assert read(file, seed=0) == read(file, seed=1), "if nothing is held out, nothing is drawn"
 
 
-def test_a_table_gives_back_what_it_was_made_of() -> None:
+def test_prompts_come_back_from_their_table() -> None:
     rows: Rows = [
         {
             "text": f"the {i}th é犬", "task": f"t{i % 3}", "instruction": "the", "input": i % 7,
@@ -431,7 +431,7 @@ def test_shipped_sets_are_read_by_name(name: str) -> None:
     assert held.splits == {"kept": slice(0, 2304 - n), "held_out_input": slice(2304 - n, 2304)}
 
 
-def test_units_are_a_labels_groups_or_else_single_prompts() -> None:
+def test_units_are_the_groups_of_a_label_otherwise_single_prompts() -> None:
     places = ["ax", "ay", "bx", "ax", "bx", "ay", "by"]  # label and group
     rows: Rows = [{"text": p, "label": p[0], "group": p[1]} for p in places]
     file = write("a.jsonl", rows)

@@ -141,7 +141,7 @@ SCARCE = (
         ({"variants_per_task": 2}, {"val_inputs": 1}, SCARCE.format(10, 3, 3, "val")),
     ],
 )  # fmt: skip
-def test_what_cannot_be_met_is_said_in_one_line(
+def test_settings_that_cannot_be_met_are_refused_in_one_line(
     task_settings: TaskSettings,
     data_settings: DataSettings,
     tasks: dict[str, Any],

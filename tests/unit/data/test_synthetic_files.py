@@ -61,7 +61,7 @@ def test_a_seed_is_bytes(
     assert all(other[f"{split}.parquet"] != files[f"{split}.parquet"] for split in ALL)
 
 
-def test_a_row_says_all_of_an_instance(dataset: Dataset, files: dict[str, bytes]) -> None:
+def test_a_row_has_all_of_an_instance(dataset: Dataset, files: dict[str, bytes]) -> None:
     for split in ALL:
         assert len(table(files, split)) == len(dataset.splits[split])
         for i, row in enumerate(table(files, split).to_pylist()):
@@ -123,7 +123,7 @@ def test_the_tokenizer_turns_text_into_the_ids_of_training(
         assert tokenizer.decode(ids[0]) == texts[0]
 
 
-def test_the_readme_says_the_sizes(dataset: Dataset, files: dict[str, bytes]) -> None:
+def test_the_readme_has_the_sizes(dataset: Dataset, files: dict[str, bytes]) -> None:
     readme = files["README.md"].decode()
     for name, split in dataset.splits.items():
         n_instructions = len(set(split.instruction.tolist()))

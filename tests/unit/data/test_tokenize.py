@@ -135,7 +135,7 @@ DOUBLE = table(  # BOS is token 0, double 1, ..., seven 4
 )  # fmt: skip
 
 
-def test_by_default_the_input_is_measured_or_else_the_last_token() -> None:
+def test_by_default_the_input_is_measured_otherwise_the_last_token() -> None:
     assert tokenize(DOUBLE, word_tokenizer(*DOUBLE.text)).prompts.position.tolist() == [4, 3]
     long = dataclasses.replace(DOUBLE, input=("this : seven", ": two"))
     assert positions(long) == [4, 3]
@@ -235,7 +235,7 @@ def test_an_input_of_several_tokens(pairs: Fake) -> None:
     assert set(measured(table("the hot ", "the cold  "), pairs)) <= {"Ġ", "ĠĠ"}
 
 
-def test_a_text_that_is_not_there_is_named() -> None:
+def test_a_missing_text_is_named() -> None:
     prompts = table("a b", "a c", input=["b", "b"], more=["c", "d"])
     assert error_of(prompts) == "file line 2: 'b' is not in the text 'a c'"
     assert error_of(prompts, at="more") == "file line 1: 'c' is not in the text 'a b'"
@@ -248,7 +248,7 @@ def test_a_text_that_is_not_there_is_named() -> None:
         )
 
 
-def test_a_token_or_characters_that_are_not_there_are_named() -> None:
+def test_a_missing_token_or_character_is_named() -> None:
     for at, line, n in (("5", 2, 5), ("6", 1, 6), ("-6", 2, 5)):
         assert error_of(DOUBLE, at=at) == f"file line {line}: has no token {at}: it has {n} tokens"
     missing = "file line {}: characters {} to {} are not in the text, which has {}"

@@ -103,7 +103,7 @@ def test_copies_of_one_run_give_an_interval_around_the_run_as_measured() -> None
     ]
 
 
-def test_a_split_is_taken_alone_and_one_that_is_not_there_gives_nothing() -> None:
+def test_a_split_is_taken_alone_and_an_absent_one_gives_nothing() -> None:
     run = curves([0, 0, 1, 1], "train_subset", block1=[0, 0.5, 1, 1])
     assert timings([run]) == []
     got = timings([run], "train_subset")

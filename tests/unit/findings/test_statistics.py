@@ -299,7 +299,7 @@ def test_a_course_needs_eight_checkpoints(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_split_that_is_not_there_is_missing(name: str) -> None:
+def test_an_absent_split_is_missing(name: str) -> None:
     number: Number = getattr(statistics, name)
     layers = {"embed": line(0, 0.1), "block1": line(0, 1), "block2": line(0, 1)}
     assert number(planted(layers, unseen=layers), PAIRS).shape == (1,)

@@ -211,7 +211,7 @@ def test_what_is_broken_fails_and_nothing_else(name: str) -> None:
     assert not verdict.holds
 
 
-def test_flat_curves_fail_wherever_a_course_is_asked_for() -> None:
+def test_flat_curves_fail_every_rule_on_a_course() -> None:
     verdict = judged(flat)
     # It is high in the end, but of no rise there is a share.
     others = {"saturation": "undecided", **dict.fromkeys(DEPTHS.split(", "), "holds")}
@@ -282,7 +282,7 @@ def test_an_interval_around_a_range_is_undecided() -> None:
         assert check.verdict == "undecided"
 
 
-def test_a_finding_fails_where_one_check_fails_and_others_are_undecided() -> None:
+def test_a_finding_fails_if_one_check_fails_and_others_are_undecided() -> None:
     steps = (0, 400, 800, 1200, 1600)
     verdict = judged(BROKEN["it ends at 0.6"][0], steps=steps)
     assert {c.verdict for c in checks(verdict, "late_drift").values()} == {"undecided"}

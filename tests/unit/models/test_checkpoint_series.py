@@ -90,7 +90,7 @@ def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None
     assert series_of(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
 
 
-def test_where_one_has_no_step_all_are_numbered_in_their_order(
+def test_if_one_has_no_step_all_are_numbered_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the order in which a file system lists a directory."""
@@ -109,7 +109,7 @@ def test_where_one_has_no_step_all_are_numbered_in_their_order(
 @pytest.mark.parametrize(
     "content", ['{"epoch": 1}', '{"global_step": null}', '{"global_step": "many"}', "[1]", "1", "{"]
 )
-def test_a_trainers_state_without_a_step_says_none(tmp_path: Path, content: str) -> None:
+def test_a_trainers_state_without_a_step_gives_none(tmp_path: Path, content: str) -> None:
     for step, name in ((None, "a"), (9, "b")):
         (model(tmp_path / name, step=step) / "trainer_state.json").write_text(content)
         assert series_of(tmp_path / name) == [(step or 1, name)]
@@ -287,7 +287,7 @@ def test_what_the_hub_does_not_give_is_one_line(
 # -- identity -------------------------------------------------------------------------------------
 
 
-def test_a_directory_is_another_when_one_of_its_files_is(tmp_path: Path) -> None:
+def test_a_directory_is_another_if_one_of_its_files_is(tmp_path: Path) -> None:
     directory = model(tmp_path / "a", step=3)
     weights = directory / "model.safetensors"
     weights.write_bytes(b"first")

@@ -115,9 +115,7 @@ def test_a_configuration_that_is_wrong_about_the_head_is_refused(
     assert "lm_head.weight" in message
 
 
-def test_the_configuration_keeps_dropout_and_what_is_said_about_it(
-    dataset: Dataset, directory: Path
-) -> None:
+def test_the_configuration_keeps_dropout_step_and_seed(dataset: Dataset, directory: Path) -> None:
     settings = ModelSettings(n_layer=1, n_head=2, n_embd=8, dropout=0.25, initializer_range=0.1)
     model = make_model(dataset, settings)
     files = checkpoint_files(model, b"{}", step=512, seed=3)

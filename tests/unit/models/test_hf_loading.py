@@ -251,7 +251,7 @@ class OwnModel(LlamaForCausalLM):
 """
 
 
-def test_code_of_its_own_runs_where_it_is_trusted_alone(
+def test_custom_code_runs_only_if_it_is_trusted(
     directory: Path, tmp_path: Path, prompts: Prompts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import transformers.dynamic_module_utils as dynamic

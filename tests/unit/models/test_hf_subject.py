@@ -200,7 +200,7 @@ def test_batches_shrink_until_they_fit(
 
 
 @pytest.mark.parametrize("most", [30, 127, 140, 300])
-def test_prompts_that_begin_alike_are_read_in_what_memory_there_is(
+def test_prompts_that_begin_alike_are_read_within_the_memory(
     alike: Prompts, most: int, limit: Limit
 ) -> None:
     subject = HuggingFaceSubject(family_model("llama"))
@@ -209,7 +209,7 @@ def test_prompts_that_begin_alike_are_read_in_what_memory_there_is(
     assert_as_one_by_one("llama", got, np.arange(len(alike)), alike=True)
 
 
-def test_where_memory_ends_on_the_way_the_rest_is_read_plainly(
+def test_if_memory_runs_out_the_rest_is_read_plainly(
     alike: Prompts, limit: Limit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After one batch of trees, when even a single row of a tree does not fit any more."""

@@ -101,9 +101,7 @@ def test_the_rows_of_a_batch_are_training_instances(dataset: Dataset) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("stop", [0, 1, 7])
-def test_a_run_that_goes_on_ends_in_the_same_bytes(
-    dataset: Dataset, dropout: float, stop: int
-) -> None:
+def test_a_resumed_run_ends_in_the_same_bytes(dataset: Dataset, dropout: float, stop: int) -> None:
     size = ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
     whole = trainer_of(dataset, size)
     whole_log = log_of(whole)
@@ -197,7 +195,7 @@ def test_calibrating_changes_no_step(dataset: Dataset) -> None:
     assert log_of(plain) == log_of(calibrated)
 
 
-def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> None:
+def test_a_missing_device_is_refused_in_one_line(dataset: Dataset) -> None:
     message = (
         r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs on this machine; give .*cpu$"
     )
@@ -205,7 +203,7 @@ def test_a_device_that_is_not_there_is_refused_in_one_line(dataset: Dataset) -> 
         trainer_of(dataset, device="cuda:99")
 
 
-def test_a_run_that_diverges_says_so_in_one_line(dataset: Dataset) -> None:
+def test_a_run_that_diverges_is_refused_in_one_line(dataset: Dataset) -> None:
     steps: list[int] = []
     with pytest.raises(InputError) as error:
         trainer_of(dataset, learning_rate=1e30).run(lambda _, log: steps.append(log.step))

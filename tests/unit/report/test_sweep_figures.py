@@ -16,6 +16,7 @@ from drawn import legend, ticks, title
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
 from tasklens.report.sweep_figures import (
+    DOTS,
     one_at_a_time,
     phase_diagram,
     separation_pairs,
@@ -174,7 +175,7 @@ def marked(ax: Axes) -> list[float]:
     return [float(np.asarray(ln.get_xdata())[0]) for ln in ax.lines if ln.get_linewidth() == 4]
 
 
-def test_a_panel_an_axis_with_what_else_is_as_in_the_base() -> None:
+def test_each_axis_has_a_panel_of_the_runs_that_equal_the_base_otherwise() -> None:
     figure = one_at_a_time(STAR, AXES, BASE)
     x, y = drawn(figure)
     assert [title(ax) for ax in (x, y)] == ["x", "y"]
@@ -253,14 +254,11 @@ def test_no_separation_is_an_error_of_one_line() -> None:
         separation_plot(separation_pairs(states(block1=None, embed=1.0)))
 
 
-def test_of_very_many_states_some_are_drawn_and_all_are_correlated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tasklens.report.sweep_figures.DOTS", 10)
-    n = 96
+def test_of_very_many_states_some_are_drawn_and_all_are_correlated() -> None:
+    n = DOTS + 96
     pairs = np.stack([np.arange(n) % 2, 1.0 + np.arange(n), np.linspace(0, 1, n)], axis=1)
     (ax,) = separation_plot(pairs).axes
     drawn = np.concatenate([np.array(dots.get_offsets(), float) for dots in ax.collections])
-    assert len({tuple(dot) for dot in drawn}) == 10
+    assert len({tuple(dot) for dot in drawn}) == DOTS
     assert {tuple(dot) for dot in drawn} <= {tuple(pair) for pair in pairs[:, 1:]}
-    assert title(ax) == "96 hidden states; Spearman 1.00"
+    assert title(ax) == f"{n:,} hidden states; Spearman 1.00"

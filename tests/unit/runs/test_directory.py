@@ -163,7 +163,7 @@ def test_a_directory_that_is_filled_replaces_the_one_before(run: RunDir) -> None
     assert not run.made_from(path, "others")
 
 
-def test_a_directory_goes_on_being_filled_from_the_same_inputs(run: RunDir) -> None:
+def test_a_directory_is_filled_further_from_the_same_inputs(run: RunDir) -> None:
     path = run.states_at(8)
     (run.partial(path, "mine") / "a").write_bytes(b"done")
     with run.locked():  # which cleans temporary files
@@ -473,7 +473,7 @@ def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: 
 
 
 @pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"])
-def test_without_locks_one_line_warns_and_work_goes_on(run: RunDir, code: str) -> None:
+def test_without_locks_one_line_warns_and_work_continues(run: RunDir, code: str) -> None:
     program = (
         "import errno, fcntl, os, sys\n"
         "def flock(*_): raise OSError(errno.CODE, os.strerror(errno.CODE))\n"

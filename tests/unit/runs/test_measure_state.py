@@ -115,7 +115,7 @@ def test_the_silhouette_is_scikit_learns(tmp_path: Path) -> None:
     assert max(seen) < 0.9
 
 
-def test_where_all_states_are_one_there_is_no_silhouette(tmp_path: Path) -> None:
+def test_equal_states_have_no_silhouette(tmp_path: Path) -> None:
     rows, arrays, _ = measure_state(job(tmp_path, np.ones((150, 4), dtype=np.float32)))
     assert values(rows, "silhouette") == []
     assert (arrays["kept/block2/raw/labels"] == 0).all()
@@ -150,7 +150,7 @@ def test_without_a_number_there_are_as_many_clusters_as_labels(tmp_path: Path) -
     assert {row["k"] for row in rows if row["metric"] == "ari"} == {LABELS}
 
 
-def test_labels_are_learned_on_the_first_split_and_told_on_the_others(tmp_path: Path) -> None:
+def test_labels_are_learned_on_the_first_split_and_predicted_on_the_others(tmp_path: Path) -> None:
     x = planted()
     rows, _, _ = measure_state(job(tmp_path, x))
     for metric in ("probe_task", "neighbours_task"):
@@ -182,7 +182,7 @@ def test_states_are_prepared_before_they_are_clustered(tmp_path: Path) -> None:
         assert min(ari) > 0.9 if normal else max(ari) < 0.5
 
 
-def test_a_cell_that_fails_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_cell_that_fails_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
     asked = job(tmp_path, planted(), spaces=("raw", "tsne"))
     impossible = dataclasses.replace(asked, clusters=QUICK.changed(perplexity=75))
     rows, arrays, failed = measure_state(impossible)

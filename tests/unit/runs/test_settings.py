@@ -27,7 +27,7 @@ def test_a_preset_loads_and_comes_back_from_its_toml(preset: str, file: Path) ->
     assert load_settings(str(file)).toml() == settings.toml()
 
 
-def test_the_presets_are_what_they_say() -> None:
+def test_the_presets_have_their_sizes() -> None:
     smoke, default, paper = map(load_settings, PRESETS)
     assert (default.model.n_layer, default.tasks.n_tasks) == (6, 50)
     assert (paper.model.n_layer, paper.model.n_embd, paper.model.n_head) == (6, 768, 12)

@@ -109,7 +109,7 @@ def test_only_what_is_asked_for_is_written(directory: Path, complete: dict[str, 
 
 
 @pytest.mark.parametrize("n", range(N_BATCHES + 1))
-def test_an_interrupted_harvest_is_resumed_where_it_stopped(
+def test_an_interrupted_harvest_is_resumed(
     directory: Path, complete: dict[str, bytes], n: int
 ) -> None:
     broken = Fake(n, KeyboardInterrupt() if n % 2 else None)
@@ -152,7 +152,7 @@ def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
     assert files(tmp_path / "left") == complete
 
 
-def test_a_full_disk_is_said_at_once_and_in_one_line(
+def test_a_full_disk_is_reported_at_once_and_in_one_line(
     directory: Path, complete: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int, offset: int, length: int) -> None:
@@ -197,7 +197,7 @@ def test_shards_are_read_as_one(directory: Path, n: int) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-def test_an_interrupted_shard_is_resumed_where_it_stopped(directory: Path, n: int) -> None:
+def test_an_interrupted_shard_is_resumed(directory: Path, n: int) -> None:
     rows = np.arange(N)[::-2]
     with pytest.raises(RuntimeError):
         harvest(directory, Fake(n), rows)

@@ -89,7 +89,7 @@ def test_a_grid_and_what_varies_around_the_base(tmp_path: Path) -> None:
     ]
 
 
-def test_dotted_and_nested_tables_say_the_same(tmp_path: Path) -> None:
+def test_dotted_and_nested_tables_are_equal(tmp_path: Path) -> None:
     dotted, nested = (
         read(tmp_path, text)
         for text in (
@@ -111,7 +111,7 @@ def test_a_file_of_nothing_is_one_run_of_the_default(tmp_path: Path) -> None:
     assert point.values == {}
 
 
-def test_a_run_has_one_thread_and_one_process_unless_the_file_says_otherwise(
+def test_a_run_has_one_thread_and_one_process_by_default(
     tmp_path: Path,
 ) -> None:
     (point,) = read(tmp_path, "").points
@@ -143,7 +143,7 @@ def test_the_base_may_stand_beside_the_file(
     assert point.settings.train.steps == 9
 
 
-def test_words_booleans_and_lists_arrive_as_they_stand(tmp_path: Path) -> None:
+def test_strings_booleans_and_lists_arrive_unchanged(tmp_path: Path) -> None:
     text = 'grid = {"train.loss" = ["all", "output"], "model.tie_word_embeddings" = [true, false]}'
     assert values(read(tmp_path, text)) == [
         {"train.loss": loss, "model.tie_word_embeddings": tied}
@@ -228,7 +228,7 @@ def test_the_content_is_that_of_the_file(tmp_path: Path) -> None:
         ("around = {seed = [1]}", "seed: should stand in a list of its own: seeds = [0, 1]"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         read(tmp_path, text)
     line = str(raised.value)
@@ -237,7 +237,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path: Path, text: str, message: s
     assert "\n" not in line
 
 
-def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(InputError) as raised:
         read_sweep(tmp_path / "none.toml")
     assert (

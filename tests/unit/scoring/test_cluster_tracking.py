@@ -109,13 +109,13 @@ def test_clusters_keep_their_names_whatever_their_numbers() -> None:
     assert got.splits == got.merges == (0, 0)
 
 
-def test_a_cluster_keeps_its_name_where_some_instances_leave_it() -> None:
+def test_a_cluster_keeps_its_name_if_some_instances_leave_it() -> None:
     got = followed(runs((0, 8), (1, 8)), runs((5, 7), (2, 9)), task=runs((0, 8), (1, 8)))
     assert got.cluster[1].tolist() == [0] * 7 + [1] * 9
     assert got.splits == got.merges == (0,), "one of eight is no part"
 
 
-def test_names_go_on_where_most_instances_do_of_all_clusters_together() -> None:
+def test_names_follow_the_most_instances_of_all_clusters_together() -> None:
     # As with tasks above: cluster 0 would take the larger part, and leave cluster 1 without name.
     before = runs((0, 11), (1, 5))
     got = followed(before, runs((0, 7), (1, 4), (0, 5)), task=before)

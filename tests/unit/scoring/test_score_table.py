@@ -64,7 +64,7 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     assert back["step"].to_pylist()[-2:] == [None, 8]
 
 
-def test_damaged_files_are_told_in_one_line(tmp_path: Path) -> None:
+def test_damaged_files_are_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "scores.parquet"
     table = to_table([accuracy_row("r", 0, 0, "s", 0.5)])
     whole = parquet_bytes(table)

@@ -1,7 +1,7 @@
-"""What torchrun runs for test_torchrun.py, in each of its processes.
+"""Program that torchrun runs for test_torchrun.py, in each of its processes.
 
-battery OUT     trains in several ways and leaves what came of it
-until STEP ...  the command line, whose first process gives up at the checkpoint of a step
+battery OUT     trains in several ways and writes the tensors and the curves
+until STEP ...  runs the command line, whose first process fails at the checkpoint of a step
 """
 
 import json
@@ -29,7 +29,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "all": {"loss": "all", "output_weight": 3.0},
     "output": {"loss": "output"},
 }
-#: After so many steps another number of processes goes on.
+#: After so many steps another number of processes resumes the training.
 HALF = 9
 
 
@@ -68,7 +68,7 @@ def curve_of(trainer: Trainer, steps: int | None = None) -> list[tuple[float, fl
 
 
 def battery(out: Path) -> None:
-    """Train in all the ways that the tests look at; rank 0 writes."""
+    """Train in all ways that the tests check; rank 0 writes."""
     torch.set_num_threads(1)
     with process_group("cpu") as group:
         curves = train_in_all_ways(group, out)
@@ -130,8 +130,8 @@ def until(step: int) -> None:
 
 
 if __name__ == "__main__":
-    what, argument, *words = sys.argv[1:]
-    sys.argv = ["tasklens", *words]
+    what, argument, *arguments = sys.argv[1:]
+    sys.argv = ["tasklens", *arguments]
     if what == "battery":
         battery(Path(argument))
     else:
