@@ -77,11 +77,12 @@ def known_costs(part: Part) -> Costs | None:
     known = part.earlier("steps")
     if not {"steps", "checkpoint", "plan"} <= known.keys():
         return None
-    seconds, timed = known["plan"]["seconds"], known["checkpoint"]
+    planned, timed = known["plan"], known["checkpoint"]
+    later = sum(planned["seconds"][stage]["high"] for stage in ("measure", "report"))
     return Costs(
         step=min(each["seconds_per_step"] for each in known["steps"].values()),
         checkpoint=timed["harvest_seconds"] + timed["write_seconds"],
-        measure=(seconds["measure"] + seconds["report"]) / known["plan"]["checkpoints"],
+        measure=later / len(planned["checkpoints"]),
     )
 
 

@@ -11,8 +11,8 @@ from tasklens.findings.rules import FINDINGS, RULES
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
 from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSettings, load_settings
 
-HERE = Path(__file__).parent
-MADE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
+DIRECTORY = Path(__file__).parent
+NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
     *("run", "probe", "compare", "report", "show", "verify", "follow"),
     *("data", "train", "measure", "plot", "sweep", "gather"),
@@ -26,9 +26,9 @@ JSON_KEYS = {
         "kind": "`run` or `probe`",
         "seed": "root seed",
         "steps": "steps of the checkpoints",
-        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a control, "
-        "or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` seeds; "
-        "`first`, the mean at the first step",
+        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
+        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
+        "seeds; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
@@ -107,11 +107,13 @@ JSON_KEYS = {
 
 def cli_page() -> str:
     """Return the help of every command."""
-    page = f"# The command line\n\n{MADE}\n"
+    page = f"# The command line\n\n{NOTICE}\n"
     for command in ("", *COMMANDS):
-        words = [sys.executable, "-m", "tasklens", *([command] if command else []), "--help"]
+        arguments = [sys.executable, "-m", "tasklens", *([command] if command else []), "--help"]
         environment = os.environ | {"COLUMNS": "100", "TERM": "dumb"}
-        done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, check=True, env=environment
+        )
         text = "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
         page += f"\n## `tasklens {command}`".rstrip(" `") + f"`\n\n```\n{text}\n```\n"
     return page.replace("python -m tasklens", "tasklens") + _output_section()
@@ -151,8 +153,8 @@ def settings_page() -> str:
     """Return a table of every setting, its meaning and its value in each preset."""
     presets = [load_settings(name) for name in PRESETS]
     page = (
-        f"# Settings\n\n{MADE} Change one with\n`--set table.key=value`, or write a TOML file with "
-        "these tables and run it.\n"
+        f"# Settings\n\n{NOTICE} Change one with\n`--set table.key=value`, or write a TOML file "
+        "with these tables and run it.\n"
     )
     head = f"\n| key | meaning | {' | '.join(PRESETS)} |\n|---|---|{'---|' * len(PRESETS)}\n"
     page += head
@@ -173,7 +175,7 @@ def probe_settings_page() -> str:
     """Return a table of every setting of a probe, its meaning and its value by default."""
     default = ModelRunSettings()
     page = (
-        f"# Settings of a probe\n\n{MADE} Change one with\n`tasklens probe ... --set "
+        f"# Settings of a probe\n\n{NOTICE} Change one with\n`tasklens probe ... --set "
         "table.key=value`; the options of the command are short for some of them.\n"
     )
     head = "\n| key | meaning | default |\n|---|---|---|\n"
@@ -194,10 +196,10 @@ def findings_page() -> str:
     """Return the rules of each finding: statistics, thresholds and their reasons."""
     page = f"""# The findings as checks
 
-{MADE}
+{NOTICE}
 
-`tasklens verify RUN [RUN ...]` tests them on runs that differ in their seed, prints the verdicts,
-writes `verdict.json`, and exits with status 0 only if all findings hold.
+`tasklens verify RUN [RUN ...]` tests them on runs that differ in their seed. It prints the verdicts
+and writes `verdict.json`. The exit status is 0 only if all findings hold.
 
 **A check** is a number of each run, averaged over the runs. It **holds** if its whole interval is
 on the right side of the threshold, and **fails** if all of it is on the wrong side. Otherwise, or
@@ -246,7 +248,7 @@ def _row(kind: object, name: str, values: Sequence[object]) -> str:
 
 
 if __name__ == "__main__":
-    (HERE / "cli.md").write_text(cli_page())
-    (HERE / "settings.md").write_text(settings_page())
-    (HERE / "probe-settings.md").write_text(probe_settings_page())
-    (HERE / "findings.md").write_text(findings_page())
+    (DIRECTORY / "cli.md").write_text(cli_page())
+    (DIRECTORY / "settings.md").write_text(settings_page())
+    (DIRECTORY / "probe-settings.md").write_text(probe_settings_page())
+    (DIRECTORY / "findings.md").write_text(findings_page())

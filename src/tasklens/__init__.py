@@ -10,7 +10,7 @@ import lazy_loader
 
 from tasklens.core.files import check_system
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 

@@ -48,9 +48,9 @@ from .runs.settings import ModelRunSettings as ModelRunSettings
 from .runs.settings import TrainingRunSettings as TrainingRunSettings
 from .runs.settings import load_settings as load_settings
 from .runs.verify import verify as verify
+from .scoring.final_scores import final_table as final_table
 from .scoring.score import score as score
 from .scoring.score import score_states as score_states
-from .scoring.score_table import final_table as final_table
 from .scoring.score_table import read_scores as read_scores
 
 __version__: str

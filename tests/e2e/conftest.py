@@ -66,7 +66,7 @@ class Finished:
     """A run directory that a command has filled."""
 
     path: Path
-    result: Result
+    result: Result = field(repr=False)
 
 
 @dataclass(frozen=True)

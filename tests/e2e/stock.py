@@ -148,7 +148,9 @@ class Stock:
 
     def command(self, *more: str | Path, models: str | Path = "") -> tuple[str | Path, ...]:
         """Return a command, with quick settings unless ``more`` has others."""
-        quick = [word for item in QUICK for word in ("--set", item)]
+        given = {str(word).partition("=")[0] for word in more}
+        kept = [item for item in QUICK if item.partition("=")[0] not in given]
+        quick = [word for item in kept for word in ("--set", item)]
         prompts = () if "--prompts" in more else ("--prompts", self.prompts)
         return ("probe", models or self.models, *prompts, *quick, *more)
 

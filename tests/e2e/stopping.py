@@ -15,28 +15,28 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Stop:
-    """Where in a run to stop, and how."""
+    """A point of a run to stop at, and the signal."""
 
     path: str
     """The run directory."""
     signal: int
     steps: int = 0
-    """Lines of the metrics that there have to be."""
+    """Number of lines that the metrics must have."""
     states: int = 0
-    """Checkpoints that have to be harvested."""
+    """Number of checkpoints that must be harvested."""
     measured: int = 0
-    """Checkpoints that have to be measured."""
+    """Number of checkpoints that must be measured."""
     skip: int = 0
-    """So many times it goes on."""
+    """So many of these points are passed."""
     alone: bool = False
     """Whether the workers are spared, as by the kernel if memory is short."""
 
-    def words(self) -> tuple[str, ...]:
-        """Return the words that start this program; those of ``tasklens`` follow."""
+    def program(self) -> tuple[str, ...]:
+        """Return the arguments of Python that start this program; those of tasklens follow."""
         return (__file__, json.dumps(asdict(self)))
 
     def is_due(self) -> bool:
-        """Return whether the run is as far as it has to be."""
+        """Return whether the run has reached the point."""
         path = Path(self.path)
         metrics = path / "metrics.jsonl"
         lines = metrics.read_bytes().count(b"\n") if metrics.exists() else 0
@@ -47,7 +47,7 @@ class Stop:
 
 
 def main() -> None:
-    """Run ``tasklens WORDS`` until it is to stop."""
+    """Run ``tasklens ARGUMENTS`` until it is to stop."""
     from tasklens.cli import main as cli
     from tasklens.models.training import Trainer
 

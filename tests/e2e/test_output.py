@@ -1,4 +1,4 @@
-"""What a command prints: JSON, progress, colours, and what its reader does with it."""
+"""Output of the commands: JSON, progress, colours, encodings, and readers that leave."""
 
 import json
 import os
@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from e2e.conftest import Finished, Result, assert_refused, call, changes, scores_of, succeed
+from conftest import HANG
+from e2e.conftest import Finished, assert_refused, call, changes, scores_of, succeed
 from e2e.stock import Stock
 from tasklens.cli.main import app
 
@@ -21,23 +22,23 @@ from tasklens.cli.main import app
 PROGRAM = "import sys; sys.argv[0] = 'tasklens'; from tasklens.cli.main import main; main()"
 
 
-def start(*words: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def start(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
     """Run ``tasklens ...`` in a process and keep its output as bytes, all of it."""
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     environment = os.environ | more.pop("env", {})
     return subprocess.run(
-        command, capture_output=True, check=False, timeout=120, env=environment, **more
+        command, capture_output=True, check=False, timeout=HANG, env=environment, **more
     )
 
 
-def on_terminal(*words: str | Path, **environment: str) -> tuple[int, str]:
+def on_terminal(*arguments: str | Path, **environment: str) -> tuple[int, str]:
     """Return the exit status of ``tasklens ...`` on a terminal, and all that it showed."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
-    streams: dict[str, Any] = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     known = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    known |= {"TERM": "xterm", "COLUMNS": "80", **environment}
     with subprocess.Popen(
-        command, env=known | {"TERM": "xterm"} | environment, **streams
+        command, env=known, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         content = b""
@@ -77,7 +78,7 @@ def test_version_has_a_short_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (("run", "--out", "a", "--out=b"), "--out is given twice: a and b; give it once"),
         (("follow", "r", "--layer", "1", "--split", "x", "--layer", "2"), "--layer is given twice"),
@@ -91,10 +92,10 @@ def test_version_has_a_short_form() -> None:
     ],
 )
 def test_what_contradicts_itself_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert_refused(call(*words), message)
+    assert_refused(call(*arguments), message)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,8 +106,8 @@ def test_a_value_that_looks_like_an_option_is_not_counted() -> None:
 
 def test_bash_completes_commands_options_and_presets() -> None:
     def completed(line: str) -> list[str]:
-        words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
-        done = start(env={"_TASKLENS_COMPLETE": "complete_bash", **words})
+        arguments = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+        done = start(env={"_TASKLENS_COMPLETE": "complete_bash", **arguments})
         return done.stdout.decode().split()
 
     assert completed("tasklens comp") == ["compare"]
@@ -125,13 +126,13 @@ def keys() -> dict[str, dict[str, str]]:
     return documented
 
 
-def document(*words: str | Path, status: int = 0) -> dict[str, Any]:
+def document(*arguments: str | Path, status: int = 0) -> dict[str, Any]:
     """Return the one JSON document that a command prints."""
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} is no JSON")
 
-    result = call(*words, "--json")
+    result = call(*arguments, "--json")
     assert result.status == status, result.err
     content: dict[str, Any] = json.loads(result.out, parse_constant=refuse)
     return content
@@ -145,11 +146,11 @@ def test_the_scores_as_json_are_those_of_the_table(
     assert (content["run"], content["kind"], content["seed"]) == (str(tiny.path), "run", 0)
     last = content["steps"][-1]
     rows = [row for row in scores_of(tiny.path) if row["step"] in (last, None)]
-    places = {tuple(r[key] for key in ("metric", "split", "layer", "space", "k")) for r in rows}
-    assert len(content["scores"]) == len(places)
+    cells = {tuple(r[key] for key in ("metric", "split", "layer", "space", "k")) for r in rows}
+    assert len(content["scores"]) == len(cells)
     for record in content["scores"]:
-        place = {key: record[key] for key in ("metric", "split", "layer", "space", "k", "step")}
-        values = [row["value"] for row in scores_of(tiny.path, **place)]
+        cell = {key: record[key] for key in ("metric", "split", "layer", "space", "k", "step")}
+        values = [row["value"] for row in scores_of(tiny.path, **cell)]
         assert record["n"] == len(values)
         if values == values:  # no NaN
             assert record["mean"] == pytest.approx(sum(values) / len(values), nan_ok=True)
@@ -192,17 +193,17 @@ def test_the_plan_of_a_probe_as_json(stock: Stock, keys: dict[str, dict[str, str
 def test_a_sweep_as_json(
     swept: Finished, sweep_file: Path, keys: dict[str, dict[str, str]]
 ) -> None:
-    words = (sweep_file, "--out", swept.path)
-    plan = document("sweep", *words, "--dry-run")
+    arguments = (sweep_file, "--out", swept.path)
+    plan = document("sweep", *arguments, "--dry-run")
     assert plan.keys() == keys["sweep --dry-run"].keys()
     assert all(run["done"] for run in plan["runs"])
-    gathered = document("gather", *words)
+    gathered = document("gather", *arguments)
     assert gathered.keys() == keys["gather"].keys()
     assert all(Path(path).exists() for path in gathered["files"])
-    done = document("sweep", *words)
+    done = document("sweep", *arguments)
     assert done.keys() == keys["sweep"].keys()
     assert (done["files"], done["failed"]) == (gathered["files"], {})
-    shard = document("sweep", *words, "--shard", "1/2")
+    shard = document("sweep", *arguments, "--shard", "1/2")
     assert shard == {"shard": "1/2", "runs": len(plan["runs"]) / 2, "failed": {}}
     assert shard.keys() == keys["sweep --shard"].keys()
 
@@ -211,7 +212,7 @@ def test_a_sweep_as_json(
 
 
 def test_two_runs_are_compared_by_settings_scores_and_findings(
-    copy: Path, tiny: Finished, tmp_path: Path
+    tiny: Finished, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     succeed("run", "smoke", *changes(train__steps=8), "--out", other)
@@ -226,7 +227,13 @@ def test_two_runs_are_compared_by_settings_scores_and_findings(
         first, second = (rows[0]["value"] for rows in finals)
         (line,) = [line for line in lines if line[:3] == [layer, "raw", "val_subset"]]
         assert line[3:6] == [f"{first:z.2f}", f"{second:z.2f}", f"{second - first:+z.2f}"]
-    assert ["depth", "fails", "fails"] in lines or ["depth", "undecided", "undecided"] in lines
+    verdicts = [
+        document("verify", path, "--out", tmp_path / "verdict.json", status=1)["findings"]
+        for path in (tiny.path, other)
+    ]
+    for one, two in zip(*verdicts, strict=True):
+        outcomes = f"{one['verdict']:<9}  {two['verdict']}"
+        assert f"{one['finding']:<26}  {outcomes}" in result.out.splitlines()
 
 
 def test_runs_that_share_no_split_are_refused(tiny: Finished, probed: Finished) -> None:
@@ -248,10 +255,10 @@ def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
 
 
 def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
-    words: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
-    quiet = start(*words, "--quiet")
+    arguments: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
+    quiet = start(*arguments, "--quiet")
     assert (quiet.returncode, quiet.stderr) == (0, b"")
-    verbose = start(*words, "--verbose")
+    verbose = start(*arguments, "--verbose")
     assert verbose.stdout == quiet.stdout
     for stage in ("data", "train", "measure", "plot", "report"):
         assert f"tasklens: {stage}: already done\n".encode() in verbose.stderr
@@ -300,6 +307,5 @@ def test_a_reader_that_leaves_is_no_error(tiny: Finished) -> None:
     os.close(reader)  # before anything is written
     with subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE) as process:
         os.close(writer)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=HANG)
     assert (process.returncode, err) == (141, b"")
-    assert isinstance(succeed("show", tiny.path), Result)

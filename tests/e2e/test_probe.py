@@ -107,7 +107,7 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
     assert lines[10] == lines[-3] == ""
     findings = lines[11:-3]
     assert len(findings) == 9
-    assert all(re.match(r"(holds|fails|undecided) +\S.*: ", line) for line in findings[:-1])
+    assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-1])
     assert findings[-1].startswith("8 findings: ")
     assert lines[-2:] == [
         str(probed.path / "report.html"),
@@ -590,7 +590,7 @@ CASES = {
         rows=lambda rows: rows[6].update(text=f"{'of ' * CONTEXT}{rows[6]['text']}"),
     ),
     "no tokenizer": Case(
-        ("{path}/bare: no tokenizer there", "--set subject.tokenizer=DIR"),
+        ("{path}/bare: it has no tokenizer", "--set subject.tokenizer=DIR"),
         models=lambda _, path: save_model(path / "bare", 1, tokenizer=False),
     ),
     "the tokenizer of another model": Case(

@@ -191,7 +191,9 @@ def test_an_item_whose_worker_is_killed_is_begun_again_or_given_up(
     error = outcomes.pop(2)[1]
     assert outcomes == {i: (i * i, None) for i in (0, 1, *range(3, 9))}
     assert isinstance(error, InputError)
-    assert re.match(rf"^its worker died {RETRIES + 1} times \(killed, or for lack of", str(error))
+    assert re.match(
+        rf"^its worker died {RETRIES + 1} times \(killed, or out of memory\)", str(error)
+    )
     assert "\n" not in str(error)
     tries = [(tmp_path / str(i)).read_text() for i in range(9)]
     assert [tries[i] for i in (0, 2, 3, 6)] == ["xx", "x" * (RETRIES + 1), "xx", "xx"]

@@ -670,6 +670,8 @@ def test_runs_of_other_settings_are_judged_each_alone(
             page.select_option("#run-name", str(number))
             assert [judged["run"] for judged in verdict["runs"]] == [run.name]
             assert f"tested on the run {run.name} (seed " in text(page, "#verdict-note")
+            assert verdict["doubt"], "it tells why the scores mean nothing"
+            assert text(page, "#verdict-note").endswith(f"{verdict['doubt']}.")
             assert findings(page)[0] == outcomes_of(verdict)
             n = len(load_view(run).splits["val_subset"])
             assert f"{n} points" in text(page, "#cloud-title")

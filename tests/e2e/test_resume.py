@@ -27,9 +27,9 @@ def count(path: Path) -> int:
     return len(list(path.glob("step-*")))
 
 
-def stopped(stop: Stop, *words: str | Path) -> str:
-    """Run ``tasklens ...`` until it stops, with its workers; return what it had to say."""
-    process = start_python(*stop.words(), *words)
+def stopped(stop: Stop, *arguments: str | Path) -> str:
+    """Run ``tasklens ...`` until it stops, with its workers; return what it printed as errors."""
+    process = start_python(*stop.program(), *arguments)
     try:
         error = process.communicate(timeout=HANG)[1]
         wait_for(lambda: not of_session(process.pid))

@@ -141,7 +141,7 @@ def test_a_machine_with_other_weights_is_found(bare: Path, harvest: Harvest) -> 
         def other(shard: shards.Shard) -> shards.ShardResult:
             result = real(shard)
             odd = shard.i == 1 and shard.checkpoint.step == 200
-            return result._replace(about=result.about | {"weights": "0"}) if odd else result
+            return result._replace(facts=result.facts | {"weights": "0"}) if odd else result
 
         patch.setattr(shards, "harvest_shard", other)
         with pytest.raises(CellsFailedError, match="step 200, shard 2 of 2: its machine has other"):

@@ -163,7 +163,9 @@ def test_more_processes_than_gpus_are_refused(
     rank_of(1, 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (
-        pytest.raises(InputError, match=r"2 processes here, which has 1 GPUs: .*per-node=1$"),
+        pytest.raises(
+            InputError, match=r"2 processes on this machine, which has 1 GPUs: .*per-node=1$"
+        ),
         process_group("cuda"),
     ):
         pass

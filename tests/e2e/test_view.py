@@ -163,7 +163,7 @@ def test_the_world_is_that_of_the_tasks(tiny: Finished, view: View) -> None:
     unit = means / np.linalg.norm(means, axis=1, keepdims=True)
     assert world.same_symbols == pytest.approx(unit @ unit.T)
     sizes = {"tasks": 4, "tasks measured": 3, "instructions": instances["instruction_id"].nunique()}
-    sizes["instances, training"] = len(columns(tiny.path, "train")["task"])
+    sizes["instances of train"] = len(columns(tiny.path, "train")["task"])
     assert sizes.items() <= dict(world.sizes).items()
 
 

@@ -1,4 +1,4 @@
-"""What every command has: the common options, examples in the help, and no option given twice."""
+"""Common behaviour of commands: shared options, examples in the help, no option given twice."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""What several commands share: their options, and how they open a run directory."""
+"""Options that several commands share, and how they open a run directory."""
 
 import shlex
 import sys
@@ -124,7 +124,7 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "R
 def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:
     """Print the final table, a line for each finding, and the paths of the page and the figure."""
     from tasklens.findings.verdict_text import summary_text, verdict_document
-    from tasklens.scoring.score_table import scores_text
+    from tasklens.scoring.final_scores import scores_text
 
     figure = run.directory.figure("png")
     if as_json:

@@ -19,7 +19,7 @@ def show(path: RunPath, as_json: Json = False) -> None:
     The rows are hidden states, the columns are splits.
     """
     from tasklens.runs.load_run import load_run
-    from tasklens.scoring.score_table import scores_text
+    from tasklens.scoring.final_scores import scores_text
 
     run = load_run(path)
     if as_json:
@@ -97,8 +97,8 @@ def follow(
 ) -> None:
     """Follow tasks and clusters through training.
 
-    Prints which task has a cluster of its own from which step on, and how many clusters split and
-    merged on the way to each checkpoint.
+    Prints the step from which each task has a cluster of its own. Then prints how many clusters
+    split and merged on the way to each checkpoint.
     """
     from tasklens.runs.load_run import load_run
     from tasklens.runs.verify import follow_run
@@ -141,7 +141,7 @@ def _comparison_document(compared: "ComparedRuns") -> dict[str, Any]:
 
     from tasklens.findings.verdict_text import verdict_document
 
-    best = [place and {"layer": place[0], "space": place[1]} for place in compared.scores.best]
+    best = [cell and {"layer": cell[0], "space": cell[1]} for cell in compared.scores.best]
     return {
         "runs": compared.paths,
         "settings": {key: list(values) for key, values in compared.settings.items()},
@@ -170,7 +170,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
     rows = [["final ARI", "space", "split", "first", "second", "difference"]]
     rows += [[d.layer, d.space, d.split, *_numbers(d)] for d in scores.ari]
     rows += [["accuracy", "", d.split, *_numbers(d)] for d in scores.accuracy]
-    best = [f"{place[0]} ({place[1]})" if place else "none" for place in scores.best]
+    best = [f"{cell[0]} ({cell[1]})" if cell else "none" for cell in scores.best]
     lines += ["", *_aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]
     if any(compared.verdicts):
         outcomes = [

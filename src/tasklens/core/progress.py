@@ -1,4 +1,4 @@
-"""Report progress on standard error: bars on a terminal, otherwise a line now and then.
+"""Report progress on standard error: bars on a terminal, otherwise a line from time to time.
 
 Python callers get bars on a terminal and nothing elsewhere. The command line also asks for lines,
 see `reporting`. Notes and warnings go the same way, so that they do not break a bar.
@@ -41,7 +41,7 @@ class _State:
 
 @contextlib.contextmanager
 def reporting(level: Level) -> Iterator[None]:
-    """Report at a level for the time of the block, which ends the status, too."""
+    """Report at a level until the block ends, which also clears the status."""
     before, _State.level = _State.level, level
     try:
         yield
@@ -113,6 +113,7 @@ class Progress:
     def _begin_bar(self, lasting: bool) -> None:
         from tqdm import tqdm
 
+        size = shutil.get_terminal_size()  # 80 by 24 if the terminal has no size
         shape = {} if self.total is not None else {"bar_format": "{desc} ({elapsed})"}
         self._bar = tqdm(
             desc=self.name,
@@ -120,7 +121,8 @@ class Progress:
             unit=self.unit or "it",
             initial=self._initial,
             leave=lasting,
-            ncols=shutil.get_terminal_size().columns,  # 80 if the terminal does not know
+            ncols=size.columns,
+            nrows=size.lines,
             file=self._file,
             **shape,
         )

@@ -142,7 +142,7 @@ def rank_with_step(curves: Curves, split: str) -> Floats:
 
 
 def upper_gain(curves: Curves, split: str) -> Floats:
-    """Final minus initial."""
+    """Return the final minus the initial value."""
     if len(curves.steps) < 2:
         raise MissingError("a single checkpoint shows no rise")
     y = upper_curve(curves, split)
@@ -150,12 +150,12 @@ def upper_gain(curves: Curves, split: str) -> Floats:
 
 
 def best_final(curves: Curves, split: str) -> Floats:
-    """Final ARI of the best layer, in the better space."""
+    """Return the final ARI of the best layer, in the better space."""
     return _curve(curves, split, *judged_layer(curves, complete=False))[:, -1]
 
 
 def late_drift(curves: Curves, split: str) -> Floats:
-    """Fitted change over the last quarter of training, as a share of the rise."""
+    """Return the fitted change over the last quarter of training, as a share of the rise."""
     _course(curves)
     y = best_curve(curves, split)
     inside = _last_quarter(curves)
@@ -166,22 +166,22 @@ def late_drift(curves: Curves, split: str) -> Floats:
 
 
 def rank_with_layer(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the number of the layer."""
+    """Return the rank correlation of the final ARI with the number of the layer."""
     return _rank_correlation(range(len(curves.layers)), _profile(curves, split))
 
 
 def depth_of_best(curves: Curves, split: str) -> Floats:
-    """Number of the layer with the highest final ARI, divided by that of the last layer."""
+    """Return the number of the layer with the highest final ARI, over that of the last layer."""
     return _profile(curves, split).argmax(axis=1) / (len(curves.layers) - 1)  # type: ignore[no-any-return]
 
 
 def rank_with_layer_below(curves: Curves, split: str) -> Floats:
-    """Rank correlation of the final ARI with the number of the layer, without the last."""
+    """Return the rank correlation of final ARI and number of the layer, without the last."""
     return _rank_correlation(range(len(curves.layers) - 1), _profile_below(curves, split))
 
 
 def depth_of_best_below(curves: Curves, split: str) -> Floats:
-    """Number of the layer with the highest final ARI, as `depth_of_best`, without the last."""
+    """Return `depth_of_best` over all layers but the last."""
     return _profile_below(curves, split).argmax(axis=1) / (len(curves.layers) - 2)  # type: ignore[no-any-return]
 
 
@@ -198,36 +198,36 @@ def _profile_below(curves: Curves, split: str) -> Floats:
 
 
 def above_embedding(curves: Curves, split: str) -> Floats:
-    """Highest final ARI, minus that of `embed`."""
+    """Return the highest final ARI, minus that of `embed`."""
     profile = _profile(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
 def above_embedding_below(curves: Curves, split: str) -> Floats:
-    """Highest final ARI of all layers except the last, minus that of `embed`."""
+    """Return the highest final ARI of all layers except the last, minus that of `embed`."""
     profile = _profile_below(curves, split)
     return profile.max(axis=1) - profile[:, 0]  # type: ignore[no-any-return]
 
 
 def embedding_final(curves: Curves, split: str) -> Floats:
-    """Final ARI of `embed`."""
+    """Return the final ARI of `embed`."""
     return _profile(curves, split)[:, 0]
 
 
 def embedding_range(curves: Curves, split: str) -> Floats:
-    """Range of the ARI of `embed` through training, divided by that of the best layer."""
+    """Return the range of the ARI of `embed` through training, over that of the best layer."""
     _course(curves)
     embed, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
     return _share(np.ptp(embed, axis=1), np.ptp(best, axis=1))
 
 
 def generalisation_gap(curves: Curves, split: str) -> Floats:
-    """Final ARI of the best layer on `train_subset`, minus that on this split."""
+    """Return the final ARI of the best layer on `train_subset`, minus that on this split."""
     return best_curve(curves, TRAIN)[:, -1] - best_curve(curves, split)[:, -1]
 
 
 def generalisation_correlation(curves: Curves, split: str) -> Floats:
-    """Correlation of the best layer's curve with its curve on `train_subset`."""
+    """Return the correlation of the best layer's curve with its curve on `train_subset`."""
     _course(curves)
     return _correlation(best_curve(curves, TRAIN), best_curve(curves, split))
 

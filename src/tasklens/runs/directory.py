@@ -119,9 +119,9 @@ class RunDir(Manifest):
         with one_line_errors(path):
             self._rename(_partial(path), path)
 
-    def drop_partial(self, place: Path) -> None:
+    def drop_partial(self, parent: Path) -> None:
         """Remove the directories of `partial` that no call of `fill` has renamed."""
-        for partial in place.glob("partial-*"):
+        for partial in parent.glob("partial-*"):
             _delete(partial)
 
     @contextlib.contextmanager

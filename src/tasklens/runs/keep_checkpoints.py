@@ -1,4 +1,4 @@
-"""What is kept of a training run, and how it is resumed."""
+"""Keep the checkpoints of a training run, and find the one to resume from."""
 
 import json
 from pathlib import Path
@@ -135,8 +135,8 @@ class CheckpointKeeper:
         directory, run = self.run.directory, self.run
         states: list[Path] = []
         for step in (step for step in run.steps if step <= until):
-            place = directory.states_at(step)
-            states += [place / f"{name}.npy" for name in (*run.state_names, ANSWER)]
-            states += [answer_file(place, split) for split in run.whole_splits(step)]
+            states_directory = directory.states_at(step)
+            states += [states_directory / f"{name}.npy" for name in (*run.state_names, ANSWER)]
+            states += [answer_file(states_directory, split) for split in run.whole_splits(step)]
         weights = [directory.checkpoint(step) for step in self.with_weights if step <= until]
         return states + [path / name for path in weights for name in CHECKPOINT_FILES]

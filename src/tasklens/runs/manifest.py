@@ -36,7 +36,7 @@ _PACKAGES = (
 
 
 class Manifest:
-    """What is recorded of a run directory, which need not exist: the first write makes it."""
+    """Record of a run directory, which need not exist: the first write makes it."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -52,9 +52,9 @@ class Manifest:
 
     def _on_disk(self) -> dict[str, Any]:
         try:
-            about = self.manifest.stat()
+            status = self.manifest.stat()
             # Each write, also by another process, makes a new file.
-            version = (about.st_ino, about.st_mtime_ns, about.st_size)
+            version = (status.st_ino, status.st_mtime_ns, status.st_size)
             if version != self._cached[0]:
                 self._cached = (version, _parse(self.manifest.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
@@ -163,18 +163,18 @@ class Manifest:
             return
         began = time.perf_counter()
 
-        def finish(files: list[Path], **about: object) -> None:
+        def finish(files: list[Path], **facts: object) -> None:
             seconds = round(time.perf_counter() - began, 2)
-            self.finish(stage, inputs, files, seconds=seconds, **about)
+            self.finish(stage, inputs, files, seconds=seconds, **facts)
             detail(f"{stage}: {len(files)} files in {self.path}, made in {seconds} s")
 
         yield finish
 
-    def finish(self, stage: str, inputs: str, files: list[Path], **about: object) -> None:
+    def finish(self, stage: str, inputs: str, files: list[Path], **facts: object) -> None:
         """Write the mark of a finished stage."""
         keys = [self._key(path) for path in files]
         with self.batch() as manifest:
-            manifest["stages"][stage] = {"inputs": inputs, "files": keys, **about}
+            manifest["stages"][stage] = {"inputs": inputs, "files": keys, **facts}
 
     def unfinish(self, stage: str) -> None:
         """Remove the mark of a stage, if it is there."""
@@ -233,7 +233,8 @@ class Manifest:
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""
         manifest = self.read_manifest()
-        return digest({key: manifest["files"][key] for key in manifest["stages"][stage]["files"]})
+        files = manifest["stages"][stage]["files"]
+        return digest({key: manifest["files"].get(key) for key in files})
 
     def _recorded(self, directory: Path) -> dict[str, str]:
         """Return the recorded hashes of the files within a directory, by name within it."""
@@ -270,12 +271,23 @@ def drop(manifest: dict[str, Any], own: str) -> bool:
 
 def _parse(content: bytes) -> dict[str, Any]:
     manifest = json.loads(content)
-    with contextlib.suppress(AttributeError, KeyError, TypeError):
-        manifest.setdefault("files", {}).keys()
-        marks = manifest.setdefault("stages", {}).values()
-        if all(mark["inputs"] is not None and mark["files"] is not None for mark in marks):
-            return manifest  # type: ignore[no-any-return]
-    raise ValueError("not a manifest")
+    if not isinstance(manifest, dict):
+        raise ValueError("not a manifest")
+    files, stages = (manifest.setdefault(part, {}) for part in ("files", "stages"))
+    if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
+        raise ValueError("its files are not hashes by path")
+    if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):
+        raise ValueError("its stages are not marks by name")
+    return manifest
+
+
+def _is_mark(mark: object) -> bool:
+    return (
+        isinstance(mark, dict)
+        and isinstance(mark.get("inputs"), str)
+        and isinstance(mark.get("files"), list)
+        and all(isinstance(key, str) for key in mark["files"])
+    )
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""One hidden state at one checkpoint to clusters and scores: what a worker does. No torch."""
+"""Cluster and score one hidden state at one checkpoint: the work of a worker. No torch."""
 
 import contextlib
 import traceback
@@ -46,12 +46,12 @@ class StateJob:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the job in messages."""
         return f"step {self.step}, {self.state}"
 
 
 class Measured(NamedTuple):
-    """What a hidden state gave."""
+    """Scores and clusters of a hidden state."""
 
     rows: list[Row]
     arrays: dict[str, npt.NDArray[Any]]
@@ -76,8 +76,8 @@ def measure_state(job: StateJob) -> Measured:
     ]
     measured = Measured([], {}, {})
     for key, k in cells:
-        place = (job.seed, job.step, key.split, job.state, key.space, k)
-        cell = Cell(*place, x=states[key.split], position=job.position)
+        identity = (job.seed, job.step, key.split, job.state, key.space, k)
+        cell = Cell(*identity, x=states[key.split], position=job.position)
         with _attempt(cell.name, measured.failed):
             ((clustering, rows),) = measure_cells(
                 [cell], instances=job.instances, run=job.run, settings=job.clusters
@@ -102,7 +102,7 @@ def measure_state(job: StateJob) -> Measured:
 
 @contextlib.contextmanager
 def _attempt(name: str, failed: dict[str, str]) -> Iterator[None]:
-    """Note why the block failed, if it does, and let the other cells go on."""
+    """Note why the block failed, if it does, and continue with the other cells."""
     try:
         yield
     except Exception as error:

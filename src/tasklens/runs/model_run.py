@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tasklens.runs.stage_states import OpenedModel
 
 #: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
-ABOUT = "about.json"
+FACTS = "about.json"
 TOKENS = "tokens.safetensors"
 #: What the tokens that were answered or measured are called: {token: text}.
 TOKEN_NAMES = "words.json"
@@ -59,7 +59,7 @@ class ModelRun(Run):
     @cached_property
     def state_names(self) -> tuple[str, ...]:
         """The names of the hidden states that every checkpoint has, from the input up."""
-        each: list[list[str]] = [self.about(step)["states"] for step in self.steps]
+        each: list[list[str]] = [self.facts(step)["states"] for step in self.steps]
         return tuple(name for name in each[-1] if all(name in names for names in each))
 
     @property
@@ -69,7 +69,7 @@ class ModelRun(Run):
 
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:
-        """What is known of the prompts of each split, as the first model's tokenizer reads them."""
+        """The facts about the prompts of each split, as the first model's tokenizer reads them."""
         tokens = self.tokens(self.steps[0])
         return {
             split: instances_of_prompts(self.table, tokens, split) for split in self.table.splits
@@ -77,7 +77,7 @@ class ModelRun(Run):
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """What the numbers of labels, inputs and outputs are called."""
+        """The names of labels, inputs and outputs by number."""
         names = {"task": _numbered(self.table.label)}
         if self.table.input is None:
             measured = np.unique(
@@ -151,12 +151,14 @@ class ModelRun(Run):
 
     def states_hash(self, step: int) -> str:
         """Return a hash of what the hidden states depend on; they may be in shards or not."""
-        directory, place = self.directory, self.directory.states_at(step)
-        return digest([directory.noted(place / name) for name in (ABOUT, TOKENS, "inputs")])
+        directory, states_directory = self.directory, self.directory.states_at(step)
+        return digest(
+            [directory.noted(states_directory / name) for name in (FACTS, TOKENS, "inputs")]
+        )
 
-    def about(self, step: int) -> dict[str, Any]:
-        """Return what is known of the model of a step."""
-        return json.loads(self.directory.read(self.directory.states_at(step) / ABOUT))  # type: ignore[no-any-return]
+    def facts(self, step: int) -> dict[str, Any]:
+        """Return the recorded facts about the model of a step."""
+        return json.loads(self.directory.read(self.directory.states_at(step) / FACTS))  # type: ignore[no-any-return]
 
 
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:

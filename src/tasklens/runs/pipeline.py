@@ -62,11 +62,11 @@ def run(
     if not isinstance(settings, RunSettings):
         settings = load_settings(settings)
     with opened(engine):
-        made = new_run(name, settings, out, resume=resume)
-        with made.directory.locked():
-            run_stages(made, "tasklens.run", engine)
-            judge_and_report(made, "tasklens.run")
-    return made
+        loaded = new_run(name, settings, out, resume=resume)
+        with loaded.directory.locked():
+            run_stages(loaded, "tasklens.run", engine)
+            judge_and_report(loaded, "tasklens.run")
+    return loaded
 
 
 def begin(run: Run, command: str) -> None:

@@ -29,25 +29,25 @@ from tasklens.scoring.score_cells import score_silhouettes
 
 #: Times that something is timed, at least and at most, and the seconds after which it is enough.
 LEAST_TIMES, MOST_TIMES, ENOUGH_SECONDS = 2, 6, 4.0
-#: The machine is busy if its load was above this share of its cores before, or if the slowest of
-#: the timed steps took longer than the fastest by this factor.
+#: The machine is busy in two cases: its load was above this share of its cores before, or the
+#: slowest of the timed steps took longer than the fastest by this factor.
 IDLE_SHARE, STEADY = 0.25, 1.5
 #: Checkpoints that are listed at either end.
 LISTED = 3
 
 
 class Seconds(NamedTuple):
-    """How long something takes, at best and at worst."""
+    """Time that some work takes, at best and at worst."""
 
     low: float
     high: float
 
     def times(self, n: float) -> "Seconds":
-        """Return how long it takes to do it n times."""
+        """Return the time of n repetitions."""
         return Seconds(n * self.low, n * self.high)
 
     def plus(self, other: "Seconds") -> "Seconds":
-        """Return how long it takes to do one after the other."""
+        """Return the time of both, one after the other."""
         return Seconds(self.low + other.low, self.high + other.high)
 
     def __str__(self) -> str:
@@ -75,7 +75,7 @@ class Plan:
 
     @property
     def total(self) -> Seconds:
-        """How long the run takes."""
+        """Time that the run takes."""
         total = Seconds(0, 0)
         for each in self.seconds.values():
             total = total.plus(each)
@@ -121,7 +121,7 @@ class Plan:
 def count_bytes(
     settings: TrainingRunSettings, n_parameters: int, n_instances: int
 ) -> dict[str, int]:
-    """Return the disk that a run will take, by what it is for."""
+    """Return the bytes that a run takes on the disk, by kind of file."""
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     weights = 4 * n_parameters
     kept = settings.checkpoints.steps_with_weights(steps, weights)
@@ -146,13 +146,13 @@ def count_bytes(
 SMALLER = "lower checkpoints.weights_gib or data.measured_instances, raise checkpoints.every"
 
 
-def check_space(where: Path, n_bytes: int, remedy: str = SMALLER) -> None:
+def check_space(directory: Path, n_bytes: int, remedy: str = SMALLER) -> None:
     """Raise InputError if the disk does not hold a run of that size."""
-    parent = next(p for p in (where.absolute(), *where.absolute().parents) if p.exists())
+    parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
     free = shutil.disk_usage(parent).free
     if n_bytes > free:
         raise InputError(
-            f"{where}: the run takes about {_megabytes(n_bytes)}, the disk has "
+            f"{directory}: the run takes about {_megabytes(n_bytes)}, the disk has "
             f"{_megabytes(free)} free; {remedy}, or name a directory elsewhere with --out"
         )
 

@@ -90,12 +90,12 @@ class Run(ABC):
     @property
     @abstractmethod
     def instances_by_split(self) -> Mapping[str, Instances]:
-        """What is known of each measured split without any model; the first split comes first."""
+        """The facts about each measured split without any model, in the order of the splits."""
 
     @property
     @abstractmethod
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """What the numbers of "task", "input" and "output" in `instances` are called."""
+        """The names of the numbers of "task", "input" and "output" in `instances`."""
 
     @abstractmethod
     def texts(self, split: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class Run(ABC):
 
     @property
     def has_layers(self) -> bool:
-        """Whether it has what the findings need: layer 0 and at least one block."""
+        """True if it has what the findings need: `embed` and at least one block."""
         names = self.state_names
         return "embed" in names and any(name.startswith("block") for name in names)
 
@@ -283,7 +283,7 @@ class Run(ABC):
     def inputs(self, stage: Stage, sources: object = ()) -> str:
         """Return the hash of what the result of a stage depends on.
 
-        That is the seed, its settings, the stage before, and what else is given (as JSON).
+        That is the seed, its settings, the stage before, and `sources` (as JSON).
         """
         before = self.before[stage]
         hashes = [] if before is None else [self.directory.output_hash(before)]

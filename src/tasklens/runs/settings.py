@@ -75,7 +75,7 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
 
 
 class RunSettings(SettingsBase):
-    """What the settings of both kinds of run have in common."""
+    """Settings that both kinds of run have."""
 
     removed: ClassVar = {"clusters.device": "t-SNE runs on the CPU; remove the line"}
 

@@ -14,8 +14,8 @@ from tasklens.runs.directory import RunDir
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import (
-    about_model,
     finish_checkpoint,
+    model_facts,
     open_model,
     show_measured_tokens,
     tokenizer_of,
@@ -38,14 +38,14 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name of the shard in messages."""
         return f"step {self.checkpoint.step}, shard {self.i + 1} of {self.n}"
 
 
 class ShardResult(NamedTuple):
-    """What a worker returns of its shard."""
+    """Result of a worker for its shard."""
 
-    about: dict[str, Any]
+    facts: dict[str, Any]
     tokens: Tokenized | None
     """Of all prompts; from the first shard only."""
 
@@ -80,8 +80,10 @@ def harvest_on_cluster(
             done = results.setdefault(shard.checkpoint, [])
             if error:
                 failed[shard.name] = reason(error)
-            elif done and done[0].about != result.about:
-                failed[shard.name] = "its machine has other weights or another tokenizer there"
+            elif done and done[0].facts != result.facts:
+                failed[shard.name] = (
+                    "the machine of the worker has other weights or another tokenizer"
+                )
             else:
                 done.append(result)
             if len(done) == shard.n:
@@ -94,12 +96,12 @@ def _finish(run: ModelRun, shard: Shard, results: list[ShardResult]) -> None:
     """Complete the checkpoint, all shards of which are read."""
     (tokens,) = (result.tokens for result in results if result.tokens is not None)
     tokenizer = tokenizer_of(shard.settings, shard.checkpoint)
-    finish_checkpoint(shard.directory, results[0].about, tokens, tokenizer)
+    finish_checkpoint(shard.directory, results[0].facts, tokens, tokenizer)
     run.directory.fill(run.directory.states_at(shard.checkpoint.step))
 
 
 def harvest_shard(shard: Shard) -> ShardResult:
-    """Read a shard of the prompts: what a worker does."""
+    """Read a shard of the prompts: the work of a worker."""
     need_seen(shard.directory)
     torch.set_num_threads(shard.threads)
     table = ModelRun(RunDir(shard.run), shard.settings).table
@@ -107,8 +109,8 @@ def harvest_shard(shard: Shard) -> ShardResult:
     # In the order of reading, so that the batches are those of a harvest in one process.
     order = subject.reading_order(tokens.prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
-    place = shard_directory(shard.directory, shard.i, shard.n)
-    place.mkdir(exist_ok=True)
-    harvest_to(place, subject, tokens.prompts, names, shard=order[begin:end])
-    about = about_model(shard.checkpoint, subject, names)
-    return ShardResult(about, tokens if shard.i == 0 else None)
+    shard_path = shard_directory(shard.directory, shard.i, shard.n)
+    shard_path.mkdir(exist_ok=True)
+    harvest_to(shard_path, subject, tokens.prompts, names, shard=order[begin:end])
+    facts = model_facts(shard.checkpoint, subject, names)
+    return ShardResult(facts, tokens if shard.i == 0 else None)

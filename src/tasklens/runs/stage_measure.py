@@ -1,4 +1,4 @@
-"""Stage measure: hidden states to clusters and scores, after training or beside it."""
+"""Stage measure: cluster and score the hidden states, after training or beside it."""
 
 from collections import deque
 from collections.abc import Callable
@@ -76,11 +76,11 @@ def check_measurable(run: Run) -> None:
 
 
 class Measurer:
-    """Measures checkpoints in workers, and keeps what they give.
+    """Measures checkpoints in workers, and keeps their scores.
 
     If this process is the only worker, a checkpoint is measured by the time `begin` returns.
-    `on_state` is called with 1 after every hidden state. `failed` says why cells failed, by name;
-    nothing is kept of their checkpoint.
+    `on_state` is called with 1 after every hidden state. `failed` holds the reasons of failed
+    cells, by name; nothing is kept of their checkpoint.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Measurer:
 
     @property
     def is_full(self) -> bool:
-        """Whether as many checkpoints are being measured as may be."""
+        """True if as many checkpoints are being measured as may be."""
         n_states = len(self.run.state_names)
         return len(self._running) >= max(AHEAD, 1 + 2 * self.workers.count // n_states)
 

@@ -263,7 +263,7 @@ def _follow(steps: Sequence[int], labels: Ints, task: Ints, tasks: Ints) -> Foll
 
 
 class AnswerNames:
-    """What was answered at any checkpoint, each name once."""
+    """The answers at all checkpoints, each name once."""
 
     def __init__(self, run: Run) -> None:
         self.run, self._number = run, dict[str, int]()
@@ -275,11 +275,11 @@ class AnswerNames:
 
     def numbers(self, step: int, tokens: Ints) -> Ints:
         """Return the number of the name of each token of a step, (N,); `UNKNOWN` stays."""
-        distinct, place = np.unique(tokens, return_inverse=True)
+        distinct, index = np.unique(tokens, return_inverse=True)
         known = distinct[distinct != UNKNOWN]
         names = self.run.token_names(step, known)
         numbers = np.full(len(distinct), UNKNOWN)
         numbers[distinct != UNKNOWN] = [
             self._number.setdefault(name, len(self._number)) for name in names
         ]
-        return numbers[place]
+        return numbers[index]

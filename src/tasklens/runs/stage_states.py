@@ -25,7 +25,7 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.runs.model_run import ABOUT, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
+from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
@@ -82,7 +82,7 @@ def open_model(
 
 
 class ModelPlan(NamedTuple):
-    """What a model run would measure."""
+    """Plan of a model run: what it would measure."""
 
     models: dict[int, str]
     """The name of each model by step."""
@@ -131,7 +131,7 @@ class ModelPlan(NamedTuple):
 
 
 def describe(settings: ModelRunSettings) -> ModelPlan:
-    """Return what would be measured; no model is loaded, nothing is written."""
+    """Return the plan of a model run; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
     table = read_prompts(settings.prompts, seed=settings.seed)
     tokenizer = tokenizer_of(settings, checkpoints[0])
@@ -175,14 +175,14 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
 
             harvest_on_cluster(run, missing, engine, gpus)
         directory.drop_partial(directory.states)
-        abouts = [run.about(c.step) for c in run.checkpoints]
-        warnings = doubts(abouts)
+        facts_by_step = [run.facts(c.step) for c in run.checkpoints]
+        warnings = doubts(facts_by_step)
         for warning in warnings:
             warn(warning)
         files = [
-            directory.states_at(c.step) / name for c in run.checkpoints for name in (ABOUT, TOKENS)
+            directory.states_at(c.step) / name for c in run.checkpoints for name in (FACTS, TOKENS)
         ]
-        finish(files, sources=sources, checkpoints=abouts, warnings=warnings)
+        finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 
 def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> None:
@@ -202,8 +202,8 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
             target = run.directory.states_at(checkpoint.step)
             partial = run.directory.partial(target, inputs)
             harvest_to(partial, subject, tokens.prompts, names, bar.update)
-            about = about_model(checkpoint, subject, names)
-            finish_checkpoint(partial, about, tokens, subject.tokenizer)
+            facts = model_facts(checkpoint, subject, names)
+            finish_checkpoint(partial, facts, tokens, subject.tokenizer)
             run.directory.fill(target)
 
 
@@ -213,10 +213,10 @@ def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> No
     inform("measured is what stands in [[ ]]:\n" + examples.removesuffix("\n"))
 
 
-def about_model(
+def model_facts(
     checkpoint: Checkpoint, subject: HuggingFaceSubject, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return what is kept of a model."""
+    """Return the facts about a model that are kept."""
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
@@ -227,14 +227,14 @@ def about_model(
 
 
 def finish_checkpoint(
-    partial: Path, about: dict[str, Any], tokens: Tokenized, tokenizer: Any
+    partial: Path, facts: dict[str, Any], tokens: Tokenized, tokenizer: Any
 ) -> None:
-    """Write what is kept of a checkpoint beside the hidden states, which are all there."""
+    """Write the facts and tokens of a checkpoint, whose hidden states are all written."""
     names = _token_names(tokenizer, read_states(partial, ANSWER), tokens.prompts)
     arrays = {"ids": tokens.prompts.ids, "position": tokens.prompts.position}
     arrays |= {"begin": tokens.begin, "target": tokens.target}
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
-    (partial / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+    (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
 
 
@@ -255,19 +255,24 @@ def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
 
 def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
     """Return what tells a tokenizer outside the model's directory from another."""
-    place = settings.subject.tokenizer or checkpoint.directory
-    place = None if place is None else tokenizer_directory(place)
-    return [] if place in (None, checkpoint.directory) else file_times(place, TOKENIZER_FILES)
+    tokenizer_path = settings.subject.tokenizer or checkpoint.directory
+    tokenizer_path = None if tokenizer_path is None else tokenizer_directory(tokenizer_path)
+    return (
+        []
+        if tokenizer_path in (None, checkpoint.directory)
+        else file_times(tokenizer_path, TOKENIZER_FILES)
+    )
 
 
 def _tokenizer_directory(settings: ModelRunSettings, directory: Path) -> Path:
     wanted = settings.subject.tokenizer or directory
-    place = tokenizer_directory(wanted)
-    if place is None:
+    tokenizer_path = tokenizer_directory(wanted)
+    if tokenizer_path is None:
         raise InputError(
-            f"{wanted}: no tokenizer there; name its directory with --set subject.tokenizer=DIR"
+            f"{wanted}: it has no tokenizer; name the directory of one with --set "
+            "subject.tokenizer=DIR"
         )
-    return place
+    return tokenizer_path
 
 
 def _state_names(
@@ -289,18 +294,18 @@ def tokenizer_hash(tokenizer: Any) -> str:
     return digest(tokenizer.backend_tokenizer.to_str() if fast else tokenizer.get_vocab())
 
 
-def doubts(abouts: list[dict[str, Any]]) -> list[str]:
+def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     """Return what is odd in a series of checkpoints, as sentences for a warning."""
     sentences = []
     seen: dict[str, str] = {}
-    for about in abouts:
-        if about["weights"] in seen:
-            sentences.append(f"{about['name']} has the same weights as {seen[about['weights']]}")
-        seen.setdefault(about["weights"], about["name"])
-    for before, about in pairwise(abouts):
-        if about["tokenizer"] != before["tokenizer"]:
-            sentences.append(f"{about['name']} has another tokenizer than {before['name']}")
-    missing = missing_steps([about["step"] for about in abouts])
+    for facts in facts_by_step:
+        if facts["weights"] in seen:
+            sentences.append(f"{facts['name']} has the same weights as {seen[facts['weights']]}")
+        seen.setdefault(facts["weights"], facts["name"])
+    for before, facts in pairwise(facts_by_step):
+        if facts["tokenizer"] != before["tokenizer"]:
+            sentences.append(f"{facts['name']} has another tokenizer than {before['name']}")
+    missing = missing_steps([facts["step"] for facts in facts_by_step])
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")
     return sentences

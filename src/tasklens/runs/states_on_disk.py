@@ -1,7 +1,7 @@
 """Hidden states on the disk: one ``.npy`` file per state, read without being loaded.
 
 The rows are the measured instances, split by split. If several workers write the states of one
-model, each has a directory for its shard of the prompts; whoever reads sees one array.
+model, each has a directory for its shard of the prompts; a reader sees one array.
 """
 
 import io
@@ -22,7 +22,7 @@ FLUSH_SECONDS = 5.0
 #: The answers' file, beside those of the states.
 ANSWER = "answer"
 #: In a shard, the indices of its rows among all.
-WHICH = "which"
+INDICES = "which"
 SHARD = "shard-{}-of-{}"
 
 Files: TypeAlias = dict[str, npt.NDArray[Any]]
@@ -53,12 +53,12 @@ def harvest_to(
     prompts are written, in this order. InputError if the disk does not hold the states.
     """
     progress = directory / "done.npy"
-    place = np.arange(len(prompts))
+    row_of = np.arange(len(prompts))
     if shard is not None:
-        place = np.full(len(prompts), -1)  # of others
-        place[shard] = np.arange(len(shard))
-        np.save(_path(directory, WHICH), shard)
-    n = int((place >= 0).sum())
+        row_of = np.full(len(prompts), -1)  # of others
+        row_of[shard] = np.arange(len(shard))
+        np.save(_path(directory, INDICES), shard)
+    n = int((row_of >= 0).sum())
     done = np.load(progress) if progress.exists() else np.zeros(n, dtype=np.bool_)
     files: Files = {}
     if done.any():
@@ -73,15 +73,15 @@ def harvest_to(
         np.save(content, done)
         write_file(progress, content.getvalue())
 
-    read = place < 0
-    read[place >= 0] = done[place[place >= 0]]
+    read = row_of < 0
+    read[row_of >= 0] = done[row_of[row_of >= 0]]
     try:
-        for which, states, answer in subject.batches(prompts, names, read):
+        for indices, states, answer in subject.batches(prompts, names, read):
             arrays: Files = {**states, ANSWER: answer}
             if not files:
                 files = _allocate(directory, arrays, n)
-            wanted = place[which] >= 0
-            rows = place[which[wanted]]
+            wanted = row_of[indices] >= 0
+            rows = row_of[indices[wanted]]
             for name, values in arrays.items():
                 files[name][rows] = values[wanted]
             on_prompts(int((~done[rows]).sum()))
@@ -122,7 +122,7 @@ def read_states(directory: Path, name: str) -> npt.NDArray[Any]:
     parts = [np.load(path, "r") for path in paths]
     whole = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
     for path, part in zip(paths, parts, strict=True):
-        whole[np.load(_path(path.parent, WHICH))] = part
+        whole[np.load(_path(path.parent, INDICES))] = part
     return whole
 
 

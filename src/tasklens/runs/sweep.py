@@ -32,8 +32,8 @@ from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.score_table import table_to_csv_bytes
 from tasklens.scoring.sweep_summary import points_table
 
-#: Seconds that a run waits for another process to let go of its directory: a killed one has just
-#: been told to end.
+#: Seconds that a run waits for another process to let go of its directory: a killed one has
+#: just been asked to end.
 PATIENCE = 120.0
 
 
@@ -49,11 +49,11 @@ def run_sweep(
     """Run what is missing of a sweep in ``out``, ``workers`` runs at a time (0: one per core).
 
     ``out`` holds a run directory for each run in ``runs``, the table of all scores, and the
-    summary; on a cluster all nodes have to see it. Unless told to keep them, the states and weights
+    summary; on a cluster all nodes have to see it. Unless ``keep`` is set, the states and weights
     of a run are removed: what is left is what `tasklens verify` reads. On Ray (see
-    `tasklens.core.workers.opened`) a run takes as many CPUs as it has threads, and, if its settings
-    ask for a GPU, the share ``gpus`` of one. Returns the reasons of the runs that failed, by name;
-    the others went on, and the next call tries these again.
+    `tasklens.core.workers.opened`) a run takes as many CPUs as it has threads. If its settings ask
+    for a GPU, it takes the share ``gpus`` of one. Returns the reasons of the runs that failed, by
+    name; the next call tries these again.
     """
     directory = RunDir(out)
     with directory.locked():
@@ -126,7 +126,7 @@ def point_run(out: Path, point: Point) -> TrainingRun:
 
 
 def run_point(point: Point, out: Path, keep: bool) -> None:
-    """Run one point, from where it stopped; InputError if it fails, for whatever reason.
+    """Run or resume one point; InputError if it fails, for any reason.
 
     The traceback of an error that is not the user's is in the log of the run.
     """
@@ -162,7 +162,7 @@ def _strip(run: TrainingRun) -> None:
 
 @contextlib.contextmanager
 def _log(path: Path) -> Iterator[TextIO]:
-    """Send what a run says of itself to a file: many of them share the terminal."""
+    """Send what a run prints to a file: many of them share the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file, contextlib.redirect_stderr(file):
         yield file

@@ -1,4 +1,4 @@
-"""A sweep's file to its runs: which settings vary, every run once."""
+"""Read the file of a sweep: which settings vary, every run once."""
 
 import functools
 import itertools
@@ -51,8 +51,8 @@ def read_sweep(path: Path) -> Sweep:
     table of changes for all runs. ``grid`` holds axes, of which every combination is run; those of
     ``around`` vary one at a time. An axis is a key with its values, or several keys between commas
     that vary together, with a list of values for each step. A run trains in one thread and measures
-    in one process, unless ``train.threads`` and ``workers`` of the file say otherwise: as many runs
-    as cores go on side by side. InputError if the file is not a sweep, or settings are wrong.
+    in one process, unless the file sets ``train.threads`` or ``workers``: there are as many runs
+    at a time as cores. InputError if the file is not a sweep, or settings are wrong.
     """
     try:
         content = path.read_bytes()
@@ -88,9 +88,9 @@ def read_sweep(path: Path) -> Sweep:
     for values in chosen:
         for seed in seeds:
             changes = {"train.threads": 1, "workers": 1, **common, **values, "seed": seed}
-            words = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
+            lines = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
             try:
-                settings = load_settings(base, words)
+                settings = load_settings(base, lines)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
             point = Point(settings, _values(settings, varied))
@@ -116,18 +116,18 @@ def _axes(
 ) -> dict[tuple[str, ...], list[dict[str, Any]]]:
     """Return the steps of each axis by its keys, each step the values of these keys."""
     axes = {}
-    for words, steps in _flat(table).items():
-        keys = tuple(word.strip() for word in words.split(","))
+    for axis, steps in _flat(table).items():
+        keys = tuple(word.strip() for word in axis.split(","))
         for key in keys:
             TrainingRunSettings.check_key(key, f"{path}: {name}")
         if keys in axes:
-            raise InputError(f"{path}: {name}: {words} is there twice; give its values in one list")
+            raise InputError(f"{path}: {name}: {axis} is given twice; give all values in one list")
         if not isinstance(steps, list) or not steps:
-            raise InputError(f"{path}: {name}: {words} = {steps!r}: should be a list of values")
+            raise InputError(f"{path}: {name}: {axis} = {steps!r}: should be a list of values")
         for step in steps:
             if len(keys) > 1 and (not isinstance(step, list) or len(step) != len(keys)):
                 raise InputError(
-                    f"{path}: {name}: {words}: {step!r}: should be a list of {len(keys)} values, "
+                    f"{path}: {name}: {axis}: {step!r}: should be a list of {len(keys)} values, "
                     "one for each key"
                 )
         axes[keys] = [

@@ -1,4 +1,4 @@
-"""How alike the measured tasks are, as the report shows it."""
+"""Measure how alike the measured tasks are, for the report."""
 
 from collections.abc import Mapping
 

@@ -52,12 +52,12 @@ class TrainingRun(Run):
 
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:
-        """What is known of the measured instances of each split."""
+        """The facts about the measured instances of each split."""
         return {split: self.dataset.instances(split) for split in MEASURED}
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """What the numbers of tasks and tokens are called."""
+        """The names of tasks and tokens by number."""
         tokens = dict(enumerate(self.dataset.vocabulary.tokens))
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
         return {"task": tasks, "input": tokens, "output": tokens}

@@ -1,4 +1,4 @@
-"""Runs to verdicts: reads clusters and answers from run directories, and tests the findings."""
+"""Test the findings on runs: read clusters and answers, and judge them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -146,7 +146,7 @@ def difference(runs: Sequence[Run]) -> str | None:
         if replicate in known:
             return (
                 f"{run.directory.path} has the seed {run.settings.seed}, as "
-                f"{known[replicate].directory.path} has: a repeated run says nothing of the "
+                f"{known[replicate].directory.path} has: a repeated run adds nothing to the "
                 "spread; give each once"
             )
         known[replicate] = run

@@ -1,14 +1,134 @@
-"""Return the scores at the last step as records, which `tasklens show --json` prints."""
+"""The scores at the last step: as a DataFrame, as plain text, and as records for JSON."""
 
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tasklens.scoring.score_table import NO_STEP, summarise, to_frame
+from tasklens.scoring.score_table import (
+    CONTROLS,
+    NO_STEP,
+    as_table,
+    layers_in_order,
+    main_scores,
+    summarise,
+    to_frame,
+)
 
 #: The columns of the table of scores that identify a record.
 KEYS = ("metric", "split", "layer", "space", "position", "k")
+
+
+def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataFrame:
+    """Return the mean ARI against the task at the last step, layers by splits, above its controls.
+
+    Parameters
+    ----------
+    scores : DataFrame or pyarrow.Table
+        As `tasklens.score` returns it, or several concatenated. Of several numbers of clusters the
+        first counts.
+    space : {"raw", "tsne"}
+        Whether the hidden states themselves were clustered or their t-SNE embedding.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Its index has the hidden states from the input up, then the controls; its columns are the
+        splits. Means are over seeds and cluster seeds; NaN if a split has no such score.
+
+    Raises
+    ------
+    InputError
+        If a column is missing.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> list(tl.final_table(tl.load_run("runs/smoke").scores()).index)
+    ['wte', 'embed', 'block1', 'block2', 'ln_f', 'control:length', 'control:symbols', \
+'control:input']
+    """
+    rows = to_frame(main_scores(as_table(scores)), ("ari",))
+    is_control = rows["layer"].isin(CONTROLS)
+    rows = rows[is_control | ((rows["step"] == rows["step"].max()) & (rows["space"] == space))]
+    means = summarise(rows, ("layer", "split"))["mean"].unstack("split")
+    order = [*layers_in_order(set(means.index) - {*CONTROLS}), *CONTROLS]
+    return means.loc[[name for name in order if name in means.index]].rename_axis(columns=None)
+
+
+def scores_text(table: pa.Table) -> str:
+    """Return the scores at the last step as plain text, those of each k below."""
+    return final_text(main_scores(table)) + k_table(table)
+
+
+def final_text(table: pa.Table) -> str:
+    """Return the scores at the last step as plain text: what `tasklens show` prints.
+
+    There is one row per layer and space, and one column per split. A cell is the mean ARI against
+    the task, with its lowest and highest value over seeds and cluster seeds. If there are several
+    steps, the mean at the first step follows. Below are the controls and the accuracies.
+    """
+    rows = summarise(to_frame(table, ("ari", "accuracy")), ("layer", "space", "split", "step"))
+    scores = {row.Index: row for row in rows.itertuples()}
+    steps = sorted({step for *_, step in scores} - {NO_STEP})
+    if not steps:
+        return "no scores\n"
+    first, last = steps[0], steps[-1]
+    splits = list(dict.fromkeys(split for layer, _, split, _ in scores if layer != "model"))
+
+    def cell(layer: str, space: str, split: str) -> str:
+        end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
+        if end is None:
+            return "-"
+        spread = f" ({end.low:z.2f} to {end.high:z.2f})" if end.size > 1 else ""
+        begin = scores.get((layer, space, split, first)) if first != last else None
+        return f"{end.mean:z5.2f}{spread}".ljust(23) + (f"{begin.mean:z5.2f}" if begin else "")
+
+    names = {(layer, space) for layer, space, _, _ in scores}
+    order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, "model"}), *CONTROLS]
+    title = f"ARI against the task at step {last}: mean (min to max over seeds)"
+    title += f", then the mean at step {first}" if first != last else ""
+    lines = [["layer", "space", *splits]]
+    for space in ("raw", "tsne"):
+        for layer in order:
+            if (layer, space) in names:
+                lines.append([layer, space, *(cell(layer, space, split) for split in splits)])
+    accuracies = [
+        f"{split} {accuracy.mean:.3f}"
+        for (layer, _, split, step), accuracy in scores.items()
+        if layer == "model" and step == last
+    ]
+    below = [f"accuracy at step {last}: {', '.join(accuracies)}"] if accuracies else []
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    aligned = [
+        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([title, *aligned, *below]) + "\n"
+
+
+def k_table(table: pa.Table) -> str:
+    """Return ARI, AMI and silhouette at the last step for each number of clusters, as plain text.
+
+    Means over cluster seeds, of the space "raw"; empty if there is only one number.
+    """
+    metrics = ("ari", "ami", "silhouette")
+    rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
+    rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
+    means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
+    cells = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
+    if len({(split, k) for split, _, k in cells}) == len({split for split, _, _ in cells}):
+        return ""
+    width = max(len(layer) for _, layer, _ in cells)
+    lines = []
+    for split in dict.fromkeys(split for split, _, _ in cells):
+        lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
+        for cell in (cell for cell in cells if cell[0] == split):
+            values = [means.get((*cell, metric)) for metric in metrics]
+            text = "  ".join("    -" if value is None else f"{value:z5.2f}" for value in values)
+            lines.append(f"{cell[1]:<{width}}  k = {cell[2]:<4}  {text}")
+    return "\n".join(lines) + "\n"
 
 
 def final_scores(table: pa.Table) -> list[dict[str, Any]]:

@@ -142,7 +142,7 @@ def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: P
     """Later processes find the kernels in numba's cache; the first process compiles them."""
     program = """
 import hashlib, numpy as np
-from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
 digest = hashlib.sha256()
 for space in ("raw", "tsne"):
@@ -158,3 +158,9 @@ print(digest.hexdigest())
     first, second = (subprocess.check_output(command, env=environment) for _ in range(2))
     assert list(tmp_path.rglob("*.nbi")), "the first has compiled, and kept it"
     assert first == second
+
+
+def test_a_clustering_is_shown_in_a_line() -> None:
+    labels = np.array([[0, 1, 1, 0], [1, 0, 0, 2]], dtype=np.int16)
+    clustering = Clustering(labels, np.zeros(2), None)
+    assert repr(clustering) == "Clustering(4 instances, 3 clusters, 2 cluster seeds)"

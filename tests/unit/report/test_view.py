@@ -53,3 +53,13 @@ def test_the_best_state_is_that_of_the_first_split_at_the_end(
             split=split, position="", layer=state, space=space,
         )  # fmt: skip
     assert dataclasses.replace(planted_view(), table=to_table(rows)).state() == best
+
+
+def test_views_are_shown_in_a_line() -> None:
+    view = planted_view()
+    contents = "3 checkpoints, 3 hidden states"
+    assert repr(view) == f"View(run 'seen', seed 3: {contents}, splits train_subset, val_subset)"
+    points = view.splits["train_subset"]
+    assert repr(points) == f"SplitView(12 points, {contents})"
+    assert repr(points.followed["block2"]) == "Followed(3 of 3 tasks formed, 3 checkpoints)"
+    assert repr(points.followed["embed"]) == "Followed(0 of 3 tasks formed, 3 checkpoints)"

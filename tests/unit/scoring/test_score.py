@@ -15,8 +15,9 @@ from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.data.synthetic import DataSettings, make_dataset
 from tasklens.data.tasks import TaskSettings
+from tasklens.scoring.final_scores import final_table
 from tasklens.scoring.score import score, score_states
-from tasklens.scoring.score_table import CONTROLS, SCHEMA, as_table, final_table
+from tasklens.scoring.score_table import CONTROLS, SCHEMA, as_table
 
 Floats = NDArray[np.float32]
 

@@ -91,7 +91,9 @@ def test_states_of_other_instances_are_refused() -> None:
     known = instances(np.arange(6) % 2)
     clustering = Clustering(np.zeros((1, 5), np.int16), np.zeros(1), None)
     cell = cell_of(np.ones((5, 2), dtype=np.float32))
-    with pytest.raises(InputError, match=r"^step 16, s, block2 \(raw\): 5 states and labels of sh"):
+    with pytest.raises(
+        InputError, match=r"^step 16, s, block2 \(raw\): 5 hidden states and labels of sh"
+    ):
         score_cell(cell, clustering, known, "r")
     other = cell_of(np.ones((6, 2), dtype=np.float32), split="other")
     with pytest.raises(InputError, match=r"block2 \(raw\): the instances are those of the split"):

@@ -12,19 +12,17 @@ import pytest
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
+from tasklens.scoring.final_scores import final_text, k_table, scores_text
 from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
     SCHEMA,
     Row,
     accuracy_row,
-    final_text,
-    k_table,
     layers_in_order,
     main_scores,
     read_score_table,
     score_rows,
-    scores_text,
     summarise,
     table_to_csv_bytes,
     to_frame,

@@ -47,6 +47,9 @@ function endLabels(rows, span) {
   return ends;
 }
 
+/** Return the hidden states that are named along an axis of this width, down from the last: 14 pixels each. */
+const namedStates = (states, width) => states.filter((_, i) => (states.length - 1 - i) % Math.ceil((14 * states.length) / width) === 0);
+
 const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
 
 function drawCurves() {
@@ -82,7 +85,7 @@ function drawCurves() {
     const plot = Plot.plot({
       width, height: alone ? 270 : 240, marginLeft: 34, marginRight: alone ? 12 : 44, marginTop: 22, marginBottom: alone ? 64 : 34, insetTop: 2,
       ariaLabel: `ARI by training step on ${splitTitle(split)}`,
-      x: alone ? { domain: run.states, tickRotate: -60, label: null } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
+      x: alone ? { domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
       y: { domain: [low, top], label: null, ticks: 5 },
       marks: [
         Plot.ruleY([0], { stroke: "var(--line)" }),
@@ -188,12 +191,12 @@ function drawShares() {
   const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
     .filter((row) => row.share !== null);
   fill("shares-title", `Variance by hidden state at step ${number(run.steps[look.step])}, ${splitTitle(split)}`);
-  const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) };
+  const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) }, width = byId("shares").clientWidth || 480;
   fill("shares", Plot.plot({
-    width: byId("shares").clientWidth || 480, height: 250, marginBottom: 60, marginTop: 20,
+    width, height: 250, marginBottom: 60, marginTop: 20,
     ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, step ${run.steps[look.step]}`,
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
-    fx: { domain: run.states, label: null, tickRotate: -60, padding: 0.18 }, color,
+    fx: { domain: run.states, ticks: namedStates(run.states, width - 60), label: null, tickRotate: -60, padding: 0.18 }, color,
     marks: [
       Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: TIP,
         title: (row) => `${row.state}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),

@@ -18,7 +18,8 @@ function drawVerdict() {
   fill("verdict-note", "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
     single ? `the run ${verdict.runs[0].run} (seed ${verdict.runs[0].seed})` : `${verdict.runs.length} runs (seeds ${verdict.runs.map((run) => run.seed).join(", ")})`,
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
-    single ? " Another seed may differ by more than these intervals." : "");
+    single ? " Another seed may differ by more than these intervals." : "",
+    verdict.doubt ? ` ${verdict.doubt}.` : "");
   fill("findings", ...verdict.findings.map((finding) => make("details", { class: "finding" },
     make("summary", {},
       make("span", { class: finding.verdict, "aria-hidden": "true" }, SIGNS[finding.verdict]),

@@ -1,0 +1,279 @@
+"""Files that are broken at random: each command ends well, or in one line and exit status 2.
+
+What is drawn derives from the source of a test alone, so that a failure comes again; hypothesis
+prints the smallest change that fails.
+"""
+
+import csv
+import io
+import json
+import math
+import shutil
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from conftest import examples
+from e2e.conftest import Finished, Probed, assert_refused, call, changes
+from e2e.stock import QUICK, Stock, records
+
+pytestmark = pytest.mark.fuzz
+
+#: What stands instead of a value: of other types, out of range, empty, or too long.
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, True, False, 0, 1, -1, 3, 2**40, 2**70, 0.5, -0.5, math.inf, math.nan),
+        *("", "x", "0", "a\nb", "\0", "é", "../x", "x" * 3000),
+        *([], [1], ["x"], [[]], {}, {"a": 1}, {"": None}),
+    ]
+)
+PIECES = st.sampled_from([b"", b"\0", b"\xff", b"\n", b'"', b"[", b"}", b"=", b",", b"9", b"-"])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A change of bytes: from a share of the content on, some are replaced by others."""
+
+    begin: float
+    length: int
+    piece: bytes
+
+    def __call__(self, content: bytes) -> bytes:
+        i = int(self.begin * len(content))
+        return content[:i] + self.piece + content[i + self.length :]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of a value in JSON, JSONL or TOML: the one at a share of all that there are."""
+
+    format: str
+    at: float
+    what: str
+    value: Any
+
+    def __call__(self, content: bytes) -> bytes:
+        if self.format == ".json":
+            return json.dumps(self.edited(json.loads(content))).encode()
+        if self.format == ".toml":
+            try:
+                return tomlkit.dumps(
+                    without_none(self.edited(tomllib.loads(content.decode())))
+                ).encode()
+            except (TypeError, ValueError, AttributeError):  # it has none of the value
+                return b"\0"
+        rows = self.edited([json.loads(line) for line in content.splitlines()])
+        return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+    def edited(self, tree: Any) -> Any:
+        """Return the tree with a value replaced or removed, or with a key that is new."""
+        known = list(branches(tree))
+        container, key = known[int(self.at * len(known))]
+        if self.what == "remove":
+            del container[key]
+        elif self.what == "add" and isinstance(container, dict):
+            container["unknown"] = self.value
+        else:
+            container[key] = self.value
+        return tree
+
+
+def branches(tree: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield each container with a key of it, from the root on."""
+    if isinstance(tree, dict | list):
+        for key in list(tree) if isinstance(tree, dict) else range(len(tree)):
+            yield tree, key
+            yield from branches(tree[key])
+
+
+def without_none(tree: Any) -> Any:
+    """Return a tree without its None, which TOML has not."""
+    if isinstance(tree, dict):
+        return {key: without_none(value) for key, value in tree.items() if value is not None}
+    if isinstance(tree, list):
+        return [without_none(value) for value in tree if value is not None]
+    return tree
+
+
+Change = Cut | Edit
+SHARE = st.floats(0, 1, exclude_max=True)
+CUT = st.builds(Cut, SHARE, st.sampled_from([0, 1, 2, 10, 1000, 10**9]), PIECES)
+EDIT = {
+    suffix: st.builds(
+        Edit, st.just(suffix), SHARE, st.sampled_from(["replace", "remove", "add"]), VALUES
+    )
+    for suffix in (".json", ".jsonl", ".toml")
+}
+
+
+def change_of(name: str) -> st.SearchStrategy[Change]:
+    """Return the changes of a file."""
+    suffix = Path(name).suffix
+    return CUT | EDIT[suffix] if suffix in EDIT else CUT
+
+
+def assert_ends_well(*arguments: str | Path) -> None:
+    """Run ``tasklens ...``; what it raises fails the test, as does more than one line of error.
+
+    Exit status 1 is that of `verify` if a finding fails, and of a cell that cannot be measured.
+    """
+    result = call(*arguments)
+    if result.status == 2:
+        assert_refused(result)
+    else:
+        assert result.status in (0, 1), result
+        assert "Traceback" not in result.err
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz")
+
+
+# --- Settings, tasks and sweeps ---
+
+SWEEP = """
+base = "smoke"
+seeds = [0, 1]
+[set]
+"model.n_layer" = 1
+[grid]
+"model.n_embd" = [8, 16]
+"train.learning_rate" = [1e-3, 1e-4]
+[around]
+"tasks.n_tasks" = [4, 5]
+"""
+
+
+@examples(15)
+@given(change=change_of("sweep.toml"))
+def test_a_sweep(directory: Path, change: Change) -> None:
+    file = directory / "sweep.toml"
+    file.write_bytes(change(SWEEP.encode()))
+    assert_ends_well("sweep", file, "--dry-run", "--out", directory / "sweep")
+
+
+@examples(8)
+@given(change=change_of("tasks.json"))
+def test_a_task_file(tiny: Finished, directory: Path, change: Change) -> None:
+    file = directory / "tasks.json"
+    file.write_bytes(change((tiny.path / "data" / "tasks.json").read_bytes()))
+    out = directory / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    assert_ends_well("data", "smoke", *changes(tasks__file=file), "--out", out)
+
+
+# --- Labelled prompts ---
+
+
+def probe(stock: Stock, prompts: Path, directory: Path) -> None:
+    """Measure a checkpoint on prompts, as far as they can be read."""
+    out = directory / "probe"
+    shutil.rmtree(out, ignore_errors=True)
+    quick = [word for item in QUICK for word in ("--set", item)]
+    model = stock.checkpoints[100]
+    assert_ends_well("probe", model, "--prompts", prompts, *quick, "--dry-run", "--out", out)
+
+
+def csv_of(rows: list[dict[str, Any]]) -> bytes:
+    file = io.StringIO()
+    writer = csv.DictWriter(file, [name for name in rows[0] if name != "verb"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: value for name, value in row.items() if name != "verb"})
+    return file.getvalue().encode()
+
+
+@examples(10)
+@given(change=change_of("prompts.jsonl"))
+def test_prompts_in_jsonl(stock: Stock, directory: Path, change: Change) -> None:
+    file = directory / "prompts.jsonl"
+    file.write_bytes(change(stock.prompts.read_bytes()))
+    probe(stock, file, directory)
+
+
+@examples(8)
+@given(change=CUT)
+def test_prompts_in_csv(stock: Stock, directory: Path, change: Change) -> None:
+    file = directory / "prompts.csv"
+    file.write_bytes(change(csv_of(stock.rows)))
+    probe(stock, file, directory)
+
+
+@examples(8)
+@given(
+    change=CUT,
+    column=st.sampled_from([*records()[0]]),
+    value=VALUES,
+    whole=st.booleans(),
+)
+def test_prompts_in_parquet(
+    stock: Stock, directory: Path, change: Change, column: str, value: Any, whole: bool
+) -> None:
+    """Break the bytes of the file, or write a column of other values."""
+    table = pd.DataFrame(stock.rows)
+    if whole:
+        table[column] = [value] * len(table)
+    content = io.BytesIO()
+    try:
+        table.to_parquet(content)
+    except (TypeError, ValueError, OverflowError, pa.ArrowException):
+        return  # no Parquet
+    file = directory / "prompts.parquet"
+    file.write_bytes(content.getvalue() if whole else change(content.getvalue()))
+    probe(stock, file, directory)
+
+
+# --- Run directories ---
+
+
+def broken_copy(path: Path, directory: Path, name: str, change: Change) -> Path:
+    """Copy a run, and break a file of it."""
+    broken = directory / "broken" / path.name
+    shutil.rmtree(broken, ignore_errors=True)
+    shutil.copytree(path, broken)
+    (broken / name).write_bytes(change((broken / name).read_bytes()))
+    return broken
+
+
+#: The commands that read a run, or do what is left to do in it.
+READERS = st.sampled_from(["show", "verify", "measure", "plot", "report", "train"])
+
+
+def names_in(path: Path) -> list[str]:
+    return sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.toml"])
+@examples(10)
+@given(data=st.data())
+def test_what_a_run_knows_of_itself(
+    tiny: Finished, directory: Path, name: str, data: st.DataObject
+) -> None:
+    path = broken_copy(tiny.path, directory, name, data.draw(change_of(name)))
+    assert_ends_well(data.draw(READERS), path)
+
+
+@examples(10)
+@given(data=st.data())
+def test_a_file_of_a_training_run(tiny: Finished, directory: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(names_in(tiny.path)))
+    path = broken_copy(tiny.path, directory, name, data.draw(change_of(name)))
+    assert_ends_well(data.draw(READERS), path)
+
+
+@examples(10)
+@given(data=st.data())
+def test_a_file_of_a_model_run(probed: Probed, directory: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(names_in(probed.path)))
+    path = broken_copy(probed.path, directory, name, data.draw(change_of(name)))
+    assert_ends_well(data.draw(READERS), path)
