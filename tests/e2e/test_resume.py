@@ -15,7 +15,16 @@ from unittest import mock
 import pytest
 
 from conftest import HANG, FullDisk
-from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
+from e2e.conftest import (
+    Command,
+    Finished,
+    assert_refused,
+    assert_same,
+    changes,
+    contents,
+    times,
+    without_progress,
+)
 from e2e.processes import of_session, start_python, wait_for
 from e2e.stopping import Stop
 from tasklens.models.training import StepLog, Trainer
@@ -37,26 +46,29 @@ def stopped(stop: Stop, *arguments: str | Path) -> str:
         for left in of_session(process.pid):
             left.kill()
     assert process.returncode == (130 if stop.signal == signal.SIGINT else -stop.signal), error
-    return error
+    return without_progress(error)
 
 
 def test_stopped_again_and_again_it_ends_in_the_same_bytes(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
     path = tmp_path / tiny.path.name
-    words = ("run", "smoke", *changes(workers=2), "--out", str(path), "--resume")
+
+    def run_by(workers: int) -> list[str]:
+        return ["run", "smoke", *changes(workers=workers), "--out", str(path), "--resume"]
+
     stops = [
         Stop(str(path), signal.SIGKILL, steps=10),  # two steps after a checkpoint
         Stop(str(path), signal.SIGKILL, steps=12, measured=1, skip=3),
         Stop(str(path), signal.SIGINT, states=6, measured=4),
     ]
     for stop in stops:
-        said = stopped(stop, *words)
+        said = stopped(stop, *run_by(2))
         assert "Traceback" not in said
         assert not (path / "scores.parquet").exists()
     assert said == "tasklens: interrupted; resume with --resume\n"
     assert count(path / "measured") < count(path / "states") == 6
-    result = command(*words, "--set", "workers=1")
+    result = command(*run_by(1))
     assert result.status == 0, result.err
     assert_same(path, tiny.path)
     assert list(path.rglob(".tmp-*")) == []

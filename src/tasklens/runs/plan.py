@@ -29,6 +29,8 @@ from tasklens.scoring.score_cells import score_silhouettes
 
 #: Times that something is timed, at least and at most, and the seconds after which it is enough.
 LEAST_TIMES, MOST_TIMES, ENOUGH_SECONDS = 2, 6, 4.0
+#: If a step with few instructions takes more seconds than this, no whole step is timed.
+LONG_STEP = 0.3
 #: The machine is busy in two cases: its load was above this share of its cores before, or the
 #: slowest of the timed steps took longer than the fastest by this factor.
 IDLE_SHARE, STEADY = 0.25, 1.5
@@ -104,7 +106,7 @@ class Plan:
             f"data: {self.instances:,} training instances",
             f"checkpoints: {len(self.steps):,}, at steps {', '.join(steps)}; "
             f"weights kept of {len(self.with_weights):,}",
-            "time on this machine, from timing some of the work",
+            "time on this machine, from timing some of the work (starting: up to a minute)",
             *(
                 f"  {name:<16}{s!s:>16}"
                 for name, s in (self.seconds | {"total": self.total}).items()
@@ -218,19 +220,20 @@ def _timed(action: Callable[[], object], least: int = LEAST_TIMES) -> Seconds:
 def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> Seconds:
     """Return the seconds of a step, after a warm-up with few instructions per step.
 
-    The few also choose the precision, which takes six steps.
+    The few also choose the precision, which takes six steps. If even they take long, a step is
+    estimated from them: the time of a large model is proportional to the number of instructions.
     """
     train = settings.train
-    few = Trainer(
-        model,
-        dataset,
-        train.changed(instructions_per_step=max(1, train.instructions_per_step // 8)),
-        settings.seed,
-    )
-    few.choose_precision()
-    few.take_step(next(few.batches()))
+    few = max(1, train.instructions_per_step // 8)
+    trainer = Trainer(model, dataset, train.changed(instructions_per_step=few), settings.seed)
+    trainer.choose_precision()
+    batches = trainer.batches()
+    trainer.take_step(next(batches))
+    of_few = _timed(lambda: trainer.take_step(next(batches)))
+    if of_few.low > LONG_STEP:
+        return of_few.times(train.instructions_per_step / few)
     whole = Trainer(model, dataset, train, settings.seed).batches()
-    return _timed(lambda: few.take_step(next(whole)))
+    return _timed(lambda: trainer.take_step(next(whole)))
 
 
 def _time_cells(settings: TrainingRunSettings) -> tuple[Seconds, Seconds]:

@@ -28,8 +28,8 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
     k: tuple[Annotated[int, Field(ge=2)], ...] = ()
-    """Numbers of clusters; empty: the number of labels. The figure and the findings use the first
-    number."""
+    """Numbers of clusters; empty: the number of labels. The figure and the findings use the
+    first of them."""
     center: bool = False
     """Subtract the mean of the split. This alone does not change the clusters of KMeans."""
     standardize: bool = False

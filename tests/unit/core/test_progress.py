@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from conftest import HANG
 from tasklens.core import progress as module
 from tasklens.core.progress import (
     Level,
@@ -112,13 +113,13 @@ def test_a_line_now_and_then_counts_and_estimates(
     with reporting(Level.LINES):
         with progress("train", 1600, "step") as bar:
             bar.update(400)
-            assert printed.wait(60)
+            assert printed.wait(HANG)
         printed.clear()
         with progress("plot"):
-            assert printed.wait(60)
+            assert printed.wait(HANG)
     err = capsys.readouterr().err
-    assert re.search(r"^tasklens: train: step 400 of 1,600, 25%, 0 s left$", err, re.MULTILINE)
-    assert re.search(r"^tasklens: plot: 0 s so far$", err, re.MULTILINE)
+    assert re.search(r"^tasklens: train: step 400 of 1,600, 25%, .* left$", err, re.MULTILINE)
+    assert re.search(r"^tasklens: plot: .* so far$", err, re.MULTILINE)
 
 
 def test_a_stage_that_fails_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:
