@@ -10,7 +10,7 @@ import numpy as np
 from common import settings_of
 from numpy.typing import NDArray
 
-from tasklens.clustering.cluster import Cell
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.data.synthetic import MEASURED, make_dataset
 from tasklens.models.gpt2 import make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
@@ -22,6 +22,11 @@ from tasklens.runs.settings import TrainingRunSettings
 #: Without a run: steps that are trained, and steps at which states are taken.
 TRAINED, AT = 60, (0, 20, 60)
 Item = TypeVar("Item")
+
+
+def cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
+    """Cluster one cell in a worker process, which can import this module, but no script."""
+    return cluster([cell], settings)[0]
 
 
 def add_options(options: argparse.ArgumentParser, n_cells: int) -> None:

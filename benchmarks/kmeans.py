@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
-from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings
 from tasklens.core.workers import Processes, default_workers
 
 TARGET = ">= 4"
@@ -33,12 +33,7 @@ Clusters = list[list[tuple[NDArray[Any], float]]]
 
 def ours(workers: Processes, some: Sequence[Cell], settings: ClusterSettings) -> list[Clustering]:
     """Cluster the cells as the stage measure does."""
-    return list(workers.map(partial(cluster_one, settings=settings), some))
-
-
-def cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
-    """Cluster one cell, as a worker does."""
-    return cluster([cell], settings)[0]
+    return list(workers.map(partial(cells.cluster_one, settings=settings), some))
 
 
 def in_threads(some: Iterable[Cell], settings: ClusterSettings) -> Clusters:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -24,13 +24,13 @@ class TaskSettings(SettingsBase, affects="data"):
     Examples
     --------
     >>> import tasklens as tl
-    >>> settings = tl.TaskSettings(n_tasks=2, regexes=["(ab|c)d{2,4}", "b(a|d){3}"], min_length=3)
-    >>> settings.max_length
-    16
+    >>> settings = tl.TaskSettings(regexes=["(ab|c)d{2,4}", "b(a|d){3}"], min_length=3)
+    >>> settings.n_tasks
+    2
     """
 
     n_tasks: Annotated[int, Field(ge=2)] = 50
-    """Number of tasks."""
+    """Number of tasks. With regexes or a file, it follows from these."""
     n_inputs: Annotated[int, Field(ge=1)] = 48
     """Size of the input vocabulary x0, x1, ..., shared by all tasks."""
     inputs_per_task: Annotated[int, Field(ge=1)] = 48
@@ -56,6 +56,15 @@ class TaskSettings(SettingsBase, affects="data"):
     """Path of the user's task file (JSON) instead of random tasks; it overrides all other settings
     in this table."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _count_regexes(cls, values: Any) -> Any:
+        """Set the number of tasks to that of the user's regular expressions, if it can be."""
+        regexes, k = values.get("regexes"), values.get("distributions_per_task", 1)
+        if isinstance(regexes, list | tuple) and isinstance(k, int) and 0 < 2 * k <= len(regexes):
+            return {**values, "n_tasks": len(regexes) // k}
+        return values
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if self.inputs_per_task > self.n_inputs:
@@ -77,11 +86,10 @@ class TaskSettings(SettingsBase, affects="data"):
                 f" {self.variants_spread} gives some task fewer instructions than"
                 f" distributions_per_task = {self.distributions_per_task}"
             )
-        n_regexes = self.n_tasks * self.distributions_per_task
-        if self.regexes and len(self.regexes) != n_regexes:
+        if self.regexes and len(self.regexes) != self.n_tasks * self.distributions_per_task:
             raise ValueError(
-                f"regexes has {len(self.regexes)} entries: should be n_tasks x"
-                f" distributions_per_task = {n_regexes}"
+                f"{len(self.regexes)} regexes: should be distributions_per_task ="
+                f" {self.distributions_per_task} for each of two tasks or more"
             )
         if self.regexes and self.file:
             raise ValueError("regexes and file exclude each other: give one of them")

@@ -36,11 +36,11 @@ class PositionSettings(SettingsBase, affects="states"):
 
     at: str = ""
     """The measured part of each text. Empty: the input if there is such a column, otherwise last.
-    last: the last token of the text. A column: the part of the text that equals its value. In JSONL
-    and Parquet, the value may also be the index of a token, or a pair of numbers (the first
-    character and the end). A number: the token with this index in every text, counted from
-    the end if it is negative. A:B: characters A to B. Any other text: the part that equals it. If
-    the part occurs more than once, the last occurrence is used."""
+    last: the last token of the text. A column: the part of the text that equals its value, except
+    for spaces. In JSONL and Parquet, the value may also be the index of a token, or a pair of
+    numbers (the first character and the end). A number: the token with this index in every text,
+    counted from the end if it is negative. A:B: characters A to B. Any other text: the part that
+    equals it. If the part occurs more than once, the last occurrence is used."""
     over: Literal["last", "mean"] = "last"
     """If the part has several tokens: last measures the last one, mean the mean over all."""
     max_length: Annotated[int, Field(ge=0)] = 0
@@ -197,7 +197,9 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
 def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
     """Return the span of the last occurrence of a value in a text, or None.
 
-    Whole words are preferred to parts of words. The output at the end of the text comes last.
+    Whole words are preferred to parts of words. The output at the end of the text comes last. If the
+    text does not have the value, spaces between its characters are ignored: the texts of tasklens'
+    own data have a space after each symbol of an instruction.
     """
     end = len(text.rstrip())
     answered = output and text[:end].endswith(output)
@@ -208,7 +210,9 @@ def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
         spans = [match.span() for match in re.finditer(pattern, text) if match.start() < stop]
         if spans:
             return spans[-1]
-    return None
+    spaced = r"\s*".join(map(re.escape, "".join(value.split())))
+    spans = [match.span() for match in re.finditer(rf"(?<!\w){spaced}(?!\w)", text)]
+    return spans[-1] if spans else None
 
 
 def _tokens(

@@ -17,12 +17,13 @@ from tasklens.clustering.map_frames import next_frame
 from tasklens.core.errors import InputError
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.training import Trainer
+from tasklens.runs.fit_settings import draw_dataset
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
 
@@ -163,7 +164,7 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     load = os.getloadavg()[0] / default_workers()
     status("plan: making the data and the model")
     began = time.perf_counter()
-    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
+    dataset = draw_dataset(settings)
     data_seconds = time.perf_counter() - began
     torch.set_num_threads(settings.cores_training)
     model = make_model(dataset, settings.model, seed=settings.seed)

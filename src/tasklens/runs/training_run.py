@@ -9,11 +9,12 @@ import numpy as np
 
 from tasklens.core.files import sha256
 from tasklens.data.instances import Instances
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.gpt2 import state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.report.view import TaskOverview, TaskView
+from tasklens.runs.fit_settings import draw_dataset
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_output, same_symbols, tasks_among
@@ -81,7 +82,7 @@ class TrainingRun(Run):
     def data_files(self) -> dict[str, bytes]:
         """Draw the dataset and return its files."""
         settings = self.settings
-        return dataset_files(make_dataset(settings.tasks, settings.data, seed=settings.seed))
+        return dataset_files(draw_dataset(settings))
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of the user's task file, if there is one."""

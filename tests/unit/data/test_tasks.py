@@ -90,7 +90,8 @@ def test_one_stream_a_purpose() -> None:
 
 
 def test_own_regexes() -> None:
-    taskset = make_tasks(small(n_tasks=2, regexes=("[ab]{4,8}", "[cd]{4,8}")), 0)
+    taskset = make_tasks(small(regexes=("[ab]{4,8}", "[cd]{4,8}")), 0)
+    assert len(taskset.tasks) == 2
     assert [task.grammars[0].regex for task in taskset.tasks] == ["[ab]{4,8}", "[cd]{4,8}"]
     assert taskset.symbols == tuple("abcd")
 
@@ -202,8 +203,8 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             "symbols = 'a b': should be distinct characters without whitespace",
         ),
         (
-            {"regexes": ("a", "b")},
-            "regexes has 2 entries: should be n_tasks x distributions_per_task",
+            {"regexes": ("a", "b", "c"), "distributions_per_task": 2},
+            "3 regexes: should be distributions_per_task = 2 for each of two tasks or more",
         ),
         ({"regexes": ("a",) * 6, "file": "x"}, "regexes and file exclude each other"),
         (

@@ -177,6 +177,16 @@ def test_of_several_places_it_is_the_last_but_a_word_is_preferred_to_a_part_of_o
     assert positions(signs) == [7, 2], "a sign is no part of a word"
 
 
+def test_a_column_may_stand_in_the_text_with_spaces_between_its_characters() -> None:
+    texts = ("a b b a x1 y2", "b a x2 y1", "bb a b x1 y2")
+    prompts = table(*texts, instruction=("abba", "ba", "ab"), input=("x1", "x2", "x1"))
+    assert positions(prompts, at="instruction") == [4, 2, 3]
+    assert read(prompts, at="instruction").begin.tolist() == [1, 1, 2]
+    exact = table("a b ab x1", instruction=("ab",))
+    assert positions(exact, at="instruction") == [3], "unchanged if it is in the text"
+    assert "'ab' is not in the text" in error_of(table("ca b", more=("ab",)), at="more")
+
+
 def test_the_output_at_the_end_is_not_taken_for_the_input() -> None:
     same = table(
         "same : sheep sheep", "same : ox sheep \n", input=["sheep", "ox"], output=["sheep"] * 2

@@ -1,0 +1,76 @@
+"""Read the code blocks of the documentation, and what each of their lines runs."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+#: The pages with commands. Those of docs/cli.md are generated; see `examples_of_help`.
+PAGES = sorted(
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))
+    if path.name != "cli.md"
+)
+#: What a line of a block of commands may begin with.
+PROGRAMS = ("tasklens", "torchrun", "make", "pip", "python")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    language: str
+    text: str
+
+
+def blocks() -> Iterator[Block]:
+    """Yield the fenced blocks of all pages."""
+    for page in PAGES:
+        found = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
+        for language, text in found:
+            yield Block(page.name, language, text)
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """Yield the commands of a block, as words, with the variables that it sets.
+
+    In a console block, the lines after "$ " are commands; the others are what they print.
+    """
+    lines = block.text.replace("\\\n", " ").splitlines()
+    if block.language == "console":
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    variables: dict[str, str] = {}
+    for line in lines:
+        for name, value in variables.items():
+            line = line.replace(f"${name}", value)
+        words = shlex.split(line, comments=True)
+        if words and (variable := re.fullmatch(r"([A-Z]+)=(\S+)", words[0])):
+            variables[variable[1]] = variable[2]
+        elif words:
+            yield words
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Return the page and the words of every command of the pages."""
+    return [
+        (block.page, words)
+        for block in blocks()
+        if block.language in ("", "console")
+        for words in commands_of(block)
+    ]
+
+
+def blocks_of(language: str) -> list[Block]:
+    """Return all blocks of a language."""
+    return [block for block in blocks() if block.language == language]
+
+
+def examples_of_help() -> list[list[str]]:
+    """Return the examples of every command's help, as words."""
+    page = (ROOT / "docs" / "cli.md").read_text()
+    return [
+        shlex.split(line) for line in re.findall(r"^    ((?:tasklens|torchrun) .*)$", page, re.M)
+    ]

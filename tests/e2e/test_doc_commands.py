@@ -1,0 +1,263 @@
+"""Run every command and every block of Python in the documentation, on tiny settings."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from e2e.conftest import TINY, call, succeed
+from e2e.doc_blocks import (
+    PROGRAMS,
+    ROOT,
+    Block,
+    blocks,
+    blocks_of,
+    commands,
+    examples_of_help,
+)
+from e2e.stock import Stock, write_prompts
+from e2e.sweeps import AXES, write_sweep
+from tasklens.cli.main import app
+from tasklens.core.settings import SettingsBase
+from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
+
+#: Tiny settings, under which each measured task has several instances in each split.
+SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
+#: The runs that the pages read.
+RUNS = ("default", *(f"seed{i}" for i in range(6)))
+#: Commands that cannot be run in a test; their words are checked.
+NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper")
+#: Shorter code for the code of the pages.
+SHORTER = {
+    "steps=400": "steps=2",
+    "warmup_steps=20": "warmup_steps=1",
+    "block5": "block1",
+    "step=900": "step=12",
+}
+
+
+def text_of(words: list[str]) -> str:
+    return " ".join(words)
+
+
+# -- nothing escapes ------------------------------------------------------------------------------
+
+
+def test_every_block_is_known() -> None:
+    languages = {"", "console", "python", "text", "toml"}
+    assert [block for block in blocks() if block.language not in languages] == []
+    for block in blocks_of("text"):
+        for line in block.text.splitlines():
+            assert not line.removeprefix("$ ").startswith(tuple(f"{p} " for p in PROGRAMS)), block
+    for page, words in commands():
+        assert words[0] in PROGRAMS, f"{page}: {text_of(words)}"
+
+
+def check_keys(changes: list[str]) -> None:
+    """Check that the keys of --set are settings of a training run or of a model run."""
+    kinds: tuple[type[SettingsBase], ...] = (TrainingRunSettings, ModelRunSettings)
+    for change in changes:
+        assert any(change.partition("=")[0] in kind.declared() for kind in kinds), change
+
+
+def check_tasklens(words: list[str]) -> None:
+    """Parse the arguments of a command of tasklens, without running it."""
+    group: Any = typer.main.get_command(app)
+    name, *arguments = words
+    context = group.commands[name].make_context(name, arguments)
+    check_keys(context.params.get("change") or [])
+
+
+def check_torchrun(words: list[str]) -> None:
+    from torch.distributed.run import get_args_parser
+
+    parsed = get_args_parser().parse_args(words)
+    assert (parsed.module, parsed.training_script) == (True, "tasklens")
+    check_tasklens(parsed.training_script_args)
+
+
+def check_make(words: list[str]) -> None:
+    rules = (ROOT / "Makefile").read_text()
+    for word in words:
+        name, equals, _ = word.partition("=")
+        rule = rf"^{name} \?=" if equals else rf"^\.PHONY:.* {name}( |$)"
+        assert re.search(rule, rules, re.MULTILINE), word
+
+
+def check_pip(words: list[str]) -> None:
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert words[:2] == ["install", "-e"]
+    match = re.fullmatch(r"\.(?:\[([\w,]+)\])?", words[2])
+    assert match, words
+    extras = match[1].split(",") if match[1] else []
+    assert set(extras) <= set(known["optional-dependencies"])
+
+
+def check_script(words: list[str]) -> None:
+    script, *arguments = words
+    source = (ROOT / script).read_text()
+    for word in arguments:
+        assert not word.startswith("--") or f'"{word}"' in source or word == "--help", word
+
+
+CHECKS = {
+    "tasklens": check_tasklens,
+    "torchrun": check_torchrun,
+    "make": check_make,
+    "pip": check_pip,
+    "python": check_script,
+}
+
+
+@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda part: str(part)[:80])
+def test_the_words_of_a_command_are_right(page: str, words: list[str]) -> None:
+    CHECKS[words[0]](words[1:])
+
+
+def test_the_examples_of_the_help_are_right() -> None:
+    examples = examples_of_help()
+    assert len(examples) > 20
+    for words in examples:
+        CHECKS[words[0]](words[1:])
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("tasklens", ["run", "smoke", "--resum"]),
+        ("tasklens", ["run", "smoke", "--set", "train.step=2"]),
+        ("torchrun", ["--alone", "-m", "tasklens", "run", "smoke"]),
+        ("make", ["instal"]),
+        ("pip", ["install", "-e", ".[notebooks]"]),
+        ("python", ["benchmarks/probe.py", "--width", "1"]),
+    ],
+)
+def test_a_wrong_word_is_reported(program: str, words: list[str]) -> None:
+    error = (AssertionError, SystemExit, typer.BadParameter.__mro__[2])
+    with pytest.raises(error):
+        CHECKS[program](words)
+
+
+# -- Python ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory with tiny runs under the names that the pages have. Not to be changed."""
+    directory = tmp_path_factory.mktemp("docs")
+    for seed in range(3):
+        path = directory / "runs" / f"seed{seed}"
+        options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
+        succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
+        shutil.copytree(path, directory / "runs" / f"seed{seed + 3}")
+    shutil.copytree(directory / "runs" / "seed0", directory / "runs" / "default")
+    return directory
+
+
+@pytest.fixture
+def directory(with_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = Path(shutil.copytree(with_runs, tmp_path / "docs"))
+    monkeypatch.chdir(path)
+    return path
+
+
+def execute(code: str) -> dict[str, Any]:
+    names: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(code, "a block", "exec"), names)
+    return names
+
+
+@pytest.mark.usefixtures("directory")
+@pytest.mark.parametrize("block", blocks_of("python"), ids=lambda block: block.page)
+def test_python_runs(block: Block, stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+    code = block.text.replace("path/to/model", str(stock.checkpoints[200]))
+    for old, new in SHORTER.items():
+        code = code.replace(old, new)
+    execute(code)
+    if "tl.train(" in code:
+        (table,) = (b.text for b in blocks_of("text") if b.page == "README.md")
+        printed = capsys.readouterr().out
+        labels = [[line.partition(" ")[0] for line in t.splitlines()] for t in (table, printed)]
+        assert labels[0] == labels[1]
+
+
+@pytest.mark.long
+def test_the_example_of_the_readme_ends_far_above_its_controls() -> None:
+    (code,) = (b.text for b in blocks_of("python") if "tl.train(" in b.text)
+    names = execute(code)
+    table = names["tl"].final_table(names["scores"])["val_subset"]
+    assert table["block3"] > 0.7
+    controls = table[[name for name in table.index if name.startswith("control:")]]
+    assert table["block3"] > 1.5 * max(controls.max(), names["untrained"].to_numpy().max())
+
+
+# -- commands -------------------------------------------------------------------------------------
+
+
+def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
+    (block,) = blocks_of("toml")
+    file = tmp_path / "mine.toml"
+    file.write_text(block.text)
+    result = call("sweep", file, "--dry-run")
+    assert (result.status, result.err) == (0, "")
+    assert len(result.out.splitlines()) == 2 * (2 * 2 + 2), "two seeds of 6 runs"
+
+
+def shortened(words: list[str], stock: Stock) -> list[str]:
+    """Return a command of tasklens with tiny settings, on files of the test."""
+    files = {
+        "path/to/model": str(stock.checkpoints[200]),
+        "path/to/training": str(stock.models),
+        "runs/llama": str(stock.models),
+        "cuda": "cpu",
+    }
+    name, *arguments = (files.get(word, word) for word in words)
+    if name in ("run", "data"):
+        if "--out" not in arguments:
+            arguments += ["--out", f"runs/{arguments[0]}"]
+        arguments[0] = "smoke"
+        kept = {word.partition("=")[0] for word in arguments}
+        own_tasks = "tasks.regexes" in kept
+        for key, value in SETTINGS.items():
+            if key not in kept and not (own_tasks and key.startswith(("tasks.", "data."))):
+                arguments += ["--set", f"{key}={value}"]
+    elif name == "probe":
+        for key in ("clusters.tsne=none", "clusters.n_init=1", "workers=1"):
+            arguments += ["--set", key]
+    elif name == "sweep" and arguments[0].startswith("docs/"):
+        arguments += ["--dry-run"]  # hours otherwise
+    return [name, *arguments]
+
+
+def removed(words: list[str]) -> None:
+    """Remove the run directory that a command makes."""
+    if words[0] in ("run", "data") and "--resume" not in words and "--dry-run" not in words:
+        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("page", sorted({page for page, _ in commands()}))
+def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) -> None:
+    rows = [{**row, "topic": row["label"]} for row in stock.rows]
+    write_prompts(directory / "my.jsonl", rows)
+    write_sweep(directory, AXES).rename(directory / "my-sweep.toml")
+    for folder in ("docs", "src"):
+        (directory / folder).symlink_to(ROOT / folder)
+    for name, words in commands():
+        if name != page or NOT_RUN.search(text_of(words)):
+            continue
+        if words[0] == "tasklens":
+            short = shortened(words[1:], stock)
+            removed(short)
+            if "--out" in short and short[short.index("--out") + 1].startswith("docs/"):
+                short[short.index("--out") + 1] = "out.json"
+            result = call(*short)
+            assert result.status in ((0, 1) if short[0] == "verify" else (0,)), (short, result.err)
+        elif words[:2] == ["python", "docs/compare_scores.py"]:
+            subprocess.run([sys.executable, *words[1:]], check=True, stdout=subprocess.DEVNULL)
