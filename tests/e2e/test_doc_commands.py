@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from e2e.conftest import TINY, call, succeed
+from e2e.conftest import TINY, Finished, call, succeed
 from e2e.doc_blocks import (
     PROGRAMS,
     ROOT,
@@ -29,8 +29,6 @@ from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 
 #: Tiny settings, under which each measured task has several instances in each split.
 SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
-#: The runs that the pages read.
-RUNS = ("default", *(f"seed{i}" for i in range(6)))
 #: Commands that cannot be run in a test; their options are checked.
 NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper")
 #: Shorter code for the code of the pages.
@@ -147,35 +145,23 @@ def test_a_wrong_word_is_reported(program: str, parts: list[str]) -> None:
 # -- Python ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def with_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with tiny runs under the names that the pages have. Not to be changed."""
-    directory = tmp_path_factory.mktemp("docs")
-    for seed in range(3):
-        path = directory / "runs" / f"seed{seed}"
-        options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
-        succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
-        shutil.copytree(path, directory / "runs" / f"seed{seed + 3}")
-    shutil.copytree(directory / "runs" / "seed0", directory / "runs" / "default")
-    return directory
-
-
-@pytest.fixture
-def directory(with_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = Path(shutil.copytree(with_runs, tmp_path / "docs"))
-    monkeypatch.chdir(path)
-    return path
-
-
 def execute(code: str) -> dict[str, Any]:
     names: dict[str, Any] = {"__name__": "__main__"}
     exec(compile(code, "a block", "exec"), names)
     return names
 
 
-@pytest.mark.usefixtures("directory")
 @pytest.mark.parametrize("block", blocks_of("python"), ids=lambda block: block.page)
-def test_python_runs(block: Block, stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_runs(
+    block: Block,
+    tiny: Finished,
+    stock: Stock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(tiny.path, tmp_path / "runs" / "default")
+    monkeypatch.chdir(tmp_path)
     code = block.text.replace("path/to/model", str(stock.checkpoints[200]))
     for old, new in SHORTER.items():
         code = code.replace(old, new)
@@ -198,6 +184,19 @@ def test_the_example_of_the_readme_ends_far_above_its_controls() -> None:
 
 
 # -- commands -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a directory with tiny runs under the names that the pages have."""
+    for seed in range(3):
+        path = tmp_path / "runs" / f"seed{seed}"
+        options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
+        succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
+        shutil.copytree(path, tmp_path / "runs" / f"seed{seed + 3}")
+    shutil.copytree(tmp_path / "runs" / "seed0", tmp_path / "runs" / "default")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
@@ -241,8 +240,12 @@ def removed(parts: list[str]) -> None:
         shutil.rmtree(parts[parts.index("--out") + 1], ignore_errors=True)
 
 
+def is_run(parts: list[str]) -> bool:
+    return parts[0] == "tasklens" and not NOT_RUN.search(text_of(parts))
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("page", sorted({page for page, _ in commands()}))
+@pytest.mark.parametrize("page", sorted({page for page, parts in commands() if is_run(parts)}))
 def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) -> None:
     rows = [{**row, "topic": row["label"]} for row in stock.rows]
     write_prompts(directory / "my.jsonl", rows)
@@ -250,9 +253,9 @@ def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) ->
     for folder in ("docs", "src"):
         (directory / folder).symlink_to(ROOT / folder)
     for name, parts in commands():
-        if name != page or NOT_RUN.search(text_of(parts)):
+        if name != page:
             continue
-        if parts[0] == "tasklens":
+        if is_run(parts):
             short = shortened(parts[1:], stock)
             removed(short)
             if "--out" in short and short[short.index("--out") + 1].startswith("docs/"):
