@@ -111,7 +111,7 @@ def as_subject(model: Model, *, texts: bool = False) -> Subject:
     if hasattr(model, "harvest") and hasattr(model, "names"):
         return cast(Subject, model)
     raise InputError(
-        f"a {type(model).__name__} is not a model: should be a GPT2 of tasklens.make_model, a "
+        f"{type(model).__name__} is not a model: should be a GPT2 of tasklens.make_model, a "
         "causal language model of transformers, or the path of a model"
     )
 
