@@ -38,10 +38,10 @@ gpu-wheels:
 		-c constraints.txt -r benchmarks/gpu-wheels.txt -d wheels
 	du -sh wheels
 
-# Everything: what CI runs. About a quarter of an hour on two cores.
+# Everything: what CI runs. See CONTRIBUTING.md for how long.
 test-all: test test-long
 
-# The checks, and all tests but the long ones: four minutes on two cores at most.
+# The checks, and all tests but the long ones.
 test: check
 	$(BIN)/pytest -n 2 --dist loadfile -m "not long"
 

@@ -154,7 +154,7 @@ def add(what: str, times: HarvestTimes, report: Report, note: str, difference: f
 def main() -> None:
     """Run from the command line."""
     options = parser(__doc__)
-    options.add_argument("--widths", type=int, nargs="+", default=[256])
+    options.add_argument("--widths", type=int, nargs="+", default=[128])
     options.add_argument("--part", type=float, default=0.1, help="of the split, for the reference")
     options.add_argument("--rounds", type=int, default=3)
     arguments = options.parse_args()

@@ -113,7 +113,7 @@ def compare(width: int, inputs: int, rounds: int, report: Report, choice: Choice
 def main() -> None:
     """Run from the command line."""
     options = parser(__doc__)
-    options.add_argument("--widths", type=int, nargs="+", default=[256, 768])
+    options.add_argument("--widths", type=int, nargs="+", default=[128, 768])
     options.add_argument("--inputs", type=int, nargs="+", default=[10, 48])
     options.add_argument("--rounds", type=int, default=5)
     arguments = options.parse_args()

@@ -29,13 +29,13 @@ class Block:
 def blocks() -> Iterator[Block]:
     """Yield the fenced blocks of all pages."""
     for page in PAGES:
-        found = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
-        for language, text in found:
+        matches = re.findall(r"^```(.*)\n((?:.*\n)*?)```$", page.read_text(), re.MULTILINE)
+        for language, text in matches:
             yield Block(page.name, language, text)
 
 
 def commands_of(block: Block) -> Iterator[list[str]]:
-    """Yield the commands of a block, as words, with the variables that it sets.
+    """Yield the commands of a block, as lists of words; variables are replaced.
 
     In a console block, the lines after "$ " are commands; the others are what they print.
     """
@@ -46,20 +46,20 @@ def commands_of(block: Block) -> Iterator[list[str]]:
     for line in lines:
         for name, value in variables.items():
             line = line.replace(f"${name}", value)
-        words = shlex.split(line, comments=True)
-        if words and (variable := re.fullmatch(r"([A-Z]+)=(\S+)", words[0])):
+        parts = shlex.split(line, comments=True)
+        if parts and (variable := re.fullmatch(r"([A-Z]+)=(\S+)", parts[0])):
             variables[variable[1]] = variable[2]
-        elif words:
-            yield words
+        elif parts:
+            yield parts
 
 
 def commands() -> list[tuple[str, list[str]]]:
     """Return the page and the words of every command of the pages."""
     return [
-        (block.page, words)
+        (block.page, parts)
         for block in blocks()
         if block.language in ("", "console")
-        for words in commands_of(block)
+        for parts in commands_of(block)
     ]
 
 
@@ -69,7 +69,7 @@ def blocks_of(language: str) -> list[Block]:
 
 
 def examples_of_help() -> list[list[str]]:
-    """Return the examples of every command's help, as words."""
+    """Return the examples of every command's help, as lists of words."""
     page = (ROOT / "docs" / "cli.md").read_text()
     return [
         shlex.split(line) for line in re.findall(r"^    ((?:tasklens|torchrun) .*)$", page, re.M)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from e2e.conftest import TINY, call, succeed
+from e2e.conftest import TINY, Finished, call, succeed
 from e2e.doc_blocks import (
     PROGRAMS,
     ROOT,
@@ -29,9 +29,7 @@ from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 
 #: Tiny settings, under which each measured task has several instances in each split.
 SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
-#: The runs that the pages read.
-RUNS = ("default", *(f"seed{i}" for i in range(6)))
-#: Commands that cannot be run in a test; their words are checked.
+#: Commands that cannot be run in a test; their options are checked.
 NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper")
 #: Shorter code for the code of the pages.
 SHORTER = {
@@ -42,8 +40,8 @@ SHORTER = {
 }
 
 
-def text_of(words: list[str]) -> str:
-    return " ".join(words)
+def text_of(parts: list[str]) -> str:
+    return " ".join(parts)
 
 
 # -- nothing escapes ------------------------------------------------------------------------------
@@ -55,8 +53,8 @@ def test_every_block_is_known() -> None:
     for block in blocks_of("text"):
         for line in block.text.splitlines():
             assert not line.removeprefix("$ ").startswith(tuple(f"{p} " for p in PROGRAMS)), block
-    for page, words in commands():
-        assert words[0] in PROGRAMS, f"{page}: {text_of(words)}"
+    for page, parts in commands():
+        assert parts[0] in PROGRAMS, f"{page}: {text_of(parts)}"
 
 
 def check_keys(changes: list[str]) -> None:
@@ -66,41 +64,41 @@ def check_keys(changes: list[str]) -> None:
         assert any(change.partition("=")[0] in kind.declared() for kind in kinds), change
 
 
-def check_tasklens(words: list[str]) -> None:
+def check_tasklens(parts: list[str]) -> None:
     """Parse the arguments of a command of tasklens, without running it."""
     group: Any = typer.main.get_command(app)
-    name, *arguments = words
+    name, *arguments = parts
     context = group.commands[name].make_context(name, arguments)
     check_keys(context.params.get("change") or [])
 
 
-def check_torchrun(words: list[str]) -> None:
+def check_torchrun(parts: list[str]) -> None:
     from torch.distributed.run import get_args_parser
 
-    parsed = get_args_parser().parse_args(words)
+    parsed = get_args_parser().parse_args(parts)
     assert (parsed.module, parsed.training_script) == (True, "tasklens")
     check_tasklens(parsed.training_script_args)
 
 
-def check_make(words: list[str]) -> None:
+def check_make(parts: list[str]) -> None:
     rules = (ROOT / "Makefile").read_text()
-    for word in words:
+    for word in parts:
         name, equals, _ = word.partition("=")
         rule = rf"^{name} \?=" if equals else rf"^\.PHONY:.* {name}( |$)"
         assert re.search(rule, rules, re.MULTILINE), word
 
 
-def check_pip(words: list[str]) -> None:
+def check_pip(parts: list[str]) -> None:
     known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert words[:2] == ["install", "-e"]
-    match = re.fullmatch(r"\.(?:\[([\w,]+)\])?", words[2])
-    assert match, words
+    assert parts[:2] == ["install", "-e"]
+    match = re.fullmatch(r"\.(?:\[([\w,]+)\])?", parts[2])
+    assert match, parts
     extras = match[1].split(",") if match[1] else []
     assert set(extras) <= set(known["optional-dependencies"])
 
 
-def check_script(words: list[str]) -> None:
-    script, *arguments = words
+def check_script(parts: list[str]) -> None:
+    script, *arguments = parts
     source = (ROOT / script).read_text()
     for word in arguments:
         assert not word.startswith("--") or f'"{word}"' in source or word == "--help", word
@@ -115,20 +113,20 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize(("page", "words"), commands(), ids=lambda part: str(part)[:80])
-def test_the_words_of_a_command_are_right(page: str, words: list[str]) -> None:
-    CHECKS[words[0]](words[1:])
+@pytest.mark.parametrize(("page", "parts"), commands(), ids=lambda part: str(part)[:80])
+def test_the_words_of_a_command_are_right(page: str, parts: list[str]) -> None:
+    CHECKS[parts[0]](parts[1:])
 
 
 def test_the_examples_of_the_help_are_right() -> None:
     examples = examples_of_help()
     assert len(examples) > 20
-    for words in examples:
-        CHECKS[words[0]](words[1:])
+    for parts in examples:
+        CHECKS[parts[0]](parts[1:])
 
 
 @pytest.mark.parametrize(
-    ("program", "words"),
+    ("program", "parts"),
     [
         ("tasklens", ["run", "smoke", "--resum"]),
         ("tasklens", ["run", "smoke", "--set", "train.step=2"]),
@@ -138,33 +136,13 @@ def test_the_examples_of_the_help_are_right() -> None:
         ("python", ["benchmarks/probe.py", "--width", "1"]),
     ],
 )
-def test_a_wrong_word_is_reported(program: str, words: list[str]) -> None:
+def test_a_wrong_word_is_reported(program: str, parts: list[str]) -> None:
     error = (AssertionError, SystemExit, typer.BadParameter.__mro__[2])
     with pytest.raises(error):
-        CHECKS[program](words)
+        CHECKS[program](parts)
 
 
 # -- Python ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def with_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a directory with tiny runs under the names that the pages have. Not to be changed."""
-    directory = tmp_path_factory.mktemp("docs")
-    for seed in range(3):
-        path = directory / "runs" / f"seed{seed}"
-        options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
-        succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
-        shutil.copytree(path, directory / "runs" / f"seed{seed + 3}")
-    shutil.copytree(directory / "runs" / "seed0", directory / "runs" / "default")
-    return directory
-
-
-@pytest.fixture
-def directory(with_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = Path(shutil.copytree(with_runs, tmp_path / "docs"))
-    monkeypatch.chdir(path)
-    return path
 
 
 def execute(code: str) -> dict[str, Any]:
@@ -173,9 +151,17 @@ def execute(code: str) -> dict[str, Any]:
     return names
 
 
-@pytest.mark.usefixtures("directory")
 @pytest.mark.parametrize("block", blocks_of("python"), ids=lambda block: block.page)
-def test_python_runs(block: Block, stock: Stock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_runs(
+    block: Block,
+    tiny: Finished,
+    stock: Stock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(tiny.path, tmp_path / "runs" / "default")
+    monkeypatch.chdir(tmp_path)
     code = block.text.replace("path/to/model", str(stock.checkpoints[200]))
     for old, new in SHORTER.items():
         code = code.replace(old, new)
@@ -200,6 +186,19 @@ def test_the_example_of_the_readme_ends_far_above_its_controls() -> None:
 # -- commands -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Change to a directory with tiny runs under the names that the pages have."""
+    for seed in range(3):
+        path = tmp_path / "runs" / f"seed{seed}"
+        options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
+        succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
+        shutil.copytree(path, tmp_path / "runs" / f"seed{seed + 3}")
+    shutil.copytree(tmp_path / "runs" / "seed0", tmp_path / "runs" / "default")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
     (block,) = blocks_of("toml")
     file = tmp_path / "mine.toml"
@@ -209,7 +208,7 @@ def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
     assert len(result.out.splitlines()) == 2 * (2 * 2 + 2), "two seeds of 6 runs"
 
 
-def shortened(words: list[str], stock: Stock) -> list[str]:
+def shortened(parts: list[str], stock: Stock) -> list[str]:
     """Return a command of tasklens with tiny settings, on files of the test."""
     files = {
         "path/to/model": str(stock.checkpoints[200]),
@@ -217,7 +216,7 @@ def shortened(words: list[str], stock: Stock) -> list[str]:
         "runs/llama": str(stock.models),
         "cuda": "cpu",
     }
-    name, *arguments = (files.get(word, word) for word in words)
+    name, *arguments = (files.get(word, word) for word in parts)
     if name in ("run", "data"):
         if "--out" not in arguments:
             arguments += ["--out", f"runs/{arguments[0]}"]
@@ -235,29 +234,33 @@ def shortened(words: list[str], stock: Stock) -> list[str]:
     return [name, *arguments]
 
 
-def removed(words: list[str]) -> None:
+def removed(parts: list[str]) -> None:
     """Remove the run directory that a command makes."""
-    if words[0] in ("run", "data") and "--resume" not in words and "--dry-run" not in words:
-        shutil.rmtree(words[words.index("--out") + 1], ignore_errors=True)
+    if parts[0] in ("run", "data") and "--resume" not in parts and "--dry-run" not in parts:
+        shutil.rmtree(parts[parts.index("--out") + 1], ignore_errors=True)
+
+
+def is_run(parts: list[str]) -> bool:
+    return parts[0] == "tasklens" and not NOT_RUN.search(text_of(parts))
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", sorted({page for page, _ in commands()}))
+@pytest.mark.parametrize("page", sorted({page for page, parts in commands() if is_run(parts)}))
 def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) -> None:
     rows = [{**row, "topic": row["label"]} for row in stock.rows]
     write_prompts(directory / "my.jsonl", rows)
     write_sweep(directory, AXES).rename(directory / "my-sweep.toml")
     for folder in ("docs", "src"):
         (directory / folder).symlink_to(ROOT / folder)
-    for name, words in commands():
-        if name != page or NOT_RUN.search(text_of(words)):
+    for name, parts in commands():
+        if name != page:
             continue
-        if words[0] == "tasklens":
-            short = shortened(words[1:], stock)
+        if is_run(parts):
+            short = shortened(parts[1:], stock)
             removed(short)
             if "--out" in short and short[short.index("--out") + 1].startswith("docs/"):
                 short[short.index("--out") + 1] = "out.json"
             result = call(*short)
             assert result.status in ((0, 1) if short[0] == "verify" else (0,)), (short, result.err)
-        elif words[:2] == ["python", "docs/compare_scores.py"]:
-            subprocess.run([sys.executable, *words[1:]], check=True, stdout=subprocess.DEVNULL)
+        elif parts[:2] == ["python", "docs/compare_scores.py"]:
+            subprocess.run([sys.executable, *parts[1:]], check=True, stdout=subprocess.DEVNULL)

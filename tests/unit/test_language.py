@@ -110,6 +110,23 @@ def test_names_and_sentences_are_plain(folder: str) -> None:
     assert not lines, "\n".join(lines)
 
 
+def page_text(page: str) -> str:
+    """Return the prose of a page, without code, and without the rules on language themselves."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.sub(
+        r"^```.*?^```|`[^`\n]*`|^## Language$.*?(?=^### Glossary$)", "", text, flags=re.M | re.S
+    )
+
+
+PAGES = ("README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")))
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_pages_are_plain(page: str) -> None:
+    unplain = [match[0] for match in UNPLAIN.finditer(page_text(page))]
+    assert not unplain, f"{page}: {', '.join(unplain)}"
+
+
 LONG = " ".join(["word"] * (MOST_WORDS + 1))
 
 

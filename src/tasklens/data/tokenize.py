@@ -197,9 +197,9 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
 def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
     """Return the span of the last occurrence of a value in a text, or None.
 
-    Whole words are preferred to parts of words. The output at the end of the text comes last. If the
-    text does not have the value, spaces between its characters are ignored: the texts of tasklens'
-    own data have a space after each symbol of an instruction.
+    Whole words are preferred to parts of words. The output at the end of the text comes last. If
+    the text does not have the value, spaces between its characters are ignored: the texts of
+    tasklens' own data have a space after each symbol of an instruction.
     """
     end = len(text.rstrip())
     answered = output and text[:end].endswith(output)
