@@ -1,5 +1,6 @@
 """Test measuring during training: it writes the same files, earlier."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -86,10 +87,8 @@ def test_cores_are_shared_between_training_and_measuring(
 ) -> None:
     train = {key: value for key, value in keys.items() if key != "workers"}
     settings = TrainingRunSettings(workers=keys.get("workers", 0), train=train)
-    with (
-        mock.patch("tasklens.runs.settings.default_workers", return_value=cores),
-        mock.patch("tasklens.runs.stage_train.default_workers", return_value=cores),
-    ):
+    affinity = mock.Mock(return_value=range(cores))
+    with mock.patch.object(os, "sched_getaffinity", affinity, create=True):
         assert (settings.cores_training, cores_left(settings, LOCAL)) == (training, beside)
 
 
