@@ -35,8 +35,11 @@ def state_name(text: str) -> str:
     A text that is no known name is returned unchanged.
     """
     plain = _plain(text)
-    if number := re.fullmatch(r"(?:layer|block)?0*(\d+)", plain):
-        return f"block{number[1]}" if int(number[1]) else "embed"
+    if number := re.fullmatch(r"(layer|block)?0*(\d+)", plain):
+        if int(number[2]):
+            return f"block{number[2]}"
+        # Blocks count from 1: a user who writes block0 may mean the first one.
+        return text if number[1] == "block" else "embed"
     return _STATES.get(plain, plain if plain in _STATES.values() else text)
 
 

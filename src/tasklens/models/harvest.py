@@ -10,6 +10,7 @@ import torch
 
 from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.names import find_state
 from tasklens.data.prompt_readers import PromptSource
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import PositionSettings, instances_of_prompts, position_name, tokenize
@@ -81,10 +82,9 @@ def harvest(
             position = PositionSettings(at=position)
         tokenizer = tokenizer or getattr(subject, "tokenizer", None)
         prompts = _prompts_of_split(prompts, tokenizer, position, split)
-    names = subject.names if names is None else names
-    for name in names:
-        if name not in subject.names:
-            raise InputError(f"no hidden state {name!r}; this model has {', '.join(subject.names)}")
+    if names is None:
+        names = subject.names
+    names = [find_state(name, subject.names) for name in names]
     return replace(
         subject.harvest(prompts, names),
         split=prompts.split,

@@ -14,7 +14,7 @@ STATES = ("wte", "embed", *(f"block{i}" for i in range(1, 13)), "ln_f")
     [
         *((text, "block5") for text in ("block5", "5", "layer 5", "Layer5", "block 5", "block_5")),
         *((text, "block12") for text in ("12", "LAYER-12", "block12", "layer 12")),
-        *((text, "embed") for text in ("embed", "0", "layer 0", "block0", "embedding")),
+        *((text, "embed") for text in ("embed", "0", "layer 0", "embedding")),
         *((text, "ln_f") for text in ("ln_f", "lnf", "LN_F", "final layer norm")),
         *((text, "wte") for text in ("wte", "WTE", "word embedding")),
     ],
@@ -24,7 +24,7 @@ def test_ways_to_write_a_hidden_state(text: str, name: str) -> None:
     assert find_state(text, STATES) == name
 
 
-@pytest.mark.parametrize("text", ["13", "layer 13", "block", "layers", "-1", "", "attn5"])
+@pytest.mark.parametrize("text", ["13", "layer 13", "block0", "block", "layers", "-1", "", "attn5"])
 def test_a_hidden_state_that_the_run_does_not_have(text: str) -> None:
     with pytest.raises(InputError) as error:
         find_state(text, STATES)

@@ -168,7 +168,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(
             harvest(*arguments, **options)
         assert message in str(error.value)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="no split 'test'; the dataset has train, val"):
+    with pytest.raises(InputError, match="no split 'test'; there are train, val"):
         dataset["test"]
 
 

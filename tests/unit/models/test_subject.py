@@ -73,9 +73,9 @@ def test_only_the_names_that_are_asked_for_come_back(
         assert np.array_equal(got.answer, whole.answer)
 
 
-@pytest.mark.parametrize("name", ["block3", "block0", "0", "hidden"])
+@pytest.mark.parametrize("name", ["block3", "block0", "7", "hidden"])
 def test_an_unknown_name_lists_the_known_ones(model: GPT2, prompts: Prompts, name: str) -> None:
-    message = f"^no hidden state '{name}'; this model has wte, embed, block1, block2, ln_f$"
+    message = f"^no hidden state '{name}'; there are wte, embed, block1, block2, ln_f$"
     with pytest.raises(InputError, match=message):
         harvest(GPT2Subject(model), prompts, ["wte", name])
 
