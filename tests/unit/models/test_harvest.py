@@ -92,11 +92,11 @@ def test_a_position_in_the_text(llama: tuple[Any, Any]) -> None:
 
 def test_a_split_of_held_out_prompts(llama: tuple[Any, Any]) -> None:
     model, tokenizer = llama
-    words = ["w5", "w6", "w7", "w8"]
+    inputs = ["w5", "w6", "w7", "w8"]
     table = {
-        "text": [f"w3 w1 {word}" for word in words] + [f"w4 w1 {word}" for word in words],
+        "text": [f"w3 w1 {x}" for x in inputs] + [f"w4 w1 {x}" for x in inputs],
         "label": ["plural"] * 4 + ["opposite"] * 4,
-        "input": words * 2,
+        "input": inputs * 2,
     }
     prompts = read_prompts(table, hold_out=["input"], hold_out_share=0.5, seed=3)
     got = harvest(model, prompts, ["embed"], tokenizer=tokenizer, split="held_out_input")
