@@ -244,6 +244,7 @@ def test_runs_that_share_no_split_are_refused(tiny: Finished, probed: Finished) 
 # --- Progress and details on standard error ---
 
 
+@pytest.mark.long
 def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
     shutil.rmtree(copy)
     done = start("run", "smoke", *changes(), "--out", copy)
@@ -264,6 +265,7 @@ def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
         assert f"tasklens: {stage}: already done\n".encode() in verbose.stderr
 
 
+@pytest.mark.long
 def test_verbose_names_the_files_and_why_a_precision_was_chosen(tmp_path: Path) -> None:
     path = tmp_path / "run"
     lines = start("run", "smoke", *changes(), "--out", path, "--verbose").stderr.decode()
@@ -281,6 +283,7 @@ def test_a_terminal_shows_what_is_done_from_the_start(copy: Path) -> None:
 # --- Colours, encodings, pipes ---
 
 
+@pytest.mark.long
 def test_verdicts_are_coloured_on_terminals_only(copy: Path) -> None:
     status, shown = on_terminal("verify", copy)
     assert status == 1

@@ -65,7 +65,9 @@ SCRIPT = """
 import tasklens as tl
 
 print("begins")
-settings = tl.load_settings("smoke", {"train.steps": 4, "train.warmup_steps": 2, "workers": 2})
+settings = tl.load_settings(
+    "smoke", {"train.steps": 4, "train.warmup_steps": 2, "clusters.tsne": "none", "workers": 2}
+)
 print(tl.run(settings, out="runs/script").steps)
 """
 

@@ -36,6 +36,7 @@ def count(path: Path) -> int:
     return len(list(path.glob("step-*")))
 
 
+@pytest.mark.long
 def stopped(stop: Stop, *arguments: str | Path) -> str:
     """Run ``tasklens ...`` until it stops, with its workers; return what it printed as errors."""
     process = start_python(*stop.program(), *arguments)

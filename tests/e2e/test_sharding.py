@@ -144,7 +144,9 @@ def test_a_machine_with_other_weights_is_found(bare: Path, harvest: Harvest) -> 
             return result._replace(facts=result.facts | {"weights": "0"}) if odd else result
 
         patch.setattr(shards, "harvest_shard", other)
-        with pytest.raises(CellsFailedError, match="step 200, shard 2 of 2: its machine has other"):
+        with pytest.raises(
+            CellsFailedError, match="step 200, shard 2 of 2: the machine of the worker has other"
+        ):
             harvest(bare, 4)
     assert not step_of(bare, 200).exists()
 

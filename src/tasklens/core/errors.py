@@ -31,9 +31,10 @@ class CellsFailedError(Exception):
     --------
     >>> import tasklens as tl
     >>> try:
-    ...     run = tl.run("smoke", out="runs/other")
-    ... except tl.CellsFailedError as error:  # the reasons by cell
+    ...     raise tl.CellsFailedError({"step 8, val_subset, block1 (raw)": "MemoryError"})
+    ... except tl.CellsFailedError as error:
     ...     print(error.reasons)
+    {'step 8, val_subset, block1 (raw)': 'MemoryError'}
     """
 
     def __init__(self, reasons: dict[str, str]) -> None:

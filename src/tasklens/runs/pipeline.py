@@ -54,7 +54,7 @@ def run(
     Examples
     --------
     >>> import tasklens as tl
-    >>> settings = tl.load_settings("smoke", {"train.steps": 8, "clusters.tsne": "none"})
+    >>> settings = tl.load_settings("smoke", {"train.steps": 8, "workers": 1})
     >>> tl.run(settings, out="runs/mine").steps
     (0, 1, 2, 4, 8)
     """

@@ -94,7 +94,7 @@ def test_a_split_of_held_out_prompts(llama: tuple[Any, Any]) -> None:
     model, tokenizer = llama
     inputs = ["w5", "w6", "w7", "w8"]
     table = {
-        "text": [f"w3 w1 {word}" for word in inputs] + [f"w4 w1 {word}" for word in inputs],
+        "text": [f"w3 w1 {x}" for x in inputs] + [f"w4 w1 {x}" for x in inputs],
         "label": ["plural"] * 4 + ["opposite"] * 4,
         "input": inputs * 2,
     }
