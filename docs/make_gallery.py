@@ -29,7 +29,7 @@ def picture_of_report(report: Path, browser: str) -> bytes:
         tab.emulate_media(reduced_motion="reduce")
         tab.evaluate("go({ step: theRun().steps.length - 1 })")
         tab.evaluate("document.fonts.ready")
-        x, y = tab.evaluate("cloud.placeOf(7)")
+        x, y = tab.evaluate("cloud.coordinatesOf(7)")
         box = tab.locator("#cloud").bounding_box()
         assert box is not None
         tab.mouse.move(box["x"] + x, box["y"] + y)

@@ -3,10 +3,15 @@
 import json
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from conftest import HANG
+from e2e.browser import find_browser
+from e2e.conftest import Finished
 from tasklens.cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +36,24 @@ def test_the_notebook_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert re.search(r"^block3( +-?\d\.\d\d){3}$", table, re.MULTILINE), table
     assert "image/png" in notebook["cells"][-1]["outputs"][0]["data"]
+
+
+PICTURE = """
+import runpy, sys
+from pathlib import Path
+script, report, browser, out = sys.argv[1:]
+picture = runpy.run_path(script)["picture_of_report"](Path(report), browser)
+Path(out).write_bytes(picture)
+"""
+
+
+def test_the_gallery_knows_the_page(tiny: Finished, tmp_path: Path) -> None:
+    """The script uses the names of the page's own scripts, which may change."""
+    out = tmp_path / "picture.png"
+    script, report = ROOT / "docs" / "make_gallery.py", tiny.path / "report.html"
+    command = [sys.executable, "-c", PICTURE, *map(str, (script, report, find_browser(), out))]
+    subprocess.run(command, check=True, timeout=HANG)
+    assert out.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
