@@ -110,6 +110,7 @@ def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> 
     assert call("--version").out == f"tasklens {installed}\n"
 
 
+@pytest.mark.long
 def test_a_process_exits_with_status_2_and_one_line(process: Command, tmp_path: Path) -> None:
     result = process("run", "smoke", "--set", "train.stps=1", "--out", tmp_path / "run")
     assert_refused(result, "the nearest is 'train.steps'")

@@ -255,6 +255,7 @@ def test_a_line_as_each_stage_begins_and_ends(copy: Path) -> None:
     assert b"\r" not in done.stderr
 
 
+@pytest.mark.long
 def test_quiet_leaves_results_and_verbose_adds_details(copy: Path) -> None:
     arguments: list[str | Path] = ["run", "smoke", *changes(), "--out", copy, "--resume"]
     quiet = start(*arguments, "--quiet")
@@ -294,6 +295,7 @@ def test_verdicts_are_coloured_on_terminals_only(copy: Path) -> None:
     assert b"\x1b" not in start("verify", copy).stdout
 
 
+@pytest.mark.long
 def test_what_the_encoding_lacks_is_replaced(tiny: Finished, tmp_path: Path) -> None:
     path = Path(shutil.copytree(tiny.path, tmp_path / "größe"))
     for encoding in ("ascii", "utf-8"):

@@ -36,7 +36,6 @@ def count(path: Path) -> int:
     return len(list(path.glob("step-*")))
 
 
-@pytest.mark.long
 def stopped(stop: Stop, *arguments: str | Path) -> str:
     """Run ``tasklens ...`` until it stops, with its workers; return what it printed as errors."""
     process = start_python(*stop.program(), *arguments)
@@ -50,6 +49,7 @@ def stopped(stop: Stop, *arguments: str | Path) -> str:
     return without_progress(error)
 
 
+@pytest.mark.long
 def test_a_run_stopped_several_times_ends_in_the_same_bytes(
     tiny: Finished, command: Command, tmp_path: Path
 ) -> None:
@@ -219,6 +219,7 @@ def test_a_disk_that_is_too_small_is_refused_before_training(
     assert command("run", "smoke", *SMALL, "--out", path, "--resume").status == 0
 
 
+@pytest.mark.long
 def test_a_run_resumes_in_the_precision_that_it_began_in(command: Command, tmp_path: Path) -> None:
     keys = ("run", "smoke", *changes(model__n_embd=128, train__precision="auto"), "--out")
     whole, stopped = tmp_path / "whole" / "run", tmp_path / "stopped" / "run"

@@ -137,6 +137,7 @@ def test_the_scripts_are_bash_and_end_with_their_command(name: str) -> None:
     assert "scontrol requeue" in text
 
 
+@pytest.mark.long
 def test_the_array_job_runs_its_shard_and_asks_to_be_queued_again(
     swept: Finished, sweep_file: Path, tmp_path: Path
 ) -> None:

@@ -69,7 +69,6 @@ def test_one_table_of_all_runs(swept: Finished, sweep_file: Path) -> None:
     assert head.replace('"', "").startswith("run,seed,model.n_embd,train.learning_rate,split,")
 
 
-@pytest.mark.long
 def test_a_point_is_the_run_of_its_settings(swept: Finished, tmp_path: Path) -> None:
     path = tmp_path / "plain"
     settings = changes(**SHORT | {"model.n_embd": 16, "train.learning_rate": 3e-3, "seed": 1})
@@ -85,6 +84,7 @@ def test_a_point_is_the_run_of_its_settings(swept: Finished, tmp_path: Path) -> 
     ).read_bytes()
 
 
+@pytest.mark.long
 def test_two_workers_make_the_same_bytes(swept: Finished, sweep_file: Path, tmp_path: Path) -> None:
     path = tmp_path / "out"
     result = call("sweep", sweep_file, "--out", path, "--workers", "2")
