@@ -1,15 +1,13 @@
 """Standard output: results as text or JSON, colours on a terminal, and readers that leave."""
 
 import io
-import json
 import os
 import re
 import sys
 from typing import Any
 
-import numpy as np
-
 from tasklens.core.progress import clear_status
+from tasklens.core.text import json_text
 
 #: ANSI colours of the verdicts: green, red, yellow.
 _COLOURS = {"holds": "32", "fails": "31", "undecided": "33"}
@@ -35,7 +33,7 @@ def emit(text: str) -> None:
 
 def emit_json(document: Any) -> None:
     """Print one JSON document; a number that JSON does not have is null."""
-    emit(json.dumps(_plain(document), indent=1, allow_nan=False))
+    emit(json_text(document))
 
 
 def coloured(text: str) -> str:
@@ -63,16 +61,3 @@ def prepare_streams() -> None:
 def leave_pipe() -> None:
     """Send what is left in the buffer to nowhere, so that the exit is silent."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _plain(content: Any) -> Any:
-    """Return nested containers, arrays and numbers as what JSON has."""
-    if isinstance(content, dict):
-        return {str(key): _plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
-    if isinstance(content, np.ndarray | np.generic):
-        return _plain(content.tolist())
-    if isinstance(content, float):
-        return content if np.isfinite(content) else None
-    return content if content is None or isinstance(content, bool | int | str) else str(content)

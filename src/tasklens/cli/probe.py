@@ -137,9 +137,7 @@ def probe(
     table, a line for each finding, and the path of the report; the last line is the path of the
     figure.
     """
-    from tasklens.core.workers import opened
-    from tasklens.runs.load_run import new_run
-    from tasklens.runs.pipeline import judge_and_report, run_stages
+    from tasklens.runs.pipeline import run_all
     from tasklens.runs.settings import ModelRunSettings
     from tasklens.runs.stage_states import describe
 
@@ -170,12 +168,16 @@ def probe(
         return
     check_device(settings.subject.device, "subject.device", engine)
     name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
-    with opened(engine):
-        run = new_run(f"probe-{name.replace('/', '-')}", settings, out, resume=resume)
-        with run.directory.locked():
-            run_stages(run, this_command(), engine, gpus)
-            verdict, page = judge_and_report(run, this_command())
-    emit_results(run, verdict, page, as_json=as_json)
+    results = run_all(
+        f"probe-{name.replace('/', '-')}",
+        settings,
+        out,
+        resume=resume,
+        command=this_command(),
+        engine=engine,
+        gpus=gpus,
+    )
+    emit_results(*results, as_json=as_json)
 
 
 def _number(text: str) -> int | str:

@@ -7,6 +7,7 @@ import typer
 
 from tasklens.cli.options import Json, RunPath, scores_document
 from tasklens.cli.output import coloured, emit, emit_json
+from tasklens.core.text import aligned
 
 if TYPE_CHECKING:
     from tasklens.findings.compare import Difference
@@ -171,7 +172,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
     rows += [[d.layer, d.space, d.split, *_numbers(d)] for d in scores.ari]
     rows += [["accuracy", "", d.split, *_numbers(d)] for d in scores.accuracy]
     best = [f"{cell[0]} ({cell[1]})" if cell else "none" for cell in scores.best]
-    lines += ["", *_aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]
+    lines += ["", *aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]
     if any(compared.verdicts):
         outcomes = [
             [verdict.outcome(finding) if verdict else "-" for verdict in compared.verdicts]
@@ -179,7 +180,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
         ]
         rows = [["finding", "first", "second"]]
         rows += [[f, *each] for f, each in zip(FINDINGS, outcomes, strict=True)]
-        lines += ["", *_aligned(rows)]
+        lines += ["", *aligned(rows)]
         lines += [f"{v.doubt}." for v in compared.verdicts if v and v.doubt]
     return "\n".join(lines)
 
@@ -192,12 +193,3 @@ def _numbers(difference: "Difference") -> list[str]:
 
 def _setting(value: Any) -> str:
     return "-" if value is None else str(list(value) if isinstance(value, tuple) else value)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    """Return rows of texts with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]

@@ -62,17 +62,13 @@ def run(
         else:
             emit(plan.text())
         return
-    from tasklens.core.workers import opened
-    from tasklens.runs.load_run import new_run
-    from tasklens.runs.pipeline import judge_and_report, run_stages
+    from tasklens.runs.pipeline import run_all
 
     check_device(settings.train.device, "train.device")
-    with opened(engine):
-        run = new_run(Path(source).stem, settings, out, resume=resume)
-        with run.directory.locked():
-            run_stages(run, this_command(), engine)
-            verdict, page = judge_and_report(run, this_command())
-    emit_results(run, verdict, page, as_json=as_json)
+    results = run_all(
+        Path(source).stem, settings, out, resume=resume, command=this_command(), engine=engine
+    )
+    emit_results(*results, as_json=as_json)
 
 
 def data(

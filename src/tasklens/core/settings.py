@@ -64,11 +64,7 @@ class _OneLineErrors(ModelMetaclass):
     """Turn the errors of a wrong keyword or value into InputError, as `from_table` does."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805
-        known: tuple[str, ...] = tuple(getattr(cls, "model_fields", ()))
-        for name in values:
-            if name not in known:
-                near = _nearest(name, known)
-                raise InputError(f"{cls.__name__} has no field {name!r}; the nearest is {near!r}")
+        _check_fields(values, {cls.__name__: tuple(getattr(cls, "model_fields", ()))})
         try:
             return super().__call__(*args, **values)
         except ValidationError as error:
@@ -224,17 +220,22 @@ def with_keywords(values: Mapping[str, Any], *settings: SettingsBase) -> tuple[S
 
     InputError for a value out of range, or for a name that no class has, with the nearest field.
     """
-    known = [name for each in settings for name in type(each).model_fields]
-    for name in values:
-        if name not in known:
-            classes = " or ".join(type(each).__name__ for each in settings)
-            raise InputError(
-                f"{classes} has no field {name!r}; the nearest is {_nearest(name, known)!r}"
-            )
+    _check_fields(values, {type(each).__name__: type(each).model_fields for each in settings})
     return tuple(
         each.changed(**{name: values[name] for name in type(each).model_fields if name in values})
         for each in settings
     )
+
+
+def _check_fields(names: Iterable[str], fields: Mapping[str, Iterable[str]]) -> None:
+    """Raise InputError for a name that is no field of any class, given the fields by class."""
+    known = [field for each in fields.values() for field in each]
+    for name in names:
+        if name not in known:
+            near = _nearest(name, known)
+            raise InputError(
+                f"{' or '.join(fields)} has no field {name!r}; the nearest is {near!r}"
+            )
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

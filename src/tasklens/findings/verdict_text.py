@@ -1,11 +1,11 @@
 """Write a verdict as JSON, or as plain text."""
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tasklens.core.text import json_text
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
@@ -13,8 +13,7 @@ from tasklens.scoring.bootstrap import CONFIDENCE
 
 def verdict_json(verdict: Verdict) -> bytes:
     """Return the verdict as JSON; what is missing or not finite is null."""
-    document = _finite(verdict_document(verdict))
-    return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
+    return f"{json_text(verdict_document(verdict))}\n".encode()
 
 
 def verdict_document(verdict: Verdict) -> dict[str, Any]:
@@ -54,15 +53,6 @@ def _check_data(check: Check) -> dict[str, Any]:
         "reason": check.rule.reason,
         "note": check.note,
     }
-
-
-def _finite(content: Any) -> Any:
-    """Return the same with None instead of numbers that JSON does not have."""
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def verdict_text(verdict: Verdict) -> str:

@@ -61,12 +61,33 @@ def run(
     name = "run" if isinstance(settings, RunSettings) else Path(settings).stem
     if not isinstance(settings, RunSettings):
         settings = load_settings(settings)
+    finished, _, _ = run_all(
+        name, settings, out, resume=resume, command="tasklens.run", engine=engine
+    )
+    return finished
+
+
+def run_all(
+    name: str,
+    settings: RunSettings,
+    out: Path | str | None,
+    *,
+    resume: bool,
+    command: str,
+    engine: str = LOCAL,
+    gpus: float = 1.0,
+) -> tuple[Run, Verdict | None, Path]:
+    """Make or resume a run, from its data to its report; return it, its verdict and its page.
+
+    For the name and the directory see `new_run`, for the command, the engine and the GPUs
+    `run_stages`.
+    """
     with opened(engine):
-        loaded = new_run(name, settings, out, resume=resume)
-        with loaded.directory.locked():
-            run_stages(loaded, "tasklens.run", engine)
-            judge_and_report(loaded, "tasklens.run")
-    return loaded
+        run = new_run(name, settings, out, resume=resume)
+        with run.directory.locked():
+            run_stages(run, command, engine, gpus)
+            verdict, page = _judge_and_report(run, command)
+    return run, verdict, page
 
 
 def begin(run: Run, command: str) -> None:
@@ -94,7 +115,7 @@ def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -
     plot(run)
 
 
-def judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
+def _judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
     """Keep the verdict of a run, if it has layers to judge, and write its page."""
     verdict = verify(run) if run.has_layers else None
     if verdict:

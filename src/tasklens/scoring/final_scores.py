@@ -6,8 +6,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasklens.core.text import aligned
 from tasklens.scoring.score_table import (
     CONTROLS,
+    MODEL,
     NO_STEP,
     as_table,
     layers_in_order,
@@ -75,7 +77,7 @@ def final_text(table: pa.Table) -> str:
     if not steps:
         return "no scores\n"
     first, last = steps[0], steps[-1]
-    splits = list(dict.fromkeys(split for layer, _, split, _ in scores if layer != "model"))
+    splits = list(dict.fromkeys(split for layer, _, split, _ in scores if layer != MODEL))
 
     def cell(layer: str, space: str, split: str) -> str:
         end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
@@ -86,7 +88,7 @@ def final_text(table: pa.Table) -> str:
         return f"{end.mean:z5.2f}{spread}".ljust(23) + (f"{begin.mean:z5.2f}" if begin else "")
 
     names = {(layer, space) for layer, space, _, _ in scores}
-    order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, "model"}), *CONTROLS]
+    order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, MODEL}), *CONTROLS]
     title = f"ARI against the task at step {last}: mean (min to max over seeds)"
     title += f", then the mean at step {first}" if first != last else ""
     lines = [["layer", "space", *splits]]
@@ -97,15 +99,10 @@ def final_text(table: pa.Table) -> str:
     accuracies = [
         f"{split} {accuracy.mean:.3f}"
         for (layer, _, split, step), accuracy in scores.items()
-        if layer == "model" and step == last
+        if layer == MODEL and step == last
     ]
     below = [f"accuracy at step {last}: {', '.join(accuracies)}"] if accuracies else []
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = [
-        "  ".join(text.ljust(w) for text, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([title, *aligned, *below]) + "\n"
+    return "\n".join([title, *aligned(lines), *below]) + "\n"
 
 
 def k_table(table: pa.Table) -> str:

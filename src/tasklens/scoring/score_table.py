@@ -66,7 +66,7 @@ def score_rows(
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
     """Return the row of the model's accuracy, in 0 .. 1, on one split at one step."""
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "split": split}
-    return score_rows({"accuracy": value}, **columns, position="", layer="model", space="")[0]
+    return score_rows({"accuracy": value}, **columns, position="", layer=MODEL, space="")[0]
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasklens.scoring.best_layer import best_layer, is_layer
-from tasklens.scoring.score_table import CONTROLS, layers_in_order, summarise, to_frame
+from tasklens.scoring.score_table import CONTROLS, MODEL, layers_in_order, summarise, to_frame
 
 #: Scores of a hidden state that the summary has for the last step only.
 AT_THE_END = (
@@ -39,7 +39,7 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
         row |= {"space": space, "final": course[last]}
         if layer not in CONTROLS:
             row |= {"initial": course[first], "peak": course[peak], "peak_step": peak}
-            row["accuracy"] = _last(courses.get((run, seed, split, "model", ""), {}), "accuracy")
+            row["accuracy"] = _last(courses.get((run, seed, split, MODEL, ""), {}), "accuracy")
             row |= {name: _last(metrics, name) for name in AT_THE_END}
         rows.append(row)
     varied = list(next(iter(runs.values()))) if runs else []
