@@ -8,7 +8,7 @@ import datetime
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -72,14 +72,14 @@ def look(text: str) -> str:
     return re.sub(r"^([+-]?\d+)\.0+$", r"\1", seen)
 
 
-def names_of(column: str, files: Iterable[Sequence[tuple[str, Any]]]) -> list[list[str]]:
+def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[list[str]]:
     """Return each value of a column as text, file by file.
 
     Parameters
     ----------
     column : str
         Name of the column, for messages.
-    files : iterable of sequences of (source, value)
+    files : sequence of sequences of (source, value)
         The cells of each file; the values are those of `plain`.
 
     Raises
@@ -88,6 +88,8 @@ def names_of(column: str, files: Iterable[Sequence[tuple[str, Any]]]) -> list[li
         If a value is missing, or is no text, number, boolean or date. If two values of a file have
         one text but are not of one kind, as 1 and "1". If two values of any files look alike.
     """
+    # A file without booleans may write them as true or TRUE.
+    has_boolean = any(isinstance(value, bool) for cells in files for _, value in cells)
     names: list[list[str]] = []
     seen: dict[str, tuple[str, str]] = {}
     for cells in files:
@@ -109,7 +111,8 @@ def names_of(column: str, files: Iterable[Sequence[tuple[str, Any]]]) -> list[li
                 )
             names[-1].append(name)
         for name, (_, source) in first.items():
-            other, known = seen.setdefault(look(name), (name, source))
+            key = look(name).casefold() if has_boolean else look(name)
+            other, known = seen.setdefault(key, (name, source))
             if name != other:
                 raise InputError(
                     f"{source}: {column!r} = {name!a} looks like {other!a} of {known}: should be "

@@ -177,16 +177,19 @@ def _held_out(
         return {ALL: prompts}
     held: dict[str, set[tuple[str, str]]] = {}
     for column in settings.hold_out:
-        values: dict[str, dict[str, None]] = {}  # per label, in the order of the file
+        # Per label, in the order of the file; each value with the first prompt that has it.
+        values: dict[str, dict[str, str]] = {}
         for prompt in prompts:
-            values.setdefault(prompt.names[label], {})[prompt.names[column]] = None
+            of_label = values.setdefault(prompt.names[label], {})
+            of_label.setdefault(prompt.names[column], prompt.source)
         held[column] = set()
         for name, distinct in values.items():
             size = len(distinct)
             if size < 2:
+                (source,) = distinct.values()
                 raise InputError(
-                    f"{settings.files[0]}: label {name!r} has a single value of {column!r}, which "
-                    "cannot be held out; hold out another column"
+                    f"{source}: label {name!r} has a single value of {column!r}, which cannot be "
+                    "held out; hold out another column"
                 )
             n = min(size - 1, max(1, round(settings.hold_out_share * size)))
             drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)

@@ -77,8 +77,8 @@ def records_in_memory(table: PromptSource) -> list[Record]:
     _check_header("prompts", columns)
     records = []
     for number, row in enumerate(frame.itertuples(index=False, name=None)):
-        record = {name: plain(value) for name, value in zip(columns, row, strict=True)}
         try:
+            record = {name: plain(value) for name, value in zip(columns, row, strict=True)}
             json.dumps(record, ensure_ascii=False, default=str).encode()
         except (ValueError, RecursionError) as error:  # half a surrogate pair, or a cycle
             raise InputError(f"prompt {number}: cannot be written: {error}") from error

@@ -127,7 +127,7 @@ def test_two_kinds_of_one_name_are_not_merged_in_a_file(
 
 
 def test_values_of_several_kinds_are_kept_if_their_names_differ() -> None:
-    assert names(1, "one", True, 0.5, "true") == ["1", "one", "True", "0.5", "true"]
+    assert names(1, "one", True, 0.5, "yes") == ["1", "one", "True", "0.5", "yes"]
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,8 @@ def test_values_of_several_kinds_are_kept_if_their_names_differ() -> None:
         ("\u00e9", "e\u0301"),
         ("1", "1.0"),
         (1, "1.00"),
+        (True, "true"),
+        ("FALSE", False),
     ],
 )
 @pytest.mark.parametrize("is_one_file", [True, False])
@@ -150,7 +152,21 @@ def test_values_that_look_alike_are_refused(first: Any, second: Any, is_one_file
 
 
 def test_texts_that_differ_visibly_are_kept() -> None:
-    values = ["red", "Red", "re d", "r\u00e9d", "\u00b2", "2", "1.5", "1.50", "01", "a  b", "a b"]
+    values = [
+        "red",
+        "Red",
+        "re d",
+        "r\u00e9d",
+        "\u00b2",
+        "2",
+        "1.5",
+        "1.50",
+        "01",
+        "a  b",
+        "a b",
+        "True",
+        "true",
+    ]
     assert names(*values) == values
     assert names(" red", " red") == [" red"] * 2, "the text of the file, with its spaces"
 

@@ -211,8 +211,8 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
         ([*ROWS, RARE], f" line 5: 'label' = 'rare' has a single prompt in split all: {TWO}", {}),
         (
             ONE_VALUE,
-            ": label 'l9' has a single value of 'a', which cannot be held out; hold out another "
-            "column",
+            " line 13: label 'l9' has a single value of 'a', which cannot be held out; hold out "
+            "another column",
             {"hold_out": ("a",)},
         ),
     ],
@@ -432,6 +432,10 @@ def test_columns_of_a_frame_have_names_of_their_own() -> None:
 
 
 def test_what_no_file_can_hold_is_refused_in_memory_too() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(InputError, match=r"^prompt 0: cannot be written: maximum recursion"):
+        read_prompts({"text": ["a", "b"], "label": [0, 1], "more": [cycle, None]})
     with pytest.raises(
         InputError, match=r"^prompt 1: cannot be written: 'utf-8' codec can't encode"
     ):
