@@ -621,6 +621,19 @@ CASES = {
         ("{path}/mine.jsonl line 14: 'label' = 'alone' has a single prompt in split all",),
         rows=lambda rows: rows[13].update(label="alone"),
     ),
+    "a label that is missing": Case(
+        ("{path}/mine.jsonl line 6: has no 'label': 1 of 48 rows lack it",),
+        rows=lambda rows: rows[5].update(label=float("nan")),
+    ),
+    "an output of some prompts": Case(
+        ("{path}/mine.jsonl line 1: has no 'output': 1 of 48 rows lack it",),
+        rows=lambda rows: rows[0].pop("output"),
+    ),
+    "a column with the name of a token": Case(
+        ("position 'last' is a column, but also means tokens",),
+        ("--position", "last"),
+        rows=lambda rows: rows[9].update(last="of"),
+    ),
     "a text that is not there": Case(
         ("prompts.jsonl line 1: 'zzz' is not in the text 'many of sea ",), ("--position", "zzz")
     ),
@@ -652,7 +665,12 @@ CASES = {
     "no GPU": Case(("subject.device = 'cuda:99': PyTorch", "CUDA GPUs"), ("--device", "cuda:99")),
 }
 #: Cases that a dry run reports, too, although it loads no weights.
-SEEN_DRY = ("a label of one prompt", "a text that is not there", "no tokenizer")
+SEEN_DRY = (
+    "a label of one prompt",
+    "a label that is missing",
+    "a text that is not there",
+    "no tokenizer",
+)
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"{name}, dry" for name in SEEN_DRY)])
