@@ -1,5 +1,6 @@
 """Text from a user's files, names and command line is shown, and nothing obeys it."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from e2e.conftest import Result, assert_refused, call, changes, succeed
+from e2e.stock import Stock, write_prompts
 from e2e.test_output import on_terminal
-from hostile import ACTS
+from hostile import ACTS, HOSTILE
 
 #: A name that a file can have.
 NAME = "$5 vs $10 \x1b]8;;http:a\x07\r\u202e\x9b2J\n=<b>"
@@ -73,3 +75,24 @@ def test_a_run_in_a_directory_with_such_a_name(tmp_path: Path) -> None:
     shown = json.loads(succeed("show", path, "--json").out)
     assert shown["run"] == str(path), "JSON has the name itself"
     assert set(pq.read_table(path / "scores.parquet")["run"].to_pylist()) == {NAME}
+
+
+def test_labels_columns_and_files_with_such_names(stock: Stock, tmp_path: Path) -> None:
+    column = HOSTILE["escapes"] + HOSTILE["line break"]
+    names = ["escapes", "C1", "direction", "markup"]
+    labels = dict(zip(sorted({row["label"] for row in stock.rows}), names, strict=True))
+    rows = [
+        row | {"label": HOSTILE[labels[row["label"]]], column: row["input"]} for row in stock.rows
+    ]
+    prompts = write_prompts(tmp_path / f"{HOSTILE['C1']}.jsonl", rows)
+    command = stock.command("--prompts", prompts, "--hold-out", column)
+    assert_shown(call(*command, "--dry-run"), out=r"\x1b[2J")
+    path = tmp_path / "-1+1"
+    result = succeed(*command, "--out", path)
+    assert_shown(result, out=r"held_out_\x1b[2J", err=r"\x1b[2J")
+    assert_shown(succeed("show", path), out=r"held_out_\x1b[2J")
+    assert_shown(call("verify", path), out=r"held_out_\x1b[2J")
+    assert_shown(succeed("follow", path), out=r"\u202efdp.exe")
+    assert_shown(succeed("compare", path, path))
+    with (path / "scores.csv").open(newline="") as file:
+        assert {row["run"] for row in csv.DictReader(file)} == {"'-1+1"}, "no formula"
