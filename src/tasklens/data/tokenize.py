@@ -13,6 +13,7 @@ from pydantic import Field
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
+from tasklens.core.text import visible
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.prompt_columns import check_position
@@ -147,7 +148,7 @@ def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) ->
         tokens = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
         follows = int(tokenized.target[i])
         answer = f"  -> {tokenizer.convert_ids_to_tokens([follows])[0]}" if follows >= 0 else ""
-        lines.append(f"  {table.label[i]}: {' '.join(tokens)}{answer}")
+        lines.append(visible(f"  {table.label[i]}: {' '.join(tokens)}{answer}"))
     return "\n".join(lines) + "\n"
 
 
