@@ -1,4 +1,4 @@
-"""Write values as text: JSON documents, and rows with aligned columns. Check JSON objects."""
+"""Write values as text: JSON documents, and rows with aligned columns."""
 
 import json
 import math
