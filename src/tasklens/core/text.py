@@ -1,4 +1,4 @@
-"""Write values as text: JSON, aligned columns, text that a terminal only shows. Check JSON."""
+"""Write values as text: JSON, aligned columns, and text that a terminal only shows."""
 
 import json
 import math
