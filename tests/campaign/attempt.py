@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
-from random import Random
 
 from campaign.command import Ended, Stop, run
 from campaign.directories import Case, Directories, results
@@ -39,7 +38,31 @@ _WRITTEN = {
 _ROUNDS = 5
 
 
-class Attempt:
+class Judged:
+    """What was seen of an attack; the worst is its outcome."""
+
+    def __init__(self) -> None:
+        self.outcome, self.notes = Outcome.EQUAL, list[str]()
+
+    def note(self, outcome: Outcome, text: str) -> None:
+        """Record what was seen."""
+        self.outcome = max(self.outcome, outcome)
+        self.notes.append(f"{outcome.name.lower()}: {text}")
+
+    def failed(self, name: str, ended: Ended) -> bool:
+        """Note a command that hung, died or printed more than a line of error."""
+        if ended.status is None:
+            self.note(Outcome.HUNG, name)
+        elif ended.status < 0 or "Traceback" in ended.err:
+            self.note(Outcome.TRACEBACK, f"{name}: status {ended.status}: {ended.err}")
+        elif ended.status == 2 and not ended.refused:
+            self.note(Outcome.TRACEBACK, f"{name}: not one line: {ended.err}")
+        else:
+            return False
+        return True
+
+
+class Attempt(Judged):
     """A copy of the directory of a case, or only its name, in a directory of its own."""
 
     def __init__(
@@ -47,29 +70,23 @@ class Attempt:
         directories: Directories,
         case: Case,
         work: Path,
-        rng: Random,
         *,
         empty: bool = False,
         foreign: bool = False,
     ) -> None:
-        self.directories, self.case, self.rng = directories, case, rng
-        self.finished = directories.finished(case)
+        super().__init__()
+        self.case, self.finished = case, directories.finished(case)
         self.above, self.beside = work / "above", work / "beside"
         self.path = self.above / case.kind
-        for directory in (self.above, self.beside):
+        for directory in (self.above, self.beside / "theirs"):
             directory.mkdir(parents=True)
-        (self.beside / "theirs.txt").write_text("theirs")
-        self.outcome, self.notes = Outcome.EQUAL, list[str]()
-        self._foreign: dict[Path, bytes] = {}
-        self._wants_foreign = foreign
+        for file in (self.beside / "theirs.txt", self.beside / "theirs" / "step-00000000.txt"):
+            file.write_text("theirs")
+        self._wants_foreign, self._foreign = foreign, dict[Path, bytes]()
+        self._outside = dict[Path, bytes | None]()
         if not empty:
             shutil.copytree(case.path, self.path, symlinks=True)
             self.plant()
-
-    def note(self, outcome: Outcome, text: str) -> None:
-        """Record what was seen; the worst is the outcome."""
-        self.outcome = max(self.outcome, outcome)
-        self.notes.append(f"{outcome.name.lower()}: {text}")
 
     # -- files of others ----------------------------------------------------------------------
 
@@ -87,9 +104,15 @@ class Attempt:
                 self._foreign[file] = b"mine"
         (self.path / "link").symlink_to(self.beside)
 
+    def watch(self) -> None:
+        """Remember what is outside: no command may change it."""
+        self._outside = {p: _bytes(p) for p in self.beside.rglob("*")}
+
     def _check_foreign(self) -> None:
-        files = {**self._foreign, self.beside / "theirs.txt": b"theirs"}
-        lost = [str(f.relative_to(self.above.parent)) for f, c in files.items() if _bytes(f) != c]
+        known = {**self._foreign, **self._outside}
+        outside = {p: None for p in self.beside.rglob("*") if p not in self._outside}
+        lost = [str(p.relative_to(self.above.parent)) for p, c in known.items() if _bytes(p) != c]
+        lost += [f"{p.relative_to(self.above.parent)} is new" for p in outside]
         if self._foreign and not (self.path / "link").is_symlink():
             lost.append("a link")
         if lost:
@@ -100,7 +123,7 @@ class Attempt:
     def read(self, name: str) -> None:
         """Run a reader, and compare what it gives with what it gave before the attack."""
         ended = run(self.above, self.case.readers[name])
-        if self._failed(name, ended):
+        if self.failed(name, ended):
             return
         usual = self.case.answers[name]
         if ended.refused or _cells_failed(ended):
@@ -124,7 +147,7 @@ class Attempt:
         ended = run(self.above, self.case.readers[name] if name else self.case.command, stop)
         expected = {"SIGKILL": -9, "SIGTERM": -15, "SIGINT": 130, "full": 2}[stop.how]
         if ended.status not in (0, 1, expected):
-            self._failed(name or "the command", ended)
+            self.failed(name or "the command", ended)
         elif "Traceback" in ended.err:
             self.note(Outcome.TRACEBACK, ended.err)
 
@@ -135,7 +158,10 @@ class Attempt:
             if ended.status == 0 and "Traceback" not in ended.err:
                 self._compare()
                 break
-            if self._failed("the command", ended, also_failures=True):
+            if self.failed("the command", ended):
+                break
+            if ended.status == 1 and not _cells_failed(ended):
+                self.note(Outcome.TRACEBACK, f"status 1: {ended.err}")
                 break
             self.note(Outcome.REFUSED, ended.err.strip())
             if not self._follow(ended.err):
@@ -144,20 +170,6 @@ class Attempt:
         else:
             self.note(Outcome.LOST, f"refused {_ROUNDS} times")
         self._check_foreign()
-
-    def _failed(self, name: str, ended: Ended, *, also_failures: bool = False) -> bool:
-        """Note a command that hung, died or printed more than a line."""
-        if ended.status is None:
-            self.note(Outcome.HUNG, name)
-        elif ended.status < 0 or "Traceback" in ended.err:
-            self.note(Outcome.TRACEBACK, f"{name}: status {ended.status}: {ended.err}")
-        elif (ended.status == 2 and not ended.refused) or (
-            also_failures and ended.status == 1 and " failed: " not in ended.err
-        ):
-            self.note(Outcome.TRACEBACK, f"{name}: not one line: {ended.err}")
-        else:
-            return False
-        return True
 
     def _follow(self, message: str) -> bool:
         """Remove what a message names, or restore it; return if there was anything."""

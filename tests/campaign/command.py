@@ -54,13 +54,10 @@ class Ended:
     @property
     def refused(self) -> str:
         """The message, if the command ended in one line of error; otherwise nothing."""
-        lines = [
-            line
-            for line in self.err.splitlines()
-            if not line.startswith(("  ", "tasklens: warning: ", "tasklens: measured"))
-            and "will take about" not in line
-        ]
-        return lines[0] if self.status == 2 and len(lines) == 1 else ""
+        lines = self.err.splitlines()
+        errors = [line for line in lines if line.startswith("tasklens: error: ")]
+        notes = all(line.startswith(("  ", "tasklens: ")) for line in lines)
+        return errors[0] if self.status == 2 and notes and len(errors) == 1 else ""
 
 
 #: The arguments of the command line; or "load" and a path, see `load`.

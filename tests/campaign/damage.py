@@ -15,14 +15,20 @@ from e2e.damage import EDITS, VALUES, Edit
 class Target(NamedTuple):
     """A file, or a directory, of a copy."""
 
-    path: Path
+    root: Path
+    """The copy."""
     name: str
-    """Its path within the directory."""
+    """The path within the copy."""
     case: Case
     directories: Directories
     beside: Path
     """A directory beside the copy."""
     rng: Random
+
+    @property
+    def path(self) -> Path:
+        """The path of what is damaged."""
+        return self.root / self.name
 
 
 #: Damages a target; returns what was done, or None if that cannot be done to it.
@@ -69,33 +75,31 @@ def delete(t: Target) -> str | None:
 
 def another_file(t: Target) -> str | None:
     """Replace a file by another one of its kind in the same directory."""
-    root = t.path.parents[len(Path(t.name).parents) - 1]
     content = t.path.read_bytes()
     others = [
         file
-        for file in sorted(root.rglob(f"*{t.path.suffix}"))
+        for file in sorted(t.root.rglob(f"*{t.path.suffix}"))
         if file.is_file() and file.suffix == t.path.suffix and file.read_bytes() != content
     ]
     if not others:
         return None
     other = t.rng.choice(others)
     shutil.copyfile(other, t.path)
-    return f"replaced by {other.relative_to(root)}"
+    return f"replaced by {other.relative_to(t.root)}"
 
 
 def swap(t: Target) -> str | None:
     """Swap two files: of two steps, two states or two splits."""
-    root = t.path.parents[len(Path(t.name).parents) - 1]
     content = t.path.read_bytes()
     others = [*t.path.parent.glob(f"*{t.path.suffix}")]
     others += t.path.parent.parent.glob(f"step-*/{t.path.name}")
     others = [file for file in sorted(others) if file.is_file() and file.read_bytes() != content]
-    if not others or t.path.parent == root:
+    if not others or t.path.parent == t.root:
         return None
     other = t.rng.choice(others)
     t.path.write_bytes(other.read_bytes())
     other.write_bytes(content)
-    return f"swapped with {other.relative_to(root)}"
+    return f"swapped with {other.relative_to(t.root)}"
 
 
 def _from(t: Target, suffix: str) -> str | None:

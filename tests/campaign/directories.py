@@ -18,7 +18,6 @@ SMALL: dict[str, Any] = {
     "train__steps": 4,
     "train__warmup_steps": 2,
     "checkpoints__every": 4,
-    "train__precision": "fp32",  # "auto" chooses by timing
 }
 #: So few tokens in a forward pass that a model reads the prompts in several batches.
 BATCHES = ("--set", "subject.max_tokens=64")
@@ -50,6 +49,12 @@ class Case:
         """The files, by path."""
         return sorted(results(self.path))
 
+    @property
+    def directories(self) -> list[str]:
+        """The directories within, by path."""
+        paths = [p for p in self.path.rglob("*") if p.is_dir()]
+        return sorted(p.relative_to(self.path).as_posix() for p in paths)
+
 
 class Directories:
     """All directories, by name; made below ``root``, not to be changed."""
@@ -58,7 +63,7 @@ class Directories:
         self.root, self.stock = root, Stock(root / "stock")
         grid = '[grid]\n"model.n_embd" = [8, 16]\n'
         (root / "file").mkdir()
-        sweep = write_sweep(root / "file", grid, "[0]", train__precision="fp32")
+        sweep = write_sweep(root / "file", grid, "[0]")
         self.cases: dict[str, Case] = {}
         last = self.stock.checkpoints[200]
         commands: dict[str, Words] = {
@@ -148,9 +153,11 @@ def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
         name = file.relative_to(path).as_posix()
         if name in foreign or (file.is_dir() and not file.is_symlink()):
             continue
-        if not file.is_file():
+        if file.name == ".lock":
+            hashes[name] = "there"
+        elif not file.is_file():
             hashes[name] = "no file"
-        elif file.name == ".lock" or file.suffix in (".pdf", ".txt"):
+        elif file.suffix in (".pdf", ".txt"):
             hashes[name] = "there"
         elif file.name == "manifest.json":
             hashes[name] = sha256(_lasting_manifest(file.read_bytes()))

@@ -4,7 +4,6 @@ What is drawn derives from the source of a test alone, so that a failure comes a
 prints the smallest change that fails.
 """
 
-import csv
 import io
 import shutil
 from pathlib import Path
@@ -19,7 +18,7 @@ from hypothesis import strategies as st
 from conftest import examples
 from e2e.conftest import Finished, Probed, assert_refused, call, changes
 from e2e.damage import CUT, VALUES, Change, change_of
-from e2e.stock import QUICK, Stock, records
+from e2e.stock import QUICK, Stock, csv_of, records
 
 pytestmark = pytest.mark.fuzz
 
@@ -85,15 +84,6 @@ def probe(stock: Stock, prompts: Path, directory: Path) -> None:
     quick = [word for item in QUICK for word in ("--set", item)]
     model = stock.checkpoints[100]
     assert_ends_well("probe", model, "--prompts", prompts, *quick, "--dry-run", "--out", out)
-
-
-def csv_of(rows: list[dict[str, Any]]) -> bytes:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, [name for name in rows[0] if name != "verb"])
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: value for name, value in row.items() if name != "verb"})
-    return file.getvalue().encode()
 
 
 @examples(10)
