@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasklens.core.progress import inform
 from tasklens.core.workers import LOCAL, opened
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
@@ -115,11 +116,29 @@ def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -
     plot(run)
 
 
+def renew_results(run: Run, before: list[Path], command: str) -> None:
+    """Make again those of the files `before`, from `results_of`, that are out of date.
+
+    A stage has removed them. The manifest and the page record the command.
+    """
+    missing = {path for path in before if not path.exists()}
+    if not missing:
+        return
+    inform("the figures, the verdict and the report that were out of date are made again")
+    directory = run.directory
+    if any(path.parent == directory.figures for path in missing):
+        plot(run)
+    if directory.report in missing:
+        _judge_and_report(run, command)
+    elif directory.verdict in missing:
+        directory.write(directory.verdict, verdict_json(verify(run)))
+
+
 def _judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
     """Keep the verdict of a run, if it has layers to judge, and write its page."""
     verdict = verify(run) if run.has_layers else None
     if verdict:
         content, path = verdict_json(verdict), run.directory.verdict
-        if not path.exists() or path.read_bytes() != content:
+        if not run.directory.is_intact(path) or run.directory.read(path) != content:
             run.directory.write(path, content)
     return verdict, write_report([run], [verdict], command)
