@@ -99,7 +99,7 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
 
 
 def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:
-    assert list(smoke.path.rglob(".tmp-*")) == []
+    assert list(smoke.path.rglob(".tasklens-*")) == []
     known = {
         *(".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf"),
         *(".safetensors", ".npy"),
