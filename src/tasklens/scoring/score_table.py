@@ -36,6 +36,9 @@ SCHEMA = pa.schema(
 #: The layer of the accuracies.
 MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
+#: The lowest and the highest ARI among near-best starts, which `to_frame` and `summarise` take for
+#: ends of the range of `ari`.
+BAND = ("ari_low", "ari_high")
 #: The step of controls in a data frame.
 NO_STEP = -1
 
@@ -138,7 +141,9 @@ def read_scores(path: Path | str) -> pd.DataFrame:
         - `space`: ``raw`` if the hidden states themselves were clustered, or ``tsne`` for their
           embedding;
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
-        - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1.
+        - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
+          starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
+          from ``ari_low`` to ``ari_high``.
 
     Raises
     ------
@@ -168,10 +173,15 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
 
 
 def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
-    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`."""
-    rows = table if metrics is None else table.filter(pc.field("metric").isin(list(metrics)))
-    step = rows["step"].fill_null(NO_STEP)
-    return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
+    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`.
+
+    With `ari` there are the rows of `BAND`, too.
+    """
+    if metrics is not None:
+        metrics = [*metrics, *BAND] if "ari" in metrics else [*metrics]
+        table = table.filter(pc.field("metric").isin(metrics))
+    step = table["step"].fill_null(NO_STEP)
+    return table.set_column(table.column_names.index("step"), "step", step).to_pandas()
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -204,19 +214,22 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return the `mean`, `low`, `high` and `size` of the column `value` for each group of rows.
 
     Rows that are equal in all columns ``by``, which index the result, are a group; a null equals a
-    null. Groups are in the order of their first rows.
+    null. Groups are in the order of their first rows. Rows of `BAND` are those of `ari`, but count
+    for `low` and `high` only.
     """
+    band = rows["metric"].isin(BAND).to_numpy()
+    rows = rows.assign(metric=rows["metric"].mask(band, "ari"))
     groups = rows.groupby(list(by), sort=False, dropna=False)["value"]
-    summary = groups.agg(low="min", high="max", size="size")
-    values = rows["value"].to_numpy()[np.argsort(groups.ngroup(), kind="stable")]
-    sizes = summary["size"].to_numpy()  # (G,)
-    begins, means = np.cumsum(sizes) - sizes, np.empty(len(sizes))
+    summary, number = groups.agg(low="min", high="max"), groups.ngroup().to_numpy()[~band]
+    values = rows["value"].to_numpy()[~band][np.argsort(number, kind="stable")]
+    sizes = np.bincount(number, minlength=len(summary))  # (G,)
+    begins, means = np.cumsum(sizes) - sizes, np.full(len(sizes), np.nan)
     # The mean of pandas differs from NumPy's in the last bit. NumPy takes all groups of one size
     # at a time, since there may be a million of them.
-    for n in np.unique(sizes):
+    for n in set(sizes) - {0}:
         same = sizes == n
         means[same] = values[begins[same, None] + np.arange(n)].mean(axis=1)
-    return summary.assign(mean=means)
+    return summary.assign(size=sizes, mean=means)[sizes > 0]
 
 
 def main_scores(table: pa.Table) -> pa.Table:

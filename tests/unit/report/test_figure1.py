@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, ticks, title
+from planted import with_band
 from tasklens.core.errors import InputError
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.report.figure1 import FigureSettings, figure1
@@ -78,6 +79,29 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
         *(f"control: {name}" for name in ("instruction length", "bag of symbols")),
         "control: shuffled labels",
     ]
+
+
+def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
+    plain = table()
+    wide = with_band(plain, lambda row: -0.2, lambda row: 0.95)
+    figure, (left, _) = figure1(wide), halves(figure1(plain))
+    for ax, before in zip(halves(figure)[0], left, strict=True):
+        assert heights(ax) == heights(before), "lines are means of the kept clusters"
+        for band in ax.collections:
+            extents = band.get_paths()[0].get_extents()
+            np.testing.assert_allclose([extents.y0, extents.y1], [-0.2, 0.95])
+        assert ax.get_ylim()[0] == -0.2
+    assert legend(figure) == [*legend(figure1(plain)), "range: seeds, near-best starts"]
+    assert_nothing_cut_off(figure)
+    other = figure1(with_ami(wide), FigureSettings(metric="ami"))
+    assert "range: seeds, near-best starts" not in legend(other), "the band is that of the ARI"
+
+
+def with_ami(scores: pa.Table) -> pa.Table:
+    """Return the scores with AMI instead of ARI, but bands of the ARI."""
+    metric = scores["metric"].to_pylist()
+    renamed = pa.array(["ami" if name == "ari" else name for name in metric])
+    return scores.set_column(scores.column_names.index("metric"), "metric", renamed)
 
 
 def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
