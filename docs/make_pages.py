@@ -28,8 +28,8 @@ JSON_KEYS = {
         "steps": "steps of the checkpoints",
         "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
-        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the first "
-        "step",
+        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
+        "first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",

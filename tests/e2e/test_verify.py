@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from planted import planted_table, sound
 from tasklens.core.parquet import parquet_bytes
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
+from tasklens.findings.statistics import judged_layer
 from tasklens.findings.verdict import judge
 from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run
@@ -233,6 +235,34 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
         assert len(curves.accuracy) == 3, "answers are kept where states are"
         for split, accuracy in curves.accuracy.items():
             assert accuracy[0] == pytest.approx(table.accuracy[split][0])
+
+
+def test_intervals_contain_the_band_of_near_best_starts(runs: list[Path]) -> None:
+    """Of one run and of two: the band of the best layer, as the tables of scores have it."""
+    for some in (runs[:1], runs):
+        verdict = verify(some)
+        assert verdict.over.endswith("instructions and near-best starts")
+        for check in verdict.checks_of("saturation")[:2] + verdict.checks_of("baseline")[:2]:
+            ends = []
+            for path in some:
+                rows = pq.read_table(path / "scores.parquet").to_pylist()
+                best = judged_layer(curves_of(load_run(path)), complete=False)
+                cell = best if check.rule.finding == "saturation" else ("embed", "raw")
+                last = max(row["step"] or 0 for row in rows)
+                key = (last, check.split, *cell)
+                of_cell = [
+                    row
+                    for row in rows
+                    if (row["step"], row["split"], row["layer"], row["space"]) == key
+                ]
+                ends.append(
+                    [
+                        next(row["value"] for row in of_cell if row["metric"] == metric)
+                        for metric in ("ari_low", "ari_high")
+                    ]
+                )
+            low, high = np.mean(ends, axis=0)
+            assert check.low <= low <= high <= check.high
 
 
 def test_copies_scatter_about_what_was_measured(runs: list[Path]) -> None:

@@ -236,8 +236,8 @@ def _legend(
     labels = [LABELS.get(name, name) for name in named]
     if near_best:
         handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
-        labels.append("range: seeds, near-best starts")
-    columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5))
+        labels.append("range of starts")
+    columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5 if states else 4))
     beside, below = (
         (1.75, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
     )

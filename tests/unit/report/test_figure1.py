@@ -91,10 +91,10 @@ def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
             extents = band.get_paths()[0].get_extents()
             np.testing.assert_allclose([extents.y0, extents.y1], [-0.2, 0.95])
         assert ax.get_ylim()[0] == -0.2
-    assert legend(figure) == [*legend(figure1(plain)), "range: seeds, near-best starts"]
+    assert legend(figure) == [*legend(figure1(plain)), "range of starts"]
     assert_nothing_cut_off(figure)
     other = figure1(with_ami(wide), FigureSettings(metric="ami"))
-    assert "range: seeds, near-best starts" not in legend(other), "the band is that of the ARI"
+    assert "range of starts" not in legend(other), "the band is that of the ARI"
 
 
 def with_ami(scores: pa.Table) -> pa.Table:
@@ -133,7 +133,10 @@ def test_panels_are_the_known_splits_or_those_of_the_user(
 @pytest.mark.parametrize("blocks", [1, 24])
 @pytest.mark.parametrize("steps", [STEPS, (0,)])
 def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) -> None:
-    assert_nothing_cut_off(figure1(table(steps, tuple(SPLIT_MEANINGS)[:panels], blocks, seeds=1)))
+    plain = table(steps, tuple(SPLIT_MEANINGS)[:panels], blocks, seeds=1)
+    wide = with_band(plain, lambda row: -0.2, lambda row: 0.95)
+    for scores in (plain, wide):
+        assert_nothing_cut_off(figure1(scores))
 
 
 def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:
