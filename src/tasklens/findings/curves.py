@@ -20,6 +20,7 @@ from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
     layers_in_order,
+    main_scores,
     summarise,
     to_frame,
 )
@@ -119,14 +120,14 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """Return the curves of each run in a table of scores, without resampled copies (B = 1).
 
     ``metric`` is the agreement with the task. With "ari_shuffled" it is the agreement by chance.
-    With "ari" there are choices if the table has the metrics `BAND`. InputError if the table has no
-    such score of a hidden state.
+    With "ari" there are choices if the table has the metrics `BAND`. Of several numbers of clusters
+    the first counts. InputError if the table has no such score of a hidden state.
     """
     other = {
         "model": "accuracy",
         **dict.fromkeys(CONTROLS, "ari"),
     }  # metrics of lines that are no hidden state
-    rows = to_frame(table, {metric, "ari", "accuracy"})
+    rows = to_frame(main_scores(table), {metric, "ari", "accuracy"})
     by = ("run", "seed", "split", "layer", "space", "step")
     means = summarise(rows[rows["metric"] == rows["layer"].map(other).fillna(metric)], by)["mean"]
     runs = list(_curves_of_means(means, other))

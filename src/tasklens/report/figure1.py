@@ -21,6 +21,7 @@ from tasklens.scoring.score_table import (
     NO_STEP,
     as_table,
     layers_in_order,
+    main_scores,
     summarise,
     to_frame,
 )
@@ -83,7 +84,8 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     ----------
     table : pandas.DataFrame or pyarrow.Table
         The columns are those of `tasklens.read_scores`. Panels are the splits of a training run
-        that it contains, or, if it contains none of them, all splits that it contains.
+        that it contains, or, if it contains none of them, all splits that it contains. Of several
+        numbers of clusters the first counts.
     settings : FigureSettings, optional
 
     Raises
@@ -97,7 +99,8 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     >>> tl.figure1(tl.load_run("runs/smoke").scores()).savefig("figure1.png")
     """
     settings = settings or FigureSettings()
-    panels = _panels(as_table(table), settings)
+    scores = main_scores(as_table(table))
+    panels = _panels(scores, settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
@@ -124,9 +127,8 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
         right.spines.right.set_visible(True)
         right.yaxis.set_visible(True)
     axes[0].set_ylabel({"ari": "ARI", "ami": "AMI"}.get(settings.metric, "V-measure"))
-    near_best = settings.metric == "ari" and bool(
-        {*BAND} & {*as_table(table)["metric"].to_pylist()}
-    )
+    metrics = {*scores["metric"].to_pylist()}
+    near_best = settings.metric == "ari" and not metrics.isdisjoint(BAND)
     _legend(figure, panels, states if len(steps) > 1 else [], near_best=near_best)
     return figure
 

@@ -233,7 +233,11 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 
 
 def main_scores(table: pa.Table) -> pa.Table:
-    """Return the scores without those of other numbers of clusters than the first of each split."""
-    rows = table.select(["split", "layer", "k"]).to_pandas()
+    """Return the scores without those of other numbers of clusters than the first of each split.
+
+    The first is that of each run.
+    """
+    rows = table.select(["run", "seed", "split", "layer", "k"]).to_pandas()
     k = rows["k"].mask(rows["layer"].isin(CONTROLS))
-    return table.filter(pa.array(k.isna() | (k == k.groupby(rows["split"]).transform("first"))))
+    first = k.groupby([rows[name] for name in ("run", "seed", "split")]).transform("first")
+    return table.filter(pa.array(k.isna() | (k == first)))

@@ -235,3 +235,14 @@ def test_labels_give_the_index_of_both_extremes_under_the_same_resampling() -> N
     for choice, labels in zip(curves.choices, (low, high), strict=False):
         expected = adjusted_rand_score(task, labels)
         assert choice.controls["s", "control:length"][-1] == pytest.approx(expected)
+
+
+def test_of_several_numbers_of_clusters_the_first_of_each_run_counts() -> None:
+    rows = [*rows_of("mine", 3), *(row | {"k": 7} for row in rows_of("other", 4))]
+    others = [row | {"k": 9, "value": 0.0} for row in rows if row["layer"] in LAYERS]
+    for plain, curves in zip(
+        curves_of_table(to_table(rows)), curves_of_table(to_table([*rows, *others])), strict=True
+    ):
+        assert curves.ari.keys() == plain.ari.keys()
+        for key, y in plain.ari.items():
+            np.testing.assert_array_equal(curves.ari[key], y)

@@ -104,6 +104,19 @@ def with_ami(scores: pa.Table) -> pa.Table:
     return scores.set_column(scores.column_names.index("metric"), "metric", renamed)
 
 
+def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
+    rows = table().to_pylist()
+    others = [row | {"k": 9, "value": 0.0} for row in rows if not row["layer"].startswith("contr")]
+    figures = [figure1(to_table(each)) for each in (rows, [*rows, *others])]
+    left, both = (halves(figure)[0] for figure in figures)
+    assert [heights(ax) for ax in left] == [heights(ax) for ax in both]
+    one, other = (
+        [band.get_paths()[0].get_extents().bounds for ax in axes for band in ax.collections]
+        for axes in (left, both)
+    )
+    assert one == other
+
+
 def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
     left, _ = halves(figure1(table(blocks=6)))
     lines = [line for line in left[0].lines[3:] if line.get_linestyle() != "None"]
