@@ -239,7 +239,7 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_intervals_contain_the_band_of_near_best_starts(runs: list[Path], n: int) -> None:
-    """The bands of the tables of scores, averaged over the runs: of the best layer, and of embed."""
+    """The bands of the tables of scores, averaged over runs, of the best layer and of embed."""
     verdict = verify(runs[:n])
     assert verdict.over == ("runs, " * (n - 1)) + "instructions and near-best starts"
     opened = [load_run(path) for path in runs[:n]]
