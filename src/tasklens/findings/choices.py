@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tasklens.findings.curves import Curves
+from tasklens.findings.curves import CHOICES, Curves
 from tasklens.scoring.bootstrap import Floats, interval
 
 
@@ -27,12 +27,15 @@ def widened(
     """Return the interval of a number's mean over runs, whichever near-best partitions are chosen.
 
     It is the smallest interval that contains all of these: the intervals of the kept clusters and
-    of each of `CHOICES`, and for each choice the mean as measured, without resampling.
+    of each of `CHOICES`, and the means of the lowest and the highest without resampling.
     """
     ends = [interval([number(curves) for curves in runs], *purpose)]
-    for chosen in zip(*(curves.choices for curves in all_with_choices(runs)), strict=True):
+    each = [curves.choices for curves in all_with_choices(runs)]
+    for choice, chosen in zip(CHOICES, zip(*each, strict=True), strict=False):
         values = [number(curves) for curves in chosen]
-        measured = float(np.mean([v[-1] for v in values]))
-        ends += [interval([v[:-1] for v in values], *purpose), (measured, measured)]
+        ends.append(interval([v[:-1] for v in values], *purpose))
+        if choice != "drawn":
+            measured = float(np.mean([v[-1] for v in values]))
+            ends.append((measured, measured))
     lows, highs = zip(*ends, strict=True)
     return float(np.fmin.reduce(lows)), float(np.fmax.reduce(highs))

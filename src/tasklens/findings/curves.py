@@ -25,8 +25,9 @@ from tasklens.scoring.score_table import (
     to_frame,
 )
 
-#: Labels by (step, split, layer, space), or by (split, control), (n_seeds, N) each.
+#: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
+#: Labels by (split, control), (n_seeds, N) each.
 ControlLabels = Mapping[tuple[str, str], npt.NDArray[np.integer]]
 
 #: Which of the near-best partitions stand for the kept clusters: in each cell the one with the
@@ -64,9 +65,9 @@ class Curves:
     """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
     not known, or if the model was not trained on these tasks."""
     choices: tuple["Curves", ...] = ()
-    """The same run with other near-best partitions, see `CHOICES`; empty if they are not
-    known. The first row of each score is that of this run, from which layers are chosen;
-    then resampled copies, and last the original sample, with the other partitions."""
+    """The same run with other near-best partitions, see `CHOICES`; empty if they are not known. The
+    first row of each score is that of this run, from which layers are chosen. The others are of
+    the other partitions: resampled copies, and last the original sample."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.layers)} layers"
