@@ -128,7 +128,7 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
         "model": "accuracy",
         **dict.fromkeys(CONTROLS, "ari"),
     }  # metrics of lines that are no hidden state
-    rows = to_frame(main_scores(table), {metric, "ari", "accuracy"})
+    rows = to_frame(main_scores(table), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")
     means = summarise(rows[rows["metric"] == rows["layer"].map(other).fillna(metric)], by)["mean"]
     runs = list(_curves_of_means(means, other))

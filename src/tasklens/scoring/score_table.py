@@ -36,8 +36,7 @@ SCHEMA = pa.schema(
 #: The layer of the accuracies.
 MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
-#: The lowest and the highest ARI among near-best starts, which `to_frame` and `summarise` take for
-#: ends of the range of `ari`.
+#: The lowest and the highest ARI among near-best starts: ends of the range of `ari`.
 BAND = ("ari_low", "ari_high")
 #: The step of controls in a data frame.
 NO_STEP = -1
@@ -184,13 +183,18 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
 def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
     """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`.
 
-    With `ari` there are the rows of `BAND`, too.
+    With `ari` there are copies of the rows of `BAND`, as rows of `ari` for which the column `ends`
+    is true: see `summarise`.
     """
     if metrics is not None:
-        metrics = [*metrics, *BAND] if "ari" in metrics else [*metrics]
-        table = table.filter(pc.field("metric").isin(metrics))
+        table = table.filter(pc.field("metric").isin([*metrics, *BAND]))
     step = table["step"].fill_null(NO_STEP)
-    return table.set_column(table.column_names.index("step"), "step", step).to_pandas()
+    frame = table.set_column(table.column_names.index("step"), "step", step).to_pandas()
+    copied = np.flatnonzero(frame["metric"].isin(BAND))
+    ends = np.arange(len(frame) + len(copied)) >= len(frame)
+    frame = frame.iloc[np.append(np.arange(len(frame)), copied)].reset_index(drop=True)
+    frame = frame.assign(ends=ends, metric=frame["metric"].mask(ends, "ari"))
+    return frame if metrics is None else frame[frame["metric"].isin(metrics)]
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -223,14 +227,13 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return the `mean`, `low`, `high` and `size` of the column `value` for each group of rows.
 
     Rows that are equal in all columns ``by``, which index the result, are a group; a null equals a
-    null. Groups are in the order of their first rows. Rows of `BAND` are those of `ari`, but count
-    for `low` and `high` only.
+    null. Groups are in the order of their first rows. Rows whose `ends` is true count for `low` and
+    `high` only.
     """
-    band = rows["metric"].isin(BAND).to_numpy()
-    rows = rows.assign(metric=rows["metric"].mask(band, "ari"))
+    ends = rows["ends"].to_numpy()
     groups = rows.groupby(list(by), sort=False, dropna=False)["value"]
-    summary, number = groups.agg(low="min", high="max"), groups.ngroup().to_numpy()[~band]
-    values = rows["value"].to_numpy()[~band][np.argsort(number, kind="stable")]
+    summary, number = groups.agg(low="min", high="max"), groups.ngroup().to_numpy()[~ends]
+    values = rows["value"].to_numpy()[~ends][np.argsort(number, kind="stable")]
     sizes = np.bincount(number, minlength=len(summary))  # (G,)
     begins, means = np.cumsum(sizes) - sizes, np.full(len(sizes), np.nan)
     # The mean of pandas differs from NumPy's in the last bit. NumPy takes all groups of one size

@@ -16,6 +16,7 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
 from tasklens.scoring.final_scores import final_scores, final_text, k_table, scores_text
 from tasklens.scoring.score_table import (
+    BAND,
     CONTROLS,
     NO_STEP,
     SCHEMA,
@@ -138,19 +139,19 @@ def test_near_best_starts_count_for_the_range_only() -> None:
         row("ari", 0.3, layer="block1"), row("ari_low", 0.3, layer="block1", **once),
         row("ari_high", 0.9, layer="block1", **once),
     ]  # fmt: skip
-    for metrics in (None, ("ari", "ami")):
+    for metrics in (None, ("ari", "ami"), ("ari", "ami", "ari_low")):
         got = summarise(to_frame(to_table(rows), metrics), ("metric", "layer")).to_dict("index")
         wide = {"low": 0.25, "high": 0.75, "size": 2, "mean": 0.625}
         assert got["ari", "embed"] == wide
         assert got["ari", "block1"] == {"low": 0.3, "high": 0.9, "size": 1, "mean": 0.3}
-        assert {metric for metric, _ in got} - {"near_best_starts"} == {"ari", "ami"}
+        every = {"ari", "ami", *BAND, "near_best_starts"}
+        assert {metric for metric, _ in got} == (every if metrics is None else {*metrics})
     text = final_text(to_table(rows)).splitlines()
     assert text[2].split()[2:] == ["0.62", "(0.25", "to", "0.75)"]
     assert text[3].split()[2:] == ["0.30", "(0.30", "to", "0.90)"], "also of one cluster seed"
-    (record,) = [
-        r for r in final_scores(to_table(rows)) if (r["metric"], r["layer"]) == ("ari", "embed")
-    ]
-    assert record | wide | {"n": 2} == record | {"size": 2}
+    of_embed = {r["metric"]: r for r in final_scores(to_table(rows)) if r["layer"] == "embed"}
+    assert of_embed["ari"] | wide | {"n": 2} == of_embed["ari"] | {"size": 2}
+    assert (of_embed["ari_low"]["mean"], of_embed["ari_low"]["n"]) == (0.25, 1)
 
 
 def test_final_table_shows_the_last_step_beside_the_first() -> None:
