@@ -28,7 +28,7 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
-from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
+from tasklens.runs.states_on_disk import ANSWER, finish_harvest, harvest_to, read_states
 
 
 class OpenedModel(NamedTuple):
@@ -179,9 +179,8 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
         warnings = doubts(facts_by_step)
         for warning in warnings:
             warn(warning)
-        files = [
-            directory.states_at(c.step) / name for c in run.checkpoints for name in (FACTS, TOKENS)
-        ]
+        steps = [directory.states_at(c.step) for c in run.checkpoints]
+        files = [path for states in steps for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 
@@ -236,6 +235,7 @@ def finish_checkpoint(
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
     (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+    finish_harvest(partial)
 
 
 def _token_names(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[str, str]:
