@@ -132,7 +132,8 @@ class HuggingFaceSubject:
         self.check(prompts)
         if len(prompts) == 0:
             return np.arange(0)
-        trees = rows_of(self._decide(prompts, ()).how, self._reader, prompts).trees
+        first, _, _ = self._decide(prompts, ()).max_tokens[0]  # whatever the memory held later
+        trees = rows_of(first, self._reader, prompts).trees
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:

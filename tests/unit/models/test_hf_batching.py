@@ -128,7 +128,7 @@ def test_a_fault_of_ours_is_raised(
         n_batches(HuggingFaceSubject(family_model("llama")), alike)
 
 
-# --- What else a model computes from the rows of a pass ---
+# --- Models that compute something from all rows of a pass ---
 
 SHORT = {**LLAMA, "max_position_embeddings": ORIGINAL}
 LINEAR = {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}
