@@ -25,9 +25,9 @@ from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
 
-#: Most prompts of a pass whose states are compared with those of the prompts alone, and fewest if
-#: the prompts are long.
-CHECKED, FEWEST = 16, 4
+#: Most prompts of a pass that are read alone for the comparison, and fewest if they are long. Of a
+#: full pass, those that were read alone before are compared, too.
+CHECKED, FEWEST = 8, 4
 #: Largest distance between the two states in float32, as a share of the state's norm.
 TOLERANCE = 1e-4
 #: In other types, whose rounding may change the expert of a token: largest median of the distances
@@ -208,7 +208,9 @@ class Trial:
         ``exact`` if the model's weights are float32 for the trial.
         """
         by_length = np.argsort(self.prompts.position[batch.indices], kind="stable")
-        checked = _spread(by_length, self.n_checked)
+        known = np.flatnonzero(np.isin(batch.indices, [*self._alone[exact]]))
+        n = max(FEWEST, self.n_checked - len(known))
+        checked = np.union1d(known, _spread(by_length, n))
         alone = [self._read_alone(i, exact=exact) for i in batch.indices[checked].tolist()]
         dtype = torch.float32 if exact else self.reader.dtype
         return _differ(batch.states[self.name][checked], np.stack(alone), dtype, roundings)
