@@ -1,9 +1,9 @@
 """Decide how prompts are read together, so that each has the states that it has alone.
 
-What a model computes of a prompt may depend on the other rows of its pass: by the longest of them
-(dynamic and long RoPE), by how many tokens there are (the capacity of experts), or by the values of
-all (statistics, scales of quantized activations). So some prompts of very different lengths, and a
-full pass, are tried against the same prompts alone. The fastest way that changes no state is used.
+The result of a model for a prompt may depend on the other rows of its pass. Dynamic and long RoPE
+depend on the longest row. Experts of a limited capacity depend on the number of tokens, and the
+scales of quantized activations on all values. So some prompts of very different lengths, and a full
+pass, are tried against the same prompts alone. The fastest way that changes no state is used.
 """
 
 import functools
@@ -25,16 +25,17 @@ from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
 
-#: Most prompts of a pass that are read alone for the comparison, and fewest if they are long. Of a
-#: full pass, those that were read alone before are compared, too.
+#: Most prompts of a pass that are read alone for the comparison, and fewest if they are long.
 CHECKED, FEWEST = 8, 4
+#: Tokens of these prompts, in number and as a share of all, that are not too many.
+AFFORDABLE, SHARE = 512, 0.05
 #: Largest distance between the two states in float32, as a share of the state's norm.
 TOLERANCE = 1e-4
-#: In other types, whose rounding may change the expert of a token: largest median of the distances
-#: in units of the type's rounding, and largest distance. Random networks of 8 layers, much rougher
-#: than trained ones, have medians of up to 12 units. Before rows are padded, fewer are allowed,
-#: because rows of equal length cost little.
-ROUNDINGS, ROUNDINGS_IF_PADDED, LARGEST = 16, 4, 0.5
+#: In other types: largest median of the distances and largest distance, in units of the type's
+#: rounding, which may change the expert of a token. Random networks of 8 layers, much rougher than
+#: trained ones, have up to 12 and 100. Before rows are padded, fewer are allowed, because rows of
+#: equal length cost little.
+ROUNDINGS, ROUNDINGS_IF_PADDED = (16, 128), (4, 16)
 REFUSALS = {
     TREES: "gives other states under a 4-D attention mask",
     PADDED: "gives other states in padded rows",
@@ -95,7 +96,7 @@ class Trial:
         self.name = reader.names[-1]
         self.order = np.argsort(prompts.position, kind="stable")
         n_tokens = int((prompts.position + 1).sum())
-        affordable = max(max_tokens(), n_tokens // 20) // (int(prompts.position.max()) + 1)
+        affordable = max(AFFORDABLE, SHARE * n_tokens) / (int(prompts.position.max()) + 1)
         self.n_checked = int(np.clip(affordable, FEWEST, CHECKED))
         #: States of prompts that were read alone: in the model's type, and in float32.
         self._alone: tuple[dict[int, Floats], dict[int, Floats]] = ({}, {})
@@ -113,7 +114,7 @@ class Trial:
             rows = rows_of(how, self.reader, self.prompts)
             refusal = self._refusal_of_trees(rows) if how == TREES else self._refusal_in_part(rows)
             tried = None if refusal else self._full_pass(rows, names)
-            if tried is not None and self._differs(tried.batch):
+            if tried is not None and self._differs(tried.batch, self.n_checked // 2):
                 refusal = REFUSALS[how]
             if not refusal:
                 return Reading(how, reason), tried
@@ -157,7 +158,7 @@ class Trial:
                         raise
                     reason = f"{type(error).__name__}: {first_line(error)}"
                     return f"does not accept a 4-D attention mask ({reason})"
-                if self._differs(self._read(rows, part)):
+                if self._differs(self._read(rows, part), self.n_checked):
                     return REFUSALS[TREES]
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -175,13 +176,14 @@ class Trial:
             part = self._over_all_lengths(rows)
             # The model's code may need the type that it has.
             with suppress(RuntimeError, MemoryError, ValueError), in_float32(self.reader.model):
-                differs = len(part) > 1 and self._differs(self._read(rows, part), exact=True)
-                return REFUSALS[rows.how] if differs else ""
+                if len(part) > 1 and self._differs(self._read(rows, part), len(part), exact=True):
+                    return REFUSALS[rows.how]
+                return ""
         while len(part := self._over_all_lengths(rows)) > 1:
             batch = self.attempt(rows, part, [self.name])
             if batch is not None:
                 roundings = ROUNDINGS_IF_PADDED if rows.how == PADDED else ROUNDINGS
-                return REFUSALS[rows.how] if self._differs(batch, roundings) else ""
+                return REFUSALS[rows.how] if self._differs(batch, len(part), roundings) else ""
         return ""
 
     def _over_all_lengths(self, rows: Rows) -> Ints:
@@ -201,15 +203,19 @@ class Trial:
         return None
 
     def _differs(
-        self, batch: HarvestBatch, roundings: int = ROUNDINGS, *, exact: bool = False
+        self,
+        batch: HarvestBatch,
+        n: int,
+        roundings: tuple[int, int] = ROUNDINGS,
+        *,
+        exact: bool = False,
     ) -> bool:
-        """Return whether prompts of a pass have other states than alone.
+        """Return whether n prompts of a pass, or those read alone before, have other states alone.
 
         ``exact`` if the model's weights are float32 for the trial.
         """
         by_length = np.argsort(self.prompts.position[batch.indices], kind="stable")
         known = np.flatnonzero(np.isin(batch.indices, [*self._alone[exact]]))
-        n = max(FEWEST, self.n_checked - len(known))
         checked = np.union1d(known, _spread(by_length, n))
         alone = [self._read_alone(i, exact=exact) for i in batch.indices[checked].tolist()]
         dtype = torch.float32 if exact else self.reader.dtype
@@ -242,7 +248,9 @@ def too_long(reader: HuggingFaceReader, n_tokens: int) -> InputError:
     )
 
 
-def _differ(got: Floats, alone: Floats, dtype: torch.dtype, roundings: int = ROUNDINGS) -> bool:
+def _differ(
+    got: Floats, alone: Floats, dtype: torch.dtype, roundings: tuple[int, int] = ROUNDINGS
+) -> bool:
     """Return whether states (n, D) differ from others by more than rounding.
 
     A state that is not finite alone is not compared.
@@ -255,8 +263,8 @@ def _differ(got: Floats, alone: Floats, dtype: torch.dtype, roundings: int = ROU
     distance = np.linalg.norm(got - alone, axis=1) / norm
     if dtype == torch.float32:
         return not (distance <= TOLERANCE).all()
-    median = np.median(distance)
-    return not (median <= roundings * torch.finfo(dtype).eps and distance.max() <= LARGEST)
+    measured = (np.median(distance), distance.max())
+    return not (measured <= torch.finfo(dtype).eps * np.array(roundings)).all()
 
 
 def _spread(values: Ints, n: int) -> Ints:

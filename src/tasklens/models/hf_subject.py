@@ -36,20 +36,22 @@ class HuggingFaceSubject:
     tokenizer : transformers tokenizer, optional
         Not used here; stored so that callers can tokenize prompts.
     max_tokens : int
-        Tokens of a forward pass; 0: as many as the device's free memory holds. It is halved
-        whenever the memory is exhausted, and changes the states by rounding only.
+        Tokens of a forward pass; 0: `default_max_tokens` of the device, or as many as its free
+        memory holds. It is halved whenever the memory is exhausted, and changes the states by
+        rounding only.
     step : int
         Training step of the model.
 
     Notes
     -----
-    Prefixes that prompts share are read once if the model allows it (see `shared_trees`). Otherwise
-    prompts are read in the order of their length and padded at the end, after the measured tokens.
+    A prompt's states do not depend on the prompts that are read with it or before it. A trial
+    decides how prompts are read together: see `tasklens.models.hf_batching`.
 
     Raises
     ------
     InputError
         If the model cannot be run or is not causal, or if its blocks do not run one after another.
+        `harvest` raises it if the model gives other states when it reads a prompt again.
 
     Examples
     --------

@@ -154,7 +154,10 @@ COMPANY: dict[str, tuple[Callable[[], Any], str]] = {
     "a mean over all tokens": (wrapped(centred), ALONE),
     "a memory of the longest": (wrapped(grown, longest=0, buffer=torch.zeros(())), EQUAL),
 }
-ROUNDED = [*("phi3 longrope", "llama dynamic", "mistral", "qwen2 moe"), *[*COMPANY][-4:-2]]
+ROUNDED = (
+    *("phi3 longrope", "llama dynamic", "mistral", "qwen2 moe", "experts of a capacity"),
+    "a scale of all activations",
+)
 
 
 @pytest.mark.parametrize("name", COMPANY)
@@ -190,19 +193,17 @@ def test_rounding_neither_hides_what_rows_change_nor_is_taken_for_it(
     """The trial is in float32 if the memory holds such weights, which change nothing after it."""
     if not room:
         monkeypatch.setattr(hf_batching, "free_bytes", lambda _: 0)
-    for name in ROUNDED:
+    # Without room, a change of few prompts, or one as fine as the rounding, may not be seen.
+    for name in ROUNDED if room else ROUNDED[:-2]:
         make, how = COMPANY[name]
         subject = HuggingFaceSubject(make().to(getattr(torch, dtype)))
         before = subject.weights_hash()
         got = subject.harvest(mixed(), ["ln_f"]).states["ln_f"]
         assert subject.reading is not None
-        if room or name != "a scale of all activations":  # as fine as the rounding of bfloat16
-            assert subject.reading.how == how, name
+        assert subject.reading.how == how, name
         assert subject.weights_hash() == before
         if how != PADDED_ROWS:
-            assert_close(
-                got, states_alone(make, mixed(), dtype), 8 * torch.finfo(torch.bfloat16).eps
-            )
+            assert_close(got, states_alone(make, mixed(), dtype), 8 * 2**-7)
 
 
 def test_a_model_whose_states_change_from_call_to_call_is_refused() -> None:
