@@ -53,6 +53,8 @@ class Manifest:
         return self._on_disk() if self._batch is None else self._batch
 
     def _on_disk(self) -> dict[str, Any]:
+        if self.manifest.exists() and not self.manifest.is_file():  # a pipe would block
+            raise InputError(f"{self.manifest} is not a file; restore or move it")
         try:
             version = _version_of(self.manifest)
             if version != self._cached[0]:
@@ -148,14 +150,16 @@ class Manifest:
         Raises InputError if one of them is damaged.
         """
         mark = self.mark(stage)
-        if mark is None or mark["inputs"] != inputs:
+        if mark is None or mark["inputs"] != inputs or not self.has_files(stage):
             return False
-        paths = [self.path / key for key in mark["files"]]
-        if not all(self.noted(path) and path.exists() for path in paths):
-            return False
-        for path in paths:
-            self.check(path)
+        for key in mark["files"]:
+            self.check(self.path / key)
         return True
+
+    def has_files(self, stage: str) -> bool:
+        """Return whether all files of a finished stage are there; they are not read."""
+        paths = [self.path / key for key in self.read_manifest()["stages"][stage]["files"]]
+        return all(self.noted(path) and path.is_file() for path in paths)
 
     @contextlib.contextmanager
     def stage(self, stage: str, inputs: str) -> Iterator[Callable[..., None] | None]:
@@ -216,6 +220,8 @@ class Manifest:
 
     @contextlib.contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise InputError(f"{path} is not a file; remove it and run again with --resume")
         try:
             yield
         except OSError as error:
@@ -239,7 +245,7 @@ class Manifest:
         return (
             holds_inputs(directory, inputs)
             and "inputs" in recorded
-            and all((directory / name).exists() for name in recorded)
+            and all((directory / name).is_file() for name in recorded)
         )
 
     def noted(self, path: Path) -> str | None:

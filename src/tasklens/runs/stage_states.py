@@ -14,6 +14,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
+from tasklens.core.text import visible
 from tasklens.core.workers import LOCAL
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.token_prompts import Prompts
@@ -129,7 +130,7 @@ class ModelPlan(NamedTuple):
             lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
         measured = "the mean over" if self.over == "mean" else "measured is"
         lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
-        return "\n".join(lines) + "\n" + self.examples
+        return "\n".join(map(visible, lines)) + "\n" + self.examples
 
 
 def describe(settings: ModelRunSettings) -> ModelPlan:
@@ -212,7 +213,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
 def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
     """Print some prompts with what is measured in them."""
     examples = shown(run.table, tokens, tokenizer)
-    inform("measured is what stands in [[ ]]:\n" + examples.removesuffix("\n"))
+    inform("measured is what stands in [[ ]]:", *examples.splitlines())
 
 
 def model_facts(
