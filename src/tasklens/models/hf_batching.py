@@ -49,12 +49,12 @@ Attempt: TypeAlias = Callable[[Rows, Ints, Sequence[str]], HarvestBatch | None]
 
 @dataclass
 class Reading:
-    """How the prompts are read, which decides the last bits of their states."""
+    """Way in which prompts are read, which decides the last bits of their states."""
 
     how: str
     """One of `TREES`, `PADDED`, `EQUAL` and `ALONE`."""
     reason: str = ""
-    """Why the prompts are not read in a faster way; empty if they are read in the fastest."""
+    """The reason for no faster way; empty if this is the fastest."""
     max_tokens: list[tuple[str, int, int]] = field(default_factory=list)
     """Tokens of a pass: how the prompts are read, the first row, and the tokens from there on."""
 
