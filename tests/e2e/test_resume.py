@@ -270,7 +270,11 @@ def test_a_run_resumes_in_the_precision_that_it_began_in(command: Command, tmp_p
 
     chosen = ("bf16", {"fp32": 2.0, "bf16": 1.0})
     with mock.patch("tasklens.models.training.faster_precision", return_value=chosen):
-        assert command(*keys, whole).status == 0
+        result = command(*keys, whole)
+        assert result.status == 0
+        assert (
+            "train: bf16 on cpu, chosen by timing a step of each (fp32 2000 ms, bf16 " in result.err
+        )
         with mock.patch.object(Trainer, "take_step", interrupted):
             assert command(*keys, stopped).status == 130
     otherwise = ("fp32", {"fp32": 1.0, "bf16": 2.0})

@@ -1,6 +1,6 @@
 """Test the findings on runs: read clusters and answers, and judge them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.core.progress import progress
+from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
@@ -16,6 +16,7 @@ from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
+from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.cell_key import CellKey
@@ -166,6 +167,19 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Raise InputError if runs cannot be judged together."""
     if problem := difference(runs):
         raise InputError(problem)
+    compare_precisions(runs)
+
+
+def compare_precisions(runs: Iterable[Run]) -> None:
+    """Print a warning if the precision of training was chosen by timing, and runs differ in it."""
+    chosen: dict[str, Path] = {}
+    for run in runs:
+        mark = run.directory.mark("train")
+        if isinstance(run, TrainingRun) and run.settings.train.precision == "auto" and mark:
+            chosen.setdefault(mark["precision"], run.directory.path)
+    if len(chosen) > 1:
+        each = ", ".join(f"{path} trained in {name}" for name, path in chosen.items())
+        warn(f"{each}, as timing chose: fix train.precision in runs that are compared")
 
 
 def follow_run(
