@@ -294,8 +294,9 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
     for step in run.steps:
         clusters = run.clusters(step)
         assert {name for name in clusters if name.startswith("val_subset/block1/")} == {
-            "val_subset/block1/raw/labels",
-            "val_subset/block1/raw/k=2/labels",
+            f"val_subset/block1/raw/{k}{kind}"
+            for k in ("", "k=2/")
+            for kind in ("labels", "extremes")
         }
         for split, rows in run.splits.items():
             x = np.asarray(run.states("block1", step)[rows], dtype=np.float64)
