@@ -105,12 +105,13 @@ def harvest_shard(shard: Shard) -> ShardResult:
     need_seen(shard.directory)
     torch.set_num_threads(shard.threads)
     table = ModelRun(RunDir(shard.run), shard.settings).table
-    subject, tokens, names = open_model(shard.settings, shard.checkpoint, table)
+    opened = open_model(shard.settings, shard.checkpoint, table)
+    subject, tokens, names = opened
     # In the order of reading, so that the batches are those of a harvest in one process.
     order = subject.reading_order(tokens.prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
     shard_path = shard_directory(shard.directory, shard.i, shard.n)
     shard_path.mkdir(exist_ok=True)
     harvest_to(shard_path, subject, tokens.prompts, names, shard=order[begin:end])
-    facts = model_facts(shard.checkpoint, subject, names)
+    facts = model_facts(shard.checkpoint, opened)
     return ShardResult(facts, tokens if shard.i == 0 else None)
