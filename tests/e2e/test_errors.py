@@ -22,6 +22,7 @@ from e2e.conftest import (
     files,
     succeed,
 )
+from tasklens.runs.directory import RunDir
 
 # --- Settings and commands ---
 
@@ -250,10 +251,8 @@ def flip(content: bytes) -> bytes:
 
 def forget(path: Path, *stages: str) -> None:
     """Drop the marks of stages, as if a run was interrupted before they ended."""
-    manifest = json.loads((path / "manifest.json").read_text())
     for stage in stages:
-        del manifest["stages"][stage]
-    (path / "manifest.json").write_text(json.dumps(manifest))
+        RunDir(path).unfinish(stage)
 
 
 #: Per damaged file: the stages that are still to come, and the command that reads it.

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import re
 import shutil
@@ -303,9 +302,8 @@ def test_a_sweep_is_the_same_bytes_also_by_a_relative_path(
 def write(run: RunDir, path: Path, content: bytes) -> None:
     """Write a file, and its hash into the manifest."""
     path.write_bytes(content)
-    manifest = json.loads(run.manifest.read_text())
-    manifest["files"][path.relative_to(run.path).as_posix()] = sha256(content)
-    run.manifest.write_text(json.dumps(manifest))
+    with run.batch() as manifest:
+        manifest["files"][path.relative_to(run.path).as_posix()] = sha256(content)
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.long)])

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
+from tasklens.runs import pipeline, stage_measure
 
 
 def test_the_stages_one_by_one_give_what_run_gives(
@@ -53,7 +54,7 @@ def test_a_stage_that_comes_too_early_names_the_stage_to_run(
     for stage in ("measure", "plot"):
         line = assert_refused(command(stage, path), "stage train is not finished")
         assert line.endswith(f"run it first: tasklens train {path}")
-    assert_refused(command("show", path), "scores.parquet", "run the stage that makes it first")
+    assert_refused(command("show", path), f"run it first: tasklens train {path}")
     assert contents(path) == before
     assert command("train", path).status == 0
     assert_refused(command("plot", path), f"run it first: tasklens measure {path}")
@@ -74,15 +75,52 @@ def test_a_finished_stage_does_nothing(copy: Path, command: Command) -> None:
         assert parts_changed_by(command, copy, stage) <= {"config.toml"}
 
 
-def test_measuring_again_does_not_train_again(copy: Path, command: Command) -> None:
+#: What is made from the scores.
+RESULTS = {"scores.parquet", "scores.csv", "figures", "verdict.json"}
+
+
+def test_measuring_again_does_not_train_again_and_renews_all_results(
+    copy: Path, command: Command, tmp_path: Path
+) -> None:
     old = contents(copy)
-    arguments = ("measure", "--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
-    parts = parts_changed_by(command, copy, *arguments)
-    assert parts == {"config.toml", "measured", "scores.parquet", "scores.csv"}
+    change = ("--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
+    parts = parts_changed_by(command, copy, "measure", *change)
+    assert parts == {"config.toml", "measured", *RESULTS}
     assert re.search(r"^n_init = 5$", (copy / "config.toml").read_text(), re.MULTILINE)
+    assert "n_init = 5" in (copy / "report.html").read_text()
+    # all is as if the run had had these settings from the beginning
+    fresh = command("run", "smoke", *changes(clusters__n_init=5), "--out", tmp_path / "tiny")
+    assert fresh.status == 0, fresh.err
+    assert contents(copy) == contents(tmp_path / "tiny")
     # nothing lost: the settings of before give the table of before
     assert command("measure", copy, "--set", "clusters.n_init=1").status == 0
     assert contents(copy) == old
+
+
+def test_no_result_of_other_scores_is_left_if_it_cannot_be_renewed(
+    copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "plot", killed)
+    assert command("measure", copy, "--set", "clusters.n_init=5").status == 130
+    assert not {path.name for path in copy.iterdir()} & {"verdict.json", "report.html"}
+    assert not [*(copy / "figures").iterdir()]
+
+
+def test_scores_that_are_half_replaced_are_not_read(
+    copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clusters of some checkpoints are new then, and all the scores are old."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage_measure, "score_controls", killed)
+    assert command("measure", copy, "--set", "clusters.n_init=5").status == 130
+    for reads in ("show", "verify", "report", "follow", "plot"):
+        assert_refused(command(reads, copy), f"run it first: tasklens measure {copy}")
 
 
 def test_more_cluster_seeds_are_more_rows(copy: Path, command: Command) -> None:
@@ -98,6 +136,7 @@ def test_drawing_again_does_not_measure_again(copy: Path, command: Command) -> N
     old = (copy / "figures" / "figure1.png").read_bytes()
     parts = parts_changed_by(command, copy, "plot", "--set", "figure.metric=ami")
     assert parts == {"config.toml", "figures"}
+    assert 'metric = \\"ami\\"' in (copy / "report.html").read_text(), "it shows the settings"
     assert (copy / "figures" / "figure1.png").read_bytes() != old
 
 

@@ -118,16 +118,20 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
     """Cluster and score the harvested hidden states.
 
     With --set only clusters.* and measure.* can change, e.g. clusters.n_init=20 or
-    measure.center=true; training and harvesting are not repeated. Prints the path of the scores.
+    measure.center=true; training and harvesting are not repeated. Figures, verdict and report of
+    the former scores are made again. Prints the path of the scores.
     """
     from tasklens.core.workers import opened
     from tasklens.runs import stage_measure
+    from tasklens.runs.pipeline import renew_results
 
     run = changed_run(path, change, "clusters", "measure")
     with opened(engine), run.directory.locked():
         stage_measure.check_measurable(run)
         run.save_settings()
+        before = stage_measure.results_of(run)
         stage_measure.measure(run, engine)
+        renew_results(run, before, this_command())
     emit(str(run.directory.scores_csv))
 
 
@@ -137,11 +141,16 @@ def plot(path: RunPath, change: Change = None) -> None:
     With --set only figure.* can change, e.g. figure.space=tsne. Prints the path of the figure.
     """
     from tasklens.runs import stage_plot
+    from tasklens.runs.pipeline import renew_results
 
     run = changed_run(path, change, "figure")
-    with run.directory.locked():
+    directory = run.directory
+    with directory.locked():
         stage_plot.plot(run)
         run.save_settings()
+        if change and directory.noted(directory.report) is not None:  # it shows the settings
+            directory.remove(directory.report)
+            renew_results(run, [directory.report], this_command())
     emit(str(run.directory.figure("png")))
 
 

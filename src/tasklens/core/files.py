@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import re
+import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,19 +16,72 @@ from typing import Any
 
 from tasklens.core.errors import InputError
 
+#: Beginning of the names of files that are not complete.
+_TEMPORARY = ".tasklens-"
+
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is either complete under its name or absent."""
+    """Write a file so that it is either complete under its name or absent.
+
+    An existing file keeps its permissions. A link stays, and what it points to is written. A device
+    or a pipe is written to, and is not replaced.
+    """
     with one_line_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".tmp-{path.name}")
+        is_file = path.is_file() and Path("/dev") not in path.absolute().parents
+        if path.exists() and (not is_file or not os.access(path, os.W_OK)):
+            path.write_bytes(content)  # or the error of a directory, or of a read-only file
+            return
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():  # a link in a circle
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        temporary = temporary_beside(target)
         try:
             write_synced(temporary, content)
-            temporary.replace(path)
+            if is_file:
+                shutil.copymode(target, temporary)
+            temporary.replace(target)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        sync(path.parent)
+        sync(target.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a new name beside a path, for a file or a directory that is not yet complete.
+
+    The name is random, so that it cannot be guessed. It ends in a checksum, by which
+    `is_temporary` recognises what an interrupted process has left.
+    """
+    token = secrets.token_hex(8)
+    return path.with_name(f"{_TEMPORARY}{token}{_checksum(token)}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether `temporary_beside` gave this name, and this user owns what has it."""
+    token = path.name.removeprefix(_TEMPORARY)[:16]
+    if path.name != f"{_TEMPORARY}{token}{_checksum(token)}":
+        return False
+    return path.lstat().st_uid == os.geteuid()
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what interrupted processes have left in a directory under temporary names."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if is_temporary(path):
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a directory, if it is there. A link is not followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _checksum(token: str) -> str:
+    return sha256(f"tasklens temporary file {token}".encode())[:16]
 
 
 def digest(value: object) -> str:
@@ -56,9 +111,11 @@ def sha256(content: bytes) -> str:
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and sync it to the disk."""
-    path.write_bytes(content)
-    sync(path)
+    """Write a file and sync it to the disk; FileExistsError if it is there."""
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def file_hash(path: Path) -> str:

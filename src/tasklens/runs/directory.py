@@ -7,20 +7,35 @@ and the manifest records its hash.
 import contextlib
 import errno
 import functools
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import file_hash, one_line_errors, sync, write_synced
+from tasklens.core.files import (
+    file_hash,
+    is_temporary,
+    one_line_errors,
+    remove,
+    remove_temporaries,
+    sync,
+    temporary_beside,
+    write_synced,
+)
 from tasklens.core.progress import detail, warn
 from tasklens.runs.manifest import Manifest, drop, holds_inputs
 
 #: What a file system without locks answers.
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+#: Seconds that a single write waits for another process to let go of the directory.
+PATIENCE = 60.0
+#: Pattern of the directories that are filled over several calls.
+_PARTIAL = re.compile(r"partial-step-\d+")
+#: Pattern of the directories within a directory of hidden states.
+_SHARD = re.compile(r"shard-\d+-of-\d+")
 
 
 class RunDir(Manifest):
@@ -42,6 +57,8 @@ class RunDir(Manifest):
         self.verdict = self.path / "verdict.json"
         self.frames = self.path / "frames.safetensors"
         self.report = self.path / "report.html"
+        self._lock = self.path / ".lock"
+        self._holds = 0
 
     def checkpoint(self, step: int) -> Path:
         """Return the checkpoint directory of a step."""
@@ -66,13 +83,17 @@ class RunDir(Manifest):
 
     def is_new(self) -> bool:
         """Return whether nothing is there, or no more than a run that made no data has left."""
-        own = {self.manifest.name, ".lock"}
+        own = {self.manifest}
         if self.manifest.exists():  # otherwise the file of settings may be the user's own
-            own.add(self.config.name)
+            own.add(self.config)
         with one_line_errors(self.path):
             return not self.path.exists() or all(
-                p.name in own or p.name.startswith(".tmp-") for p in self.path.iterdir()
+                path in own or is_temporary(path) or self._is_lock(path)
+                for path in self.path.iterdir()
             )
+
+    def _is_lock(self, path: Path) -> bool:
+        return path == self._lock and path.is_file() and path.stat().st_size == 0
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -91,15 +112,20 @@ class RunDir(Manifest):
     @contextlib.contextmanager
     def writing(self, path: Path) -> Iterator[Path]:
         """Give a name for a large file, or a directory of them, which becomes ``path``."""
-        temporary = path.with_name(f".tmp-{path.name}")
-        with one_line_errors(path):
-            _delete(temporary)
+        temporary = temporary_beside(path)
+        with self._held(), one_line_errors(path):
             temporary.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield temporary
                 self._rename(temporary, path)
             finally:
-                _delete(temporary)
+                remove(temporary)
+
+    @contextlib.contextmanager
+    def batch(self) -> Iterator[dict[str, Any]]:
+        """Write the manifest once, see `Manifest.batch`, while no other process writes it."""
+        with self._held(), super().batch() as manifest:
+            yield manifest
 
     def partial(self, path: Path, inputs: str) -> Path:
         """Return the directory to fill with what depends on ``inputs``, which `fill` renames.
@@ -109,7 +135,9 @@ class RunDir(Manifest):
         partial = _partial(path)
         with one_line_errors(path):
             if not holds_inputs(partial, inputs):
-                _delete(partial)
+                if partial.exists() and not _is_partial(partial):
+                    raise InputError(f"{partial} is not of tasklens: move it to another directory")
+                _discard(partial)
                 partial.mkdir(parents=True)
                 write_synced(partial / "inputs", inputs.encode())
         return partial
@@ -121,8 +149,9 @@ class RunDir(Manifest):
 
     def drop_partial(self, parent: Path) -> None:
         """Remove the directories of `partial` that no call of `fill` has renamed."""
-        for partial in parent.glob("partial-*"):
-            _delete(partial)
+        for partial in parent.iterdir() if parent.is_dir() else ():
+            if _is_partial(partial):
+                _discard(partial)
 
     @contextlib.contextmanager
     def growing(self, path: Path) -> Iterator[TextIO]:
@@ -130,7 +159,7 @@ class RunDir(Manifest):
 
         The one file that is under its name before that.
         """
-        with one_line_errors(path):
+        with self._held(), one_line_errors(path):
             self._forget(path)
             with path.open("a", buffering=1) as file:
                 yield file
@@ -144,6 +173,13 @@ class RunDir(Manifest):
             drop(manifest, self._key(path))
             self._removed.add(path)
 
+    def strip(self, directory: Path) -> None:
+        """Remove the recorded files of a directory, but not their hashes; keep all others."""
+        with self._held(), one_line_errors(directory):
+            for name in self._recorded(directory):
+                (directory / name).unlink(missing_ok=True)
+            _remove_empty(directory)
+
     @contextlib.contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
         """Hold the directory for this process, or raise InputError if another one holds it.
@@ -151,10 +187,33 @@ class RunDir(Manifest):
         The lock ends with the process at the latest. ``wait`` is in seconds. What an interrupted
         write left under a temporary name is removed.
         """
-        # Not soft: a soft lock is a file, which a killed process leaves.
-        lock = FileLock(self.path / ".lock", timeout=wait, fallback_to_soft=False)
-        with contextlib.ExitStack() as stack, one_line_errors(self.path):
+        with self._held(wait), one_line_errors(self.path):
+            if self._holds == 1:
+                folders = (self.states, self.checkpoints, self.measured, self.resume, self.figures)
+                for folder in (self.path, *folders):
+                    remove_temporaries(folder)
+            yield
+
+    @contextlib.contextmanager
+    def _held(self, wait: float = PATIENCE) -> Iterator[None]:
+        """Hold the lock, which this object may have already, while the block runs."""
+        with contextlib.ExitStack() as stack:
+            if self._holds == 0:
+                self._acquire(stack, wait)
+            self._holds += 1
+            try:
+                yield
+            finally:
+                self._holds -= 1
+
+    def _acquire(self, stack: contextlib.ExitStack, wait: float) -> None:
+        """Take the lock until the stack is closed."""
+        with one_line_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            if self._lock.is_symlink() or (self._lock.exists() and not self._lock.is_file()):
+                raise InputError(f"{self._lock} should be a file of tasklens: remove it")
+            # Not soft: a soft lock is a file, which a killed process leaves.
+            lock = FileLock(self._lock, timeout=wait, fallback_to_soft=False)
             try:
                 stack.enter_context(lock)
             except Timeout as error:
@@ -166,11 +225,6 @@ class RunDir(Manifest):
                 if error.errno not in _NO_LOCKS:
                     raise
                 _warn_of_no_locks(str(error.strerror))
-            for leftover in self.path.rglob(".tmp-*"):
-                _delete(leftover)
-            held = stack.pop_all()
-        with held:
-            yield
 
     def _rename(self, source: Path, path: Path) -> None:
         """Give a complete file or directory its final name, and record the hashes of its files."""
@@ -182,26 +236,56 @@ class RunDir(Manifest):
             sync(file)
             hashes[self._key(path / file.relative_to(source))] = file_hash(file)
         with self.batch() as manifest:
+            if path.is_dir() and source.is_dir():
+                self._check_own(path, {str(file.relative_to(source)) for file in files})
             self._forget(path)
             if path.is_dir():
-                shutil.rmtree(path)
+                _discard(path)
             source.replace(path)
             self._renamed_in.add(path.parent)
             self._removed -= {self.path / key for key in hashes}
             manifest["files"] |= hashes
         detail(f"wrote {path}")
 
+    def _check_own(self, directory: Path, new: set[str]) -> None:
+        """Raise InputError if a directory that is replaced has a file that is not of tasklens."""
+        own = new | set(self._recorded(directory))
+        for file in sorted(directory.rglob("*")):
+            name = file.relative_to(directory)
+            in_shard = len(name.parts) == 2 and _SHARD.fullmatch(name.parts[0])
+            if not file.is_dir() and str(name) not in own and not in_shard:
+                raise InputError(
+                    f"{file} is not of tasklens, and {directory} has to be written again; move the "
+                    "file elsewhere"
+                )
+
 
 def _partial(path: Path) -> Path:
     return path.with_name(f"partial-{path.name}")
 
 
-def _delete(path: Path) -> None:
-    """Remove a file or a directory, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def _is_partial(path: Path) -> bool:
+    """Return whether `RunDir.partial` has made a directory, perhaps in part."""
+    if not _PARTIAL.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    return (path / "inputs").is_file() or not any(path.iterdir())
+
+
+def _discard(directory: Path) -> None:
+    """Remove a directory, if it is there, so that a crash leaves no part of it under its name."""
+    if directory.exists():
+        temporary = temporary_beside(directory)
+        directory.replace(temporary)
+        remove(temporary)
+
+
+def _remove_empty(directory: Path) -> None:
+    """Remove a directory if it has no file, and the directories in it that have none."""
+    if directory.is_dir() and not directory.is_symlink():
+        for inner in directory.iterdir():
+            _remove_empty(inner)
+        if not any(directory.iterdir()):
+            directory.rmdir()
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tasklens.core.errors import InputError
+from tasklens.core.files import sha256
 from tasklens.core.progress import inform
 from tasklens.data.synthetic import MEASURED, SPLITS
 from tasklens.data.token_prompts import join
@@ -18,6 +19,9 @@ from tasklens.models.training import Trainer
 from tasklens.runs.plan import check_space, count_bytes
 from tasklens.runs.states_on_disk import ANSWER, answer_file, state_contents
 from tasklens.runs.training_run import TrainingRun
+
+#: Pattern of the names of training states.
+SAVED = "step-*.safetensors"
 
 
 class CheckpointKeeper:
@@ -40,7 +44,9 @@ class CheckpointKeeper:
         """Return the newest training state; empty if training begins."""
         directory = self.run.directory
         # What a crash left before the manifest was written is not recorded, and made again.
-        saved = sorted(filter(directory.noted, directory.resume.glob("step-*.safetensors")))
+        saved = sorted(filter(directory.noted, directory.resume.glob(SAVED)))
+        for older in set(directory.resume.glob(SAVED)) - set(saved[-1:]):
+            directory.remove(older)
         if not saved:
             self._announce()
             directory.remove(directory.metrics)
@@ -67,19 +73,22 @@ class CheckpointKeeper:
             self.trainer.precision = left["precision"]
         step = int(tensors["step"])
         # One line per step; those written after the newest state are written again.
-        lines = self._metrics_lines()[:step]
-        missing = [path for path in self.files(step) if not path.exists()]
-        if missing or len(lines) < step:
-            gone = missing[0] if missing else f"a line of {directory.metrics}"
-            inform(f"{gone} is gone; training again from step 0")
+        metrics = self._metrics(step)
+        wrong = [path for path in self.files(step) if not directory.is_intact(path)]
+        if sha256(metrics) != left.get("metrics"):
+            wrong.append(directory.metrics)
+        if wrong:
+            inform(f"{wrong[0]} is gone or damaged; training again from step 0")
             directory.remove(saved[-1])
             return self.newest()
-        directory.write(directory.metrics, b"".join(lines))
+        directory.write(directory.metrics, metrics)
         return tensors
 
-    def _metrics_lines(self) -> list[bytes]:
+    def _metrics(self, step: int) -> bytes:
+        """Return the metrics of the first steps, one line each."""
         metrics = self.run.directory.metrics
-        return metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+        lines = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+        return b"".join(lines[:step])
 
     def _announce(self) -> None:
         """Print how much disk the run will take; InputError if it does not fit."""
@@ -105,6 +114,7 @@ class CheckpointKeeper:
             "threads": self.threads,
             "processes": self.trainer.group.size,
             "precision": self.trainer.precision,
+            "metrics": sha256(self._metrics(step)),
         }
         # One entry: safetensors writes several in an order that differs from run to run.
         content = safetensors.torch.save(state, metadata={"tasklens": json.dumps(metadata)})
@@ -115,7 +125,7 @@ class CheckpointKeeper:
                 files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
                 directory.write_directory(directory.checkpoint(step), files)
             directory.write(newest, content)
-            for older in directory.resume.glob("step-*.safetensors"):
+            for older in directory.resume.glob(SAVED):
                 if older != newest:
                     directory.remove(older)
 

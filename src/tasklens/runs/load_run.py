@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tasklens.core.errors import InputError
+from tasklens.core.files import sha256
 from tasklens.core.settings import parse_toml
 from tasklens.runs.directory import RunDir
 from tasklens.runs.model_run import ModelRun
@@ -32,6 +33,11 @@ def load_run(path: Path | str) -> Run:
             "make one with: tasklens run PRESET --out DIR"
         ) from error
     directory.check_format()
+    if directory.noted(directory.config) not in (None, sha256(content)):
+        raise InputError(
+            f"{directory.config} has changed since tasklens wrote it: its SHA-256 is not the one "
+            f"in {directory.manifest.name}; restore it, or remove it and run again with --resume"
+        )
     table = parse_toml(content, str(directory.config))
     kind: type[RunSettings] = ModelRunSettings if "subject" in table else TrainingRunSettings
     return run_of(directory, kind.from_table(table, (), str(directory.config)))
@@ -47,7 +53,8 @@ def run_of(directory: RunDir, settings: RunSettings) -> Run:
 def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resume: bool) -> Run:
     """Return the run to be made or resumed; InputError if the directory holds another one."""
     directory = RunDir(out or Path("runs") / default)
-    if directory.data.exists() and directory.config.exists():
+    holds_run = directory.data.exists() or directory.mark("data") is not None
+    if holds_run and directory.config.exists():
         before = load_run(directory.path).settings
         key: str | None = "kind"
         if type(before) is type(settings):
@@ -62,6 +69,12 @@ def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resu
                 f"{directory.path} already holds this run; resume it with --resume, or name "
                 "another directory with --out"
             )
+    elif resume and directory.mark("data") is not None:  # the file of settings is gone
+        directory.check_format()
+        run = run_of(directory, settings)
+        for stage in run.before:
+            if directory.mark(stage) is not None:
+                run.need(stage)
     elif not directory.is_new():
         raise InputError(
             f"{directory.path} is not empty and not a run directory; name another with --out"

@@ -22,12 +22,13 @@ from tasklens.core.files import (
     one_line_errors,
     sha256,
     sync,
+    temporary_beside,
     write_synced,
 )
 from tasklens.core.progress import detail
 
 #: The layout of a run directory; 1 is that of manifests that name none.
-FORMAT = 3
+FORMAT = 4
 
 _PACKAGES = (
     *("torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
@@ -42,6 +43,7 @@ class Manifest:
         self.path = Path(path)
         self.manifest = self.path / "manifest.json"
         self._cached: tuple[object, Any] = (None, None)
+        self._checked: dict[Path, object] = {}
         self._batch: dict[str, Any] | None = None
         self._renamed_in: set[Path] = set()
         self._removed: set[Path] = set()
@@ -52,9 +54,7 @@ class Manifest:
 
     def _on_disk(self) -> dict[str, Any]:
         try:
-            status = self.manifest.stat()
-            # Each write, also by another process, makes a new file.
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
+            version = _version_of(self.manifest)
             if version != self._cached[0]:
                 self._cached = (version, _parse(self.manifest.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
@@ -66,9 +66,12 @@ class Manifest:
     def _write(self, manifest: dict[str, Any]) -> None:
         with one_line_errors(self.manifest):
             self.path.mkdir(parents=True, exist_ok=True)
-            temporary = self.manifest.with_name(".tmp-manifest.json")
-            write_synced(temporary, (json.dumps(manifest, indent=2) + "\n").encode())
-            temporary.replace(self.manifest)
+            temporary = temporary_beside(self.manifest)
+            try:
+                write_synced(temporary, _text(manifest))
+                temporary.replace(self.manifest)
+            finally:
+                temporary.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[dict[str, Any]]:
@@ -184,10 +187,25 @@ class Manifest:
     # -- hashes -------------------------------------------------------------------------------
 
     def check(self, path: Path) -> None:
-        """Raise InputError if a file is missing or differs from its recorded hash."""
+        """Raise InputError if a file is missing or differs from its recorded hash.
+
+        A file that this object has checked, and that has not been written since, is not read again.
+        """
         with self._readable(path):
+            version = _version_of(path), self.noted(path)
+            if self._checked.get(path) == version:
+                return
             present = file_hash(path)
         self._compare(path, present)
+        self._checked[path] = version
+
+    def is_intact(self, path: Path) -> bool:
+        """Return whether a file is there with its recorded hash."""
+        try:
+            self.check(path)
+        except InputError:
+            return False
+        return True
 
     def read(self, path: Path) -> bytes:
         """Check a file against its recorded hash and return its content."""
@@ -207,11 +225,13 @@ class Manifest:
             ) from error
 
     def _compare(self, path: Path, present: str) -> None:
-        if self.noted(path) not in (None, present):
-            raise InputError(
-                f"{path} is damaged: its SHA-256 is not the one in {self.manifest.name}; "
-                "remove it and run again with --resume"
-            )
+        noted = self.noted(path)
+        if noted != present:
+            name = self.manifest.name
+            reason = f"its SHA-256 is not the one in {name}"
+            if noted is None:
+                reason = f"{name} has no hash of it"
+            raise InputError(f"{path} is damaged: {reason}; remove it and run again with --resume")
 
     def made_from(self, directory: Path, inputs: str) -> bool:
         """Return whether a directory was made from these inputs and all its files are there."""
@@ -230,6 +250,10 @@ class Manifest:
         """Return one hash over the recorded hashes of the files within a directory."""
         return digest(self._recorded(directory))
 
+    def files_in(self, directory: Path) -> list[Path]:
+        """Return the files within a directory whose hashes are recorded."""
+        return [directory / name for name in self._recorded(directory)]
+
     def output_hash(self, stage: str) -> str:
         """Return one hash over all files of a finished stage."""
         manifest = self.read_manifest()
@@ -246,13 +270,16 @@ class Manifest:
         }
 
     def _key(self, path: Path) -> str:
-        return path.relative_to(self.path).as_posix()
+        key = path.relative_to(self.path).as_posix()
+        if not _is_inside(key):
+            raise InputError(f"{path} is not in the run directory {self.path}")
+        return key
 
 
 def holds_inputs(directory: Path, inputs: str) -> bool:
     """Return whether a directory was begun with these inputs."""
     mark = directory / "inputs"
-    return mark.exists() and mark.read_text() == inputs
+    return mark.is_file() and mark.read_bytes() == inputs.encode()
 
 
 def drop(manifest: dict[str, Any], own: str) -> bool:
@@ -269,15 +296,27 @@ def drop(manifest: dict[str, Any], own: str) -> bool:
     return bool(gone)
 
 
+def _text(manifest: dict[str, Any]) -> bytes:
+    """Return the content of the file, with a hash of all the rest."""
+    rest = {key: part for key, part in manifest.items() if key != "sha256"}
+    return (json.dumps({"sha256": digest(rest), **rest}, indent=2) + "\n").encode()
+
+
 def _parse(content: bytes) -> dict[str, Any]:
     manifest = json.loads(content)
     if not isinstance(manifest, dict):
         raise ValueError("not a manifest")
+    own = manifest.pop("sha256", None)
+    if manifest.get("format", FORMAT if own else 1) == FORMAT and own != digest(manifest):
+        raise ValueError("its SHA-256 is another")
     files, stages = (manifest.setdefault(part, {}) for part in ("files", "stages"))
     if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
         raise ValueError("its files are not hashes by path")
     if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):
         raise ValueError("its stages are not marks by name")
+    for key in [*files, *(key for mark in stages.values() for key in mark["files"])]:
+        if not _is_inside(key):
+            raise ValueError(f"{key!r} is not in the run directory")
     return manifest
 
 
@@ -288,6 +327,18 @@ def _is_mark(mark: object) -> bool:
         and isinstance(mark.get("files"), list)
         and all(isinstance(key, str) for key in mark["files"])
     )
+
+
+def _is_inside(key: str) -> bool:
+    """Return whether a path, relative to a directory, stays within it."""
+    path = PurePosixPath(key)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ once a file is written again, or another takes its name."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _version(package: str) -> str | None:

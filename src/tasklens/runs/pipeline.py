@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tasklens.core.progress import inform
 from tasklens.core.workers import LOCAL, opened
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
@@ -113,6 +114,24 @@ def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -
         train(run, engine, measuring=True)
     measure(run, engine)
     plot(run)
+
+
+def renew_results(run: Run, before: list[Path], command: str) -> None:
+    """Make again those of the files `before`, from `results_of`, that are out of date.
+
+    A stage has removed them. The manifest and the page record the command.
+    """
+    missing = {path for path in before if not path.exists()}
+    if not missing:
+        return
+    inform("the figures, the verdict and the report that were out of date are made again")
+    directory = run.directory
+    if any(path.parent == directory.figures for path in missing):
+        plot(run)
+    if directory.report in missing:
+        _judge_and_report(run, command)
+    elif directory.verdict in missing:
+        directory.write(directory.verdict, verdict_json(verify(run)))
 
 
 def _judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import safetensors.numpy
-from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
@@ -220,11 +219,8 @@ class Run(ABC):
 
     def clusters(self, step: int) -> Arrays:
         """Return the labels, embeddings, answers and hits of a measured checkpoint by name."""
-        path = self.directory.measured_at(step) / CLUSTERS
-        try:
-            return safetensors.numpy.load(self.directory.read(path))  # type: ignore[no-any-return]
-        except SafetensorError as error:
-            raise InputError(f"{path} is damaged ({error}); remove it and measure again") from error
+        content = self.directory.read(self.directory.measured_at(step) / CLUSTERS)
+        return safetensors.numpy.load(content)  # type: ignore[no-any-return]
 
     def scores(self) -> pd.DataFrame:
         """Return all scores, one metric per row; see `tasklens.read_scores` for the columns."""
@@ -232,6 +228,7 @@ class Run(ABC):
 
     def score_table(self, *, all_k: bool = False) -> pa.Table:
         """Return the tidy table, of the main number of clusters or of all of them."""
+        self.need("measure")
         path = self.directory.scores_parquet
         table = read_score_table(path, self.directory.read(path))
         return table if all_k else main_scores(table)
@@ -312,6 +309,18 @@ class Run(ABC):
                 f"{directory.path}: stage {stage} was finished under other settings than those in "
                 f"{directory.config.name}; restore the file, or name a new directory with --out"
             )
+
+    def check_files(self, stage: Stage) -> None:
+        """Raise InputError if a file of a stage, or of one before it, is damaged.
+
+        A file that is gone is not, because hidden states may be removed once they are measured.
+        """
+        before, mark = self.before[stage], self.directory.mark(stage)
+        if before is not None:
+            self.check_files(before)
+        for path in (self.directory.path / key for key in (mark or {"files": ()})["files"]):
+            if path.exists():
+                self.directory.check(path)
 
     def command(self, stage: Stage) -> str:
         """Return the command that runs a stage; some have none of their own."""

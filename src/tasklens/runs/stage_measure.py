@@ -40,6 +40,7 @@ def measure(run: Run, engine: str = LOCAL) -> None:
     with directory.stage("measure", run.inputs("measure")) as finish:
         if finish is None:
             return
+        directory.unfinish("measure")  # the clusters change from now on, and the scores at the end
         with start_workers(engine, run.settings.workers) as workers:
             measurer = Measurer(run, workers)
             missing = [step for step in run.steps if not measurer.is_done(step)]
@@ -63,9 +64,19 @@ def measure(run: Run, engine: str = LOCAL) -> None:
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]
         with directory.batch():
+            for path in results_of(run):  # they show other scores
+                directory.remove(path)
             directory.write(directory.scores_parquet, parquet_bytes(table))
             directory.write(directory.scores_csv, table_to_csv_bytes(table))
             finish([directory.scores_parquet, directory.scores_csv, *files])
+
+
+def results_of(run: Run) -> list[Path]:
+    """Return the files that are made from the scores, as far as they are there."""
+    directory = run.directory
+    figures = [*directory.figures.iterdir()] if directory.figures.is_dir() else []
+    files = [*figures, directory.verdict, directory.report]
+    return [path for path in files if directory.noted(path) is not None]
 
 
 def check_measurable(run: Run) -> None:

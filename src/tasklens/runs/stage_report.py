@@ -186,6 +186,7 @@ def _shown_points(run: Run, split: str) -> Ints:
 
 def view_of(run: Run) -> View:
     """Return the view of a run whose frames are made."""
+    run.check_files("measure")
     frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
     clusters = [run.clusters(step) for step in run.steps]
     numbers, names = _renumbered(run)

@@ -35,7 +35,7 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
-from tasklens.runs.states_on_disk import ANSWER, harvest_to, read_states
+from tasklens.runs.states_on_disk import ANSWER, finish_harvest, harvest_to, read_states
 
 
 class OpenedModel(NamedTuple):
@@ -120,11 +120,10 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
         late = [*doubts(facts_by_step), *_answer_doubts(run)]
         for warning in late:
             warn(warning)
-        files = [
-            directory.states_at(c.step) / name for c in run.checkpoints for name in (FACTS, TOKENS)
-        ]
         read = [note for facts in facts_by_step for note in facts["notes"]]
         warnings = [*dict.fromkeys([*step_notes(run.checkpoints), *read]), *late]
+        steps = [directory.states_at(c.step) for c in run.checkpoints]
+        files = [path for states in steps for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 
@@ -182,6 +181,7 @@ def finish_checkpoint(
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
     (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
+    finish_harvest(partial)
 
 
 def _token_names(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> dict[str, str]:

@@ -5,17 +5,17 @@ model, each has a directory for its shard of the prompts; a reader sees one arra
 """
 
 import io
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.core.files import one_line_errors, write_file
+from tasklens.core.files import remove_temporaries
 from tasklens.data.token_prompts import Prompts
+from tasklens.runs.harvested_rows import PROGRESS, Files, HarvestedRows
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
@@ -24,8 +24,6 @@ ANSWER = "answer"
 #: In a shard, the indices of its rows among all.
 INDICES = "which"
 SHARD = "shard-{}-of-{}"
-
-Files: TypeAlias = dict[str, npt.NDArray[Any]]
 
 
 class Streaming(Protocol):
@@ -48,58 +46,48 @@ def harvest_to(
 ) -> None:
     """Write the named states, float32 (N, D) each, and the answers, int64 (N,), as ``.npy`` files.
 
-    Memory holds one batch. A call after an interruption resumes. `on_prompts` is called with the
-    number of prompts done before, then after each batch. With a shard, int64 (n,), only these
-    prompts are written, in this order. InputError if the disk does not hold the states.
+    Memory holds one batch. A call after an interruption resumes, and reads prompts again whose rows
+    are damaged; `finish_harvest` ends this. `on_prompts` is called with the number of prompts done
+    before, then after each batch. With a shard, int64 (n,), only these prompts are written, in this
+    order. InputError if the disk does not hold the states.
     """
-    progress = directory / "done.npy"
+    remove_temporaries(directory)
     row_of = np.arange(len(prompts))
     if shard is not None:
         row_of = np.full(len(prompts), -1)  # of others
         row_of[shard] = np.arange(len(shard))
         np.save(_path(directory, INDICES), shard)
-    n = int((row_of >= 0).sum())
-    done = np.load(progress) if progress.exists() else np.zeros(n, dtype=np.bool_)
-    files: Files = {}
-    if done.any():
-        files = {name: np.load(_path(directory, name), "r+") for name in (*names, ANSWER)}
-    on_prompts(int(done.sum()))
+    rows = HarvestedRows.resumed(directory, (*names, ANSWER), int((row_of >= 0).sum()))
+    on_prompts(int(rows.done.sum()))
     flushed = time.monotonic()
-
-    def flush() -> None:
-        for file in files.values():
-            file.flush()  # type: ignore[attr-defined]
-        content = io.BytesIO()
-        np.save(content, done)
-        write_file(progress, content.getvalue())
-
     read = row_of < 0
-    read[row_of >= 0] = done[row_of[row_of >= 0]]
+    read[row_of >= 0] = rows.done[row_of[row_of >= 0]]
     try:
         for indices, states, answer in subject.batches(prompts, names, read):
-            arrays: Files = {**states, ANSWER: answer}
-            if not files:
-                files = _allocate(directory, arrays, n)
             wanted = row_of[indices] >= 0
-            rows = row_of[indices[wanted]]
-            for name, values in arrays.items():
-                files[name][rows] = values[wanted]
-            on_prompts(int((~done[rows]).sum()))
-            done[rows] = True
+            arrays = {**states, ANSWER: answer}
+            new = rows.write(
+                row_of[indices[wanted]], {name: each[wanted] for name, each in arrays.items()}
+            )
+            on_prompts(new)
             if time.monotonic() - flushed > FLUSH_SECONDS:
-                flush()
+                rows.flush()
                 flushed = time.monotonic()
     finally:
-        if files:
-            flush()
-    progress.unlink()
+        rows.flush()
+
+
+def finish_harvest(directory: Path) -> None:
+    """Remove what `harvest_to` needs to resume, from a directory or its shards."""
+    for path in (directory, *directory.glob(SHARD.format("*", "*"))):
+        (path / PROGRESS).unlink(missing_ok=True)
 
 
 def state_contents(
     states: Mapping[str, npt.NDArray[Any]], answers: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, bytes]:
     """Return the files, by name, of states (N, D) by name and answers (n,) to whole splits."""
-    arrays = {f"{name}.npy": array for name, array in states.items()}
+    arrays: Files = {f"{name}.npy": array for name, array in states.items()}
     arrays |= {answer_file(Path(), split).name: array for split, array in answers.items()}
     contents = {}
     for name, array in arrays.items():
@@ -146,18 +134,3 @@ def shards_begun(directory: Path) -> int:
 
 def _path(directory: Path, name: str) -> Path:
     return directory / f"{name}.npy"
-
-
-def _allocate(directory: Path, arrays: Files, n: int) -> Files:
-    """Create the files at their full length, so that a full disk shows now and as an error."""
-    files: Files = {}
-    for name, values in arrays.items():
-        path = _path(directory, name)
-        with one_line_errors(path):
-            files[name] = np.lib.format.open_memmap(
-                path, "w+", dtype=values.dtype, shape=(n, *values.shape[1:])
-            )
-            if hasattr(os, "posix_fallocate"):
-                with path.open("r+b") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return files

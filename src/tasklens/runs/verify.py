@@ -78,6 +78,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     The splits of a model run stand for those of a training run, in their order.
     """
     run.need("measure")
+    run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
     instances = run.instances_by_split
     unit = np.concatenate([known.unit for known in instances.values()])

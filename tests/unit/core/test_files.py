@@ -1,4 +1,6 @@
 import ast
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +8,14 @@ from pathlib import Path
 import pytest
 
 import tasklens
-from tasklens.core.files import digest
+from tasklens.core.errors import InputError
+from tasklens.core.files import (
+    digest,
+    is_temporary,
+    remove_temporaries,
+    temporary_beside,
+    write_file,
+)
 
 #: What writes a file by its name alone, whatever it is called on.
 WRITES = {
@@ -90,3 +99,62 @@ def test_a_digest_is_of_the_value_and_not_of_its_order() -> None:
     assert digest([1, 2]) != digest([2, 1])
     # echo -n '{"a":1}' | sha256sum
     assert digest({"a": 1}) == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+
+
+# --- Files that the user names ---
+
+
+def test_a_link_stays_and_what_it_points_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "target").chmod(0o600)
+    for name, target in (("link", "target"), ("broken", "missing")):
+        (tmp_path / name).symlink_to(target)
+        write_file(tmp_path / name, b"new")
+        assert (tmp_path / name).is_symlink()
+        assert (tmp_path / target).read_bytes() == b"new"
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o600
+    assert len(list(tmp_path.iterdir())) == 4, "nothing is left beside them"
+
+
+def test_a_pipe_and_a_device_are_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        write_file(pipe, b"through")
+        assert reader.communicate()[0] == b"through"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    before = os.lstat("/dev/null")
+    write_file(Path("/dev/null"), b"away")
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_file(tmp_path / "null", b"away")
+    assert os.lstat("/dev/null").st_ino == before.st_ino
+    assert stat.S_ISCHR(os.lstat("/dev/null").st_mode)
+
+
+def test_what_cannot_be_written_is_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in (".", "loop", "file/inside"):
+        (tmp_path / "file").write_bytes(b"old")
+        with pytest.raises(InputError, match="cannot write ") as error:
+            write_file(tmp_path / name, b"new")
+        assert "\n" not in str(error.value)
+    assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_temporary_name_cannot_be_guessed_and_is_recognised(tmp_path: Path) -> None:
+    names = {temporary_beside(tmp_path / "a") for _ in range(100)}
+    assert len(names) == 100
+    for path in names:
+        path.write_bytes(b"")
+        assert is_temporary(path)
+        other = path.with_name(path.name[:-1] + ("1" if path.name[-1] == "0" else "0"))
+        assert not is_temporary(other)
+        assert not is_temporary(path.with_name(f"{path.name}0"))
+    for name in (".tmp-a", ".tasklens-", ".tasklens-a"):
+        assert not is_temporary(tmp_path / name)
+    target = tmp_path / "outside"
+    target.mkdir()
+    (target / "kept").write_bytes(b"")
+    temporary_beside(tmp_path / "a").symlink_to(target)
+    remove_temporaries(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["outside", "kept"]

@@ -131,8 +131,8 @@ NAMED = {
 
 
 @pytest.mark.parametrize("name", NAMED)
+def test_the_step_in_a_name(tmp_path: Path, name: str) -> None:
     """The rule is one for directories, revisions and names on the hub."""
-    """Of a directory, of a revision and of a name on the hub alike."""
     assert step_of(model(tmp_path / name)) == NAMED[name]
     other = model(tmp_path / "other" / "checkpoint-7777777")
     known = NAMED[name] is not None

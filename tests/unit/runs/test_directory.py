@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,8 @@ import pytest
 
 from conftest import HANG, FullDisk
 from tasklens.core.errors import InputError
+from tasklens.core.files import temporary_beside
+from tasklens.runs import manifest
 from tasklens.runs.directory import RunDir
 
 
@@ -26,7 +27,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def leftovers(run: RunDir) -> list[Path]:
-    return sorted(run.path.rglob("*tmp*"))
+    return sorted(run.path.rglob(".tasklens-*"))
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -90,8 +91,11 @@ def test_a_file_that_is_missing_or_changed_is_refused(run: RunDir) -> None:
     assert not run.config.exists()
     run.remove(run.config)
     run.config.write_bytes(b"by hand")
-    assert run.read(run.config) == b"by hand", "a file without a hash has nothing to differ from"
     assert run.noted(run.config) is None
+    assert both() == {
+        f"{run.config} is damaged: manifest.json has no hash of it; "
+        "remove it and run again with --resume"
+    }
 
 
 def test_a_file_that_grew_is_recorded_when_it_is_complete(run: RunDir) -> None:
@@ -115,15 +119,95 @@ def test_if_nothing_can_be_written_the_path_is_named(tmp_path: Path) -> None:
 def test_leftovers_are_cleaned_and_nothing_else(run: RunDir) -> None:
     run.write(run.config, b"kept")
     run.write_directory(run.data, {"a": b"kept"})
-    inside = run.checkpoints / ".tmp-step-00000001"
+    inside = temporary_beside(run.checkpoint(1))
     (inside / "deep").mkdir(parents=True)
-    (inside / "deep" / ".tmp-b").write_bytes(b"half")
-    (run.path / ".tmp-config.toml").write_bytes(b"half")
-    (run.data / ".tmp-a").write_bytes(b"half")
+    (inside / "deep" / "b").write_bytes(b"half")
+    temporary_beside(run.config).write_bytes(b"half")
+    ours = set(leftovers(run))
+    guessed = [".tmp-a", ".tmp-config.toml", ".tasklens-a", f".tasklens-{'0' * 32}"]
+    foreign = [folder / name for folder in (run.path, run.checkpoints) for name in guessed]
+    foreign += [run.states / "partial-step-00000008" / "mine", run.data / inside.name]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not of tasklens")
     with run.locked():
-        assert leftovers(run) == []
-    assert contents(run) == {"config.toml": b"kept", "data/a": b"kept"}
-    assert run.checkpoints.is_dir()
+        run.drop_partial(run.states)
+        assert not ours & set(leftovers(run))
+    assert [path.read_bytes() for path in foreign] == [b"not of tasklens"] * len(foreign)
+    assert run.read(run.config) == run.read(run.data / "a") == b"kept"
+
+
+def test_what_is_not_of_tasklens_is_never_replaced(run: RunDir) -> None:
+    run.write_directory(run.data, {"a": b"1", "b": b"2"})
+    (run.data / "notes").write_bytes(b"mine")
+    assert refusal(lambda: run.write_directory(run.data, {"a": b"3"})) == (
+        f"{run.data / 'notes'} is not of tasklens, and {run.data} has to be written again; move "
+        "the file elsewhere"
+    )
+    assert run.read(run.data / "b") == b"2"
+    run.strip(run.data)
+    assert [path.name for path in run.data.iterdir()] == ["notes"]
+    assert set(run.read_manifest()["files"]) == {"data/a", "data/b"}
+    partial = run.states / "partial-step-00000008"
+    partial.mkdir(parents=True)
+    (partial / "notes").write_bytes(b"mine")
+    assert refusal(lambda: run.partial(run.states_at(8), "inputs")) == (
+        f"{partial} is not of tasklens: move it to another directory"
+    )
+    assert (partial / "notes").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/outside"])
+def test_no_path_outside_of_the_directory_is_read(run: RunDir, name: str) -> None:
+    (run.path.parent).mkdir(parents=True)
+    (run.path.parent / "outside").write_bytes(b"secret")
+    run.write(run.config, b"")
+    assert "is not in the run directory" in refusal(lambda: run.read(run.path / "../outside"))
+    for planted in ({"files": {name: "0"}}, {"stages": {"data": {"inputs": "", "files": [name]}}}):
+        run.manifest.write_text(json.dumps(planted))
+        assert refusal(lambda: run.finished("data", "")) == (
+            f"{run.manifest} is damaged ({name!r} is not in the run directory); restore or move it"
+        )
+
+
+@pytest.mark.parametrize("kind", ["link", "directory"])
+def test_a_lock_that_is_no_file_of_ours_is_refused(run: RunDir, kind: str) -> None:
+    target = run.path.parent / "outside"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"kept")
+    run.path.mkdir()
+    lock = run.path / ".lock"
+    lock.symlink_to(target) if kind == "link" else lock.mkdir()
+    assert refusal(run.locked().__enter__) == f"{lock} should be a file of tasklens: remove it"
+    assert target.read_bytes() == b"kept"
+
+
+def test_a_directory_with_files_of_others_is_not_new(run: RunDir) -> None:
+    assert run.is_new()
+    with run.locked():
+        temporary_beside(run.config).write_bytes(b"half")
+    assert run.is_new()
+    for name in (".tmp-a", ".tasklens-a", "notes"):
+        (run.path / name).write_bytes(b"")
+        assert not run.is_new()
+        (run.path / name).unlink()
+    (run.path / ".lock").write_bytes(b"of another program")
+    assert not run.is_new()
+
+
+def test_processes_that_write_at_once_lose_nothing(run: RunDir) -> None:
+    run.write(run.config, b"")
+    program = (
+        "import sys; from tasklens.runs.directory import RunDir\n"
+        "run = RunDir(sys.argv[1])\n"
+        "for n in range(10): run.write(run.path / f'{sys.argv[2]}-{n}', b'')"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(run.path), name]) for name in "abcd"
+    ]
+    assert [process.wait(HANG) for process in started] == [0] * 4
+    names = {f"{name}-{n}" for name in "abcd" for n in range(10)}
+    assert set(run.read_manifest()["files"]) == {"config.toml", *names}
 
 
 # --- Directories that are filled over several calls ---
@@ -174,8 +258,7 @@ def test_a_directory_is_filled_further_from_the_same_inputs(run: RunDir) -> None
     (run.partial(path, "mine") / "a").write_bytes(b"of others")
     assert fill(run, path, "others", b=b"new") == ["inputs"]
     other = run.states_at(9)
-    other.with_name("partial-step-00000009").mkdir()
-    (other.with_name("partial-step-00000009") / "a").write_bytes(b"without inputs")
+    other.with_name("partial-step-00000009").mkdir()  # as a crash leaves it
     run.drop_partial(run.measured)
     assert fill(run, other, "mine") == ["inputs"]
     run.partial(other, "mine")
@@ -360,22 +443,26 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     for act in (run.check_format, lambda: run.begin(5, "tasklens run smoke --resume")):
         assert refusal(act) == (
             f"{run.path} was made by tasklens of an unknown version (format 1); this version reads "
-            "format 3: make the run again, or read it with that version"
+            "format 4: make the run again, or read it with that version"
         )
     run.unfinish("data")
     run.begin(5, "tasklens run smoke")
     assert set(run.read_manifest()["files"]) == {"config.toml"}, "what was there stays"
     run.finish("data", "inputs", [run.config])
     run.check_format()
-    manifest = json.loads(run.manifest.read_text())
-    manifest["format"], manifest["versions"]["tasklens"] = 4, "9.0"
-    run.manifest.write_text(json.dumps(manifest))
-    assert "made by tasklens 9.0 (format 4); this version" in refusal(run.check_format)
+    content = json.loads(run.manifest.read_text())
+    content["format"], content["versions"]["tasklens"] = 5, "9.0"
+    run.manifest.write_text(json.dumps(content))
+    assert "made by tasklens 9.0 (format 5); this version" in refusal(run.check_format)
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"\xff\xfe", b'{"files": []}', b'{"stages": 3}', b'{"files": null}'],
+    [
+        *(b"", b"{", b"[]", b"\xff\xfe", b'{"files": []}', b'{"stages": 3}', b'{"files": null}'),
+        b'{"format": 4, "files": {}, "stages": {}}',
+        b'{"sha256": "0", "files": {}, "stages": {}}',
+    ],
 )
 def test_a_damaged_manifest_is_named(run: RunDir, content: bytes) -> None:
     run.write(run.config, b"")
@@ -413,7 +500,7 @@ def test_a_stage_is_finished_with_these_inputs_while_its_files_are_there(run: Ru
 
 def test_a_stage_is_done_once(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 2.0, 100.0, 102.5])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(manifest, "time", mock.Mock(perf_counter=lambda: next(clock)))
     with pytest.raises(KeyError), run.stage("data", "inputs"):
         raise KeyError
     with run.stage("data", "inputs"):
@@ -457,7 +544,9 @@ HOLDS = (
 def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: Path) -> None:
     refused = f"{run.path} is in use by another tasklens process; wait for it, or name another"
     with run.locked(), RunDir(tmp_path / "another").locked():
-        assert refusal(run.locked().__enter__).startswith(refused)
+        assert refusal(RunDir(run.path).locked().__enter__).startswith(refused)
+        with run.locked():
+            run.write(run.config, b"by the holder")
     command = [sys.executable, "-c", HOLDS, str(run.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

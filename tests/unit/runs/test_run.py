@@ -206,7 +206,8 @@ def test_a_directory_of_an_earlier_format_is_refused_in_a_line_that_names_its_ve
     finish(run, "data")
     manifest = json.loads(run.directory.manifest.read_text())
     manifest |= {"versions": {"tasklens": "0.9.1"}}
-    manifest.pop("format", None)
+    for key in ("format", "sha256"):
+        manifest.pop(key, None)
     run.directory.manifest.write_text(json.dumps(manifest))
     for command in (("show",), ("measure",), ("report",), ("verify",), ("follow",), ("train",)):
         result = call(*command, run.directory.path)

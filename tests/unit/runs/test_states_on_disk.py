@@ -1,19 +1,22 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.runs import states_on_disk as state_files
+from tasklens.runs.harvested_rows import PROGRESS
 from tasklens.runs.states_on_disk import (
     ANSWER,
+    finish_harvest,
     harvest_to,
     read_states,
     shard_directory,
@@ -68,6 +71,7 @@ class Fake:
 def harvest(directory: Path, subject: Fake | None = None, shard: Any = None) -> Fake:
     subject = subject or Fake()
     harvest_to(directory, subject, PROMPTS, NAMES, subject.counted.append, shard)
+    finish_harvest(directory)
     return subject
 
 
@@ -105,6 +109,7 @@ def test_the_files_are_the_states(directory: Path) -> None:
 
 def test_only_what_is_asked_for_is_written(directory: Path, complete: dict[str, bytes]) -> None:
     harvest_to(directory, Fake(), PROMPTS, ("ln_f",))
+    finish_harvest(directory)
     assert files(directory) == {name: complete[name] for name in ("ln_f.npy", "answer.npy")}
 
 
@@ -150,6 +155,67 @@ def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
     assert rest.done == [3 * BATCH if seconds < 0 else 0]
     assert sum(rest.counted) == N
     assert files(tmp_path / "left") == complete
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut": lambda content: content[: len(content) // 2],
+    "flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "emptied": lambda content: b"",
+    "longer": lambda content: content + bytes(40),
+    "of other rows": lambda content: content.replace(b"(23", b"(22"),
+    "other bytes": lambda content: bytes(len(content)),
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "deleted"])
+@pytest.mark.parametrize("name", ["embed.npy", "answer.npy", PROGRESS])
+def test_a_damaged_row_is_read_again(
+    directory: Path, complete: dict[str, bytes], name: str, damage: str
+) -> None:
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(3))
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(1))
+    path = directory / name
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    rest = harvest(directory)
+    assert sum(rest.counted) == N
+    assert files(directory) == complete
+
+
+def test_only_the_part_that_is_damaged_is_read_again(directory: Path) -> None:
+    with pytest.raises(RuntimeError):
+        harvest(directory, broken := Fake(3))
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(1))
+    array = np.load(directory / "block1.npy", "r+")
+    array[broken.read[0]] += 1
+    array.flush()
+    rest = harvest(directory)
+    assert rest.done == [BATCH]
+    np.testing.assert_array_equal(read_states(directory, "block1"), EXPECTED["block1"])
+
+
+def test_progress_with_rows_that_are_not_written_is_refused(
+    directory: Path, complete: dict[str, bytes]
+) -> None:
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(3))
+    progress = safetensors.numpy.load_file(directory / PROGRESS)
+    progress["part"][:] = 0
+    (directory / PROGRESS).write_bytes(safetensors.numpy.save(progress))
+    assert harvest(directory).done == [0]
+    assert files(directory) == complete
+
+
+def test_a_complete_harvest_is_not_repeated_if_its_directory_was_not_renamed(
+    directory: Path,
+) -> None:
+    harvest_to(directory, Fake(), PROMPTS, NAMES)
+    assert harvest(directory).done == [N]
 
 
 def test_a_full_disk_is_reported_at_once_and_in_one_line(
