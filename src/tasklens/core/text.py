@@ -1,7 +1,8 @@
-"""Write values as text: JSON documents, and rows with aligned columns."""
+"""Write values as text: JSON documents, and rows with aligned columns. Check JSON objects."""
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,18 @@ def json_text(document: Any) -> str:
     a path, is a string.
     """
     return json.dumps(_plain(document), indent=1, allow_nan=False)
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the keys and values of a JSON object; ValueError if a key occurs twice.
+
+    It is given to `json.loads` as ``object_pairs_hook``. Otherwise the last value would be taken.
+    """
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return record
 
 
 def aligned(rows: Sequence[Iterable[str]]) -> list[str]:

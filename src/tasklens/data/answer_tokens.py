@@ -58,10 +58,11 @@ def answer_tokens(
     are returned as indices (n,), ascending.
     """
     target = np.full((len(table), 2), -1, dtype=np.int64)
+    eos: str = getattr(tokenizer, "eos_token", None) or ""
     # Headers of chats, such as <|assistant|> and [/INST], but no words.
     headers = tuple(name for name in tokenizer.get_added_vocab() if not name.isalnum())
     trials = [
-        trial for i, part in enumerate(parts) for trial in _trials(table, i, part, at, headers)
+        trial for i, part in enumerate(parts) for trial in _trials(table, i, part, at, headers, eos)
     ]
     read = read_bare(tokenizer, [trial.text for trial in trials]) if trials else ([], [])
     for trial, row, offsets in zip(trials, *read, strict=True):
@@ -83,21 +84,22 @@ def answer_tokens(
 
 
 def _trials(
-    table: LabelledPrompts, i: int, part: Part, at: str, headers: tuple[str, ...]
+    table: LabelledPrompts, i: int, part: Part, at: str, headers: tuple[str, ...], eos: str
 ) -> Iterator[_Trial]:
     """Yield the ways in which the output may follow the measured part of a prompt."""
-    text, output = table.text[i], (table.output[i] if table.output else "").strip()
+    text, output = table.text[i], ((table.output[i] or "") if table.output else "").strip()
     if isinstance(part, int) or not output:
         return
     end = part[1] if isinstance(part, tuple) else len(text.rstrip())
     rest = text[end:].strip()
     if rest:
-        if rest.startswith(output):
-            begin = text.index(output, end)
+        begin = text.find(output, end)
+        if rest.startswith(output) and not _is_one_word(output, text[begin + len(output) :]):
             yield _Trial(i, 0, text, begin, begin + len(output), end)
         return
     # The measured part may be the end of the output itself, so that no output follows it.
-    if text[:end].endswith(output) and (at != "" or table.input is None):
+    done = text.rstrip().removesuffix(eos).rstrip()
+    if done.endswith(output) and (at != "" or table.input is None):
         return
     for column, space in enumerate(_spaces(text, output, headers)):
         begin = len(text) + len(space)
@@ -117,9 +119,15 @@ def _spaces(text: str, output: str, headers: tuple[str, ...]) -> tuple[str, ...]
         return ("",)
     if text.endswith(headers) or _is_spaceless(last) or _JOINS.search(text):
         return ("", " ")
-    if _is_word(last) and _is_word(first) and not _is_spaceless(first):
+    if _is_one_word(text, output):
         return (" ",)
     return (" ", "")
+
+
+def _is_one_word(text: str, more: str) -> bool:
+    """Return whether a text and more text without a space between them would be one word."""
+    around = (text[-1:], more[:1])
+    return all(each and _is_word(each) and not _is_spaceless(each) for each in around)
 
 
 def _is_word(character: str) -> bool:

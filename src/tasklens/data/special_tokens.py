@@ -4,7 +4,7 @@ The tokenizers are those of Hugging Face. Only the methods called in this file a
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -63,10 +63,11 @@ def read_texts(
             f"{type(tokenizer).__name__} reads {texts[pairs.index(None)]!r} as other tokens if it "
             "adds special ones; set position.special_tokens=none"
         )
-    summary, notes, added = [], _unknown_markers(tokenizer, texts), []
+    vocabulary = tokenizer.get_vocab()
+    summary, notes, added = [], _unknown_markers(vocabulary, texts), []
     for begins in (True, False):
         offered = [(pair or ([], []))[0 if begins else 1] for pair in pairs]
-        own = _own_tokens(tokenizer, texts, rows, offered, begins)
+        own = _own_tokens(tokenizer, vocabulary, texts, rows, offered, begins)
         chosen: Rows = [
             [] if special_tokens == "none" or (special_tokens == "auto" and each) else ids
             for each, ids in zip(own, offered, strict=True)
@@ -113,7 +114,12 @@ def _around(row: list[int], full: list[int]) -> tuple[list[int], list[int]] | No
 
 
 def _own_tokens(
-    tokenizer: Tokenizer, texts: Sequence[str], rows: Rows, offered: Rows, begins: bool
+    tokenizer: Tokenizer,
+    vocabulary: Mapping[str, int],
+    texts: Sequence[str],
+    rows: Rows,
+    offered: Rows,
+    begins: bool,
 ) -> list[str]:
     """Return the special token that each text has at an end, "" without one.
 
@@ -129,7 +135,6 @@ def _own_tokens(
         token = getattr(tokenizer, attribute, None)
         kinds |= set() if token is None else {token}
     if begins:
-        vocabulary = tokenizer.get_vocab()
         kinds |= {vocabulary[spelling] for spelling in BEGINNINGS if spelling in vocabulary}
     tokens = sorted(kinds)
     names: list[str] = tokenizer.convert_ids_to_tokens(tokens)
@@ -166,9 +171,8 @@ def _doubled(own: list[str], names: str, special_tokens: str, begins: bool) -> l
     return []
 
 
-def _unknown_markers(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+def _unknown_markers(vocabulary: Mapping[str, int], texts: Sequence[str]) -> list[str]:
     """Return a sentence on texts with special tokens of another family of models, if any."""
-    vocabulary = tokenizer.get_vocab()
     unknown: dict[str, int] = {}
     for text in texts:
         markers = [b for b in BEGINNINGS if text.startswith(b)] + _MARKER.findall(text)

@@ -168,7 +168,8 @@ def _inside(path: Path) -> list[Path]:
                 continue
             if (inner / "config.json").is_file():
                 series[inner] = int(named[1])
-            elif not (is_model and inner.name.startswith("global_step")):  # the optimiser's state
+            elif not is_model or inner.name.lower().startswith(("checkpoint", "step")):
+                # In a model's directory the others may be an optimiser's state (DeepSpeed).
                 raise InputError(f"{inner}: has no config.json; is the checkpoint incomplete?")
         if series:
             return sorted(series, key=lambda inner: (series[inner], inner.name))

@@ -169,3 +169,15 @@ def test_without_offsets_a_line_tells_that_no_accuracy_is_measured() -> None:
     tokenized = read(transformers.ByT5Tokenizer(), table("answer:", "red is"))
     assert (tokenized.target == -1).all()
     assert tokenized.notes[0].startswith("ByT5Tokenizer is not a fast tokenizer")
+
+
+def test_a_longer_word_in_the_text_is_not_the_output(tokenizer: Any) -> None:
+    """This holds if the longer word has the output as its first token, too."""
+    prompts = table("city: redred", "city: red.", "city: red 7", input=["city:"] * 3)
+    assert [bool(each) for each in right(tokenizer, prompts)] == [False, True, True]
+    assert read(tokenizer, prompts).notes == (), "the first is not asked for its output"
+
+
+def test_after_an_answer_that_ended_nothing_follows(tokenizer: Any) -> None:
+    ended = table("answer: red</s>", "answer: red</s>\n", "answer: red", "answer:\n</s>")
+    assert [len(each) for each in right(tokenizer, ended)] == [0, 0, 0, 2]
