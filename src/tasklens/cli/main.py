@@ -4,7 +4,6 @@ What is heavy is imported inside the commands: worker processes import this modu
 """
 
 import sys
-import traceback
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +24,7 @@ from tasklens.cli.run import data, measure, plot, run, train
 from tasklens.cli.sweep import gather, sweep
 from tasklens.core.errors import CellsFailedError, InputError, debugging
 from tasklens.core.files import check_system
-from tasklens.core.progress import Level, clear_status, reporting
+from tasklens.core.progress import Level, print_lines, print_traceback, reporting
 from tasklens.models.torchrun import is_other_rank, launched_by_torchrun
 
 #: The base of all errors in how a command line is written: Click's ClickException, by way of
@@ -159,14 +158,14 @@ def _status() -> int:
     try:
         check_system()
         status: int | None = app(standalone_mode=False)
-    except (InputError, _UsageError) as error:
-        message = str(error) if isinstance(error, InputError) else error.format_message()
-        return _print_error(" ".join(message.split()))
+    except InputError as error:
+        return _print_error(str(error))
+    except _UsageError as error:
+        return _print_error(" ".join(error.format_message().split()))
     except CellsFailedError as error:
-        clear_status()
         for cell, reason in error.reasons.items():
-            print(f"tasklens: cell {cell} failed: {reason}", file=sys.stderr)
-        print(f"tasklens: {AGAIN}", file=sys.stderr)
+            print_lines(f"cell {cell} failed: {reason}")
+        print_lines(AGAIN)
         return 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
@@ -176,15 +175,13 @@ def _status() -> int:
     except OSError as error:
         return _print_error(f"{error.filename or 'writing'}: {error.strerror or error}")
     if status == INTERRUPTED:  # some versions of Typer return it
-        clear_status()
-        print("tasklens: interrupted; resume with --resume", file=sys.stderr)
+        print_lines("interrupted; resume with --resume")
     return status or 0
 
 
 def _print_error(message: str) -> int:
-    clear_status()
     if debugging():
-        traceback.print_exc()
+        print_traceback()
     if not is_other_rank():  # rank 0 prints it for all ranks
-        print(f"tasklens: error: {message}", file=sys.stderr)
+        print_lines(f"error: {message}")
     return 2

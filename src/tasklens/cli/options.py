@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens.cli.output import coloured, emit, emit_json
+from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -134,10 +134,10 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
         return
     emit(scores_text(run.score_table(all_k=True)))
     emit("")
-    emit(coloured(summary_text(verdict)) if verdict else NO_VERDICT)
+    emit(summary_text(verdict) if verdict else NO_VERDICT, verdicts=True)
     emit("")
-    emit(str(page))
-    emit(str(figure))
+    emit_path(page)
+    emit_path(figure)
 
 
 def scores_document(run: "Run") -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tasklens.cli.options import Change, changed_run, this_command
-from tasklens.cli.output import emit
+from tasklens.cli.output import emit_path
 from tasklens.core.errors import InputError
 
 
@@ -45,4 +45,4 @@ def report(
             stack.enter_context(run.directory.locked())
             if change:
                 run.save_settings()
-        emit(str(write_report(runs, verdicts_of(runs), this_command(), out)))
+        emit_path(write_report(runs, verdicts_of(runs), this_command(), out))

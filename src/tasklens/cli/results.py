@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tasklens.cli.options import Json, RunPath, scores_document
-from tasklens.cli.output import coloured, emit, emit_json
-from tasklens.core.text import aligned
+from tasklens.cli.output import emit, emit_json, emit_path
+from tasklens.core.text import aligned, visible
 
 if TYPE_CHECKING:
     from tasklens.findings.compare import Difference
@@ -67,13 +67,14 @@ def verify(
         out = directory.verdict
         directory.write(out, content)
     else:
+        own = b"" if out else b'"intervals over"'  # a key of each verdict
         out = out or Path("verdict.json")
-        write_file(out, content)
+        write_file(out, content, own)
     if as_json:
         emit_json(verdict_document(verdict) | {"file": out})
     else:
-        emit(coloured(verdict_text(verdict)))
-        emit(str(out))
+        emit(verdict_text(verdict), verdicts=True)
+        emit_path(out)
     return 0 if verdict.holds else 1
 
 
@@ -134,7 +135,7 @@ def compare(
     if as_json:
         emit_json(_comparison_document(compared))
     else:
-        emit(coloured(_comparison_text(compared)))
+        emit(_comparison_text(compared), verdicts=True)
 
 
 def _comparison_document(compared: "ComparedRuns") -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _comparison_text(compared: "ComparedRuns") -> str:
         rows += [[f, *each] for f, each in zip(FINDINGS, outcomes, strict=True)]
         lines += ["", *aligned(rows)]
         lines += [f"{v.doubt}." for v in compared.verdicts if v and v.doubt]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _numbers(difference: "Difference") -> list[str]:

@@ -20,7 +20,7 @@ from tasklens.cli.options import (
     this_command,
     with_device,
 )
-from tasklens.cli.output import emit, emit_json
+from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
 from tasklens.models.torchrun import is_other_rank
 
@@ -92,7 +92,7 @@ def data(
     with run.directory.locked():
         begin(run, this_command())
         make_data(run)
-    emit(str(run.directory.data))
+    emit_path(run.directory.data)
 
 
 def train(path: RunPath) -> None:
@@ -111,7 +111,7 @@ def train(path: RunPath) -> None:
         return
     with run.directory.locked():
         stage_train.train(run)
-    emit(str(run.directory.checkpoints))
+    emit_path(run.directory.checkpoints)
 
 
 def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> None:
@@ -132,7 +132,7 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
         before = stage_measure.results_of(run)
         stage_measure.measure(run, engine)
         renew_results(run, before, this_command())
-    emit(str(run.directory.scores_csv))
+    emit_path(run.directory.scores_csv)
 
 
 def plot(path: RunPath, change: Change = None) -> None:
@@ -151,7 +151,7 @@ def plot(path: RunPath, change: Change = None) -> None:
         if change and directory.noted(directory.report) is not None:  # it shows the settings
             directory.remove(directory.report)
             renew_results(run, [directory.report], this_command())
-    emit(str(run.directory.figure("png")))
+    emit_path(run.directory.figure("png"))
 
 
 def _train_with_rank_0(path: Path, settings: "TrainingRunSettings") -> None:

@@ -1,15 +1,15 @@
 """`tasklens sweep` and `tasklens gather`: many runs of one file, and one table of them."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tasklens.cli.options import Engine, Json, check_device
-from tasklens.cli.output import emit, emit_json
+from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
-from tasklens.core.progress import clear_status
+from tasklens.core.progress import print_lines
+from tasklens.core.text import visible
 
 if TYPE_CHECKING:
     from tasklens.runs.sweep_file import Sweep
@@ -64,7 +64,7 @@ def sweep(
         for point in plan.points:
             values = ", ".join(f"{key}={value}" for key, value in point.values.items())
             done = "done" if is_done(directory, point) else "to do"
-            emit(f"{point.name}  {done:<5}  seed={point.settings.seed}  {values}")
+            emit(visible(f"{point.name}  {done:<5}  seed={point.settings.seed}  {values}"))
         return 0
     if engine != LOCAL:
         for point in plan.points:
@@ -109,15 +109,14 @@ def gather(file: SweepFile, out: SweepOut = None, as_json: Json = False) -> int:
         emit_json({"files": paths, "runs": _points_document(plan, directory), "missing": missing})
     else:
         _emit_paths(paths)
-    clear_status()
     for name in missing:
-        print(f"tasklens: run {name} is not done", file=sys.stderr)
+        print_lines(f"run {name} is not done")
     return 1 if missing else 0
 
 
 def _emit_paths(paths: list[Path]) -> None:
     for path in paths:
-        emit(str(path))
+        emit_path(path)
 
 
 def _points_document(plan: "Sweep", directory: Path) -> list[dict[str, Any]]:
@@ -140,6 +139,5 @@ def _directory(file: Path, out: Path | None) -> Path:
 
 
 def _print_failed(failed: dict[str, str]) -> None:
-    clear_status()
     for name, reason in failed.items():
-        print(f"tasklens: run {name} failed: {reason}", file=sys.stderr)
+        print_lines(f"run {name} failed: {reason}")

@@ -1,7 +1,8 @@
 """Report progress on standard error: bars on a terminal, otherwise a line from time to time.
 
 Python callers get bars on a terminal and nothing elsewhere. The command line also asks for lines,
-see `reporting`. Notes and warnings go the same way, so that they do not break a bar.
+see `reporting`. Notes, warnings and errors go the same way, so that they do not break a bar. A
+terminal obeys no text of a user's files: see `tasklens.core.text.visible`.
 """
 
 import contextlib
@@ -10,8 +11,11 @@ import shutil
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from typing import Any
+
+from tasklens.core.text import visible
 
 #: Seconds between two lines of a stage if standard error is no terminal.
 SECONDS_BETWEEN_LINES = 30.0
@@ -71,7 +75,7 @@ class Progress:
     """
 
     def __init__(self, name: str, total: int | None, unit: str, initial: int) -> None:
-        self.name, self.total, self.unit = name, total, unit
+        self.name, self.total, self.unit = visible(name), total, unit
         self.count = self._initial = initial
         self._began = time.monotonic()
         self._file = sys.stderr
@@ -88,7 +92,7 @@ class Progress:
     def note(self, text: str) -> None:
         """Show a text behind the bar, if there is one."""
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(visible(text), refresh=False)
 
     def begin(self, *, lasting: bool = True) -> None:
         """Show the stage, on a terminal until it ends, or for good if ``lasting``."""
@@ -192,19 +196,37 @@ def clear_status() -> None:
 
 def warn(text: str) -> None:
     """Print a warning, whatever the level."""
-    _print_line(f"warning: {text}")
+    print_lines(f"warning: {text}")
 
 
-def inform(text: str) -> None:
-    """Print a line that is no warning, unless the level is `Level.QUIET`."""
+def inform(*lines: str) -> None:
+    """Print lines that are no warning, unless the level is `Level.QUIET`."""
     if _State.level >= Level.BARS:
-        _print_line(text)
+        print_lines(*lines)
 
 
 def detail(text: str) -> None:
     """Print a line at `Level.DETAILS` only."""
     if _State.level >= Level.DETAILS:
-        _print_line(text)
+        print_lines(text)
+
+
+def print_lines(*lines: str) -> None:
+    """Print texts on standard error, a line each, after the name of the program."""
+    text = "tasklens: " + "\n".join(map(visible, lines))
+    clear_status()
+    if _on_terminal():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)  # above the bars
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_traceback() -> None:
+    """Print the traceback of the exception that is handled on standard error."""
+    clear_status()
+    print(visible(traceback.format_exc(), lines=True), end="", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -216,16 +238,6 @@ def duration(seconds: float) -> str:
 
 def _number(n: int, unit: str) -> str:
     return f"{n:,} {unit}{'s' if n != 1 else ''}"
-
-
-def _print_line(text: str) -> None:
-    clear_status()
-    if _on_terminal():
-        from tqdm import tqdm
-
-        tqdm.write(f"tasklens: {text}", file=sys.stderr)  # above the bars
-    else:
-        print(f"tasklens: {text}", file=sys.stderr, flush=True)
 
 
 def _on_terminal() -> bool:

@@ -1,19 +1,45 @@
-"""Write values as text: JSON documents, and rows with aligned columns. Check JSON objects."""
+"""Write values as text: JSON, aligned columns, and text that a terminal only shows."""
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+#: Characters that a terminal or a browser obeys, or that no reader sees: controls (C0 and C1),
+#: changes of the direction of writing, separators of lines, invisible characters, tags and lone
+#: surrogates. The joiners U+200C and U+200D are not among them: writing systems and emoji use them.
+_HIDDEN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str, *, lines: bool = False) -> str:
+    r"""Return a text in which what would act or be unseen is written out, e.g. ``\x1b``.
+
+    All other characters are unchanged, whatever their language. The result is one line, unless
+    `lines` keeps the line breaks.
+    """
+    if lines:
+        return "\n".join(map(visible, text.split("\n")))
+    return _HIDDEN.sub(lambda match: written_out(match[0]), text)
+
+
+def written_out(character: str) -> str:
+    r"""Return a character as Python writes it in a string, e.g. ``\n`` or ``\u202e``."""
+    return character.encode("unicode_escape").decode()
 
 
 def json_text(document: Any) -> str:
     """Return a document as JSON, without a line break at the end.
 
     Arrays are lists, a number that JSON does not have is null, and what JSON does not know, such as
-    a path, is a string.
+    a path, is a string. All characters are printable ASCII.
     """
-    return json.dumps(_plain(document), indent=1, allow_nan=False)
+    text = json.dumps(_plain(document), indent=1, allow_nan=False)
+    return text.replace("\x7f", "\\u007f")  # the only control that JSON leaves as it is
 
 
 def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -29,11 +55,12 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def aligned(rows: Sequence[Iterable[str]]) -> list[str]:
-    """Return rows of as many texts each as lines, in which the columns are aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Return rows of as many texts each as visible lines, in which the columns are aligned."""
+    shown = [list(map(visible, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return [
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
+        for row in shown
     ]
 
 

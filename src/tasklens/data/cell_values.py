@@ -21,10 +21,6 @@ from tasklens.core.errors import InputError
 _KINDS = {str: "a text", bool: "a boolean", int: "a number", float: "a number"}
 #: From this number up, neighbouring integers may be one float.
 _ROUNDED = 2**53
-#: Characters that are not seen, and spaces that look like the usual one.
-_UNSEEN, _SPACES = "\u00ad\u180e\u200b\u200e\u200f\u2060\ufeff", "\u00a0\u2007\u202f"
-_SEEN = str.maketrans(_SPACES, " " * len(_SPACES), _UNSEEN)
-_VISIBLE = re.compile(rf"[^\s{_UNSEEN}]")
 
 
 def plain(value: Any) -> Any:
@@ -60,16 +56,26 @@ def _number(value: float | Decimal) -> int | float | str:
 
 def is_missing(value: Any) -> bool:
     """Return whether a value of `plain` is none, or a text in which nothing is seen."""
-    return value is None or (isinstance(value, str) and not _VISIBLE.search(value))
+    return value is None or (isinstance(value, str) and not any(map(_is_visible, value)))
 
 
 def look(text: str) -> str:
     """Return what is seen of a text: equal for texts that differ in a way that is not seen.
 
-    That is a space at an end, an invisible character, the Unicode form of an accent, and ".0".
+    That is a space at an end, another kind of space, an invisible character, the Unicode
+    form of an accent, and ".0".
     """
-    seen = unicodedata.normalize("NFC", text.translate(_SEEN)).strip()
-    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", seen)
+    seen = "".join(
+        " " if unicodedata.category(character) == "Zs" else character
+        for character in text
+        # Joiners change how writing systems and emoji look.
+        if character.isspace() or character in "\u200c\u200d" or _is_visible(character)
+    )
+    return re.sub(r"^([+-]?\d+)\.0+$", r"\1", unicodedata.normalize("NFC", seen).strip())
+
+
+def _is_visible(character: str) -> bool:
+    return not character.isspace() and unicodedata.category(character) not in ("Cc", "Cf")
 
 
 def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[list[str]]:

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
+from tasklens.core.text import visible
 from tasklens.data.answer_tokens import Ints, Part, answer_tokens
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
@@ -157,7 +158,7 @@ def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) ->
         tokens = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
         right = [token for token in tokenized.target[i].tolist() if token >= 0]
         answer = f"  -> {' or '.join(tokenizer.convert_ids_to_tokens(right))}" if right else ""
-        lines.append(f"  {table.label[i]}: {' '.join(tokens)}{answer}")
+        lines.append(visible(f"  {table.label[i]}: {' '.join(tokens)}{answer}"))
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tasklens.core.text import json_text
+from tasklens.core.text import json_text, visible
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
@@ -62,7 +62,9 @@ def verdict_text(verdict: Verdict) -> str:
         lines += [_finding_line(verdict, finding), f"           {sentence}"]
         lines += [*_check_lines(verdict.checks_of(finding)), ""]
     if verdict.timings:
-        lines.append(f"half way from first to last, in steps, on {verdict.timings[0].split}:")
+        lines.append(
+            f"half way from first to last, in steps, on {visible(verdict.timings[0].split)}:"
+        )
         for t in verdict.timings:
             lines.append(f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
         lines.append("")
@@ -85,7 +87,7 @@ def _finding_line(verdict: Verdict, finding: str) -> str:
     begin = f"{verdict.outcome(finding):<9}  {finding:<26}"
     if check is None:
         return f"{begin}  no data were held out"
-    return f"{begin}  {_number(check):<12}  {check.split:<22}  {_interval(check)}"
+    return f"{begin}  {_number(check):<12}  {visible(check.split):<22}  {_interval(check)}"
 
 
 def _check_lines(checks: Sequence[Check]) -> list[str]:
@@ -94,7 +96,7 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
         if check.rule is not rule:
             rule = check.rule
             lines.append(f"             {rule.statistic} ({rule.threshold})")
-        number = f"{check.split:<22}  {_number(check):<12}  {_interval(check)}"
+        number = f"{visible(check.split):<22}  {_number(check):<12}  {_interval(check)}"
         lines.append(f"               {check.verdict:<9}  {number}")
     return lines
 

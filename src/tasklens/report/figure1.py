@@ -1,5 +1,6 @@
 """Draw Figure 1: the agreement of the clusters with the task, by training step."""
 
+import re
 from string import ascii_lowercase
 from typing import Any, Literal, TypeAlias
 
@@ -13,7 +14,16 @@ from matplotlib.lines import Line2D
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_MEANINGS
-from tasklens.report.style import in_style, new_figure, state_axis, step_axis
+from tasklens.report.style import (
+    IN_TITLE,
+    drawable,
+    in_style,
+    name_entries,
+    new_figure,
+    room,
+    state_axis,
+    step_axis,
+)
 from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
@@ -98,11 +108,12 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
-    figure = new_figure(0.7 + 2.1 * len(panels), 2.25)
+    named = room([*map(drawable, states)]) if len(steps) == 1 else 0
+    figure = new_figure(0.7 + 2.1 * len(panels), 2.25 + max(0, named - 0.6))
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
         meaning = SPLIT_MEANINGS.get(split, "")
-        ax.set_title(f"({ascii_lowercase[i % 26]}) {split}\n{meaning}".rstrip())
+        ax.set_title(f"({ascii_lowercase[i % 26]}) {drawable(split, IN_TITLE)}\n{meaning}".rstrip())
         right = ax.twinx()
         for side in (ax, right):
             side.set_ylim(min(-0.05, lowest), 1.03)
@@ -179,9 +190,10 @@ def _number(ax: Axes, block: str, states: list[str], mean: "pd.Series[float]") -
 
 def _number_marks(block: str, states: list[str]) -> list[dict[str, Any]]:
     """Return the two markers that make a block's number on white; none if there are many blocks."""
-    if len(states) > LEGEND_BLOCKS + 3:
+    named = re.fullmatch(r"block(\d+)", block)
+    if named is None or len(states) > LEGEND_BLOCKS + 3:
         return []
-    number = {"marker": f"${block.removeprefix('block')}$", "markersize": 3.8}
+    number = {"marker": f"${named[1]}$", "markersize": 3.8}
     number |= {"color": _style(block, states)["color"], "markeredgewidth": 0.3}
     return [{"color": "white", "marker": "o", "markersize": 5.0}, number]
 
@@ -234,6 +246,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     look: dict[str, Any] = {"loc": "center right" if beside else "lower center", "ncols": columns}
     look |= {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
     labels = [LABELS.get(name, name) for name in named]
-    figure.legend(handles, labels, handlelength=2.6, **look)
+    legend = figure.legend(handles, ["" for _ in named], handlelength=2.6, **look)
+    name_entries(legend, labels)
     rest = (0, below / (high + below), wide / (wide + beside), 1)
     figure.tight_layout(rect=rest, pad=0.3, w_pad=0.8)

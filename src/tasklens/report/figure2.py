@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
-from tasklens.report.style import in_style, new_figure, state_axis, step_axis, write_heading
+from tasklens.report.style import (
+    IN_TITLE,
+    drawable,
+    in_style,
+    new_figure,
+    room,
+    state_axis,
+    step_axis,
+    write_heading,
+)
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
@@ -82,7 +91,8 @@ def figure2(
             f"the table has no ARI of a hidden state at the last step on {split} and {chosen_on}"
         )
     down = 1 if len(steps) == 1 else 2
-    figure = new_figure(6.6, 0.6 + ROW * down + LEGEND)
+    named = max(0, room([*map(drawable, layers)]) - 0.6)
+    figure = new_figure(6.6, 0.6 + ROW * down + LEGEND + named)
     axes = figure.subplots(down, len(PANELS), squeeze=False)
     for i, (title, looks) in enumerate(PANELS.items()):
         above, *below = axes[:, i]
@@ -96,8 +106,10 @@ def figure2(
         for ax in below:
             _draw(ax, looks, {m: _course(scores[m], best[0]) for m in looks})
             step_axis(ax, steps)
-            ax.set_title(f"({ascii_lowercase[i + len(PANELS)]}) {best[0]}: {title}")
-    write_heading(figure, split_title(split))
+            ax.set_title(
+                f"({ascii_lowercase[i + len(PANELS)]}) {drawable(best[0], IN_TITLE)}: {title}"
+            )
+    write_heading(figure, drawable(split_title(split)))
     high = figure.get_figheight()
     figure.tight_layout(pad=0.4, w_pad=1.0, h_pad=1.0, rect=(0, LEGEND / high, 1, 1 - 0.1 / high))
     for ax, *_ in axes.T:  # one legend for the panels of a column, below them

@@ -12,7 +12,15 @@ from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
-from tasklens.report.style import figure_of, in_style, new_figure, write_heading
+from tasklens.report.style import (
+    IN_TITLE,
+    drawable,
+    figure_of,
+    in_style,
+    new_figure,
+    room,
+    write_heading,
+)
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
@@ -61,15 +69,17 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
             matrices[part] = np.array(values)
     if not matrices:
         raise InputError(f"{view.run}: the table has no ARI of a hidden state on {split}")
-    figure = new_figure(0.9 + 2.1 * len(matrices), 0.9 + 0.15 * len(view.states), "constrained")
+    names = list(map(drawable, view.states))
+    wide = 0.9 + 2.1 * len(matrices) + max(0, room(names) - 0.4)
+    figure = new_figure(wide, 0.9 + 0.15 * len(names), "constrained")
     axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         _heat(ax, matrix, origin="lower")
         _checkpoints(ax, view.steps)
         ax.set_title(f"ARI against the {part}")
-    axes[0].set_yticks(range(len(view.states)), view.states)
+    axes[0].set_yticks(range(len(names)), names)
     _bar(figure, axes, "ARI")
-    write_heading(figure, split_title(split))
+    write_heading(figure, drawable(split_title(split), IN_TITLE))
     return figure
 
 
@@ -112,10 +122,10 @@ def figure_contingency(
     split, points = view.split(split)
     state, checkpoint = view.state(state), view.at(step)
     task, cluster = points.parts["task"], points.assigned[state][checkpoint]
-    counts, names = contingency(task, cluster), view.names["task"]
+    counts, names = contingency(task, cluster), list(map(drawable, view.names["task"]))
     columns = [value_name(names, c) for c in np.unique(cluster)]
-    room = _room([*names, *columns])
-    wide, high = 1.0 + room + _side(len(columns)), 0.9 + room + _side(len(counts))
+    beside = room([*names, *columns])
+    wide, high = 1.0 + beside + _side(len(columns)), 0.9 + beside + _side(len(counts))
     figure = figure_of(ax) or new_figure(wide, high, "compressed")
     panel = ax or figure.subplots()
     _heat(panel, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
@@ -123,8 +133,8 @@ def figure_contingency(
     _name_cells(panel, "x", columns)
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
-    title = f"{state}, step {view.steps[checkpoint]:,}"
-    title += f"\n{split_title(split)}: {len(task):,} points"
+    title = f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}"
+    title += f"\n{drawable(split_title(split), IN_TITLE)}: {len(task):,} points"
     if ax is None:
         write_heading(figure, title)
     else:
@@ -169,11 +179,11 @@ def figure_order(
     """
     split, points = view.split(split)
     state = view.state(state)
-    followed, names = points.followed[state], view.names["task"]
+    followed, names = points.followed[state], list(map(drawable, view.names["task"]))
     formed = np.array([np.nan if step is None else view.at(step) for step in followed.formed])
     order = np.argsort(formed, kind="stable")  # NaN comes last
     high = 1.0 + 0.15 * min(len(order), NAMED_ROWS)
-    figure = figure_of(ax) or new_figure(4.0 + _room(names), high, "constrained")
+    figure = figure_of(ax) or new_figure(4.0 + room(names), high, "constrained")
     panel = ax or figure.subplots()
     _heat(panel, followed.overlap.T[order])
     n = np.count_nonzero(np.isfinite(formed))
@@ -182,7 +192,8 @@ def figure_order(
     _checkpoints(panel, view.steps)
     panel.set_xlabel(f"training step (\u25c6 overlap stays at {FORMED:g} or more)")
     _name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
-    panel.set_title(f"{state}, {split_title(split)}\n{n} of {len(order)} tasks have formed")
+    title = f"{drawable(state, IN_TITLE)}, {drawable(split_title(split), IN_TITLE)}"
+    panel.set_title(f"{title}\n{n} of {len(order)} tasks have formed")
     _bar(figure, [panel], "overlap (Jaccard index)")
     return figure
 
@@ -203,9 +214,9 @@ def figure_world(view: View) -> Figure:
         f"cosine of mean counts\nof {symbols}": world.same_symbols,
     }
     known = {title: values for title, values in panels.items() if values is not None}
-    names = [task.name for task in world.tasks]
-    side, room = _side(len(names)), _room(names)
-    wide, high = 0.8 + room + len(known) * (0.2 + side), 0.6 + room + side
+    names = [drawable(task.name) for task in world.tasks]
+    side, beside = _side(len(names)), room(names)
+    wide, high = 0.8 + beside + len(known) * (0.2 + side), 0.6 + beside + side
     figure = new_figure(wide, high, "compressed")
     axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
     for ax, (title, values) in zip(axes, known.items(), strict=True):
@@ -220,11 +231,6 @@ def figure_world(view: View) -> Figure:
 def _side(n: int) -> float:
     """Return the length of n cells in inches."""
     return max(1.5, n * (0.26 if n <= NUMBERED else 0.14))
-
-
-def _room(names: Sequence[str]) -> float:
-    """Return the length of the longest name in inches."""
-    return 0.056 * max(map(len, names))
 
 
 def _heat(

@@ -15,10 +15,14 @@ from matplotlib.lines import Line2D
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
 from tasklens.report.style import (
+    IN_TITLE,
     SYMBOLS,
+    drawable,
     figure_of,
     in_style,
+    name_entries,
     new_figure,
+    room,
     symbol,
     write_heading,
 )
@@ -93,7 +97,7 @@ def figure_map(
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    lines = [f"{state}, step {view.steps[checkpoint]:,}", split_title(maps.split)]
+    lines = [f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}", maps.title]
     panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
@@ -125,8 +129,8 @@ def figure_layers(
     >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[checkpoint]:,}, {split_title(maps.split)}"
-    panels = [(state, checkpoint, state) for state in view.states]
+    title = f"step {view.steps[checkpoint]:,}, {maps.title}"
+    panels = [(state, checkpoint, drawable(state, IN_TITLE)) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
 
@@ -169,7 +173,7 @@ def figure_forming(
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
     panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
-    return _draw_panels(maps, panels, f"{state}, {split_title(maps.split)}", same_scale=True)
+    return _draw_panels(maps, panels, f"{drawable(state, IN_TITLE)}, {maps.title}", same_scale=True)
 
 
 def _draw_panels(
@@ -207,6 +211,7 @@ class _Maps:
             raise InputError(f"{view.run}: no map {map!r}; there are {', '.join(MAPS)}")
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
+        self.title = drawable(split_title(self.split), IN_TITLE)
 
     def coordinates(self, state: str, checkpoint: int) -> Floats:
         """Return the coordinates of the points of a state at a checkpoint, (N, 2)."""
@@ -242,8 +247,7 @@ class _Maps:
             return
         wide, high = figure.get_size_inches()
         columns = -(-len(values) // int((high - 0.4) / 0.145))
-        longest = max(len(str(handle.get_label())) for handle in self._handles(values))
-        figure.set_figwidth(wide + columns * (0.3 + 0.056 * longest))
+        figure.set_figwidth(wide + columns * (0.3 + room(self._names(values))))
         self._legend(figure, values, loc="outside right center", ncols=columns)
 
     def add_legend_beside(self, ax: Axes, values: Ints) -> None:
@@ -253,24 +257,30 @@ class _Maps:
 
     def _legend(self, parent: Figure | Axes, values: Ints, **layout: Any) -> None:
         """Add a legend of the values."""
-        parent.legend(
-            handles=self._handles(values),
+        legend = parent.legend(
+            self._handles(values),
+            ["" for _ in values],
             title="cluster of" if self.color == "cluster" else self.color,
             alignment="left",
             handletextpad=0.1,
             columnspacing=0.8,
             **layout,
         )
+        name_entries(legend, self._names(values))
+
+    def _names(self, values: Ints) -> list[str]:
+        """Return the name of each value."""
+        names = self.view.names["task" if self.color == "cluster" else self.color]
+        return [drawable(value_name(names, value)) for value in values]
 
     def _handles(self, values: Ints) -> list[Line2D]:
-        """Return a symbol with its name for each value."""
-        names = self.view.names["task" if self.color == "cluster" else self.color]
+        """Return a symbol for each value."""
         handles = []
         for value in values:
             color, marker, area = symbol(value)
             point: dict[str, Any] = {"marker": marker, "markersize": 4 * area**0.5}
             point |= {"color": color, "linestyle": "", "markeredgewidth": 0}
-            handles.append(Line2D([], [], label=value_name(names, value), **point))
+            handles.append(Line2D([], [], **point))
         return handles
 
 

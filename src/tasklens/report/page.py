@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tasklens import __version__
+from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
@@ -31,6 +32,9 @@ METRICS = (
 )
 #: Decimal places of a score: more than a screen shows.
 DIGITS = 4
+
+#: What every page has, by which it is recognised.
+GENERATOR = b'<meta name="generator" content="tasklens">'
 
 
 def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str) -> bytes:
@@ -67,7 +71,7 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
     policy += " ".join(map(_script_source, scripts))
     filled = {
         "{{policy}}": html.escape(policy),
-        "{{title}}": html.escape(f"tasklens: {', '.join(view.run for view in views)}"),
+        "{{title}}": html.escape(visible(f"tasklens: {', '.join(view.run for view in views)}")),
         "{{style}}": _asset("page.css"),
         "{{data}}": "\n".join([story_element, *arrays]),
         "{{licences}}": "\n".join(_asset(f"vendor/{name}.LICENSE") for name in ("d3", "plot")),

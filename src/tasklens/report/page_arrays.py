@@ -6,14 +6,19 @@ deflate and written in base64.
 
 import base64
 import json
+import re
 import zlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tasklens.core.text import written_out
+
 #: Levels of a coordinate between the edges of a map at one checkpoint: more than a screen has dots.
 LEVELS = 2**12 - 1
+#: Characters that turn the text beside them, also numbers; halves of characters, which UTF-8 lacks.
+_TURNING = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Packer:
@@ -49,9 +54,12 @@ class Packer:
 
 
 def script_json(value: object) -> str:
-    """Return a value as JSON that is safe in a script element, also if it contains HTML."""
+    r"""Return a value as JSON that is safe in a script element, also if it contains HTML.
+
+    A character that would change how its surroundings are read is text, e.g. ``\u202e``.
+    """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # With these escapes, which JSON knows, no string can end the element or begin a comment.
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+    return _TURNING.sub(lambda match: "\\" + written_out(match[0]), text)

@@ -1,21 +1,32 @@
 """Define the style of all figures: fonts, symbols, the axis of training steps, and files.
 
 No figure uses pyplot. No figure needs a display, or reads or changes Matplotlib's global state.
+Names from a user's files are text: `in_style` keeps Matplotlib from reading "$" as mathematics, and
+`drawable` writes out what cannot be drawn.
 """
 
 import functools
 import io
-from collections.abc import Callable, Sequence
-from typing import Literal, ParamSpec, TypeVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.legend import Legend
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 
-STYLE = {
+from tasklens.core.text import visible, written_out
+
+#: Text is drawn as it is, also in axes whose style has mathematics or TeX.
+AS_IT_IS = {"text.parse_math": False, "text.usetex": False}
+STYLE: dict[str, Any] = {
+    **AS_IT_IS,
     "font.size": 7.0,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -32,20 +43,91 @@ STYLE = {
 
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A", Text, Tick)
 
 
 def in_style(draw: Callable[P, R]) -> Callable[P, R]:
     """Make a function draw in `STYLE` over Matplotlib's defaults, whatever a matplotlibrc contains.
 
-    Axes that are given as ``ax`` keep their own style.
+    Axes that are given as ``ax`` keep their own style, in which only the text is drawn as it is.
+    Text that is set later may be mathematics again, as Matplotlib's users expect.
     """
-    styled = style.context(["default", STYLE])(draw)
+    styled, unstyled = style.context(["default", STYLE])(draw), style.context(AS_IT_IS)(draw)
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
-        return (styled if kwargs.get("ax") is None else draw)(*args, **kwargs)
+        ax = kwargs.get("ax")
+        before = {text: text.get_text() for text in _find(ax, Text)}
+        result = (styled if ax is None else unstyled)(*args, **kwargs)
+        changed = ax or result
+        on_ticks = {text for tick in _find(changed, Tick) for text in (tick.label1, tick.label2)}
+        for text in _find(changed, Text):
+            if text.get_text() != before.get(text):
+                text.set_usetex(False)
+                # Shared axes give their ticks other texts later.
+                text.set_parse_math("$" not in text.get_text() and text not in on_ticks)
+        return result
 
     return drawn
+
+
+def _find(artist: object, kind: type[A]) -> list[A]:
+    """Return the artists of a kind in a figure or in axes; nothing of what is neither."""
+    is_drawn = isinstance(artist, Figure | Axes)
+    return artist.findobj(kind) if is_drawn else []  # type: ignore[attr-defined]
+
+
+#: The number of characters up to which a name is drawn whole, and in the title of a panel.
+LONGEST, IN_TITLE = 300, 60
+
+
+def drawable(name: str, longest: int = LONGEST) -> str:
+    r"""Return a name as one line that the fonts of the current style can draw.
+
+    A character that they do not have, or that is no text, is written out, e.g. ``\u732b``; this
+    keeps names apart. The middle of a name of more than `longest` characters is an ellipsis.
+    """
+    fonts = [findfont(FontProperties(family=[family])) for family in FontProperties().get_family()]
+    shown = "".join(
+        character
+        if any(ord(character) in _characters(font) for font in fonts)
+        else written_out(character)
+        for character in visible(_shortened(name, longest))
+    )
+    return _shortened(shown, longest)
+
+
+def _shortened(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[: half - 1]}\u2026{text[-half:]}"
+
+
+@functools.cache
+def _characters(font: str) -> frozenset[int]:
+    """Return the characters that the font in a file has."""
+    return frozenset(get_font(font).get_charmap())
+
+
+def room(names: Collection[str]) -> float:
+    """Return the inches that the longest of some drawable names takes in the style's font."""
+    font = get_font(findfont(FontProperties()))
+    # At least the width of usual letters, so that most names have equal room.
+    widths = [0.056 * max(map(len, names), default=0)]
+    for dpi in (100, 200):  # of figures, and of files; hinting rounds the widths of letters to dots
+        font.set_size(STYLE["font.size"], dpi)
+        for name in names:
+            font.set_text(name)
+            widths.append(font.get_width_height()[0] / 64 / dpi)
+    return max(widths)
+
+
+def name_entries(legend: Legend, names: Iterable[str]) -> None:
+    """Name the entries of a legend.
+
+    Labels that begin with "_" would be left out by some versions of Matplotlib.
+    """
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(drawable(name))
 
 
 #: Eight colours. Each has a contrast of at least 3 with white. The CIELAB distance of any two is at
@@ -122,7 +204,7 @@ def state_axis(ax: Axes, states: Sequence[str], step: int) -> None:
     """Name the hidden states along the x axis; of many, only some, down from the last."""
     every = -(-len(states) // NAMED_STATES)
     ticks = range(len(states) - 1, -1, -every)
-    ax.set_xticks(ticks, [states[i] for i in ticks], rotation=90)
+    ax.set_xticks(ticks, [drawable(states[i]) for i in ticks], rotation=90)
     ax.set_xlabel(f"hidden state, at step {step:,}")
 
 

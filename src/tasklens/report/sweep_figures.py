@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import split_title
-from tasklens.report.style import in_style, new_figure, write_heading
+from tasklens.report.style import IN_TITLE, drawable, in_style, new_figure, room, write_heading
 from tasklens.scoring.score_table import summarise, to_frame
 from tasklens.scoring.sweep_summary import best_rows
 
@@ -63,7 +63,9 @@ def phase_diagram(
     """
     rows = _rows(points, (x, y), split, space)
     columns, lines = (sorted({r[key] for r in rows}) for key in (x, y))
-    figure = new_figure(1.0 + 1.7 * len(MAPS), 0.9 + 0.32 * len(lines))
+    across, down = (list(map(_text, values)) for values in (columns, lines))
+    below, beside = _room_below(across), max(0, room(down) - 0.4)
+    figure = new_figure(1.0 + 1.7 * len(MAPS) + beside, 0.9 + 0.32 * len(lines) + below)
     axes = figure.subplots(1, len(MAPS), sharey=True)
     for i, (ax, (name, title)) in enumerate(zip(axes, MAPS.items(), strict=True)):
         values = np.full((len(lines), len(columns)), np.nan)
@@ -76,12 +78,12 @@ def phase_diagram(
                 color = "white" if value < 0.6 else "black"
                 ax.text(b, a, f"{value:.2f}", ha="center", va="center", color=color)
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
-        ax.set_xticks(range(len(columns)), [_text(v) for v in columns])
-        ax.set_yticks(range(len(lines)), [_text(v) for v in lines])
+        ax.set_xticks(range(len(across)), across, rotation=90 if below else 0)
+        ax.set_yticks(range(len(down)), down)
         ax.tick_params(length=0)
-        ax.set_xlabel(x)
-    axes[0].set_ylabel(y)
-    write_heading(figure, split_title(split))
+        ax.set_xlabel(drawable(x, IN_TITLE))
+    axes[0].set_ylabel(drawable(y, IN_TITLE))
+    write_heading(figure, drawable(split_title(split), IN_TITLE))
     figure.tight_layout(pad=0.4)
     return figure
 
@@ -118,12 +120,15 @@ def one_at_a_time(
     across = min(4, len(axes))
     down = -(-len(axes) // across)
     # The legend needs 4.1 inches.
-    figure = new_figure(max(4.1, 0.4 + 1.75 * across), 0.35 + 1.6 * down)
+    shown = [[r for r in rows if _axis(r, axes, base) in (None, keys)] for keys in axes]
+    below = max(
+        _room_below(_names(on_axis, keys[0])) for on_axis, keys in zip(shown, axes, strict=True)
+    )
+    figure = new_figure(max(4.1, 0.4 + 1.75 * across), 0.35 + (1.6 + below) * down)
     panels = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax in panels.flat[len(axes) :]:
         ax.set_visible(False)
-    for ax, keys in zip(panels.flat, axes, strict=False):
-        on_axis = [r for r in rows if _axis(r, axes, base) in (None, keys)]
+    for ax, keys, on_axis in zip(panels.flat, axes, shown, strict=False):
         _against(ax, on_axis, keys[0], base[keys[0]])
     panels[0, 0].set_ylim(-0.05, 1.05)
     handles, labels = panels[0, 0].get_legend_handles_labels()
@@ -163,9 +168,9 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
         x, y = separation[mask], ari[mask]
         ax.scatter(x, y, s=4, linewidths=0, alpha=0.5, color=color, label=name)
     ax.set_xscale("log")
+    ax.xaxis.set(major_formatter="{x:g}", minor_formatter=NullFormatter())
     if separation.max() < 10 * separation.min():  # otherwise powers of ten are enough
-        ax.xaxis.set(major_locator=MaxNLocator(5), major_formatter="{x:g}")
-        ax.xaxis.set(minor_locator=NullLocator())
+        ax.xaxis.set(major_locator=MaxNLocator(5), minor_locator=NullLocator())
     ax.set_ylim(-0.05, 1.03)
     ax.set_xlabel("separation: variance between tasks / largest within tasks")
     ax.set_ylabel("ARI")
@@ -214,8 +219,9 @@ def _against(ax: Axes, rows: list[dict[str, Any]], key: str, base: object) -> No
             ax.plot([i] * len(dots), dots, linestyle="", marker="o", color=color)
     if base in values:  # otherwise the run of the base has failed
         ax.axvline(values.index(base), color="0.85", linewidth=4, zorder=0)
-    ax.set_xticks(range(len(values)), [_text(v) for v in values])
-    ax.set_title(key)
+    names = _names(rows, key)
+    ax.set_xticks(range(len(names)), names, rotation=90 if _room_below(names) else 0)
+    ax.set_title(drawable(key, IN_TITLE))
 
 
 def _rows(points: pa.Table, keys: Sequence[str], split: str, space: str) -> list[dict[str, Any]]:
@@ -229,6 +235,17 @@ def _rows(points: pa.Table, keys: Sequence[str], split: str, space: str) -> list
     return rows
 
 
+def _names(rows: list[dict[str, Any]], key: str) -> list[str]:
+    """Return the values of a setting, in order, as text."""
+    return [_text(value) for value in sorted({row[key] for row in rows})]
+
+
+def _room_below(names: Sequence[str]) -> float:
+    """Return the inches of names that are turned because a panel is too narrow; otherwise 0."""
+    longest = room(names)
+    return longest if longest * len(names) > 1.5 else 0.0
+
+
 def _text(value: object) -> str:
     """Return the value of a setting as text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else drawable(str(value))

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from tasklens.core.errors import InputError
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import Check, Outcome, Verdict
-from tasklens.report.style import PALETTE, in_style, new_figure
+from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: Colour and shape of an outcome.
@@ -82,7 +82,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
 
 def _title(verdict: Verdict) -> str:
     """Return the runs, the number of findings with each outcome, and what the intervals cover."""
-    runs = ", ".join(f"{run} (seed {seed})" for run, seed in verdict.runs)
+    runs = ", ".join(f"{drawable(run, IN_TITLE)} (seed {seed})" for run, seed in verdict.runs)
     runs = runs if len(verdict.runs) <= FEW_RUNS else f"{len(verdict.runs)} runs"
     outcomes = [verdict.outcome(finding) for finding in FINDINGS]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in LOOKS)
@@ -94,7 +94,15 @@ def _write(ax: Axes, row: int, column: int, text: str, **font: Any) -> None:
     """Write into one of the four columns, of which the third is the axis."""
     x = (sum(WIDE[:column]) - WIDE[0] - WIDE[1]) / WIDE[2]
     x += 0.04 * (column == 3)
-    ax.text(x, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=6.5, **font)
+    ax.text(
+        x,
+        row,
+        drawable(text),
+        transform=ax.get_yaxis_transform(),
+        va="center",
+        fontsize=6.5,
+        **font,
+    )
 
 
 def _heading(ax: Axes, row: int, finding: str, outcome: Outcome) -> None:

@@ -236,8 +236,9 @@ class RunDir(Manifest):
             sync(file)
             hashes[self._key(path / file.relative_to(source))] = file_hash(file)
         with self.batch() as manifest:
-            if path.is_dir() and not source.is_dir():
-                raise InputError(f"{path} is a directory: move it elsewhere")
+            if path.exists() and path.is_dir() != source.is_dir():
+                kind = "directory" if source.is_dir() else "file"
+                raise InputError(f"{path} should be a {kind} of tasklens: move it elsewhere")
             if path.is_dir():
                 self._check_own(path, {str(file.relative_to(source)) for file in files})
             self._forget(path)

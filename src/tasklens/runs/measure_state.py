@@ -1,7 +1,6 @@
 """Cluster and score one hidden state at one checkpoint: the work of a worker. No torch."""
 
 import contextlib
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from tasklens.clustering.cluster import Cell, ClusterSettings
 from tasklens.core.errors import debugging
+from tasklens.core.progress import print_traceback
 from tasklens.core.workers import reason
 from tasklens.data.instances import Instances
 from tasklens.runs.states_on_disk import read_states
@@ -107,5 +107,5 @@ def _attempt(name: str, failed: dict[str, str]) -> Iterator[None]:
         yield
     except Exception as error:
         if debugging():
-            traceback.print_exc()
+            print_traceback()
         failed[name] = reason(error)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.progress import warn
+from tasklens.core.text import visible
 from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.tokenize import shown, tokenize
 from tasklens.models.checkpoint_series import step_notes
@@ -64,7 +65,7 @@ class ModelPlan(NamedTuple):
             lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
         measured = "the mean over" if self.over == "mean" else "measured is"
         lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
-        return "\n".join(lines) + "\n" + self.examples
+        return "\n".join(map(visible, lines)) + "\n" + self.examples
 
 
 def describe(settings: ModelRunSettings) -> ModelPlan:

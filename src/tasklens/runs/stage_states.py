@@ -153,7 +153,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
 def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
     """Print some prompts with what is measured in them, and what is odd about the prompts."""
     examples = shown(run.table, tokens, tokenizer)
-    inform("measured is what stands in [[ ]]:\n" + examples.removesuffix("\n"))
+    inform("measured is what stands in [[ ]]:", *examples.splitlines())
     for note in tokens.notes:
         warn(note)
 

@@ -3,10 +3,8 @@
 import contextlib
 import functools
 import re
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +12,7 @@ import pyarrow as pa
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.files import sha256
 from tasklens.core.parquet import parquet_bytes, write_parquet
+from tasklens.core.progress import print_traceback
 from tasklens.core.workers import LOCAL, need_seen, reason, start_workers
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import (
@@ -163,7 +162,7 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
     need_seen(out / "runs")
     run = point_run(out, point)
     path = run.directory.path / "log.txt"
-    with _log(path) as log, run.directory.locked(wait=PATIENCE):
+    with _log(path), run.directory.locked(wait=PATIENCE):
         try:
             begin(run, f"tasklens sweep, run {point.name}")
             make_data(run)
@@ -174,7 +173,7 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
         except CellsFailedError as error:
             raise InputError(str(error)) from error
         except Exception as error:
-            traceback.print_exc(file=log)
+            print_traceback()
             raise InputError(f"{reason(error)} (see {path})") from error
         if not keep:
             _strip(run)
@@ -191,11 +190,11 @@ def _strip(run: TrainingRun) -> None:
 
 
 @contextlib.contextmanager
-def _log(path: Path) -> Iterator[TextIO]:
+def _log(path: Path) -> Iterator[None]:
     """Send what a run prints to a file: many of them share the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file, contextlib.redirect_stderr(file):
-        yield file
+        yield
 
 
 def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from tasklens.core.text import visible
 from tasklens.scoring.partition_agreement import contingency
 
 Ints = npt.NDArray[np.int64]
@@ -124,6 +125,7 @@ def followed_text(followed: Followed, names: Sequence[str]) -> str:
         range(len(followed.tasks)),
         key=lambda i: (followed.formed[i] is None, followed.formed[i] or 0, i),
     )
+    names = list(map(visible, names))
     wide = max(len(names[t]) for t in followed.tasks)
     lines = [f"{'task':<{wide}}  formed at  overlap at the end"]
     for i in order:

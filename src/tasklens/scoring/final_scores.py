@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasklens.core.text import aligned
+from tasklens.core.text import aligned, visible
 from tasklens.scoring.score_table import (
     CONTROLS,
     MODEL,
@@ -97,7 +97,7 @@ def final_text(table: pa.Table) -> str:
             if (layer, space) in names:
                 lines.append([layer, space, *(cell(layer, space, split) for split in splits)])
     accuracies = [
-        f"{split} {accuracy.mean:.3f}"
+        f"{visible(split)} {accuracy.mean:.3f}"
         for (layer, _, split, step), accuracy in scores.items()
         if layer == MODEL and step == last
     ]
@@ -120,7 +120,7 @@ def k_table(table: pa.Table) -> str:
     width = max(len(layer) for _, layer, _ in cells)
     lines = []
     for split in dict.fromkeys(split for split, _, _ in cells):
-        lines.append(f"\n{split}, by the number of clusters:  ARI   AMI   silhouette")
+        lines.append(f"\n{visible(split)}, by the number of clusters:  ARI   AMI   silhouette")
         for cell in (cell for cell in cells if cell[0] == split):
             values = [means.get((*cell, metric)) for metric in metrics]
             text = "  ".join("    -" if value is None else f"{value:z5.2f}" for value in values)

@@ -38,6 +38,8 @@ MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
 #: The step of controls in a data frame.
 NO_STEP = -1
+#: The beginning of a text that spreadsheets run as a formula (OWASP, "CSV Injection").
+FORMULA = r"^[=+\-@\t\r\n\x{ff1d}\x{ff0b}\x{ff0d}\x{ff20}]"
 
 
 def score_rows(
@@ -75,8 +77,15 @@ def to_table(rows: Iterable[Row]) -> pa.Table:
 
 
 def table_to_csv_bytes(table: pa.Table) -> bytes:
-    """Return the table as CSV with a header; null is the empty field, floats round-trip."""
+    """Return the table as CSV with a header; null is the empty field, floats round-trip.
+
+    A text gets an apostrophe before it if a spreadsheet would run it as a formula: see `FORMULA`.
+    """
     sink = pa.BufferOutputStream()
+    for i, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = pc.replace_substring_regex(table.column(i), FORMULA, r"'\0")
+            table = table.set_column(i, field.name, texts)
     pyarrow.csv.write_csv(table, sink)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 

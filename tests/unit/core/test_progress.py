@@ -140,6 +140,27 @@ def test_no_thread_is_left() -> None:
     assert threading.active_count() == before
 
 
+def test_nothing_that_is_reported_acts_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    text, shown_text = "a\nb\x1b[2J\u202e", r"a\nb\x1b[2J\u202e"
+    with reporting(Level.LINES):
+        warn(text)
+        inform(text, text)
+        with progress(text):
+            pass
+    lines = capsys.readouterr().err.splitlines()
+    expected = [f"warning: {shown_text}", shown_text]
+    assert lines[:2] == [f"tasklens: {line}" for line in expected]
+    assert lines[2:4] == [shown_text, f"tasklens: {shown_text}: begins"]
+    terminal = Terminal()
+    with contextlib.redirect_stderr(terminal), reporting(Level.LINES):
+        status(text)
+        with progress(text) as bar:
+            bar.note(text)
+    assert "\u202e" not in terminal.getvalue()
+    assert "\x1b[2J" not in terminal.getvalue()
+    assert f"{shown_text} (" in terminal.getvalue()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (120, "2 min"), (9000, "2.5 h")]
 )

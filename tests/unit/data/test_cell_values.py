@@ -55,7 +55,7 @@ def test_a_value_has_one_name_however_it_is_stored(values: list[Any], name: str 
     assert names(*values) == [value if name is None else name for value in values]
 
 
-BLANK = ["", " ", "\t\n", "\u00a0", "\u200b", " \ufeff\u00a0\u200b "]
+BLANK = ["", " ", "\t\n", "\u00a0", "\u200b", " \ufeff\u00a0\u200b ", "\0\x1b", "\u202e\U000e0041"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,10 @@ def test_values_of_several_kinds_are_kept_if_their_names_differ() -> None:
         ("red", "red "),
         ("red", "\tred"),
         ("red", "re\u200bd"),
+        ("red", "\u202ered"),
+        ("red", "red\x1b"),
         ("a b", "a\u00a0b"),
+        ("a b", "a\u3000b"),
         ("\u00e9", "e\u0301"),
         ("1", "1.0"),
         (1, "1.00"),

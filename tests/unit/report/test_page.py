@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from hostile import HOSTILE
 from planted import planted_table
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
-from tasklens.report.page import run_data, verdict_data
+from tasklens.report.page import page, run_data, verdict_data
 from tasklens.report.page_arrays import LEVELS, Packer, script_json
 from tasklens.report.view import UNKNOWN, View
 from tasklens.scoring.score_table import Row, to_table
@@ -234,6 +235,29 @@ def test_no_string_can_leave_its_script(string: str) -> None:
     page = Elements(f'<p></p><script type="application/json">{text}</script><b></b>')
     assert page.parts == ["p", "script", "b"]
     assert json.loads(page.text) == value
+
+
+@pytest.mark.parametrize(
+    ("string", "shown"),
+    [
+        ("\u202e18.0", r"\u202e18.0"),
+        ("\u2066a\u2069", r"\u2066a\u2069"),
+        ("half \ud83d", r"half \ud83d"),
+    ],
+)
+def test_no_string_turns_what_is_beside_it(string: str, shown: str) -> None:
+    assert json.loads(script_json([string]).encode()) == [shown]
+
+
+def test_a_page_of_hostile_names_is_written_and_has_its_own_elements_only() -> None:
+    view = planted_view()
+    names = {part: tuple(HOSTILE.values()) for part in view.names}
+    plain = Elements(page([view], [None], "tasklens report").decode())
+    hostile = dataclasses.replace(
+        view, run="\n".join(HOSTILE.values()), names=names, answers=tuple(HOSTILE.values()) * 20
+    )
+    shown = Elements(page([hostile], [None], " ".join(HOSTILE.values())).decode())
+    assert shown.parts == plain.parts
 
 
 def test_what_is_no_json_is_refused() -> None:

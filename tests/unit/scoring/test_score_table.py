@@ -1,3 +1,5 @@
+import csv
+import io
 import itertools
 import re
 from pathlib import Path
@@ -215,3 +217,15 @@ def test_the_table_of_numbers_is_of_the_means_at_the_last_step() -> None:
     control = row("ari", 0.1, layer="control:input", step=None, k=9)
     assert k_table(to_table([*rows, control])) == ""
     assert k_table(to_table([control])) == k_table(to_table([])) == ""
+
+
+@pytest.mark.parametrize("begin", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_text_of_a_csv_is_a_formula(begin: str) -> None:
+    text = f'{begin}cmd|" /C calc",\n=1+1'
+    rows = [row("ari", -0.5, run=text, split=f"a{text}", seed=-1), row("ari", 0.5, run="'quoted'")]
+    content = table_to_csv_bytes(to_table(rows)).decode()
+    first, second = csv.DictReader(io.StringIO(content, newline=""))
+    assert first["run"] == f"'{text}"
+    assert first["split"] == f"a{text}", "only the beginning counts"
+    assert (first["value"], first["seed"]) == ("-0.5", "-1"), "numbers stay numbers"
+    assert second["run"] == "'quoted'"
