@@ -49,13 +49,12 @@ def answer_tokens(
     rows: TokenRows,
     position: Ints,
     at: str,
-) -> tuple[Ints, Ints]:
-    """Return the tokens that are right after the measured part, and the prompts that ask for one.
+) -> tuple[Ints, tuple[str, ...]]:
+    """Return the tokens that are right after the measured part, and what is odd about them.
 
     The tokens are (N, 2): the first token of the output as it most likely follows, and that of the
-    other way, with a space or without. A token is -1 if it is not known or the same as the first. A
-    prompt asks for a token if nothing but the output, or nothing, follows the measured part; these
-    are returned as indices (n,), ascending.
+    other way, with a space or without. A token is -1 if it is not known or the same as the first.
+    Sentences for a warning are the second part.
     """
     target = np.full((len(table), 2), -1, dtype=np.int64)
     eos: str = getattr(tokenizer, "eos_token", None) or ""
@@ -80,7 +79,7 @@ def answer_tokens(
             if inside and tokenizer.convert_ids_to_tokens([row[after]])[0].strip(_SPACES):
                 target[i, trial.column] = row[after]
     target[(target[:, 0] < 0) | (target[:, 0] == target[:, 1]), 1] = -1
-    return target, np.unique(np.array([trial.prompt for trial in trials], dtype=np.int64))
+    return target, tuple(_notes(table, target, {trial.prompt for trial in trials}, at))
 
 
 def _trials(
@@ -140,3 +139,26 @@ def _is_spaceless(character: str) -> bool:
     name = unicodedata.name(character, "")
     is_wide = unicodedata.east_asian_width(character) in "WF"
     return name.startswith(_SPACELESS) or (is_wide and not name.startswith("HANGUL"))
+
+
+def _notes(table: LabelledPrompts, target: Ints, asked: set[int], at: str) -> list[str]:
+    """Return what is odd about the right answers, given the prompts that an output may follow."""
+    outputs = table.output or ("",) * len(table)
+    if not at:  # the user names no other part of the text, which outputs do not follow
+        asked = {i for i, output in enumerate(outputs) if output}
+    unknown = sorted(i for i in asked if target[i, 0] < 0)
+    notes = []
+    if unknown:
+        notes.append(
+            f"{len(unknown):,} of {len(table):,} prompts are left out of the accuracy, first "
+            f"{table.source[unknown[0]]}: the token after the measured part does not begin the "
+            "output (a space alone, other text, or a part of both)"
+        )
+    known = asked.difference(unknown)
+    n_outputs = len({outputs[i] for i in known})
+    if n_outputs > 1 and len({target[i, 0] for i in known}) == 1:
+        notes.append(
+            f"all {n_outputs} outputs begin with the same token, so that the accuracy does not "
+            "tell them apart"
+        )
+    return notes

@@ -137,7 +137,7 @@ def _own_tokens(
     if begins:
         kinds |= {vocabulary[spelling] for spelling in BEGINNINGS if spelling in vocabulary}
     tokens = sorted(kinds)
-    names: list[str] = tokenizer.convert_ids_to_tokens(tokens)
+    names = [*map(str, tokenizer.convert_ids_to_tokens(tokens))]  # some are bytes
 
     def own(text: str, row: list[int]) -> str:
         has = text.lstrip().startswith if begins else text.rstrip().endswith
@@ -152,7 +152,9 @@ def _own_tokens(
 def _names(tokenizer: Tokenizer, rows: Rows) -> str:
     """Return the tokens of the rows, each kind of row once."""
     kinds = sorted({tuple(row) for row in rows if row})
-    return " or ".join(" ".join(tokenizer.convert_ids_to_tokens(list(kind))) for kind in kinds)
+    return " or ".join(
+        " ".join(map(str, tokenizer.convert_ids_to_tokens(list(kind)))) for kind in kinds
+    )
 
 
 def _doubled(own: list[str], names: str, special_tokens: str, begins: bool) -> list[str]:

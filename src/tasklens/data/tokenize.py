@@ -64,7 +64,9 @@ class Tokenized:
     special_tokens: str = ""
     """The special tokens that were added, for users."""
     notes: tuple[str, ...] = ()
-    """What is odd about how the prompts are read, as sentences for a warning."""
+    """What is odd about the special tokens, as sentences for a warning."""
+    answer_notes: tuple[str, ...] = ()
+    """What is odd about the right answers, as sentences for a warning."""
 
 
 def tokenize(
@@ -106,16 +108,16 @@ def tokenize(
     for i, row in enumerate(rows.ids):
         ids[i, : position[i] + 1] = row[: position[i] + 1]
     prompts = Prompts(ids, position, begin if settings.over == "mean" else None)
-    target, asked = np.full((len(table), 2), -1), np.empty(0, dtype=np.int64)
+    target = np.full((len(table), 2), -1)
+    answer_notes: tuple[str, ...] = ()
     if fast:
-        target, asked = answer_tokens(table, tokenizer, parts, rows, position, settings.at)
-    notes = [*rows.notes, *_answer_notes(table, target, asked)]
-    if table.output is not None and not fast:
-        notes.append(
+        target, answer_notes = answer_tokens(table, tokenizer, parts, rows, position, settings.at)
+    elif table.output is not None:
+        answer_notes = (
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
-            "find the first token of an output with; no accuracy is measured"
+            "find the first token of an output with; no accuracy is measured",
         )
-    return Tokenized(prompts, begin, target, rows.summary, tuple(notes))
+    return Tokenized(prompts, begin, target, rows.summary, rows.notes, answer_notes)
 
 
 def position_name(table: LabelledPrompts, settings: PositionSettings) -> str:
@@ -239,24 +241,3 @@ def _tokens(
     if not tokens:
         raise InputError(f"{source}: the measured part has no token of its own")
     return tokens[0], tokens[-1]
-
-
-def _answer_notes(table: LabelledPrompts, target: Ints, asked: Ints) -> list[str]:
-    """Return what is odd about the right answers, given the prompts that ask for one."""
-    known = target[asked, 0] >= 0
-    notes = []
-    if not known.all():
-        first = table.source[asked[~known][0]]
-        notes.append(
-            f"{int((~known).sum()):,} of {len(table):,} prompts are left out of the accuracy, "
-            f"first {first}: the token after the text is a space alone, or joins the text and the "
-            "output"
-        )
-    right = np.unique(target[asked[known], 0])
-    outputs = {table.output[i] for i in asked[known]} if table.output else set()
-    if len(right) == 1 and len(outputs) > 1:
-        notes.append(
-            f"all {len(outputs)} outputs begin with the same token, so that the accuracy does not "
-            "tell them apart"
-        )
-    return notes

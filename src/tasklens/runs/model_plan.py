@@ -74,7 +74,7 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
     table = read_prompts(settings.prompts, seed=settings.seed)
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize(table, tokenizer, settings.position)
-    for note in (*step_notes(checkpoints), *tokens.notes):
+    for note in (*step_notes(checkpoints), *tokens.notes, *tokens.answer_notes):
         warn(note)
     known = None if table.output is None else int(np.count_nonzero(tokens.target[:, 0] >= 0))
     return ModelPlan(

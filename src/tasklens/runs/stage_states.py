@@ -154,7 +154,7 @@ def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> No
     """Print some prompts with what is measured in them, and what is odd about the prompts."""
     examples = shown(run.table, tokens, tokenizer)
     inform("measured is what stands in [[ ]]:", *examples.splitlines())
-    for note in tokens.notes:
+    for note in (*tokens.notes, *tokens.answer_notes):
         warn(note)
 
 
@@ -167,7 +167,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel) -> dict[str, Any]:
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "special_tokens": opened.tokens.special_tokens,
-        "notes": list(opened.tokens.notes),
+        "notes": [*opened.tokens.notes, *opened.tokens.answer_notes],
     }
 
 

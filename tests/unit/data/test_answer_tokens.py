@@ -132,10 +132,10 @@ def test_a_space_alone_is_no_answer(tokenizer: Any) -> None:
     """All outputs would begin with it; 7 is no part of a longer token."""
     prompts = table("red is", "answer:", "answer: ", "answer:\n", "2+2=", output="7")
     assert right(tokenizer, prompts) == [[], [], ["7"], ["7"], ["7"]]
-    (note,) = read(tokenizer, table("red is", "answer: ", output=["7", "8"])).notes
+    (note,) = read(tokenizer, table("red is", "answer: ", output=["7", "8"])).answer_notes
     assert note == (
-        "4 of 8 prompts are left out of the accuracy, first prompt 0: the token after the text is "
-        "a space alone, or joins the text and the output"
+        "4 of 8 prompts are left out of the accuracy, first prompt 0: the token after the measured "
+        "part does not begin the output (a space alone, other text, or a part of both)"
     )
 
 
@@ -147,11 +147,11 @@ def test_what_joins_the_prompt_and_the_output_is_not_known(tokenizer: Any) -> No
 
 def test_outputs_that_begin_alike_are_named(tokenizer: Any) -> None:
     prompts = table("answer:", "red is", output=["red blue", "red green"])
-    assert read(tokenizer, prompts).notes == (
+    assert read(tokenizer, prompts).answer_notes == (
         "all 2 outputs begin with the same token, so that the accuracy does not tell them apart",
     )
-    assert read(tokenizer, table("answer:", "red is")).notes == (), "one output"
-    assert read(tokenizer, table("answer:", "red is", output=["red", "blue"])).notes == ()
+    assert read(tokenizer, table("answer:", "red is")).answer_notes == (), "one output"
+    assert read(tokenizer, table("answer:", "red is", output=["red", "blue"])).answer_notes == ()
 
 
 def test_the_beginning_of_the_text_does_not_matter(tokenizer: Any) -> None:
@@ -168,14 +168,16 @@ def test_without_offsets_a_line_tells_that_no_accuracy_is_measured() -> None:
 
     tokenized = read(transformers.ByT5Tokenizer(), table("answer:", "red is"))
     assert (tokenized.target == -1).all()
-    assert tokenized.notes[0].startswith("ByT5Tokenizer is not a fast tokenizer")
+    assert tokenized.answer_notes[0].startswith("ByT5Tokenizer is not a fast tokenizer")
 
 
 def test_a_longer_word_in_the_text_is_not_the_output(tokenizer: Any) -> None:
     """This holds if the longer word has the output as its first token, too."""
     prompts = table("city: redred", "city: red.", "city: red 7", input=["city:"] * 3)
     assert [bool(each) for each in right(tokenizer, prompts)] == [False, True, True]
-    assert read(tokenizer, prompts).notes == (), "the first is not asked for its output"
+    (note,) = read(tokenizer, prompts).answer_notes
+    assert note.startswith("4 of 12 prompts are left out of the accuracy, first prompt 0: ")
+    assert read(tokenizer, prompts, at="city").answer_notes == (), "no output follows there"
 
 
 def test_after_an_answer_that_ended_nothing_follows(tokenizer: Any) -> None:
