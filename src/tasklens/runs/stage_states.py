@@ -1,6 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
@@ -144,6 +146,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
                 check_space(run.directory.path, n_bytes, remedy)
             target = run.directory.states_at(checkpoint.step)
             partial = run.directory.partial(target, inputs)
+            keep_reading(partial, subject)
             harvest_to(partial, subject, tokens.prompts, names, bar.update)
             facts = model_facts(checkpoint, opened)
             finish_checkpoint(partial, facts, tokens, subject.tokenizer)
@@ -159,13 +162,15 @@ def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> No
 
 
 def model_facts(checkpoint: Checkpoint, opened: OpenedModel) -> dict[str, Any]:
-    """Return the facts about a model that are kept."""
+    """Return the facts about a model that are kept, with how it has read the prompts."""
+    assert opened.subject.reading is not None
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
         "weights": opened.subject.weights_hash(),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
+        "reading": asdict(opened.subject.reading),
         "special_tokens": opened.tokens.special_tokens,
         "notes": [*opened.tokens.notes, *opened.tokens.answer_notes],
     }
