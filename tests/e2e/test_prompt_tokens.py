@@ -214,3 +214,12 @@ def test_checkpoints_in_a_store_are_measured_in_their_order(stock: Stock, tmp_pa
     assert notes_of(succeed(*command)) == [line]
     mark = json.loads((path / "manifest.json").read_text())["stages"]["states"]
     assert mark["warnings"] == [line]
+
+
+def test_a_probe_is_named_after_the_link_that_was_given(
+    stock: Stock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "final").symlink_to(stock.checkpoints[200])
+    succeed(*stock.command("--states", "embed", models="final/"))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["probe-final"]

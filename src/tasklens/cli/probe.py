@@ -167,7 +167,9 @@ def probe(
             emit(plan.text())
         return
     check_device(settings.subject.device, "subject.device", engine)
-    name = Path(models[0]).absolute().name if Path(models[0]).exists() else models[0]
+    name, path = models[0], Path(models[0])
+    if path.exists():  # a link has its own name, but . and .. have none
+        name = path.name if path.name not in ("", "..") else path.resolve().name
     results = run_all(
         f"probe-{name.replace('/', '-')}",
         settings,
