@@ -129,7 +129,12 @@ class Directories:
 
 def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Words]:
     if case.kind == "sweep":
-        return {"gather": ("gather", sweep, "--out", "sweep")}
+        readers: dict[str, Words] = {"gather": ("gather", sweep, "--out", "sweep")}
+        for run_ in sorted((case.path / "runs").iterdir()):
+            path = f"sweep/runs/{run_.name}"
+            readers[f"show {run_.name}"] = ("show", path, "--json")
+            readers[f"verify {run_.name}"] = ("verify", path, "--out", "verdict.json")
+        return readers
     path = case.kind
     return {
         "show": ("show", path, "--json"),
@@ -172,7 +177,7 @@ def _lasting_manifest(content: bytes) -> bytes:
     try:
         manifest = json.loads(content)
         manifest["files"].pop("report.html", None)
-        manifest.pop("sha256", None)  # of itself
+        manifest.pop("sha256", None)  # of all the rest, times included
         return _sorted(manifest)
     except (ValueError, LookupError, TypeError, AttributeError):
         return content
