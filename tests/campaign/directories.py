@@ -173,7 +173,7 @@ def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
 
 def _files(path: Path, foreign: Collection[Path]) -> Iterator[Path]:
     """Yield what is no directory, also within directories that are links."""
-    for file in path.iterdir():
+    for file in path.iterdir() if path.is_dir() else ():
         if file not in foreign:
             if file.is_dir():
                 yield from _files(file, foreign)
