@@ -79,7 +79,7 @@ class RunDir(Manifest):
     @property
     def name(self) -> str:
         """The run's name: that of its directory."""
-        return self.path.resolve().name
+        return self.path.resolve().name.encode(errors="backslashreplace").decode()
 
     def is_new(self) -> bool:
         """Return whether nothing is there, or no more than a run that made no data has left."""
