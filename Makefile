@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install run test test-long test-all check bench gpu gpu-wheels clean
+.PHONY: install run test test-long test-all check fuzz bench gpu gpu-wheels clean
 
 install: $(VENV)/installed
 
@@ -49,6 +49,12 @@ test: check
 # examples.
 test-long: install
 	TASKLENS_FUZZ=20 $(BIN)/pytest -n 2 --dist loadfile -m "long or fuzz"
+
+# Attacks, counted by what came of them: the table of docs/reliability.md. See tests/campaign.
+MINUTES ?= 15
+FUZZ_OPTIONS ?=
+fuzz: install
+	PYTHONPATH=tests $(BIN)/python -m campaign --minutes $(MINUTES) $(FUZZ_OPTIONS)
 
 check: install
 	$(BIN)/ruff check

@@ -1,5 +1,7 @@
 """Make models and labelled prompts for the tests of model runs, and record what these read."""
 
+import csv
+import io
 import json
 import socket
 from collections import Counter
@@ -81,6 +83,18 @@ def prompts_of(rows: list[Record]) -> Prompts:
 def write_prompts(path: Path, rows: list[Record]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def csv_of(rows: list[Record]) -> bytes:
+    """Return prompts as a CSV file, which has no column of spans."""
+    file = io.StringIO()
+    writer = csv.DictWriter(
+        file, dict.fromkeys(name for row in rows for name in row if name != "verb")
+    )
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: value for name, value in row.items() if name != "verb"})
+    return file.getvalue().encode()
 
 
 def word_level_tokenizer(vocabulary: tuple[str, ...] = VOCABULARY) -> Any:

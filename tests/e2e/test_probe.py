@@ -199,8 +199,9 @@ def test_other_commands_take_it_up_without_its_models(probed: Probed, probe_copy
     with reading() as read:
         measured = call("measure", path, "--set", "measure.center=true")
         drawn = call("plot", path, "--set", "figure.metric=ami")
-    assert measured == Result(0, f"{path / 'scores.csv'}\n", "")
-    assert drawn == Result(0, f"{path / 'figures/figure1.png'}\n", "")
+    renewed = "the figures, the verdict and the report that were out of date are made again"
+    assert measured == Result(0, f"{path / 'scores.csv'}\n", f"tasklens: {renewed}\n")
+    assert drawn == Result(0, f"{path / 'figures/figure1.png'}\n", f"tasklens: {renewed}\n")
     assert read.n_batches == 0
     assert_same(path, probed.path, "data", "states")
     assert contents(path, "measured") != contents(probed.path, "measured")
@@ -285,6 +286,45 @@ def test_interrupted_while_reading_it_ends_in_the_same_bytes(
     assert read.models == {"checkpoint-200"}
     assert together + read.prompts == once(rows, *STEPS), "nothing is read twice"
     assert_same(path, complete)
+
+
+def damage(path: Path, how: str) -> None:
+    """Cut a file, flip a bit of it, or exchange the two halves of it."""
+    content = path.read_bytes()
+    half = len(content) // 2
+    flipped = content[:-5] + bytes([content[-5] ^ 4]) + content[-4:]
+    others = {"cut": content[:half], "flipped": flipped, "longer": content + b"\0" * 64}
+    path.write_bytes(others[how])
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "longer"])
+@pytest.mark.parametrize("name", ["block2.npy", "answer.npy", "progress.safetensors"])
+def test_what_an_interrupted_probe_has_left_damaged_is_read_again(
+    stock: Stock, tmp_path: Path, name: str, how: str
+) -> None:
+    asked = ("--states", "embed,block2", *PLAINLY)
+    complete, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
+    succeed(*stock.command(*asked, "--out", complete))
+    with reading(stop_after=3):
+        assert call(*stock.command(*asked, "--out", path)).status == 130
+    damage(step_of(path, 100).with_name("partial-step-00000100") / name, how)
+    succeed(*stock.command(*asked, "--out", path, "--resume"))
+    assert_same(path, complete)
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "longer"])
+@pytest.mark.parametrize("name", ["block2.npy", "answer.npy", "tokens.safetensors"])
+def test_a_finished_probe_with_a_damaged_file_is_refused_until_it_is_made_again(
+    probed: Probed, probe_copy: Path, stock: Stock, name: str, how: str
+) -> None:
+    file = step_of(probe_copy, 100) / name
+    damage(file, how)
+    resume = stock.command("--out", probe_copy, "--resume")
+    for command in (("report", probe_copy), ("verify", probe_copy), resume):
+        assert_refused(call(*command), f"{file} is damaged", "remove it and run again with --res")
+    file.unlink()
+    succeed(*resume)
+    assert_same(probe_copy, probed.path)
 
 
 def test_what_was_read_of_a_model_that_changed_since_is_read_again(
@@ -581,6 +621,19 @@ CASES = {
         ("{path}/mine.jsonl line 14: 'label' = 'alone' has a single prompt in split all",),
         rows=lambda rows: rows[13].update(label="alone"),
     ),
+    "a label that is missing": Case(
+        ("{path}/mine.jsonl line 6: has no 'label': 1 of 48 rows lack it",),
+        rows=lambda rows: rows[5].update(label=float("nan")),
+    ),
+    "an output of some prompts": Case(
+        ("{path}/mine.jsonl line 1: has no 'output': 1 of 48 rows lack it",),
+        rows=lambda rows: rows[0].pop("output"),
+    ),
+    "a column with the name of a token": Case(
+        ("position 'last' is a column, but also means tokens",),
+        ("--position", "last"),
+        rows=lambda rows: rows[9].update(last="of"),
+    ),
     "a text that is not there": Case(
         ("prompts.jsonl line 1: 'zzz' is not in the text 'many of sea ",), ("--position", "zzz")
     ),
@@ -612,7 +665,12 @@ CASES = {
     "no GPU": Case(("subject.device = 'cuda:99': PyTorch", "CUDA GPUs"), ("--device", "cuda:99")),
 }
 #: Cases that a dry run reports, too, although it loads no weights.
-SEEN_DRY = ("a label of one prompt", "a text that is not there", "no tokenizer")
+SEEN_DRY = (
+    "a label of one prompt",
+    "a label that is missing",
+    "a text that is not there",
+    "no tokenizer",
+)
 
 
 @pytest.mark.parametrize("name", [*CASES, *(f"{name}, dry" for name in SEEN_DRY)])

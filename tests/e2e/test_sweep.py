@@ -21,6 +21,7 @@ from e2e.sweeps import (
     write_sweep,
 )
 from tasklens.data.synthetic import MEASURED
+from tasklens.runs import sweep as runs_sweep
 
 
 @pytest.fixture
@@ -33,6 +34,15 @@ def run(swept: Finished) -> Path:
 def copied(swept: Finished, tmp_path: Path) -> Path:
     """A copy of the finished sweep, for the test to change."""
     return Path(shutil.copytree(swept.path, tmp_path / "out"))
+
+
+def everything(path: Path) -> dict[str, bytes]:
+    """Return all files of a directory, without logs and manifests."""
+    return {
+        str(file): file.read_bytes()
+        for file in path.rglob("*")
+        if file.is_file() and file.name not in ("manifest.json", "log.txt")
+    }
 
 
 # --- What a sweep writes ---
@@ -133,6 +143,43 @@ def test_nothing_is_done_twice(swept: Finished, sweep_file: Path, copied: Path) 
     assert (result.status, result.err) == (0, "")
     assert touched(copied) == before
     assert outputs(copied) == outputs(swept.path)
+
+
+@pytest.mark.parametrize("command", ["sweep", "shard", "gather"])
+def test_a_directory_that_is_not_of_a_sweep_is_left_alone(
+    sweep_file: Path, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / "mine"
+    for name in (".tmp-a", "runs/.tmp-b", "runs/notes", "sweep.toml", "scores.parquet"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_bytes(b"mine")
+    before = everything(out)
+    arguments = {"sweep": ["sweep"], "shard": ["sweep", "--shard", "1/2"], "gather": ["gather"]}
+    name, *more = arguments[command]
+    result = call(name, sweep_file, "--out", out, *more)
+    assert_refused(result, f"{out} is not empty and not the directory of a sweep; name another")
+    assert everything(out) == before
+
+
+def test_what_is_not_of_tasklens_stays_in_the_directory_of_a_sweep(
+    sweep_file: Path, copied: Path
+) -> None:
+    run = next((copied / "runs").iterdir())
+    for name in (".tmp-a", ".tasklens-a", "runs/.tmp-b", f"runs/{run.name}/states/notes"):
+        (copied / name).parent.mkdir(exist_ok=True)
+        (copied / name).write_bytes(b"mine")
+    before = everything(copied)
+    assert sweep(sweep_file, copied).status == 0
+    assert everything(copied) == before
+
+
+def test_the_tables_of_another_list_are_removed_before_its_runs_begin(
+    copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_sweep, "measure", interrupted_at(1))
+    assert sweep(write_sweep(tmp_path, AXES, seeds="[0, 1, 2]"), copied).status == 130
+    left = {path.name for path in copied.iterdir()}
+    assert left == {"runs", "sweep.toml", "manifest.json", ".lock"}
 
 
 def test_a_longer_list_runs_what_is_new(copied: Path, tmp_path: Path, swept: Finished) -> None:

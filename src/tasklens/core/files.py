@@ -20,13 +20,16 @@ from tasklens.core.errors import InputError
 _TEMPORARY = ".tasklens-"
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
     """Write a file so that it is either complete under its name or absent.
 
     An existing file keeps its permissions. A link stays, and what it points to is written. A device
-    or a pipe is written to, and is not replaced.
+    or a pipe is written to, and is not replaced. With ``own``, an existing file must contain these
+    bytes, by which a file of tasklens is recognised; otherwise InputError.
     """
     with one_line_errors(path):
+        if own and path.exists() and own not in path.read_bytes():
+            raise InputError(f"{path} is not of tasklens; move it, or name another file with --out")
         path.parent.mkdir(parents=True, exist_ok=True)
         is_file = path.is_file() and Path("/dev") not in path.absolute().parents
         if path.exists() and (not is_file or not os.access(path, os.W_OK)):

@@ -1,8 +1,9 @@
-"""Write values as text: JSON, rows with aligned columns, and text that a terminal only shows."""
+"""Write values as text: JSON, aligned columns, and text that a terminal only shows."""
 
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -39,6 +40,18 @@ def json_text(document: Any) -> str:
     """
     text = json.dumps(_plain(document), indent=1, allow_nan=False)
     return text.replace("\x7f", "\\u007f")  # the only control that JSON leaves as it is
+
+
+def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the keys and values of a JSON object; ValueError if a key occurs twice.
+
+    It is given to `json.loads` as ``object_pairs_hook``. Otherwise the last value would be taken.
+    """
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
+    return record
 
 
 def aligned(rows: Sequence[Iterable[str]]) -> list[str]:

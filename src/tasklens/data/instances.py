@@ -29,7 +29,7 @@ class Instances:
     Raises
     ------
     InputError
-        If the shapes differ, or N is 0.
+        If the shapes differ, or N is 0. If they are not integers: NaN would be a task of its own.
 
     Examples
     --------
@@ -63,6 +63,8 @@ class Instances:
                 f"instances of {self.split}: shapes {shapes}, {self.symbol_counts.shape}: should "
                 "all be (N,) and (N, A), with N at least 1"
             )
+        if not all(np.issubdtype(a.dtype, np.integer) for a in known if a is not None):
+            raise InputError(f"instances of {self.split}: should be arrays of integers")
 
     @property
     def parts(self) -> dict[str, npt.NDArray[np.int64]]:

@@ -15,15 +15,9 @@ from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
-#: Columns that are used if the settings name none: the first of these that the file has.
-USUAL = {
-    "label": ("label", "task"),
-    "input": ("input",),
-    "output": ("output", "answer"),
-    "group": ("instruction",),
-}
 #: Name of the split of all prompts if none are held out, and of the other prompts if some are.
 ALL, KEPT = "all", "kept"
 
@@ -104,13 +98,13 @@ class LabelledPrompts:
         )
 
     @property
-    def units(self) -> tuple[str, ...]:
+    def units(self) -> tuple[tuple[str, str], ...]:
         """Unit that each prompt is drawn with when intervals are computed: its group, or itself.
 
         Groups of different labels are different units: the same number may mean another phrasing.
         """
         group = self.group or tuple(map(str, range(len(self))))
-        return tuple(map("{}\n{}".format, self.label, group))
+        return tuple(zip(self.label, group, strict=True))
 
 
 def read_prompts(
@@ -132,7 +126,8 @@ def read_prompts(
     ------
     InputError
         If a file cannot be read (with the line), or a column is missing. If a split has a single
-        label, or a single prompt with some label. If a setting is unknown or out of range.
+        label, or a single prompt with some label. If a setting is unknown or out of range. If a
+        value is missing or ambiguous: docs/models.md has the rule for all sources.
 
     Examples
     --------
@@ -158,81 +153,64 @@ def read_prompts(
             parts[split] = records
     else:
         parts[ALL] = records_in_memory(source)
-    names = _columns(parts, settings)
-    label = names["label"] or ""
-    if len(parts) == 1:
-        (records,) = parts.values()
-        parts = _held_out(records, label, settings, seed)
-    for split, records in parts.items():
-        _check_labels(split, records, label, held_out=bool(settings.hold_out) and split != KEPT)
-    return _table(parts, names)
-
-
-def _columns(parts: Mapping[str, list[Record]], settings: PromptSettings) -> dict[str, str | None]:
-    """Return the name of the column of each part (text, label, ...), or None if it is absent."""
-    source, first = next(iter(parts.values()))[0]
-    names: dict[str, str | None] = {"text": settings.text}
-    for part, usual in USUAL.items():
-        names[part] = getattr(settings, part) or next((n for n in usual if n in first), None)
-    if names["label"] is None:
-        raise InputError(
-            f"{source}: no column of labels; name one of {', '.join(first)} with --label"
-        )
-    wanted = [name for name in (*names.values(), *settings.hold_out) if name is not None]
-    for records in parts.values():
-        for source, record in records:
-            for name in wanted:
-                if record.get(name) is None:
-                    columns = ", ".join(map(str, record))
-                    raise InputError(f"{source}: has no {name!r}; the columns are {columns}")
-            if not isinstance(record[settings.text], str) or not record[settings.text].strip():
-                raise InputError(f"{source}: {settings.text!r} should be a text that is not empty")
-    return names
+    columns = choose_columns(parts, {part: getattr(settings, part) for part in USUAL})
+    needed = [name for name in (*columns.values(), *settings.hold_out) if name is not None]
+    prompts = name_columns(parts, settings.text, needed)
+    label = columns["label"] or ""
+    if len(prompts) == 1:
+        (only,) = prompts.values()
+        prompts = _held_out(only, label, settings, seed)
+    for split, part in prompts.items():
+        _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
+    return _table(prompts, settings.text, columns)
 
 
 def _held_out(
-    records: list[Record], label: str, settings: PromptSettings, seed: int
-) -> dict[str, list[Record]]:
+    prompts: list[Prompt], label: str, settings: PromptSettings, seed: int
+) -> dict[str, list[Prompt]]:
     """Split prompts by the values held out; prompts held out by two columns are in no split.
 
     A value is held out for one label, not for all. This is as in the paper, in which an input that
     was not seen after one instruction is seen after others.
     """
     if not settings.hold_out:
-        return {ALL: records}
+        return {ALL: prompts}
     held: dict[str, set[tuple[str, str]]] = {}
     for column in settings.hold_out:
-        values: dict[str, dict[str, None]] = {}  # per label, in the order of the file
-        for _, record in records:
-            values.setdefault(str(record[label]), {})[str(record[column])] = None
+        # Per label, in the order of the file; each value with the first prompt that has it.
+        values: dict[str, dict[str, str]] = {}
+        for prompt in prompts:
+            of_label = values.setdefault(prompt.names[label], {})
+            of_label.setdefault(prompt.names[column], prompt.source)
         held[column] = set()
         for name, distinct in values.items():
             size = len(distinct)
             if size < 2:
+                (source,) = distinct.values()
                 raise InputError(
-                    f"{settings.files[0]}: label {name!r} has a single value of {column!r}, which "
-                    "cannot be held out; hold out another column"
+                    f"{source}: label {name!r} has a single value of {column!r}, which cannot be "
+                    "held out; hold out another column"
                 )
             n = min(size - 1, max(1, round(settings.hold_out_share * size)))
             drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
             held[column] |= {(name, list(distinct)[i]) for i in drawn}
-    parts: dict[str, list[Record]] = {KEPT: []}
+    parts: dict[str, list[Prompt]] = {KEPT: []}
     parts |= {f"held_out_{column}": [] for column in settings.hold_out}
-    for source, record in records:
-        name = str(record[label])
-        out = [column for column in held if (name, str(record[column])) in held[column]]
+    for prompt in prompts:
+        name = prompt.names[label]
+        out = [column for column in held if (name, prompt.names[column]) in held[column]]
         if len(out) < 2:
-            parts[f"held_out_{out[0]}" if out else KEPT].append((source, record))
+            parts[f"held_out_{out[0]}" if out else KEPT].append(prompt)
     return parts
 
 
-def _check_labels(split: str, records: list[Record], label: str, *, held_out: bool) -> None:
+def _check_labels(split: str, prompts: list[Prompt], label: str, *, held_out: bool) -> None:
     needed = "should be two or more" + ("; raise prompts.hold_out_share" if held_out else "")
     sources: dict[str, list[str]] = {}
-    for source, record in records:
-        sources.setdefault(str(record[label]), []).append(source)
+    for prompt in prompts:
+        sources.setdefault(prompt.names[label], []).append(prompt.source)
     if len(sources) < 2:
-        first, value = (records[0][0], next(iter(sources))) if records else (split, "")
+        first, value = (prompts[0].source, next(iter(sources))) if prompts else (split, "")
         raise InputError(
             f"{first}: {label!r} has the single value {value!r} in split {split}: {needed}"
         )
@@ -244,22 +222,20 @@ def _check_labels(split: str, records: list[Record], label: str, *, held_out: bo
             )
 
 
-def _table(parts: Mapping[str, list[Record]], names: Mapping[str, str | None]) -> LabelledPrompts:
-    records = [record for part in parts.values() for record in part]
-
-    def strings(part: str) -> tuple[str, ...] | None:
-        name = names[part]
-        return None if name is None else tuple(str(record[name]) for _, record in records)
-
-    columns = dict.fromkeys(name for _, record in records for name in record)
+def _table(
+    parts: Mapping[str, list[Prompt]], text: str, named: Mapping[str, str | None]
+) -> LabelledPrompts:
+    prompts = [prompt for part in parts.values() for prompt in part]
+    columns = dict.fromkeys(name for prompt in prompts for name in prompt.columns)
+    names: dict[str, Any] = {
+        part: None if column is None else tuple(prompt.names[column] for prompt in prompts)
+        for part, column in named.items()
+    }
     return LabelledPrompts(
-        source=tuple(source for source, _ in records),
-        text=strings("text") or (),
-        label=strings("label") or (),
-        input=strings("input"),
-        output=strings("output"),
-        group=strings("group"),
-        columns={name: tuple(record.get(name) for _, record in records) for name in columns},
+        source=tuple(prompt.source for prompt in prompts),
+        text=tuple(prompt.columns[text] for prompt in prompts),
+        **names,
+        columns={name: tuple(p.columns.get(name) for p in prompts) for name in columns},
         splits=_slices({split: len(part) for split, part in parts.items()}),
     )
 
@@ -270,7 +246,7 @@ def _slices(sizes: Mapping[str, int]) -> dict[str, slice]:
     return {split: slice(*pair) for split, pair in zip(sizes, pairwise(ends), strict=True)}
 
 
-_PARTS = ("source", "text", "label", "input", "output", "group")
+_PARTS = ("source", "text", *USUAL)
 
 
 def table_of(prompts: LabelledPrompts) -> pa.Table:
@@ -283,7 +259,12 @@ def table_of(prompts: LabelledPrompts) -> pa.Table:
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
     rows = zip(*prompts.columns.values(), strict=True)
     records = [
-        json.dumps(dict(zip(prompts.columns, row, strict=True)), ensure_ascii=False, default=str)
+        json.dumps(
+            dict(zip(prompts.columns, row, strict=True)),
+            ensure_ascii=False,
+            allow_nan=False,
+            default=str,
+        )
         for row in rows
     ]
     columns = {"split": split, **parts, "columns": records}
@@ -302,7 +283,7 @@ def read_table(content: bytes) -> LabelledPrompts:
     return LabelledPrompts(**parts, splits=_slices(Counter(columns["split"])))
 
 
-def codes(values: Sequence[str]) -> list[int]:
+def codes(values: Sequence[Any]) -> list[int]:
     """Return the rank of each value among the distinct values."""
     number = {value: i for i, value in enumerate(sorted(set(values)))}
     return [number[value] for value in values]

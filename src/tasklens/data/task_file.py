@@ -2,13 +2,13 @@
 
 import difflib
 import json
-from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import one_line
+from tasklens.core.text import without_duplicates
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
 
 
@@ -37,7 +37,7 @@ class _FileTask(BaseModel, extra="forbid"):
     regexes: tuple[str, ...]
     function: dict[str, str]
     name: str = ""
-    n_variants: Annotated[int, Field(ge=1)] | None = None
+    n_variants: Annotated[int, Field(ge=1, strict=True)] | None = None
 
 
 class _File(BaseModel, extra="forbid"):
@@ -45,8 +45,8 @@ class _File(BaseModel, extra="forbid"):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
-    min_length: int | None = None
-    max_length: int | None = None
+    min_length: StrictInt | None = None
+    max_length: StrictInt | None = None
 
 
 def tasks_from_json(text: str, source: str, settings: TaskSettings | None = None) -> TaskSet:
@@ -77,14 +77,14 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
         inputs=file.inputs or tuple(dict.fromkeys(x for x, _ in pairs)),
         outputs=file.outputs or tuple(dict.fromkeys(y for _, y in pairs)),
         symbols=file.symbols or symbols_of(tasks),
-        min_length=file.min_length or settings.min_length,
-        max_length=file.max_length or settings.max_length,
+        min_length=settings.min_length if file.min_length is None else file.min_length,
+        max_length=settings.max_length if file.max_length is None else file.max_length,
     )
 
 
 def _parsed(text: str) -> _File:
     try:
-        content = json.loads(text, object_pairs_hook=_without_duplicates)
+        content = json.loads(text, object_pairs_hook=without_duplicates)
     except ValueError as error:
         raise InputError(f"is not a task file: {error}") from None
     if not isinstance(content, dict):
@@ -100,11 +100,3 @@ def _parsed(text: str) -> _File:
                 key = ".".join([*parents, key])
                 raise InputError(f"unknown key {key!r}; did you mean {near!r}?") from None
         raise one_line(error) from None
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {twice!r} occurs twice in one object")
-    return record

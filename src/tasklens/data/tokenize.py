@@ -16,6 +16,7 @@ from tasklens.core.settings import SettingsBase
 from tasklens.core.text import visible
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
+from tasklens.data.prompt_columns import check_position
 from tasklens.data.token_prompts import Prompts
 
 Tokenizer: TypeAlias = Any
@@ -38,10 +39,10 @@ class PositionSettings(SettingsBase, affects="states"):
     at: str = ""
     """The measured part of each text. Empty: the input if there is such a column, otherwise last.
     last: the last token of the text. A column: the part of the text that equals its value, except
-    for spaces. In JSONL and Parquet, the value may also be the index of a token, or a pair of
-    numbers (the first character and the end). A number: the token with this index in every text,
-    counted from the end if it is negative. A:B: characters A to B. Any other text: the part that
-    equals it. If the part occurs more than once, the last occurrence is used."""
+    for spaces. In JSONL and Parquet, the values may also be indices of tokens, or pairs of numbers
+    (the first character and the end). A number: the token with this index in every text, counted
+    from the end if it is negative. A:B: characters A to B. Any other text: the part that equals it.
+    If the part occurs more than once, the last occurrence is used."""
     over: Literal["last", "mean"] = "last"
     """If the part has several tokens: last measures the last one, mean the mean over all."""
     max_length: Annotated[int, Field(ge=0)] = 0
@@ -77,6 +78,7 @@ def tokenize(
         character offsets, and the position needs them.
     """
     settings = settings or PositionSettings()
+    check_position(settings.at, table.source, table.columns)
     parts = [_part(table, i, settings.at) for i in range(len(table))]
     fast = bool(getattr(tokenizer, "is_fast", False))
     if not fast and any(isinstance(part, tuple) for part in parts):
@@ -169,11 +171,13 @@ def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int
         return "last"
     elif at in table.columns:
         value = table.columns[at][i]
+        if at == "input" and table.input is not None and str(value) == table.input[i]:
+            value = table.input[i]  # a number, too, is a part of the text, as if no name was given
     elif re.fullmatch(r"[+-]?\d+", at):
         return int(at)
     elif match := re.fullmatch(r"(\d+):(\d+)", at):
         value = [int(match[1]), int(match[2])]
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
     if is_pair and all(isinstance(number, int) for number in value):

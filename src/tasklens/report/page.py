@@ -33,6 +33,9 @@ METRICS = (
 #: Decimal places of a score: more than a screen shows.
 DIGITS = 4
 
+#: What every page has, by which it is recognised.
+GENERATOR = b'<meta name="generator" content="tasklens">'
+
 
 def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str) -> bytes:
     """Return the page of some runs as HTML.

@@ -8,7 +8,7 @@ import contextlib
 import errno
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -81,9 +81,9 @@ class RunDir(Manifest):
         """The run's name: that of its directory."""
         return self.path.resolve().name.encode(errors="backslashreplace").decode()
 
-    def is_new(self) -> bool:
-        """Return whether nothing is there, or no more than a run that made no data has left."""
-        own = {self.manifest}
+    def is_new(self, own: Collection[Path] = ()) -> bool:
+        """Return whether nothing but ``own`` is there, or what a run that made no data has left."""
+        own = {self.manifest, *own}
         if self.manifest.exists():  # otherwise the file of settings may be the user's own
             own.add(self.config)
         with one_line_errors(self.path):
@@ -236,7 +236,10 @@ class RunDir(Manifest):
             sync(file)
             hashes[self._key(path / file.relative_to(source))] = file_hash(file)
         with self.batch() as manifest:
-            if path.is_dir() and source.is_dir():
+            if path.exists() and path.is_dir() != source.is_dir():
+                kind = "directory" if source.is_dir() else "file"
+                raise InputError(f"{path} should be a {kind} of tasklens: move it elsewhere")
+            if path.is_dir():
                 self._check_own(path, {str(file.relative_to(source)) for file in files})
             self._forget(path)
             if path.is_dir():

@@ -39,7 +39,7 @@ class HarvestedRows:
     def resumed(cls, directory: Path, names: Sequence[str], n: int) -> Self:
         """Return the rows that an interrupted harvest has left, without those that are damaged."""
         rows = cls(directory, n)
-        if not (directory / PROGRESS).exists():
+        if not (directory / PROGRESS).is_file():
             return rows
         try:
             progress = safetensors.numpy.load((directory / PROGRESS).read_bytes())

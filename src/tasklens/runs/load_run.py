@@ -25,6 +25,8 @@ def load_run(path: Path | str) -> Run:
     True
     """
     directory = RunDir(path)
+    if directory.config.exists() and not directory.config.is_file():  # a pipe would block
+        raise InputError(f"{directory.config} is not a file; remove it")
     try:
         content = directory.config.read_bytes()
     except OSError as error:

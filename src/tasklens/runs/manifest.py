@@ -53,6 +53,8 @@ class Manifest:
         return self._on_disk() if self._batch is None else self._batch
 
     def _on_disk(self) -> dict[str, Any]:
+        if self.manifest.exists() and not self.manifest.is_file():  # a pipe would block
+            raise InputError(f"{self.manifest} is not a file; restore or move it")
         try:
             version = _version_of(self.manifest)
             if version != self._cached[0]:
@@ -151,7 +153,7 @@ class Manifest:
         if mark is None or mark["inputs"] != inputs:
             return False
         paths = [self.path / key for key in mark["files"]]
-        if not all(self.noted(path) and path.exists() for path in paths):
+        if not all(self.noted(path) and path.is_file() for path in paths):
             return False
         for path in paths:
             self.check(path)
@@ -216,6 +218,8 @@ class Manifest:
 
     @contextlib.contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
+        if path.exists() and not path.is_file():  # a pipe would block
+            raise InputError(f"{path} is not a file; remove it and run again with --resume")
         try:
             yield
         except OSError as error:
@@ -239,7 +243,7 @@ class Manifest:
         return (
             holds_inputs(directory, inputs)
             and "inputs" in recorded
-            and all((directory / name).exists() for name in recorded)
+            and all((directory / name).is_file() for name in recorded)
         )
 
     def noted(self, path: Path) -> str | None:

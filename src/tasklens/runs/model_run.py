@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import safetensors.numpy
 
-from tasklens.core.files import sha256
+from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
@@ -148,6 +148,13 @@ class ModelRun(Run):
         begin = arrays["begin"] if self.settings.position.over == "mean" else None
         prompts = Prompts(arrays["ids"], arrays["position"], begin)
         return Tokenized(prompts, arrays["begin"], arrays["target"])
+
+    def states_hash(self, step: int) -> str:
+        """Return a hash of what the hidden states depend on; they may be in shards or not."""
+        directory, states_directory = self.directory, self.directory.states_at(step)
+        return digest(
+            [directory.noted(states_directory / name) for name in (FACTS, TOKENS, "inputs")]
+        )
 
     def facts(self, step: int) -> dict[str, Any]:
         """Return the recorded facts about the model of a step."""

@@ -139,6 +139,6 @@ def _judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
     verdict = verify(run) if run.has_layers else None
     if verdict:
         content, path = verdict_json(verdict), run.directory.verdict
-        if not path.exists() or path.read_bytes() != content:
+        if not run.directory.is_intact(path) or run.directory.read(path) != content:
             run.directory.write(path, content)
     return verdict, write_report([run], [verdict], command)

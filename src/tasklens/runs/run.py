@@ -319,7 +319,7 @@ class Run(ABC):
         if before is not None:
             self.check_files(before)
         for path in (self.directory.path / key for key in (mark or {"files": ()})["files"]):
-            if path.exists():
+            if path.exists() or path.is_symlink():
                 self.directory.check(path)
 
     def command(self, stage: Stage) -> str:

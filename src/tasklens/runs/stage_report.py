@@ -16,7 +16,7 @@ from tasklens.core.progress import progress, status
 from tasklens.core.seeds import derived_seed, stream
 from tasklens.core.workers import Processes, Workers, default_workers
 from tasklens.findings.verdict import Verdict
-from tasklens.report.page import page
+from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Floats, Ints, Run
@@ -68,7 +68,7 @@ def write_report(
         directory.write(directory.report, content)
         return directory.report
     path = out or Path("report.html")
-    write_file(path, content)
+    write_file(path, content, own=b"" if out else GENERATOR)
     return path
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tasklens.core.errors import CellsFailedError, InputError
+from tasklens.core.files import sha256
 from tasklens.core.parquet import parquet_bytes, write_parquet
 from tasklens.core.progress import print_traceback
 from tasklens.core.workers import LOCAL, need_seen, reason, start_workers
@@ -35,6 +35,9 @@ from tasklens.scoring.sweep_summary import points_table
 #: just been asked to end.
 PATIENCE = 120.0
 
+#: The file of the sweep in its directory.
+PLAN = "sweep.toml"
+
 
 def run_sweep(
     sweep: Sweep,
@@ -54,9 +57,9 @@ def run_sweep(
     for a GPU, it takes the share ``gpus`` of one. Returns the reasons of the runs that failed, by
     name; the next call tries these again.
     """
-    directory = RunDir(out)
+    directory = _sweep_directory(out)
     with directory.locked():
-        directory.write(out / "sweep.toml", sweep.content)
+        _write_plan(directory, sweep)
         return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
 
 
@@ -69,8 +72,35 @@ def run_shard(
     Returns the runs of the shard, and the reasons of those that failed, by name.
     """
     i, n = shard
+    directory = _sweep_directory(out)
+    with directory.locked(wait=PATIENCE):
+        _write_plan(directory, sweep)
     points = sweep.points[i - 1 :: n]
     return points, _run(points, out, workers, keep=keep)
+
+
+def _sweep_directory(out: Path) -> RunDir:
+    """Return the directory of a sweep; InputError if it holds anything but runs."""
+    directory, runs = RunDir(out), out / "runs"
+    # Runs may have been gathered by hand, and one that was just begun has its lock only.
+    only_runs = runs.is_dir() and all((run / ".lock").is_file() for run in runs.iterdir())
+    is_new = directory.is_new({runs} if only_runs else set())
+    if not is_new and directory.noted(out / PLAN) is None:
+        raise InputError(
+            f"{out} is not empty and not the directory of a sweep; name another with --out"
+        )
+    return directory
+
+
+def _write_plan(directory: RunDir, sweep: Sweep) -> None:
+    """Write the file of the sweep; remove what was gathered of the runs of another."""
+    path = directory.path / PLAN
+    if directory.noted(path) == sha256(sweep.content) and path.exists():
+        return
+    with directory.batch() as manifest:
+        for key in list(manifest["files"]):
+            directory.remove(directory.path / key)
+        directory.write(path, sweep.content)
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -156,7 +186,7 @@ def _strip(run: TrainingRun) -> None:
     """
     directory = run.directory
     for path in (directory.states, directory.checkpoints, directory.resume):
-        shutil.rmtree(path, ignore_errors=True)
+        directory.strip(path)
 
 
 @contextlib.contextmanager
@@ -176,13 +206,13 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
     scores of one run at a time. Returns the files, and the runs that are not done; InputError if
     none is done.
     """
+    directory = _sweep_directory(out)
     done: list[Point] = []
     missing: list[Point] = []
     for point in sweep.points:
         (done if is_done(out, point) else missing).append(point)
     if not done:
         raise InputError(f"{out}: no run of the sweep is done")
-    directory = RunDir(out)
     summaries, pairs = [], []
 
     def scores() -> Iterator[pa.Table]:
@@ -193,7 +223,7 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
             yield table
 
     with directory.locked():
-        directory.write(out / "sweep.toml", sweep.content)
+        _write_plan(directory, sweep)
         with directory.writing(out / "scores.parquet") as path, path.open("wb") as file:
             write_parquet(file, scores())
         points = pa.concat_tables(summaries, promote_options="permissive")

@@ -10,6 +10,7 @@ import pandas as pd
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.settings import with_keywords
+from tasklens.data.cell_values import names_of, plain
 from tasklens.data.instances import Instances
 from tasklens.scoring.score_cells import measure_cells, score_controls, score_parts
 from tasklens.scoring.score_table import Row, to_pandas, to_table
@@ -133,7 +134,8 @@ def score_states(
     X : array (N, D), or mapping of names to such arrays
         Finite numbers; they are taken as float32.
     labels : array (N,)
-        What the clusters are compared with: numbers or strings, of two distinct values or more.
+        What the clusters are compared with: numbers, strings, booleans or dates, none missing, of
+        two distinct values or more. The rule is that of labels of prompts.
     settings : ClusterSettings, optional
     k : int, optional
         Number of clusters; by default the number of distinct labels.
@@ -153,7 +155,8 @@ def score_states(
     Raises
     ------
     InputError
-        If an array is not finite or not (N, D), or the labels are not (N,) or have one value.
+        If an array is not finite or not (N, D). If the labels are not (N,), have one value, or two
+        values that look alike, such as 1 and "1".
 
     Examples
     --------
@@ -165,15 +168,11 @@ def score_states(
     [1.0, 1.0, 1.0]
     """
     (settings,) = with_keywords(changes, settings or ClusterSettings())
-    values = np.asarray(labels)
-    if values.ndim != 1 or pd.isna(values).any():
-        raise InputError(f"labels of shape {values.shape}: should be (N,), none of them missing")
-    names, task = np.unique(
-        values.astype(str) if values.dtype == object else values, return_inverse=True
-    )
-    if len(names) < 2:
+    task = _numbered(labels)  # (N,)
+    n_labels = int(task.max(initial=-1)) + 1
+    if n_labels < 2:
         raise InputError("all labels are equal: should have two distinct values or more")
-    k = _number_of_clusters(k, len(names), len(task))
+    k = _number_of_clusters(k, n_labels, len(task))
     rows: list[Row] = []
     for name, array in X.items() if isinstance(X, Mapping) else [("X", X)]:
         try:
@@ -184,8 +183,27 @@ def score_states(
             raise InputError(f"{name} of shape {x.shape} with {len(task)} labels: should be (N, D)")
         cell = Cell(seed, 0, "", name, space, k, x, "")
         (clustering,) = cluster([cell], settings)
-        rows += score_parts(cell, clustering, {"task": task.astype(np.int64)})
+        rows += score_parts(cell, clustering, {"task": task})
     return to_pandas(to_table(rows))
+
+
+def _numbered(labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the rank of each label among the distinct labels, (N,)."""
+    listed = isinstance(labels, list | tuple)
+    try:
+        # As objects: otherwise None and NaN become texts beside a text, and True a 1 beside a 1.
+        mixed = listed and len(set(map(type, labels))) > 1  # type: ignore[arg-type]
+        values: npt.NDArray[Any] = np.asarray(labels, dtype=object if mixed else None)
+    except ValueError as error:
+        raise InputError("labels are of several lengths: should be (N,)") from error
+    if values.ndim != 1 or pd.isna(values).any():
+        raise InputError(f"labels of shape {values.shape}: should be (N,), none of them missing")
+    if values.dtype.kind not in "biuf":
+        cells = [
+            (f"row {i}", plain(value)) for i, value in enumerate(pd.Series(values, dtype=object))
+        ]
+        values = np.array(names_of("labels", [cells])[0])
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
 def _number_of_clusters(k: int | None, n_labels: int, n: int) -> int:

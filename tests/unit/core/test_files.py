@@ -141,6 +141,19 @@ def test_what_cannot_be_written_is_refused_in_a_line(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
+def test_a_file_of_others_is_not_replaced_under_a_name_that_the_user_has_not_given(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "verdict.json"
+    write_file(path, b"mark 1", own=b"mark")
+    write_file(path, b"mark 2", own=b"mark")
+    path.write_bytes(b"mine")
+    with pytest.raises(InputError, match="is not of tasklens; move it, or name another file"):
+        write_file(path, b"mark 3", own=b"mark")
+    assert path.read_bytes() == b"mine"
+    write_file(path, b"mark 3")
+
+
 def test_a_temporary_name_cannot_be_guessed_and_is_recognised(tmp_path: Path) -> None:
     names = {temporary_beside(tmp_path / "a") for _ in range(100)}
     assert len(names) == 100

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 from collections.abc import Iterable
@@ -27,7 +28,7 @@ Rows = list[dict[str, Any]]
 
 ROWS: Rows = [
     {"text": "Plural: ox oxen", "label": "plural", "input": "ox", "output": "oxen", "n": "1"},
-    {"text": 'Write "été" twice', "label": "french", "input": "été", "output": "", "n": " 2 "},
+    {"text": 'Write "été" twice', "label": "french", "input": "été", "output": "deux", "n": " 2 "},
     {"text": "Many, of: foot feet", "label": "plural", "input": "foot", "output": "feet", "n": ""},
     {"text": "two\nlines: 犬", "label": "french", "input": "犬", "output": "chien", "n": "0x3"},
 ]
@@ -101,7 +102,7 @@ def test_the_three_formats_are_equal() -> None:
     assert first.text == tuple(row["text"] for row in ROWS)
     assert first.label == ("plural", "french", "plural", "french")
     assert first.input == ("ox", "été", "foot", "犬")
-    assert first.output == ("oxen", "", "feet", "chien")
+    assert first.output == ("oxen", "deux", "feet", "chien")
     assert first.group is None
     assert first.columns == {name: tuple(row[name] for row in ROWS) for name in ROWS[0]}
     assert first.splits == {"all": slice(0, 4)}
@@ -120,7 +121,7 @@ def test_what_is_no_text_is_written_as_one() -> None:
         prompts = read(write(name, content))
         assert prompts.label == ("0", "1", "0", "1")
         assert prompts.input == ("0", "1", "2", "3")
-        assert prompts.output == ("0.0", "0.5", "1.0", "1.5")
+        assert prompts.output == ("0", "0.5", "1", "1.5")
         assert prompts.columns["input"] == (0, 1, 2, 3), "the values of the file are kept"
 
 
@@ -129,6 +130,8 @@ KIND = b"text,kind\na,x\nb,y\nc,x\nd,y\n"
 UNLABELLED = "name one of text, kind with --label"
 #: Texts of Parquet that are no UTF-8.
 BROKEN_TEXTS = pa.array([b"a", b"b\xff", b"c", b"d"]).buffers()[1:]
+TWICE = ": is not JSON: the key 'label' occurs twice in one object"
+TWO_LABELS = pa.table([[*"abcd"], [*"xyxy"], [*"xxyy"]], ["text", "label", "label"])
 BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["text", "label"])
 
 
@@ -157,6 +160,15 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
         ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
         ("a.csv", b'text,label\na,x\n"b"c,y\n', " line 3: is not CSV: "),
         ("a.csv", b'"text"s,label\na,x\n', " line 1: is not CSV: "),
+        # Of two columns of one name, only the last would be read.
+        ("a.jsonl", GOOD + b'{"text": "a", "label": "x", "label": "y"}', f" line 2{TWICE}"),
+        ("a.jsonl", GOOD + b'{"text": "a", "m": {"label": 1, "label": 2}}', f" line 2{TWICE}"),
+        ("a.csv", b"\n\ntext,label,label\na,x,y\n", " line 3: has 'label' twice; the columns are "),
+        (
+            "a.parquet",
+            parquet_bytes(TWO_LABELS),
+            ": has 'label' twice; the columns are text, label",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named_with_its_line(
@@ -167,6 +179,7 @@ def test_what_cannot_be_read_is_named_with_its_line(
 
 
 COLUMNS = "the columns are text, label, input, output, n"
+FILL = "fill in all, or remove the column"
 TWO = "should be two or more"
 RARE = ROWS[0] | {"label": "rare"}
 ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for i in range(3))]
@@ -175,8 +188,12 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
 @pytest.mark.parametrize(
     ("rows", "message", "settings"),
     [
-        ([ROWS[0], {"text": "a"}], " line 2: has no 'label'; the columns are text", {}),
-        ([*ROWS, ROWS[2] | {"input": None}], f" line 5: has no 'input'; {COLUMNS}", {}),
+        ([ROWS[0], {"text": "a"}], f" line 2: has no 'label': 1 of 2 rows lack it; {FILL}", {}),
+        (
+            [*ROWS, ROWS[2] | {"input": None}],
+            f" line 5: has no 'input': 1 of 5 rows lack it; {FILL}",
+            {},
+        ),
         *(
             (ROWS, f" line 1: has no 'word'; {COLUMNS}", {column: "word"})
             for column in ("text", "label", "input", "output", "group")
@@ -194,8 +211,8 @@ ONE_VALUE = [*crossed(2, 3, 2), *({"text": f"{i}", "label": "l9", "a": "a0"} for
         ([*ROWS, RARE], f" line 5: 'label' = 'rare' has a single prompt in split all: {TWO}", {}),
         (
             ONE_VALUE,
-            ": label 'l9' has a single value of 'a', which cannot be held out; hold out another "
-            "column",
+            " line 13: label 'l9' has a single value of 'a', which cannot be held out; hold out "
+            "another column",
             {"hold_out": ("a",)},
         ),
     ],
@@ -237,6 +254,192 @@ def test_a_quote_that_is_not_closed_is_named_with_its_line() -> None:
 def test_empty_lines_of_a_csv_are_counted() -> None:
     file = write("a.csv", b"text,label\n\na,x\n\n\nb,y\nc,x\nd,y\n")
     assert [source.rpartition(" ")[2] for source in read(file).source] == ["3", "6", "7", "8"]
+
+
+def test_lines_and_columns_of_a_csv_without_content_are_not_read() -> None:
+    """A spreadsheet leaves cells without a name at the end, a text editor lines with spaces."""
+    file = write("a.csv", b"text,label,,\na,x,,\n  \nb,y,,\nc,x,,\nd,y,,\n")
+    assert read(file).label == ("x", "y", "x", "y")
+
+
+def test_a_cell_of_a_csv_has_any_length() -> None:
+    limit = csv.field_size_limit()
+    file = write("a.csv", b"text,label\na,x\n" + b"b " * 80_000 + b",y\nc,x\nd,y\n")
+    assert len(read(file).text[1]) == 160_000
+    error_of(write("b.csv", b'text,label\n"a"b,x\n'))
+    assert csv.field_size_limit() == limit, "the limit holds for all of the process"
+
+
+def test_a_column_that_nothing_asks_for_may_hold_anything() -> None:
+    table = pa.table({name: [row[name] for row in ROWS] for name in ("text", "label")})
+    dates = pa.array([4 * 10**17] * 4, pa.int64()).cast(pa.timestamp("us"))  # the year 14645
+    more = {
+        "until": dates,
+        "key": pa.array([b"\xff"] * 4),
+        "for": pa.array([{"a": [1.5, None]}] * 4),
+    }
+    for name, column in more.items():
+        table = table.append_column(name, column)
+    prompts = read(write("a.parquet", parquet_bytes(table)))
+    assert prompts.label == ("plural", "french", "plural", "french")
+    assert prompts.columns["for"][0] == {"a": [1.5, None]}
+    again = read_table(parquet_bytes(table_of(prompts)))
+    assert (again.label, again.columns["for"]) == (prompts.label, prompts.columns["for"])
+    file = write("a.parquet", parquet_bytes(table))
+    assert "'key' is of the type bytes: should be a text, a number" in error_of(file, label="key")
+
+
+LABELS = [
+    (None, "x", "y"),
+    (float("nan"), "x", "y"),
+    ("", "x", "y"),
+    (" ", "x", "y"),
+    (None, 1, 2),
+    (None, True, False),
+]
+
+
+@pytest.mark.parametrize(("missing", "first", "second"), LABELS)
+@pytest.mark.parametrize("column", ["label", "input", "output", "instruction", "held"])
+def test_a_missing_value_is_refused_in_each_source(
+    column: str, missing: Any, first: Any, second: Any
+) -> None:
+    names = ("text", "label", "input", "output", "instruction", "held")
+    rows = [dict.fromkeys(names, (first, second)[i % 2]) | {"text": f"t{i}"} for i in range(6)]
+    rows[2][column] = missing
+    hold_out = ("held",) if column == "held" else ()
+    frame = pd.DataFrame(rows)
+    blank: Rows = [{name: "" if v in (None, "") else v for name, v in row.items()} for row in rows]
+    files = {
+        "a.jsonl": as_jsonl(rows),
+        "a.csv": as_csv(blank),
+        "a.parquet": parquet_bytes(pa.Table.from_pandas(frame)),
+    }
+    reasons = {
+        error_of(write(*file), hold_out=hold_out).partition(": ")[2] for file in files.items()
+    }
+    for table in (
+        frame,
+        rows,
+        frame.to_dict("list"),
+        frame.convert_dtypes(),
+        [*map(pd.Series, rows)],
+    ):
+        with pytest.raises(InputError, match=r"^prompt 2: ") as error:
+            read_prompts(table, hold_out=hold_out)
+        reasons.add(str(error.value).removeprefix("prompt 2: "))
+    assert reasons == {f"has no {column!r}: 1 of 6 rows lack it; {FILL}"}
+
+
+def test_a_gap_in_another_row_does_not_change_a_label() -> None:
+    """A column of ints with a gap is one of floats in pandas, and so in the Parquet of pandas."""
+    whole = pd.DataFrame({"text": [*"abcdef"], "label": [1, 2, 1, 2, 1, 2]})
+    floats = whole.astype({"label": float})
+    files = {
+        "a.jsonl": as_jsonl(whole.to_dict("records")),
+        "b.parquet": parquet_bytes(pa.Table.from_pandas(floats)),
+        "c.csv": as_csv(whole.to_dict("records")),
+    }
+    assert read(*(write(*file) for file in files.items())).label == ("1", "2") * 9
+    assert read_prompts(floats).label == read_prompts(whole.astype("category")).label
+    big = [2**60 + 1, 2**60 + 2]
+    mixed = [
+        {"text": str(i), "label": "xy"[i % 2], **({"id": big[i]} if i < 2 else {})}
+        for i in range(4)
+    ]
+    assert read_prompts(mixed).columns["id"] == (*big, None, None), "no id is rounded"
+    # In CSV, 1.0 is another text: as labels of two splits, they would never be equal.
+    write("d.csv", as_csv(floats.to_dict("records")))
+    assert error_of("a.jsonl", "d.csv").startswith(
+        "d.csv line 2: 'label' = '1.0' looks like '1' of "
+    )
+
+
+OPTIONAL = ("input", "output", "answer", "instruction")
+
+
+@pytest.mark.parametrize("column", OPTIONAL)
+def test_a_column_of_some_rows_is_refused_in_any_order(column: str) -> None:
+    rows: Rows = [{"text": f"{i}", "label": i % 2} for i in range(6)]
+    rows[3][column] = "x"
+    for turned in (rows, rows[::-1], rows[3:] + rows[:3]):
+        lacking = next(i for i, row in enumerate(turned, 1) if column not in row)
+        assert error_of(write("a.jsonl", turned)) == (
+            f"a.jsonl line {lacking}: has no {column!r}: 5 of 6 rows lack it; {FILL}"
+        )
+    # Of two files, one has the column.
+    write("a.jsonl", rows[:3] + rows[4:])
+    write("b.jsonl", [row | {column: "x"} for row in rows])
+    reason = f"a.jsonl line 1: has no {column!r}; the columns are text, label"
+    assert error_of("a.jsonl", "b.jsonl") == error_of("b.jsonl", "a.jsonl") == reason
+
+
+@pytest.mark.parametrize("column", OPTIONAL)
+def test_a_column_without_a_value_is_as_if_it_was_absent(column: str) -> None:
+    rows: Rows = [{"text": f"{i}", "label": i % 2, column: None} for i in range(6)]
+    prompts = read(write("a.csv", as_csv(rows)))
+    assert (prompts.input, prompts.output, prompts.group) == (None, None, None)
+    part = {"answer": "output", "instruction": "group"}.get(column, column)
+    assert f"has no {column!r}: 6 of 6 rows" in error_of("a.csv", **{part: column})
+
+
+def test_a_column_of_labels_without_a_value_is_not_replaced() -> None:
+    rows: Rows = [{"text": f"{i}", "label": None, "task": i % 2} for i in range(6)]
+    assert "has no 'label': 6 of 6 rows lack it" in error_of(write("a.jsonl", rows))
+
+
+@pytest.mark.parametrize(
+    ("columns", "warning"),
+    [
+        (("label", "task"), "the label is the column 'label'; 'task' is not read as label"),
+        (("label", "Label"), "the label is the column 'label'; 'Label' is not read as label"),
+        (("label", "output", "answer"), "the output is the column 'output'; 'answer' is not read"),
+        (("label", " Output "), "the output has no column; ' Output ' is not read as output"),
+        (("label", "Instruction"), "the group has no column; 'Instruction' is not read as group"),
+        (("task", "in put"), "the input has no column; 'in put' is not read as input"),
+        (("task", "input", "output", "instruction", "outputs"), ""),
+    ],
+)
+def test_a_column_that_could_be_meant_is_named(
+    columns: tuple[str, ...], warning: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows: Rows = [{"text": f"{i}", **dict.fromkeys(columns, i % 2)} for i in range(4)]
+    read(write("a.jsonl", rows))
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"tasklens: warning: {warning}" if warning else "")
+    assert len(printed.splitlines()) == bool(warning)
+    named: dict[str, Any] = dict.fromkeys(("label", "input", "output", "group"), columns[0])
+    read("a.jsonl", **named)
+    assert not capsys.readouterr().err, "what is named was meant"
+
+
+def test_a_column_that_is_absent_has_a_near_name() -> None:
+    rows: Rows = [{"Text": "a", " Label": "x", "more": 1}] * 2
+    file = write("a.jsonl", rows)
+    names = "name one of Text,  Label, more with --label"
+    assert error_of(file) == f"{file} line 1: no column of labels; {names}; did you mean ' Label'?"
+    assert error_of(file, label=" Label").endswith("are Text,  Label, more; did you mean 'Text'?")
+
+
+def test_columns_of_a_frame_have_names_of_their_own() -> None:
+    frame = pd.DataFrame([["a", "x", "y"]] * 4, columns=["text", "label", "label"])
+    with pytest.raises(
+        InputError, match=r"^prompts: has 'label' twice; the columns are text, label"
+    ):
+        read_prompts(frame)
+    with pytest.raises(InputError, match=r"^prompts: has '1' twice"):
+        read_prompts(pd.DataFrame([["a", "x", "y"]] * 4, columns=["text", 1, "1"]))
+
+
+def test_what_no_file_can_hold_is_refused_in_memory_too() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(InputError, match=r"^prompt 0: cannot be written: maximum recursion"):
+        read_prompts({"text": ["a", "b"], "label": [0, 1], "more": [cycle, None]})
+    with pytest.raises(
+        InputError, match=r"^prompt 1: cannot be written: 'utf-8' codec can't encode"
+    ):
+        read_prompts({"text": ["a", "\ud83d"], "label": [0, 1]})
 
 
 def test_the_usual_names_of_columns_and_others() -> None:
@@ -388,7 +591,7 @@ def test_prompts_come_back_from_their_table() -> None:
     rows: Rows = [
         {
             "text": f"the {i}th é犬", "task": f"t{i % 3}", "instruction": "the", "input": i % 7,
-            "answer": "", "at": [i, i + 2], "number": -i, "real": 0.1 * i, "yes": i % 2 == 0,
+            "answer": "x", "at": [i, i + 2], "number": -i, "real": i + 0.1, "yes": i % 2 == 0,
             "deep": {"a": [None, "b"]}, "split": "a column of that name", "columns": 1
         }
         for i in range(42)
@@ -396,11 +599,11 @@ def test_prompts_come_back_from_their_table() -> None:
     rows[3]["only here"] = "x"
     rows[4]["number"] = None
     file = write("a.jsonl", rows)
-    few: Rows = [{"text": "a", "label": n, "output": "o" if n else ""} for n in (0, 1, 0, 1)]
+    few: Rows = [{"text": "a", "label": n, "output": "no"[n]} for n in (0, 1, 0, 1)]
     first, second = (write(f"{name}.jsonl", few) for name in "cb")
     several = read(first, second)  # without input and group
     assert (several.input, several.group) == (None, None)
-    assert several.output == ("", "o", "", "o") * 2
+    assert several.output == ("n", "o", "n", "o") * 2
     for prompts in (read(file), read(file, hold_out=("input",)), several):
         table = table_of(prompts)
         assert {field.type for field in table.schema} == {pa.string()}
@@ -437,6 +640,15 @@ def test_units_are_the_groups_of_a_label_otherwise_single_prompts() -> None:
     file = write("a.jsonl", rows)
     assert codes(read(file, group="group").units) == codes(places)
     assert len(set(read(file).units)) == 7
+
+
+def test_groups_of_two_labels_are_never_one_unit() -> None:
+    rows: Rows = [
+        {"text": "a", "label": label, "instruction": group}
+        for label, group in [("a\nb", "c"), ("a", "b\nc")] * 2
+    ]
+    prompts = read(write("a.jsonl", rows))
+    assert codes(prompts.units) == [1, 0, 1, 0]
 
 
 def test_codes_number_the_sorted_values() -> None:

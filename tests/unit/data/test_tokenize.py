@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -159,11 +160,35 @@ def test_a_position_is_a_text_a_column_a_number_or_characters(at: str) -> None:
     assert positions(DOUBLE, at=at) == [*POSITIONS[at]]
 
 
-def test_a_column_goes_before_a_number_and_before_a_text() -> None:
-    prompts = table("a b a", "a c a", **{"2": ["b", "c"]}, a=[2, 0])
-    assert positions(prompts, at="2") == [2, 2]
+def test_a_column_goes_before_a_text() -> None:
+    prompts = table("a b a", "a c a", a=[2, 0])
     assert positions(prompts, at="a") == [2, 0]
     assert positions(prompts, at="1") == [1, 1]
+
+
+@pytest.mark.parametrize("at", ["last", "2", "-1", "0:1"])
+def test_a_column_with_the_name_of_a_token_is_refused(at: str) -> None:
+    prompts = table("a b a", "a c a", **{at: ["b", "c"]})
+    assert error_of(prompts, at=at) == (
+        f"position {at!r} is a column, but also means tokens or characters: rename the column"
+    )
+
+
+@pytest.mark.parametrize("values", list(permutations(["b", 2, [0, 1]], 2)))
+def test_the_values_of_a_column_mean_one_thing(values: tuple[Any, Any]) -> None:
+    """A CSV has the text "3" and a JSONL the token 3: both in one column measure two things."""
+    kinds = {str: "a text", int: "the index of a token", list: "a pair of characters"}
+    first, second = (kinds[type(value)] for value in values)
+    assert error_of(table("a b a", "a b a", at=values), at="at") == (
+        f"file line 2: 'at' = {values[1]!r} is {second}, but {first} in file line 1: should be of "
+        "one kind"
+    )
+
+
+def test_the_input_is_a_text_whether_its_column_is_named_or_not() -> None:
+    prompts = table("7 2 1", "1 7 2", input=["2", "1"])
+    numbers = dataclasses.replace(prompts, columns=prompts.columns | {"input": (2, 1)})
+    assert positions(numbers) == positions(numbers, at="input") == [2, 1]
 
 
 def test_of_several_places_it_is_the_last_but_a_word_is_preferred_to_a_part_of_one() -> None:
@@ -270,7 +295,7 @@ def test_a_missing_token_or_character_is_named() -> None:
     assert error_of(DOUBLE, at="6:7") == ("file line 1: the measured part has no token of its own")
 
 
-@pytest.mark.parametrize("value", [None, "", 1.5, [1, 2, 3], {}, ["a", "b"], [None, 2]])
+@pytest.mark.parametrize("value", [None, "", 1.5, True, [1, 2, 3], {}, ["a", "b"], [None, 2]])
 def test_what_is_no_position_is_named(value: object) -> None:
     prompts = table("a b", "a b", at=["a", value])
     assert error_of(prompts, at="at") == (

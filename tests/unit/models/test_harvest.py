@@ -175,5 +175,5 @@ def test_what_cannot_be_read_is_refused_in_one_line(
 def test_a_missing_value_is_named(llama: tuple[Any, Any]) -> None:
     model, tokenizer = llama
     frame = pd.DataFrame({"text": [*TEXTS[:3], None], "label": LABELS})
-    with pytest.raises(InputError, match="prompt 3: has no 'text'; the columns are text, label"):
+    with pytest.raises(InputError, match="prompt 3: 'text' should be a text that is not empty"):
         harvest(model, frame, tokenizer=tokenizer)

@@ -1,6 +1,6 @@
 """Scores of a harvest and of arrays from anywhere."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -132,14 +132,56 @@ def test_arrays_from_anywhere_have_the_scores_of_scikit_learn(kind: str) -> None
     assert not any("input" in metric for metric in scores["metric"]), "nothing is known of inputs"
 
 
+@pytest.mark.parametrize(
+    ("labels", "k"),
+    [
+        ([1, 1.0, np.int64(1), 2, 2.0, np.float32(2)], 2),
+        ([1, 1, True, True, 2, 2], 3),
+        ([*"aabb", "nan", "nan"], 3),
+        (np.array([1, 1, 1, 2, 2, 2], dtype=np.float32), 2),
+        (pd.Series([*"aabbcc"], dtype="category"), 3),
+        (pd.array([1, 1, 1, 2, 2, 2], dtype="Int64"), 2),
+        (pd.to_datetime(["2024-01-01"] * 3 + ["2024-01-02"] * 3), 2),
+        ([2**60, 2**60, 2**60 + 1, 2**60 + 1, "a", "a"], 3),
+    ],
+)
+def test_k_is_the_number_of_distinct_labels(labels: Any, k: int) -> None:
+    scores = score_states(np.arange(12.0).reshape(6, 2), labels, cluster_seeds=1)
+    assert set(scores["k"]) == {k}
+
+
+def test_the_kind_of_sequence_of_labels_decides_nothing() -> None:
+    x, labels = np.random.default_rng(0).normal(size=(60, 3)), [n % 12 for n in range(60)]
+    first = score_states(x, np.array(labels), cluster_seeds=1)
+    for other in (labels, tuple(labels), pd.Series(labels), np.array(labels, dtype=float)):
+        pd.testing.assert_frame_equal(first, score_states(x, other, cluster_seeds=1))
+
+
 def test_wrong_arrays_are_refused_in_one_line() -> None:
     x, labels = np.zeros((6, 2)), [0, 0, 0, 1, 1, 1]
-    for array, given, options, message in (
+    cases: list[tuple[Any, Any, dict[str, Any], str]] = [
         (x[:5], labels, {}, r"X of shape \(5, 2\) with 6 labels: should be \(N, D\)"),
         (x[:, 0], labels, {}, r"X of shape \(6,\) with 6 labels"),
         ([["a", "b"]] * 6, labels, {}, r"X is no array of numbers"),
         (x, [[0, 1]] * 6, {}, r"labels of shape \(6, 2\): should be \(N,\)"),
         (x, [0, 0, 0, 1, 1, np.nan], {}, "none of them missing"),
+        (x, ["a", "a", "a", "b", "b", np.nan], {}, "none of them missing"),
+        (x, ["a", "a", "a", "b", "b", None], {}, "none of them missing"),
+        (x, pd.Series([0, 0, 0, 1, 1, None]), {}, "none of them missing"),
+        (x, pd.Series([*"aaabb", None], dtype="category"), {}, "none of them missing"),
+        (x, pd.array([0, 0, 0, 1, 1, None], dtype="Int64"), {}, "none of them missing"),
+        (x, np.array(["2024-01-01"] * 5 + ["NaT"], "datetime64[ns]"), {}, "none of them missing"),
+        (x, [*"aaabb", " "], {}, "row 5: has no 'labels': 1 of 6 rows lack it"),
+        (
+            x,
+            [1, 1, 1, "1", "1", "1"],
+            {},
+            r"row 3: 'labels' = '1' is a text, but 1 of row 0 is a n",
+        ),
+        (x, [*"aaabb", "b "], {}, "row 5: 'labels' = 'b ' looks like 'b' of row 3"),
+        (x, [b"a", b"a", b"a", b"b", b"b", b"b"], {}, "row 0: 'labels' is of the type bytes"),
+        (x, [[0], [0, 1]] * 3, {}, r"labels are of several lengths: should be \(N,\)"),
+        (x, [], {}, r"all labels are equal"),
         (x, [1] * 6, {}, "all labels are equal"),
         (x, labels, {"k": 7}, r"k = 7: should be in 1 \.\. 6, the number of instances"),
         (
@@ -156,8 +198,17 @@ def test_wrong_arrays_are_refused_in_one_line() -> None:
         ),
         (x, labels, {"n_init": 0}, "n_init = 0: input should be greater than or equal to 1"),
         (x, labels, {"space": "pca"}, "space = 'pca': should be one of"),
-    ):
+    ]
+    for array, given, options, message in cases:
         with pytest.raises(InputError, match=message) as error:
             score_states(array, given, **options)
         assert "\n" not in str(error.value)
         assert "pydantic" not in str(error.value)
+
+
+def test_instances_are_numbered_without_gaps_in_what_is_known() -> None:
+    """A task of NaN would be one of its own: k would be one too many."""
+    one, counts = np.arange(3), np.zeros((3, 1), dtype=np.int64)
+    gap = np.array([0, 1, np.nan])
+    with pytest.raises(InputError, match="instances of val: should be arrays of integers"):
+        Instances("val", gap, one, one, one, counts, one)

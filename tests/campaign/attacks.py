@@ -1,0 +1,99 @@
+"""The attacks by kind: each is a function of its number and of the campaign's seed."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+from campaign.attempt import Attempt, Judged
+from campaign.command import Stop
+from campaign.damage import DAMAGES, Damage, Target
+from campaign.directories import Case, Directories
+from campaign.inputs import INPUTS, Attack
+from campaign.trees import damage_tree, falsify, replace_lock
+
+#: A number of attacks of a kind goes through the files in steps of this, a prime.
+STRIDE = 7919
+#: Attacks with files of others in the directory: one in so many.
+FOREIGN = 3
+SIGNALS = ("SIGKILL", "SIGKILL", "SIGINT", "SIGTERM", "full")
+
+
+def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Attack:
+    """Return the attack that damages a file of a copy, reads it, and finishes it."""
+
+    def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
+        targets = [(case, name) for case in directories.attacked for name in names(case)]
+        Random(f"{seed} {kind}").shuffle(targets)
+        rng, n = Random(f"{seed} {kind} {number}"), len(targets)
+        foreign = number % FOREIGN == FOREIGN - 1
+        # Some damage cannot be done to each file: the next one is tried.
+        for i in range(number * STRIDE, number * STRIDE + n):
+            case, name = targets[i % n]
+            shutil.rmtree(work, ignore_errors=True)
+            attempt = Attempt(directories, case, work, foreign=foreign)
+            done = change(Target(attempt.path, name, case, directories, attempt.beside, rng))
+            if done is not None:
+                break
+        attempt.watch()
+        for reader in rng.sample(sorted(case.readers), min(2, len(case.readers))):
+            attempt.read(reader)
+        attempt.finish()
+        return attempt, f"{case.name}: {name or 'as a whole'}: {done}"
+
+    return attack
+
+
+#: What is gone before a part is made again, in which the process is stopped.
+GONE = {
+    "report": ("frames.safetensors", "report.html"),
+    "measure": ("measured", "scores.parquet"),
+    "verify": ("verdict.json",),
+    "plot": ("figures",),
+}
+
+
+def kill(part: str) -> Attack:
+    """Return the attack that stops a command once or twice at a file operation."""
+
+    def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
+        rng = Random(f"{seed} kill {part} {number}")
+        foreign = number % FOREIGN == FOREIGN - 1
+        reader = part if part in GONE else ""
+        if reader:
+            case = directories.cases[rng.choice(["run", "probe", "one"])]
+            attempt = Attempt(directories, case, work, foreign=foreign)
+            for name in GONE[part]:
+                path = attempt.path / name
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            most = 80
+        else:
+            kind = rng.choice(["probe", "one"]) if part == "probe" else part
+            begun = [case for case in directories.attacked if case.kind == kind]
+            case = rng.choice([directories.cases[kind], *begun[1:]])
+            attempt = Attempt(directories, case, work, empty=case is begun[0], foreign=foreign)
+            most = directories.cases[kind].operations[""]
+        attempt.watch()
+        stops = [Stop(rng.randint(1, most), rng.choice(SIGNALS)) for _ in range(rng.choice([1, 2]))]
+        for i, stop in enumerate(stops):
+            attempt.stop(stop, reader)
+            if case.name == case.kind and i == 0 and not reader:
+                attempt.plant()
+        attempt.finish()
+        return attempt, f"{case.name}: {', '.join(f'{s.how} at {s.at}' for s in stops)}"
+
+    return attack
+
+
+def _files(case: Case) -> list[str]:
+    return case.files
+
+
+ATTACKS: dict[str, Attack] = {
+    **{f"kill-{part}": kill(part) for part in ("run", "probe", "sweep", *GONE)},
+    **{kind: damage(kind, change, _files) for kind, change in DAMAGES.items()},
+    "tree": damage("tree", damage_tree, lambda case: case.directories),
+    "lock": damage("lock", replace_lock, lambda case: [".lock"]),
+    "marks": damage("marks", falsify, lambda case: [""]),
+    **INPUTS,
+}

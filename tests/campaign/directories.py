@@ -1,0 +1,196 @@
+"""Directories of each kind, finished and interrupted, for the attacks to copy."""
+
+import json
+import re
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from campaign.command import Ended, Stop, Words, run
+from e2e.conftest import changes
+from e2e.stock import Stock
+from e2e.sweeps import write_sweep
+from tasklens.core.files import sha256
+
+SMALL: dict[str, Any] = {
+    "train__steps": 4,
+    "train__warmup_steps": 2,
+    "checkpoints__every": 4,
+}
+#: So few tokens in a forward pass that a model reads the prompts in several batches.
+BATCHES = ("--set", "subject.max_tokens=64")
+#: A setting under which other scores come from the same states.
+OLDER = ("--set", "measure.k=[3]")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A directory, and the commands that finish and read it."""
+
+    name: str
+    kind: str
+    """The name of the directory: run, probe, one, sweep."""
+    path: Path
+    command: Words
+    """Run in the directory above; it makes the directory, or finishes it."""
+    readers: dict[str, Words] = field(default_factory=dict)
+    """The commands that read it, or make a part of it again, by name."""
+    answers: dict[str, Ended] = field(default_factory=dict)
+    """What the readers gave."""
+    left: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What `results` were after each reader."""
+    operations: dict[str, int] = field(default_factory=dict)
+    """The number of file operations of `command` from nothing, as "", and of each reader."""
+
+    @property
+    def files(self) -> list[str]:
+        """The files, by path."""
+        return sorted(results(self.path))
+
+    @property
+    def directories(self) -> list[str]:
+        """The directories within, by path."""
+        paths = [p for p in self.path.rglob("*") if p.is_dir()]
+        return sorted(p.relative_to(self.path).as_posix() for p in paths)
+
+
+class Directories:
+    """All directories, by name; made below ``root``, not to be changed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.stock = root, Stock(root / "stock")
+        grid = '[grid]\n"model.n_embd" = [8, 16]\n'
+        (root / "file").mkdir()
+        sweep = write_sweep(root / "file", grid, "[0]")
+        self.cases: dict[str, Case] = {}
+        last = self.stock.checkpoints[200]
+        commands: dict[str, Words] = {
+            "run": ("run", "smoke", *changes(**SMALL), "--out", "run", "--resume"),
+            "probe": self.stock.command(*BATCHES, "--out", "probe", "--resume"),
+            "one": self.stock.command("--out", "one", "--resume", models=last),
+            "sweep": ("sweep", sweep, "--out", "sweep", "--workers", "1"),
+        }
+        for kind, command in commands.items():
+            n = self._make(kind, kind, command).operations
+            self.cases[kind].operations[""] = n
+            if kind != "sweep":
+                self._make(f"{kind} of seed 1", kind, (*command, "--set", "seed=1"))
+                self._make(f"{kind} measured before", kind, (*command, *OLDER))
+        for name, share in (("train", 0.4), ("measure", 0.75)):
+            at = Stop(int(share * self.cases["run"].operations[""]), "SIGKILL")
+            self._make(f"run stopped in {name}", "run", commands["run"], at)
+        at = Stop(int(0.6 * self.cases["sweep"].operations[""]), "SIGKILL")
+        self._make("sweep stopped", "sweep", commands["sweep"], at)
+        for name, batches in (("first", 2), ("second", 8)):
+            command = commands["probe"]
+            self._make(f"probe stopped in the {name}", "probe", command, batches=batches)
+        for case in self.attacked:
+            for name, words in _readers(case, sweep, self.cases).items():
+                above = root / "answers" / case.name / name
+                shutil.copytree(case.path, above / case.kind, symlinks=True)
+                case.readers[name] = words
+                case.answers[name] = run(above, words)
+                case.operations[name] = case.answers[name].operations
+                case.left[name] = results(above / case.kind)
+
+    def _make(
+        self,
+        name: str,
+        kind: str,
+        command: Words,
+        stop: Stop | None = None,
+        batches: float | None = None,
+    ) -> Ended:
+        above = self.root / "cases" / name
+        above.mkdir(parents=True)
+        case = Case(name, kind, above / kind, command)
+        ended = run(above, command, stop, batches)
+        expected = 0 if stop is None and batches is None else -9 if stop else 130
+        if ended.status != expected:
+            raise RuntimeError(f"{name}: {ended}")
+        self.cases[name] = case
+        return ended
+
+    @property
+    def attacked(self) -> list[Case]:
+        """The directories to attack: the others are there to be mistaken for them."""
+        return [
+            case
+            for name, case in self.cases.items()
+            if not name.endswith(("seed 1", "measured before"))
+        ]
+
+    def finished(self, case: Case) -> Case:
+        """Return the finished directory of the same kind."""
+        return self.cases[case.kind]
+
+
+def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Words]:
+    if case.kind == "sweep":
+        return {"gather": ("gather", sweep, "--out", "sweep")}
+    path = case.kind
+    return {
+        "show": ("show", path, "--json"),
+        "verify": ("verify", path),
+        "follow": ("follow", path, "--json"),
+        "compare": ("compare", path, cases[f"{path} of seed 1"].path, "--json"),
+        "load": ("load", path),
+        "report": ("report", path),
+        "measure": ("measure", path),
+        "plot": ("plot", path),
+    }
+
+
+def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
+    """Return a hash of each file, by path, over what does not depend on time and machine.
+
+    Of locks, logs and PDFs it is only known that they are there.
+    """
+    hashes = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if name in foreign or (file.is_dir() and not file.is_symlink()):
+            continue
+        if file.name == ".lock":
+            hashes[name] = "there"
+        elif not file.is_file():
+            hashes[name] = "no file"
+        elif file.suffix in (".pdf", ".txt"):
+            hashes[name] = "there"
+        elif file.name == "manifest.json":
+            hashes[name] = sha256(_lasting_manifest(file.read_bytes()))
+        elif file.name == "report.html":
+            hashes[name] = sha256(_lasting_page(file.read_bytes()))
+        else:
+            hashes[name] = sha256(file.read_bytes())
+    return hashes
+
+
+def _lasting_manifest(content: bytes) -> bytes:
+    try:
+        manifest = json.loads(content)
+        manifest["files"].pop("report.html", None)
+        return _sorted(manifest)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return content
+
+
+#: The data of a page.
+_STORY = re.compile(rb'(<script type="application/json" id="story">)(.*?)(</script>)', re.DOTALL)
+
+
+def _lasting_page(content: bytes) -> bytes:
+    return _STORY.sub(lambda m: _sorted(json.loads(m[2])), content)
+
+
+def _sorted(document: Any) -> bytes:
+    """Return JSON without times and commands."""
+
+    def lasting(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: lasting(v) for k, v in value.items() if k not in ("seconds", "command")}
+        return [lasting(each) for each in value] if isinstance(value, list) else value
+
+    return json.dumps(lasting(document), sort_keys=True).encode()
