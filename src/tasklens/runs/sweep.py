@@ -140,13 +140,13 @@ def _run(
 
 
 def is_done(out: Path, point: Point) -> bool:
-    """Return whether the scores of a run are there."""
+    """Return whether the scores and the clusters of a run are there."""
     run = point_run(out, point)
     try:
         run.need("measure")
     except InputError:
         return False
-    return run.directory.scores_parquet.exists()
+    return run.directory.has_files("measure")
 
 
 def point_run(out: Path, point: Point) -> TrainingRun:
