@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from matplotlib.markers import MarkerStyle
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -137,6 +138,11 @@ def test_a_line_can_be_recognised_without_colour() -> None:
         if str(line.get_marker()).startswith("$")
     }
     assert set(marked) == {f"${i}$" for i in range(1, 7)}
+    for line in ax.lines:
+        if str(line.get_marker()) in marked:
+            shape = line._marker.get_path().vertices  # type: ignore[attr-defined]
+            expected = MarkerStyle(line.get_marker()).get_path().vertices
+            np.testing.assert_array_equal(shape, expected, "a number, without dollars")
     for i in range(1, 6):
         assert marked[f"${i}$"].isdisjoint(marked[f"${i + 1}$"])
     many = halves(figure1(table(blocks=24)))[0][0]
