@@ -37,11 +37,12 @@ def default_max_tokens(device: torch.device) -> int:
 
 def tokens_that_fit(device: torch.device, width: int) -> int:
     """Return the estimated number of tokens of a forward pass that half of the memory holds."""
-    fit = _free_bytes(device) // 2 // (4 * WIDTHS_PER_TOKEN * width)
+    fit = free_bytes(device) // 2 // (4 * WIDTHS_PER_TOKEN * width)
     return max(1, min(default_max_tokens(device), fit))
 
 
-def _free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
+    """Return the free memory of a device; a number beyond any memory if it is not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     meminfo = Path("/proc/meminfo")

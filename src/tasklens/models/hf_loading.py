@@ -12,6 +12,7 @@ from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
 from tasklens.models.devices import seeded
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.named_files import check_named_files
 
 #: The device that spreads a model over several devices: see `load_subject`.
 AUTO = "auto"
@@ -58,8 +59,8 @@ def load_subject(
     Raises
     ------
     InputError
-        If the model cannot be loaded, lacks weights or is not causal, or if transformers is not
-        installed.
+        If the model cannot be loaded, lacks weights or is not causal, if one of its files names a
+        file outside of the directory, or if transformers is not installed.
 
     Examples
     --------
@@ -70,6 +71,7 @@ def load_subject(
     directory = Path(directory)
     if not (directory / "config.json").is_file():
         raise InputError(f"{directory}: has no config.json: it is not a model's directory")
+    check_named_files(directory, trust_remote_code=trust_remote_code)
     if device == AUTO:
         import_extra("accelerate", "device = auto")
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
@@ -131,6 +133,7 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
     path = tokenizer_directory(directory)
     if path is None:
         return None
+    check_named_files(path, trust_remote_code=trust_remote_code)
     with _quiet(), _one_line_errors(path):
         return import_extra("transformers").AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=trust_remote_code

@@ -18,6 +18,7 @@ from tasklens.core.errors import InputError, first_line
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import tree_bias
 from tasklens.models.modes import evaluating
+from tasklens.models.module_memory import ModuleMemory
 from tasklens.models.prefix_trees import Trees
 
 #: Number of positions whose answers are computed at a time, because a vocabulary is large.
@@ -50,8 +51,9 @@ class HuggingFaceReader:
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
         self._points, parent = find_points(self._base, model)
-        with evaluating(model):
+        with evaluating(model), ModuleMemory(model).fresh():
             self.names: tuple[str, ...] = self._inspect(parent)
+        self.forget()
         #: Whether the position of each token can be given.
         self.takes_positions = "position_ids" in inspect.signature(self._base.forward).parameters
 
@@ -62,9 +64,23 @@ class HuggingFaceReader:
         device = getattr(hook, "execution_device", None)
         return torch.device(next(self.model.parameters()).device if device is None else device)
 
+    @torch.inference_mode()
+    def forget(self) -> None:
+        """Make the model forget what it has read, so that each pass begins from the same state.
+
+        Dynamic RoPE, which keeps the longest row that it has read, forgets it in a short one.
+        """
+        with evaluating(self.model):
+            _run(self._base, torch.tensor([[1]], device=self.device))
+        self._memory = ModuleMemory(self.model)
+
     def forward(self, ids: Tensor, **inputs: Tensor) -> Tensor:
-        """Run the network below the head on tokens (B, T); return its last state, (B, T, D)."""
-        return _run(self._base, ids, **inputs)
+        """Run the network below the head on tokens (B, T); return its last state, (B, T, D).
+
+        What the network remembers of other calls changes nothing, and is restored.
+        """
+        with self._memory.fresh():
+            return _run(self._base, ids, **inputs)
 
     def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
         """Read some prompts, one row each, padded at the end to the longest of them."""
@@ -82,14 +98,14 @@ class HuggingFaceReader:
             inputs["attention_mask"] = real.long()
         return self._read(indices, names, inputs, pick, at_position)
 
-    def read_trees(self, trees: Trees, rows: slice, names: Sequence[str]) -> HarvestBatch:
-        """Read all prompts of some rows that are trees."""
-        indices = trees.prompts_in(rows)
-        row, slot = trees.row[indices] - rows.start, trees.slot[indices]
+    def read_trees(self, trees: Trees, rows: Ints, names: Sequence[str]) -> HarvestBatch:
+        """Read all prompts of some rows, ascending, that are trees."""
+        indices = np.flatnonzero(np.isin(trees.row, rows))
+        row, slot = np.searchsorted(rows, trees.row[indices]), trees.slot[indices]
         at_slot = _picker(self._tensor(row), self._tensor(slot))
         return self._read(indices, names, self.tree_inputs(trees, rows), at_slot, at_slot)
 
-    def tree_inputs(self, trees: Trees, rows: slice) -> dict[str, Tensor]:
+    def tree_inputs(self, trees: Trees, rows: Ints) -> dict[str, Tensor]:
         """Return the arguments of `forward` for some rows that are trees."""
         return {
             "ids": self._tensor(trees.ids[rows]),
@@ -142,7 +158,7 @@ class HuggingFaceReader:
             states[name] = state
 
         with hooked(self._points | children, keep):
-            last = self.forward(ids).float()
+            last = _run(self._base, ids).float()
         last_block = [*self._points][-1]
         behind = called[called.index(last_block) + 1 :] if last_block in called else []
         norm = next((name for name in behind if name in children), "")
@@ -161,9 +177,11 @@ class HuggingFaceReader:
             raise InputError(
                 f"{self.kind}: its hidden states are not finite in {str(self.dtype)[6:]}"
             )
-        before = last[:, :-1]
-        difference = float((before[0] - before[1]).norm())
-        if not difference <= 8 * torch.finfo(self.dtype).eps * float(before.norm()):
+        # In one pass and in two: rows of a pass may change each other, which is no fault here.
+        if not (
+            self._same_before(last)
+            or self._same_before(torch.cat([_run(self._base, row[None]) for row in ids]).float())
+        ):
             raise InputError(
                 f"{self.kind} is no causal language model: later tokens change a token's state"
             )
@@ -172,6 +190,12 @@ class HuggingFaceReader:
         a, b = states["wte"].float(), states["embed"].float()
         same = a.shape == b.shape and torch.equal(a, b)
         return tuple(name for name in self._points if name != "wte" or not same)
+
+    def _same_before(self, last: Tensor) -> bool:
+        """Return whether two rows (2, T, D) have the same states before the last token."""
+        before = last[:, :-1]
+        difference = float((before[0] - before[1]).norm())
+        return difference <= 8 * torch.finfo(self.dtype).eps * float(before.norm())
 
     def _head_orders(self, last: Tensor, logits: Tensor) -> bool:
         """Return whether the head alone orders the tokens as the model's own logits do.

@@ -12,11 +12,11 @@ import torch
 from tasklens.core.errors import InputError
 from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.devices import is_out_of_memory, tokens_that_fit
+from tasklens.models.devices import default_max_tokens, is_out_of_memory, tokens_that_fit
+from tasklens.models.hf_batching import Pass, Reading, Trial, print_once, too_long
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
-from tasklens.models.hf_sharing import shared_trees
+from tasklens.models.hf_rows import TREES, Rows, rows_of
 from tasklens.models.modes import evaluating
-from tasklens.models.prefix_trees import Trees
 from tasklens.models.subject import Harvest
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
@@ -36,20 +36,22 @@ class HuggingFaceSubject:
     tokenizer : transformers tokenizer, optional
         Not used here; stored so that callers can tokenize prompts.
     max_tokens : int
-        Tokens of a forward pass; 0: as many as the device's free memory holds. It is halved
-        whenever the memory is exhausted, and changes the states by rounding only.
+        Tokens of a forward pass; 0: `default_max_tokens` of the device, or as many as its free
+        memory holds. It is halved whenever the memory is exhausted, and changes the states by
+        rounding only.
     step : int
         Training step of the model.
 
     Notes
     -----
-    Prefixes that prompts share are read once if the model allows it (see `shared_trees`). Otherwise
-    prompts are read in the order of their length and padded at the end, after the measured tokens.
+    A prompt's states do not depend on the prompts that are read with it or before it. A trial
+    decides how prompts are read together: see `tasklens.models.hf_batching`.
 
     Raises
     ------
     InputError
         If the model cannot be run or is not causal, or if its blocks do not run one after another.
+        `harvest` raises it if the model gives other states when it reads a prompt again.
 
     Examples
     --------
@@ -69,6 +71,14 @@ class HuggingFaceSubject:
         config = model.config.get_text_config()
         self.max_length = _context(config)
         self.max_tokens = max_tokens or tokens_that_fit(self.device, config.hidden_size)
+        if not max_tokens and self.max_tokens < default_max_tokens(self.device):
+            print_once(f"the free memory holds {self.max_tokens} tokens at a time")
+        #: How the prompts were read, or are to be read because they were before.
+        self.reading: Reading | None = None
+        #: What is called with each decision on it.
+        self.on_reading: Callable[[Reading], object] = lambda reading: None
+        self._decided: Prompts | None = None
+        self._tried: Pass | None = None
 
     @property
     def device(self) -> torch.device:
@@ -110,32 +120,22 @@ class HuggingFaceSubject:
         """
         self.check(prompts)
         done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done.copy()
-        trees = self._trees(prompts)
-        if trees is not None:
-            yield from self._passes(
-                np.full(len(trees), trees.ids.shape[1]),
-                trees.prompts_in,
-                lambda rows: self._reader.read_trees(trees, rows, names),
-                done,
-            )
-        # After the trees, prompts remain only if the memory does not hold one row of a tree.
-        order = np.argsort(prompts.position, kind="stable")
-        lengths = prompts.position[order] + 1
-        yield from self._passes(
-            lengths,
-            order.__getitem__,
-            lambda rows: self._reader.read_rows(prompts, order[rows], names),
-            done,
-        )
-        if not done.all():
-            raise InputError(
-                f"the memory of {self.device} does not hold one prompt of "
-                f"{lengths[~done[order]][0]} tokens; give another --device or --dtype bfloat16"
-            )
+        while not done.all():
+            reading = self._decide(prompts, names)
+            rows = rows_of(reading.how, self._reader, prompts)
+            yield from self._passes(reading, rows, names, done)
+            if not done.all():
+                if reading.how != TREES:
+                    raise too_long(self._reader, int(prompts.position[~done].min()) + 1)
+                self._choose(prompts, names, share=False)  # no row of a tree fits any more
 
     def reading_order(self, prompts: Prompts) -> Ints:
         """Return the indices of the prompts in the order of `batches`, int64 (N,)."""
-        trees = self._trees(prompts)
+        self.check(prompts)
+        if len(prompts) == 0:
+            return np.arange(0)
+        first, _, _ = self._decide(prompts, ()).max_tokens[0]  # whatever the memory held later
+        trees = rows_of(first, self._reader, prompts).trees
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
@@ -158,51 +158,70 @@ class HuggingFaceSubject:
                 f"{self.max_length}"
             )
 
-    def _trees(self, prompts: Prompts) -> Trees | None:
-        with evaluating(self.model):
-            return shared_trees(self._reader, prompts, self.max_tokens)
+    def _decide(self, prompts: Prompts, names: Sequence[str]) -> Reading:
+        """Return how the prompts are read, which is decided once."""
+        self._reader.forget()
+        is_new = self._decided is not None and self._decided is not prompts
+        if self.reading is None or is_new:
+            self._choose(prompts, names)
+        self._decided = prompts
+        assert self.reading is not None
+        return self.reading
+
+    def _choose(self, prompts: Prompts, names: Sequence[str], *, share: bool = True) -> None:
+        before = [] if share or self.reading is None else self.reading.max_tokens
+        trial = Trial(self._reader, prompts, self._attempt, lambda: self.max_tokens)
+        self.reading, self._tried = trial.choose(names, share=share)
+        self.reading.max_tokens = [*before, (self.reading.how, 0, self.max_tokens)]
+        if self.reading.reason:
+            print_once(f"prompts are read {self.reading.how}: {self.reading.reason}")
+        self.on_reading(self.reading)
 
     def _passes(
-        self,
-        lengths: Ints,
-        prompts_in: Callable[[slice], Ints],
-        read: Callable[[slice], HarvestBatch],
-        done: Bools,
+        self, reading: Reading, rows: Rows, names: Sequence[str], done: Bools
     ) -> Iterator[HarvestBatch]:
-        """Read rows of rising lengths, with at most `max_tokens` per pass; mark their prompts done.
+        """Read all rows, at most `max_tokens` tokens per pass; mark their prompts done.
 
         The function stops before a row that the memory does not hold. It skips passes whose prompts
         are all done.
         """
         row = 0
-        while row < len(lengths) and not done.all():
-            # All rows of a pass are padded to the last one.
-            fits = np.arange(1, len(lengths) - row + 1) * lengths[row:] <= self.max_tokens
-            n = max(1, int(fits.sum()))
-            rows = slice(row, row + n)
-            if not done[prompts_in(rows)].all():
-                batch = self._attempt(read, rows, n * int(lengths[rows.stop - 1]))
-                if batch is None and n == 1:
+        while row < len(rows.lengths) and not done.all():
+            self.max_tokens = reading.tokens_from(row, self.max_tokens)
+            part = rows.next_pass(row, self.max_tokens)
+            if not done[rows.prompts_in(part)].all():
+                batch = self._read_before(rows, part, names) or self._attempt(rows, part, names)
+                if batch is None and len(part) == 1:
                     return
                 if batch is None:
+                    reading.max_tokens.append((rows.how, row, self.max_tokens))
+                    self.on_reading(reading)
                     continue
                 done[batch.indices] = True
                 yield batch
-            row += n
+            row += len(part)
 
-    def _attempt(
-        self, read: Callable[[slice], HarvestBatch], rows: slice, n_tokens: int
-    ) -> HarvestBatch | None:
+    def _read_before(self, rows: Rows, part: Ints, names: Sequence[str]) -> HarvestBatch | None:
+        """Return a pass if the trial has read it."""
+        tried, self._tried = self._tried, None
+        if tried is None or (tried.how, *tried.rows[[0, -1]]) != (rows.how, *part[[0, -1]]):
+            self._tried = tried
+            return None
+        if not {*names} <= {*tried.batch.states}:
+            return None
+        return tried.batch._replace(states={name: tried.batch.states[name] for name in names})
+
+    def _attempt(self, rows: Rows, part: Ints, names: Sequence[str]) -> HarvestBatch | None:
         """Read rows; if the memory does not hold them, halve `max_tokens` and return None."""
         try:
             with evaluating(self.model):
-                return read(rows)
+                return rows.read(part, names)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.max_tokens = max(1, n_tokens // 2)
+        self.max_tokens = max(1, len(part) * int(rows.lengths[part[-1]]) // 2)
         inform(f"out of memory; continuing with {self.max_tokens} tokens at a time")
         return None
 
@@ -212,8 +231,24 @@ def _context(config: Any) -> int:
     for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
         length = getattr(config, name, None)
         if isinstance(length, int) and length > 0:
-            return length
+            return _stretched(config, length)
     return 0
+
+
+def _stretched(config: Any, length: int) -> int:
+    """Return the context if its stated length is that before the positions are scaled.
+
+    Dynamic and linear RoPE scale the stated length by a factor, and YaRN the original one. Other
+    types state the length that is scaled already.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    rope = rope if isinstance(rope, dict) else {}
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if kind == "yarn":
+        original = rope.get("original_max_position_embeddings")
+    else:
+        original = length if kind in ("dynamic", "linear") else None
+    return max(length, int(factor * original)) if factor and original else length
 
 
 def _loaded(module: torch.nn.Module) -> Any:

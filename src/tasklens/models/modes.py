@@ -1,8 +1,9 @@
-"""Restore the training or evaluation mode of a network."""
+"""Restore the training or evaluation mode of a network, and the type of its weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -23,3 +24,20 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     with mode_kept(network):
         network.eval()
         yield
+
+
+@contextmanager
+def in_float32(network: nn.Module) -> Iterator[None]:
+    """Make the weights of bfloat16 or float16 float32 until the block ends.
+
+    Nothing is lost: float32 holds all values of both types.
+    """
+    types = (torch.bfloat16, torch.float16)
+    before = [(each, each.dtype) for each in network.parameters() if each.dtype in types]
+    try:
+        for parameter, _ in before:
+            parameter.data = parameter.data.float()
+        yield
+    finally:
+        for parameter, dtype in before:
+            parameter.data = parameter.data.to(dtype)

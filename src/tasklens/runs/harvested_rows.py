@@ -16,6 +16,8 @@ from tasklens.core.progress import inform
 
 #: The file with the parts of the rows that are written, and the hash of each part.
 PROGRESS = "progress.safetensors"
+#: The file beside it with how the rows are read; see `kept_reading`.
+READING = "reading.json"
 
 Files: TypeAlias = dict[str, npt.NDArray[Any]]
 Ints: TypeAlias = npt.NDArray[np.integer[Any]]

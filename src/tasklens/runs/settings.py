@@ -50,7 +50,8 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the models compute in. States are kept in float32 whatever stands here."""
     max_tokens: Annotated[int, Field(ge=0), Affects("states", rounding=True)] = 0
-    """Tokens in a forward pass; 0: what the free memory holds. Halved where it does not."""
+    """Tokens in a forward pass, which decide the last bits of the states; 0: 2,048 on a CPU and
+    65,536 on a GPU, or what the free memory holds. Halved if the memory does not hold them."""
     trust_remote_code: bool = False
     """Run code that comes with a model."""
 

@@ -11,6 +11,7 @@ from tasklens.core.workers import cores_of_nodes, need_seen, reason, start_worke
 from tasklens.data.tokenize import Tokenized, tokenize
 from tasklens.models.checkpoint_series import Checkpoint
 from tasklens.runs.directory import RunDir
+from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import (
@@ -80,7 +81,7 @@ def harvest_on_cluster(
             done = results.setdefault(shard.checkpoint, [])
             if error:
                 failed[shard.name] = reason(error)
-            elif done and done[0].facts != result.facts:
+            elif done and not _same_model(done[0].facts, result.facts):
                 failed[shard.name] = (
                     "the machine of the worker has other weights or another tokenizer"
                 )
@@ -90,6 +91,11 @@ def harvest_on_cluster(
                 _finish(run, shard, done)
     if failed:
         raise CellsFailedError(failed)
+
+
+def _same_model(facts: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two facts are of one model, however much memory each worker has."""
+    return facts | {"reading": None} == other | {"reading": None}
 
 
 def _finish(run: ModelRun, shard: Shard, results: list[ShardResult]) -> None:
@@ -106,11 +112,12 @@ def harvest_shard(shard: Shard) -> ShardResult:
     torch.set_num_threads(shard.threads)
     table = ModelRun(RunDir(shard.run), shard.settings).table
     subject, tokens, names = open_model(shard.settings, shard.checkpoint, table)
+    shard_path = shard_directory(shard.directory, shard.i, shard.n)
+    shard_path.mkdir(exist_ok=True)
+    keep_reading(shard_path, subject)
     # In the order of reading, so that the batches are those of a harvest in one process.
     order = subject.reading_order(tokens.prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
-    shard_path = shard_directory(shard.directory, shard.i, shard.n)
-    shard_path.mkdir(exist_ok=True)
     harvest_to(shard_path, subject, tokens.prompts, names, shard=order[begin:end])
     facts = model_facts(shard.checkpoint, subject, names)
     return ShardResult(facts, tokens if shard.i == 0 else None)

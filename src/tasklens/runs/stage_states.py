@@ -1,6 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
@@ -201,6 +203,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
                 check_space(run.directory.path, n_bytes, remedy)
             target = run.directory.states_at(checkpoint.step)
             partial = run.directory.partial(target, inputs)
+            keep_reading(partial, subject)
             harvest_to(partial, subject, tokens.prompts, names, bar.update)
             facts = model_facts(checkpoint, subject, names)
             finish_checkpoint(partial, facts, tokens, subject.tokenizer)
@@ -216,13 +219,15 @@ def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> No
 def model_facts(
     checkpoint: Checkpoint, subject: HuggingFaceSubject, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Return the facts about a model that are kept."""
+    """Return the facts about a model that are kept, with how it has read the prompts."""
+    assert subject.reading is not None
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
         "weights": subject.weights_hash(),
         "tokenizer": tokenizer_hash(subject.tokenizer),
         "states": list(names),
+        "reading": asdict(subject.reading),
     }
 
 

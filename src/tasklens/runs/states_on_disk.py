@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tasklens.core.files import remove_temporaries
 from tasklens.data.token_prompts import Prompts
-from tasklens.runs.harvested_rows import PROGRESS, Files, HarvestedRows
+from tasklens.runs.harvested_rows import PROGRESS, READING, Files, HarvestedRows
 
 #: Seconds between two moments up to which an interrupted harvest is not repeated.
 FLUSH_SECONDS = 5.0
@@ -80,7 +80,8 @@ def harvest_to(
 def finish_harvest(directory: Path) -> None:
     """Remove what `harvest_to` needs to resume, from a directory or its shards."""
     for path in (directory, *directory.glob(SHARD.format("*", "*"))):
-        (path / PROGRESS).unlink(missing_ok=True)
+        for name in (PROGRESS, READING):
+            (path / name).unlink(missing_ok=True)
 
 
 def state_contents(

@@ -272,6 +272,75 @@ def test_custom_code_runs_only_if_it_is_trusted(
     assert_same_states(subject, prompts)
 
 
+OUTSIDE = ("../other.safetensors", "/tmp/other.safetensors", "..", ".", "", "a/b.safetensors", 5)
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_an_index_that_names_a_file_outside_of_the_directory_is_refused(
+    directory: Path, name: str | int, suffix: str
+) -> None:
+    """Even if the file is there, and whatever the other weights are in."""
+    weights = directory / "model.safetensors"
+    keys = [*safetensors.torch.load_file(weights)]
+    weights.rename(directory.parent / "other.safetensors")
+    index = directory / ("model.safetensors" if suffix == "safetensors" else "pytorch_model.bin")
+    index = index.with_name(f"{index.name}.index.json")
+    document = {"metadata": {}, "weight_map": dict.fromkeys(keys, "own") | {keys[3]: name}}
+    index.write_text(json.dumps(document))
+    why = f"names the file {name!r}: should be one in the same directory"
+    for options in ({}, {"untrained": 1}, {"trust_remote_code": True}):
+        assert refused(directory, **options) == f"{index} {why}"
+
+
+def test_the_files_of_an_index_may_be_links_to_a_store(directory: Path, prompts: Prompts) -> None:
+    """So the cache of the hub is made."""
+    family_model("llama").save_pretrained(directory, max_shard_size="4KB")
+    (directory / "model.safetensors").unlink(missing_ok=True)
+    store = directory.parent / "store"
+    store.mkdir()
+    for i, path in enumerate([*directory.iterdir()]):
+        path.rename(store / str(i))
+        path.symlink_to(Path("..") / "store" / str(i))
+    assert_same_states(load_subject(directory), prompts)
+
+
+@pytest.mark.parametrize(
+    ("file", "more"),
+    [
+        ("config.json", {"transformers_weights": "../model/model.safetensors"}),
+        ("tokenizer_config.json", {"fast_tokenizer_files": ["../model/tokenizer.4.0.0.json"]}),
+    ],
+)
+def test_another_file_that_names_one_outside_of_the_directory_is_refused(
+    directory: Path, file: str, more: dict[str, Any]
+) -> None:
+    path = directory / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    assert refused(directory).startswith(f"{path} names the file '../model/")
+
+
+def test_a_tokenizer_does_not_read_what_its_configuration_names(directory: Path) -> None:
+    """Those of many models name files of the machine that made them."""
+    path = directory / "tokenizer_config.json"
+    elsewhere = str(directory.parent / "elsewhere.json")
+    more = dict.fromkeys(("tokenizer_file", "vocab_file", "special_tokens_map_file"), elsewhere)
+    path.write_text(json.dumps(json.loads(path.read_text()) | more))
+    (directory.parent / "elsewhere.json").write_text("{}")
+    assert load_subject(directory).tokenizer("w5 w7 w39")["input_ids"] == [5, 7, 39]
+
+
+@pytest.mark.parametrize("code", ["../own.OwnModel", "/tmp/own.OwnModel", "../model--own.OwnModel"])
+def test_trusted_code_outside_of_the_directory_is_refused(directory: Path, code: str) -> None:
+    (directory / "own.py").write_text(OWN_CODE.format(proof=str(directory / "proof")))
+    config = json.loads((directory / "config.json").read_text()) | {"model_type": "own"}
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": code}
+    (directory / "config.json").write_text(json.dumps(config))
+    why = f"auto_map names the code {code!r}: should be MODULE.CLASS, with MODULE.py in the same"
+    assert refused(directory, trust_remote_code=True).startswith(f"{directory}/config.json: {why}")
+    assert not (directory / "proof").exists()
+
+
 def test_fresh_weights_are_of_the_configuration_and_the_seed(
     directory: Path, prompts: Prompts
 ) -> None:

@@ -1,0 +1,44 @@
+"""Keep how a model reads its prompts, so that a resumed harvest reads them in the same passes.
+
+The passes decide the last bits of the states. They depend on the memory that was free, so another
+process might choose others.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from tasklens.core.files import digest, write_file
+from tasklens.models.hf_batching import Reading
+from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.runs.harvested_rows import PROGRESS, READING
+
+
+def keep_reading(directory: Path, subject: HuggingFaceSubject) -> None:
+    """Make a Subject read as an interrupted harvest did, and write what it decides.
+
+    If that is not known, the rows of the harvest are dropped.
+    """
+    path = directory / READING
+    subject.reading = _kept(path)
+    if subject.reading is None:
+        (directory / PROGRESS).unlink(missing_ok=True)
+
+    def write(reading: Reading) -> None:
+        document = asdict(reading)
+        content = json.dumps({"reading": document, "sha256": digest(document)})
+        write_file(path, content.encode())
+
+    subject.on_reading = write
+
+
+def _kept(path: Path) -> Reading | None:
+    """Return what is written in a file; None if it is missing or damaged."""
+    try:
+        content = json.loads(path.read_bytes())
+        if content["sha256"] != digest(content["reading"]):
+            return None
+        parts = [(how, row, n) for how, row, n in content["reading"].pop("max_tokens")]
+        return Reading(**content["reading"], max_tokens=parts)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
