@@ -61,7 +61,10 @@ def test_an_error_on_a_terminal_only_shows() -> None:
     assert line.rpartition("tasklens: ")[2].startswith(f"error: {SHOWN}")
 
 
-def test_a_path_with_a_line_break_is_one_line_also_with_a_traceback(tmp_path: Path) -> None:
+def test_a_path_with_a_line_break_is_one_line_also_with_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLENS_DEBUG", "")  # which --debug sets
     result = call("show", tmp_path / NAME, "--debug")
     assert_shown(result, err="Traceback")
     assert result.err.splitlines()[-1].startswith(f"tasklens: error: {tmp_path}/{SHOWN}")
