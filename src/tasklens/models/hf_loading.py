@@ -59,8 +59,8 @@ def load_subject(
     Raises
     ------
     InputError
-        If the model cannot be loaded, lacks weights or is not causal, if one of its files names a
-        file outside of the directory, or if transformers is not installed.
+        If the model cannot be loaded, lacks weights or is not causal, or if transformers is not
+        installed. If a file of the model names a file outside of the directory.
 
     Examples
     --------
