@@ -79,7 +79,7 @@ class RunDir(Manifest):
     @property
     def name(self) -> str:
         """The run's name: that of its directory."""
-        return self.path.resolve().name
+        return self.path.resolve().name.encode(errors="backslashreplace").decode()
 
     def is_new(self, own: Collection[Path] = ()) -> bool:
         """Return whether nothing but ``own`` is there, or what a run that made no data has left."""
