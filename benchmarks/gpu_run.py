@@ -46,6 +46,7 @@ def whole_run(part: Part) -> None:
     steps = fitting_steps(part, settings, costs)
     run = part.work / "run"
     changes = [
+        "train.precision=auto",
         f"train.steps={steps}",
         f"train.warmup_steps={min(settings.train.warmup_steps, steps)}",
     ]

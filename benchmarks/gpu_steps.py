@@ -37,7 +37,7 @@ TOKENS = (2**12, 2**14, 2**16, 2**18)
 
 @functools.cache
 def _settings(part: Part) -> TrainingRunSettings:
-    return load_settings(part.preset, [f"train.device={part.device}"])
+    return load_settings(part.preset, [f"train.device={part.device}", "train.precision=auto"])
 
 
 @functools.cache

@@ -28,7 +28,8 @@ JSON_KEYS = {
         "steps": "steps of the checkpoints",
         "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
-        "seeds; `first`, the mean at the first step",
+        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
+        "first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
@@ -41,7 +42,7 @@ JSON_KEYS = {
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
         "confidence": "of the intervals",
-        "intervals over": "`runs`, `instructions`, or both",
+        "intervals over": "`runs`, `instructions`, `near-best starts`, as far as known",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
@@ -216,6 +217,13 @@ raise any ARI. Of n runs, n - 1 are drawn with replacement, so that the variance
 of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
 holds in the worst. With one run the interval is that of this network only. It does not contain the
 effect of another seed, or of rounding.
+
+**The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
+partitions apart whose inertia is within 1 % of the least of all starts. Their ARI may differ.
+Each number is computed again with other partitions in all cells: those with the lowest ARI, those
+with the highest, and one of both that is drawn for each cell and copy. The last is for numbers that
+compare cells, such as a gap between splits. The interval contains all of theirs. The best layer is
+that of the kept clusters. Tables of scores from before have no near-best starts.
 
 **Layers** are `embed` (number 0), which is word + position, and the blocks (1 to L). The upper
 layers are the blocks above the middle, with the last block. **The best layer** has the highest

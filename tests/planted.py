@@ -79,6 +79,30 @@ def planted_table(
     return to_table(rows)
 
 
+def near_square(width: float = 1.003) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return states near the corners of a rectangle of height 1, (80, 2), and their corners, (80,).
+
+    Two clusters are the left and the right half (``corner // 2``), or the upper and the lower half
+    (``corner % 2``). The inertia of the second is higher by about twice the excess of the width.
+    """
+    corner = np.arange(80) % 4
+    x = np.stack([width * (corner // 2), corner % 2], axis=1)
+    return (x + 0.01 * stream(0, "square").normal(size=x.shape)).astype(np.float32), corner
+
+
+def with_band(
+    table: pa.Table, low: Callable[[Row], float], high: Callable[[Row], float]
+) -> pa.Table:
+    """Return a table in which each clustered row of `ari` has a band, from functions of the row."""
+    rows: list[Row] = table.to_pylist()
+    for row in table.to_pylist():
+        if row["metric"] == "ari" and row["layer"] != "control:input":
+            once = row | {"cluster_seed": None}
+            rows += [once | {"metric": "ari_low", "value": low(row)}]
+            rows += [once | {"metric": "ari_high", "value": high(row)}]
+    return to_table(rows)
+
+
 def planted_instances(task: NDArray[np.int64], split: str = "s", **known: Any) -> Instances:
     """Return instances of these tasks, (N,); other columns are constant unless given."""
     same = np.zeros_like(task)

@@ -91,7 +91,8 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
 ) -> None:
     lines = probed.result.out.splitlines()
     assert lines[0] == (
-        "ARI against the task at step 200: mean (min to max over seeds), then the mean at step 100"
+        "ARI against the task at step 200: mean (min to max over seeds and near-best starts), "
+        "then the mean at step 100"
     )
     assert lines[1].split() == ["layer", "space", "all"]
     controls = [f"control:{what}" for what in ("length", "symbols", "input")]

@@ -29,6 +29,7 @@ from e2e.processes import of_session, start_python, wait_for
 from e2e.stopping import Stop
 from tasklens.models.training import StepLog, Trainer
 from tasklens.models.training_batches import TrainingBatch
+from tasklens.runs.keep_checkpoints import CheckpointKeeper
 
 
 def count(path: Path) -> int:
@@ -72,7 +73,7 @@ def test_a_run_stopped_several_times_ends_in_the_same_bytes(
     result = command(*run_by(1))
     assert result.status == 0, result.err
     assert_same(path, tiny.path)
-    assert list(path.rglob(".tmp-*")) == []
+    assert list(path.rglob(".tasklens-*")) == []
 
 
 def test_workers_end_with_the_process_that_was_killed(copy: Path) -> None:
@@ -121,6 +122,43 @@ def test_a_stage_that_was_stopped_while_made_again_is_not_finished(
         assert_refused(command(stage, copy), f"{copy}: stage train is not finished")
     assert command("run", "smoke", *changes(), "--out", copy, "--resume").status == 0
     assert_same(copy, tiny.path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("states/step-00000002/block1.npy", "checkpoints/step-00000004/model.safetensors"),
+        *("metrics.jsonl", "resume/step-00000004.safetensors"),
+    ],
+)
+def test_an_interrupted_training_trusts_nothing_that_it_has_not_checked(
+    command: Command, tiny: Finished, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / tiny.path.name
+    run = ("run", "smoke", *changes(), "--out", path)
+    real = CheckpointKeeper.keep
+
+    def killed(keeper: CheckpointKeeper) -> None:
+        older = {file: file.read_bytes() for file in (path / "resume").glob("*")}
+        real(keeper)
+        if keeper.trainer.step == 8:
+            for file, content in older.items():  # as if the removal had not been reached
+                file.write_bytes(content)
+            raise KeyboardInterrupt
+
+    with mock.patch.object(CheckpointKeeper, "keep", killed):
+        assert command(*run).status == 130
+    assert {file.name for file in (path / "resume").iterdir()} == {
+        "step-00000004.safetensors", "step-00000008.safetensors",
+    }  # fmt: skip
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content.replace(b"1", b"2", 1))
+    result = command(*run, "--resume")
+    assert result.status == 0, result.err
+    damaged = not name.startswith("resume/")
+    assert (f"{path / name} is gone or damaged; training again" in result.err) == damaged
+    assert_same(path, tiny.path)
+    assert [file.name for file in (path / "resume").iterdir()] == ["step-00000012.safetensors"]
 
 
 # --- A full disk ---
@@ -201,7 +239,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
     result = command("run", "smoke", *SMALL, "--out", path, "--resume")
     assert result.status == 0, result.err
     assert_same(path, whole)
-    assert list(path.rglob(".tmp-*")) == []
+    assert list(path.rglob(".tasklens-*")) == []
     finished = ("data/", "checkpoints/step-", "states/step-")
     kept = {name: content for name, content in before.items() if name.startswith(finished)}
     assert {name: contents(path)[name] for name in kept} == kept
@@ -232,7 +270,11 @@ def test_a_run_resumes_in_the_precision_that_it_began_in(command: Command, tmp_p
 
     chosen = ("bf16", {"fp32": 2.0, "bf16": 1.0})
     with mock.patch("tasklens.models.training.faster_precision", return_value=chosen):
-        assert command(*keys, whole).status == 0
+        result = command(*keys, whole)
+        assert result.status == 0
+        assert (
+            "train: bf16 on cpu, chosen by timing a step of each (fp32 2000 ms, bf16 " in result.err
+        )
         with mock.patch.object(Trainer, "take_step", interrupted):
             assert command(*keys, stopped).status == 130
     otherwise = ("fp32", {"fp32": 1.0, "bf16": 2.0})

@@ -32,6 +32,7 @@ STEPS = (0, 1, 2, 4, 8, 16, 20, 40, 60)
 STATES = ("wte", "embed", "block1", "block2", "ln_f")
 AGREEMENT = ("ari", "ami", "homogeneity", "completeness", "v_measure")
 OF_CLUSTERS = (*AGREEMENT, "ari_input", "ari_output", "ari_shuffled", "inertia")
+NEAR_BEST = ("ari_low", "ari_high", "near_best_starts")
 RECOMPUTED = ("ari", "ami", "v_measure", "ari_input", "ari_output")
 SPREAD = ("variance_task", "variance_input", "variance_output", "separation")
 CHECKPOINT = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
@@ -99,7 +100,7 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
 
 
 def test_nothing_is_half_written_or_pickled(smoke: Finished) -> None:
-    assert list(smoke.path.rglob(".tmp-*")) == []
+    assert list(smoke.path.rglob(".tasklens-*")) == []
     known = {
         *(".json", ".jsonl", ".toml", ".parquet", ".csv", ".md", ".png", ".pdf"),
         *(".safetensors", ".npy"),
@@ -158,6 +159,9 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         *product(last, SUBSETS, STATES, ["tsne"], seeds, OF_CLUSTERS),
         *product(STEPS, SUBSETS, STATES, ["raw"], once, SPREAD),
         *product(STEPS, SUBSETS[1:], STATES, ["raw"], once, PROBES),
+        *product(STEPS, SUBSETS, STATES, ["raw"], once, NEAR_BEST),
+        *product(last, SUBSETS, STATES, ["tsne"], once, NEAR_BEST),
+        *product(once, SUBSETS, controls, ["raw"], once, NEAR_BEST),
         *product(last, SUBSETS, STATES, ["raw"], seeds, ["silhouette"]),
         *product(once, SUBSETS, controls, ["raw"], seeds, AGREEMENT),
         *product(once, SUBSETS, ["control:input"], ["raw"], once, AGREEMENT),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
@@ -15,6 +16,7 @@ from planted import planted_table, sound
 from tasklens.core.parquet import parquet_bytes
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
+from tasklens.findings.statistics import judged_layer
 from tasklens.findings.verdict import judge
 from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run
@@ -233,6 +235,25 @@ def test_labels_and_the_table_of_scores_give_the_same_numbers(runs: list[Path]) 
         assert len(curves.accuracy) == 3, "answers are kept where states are"
         for split, accuracy in curves.accuracy.items():
             assert accuracy[0] == pytest.approx(table.accuracy[split][0])
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_intervals_contain_the_band_of_near_best_starts(runs: list[Path], n: int) -> None:
+    """The bands of the tables of scores, averaged over runs, of the best layer and of embed."""
+    verdict = verify(runs[:n])
+    assert verdict.over == ("runs, " * (n - 1)) + "instructions and near-best starts"
+    opened = [load_run(path) for path in runs[:n]]
+    best = [judged_layer(curves_of(run), complete=False) for run in opened]
+    for finding, cells in (("saturation", best), ("baseline", [("embed", "raw")] * n)):
+        for check in verdict.checks_of(finding)[:2]:
+            ends = []
+            for run, cell in zip(opened, cells, strict=True):
+                key = {"step": 7, "split": check.split, "layer": cell[0], "space": cell[1]}
+                rows = run.scores()
+                rows = rows[(rows[[*key]] == pd.Series(key)).all(axis=1)].set_index("metric")
+                ends.append(rows["value"][["ari_low", "ari_high"]].to_numpy())
+            low, high = np.mean(ends, axis=0)
+            assert check.low <= low <= high <= check.high
 
 
 def test_copies_scatter_about_what_was_measured(runs: list[Path]) -> None:

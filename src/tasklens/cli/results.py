@@ -126,8 +126,9 @@ def compare(
 ) -> None:
     """Compare the settings, the final scores and the findings of two runs.
 
-    Differences are second minus first, with 95 % intervals over resampled instructions. Runs of
-    both kinds can be compared if they share splits and hidden states.
+    Differences are second minus first, with 95 % intervals over resampled instructions and
+    near-best starts of KMeans. Runs of both kinds can be compared if they share splits and hidden
+    states.
     """
     from tasklens.runs.compare import compare_runs
 

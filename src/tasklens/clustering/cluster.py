@@ -36,7 +36,8 @@ class ClusterSettings(SettingsBase, affects="measure"):
     n_init: Annotated[int, Field(ge=1)] = 10
     """Number of starts of each KMeans, by k-means++; the start with the lowest inertia is kept."""
     cluster_seeds: Annotated[int, Field(ge=1)] = 3
-    """Number of KMeans runs with different seeds; the range of their scores is reported."""
+    """Number of KMeans runs with different seeds. Reported are the range of their scores, and the
+    range of the ARI over all starts whose inertia is within 1 % of the least."""
     max_iter: Annotated[int, Field(ge=1)] = 300
     """Largest number of iterations of one start."""
     tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
@@ -95,6 +96,11 @@ class Clustering:
     """Sum of squared distances to the nearest centre for each cluster seed, (S,)."""
     embedding: npt.NDArray[np.float32] | None
     """The t-SNE embedding, (N, 2); None in the space "raw"."""
+    near_best: npt.NDArray[np.int16]
+    """The distinct partitions of the near-best starts, (P, N). A start of any cluster seed is
+    near-best if its inertia exceeds the least of all starts by at most 1 %."""
+    near_best_starts: int
+    """The number of near-best starts."""
 
     def __repr__(self) -> str:
         (seeds, n), clusters = self.labels.shape, len(np.unique(self.labels))
@@ -164,7 +170,13 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
         max_iter=settings.max_iter,
         tol=settings.tol,
     )
-    return Clustering(clusters.labels, clusters.inertia, embedding)
+    return Clustering(
+        clusters.labels,
+        clusters.inertia,
+        embedding,
+        clusters.near_best,
+        clusters.near_best_starts,
+    )
 
 
 def _check(cell: Cell, settings: ClusterSettings) -> None:

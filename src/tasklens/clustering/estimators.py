@@ -49,6 +49,9 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
         Sum of the squared distances to the mean of the own cluster.
     n_iter_ : int
         Iterations of the start that was kept.
+    near_best_ : int32 (P, N)
+        The distinct partitions of the starts whose inertia is within 1 % of the least: KMeans does
+        not prefer one of them by much, and scores of all show how far the choice matters.
     n_features_in_ : int
 
     Examples
@@ -97,18 +100,18 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
                 tol=self.tol,
             )
         # Labels are numbered in the order of their first rows, without gaps.
-        _, first, number = np.unique(clusters.labels[0], return_index=True, return_inverse=True)
-        self.labels_ = np.argsort(np.argsort(first))[number].astype(np.int32)
-        members = [x[self.labels_ == k] for k in range(len(first))]
+        self.labels_ = kmeans.renumbered(clusters.labels[0]).astype(np.int32)
+        self.near_best_ = clusters.near_best.astype(np.int32)
+        members = [x[self.labels_ == k] for k in range(self.labels_.max() + 1)]
         self.cluster_centers_ = np.stack(
             [rows.mean(axis=0, dtype=np.float64).astype(np.float32) for rows in members]
         )
         self.inertia_ = float(clusters.inertia[0])
         self.n_iter_ = max(1, int(clusters.n_iter[0]))
-        self._n_features_out = len(first)
-        if len(first) < self.n_clusters:
+        self._n_features_out = len(members)
+        if len(members) < self.n_clusters:
             warnings.warn(
-                f"{len(first)} distinct clusters are fewer than n_clusters = {self.n_clusters}: "
+                f"{len(members)} distinct clusters are fewer than n_clusters = {self.n_clusters}: "
                 "X may have too few distinct rows",
                 ConvergenceWarning,
                 stacklevel=2,

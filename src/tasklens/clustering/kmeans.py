@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering.numba_compile import MISSING, one_thread
-from tasklens.clustering.sklearn_fallback import kmeans_once
+from tasklens.clustering.sklearn_fallback import kmeans_starts, sum_of_squares
 
+#: A start is near-best if its inertia exceeds the least of all starts by at most this share.
+NEAR_BEST = 0.01
 #: scikit-learn clusters cells with more points: the matrix of a process would exceed 256 MB.
 MOST_POINTS = 8_000
 
@@ -33,6 +35,11 @@ class Result(NamedTuple):
     """Sum of squared distances to the means of the clusters, (S,)."""
     n_iter: npt.NDArray[np.int64]
     """Iterations of the start that was kept, (S,)."""
+    near_best: npt.NDArray[np.int16]
+    """The distinct partitions of the near-best starts, (P, N), see `NEAR_BEST`. Each is numbered in
+    the order of its first rows."""
+    near_best_starts: int
+    """The number of near-best starts, among those of all seeds."""
 
 
 def uses_numba(n: int) -> bool:
@@ -57,29 +64,79 @@ def kmeans(
     centred -= centred.mean(axis=0, dtype=np.float64).astype(np.float32)  # (N, D)
     points, weights, row = _distinct(centred)
     k = min(k, len(points))
-    labels = np.empty((len(seeds), len(x)), dtype=np.int16)  # (S, N)
-    inertia = np.empty(len(seeds), dtype=np.float64)  # (S,)
-    n_iter = np.empty(len(seeds), dtype=np.int64)  # (S,)
     if not uses_numba(len(x)):
-        for s, seed in enumerate(seeds):
-            labels[s], inertia[s], n_iter[s] = kmeans_once(
-                x, k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol
-            )
-        return Result(labels, inertia, n_iter)
+        return _by_scikit_learn(x, k, seeds=seeds, n_init=n_init, max_iter=max_iter, tol=tol)
     distances = _distances(points)  # (U, U)
     columns = np.ascontiguousarray(points.T)  # (D, U)
     tolerance = tol * float(np.mean(np.square(centred), dtype=np.float64))
-    for s, seed in enumerate(seeds):
+    ends: list[npt.NDArray[np.int32]] = []  # labels of each start of each seed, (U,)
+    kept, n_iter = [], []  # of each seed
+    for seed in seeds:
         uniforms = np.random.default_rng(seed).random((n_init, k, 2 + int(np.log(k))))
-        best, least = np.empty(0, dtype=np.int32), np.inf
+        best, least, iterations = -1, np.inf, 0
         for start in uniforms:
             centres = kernels.plusplus(distances, weights, start)
             end = kernels.lloyd(distances, columns, weights, centres, max_iter, tolerance)
-            if end[1] < least * (1 - 1e-9) or not len(best):  # less by more than rounding
-                best, least, n_iter[s] = end
-        labels[s] = best[row]
-        inertia[s] = kernels.sum_of_squares(points, weights, best, k) / float(scale) ** 2
-    return Result(labels, inertia, n_iter)
+            if end[1] < least * (1 - 1e-9) or best < 0:  # less by more than rounding
+                best, least, iterations = len(ends), end[1], end[2]
+            ends.append(end[0])
+        kept.append(best)
+        n_iter.append(iterations)
+    # Lloyd's sums are of distances to the last centres, which `tol` may have kept from the means.
+    inertia = np.array([kernels.sum_of_squares(points, weights, end, k) for end in ends])
+    near_best, n_near_best = _near_best(ends, inertia)
+    return Result(
+        np.stack([ends[i][row] for i in kept]).astype(np.int16),
+        inertia[kept] / float(scale) ** 2,
+        np.array(n_iter),
+        near_best[:, row],
+        n_near_best,
+    )
+
+
+def renumbered(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Return the same partition, (N,), with its clusters numbered in the order of first rows."""
+    _, first, number = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[number]
+
+
+def _near_best(
+    ends: Sequence[npt.NDArray[np.integer]], inertia: Doubles
+) -> tuple[npt.NDArray[np.int16], int]:
+    """Return the distinct partitions of the near-best starts, (P, N), and their number of starts.
+
+    ``ends`` and ``inertia`` are the labels, (N,), and the sum of squares of each start.
+    """
+    near = inertia <= (1 + NEAR_BEST) * inertia.min()
+    partitions = [renumbered(end) for end, is_near in zip(ends, near, strict=True) if is_near]
+    distinct = {partition.tobytes(): partition for partition in partitions}
+    return np.stack([*distinct.values()]).astype(np.int16), len(partitions)
+
+
+def _by_scikit_learn(
+    x: Floats, k: int, *, seeds: Sequence[int], n_init: int, max_iter: int, tol: float
+) -> Result:
+    """Cluster points by scikit-learn, see `kmeans`."""
+    ends: list[npt.NDArray[np.int32]] = []
+    kept: list[tuple[npt.NDArray[np.int32], float, int]] = []
+    for seed in seeds:
+        starts = kmeans_starts(x, k, seed=seed, n_init=n_init, max_iter=max_iter, tol=tol)
+        best = starts[0]
+        for start in starts[1:]:  # as scikit-learn chooses among its starts
+            other = not np.array_equal(renumbered(start[0]), renumbered(best[0]))
+            if other and start[1] < best[1]:
+                best = start
+        kept.append(best)
+        ends += [labels for labels, *_ in starts]
+    labels, inertia, n_iter = zip(*kept, strict=True)
+    near_best, n_near_best = _near_best(ends, np.array([sum_of_squares(x, end) for end in ends]))
+    return Result(
+        np.stack(labels).astype(np.int16),
+        np.array(inertia),
+        np.array(n_iter),
+        near_best,
+        n_near_best,
+    )
 
 
 def _distinct(x: Floats) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:

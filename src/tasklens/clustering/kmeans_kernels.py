@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.clustering.numba_compile import compiled
+from tasklens.clustering.numba_compile import compiled, total
 
 #: A squared distance below this share of the two squared norms has lost too many digits.
 CLOSE = np.float32(1e-3)
@@ -21,23 +21,23 @@ def to_distances(matrix: Floats, x: Floats) -> None:
     """Turn inner products into squared distances; small ones are computed from differences."""
     n, d = x.shape
     square = np.empty(n, dtype=np.float32)  # (U,) squared norms
+    parts = np.empty(d, dtype=np.float32)
     for i in range(n):
         square[i] = matrix[i, i]
     for i in range(n):
         row, norm = matrix[i], square[i]
-        close = np.float32(0)  # a count, of this type so that the loop is vectorised
         for m in range(n):
-            both = norm + square[m]
-            row[m] = both - np.float32(2) * row[m]
-            close += np.float32(1) if row[m] < CLOSE * both else np.float32(0)
-        if close > 1:  # more than the point itself
-            for m in range(n):
-                if row[m] < CLOSE * (norm + square[m]):
-                    total = np.float32(0)
-                    for c in range(d):
-                        total += (x[i, c] - x[m, c]) ** 2
-                    row[m] = total
+            row[m] = norm + square[m] - np.float32(2) * row[m]
         row[i] = 0
+        close = 0
+        for m in range(i):
+            close += row[m] < CLOSE * (norm + square[m])
+        if close > 0:
+            for m in range(i):
+                if row[m] < CLOSE * (norm + square[m]):
+                    for c in range(d):
+                        parts[c] = (x[i, c] - x[m, c]) ** 2
+                    row[m] = matrix[m, i] = total(parts)
 
 
 @compiled()
@@ -52,6 +52,7 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
     centres = np.empty(k, dtype=np.int32)
     closest = np.empty(n, dtype=np.float32)  # (U,) squared distance to the closest centre
     running = np.empty(n)  # (U,) sum of the weights of the draws
+    parts = np.empty(n)
     potential = 0.0
     for i in range(n):
         closest[i] = np.inf
@@ -71,11 +72,11 @@ def plusplus(distances: Floats, weights: Floats, uniforms: Doubles) -> Ints:
                     high = middle
                 else:
                     drawn = middle + 1
-            total = 0.0
             for i in range(n):
-                total += weights[i] * min(closest[i], distances[drawn, i])
-            if total < least:
-                best, least = drawn, total
+                parts[i] = weights[i] * min(closest[i], distances[drawn, i])
+            potential_after = total(parts)
+            if potential_after < least:
+                best, least = drawn, potential_after
         centres[j] = best
         potential = 0.0
         for i in range(n):
@@ -104,18 +105,20 @@ def assign(sums: Doubles, size: Doubles, variance: Doubles, nearest: Doubles, la
 @compiled(inline="always")
 def from_mean(sums: Doubles, columns: Floats, weights: Floats, members: Ints) -> None:
     """Raise a cluster's sums, (U,), from 0: size * (squared distance to the mean + variance)."""
-    size = spread = 0.0
-    for i in members:
-        size += weights[i]
+    n, parts = len(members), np.empty(len(members))
+    for r in range(n):
+        parts[r] = weights[members[r]]
+    size = total(parts)
     for c in range(len(columns)):
-        total = 0.0
-        for i in members:
-            total += weights[i] * columns[c, i]
-        mean = total / size
+        column = columns[c]
+        for r in range(n):
+            parts[r] = weights[members[r]] * column[members[r]]
+        mean = total(parts) / size
         for i in range(len(sums)):
-            sums[i] += (columns[c, i] - mean) ** 2
-    for i in members:
-        spread += weights[i] * sums[i]
+            sums[i] += (column[i] - mean) ** 2
+    for r in range(n):
+        parts[r] = weights[members[r]] * sums[members[r]]
+    spread = total(parts)
     for i in range(len(sums)):
         sums[i] = size * sums[i] + spread
 
@@ -245,10 +248,9 @@ def lloyd(
             # The mean squared distance to the old centre is that to the new centre plus the shift.
             shift += max(spread[j] / size[j] - variance[j], 0.0)
         settled = shift <= tolerance
-    inertia = 0.0
     for i in range(n):
-        inertia += weights[i] * max(nearest[i], 0.0)
-    return labels, inertia, iteration
+        nearest[i] = weights[i] * max(nearest[i], 0.0)
+    return labels, total(nearest), iteration
 
 
 @compiled()
@@ -261,11 +263,13 @@ def sum_of_squares(points: Floats, weights: Floats, labels: Ints, k: int) -> flo
         size[j] += weights[i]
         for c in range(d):
             means[j, c] += weights[i] * points[i, c]
-    total = 0.0
-    for i in range(n):
-        j = labels[i]
-        part = 0.0
+    for j in range(k):
         for c in range(d):
-            part += (points[i, c] - means[j, c] / size[j]) ** 2
-        total += weights[i] * part
-    return total
+            means[j, c] /= size[j]
+    parts, squares = np.empty(n), np.empty(d)
+    for i in range(n):
+        mean = means[labels[i]]
+        for c in range(d):
+            squares[c] = (points[i, c] - mean[c]) ** 2
+        parts[i] = weights[i] * total(squares)
+    return float(total(parts))

@@ -16,31 +16,50 @@ except ImportError as error:  # no numba for this Python or platform
 else:
     MISSING = ""
 
-#: Flags that let sums and quotients be vectorised: sums may be reordered, products fused. It is not
-#: "fast", which would change infinities and NaN.
-FAST = {"reassoc", "contract", "arcp", "nsz"}
-
 
 def compiled(**options: Any) -> Callable[[Any], Any]:
     """Return a decorator that compiles a function by `numba.njit` and keeps the code on disk.
 
+    No ``fastmath``: each operation is that of the source, in its order, rounded once (IEEE 754). So
+    neither vectors nor the processor nor the cache change a byte. With sums in any order, memory
+    would decide. Of a loop that also writes, the compiler keeps a second form, without vectors. It
+    takes this form if two arrays happen to be close to each other. To be vectorised, kernels add
+    rows to a row of sums, and sum one row by `total`.
+
     The code is cached for this processor, beside the source or in the user's cache; if neither can
     be written, every process compiles anew. Without numba the function is left as it is, and
-    callers ask `MISSING` first. A function that others of ours call needs ``inline="always"``:
-    otherwise the process that compiles runs other machine code than those that find it in the
-    cache, and rounds differently (seen with AVX512).
+    callers ask `MISSING` first.
     """
 
     def decorate(function: Any) -> Any:
         if numba is None:
             return function
-        options.update(fastmath=FAST, nogil=True, error_model="numpy")
+        options.update(nogil=True, error_model="numpy")
         try:
             return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no place for a cache
             return numba.njit(**options)(function)
 
     return decorate
+
+
+@compiled(inline="always")
+def total(values: Any) -> Any:
+    """Return the sum of a vector of at least one value, which is overwritten.
+
+    The last three quarters are added to the first, in a loop that is vectorised, until few values
+    are left. The rounding error grows with the logarithm of the length.
+    """
+    n = len(values)
+    while n > 16:
+        q = n >> 2
+        n -= 3 * q
+        first, rest = values[:q], values[n : n + 3 * q]
+        for i in range(q):
+            first[i] += rest[i] + (rest[q + i] + rest[2 * q + i])
+    for i in range(1, n):
+        values[0] += values[i]
+    return values[0]
 
 
 def one_thread() -> AbstractContextManager[Any]:

@@ -9,24 +9,39 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.manifold import TSNE
 
 
-def kmeans_once(
+def kmeans_starts(
     x: npt.NDArray[np.float32], k: int, *, seed: int, n_init: int, max_iter: int, tol: float
-) -> tuple[npt.NDArray[np.int16], float, int]:
-    """Return the labels, (N,), the inertia and the iterations of the best of `n_init` starts."""
+) -> list[tuple[npt.NDArray[np.int32], float, int]]:
+    """Return the labels, (N,), the inertia and the iterations of each of `n_init` starts.
+
+    They are the starts among which ``KMeans(k, n_init=n_init, random_state=seed)`` chooses.
+    """
     model = KMeans(
         n_clusters=k,
         init="k-means++",
-        n_init=n_init,
+        n_init=1,
         max_iter=max_iter,
         tol=tol,
         algorithm="lloyd",
-        random_state=seed % 2**32,
+        random_state=np.random.RandomState(seed % 2**32),
     )
+    starts = []
     with warnings.catch_warnings():
         # Rows that differ by a rounding error may share a cluster; the labels show it.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        labels = model.fit_predict(x)
-    return labels.astype(np.int16), float(model.inertia_), int(model.n_iter_)
+        for _ in range(n_init):
+            model.fit(x)  # each draws from where the one before ended
+            starts.append((model.labels_, float(model.inertia_), int(model.n_iter_)))
+    return starts
+
+
+def sum_of_squares(x: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) -> float:
+    """Return the sum of squared distances of points, (N, D), to the means of their clusters."""
+    total = 0.0
+    for cluster in np.unique(labels):
+        members = x[labels == cluster].astype(np.float64)
+        total += float(np.sum((members - members.mean(axis=0)) ** 2))
+    return total
 
 
 def tsne_barnes_hut(

@@ -1,15 +1,20 @@
 """Compare the final scores of two runs: what differs, by how much, and how surely."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.findings.curves import Curves
+from tasklens.findings.choices import all_with_choices
+from tasklens.findings.curves import CHOICES, Curves
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Floats, interval
 from tasklens.scoring.score_table import layers_in_order
+
+#: Split, hidden state and space.
+Key: TypeAlias = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Difference:
     """Second minus first."""
     low: float
     high: float
-    """The interval of the difference, over resampled instructions; NaN without copies."""
+    """The interval of the difference, over resampled instructions and the choice of near-best
+    partitions; NaN without copies."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
         If the runs share no split, or no hidden state that was scored at the end of both.
     """
     finals = [_final_scores(curves) for curves in (first, second)]
+    extremes = _extreme_scores(first, second)
     splits = [
         [split for split in curves.split_names.values() if any(p[0] == split for p in final)]
         for curves, final in zip((first, second), finals, strict=True)
@@ -82,9 +89,12 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
         for curves in (first, second)
     ]
     return Comparison(
-        tuple(_difference(p, finals[0][p], finals[1][p], paired=paired) for p in keys),
         tuple(
-            _difference((split, "", ""), *(each[split] for each in accuracies), paired=paired)
+            _difference(key, *([a[key], b[key]] for a, b in [finals, *extremes]), paired=paired)
+            for key in keys
+        ),
+        tuple(
+            _difference((split, "", ""), [each[split] for each in accuracies], paired=paired)
             for split in shared
             if all(split in each for each in accuracies)
         ),
@@ -92,7 +102,7 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
     )
 
 
-def _final_scores(curves: Curves) -> dict[tuple[str, str, str], Floats]:
+def _final_scores(curves: Curves) -> dict[Key, Floats]:
     """Return the ARI at the last checkpoint, (B,), by split, state and space, if it was taken."""
     return {
         (curves.split_names.get(split, split), state, space): y[:, -1]
@@ -101,21 +111,48 @@ def _final_scores(curves: Curves) -> dict[tuple[str, str, str], Floats]:
     }
 
 
+def _extreme_scores(first: Curves, second: Curves) -> list[list[dict[Key, Floats]]]:
+    """Return the final scores, (B,), between which differences are greatest and least.
+
+    One run has the near-best partitions with the lowest ARI, the other has those with the highest.
+    The original instances come first. Empty if the partitions are not known.
+    """
+    if not (first.choices or second.choices):
+        return []
+    of_both = [
+        {
+            name: {key: np.append(y[-1], y[1:-1]) for key, y in _final_scores(choice).items()}
+            for name, choice in zip(CHOICES, curves.choices, strict=True)
+        }
+        for curves in all_with_choices((first, second))
+    ]
+    return [
+        [of_both[0][a], of_both[1][b]] for a, b in (("lowest", "highest"), ("highest", "lowest"))
+    ]
+
+
 def _difference(
-    key: tuple[str, str, str], first: Floats, second: Floats, *, paired: bool
+    key: Key, kept: Sequence[Floats], *extremes: Sequence[Floats], paired: bool
 ) -> Difference:
-    split, state, space = key
+    """Return the difference of two scores, (B,) each, with its interval, see `_extreme_scores`."""
     low = high = float("nan")
-    if len(first) > 1 and len(second) > 1:
-        n = min(len(first), len(second)) - 1
-        # Copies of one number, shifted by one, resample independently of each other.
-        copies = second[1 : n + 1] - (first[1 : n + 1] if paired else np.roll(first[1 : n + 1], 1))
-        measured = second[:1] - first[:1]
-        low, high = interval([np.append(measured, copies)], "compare", *key)
-    change = float(second[0] - first[0])
-    return Difference(split, state, space, float(first[0]), float(second[0]), change, low, high)
+    if min(map(len, kept)) > 1:
+        changes = [_change(*pair, paired=paired) for pair in (kept, *extremes)]
+        ends = [interval([change], "compare", *key) for change in changes]
+        ends += [(change[0], change[0]) for change in changes[1:]]
+        low, high = float(min(ends)[0]), float(max(end for _, end in ends))
+    first, second = (float(score[0]) for score in kept)
+    return Difference(*key, first, second, second - first, low, high)
 
 
-def _best(final: Mapping[tuple[str, str, str], Floats], split: str) -> tuple[str, str] | None:
+def _change(first: Floats, second: Floats, *, paired: bool) -> Floats:
+    """Return the second score minus the first: as measured, then resampled."""
+    n = min(len(first), len(second)) - 1
+    # Copies of one number, shifted by one, resample independently of each other.
+    copies = second[1 : n + 1] - (first[1 : n + 1] if paired else np.roll(first[1 : n + 1], 1))
+    return np.append(second[0] - first[0], copies)
+
+
+def _best(final: Mapping[Key, Floats], split: str) -> tuple[str, str] | None:
     scores = {key[1:]: float(y[0]) for key, y in final.items() if key[0] == split}
     return best_layer(scores)

@@ -1,21 +1,41 @@
 """Collect the ARI and the accuracy of each run by step, with resampled copies."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 
+from tasklens.clustering.kmeans import renumbered
 from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
 from tasklens.data.synthetic import MEASURED
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
-from tasklens.scoring.score_table import CONTROLS, NO_STEP, layers_in_order, summarise, to_frame
+from tasklens.scoring.score_table import (
+    BAND,
+    CONTROLS,
+    NO_STEP,
+    layers_in_order,
+    main_scores,
+    summarise,
+    to_frame,
+)
 
 #: Labels by (step, split, layer, space), (n_seeds, N) each.
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
+#: Labels by (split, control), (n_seeds, N) each.
+ControlLabels = Mapping[tuple[str, str], npt.NDArray[np.integer]]
+
+#: Which of the near-best partitions stand for the kept clusters: in each cell the one with the
+#: lowest ARI, or the highest; or one of both, drawn for each cell and copy, for the numbers that
+#: compare cells, such as a gap between splits.
+CHOICES = ("lowest", "highest", "drawn")
+#: Number of draws for a run without resampled copies.
+DRAWN = 400
 
 #: In a training run, the splits of the findings have the same names.
 SPLIT_NAMES: Mapping[str, str] = {split: split for split in MEASURED}
@@ -44,6 +64,10 @@ class Curves:
     chance: float = float("nan")
     """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
     not known, or if the model was not trained on these tasks."""
+    choices: tuple["Curves", ...] = ()
+    """The same run with other near-best partitions, see `CHOICES`; empty if they are not known. The
+    first row of each score is that of this run, from which layers are chosen. The others are of
+    the other partitions: resampled copies, and last the original sample."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.layers)} layers"
@@ -63,21 +87,65 @@ class Curves:
         """Return the ARI at the last checkpoint, (B,)."""
         return self.ari[split, layer, space][:, -1]
 
+    def with_choices(self, low: "Curves", high: "Curves") -> "Curves":
+        """Return the curves with those of each of `CHOICES`.
+
+        ``low`` and ``high`` have the scores of the near-best partitions with the lowest and the
+        highest ARI, with the same keys and shapes.
+        """
+        return replace(self, choices=tuple(self._chosen(name, low, high) for name in CHOICES))
+
+    def _chosen(self, choice: str, low: "Curves", high: "Curves") -> "Curves":
+        """Return the curves of a choice, see `choices`."""
+
+        def rows(kept: Floats, ends: Sequence[Floats], *key: str) -> Floats:
+            both = np.stack(ends)  # (2, B, ...)
+            copies = both[:, 1:] if len(kept) > 1 else np.repeat(both, DRAWN, axis=1)
+            both = np.concatenate([copies, both[:, :1]], axis=1)
+            share = {"lowest": 1.0, "highest": 0.0, "drawn": 0.5}[choice]  # of the lowest
+            drawn = stream(self.seed, "near-best partitions", *key).random(both.shape[1:])
+            return np.concatenate([kept[:1], np.where(drawn < share, *both)])
+
+        return replace(
+            self,
+            ari={key: rows(y, [low.ari[key], high.ari[key]], *key) for key, y in self.ari.items()},
+            accuracy={split: rows(y, [y, y]) for split, y in self.accuracy.items()},
+            controls={
+                key: rows(y, [low.controls[key], high.controls[key]], *key)
+                for key, y in self.controls.items()
+            },
+        )
+
 
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """Return the curves of each run in a table of scores, without resampled copies (B = 1).
 
     ``metric`` is the agreement with the task. With "ari_shuffled" it is the agreement by chance.
-    InputError if the table has no such score of a hidden state.
+    With "ari" there are choices if the table has the metrics `BAND`. Of several numbers of clusters
+    the first counts. InputError if the table has no such score of a hidden state.
     """
     other = {
         "model": "accuracy",
         **dict.fromkeys(CONTROLS, "ari"),
     }  # metrics of lines that are no hidden state
-    rows = to_frame(table, {metric, "ari", "accuracy"})
-    rows = rows[rows["metric"] == rows["layer"].map(other).fillna(metric)]
-    means = summarise(rows, ("run", "seed", "split", "layer", "space", "step"))["mean"]
-    runs = []
+    rows = to_frame(main_scores(table), {metric, "ari", "accuracy", *BAND})
+    by = ("run", "seed", "split", "layer", "space", "step")
+    means = summarise(rows[rows["metric"] == rows["layer"].map(other).fillna(metric)], by)["mean"]
+    runs = list(_curves_of_means(means, other))
+    if not runs:
+        metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "none"
+        raise InputError(f"the table has no {metric} of a hidden state; its metrics are {metrics}")
+    if metric != "ari" or not rows["metric"].isin(BAND).any():
+        return runs
+    ends = []
+    for name in BAND:
+        end = rows[rows["metric"] == name].groupby(list(by))["value"].mean()
+        ends.append(list(_curves_of_means(end.reindex(means.index).fillna(means), other)))
+    return [each.with_choices(*both) for each, *both in zip(runs, *ends, strict=True)]
+
+
+def _curves_of_means(means: "pd.Series[float]", other: Mapping[str, str]) -> Iterator[Curves]:
+    """Yield the curves of each run from its scores by run, seed, split, layer, space and step."""
     for (run, seed), of_run in means.groupby(level=("run", "seed"), sort=False):
         courses = of_run.droplevel(["run", "seed"]).unstack("step").sort_index(axis=1)
         of_state = ~courses.index.isin(other, level="layer")
@@ -91,11 +159,7 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
             else:
                 curves.ari[split, layer, space] = np.array([course[steps]])
         if curves.ari:
-            runs.append(curves)
-    if not runs:
-        metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "none"
-        raise InputError(f"the table has no {metric} of a hidden state; its metrics are {metrics}")
-    return runs
+            yield curves
 
 
 def curves_of_labels(
@@ -103,11 +167,12 @@ def curves_of_labels(
     seed: int,
     labels: Labels,
     hits: Mapping[tuple[int, str], npt.NDArray[np.bool_]],
-    controls: Mapping[tuple[str, str], npt.NDArray[np.integer]],
+    controls: ControlLabels,
     resampling: Mapping[str, Resampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),
+    extremes: tuple[Labels, ControlLabels] = ({}, {}),
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -127,23 +192,43 @@ def curves_of_labels(
         Called after each cell.
     split_names, chance
         See `Curves`.
+    extremes : pair of mappings
+        The near-best partitions with the lowest and the highest ARI, (2, N), of cells and controls.
+        The curves have choices if there are any; a cell without has its kept clusters only.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
-    curves = Curves(run, seed, steps, split_names=split_names, chance=chance)
+    each = tuple(Curves(run, seed, steps, split_names=split_names, chance=chance) for _ in range(3))
 
-    def ari(split: str, seeds: npt.NDArray[np.integer]) -> Floats:
-        each = [resampling[split].ari(clusters.astype(np.int64)) for clusters in seeds]
-        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+    def scores(
+        split: str, seeds: npt.NDArray[np.integer], ends: Iterable[npt.NDArray[np.integer]]
+    ) -> tuple[Floats, Floats, Floats]:
+        """Return the mean ARI of the kept clusters, and that of both ends, (B,) each."""
+        known: dict[bytes, Floats] = {}  # by partition: many starts end in the same
+        values = []
+        for clusters in (*seeds, *ends):
+            partition = renumbered(clusters)
+            content = partition.tobytes()
+            if content not in known:
+                known[content] = resampling[split].ari(partition)
+            values.append(known[content])
+        kept = np.mean(values[: len(seeds)], axis=0)
+        low, high = values[len(seeds) :] or (kept, kept)
+        return kept, low, high
 
     def put(courses: dict[Any, Floats], key: object, step: int, values: Floats) -> None:
         empty = np.full((len(values), len(steps)), np.nan)  # (B, S)
         courses.setdefault(key, empty)[:, steps.index(step)] = values
 
     for (step, split, layer, space), seeds in labels.items():
-        put(curves.ari, (split, layer, space), step, ari(split, seeds))
+        ends = extremes[0].get((step, split, layer, space), ())
+        for curves, values in zip(each, scores(split, seeds, ends), strict=True):
+            put(curves.ari, (split, layer, space), step, values)
         on_cell()
-    for (step, split), right in hits.items():
-        put(curves.accuracy, split, step, resampling[split].mean(right))
     for (split, control), seeds in controls.items():
-        curves.controls[split, control] = ari(split, seeds)
-    return curves
+        ends = extremes[1].get((split, control), ())
+        for curves, values in zip(each, scores(split, seeds, ends), strict=True):
+            curves.controls[split, control] = values
+    kept, low, high = each
+    for (step, split), right in hits.items():
+        put(kept.accuracy, split, step, resampling[split].mean(right))
+    return kept.with_choices(low, high) if any(extremes) else kept

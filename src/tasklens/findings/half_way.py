@@ -1,13 +1,14 @@
 """Find the step at which the ARI of each layer, and the accuracy, is half way to its last value."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
 from tasklens.findings.statistics import crossing
-from tasklens.scoring.bootstrap import Floats, interval
+from tasklens.scoring.bootstrap import Floats
 
 #: A layer whose ARI rises by less has no such step.
 LEAST_RISE = 0.2
@@ -37,19 +38,27 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
     """
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []
-    skill = [half_way(curves.steps, curves.accuracy[split]) for curves in runs]
+
+    def of_layer(layer: str) -> Callable[[Curves], Floats]:
+        return lambda curves: half_way(curves.steps, curves.ari[split, layer, "raw"])
+
+    def skill(curves: Curves) -> Floats:
+        return half_way(curves.steps, curves.accuracy[split])
+
+    def delay(layer: str) -> Callable[[Curves], Floats]:
+        return lambda curves: of_layer(layer)(curves) - skill(curves)
+
     layers, differences = [], []
     for layer in runs[0].layers:
         if not all((split, layer, "raw") in curves.ari for curves in runs):
             continue
         each = [curves.ari[split, layer, "raw"] for curves in runs]
         if np.mean([y[0, -1] - y[0, 0] for y in each]) > LEAST_RISE:
-            steps = [half_way(c.steps, y) for c, y in zip(runs, each, strict=True)]
-            layers.append(_timing(layer, split, steps))
-            delays = [a - b for a, b in zip(steps, skill, strict=True)]
-            differences.append(_timing(f"{layer} - accuracy", split, delays))
+            layers.append(_timing(layer, split, of_layer(layer), runs))
+            what = f"{layer} - accuracy"
+            differences.append(_timing(what, split, delay(layer), runs))
     name = runs[0].split_names.get(split, split)
-    every = [*layers, _timing("accuracy", split, skill), *differences]
+    every = [*layers, _timing("accuracy", split, skill, runs), *differences]
     return [dataclasses.replace(timing, split=name) for timing in every]
 
 
@@ -62,11 +71,14 @@ def half_way(steps: Sequence[int], y: Floats) -> Floats:
     return np.where(y[:, -1] > y[:, 0], step, np.nan)
 
 
-def _timing(what: str, split: str, values: Sequence[Floats]) -> Timing:
+def _timing(
+    what: str, split: str, step: Callable[[Curves], Floats], runs: Sequence[Curves]
+) -> Timing:
     """Return the mean of a step over runs, with its interval."""
+    values = [step(curves) for curves in runs]
     each = tuple(float(v[0]) for v in values)
     if len(values) == 1 and len(values[0]) == 1:
         low = high = float("nan")
     else:
-        low, high = interval(values, "timing", what, split)
+        low, high = widened(step, runs, "timing", what, split)
     return Timing(what, split, each, float(np.mean(each)), low, high)

@@ -2,7 +2,7 @@
 
 A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
 side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
-undecided.
+undecided. The interval contains the choice among near-best partitions.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from tasklens.core.errors import InputError
+from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import Timing, timings
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
-from tasklens.scoring.bootstrap import interval
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -59,7 +59,7 @@ class Verdict:
     """Name and seed of each run."""
     checks: tuple[Check, ...]
     over: str = ""
-    """The units that the intervals resample: "runs", "instructions", or both."""
+    """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
     timings: tuple[Timing, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
@@ -129,7 +129,9 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     )
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
-    return Verdict(names, checks, " and ".join(over), tuple(timings(runs)), _doubt(runs))
+    over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
+    listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
+    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs))
 
 
 def _margin(check: Check) -> float:
@@ -167,7 +169,8 @@ def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
     if len(values) == 1 and len(values[0]) == 1:
         note = "no interval: a single table of scores; give the run's directory or more seeds"
         return Check(rule, name, each, each[0], nan, nan, "undecided", note)
-    low, high = interval(values, rule.finding, rule.purpose or rule.statistic, split)
+    purpose = (rule.finding, rule.purpose or rule.statistic, split)
+    low, high = widened(lambda curves: rule.number(curves, split), runs, *purpose)
     outcome: Outcome = "undecided"
     if low > rule.above and high < rule.below:
         outcome = "holds"

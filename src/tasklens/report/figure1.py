@@ -10,6 +10,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
@@ -25,10 +26,12 @@ from tasklens.report.style import (
     step_axis,
 )
 from tasklens.scoring.score_table import (
+    BAND,
     CONTROLS,
     NO_STEP,
     as_table,
     layers_in_order,
+    main_scores,
     summarise,
     to_frame,
 )
@@ -81,16 +84,18 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     """Draw the agreement of clusters with the task by training step, one panel per split.
 
     Each hidden state has a line, which is the mean over seeds and cluster seeds. Its band reaches
-    from the lowest to the highest value. Accuracy is dashed and black, on the right axis; controls
-    are thin and grey. If there is only one step, the hidden states are along the x axis. This is
-    Figure 1 of Wu and Varshney, "Clusters Emerge in Transformer-based Causal Language Models", with
-    controls and spread.
+    from the lowest to the highest value. The band of the ARI contains all near-best starts of
+    KMeans: those whose inertia is within 1 % of the least of their cell. Accuracy is dashed and
+    black, on the right axis; controls are thin and grey. If there is only one step, the hidden
+    states are along the x axis. This is Figure 1 of Wu and Varshney, "Clusters Emerge in
+    Transformer-based Causal Language Models", with controls and spread.
 
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
         The columns are those of `tasklens.read_scores`. Panels are the splits of a training run
-        that it contains, or, if it contains none of them, all splits that it contains.
+        that it contains, or, if it contains none of them, all splits that it contains. Of several
+        numbers of clusters the first counts.
     settings : FigureSettings, optional
 
     Raises
@@ -104,7 +109,8 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     >>> tl.figure1(tl.load_run("runs/smoke").scores()).savefig("figure1.png")
     """
     settings = settings or FigureSettings()
-    panels = _panels(as_table(table), settings)
+    scores = main_scores(as_table(table))
+    panels = _panels(scores, settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
@@ -132,7 +138,9 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
         right.spines.right.set_visible(True)
         right.yaxis.set_visible(True)
     axes[0].set_ylabel({"ari": "ARI", "ami": "AMI"}.get(settings.metric, "V-measure"))
-    _legend(figure, panels, states if len(steps) > 1 else [])
+    metrics = {*scores["metric"].to_pylist()}
+    near_best = settings.metric == "ari" and not metrics.isdisjoint(BAND)
+    _legend(figure, panels, states if len(steps) > 1 else [], near_best=near_best)
     return figure
 
 
@@ -222,14 +230,16 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
     return {"color": colormaps["viridis"](0.88 * share), "linestyle": "-", "linewidth": 1.2}
 
 
-def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None:
+def _legend(
+    figure: Figure, panels: dict[str, Lines], states: list[str], *, near_best: bool
+) -> None:
     """Put one legend for all panels below them, or beside a single one."""
     blocks = [s for s in states if s not in STYLES]
     every = max(1, -(-len(blocks) // LEGEND_BLOCKS))
     named = [s for s in states if s in STYLES or s in blocks[::-every]]  # the last among them
     present = {line for lines in panels.values() for line in lines}
     named += [line for line in ("model", *CONTROLS, SHUFFLED) if line in present]
-    if not named:
+    if not named and not near_best:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
     handles: list[Any] = []  # a tuple of lines, drawn on each other, is a handle, too
@@ -237,7 +247,11 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
         line = Line2D([], [], **_style(name, states))
         marks = _number_marks(name, states) if name in blocks else []
         handles.append((line, *(Line2D([], [], linestyle="", **mark) for mark in marks)))
-    columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5))
+    labels = [LABELS.get(name, name) for name in named]
+    if near_best:
+        handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
+        labels.append("range of starts")
+    columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5 if states else 4))
     beside, below = (
         (1.75, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
     )
@@ -245,8 +259,7 @@ def _legend(figure: Figure, panels: dict[str, Lines], states: list[str]) -> None
     figure.set_size_inches(wide + beside, high + below)
     look: dict[str, Any] = {"loc": "center right" if beside else "lower center", "ncols": columns}
     look |= {"columnspacing": 1.4, "labelspacing": 0.25, "borderpad": 0, "borderaxespad": 0.4}
-    labels = [LABELS.get(name, name) for name in named]
-    legend = figure.legend(handles, ["" for _ in named], handlelength=2.6, **look)
+    legend = figure.legend(handles, ["" for _ in labels], handlelength=2.6, **look)
     name_entries(legend, labels)
     rest = (0, below / (high + below), wide / (wide + beside), 1)
     figure.tight_layout(rect=rest, pad=0.3, w_pad=0.8)

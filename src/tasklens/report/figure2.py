@@ -24,7 +24,7 @@ from tasklens.report.style import (
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
-from tasklens.scoring.score_table import as_table, layers_in_order
+from tasklens.scoring.score_table import as_table, layers_in_order, main_scores
 
 COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
@@ -66,7 +66,8 @@ def figure2(
     Parameters
     ----------
     table : pandas.DataFrame or pyarrow.Table
-        The columns are those of `tasklens.read_scores`.
+        The columns are those of `tasklens.read_scores`. Of several numbers of clusters the first
+        counts.
     split, chosen_on : str
         Names of splits in the table.
 
@@ -80,7 +81,7 @@ def figure2(
     >>> import tasklens as tl
     >>> tl.figure2(tl.load_run("runs/smoke").scores()).savefig("figure2.png")
     """
-    table = as_table(table)
+    table = main_scores(as_table(table))
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
     steps = sorted({step for _, step in scores["ari"]})

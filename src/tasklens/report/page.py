@@ -186,8 +186,8 @@ def _pack(split: SplitView) -> Packer:
 def _scores(view: View) -> dict[str, Any]:
     """Return the scores by split, line and metric: by step, [mean, lowest, highest] or null.
 
-    A line is a hidden state, a control or "model"; a control has one step. The mean and the range
-    are over cluster seeds.
+    A line is a hidden state, a control or "model"; a control has one step. The mean is over cluster
+    seeds; the range of the ARI is over near-best starts, too.
     """
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")

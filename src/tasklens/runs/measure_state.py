@@ -17,6 +17,7 @@ from tasklens.data.instances import Instances
 from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.classifiers import score_probes
+from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import (
     MeasureSettings,
     measure_cells,
@@ -55,7 +56,8 @@ class Measured(NamedTuple):
 
     rows: list[Row]
     arrays: dict[str, npt.NDArray[Any]]
-    """Labels (S, N) and embeddings (N, 2), by the names of `CellKey`."""
+    """Labels (S, N), the near-best partitions with the lowest and the highest ARI (2, N), and
+    embeddings (N, 2), by the names of `CellKey`."""
     failed: dict[str, str]
     """Why cells failed, by name."""
 
@@ -86,6 +88,8 @@ def measure_state(job: StateJob) -> Measured:
                 rows += score_silhouettes(cell, clustering.labels, job.run)
             measured.rows.extend(rows)
             measured.arrays[key.name("labels")] = clustering.labels
+            task = job.instances[key.split].task
+            measured.arrays[key.name("extremes")] = extremes(task, clustering.near_best)[0]
             if clustering.embedding is not None:
                 measured.arrays[key.name("embedding")] = clustering.embedding
     if len(states) > 1:

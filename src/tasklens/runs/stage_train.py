@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from tasklens.core.progress import detail, progress, status
+from tasklens.core.progress import detail, inform, progress, status
 from tasklens.core.workers import LOCAL, cores_of_nodes, default_workers, start_workers
 from tasklens.models.distributed import ProcessGroup, process_group
 from tasklens.models.gpt2 import make_model
@@ -52,7 +52,7 @@ def _train_and_keep(
     status("train: choosing the precision of the steps")
     if not trainer.begin(keeper.newest()):
         keeper.keep()
-    detail(_precision_text(trainer))
+    (inform if trainer.calibration else detail)(_precision_text(trainer))
     left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
     with (
         start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
@@ -116,7 +116,7 @@ def _precision_text(trainer: Trainer) -> str:
     if not trainer.calibration:
         return f"{text}, as the settings or the beginning of the run have it"
     times = ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in trainer.calibration.items())
-    return f"{text}, chosen by timing a step of each: {times}"
+    return f"{text}, chosen by timing a step of each ({times}); train.precision fixes it"
 
 
 def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:

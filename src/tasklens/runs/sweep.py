@@ -28,6 +28,7 @@ from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_train import train
 from tasklens.runs.sweep_file import Point, Sweep
 from tasklens.runs.training_run import TrainingRun
+from tasklens.runs.verify import compare_precisions
 from tasklens.scoring.score_table import table_to_csv_bytes
 from tasklens.scoring.sweep_summary import points_table
 
@@ -213,6 +214,7 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
         (done if is_done(out, point) else missing).append(point)
     if not done:
         raise InputError(f"{out}: no run of the sweep is done")
+    compare_precisions(point_run(out, point) for point in done)
     summaries, pairs = [], []
 
     def scores() -> Iterator[pa.Table]:

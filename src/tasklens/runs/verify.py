@@ -1,6 +1,6 @@
 """Test the findings on runs: read clusters and answers, and judge them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.core.progress import progress
+from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
@@ -16,11 +16,13 @@ from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
+from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
-from tasklens.scoring.score_cells import control_labels
+from tasklens.scoring.partition_agreement import extremes
+from tasklens.scoring.score_cells import control_clusters
 from tasklens.scoring.score_table import read_score_table
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
@@ -86,7 +88,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     units, first = np.unique(unit, return_index=True)
     weights = resampling_weights(task[first], COPIES, stream(seed, "bootstrap"))
     resampling: dict[str, Resampling] = {}
-    controls: dict[tuple[str, str], NDArray[np.int64]] = {}
+    controls: dict[tuple[str, str], NDArray[np.integer]] = {}
+    control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
     for split, known in instances.items():
         task = known.task
         if shuffled:
@@ -94,16 +97,21 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         column = np.searchsorted(units, known.unit).astype(np.int64)
         resampling[role_of[split]] = Resampling(task, column, weights)
         k = run.settings.measure.numbers(known.n_tasks)[0]
-        labels_of = control_labels(known, k, seed, run.settings.clusters)
-        controls |= {(role_of[split], name): labels for name, labels in labels_of.items()}
+        controls[role_of[split], "control:input"] = known.input[None]
+        for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
+            controls[role_of[split], name] = clustering.labels
+            ends, _, _ = extremes(known.task, clustering.near_best)
+            control_extremes[role_of[split], name] = ends
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
+    cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
     for step in run.steps:
         clusters = run.clusters(step)
         for name, array in clusters.items():
             key, kind = CellKey.parse(name) or (None, "")
-            if key and kind == "labels" and key.k is None:
-                labels[step, role_of[key.split], key.state, key.space] = array
+            arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
+            if key and key.k is None and arrays is not None:
+                arrays[step, role_of[key.split], key.state, key.space] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -119,6 +127,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             bar.update,
             {role: split for split, role in role_of.items()},
             _chance(run),
+            (cell_extremes, control_extremes),
         )
 
 
@@ -158,6 +167,19 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Raise InputError if runs cannot be judged together."""
     if problem := difference(runs):
         raise InputError(problem)
+    compare_precisions(runs)
+
+
+def compare_precisions(runs: Iterable[Run]) -> None:
+    """Print a warning if the precision of training was chosen by timing, and runs differ in it."""
+    chosen: dict[str, Path] = {}
+    for run in runs:
+        mark = run.directory.mark("train")
+        if isinstance(run, TrainingRun) and run.settings.train.precision == "auto" and mark:
+            chosen.setdefault(mark["precision"], run.directory.path)
+    if len(chosen) > 1:
+        each = ", ".join(f"{path} trained in {name}" for name, path in chosen.items())
+        warn(f"{each}, as timing chose: fix train.precision in runs that are compared")
 
 
 def follow_run(

@@ -26,7 +26,7 @@ class CellKey(NamedTuple):
     """Empty for the run's only position; no run has several positions yet."""
 
     def name(self, kind: str) -> str:
-        """Return the name of an array of the cell; the kind is "labels" or "embedding"."""
+        """Return the name of an array of the cell; the kind is "labels" or another."""
         at = f"at={self.position}/" if self.position else ""
         k = "" if self.k is None else f"k={self.k}/"
         return f"{self.split}/{self.state}/{self.space}/{at}{k}{kind}"

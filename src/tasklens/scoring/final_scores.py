@@ -83,13 +83,17 @@ def final_text(table: pa.Table) -> str:
         end = scores.get((layer, space, split, NO_STEP if layer in CONTROLS else last))
         if end is None:
             return "-"
-        spread = f" ({end.low:z.2f} to {end.high:z.2f})" if end.size > 1 else ""
+        spread = (
+            f" ({end.low:z.2f} to {end.high:z.2f})" if end.size > 1 or end.low < end.high else ""
+        )
         begin = scores.get((layer, space, split, first)) if first != last else None
         return f"{end.mean:z5.2f}{spread}".ljust(23) + (f"{begin.mean:z5.2f}" if begin else "")
 
     names = {(layer, space) for layer, space, _, _ in scores}
     order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, MODEL}), *CONTROLS]
-    title = f"ARI against the task at step {last}: mean (min to max over seeds)"
+    title = (
+        f"ARI against the task at step {last}: mean (min to max over seeds and near-best starts)"
+    )
     title += f", then the mean at step {first}" if first != last else ""
     lines = [["layer", "space", *splits]]
     for space in ("raw", "tsne"):

@@ -37,6 +37,22 @@ def adjusted_rand(table: Table) -> float:
     return 2 * (pairs * both - of_a * of_b) / (pairs * (of_a + of_b) - 2 * of_a * of_b)
 
 
+def extremes(
+    task: npt.NDArray[np.integer], partitions: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.integer], float, float]:
+    """Return the partitions with the lowest and the highest ARI against the task, (2, N), and both.
+
+    ``task``, (N,), and ``partitions``, (P, N), have the part of each element. The first partition
+    counts if several have the same ARI.
+    """
+    part, labels = np.unique(task, return_inverse=True)[1], partitions.astype(np.int64)
+    shape = int(part.max()) + 1, int(labels.max()) + 1
+    tables = (np.bincount(part * shape[1] + each, minlength=shape[0] * shape[1]) for each in labels)
+    values = [adjusted_rand(table.reshape(shape)) for table in tables]
+    low, high = int(np.argmin(values)), int(np.argmax(values))
+    return partitions[[low, high]], values[low], values[high]
+
+
 def agreement(table: Table) -> dict[str, float]:
     """Return all measures of the agreement of clusters (columns) with classes (rows), by name.
 

@@ -14,7 +14,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import Instances
-from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency
+from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency, extremes
 from tasklens.scoring.score_table import Row, score_rows
 from tasklens.scoring.variance import separation, variance_share
 
@@ -93,7 +93,13 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     - `ari_shuffled`: against the tasks in a random order, which is the ARI by chance;
     - `inertia`.
 
-    In the space "raw", rows for the cell: `variance_task`, `variance_input` and, if outputs are
+    Rows for the cell:
+
+    - `ari_low` and `ari_high`: the lowest and the highest ARI against the task among the near-best
+      partitions, see `Clustering.near_best`;
+    - `near_best_starts`: the number of starts that ended in them.
+
+    In the space "raw", also `variance_task`, `variance_input` and, if outputs are
     known, `variance_output`, see `variance_share`; `separation`.
 
     InputError if the splits, or the numbers of states (N, D), labels (S, N) and instances, differ.
@@ -130,11 +136,18 @@ def score_parts(
             values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += score_rows(values, **_columns(cell, run), cluster_seed=s)
+    rows += score_rows(_band(clustering, task), **_columns(cell, run))
     if cell.space == "raw":
         shares = {f"variance_{name}": variance_share(cell.x, part) for name, part in parts.items()}
         shares["separation"] = separation(cell.x, task)
         rows += score_rows(shares, **_columns(cell, run))
     return rows
+
+
+def _band(clustering: Clustering, task: npt.NDArray[np.integer]) -> dict[str, float]:
+    """Return the range of the ARI among the near-best partitions, and how many starts these are."""
+    _, low, high = extremes(task, clustering.near_best)
+    return {"ari_low": low, "ari_high": high, "near_best_starts": clustering.near_best_starts}
 
 
 def score_silhouettes(
@@ -170,27 +183,28 @@ def score_controls(
       contains;
     - `control:input`: the input token is the cluster.
 
-    There are all measures of `agreement` for each control and cluster seed; the step is null. The k
-    of `control:input` is the number of distinct input tokens.
+    There are all measures of `agreement` for each control and cluster seed; the step is null. The
+    first two have the range over near-best starts, too, as a cell has. The k of `control:input` is
+    the number of distinct input tokens.
     """
     rows: list[Row] = []
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
-    for control, labels in control_labels(instances, k, seed, settings).items():
-        alone = control == "control:input"
-        columns |= {"layer": control, "k": len(np.unique(instances.input)) if alone else k}
-        for s, clusters in enumerate(labels):
-            values = agreement(contingency(instances.task, clusters))
-            rows += score_rows(values, **columns, position="", cluster_seed=None if alone else s)
-    return rows
+    columns["position"] = ""
+    for control, clustering in control_clusters(instances, k, seed, settings).items():
+        columns |= {"layer": control, "k": k}
+        for s, labels in enumerate(clustering.labels):
+            rows += score_rows(
+                agreement(contingency(instances.task, labels)), **columns, cluster_seed=s
+            )
+        rows += score_rows(_band(clustering, instances.task), **columns)
+    columns |= {"layer": "control:input", "k": len(np.unique(instances.input))}
+    return rows + score_rows(agreement(contingency(instances.task, instances.input)), **columns)
 
 
-def control_labels(
+def control_clusters(
     instances: Instances, k: int, seed: int, settings: ClusterSettings
-) -> dict[str, npt.NDArray[np.int64]]:
-    """Return the clusters of each of `CONTROLS`, (S, N); see `score_controls`.
-
-    S is the number of cluster seeds; for the input token, which has no cluster seed, it is 1.
-    """
+) -> dict[str, Clustering]:
+    """Cluster the instances for each control but the input token; see `score_controls`."""
     arrays = {
         "control:length": instances.length[:, None],  # (N, 1)
         "control:symbols": instances.symbol_counts,  # (N, A)
@@ -199,11 +213,7 @@ def control_labels(
         Cell(seed, 0, instances.split, layer, "raw", k, x.astype(np.float32))
         for layer, x in arrays.items()
     ]
-    labels = {
-        cell.state: clustering.labels.astype(np.int64)
-        for cell, clustering in zip(cells, cluster(cells, settings), strict=True)
-    }
-    return labels | {"control:input": instances.input[None]}
+    return dict(zip(arrays, cluster(cells, settings), strict=True))
 
 
 def _columns(cell: Cell, run: str) -> dict[str, Any]:

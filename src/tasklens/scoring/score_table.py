@@ -36,6 +36,8 @@ SCHEMA = pa.schema(
 #: The layer of the accuracies.
 MODEL = "model"
 CONTROLS = ("control:length", "control:symbols", "control:input")
+#: The lowest and the highest ARI among near-best starts: ends of the range of `ari`.
+BAND = ("ari_low", "ari_high")
 #: The step of controls in a data frame.
 NO_STEP = -1
 #: The beginning of a text that spreadsheets run as a formula (OWASP, "CSV Injection").
@@ -147,7 +149,9 @@ def read_scores(path: Path | str) -> pd.DataFrame:
         - `space`: ``raw`` if the hidden states themselves were clustered, or ``tsne`` for their
           embedding;
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
-        - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1.
+        - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
+          starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
+          from ``ari_low`` to ``ari_high``.
 
     Raises
     ------
@@ -177,10 +181,20 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
 
 
 def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
-    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`."""
-    rows = table if metrics is None else table.filter(pc.field("metric").isin(list(metrics)))
-    step = rows["step"].fill_null(NO_STEP)
-    return rows.set_column(rows.column_names.index("step"), "step", step).to_pandas()
+    """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`.
+
+    With `ari` there are copies of the rows of `BAND`, as rows of `ari` for which the column `ends`
+    is true: see `summarise`.
+    """
+    if metrics is not None:
+        table = table.filter(pc.field("metric").isin([*metrics, *BAND]))
+    step = table["step"].fill_null(NO_STEP)
+    frame = table.set_column(table.column_names.index("step"), "step", step).to_pandas()
+    copied = np.flatnonzero(frame["metric"].isin(BAND))
+    ends = np.arange(len(frame) + len(copied)) >= len(frame)
+    frame = frame.iloc[np.append(np.arange(len(frame)), copied)].reset_index(drop=True)
+    frame = frame.assign(ends=ends, metric=frame["metric"].mask(ends, "ari"))
+    return frame if metrics is None else frame[frame["metric"].isin(metrics)]
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
@@ -213,23 +227,29 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """Return the `mean`, `low`, `high` and `size` of the column `value` for each group of rows.
 
     Rows that are equal in all columns ``by``, which index the result, are a group; a null equals a
-    null. Groups are in the order of their first rows.
+    null. Groups are in the order of their first rows. Rows whose `ends` is true count for `low` and
+    `high` only.
     """
+    ends = rows["ends"].to_numpy()
     groups = rows.groupby(list(by), sort=False, dropna=False)["value"]
-    summary = groups.agg(low="min", high="max", size="size")
-    values = rows["value"].to_numpy()[np.argsort(groups.ngroup(), kind="stable")]
-    sizes = summary["size"].to_numpy()  # (G,)
-    begins, means = np.cumsum(sizes) - sizes, np.empty(len(sizes))
+    summary, number = groups.agg(low="min", high="max"), groups.ngroup().to_numpy()[~ends]
+    values = rows["value"].to_numpy()[~ends][np.argsort(number, kind="stable")]
+    sizes = np.bincount(number, minlength=len(summary))  # (G,)
+    begins, means = np.cumsum(sizes) - sizes, np.full(len(sizes), np.nan)
     # The mean of pandas differs from NumPy's in the last bit. NumPy takes all groups of one size
     # at a time, since there may be a million of them.
-    for n in np.unique(sizes):
+    for n in set(sizes) - {0}:
         same = sizes == n
         means[same] = values[begins[same, None] + np.arange(n)].mean(axis=1)
-    return summary.assign(mean=means)
+    return summary.assign(size=sizes, mean=means)[sizes > 0]
 
 
 def main_scores(table: pa.Table) -> pa.Table:
-    """Return the scores without those of other numbers of clusters than the first of each split."""
-    rows = table.select(["split", "layer", "k"]).to_pandas()
+    """Return the scores without those of other numbers of clusters than the first of each split.
+
+    The first is that of each run.
+    """
+    rows = table.select(["run", "seed", "split", "layer", "k"]).to_pandas()
     k = rows["k"].mask(rows["layer"].isin(CONTROLS))
-    return table.filter(pa.array(k.isna() | (k == k.groupby(rows["split"]).transform("first"))))
+    first = k.groupby([rows[name] for name in ("run", "seed", "split")]).transform("first")
+    return table.filter(pa.array(k.isna() | (k == first)))

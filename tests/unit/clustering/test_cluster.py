@@ -162,5 +162,5 @@ print(digest.hexdigest())
 
 def test_a_clustering_is_shown_in_a_line() -> None:
     labels = np.array([[0, 1, 1, 0], [1, 0, 0, 2]], dtype=np.int16)
-    clustering = Clustering(labels, np.zeros(2), None)
+    clustering = Clustering(labels, np.zeros(2), None, labels, 2)
     assert repr(clustering) == "Clustering(4 instances, 3 clusters, 2 cluster seeds)"

@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from planted import near_square
 from tasklens.clustering.estimators import TSNE, KMeans
 from tasklens.core.errors import InputError
 
@@ -34,6 +35,15 @@ def test_kmeans_ends_where_scikit_learn_does() -> None:
     new, _ = make_blobs(50, centers=6, n_features=5, random_state=1)
     assert np.array_equal(order, ours.predict(theirs.cluster_centers_))
     assert ours.transform(new)[:, order] == pytest.approx(theirs.transform(new), rel=1e-4)
+
+
+def test_near_best_partitions_are_there_to_be_scored() -> None:
+    x, corner = near_square()
+    fit = KMeans(2, random_state=0).fit(x)
+    assert fit.near_best_.dtype == np.int32
+    scores = [adjusted_rand_score(corner // 2, labels) for labels in fit.near_best_]
+    assert sorted(scores) == pytest.approx([adjusted_rand_score(corner // 2, corner % 2), 1])
+    assert any(np.array_equal(fit.labels_, labels) for labels in fit.near_best_)
 
 
 def test_estimators_leave_the_global_generator_alone() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from operator import itemgetter
 
 import numba
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
+from planted import near_square
 from tasklens.clustering import kmeans as module
 from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering import numba_compile
@@ -23,7 +25,7 @@ from tasklens.clustering.kmeans import (
     kmeans,
     uses_numba,
 )
-from tasklens.clustering.sklearn_fallback import kmeans_once
+from tasklens.clustering.sklearn_fallback import kmeans_starts
 from tasklens.core.seeds import stream
 
 Floats = NDArray[np.float32]
@@ -81,12 +83,12 @@ def witness(x: Floats, starts: NDArray[np.int64], max_iter: int = 300, tol: floa
     return KMeans(len(starts), init=x[starts], n_init=1, max_iter=max_iter, tol=tol).fit(x)
 
 
-def means(x: Floats, labels: Ints) -> NDArray[np.float64]:
+def means(x: Floats, labels: NDArray[np.signedinteger]) -> NDArray[np.float64]:
     """Return the means of the clusters, (k, D), in float64."""
     return np.stack([x[labels == j].mean(axis=0, dtype=float) for j in range(labels.max() + 1)])
 
 
-def inertia_of(x: Floats, labels: Ints) -> float:
+def inertia_of(x: Floats, labels: NDArray[np.signedinteger]) -> float:
     return float(np.sum((x - means(x, labels)[labels]) ** 2))
 
 
@@ -99,7 +101,7 @@ def test_labels_are_those_of_the_nearest_mean_and_inertia_is_its_definition(
     n: int, d: int, k: int, spread: float
 ) -> None:
     x, _ = mixture(n, d, k, spread)
-    labels, inertia, _ = run(x, k, seeds=(0, 1, 2), n_init=2, tol=0)
+    labels, inertia, *_ = run(x, k, seeds=(0, 1, 2), n_init=2, tol=0)
     for clusters, value in zip(labels, inertia, strict=True):
         assert value == pytest.approx(inertia_of(x, clusters), rel=1e-6)
         distance = np.sum((x[:, None] - means(x, clusters)) ** 2, axis=2)  # (N, k)
@@ -116,9 +118,10 @@ def test_as_good_as_scikit_learn() -> None:
         x, task = mixture(n, d, k, spread)
         ours = run(x, k, seeds=(0, 1))
         for s in range(2):
-            theirs, inertia, _ = kmeans_once(x, k, seed=s, n_init=10, max_iter=300, tol=1e-4)
-            ratio.append(ours[1][s] / inertia)
-            gain.append(adjusted_rand_score(task, ours[0][s]) - adjusted_rand_score(task, theirs))
+            theirs = KMeans(k, n_init=10, random_state=s).fit(x)
+            ratio.append(ours.inertia[s] / theirs.inertia_)
+            of_theirs = adjusted_rand_score(task, theirs.labels_)
+            gain.append(adjusted_rand_score(task, ours.labels[s]) - of_theirs)
     assert np.mean(ratio) == pytest.approx(1, abs=0.002)
     assert np.mean(gain) == pytest.approx(0, abs=0.01)
 
@@ -216,7 +219,7 @@ def test_empty_clusters_get_the_farthest_points(d: int, twice: int) -> None:
 @pytest.mark.parametrize(("tokens", "k"), [(1, 1), (1, 5), (2, 2), (7, 7), (7, 30), (40, 10)])
 def test_equal_rows_are_one_point_of_their_weight(d: int, tokens: int, k: int) -> None:
     x = token_rows(400, tokens, d)
-    labels, inertia, _ = run(x, k, seeds=(0, 1))
+    labels, inertia, *_ = run(x, k, seeds=(0, 1))
     for clusters, value in zip(labels, inertia, strict=True):
         assert len(np.unique(np.column_stack([x, clusters]), axis=0)) == tokens
         assert set(clusters) == set(range(min(k, tokens)))
@@ -232,7 +235,7 @@ def test_equal_rows_are_one_point_of_their_weight(d: int, tokens: int, k: int) -
 
 @pytest.mark.parametrize(("n", "d", "k"), [(60, 1, 60), (60, 3, 60), (60, 50, 60), (1, 4, 3)])
 def test_every_point_its_own_cluster(n: int, d: int, k: int) -> None:
-    labels, inertia, _ = run(noise(n, d), k)
+    labels, inertia, *_ = run(noise(n, d), k)
     assert sorted(labels[0]) == list(range(n))
     assert inertia[0] == 0
 
@@ -242,7 +245,7 @@ def test_rows_that_differ_in_their_last_bit() -> None:
     x = np.repeat(noise(3, 8), 4, axis=0)
     x[::2] = np.nextafter(x[::2], np.float32(9))
     for k in (3, 6, 12):
-        labels, inertia, _ = run(x, k)
+        labels, inertia, *_ = run(x, k)
         assert np.isfinite(inertia).all()
         assert len(np.unique(labels[0])) == min(k, 6)
 
@@ -256,7 +259,7 @@ def test_distances_between_close_points_keep_their_digits() -> None:
     assert np.array_equal(distances, distances.T)
     assert distances == pytest.approx(exact, rel=1e-5)
     assert inertia_of(x, run(x, 6)[0][0]) <= 1.05 * inertia_of(
-        x, kmeans_once(x, 6, seed=0, n_init=10, max_iter=300, tol=1e-4)[0]
+        x, min(kmeans_starts(x, 6, seed=0, n_init=10, max_iter=300, tol=1e-4), key=itemgetter(1))[0]
     )
 
 
@@ -282,7 +285,7 @@ def test_far_points_leave_no_trace_in_the_sums(d: int) -> None:
 @pytest.mark.parametrize("d", [2, 100])
 def test_where_the_origin_lies_and_what_the_unit_is_change_nothing(d: int) -> None:
     x = np.round(64 * mixture(200, d, 4, 2)[0]) / np.float32(64)  # so that nothing below is rounded
-    labels, inertia, _ = run(x, 5)
+    labels, inertia, *_ = run(x, 5)
     moved = run((x + 65536).astype(np.float32), 5)
     assert np.array_equal(moved[0], labels)
     assert moved[1] == pytest.approx(inertia, rel=1e-6)
@@ -294,7 +297,7 @@ def test_where_the_origin_lies_and_what_the_unit_is_change_nothing(d: int) -> No
 
 def test_the_largest_numbers() -> None:
     x = np.array([[-3e38], [-2.9e38], [2.9e38], [3e38]], dtype=np.float32)
-    labels, inertia, _ = run(x, 2)
+    labels, inertia, *_ = run(x, 2)
     assert adjusted_rand_score([0, 0, 1, 1], labels[0]) == 1
     assert inertia[0] == pytest.approx(2 * 2 * (0.05e38) ** 2, rel=1e-5)
 
@@ -327,7 +330,7 @@ def test_neither_memory_layout_nor_threads_change_a_byte() -> None:
 def test_a_seed_gives_its_result_in_any_company() -> None:
     x = noise(150, 3)
     seeds = (0, 2**63 - 1, 2**100)
-    labels, inertia, _ = run(x, 6, seeds=seeds, n_init=1)
+    labels, inertia, *_ = run(x, 6, seeds=seeds, n_init=1)
     for seed, clusters, value in zip(seeds, labels, inertia, strict=True):
         alone = run(x, 6, seeds=(seed,), n_init=1)
         assert np.array_equal(alone[0][0], clusters)
@@ -347,15 +350,82 @@ def test_engine_and_what_scikit_learn_does_instead(monkeypatch: pytest.MonkeyPat
     assert uses_numba(MOST_POINTS)
     assert not uses_numba(MOST_POINTS + 1)
     x = token_rows(60, 20, 3)
-    theirs = [kmeans_once(x, 5, seed=seed, n_init=3, max_iter=300, tol=1e-4) for seed in (3, 4)]
+    theirs = [KMeans(5, n_init=3, random_state=seed).fit(x) for seed in (3, 4)]
     ours = run(x, 5, seeds=(3, 4), n_init=3)
-    assert any(not np.array_equal(ours[0][s], theirs[s][0]) for s in range(2))
+    assert any(not np.array_equal(ours.labels[s], theirs[s].labels_) for s in range(2))
     for name, value in (("MISSING", "no numba"), ("MOST_POINTS", 59)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
             assert not uses_numba(60)
-            labels, inertia, _ = run(x, 5, seeds=(3, 4), n_init=3)
+            got = run(x, 5, seeds=(3, 4), n_init=3)
             for s in range(2):
-                assert np.array_equal(labels[s], theirs[s][0])
-                assert inertia[s] == theirs[s][1]
+                assert np.array_equal(got.labels[s], theirs[s].labels_)
+                assert got.inertia[s] == theirs[s].inertia_
             assert run(x, 30)[0].max() == len(np.unique(x, axis=0)) - 1, "k is lowered too"
+
+
+# --- Near-best starts ---
+
+
+def partitions(every: NDArray[np.integer]) -> set[bytes]:
+    """Return the distinct partitions, (P, N), as which pairs of points are together."""
+    return {(labels[:, None] == labels).tobytes() for labels in every}
+
+
+@pytest.mark.parametrize("missing", ["", "no numba"])
+@pytest.mark.parametrize(
+    ("n", "d", "k", "spread"), [(150, 3, 6, 0), (200, 2, 4, 4), (90, 20, 3, 1), (60, 1, 9, 0)]
+)
+@pytest.mark.parametrize(("max_iter", "tol"), [(300, 1e-4), (2, 0.0), (300, 0.5)])
+def test_near_best_starts_are_those_within_a_hundredth_of_the_least_inertia(
+    monkeypatch: pytest.MonkeyPatch,
+    missing: str,
+    n: int,
+    d: int,
+    k: int,
+    spread: float,
+    max_iter: int,
+    tol: float,
+) -> None:
+    """With one start per seed all starts are known; the inertia is that of its definition."""
+    monkeypatch.setattr(module, "MISSING", missing)
+    x, _ = mixture(n, d, k, spread)
+    x = np.vstack([x, x[:20]])  # rows that come twice
+    every = kmeans(x, k, seeds=range(25), n_init=1, max_iter=max_iter, tol=tol)
+    inertia = np.array([inertia_of(x, labels) for labels in every.labels])
+    near = inertia <= 1.01 * inertia.min()
+    assert every.near_best_starts == near.sum()
+    assert every.near_best.dtype == np.int16
+    assert len(every.near_best) == len(partitions(every.near_best)), "none comes twice"
+    assert partitions(every.near_best) == partitions(every.labels[near])
+    for labels in every.near_best:
+        first = np.unique(labels, return_index=True)[1]
+        assert (np.diff(first) > 0).all(), "numbered in the order of first rows"
+
+
+def test_scikit_learn_finds_the_same_near_best_partitions() -> None:
+    for width, expected in ((1.003, 2), (1.02, 1)):
+        x, corner = near_square(width)
+        fits = [KMeans(2, n_init=1, random_state=s).fit(x) for s in range(40)]
+        least = min(fit.inertia_ for fit in fits)
+        theirs = np.stack([fit.labels_ for fit in fits if fit.inertia_ <= 1.01 * least])
+        for seed in range(3):
+            ours = run(x, 2, seeds=(seed, seed + 1)).near_best
+            assert partitions(ours) == partitions(theirs)
+            assert len(ours) == expected
+            halves = partitions(np.stack([corner // 2, corner % 2])[:expected])
+            assert partitions(ours) == halves
+
+
+def test_near_best_starts_are_of_all_seeds_together() -> None:
+    x = noise(150, 3)
+    together = run(x, 8, seeds=(0, 1, 2), n_init=3)
+    alone = [run(x, 8, seeds=(seed,), n_init=3) for seed in (0, 1, 2)]
+    least = min(inertia_of(x, labels) for result in alone for labels in result.near_best)
+    assert together.inertia.min() == pytest.approx(least, rel=1e-6)
+    every = {
+        labels.tobytes(): inertia_of(x, labels) for result in alone for labels in result.near_best
+    }
+    near = {labels for labels, inertia in every.items() if inertia <= 1.01 * least}
+    assert {labels.tobytes() for labels in together.near_best} == near
+    assert together.near_best_starts <= sum(result.near_best_starts for result in alone)

@@ -1,5 +1,6 @@
 """The exact t-SNE, beside scikit-learn's: its stages one by one, then the whole."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,20 @@ def test_exp2(u: float) -> None:
     u = float(np.float32(u))
     assert tsne_kernels.exp2(np.float32(u)) == pytest.approx(2**u, rel=2e-7, abs=0)
     assert tsne_kernels.exp2(np.float32(-1e30)) == np.finfo(np.float32).tiny
+
+
+@pytest.mark.parametrize("u", [1, 1 + 1e-6, 1.4142, 1.4143, 2, 2.9, 1000.5, 1e20, 3e38])
+def test_log(u: float) -> None:
+    u = float(np.float32(u))
+    assert tsne_kernels.log(np.float32(u)) == pytest.approx(math.log(u), rel=2e-7, abs=0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 15, 16, 17, 63, 64, 65, 1501])
+def test_total(n: int) -> None:
+    values = stream(0, "values").normal(size=n).astype(np.float32)
+    exact, size = math.fsum(values.tolist()), float(np.abs(values).sum())
+    assert numba_compile.total(values.astype(np.float64)) == pytest.approx(exact, abs=1e-15 * size)
+    assert numba_compile.total(values.copy()) == pytest.approx(exact, abs=1e-7 * size)
 
 
 @pytest.mark.parametrize(

@@ -83,3 +83,20 @@ def test_what_was_not_scored_at_the_end_is_left_out() -> None:
     one.ari["train_subset", "embed", "raw"][:, -1] = np.nan
     compared: tuple[Difference, ...] = compare_curves(one, curves(FINAL), paired=False).ari
     assert [d.layer for d in compared] == ["block1"]
+
+
+def test_the_interval_contains_other_near_best_partitions() -> None:
+    first = curves(FINAL, 0.01 * NOISE)
+    low, high = (
+        curves({key: value + change for key, value in FINAL.items()}, 0.01 * NOISE)
+        for change in (-0.1, 0.3)
+    )
+    chosen = first.with_choices(low, high)
+    for pair, ends in (
+        ((first, chosen), (-0.1, 0.3)),
+        ((chosen, first), (-0.3, 0.1)),
+        ((chosen, chosen), (-0.4, 0.4)),
+    ):
+        for difference in compare_curves(*pair, paired=True).ari:
+            assert difference.difference == 0
+            assert [difference.low, difference.high] == pytest.approx(ends)

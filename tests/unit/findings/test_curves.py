@@ -6,9 +6,10 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from planted import with_band
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.curves import DRAWN, Curves, curves_of_labels, curves_of_table
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
@@ -167,3 +168,81 @@ def test_labels_give_scikit_learns_index_in_the_first_copy() -> None:
     assert control.shape == (7,)
     assert control[0] == pytest.approx(mean_ari(task, labels["control"]))
     assert curves.controls["s", "control:input"] == pytest.approx(np.ones(7))
+
+
+# --- Choices ---
+
+
+def ends_of(row: Row) -> tuple[float, float]:
+    return float(row["value"] or 0) - 0.25, float(row["value"] or 0) + 0.125
+
+
+def test_a_table_with_a_band_gives_the_curves_of_its_ends() -> None:
+    plain = to_table(rows_of("mine", 3) + rows_of("other", 4))
+    table = with_band(plain, lambda row: ends_of(row)[0], lambda row: ends_of(row)[1])
+    assert [curves.choices for curves in curves_of_table(plain)] == [(), ()]
+    assert [curves.choices for curves in curves_of_table(table, "ari_shuffled")] == [(), ()]
+    for before, curves in zip(curves_of_table(plain), curves_of_table(table), strict=True):
+        for key, y in before.ari.items():
+            np.testing.assert_array_equal(curves.ari[key], y)
+            low, high, drawn = (choice.ari[key] for choice in curves.choices)
+            assert low.shape == high.shape == drawn.shape == (1 + DRAWN + 1, 3)
+            for ends in (low, high, drawn):
+                np.testing.assert_array_equal(ends[:1], y)
+            np.testing.assert_allclose(low[1:] - y, np.where(np.isnan(low[1:]), np.nan, -0.25))
+            np.testing.assert_allclose(high[1:] - y, np.where(np.isnan(low[1:]), np.nan, 0.125))
+            last = drawn[1:, -1]
+            assert set(last) == {low[1, -1], high[1, -1]}
+            assert np.mean(last == low[1, -1]) == pytest.approx(0.5, abs=0.1)
+        for choice, change in zip(curves.choices, (-0.25, 0.125), strict=False):
+            expected = before.controls["val_subset", "control:length"] + change
+            length = choice.controls["val_subset", "control:length"][1:]
+            assert length == pytest.approx(np.repeat(expected, DRAWN + 1))
+            inputs = before.controls["val_subset", "control:input"]
+            assert (choice.controls["val_subset", "control:input"] == inputs).all()
+            assert (choice.accuracy["val_subset"] == before.accuracy["val_subset"]).all()
+    one, other = (
+        curves_of_table(table)[0].choices[2].ari["val_subset", layer, "raw"][:, -1]
+        for layer in ("block1", "block2")
+    )
+    assert not np.array_equal(one == one[1], other == other[1]), "cells are drawn independently"
+
+
+def test_labels_give_the_index_of_both_extremes_under_the_same_resampling() -> None:
+    random = stream(0, "extremes")
+    unit = np.arange(50) // 5
+    task = unit // 2
+    weights = resampling_weights(np.arange(10) // 2, 6, stream(0, "weights"))
+    every = {name: random.integers(5, size=(2, 50)) for name in ("kept", "ends", "control")}
+    cells = {(step, "s", "embed", "raw"): every["kept"] for step in (0, 8)}
+    control = {("s", "control:length"): every["control"]}
+    resampling = {"s": Resampling(task, unit, weights)}
+    hits = {(8, "s"): task > 1}
+    curves = curves_of_labels(
+        *("r", 0, cells, hits, control, resampling),
+        extremes=({(8, "s", "embed", "raw"): every["ends"]}, control),
+    )
+    key = ("s", "embed", "raw")
+    for choice, ends in zip(curves.choices, every["ends"], strict=False):
+        scores = Resampling(task, unit, weights).ari(ends)
+        got = choice.ari[key]
+        assert got[0] == pytest.approx(curves.ari[key][0]), "as measured"
+        assert got[1:-1, 1] == pytest.approx(scores[1:])
+        assert got[-1, 1] == pytest.approx(adjusted_rand_score(task, ends))
+        assert got[1:-1, 0] == pytest.approx(curves.ari[key][1:, 0]), "a cell without extremes"
+        assert choice.accuracy["s"][1:-1, 1] == pytest.approx(curves.accuracy["s"][1:, 1])
+    low, high = every["control"]
+    for choice, labels in zip(curves.choices, (low, high), strict=False):
+        expected = adjusted_rand_score(task, labels)
+        assert choice.controls["s", "control:length"][-1] == pytest.approx(expected)
+
+
+def test_of_several_numbers_of_clusters_the_first_of_each_run_counts() -> None:
+    rows = [*rows_of("mine", 3), *(row | {"k": 7} for row in rows_of("other", 4))]
+    others = [row | {"k": 9, "value": 0.0} for row in rows if row["layer"] in LAYERS]
+    for plain, curves in zip(
+        curves_of_table(to_table(rows)), curves_of_table(to_table([*rows, *others])), strict=True
+    ):
+        assert curves.ari.keys() == plain.ari.keys()
+        for key, y in plain.ari.items():
+            np.testing.assert_array_equal(curves.ari[key], y)

@@ -117,3 +117,15 @@ def test_a_split_is_taken_alone_and_an_absent_one_gives_nothing() -> None:
     one = Curves("r", 0, (7,), {("val_subset", "block1", "raw"): np.array([[0.9]])})
     one.accuracy["val_subset"] = np.array([[1.0]])
     assert timings([one]) == []
+
+
+def test_the_interval_contains_other_near_best_partitions() -> None:
+    skill = [[0, 0, 1, 1]] * 3
+    run = curves(skill, block1=[[0, 0.5, 1, 1]] * 3)  # at 10
+    late = curves(skill, block1=[[0, 0, 0, 1]] * 3)  # at 65
+    early = curves(skill, block1=[[0, 1, 1, 1]] * 3)  # at 5
+    got = by_name(timings([run.with_choices(early, late)]))
+    assert got["block1"] == Timing("block1", "val_subset", (10,), 10, 5, 65)
+    assert got["accuracy"] == Timing("accuracy", "val_subset", (20,), 20, 20, 20)
+    delay = got["block1 - accuracy"]
+    assert (delay.value, delay.low, delay.high) == (-10, -15, 45)

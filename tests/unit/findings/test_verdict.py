@@ -8,7 +8,19 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from planted import CONTROLS, GAPS, HIGH, LAST, LOW, Ari, final, planted_table, risen, sound
+from planted import (
+    CONTROLS,
+    GAPS,
+    HIGH,
+    LAST,
+    LOW,
+    Ari,
+    final,
+    planted_table,
+    risen,
+    sound,
+    with_band,
+)
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves, curves_of_table
@@ -16,6 +28,7 @@ from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, RULES, SEEN_A
 from tasklens.findings.statistics import TRAIN
 from tasklens.findings.verdict import Check, Verdict, judge
 from tasklens.findings.verdict_text import verdict_json
+from tasklens.scoring.score_table import Row
 
 
 def judged(ari: Ari = sound, metric: str = "ari", **what: Any) -> Verdict:
@@ -413,3 +426,67 @@ def test_a_verdict_and_curves_are_shown_in_a_line(verdict: Verdict) -> None:
         repr(Curves("empty", 0, ()))
         == "Curves(run 'empty', seed 0: 0 checkpoints, 0 layers, B = 0)"
     )
+
+
+# --- Near-best starts ---
+
+
+def banded(low: float, high: float, only: str = "", **what: Any) -> Verdict:
+    """Judge sound scores whose bands reach from `low` below to `high` above, on a split or all."""
+
+    def end(change: float) -> Callable[[Row], float]:
+        return lambda row: float(row["value"] or 0) + change * (only in ("", row["split"]))
+
+    return judge(curves_of_table(with_band(planted_table(**what), end(-low), end(high))))
+
+
+def test_without_a_choice_intervals_stay_as_they_were(verdict: Verdict) -> None:
+    same = banded(0, 0)
+    assert same.checks == verdict.checks
+    assert same.timings == verdict.timings
+    assert (verdict.over, same.over) == ("runs", "runs and near-best starts")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.15, 0), (0, 0.15), (0.3, 0.02)])
+def test_an_interval_contains_that_of_each_choice(
+    verdict: Verdict, low: float, high: float
+) -> None:
+    for before, check in zip(verdict.checks, banded(low, high).checks, strict=True):
+        assert check.each == before.each, "the kept clusters are judged"
+        assert check.low <= before.low <= before.high <= check.high
+    final = checks(banded(low, high), "best_final")
+    for split, before in checks(verdict, "best_final").items():
+        assert final[split].low == pytest.approx(before.low - low)
+        assert final[split].high == pytest.approx(before.high + high)
+
+
+def test_a_finding_that_another_partition_would_break_is_undecided(verdict: Verdict) -> None:
+    assert outcomes(verdict)["saturation"] == "holds"
+    assert checks(banded(0.04, 0), "best_final")[PAIRS].verdict == "holds"
+    assert outcomes(banded(0.3, 0))["saturation"] == "undecided"
+    assert outcomes(banded(0.3, 0, PAIRS))["saturation"] == "undecided"
+    assert checks(banded(0.3, 0, PAIRS), "best_final")[TRAIN].verdict == "holds"
+    # What fails with every choice fails.
+    for high, outcome in ((0.1, "fails"), (0.5, "undecided")):
+        low = banded(0.1, high, ari=lambda split, layer, step: sound(split, layer, step) / 2)
+        assert checks(low, "best_final")[PAIRS].verdict == outcome
+
+
+def test_a_gap_contains_opposite_choices_on_the_two_splits() -> None:
+    """All lowest and all highest partitions have the same gap; only a mixture shows it."""
+    check = checks(banded(0.2, 0), "generalisation_gap")[PAIRS]
+    assert check.verdict == "undecided"
+    assert check.low < check.value - 0.1
+    assert check.high > check.value + 0.1
+
+
+def test_tables_with_and_without_a_band_are_judged_together(verdict: Verdict) -> None:
+    plain, other = planted_table(seeds=(0,)), planted_table(seeds=(1, 2))
+    wide = with_band(other, lambda row: 0.0, lambda row: 1.0)
+    mixed = judge([*curves_of_table(plain), *curves_of_table(wide)])
+    final = checks(mixed, "best_final")[TRAIN]
+    assert final.each == checks(verdict, "best_final")[TRAIN].each
+    assert (final.low, final.verdict) == (0, "undecided"), "two draws of the runs with a band"
+    alone = judge(curves_of_table(with_band(plain, lambda row: 0.0, lambda row: 1.0)))
+    assert {check.verdict for check in alone.checks} == {"undecided"}
+    assert (alone.over, "no interval" in alone.checks[0].note) == ("", True)

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, ticks, title
+from planted import with_band
 from tasklens.core.errors import InputError
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.report.figure1 import FigureSettings, figure1
@@ -80,6 +81,42 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
     ]
 
 
+def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
+    plain = table()
+    wide = with_band(plain, lambda row: -0.2, lambda row: 0.95)
+    figure, (left, _) = figure1(wide), halves(figure1(plain))
+    for ax, before in zip(halves(figure)[0], left, strict=True):
+        assert heights(ax) == heights(before), "lines are means of the kept clusters"
+        for band in ax.collections:
+            extents = band.get_paths()[0].get_extents()
+            np.testing.assert_allclose([extents.y0, extents.y1], [-0.2, 0.95])
+        assert ax.get_ylim()[0] == -0.2
+    assert legend(figure) == [*legend(figure1(plain)), "range of starts"]
+    assert_nothing_cut_off(figure)
+    other = figure1(with_ami(wide), FigureSettings(metric="ami"))
+    assert "range of starts" not in legend(other), "the band is that of the ARI"
+
+
+def with_ami(scores: pa.Table) -> pa.Table:
+    """Return the scores with AMI instead of ARI, but bands of the ARI."""
+    metric = scores["metric"].to_pylist()
+    renamed = pa.array(["ami" if name == "ari" else name for name in metric])
+    return scores.set_column(scores.column_names.index("metric"), "metric", renamed)
+
+
+def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
+    rows = table().to_pylist()
+    others = [row | {"k": 9, "value": 0.0} for row in rows if not row["layer"].startswith("contr")]
+    figures = [figure1(to_table(each)) for each in (rows, [*rows, *others])]
+    left, both = (halves(figure)[0] for figure in figures)
+    assert [heights(ax) for ax in left] == [heights(ax) for ax in both]
+    one, other = (
+        [band.get_paths()[0].get_extents().bounds for ax in axes for band in ax.collections]
+        for axes in (left, both)
+    )
+    assert one == other
+
+
 def test_blocks_go_from_dark_to_light_and_others_differ_without_colour() -> None:
     left, _ = halves(figure1(table(blocks=6)))
     lines = [line for line in left[0].lines[3:] if line.get_linestyle() != "None"]
@@ -109,7 +146,10 @@ def test_panels_are_the_known_splits_or_those_of_the_user(
 @pytest.mark.parametrize("blocks", [1, 24])
 @pytest.mark.parametrize("steps", [STEPS, (0,)])
 def test_everything_is_inside(panels: int, blocks: int, steps: tuple[int, ...]) -> None:
-    assert_nothing_cut_off(figure1(table(steps, tuple(SPLIT_MEANINGS)[:panels], blocks, seeds=1)))
+    plain = table(steps, tuple(SPLIT_MEANINGS)[:panels], blocks, seeds=1)
+    wide = with_band(plain, lambda row: -0.2, lambda row: 0.95)
+    for scores in (plain, wide):
+        assert_nothing_cut_off(figure1(scores))
 
 
 def test_of_many_blocks_the_legend_names_some_and_the_last() -> None:

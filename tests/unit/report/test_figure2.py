@@ -55,6 +55,15 @@ def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_su
             np.testing.assert_allclose(np.array(below.get_xydata()).T, [steps, course])
 
 
+def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
+    rows = [row | {"k": 4} for row in table((0, 10)).to_pylist()]
+    others = [row | {"k": 9, "value": 0.0} for row in rows]
+    plain, figure = (figure2(to_table(each)) for each in (rows, [*rows, *others]))
+    for ax, same in zip(plain.get_axes(), figure.get_axes(), strict=True):
+        for line, other in zip(ax.get_lines(), same.get_lines(), strict=True):
+            np.testing.assert_array_equal(line.get_xydata(), other.get_xydata())
+
+
 def test_embed_is_a_layer_and_wte_and_ln_f_are_never_the_best() -> None:
     rows = table((0, 10)).to_pylist()
     top = [r | {"value": 0.99} if r["layer"] in ("wte", "embed", "ln_f") else r for r in rows]

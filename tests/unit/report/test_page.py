@@ -38,6 +38,9 @@ def test_scores_are_means_with_their_range_by_step() -> None:
     view = with_rows(
         row(0, "block1", 0.25),
         row(0, "block1", 0.5, cluster_seed=1),
+        row(0, "block1", 0.125, metric="ari_low", cluster_seed=None),
+        row(0, "block1", 0.625, metric="ari_high", cluster_seed=None),
+        row(0, "block1", 7, metric="near_best_starts", cluster_seed=None),
         row(40, "block1", 0.123449),
         row(40, "block1", 0.7, metric="ari_input"),
         row(10, "block1", 0.9, space="tsne"),  # is not shown
@@ -52,7 +55,7 @@ def test_scores_are_means_with_their_range_by_step() -> None:
         "train_subset": {},
         "val_subset": {
             "block1": {
-                "ari": [[0.375, 0.25, 0.5], None, [0.1234, 0.1234, 0.1234]],
+                "ari": [[0.375, 0.125, 0.625], None, [0.1234, 0.1234, 0.1234]],
                 "ari_input": [None, None, [0.7, 0.7, 0.7]],
             },
             "control:length": {"ari": [[0.1, 0.1, 0.1]]},

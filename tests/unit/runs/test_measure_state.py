@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def values(rows: list[Row], metric: str, **wanted: object) -> list[float]:
 
 def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
     rows, arrays, _ = measure_state(job(tmp_path, planted()))
-    assert set(arrays) == {"kept/block2/raw/labels", "held_out_input/block2/raw/labels"}
+    kinds = ("labels", "extremes")
+    assert set(arrays) == {f"{split}/block2/raw/{kind}" for split in SIZES for kind in kinds}
     for split, n in SIZES.items():
         labels = arrays[f"{split}/block2/raw/labels"]
         assert labels.shape == (2, n)
@@ -135,6 +137,7 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
         ):  # fmt: skip
             labels = arrays[f"{split}/block2/{name}"]
             expected |= {f"{split}/block2/{name}", f"{split}/block2/tsne/embedding"}
+            expected |= {f"{split}/block2/{name}".replace("labels", "extremes")}
             assert [len(np.unique(row_labels)) for row_labels in labels] == [clusters] * 2
             k = {"split": split, "k": clusters, "space": name.partition("/")[0]}
             ari = [adjusted_rand_score(task_of(n), row_labels) for row_labels in labels]
@@ -191,7 +194,21 @@ def test_a_cell_that_fails_is_named_and_the_others_are_measured(tmp_path: Path) 
     expected, every, none = measure_state(asked)
     assert none == {}
     assert set(every) - set(arrays) == {
-        f"held_out_input/block2/tsne/{kind}" for kind in ("labels", "embedding")
+        f"held_out_input/block2/tsne/{kind}" for kind in ("labels", "extremes", "embedding")
     }
     raw = [row for row in expected if row["space"] == "raw"]
     assert [row for row in rows if row["space"] == "raw"] == raw
+
+
+def test_the_extremes_are_partitions_with_the_lowest_and_the_highest_ari(tmp_path: Path) -> None:
+    rows, arrays, _ = measure_state(job(tmp_path, planted(spread=12.0), spaces=("raw", "tsne")))
+    bands = []
+    for (split, n), space in itertools.product(SIZES.items(), ("raw", "tsne")):
+        ends = arrays[f"{split}/block2/{space}/extremes"]
+        assert ends.shape == (2, n)
+        assert ends.dtype == np.int16
+        scores = [adjusted_rand_score(task_of(n), labels) for labels in ends]
+        band = [values(rows, m, split=split, space=space)[0] for m in ("ari_low", "ari_high")]
+        assert scores == pytest.approx(band)
+        bands.append(band)
+    assert any(low < high for low, high in bands)

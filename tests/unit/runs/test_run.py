@@ -17,13 +17,14 @@ from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run, run_of
 from tasklens.runs.run import Run
 from tasklens.runs.settings import (
+    PRESETS,
     ModelRunSettings,
     RunSettings,
     TrainingRunSettings,
     load_settings,
 )
 from tasklens.runs.sweep_file import Point
-from tasklens.runs.verify import difference
+from tasklens.runs.verify import check_comparable, difference
 
 KINDS: list[type[RunSettings]] = [TrainingRunSettings, ModelRunSettings]
 BOTH = pytest.mark.parametrize("kind", KINDS, ids=["run", "probe"])
@@ -163,6 +164,32 @@ def test_probes_that_differ_in_their_models_alone_are_replicates(tmp_path: Path)
     assert difference([first, second]) is None
 
 
+@pytest.mark.parametrize("asked", ["auto", "fp32"])
+def test_precisions_that_timing_chose_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    chosen = {"a": "fp32", "b": "bf16", "c": "bf16"}
+    runs = [
+        run_with(tmp_path / name, TrainingRunSettings, f"seed={i}", f"train.precision={asked}")
+        for i, name in enumerate(chosen)
+    ]
+    check_comparable(runs)  # none is trained
+    for run, precision in zip(runs, chosen.values(), strict=True):
+        run.directory.finish("train", "", [], precision=precision)
+    check_comparable(runs[1:])
+    assert capsys.readouterr().err == ""
+    check_comparable(runs)
+    expected = f"{tmp_path / 'a'} trained in fp32, {tmp_path / 'b'} trained in bf16, as timing"
+    assert (expected in capsys.readouterr().err) == (asked == "auto")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_no_preset_leaves_its_bytes_to_timing(preset: str) -> None:
+    settings = load_settings(preset)
+    assert isinstance(settings, TrainingRunSettings)
+    assert settings.train.precision != "auto"
+
+
 def test_runs_of_two_kinds_are_no_replicates(tmp_path: Path) -> None:
     runs = [run_with(tmp_path / kind.__name__, kind) for kind in KINDS]
     assert "(kind differs)" in (difference(runs) or "")
@@ -267,8 +294,9 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
     for step in run.steps:
         clusters = run.clusters(step)
         assert {name for name in clusters if name.startswith("val_subset/block1/")} == {
-            "val_subset/block1/raw/labels",
-            "val_subset/block1/raw/k=2/labels",
+            f"val_subset/block1/raw/{k}{kind}"
+            for k in ("", "k=2/")
+            for kind in ("labels", "extremes")
         }
         for split, rows in run.splits.items():
             x = np.asarray(run.states("block1", step)[rows], dtype=np.float64)

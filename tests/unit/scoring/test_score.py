@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
+from planted import near_square
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.clustering.estimators import KMeans
 from tasklens.core.errors import InputError
@@ -204,6 +205,15 @@ def test_wrong_arrays_are_refused_in_one_line() -> None:
             score_states(array, given, **options)
         assert "\n" not in str(error.value)
         assert "pydantic" not in str(error.value)
+
+
+def test_arrays_have_the_band_of_near_best_starts() -> None:
+    x, corner = near_square()
+    scores = score_states({"near": x, "wide": near_square(1.02)[0]}, corner // 2)
+    across = adjusted_rand_score(corner // 2, corner % 2)
+    assert values(scores, "near", "ari") == values(scores, "wide", "ari") == [1, 1, 1]
+    assert values(scores, "near", "ari_low") == pytest.approx([across])
+    assert values(scores, "near", "ari_high") == values(scores, "wide", "ari_low") == [1]
 
 
 def test_instances_are_numbered_without_gaps_in_what_is_known() -> None:

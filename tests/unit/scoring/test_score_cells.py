@@ -3,25 +3,26 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import silhouette_score
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.preprocessing import StandardScaler, normalize
 
-from planted import planted_instances
+from planted import near_square, planted_instances
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
+from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import (
     SILHOUETTE_SAMPLE,
     MeasureSettings,
-    control_labels,
+    control_clusters,
     measure_cells,
     prepared,
     score_cell,
     score_controls,
     score_silhouettes,
 )
-from tasklens.scoring.score_table import CONTROLS, SCHEMA, Row
+from tasklens.scoring.score_table import BAND, CONTROLS, SCHEMA, Row
 
 Floats = NDArray[np.float32]
 
@@ -50,7 +51,8 @@ def cell_of(x: Floats, space: str = "raw", split: str = "s", k: int = 4) -> Cell
 
 def scored(task: list[int], labels: list[int]) -> dict[str, float]:
     cell = cell_of(np.zeros((len(task), 1), dtype=np.float32), "tsne")
-    clustering = Clustering(np.array([labels], dtype=np.int16), np.zeros(1), None)
+    clusters = np.array([labels], dtype=np.int16)
+    clustering = Clustering(clusters, np.zeros(1), None, clusters, 1)
     rows = score_cell(cell, clustering, instances(np.array(task)), "run")
     return {str(row["metric"]): float(row["value"] or 0) for row in rows}
 
@@ -82,14 +84,15 @@ def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
     for row in rows:
         assert list(row) == SCHEMA.names
         assert {**row, **columns, "layer": "block2", "space": "raw", "k": 4} == row
-    assert len(rows) == 2 * (5 + 4) + 4
+    assert len(rows) == 2 * (5 + 4) + 3 + 4
     assert rows == score_cell(cell, clustering, known, "tiny"), "nothing is drawn from a global"
     assert not any("variance" in metric for metric in scored([0, 1], [0, 1])), "of an embedding"
 
 
 def test_states_of_other_instances_are_refused() -> None:
     known = instances(np.arange(6) % 2)
-    clustering = Clustering(np.zeros((1, 5), np.int16), np.zeros(1), None)
+    clusters = np.zeros((1, 5), np.int16)
+    clustering = Clustering(clusters, np.zeros(1), None, clusters, 1)
     cell = cell_of(np.ones((5, 2), dtype=np.float32))
     with pytest.raises(
         InputError, match=r"^step 16, s, block2 \(raw\): 5 hidden states and labels of sh"
@@ -113,7 +116,7 @@ def test_instances_of_other_numbers_are_refused(name: str) -> None:
 def test_controls_score_what_they_see() -> None:
     task = np.arange(120) % 4
     rows = score_controls(instances(task), 4, "tiny", 0, SETTINGS)
-    assert {row["metric"] for row in rows} == AGREEMENT
+    assert {row["metric"] for row in rows} == AGREEMENT | {*BAND, "near_best_starts"}
     places = {(row["step"], row["split"], row["position"], row["space"]) for row in rows}
     assert places == {(None, "s", "", "raw")}
     assert values(rows, layer="control:symbols", metric="ari") == [1.0, 1.0]
@@ -122,11 +125,10 @@ def test_controls_score_what_they_see() -> None:
     assert values(rows, layer="control:input", metric="ari") == pytest.approx([0], abs=0.03)
     (inputs,) = (r for r in rows if r["layer"] == "control:input" and r["metric"] == "ari")
     assert (inputs["k"], inputs["cluster_seed"]) == (7, None)
-    labels = control_labels(instances(task), 4, 0, SETTINGS)
-    assert [(name, len(clusters)) for name, clusters in labels.items()] == [
-        *zip(CONTROLS, (2, 2, 1), strict=True)
+    clusters = control_clusters(instances(task), 4, 0, SETTINGS)
+    assert [(name, len(each.labels)) for name, each in clusters.items()] == [
+        *zip(CONTROLS[:2], (2, 2), strict=True)
     ]
-    assert labels["control:input"].tolist() == [instances(task).input.tolist()]
 
 
 # --- Silhouettes ---
@@ -211,3 +213,60 @@ def test_normalised_states_have_length_one() -> None:
         both = prepared(x, MeasureSettings(normalize=True, **keys))
         before = prepared(x, MeasureSettings(**keys))
         np.testing.assert_allclose(both, normalize(before), rtol=1e-5, err_msg="after the rest")
+
+
+# --- Near-best starts ---
+
+BANDS = (*BAND, "near_best_starts")
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_band_is_the_ari_of_the_two_partitions_that_kmeans_cannot_tell_apart(part: int) -> None:
+    x, corner = near_square()
+    halves = (corner // 2, corner % 2)
+    task = halves[part]
+    across = adjusted_rand_score(*halves)
+    cell = cell_of(x, k=2)
+    (clustering,) = cluster([cell])
+    rows = score_cell(cell, clustering, instances(task), "r")
+    low, high, starts = (values(rows, metric=metric, cluster_seed=None)[0] for metric in BANDS)
+    assert [low, high] == pytest.approx([across, 1])
+    assert 2 <= starts <= 30
+    kept = values(rows, metric="ari")
+    assert kept == pytest.approx([(1, across)[part]] * 3), "the best start alone shows no band"
+
+
+def test_the_band_holds_for_the_embedding_and_for_controls() -> None:
+    task = np.arange(120) % 4
+    cell = cell_of(blobs(task, spread=40.0), space="tsne")
+    settings = ClusterSettings(n_init=5, tsne_max_iter=250, perplexity=20)
+    (clustering,) = cluster([cell], settings)
+    plane = clustering.embedding
+    assert plane is not None
+    inertia = [
+        sum(float(((plane[p == j] - plane[p == j].mean(axis=0)) ** 2).sum()) for j in range(4))
+        for p in clustering.near_best
+    ]
+    assert max(inertia) <= 1.01 * min(inertia) * (1 + 1e-6)
+    assert min(inertia) == pytest.approx(clustering.inertia.min(), rel=1e-5)
+    rows = score_cell(cell, clustering, instances(task), "r")
+    rows += score_controls(instances(task), 4, "r", 0, settings)
+    cells = {"block2": clustering, **control_clusters(instances(task), 4, 0, settings)}
+    for layer, each in cells.items():
+        scores = [adjusted_rand_score(task, labels) for labels in each.near_best]
+        got = [values(rows, layer=layer, metric=metric)[0] for metric in BANDS]
+        assert got == pytest.approx([min(scores), max(scores), each.near_best_starts]), layer
+    assert not any(values(rows, layer="control:input", metric=metric) for metric in BANDS)
+
+
+def test_extremes_are_the_partitions_of_lowest_and_highest_index() -> None:
+    random = stream(0, "extremes")
+    task = random.integers(-3, 3, size=50)
+    every = random.integers(5, size=(9, 50))
+    scores = [adjusted_rand_score(task, labels) for labels in every]
+    ends, low, high = extremes(task, every)
+    assert np.array_equal(ends, every[[np.argmin(scores), np.argmax(scores)]])
+    assert [low, high] == pytest.approx([min(scores), max(scores)])
+    ends, low, high = extremes(task, every[:1])
+    assert np.array_equal(ends, every[[0, 0]])
+    assert low == high == pytest.approx(scores[0])

@@ -14,8 +14,9 @@ import pytest
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
-from tasklens.scoring.final_scores import final_text, k_table, scores_text
+from tasklens.scoring.final_scores import final_scores, final_text, k_table, scores_text
 from tasklens.scoring.score_table import (
+    BAND,
     CONTROLS,
     NO_STEP,
     SCHEMA,
@@ -129,6 +130,30 @@ def test_a_null_is_a_value_of_its_own_and_the_step_of_controls_has_a_number() ->
     assert means.index.get_level_values("step").to_list() == [8, 8, NO_STEP, NO_STEP, NO_STEP]
 
 
+def test_near_best_starts_count_for_the_range_only() -> None:
+    once: dict[str, Any] = {"cluster_seed": None}
+    rows = [
+        row("ari", 0.5), row("ari", 0.75, cluster_seed=1),
+        row("ari_low", 0.25, **once), row("ari_high", 0.7, **once),
+        row("near_best_starts", 9.0, **once), row("ami", 0.1),
+        row("ari", 0.3, layer="block1"), row("ari_low", 0.3, layer="block1", **once),
+        row("ari_high", 0.9, layer="block1", **once),
+    ]  # fmt: skip
+    for metrics in (None, ("ari", "ami"), ("ari", "ami", "ari_low")):
+        got = summarise(to_frame(to_table(rows), metrics), ("metric", "layer")).to_dict("index")
+        wide = {"low": 0.25, "high": 0.75, "size": 2, "mean": 0.625}
+        assert got["ari", "embed"] == wide
+        assert got["ari", "block1"] == {"low": 0.3, "high": 0.9, "size": 1, "mean": 0.3}
+        every = {"ari", "ami", *BAND, "near_best_starts"}
+        assert {metric for metric, _ in got} == (every if metrics is None else {*metrics})
+    text = final_text(to_table(rows)).splitlines()
+    assert text[2].split()[2:] == ["0.62", "(0.25", "to", "0.75)"]
+    assert text[3].split()[2:] == ["0.30", "(0.30", "to", "0.90)"], "also of one cluster seed"
+    of_embed = {r["metric"]: r for r in final_scores(to_table(rows)) if r["layer"] == "embed"}
+    assert of_embed["ari"] | wide | {"n": 2} == of_embed["ari"] | {"size": 2}
+    assert (of_embed["ari_low"]["mean"], of_embed["ari_low"]["n"]) == (0.25, 1)
+
+
 def test_final_table_shows_the_last_step_beside_the_first() -> None:
     rows: list[Row] = []
     for split in ("train_subset", "val_subset"):
@@ -141,8 +166,8 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
         rows += [*control_rows(split), *control_rows(split)]
     rows.append(row("ari", -0.25, step=64, split="val_subset", layer="block1", space="tsne"))
     lines = final_text(to_table(rows)).splitlines()
-    title = "ARI against the task at step 64: mean (min to max over seeds), then the mean at step 0"
-    assert lines[0] == title
+    title = "ARI against the task at step 64: mean (min to max over seeds and near-best starts)"
+    assert lines[0] == f"{title}, then the mean at step 0"
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
     assert lines[2].split() == ["block1", "raw", *["0.81", "(0.80", "to", "0.82)", "0.11"] * 2]
     assert [line.split()[0] for line in lines[3:6]] == list(CONTROLS)
@@ -155,7 +180,7 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     # Of one step or none.
     assert final_text(to_table([])) == "no scores\n"
     lines = final_text(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
-    assert lines[0] == "ARI against the task at step 4: mean (min to max over seeds)"
+    assert lines[0] == title.replace("64", "4")
     assert lines[-1] == "accuracy at step 4: s 0.500"
 
 
