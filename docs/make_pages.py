@@ -83,6 +83,7 @@ JSON_KEYS = {
         "labels": "their names",
         "splits": "prompts by split",
         "tokens": "`min`, `max` and `mean` number of tokens up to the measured one",
+        "special tokens": "which of the tokenizer's special tokens are added, and to how many",
         "known outputs": "prompts whose output is known, or null",
         "over": "`last` or `mean`",
         "examples": "some prompts, what is measured in brackets",

@@ -9,13 +9,14 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import tasklens
 from campaign.attacks import ATTACKS
-from campaign.attempt import Outcome
+from campaign.attempt import Judged, Outcome
 from campaign.directories import Directories
 from campaign.table import Tried, table, write_table
 
@@ -94,10 +95,14 @@ def _try_all(
 def _try(directories: Directories, seed: int, kind: str, number: int) -> Tried:
     began = time.monotonic()
     work = directories.root / "work" / f"{kind}-{number}"
-    attempt, what = ATTACKS[kind](directories, work, seed, number)
-    shutil.rmtree(work)
+    judged, what = Judged(), "the campaign itself"
+    try:
+        judged, what = ATTACKS[kind](directories, work, seed, number)
+    except Exception:  # counted, so that the other attacks go on
+        judged.note(Outcome.TRACEBACK, traceback.format_exc())
+    shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - began
-    return Tried(kind, number, what, attempt.outcome, tuple(attempt.notes), seconds)
+    return Tried(kind, number, what, judged.outcome, tuple(judged.notes), seconds)
 
 
 if __name__ == "__main__":

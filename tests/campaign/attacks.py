@@ -26,12 +26,13 @@ def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Att
         targets = [(case, name) for case in directories.attacked for name in names(case)]
         Random(f"{seed} {kind}").shuffle(targets)
         rng, n = Random(f"{seed} {kind} {number}"), len(targets)
-        foreign = number % FOREIGN == FOREIGN - 1
         # Some damage cannot be done to each file: the next one is tried.
         for i in range(number * STRIDE, number * STRIDE + n):
             case, name = targets[i % n]
             shutil.rmtree(work, ignore_errors=True)
-            attempt = Attempt(directories, case, work, foreign=foreign)
+            attempt = Attempt(directories, case, work)
+            if _is_foreign(number):
+                attempt.plant()
             done = change(Target(attempt.path, name, case, directories, attempt.beside, rng))
             if done is not None:
                 break
@@ -58,11 +59,10 @@ def kill(part: str) -> Attack:
 
     def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
         rng = Random(f"{seed} kill {part} {number}")
-        foreign = number % FOREIGN == FOREIGN - 1
         reader = part if part in GONE else ""
         if reader:
             case = directories.cases[rng.choice(["run", "probe", "one"])]
-            attempt = Attempt(directories, case, work, foreign=foreign)
+            attempt = Attempt(directories, case, work)
             for name in GONE[part]:
                 path = attempt.path / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -71,18 +71,24 @@ def kill(part: str) -> Attack:
             kind = rng.choice(["probe", "one"]) if part == "probe" else part
             begun = [case for case in directories.attacked if case.kind == kind]
             case = rng.choice([directories.cases[kind], *begun[1:]])
-            attempt = Attempt(directories, case, work, empty=case is begun[0], foreign=foreign)
+            attempt = Attempt(directories, case, work, empty=case is begun[0])
             most = directories.cases[kind].operations[""]
+        if _is_foreign(number):
+            attempt.plant()
         attempt.watch()
         stops = [Stop(rng.randint(1, most), rng.choice(SIGNALS)) for _ in range(rng.choice([1, 2]))]
-        for i, stop in enumerate(stops):
+        for stop in stops:
             attempt.stop(stop, reader)
-            if case.name == case.kind and i == 0 and not reader:
+            if _is_foreign(number):  # before, there may be no directory
                 attempt.plant()
         attempt.finish()
         return attempt, f"{case.name}: {', '.join(f'{s.how} at {s.at}' for s in stops)}"
 
     return attack
+
+
+def _is_foreign(number: int) -> bool:
+    return number % FOREIGN == FOREIGN - 1
 
 
 def _files(case: Case) -> list[str]:

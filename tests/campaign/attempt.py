@@ -1,6 +1,7 @@
 """One attack: a copy of a directory, files of others in it and beside it, and the judgement."""
 
 import enum
+import os
 import re
 import shutil
 from collections.abc import Collection
@@ -35,7 +36,7 @@ _WRITTEN = {
     "gather": ("scores.", "points.", "phase.", "separation."),
 }
 #: How often the advice of a message is followed.
-_ROUNDS = 5
+_ROUNDS = 9
 
 
 class Judged:
@@ -72,7 +73,6 @@ class Attempt(Judged):
         work: Path,
         *,
         empty: bool = False,
-        foreign: bool = False,
     ) -> None:
         super().__init__()
         self.case, self.finished = case, directories.finished(case)
@@ -82,17 +82,16 @@ class Attempt(Judged):
             directory.mkdir(parents=True)
         for file in (self.beside / "theirs.txt", self.beside / "theirs" / "step-00000000.txt"):
             file.write_text("theirs")
-        self._wants_foreign, self._foreign = foreign, dict[Path, bytes]()
+        self._foreign = dict[Path, bytes]()
         self._outside = dict[Path, bytes | None]()
         if not empty:
             shutil.copytree(case.path, self.path, symlinks=True)
-            self.plant()
 
     # -- files of others ----------------------------------------------------------------------
 
     def plant(self) -> None:
-        """Put files of others into the directory, if that is wanted."""
-        if not self._wants_foreign or not self.path.is_dir():
+        """Put files of others into the directory, if it is one of a run or a sweep by now."""
+        if self._foreign or not any((self.path / name).is_dir() for name in ("data", "runs")):
             return
         level = [self.path, *(p for p in sorted(self.path.glob("*")) if _is_directory(p))]
         level += [p for p in sorted(self.path.glob("runs/*")) if _is_directory(p)]
@@ -172,24 +171,21 @@ class Attempt(Judged):
         self._check_foreign()
 
     def _follow(self, message: str) -> bool:
-        """Remove what a message names, or restore it; return if there was anything."""
+        """Remove, or move elsewhere, what a message names; return if there was anything."""
         named = re.findall(rf"{self.case.kind}/[^\s:(),;']*", message)
-        paths = [self.above / path.rstrip(".") for path in named]
-        if "config.toml" in message:
-            shutil.copy(self.finished.path / "config.toml", self.path / "config.toml")
-            return True
-        done = False
-        for path in paths:
-            if path.is_symlink() or path.is_file():
-                path.unlink()
-            elif path.is_dir():
-                shutil.rmtree(path)
-            elif path.exists():  # a socket
-                path.unlink()
-            else:
-                continue
-            done = True
-        return done
+        paths = [self.above / name.rstrip(".") for name in named]
+        path = next((path for path in paths if os.path.lexists(path)), None)
+        if path is None:
+            return False
+        if path in self._foreign:
+            moved = self.beside / f"moved {len(self._outside)}"
+            path.rename(moved)
+            self._outside[moved] = self._foreign.pop(path)
+        elif path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        return True
 
     # -- results ------------------------------------------------------------------------------
 
@@ -198,14 +194,21 @@ class Attempt(Judged):
         return results(self.path, names | {"link"})
 
     def _compare(self) -> None:
+        """Compare all files; what stays damaged in a run of a sweep has to be refused there."""
         expected, present = results(self.finished.path), self._results()
+        different = {n for n in expected.keys() | present if expected.get(n) != present.get(n)}
+        in_runs = {n for n in different if self.case.kind == "sweep" and n.startswith("runs/")}
+        for run_ in sorted({name.split("/")[1] for name in in_runs if name.count("/") > 1}):
+            for reader in (f"verify {run_}", f"show {run_}"):
+                if reader in self.case.readers:
+                    self.read(reader)
         for text, names in (
-            ("missing", expected.keys() - present),
-            ("left", present.keys() - expected),
-            ("differs", {n for n in expected.keys() & present if expected[n] != present[n]}),
+            ("missing", different - present.keys()),
+            ("left", different - expected.keys()),
+            ("differs", different & expected.keys() & present.keys()),
         ):
-            if names:
-                self.note(Outcome.DIFFERENT, f"{text} at the end: {_some(names)}")
+            if names - in_runs:
+                self.note(Outcome.DIFFERENT, f"{text} at the end: {_some(names - in_runs)}")
 
 
 def _is_directory(path: Path) -> bool:

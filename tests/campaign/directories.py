@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,12 @@ class Directories:
 
 def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Words]:
     if case.kind == "sweep":
-        return {"gather": ("gather", sweep, "--out", "sweep")}
+        readers: dict[str, Words] = {"gather": ("gather", sweep, "--out", "sweep")}
+        for run_ in sorted((case.path / "runs").iterdir()):
+            path = f"sweep/runs/{run_.name}"
+            readers[f"show {run_.name}"] = ("show", path, "--json")
+            readers[f"verify {run_.name}"] = ("verify", path, "--out", "verdict.json")
+        return readers
     path = case.kind
     return {
         "show": ("show", path, "--json"),
@@ -149,10 +154,8 @@ def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
     Of locks, logs and PDFs it is only known that they are there.
     """
     hashes = {}
-    for file in sorted(path.rglob("*")):
+    for file in sorted(_files(path, {path / name for name in foreign})):
         name = file.relative_to(path).as_posix()
-        if name in foreign or (file.is_dir() and not file.is_symlink()):
-            continue
         if file.name == ".lock":
             hashes[name] = "there"
         elif not file.is_file():
@@ -166,6 +169,16 @@ def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
         else:
             hashes[name] = sha256(file.read_bytes())
     return hashes
+
+
+def _files(path: Path, foreign: Collection[Path]) -> Iterator[Path]:
+    """Yield what is no directory, also within directories that are links."""
+    for file in path.iterdir() if path.is_dir() else ():
+        if file not in foreign:
+            if file.is_dir():
+                yield from _files(file, foreign)
+            else:
+                yield file
 
 
 def _lasting_manifest(content: bytes) -> bytes:

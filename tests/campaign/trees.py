@@ -57,6 +57,8 @@ def directory_elsewhere(t: Target) -> str | None:
 
 def link_instead(t: Target) -> str | None:
     """Replace a directory by a link to a directory of others."""
+    if t.path.parent == t.root:  # the states, or the runs, may be on another disk
+        return None
     shutil.rmtree(t.path)
     t.path.symlink_to(t.beside / "theirs")
     return "a link to a directory of others"
