@@ -58,6 +58,8 @@ class Reading:
     """The reason for no faster way; empty if this is the fastest."""
     max_tokens: list[tuple[str, int, int]] = field(default_factory=list)
     """Tokens of a pass: how the prompts are read, the first row, and the tokens from there on."""
+    threads: int = field(default_factory=torch.get_num_threads)
+    """CPU threads of torch."""
 
     def tokens_from(self, row: int, otherwise: int) -> int:
         """Return the tokens of a pass that are recorded at a row, or other ones."""

@@ -8,7 +8,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 from tasklens.core.files import digest, write_file
+from tasklens.core.progress import inform
 from tasklens.models.hf_batching import Reading
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.harvested_rows import PROGRESS, READING
@@ -21,6 +24,12 @@ def keep_reading(directory: Path, subject: HuggingFaceSubject) -> None:
     """
     path = directory / READING
     subject.reading = _kept(path)
+    threads = torch.get_num_threads()
+    if subject.reading is not None and subject.reading.threads != threads:
+        inform(
+            f"reading resumes with {threads} threads, it began with {subject.reading.threads}: the "
+            "last bits may differ (OMP_NUM_THREADS fixes the number)"
+        )
     if subject.reading is None:
         (directory / PROGRESS).unlink(missing_ok=True)
 

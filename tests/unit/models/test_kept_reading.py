@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from models.company import mixed
 from models.conftest import Limit
@@ -83,3 +84,16 @@ def test_passes_do_decide_the_last_bits(tmp_path: Path) -> None:
     assert not np.array_equal(one["ln_f"], other["ln_f"])
     harvest(tmp_path / "a", 100)
     assert json.loads((tmp_path / "a" / READING).read_text())["reading"]["how"] == "in padded rows"
+
+
+def test_another_number_of_threads_is_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        harvest(tmp_path / "a", 40, stop_after=1)
+    capsys.readouterr()
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: before + 1)
+    harvest(tmp_path / "a", 40)
+    begin = f"tasklens: reading resumes with {before + 1} threads, it began with {before}: the last"
+    assert capsys.readouterr().err.startswith(begin)
