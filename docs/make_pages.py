@@ -83,6 +83,7 @@ JSON_KEYS = {
         "labels": "their names",
         "splits": "prompts by split",
         "tokens": "`min`, `max` and `mean` number of tokens up to the measured one",
+        "special tokens": "which of the tokenizer's special tokens are added, and to how many",
         "known outputs": "prompts whose output is known, or null",
         "over": "`last` or `mean`",
         "examples": "some prompts, what is measured in brackets",
@@ -127,7 +128,9 @@ def _output_section() -> str:
 
 Results go to standard output. Progress, notes, warnings and errors go to standard error: a bar on a
 terminal, otherwise a line as a stage begins and ends and one per 30 seconds meanwhile. Verdicts are
-coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. The exit status is 0, or
+coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. Text from files and paths is
+shown and not obeyed: an escape sequence is written out (`\\x1b`), also in a pipe. `--json` has the
+text itself. The exit status is 0, or
 
 - 1 if a finding does not hold, or a run or a cell failed;
 - 2 for an error in what was asked for, which is one line;

@@ -1,7 +1,9 @@
 """Text from a user's files, names and command line is shown, and nothing obeys it."""
 
 import csv
+import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,6 +17,7 @@ from hostile import ACTS, HOSTILE
 #: A name that a file can have.
 NAME = "$5 vs $10 \x1b]8;;http:a\x07\r\u202e\x9b2J\n=<b>"
 SHOWN = r"$5 vs $10 \x1b]8;;http:a\x07\r\u202e\x9b2J\n=<b>"
+NOT_UTF8 = os.fsdecode(b"\xff")
 
 
 def assert_shown(result: Result, *, out: str = "", err: str = "") -> None:
@@ -58,23 +61,35 @@ def test_an_error_on_a_terminal_only_shows() -> None:
     assert line.rpartition("tasklens: ")[2].startswith(f"error: {SHOWN}")
 
 
-def test_a_path_with_a_line_break_is_one_line_also_with_a_traceback(tmp_path: Path) -> None:
+def test_a_path_with_a_line_break_is_one_line_also_with_a_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASKLENS_DEBUG", "")  # which --debug sets
     result = call("show", tmp_path / NAME, "--debug")
     assert_shown(result, err="Traceback")
     assert result.err.splitlines()[-1].startswith(f"tasklens: error: {tmp_path}/{SHOWN}")
 
 
 def test_a_run_in_a_directory_with_such_a_name(tmp_path: Path) -> None:
-    path = tmp_path / NAME
+    path = tmp_path / f"{NAME}{NOT_UTF8}"
+    shown = rf"{tmp_path}/{SHOWN}\udcff"
     result = succeed("run", "smoke", *changes(), "--out", path, "--verbose")
-    assert_shown(result, out=f"{SHOWN}/figures/figure1.png\n", err=f"wrote {tmp_path / SHOWN}/")
+    assert_shown(result, out=f"{shown}/figures/figure1.png\n", err=f"wrote {shown}/")
     for command in ("show", "report", "plot", "follow"):
         assert_shown(succeed(command, path))
-    assert_shown(call("verify", path), out=f"{SHOWN}/verdict.json\n")
-    assert_shown(succeed("compare", path, path), out=f"first: {tmp_path / SHOWN}\n")
-    shown = json.loads(succeed("show", path, "--json").out)
-    assert shown["run"] == str(path), "JSON has the name itself"
-    assert set(pq.read_table(path / "scores.parquet")["run"].to_pylist()) == {NAME}
+    assert_shown(call("verify", path), out=f"{shown}/verdict.json\n")
+    assert_shown(succeed("compare", path, path), out=f"first: {shown}\n")
+    document = json.loads(succeed("show", path, "--json").out)
+    assert document["run"] == str(path), "JSON has the path itself"
+    runs = set(pq.read_table(io.BytesIO((path / "scores.parquet").read_bytes()))["run"].to_pylist())
+    assert runs == {NAME + r"\udcff"}, "a table has only UTF-8"
+
+
+def test_a_path_in_the_settings_that_is_no_text_is_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / f"{NOT_UTF8}.jsonl"
+    result = call("probe", tmp_path, "--prompts", path, "--out", tmp_path / "out")
+    assert_refused(result, r"prompts: files = ", r"\udcff.jsonl': is not UTF-8")
+    assert not (tmp_path / "out").exists()
 
 
 def test_labels_columns_and_files_with_such_names(stock: Stock, tmp_path: Path) -> None:

@@ -137,9 +137,9 @@ def probe(
     table, a line for each finding, and the path of the report; the last line is the path of the
     figure.
     """
+    from tasklens.runs.model_plan import describe
     from tasklens.runs.pipeline import run_all
     from tasklens.runs.settings import ModelRunSettings
-    from tasklens.runs.stage_states import describe
 
     given: dict[str, dict[str, object]] = {
         "subject": {
@@ -167,7 +167,9 @@ def probe(
             emit(plan.text())
         return
     check_device(settings.subject.device, "subject.device", engine)
-    name = Path(models[0]).resolve().name if Path(models[0]).exists() else models[0]
+    name, path = models[0], Path(models[0])
+    if path.exists():  # a link has its own name, but . and .. have none
+        name = path.name if path.name not in ("", "..") else path.resolve().name
     results = run_all(
         f"probe-{name.replace('/', '-')}",
         settings,

@@ -96,8 +96,9 @@ def laid_on(y: Floats, before: Floats) -> Floats:
     """Return `y`, rotated, reflected and moved to be as near to `before` as possible."""
     middle = before.mean(axis=0)
     y = y - y.mean(axis=0)
-    turn, _ = orthogonal_procrustes(y.astype(np.float64), (before - middle).astype(np.float64))
-    moved: Floats = (y @ turn + middle).astype(np.float32)
+    with one_thread():
+        turn, _ = orthogonal_procrustes(y.astype(np.float64), (before - middle).astype(np.float64))
+        moved: Floats = (y @ turn + middle).astype(np.float32)
     return moved
 
 

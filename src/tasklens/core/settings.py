@@ -7,6 +7,7 @@ checks once, on construction. The settings of a run hold one such class per TOML
 import difflib
 import functools
 import json
+import re
 import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from typing import (
 )
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tasklens.core.errors import InputError
 
@@ -86,6 +87,16 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         super().__init_subclass__(**kwargs)
         if affects:
             cls.affects = affects if isinstance(affects, Affects) else Affects(affects)
+
+    @model_validator(mode="after")
+    def _check_text(self) -> Self:
+        for key, value in self:
+            for text in value if isinstance(value, tuple) else (value,):
+                if isinstance(text, str) and re.search(r"[\ud800-\udfff]", text):
+                    raise ValueError(
+                        f"{key} = {text!r}: is not UTF-8, in which settings are written: rename it"
+                    )
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         kind = type(self).__name__

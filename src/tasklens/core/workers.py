@@ -20,6 +20,7 @@ from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from tasklens.core.errors import InputError
 from tasklens.core.progress import Progress, progress
+from tasklens.core.text import visible
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -131,8 +132,9 @@ def failure(future: Future[Any]) -> Exception | None:
 
 def reason(error: Exception) -> str:
     """Return the reason of a failure in one line."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, InputError):
+        return visible(str(error))
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 class _ProcessWithoutMain(SpawnProcess):

@@ -85,6 +85,7 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
 def _parsed(text: str) -> _File:
     try:
         content = json.loads(text, object_pairs_hook=without_duplicates)
+        json.dumps(content, ensure_ascii=False).encode()  # an escape may be half a character
     except ValueError as error:
         raise InputError(f"is not a task file: {error}") from None
     if not isinstance(content, dict):

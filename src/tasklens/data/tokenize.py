@@ -5,22 +5,20 @@ The tokenizers are those of Hugging Face. Only the methods called in this file a
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.core.text import visible
+from tasklens.data.answer_tokens import Ints, Part, answer_tokens
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.prompt_columns import check_position
+from tasklens.data.special_tokens import SpecialTokens, Tokenizer, read_texts
 from tasklens.data.token_prompts import Prompts
-
-Tokenizer: TypeAlias = Any
-Ints: TypeAlias = npt.NDArray[np.int64]
 
 #: Number of examples that are printed, so that a user sees which tokens are measured.
 SHOWN = 3
@@ -47,6 +45,10 @@ class PositionSettings(SettingsBase, affects="states"):
     """If the part has several tokens: last measures the last one, mean the mean over all."""
     max_length: Annotated[int, Field(ge=0)] = 0
     """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
+    special_tokens: SpecialTokens = "auto"
+    """The special tokens that the tokenizer adds, such as one that begins each text. auto: they are
+    added, but not at an end of a text that has such a token there, as chat templates write it. add:
+    they are always added, even twice. none: only those that stand in the text are read."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,13 @@ class Tokenized:
     begin: Ints
     """Index of the first token of the measured part, (N,)."""
     target: Ints
-    """Token that should follow the measured part, (N,); -1 if it is not known."""
+    """Tokens that are right after the measured part, (N, 2), see `answer_tokens`; -1: not known."""
+    special_tokens: str = ""
+    """The special tokens that were added, for users."""
+    notes: tuple[str, ...] = ()
+    """What is odd about the special tokens, as sentences for a warning."""
+    answer_notes: tuple[str, ...] = ()
+    """What is odd about the right answers, as sentences for a warning."""
 
 
 def tokenize(
@@ -69,7 +77,7 @@ def tokenize(
     Parameters
     ----------
     tokenizer : transformers tokenizer
-        It places the special tokens, which are measured only if the position is a number.
+        The special tokens that it adds are measured only if the position is a number.
 
     Raises
     ------
@@ -86,10 +94,9 @@ def tokenize(
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
             "find the measured part with; give --position last, or the index of a token"
         )
-    read = _read(tokenizer, table.text, fast=fast)
-    offsets = read["offset_mapping"] if fast else [()] * len(table)
-    rows = zip(table.source, parts, read["special_tokens_mask"], offsets, strict=True)
-    begin, position = np.array([_tokens(*row) for row in rows], dtype=np.int64).T.copy()  # (N,)
+    rows = read_texts(tokenizer, table.text, settings.special_tokens)
+    spans = zip(table.source, parts, rows.special, rows.offsets, strict=True)
+    begin, position = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
     longest = settings.max_length or np.inf
     for source, last in zip(table.source, position, strict=True):
         if last >= longest:
@@ -98,14 +105,19 @@ def tokenize(
                 f"{longest}; shorten the text"
             )
     ids = np.zeros((len(table), int(position.max()) + 1), dtype=np.int64)
-    for i, row in enumerate(read["input_ids"]):
+    for i, row in enumerate(rows.ids):
         ids[i, : position[i] + 1] = row[: position[i] + 1]
     prompts = Prompts(ids, position, begin if settings.over == "mean" else None)
+    target = np.full((len(table), 2), -1)
+    answer_notes: tuple[str, ...] = ()
     if fast:
-        target = _targets(table, tokenizer, parts, prompts, settings.at)
-    else:
-        target = np.full(len(table), -1)
-    return Tokenized(prompts, begin, target)
+        target, answer_notes = answer_tokens(table, tokenizer, parts, rows, position, settings.at)
+    elif table.output is not None:
+        answer_notes = (
+            f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
+            "find the first token of an output with; no accuracy is measured",
+        )
+    return Tokenized(prompts, begin, target, rows.summary, rows.notes, answer_notes)
 
 
 def position_name(table: LabelledPrompts, settings: PositionSettings) -> str:
@@ -146,22 +158,13 @@ def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) ->
     for i in np.linspace(0, len(table) - 1, min(SHOWN, len(table))).astype(int):
         names = tokenizer.convert_ids_to_tokens(prompts.ids[i, : prompts.position[i] + 1].tolist())
         tokens = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
-        follows = int(tokenized.target[i])
-        answer = f"  -> {tokenizer.convert_ids_to_tokens([follows])[0]}" if follows >= 0 else ""
+        right = [token for token in tokenized.target[i].tolist() if token >= 0]
+        answer = f"  -> {' or '.join(tokenizer.convert_ids_to_tokens(right))}" if right else ""
         lines.append(visible(f"  {table.label[i]}: {' '.join(tokens)}{answer}"))
     return "\n".join(lines) + "\n"
 
 
-def _read(tokenizer: Tokenizer, texts: tuple[str, ...], *, fast: bool) -> dict[str, list[Any]]:
-    plain = dict.fromkeys(("truncation", "padding", "return_attention_mask", "verbose"), False)
-    return dict(
-        tokenizer(
-            list(texts), return_special_tokens_mask=True, return_offsets_mapping=fast, **plain
-        )
-    )
-
-
-def _part(table: LabelledPrompts, i: int, at: str) -> str | int | tuple[int, int]:
+def _part(table: LabelledPrompts, i: int, at: str) -> Part:
     """Return the measured part: "last", the index of a token, or a span of characters."""
     text, source = table.text[i], table.source[i]
     value: Any = at
@@ -221,7 +224,7 @@ def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
 
 
 def _tokens(
-    source: str, part: str | int | tuple[int, int], special: list[int], offsets: Any
+    source: str, part: Part, special: list[bool], offsets: list[tuple[int, int]]
 ) -> tuple[int, int]:
     """Return the first and the last token of the part."""
     if isinstance(part, int):
@@ -238,35 +241,3 @@ def _tokens(
     if not tokens:
         raise InputError(f"{source}: the measured part has no token of its own")
     return tokens[0], tokens[-1]
-
-
-def _targets(
-    table: LabelledPrompts, tokenizer: Tokenizer, parts: list[Any], tokens: Prompts, at: str
-) -> Ints:
-    """Return the first token of each output that follows the measured part, otherwise -1."""
-    target = np.full(len(table), -1, dtype=np.int64)
-    outputs = table.output or [""] * len(table)
-    wanted: list[tuple[int, int, int, int]] = []  # prompt, end of the part, span of the output
-    texts = []
-    for i, (text, output, part) in enumerate(zip(table.text, outputs, parts, strict=True)):
-        end = part[1] if isinstance(part, tuple) else len(text.rstrip()) if part == "last" else None
-        if end is None or not output:
-            continue
-        rest = text[end:].strip()
-        # The measured part is the end of the output itself, so that no output follows it.
-        answered = text[:end].endswith(output) and (at != "" or table.input is None)
-        if rest.startswith(output) if rest else not answered:
-            begin = text.index(output, end) if rest else end + 1
-            wanted.append((i, end, begin, begin + len(output)))
-            texts.append(text if rest else f"{text[:end]} {output}")
-    if not texts:
-        return target
-    read = _read(tokenizer, tuple(texts), fast=True)
-    rows = zip(wanted, read["input_ids"], read["offset_mapping"], strict=True)
-    for (i, end, begin, stop), row, offsets in rows:
-        after = int(tokens.position[i]) + 1
-        if len(row) > after and row[:after] == tokens.ids[i, :after].tolist():
-            first, last = offsets[after]
-            if end <= first <= begin and last <= stop:
-                target[i] = row[after]
-    return target

@@ -6,15 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
 
-#: Pattern of the names of checkpoint directories, with the step.
-_STEP = re.compile(r"^(?:checkpoint|step|global_step|global-step)[-_]?(\d+)$")
+#: Names of the directories that are a series if they are in one directory.
+_IN_SERIES = re.compile(r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?(\d+)", re.IGNORECASE)
+#: What precedes a step in a longer name, the surest first: stage1-step-5000-tokens11B is step 5000.
+_BEFORE_STEP = (r"(?:global[-_]?)?steps?", r"checkpoints?|ckpt|iter|iteration|ba")
 #: Patterns of the files that are fetched from the hub in addition to the weights.
 _SMALL = ("*.json", "*.model", "*.txt")
 
@@ -29,6 +31,8 @@ class Checkpoint:
     repository: str = ""
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What is odd about the step, as sentences for a warning."""
 
 
 def find_checkpoints(
@@ -44,33 +48,37 @@ def find_checkpoints(
     """
     if not models:
         raise InputError("no model to measure: name at least one")
-    checkpoints: list[tuple[int | None, Checkpoint]] = []
+    checkpoints: list[Checkpoint] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
         if path.is_dir():
             if revisions:
                 raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            checkpoints += [(_step_of(p), Checkpoint(0, str(p), p)) for p in _inside(path)]
+            checkpoints += [Checkpoint(0, str(inner), inner) for inner in _inside(path)]
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
                 name = f"{model}@{revision}" if revision else model
-                checkpoint = Checkpoint(0, name, None, model, revision)
-                checkpoints.append((_step_of_revision(revision), checkpoint))
-    unknown = any(step is None for step, _ in checkpoints)
-    series = [
-        replace(checkpoint, step=number if unknown or step is None else step)
-        for number, (step, checkpoint) in enumerate(checkpoints, 1)
-    ]
-    series.sort(key=lambda checkpoint: checkpoint.step)
+                checkpoints.append(Checkpoint(0, name, None, model, revision))
+    series = sorted(_with_steps(checkpoints), key=lambda checkpoint: checkpoint.step)
     for earlier, later in pairwise(series):
         if earlier.step == later.step:
             both = f"{earlier.name} and {later.name} are both of step {earlier.step}"
             raise InputError(f"{both}; measure each series by itself")
     if untrained and series[0].step > 0:
-        first = replace(series[0], step=0, name=f"{series[0].name}, untrained", untrained=True)
-        series.insert(0, first)
+        name = f"{series[0].name}, untrained"
+        series.insert(0, replace(series[0], step=0, name=name, untrained=True, notes=()))
     return series
+
+
+def step_notes(checkpoints: Sequence[Checkpoint]) -> list[str]:
+    """Return what is odd about the steps of a series, as sentences for a warning."""
+    return [note for checkpoint in checkpoints for note in checkpoint.notes]
+
+
+def step_of(directory: Path) -> int | None:
+    """Return the training step of a model's directory, None if it is unknown."""
+    return next(iter(_steps_of(directory).values()), None)
 
 
 def missing_steps(steps: Sequence[int]) -> list[int]:
@@ -99,12 +107,6 @@ def _leading_powers(steps: Sequence[int]) -> int:
     begin = 1 if steps and steps[0] == 0 else 0
     n = len([*takewhile(lambda pair: pair[1] == 2 ** pair[0], enumerate(steps[begin:]))])
     return begin + n - 1 if begin + n > 2 else 0
-
-
-def _step_of_revision(revision: str | None) -> int | None:
-    digits = re.search(r"(\d+)$", revision or "")
-    is_hash = re.fullmatch(r"[0-9a-f]{7,40}", revision or "") and not (revision or "").isdigit()
-    return int(digits[1]) if digits and not is_hash else None
 
 
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
@@ -157,29 +159,111 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 def _inside(path: Path) -> list[Path]:
     """Return the models of a directory, in the order of their steps: itself, or a series in it."""
+    is_model = (path / "config.json").is_file()
     for folder in (path, path / "checkpoints"):
-        inside = folder.iterdir() if folder.is_dir() else ()
-        series = [inner for inner in inside if _STEP.match(inner.name) and inner.is_dir()]
-        for inner in series:
-            if not (inner / "config.json").is_file():
+        series: dict[Path, int] = {}
+        for inner in folder.iterdir() if folder.is_dir() else ():
+            named = _IN_SERIES.fullmatch(inner.name)
+            if not named or not inner.is_dir():
+                continue
+            if (inner / "config.json").is_file():
+                series[inner] = int(named[1])
+            elif not is_model or inner.name.lower().startswith(("checkpoint", "step")):
+                # In a model's directory the others may be an optimiser's state (DeepSpeed).
                 raise InputError(f"{inner}: has no config.json; is the checkpoint incomplete?")
         if series:
-            return sorted(series, key=lambda inner: _step_of(inner) or 0)
-    if not (path / "config.json").is_file():
+            return sorted(series, key=lambda inner: (series[inner], inner.name))
+    if not is_model:
         raise InputError(f"{path}: has neither a model (config.json) nor checkpoint-N directories")
     return [path]
 
 
-def _step_of(directory: Path) -> int | None:
-    """Return the step by the directory's name, the trainer's state or tasklens' configuration."""
-    named = _STEP.match(directory.resolve().name)
-    if named:
-        return int(named[1])
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads((directory / "trainer_state.json").read_bytes())["global_step"])
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        return int(json.loads((directory / "config.json").read_bytes())["tasklens"]["step"])
-    return None
+def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
+    """Return models with their steps, or numbered in this order if some step is unknown."""
+    known = [_known_steps(checkpoint) for checkpoint in checkpoints]
+    names = [_own_name(checkpoint) for checkpoint in checkpoints]
+    unknown = [c.name for c, steps in zip(checkpoints, known, strict=True) if not steps]
+    epochs = [_number_after("epochs?|ep", name) for name in names]
+    stages = {_number_after("stage", name) for name in names} - {None}
+    note = ""
+    if not unknown and len(stages) < 2:
+        numbers = [next(iter(steps.values())) for steps in known]
+    elif len(unknown) == len(names) > 1 and None not in epochs and len(stages) < 2:
+        numbers = [epoch or 0 for epoch in epochs]
+        note = "the steps of the models are unknown; their numbers are those of the epochs"
+    else:
+        numbers = list(range(1, len(names) + 1))
+        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        why = (
+            f"the step of {unknown[0]}{more} is unknown" if unknown else "each stage has its steps"
+        )
+        note = f"{why}: the models are numbered 1 to {len(names)} in the order given"
+        known = [{} for _ in names]
+    same: dict[object, Checkpoint] = {}
+    series = []
+    for checkpoint, number, steps in zip(checkpoints, numbers, known, strict=True):
+        directory = checkpoint.directory
+        key = (directory and directory.resolve(), checkpoint.repository, checkpoint.revision)
+        first = same.setdefault(key if note else (key, number), checkpoint)
+        if first is not checkpoint:
+            raise InputError(f"{first.name} and {checkpoint.name} are the same model; name it once")
+        notes = [
+            f"{checkpoint.name}: step {number} by {next(iter(steps))} is used, but it is {step} by "
+            f"{source}"
+            for source, step in steps.items()
+            if step != number
+        ]
+        series.append(replace(checkpoint, step=number, notes=tuple(notes)))
+    if note and len(series) > 1:
+        series[0] = replace(series[0], notes=(note, *series[0].notes))
+    return series
+
+
+def _known_steps(checkpoint: Checkpoint) -> dict[str, int]:
+    """Return the steps of a model by their source, the one that counts first."""
+    if checkpoint.directory is not None:
+        return _steps_of(checkpoint.directory)
+    step = _step_in(_own_name(checkpoint))
+    return {} if step is None else {"its name": step}
+
+
+def _steps_of(directory: Path) -> dict[str, int]:
+    """Return the steps of a model's directory by their source, the one that counts first."""
+    steps = {
+        "its name": _step_in(directory.absolute().name),
+        "the name that it links to": _step_in(directory.resolve().name),
+    }
+    for file, keys in (
+        ("trainer_state.json", ["global_step"]),
+        ("config.json", ["tasklens", "step"]),
+    ):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            value = json.loads((directory / file).read_bytes())
+            for key in keys:
+                value = value[key]
+            steps[file] = int(value)
+    return {source: step for source, step in steps.items() if step is not None}
+
+
+def _own_name(checkpoint: Checkpoint) -> str:
+    """Return the part of a model's name that may have its step."""
+    if checkpoint.directory is not None:
+        return checkpoint.directory.absolute().name
+    return checkpoint.revision or checkpoint.repository.rpartition("/")[2]
+
+
+def _step_in(name: str) -> int | None:
+    """Return the step in a name; a number alone is one, unless it may be a commit or a date."""
+    steps = (_number_after(before, name) for before in _BEFORE_STEP)
+    alone = int(name) if re.fullmatch(r"\d{1,6}", name) else None
+    return next((step for step in steps if step is not None), alone)
+
+
+def _number_after(before: str, name: str) -> int | None:
+    """Return the only number in a name after a word, such as step-5 or STEP_5; 5k is none."""
+    pattern = rf"(?<![a-z])(?:{before})[-_=]?(\d+)(?![0-9a-z]|\.\d)"
+    numbers = {int(digits) for digits in re.findall(pattern, name, re.IGNORECASE)}
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def _check_hub_name(model: str, path: Path) -> None:

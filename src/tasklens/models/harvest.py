@@ -9,11 +9,13 @@ from typing import Any, TypeAlias, cast
 import torch
 
 from tasklens.core.errors import InputError
+from tasklens.core.progress import warn
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.names import find_state
 from tasklens.data.prompt_readers import PromptSource
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import PositionSettings, instances_of_prompts, position_name, tokenize
+from tasklens.models.checkpoint_series import step_of
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject
@@ -102,7 +104,7 @@ def as_subject(model: Model, *, texts: bool = False) -> Subject:
     if isinstance(model, str | Path):
         config = _tasklens_config(Path(model))
         if texts or config is None:
-            return load_subject(model, step=(config or {}).get("step", 0))
+            return load_subject(model, step=step_of(Path(model)) or 0)
         return GPT2Subject(load_checkpoint(model), step=config.get("step", 0))
     if isinstance(model, GPT2):
         return GPT2Subject(model)
@@ -140,6 +142,8 @@ def _prompts_of_split(
     if tokenizer is None:
         raise InputError("texts need a tokenizer; give the model's own: tokenizer=...")
     tokens = tokenize(table, tokenizer, position)
+    for note in tokens.notes:
+        warn(note)
     rows, prompts = table.splits[split], tokens.prompts
     return Prompts(
         prompts.ids[rows],

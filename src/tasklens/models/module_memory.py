@@ -16,7 +16,7 @@ class ModuleMemory:
     """The buffers and plain attributes of a network's modules, as they are when this is made.
 
     Some networks change them as they read. Dynamic RoPE, for instance, keeps the frequencies of
-    the longest row that it has read, so that the states of the next row depend on it.
+    the longest row that it has read. The states of the next row then depend on that row.
     """
 
     def __init__(self, network: nn.Module) -> None:

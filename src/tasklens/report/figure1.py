@@ -6,10 +6,11 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.markers import MarkerStyle
 from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
@@ -201,7 +202,8 @@ def _number_marks(block: str, states: list[str]) -> list[dict[str, Any]]:
     named = re.fullmatch(r"block(\d+)", block)
     if named is None or len(states) > LEGEND_BLOCKS + 3:
         return []
-    number = {"marker": f"${named[1]}$", "markersize": 3.8}
+    with rc_context({"text.parse_math": True}):  # Matplotlib's way to make text a marker
+        number = {"marker": MarkerStyle(f"${named[1]}$"), "markersize": 3.8}
     number |= {"color": _style(block, states)["color"], "markeredgewidth": 0.3}
     return [{"color": "white", "marker": "o", "markersize": 5.0}, number]
 

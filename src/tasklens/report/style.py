@@ -13,7 +13,6 @@ from typing import Any, Literal, ParamSpec, TypeVar
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.axis import Tick
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
@@ -43,7 +42,6 @@ STYLE: dict[str, Any] = {
 
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A", Text, Tick)
 
 
 def in_style(draw: Callable[P, R]) -> Callable[P, R]:
@@ -57,24 +55,38 @@ def in_style(draw: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
         ax = kwargs.get("ax")
-        before = {text: text.get_text() for text in _find(ax, Text)}
+        before = {text: text.get_text() for text in _texts(ax)}
         result = (styled if ax is None else unstyled)(*args, **kwargs)
         changed = ax or result
-        on_ticks = {text for tick in _find(changed, Tick) for text in (tick.label1, tick.label2)}
-        for text in _find(changed, Text):
+        for text in _texts(changed):
             if text.get_text() != before.get(text):
                 text.set_usetex(False)
-                # Shared axes give their ticks other texts later.
-                text.set_parse_math("$" not in text.get_text() and text not in on_ticks)
+                text.set_parse_math("$" not in text.get_text())
+        for label in _tick_labels(changed):  # which get their text later
+            label.set_usetex(False)
+            label.set_parse_math(False)
         return result
 
     return drawn
 
 
-def _find(artist: object, kind: type[A]) -> list[A]:
-    """Return the artists of a kind in a figure or in axes; nothing of what is neither."""
-    is_drawn = isinstance(artist, Figure | Axes)
-    return artist.findobj(kind) if is_drawn else []  # type: ignore[attr-defined]
+def _texts(artist: object) -> list[Text]:
+    """Return all text in a figure or in axes; nothing of what is neither."""
+    return artist.findobj(Text) if isinstance(artist, Figure | Axes) else []
+
+
+def _tick_labels(artist: object) -> list[Text]:
+    """Return the labels of the ticks in a figure or in axes, and of the axes that share them."""
+    axes = artist.axes if isinstance(artist, Figure) else [artist]
+    shared = [
+        getattr(other, axis)
+        for ax in axes
+        if isinstance(ax, Axes)
+        for axis, group in (("xaxis", ax.get_shared_x_axes()), ("yaxis", ax.get_shared_y_axes()))
+        for other in group.get_siblings(ax)
+    ]
+    ticks = [tick for axis in shared for tick in axis.get_major_ticks()]
+    return [label for tick in ticks for label in (tick.label1, tick.label2)]
 
 
 #: The number of characters up to which a name is drawn whole, and in the title of a panel.

@@ -79,7 +79,7 @@ class RunDir(Manifest):
     @property
     def name(self) -> str:
         """The run's name: that of its directory."""
-        return self.path.resolve().name
+        return self.path.resolve().name.encode(errors="backslashreplace").decode()
 
     def is_new(self, own: Collection[Path] = ()) -> bool:
         """Return whether nothing but ``own`` is there, or what a run that made no data has left."""
@@ -190,7 +190,9 @@ class RunDir(Manifest):
         with self._held(wait), one_line_errors(self.path):
             if self._holds == 1:
                 folders = (self.states, self.checkpoints, self.measured, self.resume, self.figures)
-                for folder in (self.path, *folders):
+                for folder in (self.path, self.data, *folders):
+                    if folder.exists() and not folder.is_dir():
+                        raise InputError(f"{folder} should be a directory: move the file elsewhere")
                     remove_temporaries(folder)
             yield
 

@@ -38,7 +38,8 @@ def load_run(path: Path | str) -> Run:
     if directory.noted(directory.config) not in (None, sha256(content)):
         raise InputError(
             f"{directory.config} has changed since tasklens wrote it: its SHA-256 is not the one "
-            f"in {directory.manifest.name}; restore it, or remove it and run again with --resume"
+            f"in {directory.manifest.name}; restore it, or run again with --resume, which names "
+            "the file to remove"
         )
     table = parse_toml(content, str(directory.config))
     kind: type[RunSettings] = ModelRunSettings if "subject" in table else TrainingRunSettings
@@ -57,6 +58,7 @@ def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resu
     directory = RunDir(out or Path("runs") / default)
     holds_run = directory.data.exists() or directory.mark("data") is not None
     if holds_run and directory.config.exists():
+        _check_config(directory, settings)
         before = load_run(directory.path).settings
         key: str | None = "kind"
         if type(before) is type(settings):
@@ -74,11 +76,31 @@ def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resu
     elif resume and directory.mark("data") is not None:  # the file of settings is gone
         directory.check_format()
         run = run_of(directory, settings)
-        for stage in run.before:
-            if directory.mark(stage) is not None:
+        for stage in (stage for stage in run.before if directory.mark(stage) is not None):
+            try:
                 run.need(stage)
+            except InputError as error:
+                raise InputError(
+                    f"{directory.config} is gone, and stage {stage} was finished under other "
+                    "settings than these; give the settings of the run"
+                ) from error
     elif not directory.is_new():
         raise InputError(
             f"{directory.path} is not empty and not a run directory; name another with --out"
         )
     return run_of(directory, settings)
+
+
+def _check_config(directory: RunDir, settings: RunSettings) -> None:
+    """Raise InputError that names the wrong one of two files if they do not belong together."""
+    if directory.noted(directory.config) is None or directory.is_intact(directory.config):
+        return
+    if directory.config.is_file() and directory.config.read_bytes() == settings.toml().encode():
+        raise InputError(
+            f"{directory.manifest} is not of this run: it has another SHA-256 of "
+            f"{directory.config.name}; remove {directory.manifest.name} and run again with --resume"
+        )
+    raise InputError(
+        f"{directory.config} has changed since tasklens wrote it; remove it and run again with "
+        "--resume and the settings of the run"
+    )

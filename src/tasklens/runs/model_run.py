@@ -96,9 +96,16 @@ class ModelRun(Run):
         return self.table.text[self.table.splits[split]]
 
     def targets(self, step: int) -> Mapping[str, Ints]:
-        """Return the first token of each right answer by split, -1 if it is not known."""
-        target = self.tokens(step).target
-        return {split: target[rows] for split, rows in self.table.splits.items()}
+        """Return the first token of each right answer by split, -1 if it is not known.
+
+        Of two tokens that are right it is the one that the model answered, if this is one of them.
+        """
+        target = self.tokens(step).target  # (N, 2)
+        right = {}
+        for split, answer in self.answers(step).items():
+            both = target[self.table.splits[split]]
+            right[split] = np.where(answer == both[:, 1], both[:, 1], both[:, 0])
+        return right
 
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens that were answered or measured at a step are called."""

@@ -318,7 +318,8 @@ class Run(ABC):
         before, mark = self.before[stage], self.directory.mark(stage)
         if before is not None:
             self.check_files(before)
-        for path in (self.directory.path / key for key in (mark or {"files": ()})["files"]):
+        paths = [self.directory.path / key for key in (mark or {"files": ()})["files"]]
+        for path in (self.directory.config, *paths):
             if path.exists() or path.is_symlink():
                 self.directory.check(path)
 

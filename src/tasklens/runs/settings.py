@@ -35,7 +35,7 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     models: tuple[str, ...] = ()
     """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
     revisions: tuple[str, ...] = ()
-    """Revisions of a name on the hub, each a checkpoint; its step is the number that it ends in."""
+    """Revisions of a name on the hub, each a checkpoint; its name has the step, as step1000 has."""
     untrained: bool = False
     """Measure a network of the same configuration with fresh weights, too, as step 0."""
     tokenizer: str = ""

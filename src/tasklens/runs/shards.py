@@ -111,7 +111,8 @@ def harvest_shard(shard: Shard) -> ShardResult:
     need_seen(shard.directory)
     torch.set_num_threads(shard.threads)
     table = ModelRun(RunDir(shard.run), shard.settings).table
-    subject, tokens, names = open_model(shard.settings, shard.checkpoint, table)
+    opened = open_model(shard.settings, shard.checkpoint, table)
+    subject, tokens, names = opened
     shard_path = shard_directory(shard.directory, shard.i, shard.n)
     shard_path.mkdir(exist_ok=True)
     keep_reading(shard_path, subject)
@@ -119,5 +120,5 @@ def harvest_shard(shard: Shard) -> ShardResult:
     order = subject.reading_order(tokens.prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
     harvest_to(shard_path, subject, tokens.prompts, names, shard=order[begin:end])
-    facts = model_facts(shard.checkpoint, subject, names)
+    facts = model_facts(shard.checkpoint, opened)
     return ShardResult(facts, tokens if shard.i == 0 else None)

@@ -14,12 +14,18 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
-from tasklens.core.text import visible
 from tasklens.core.workers import LOCAL
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import Tokenized, shown, tokenize
-from tasklens.models.checkpoint_series import Checkpoint, fetch, file_times, identity, missing_steps
+from tasklens.models.checkpoint_series import (
+    Checkpoint,
+    fetch,
+    file_times,
+    identity,
+    missing_steps,
+    step_notes,
+)
 from tasklens.models.hf_loading import (
     TOKENIZER_FILES,
     load_subject,
@@ -28,7 +34,7 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.kept_reading import keep_reading
-from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun, checkpoints_of
+from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import ANSWER, finish_harvest, harvest_to, read_states
@@ -52,6 +58,8 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     table = read_prompts(settings.prompts, seed=settings.seed)
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
+    for note in step_notes(run.checkpoints):
+        warn(note)
     first = run.checkpoints[0]
     if engine == LOCAL and run.directory.mark("data") is None:
         run.opened = open_model(settings, first, table)
@@ -84,74 +92,6 @@ def open_model(
     return OpenedModel(subject, tokens, names)
 
 
-class ModelPlan(NamedTuple):
-    """Plan of a model run: what it would measure."""
-
-    models: dict[int, str]
-    """The name of each model by step."""
-    n_prompts: int
-    labels: tuple[str, ...]
-    splits: dict[str, int]
-    """The number of prompts of each split."""
-    n_tokens: npt.NDArray[np.int64]
-    """Tokens up to the measured one, that one included, of each prompt, (N,)."""
-    n_known: int | None
-    """How many prompts are followed by the first token of a known output; None without outputs."""
-    over: str
-    """Over what the hidden states are taken: "last" or "mean"."""
-    examples: str
-    """Some prompts, what is measured in brackets."""
-
-    def document(self) -> dict[str, Any]:
-        """Return the plan as what ``--json`` prints."""
-        tokens = {"min": self.n_tokens.min(), "max": self.n_tokens.max()}
-        return {
-            "models": [{"step": step, "name": name} for step, name in self.models.items()],
-            "prompts": self.n_prompts,
-            "labels": self.labels,
-            "splits": self.splits,
-            "tokens": tokens | {"mean": float(np.mean(self.n_tokens))},
-            "known outputs": self.n_known,
-            "over": self.over,
-            "examples": self.examples.splitlines(),
-        }
-
-    def text(self) -> str:
-        """Return the plan as ``--dry-run`` prints it."""
-        lines = ["models:"]
-        lines += [f"  step {step}: {name}" for step, name in self.models.items()]
-        lines.append(f"prompts: {self.n_prompts:,}, with {len(self.labels)} labels")
-        lines += [f"  {split}: {n:,}" for split, n in self.splits.items()]
-        lines.append(
-            f"tokens up to the measured one: {self.n_tokens.min()} to {self.n_tokens.max()}, "
-            f"{np.mean(self.n_tokens):.1f} on average"
-        )
-        if self.n_known is not None:
-            lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
-        measured = "the mean over" if self.over == "mean" else "measured is"
-        lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
-        return "\n".join(map(visible, lines)) + "\n" + self.examples
-
-
-def describe(settings: ModelRunSettings) -> ModelPlan:
-    """Return the plan of a model run; no model is loaded, nothing is written."""
-    checkpoints = checkpoints_of(settings)
-    table = read_prompts(settings.prompts, seed=settings.seed)
-    tokenizer = tokenizer_of(settings, checkpoints[0])
-    tokens = tokenize(table, tokenizer, settings.position)
-    known = None if table.output is None else int(np.count_nonzero(tokens.target >= 0))
-    return ModelPlan(
-        models={c.step: c.name for c in checkpoints},
-        n_prompts=len(table),
-        labels=tuple(sorted(set(table.label))),
-        splits={split: rows.stop - rows.start for split, rows in table.splits.items()},
-        n_tokens=tokens.prompts.position + 1,
-        n_known=known,
-        over=settings.position.over,
-        examples=shown(table, tokens, tokenizer),
-    )
-
-
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
     """Run each model on the prompts, on a cluster by replicas, and keep its hidden states."""
     run.need("data")
@@ -179,9 +119,11 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
             harvest_on_cluster(run, missing, engine, gpus)
         directory.drop_partial(directory.states)
         facts_by_step = [run.facts(c.step) for c in run.checkpoints]
-        warnings = doubts(facts_by_step)
-        for warning in warnings:
+        late = [*doubts(facts_by_step), *_answer_doubts(run)]
+        for warning in late:
             warn(warning)
+        read = [note for facts in facts_by_step for note in facts["notes"]]
+        warnings = [*dict.fromkeys([*step_notes(run.checkpoints), *read]), *late]
         steps = [directory.states_at(c.step) for c in run.checkpoints]
         files = [path for states in steps for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
@@ -194,7 +136,8 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
         for checkpoint, inputs in missing.items():
             is_first = checkpoint is run.checkpoints[0]
             opened = run.opened if is_first else None
-            subject, tokens, names = opened or open_model(run.settings, checkpoint, run.table)
+            opened = opened or open_model(run.settings, checkpoint, run.table)
+            subject, tokens, names = opened
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
                 width = subject.model.config.get_text_config().hidden_size
@@ -205,29 +148,31 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
             partial = run.directory.partial(target, inputs)
             keep_reading(partial, subject)
             harvest_to(partial, subject, tokens.prompts, names, bar.update)
-            facts = model_facts(checkpoint, subject, names)
+            facts = model_facts(checkpoint, opened)
             finish_checkpoint(partial, facts, tokens, subject.tokenizer)
             run.directory.fill(target)
 
 
 def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
-    """Print some prompts with what is measured in them."""
+    """Print some prompts with what is measured in them, and what is odd about the prompts."""
     examples = shown(run.table, tokens, tokenizer)
     inform("measured is what stands in [[ ]]:", *examples.splitlines())
+    for note in (*tokens.notes, *tokens.answer_notes):
+        warn(note)
 
 
-def model_facts(
-    checkpoint: Checkpoint, subject: HuggingFaceSubject, names: tuple[str, ...]
-) -> dict[str, Any]:
+def model_facts(checkpoint: Checkpoint, opened: OpenedModel) -> dict[str, Any]:
     """Return the facts about a model that are kept, with how it has read the prompts."""
-    assert subject.reading is not None
+    assert opened.subject.reading is not None
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
-        "weights": subject.weights_hash(),
-        "tokenizer": tokenizer_hash(subject.tokenizer),
-        "states": list(names),
-        "reading": asdict(subject.reading),
+        "weights": opened.subject.weights_hash(),
+        "tokenizer": tokenizer_hash(opened.subject.tokenizer),
+        "states": list(opened.names),
+        "reading": asdict(opened.subject.reading),
+        "special_tokens": opened.tokens.special_tokens,
+        "notes": [*opened.tokens.notes, *opened.tokens.answer_notes],
     }
 
 
@@ -315,3 +260,19 @@ def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")
     return sentences
+
+
+def _answer_doubts(run: ModelRun) -> list[str]:
+    """Return what is odd in the answers of the last checkpoint, as sentences for a warning."""
+    last = run.checkpoints[-1]
+    target = run.tokens(last.step).target
+    right = target[target >= 0]
+    answers = np.asarray(read_states(run.directory.states_at(last.step), ANSWER))
+    if not len(right) or np.isin(answers, right).any():
+        return []
+    tokens, counts = np.unique(answers, return_counts=True)
+    (usual,) = run.token_names(last.step, tokens[[counts.argmax()]])
+    return [
+        f"{last.name} never answers with the first token of any output, mostly with {usual!r}; the "
+        "accuracy of 0 may come from the format of the prompts"
+    ]

@@ -96,10 +96,11 @@ def _sweep_directory(out: Path) -> RunDir:
 def _write_plan(directory: RunDir, sweep: Sweep) -> None:
     """Write the file of the sweep; remove what was gathered of the runs of another."""
     path = directory.path / PLAN
-    if directory.noted(path) == sha256(sweep.content) and path.exists():
+    is_same = directory.noted(path) == sha256(sweep.content)
+    if is_same and directory.is_intact(path):
         return
     with directory.batch() as manifest:
-        for key in list(manifest["files"]):
+        for key in () if is_same else list(manifest["files"]):
             directory.remove(directory.path / key)
         directory.write(path, sweep.content)
 
@@ -123,21 +124,27 @@ def _run(
     gpus: float = 1.0,
 ) -> dict[str, str]:
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    missing = []
+    missing, failed = [], {}
     for point in points:
+        run = point_run(out, point)
         if not is_done(out, point):
             missing.append(point)
-        elif not keep:  # killed between the two, a run still has them
-            _strip(point_run(out, point))
+            continue
+        try:
+            run.check_files("measure")
+        except InputError as error:
+            failed[point.name] = str(error)
+        if not keep:  # killed between the two, a run still has them
+            _strip(run)
     if not missing:
-        return {}
+        return failed
     work = functools.partial(run_point, out=out.absolute(), keep=keep)
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
     on_gpu = any(point.settings.train.device != "cpu" for point in missing)
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
         outcomes = pool.outcomes(work, missing, "sweep", "run")
-        failed = {point.name: reason(error) for point, _, error in outcomes if error}
-    return {point.name: failed[point.name] for point in missing if point.name in failed}
+        failed |= {point.name: reason(error) for point, _, error in outcomes if error}
+    return {point.name: failed[point.name] for point in points if point.name in failed}
 
 
 def is_done(out: Path, point: Point) -> bool:
@@ -194,6 +201,8 @@ def _strip(run: TrainingRun) -> None:
 def _log(path: Path) -> Iterator[None]:
     """Send what a run prints to a file: many of them share the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError(f"{path} should be a file of tasklens: remove it")
     with path.open("a") as file, contextlib.redirect_stderr(file):
         yield
 

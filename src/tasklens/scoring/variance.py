@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
+from tasklens.clustering.numba_compile import one_thread
+
 
 def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
     """Return the share of the variance of `x` between groups (the multivariate eta squared).
@@ -43,10 +45,11 @@ def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
     between = float(sizes @ (means**2).sum(axis=1))
     within = centred - means[group]
     n, d = within.shape
-    scatter = within.T @ within if d <= n else within @ within.T
-    m = len(scatter)
+    m = min(n, d)
     wide = min(len(names) - 1, m)
     if between == 0 or wide == 0:
         return 0.0
-    widest = scipy.linalg.eigvalsh(scatter, subset_by_index=(m - wide, m - 1)).clip(0).sum()
+    with one_thread():
+        scatter = within.T @ within if d <= n else within @ within.T
+        widest = scipy.linalg.eigvalsh(scatter, subset_by_index=(m - wide, m - 1)).clip(0).sum()
     return between / float(widest) if widest > 0 else float("inf")

@@ -106,6 +106,6 @@ def test_a_killed_process_is_reported_in_one_line() -> None:
 
 
 def test_reasons_are_one_line() -> None:
-    assert reason(InputError("k = 0: should be\nmore")) == "k = 0: should be more"
+    assert reason(InputError("a\nb.json: cannot be read")) == r"a\nb.json: cannot be read"
     assert reason(ValueError("too\n  many")) == "ValueError: too many"
     assert reason(KeyError("x")) == "KeyError: 'x'"

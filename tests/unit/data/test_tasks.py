@@ -174,6 +174,7 @@ Change = Callable[[dict[str, Any]], object]
         # the text of the file
         ("[1]", "should be an object with the keys tasks, inputs"),
         ('{"tasks": [', "is not a task file: Expecting value: line 1 column 12"),
+        ({"name": "half \ud83d"}, "is not a task file: 'utf-8' codec can't encode character"),
         ('{"tasks": [{"function": {"x": "1", "x": "2"}}]}', "the key 'x' occurs twice in one obj"),
     ],
 )

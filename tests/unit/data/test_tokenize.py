@@ -29,15 +29,20 @@ class Fake:
         assert {name for name, value in options.items() if not value} >= {
             *("truncation", "padding", "return_attention_mask", "verbose")
         }, "these are on by default, or add what nothing reads"
-        if options["return_offsets_mapping"] and not self.is_fast:
+        if options.get("return_offsets_mapping") and not self.is_fast:
             raise NotImplementedError("as transformers' slow tokenizers do")
-        encoded = [self.inner.encode(text) for text in texts]
+        special = options["add_special_tokens"]
+        encoded = [self.inner.encode(text, add_special_tokens=special) for text in texts]
         read: dict[str, list[Any]] = {"input_ids": [encoding.ids for encoding in encoded]}
-        if options["return_special_tokens_mask"]:
-            read["special_tokens_mask"] = [encoding.special_tokens_mask for encoding in encoded]
-        if options["return_offsets_mapping"]:
+        if options.get("return_offsets_mapping"):
             read["offset_mapping"] = [encoding.offsets for encoding in encoded]
         return read
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.inner.get_vocab()
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return {}
 
     def number(self, token: str) -> int:
         return self.inner.get_vocab()[token]
@@ -117,8 +122,8 @@ def positions(prompts: LabelledPrompts, tokenizer: Fake | None = None, **setting
 
 
 def targets(prompts: LabelledPrompts, tokenizer: Fake, **settings: Any) -> list[str | None]:
-    """Return the target tokens, None if they are not known."""
-    ids = read(prompts, tokenizer, **settings).target.tolist()
+    """Return the likely target tokens, None if they are not known."""
+    ids = read(prompts, tokenizer, **settings).target[:, 0].tolist()
     return [tokenizer.convert_ids_to_tokens([i])[0] if i >= 0 else None for i in ids]
 
 
@@ -308,7 +313,7 @@ def test_a_slow_tokenizer_measures_what_needs_no_characters() -> None:
     assert positions(DOUBLE, slow, at="last") == [5, 4]
     assert positions(DOUBLE, slow, at="-2") == [5, 4]
     assert positions(DOUBLE, slow, at="number") == [2, 5]
-    assert read(DOUBLE, slow, at="last").target.tolist() == [-1, -1]
+    assert read(DOUBLE, slow, at="last").target.tolist() == [[-1, -1]] * 2
     for at in ("", "input", "double", "pair", "0:3"):
         assert error_of(DOUBLE, slow, at=at) == (
             "Fake is not a fast tokenizer: it gives no character offsets to find the measured part "
@@ -390,15 +395,15 @@ def test_the_first_of_several_tokens_follows(pairs: Fake) -> None:
     assert prompts.output is not None
     for i, output in enumerate(prompts.output):
         end = tokenized.prompts.position[i]
-        first = text_of(pairs, [tokenized.target[i]])
+        first = text_of(pairs, [tokenized.target[i, 0]])
         assert first == f" {output}"[: len(first)]
         assert 1 < len(first) < len(f" {output}")
-        both = text_of(pairs, [*tokenized.prompts.ids[i, : end + 1], tokenized.target[i]])
+        both = text_of(pairs, [*tokenized.prompts.ids[i, : end + 1], tokenized.target[i, 0]])
         assert f"{prompts.text[i]} {output}".startswith(both)
-    assert tokenized.target[0] == tokenized.target[1]
+    assert tokenized.target[0, 0] == tokenized.target[1, 0]
 
 
-def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fake) -> None:
+def test_an_output_in_the_same_token_does_not_follow(pairs: Fake) -> None:
     prompts = table(
         "Plural: bananas", "Plural: bananas are yellow", "past: walked", "past: walked away",
         input=["banana", "banana", "walk", "walk"], output=["s", "s", "ed", "ed"],
@@ -407,10 +412,10 @@ def test_an_output_in_the_same_token_or_after_a_space_does_not_follow(pairs: Fak
     assert tokens == [1, 1], "otherwise this tests nothing"
     assert targets(prompts, pairs) == [None] * 4
 
-    # If a text ends in a space, the output would be read with that space, and not after it.
+    # If a text ends in a space, what follows that token is the output without a space.
     prompts = table("the opposite of hot ", "the opposite of hot", output=["cold"] * 2)
     assert pairs.inner.encode("of hot ").tokens[-1] == "Ġ"
-    assert targets(prompts, pairs) == [None, "Ġcold"]
+    assert targets(prompts, pairs) == ["co", "Ġcold"]
 
 
 def many() -> tuple[LabelledPrompts, Fake]:

@@ -17,6 +17,8 @@ from tasklens.models.checkpoint_series import (
     find_checkpoints,
     identity,
     missing_steps,
+    step_notes,
+    step_of,
 )
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir
@@ -40,6 +42,10 @@ def series_of(*models: Path | str, revisions: Sequence[str] = ()) -> list[tuple[
             assert checkpoint.name == str(checkpoint.directory)
             assert (checkpoint.directory / "config.json").is_file()
     return [(c.step, c.directory.name if c.directory else c.name) for c in checkpoints]
+
+
+def notes_of(*models: Path | str, revisions: Sequence[str] = ()) -> list[str]:
+    return step_notes(find_checkpoints([str(m) for m in models], revisions))
 
 
 def error_of(*models: Path | str, revisions: Sequence[str] = ()) -> str:
@@ -78,6 +84,106 @@ def test_a_directory_with_checkpoints_in_it_is_a_series(tmp_path: Path) -> None:
     assert series_of(run.checkpoint(64)) == [(64, run.checkpoint(64).name)]
 
 
+def test_links_to_a_store_have_the_steps_of_their_own_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DVC, git-annex and the cache of the hub keep them: the store's names are hashes."""
+    store, out = tmp_path / "store", tmp_path / "out"
+    out.mkdir()
+    for step, name in ((5, "c0ffee"), (10, "ab12"), (9, "f00d"), (1000, "00aa")):
+        model(store / name)
+        (out / f"checkpoint-{step}").symlink_to(store / name)
+    expected = [(step, f"checkpoint-{step}") for step in (5, 9, 10, 1000)]
+    assert series_of(out) == series_of(*out.iterdir()) == expected
+    assert series_of(*sorted(f"{path}/" for path in out.iterdir())) == expected
+    assert notes_of(out) == []
+    # A link without a number has the step of what it links to.
+    last = tmp_path / "last"
+    model(store / "step_77")
+    last.symlink_to(store / "step_77")
+    assert series_of(last, out / "checkpoint-5") == [(5, "checkpoint-5"), (77, "last")]
+    monkeypatch.chdir(out / "checkpoint-9")
+    assert find_checkpoints(["."])[0].step == 1, "the directory is that of the store"
+    monkeypatch.chdir(store / "step_77")
+    assert (find_checkpoints(["."])[0].step, step_of(Path())) == (77, 77)
+    # If both have a number, the first counts, and a line has the other.
+    renamed = tmp_path / "checkpoint-3"
+    renamed.symlink_to(store / "step_77")
+    assert notes_of(renamed) == [
+        f"{renamed}: step 3 by its name is used, but it is 77 by the name that it links to"
+    ]
+    (out / "step-9").symlink_to(store / "f00d")
+    assert error_of(out).endswith("are the same model; name it once")
+
+
+NAMED = {
+    **{"checkpoint-500": 500, "Checkpoint-500": 500, "STEP_20": 20, "step1000": 1000, "step=7": 7},
+    **{"step-00000016": 16, "global_step100": 100, "global-step-100": 100, "globalstep4": 4},
+    **{"iter_0000100": 100, "iter-100-ckpt": 100, "ckpt_3": 3, "checkpoint-1000-merged": 1000},
+    **{"step1000-unsharded": 1000, "stage1-step-5000-tokens11B": 5000, "step1000-tokens4B": 1000},
+    **{"stage2-ingredient1-step3000-tokens13B": 3000, "pythia-70m-step64": 64, "1000": 1000},
+    **{"epoch=3-step=1200.ckpt": 1200, "checkpoint-3-step-1200": 1200, "ep0-ba40-rank0": 40},
+    # A number of other things is no step.
+    **dict.fromkeys(["step10k", "step-1M", "tokens-4B", "v2", "llama-2-7b", "step1.5", "gpt2"]),
+    **dict.fromkeys(["epoch3", "2024-11-27", "20241127", "step100-step200", "misstep4", "base-2"]),
+    **dict.fromkeys(["0123456", "1234567890", "8f5c0d1e2a3b4c5d6e7f8091a2b3c4d5e6f70819"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_step_in_a_name(tmp_path: Path, name: str) -> None:
+    """The rule is one for directories, revisions and names on the hub."""
+    assert step_of(model(tmp_path / name)) == NAMED[name]
+    other = model(tmp_path / "other" / "checkpoint-7777777")
+    known = NAMED[name] is not None
+    for models, revisions in (((other, tmp_path / name), ()), (("o/n",), ("step7777777", name))):
+        steps = [step for step, _ in series_of(*models, revisions=revisions)]
+        assert steps == ([NAMED[name], 7777777] if known else [1, 2])
+        assert len(notes_of(*models, revisions=revisions)) == (not known)
+    if "=" not in name:
+        assert find_checkpoints([f"org/{name}"])[0].step == (NAMED[name] if known else 1)
+
+
+def test_epochs_order_a_series_that_has_no_steps(tmp_path: Path) -> None:
+    epochs = [model(tmp_path / f"epoch{epoch}") for epoch in (10, 1, 2)]
+    assert series_of(*epochs) == [(1, "epoch1"), (2, "epoch2"), (10, "epoch10")]
+    assert notes_of(*epochs) == [
+        "the steps of the models are unknown; their numbers are those of the epochs"
+    ]
+    best = model(tmp_path / "best")
+    assert [step for step, _ in series_of(*epochs, best)] == [1, 2, 3, 4]
+    assert "is unknown: the models are numbered 1 to 4" in notes_of(*epochs, best)[0]
+    trained = [model(tmp_path / "t" / f"epoch_{n}", trainer=n * 50) for n in (10, 9)]
+    assert [step for step, _ in series_of(*trained)] == [450, 500]
+
+
+def test_steps_that_begin_again_in_a_stage_are_no_order() -> None:
+    revisions = [
+        "stage1-step9000-tokens9B",
+        "stage1-step10000-tokens10B",
+        "stage2-step500-tokens1B",
+    ]
+    assert [step for step, _ in series_of("o/n", revisions=revisions)] == [1, 2, 3]
+    assert notes_of("o/n", revisions=revisions) == [
+        "each stage has its steps: the models are numbered 1 to 3 in the order given"
+    ]
+    assert [step for step, _ in series_of("o/n", revisions=revisions[:2])] == [9000, 10000]
+
+
+def test_the_state_of_an_optimiser_is_no_checkpoint(tmp_path: Path) -> None:
+    """DeepSpeed keeps it in the checkpoint, in a directory that has no model."""
+    for step in (2, 10):
+        (model(tmp_path / f"checkpoint-{step}") / f"global_step{step}").mkdir()
+    assert series_of(tmp_path) == [(2, "checkpoint-2"), (10, "checkpoint-10")]
+    assert series_of(tmp_path / "checkpoint-2") == [(2, "checkpoint-2")]
+    (tmp_path / "alone" / "global_step4").mkdir(parents=True)
+    assert error_of(tmp_path / "alone").endswith(
+        "has no config.json; is the checkpoint incomplete?"
+    )
+    (model(tmp_path / "out") / "checkpoint-1").mkdir()
+    assert error_of(tmp_path / "out").endswith("has no config.json; is the checkpoint incomplete?")
+
+
 def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None:
     late, early = model(tmp_path / "a" / "checkpoint-300"), model(tmp_path / "b" / "checkpoint-20")
     ours = model(tmp_path / "ours", step=100)
@@ -88,6 +194,13 @@ def test_several_directories_with_steps_are_put_in_order(tmp_path: Path) -> None
     )
     named = model(tmp_path / "checkpoint-50", trainer=60)
     assert series_of(named) == [(50, "checkpoint-50")], "its name goes before what is in it"
+    assert notes_of(named) == [
+        f"{named}: step 50 by its name is used, but it is 60 by trainer_state.json"
+    ]
+    assert notes_of(trained) == [
+        f"{trained}: step 200 by trainer_state.json is used, but it is 7 by config.json"
+    ]
+    assert notes_of(late, ours, early) == []
 
 
 def test_if_one_has_no_step_all_are_numbered_in_order(
@@ -96,7 +209,11 @@ def test_if_one_has_no_step_all_are_numbered_in_order(
     """Whatever the order in which a file system lists a directory."""
     late, none = model(tmp_path / "checkpoint-300"), model(tmp_path / "base")
     assert series_of(late, none) == [(1, "checkpoint-300"), (2, "base")]
-    assert series_of(none, none) == [(1, "base"), (2, "base")]
+    numbered = "the models are numbered 1 to 2 in the order given"
+    assert notes_of(late, none) == [f"the step of {none} is unknown: {numbered}"]
+    other = model(tmp_path / "other")
+    assert notes_of(other, none) == [f"the step of {other} (and 1 more) is unknown: {numbered}"]
+    assert notes_of(none) == [], "a single model needs no order"
     for step in (100, 20, 3):
         model(tmp_path / "run" / f"checkpoint-{step}")
     expected = [(1, "base"), (2, "checkpoint-3"), (3, "checkpoint-20"), (4, "checkpoint-100")]
@@ -120,7 +237,8 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     other = model(tmp_path / "c" / "checkpoint-3")
     both = f"{first} and {second} are both of step 8; measure each series by itself"
     assert error_of(first, other, second) == both
-    assert "are both of step 3" in error_of(other, other)
+    for same in (other, f"{other}/", other / ".." / other.name):
+        assert "are the same model; name it once" in error_of(other, same)
     message = f"{tmp_path}: has neither a model (config.json) nor checkpoint-N directories"
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
@@ -158,7 +276,7 @@ def test_what_looks_like_a_path_is_no_name_on_the_hub(
     assert series_of("run/x") == [(1, "run/x")], "no such directory, so it may be on the hub"
 
 
-def test_revisions_have_the_step_that_they_end_in() -> None:
+def test_revisions_have_the_step_of_their_name() -> None:
     name = "EleutherAI/pythia-70m"
     checkpoints = find_checkpoints([name], ["step1000", "step64", "step-0"])
     assert checkpoints == [
@@ -169,6 +287,8 @@ def test_revisions_have_the_step_that_they_end_in() -> None:
         (1, f"{name}@step9"), (2, f"{name}@main"), (3, f"{name}@step3"),
     ]  # fmt: skip
     assert series_of(name, revisions=["v2.0-final"]) == [(1, f"{name}@v2.0-final")]
+    assert "are the same model; name it once" in error_of(name, revisions=["step1", "step1"])
+    assert "are the same model; name it once" in error_of("gpt2", "gpt2")
     assert error_of(name, revisions=["step1", "new-step1"]) == (
         f"{name}@step1 and {name}@new-step1 are both of step 1; measure each series by itself"
     )

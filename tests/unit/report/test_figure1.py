@@ -9,6 +9,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.markers import MarkerStyle
 
 from drawn import assert_nothing_cut_off, legend, ticks, title
 from planted import with_band
@@ -177,6 +178,13 @@ def test_a_line_can_be_recognised_without_colour() -> None:
         if str(line.get_marker()).startswith("$")
     }
     assert set(marked) == {f"${i}$" for i in range(1, 7)}
+    for line in ax.lines:
+        if str(line.get_marker()) in marked:
+            marker = line._marker  # type: ignore[attr-defined]
+            shape = np.asarray(marker.get_path().vertices)
+            expected = np.asarray(MarkerStyle(marker.get_marker()).get_path().vertices)
+            same = np.allclose(shape / shape.max(), expected / expected.max(), atol=0.001)
+            assert same, "a number, without dollars"
     for i in range(1, 6):
         assert marked[f"${i}$"].isdisjoint(marked[f"${i + 1}$"])
     many = halves(figure1(table(blocks=24)))[0][0]

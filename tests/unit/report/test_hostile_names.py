@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from drawn import ticks
 from hostile import ACTS, HOSTILE
 from planted import planted_table
 from tasklens.findings.curves import curves_of_table
@@ -194,6 +195,22 @@ def test_the_axes_of_a_caller_keep_their_mathematics(draw: Callable[..., Figure]
         draw(named_view(["a", "b", "c"]), "a", ax=ax)
         ax.set_title(r"$\beta$")
         assert ax.title.get_parse_math()
+
+
+def test_axes_that_share_the_ticks_of_a_caller_draw_the_names_too() -> None:
+    figure = Figure()
+    axes = figure.subplots(2, 2, sharex=True, sharey=True)
+    figure_contingency(named_view(["_$x_{$", "$5 vs $10", "c"]), ax=axes[0, 0])
+    figure.draw_without_rendering()
+    assert {"_$x_{$", "$5 vs $10"} <= {*ticks(axes[1, 1])} & {*ticks(axes[1, 0], "y")}
+
+
+@pytest.mark.parametrize("draw", [figure_map, figure_contingency, figure_order])
+def test_tex_reads_no_name(draw: Callable[..., Figure]) -> None:
+    with mpl.rc_context({"text.usetex": True}):
+        ax = Figure().subplots()
+        drawn = draw(named_view(["_$x_{$", "100 %", "a_b"]), "a_b", ax=ax)
+        assert not any(text.get_usetex() for text in texts(drawn))
 
 
 def test_a_title_that_is_set_later_may_be_mathematics() -> None:

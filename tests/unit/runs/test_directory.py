@@ -126,7 +126,7 @@ def test_leftovers_are_cleaned_and_nothing_else(run: RunDir) -> None:
     ours = set(leftovers(run))
     guessed = [".tmp-a", ".tmp-config.toml", ".tasklens-a", f".tasklens-{'0' * 32}"]
     foreign = [folder / name for folder in (run.path, run.checkpoints) for name in guessed]
-    foreign += [run.states / "partial-step-00000008" / "mine", run.data / inside.name]
+    foreign += [run.states / "partial-step-00000008" / "mine", run.data / "deep" / inside.name]
     for path in foreign:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"not of tasklens")
