@@ -24,6 +24,7 @@ from tasklens.models.devices import free_bytes, is_out_of_memory
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
+from tasklens.models.prefix_trees import Trees
 
 #: Most prompts of a pass that are read alone for the comparison, and fewest if they are long.
 CHECKED, FEWEST = 8, 4
@@ -147,23 +148,28 @@ class Trial:
         fullest = int(np.bincount(trees.row).argmax())
         tried = np.unique([*trees.row[self.order[[0, -1]]], fullest])
         n_rows = max(1, self.max_tokens() // trees.ids.shape[1])
+        for part in np.split(tried, range(n_rows, len(tried), n_rows)):
+            try:
+                batch = self._read(rows, part)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    return "does not fit into memory with a 4-D attention mask"
+                reason = self._error_without_hooks(trees, part)
+                if not reason:
+                    raise
+                return f"does not accept a 4-D attention mask ({reason})"
+            if self._differs(batch, self.n_checked):
+                return REFUSALS[TREES]
+        return ""
+
+    def _error_without_hooks(self, trees: Trees, rows: Ints) -> str:
+        """Return the error that the model's code alone raises on trees, or "" if it raises none."""
+        inputs = self.reader.tree_inputs(trees, rows)
         try:
-            for part in np.split(tried, range(n_rows, len(tried), n_rows)):
-                inputs = self.reader.tree_inputs(trees, part)
-                try:
-                    with torch.inference_mode(), evaluating(self.reader.model):
-                        self.reader.forward(**inputs)  # no hook is set: only the model's code runs
-                except Exception as error:
-                    if is_out_of_memory(error):
-                        raise
-                    reason = f"{type(error).__name__}: {first_line(error)}"
-                    return f"does not accept a 4-D attention mask ({reason})"
-                if self._differs(self._read(rows, part), self.n_checked):
-                    return REFUSALS[TREES]
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            return "does not fit into memory with a 4-D attention mask"
+            with torch.inference_mode(), evaluating(self.reader.model):
+                self.reader.forward(**inputs)
+        except Exception as error:
+            return f"{type(error).__name__}: {first_line(error)}"
         return ""
 
     def _refusal_in_part(self, rows: Rows) -> str:

@@ -300,6 +300,34 @@ def test_a_prompt_longer_than_the_context_is_refused(name: str, limit: Limit) ->
         assert shapes == []
 
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "rope_theta": 1e4}
+LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize(
+    ("rope", "context"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4}, CONTEXT),
+        ({"rope_type": "dynamic", "factor": 8.0, "rope_theta": 1e4}, 8 * CONTEXT),
+        ({"rope_type": "linear", "factor": 2.5, "rope_theta": 1e4}, 5 * CONTEXT // 2),
+        (YARN, 4 * CONTEXT),
+        (YARN | {"original_max_position_embeddings": CONTEXT // 4}, CONTEXT),
+        (YARN | {"original_max_position_embeddings": CONTEXT // 2}, 2 * CONTEXT),
+        (LLAMA3, CONTEXT),
+    ],
+)
+def test_the_context_is_that_of_the_scaled_positions(rope: dict[str, Any], context: int) -> None:
+    """The stated length is that before or after scaling, which depends on the type."""
+    subject = HuggingFaceSubject(model_of(config_of("llama", rope_parameters=rope)))
+    assert subject.max_length == context
+    ids = np.ones((2, context + 1), dtype=np.int64)
+    got = subject.harvest(Prompts(ids, np.array([context - 1, 3])), ["ln_f"])
+    assert np.isfinite(got.states["ln_f"]).all()
+    with pytest.raises(InputError, match=f"but the model reads {context}$"):
+        subject.harvest(Prompts(ids, np.array([context, 3])), ["ln_f"])
+
+
 @pytest.mark.parametrize("token", [VOCABULARY, 10**9, -1])
 def test_a_token_outside_the_vocabulary_is_refused(token: int) -> None:
     subject = HuggingFaceSubject(family_model("gpt2"))
