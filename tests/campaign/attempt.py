@@ -12,7 +12,7 @@ from campaign.directories import Case, Directories, results
 
 
 class Outcome(enum.IntEnum):
-    """What came of an attack, from good to bad."""
+    """Outcome of an attack, from good to bad."""
 
     EQUAL = 0
     """All results are those of an undisturbed run, byte by byte."""
@@ -40,7 +40,7 @@ _ROUNDS = 40
 
 
 class Judged:
-    """What was seen of an attack; the worst is its outcome."""
+    """Notes on an attack; the worst of them is the outcome."""
 
     def __init__(self) -> None:
         self.outcome, self.notes = Outcome.EQUAL, list[str]()
@@ -178,11 +178,12 @@ class Attempt(Judged):
         path = next((path for path in paths if os.path.lexists(path)), None)
         if path is None:
             return False
-        of_others = next((d for d in (self._foreign, self._outside) if path.resolve() in d), None)
-        if of_others is not None and not path.is_symlink():
+        real = path.parent.resolve() / path.name
+        known = next((each for each in (self._foreign, self._outside) if real in each), None)
+        if known is not None:
             moved = self.beside / f"moved {len(self._outside)}"
             path.rename(moved)
-            self._outside[moved] = of_others.pop(path.resolve())
+            self._outside[moved] = known.pop(real)
         elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
