@@ -98,7 +98,7 @@ def _try(directories: Directories, seed: int, kind: str, number: int) -> Tried:
     judged, what = Judged(), "the campaign itself"
     try:
         judged, what = ATTACKS[kind](directories, work, seed, number)
-    except Exception:  # counted, so that the other attacks go on
+    except Exception:  # counted, so that the other attacks are tried
         judged.note(Outcome.TRACEBACK, traceback.format_exc())
     shutil.rmtree(work, ignore_errors=True)
     seconds = time.monotonic() - began

@@ -12,7 +12,7 @@ from campaign.directories import Case, Directories, results
 
 
 class Outcome(enum.IntEnum):
-    """What came of an attack, from good to bad."""
+    """Outcome of an attack, from good to bad."""
 
     EQUAL = 0
     """All results are those of an undisturbed run, byte by byte."""
@@ -36,11 +36,11 @@ _WRITTEN = {
     "gather": ("scores.", "points.", "phase.", "separation."),
 }
 #: How often the advice of a message is followed.
-_ROUNDS = 9
+_ROUNDS = 40
 
 
 class Judged:
-    """What was seen of an attack; the worst is its outcome."""
+    """Notes on an attack; the worst of them is the outcome."""
 
     def __init__(self) -> None:
         self.outcome, self.notes = Outcome.EQUAL, list[str]()
@@ -76,13 +76,14 @@ class Attempt(Judged):
     ) -> None:
         super().__init__()
         self.case, self.finished = case, directories.finished(case)
+        work = work.resolve()
         self.above, self.beside = work / "above", work / "beside"
         self.path = self.above / case.kind
         for directory in (self.above, self.beside / "theirs"):
             directory.mkdir(parents=True)
         for file in (self.beside / "theirs.txt", self.beside / "theirs" / "step-00000000.txt"):
             file.write_text("theirs")
-        self._foreign = dict[Path, bytes]()
+        self._foreign = dict[Path, bytes | None]()
         self._outside = dict[Path, bytes | None]()
         if not empty:
             shutil.copytree(case.path, self.path, symlinks=True)
@@ -177,10 +178,12 @@ class Attempt(Judged):
         path = next((path for path in paths if os.path.lexists(path)), None)
         if path is None:
             return False
-        if path in self._foreign:
+        real = path.parent.resolve() / path.name
+        known = next((each for each in (self._foreign, self._outside) if real in each), None)
+        if known is not None:
             moved = self.beside / f"moved {len(self._outside)}"
             path.rename(moved)
-            self._outside[moved] = self._foreign.pop(path)
+            self._outside[moved] = known.pop(real)
         elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -42,7 +42,7 @@ class Stop:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Exit status and output of a command."""
 
     status: int | None
     """The exit status; of a signal its negative number; None of a command that hung."""
@@ -61,12 +61,12 @@ class Ended:
 
 
 #: The arguments of the command line; or "load" and a path, see `load`.
-Words = tuple[str | Path, ...]
+Command = tuple[str | Path, ...]
 
 
 def run(
     cwd: Path,
-    words: Words,
+    command: Command,
     stop: Stop | None = None,
     batches: float | None = None,
     limit: float = LIMIT,
@@ -77,7 +77,7 @@ def run(
     """
     began = time.monotonic()
     mine, theirs = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_act, args=(theirs, cwd, words, stop, batches))
+    process = _FORK.Process(target=_act, args=(theirs, cwd, command, stop, batches))
     process.start()
     theirs.close()
     result, operations = None, 0
@@ -116,7 +116,7 @@ def load(path: Path | str) -> Result:
 
 
 def _act(
-    pipe: Connection, cwd: Path, words: Words, stop: Stop | None, batches: float | None
+    pipe: Connection, cwd: Path, command: Command, stop: Stop | None, batches: float | None
 ) -> None:
     os.setsid()
     os.chdir(cwd)
@@ -124,7 +124,7 @@ def _act(
     operations = _Operations(cwd, stop)
     try:
         with nullcontext() if batches is None else reading(stop_after=batches):
-            result = load(words[1]) if words[0] == "load" else call(*words)
+            result = load(command[1]) if command[0] == "load" else call(*command)
     except BaseException:  # as Python would print it
         result = Result(1, "", traceback.format_exc())
     pipe.send((result, operations.count))

@@ -154,13 +154,13 @@ def unreadable(t: Target) -> str | None:
     elif kind == "pipe":
         os.mkfifo(t.path)
     else:
-        here = Path.cwd()
+        before = Path.cwd()
         os.chdir(t.path.parent)  # the path of a socket has to be short
         try:
             with socket.socket(socket.AF_UNIX) as server:
                 server.bind(t.path.name)
         finally:
-            os.chdir(here)
+            os.chdir(before)
     return f"replaced by a {kind}"
 
 

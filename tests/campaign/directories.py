@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from campaign.command import Ended, Stop, Words, run
+from campaign.command import Command, Ended, Stop, run
 from e2e.conftest import changes
 from e2e.stock import Stock
 from e2e.sweeps import write_sweep
@@ -33,9 +33,9 @@ class Case:
     kind: str
     """The name of the directory: run, probe, one, sweep."""
     path: Path
-    command: Words
+    command: Command
     """Run in the directory above; it makes the directory, or finishes it."""
-    readers: dict[str, Words] = field(default_factory=dict)
+    readers: dict[str, Command] = field(default_factory=dict)
     """The commands that read it, or make a part of it again, by name."""
     answers: dict[str, Ended] = field(default_factory=dict)
     """What the readers gave."""
@@ -66,7 +66,7 @@ class Directories:
         sweep = write_sweep(root / "file", grid, "[0]")
         self.cases: dict[str, Case] = {}
         last = self.stock.checkpoints[200]
-        commands: dict[str, Words] = {
+        commands: dict[str, Command] = {
             "run": ("run", "smoke", *changes(**SMALL), "--out", "run", "--resume"),
             "probe": self.stock.command(*BATCHES, "--out", "probe", "--resume"),
             "one": self.stock.command("--out", "one", "--resume", models=last),
@@ -87,11 +87,11 @@ class Directories:
             command = commands["probe"]
             self._make(f"probe stopped in the {name}", "probe", command, batches=batches)
         for case in self.attacked:
-            for name, words in _readers(case, sweep, self.cases).items():
+            for name, reader in _readers(case, sweep, self.cases).items():
                 above = root / "answers" / case.name / name
                 shutil.copytree(case.path, above / case.kind, symlinks=True)
-                case.readers[name] = words
-                case.answers[name] = run(above, words)
+                case.readers[name] = reader
+                case.answers[name] = run(above, reader)
                 case.operations[name] = case.answers[name].operations
                 case.left[name] = results(above / case.kind)
 
@@ -99,7 +99,7 @@ class Directories:
         self,
         name: str,
         kind: str,
-        command: Words,
+        command: Command,
         stop: Stop | None = None,
         batches: float | None = None,
     ) -> Ended:
@@ -127,9 +127,9 @@ class Directories:
         return self.cases[case.kind]
 
 
-def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Words]:
+def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Command]:
     if case.kind == "sweep":
-        readers: dict[str, Words] = {"gather": ("gather", sweep, "--out", "sweep")}
+        readers: dict[str, Command] = {"gather": ("gather", sweep, "--out", "sweep")}
         for run_ in sorted((case.path / "runs").iterdir()):
             path = f"sweep/runs/{run_.name}"
             readers[f"show {run_.name}"] = ("show", path, "--json")

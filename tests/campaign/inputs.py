@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from campaign.attempt import Judged, Outcome
-from campaign.command import Ended, Words, run
+from campaign.command import Command, Ended, run
 from campaign.directories import SMALL, Directories, results
 from e2e.conftest import TINY
 from e2e.damage import CUT, VALUES, change_of
@@ -82,12 +82,12 @@ def drawn(strategy: st.SearchStrategy[Any], seed_: int, number: int) -> Any:
     return examples[number % BATCH % len(examples)]
 
 
-def _twice(judged: Judged, work: Path, kind: str, words: Words) -> Ended:
+def _twice(judged: Judged, work: Path, kind: str, command: Command) -> Ended:
     """Run a command that makes a directory; if it is not refused, again, and compare."""
     ends, hashes = [], []
     for name in ("first", "second"):
         (work / name).mkdir(parents=True)
-        ended = run(work / name, words)
+        ended = run(work / name, command)
         ends.append(ended)
         if judged.failed("the command", ended):
             return ended
@@ -119,13 +119,13 @@ def _changes(known: dict[str, Any]) -> st.SearchStrategy[dict[str, str]]:
 def settings_of_a_run(d: Directories, work: Path, seed_: int, number: int) -> tuple[Judged, str]:
     """Run a training run with one or two settings changed."""
     changed = drawn(_changes(load_settings("smoke").flat()), seed_, number)
-    words = _run_words(changed)
+    command = _run_command(changed)
     judged = Judged()
-    _twice(judged, work, "run", words)
+    _twice(judged, work, "run", command)
     return judged, f"{changed}"
 
 
-def _run_words(changed: dict[str, str]) -> Words:
+def _run_command(changed: dict[str, str]) -> Command:
     small = {key.replace("__", "."): str(value) for key, value in SMALL.items()}
     values = {**TINY, **small, **changed}
     sets = [word for key, value in values.items() for word in ("--set", f"{key}={value}")]
@@ -138,8 +138,8 @@ def settings_of_a_probe(d: Directories, work: Path, seed_: int, number: int) -> 
     changed = drawn(strategy, seed_, number)
     sets = [word for key, value in changed.items() for word in ("--set", f"{key}={value}")]
     judged = Judged()
-    words = d.stock.command(*sets, "--out", "one", models=d.stock.checkpoints[200])
-    _twice(judged, work, "one", words)
+    command = d.stock.command(*sets, "--out", "one", models=d.stock.checkpoints[200])
+    _twice(judged, work, "one", command)
     return judged, f"{changed}"
 
 
@@ -150,7 +150,7 @@ def task_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Judg
     work.mkdir(parents=True)
     (work / "tasks.json").write_bytes(content)
     judged = Judged()
-    _twice(judged, work, "run", _run_words({"tasks.file": str(work / "tasks.json")}))
+    _twice(judged, work, "run", _run_command({"tasks.file": str(work / "tasks.json")}))
     return judged, f"{change}"[:200]
 
 
@@ -160,8 +160,8 @@ def sweep_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Jud
     work.mkdir(parents=True)
     (work / "sweep.toml").write_bytes(change(SWEEP.encode()))
     judged = Judged()
-    words = ("sweep", work / "sweep.toml", "--dry-run", "--out", "sweep")
-    _twice(judged, work, "sweep", words)
+    command = ("sweep", work / "sweep.toml", "--dry-run", "--out", "sweep")
+    _twice(judged, work, "sweep", command)
     return judged, f"{change}"[:200]
 
 
@@ -213,14 +213,22 @@ def prompt_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Ju
     file.write_bytes(content)
     judged = Judged()
     quick = [word for item in QUICK for word in ("--set", item)]
-    words: Words = ("probe", d.stock.checkpoints[200], "--prompts", file, *quick, "--out", "one")
-    ended = run(work, (*words, "--dry-run", "--json"))
+    command: Command = (
+        "probe",
+        d.stock.checkpoints[200],
+        "--prompts",
+        file,
+        *quick,
+        "--out",
+        "one",
+    )
+    ended = run(work, (*command, "--dry-run", "--json"))
     if not judged.failed("the plan", ended):
         if ended.status:
             judged.note(Outcome.REFUSED, ended.err.strip())
         else:
             _compare(judged, json.loads(ended.out), file)
-            _twice(judged, work, "one", words)
+            _twice(judged, work, "one", command)
     return judged, f"{suffix}: {what}"
 
 

@@ -97,7 +97,7 @@ def replace_lock(t: Target) -> str | None:
 
 
 def falsify(t: Target) -> str | None:
-    """Let a directory claim what is not so: marks without files, unfinished work as finished."""
+    """Let a directory record what is not so: marks without files, unfinished work as finished."""
     false = t.rng.choice(
         [_finished_manifest, _stopped_manifest, _all_done, _final_name, _no_inputs]
     )
@@ -126,7 +126,7 @@ def _all_done(t: Target) -> str | None:
         return None
     for mark in marks:
         np.save(mark, np.ones_like(np.load(mark)))
-    return "done.npy says that all is done"
+    return "a mark that all is done"
 
 
 def _final_name(t: Target) -> str | None:
