@@ -161,6 +161,18 @@ def test_a_directory_that_is_not_of_a_sweep_is_left_alone(
     assert everything(out) == before
 
 
+def test_a_sweep_without_a_manifest_is_still_one(
+    swept: Finished, sweep_file: Path, copied: Path
+) -> None:
+    (copied / "manifest.json").write_bytes(b"{")
+    assert_refused(sweep(sweep_file, copied), f"{copied / 'manifest.json'} is damaged (")
+    (copied / "manifest.json").unlink()
+    before = touched(copied)
+    assert sweep(sweep_file, copied).status == 0
+    assert touched(copied) == before
+    assert outputs(copied) == outputs(swept.path)
+
+
 def test_what_is_not_of_tasklens_stays_in_the_directory_of_a_sweep(
     sweep_file: Path, copied: Path
 ) -> None:

@@ -134,9 +134,9 @@ class RunDir(Manifest):
         """
         partial = _partial(path)
         with one_line_errors(path):
+            if (partial.exists() or partial.is_symlink()) and not _is_partial(partial):
+                raise InputError(f"{partial} is not of tasklens: move it to another directory")
             if not holds_inputs(partial, inputs):
-                if partial.exists() and not _is_partial(partial):
-                    raise InputError(f"{partial} is not of tasklens: move it to another directory")
                 _discard(partial)
                 partial.mkdir(parents=True)
                 write_synced(partial / "inputs", inputs.encode())
@@ -255,14 +255,18 @@ class RunDir(Manifest):
     def _check_own(self, directory: Path, new: set[str]) -> None:
         """Raise InputError if a directory that is replaced has a file that is not of tasklens."""
         own = new | set(self._recorded(directory))
+        foreign = []
         for file in sorted(directory.rglob("*")):
             name = file.relative_to(directory)
             in_shard = len(name.parts) == 2 and _SHARD.fullmatch(name.parts[0])
             if not file.is_dir() and str(name) not in own and not in_shard:
-                raise InputError(
-                    f"{file} is not of tasklens, and {directory} has to be written again; move the "
-                    "file elsewhere"
-                )
+                foreign.append(file)
+        if foreign:
+            more = f" and {len(foreign) - 1} more files in it" if len(foreign) > 1 else ""
+            raise InputError(
+                f"{foreign[0]}{more}: not of tasklens, and {directory} has to be written again; "
+                "move what is not of tasklens elsewhere"
+            )
 
 
 def _partial(path: Path) -> Path:

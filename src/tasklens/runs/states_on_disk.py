@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tasklens.core.errors import InputError
 from tasklens.core.files import remove_temporaries
 from tasklens.data.token_prompts import Prompts
 from tasklens.runs.harvested_rows import PROGRESS, READING, Files, HarvestedRows
@@ -52,6 +53,9 @@ def harvest_to(
     order. InputError if the disk does not hold the states.
     """
     remove_temporaries(directory)
+    for path in directory.iterdir():
+        if path.is_symlink():  # its target would be written
+            raise InputError(f"{path} is a link: remove it and run again with --resume")
     row_of = np.arange(len(prompts))
     if shard is not None:
         row_of = np.full(len(prompts), -1)  # of others

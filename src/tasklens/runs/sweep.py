@@ -38,6 +38,11 @@ PATIENCE = 120.0
 
 #: The file of the sweep in its directory.
 PLAN = "sweep.toml"
+#: What `gather` writes there.
+OUTPUTS = (
+    *("scores.parquet", "points.parquet", "points.csv"),
+    *("separation.png", "phase.png", "around.png"),
+)
 
 
 def run_sweep(
@@ -83,10 +88,11 @@ def run_shard(
 def _sweep_directory(out: Path) -> RunDir:
     """Return the directory of a sweep; InputError if it holds anything but runs."""
     directory, runs = RunDir(out), out / "runs"
-    # Runs may have been gathered by hand, and one that was just begun has its lock only.
-    only_runs = runs.is_dir() and all((run / ".lock").is_file() for run in runs.iterdir())
-    is_new = directory.is_new({runs} if only_runs else set())
-    if not is_new and directory.noted(out / PLAN) is None:
+    # The manifest may be lost, and runs may have been gathered by hand.
+    has_runs = runs.is_dir() and any(runs.iterdir())
+    only_runs = has_runs and all((run / ".lock").is_file() for run in runs.iterdir())
+    own = {runs, *(out / name for name in (PLAN, *OUTPUTS))} if only_runs else set()
+    if not directory.is_new(own) and directory.noted(out / PLAN) is None:
         raise InputError(
             f"{out} is not empty and not the directory of a sweep; name another with --out"
         )

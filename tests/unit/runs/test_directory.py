@@ -141,8 +141,8 @@ def test_what_is_not_of_tasklens_is_never_replaced(run: RunDir) -> None:
     run.write_directory(run.data, {"a": b"1", "b": b"2"})
     (run.data / "notes").write_bytes(b"mine")
     assert refusal(lambda: run.write_directory(run.data, {"a": b"3"})) == (
-        f"{run.data / 'notes'} is not of tasklens, and {run.data} has to be written again; move "
-        "the file elsewhere"
+        f"{run.data / 'notes'}: not of tasklens, and {run.data} has to be written again; move "
+        "what is not of tasklens elsewhere"
     )
     assert run.read(run.data / "b") == b"2"
     run.strip(run.data)

@@ -211,6 +211,21 @@ def test_progress_with_rows_that_are_not_written_is_refused(
     assert files(directory) == complete
 
 
+def test_no_link_is_written_through(tmp_path: Path, directory: Path) -> None:
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(3))
+    for name in ("embed.npy", PROGRESS):
+        outside = tmp_path / name
+        (directory / name).replace(outside)
+        (directory / name).symlink_to(outside)
+        before = outside.read_bytes()
+        with pytest.raises(InputError, match=f"{directory / name} is a link: remove it and run"):
+            harvest(directory)
+        assert outside.read_bytes() == before
+        (directory / name).unlink()
+    assert harvest(directory).done == [0]
+
+
 def test_a_complete_harvest_is_not_repeated_if_its_directory_was_not_renamed(
     directory: Path,
 ) -> None:
