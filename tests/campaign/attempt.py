@@ -105,7 +105,8 @@ class Attempt(Judged):
         (self.path / "link").symlink_to(self.beside)
 
     def watch(self) -> None:
-        """Remember what is outside: no command may change it."""
+        """Remember what is of others after the damage: no command may change it."""
+        self._foreign = {p: content for p, content in self._foreign.items() if _bytes(p) == content}
         self._outside = {p: _bytes(p) for p in self.beside.rglob("*")}
 
     def _check_foreign(self) -> None:

@@ -50,8 +50,9 @@ def directory_of_another_run(t: Target) -> str | None:
 
 def directory_elsewhere(t: Target) -> str | None:
     """Move a directory to another disk, so to speak, and leave a link to it."""
-    shutil.move(t.path, t.beside / t.path.name)
-    t.path.symlink_to(t.beside / t.path.name)
+    elsewhere = t.beside.with_name("elsewhere")  # beside is watched
+    shutil.move(t.path, elsewhere)
+    t.path.symlink_to(elsewhere)
     return "moved outside, with a link to it"
 
 
