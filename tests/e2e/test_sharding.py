@@ -127,6 +127,43 @@ def test_a_shard_that_fails_is_named_and_the_rest_continues(
     assert_same_states(bare, complete, 100)
 
 
+def failing_second_shard(patch: pytest.MonkeyPatch) -> None:
+    real = harvest_to
+
+    def fails(directory: Path, *arguments: object, **others: object) -> None:
+        if directory.name.startswith("shard-00001"):
+            raise OSError("the disk of this machine is gone")
+        real(directory, *arguments, **others)  # type: ignore[arg-type]
+
+    patch.setattr("tasklens.runs.shards.harvest_to", fails)
+
+
+def test_a_harvest_that_was_interrupted_on_a_cluster_is_whole_if_one_process_resumes_it(
+    bare: Path, complete: Path, harvest: Harvest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        failing_second_shard(patch)
+        with pytest.raises(CellsFailedError):
+            harvest(bare, 4)
+    run = load_run(bare)
+    assert isinstance(run, ModelRun)
+    harvest_models(run)
+    assert shards_begun(step_of(bare, 100)) == 0
+    assert_same_states(bare, complete, *STEPS)
+
+
+def test_a_harvest_that_one_process_has_begun_is_whole_if_a_cluster_resumes_it(
+    bare: Path, complete: Path, harvest: Harvest
+) -> None:
+    run = load_run(bare)
+    assert isinstance(run, ModelRun)
+    with reading(stop_after=1), pytest.raises(KeyboardInterrupt):
+        harvest_models(run)
+    harvest(bare, 4)
+    assert not list(step_of(bare, 100).glob("*.npy"))
+    assert_same_states(bare, complete, *STEPS)
+
+
 def test_an_interrupted_harvest_is_resumed(bare: Path, complete: Path, harvest: Harvest) -> None:
     with reading(stop_after=2), pytest.raises(KeyboardInterrupt):
         harvest(bare, 2)

@@ -87,7 +87,7 @@ class CheckpointKeeper:
     def _metrics(self, step: int) -> bytes:
         """Return the metrics of the first steps, one line each."""
         metrics = self.run.directory.metrics
-        lines = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
+        lines = metrics.read_bytes().splitlines(keepends=True) if metrics.is_file() else []
         return b"".join(lines[:step])
 
     def _announce(self) -> None:

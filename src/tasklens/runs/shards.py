@@ -21,7 +21,12 @@ from tasklens.runs.stage_states import (
     show_measured_tokens,
     tokenizer_of,
 )
-from tasklens.runs.states_on_disk import harvest_to, shard_directory, shards_begun
+from tasklens.runs.states_on_disk import (
+    harvest_to,
+    keep_layout,
+    shard_directory,
+    shards_begun,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ def harvest_on_cluster(
         shards: list[Shard] = []
         for checkpoint, inputs in missing.items():
             partial = directory.partial(directory.states_at(checkpoint.step), inputs).absolute()
+            keep_layout(partial, in_shards=True)
             wanted = min(max(1, workers.count // len(missing)), len(run.table))
             n = shards_begun(partial) or wanted
             common = (directory.path.absolute(), partial, settings, checkpoint)

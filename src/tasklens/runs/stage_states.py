@@ -37,7 +37,13 @@ from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
-from tasklens.runs.states_on_disk import ANSWER, finish_harvest, harvest_to, read_states
+from tasklens.runs.states_on_disk import (
+    ANSWER,
+    finish_harvest,
+    harvest_to,
+    keep_layout,
+    read_states,
+)
 
 
 class OpenedModel(NamedTuple):
@@ -146,6 +152,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> N
                 check_space(run.directory.path, n_bytes, remedy)
             target = run.directory.states_at(checkpoint.step)
             partial = run.directory.partial(target, inputs)
+            keep_layout(partial, in_shards=False)
             keep_reading(partial, subject)
             harvest_to(partial, subject, tokens.prompts, names, bar.update)
             facts = model_facts(checkpoint, opened)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import remove_temporaries
+from tasklens.core.files import remove, remove_temporaries
 from tasklens.data.token_prompts import Prompts
 from tasklens.runs.harvested_rows import PROGRESS, READING, Files, HarvestedRows
 
@@ -54,8 +54,8 @@ def harvest_to(
     """
     remove_temporaries(directory)
     for path in directory.iterdir():
-        if path.is_symlink():  # its target would be written
-            raise InputError(f"{path} is a link: remove it and run again with --resume")
+        if path.is_symlink() or not path.is_file():  # a link would be followed, a pipe would block
+            raise InputError(f"{path} is not a file: remove it and run again with --resume")
     row_of = np.arange(len(prompts))
     if shard is not None:
         row_of = np.full(len(prompts), -1)  # of others
@@ -79,6 +79,13 @@ def harvest_to(
                 flushed = time.monotonic()
     finally:
         rows.flush()
+
+
+def keep_layout(directory: Path, *, in_shards: bool) -> None:
+    """Remove what an interrupted harvest in the other layout, in shards or whole, has left."""
+    whole = [*directory.glob("*.npy"), directory / PROGRESS, directory / READING]
+    for path in whole if in_shards else directory.glob(SHARD.format("*", "*")):
+        remove(path)
 
 
 def finish_harvest(directory: Path) -> None:
