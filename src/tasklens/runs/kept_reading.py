@@ -43,6 +43,8 @@ def keep_reading(directory: Path, subject: HuggingFaceSubject) -> None:
 
 def _kept(path: Path) -> Reading | None:
     """Return what is written in a file; None if it is missing or damaged."""
+    if not path.is_file():  # a pipe would block
+        return None
     try:
         content = json.loads(path.read_bytes())
         if content["sha256"] != digest(content["reading"]):

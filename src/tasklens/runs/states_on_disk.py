@@ -56,6 +56,8 @@ def harvest_to(
     for path in directory.iterdir():
         if path.is_symlink():  # its target would be written
             raise InputError(f"{path} is a link: remove it and run again with --resume")
+        if not (path.is_file() or path.is_dir()):  # a pipe would block
+            raise InputError(f"{path} is not a file: remove it and run again with --resume")
     row_of = np.arange(len(prompts))
     if shard is not None:
         row_of = np.full(len(prompts), -1)  # of others
