@@ -127,7 +127,7 @@ class Attempt(Judged):
         if self.failed(name, ended):
             return
         usual = self.case.answers[name]
-        if ended.refused or _cells_failed(ended):
+        if ended.refused or _names_failures(ended):
             if ended.err != usual.err:
                 self.note(Outcome.REFUSED, f"{name}: {ended.err.strip()}")
             return
@@ -161,7 +161,7 @@ class Attempt(Judged):
                 break
             if self.failed("the command", ended):
                 break
-            if ended.status == 1 and not _cells_failed(ended):
+            if ended.status == 1 and not _names_failures(ended):
                 self.note(Outcome.TRACEBACK, f"status 1: {ended.err}")
                 break
             self.note(Outcome.REFUSED, ended.err.strip())
@@ -230,8 +230,8 @@ def _some(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _cells_failed(ended: Ended) -> bool:
-    return ended.status == 1 and " failed: " in ended.err
+def _names_failures(ended: Ended) -> bool:
+    return ended.status == 1 and (" failed: " in ended.err or " is not done" in ended.err)
 
 
 def _changed(before: str, after: str) -> str:

@@ -161,6 +161,13 @@ def test_an_interrupted_training_trusts_nothing_that_it_has_not_checked(
     assert [file.name for file in (path / "resume").iterdir()] == ["step-00000012.safetensors"]
 
 
+def test_a_directory_in_place_of_the_metrics_is_named(copy: Path, command: Command) -> None:
+    (copy / "metrics.jsonl").unlink()
+    (copy / "metrics.jsonl").mkdir()
+    result = command("run", "smoke", *changes(), "--out", copy, "--resume")
+    assert_refused(result, f"{copy / 'metrics.jsonl'} is not a file; remove it and run")
+
+
 # --- A full disk ---
 
 

@@ -87,7 +87,9 @@ class CheckpointKeeper:
     def _metrics(self, step: int) -> bytes:
         """Return the metrics of the first steps, one line each."""
         metrics = self.run.directory.metrics
-        lines = metrics.read_bytes().splitlines(keepends=True) if metrics.is_file() else []
+        if metrics.exists() and not metrics.is_file():
+            raise InputError(f"{metrics} is not a file; remove it and run again with --resume")
+        lines = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
         return b"".join(lines[:step])
 
     def _announce(self) -> None:

@@ -38,11 +38,6 @@ PATIENCE = 120.0
 
 #: The file of the sweep in its directory.
 PLAN = "sweep.toml"
-#: What `gather` writes there.
-OUTPUTS = (
-    *("scores.parquet", "points.parquet", "points.csv"),
-    *("separation.png", "phase.png", "around.png"),
-)
 
 
 def run_sweep(
@@ -89,10 +84,10 @@ def _sweep_directory(out: Path) -> RunDir:
     """Return the directory of a sweep; InputError if it holds anything but runs."""
     directory, runs = RunDir(out), out / "runs"
     # The manifest may be lost, and runs may have been gathered by hand.
-    has_runs = runs.is_dir() and any(runs.iterdir())
-    only_runs = has_runs and all((run / ".lock").is_file() for run in runs.iterdir())
-    own = {runs, *(out / name for name in (PLAN, *OUTPUTS))} if only_runs else set()
-    if not directory.is_new(own) and directory.noted(out / PLAN) is None:
+    is_run = [(run / ".lock").is_file() for run in runs.iterdir()] if runs.is_dir() else []
+    lost = any(is_run) and (out / PLAN).is_file()
+    is_new = directory.is_new({runs} if any(is_run) and all(is_run) else ())
+    if not is_new and not lost and directory.noted(out / PLAN) is None:
         raise InputError(
             f"{out} is not empty and not the directory of a sweep; name another with --out"
         )

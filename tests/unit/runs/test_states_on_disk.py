@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.runs import states_on_disk as state_files
-from tasklens.runs.harvested_rows import PROGRESS
+from tasklens.runs.harvested_rows import PROGRESS, READING
 from tasklens.runs.states_on_disk import (
     ANSWER,
     finish_harvest,
@@ -224,6 +224,16 @@ def test_no_link_is_written_through(tmp_path: Path, directory: Path) -> None:
         assert outside.read_bytes() == before
         (directory / name).unlink()
     assert harvest(directory).done == [0]
+
+
+@pytest.mark.parametrize("name", ["embed.npy", PROGRESS, READING])
+def test_a_pipe_in_place_of_a_file_is_named(directory: Path, name: str) -> None:
+    with pytest.raises(RuntimeError):
+        harvest(directory, Fake(3))
+    (directory / name).unlink(missing_ok=True)
+    os.mkfifo(directory / name)
+    with pytest.raises(InputError, match=f"{directory / name} is not a file: remove it and run"):
+        harvest(directory)
 
 
 def test_a_complete_harvest_is_not_repeated_if_its_directory_was_not_renamed(
