@@ -383,6 +383,16 @@ def test_a_file_of_prompts_that_went_or_changed(stock: Stock, tmp_path: Path) ->
 # --- A training run as a model ---
 
 
+def test_a_damaged_checkpoint_of_a_training_run_is_not_measured(home: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(home, tmp_path / "home"))
+    weights = copy / "checkpoints" / "step-00000004" / "model.safetensors"
+    damage(weights, "flipped")
+    prompts = ("--prompts", home / "data" / "val_subset.parquet")
+    options = ("--set", "workers=1", "--set", "clusters.tsne=none", "--out", tmp_path / "probe")
+    result = call("probe", copy, *prompts, *options)
+    assert_refused(result, f"{weights} is damaged: its SHA-256 is not the one in manifest.json")
+
+
 def test_a_training_run_has_the_same_scores_as_a_model_run(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "model-run"
     settings = load_run(home).settings

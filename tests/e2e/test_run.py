@@ -22,7 +22,7 @@ from sklearn.metrics import (
 )
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
-from tasklens.runs.manifest import FORMAT
+from tasklens.runs.manifest_file import FORMAT
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 SPLITS = ("train", "val", "val_instruction")

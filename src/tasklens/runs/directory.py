@@ -269,6 +269,18 @@ class RunDir(Manifest):
             )
 
 
+def check_own_checkpoint(directory: Path) -> None:
+    """Raise InputError if a model is a checkpoint of a training run, and a file of it is damaged.
+
+    A flipped bit in the weights does not stop a model from being loaded.
+    """
+    directory = directory.resolve()
+    run = RunDir(directory.parent.parent)
+    if directory.parent == run.checkpoints and run.config.is_file() and run.manifest.is_file():
+        for path in run.files_in(directory):
+            run.check(path)
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f"partial-{path.name}")
 

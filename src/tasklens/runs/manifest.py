@@ -5,7 +5,6 @@ A stage is finished if its mark, which is written last, matches the hash of its 
 
 import contextlib
 import copy
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +25,7 @@ from tasklens.core.files import (
     write_synced,
 )
 from tasklens.core.progress import detail
-
-#: The layout of a run directory; 1 is that of manifests that name none.
-FORMAT = 4
+from tasklens.runs.manifest_file import FORMAT, is_inside, manifest_bytes, parse_manifest
 
 _PACKAGES = (
     *("torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
@@ -58,7 +55,7 @@ class Manifest:
         try:
             version = _version_of(self.manifest)
             if version != self._cached[0]:
-                self._cached = (version, _parse(self.manifest.read_bytes()))
+                self._cached = (version, parse_manifest(self.manifest.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return {"files": {}, "stages": {}}
         except (OSError, ValueError) as error:
@@ -70,7 +67,7 @@ class Manifest:
             self.path.mkdir(parents=True, exist_ok=True)
             temporary = temporary_beside(self.manifest)
             try:
-                write_synced(temporary, _text(manifest))
+                write_synced(temporary, manifest_bytes(manifest))
                 temporary.replace(self.manifest)
             finally:
                 temporary.unlink(missing_ok=True)
@@ -277,7 +274,7 @@ class Manifest:
 
     def _key(self, path: Path) -> str:
         key = path.relative_to(self.path).as_posix()
-        if not _is_inside(key):
+        if not is_inside(key):
             raise InputError(f"{path} is not in the run directory {self.path}")
         return key
 
@@ -300,45 +297,6 @@ def drop(manifest: dict[str, Any], own: str) -> bool:
     for stage in [name for name, mark in stages.items() if gone.intersection(mark["files"])]:
         del stages[stage]
     return bool(gone)
-
-
-def _text(manifest: dict[str, Any]) -> bytes:
-    """Return the content of the file, with a hash of all the rest."""
-    rest = {key: part for key, part in manifest.items() if key != "sha256"}
-    return (json.dumps({"sha256": digest(rest), **rest}, indent=2) + "\n").encode()
-
-
-def _parse(content: bytes) -> dict[str, Any]:
-    manifest = json.loads(content)
-    if not isinstance(manifest, dict):
-        raise ValueError("not a manifest")
-    own = manifest.pop("sha256", None)
-    if manifest.get("format", FORMAT if own else 1) == FORMAT and own != digest(manifest):
-        raise ValueError("its SHA-256 is another")
-    files, stages = (manifest.setdefault(part, {}) for part in ("files", "stages"))
-    if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
-        raise ValueError("its files are not hashes by path")
-    if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):
-        raise ValueError("its stages are not marks by name")
-    for key in [*files, *(key for mark in stages.values() for key in mark["files"])]:
-        if not _is_inside(key):
-            raise ValueError(f"{key!r} is not in the run directory")
-    return manifest
-
-
-def _is_mark(mark: object) -> bool:
-    return (
-        isinstance(mark, dict)
-        and isinstance(mark.get("inputs"), str)
-        and isinstance(mark.get("files"), list)
-        and all(isinstance(key, str) for key in mark["files"])
-    )
-
-
-def _is_inside(key: str) -> bool:
-    """Return whether a path, relative to a directory, stays within it."""
-    path = PurePosixPath(key)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
 def _version_of(path: Path) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.plan import check_space
@@ -80,6 +81,7 @@ def open_model(
     """
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
+    check_own_checkpoint(directory)
     subject = load_subject(
         directory,
         step=checkpoint.step,
