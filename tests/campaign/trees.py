@@ -24,7 +24,8 @@ def swap_directories(t: Target) -> str | None:
     """Swap two directories of the same level, such as those of two steps."""
     names = {name for name in t.case.directories if Path(name).parent == Path(t.name).parent}
     others = [t.root / name for name in sorted(names - {t.name})]
-    if not others or t.path.parent == t.root:
+    # A run in a sweep is a run of its own, whatever its directory is called.
+    if not others or t.path.parent == t.root or t.path.parent.name == "runs":
         return None
     other, spare = t.rng.choice(others), t.beside / "spare"
     t.path.rename(spare)
