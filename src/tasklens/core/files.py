@@ -65,7 +65,10 @@ def is_temporary(path: Path) -> bool:
     token = path.name.removeprefix(_TEMPORARY)[:16]
     if path.name != f"{_TEMPORARY}{token}{_checksum(token)}":
         return False
-    return path.lstat().st_uid == os.geteuid()
+    try:
+        return path.lstat().st_uid == os.geteuid()
+    except FileNotFoundError:  # another process has just given it its final name
+        return True
 
 
 def remove_temporaries(directory: Path) -> None:

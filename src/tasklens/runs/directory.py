@@ -88,12 +88,14 @@ class RunDir(Manifest):
             own.add(self.config)
         with one_line_errors(self.path):
             return not self.path.exists() or all(
-                path in own or is_temporary(path) or self._is_lock(path)
+                path in own or is_temporary(path) or (path == self._lock and self.has_lock)
                 for path in self.path.iterdir()
             )
 
-    def _is_lock(self, path: Path) -> bool:
-        return path == self._lock and path.is_file() and path.stat().st_size == 0
+    @property
+    def has_lock(self) -> bool:
+        """True if the file that is locked is there; it has no content."""
+        return self._lock.is_file() and self._lock.stat().st_size == 0
 
     # -- writing ------------------------------------------------------------------------------
 

@@ -81,17 +81,27 @@ def run_shard(
 
 
 def _sweep_directory(out: Path) -> RunDir:
-    """Return the directory of a sweep; InputError if it holds anything but runs."""
-    directory, runs = RunDir(out), out / "runs"
-    # The manifest may be lost, and runs may have been gathered by hand.
-    is_run = [(run / ".lock").is_file() for run in runs.iterdir()] if runs.is_dir() else []
-    lost = any(is_run) and (out / PLAN).is_file()
-    is_new = directory.is_new({runs} if any(is_run) and all(is_run) else ())
-    if not is_new and not lost and directory.noted(out / PLAN) is None:
+    """Return the directory of a sweep; InputError if it holds anything else."""
+    directory = RunDir(out)
+    is_sweep = _is_sweep(directory)
+    if not is_sweep and directory.has_lock:  # another shard may be writing the first files
+        with directory.locked(wait=PATIENCE):
+            is_sweep = _is_sweep(directory)
+    if not is_sweep:
         raise InputError(
             f"{out} is not empty and not the directory of a sweep; name another with --out"
         )
     return directory
+
+
+def _is_sweep(directory: RunDir) -> bool:
+    """Return whether a directory is that of a sweep, or of nothing yet."""
+    plan, runs = directory.path / PLAN, directory.path / "runs"
+    # The manifest may be lost, and runs may have been gathered by hand.
+    is_run = [(run / ".lock").is_file() for run in runs.iterdir()] if runs.is_dir() else []
+    lost = any(is_run) and plan.is_file()
+    is_new = directory.is_new({runs} if any(is_run) and all(is_run) else ())
+    return is_new or lost or directory.noted(plan) is not None
 
 
 def _write_plan(directory: RunDir, sweep: Sweep) -> None:
