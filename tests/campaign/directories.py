@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from campaign.command import Command, Ended, Stop, run
 from e2e.conftest import changes
 from e2e.stock import Stock
 from e2e.sweeps import write_sweep
+from tasklens.core.errors import InputError
 from tasklens.core.files import sha256
+from tasklens.runs.directory import RunDir
 
 SMALL: dict[str, Any] = {
     "train__steps": 4,
@@ -46,14 +49,19 @@ class Case:
 
     @property
     def files(self) -> list[str]:
-        """The files, by path."""
-        return sorted(results(self.path))
+        """The files that may be read, by path."""
+        return [name for name in sorted(results(self.path)) if not self._is_done_with(name)]
 
     @property
     def directories(self) -> list[str]:
         """The directories within, by path."""
         paths = [p for p in self.path.rglob("*") if p.is_dir()]
-        return sorted(p.relative_to(self.path).as_posix() for p in paths)
+        names = sorted(p.relative_to(self.path).as_posix() for p in paths)
+        return [name for name in names if not self._is_done_with(name)]
+
+    def _is_done_with(self, name: str) -> bool:
+        """Return whether a path is of the state to resume from, after training."""
+        return Path(name).parts[0] == "resume" and _is_trained(self.path)
 
 
 class Directories:
@@ -148,10 +156,17 @@ def _readers(case: Case, sweep: Path, cases: dict[str, Case]) -> dict[str, Comma
     }
 
 
+def _is_trained(path: Path) -> bool:
+    with suppress(InputError):  # the manifest may be damaged
+        return RunDir(path).mark("train") is not None
+    return False
+
+
 def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
     """Return a hash of each file, by path, over what does not depend on time and machine.
 
-    Of locks, logs and PDFs it is only known that they are there.
+    Of locks, logs and PDFs it is only known that they are there, and of the state to resume
+    training from once training is finished.
     """
     hashes = {}
     for file in sorted(_files(path, {path / name for name in foreign})):
@@ -160,7 +175,9 @@ def results(path: Path, foreign: Collection[str] = ()) -> dict[str, str]:
             hashes[name] = "there"
         elif not file.is_file():
             hashes[name] = "no file"
-        elif file.suffix in (".pdf", ".txt"):
+        elif file.suffix in (".pdf", ".txt") or (
+            file.parent == path / "resume" and _is_trained(path)
+        ):
             hashes[name] = "there"
         elif file.name == "manifest.json":
             hashes[name] = sha256(_lasting_manifest(file.read_bytes()))
