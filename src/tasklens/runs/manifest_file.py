@@ -19,12 +19,12 @@ def manifest_bytes(manifest: dict[str, Any]) -> bytes:
 def parse_manifest(content: bytes) -> dict[str, Any]:
     """Return the manifest of a file; ValueError if it is damaged, or names a path outside."""
     manifest = json.loads(content)
-    if not isinstance(manifest, dict):
+    if not (isinstance(manifest, dict) and {"files", "stages"} <= manifest.keys()):
         raise ValueError("not a manifest")
     own = manifest.pop("sha256", None)
     if manifest.get("format", FORMAT if own else 1) == FORMAT and own != digest(manifest):
         raise ValueError("its SHA-256 is another")
-    files, stages = (manifest.setdefault(part, {}) for part in ("files", "stages"))
+    files, stages = manifest["files"], manifest["stages"]
     if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
         raise ValueError("its files are not hashes by path")
     if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):

@@ -164,7 +164,7 @@ def test_no_path_outside_of_the_directory_is_read(run: RunDir, name: str) -> Non
     run.write(run.config, b"")
     assert "is not in the run directory" in refusal(lambda: run.read(run.path / "../outside"))
     for planted in ({"files": {name: "0"}}, {"stages": {"data": {"inputs": "", "files": [name]}}}):
-        run.manifest.write_text(json.dumps(planted))
+        run.manifest.write_text(json.dumps({"files": {}, "stages": {}} | planted))
         assert refusal(lambda: run.finished("data", "")) == (
             f"{run.manifest} is damaged ({name!r} is not in the run directory); restore or move it"
         )
@@ -460,7 +460,7 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     "content",
     [
         *(b"", b"{", b"[]", b"\xff\xfe", b'{"files": []}', b'{"stages": 3}', b'{"files": null}'),
-        b'{"format": 4, "files": {}, "stages": {}}',
+        *(b'{"format": 4, "files": {}, "stages": {}}', b'{"version": "1.0"}'),
         b'{"sha256": "0", "files": {}, "stages": {}}',
     ],
 )
