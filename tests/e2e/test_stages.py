@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
 from tasklens.runs import pipeline, stage_measure
+from tasklens.runs.directory import RunDir
 
 
 def test_the_stages_one_by_one_give_what_run_gives(
@@ -121,6 +123,16 @@ def test_scores_that_are_half_replaced_are_not_read(
     assert command("measure", copy, "--set", "clusters.n_init=5").status == 130
     for reads in ("show", "verify", "report", "follow", "plot"):
         assert_refused(command(reads, copy), f"run it first: tasklens measure {copy}")
+
+
+def test_measuring_resumes_with_intact_clusters_only(
+    copy: Path, command: Command, tiny: Finished
+) -> None:
+    RunDir(copy).unfinish("measure")
+    damaged = copy / "measured" / "step-00000004" / "clusters.safetensors"
+    shutil.copyfile(copy / "measured" / "step-00000002" / "clusters.safetensors", damaged)
+    assert command("measure", copy).status == 0
+    assert_same(copy, tiny.path)
 
 
 def test_more_cluster_seeds_are_more_rows(copy: Path, command: Command) -> None:

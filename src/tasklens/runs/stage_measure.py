@@ -109,8 +109,12 @@ class Measurer:
         return digest([run.settings.seed, settings, data, states])
 
     def is_done(self, step: int) -> bool:
-        """Return whether the scores of a checkpoint are there."""
-        return self.run.directory.made_from(self.run.directory.measured_at(step), self.inputs(step))
+        """Return whether the clusters and the scores of a checkpoint are there, undamaged."""
+        directory = self.run.directory
+        measured = directory.measured_at(step)
+        return directory.made_from(measured, self.inputs(step)) and all(
+            map(directory.is_intact, directory.files_in(measured))
+        )
 
     @property
     def is_full(self) -> bool:
