@@ -263,7 +263,6 @@ MET_BY = {
     "states/step-00000004/block1.npy": (("measure",), "measure"),
     "states/step-00000012/answer-val.npy": (("measure",), "measure"),
     "resume/step-00000012.safetensors": (("train", "measure"), "train"),
-    "measured/step-00000004/scores.parquet": (("measure",), "measure"),
     "scores.parquet": (("plot",), "plot"),
     "scores.csv": ((), "measure"),
     "checkpoints/step-00000008/model.safetensors": ((), "train"),

@@ -125,12 +125,13 @@ def test_scores_that_are_half_replaced_are_not_read(
         assert_refused(command(reads, copy), f"run it first: tasklens measure {copy}")
 
 
-def test_measuring_resumes_with_intact_clusters_only(
-    copy: Path, command: Command, tiny: Finished
+@pytest.mark.parametrize("name", ["clusters.safetensors", "scores.parquet", "inputs"])
+def test_measuring_resumes_with_intact_checkpoints_only(
+    copy: Path, command: Command, tiny: Finished, name: str
 ) -> None:
     RunDir(copy).unfinish("measure")
-    damaged = copy / "measured" / "step-00000004" / "clusters.safetensors"
-    shutil.copyfile(copy / "measured" / "step-00000002" / "clusters.safetensors", damaged)
+    damaged = copy / "measured" / "step-00000004" / name
+    shutil.copyfile(copy / "measured" / "step-00000002" / name, damaged)
     assert command("measure", copy).status == 0
     assert_same(copy, tiny.path)
 
