@@ -161,6 +161,23 @@ def test_a_directory_that_is_not_of_a_sweep_is_left_alone(
     assert everything(out) == before
 
 
+@pytest.mark.parametrize("command", ["sweep", "gather"])
+def test_a_run_that_is_a_link_is_not_followed(
+    sweep_file: Path, copied: Path, tmp_path: Path, command: str
+) -> None:
+    run = next((copied / "runs").iterdir())
+    shutil.rmtree(run)
+    (tmp_path / "theirs").mkdir()
+    run.symlink_to(tmp_path / "theirs")
+    line = f"{run} is a link: remove it and run the sweep again"
+    assert_refused(call(command, sweep_file, "--out", copied), line)
+    assert not list((tmp_path / "theirs").iterdir())
+    shutil.rmtree(copied / "runs")
+    (copied / "runs").write_bytes(b"a file")
+    line = f"{copied / 'runs'} should be a directory: move the file elsewhere"
+    assert_refused(call(command, sweep_file, "--out", copied), line)
+
+
 def test_a_sweep_without_a_manifest_is_still_one(
     swept: Finished, sweep_file: Path, copied: Path
 ) -> None:

@@ -82,7 +82,9 @@ def run_shard(
 
 def _sweep_directory(out: Path) -> RunDir:
     """Return the directory of a sweep; InputError if it holds anything else."""
-    directory = RunDir(out)
+    directory, runs = RunDir(out), out / "runs"
+    if runs.exists() and not runs.is_dir():
+        raise InputError(f"{runs} should be a directory: move the file elsewhere")
     is_sweep = _is_sweep(directory)
     if not is_sweep and directory.has_lock:  # another shard may be writing the first files
         with directory.locked(wait=PATIENCE):
@@ -169,8 +171,11 @@ def is_done(out: Path, point: Point) -> bool:
 
 
 def point_run(out: Path, point: Point) -> TrainingRun:
-    """Return the run of a point."""
-    return TrainingRun(RunDir(out / "runs" / point.name), point.settings)
+    """Return the run of a point; InputError if its directory is a link, which would be followed."""
+    path = out / "runs" / point.name
+    if path.is_symlink():
+        raise InputError(f"{path} is a link: remove it and run the sweep again")
+    return TrainingRun(RunDir(path), point.settings)
 
 
 def run_point(point: Point, out: Path, keep: bool) -> None:
