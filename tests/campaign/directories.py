@@ -213,7 +213,16 @@ _STORY = re.compile(rb'(<script type="application/json" id="story">)(.*?)(</scri
 
 
 def _lasting_page(content: bytes) -> bytes:
-    return _STORY.sub(lambda m: _sorted(json.loads(m[2])), content)
+    """Return a page without the stages and files that were finished when it was written."""
+
+    def lasting(match: re.Match[bytes]) -> bytes:
+        story = json.loads(match[2])
+        for each in story.get("runs", [story]):
+            each.pop("stages", None)
+            each.pop("hashes", None)
+        return _sorted(story)
+
+    return _STORY.sub(lasting, content)
 
 
 def _sorted(document: Any) -> bytes:
