@@ -19,6 +19,7 @@ from campaign.directories import SMALL, Directories, results
 from e2e.conftest import TINY
 from e2e.damage import CUT, VALUES, change_of
 from e2e.stock import QUICK, Record, csv_of
+from e2e.sweeps import SWEEP
 from tasklens.runs.settings import ModelRunSettings, load_settings
 
 #: Examples are drawn so many at a time: those before an attack's own are drawn for it, too.
@@ -42,18 +43,6 @@ LEFT_OUT = ("workers", "train.device", "subject.device", "subject.models", "task
 
 #: What a run that made no data may leave: another one may begin there.
 BEGUN = {"run", "one", ".lock", "config.toml", "manifest.json"}
-
-SWEEP = """
-base = "smoke"
-seeds = [0, 1]
-[set]
-"model.n_layer" = 1
-[grid]
-"model.n_embd" = [8, 16]
-"train.learning_rate" = [1e-3, 1e-4]
-[around]
-"tasks.n_tasks" = [4, 5]
-"""
 
 #: Takes the directories, a path to work at, the seed and the number of the attack; returns what
 #: was seen, and what was done.

@@ -12,6 +12,18 @@ from tasklens.runs.stage_measure import measure
 SHORT = TINY | {"train.steps": 2, "train.warmup_steps": 1, "checkpoints.every": 2}
 #: Two settings.
 AXES = '[grid]\n"model.n_embd" = [8, 16]\n"train.learning_rate" = [3e-3]\n'
+#: A file with every table.
+SWEEP = """
+base = "smoke"
+seeds = [0, 1]
+[set]
+"model.n_layer" = 1
+[grid]
+"model.n_embd" = [8, 16]
+"train.learning_rate" = [1e-3, 1e-4]
+[around]
+"tasks.n_tasks" = [4, 5]
+"""
 #: So large that the second step has no finite loss.
 DIVERGES = 1e30
 

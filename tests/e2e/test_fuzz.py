@@ -19,6 +19,7 @@ from conftest import examples
 from e2e.conftest import Finished, Probed, assert_refused, call, changes
 from e2e.damage import CUT, VALUES, Change, change_of
 from e2e.stock import QUICK, Stock, csv_of, records
+from e2e.sweeps import SWEEP
 
 pytestmark = pytest.mark.fuzz
 
@@ -42,18 +43,6 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- Settings, tasks and sweeps ---
-
-SWEEP = """
-base = "smoke"
-seeds = [0, 1]
-[set]
-"model.n_layer" = 1
-[grid]
-"model.n_embd" = [8, 16]
-"train.learning_rate" = [1e-3, 1e-4]
-[around]
-"tasks.n_tasks" = [4, 5]
-"""
 
 
 @examples(15)

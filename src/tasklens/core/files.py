@@ -38,16 +38,26 @@ def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
         target = Path(os.path.realpath(path))
         if target.is_symlink():  # a link in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        temporary = temporary_beside(target)
-        try:
-            write_synced(temporary, content)
-            if is_file:
-                shutil.copymode(target, temporary)
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        replace_file(target, content)
         sync(target.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside a path, and give it this name and the permissions of the former file."""
+    temporary = temporary_beside(path)
+    try:
+        write_synced(temporary, content)
+        if path.is_file():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_is_file(path: Path, remedy: str = "remove it and run again with --resume") -> None:
+    """Raise InputError if a path is something else than a file: reading a pipe would block."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is not a file; {remedy}")
 
 
 def temporary_beside(path: Path) -> Path:

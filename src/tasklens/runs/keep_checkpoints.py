@@ -7,7 +7,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import sha256
+from tasklens.core.files import check_is_file, sha256
 from tasklens.core.progress import inform
 from tasklens.data.synthetic import MEASURED, SPLITS
 from tasklens.data.token_prompts import join
@@ -45,8 +45,7 @@ class CheckpointKeeper:
         directory = self.run.directory
         # What a crash left before the manifest was written is not recorded, and made again.
         saved = sorted(filter(directory.noted, directory.resume.glob(SAVED)))
-        for older in set(directory.resume.glob(SAVED)) - set(saved[-1:]):
-            directory.remove(older)
+        self._remove_states_but(*saved[-1:])
         if not saved:
             self._announce()
             directory.remove(directory.metrics)
@@ -84,11 +83,15 @@ class CheckpointKeeper:
         directory.write(directory.metrics, metrics)
         return tensors
 
+    def _remove_states_but(self, *kept: Path) -> None:
+        """Remove the training states but some, also those that a kill has left."""
+        for path in set(self.run.directory.resume.glob(SAVED)) - set(kept):
+            self.run.directory.remove(path)
+
     def _metrics(self, step: int) -> bytes:
         """Return the metrics of the first steps, one line each."""
         metrics = self.run.directory.metrics
-        if metrics.exists() and not metrics.is_file():
-            raise InputError(f"{metrics} is not a file; remove it and run again with --resume")
+        check_is_file(metrics)
         lines = metrics.read_bytes().splitlines(keepends=True) if metrics.exists() else []
         return b"".join(lines[:step])
 
@@ -127,9 +130,7 @@ class CheckpointKeeper:
                 files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
                 directory.write_directory(directory.checkpoint(step), files)
             directory.write(newest, content)
-            for older in directory.resume.glob(SAVED):
-                if older != newest:
-                    directory.remove(older)
+            self._remove_states_but(newest)
 
     def _harvest(self, model: GPT2) -> dict[str, bytes]:
         """Return the files of the measured instances' hidden states and answers."""

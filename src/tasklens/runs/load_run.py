@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import sha256
+from tasklens.core.files import check_is_file, sha256
 from tasklens.core.settings import parse_toml
 from tasklens.runs.directory import RunDir
 from tasklens.runs.model_run import ModelRun
@@ -25,8 +25,7 @@ def load_run(path: Path | str) -> Run:
     True
     """
     directory = RunDir(path)
-    if directory.config.exists() and not directory.config.is_file():  # a pipe would block
-        raise InputError(f"{directory.config} is not a file; remove it")
+    check_is_file(directory.config, "remove it")
     try:
         content = directory.config.read_bytes()
     except OSError as error:

@@ -15,14 +15,14 @@ from typing import Any
 from tasklens import __version__
 from tasklens.core.errors import InputError
 from tasklens.core.files import (
+    check_is_file,
     describe_machine,
     digest,
     file_hash,
     one_line_errors,
+    replace_file,
     sha256,
     sync,
-    temporary_beside,
-    write_synced,
 )
 from tasklens.core.progress import detail
 from tasklens.runs.manifest_file import FORMAT, is_inside, manifest_bytes, parse_manifest
@@ -50,8 +50,7 @@ class Manifest:
         return self._on_disk() if self._batch is None else self._batch
 
     def _on_disk(self) -> dict[str, Any]:
-        if self.manifest.exists() and not self.manifest.is_file():  # a pipe would block
-            raise InputError(f"{self.manifest} is not a file; restore or move it")
+        check_is_file(self.manifest, "restore or move it")
         try:
             version = _version_of(self.manifest)
             if version != self._cached[0]:
@@ -65,12 +64,7 @@ class Manifest:
     def _write(self, manifest: dict[str, Any]) -> None:
         with one_line_errors(self.manifest):
             self.path.mkdir(parents=True, exist_ok=True)
-            temporary = temporary_beside(self.manifest)
-            try:
-                write_synced(temporary, manifest_bytes(manifest))
-                temporary.replace(self.manifest)
-            finally:
-                temporary.unlink(missing_ok=True)
+            replace_file(self.manifest, manifest_bytes(manifest))
 
     @contextlib.contextmanager
     def batch(self) -> Iterator[dict[str, Any]]:
@@ -217,8 +211,7 @@ class Manifest:
 
     @contextlib.contextmanager
     def _readable(self, path: Path) -> Iterator[None]:
-        if path.exists() and not path.is_file():  # a pipe would block
-            raise InputError(f"{path} is not a file; remove it and run again with --resume")
+        check_is_file(path)
         try:
             yield
         except OSError as error:
