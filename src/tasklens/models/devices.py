@@ -30,6 +30,16 @@ def check_device(device: str, key: str) -> None:
         )
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 in hardware; False if PyTorch does not report it."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Not on ARM: some builds of PyTorch do not use its bf16 instructions.
+    report = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(report.get("avx512_bf16") or report.get("amx_bf16"))
+
+
 def default_max_tokens(device: torch.device) -> int:
     """Return the number of tokens of one forward pass, if the memory holds them."""
     return MAX_TOKENS if device.type == "cpu" else MAX_TOKENS_GPU

@@ -1,6 +1,5 @@
-"""Compute the loss on shared-prefix rows and its gradients, in the faster precision."""
+"""Compute the loss on shared-prefix rows, and its gradients."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +9,6 @@ from torch import Tensor
 
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup
 from tasklens.models.training_batches import TrainingBatch
-
-#: bf16 is chosen if its steps take less than this share of fp32's time, otherwise fp32.
-WORTH_IT = 0.9
 
 
 def loss_and_hits(
@@ -71,22 +67,3 @@ def compute_gradients(
     # DDP averages over the ranks, but the gradient of the step's loss is the sum of the parts'.
     (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
-
-
-def faster_precision(
-    model: Callable[..., Any], batch: TrainingBatch, **options: Any
-) -> tuple[str, dict[str, float]]:
-    """Time `compute_gradients` in fp32 and in bf16; return the faster and the seconds of each.
-
-    The weights do not change.
-    """
-    seconds = {"fp32": float("inf"), "bf16": float("inf")}
-    for _ in range(3):  # the first is slow in both, and the shortest counts
-        for precision in seconds:
-            began = time.perf_counter()
-            value, _ = compute_gradients(model, batch, precision=precision, **options)
-            value.item()  # waits for a GPU
-            seconds[precision] = min(seconds[precision], time.perf_counter() - began)
-    model.zero_grad()  # type: ignore[attr-defined]
-    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
-    return chosen, seconds
