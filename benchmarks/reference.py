@@ -11,7 +11,7 @@ the implementations of attention and the precisions, and chooses the fastest.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,25 @@ class Choice:
 
     form: Form
     fp32: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of the reference's own training, chosen for it by the trials in the docs.
+
+    All other settings are the preset's: the network, AdamW's betas, weight decay, clipping.
+    """
+
+    batch_size: int = 516
+    steps: int = 1400
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+
+    def applied(self, settings: TrainingRunSettings) -> TrainingRunSettings:
+        """Return a run's settings with the schedule of this recipe."""
+        schedule = asdict(self)
+        del schedule["batch_size"]
+        return settings.changed(train=settings.train.changed(**schedule))
 
 
 FORMS = [Form(a, b) for a, b in itertools.product(("eager", "sdpa"), (True, False))]
@@ -171,6 +190,21 @@ class ReferenceTrainer:
         for i in range(0, len(index), MICRO_BATCH):
             self.gradients(index[i : i + MICRO_BATCH], n_predicted)
         self.update()
+
+    def state(self) -> dict[str, Any]:
+        """Return the form and all that the next step depends on."""
+        return {
+            "form": self.form,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Resume from what `state` returned."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
 
 
 def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:

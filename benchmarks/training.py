@@ -1,14 +1,13 @@
 """Compare the instances per second of training, at an equal number of instances per step.
 
-One of our steps takes 24 instructions with all their m inputs, so the reference's step takes 24 m
-plain sequences. A step of the reference has equal micro-batches. Some of these and the update of
-the weights are timed; the time of a step is their product, which is printed.
+One of our steps takes rows of m inputs each, so the reference's step takes as many plain sequences
+as all rows have inputs. A step of the reference has equal micro-batches. Some of these and the
+update of the weights are timed; the time of a step is their product, which is printed.
 """
 
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 from common import Report, Result, begin, interleaved, medians, parser, sized
 from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 
@@ -29,12 +28,18 @@ class StepTimes:
     ours: float
     theirs: float
     instances: int
+    their_instances: int
     choice: Choice
     arithmetic: str
 
 
 def time_steps(
-    settings: TrainingRunSettings, dataset: Dataset, rounds: int, choice: Choice | None = None
+    settings: TrainingRunSettings,
+    dataset: Dataset,
+    rounds: int,
+    *,
+    their_instances: int | None = None,
+    choice: Choice | None = None,
 ) -> StepTimes:
     """Time our step and the reference's in turn.
 
@@ -42,9 +47,10 @@ def time_steps(
     ----------
     settings : TrainingRunSettings
     dataset : Dataset
-        All training instructions have to have the same number of inputs.
     rounds : int
         Micro-batches of the reference that are timed, with `OUR_STEPS` of our steps each.
+    their_instances : int, optional
+        Instances per step of the reference; by default as many as ours.
     choice : Choice, optional
         The reference's form; by default the fastest on this machine.
     """
@@ -68,11 +74,11 @@ def time_steps(
             rounds,
         )
     )
-    inputs = np.unique(np.bincount(dataset.splits["train"].instruction))[-1]
-    instances = settings.train.instructions_per_step * int(inputs)
-    n_micro = instances / MICRO_BATCH
+    instances = next(ours.batches()).inputs.numel()
+    their_instances = their_instances or instances
+    n_micro = their_instances / MICRO_BATCH
     arithmetic = (
-        f"reference: {instances} instances = {n_micro:.4g} micro-batches of {MICRO_BATCH} at "
+        f"reference: {their_instances} instances = {n_micro:.4g} micro-batches of {MICRO_BATCH} at "
         f"{seconds['micro-batch']:.3g} s, {rounds} of them timed, and {seconds['update']:.3g} s "
         "for the optimiser's step"
     )
@@ -82,6 +88,7 @@ def time_steps(
         ours=seconds["ours"] / OUR_STEPS,
         theirs=n_micro * seconds["micro-batch"] + seconds["update"],
         instances=instances,
+        their_instances=their_instances,
         choice=choice,
         arithmetic=arithmetic,
     )
@@ -94,7 +101,7 @@ def compare(width: int, inputs: int, rounds: int, report: Report, choice: Choice
     settings = sized(width, tasks__n_inputs=more, tasks__inputs_per_task=more, data__val_inputs=1)
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     print(f"width {width}, {inputs} inputs an instruction", flush=True)
-    times = time_steps(settings, dataset, rounds, choice)
+    times = time_steps(settings, dataset, rounds, choice=choice)
     report.add(
         Result(
             what=f"training step, width {width}, {inputs} inputs an instruction",
