@@ -174,19 +174,20 @@ def record(
 
 def compare(courses: dict[str, Course], goal: float, times: StepTimes, report: Report) -> None:
     """Add the row of one accuracy: recorded steps, times the seconds per step of both sides."""
-    ours, theirs = courses["ours"].steps_to(goal), courses["reference"].steps_to(goal)
-    mine = (ours or courses["ours"].steps) * times.ours
-    other = (theirs or courses["reference"].steps) * times.theirs
+    ours, theirs = courses["ours"], courses["reference"]
+    ours_to, theirs_to = ours.steps_to(goal), theirs.steps_to(goal)
+    our_steps, their_steps = ours_to or ours.steps, theirs_to or theirs.steps
+    their_step = times.theirs(theirs.batch_size)
     notes = [
-        f"ours: {ours or courses['ours'].steps} steps of {courses['ours'].batch_size} instances "
-        f"at {times.ours:.3g} s",
-        f"reference: {theirs or courses['reference'].steps} steps of "
-        f"{courses['reference'].batch_size} at {times.theirs:.3g} s",
+        f"ours: {our_steps} steps of {ours.batch_size} instances at {times.ours:.3g} s",
+        f"reference: {their_steps} steps at {their_step:.3g} s",
+        times.arithmetic(theirs.batch_size),
     ]
-    if theirs is None:
+    if theirs_to is None:
         notes.append("A LOWER BOUND: the reference never reached it")
-    if ours is None:
+    if ours_to is None:
         notes.append("WE NEVER REACHED IT")
+    mine, other = our_steps * times.ours, their_steps * their_step
     report.add(
         Result(
             what=f"time to accuracy {goal:g} on unseen pairs, default preset",
@@ -194,9 +195,9 @@ def compare(courses: dict[str, Course], goal: float, times: StepTimes, report: R
             ours=mine,
             theirs=other,
             unit="s",
-            ratio=other / mine if ours else 0.0,
+            ratio=other / mine if ours_to else 0.0,
             target=TARGET,
-            note="; ".join([*notes, times.arithmetic]),
+            note="; ".join(notes),
         )
     )
 
@@ -217,7 +218,7 @@ def main() -> None:
         record(name, own, dataset, wanted[name], arguments.courses)
         return
     courses = checked(arguments.courses, wanted)
-    times = time_steps(settings, dataset, arguments.rounds, their_instances=recipe.batch_size)
+    times = time_steps(settings, dataset, arguments.rounds)
     for goal in arguments.goals:
         compare(courses, goal, times, report)
 
