@@ -58,19 +58,21 @@ class Choice:
 class Recipe:
     """Settings of the reference's own training, chosen for it by the trials in the docs.
 
-    All other settings are the preset's: the network, AdamW's betas, weight decay, clipping.
+    All other settings are the preset's, e.g. the network's and the clipping of gradients.
     """
 
     batch_size: int = 516
     steps: int = 1400
     learning_rate: float = 1e-3
     warmup_steps: int = 100
+    beta2: float = 0.95
+    weight_decay: float = 0.01
 
     def applied(self, settings: TrainingRunSettings) -> TrainingRunSettings:
-        """Return a run's settings with the schedule of this recipe."""
-        schedule = asdict(self)
-        del schedule["batch_size"]
-        return settings.changed(train=settings.train.changed(**schedule))
+        """Return a run's settings with this recipe."""
+        changes = asdict(self)
+        del changes["batch_size"]
+        return settings.changed(train=settings.train.changed(**changes))
 
 
 FORMS = [Form(a, b) for a, b in itertools.product(("eager", "sdpa"), (True, False))]
