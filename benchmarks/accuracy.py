@@ -10,7 +10,6 @@ process. The ratio is that of the products; the time of the looks does not count
 """
 
 import argparse
-import dataclasses
 import io
 from collections.abc import Iterator
 from itertools import islice
@@ -208,8 +207,7 @@ def main() -> None:
     report = begin(arguments)
     torch.set_num_threads(arguments.threads)
     settings = settings_of(arguments.preset, seed=arguments.seed)
-    given = {key.name: getattr(arguments, key.name) for key in dataclasses.fields(Recipe)}
-    recipe = Recipe(**given)
+    recipe = Recipe.of(arguments.recipe)
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     wanted = expected(settings, dataset, recipe)
     name = arguments.record
@@ -232,10 +230,9 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=SEED)
     options.add_argument("--preset", default="default")
     options.add_argument("--threads", type=int, default=default_workers(), help="of --record")
-    recipe = options.add_argument_group("the reference's recipe")
-    for key in dataclasses.fields(Recipe):
-        flag = "--" + key.name.replace("_", "-")
-        recipe.add_argument(flag, type=type(key.default), default=key.default)
+    options.add_argument(
+        "--recipe", nargs="+", default=[], metavar="KEY=VALUE", help="change the reference's"
+    )
     return options
 
 

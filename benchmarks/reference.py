@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -67,6 +67,18 @@ class Recipe:
     warmup_steps: int = 100
     beta2: float = 0.95
     weight_decay: float = 0.01
+
+    @classmethod
+    def of(cls, changes: Sequence[str]) -> Self:
+        """Return the recipe with changes, each ``key=value``."""
+        kinds = {key: type(value) for key, value in asdict(cls()).items()}
+        changed = {}
+        for change in changes:
+            key, _, value = change.partition("=")
+            if key not in kinds:
+                raise SystemExit(f"--recipe {change}: should be one of {', '.join(kinds)}=VALUE")
+            changed[key] = kinds[key](value)
+        return cls(**changed)
 
     def applied(self, settings: TrainingRunSettings) -> TrainingRunSettings:
         """Return a run's settings with this recipe."""

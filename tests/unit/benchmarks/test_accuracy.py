@@ -12,7 +12,7 @@ import torch
 
 SCRIPTS = Path(__file__).parents[3] / "benchmarks"
 OPTIONS = ["--preset", "smoke", "--threads", "1"]
-RECIPE = ["--batch-size", "40", "--steps", "60", "--warmup-steps", "5"]
+RECIPE = ["batch_size=40", "steps=60", "warmup_steps=5"]
 
 
 @pytest.fixture
@@ -28,9 +28,16 @@ def accuracy(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     torch.set_num_threads(threads)
 
 
-def run(accuracy: ModuleType, monkeypatch: pytest.MonkeyPatch, *options: str) -> None:
+def run(
+    accuracy: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    *options: str,
+    recipe: tuple[str, ...] = (),
+) -> None:
     """Run the script with the options of a tiny preset."""
-    monkeypatch.setattr(sys, "argv", ["accuracy.py", *OPTIONS, *RECIPE, *options])
+    monkeypatch.setattr(
+        sys, "argv", ["accuracy.py", *OPTIONS, *options, "--recipe", *RECIPE, *recipe]
+    )
     accuracy.main()
 
 
@@ -76,7 +83,7 @@ def test_the_row_takes_recorded_steps_times_seconds_a_step(
     courses = importlib.import_module("courses")
     settings = accuracy.settings_of("smoke", seed=accuracy.SEED)
     dataset = accuracy.make_dataset(settings.tasks, settings.data, seed=settings.seed)
-    recipe = accuracy.Recipe(batch_size=40, steps=60, warmup_steps=5)
+    recipe = accuracy.Recipe.of(RECIPE)
     looks = {"ours": {25: 0.95, 50: 0.97, 60: 0.985}, "reference": {25: 0.5, 50: 0.9, 60: 0.97}}
     for name, course in courses.expected(settings, dataset, recipe).items():
         course.looks = looks[name]
@@ -101,4 +108,4 @@ def test_the_row_takes_recorded_steps_times_seconds_a_step(
     assert "LOWER BOUND" not in first["note"]
 
     with pytest.raises(SystemExit, match="reference has other settings now"):
-        run(accuracy, monkeypatch, *options, "--batch-size", "41")
+        run(accuracy, monkeypatch, *options, recipe=("batch_size=41",))
