@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from common import Report, Result, begin, machine, parser, settings_of
-from courses import COURSES, SEED, Course, checked, expected, write
+from courses import COURSES, SEED, Course, checked, expected_ours, expected_reference, write
 from numpy.typing import NDArray
 from reference import Reader, Recipe, ReferenceTrainer, Sequences, best_form, sequences
 from training import StepTimes, time_steps
@@ -209,7 +209,10 @@ def main() -> None:
     settings = settings_of(arguments.preset, seed=arguments.seed)
     recipe = Recipe.of(arguments.recipe)
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
-    wanted = expected(settings, dataset, recipe)
+    wanted = {
+        "ours": expected_ours(settings, dataset),
+        "reference": expected_reference(settings, recipe),
+    }
     name = arguments.record
     if name:
         own = recipe.applied(settings) if name == "reference" else settings

@@ -24,9 +24,10 @@ from pathlib import Path
 
 from cells import chosen_cells
 from common import Report, Result, begin, parser
-from courses import COURSES, read
+from courses import COURSES, SEED, Course, checked, expected_reference
 from harvest import Harvesters
 from kmeans import better_way, time_cells
+from reference import Recipe
 from training import StepTimes, time_steps
 from tsne import sklearn_cells
 
@@ -100,15 +101,12 @@ def stage_seconds(run: RunDir) -> dict[str, float]:
     return {name: float(mark["seconds"]) for name, mark in stages.items() if mark}
 
 
-def training_parts(settings: TrainingRunSettings, times: StepTimes) -> dict[str, Part]:
-    """Return the training of each row, by the row's name; the second only if it is recorded."""
+def training_parts(
+    settings: TrainingRunSettings, times: StepTimes, course: Course
+) -> dict[str, Part]:
+    """Return the training of each row, by the row's name, given the course of the reference."""
     steps, form = settings.train.steps, str(times.choice.form)
     same = Part("training steps", steps, times.ours, times.theirs(times.instances), form)
-    by_row = {"as many instances": same}
-    course = read(COURSES).get("reference")
-    if course is None or not course.is_finished:
-        print("no row to the same accuracy: the course of the reference is not recorded")
-        return by_row
     reached = course.steps_to(GOAL)
     theirs = reached or course.steps
     note = f"{form}; steps of {course.batch_size} instances, by its course of seed "
@@ -116,7 +114,7 @@ def training_parts(settings: TrainingRunSettings, times: StepTimes) -> dict[str,
     if not reached:
         note += f"; A LOWER BOUND: it never reached {GOAL:g}"
     part = Part("training steps", steps, times.ours, times.theirs(course.batch_size), note, theirs)
-    return by_row | {f"to accuracy {GOAL:g}": part}
+    return {"as many instances": same, f"to accuracy {GOAL:g}": part}
 
 
 def other_parts(run: RunDir, settings: TrainingRunSettings, quick: bool) -> list[Part]:
@@ -158,7 +156,7 @@ def _cells(
     return Part(name, times, seconds.ours / n, seconds.theirs / n, f"{note}, {n} cells timed")
 
 
-def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> None:
+def compare(run: RunDir, wall: float | None, quick: bool, courses: Path, report: Report) -> None:
     """Add the rows of a finished run; `wall` has its seconds if this script ran it."""
     opened = load_run(run.path)
     assert isinstance(opened, TrainingRun), f"{run.path} trained no model"
@@ -179,6 +177,8 @@ def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> Non
                 note=shown,
             )
         )
+    reference = expected_reference(settings.changed(seed=SEED), Recipe())
+    course = checked(courses, {"reference": reference})["reference"]
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     times = time_steps(settings, dataset, rounds=3 if quick else 7)
     others = other_parts(run, settings, quick)
@@ -188,7 +188,7 @@ def compare(run: RunDir, wall: float | None, quick: bool, report: Report) -> Non
     )
     as_ours = stages["data"] + stages["plot"] + rest
     mine = wall or sum(stages.values())
-    for name, training in training_parts(settings, times).items():
+    for name, training in training_parts(settings, times, course).items():
         theirs = as_ours + sum(part.their_seconds for part in [training, *others])
         again = as_ours + sum(part.our_seconds for part in [training, *others])
         print(f"EXTRAPOLATED, {name}: the reference's parts, timed here, times how often each is")
@@ -219,20 +219,21 @@ def main() -> None:
     arguments = _options().parse_args()
     report = begin(arguments)
     if arguments.run:
-        compare(RunDir(arguments.run), None, arguments.quick, report)
+        compare(RunDir(arguments.run), None, arguments.quick, arguments.courses, report)
         return
     out: Path | None = arguments.out
     with nullcontext(str(out)) if out else tempfile.TemporaryDirectory() as directory:
         path = Path(directory) if out else Path(directory) / "run"
         wall = run_ours(path)
         print(f"ours took {wall:.0f} s", flush=True)
-        compare(RunDir(path), wall, arguments.quick, report)
+        compare(RunDir(path), wall, arguments.quick, arguments.courses, report)
 
 
 def _options() -> argparse.ArgumentParser:
     options = parser(__doc__)
     options.add_argument("--run", type=Path, help="a finished run, instead of making one")
     options.add_argument("--out", type=Path, help="make the run here, and leave it")
+    options.add_argument("--courses", type=Path, default=COURSES, help="see accuracy.py")
     options.add_argument("--quick", action="store_true", help="time fewer of the parts")
     return options
 
