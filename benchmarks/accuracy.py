@@ -207,7 +207,7 @@ def main() -> None:
     report = begin(arguments)
     torch.set_num_threads(arguments.threads)
     settings = settings_of(arguments.preset, seed=arguments.seed)
-    recipe = Recipe.of(arguments.recipe)
+    recipe = Recipe.parsed(arguments.recipe)
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     wanted = {
         "ours": expected_ours(settings, dataset),

@@ -69,7 +69,7 @@ class Recipe:
     weight_decay: float = 0.01
 
     @classmethod
-    def of(cls, changes: Sequence[str]) -> Self:
+    def parsed(cls, changes: Sequence[str]) -> Self:
         """Return the recipe with changes, each ``key=value``."""
         kinds = {key: type(value) for key, value in asdict(cls()).items()}
         changed = {}

@@ -83,7 +83,7 @@ def test_the_row_takes_recorded_steps_times_seconds_a_step(
     courses = importlib.import_module("courses")
     settings = accuracy.settings_of("smoke", seed=accuracy.SEED)
     dataset = accuracy.make_dataset(settings.tasks, settings.data, seed=settings.seed)
-    recipe = accuracy.Recipe.of(RECIPE)
+    recipe = accuracy.Recipe.parsed(RECIPE)
     looks = {"ours": {25: 0.95, 50: 0.97, 60: 0.985}, "reference": {25: 0.5, 50: 0.9, 60: 0.97}}
     expected = {
         "ours": courses.expected_ours(settings, dataset),
