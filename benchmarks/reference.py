@@ -222,11 +222,11 @@ class ReferenceTrainer:
 
 
 def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:
-    """Return the form whose micro-batch is the fastest, each timed twice in turn."""
+    """Return the form whose micro-batch is the fastest, each timed five times in turn."""
     trainers = {form: ReferenceTrainer(settings, dataset, form) for form in FORMS}
     index = next(next(iter(trainers.values())).batches(size))
     sides = {str(form): partial(t.gradients, index) for form, t in trainers.items()}
-    seconds = {name: min(values) for name, values in interleaved(sides, 2).items()}
+    seconds = {name: min(values) for name, values in interleaved(sides, 5).items()}
     for name, value in seconds.items():
         print(f"  reference, {name}: {value / size * 1e3:.3g} ms an instance", flush=True)
     best = min(trainers, key=lambda form: seconds[str(form)])
