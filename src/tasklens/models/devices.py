@@ -1,9 +1,10 @@
 """Check the devices of this machine, and how much their memory holds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -34,9 +35,9 @@ def multiplies_bf16(device: torch.device) -> bool:
     """Return whether a device multiplies bf16 in hardware; False if PyTorch does not report it."""
     if device.type == "cuda":
         with torch.cuda.device(device):
-            return torch.cuda.is_bf16_supported(including_emulation=False)
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Not on ARM: some builds of PyTorch do not use its bf16 instructions.
-    report = getattr(torch.cpu, "get_capabilities", dict)()
+    report: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(report.get("avx512_bf16") or report.get("amx_bf16"))
 
 
