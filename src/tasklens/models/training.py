@@ -37,7 +37,11 @@ class TrainSettings(SettingsBase, affects="train"):
     steps: Annotated[int, Field(ge=1)] = 1600
     """Number of optimiser steps."""
     instructions_per_step: Annotated[int, Field(ge=1)] = 24
-    """Number of rows per step; a row is an instruction with all its training inputs."""
+    """Number of rows per step; a row is an instruction with some of its training inputs."""
+    inputs_per_row: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    """Number of inputs per row, drawn anew from the instruction's training inputs whenever the
+    instruction is drawn; "all" takes all of them. At equal tokens per step, more instructions with
+    fewer inputs each learn faster."""
     learning_rate: Annotated[float, Field(gt=0)] = 4e-4
     """Peak learning rate."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
@@ -174,9 +178,10 @@ class Trainer:
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield this rank's share of each batch, from the present step on."""
-        size = self.settings.instructions_per_step
+        size, limit = self.settings.instructions_per_step, self.settings.inputs_per_row
         share = self.group.share_of(size)
-        for rows in islice(batches(self._rows, size, self.seed), self.step, None):
+        drawn = batches(self._rows, size, self.seed, None if limit == "all" else limit)
+        for rows in islice(drawn, self.step, None):
             yield rows.take(share).to(self.device)
 
     def begin(self, tensors: dict[str, Tensor]) -> bool:

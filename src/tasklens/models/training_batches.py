@@ -30,6 +30,11 @@ class TrainingBatch(NamedTuple):
         prefix, length, inputs, outputs = (tensor[index] for tensor in self)
         return type(self)(prefix[:, : length.max()], length, inputs, outputs)
 
+    def with_inputs(self, column: Tensor) -> Self:
+        """Return the rows with some of their inputs, named by their columns, int64 (B, fewer)."""
+        inputs, outputs = self.inputs.gather(1, column), self.outputs.gather(1, column)
+        return type(self)(self.prefix, self.length, inputs, outputs)
+
     def to(self, device: torch.device) -> Self:
         """Return the rows on a device."""
         return type(self)(*(tensor.to(device, non_blocking=True) for tensor in self))
@@ -61,13 +66,17 @@ def shared_prefix_rows(prompts: Prompts, output: NDArray[np.int64]) -> list[Trai
     return rows
 
 
-def batches(rows: list[TrainingBatch], size: int, seed: int) -> Iterator[TrainingBatch]:
+def batches(
+    rows: list[TrainingBatch], size: int, seed: int, inputs_per_row: int | None = None
+) -> Iterator[TrainingBatch]:
     """Yield batches of exactly ``size`` rows with one m, without end.
 
     Each pass shuffles the rows of every m and cuts them into batches, which are drawn in a random
     order; leftover rows begin the next pass. Thus every row is seen equally often, to within one
-    batch. A batch mixes lengths: batches of one length would save the 5 % of tokens that are
-    padding, but learned several times more slowly. The order is a function of the seed alone.
+    batch. A row that has more than ``inputs_per_row`` inputs keeps as many of them, drawn anew
+    for each batch; None keeps all. A batch mixes lengths: batches of one length would save the 5 %
+    of tokens that are padding, but learned several times more slowly. The order is a function of
+    the seed alone.
     """
     left = [np.empty(0, dtype=np.int64) for _ in rows]
     epoch = 0
@@ -82,4 +91,9 @@ def batches(rows: list[TrainingBatch], size: int, seed: int) -> Iterator[Trainin
             left[i] = pending[n * size :]
         for j in rng.permutation(len(cut)):
             i, index = cut[j]
-            yield rows[i].take(torch.from_numpy(index))
+            batch = rows[i].take(torch.from_numpy(index))
+            m = batch.inputs.shape[1]
+            if inputs_per_row is not None and inputs_per_row < m:
+                order = rng.permuted(np.tile(np.arange(m), (size, 1)), axis=1)  # (B, m)
+                batch = batch.with_inputs(torch.from_numpy(order[:, :inputs_per_row]))
+            yield batch

@@ -99,18 +99,21 @@ def test_the_rows_of_a_batch_are_training_instances(dataset: Dataset) -> None:
     assert seen == known
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("dropout", "inputs"), [(0.0, "all"), (0.3, "all"), (0.0, 2)])
 @pytest.mark.parametrize("stop", [0, 1, 7])
-def test_a_resumed_run_ends_in_the_same_bytes(dataset: Dataset, dropout: float, stop: int) -> None:
+def test_a_resumed_run_ends_in_the_same_bytes(
+    dataset: Dataset, dropout: float, inputs: str | int, stop: int
+) -> None:
     size = ModelSettings(n_layer=2, n_head=2, n_embd=16, dropout=dropout)
-    whole = trainer_of(dataset, size)
+    settings = QUICK.changed(inputs_per_row=inputs)
+    whole = trainer_of(dataset, size, inputs_per_row=inputs)
     whole_log = log_of(whole)
-    begun = trainer_of(dataset, size)
+    begun = trainer_of(dataset, size, inputs_per_row=inputs)
     for batch in islice(begun.batches(), stop):
         begun.take_step(batch)
     saved = safetensors.torch.save(begun.state())
     torch.manual_seed(123)  # the global generator is elsewhere after a restart
-    resumed = Trainer(make_model(dataset, size, seed=99), dataset, QUICK, seed=0)
+    resumed = Trainer(make_model(dataset, size, seed=99), dataset, settings, seed=0)
     resumed.load_state(safetensors.torch.load(saved))
     assert resumed.step == stop
     assert safetensors.torch.save(resumed.state()) == saved

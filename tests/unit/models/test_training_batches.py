@@ -131,3 +131,39 @@ def test_every_pass_has_an_order_of_its_own() -> None:
     orders = [(*a, *b) for a, b in zip(whole[::2], whole[1::2], strict=True)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len(set(orders)) == 10
+
+
+def distinct_inputs(n: int, m: int) -> TrainingBatch:
+    """Return n rows with the inputs 0 .. m - 1, and the outputs 100 x row + input."""
+    inputs = torch.arange(m).repeat(n, 1)
+    row = torch.arange(n)
+    return TrainingBatch(row[:, None], torch.ones_like(row), inputs, 100 * row[:, None] + inputs)
+
+
+def test_a_row_with_fewer_inputs_keeps_their_outputs_and_draws_anew() -> None:
+    rows = [distinct_inputs(n=8, m=20)]
+    drawn = Counter[int]()
+    sets = set()
+    for batch in islice(batches(rows, SIZE, 0, inputs_per_row=5), 400):  # 200 passes
+        assert batch.inputs.shape == batch.outputs.shape == (SIZE, 5)
+        assert torch.equal(batch.outputs, 100 * batch.prefix + batch.inputs)
+        assert all(len(set(row)) == 5 for row in batch.inputs.tolist())
+        drawn.update(batch.outputs.ravel().tolist())
+        sets |= {(row[0], tuple(sorted(row))) for row in batch.outputs.tolist()}
+    # Each of 160 instances is drawn 200 * 5 / 20 = 50 times on average, with a deviation of 6.
+    assert len(drawn) == 160
+    assert 20 < min(drawn.values()) <= max(drawn.values()) < 80
+    assert len(sets) > 1500  # of 1,600 rows: hardly any has the inputs of an earlier one
+
+
+def test_a_limit_that_no_row_exceeds_changes_nothing() -> None:
+    largest = max(KINDS.values())
+    limited = islice(batches(ROWS, SIZE, 0, inputs_per_row=largest), 30)
+    assert [batch.outputs.tolist() for batch in limited] == content()
+
+
+def test_a_limit_keeps_the_order_of_the_rows_of_a_first_pass() -> None:
+    whole = islice(batches([distinct_inputs(n=8, m=20)], SIZE, 0), 2)
+    limited = islice(batches([distinct_inputs(n=8, m=20)], SIZE, 0, inputs_per_row=3), 2)
+    for all_inputs, some in zip(whole, limited, strict=True):
+        assert torch.equal(all_inputs.prefix, some.prefix)
