@@ -31,8 +31,7 @@ class FrameMaker:
 
     def __init__(self, run: Run, workers: Workers) -> None:
         self.run, self.workers = run, workers
-        self.missing = not has_frames(run)
-        self.shown = {split: _shown(run, split) for split in run.splits} if self.missing else {}
+        self.shown = {} if has_frames(run) else {split: _shown(run, split) for split in run.splits}
         self._first: dict[str, Future[list[Floats]]] = {}
         self._frames: dict[tuple[str, str], Future[StateFrames]] = {}
         self._done = 0
@@ -66,12 +65,12 @@ class FrameMaker:
 
     def keep(self) -> None:
         """Wait for the frames and write them. Only this time counts as that of the stage."""
-        run, directory, total = self.run, self.run.directory, 0
+        run, directory = self.run, self.run.directory
         with directory.stage("report", run.inputs("report", _sources(run))) as finish:
             if finish is None:
                 return
-            total = len(self.shown) * len(run.state_names) * len(run.steps)
-            with progress("report", total, "frame", self._done) as bar:
+            n = len(self.shown) * len(run.state_names) * len(run.steps)
+            with progress("report", n, "frame", self._done) as bar:
                 self._on_frames = bar.update
                 self.begin()
                 tensors: dict[str, Any] = {}
