@@ -36,13 +36,13 @@ def loss_and_hits(
     log_p = logits.log_softmax(dim=-1, dtype=torch.float32)  # (B, T, V)
     # A target is predicted at one token of the row and has a weight; (B, number of targets) each.
     token, target = torch.arange(L, T, device=device).expand(B, m), outputs
-    weight = torch.full((B, m), output_weight, device=device)
+    weight = torch.ones(B, m, device=device)
     if loss == "all":
         symbol = torch.arange(L - 1, device=device).expand(B, L - 1)
         last = (length - 1)[:, None]  # (B, 1)
         token = torch.cat([symbol, last.expand(B, m), token], dim=1)
         target = torch.cat([prefix[:, 1:], inputs, outputs], dim=1)
-        weight = torch.cat([m * (symbol < last), torch.ones_like(weight), weight], dim=1)
+        weight = torch.cat([m * (symbol < last), weight, output_weight * weight], dim=1)
     row = torch.arange(B, device=device)[:, None]
     # One selection of single numbers: slices would cost a pass over (B, T, V) each on the way back.
     chosen = log_p.flatten().index_select(0, ((row * T + token) * V + target).flatten())
