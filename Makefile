@@ -17,7 +17,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 run: install
 	$(BIN)/tasklens run default --out runs/default --resume
 
-# About a quarter of an hour on two cores, a run of the default preset included.
+# Less than 20 minutes on two cores, a run of the default preset included.
 bench: install
 	$(BIN)/python benchmarks/run_all.py
 

@@ -26,7 +26,7 @@ PACKAGES = ("torch", "transformers", "scikit-learn", "numpy", "numba")
 FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One row of the table: the measurement of both sides, and their ratio.
 
@@ -35,12 +35,13 @@ class Result:
     what, against : str
         Ours, and the code that it is compared with.
     ours, theirs : float
-        In `unit`.
+        In `unit`. If nothing is compared, theirs is None.
     unit : str
     ratio : float
-        How many times better ours is, or the number that `target` bounds.
+        How many times better ours is, or the number that `target` bounds; None if nothing is
+        compared.
     target : str
-        E.g. ">= 8"; empty if there is none.
+        Bound of the ratio, or of ours if nothing is compared, e.g. ">= 8"; empty if there is none.
     note : str
         Facts that a reader needs to judge the number, e.g. how it was extrapolated.
     """
@@ -48,19 +49,31 @@ class Result:
     what: str
     against: str
     ours: float
-    theirs: float
     unit: str
-    ratio: float
+    theirs: float | None = None
+    ratio: float | None = None
     target: str = ""
     note: str = ""
 
+    def verdict(self) -> str:
+        """Return the target and whether the number, as it is printed, meets it."""
+        if not self.target:
+            return ""
+        side, bound = self.target.split()
+        value = float(f"{self.ours if self.ratio is None else self.ratio:.3g}")
+        met = value >= float(bound) if side == ">=" else value <= float(bound)
+        return f"{self.target}: {'met' if met else 'MISSED'}"
+
     def line(self) -> str:
         """Return the row as a line of text."""
-        target = f" (target {self.target})" if self.target else ""
+        against = f" against {self.against}" if self.against else ""
+        theirs = "" if self.theirs is None else f", theirs {self.theirs:.4g}"
+        ratio = "" if self.ratio is None else f"; ratio {self.ratio:.3g}"
+        target = f" (target {self.verdict()})" if self.target else ""
         note = f"\n    {self.note}" if self.note else ""
         return (
-            f"RESULT {self.what} against {self.against}: ours {self.ours:.4g}, theirs "
-            f"{self.theirs:.4g} {self.unit}; ratio {self.ratio:.3g}{target}{note}"
+            f"RESULT {self.what}{against}: ours {self.ours:.4g}{theirs} {self.unit}{ratio}"
+            f"{target}{note}"
         )
 
 

@@ -23,7 +23,7 @@ from sklearn.metrics import adjusted_rand_score
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings
 from tasklens.core.workers import Processes, default_workers
 
-TARGET = ">= 4"
+TARGET = ">= 10"
 #: Iterations of faiss, which has no criterion of convergence.
 FAISS_ITERATIONS = 50
 T = TypeVar("T")

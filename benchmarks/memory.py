@@ -14,7 +14,7 @@ from common import Result, begin, parser
 
 from tasklens.models.lr_schedule import checkpoint_steps
 
-TARGET = "about 1"
+TARGET = "<= 1"
 STEPS = 40
 #: Steps between checkpoints; there are also checkpoints at powers of two.
 FEW, MANY = 40, 1

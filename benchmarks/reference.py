@@ -11,9 +11,9 @@ the implementations of attention and the precisions, and chooses the fastest.
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -52,6 +52,39 @@ class Choice:
 
     form: Form
     fp32: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of the reference's own training, chosen for it by the trials in the docs.
+
+    All other settings are the preset's, e.g. the network's and the clipping of gradients.
+    """
+
+    batch_size: int = 256
+    steps: int = 1500
+    learning_rate: float = 1e-3
+    warmup_steps: int = 100
+    beta2: float = 0.95
+    weight_decay: float = 0.01
+
+    @classmethod
+    def parsed(cls, changes: Sequence[str]) -> Self:
+        """Return the recipe with changes, each ``key=value``."""
+        kinds = {key: type(value) for key, value in asdict(cls()).items()}
+        changed = {}
+        for change in changes:
+            key, _, value = change.partition("=")
+            if key not in kinds:
+                raise SystemExit(f"--recipe {change}: should be one of {', '.join(kinds)}=VALUE")
+            changed[key] = kinds[key](value)
+        return cls(**changed)
+
+    def applied(self, settings: TrainingRunSettings) -> TrainingRunSettings:
+        """Return a run's settings with this recipe."""
+        changes = asdict(self)
+        del changes["batch_size"]
+        return settings.changed(train=settings.train.changed(**changes))
 
 
 FORMS = [Form(a, b) for a, b in itertools.product(("eager", "sdpa"), (True, False))]
@@ -172,13 +205,28 @@ class ReferenceTrainer:
             self.gradients(index[i : i + MICRO_BATCH], n_predicted)
         self.update()
 
+    def state(self) -> dict[str, Any]:
+        """Return the form and all that the next step depends on."""
+        return {
+            "form": self.form,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Resume from what `state` returned."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
 
 def best_form(settings: TrainingRunSettings, dataset: Dataset, size: int = MICRO_BATCH) -> Choice:
-    """Return the form whose micro-batch is the fastest, each timed twice in turn."""
+    """Return the form whose micro-batch is the fastest, each timed five times in turn."""
     trainers = {form: ReferenceTrainer(settings, dataset, form) for form in FORMS}
     index = next(next(iter(trainers.values())).batches(size))
     sides = {str(form): partial(t.gradients, index) for form, t in trainers.items()}
-    seconds = {name: min(values) for name, values in interleaved(sides, 2).items()}
+    seconds = {name: min(values) for name, values in interleaved(sides, 5).items()}
     for name, value in seconds.items():
         print(f"  reference, {name}: {value / size * 1e3:.3g} ms an instance", flush=True)
     best = min(trainers, key=lambda form: seconds[str(form)])

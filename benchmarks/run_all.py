@@ -1,8 +1,8 @@
 """Run all benchmarks, one after the other, and renew the table in docs/performance.md.
 
-Each runs in a process of its own. All together take a quarter of an hour on two cores, including a
-run of the `default` preset. Time to accuracy is measured if the steps of both sides were recorded
-(see accuracy.py), or with --slow.
+Each runs in a process of its own. All together take less than 20 minutes on two cores, including a
+run of the `default` preset. The courses of training to an accuracy were recorded before (see
+accuracy.py).
 """
 
 import argparse
@@ -19,13 +19,11 @@ from common import ROOT, Result, machine
 BENCHMARKS = Path(__file__).parent
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-#: File in which accuracy.py records the steps that both sides need.
-COURSES = BENCHMARKS / "courses.json"
 #: Environment variables that would slow numpy's matrix products, and so the reference.
 HANDICAPS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
-def plan(run: Path, *, is_finished: bool, slow: bool) -> list[list[str]]:
+def plan(run: Path, *, is_finished: bool) -> list[list[str]]:
     """Return each benchmark's command: the script's name and its options.
 
     Parameters
@@ -34,27 +32,18 @@ def plan(run: Path, *, is_finished: bool, slow: bool) -> list[list[str]]:
         The run whose states are clustered; experiment.py comes first and makes it.
     is_finished : bool
         Whether the run exists already.
-    slow : bool
-        Train both sides to the accuracy if the number of steps is not recorded.
     """
-    quick = [] if slow else ["--quick"]
-    commands = [
-        ["experiment.py", "--run" if is_finished else "--out", str(run), *quick],
-        ["kmeans.py", "--states", str(run)],
+    return [
+        ["experiment.py", "--run" if is_finished else "--out", str(run), "--quick"],
+        ["accuracy.py"],
+        ["rate.py", "--widths", "128"],
         ["tsne.py", "--states", str(run)],
-        ["harvest.py", "--rounds", "3" if slow else "2"],
-        ["probe.py", "--rounds", "3" if slow else "2"],
-        ["training.py", "--rounds", "7" if slow else "4"],
-        ["rate.py"],
+        ["kmeans.py", "--states", str(run)],
         ["memory.py"],
+        ["training.py", "--rounds", "4"],
+        ["harvest.py", "--rounds", "2"],
+        ["probe.py", "--rounds", "2"],
     ]
-    if slow or _recorded():
-        commands.append(["accuracy.py", "--courses", str(COURSES)])
-    return commands
-
-
-def _recorded() -> bool:
-    return COURSES.exists() and {"ours", "reference"} <= set(json.loads(COURSES.read_text()))
 
 
 def run_one(command: list[str], rows: Path) -> bool:
@@ -82,11 +71,11 @@ def table(results: list[Result]) -> str:
     for r in results:
         cells = (
             r.what,
-            r.against,
+            r.against or "-",
             f"{_number(r.ours)} {r.unit}",
-            f"{_number(r.theirs)} {r.unit}",
-            f"**{r.ratio:.3g}**",
-            r.target,
+            "-" if r.theirs is None else f"{_number(r.theirs)} {r.unit}",
+            "-" if r.ratio is None else f"**{r.ratio:.3g}**",
+            r.verdict(),
         )
         lines.append(f"| {' | '.join(cells)} |")
     notes = [f"- {r.what}: {r.note}." for r in results if r.note]
@@ -114,15 +103,15 @@ def main() -> None:
     """Run from the command line."""
     options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("--run", type=Path, help="a finished default run, instead of making one")
-    options.add_argument("--slow", action="store_true", help="hours: more rounds, and accuracy.py")
     options.add_argument("--only", nargs="+", metavar="SCRIPT", help="e.g. training.py rate.py")
     options.add_argument("--json", type=Path, help="append the rows to this file of JSON lines")
     arguments = options.parse_args()
+    began = time.perf_counter()
     failed = []
     with tempfile.TemporaryDirectory() as directory:
         rows = Path(directory) / "rows.jsonl"
         run = arguments.run or Path(directory) / "run"
-        for command in plan(run.absolute(), is_finished=bool(arguments.run), slow=arguments.slow):
+        for command in plan(run.absolute(), is_finished=bool(arguments.run)):
             if arguments.only and command[0] not in arguments.only:
                 continue
             if not run_one(command, rows):
@@ -131,6 +120,7 @@ def main() -> None:
     if arguments.json:
         with arguments.json.open("a") as file:
             file.writelines(f"{line}\n" for line in lines)
+    print(f"\nall together: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
     text = table([Result(**json.loads(line)) for line in lines])
     if failed or arguments.only:
         print(f"\n{text}\n")

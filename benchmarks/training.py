@@ -1,14 +1,13 @@
 """Compare the instances per second of training, at an equal number of instances per step.
 
-One of our steps takes 24 instructions with all their m inputs, so the reference's step takes 24 m
-plain sequences. A step of the reference has equal micro-batches. Some of these and the update of
-the weights are timed; the time of a step is their product, which is printed.
+One of our steps takes rows of m inputs each, so the reference's step takes as many plain sequences
+as all rows have inputs. A step of the reference has equal micro-batches. Some of these and the
+update of the weights are timed; the time of a step is their product, which is printed.
 """
 
 from dataclasses import dataclass
 from itertools import islice
 
-import numpy as np
 from common import Report, Result, begin, interleaved, medians, parser, sized
 from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 
@@ -17,32 +16,62 @@ from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings
 
-TARGETS = {10: ">= 8", 48: ">= 25"}
-#: Our steps for each micro-batch of the reference.
-OUR_STEPS = 3
+#: Our steps for each micro-batch of the reference, and the batches whose tokens are counted.
+OUR_STEPS, COUNTED = 3, 100
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds per step and instances of each side, and the arithmetic of the reference's."""
+    """Seconds of our step, and of the parts of the reference's.
+
+    Attributes
+    ----------
+    ours : float
+        Seconds of our step.
+    instances : int
+        Instances of our step.
+    micro_batch, update : float
+        Seconds of the gradients of `MICRO_BATCH` sequences, and of the optimiser's step.
+    rounds : int
+        Number of micro-batches that were timed.
+    choice : Choice
+        The reference's form.
+    tokens, their_tokens : float
+        Tokens that each side reads per instance, with their padding.
+    """
 
     ours: float
-    theirs: float
     instances: int
+    micro_batch: float
+    update: float
+    rounds: int
     choice: Choice
-    arithmetic: str
+    tokens: float
+    their_tokens: float
+
+    def theirs(self, instances: int) -> float:
+        """Return the seconds of a step of the reference."""
+        return instances / MICRO_BATCH * self.micro_batch + self.update
+
+    def arithmetic(self, instances: int) -> str:
+        """Return how the seconds of a step of the reference follow from those of its parts."""
+        fp32 = f"; in fp32, transformers' default, {self.choice.fp32:.3g} times as long"
+        return (
+            f"{instances} instances = {instances / MICRO_BATCH:.4g} micro-batches of {MICRO_BATCH} "
+            f"at {self.micro_batch:.3g} s, {self.rounds} of them timed, and {self.update:.3g} s "
+            f"for the optimiser's step{fp32 if self.choice.form.bf16 else ''}"
+        )
 
 
 def time_steps(
     settings: TrainingRunSettings, dataset: Dataset, rounds: int, choice: Choice | None = None
 ) -> StepTimes:
-    """Time our step and the reference's in turn.
+    """Time our step and the parts of the reference's in turn.
 
     Parameters
     ----------
     settings : TrainingRunSettings
     dataset : Dataset
-        All training instructions have to have the same number of inputs.
     rounds : int
         Micro-batches of the reference that are timed, with `OUR_STEPS` of our steps each.
     choice : Choice, optional
@@ -68,60 +97,55 @@ def time_steps(
             rounds,
         )
     )
-    inputs = np.unique(np.bincount(dataset.splits["train"].instruction))[-1]
-    instances = settings.train.instructions_per_step * int(inputs)
-    n_micro = instances / MICRO_BATCH
-    arithmetic = (
-        f"reference: {instances} instances = {n_micro:.4g} micro-batches of {MICRO_BATCH} at "
-        f"{seconds['micro-batch']:.3g} s, {rounds} of them timed, and {seconds['update']:.3g} s "
-        "for the optimiser's step"
-    )
-    if choice.form.bf16:
-        arithmetic += f" (in fp32, transformers' default, {choice.fp32:.3g} times as long)"
+    counted = list(islice(batches, COUNTED))
+    instances = sum(batch.inputs.numel() for batch in counted)
+    read = instances + sum(batch.prefix.numel() for batch in counted)
+    their_read = sum(theirs.data.batch(next(micro_batches))[0].numel() for _ in range(COUNTED))
     return StepTimes(
         ours=seconds["ours"] / OUR_STEPS,
-        theirs=n_micro * seconds["micro-batch"] + seconds["update"],
-        instances=instances,
+        instances=counted[0].inputs.numel(),
+        micro_batch=seconds["micro-batch"],
+        update=seconds["update"],
+        rounds=rounds,
         choice=choice,
-        arithmetic=arithmetic,
+        tokens=read / instances,
+        their_tokens=their_read / (COUNTED * MICRO_BATCH),
     )
 
 
-def compare(width: int, inputs: int, rounds: int, report: Report, choice: Choice | None) -> Choice:
-    """Add the row of one width and one number of inputs; return the reference's form."""
-    # One input of each instruction is held out of training: the tasks have one more.
-    more = inputs + 1
-    settings = sized(width, tasks__n_inputs=more, tasks__inputs_per_task=more, data__val_inputs=1)
+def compare(width: int, inputs: int | None, rounds: int, report: Report) -> None:
+    """Add the row of one width and one number of inputs per row, by default the preset's."""
+    settings = sized(width, **({"train__inputs_per_row": inputs} if inputs else {}))
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
-    print(f"width {width}, {inputs} inputs an instruction", flush=True)
-    times = time_steps(settings, dataset, rounds, choice)
+    times = time_steps(settings, dataset, rounds)
+    theirs = times.theirs(times.instances)
+    rows = settings.train.instructions_per_step
     report.add(
         Result(
-            what=f"training step, width {width}, {inputs} inputs an instruction",
+            what=f"training step, width {width}, {rows} x {times.instances // rows} instances",
             against=f"GPT2LMHeadModel, {times.choice.form}",
             ours=times.instances / times.ours,
-            theirs=times.instances / times.theirs,
+            theirs=times.instances / theirs,
             unit="instances/s",
-            ratio=times.theirs / times.ours,
-            target=TARGETS.get(inputs, ""),
-            note=f"ours: {times.ours:.3g} s a step; {times.arithmetic}",
+            ratio=theirs / times.ours,
+            note=f"ours: {times.ours:.3g} s a step; reference: "
+            f"{times.arithmetic(times.instances)}; tokens per instance: ours {times.tokens:.3g}, "
+            f"theirs {times.their_tokens:.3g}, {times.their_tokens / times.tokens:.3g} times",
         )
     )
-    return times.choice
 
 
 def main() -> None:
     """Run from the command line."""
     options = parser(__doc__)
-    options.add_argument("--widths", type=int, nargs="+", default=[128, 768])
-    options.add_argument("--inputs", type=int, nargs="+", default=[10, 48])
+    options.add_argument("--widths", type=int, nargs="+", default=[128])
+    options.add_argument("--inputs", type=int, nargs="+", help="inputs per row, not the preset's")
     options.add_argument("--rounds", type=int, default=5)
     arguments = options.parse_args()
     report = begin(arguments)
     for width in arguments.widths:
-        choice = None  # one for a width: its sequences are of the same lengths
-        for inputs in arguments.inputs:
-            choice = compare(width, inputs, arguments.rounds, report, choice)
+        for inputs in arguments.inputs or [None]:
+            compare(width, inputs, arguments.rounds, report)
 
 
 if __name__ == "__main__":
