@@ -162,7 +162,7 @@ def peak_megabytes() -> float:
 
 
 def settings_of(preset: str = "default", **changes: object) -> TrainingRunSettings:
-    """Return a preset's settings with changes, ``table__key=value``, in the faster precision."""
+    """Return a preset's settings with changes, ``table__key=value``, in the machine's precision."""
     changes = {"train__precision": "auto"} | changes
     return load_settings(
         preset, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]

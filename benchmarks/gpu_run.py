@@ -105,7 +105,7 @@ def add_manifest(run: Path, stages: dict[str, Any]) -> dict[str, Any]:
     """Add what the manifest of the run records of each finished stage."""
     manifest = run / "manifest.json"
     marks = json.loads(manifest.read_text())["stages"] if manifest.exists() else {}
-    keys = ("seconds", "precision", "seconds_per_step", "threads", "device")
+    keys = ("seconds", "precision", "threads", "device")
     for stage, mark in marks.items():
         stages.setdefault(stage, {}).update({key: mark[key] for key in keys if key in mark})
     return stages

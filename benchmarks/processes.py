@@ -50,13 +50,14 @@ def main() -> None:
 
 def train(width: int, steps: int) -> None:
     """Take some steps and print the seconds of one, and the peak memory."""
-    settings = settings_of(model__n_embd=width, model__n_head=max(4, width // 64))
+    settings = settings_of(
+        model__n_embd=width, model__n_head=max(4, width // 64), train__precision="fp32"
+    )
     dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
     with process_group("cpu") as group:
         torch.set_num_threads(settings.cores_training // group.size)
         model = make_model(dataset, settings.model, seed=settings.seed)
         trainer = Trainer(model, dataset, settings.train, settings.seed, group)
-        trainer.precision = "fp32"  # the choice takes longer than the steps
         batches = trainer.batches()
         trainer.take_step(next(batches))
         began = time.perf_counter()

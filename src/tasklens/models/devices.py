@@ -1,9 +1,10 @@
 """Check the devices of this machine, and how much their memory holds."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,6 +29,16 @@ def check_device(device: str, key: str) -> None:
             f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
             f"machine; give {'a lower number, or ' if n_gpus else ''}cpu"
         )
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 in hardware; False if PyTorch does not report it."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Not on ARM: some builds of PyTorch do not use its bf16 instructions.
+    report: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(report.get("avx512_bf16") or report.get("amx_bf16"))
 
 
 def default_max_tokens(device: torch.device) -> int:

@@ -1,18 +1,13 @@
-"""Compute the loss on shared-prefix rows and its gradients, in the faster precision."""
+"""Compute the loss on shared-prefix rows, and its gradients."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812, the usual name
 from torch import Tensor
 
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup
 from tasklens.models.training_batches import TrainingBatch
-
-#: bf16 is chosen if its steps take less than this share of fp32's time, otherwise fp32.
-WORTH_IT = 0.9
 
 
 def loss_and_hits(
@@ -36,23 +31,25 @@ def loss_and_hits(
     prefix, length, inputs, outputs = batch
     (B, L), m = prefix.shape, inputs.shape[1]
     logits, _ = model(torch.cat([prefix, inputs], dim=1), L, length)
-    logits = logits.float()  # (B, L + m, V)
-    answers = logits[:, L:]  # (B, m, V)
-    total = F.cross_entropy(answers.flatten(0, 1), outputs.flatten(), reduction="sum")
-    weight: Tensor | float = B * m
+    T, V = logits.shape[1:]
+    device = logits.device
+    log_p = logits.log_softmax(dim=-1, dtype=torch.float32)  # (B, T, V)
+    # A target is predicted at one token of the row and has a weight; (B, number of targets) each.
+    token, target = torch.arange(L, T, device=device).expand(B, m), outputs
+    weight = torch.ones(B, m, device=device)
     if loss == "all":
-        padding = torch.arange(1, L, device=length.device) >= length[:, None]  # (B, L - 1)
-        symbols = prefix[:, 1:].masked_fill(padding, -100).flatten()  # -100: no target
-        total = output_weight * total + m * F.cross_entropy(
-            logits[:, : L - 1].flatten(0, 1), symbols, ignore_index=-100, reduction="sum"
-        )
-        row = torch.arange(B, device=length.device)
-        next_input = logits[row, length - 1].log_softmax(dim=-1)  # (B, V)
-        total = total - next_input.gather(1, inputs).sum()
-        weight = m * (length + output_weight).sum()
+        symbol = torch.arange(L - 1, device=device).expand(B, L - 1)
+        last = (length - 1)[:, None]  # (B, 1)
+        token = torch.cat([symbol, last.expand(B, m), token], dim=1)
+        target = torch.cat([prefix[:, 1:], inputs, outputs], dim=1)
+        weight = torch.cat([m * (symbol < last), weight, output_weight * weight], dim=1)
+    row = torch.arange(B, device=device)[:, None]
+    # One selection of single numbers: slices would cost a pass over (B, T, V) each on the way back.
+    chosen = log_p.flatten().index_select(0, ((row * T + token) * V + target).flatten())
+    total, weights = -(chosen * weight.flatten()).sum(), weight.sum()
     if group.size > 1:
-        weight = group.sum(torch.as_tensor(weight, dtype=torch.float32, device=length.device))
-    return total / weight, answers.argmax(dim=-1) == outputs
+        weights = group.sum(weights)
+    return total / weights, log_p[:, L:].argmax(dim=-1) == outputs
 
 
 def compute_gradients(
@@ -71,22 +68,3 @@ def compute_gradients(
     # DDP averages over the ranks, but the gradient of the step's loss is the sum of the parts'.
     (value if group.size == 1 else group.size * value).backward()  # type: ignore[no-untyped-call]
     return value.detach(), hits
-
-
-def faster_precision(
-    model: Callable[..., Any], batch: TrainingBatch, **options: Any
-) -> tuple[str, dict[str, float]]:
-    """Time `compute_gradients` in fp32 and in bf16; return the faster and the seconds of each.
-
-    The weights do not change.
-    """
-    seconds = {"fp32": float("inf"), "bf16": float("inf")}
-    for _ in range(3):  # the first is slow in both, and the shortest counts
-        for precision in seconds:
-            began = time.perf_counter()
-            value, _ = compute_gradients(model, batch, precision=precision, **options)
-            value.item()  # waits for a GPU
-            seconds[precision] = min(seconds[precision], time.perf_counter() - began)
-    model.zero_grad()  # type: ignore[attr-defined]
-    chosen = "bf16" if seconds["bf16"] < WORTH_IT * seconds["fp32"] else "fp32"
-    return chosen, seconds

@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasklens.core.errors import InputError
+from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
-from tasklens.models.devices import check_device, seeded
+from tasklens.models.devices import check_device, multiplies_bf16, seeded
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length
-from tasklens.models.loss import compute_gradients, faster_precision
+from tasklens.models.loss import compute_gradients
 from tasklens.models.lr_schedule import learning_rate
 from tasklens.models.modes import mode_kept
 from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
@@ -64,8 +65,8 @@ class TrainSettings(SettingsBase, affects="train"):
     """Weight of the output in the loss over all tokens, in which every other token has weight 1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16: autocast in training; weights, norms and the loss stay fp32, and measuring is always
-    fp32. auto: the faster of the two on this machine, timed before the first step and recorded in
-    the manifest; fp32 if n_embd is below 128."""
+    fp32. auto: bf16 if the device multiplies bf16 in hardware (CPUs: AVX512-BF16 or AMX) and n_embd
+    is at least 128, otherwise fp32; the manifest records it."""
     device: Annotated[Device, Affects("train", rounding=True)] = "cpu"
     """Device of training and harvesting: cpu, cuda or cuda:N."""
     threads: Annotated[int, Field(ge=0), Affects("train", rounding=True)] = 0
@@ -88,7 +89,7 @@ class TrainSettings(SettingsBase, affects="train"):
         return self
 
 
-#: Narrower models train in fp32, untimed: they spend their time outside the matrix products.
+#: Narrower models train in fp32: they spend their time outside the matrix products.
 NARROW = 128
 
 
@@ -122,8 +123,6 @@ class Trainer:
     precision : {"fp32", "bf16"} or None
         Precision of the steps; None until `choose_precision` or the first step chooses it. In a
         resumed run, set it before the first step to keep the precision of the earlier steps.
-    calibration : {"fp32": float, "bf16": float}
-        Seconds per step in each precision, if they were timed.
 
     Examples
     --------
@@ -159,7 +158,6 @@ class Trainer:
         self.step = 0
         self.device = training_device(settings.device, group)
         self.precision: str | None = None if settings.precision == "auto" else settings.precision
-        self.calibration: dict[str, float] = {}
         self._objective = settings.model_dump(include={"loss", "output_weight"})
         model.to(self.device)
         self._forward = model if group.size == 1 else replicate(model, self.device)
@@ -197,15 +195,9 @@ class Trainer:
         return resumes
 
     def choose_precision(self) -> str:
-        """Choose the precision of the steps, unless it is set, and return it."""
-        chosen = self.precision or "fp32"
-        known = self.group.broadcast_flag(self.precision is not None)
-        if not known and self.model.settings.n_embd >= NARROW:
-            self.model.train()
-            with self._dropout_stream():
-                chosen, self.calibration = faster_precision(
-                    self._forward, next(self.batches()), group=self.group, **self._objective
-                )
+        """Choose the precision of the steps, unless it is set, and return it; rank 0 decides."""
+        worth_it = self.model.settings.n_embd >= NARROW and multiplies_bf16(self.device)
+        chosen = self.precision or ("bf16" if worth_it else "fp32")
         self.precision = "bf16" if self.group.broadcast_flag(chosen == "bf16") else "fp32"
         return self.precision
 
@@ -250,6 +242,7 @@ class Trainer:
         with seeded(derived_seed(self.seed, "dropout", self.step, *own), self.device):
             yield
 
+    @freed_memory_kept()
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:
         """Take the remaining steps, and call ``on_step(trainer, log)`` after each."""
         for batch in islice(self.batches(), self.settings.steps - self.step):

@@ -15,6 +15,7 @@ import torch
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
 from tasklens.core.errors import InputError
+from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset
@@ -217,16 +218,16 @@ def _timed(action: Callable[[], object], least: int = LEAST_TIMES) -> Seconds:
     return Seconds(min(seconds), max(seconds))
 
 
+@freed_memory_kept()
 def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> Seconds:
     """Return the seconds of a step, after a warm-up with few instructions per step.
 
-    The few also choose the precision, which takes six steps. If even they take long, a step is
-    estimated from them: the time of a large model is proportional to the number of instructions.
+    If even they take long, a step is estimated from them: the time of a large model is proportional
+    to the number of instructions.
     """
     train = settings.train
     few = max(1, train.instructions_per_step // 8)
     trainer = Trainer(model, dataset, train.changed(instructions_per_step=few), settings.seed)
-    trainer.choose_precision()
     batches = trainer.batches()
     trainer.take_step(next(batches))
     of_few = _timed(lambda: trainer.take_step(next(batches)))

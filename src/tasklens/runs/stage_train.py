@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from tasklens.core.progress import detail, inform, progress, status
+from tasklens.core.progress import detail, progress, status
 from tasklens.core.workers import LOCAL, cores_of_nodes, default_workers, start_workers
 from tasklens.models.distributed import ProcessGroup, process_group
 from tasklens.models.gpt2 import make_model
@@ -49,10 +49,9 @@ def _train_and_keep(
     trainer = _trainer(run, group)
     threads = torch.get_num_threads()
     keeper = CheckpointKeeper(run, trainer, inputs, threads)
-    status("train: choosing the precision of the steps")
     if not trainer.begin(keeper.newest()):
         keeper.keep()
-    (inform if trainer.calibration else detail)(_precision_text(trainer))
+    detail(f"train: {trainer.precision} on {trainer.device}")
     left = cores_left(settings, engine) - (group.local_size - 1) if measuring else 0
     with (
         start_workers(engine if left > 0 else LOCAL, max(1, left), separate=True) as workers,
@@ -84,7 +83,6 @@ def _train_and_keep(
         processes=group.size,
         device=str(trainer.device),
         precision=trainer.precision,
-        seconds_per_step=trainer.calibration,
     )
 
 
@@ -109,14 +107,6 @@ def cores_left(settings: TrainingRunSettings, engine: str) -> int:
     cores = default_workers() if engine == LOCAL else sum(cores_of_nodes(engine))
     left = max(0, cores - settings.cores_training)
     return min(left, settings.workers or left)
-
-
-def _precision_text(trainer: Trainer) -> str:
-    text = f"train: {trainer.precision} on {trainer.device}"
-    if not trainer.calibration:
-        return f"{text}, as the settings or the beginning of the run have it"
-    times = ", ".join(f"{name} {1000 * s:.0f} ms" for name, s in trainer.calibration.items())
-    return f"{text}, chosen by timing a step of each ({times}); train.precision fixes it"
 
 
 def _trainer(run: TrainingRun, group: ProcessGroup) -> Trainer:

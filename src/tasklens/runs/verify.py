@@ -171,7 +171,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 
 def compare_precisions(runs: Iterable[Run]) -> None:
-    """Print a warning if the precision of training was chosen by timing, and runs differ in it."""
+    """Print a warning if train.precision = "auto" chose differently, as on different machines."""
     chosen: dict[str, Path] = {}
     for run in runs:
         mark = run.directory.mark("train")
@@ -179,7 +179,7 @@ def compare_precisions(runs: Iterable[Run]) -> None:
             chosen.setdefault(mark["precision"], run.directory.path)
     if len(chosen) > 1:
         each = ", ".join(f"{path} trained in {name}" for name, path in chosen.items())
-        warn(f"{each}, as timing chose: fix train.precision in runs that are compared")
+        warn(f"{each}, as auto chose: fix train.precision in runs that are compared")
 
 
 def follow_run(

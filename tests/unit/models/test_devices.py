@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tasklens.models.devices import seeded
+from tasklens.models.devices import multiplies_bf16, seeded
 
 
 def test_seeding_the_cpu_seeds_no_gpu_and_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +17,26 @@ def test_seeding_the_cpu_seeds_no_gpu_and_is_undone(monkeypatch: pytest.MonkeyPa
     torch.manual_seed(int(torch.initial_seed()))
     assert len(seeded_gpus) == 1, "what must not be called is what torch calls"
     torch.set_rng_state(before)
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, False),
+        ({"bf16": True, "sve_bf16": True, "neon": True}, False),
+    ],
+)
+def test_bf16_needs_instructions_for_its_products(
+    monkeypatch: pytest.MonkeyPatch, reported: dict[str, bool], expected: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: reported, raising=False)
+    assert multiplies_bf16(torch.device("cpu")) is expected
+
+
+def test_a_pytorch_that_reports_no_capabilities_has_no_bf16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not multiplies_bf16(torch.device("cpu"))

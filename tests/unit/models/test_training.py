@@ -1,6 +1,5 @@
 import copy
 import math
-import time
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -154,48 +153,35 @@ def test_bf16_is_near_and_keeps_weights_in_fp32(dataset: Dataset) -> None:
 WIDE = ModelSettings(n_layer=1, n_head=1, n_embd=NARROW)
 
 
-@pytest.mark.parametrize(
-    ("fp32", "bf16", "chosen"), [(1.0, 0.5, "bf16"), (1.0, 0.95, "fp32"), (0.4, 0.8, "fp32")]
-)
-def test_the_precision_is_that_of_the_shorter_steps(
-    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str
+@pytest.mark.parametrize("capable", [True, False])
+def test_auto_is_bf16_if_the_device_multiplies_it_and_the_model_is_wide(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capable: bool
 ) -> None:
-    """By a clock that only the model's forward pass moves."""
-    now = 0.0
-    costs = {"fp32": fp32, "bf16": bf16}
-
-    def move_the_clock(*_: object) -> None:
-        nonlocal now
-        now += costs["bf16" if torch.is_autocast_enabled("cpu") else "fp32"]
-
-    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr("tasklens.models.training.multiplies_bf16", lambda device: capable)
+    autocast = []
     trainer = trainer_of(dataset, WIDE, precision="auto")
-    trainer.model.register_forward_pre_hook(move_the_clock)
-    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.model.register_forward_pre_hook(
+        lambda *_: autocast.append(torch.is_autocast_enabled("cpu"))
+    )
     assert trainer.precision is None
-    assert trainer.choose_precision() == trainer.precision == chosen
-    assert trainer.calibration == pytest.approx(costs)
-    for name, value in trainer.model.state_dict().items():
-        assert torch.equal(value, before[name])
-    spent = now
     trainer.take_step(next(trainer.batches()))
-    assert now - spent == pytest.approx(costs[chosen]), "steps compute in it"
+    assert trainer.precision == ("bf16" if capable else "fp32")
+    assert autocast == [capable]
+    assert trainer_of(dataset, SMALL, precision="auto").choose_precision() == "fp32"
 
 
-def test_what_is_set_or_narrow_is_not_timed(dataset: Dataset) -> None:
-    for size, precision in ((SMALL, "auto"), (WIDE, "fp32"), (WIDE, "bf16")):
-        trainer = trainer_of(dataset, size, precision=precision)
-        assert trainer.choose_precision() == ("fp32" if precision == "auto" else precision)
-        assert trainer.calibration == {}
-
-
-def test_calibrating_changes_no_step(dataset: Dataset) -> None:
-    size = WIDE.changed(dropout=0.3)
-    plain, calibrated = (trainer_of(dataset, size, precision=p) for p in ("fp32", "auto"))
-    calibrated.choose_precision()
-    assert calibrated.calibration
-    calibrated.precision = "fp32"
-    assert log_of(plain) == log_of(calibrated)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_precision_that_is_set_is_kept(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    monkeypatch.setattr(
+        "tasklens.models.training.multiplies_bf16", lambda device: precision == "fp32"
+    )
+    assert trainer_of(dataset, WIDE, precision=precision).choose_precision() == precision
+    assert trainer_of(dataset, SMALL, precision=precision).choose_precision() == precision
+    resumed = trainer_of(dataset, WIDE, precision="auto")
+    resumed.precision = precision
+    assert resumed.choose_precision() == precision
 
 
 def test_a_missing_device_is_refused_in_one_line(dataset: Dataset) -> None:

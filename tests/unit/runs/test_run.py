@@ -165,7 +165,7 @@ def test_probes_that_differ_in_their_models_alone_are_replicates(tmp_path: Path)
 
 
 @pytest.mark.parametrize("asked", ["auto", "fp32"])
-def test_precisions_that_timing_chose_are_compared(
+def test_precisions_that_auto_chose_are_compared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
 ) -> None:
     chosen = {"a": "fp32", "b": "bf16", "c": "bf16"}
@@ -179,12 +179,12 @@ def test_precisions_that_timing_chose_are_compared(
     check_comparable(runs[1:])
     assert capsys.readouterr().err == ""
     check_comparable(runs)
-    expected = f"{tmp_path / 'a'} trained in fp32, {tmp_path / 'b'} trained in bf16, as timing"
+    expected = f"{tmp_path / 'a'} trained in fp32, {tmp_path / 'b'} trained in bf16, as auto"
     assert (expected in capsys.readouterr().err) == (asked == "auto")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_no_preset_leaves_its_bytes_to_timing(preset: str) -> None:
+def test_no_preset_leaves_its_bytes_to_the_machine(preset: str) -> None:
     settings = load_settings(preset)
     assert isinstance(settings, TrainingRunSettings)
     assert settings.train.precision != "auto"
