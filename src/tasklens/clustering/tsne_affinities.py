@@ -48,9 +48,9 @@ class Affinities(NamedTuple):
 def affinities(x: Floats, neighbors: int, perplexity: float) -> Affinities:
     """Return the affinities of the rows of (N, D).
 
-    They are kept between points of which one is among the `neighbors`, at least 1 and less than N,
-    nearest of the other, as in ``TSNE(method="barnes_hut")`` of scikit-learn. With N - 1 neighbours
-    they are those of its exact method.
+    They are kept between points of which one is among the `neighbors` nearest of the other, as in
+    ``TSNE(method="barnes_hut")`` of scikit-learn. `neighbors` is at least 1 and less than N. With
+    N - 1 neighbours the affinities are those of its exact method.
     """
     n = len(x)
     dense, first = np.zeros((0, 0), np.float32), np.zeros(0, np.int64)
@@ -113,14 +113,14 @@ def nearest(row: Floats, i: int, near: Indices) -> None:
     ties = k
     for j in range(n):
         ties -= row[j] < limit
-    place = 0
+    count = 0
     for step in range(1, n):
         j = i + step if i + step < n else i + step - n
         tied = row[j] == limit and ties > 0
         if tied or row[j] < limit:
             ties -= tied
-            near[place] = j
-            place += 1
+            near[count] = j
+            count += 1
 
 
 @compiled(inline="always")

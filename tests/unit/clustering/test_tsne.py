@@ -222,7 +222,7 @@ def test_equal_rows_share_their_affinities() -> None:
 @pytest.mark.parametrize("exaggeration", [1, 12])
 @pytest.mark.parametrize("form", ["dense", "listed"])
 def test_gradient_and_kl_are_scikit_learns(scale: float, exaggeration: float, form: str) -> None:
-    """Of all affinities, in both forms: `repel_and_attract`, and `repel` with `attract`."""
+    """Both forms of all affinities: `repel_and_attract`, and `repel` with `attract`."""
     x = mixture(122)
     dense, expected_p = all_affinities(x, 20), condensed_p(x, 20)
     p = dense if form == "dense" else listed(dense)
