@@ -12,8 +12,9 @@ import numpy as np
 from common import begin, parser
 
 from tasklens.runs.directory import RunDir
-from tasklens.runs.pipeline import run_stages
+from tasklens.runs.pipeline import make_states
 from tasklens.runs.settings import TrainingRunSettings, load_settings
+from tasklens.runs.stage_measure import measure
 from tasklens.runs.training_run import TrainingRun
 
 FILE = Path(__file__).with_name("precision.toml")
@@ -24,7 +25,8 @@ SPLIT = "val_subset"
 def final_scores(directory: Path, settings: TrainingRunSettings) -> dict[str, float]:
     """Run an experiment and return the last ARI by layer, and the accuracy, on unseen pairs."""
     run = TrainingRun(RunDir(directory), settings)
-    run_stages(run, "benchmarks/precision.py")
+    make_states(run, "benchmarks/precision.py")
+    measure(run)
     scores: dict[str, list[float]] = {}
     for row in run.score_table().to_pylist():
         if row["step"] == settings.train.steps and row["split"] == SPLIT:

@@ -61,8 +61,8 @@ class Recipe:
     All other settings are the preset's, e.g. the network's and the clipping of gradients.
     """
 
-    batch_size: int = 516
-    steps: int = 1400
+    batch_size: int = 256
+    steps: int = 1500
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     beta2: float = 0.95

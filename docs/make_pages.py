@@ -127,7 +127,8 @@ def _output_section() -> str:
 ## Output
 
 Results go to standard output. Progress, notes, warnings and errors go to standard error: a bar on a
-terminal, otherwise a line as a stage begins and ends and one per 30 seconds meanwhile. Verdicts are
+terminal, otherwise a line as a stage begins and ends and one per 30 seconds meanwhile. `run` and
+`probe` end with the seconds of each stage ([run-directory.md](run-directory.md)). Verdicts are
 coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. Text from files and paths is
 shown and not obeyed: an escape sequence is written out (`\\x1b`), also in a pipe. `--json` has the
 text itself. The exit status is 0, or

@@ -1,4 +1,4 @@
-"""Test measuring during training: it writes the same files, earlier."""
+"""Test what is done at the same time: the files are the same, earlier."""
 
 import os
 import pickle
@@ -12,6 +12,8 @@ import pytest
 
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens.core.workers import LOCAL, Processes
+from tasklens.runs import pipeline
+from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.runs.stage_measure import Measurer, measure
@@ -92,7 +94,35 @@ def test_cores_are_shared_between_training_and_measuring(
         assert (settings.cores_training, cores_left(settings, LOCAL)) == (training, beside)
 
 
-def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path) -> None:
+def test_frames_are_made_while_the_figures_are_drawn(
+    command: Command, tiny: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tiny"
+    arguments = ("run", "smoke", *changes(workers=2), "--out", path)
+    events: list[str] = []
+    begin = FrameMaker.begin
+
+    def begins(self: FrameMaker) -> None:
+        events.append("frames")
+        begin(self)
+
+    def killed(run: TrainingRun) -> None:
+        events.append("figures")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FrameMaker, "begin", begins)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "plot", killed)
+        assert command(*arguments).status == 130
+    assert events == ["frames", "figures"]
+    assert not (path / "frames.safetensors").exists()
+    assert command(*arguments, "--resume").status == 0
+    mine, theirs = contents(path), contents(tiny.path)
+    assert mine.pop("config.toml") != theirs.pop("config.toml"), "another number of workers"
+    assert mine == theirs
+
+
+def test_what_is_handed_to_workers_needs_no_torch(copy: Path, tmp_path: Path) -> None:
     """A worker imports what it runs; torch and matplotlib would take seconds of each start."""
     handed: list[tuple[Any, Any]] = []
 
@@ -101,15 +131,18 @@ def test_what_is_handed_to_workers_needs_no_torch(tiny: Finished, tmp_path: Path
             handed.append((function, args))
             return super().submit(function, *args, **kwargs)
 
-    run = load_run(tiny.path)
+    run = load_run(copy)
+    run.directory.unfinish("report")
     with Spy(1) as workers:
         Measurer(run, workers).begin(run.steps[-1])
-    assert len(handed) == 4, "a job for each hidden state"
+        assert len(handed) == 4, "a job for each hidden state"
+        FrameMaker(run, workers).begin()
+    assert len(handed) == 4 + 3 + 3 * 4, "for each split, and for each of its hidden states"
     file = tmp_path / "handed"
     file.write_bytes(pickle.dumps(handed))
     program = "import pickle, sys; pickle.load(open(sys.argv[1], 'rb')); print(*sys.modules)"
     command = [sys.executable, "-c", program, str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert "tasklens.scoring.classifiers" in loaded
+    assert {"tasklens.scoring.classifiers", "tasklens.clustering.map_frames"} <= loaded
     assert loaded.isdisjoint({"torch", "matplotlib"})

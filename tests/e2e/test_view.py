@@ -19,8 +19,9 @@ from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View
 from tasklens.core.workers import Processes
 from tasklens.runs.directory import RunDir
+from tasklens.runs.frame_maker import make_frames
 from tasklens.runs.load_run import load_run
-from tasklens.runs.stage_report import load_view, make_frames
+from tasklens.runs.stage_report import load_view
 from tasklens.scoring.cluster_tracking import follow
 
 SPLITS = ("train_subset", "val_subset", "val_instruction_subset")

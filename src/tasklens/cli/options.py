@@ -122,10 +122,18 @@ def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "R
 
 
 def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:
-    """Print the final table, a line for each finding, and the paths of the page and the figure."""
+    """Print the final table, a line for each finding, and the paths of the page and the figure.
+
+    The seconds of the stages go to standard error.
+    """
+    from tasklens.core.progress import inform
     from tasklens.findings.verdict_text import summary_text, verdict_document
     from tasklens.scoring.final_scores import scores_text
 
+    marks = run.directory.read_manifest()["stages"].items()
+    inform(
+        "seconds by stage: " + ", ".join(f"{name} {mark['seconds']:,.0f}" for name, mark in marks)
+    )
     figure = run.directory.figure("png")
     if as_json:
         verdict_content = verdict and verdict_document(verdict)

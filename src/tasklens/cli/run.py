@@ -121,7 +121,7 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
     measure.center=true; training and harvesting are not repeated. Figures, verdict and report of
     the former scores are made again. Prints the path of the scores.
     """
-    from tasklens.core.workers import opened
+    from tasklens.core.workers import opened, start_workers
     from tasklens.runs import stage_measure
     from tasklens.runs.pipeline import renew_results
 
@@ -130,7 +130,8 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
         stage_measure.check_measurable(run)
         run.save_settings()
         before = stage_measure.results_of(run)
-        stage_measure.measure(run, engine)
+        with start_workers(engine, run.settings.workers) as workers:
+            stage_measure.measure(run, workers)
         renew_results(run, before, this_command())
     emit_path(run.directory.scores_csv)
 

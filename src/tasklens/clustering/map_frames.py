@@ -4,8 +4,6 @@ There are two maps. The principal components of the last checkpoint are one basi
 checkpoints. t-SNE starts at each checkpoint from the map of the checkpoint before.
 """
 
-from typing import NamedTuple, TypeAlias
-
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import orthogonal_procrustes
@@ -141,30 +139,3 @@ def shown_variance(x: Floats, basis: Floats) -> float:
     total = float(np.var(x, axis=0, dtype=np.float64).sum())
     seen = float(np.var(project(x, basis), axis=0, dtype=np.float64).sum())
     return seen / total if total else 0.0
-
-
-class FrameJob(NamedTuple):
-    """The inputs of one frame."""
-
-    key: tuple[str, str]
-    """Split and hidden state."""
-    x: Floats
-    basis: Floats
-    before: Floats | None
-    """The former frame; None for the first."""
-    perplexity: float
-    stay: float
-    seed: int
-
-
-Frame: TypeAlias = tuple[tuple[str, str], Floats, Floats, float]
-"""Split and hidden state, the maps by t-SNE and by PCA, and the variance that PCA shows."""
-
-
-def frame(job: FrameJob) -> Frame:
-    """Return the frame of a job."""
-    if job.before is None:
-        y = first_frame(job.x, perplexity=job.perplexity, seed=job.seed)
-    else:
-        y = next_frame(job.x, job.before, perplexity=job.perplexity, stay=job.stay, seed=job.seed)
-    return job.key, y, project(job.x, job.basis), shown_variance(job.x, job.basis)

@@ -50,7 +50,7 @@ class Packer:
 
     def text(self) -> str:
         """Return all arrays as one text."""
-        return base64.b64encode(zlib.compress(b"".join(self._chunks), 9)).decode()
+        return base64.b64encode(zlib.compress(b"".join(self._chunks))).decode()
 
 
 def script_json(value: object) -> str:

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tasklens.core.progress import inform
-from tasklens.core.workers import LOCAL, opened
+from tasklens.core.workers import LOCAL, opened, start_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
+from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.run import Run
@@ -81,13 +82,26 @@ def run_all(
     """Make or resume a run, from its data to its report; return it, its verdict and its page.
 
     For the name and the directory see `new_run`, for the command, the engine and the GPUs
-    `run_stages`.
+    `make_states`. The frames of the report are made by the workers that have measured, while this
+    process draws the figures and tests the findings.
     """
     with opened(engine):
         run = new_run(name, settings, out, resume=resume)
         with run.directory.locked():
-            run_stages(run, command, engine, gpus)
-            verdict, page = _judge_and_report(run, command)
+            make_states(run, command, engine, gpus)
+            with start_workers(engine, run.settings.workers) as workers:
+                beside = workers.count > 1 and not workers.remote
+                frames = FrameMaker(run, workers) if beside else None
+                if frames:
+                    frames.begin_first()
+                measure(run, workers)
+                if frames:
+                    frames.begin()
+                plot(run)
+                verdict = _judge(run)
+                if frames:
+                    frames.keep()
+            page = write_report([run], [verdict], command)
     return run, verdict, page
 
 
@@ -97,12 +111,11 @@ def begin(run: Run, command: str) -> None:
     run.save_settings()
 
 
-def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -> None:
-    """Run every stage that is not finished, in order; measure while training if cores allow.
+def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -> None:
+    """Run the stages up to the hidden states; measure while training if cores allow.
 
     The manifest records the command. The engine (see `tasklens.core.workers.opened`) measures, and
     reads the prompts of a model run: on Ray a replica of a model on GPUs takes ``gpus`` of them.
-    CellsFailedError if cells could not be measured; the others are.
     """
     if isinstance(run, ModelRun):
         check_models(run, engine)
@@ -112,8 +125,6 @@ def run_stages(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) -
         harvest_models(run, engine, gpus)
     elif isinstance(run, TrainingRun):
         train(run, engine, measuring=True)
-    measure(run, engine)
-    plot(run)
 
 
 def renew_results(run: Run, before: list[Path], command: str) -> None:
@@ -129,16 +140,16 @@ def renew_results(run: Run, before: list[Path], command: str) -> None:
     if any(path.parent == directory.figures for path in missing):
         plot(run)
     if directory.report in missing:
-        _judge_and_report(run, command)
+        write_report([run], [_judge(run)], command)
     elif directory.verdict in missing:
         directory.write(directory.verdict, verdict_json(verify(run)))
 
 
-def _judge_and_report(run: Run, command: str) -> tuple[Verdict | None, Path]:
-    """Keep the verdict of a run, if it has layers to judge, and write its page."""
+def _judge(run: Run) -> Verdict | None:
+    """Return the verdict of a run and keep it, if it has layers to judge."""
     verdict = verify(run) if run.has_layers else None
     if verdict:
         content, path = verdict_json(verdict), run.directory.verdict
         if not run.directory.is_intact(path) or run.directory.read(path) != content:
             run.directory.write(path, content)
-    return verdict, write_report([run], [verdict], command)
+    return verdict

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +31,12 @@ AHEAD = 2
 Jobs = dict[str, Future[Measured]]
 
 
-def measure(run: Run, engine: str = LOCAL) -> None:
+def measure(run: Run, workers: Workers | None = None) -> None:
     """Cluster and score every hidden state, then write the tidy table.
 
-    No result depends on the engine. CellsFailedError if cells failed for reasons of their own: the
-    checkpoints of the others are kept, and the next call does what is missing.
+    By default in as many processes as the settings have. No result depends on the workers, which
+    serve on after it. CellsFailedError if cells failed for reasons of their own: the checkpoints of
+    the others are kept, and the next call does what is missing.
     """
     check_measurable(run)
     directory = run.directory
@@ -45,8 +47,10 @@ def measure(run: Run, engine: str = LOCAL) -> None:
         for note in notes:
             warn(note)
         directory.unfinish("measure")  # the clusters change from now on, and the scores at the end
-        with start_workers(engine, run.settings.workers) as workers:
-            measurer = Measurer(run, workers)
+        with (
+            nullcontext(workers) if workers else start_workers(LOCAL, run.settings.workers) as pool
+        ):
+            measurer = Measurer(run, pool)
             missing = [step for step in run.steps if not measurer.is_done(step)]
             n_states = len(run.state_names)
             n_done = (len(run.steps) - len(missing)) * n_states

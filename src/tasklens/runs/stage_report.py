@@ -1,31 +1,24 @@
-"""Stage report: the frames of a run's map, its view, and the page of one run or several."""
+"""Stage report: the view of a run, with its frames, and the page of one run or several."""
 
 import dataclasses
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from tasklens.clustering.map_frames import Frame, FrameJob, common_basis, frame
 from tasklens.core.errors import InputError
 from tasklens.core.files import write_file
-from tasklens.core.progress import progress, status
-from tasklens.core.seeds import derived_seed, stream
-from tasklens.core.workers import Processes, Workers, default_workers
+from tasklens.core.progress import status
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
+from tasklens.runs.frame_maker import has_frames, make_frames
 from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.run import Ints, Run
 from tasklens.runs.verify import difference, verify
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
-
-#: So many pairs of points take about as long as processes do to start.
-FEW_PAIRS = 3e7
 
 
 def check_reportable(runs: Sequence[Run]) -> None:
@@ -91,97 +84,10 @@ def load_view(run: Run | Path | str) -> View:
     """
     run = run if isinstance(run, Run) else load_run(run)
     run.need("measure")
-    if not run.directory.finished("report", run.inputs("report", _sources(run))):
+    if not has_frames(run):
         with run.directory.locked():
             make_frames(run)
     return view_of(run)
-
-
-def _sources(run: Run) -> list[bool]:
-    """Return how the hidden states are prepared, on which the frames depend."""
-    measure = run.settings.measure
-    return [measure.center, measure.standardize, measure.normalize]
-
-
-def make_frames(run: Run, workers: Workers | None = None) -> None:
-    """Place the shown points of every split, state and checkpoint in the plane.
-
-    States are read one by one, as the workers take them; by default there are as many workers as
-    are worth starting.
-    """
-    steps, directory = run.steps, run.directory
-    with directory.stage("report", run.inputs("report", _sources(run))) as finish:
-        if finish is None:
-            return
-        chosen = {split: _shown_points(run, split) for split in run.splits}
-        bases = {
-            (split, state): common_basis(xs[split][points])
-            for state, xs in run.clustered(steps[-1])
-            for split, points in chosen.items()
-        }
-        arrays: dict[str, list[Any]] = {}
-        before: dict[tuple[str, str], Floats] = {}
-        shown = progress("report", len(bases) * len(steps), "frame")
-        with workers or Processes(_processes(run, chosen)) as pool, shown as bar:
-            for step in steps:
-                batches = _jobs(run, step, chosen, bases, before)
-                frames: Iterator[Frame]
-                if step == steps[0]:  # a state needs the frame of the one below
-                    frames = (each for batch in batches for each in pool.map(frame, batch))
-                else:
-                    frames = pool.map(frame, itertools.chain.from_iterable(batches))
-                for (split, state), y, projected, share in frames:
-                    before[split, state] = y
-                    for kind, value in (("tsne", y), ("pca", projected), ("share", share)):
-                        arrays.setdefault(f"{split}/{state}/{kind}", []).append(value)
-                    bar.update()
-        tensors = {name: np.stack(values) for name, values in arrays.items()}
-        tensors |= {f"{split}/points": points for split, points in chosen.items()}
-        directory.write(directory.frames, safetensors.numpy.save(tensors))
-        finish([directory.frames], sources=_sources(run))
-
-
-def _jobs(
-    run: Run,
-    step: int,
-    chosen: dict[str, Ints],
-    bases: dict[tuple[str, str], Floats],
-    before: dict[tuple[str, str], Floats],
-) -> Iterator[list[FrameJob]]:
-    """Yield the frames to be made of a step, those of a state at a time, as they are asked for.
-
-    The first checkpoint's layers start one from the other, so that points keep their places on the
-    way up. Each other frame of a layer starts from the frame before.
-    """
-    below: str | None = None
-    for state, xs in run.clustered(step):
-        start = below if step == run.steps[0] else state
-        yield [
-            FrameJob(
-                (split, state),
-                xs[split][points],
-                bases[split, state],
-                before[split, start] if start else None,
-                run.settings.report.perplexity,
-                run.settings.report.stay,
-                derived_seed(run.settings.seed, "frames", split, state, step),
-            )
-            for split, points in chosen.items()
-        ]
-        below = state
-
-
-def _processes(run: Run, chosen: dict[str, Ints]) -> int:
-    """Return how many processes are worth starting."""
-    pairs = sum(len(points) ** 2 for points in chosen.values())
-    few = pairs * len(run.state_names) * len(run.steps) < FEW_PAIRS
-    return 1 if few else run.settings.workers or default_workers()
-
-
-def _shown_points(run: Run, split: str) -> Ints:
-    n, most = len(run.instances_by_split[split].task), run.settings.report.points
-    rng = stream(run.settings.seed, "shown points", split)
-    return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)
 
 
 def view_of(run: Run) -> View:

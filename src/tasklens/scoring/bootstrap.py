@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
 
 #: The confidence level of all intervals.
@@ -76,10 +76,13 @@ class Resampling:
         self._task = np.unique(task, return_inverse=True)[1]
         # Most units have no instance in a split; all sums are over the others.
         used, self._unit = np.unique(unit, return_inverse=True)
-        weights = self._weights = np.ascontiguousarray(weights[:, used])  # (B, U)
-        self._transposed = np.ascontiguousarray(weights.T)  # (U, B)
-        self._squared = np.ascontiguousarray(weights.T**2)
+        self._weights = np.ascontiguousarray(weights[:, used].T)  # (U, B)
+        # Integers below 2^24, which are exact, in half of the memory.
+        self._rows = self._weights.astype(np.float32)
+        self._pairs_less = self._weights * (1 - self._weights)
         self._sizes = np.bincount(self._unit)  # (U,)
+        self._n = self._sizes @ self._weights  # (B,)
+        self._by_unit = np.argsort(self._unit, kind="stable")
         self._of_task = self._pairs(self._task)
         self._every = self._pairs(np.zeros_like(self._task))
 
@@ -102,8 +105,8 @@ class Resampling:
 
         If a resampling has no instance, it is NaN.
         """
-        sums = self._weights @ np.bincount(self._unit, weights=values, minlength=len(self._sizes))
-        n = self._weights @ self._sizes
+        values = np.bincount(self._unit, weights=values, minlength=len(self._sizes))
+        sums, n = values @ self._weights, self._n
         return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
 
     def _pairs(self, part: Ints) -> Floats:
@@ -117,10 +120,40 @@ class Resampling:
 
             sum_pu w_u n[p, u] (n[p, u] - 1)
         """
-        shape = (int(part.max()) + 1, len(self._sizes))
-        n = sparse.csr_array((np.ones(len(part)), (part, self._unit)), shape=shape)
-        n.sum_duplicates()
-        sizes = n @ self._transposed  # (P, B)
-        squares = np.asarray(n.multiply(n).sum(axis=0)).ravel()  # (U,)
-        within = (squares - self._sizes) @ self._transposed
-        return np.einsum("pb,pb->b", sizes, sizes) - squares @ self._squared + within  # type: ignore[no-any-return]
+        order = self._by_unit[np.argsort(part[self._by_unit], kind="stable")]
+        part, unit = part[order], self._unit[order]
+        first = np.diff(part, prepend=-1) != 0
+        begins = np.flatnonzero(first | (np.diff(unit, prepend=-1) != 0))
+        n = np.diff(begins, append=len(part))  # of each part in each of its units
+        squares = np.bincount(unit[begins], weights=n**2, minlength=len(self._sizes))  # (U,)
+        within = squares @ self._pairs_less - self._n
+        return squared_sizes(np.flatnonzero(first), unit, self._rows) + within
+
+
+def squared_sizes(begins: Ints, unit: Ints, weights: npt.NDArray[np.float32]) -> Floats:
+    """Return the sum over parts of their squared sizes under each resampling, (B,).
+
+    ``begins``, (P,), is the first instance of each part. ``unit``, (N,), is the row of each
+    instance in ``weights``, (U, B). All sums are of integers, so that their order changes no bit.
+    """
+    if not numba_compile.MISSING:
+        return _squared_sizes(begins, unit, weights)  # type: ignore[no-any-return]
+    sizes = np.add.reduceat(weights[unit], begins).astype(np.float64)  # (P, B)
+    return np.einsum("pb,pb->b", sizes, sizes)  # type: ignore[no-any-return]
+
+
+@numba_compile.compiled()
+def _squared_sizes(begins: Ints, unit: Ints, weights: npt.NDArray[np.float32]) -> Floats:
+    """Compute `squared_sizes` without an array of all sizes."""
+    b = weights.shape[1]
+    squares, size = np.zeros(b), np.empty(b, dtype=np.float32)
+    for p in range(len(begins)):
+        size[:] = 0
+        end = begins[p + 1] if p + 1 < len(begins) else len(unit)
+        for i in range(begins[p], end):
+            row = weights[unit[i]]
+            for j in range(b):
+                size[j] += row[j]
+        for j in range(b):
+            squares[j] += np.float64(size[j]) ** 2
+    return squares

@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
+from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
 from tasklens.scoring.bootstrap import Resampling, interval, resampling_weights
 
@@ -81,6 +82,16 @@ def test_weighted_pairs_are_those_counted_one_by_one() -> None:
         wider = np.insert(weights, 5, 9.0, axis=1)
         other = Resampling(40 - 7 * task, np.where(unit >= 5, unit + 1, unit), wider)
         assert other.ari(np.array([3, -1, 8, 0])[labels]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_without_numba_the_index_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = stream(0, "partitions")
+    task, unit, labels = partitions(random)
+    weights = resampling_weights(np.zeros(12, dtype=np.int64), 20, random)
+    resampling = Resampling(task, unit, weights)
+    compiled = resampling.ari(labels)
+    monkeypatch.setattr(numba_compile, "MISSING", "numba is not installed")
+    assert resampling.ari(labels).tolist() == compiled.tolist()
 
 
 def test_what_agrees_wholly_agrees_under_every_resampling() -> None:

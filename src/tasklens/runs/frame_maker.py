@@ -1,0 +1,155 @@
+"""Make the frames of the report's maps in workers, while this process does something else."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import safetensors.numpy
+
+from tasklens.core.progress import progress
+from tasklens.core.seeds import derived_seed, stream
+from tasklens.core.workers import Processes, Workers, default_workers, failure
+from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.state_frames import Shown, StateFrames, first_frames, state_frames
+
+Result = TypeVar("Result")
+P = ParamSpec("P")
+
+#: So many pairs of points take about as long as processes do to start.
+FEW_PAIRS = 3e7
+
+
+class FrameMaker:
+    """Makes the frames of a run if they are missing, by `begin_first`, `begin` and `keep`.
+
+    Each of the three calls what was not called before it. Those that begin only hand the frames to
+    the workers, which read the states from the disk: this process is free until `keep`. If it is
+    the only worker, it makes them there and then.
+    """
+
+    def __init__(self, run: Run, workers: Workers) -> None:
+        self.run, self.workers = run, workers
+        self.shown = {} if has_frames(run) else {split: _shown(run, split) for split in run.splits}
+        self._first: dict[str, Future[list[Floats]]] = {}
+        self._frames: dict[tuple[str, str], Future[StateFrames]] = {}
+        self._done = 0
+        self._on_frames: Callable[[int], object] = lambda n: None
+
+    def begin_first(self) -> None:
+        """Begin the frames of the first checkpoint, from which all others start."""
+        if self._first:
+            return
+        step, states = self.run.steps[0], self.run.state_names
+        for split, shown in self.shown.items():
+            seeds = tuple(self._seed(split, state, step) for state in states)
+            self._first[split] = self._submit(
+                len(states), first_frames, shown, self._directory(step, *states), states, seeds
+            )
+
+    def begin(self) -> None:
+        """Begin all other frames, those of a hidden state and a split in one worker."""
+        self.begin_first()
+        if self._frames:
+            return
+        _, *later = self.run.steps
+        for split, shown in self.shown.items():
+            first_of_all = _result(self._first[split])
+            for state, first in zip(self.run.state_names, first_of_all, strict=True):
+                directories = tuple(self._directory(step, state) for step in self.run.steps)
+                seeds = tuple(self._seed(split, state, step) for step in later)
+                self._frames[split, state] = self._submit(
+                    len(later), state_frames, shown, directories, state, seeds, first
+                )
+
+    def keep(self) -> None:
+        """Wait for the frames and write them. Only this time counts as that of the stage."""
+        run, directory = self.run, self.run.directory
+        with directory.stage("report", run.inputs("report", _sources(run))) as finish:
+            if finish is None:
+                return
+            n = len(self.shown) * len(run.state_names) * len(run.steps)
+            with progress("report", n, "frame", self._done) as bar:
+                self._on_frames = bar.update
+                self.begin()
+                tensors: dict[str, Any] = {}
+                for (split, state), frames in self._frames.items():
+                    for kind, array in _result(frames)._asdict().items():
+                        tensors[f"{split}/{state}/{kind}"] = array
+            tensors |= {f"{split}/points": shown.points for split, shown in self.shown.items()}
+            directory.write(directory.frames, safetensors.numpy.save(tensors))
+            finish([directory.frames], sources=_sources(run))
+
+    def _submit(
+        self, n: int, function: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Result]:
+        """Hand n frames to a worker."""
+
+        def count(_: Future[Result]) -> None:
+            self._done += n
+            self._on_frames(n)
+
+        future = self.workers.submit(function, *args, **kwargs)
+        future.add_done_callback(count)
+        return future
+
+    def _directory(self, step: int, *states: str) -> Path:
+        """Return where the hidden states of a step are; InputError if one is damaged."""
+        for state in states:
+            self.run.check_states(step, state)
+        return self.run.directory.states_at(step).absolute()
+
+    def _seed(self, split: str, state: str, step: int) -> int:
+        return derived_seed(self.run.settings.seed, "frames", split, state, step)
+
+
+def has_frames(run: Run) -> bool:
+    """Return whether the frames of a run are made."""
+    return run.directory.finished("report", run.inputs("report", _sources(run)))
+
+
+def make_frames(run: Run, workers: Workers | None = None) -> None:
+    """Place the shown points of every split, state and checkpoint in the plane.
+
+    By default there are as many workers as are worth starting.
+    """
+    with workers or Processes(_processes(run)) as pool:
+        FrameMaker(run, pool).keep()
+
+
+def _result(future: Future[Result]) -> Result:
+    """Wait for a result; InputError if its worker was killed."""
+    if error := failure(future):
+        raise error
+    return future.result()
+
+
+def _sources(run: Run) -> list[bool]:
+    """Return how the hidden states are prepared, on which the frames depend."""
+    measure = run.settings.measure
+    return [measure.center, measure.standardize, measure.normalize]
+
+
+def _processes(run: Run) -> int:
+    """Return how many processes are worth starting."""
+    pairs = sum(len(_shown_points(run, split)) ** 2 for split in run.splits)
+    few = pairs * len(run.state_names) * len(run.steps) < FEW_PAIRS
+    return 1 if few else run.settings.workers or default_workers()
+
+
+def _shown(run: Run, split: str) -> Shown:
+    settings = run.settings
+    return Shown(
+        run.splits[split],
+        _shown_points(run, split),
+        settings.measure,
+        settings.report.perplexity,
+        settings.report.stay,
+    )
+
+
+def _shown_points(run: Run, split: str) -> Ints:
+    n, most = len(run.instances_by_split[split].task), run.settings.report.points
+    rng = stream(run.settings.seed, "shown points", split)
+    return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)

@@ -1,0 +1,87 @@
+"""Compute the frames of maps of hidden states: the work of a worker. No torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.clustering.map_frames import (
+    common_basis,
+    first_frame,
+    next_frame,
+    project,
+    shown_variance,
+)
+from tasklens.runs.states_on_disk import read_states
+from tasklens.scoring.score_cells import MeasureSettings, prepared
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The points of a split that a map shows, and how it is computed."""
+
+    rows: slice
+    """The rows of the split in the array of a hidden state."""
+    points: npt.NDArray[np.int64]
+    """The instances of the split that are shown, (N,)."""
+    measure: MeasureSettings
+    perplexity: float
+    stay: float
+
+    def read(self, directory: Path, state: str) -> Floats:
+        """Return a hidden state of the points, as it is clustered, (N, D)."""
+        return prepared(read_states(directory, state)[self.rows], self.measure)[self.points]
+
+    def next(self, x: Floats, before: Floats, seed: int) -> Floats:
+        """Return the map (N, 2) that starts from another one."""
+        return next_frame(x, before, perplexity=self.perplexity, stay=self.stay, seed=seed)
+
+
+class StateFrames(NamedTuple):
+    """The frames of one hidden state on one split, at S checkpoints."""
+
+    tsne: Floats
+    """(S, N, 2)."""
+    pca: Floats
+    """(S, N, 2), in the basis of the last checkpoint."""
+    share: npt.NDArray[np.float64]
+    """The share of the variance that the principal components show, (S,)."""
+
+
+def first_frames(
+    shown: Shown, directory: Path, states: tuple[str, ...], seeds: tuple[int, ...]
+) -> list[Floats]:
+    """Return the map of each hidden state at the first checkpoint, (N, 2) each.
+
+    A state starts from the one below it, so that points keep their places on the way up.
+    """
+    frames: list[Floats] = []
+    for state, seed in zip(states, seeds, strict=True):
+        x = shown.read(directory, state)
+        if frames:
+            frames.append(shown.next(x, frames[-1], seed))
+        else:
+            frames.append(first_frame(x, perplexity=shown.perplexity, seed=seed))
+    return frames
+
+
+def state_frames(
+    shown: Shown, directories: tuple[Path, ...], state: str, seeds: tuple[int, ...], first: Floats
+) -> StateFrames:
+    """Return the frames of a hidden state, each of which starts from the one before.
+
+    There is a directory for each checkpoint, a seed for each but the first, whose map is given.
+    """
+    basis = common_basis(shown.read(directories[-1], state))
+    tsne, pca, share = [first], [], []
+    for i, directory in enumerate(directories):
+        x = shown.read(directory, state)
+        if i > 0:
+            tsne.append(shown.next(x, tsne[-1], seeds[i - 1]))
+        pca.append(project(x, basis))
+        share.append(shown_variance(x, basis))
+    return StateFrames(np.stack(tsne), np.stack(pca), np.array(share))
