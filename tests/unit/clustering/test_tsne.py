@@ -214,7 +214,8 @@ def test_equal_rows_share_their_affinities() -> None:
     assert np.isfinite(p).all()
     first, second = np.flatnonzero((x == x[0]).all(axis=1))[:2]
     others = np.delete(np.arange(len(x)), [first, second])
-    np.testing.assert_array_equal(p[first, others], p[second, others])
+    # Their neighbours are summed in another order, which changes last bits.
+    np.testing.assert_allclose(p[first, others], p[second, others], rtol=1e-6, atol=0)
     assert p[first, second] == p[first].max()
 
 
