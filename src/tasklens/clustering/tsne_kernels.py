@@ -156,9 +156,9 @@ def forces(
     The gradient of the KL divergence is 4 (attraction - repulsion / Z).
     """
     if len(dense):
-        return repel_and_attract(dense, y, attraction, repulsion)
+        return float(repel_and_attract(dense, y, attraction, repulsion))
     attract(first, other, value, y, attraction)
-    return repel(y, repulsion)
+    return float(repel(y, repulsion))
 
 
 @compiled(inline="always")

@@ -77,7 +77,8 @@ def matrix(p: Affinities) -> NDArray[np.float64]:
         return p.dense.astype(np.float64)
     n = len(p.first) - 1
     once = sparse.csr_array((p.value, p.other.astype(np.int64), p.first), shape=(n, n)).toarray()
-    return (once + once.T).astype(np.float64)
+    both: NDArray[np.float64] = (once + once.T).astype(np.float64)
+    return both
 
 
 @pytest.fixture(params=["dense", "listed"])
