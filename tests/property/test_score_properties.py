@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from conftest import examples
-from tasklens.scoring.variance import variance_share
+from tasklens.scoring.variance import centred, variance_share
 
 pytestmark = pytest.mark.fuzz
 
@@ -34,7 +34,7 @@ def test_variance_share_is_the_brute_force_sum(
     for group in set(groups.tolist()):
         members = exact[groups == group]
         between += len(members) * float(np.sum((members.mean(axis=0) - exact.mean(axis=0)) ** 2))
-    share = variance_share(x, groups)
+    share = variance_share(centred(x), groups)
     assert 0 <= share <= 1
     assert share == pytest.approx(between / float(total), abs=1e-9)
 
@@ -47,7 +47,7 @@ def test_variance_share_of_constant_groups_and_of_equal_means(
     x, groups = pair
     constants = x[groups % len(x)]  # (N, D): one point for each group
     spread = bool((constants != constants[0]).any())
-    assert variance_share(constants, groups) == pytest.approx(float(spread), abs=1e-9)
+    assert variance_share(centred(constants), groups) == pytest.approx(float(spread), abs=1e-9)
     mirrored = np.concatenate([x, -x])  # each group's mean is 0
-    assert variance_share(mirrored, np.tile(groups, 2)) == pytest.approx(0, abs=1e-9)
-    assert variance_share(x, np.zeros_like(groups)) == pytest.approx(0, abs=1e-9)
+    assert variance_share(centred(mirrored), np.tile(groups, 2)) == pytest.approx(0, abs=1e-9)
+    assert variance_share(centred(x), np.zeros_like(groups)) == pytest.approx(0, abs=1e-9)

@@ -62,7 +62,7 @@ def kmeans(
     scale = np.float32(2.0 ** -max(int(np.frexp(np.abs(x).max())[1]), -126))
     centred = np.multiply(x, scale, order="C", dtype=np.float32)
     centred -= centred.mean(axis=0, dtype=np.float64).astype(np.float32)  # (N, D)
-    points, weights, row = _distinct(centred)
+    points, weights, row = distinct(centred)
     k = min(k, len(points))
     if not uses_numba(len(x)):
         return _by_scikit_learn(x, k, seeds=seeds, n_init=n_init, max_iter=max_iter, tol=tol)
@@ -139,7 +139,7 @@ def _by_scikit_learn(
     )
 
 
-def _distinct(x: Floats) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+def distinct(x: Floats) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
     """Return the distinct rows, (U, D), the count of each, (U,), and the index of each row, (N,).
 
     The counts are the weights of the points: N rows with 50 distinct values cost no more than 50

@@ -1,7 +1,8 @@
 """Predict the task from a hidden state by classifiers that learn from the tasks of one split.
 
 A hidden state can contain the task without clusters: then a classifier finds it and KMeans does
-not.
+not. Both are classifiers of scikit-learn. Theirs take twice as long: they check arrays that were
+checked before, and compute all distances in float64.
 """
 
 from collections.abc import Mapping
@@ -9,11 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import RidgeClassifierCV
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.neighbors import NearestNeighbors
 
+from tasklens.clustering.kmeans import distinct
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.data.instances import Instances
 from tasklens.scoring.score_table import Row, score_rows
@@ -22,10 +21,13 @@ NEIGHBOURS = 10
 #: Strengths of the ridge penalty; leave-one-out chooses one of them.
 ALPHAS = np.logspace(-2, 4, 7)
 
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
 
 def score_probes(
     state: str,
-    states: Mapping[str, npt.NDArray[np.float32]],
+    states: Mapping[str, Floats],
     *,
     instances: Mapping[str, Instances],
     run: str,
@@ -45,19 +47,105 @@ def score_probes(
     The accuracy by chance is one divided by the number of tasks.
     """
     seen, *others = states
-    linear = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
-    near = KNeighborsClassifier(min(NEIGHBOURS, len(states[seen])), algorithm="brute", n_jobs=1)
-    classifiers = {"probe_task": linear, "neighbours_task": near}
+    x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step}
     columns |= {"position": position, "layer": state}
     rows: list[Row] = []
     with one_thread():
-        for classifier in classifiers.values():
-            classifier.fit(states[seen], instances[seen].task)
+        mean, scale = _standard(x)
+        weights, intercept = ridge((x - mean) / scale, task)
         for split in others:
+            linear = (states[split] - mean) / scale @ weights + intercept  # (M, K)
+            guesses = {
+                "probe_task": linear.argmax(axis=1),
+                "neighbours_task": vote(x, task, states[split], NEIGHBOURS),
+            }
             values = {
-                name: classifier.score(states[split], instances[split].task)
-                for name, classifier in classifiers.items()
+                name: float(np.mean(names[guess] == instances[split].task))
+                for name, guess in guesses.items()
             }
             rows += score_rows(values, **columns, split=split)
     return rows
+
+
+def _standard(x: Floats) -> tuple[Floats, Floats]:
+    """Return the mean and the standard deviation of each column of (N, D), as `StandardScaler`.
+
+    The deviation of a column that varies no more than by rounding is 1.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)  # (D,)
+    deviation = x.std(axis=0, dtype=np.float64)
+    rounding = len(x) * np.finfo(np.float64).eps
+    constant = deviation**2 <= rounding * deviation**2 + (rounding * mean) ** 2
+    return mean.astype(np.float32), np.where(constant, 1, deviation).astype(np.float32)
+
+
+def ridge(z: Floats, task: Ints) -> tuple[Floats, Floats]:
+    """Return the weights, (D, K), and the intercepts, (K,), of `RidgeClassifierCV`.
+
+    ``z`` is (N, D), ``task`` (N,) in 0 .. K - 1. The target of each task is 1, and -1 for others.
+    Of `ALPHAS`, the one with the least mean squared error of leave-one-out is chosen: Rifkin and
+    Lippert, "Notes on Regularized Least Squares", 2007. One eigendecomposition serves all.
+    """
+    target = 2.0 * (task[:, None] == np.arange(task.max() + 1)) - 1  # (N, K)
+    mean, x = target.mean(axis=0), z.astype(np.float64)
+    offset = x.mean(axis=0)
+    x -= offset
+    target -= mean
+    n, d = x.shape
+    values, vectors = np.linalg.eigh(x.T @ x if n > d else x @ x.T)
+    basis = x @ vectors if n > d else vectors  # (N, M), M the smaller of N and D
+    along = basis.T @ target  # (M, K)
+    squares, least = basis**2, np.inf
+    for alpha in ALPHAS:
+        gain = 1 / (values + alpha)
+        fit, leverage = basis @ (gain[:, None] * along), squares @ gain  # (N, K), (N,)
+        # What is left of the target; fewer rows than columns are fitted so well that a difference
+        # would lose all digits.
+        rest, room = (target - fit, 1 - leverage) if n > d else (alpha * fit, alpha * leverage)
+        error = np.mean((rest / (room - 1 / n)[:, None]) ** 2)
+        if error < least:
+            least, chosen = error, gain[:, None] * along
+    weights = vectors @ chosen if n > d else x.T @ (vectors @ chosen)  # (D, K)
+    return weights.astype(np.float32), (mean - offset @ weights).astype(np.float32)
+
+
+def vote(x: Floats, task: Ints, queries: Floats, k: int) -> Ints:
+    """Return the task of most of the `k` nearest rows of `x` for each query, the first if equal.
+
+    ``x`` is (N, D), ``task`` (N,) in 0 .. K - 1, ``queries`` (M, D); the result is (M,), that of
+    `KNeighborsClassifier`. Fewer rows than `k` all vote.
+    """
+    queries, _, row = distinct(queries)
+    voters = task[_nearest(x, queries, min(k, len(x)))]  # (M, k)
+    shape = len(queries), int(task.max()) + 1
+    number = np.arange(shape[0])[:, None] * shape[1] + voters
+    votes = np.bincount(number.ravel(), minlength=shape[0] * shape[1])
+    winner: Ints = votes.reshape(shape).argmax(axis=1)  # the first if equal
+    return winner[row]
+
+
+def _nearest(x: Floats, queries: Floats, k: int) -> Ints:
+    """Return the indices of the `k` rows of `x`, (N, D), that are nearest to each query: (M, k).
+
+    They are found in float32. If its rounding could decide, scikit-learn finds them in float64.
+    """
+    mean = x.mean(axis=0, dtype=np.float64).astype(np.float32)
+    points, centres = x - mean, queries - mean
+    nearest, sure = np.empty((len(queries), k), np.int64), np.empty(len(queries), np.bool_)
+    with np.errstate(over="ignore", invalid="ignore"):  # such distances are not sure
+        square, length = ((each**2).sum(axis=1) for each in (points, centres))  # (N,), (M,)
+        # Twice the error of a sum of D products, and some more.
+        error = (x.shape[1] + 8) * np.finfo(np.float32).eps * (length[:, None] + 2 * square.max())
+        size = max(64, 2**18 // len(x))  # so that memory does not grow with M * N
+        for part in (slice(first, first + size) for first in range(0, len(queries), size)):
+            distance = -2 * centres[part] @ points.T  # (m, N)
+            distance += square  # less the squared length of the query
+            last = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]  # (m, 1)
+            near = distance <= last + error[part]
+            sure[part] = np.count_nonzero(near, axis=1) == k
+            nearest[part][sure[part]] = np.nonzero(near[sure[part]])[1].reshape(-1, k)
+    if not sure.all():
+        exact = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=1).fit(x)
+        nearest[~sure] = exact.kneighbors(queries[~sure], return_distance=False)
+    return nearest

@@ -6,7 +6,6 @@ long, since they check labels that were checked before.
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 from sklearn.metrics.cluster import expected_mutual_information
 
 Table = npt.NDArray[np.int64]
@@ -18,9 +17,18 @@ def contingency(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> Table
 
     ``a`` and ``b``, (N,), are the part of each element, as any integers.
     """
-    a_names, a = np.unique(a, return_inverse=True)
-    b_names, b = np.unique(b, return_inverse=True)
-    shape = len(a_names), len(b_names)
+    return counted(ranks(a), ranks(b))
+
+
+def ranks(part: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
+    """Return the part of each element, (N,), numbered 0 .. P - 1 in the order of the numbers."""
+    rank: npt.NDArray[np.int64] = np.unique(part, return_inverse=True)[1]
+    return rank
+
+
+def counted(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Table:
+    """Return the table of `contingency`, of `ranks`."""
+    shape = int(a.max()) + 1, int(b.max()) + 1
     return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
 
 
@@ -45,7 +53,7 @@ def extremes(
     ``task``, (N,), and ``partitions``, (P, N), have the part of each element. The first partition
     counts if several have the same ARI.
     """
-    part, labels = np.unique(task, return_inverse=True)[1], partitions.astype(np.int64)
+    part, labels = ranks(task), partitions.astype(np.int64)
     shape = int(part.max()) + 1, int(labels.max()) + 1
     tables = (np.bincount(part * shape[1] + each, minlength=shape[0] * shape[1]) for each in labels)
     values = [adjusted_rand(table.reshape(shape)) for table in tables]
@@ -78,7 +86,7 @@ def _adjusted_mutual_information(table: Table, mutual: float, mean_entropy: floa
     """Return the adjusted mutual information, see `agreement`."""
     if 1 in table.shape:
         return 1.0 if table.shape == (1, 1) else 0.0
-    expected = float(expected_mutual_information(sparse.csr_matrix(table), int(table.sum())))
+    expected = float(expected_mutual_information(table, int(table.sum())))
     # Neither part may become zero if only rounding decides its sign.
     smallest = float(np.finfo(np.float64).eps)
     above, room = mutual - expected, mean_entropy - expected

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
-from sklearn.metrics import pairwise_distances, silhouette_score
+from sklearn.metrics import pairwise_distances
 
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
 from tasklens.clustering.numba_compile import one_thread
@@ -14,9 +14,16 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import Instances
-from tasklens.scoring.partition_agreement import adjusted_rand, agreement, contingency, extremes
+from tasklens.scoring.partition_agreement import (
+    adjusted_rand,
+    agreement,
+    contingency,
+    counted,
+    extremes,
+    ranks,
+)
 from tasklens.scoring.score_table import Row, score_rows
-from tasklens.scoring.variance import separation, variance_share
+from tasklens.scoring.variance import centred, separation, variance_share
 
 #: Largest number of instances for a silhouette, whose time grows with the square of it.
 SILHOUETTE_SAMPLE = 2000
@@ -128,21 +135,22 @@ def score_parts(
         )
     purpose = ("shuffled labels", cell.split, cell.step, cell.state, cell.space)
     shuffled = stream(cell.seed, *purpose).permutation(task)  # (N,)
-    others = {**parts, "shuffled": shuffled}
-    del others["task"]
+    others = {name: ranks(part) for name, part in {**parts, "shuffled": shuffled}.items()}
+    task_rank = others.pop("task")
     rows: list[Row] = []
-    for s, labels in enumerate(clustering.labels):
-        values = agreement(contingency(task, labels))
+    for s, labels in enumerate(map(ranks, clustering.labels)):
+        values = agreement(counted(task_rank, labels))
         for name, part in others.items():
-            values[f"ari_{name}"] = adjusted_rand(contingency(part, labels))
+            values[f"ari_{name}"] = adjusted_rand(counted(part, labels))
         values["inertia"] = float(clustering.inertia[s])
         rows += score_rows(values, **_columns(cell, run), cluster_seed=s)
     rows += score_rows(_band(clustering, task), **_columns(cell, run))
     if clustering.perplexity is not None:
         rows += score_rows({"perplexity": clustering.perplexity}, **_columns(cell, run))
     if cell.space == "raw":
-        shares = {f"variance_{name}": variance_share(cell.x, part) for name, part in parts.items()}
-        shares["separation"] = separation(cell.x, task)
+        x = centred(cell.x)
+        shares = {f"variance_{name}": variance_share(x, part) for name, part in parts.items()}
+        shares["separation"] = separation(x, task)
         rows += score_rows(shares, **_columns(cell, run))
     return rows
 
@@ -170,9 +178,23 @@ def score_silhouettes(
         distances = pairwise_distances(cell.x[chosen].astype(np.float64))  # (M, M)
         for s, clusters in enumerate(labels[:, chosen]):
             if 2 <= len(np.unique(clusters)) < len(chosen):
-                value = silhouette_score(distances, clusters, metric="precomputed")
-                rows += score_rows({"silhouette": value}, **_columns(cell, run), cluster_seed=s)
+                values = {"silhouette": _silhouette(distances, ranks(clusters))}
+                rows += score_rows(values, **_columns(cell, run), cluster_seed=s)
     return rows
+
+
+def _silhouette(distances: npt.NDArray[np.float64], cluster: npt.NDArray[np.int64]) -> float:
+    """Return the mean silhouette of M points, of which each is in a cluster 0 .. K - 1.
+
+    ``distances`` is (M, M), ``cluster`` (M,). A point that is alone, or that equals all of its own
+    and of another cluster, counts as 0.
+    """
+    member = (cluster[:, None] == np.arange(cluster.max() + 1)).astype(np.float64)  # (M, K)
+    sums, sizes, own = distances @ member, member.sum(axis=0), member > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = sums[own] / (sizes[cluster] - 1)  # (M,): a point is no neighbour of its own
+        nearest = np.where(own, np.inf, sums / sizes).min(axis=1)
+        return float(np.mean(np.nan_to_num((nearest - within) / np.maximum(nearest, within))))
 
 
 def score_controls(

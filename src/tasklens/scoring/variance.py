@@ -4,30 +4,34 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.linalg
 
 from tasklens.clustering.numba_compile import one_thread
 
+Doubles = npt.NDArray[np.float64]
 
-def variance_share(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
-    """Return the share of the variance of `x` between groups (the multivariate eta squared).
+
+def centred(x: npt.NDArray[Any]) -> Doubles:
+    """Return `x`, (N, D), in float64 less its mean; equal rows become exactly zero."""
+    # Relative to the first row, equal rows are exactly zero, whatever their common offset.
+    relative: Doubles = np.subtract(x, x[0], dtype=np.float64)
+    relative -= relative.mean(axis=0)
+    return relative
+
+
+def variance_share(x: Doubles, groups: npt.NDArray[Any]) -> float:
+    """Return the share of the variance between groups (the multivariate eta squared).
 
     It is the sum over groups g of n_g |mean_g - mean|^2, divided by the sum over rows of
-    |row - mean|^2, in 0 .. 1. It is 0 if all rows of `x`, (N, D), are equal. Sums are in float64.
+    |row - mean|^2, in 0 .. 1. It is 0 if all rows are equal. `x` is (N, D), see `centred`.
     """
-    # Relative to the first row, equal rows are exactly zero, whatever their common offset.
-    centred = x.astype(np.float64) - x[0].astype(np.float64)  # (N, D)
-    if not centred.any():
+    total = float(np.vdot(x, x))
+    if total == 0:
         return 0.0
-    centred -= centred.mean(axis=0)
-    group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]  # (N,), (G,)
-    first = np.cumsum(sizes) - sizes  # (G,): where each group begins once sorted
-    sums = np.add.reduceat(centred[np.argsort(group, kind="stable")], first, axis=0)  # (G, D)
-    between = float(np.sum(sums**2 / sizes[:, None]))
-    return min(1.0, between / float(np.sum(centred**2)))
+    means, sizes, _ = _groups(x, groups)
+    return min(1.0, float(sizes @ (means**2).sum(axis=1)) / total)
 
 
-def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
+def separation(x: Doubles, groups: npt.NDArray[Any]) -> float:
     """Return the variance between K groups, divided by the largest variance within them.
 
     The variance between groups is in at most K - 1 directions. The variance within groups is that
@@ -36,20 +40,28 @@ def separation(x: npt.NDArray[Any], groups: npt.NDArray[Any]) -> float:
     Analysis", ICML 2004. Below 1, these are directions within groups.
 
     It is 0 if the groups' means are equal, and infinite if nothing varies within groups. `x` is
-    (N, D); sums are in float64.
+    (N, D), see `centred`.
     """
-    centred = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
-    names, group = np.unique(groups, return_inverse=True)
-    sizes = np.bincount(group)
-    means = np.stack([centred[group == g].mean(axis=0) for g in range(len(names))])  # (K, D)
+    means, sizes, group = _groups(x, groups)
     between = float(sizes @ (means**2).sum(axis=1))
-    within = centred - means[group]
+    within = means[group]
+    within -= x
     n, d = within.shape
-    m = min(n, d)
-    wide = min(len(names) - 1, m)
+    wide = min(len(means) - 1, n, d)
     if between == 0 or wide == 0:
         return 0.0
     with one_thread():
         scatter = within.T @ within if d <= n else within @ within.T
-        widest = scipy.linalg.eigvalsh(scatter, subset_by_index=(m - wide, m - 1)).clip(0).sum()
+        # All eigenvalues: LAPACK finds them faster than some of them.
+        widest = np.linalg.eigvalsh(scatter)[-wide:].clip(0).sum()
     return between / float(widest) if widest > 0 else float("inf")
+
+
+def _groups(
+    x: Doubles, groups: npt.NDArray[Any]
+) -> tuple[Doubles, npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the mean, (G, D), and the size, (G,), of each group, and the group of each row."""
+    group, sizes = np.unique(groups, return_inverse=True, return_counts=True)[1:]  # (N,), (G,)
+    first = np.cumsum(sizes) - sizes  # (G,): where each group begins once sorted
+    sums = np.add.reduceat(x[np.argsort(group, kind="stable")], first, axis=0)  # (G, D)
+    return sums / sizes[:, None], sizes, group

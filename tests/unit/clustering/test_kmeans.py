@@ -21,7 +21,7 @@ from tasklens.clustering.kmeans import (
     MOST_POINTS,
     Result,
     _distances,
-    _distinct,
+    distinct,
     kmeans,
     uses_numba,
 )
@@ -70,7 +70,7 @@ def lloyd(
     x: Floats, starts: NDArray[np.int64], max_iter: int = 300, tol: float = 1e-4
 ) -> tuple[NDArray[np.int32], float]:
     """Run the core from the rows `starts` of `x`."""
-    points, weights, row = _distinct(x - x.mean(axis=0))
+    points, weights, row = distinct(x - x.mean(axis=0))
     columns = np.ascontiguousarray(points.T)
     tolerance = tol * float(x.var(axis=0, dtype=float).mean())
     centres = row[starts].astype(np.int32)
@@ -128,7 +128,7 @@ def test_as_good_as_scikit_learn() -> None:
 
 def draws(x: Floats, k: int, n: int) -> NDArray[np.int32]:
     """Return the centres of n starts, (n, k), as indices into the distinct rows of `x`."""
-    points, weights, _ = _distinct(x - x.mean(axis=0))
+    points, weights, _ = distinct(x - x.mean(axis=0))
     uniforms = np.random.default_rng(0).random((n, k, 2 + int(np.log(k))))
     return np.stack([kernels.plusplus(_distances(points), weights, u) for u in uniforms])
 

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import ortho_group
-from sklearn.linear_model import RidgeClassifierCV
+from sklearn.linear_model import Ridge, RidgeClassifierCV
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from planted import planted_instances
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.core.seeds import stream
-from tasklens.scoring.classifiers import NEIGHBOURS, score_probes
+from tasklens.scoring.classifiers import ALPHAS, NEIGHBOURS, ridge, score_probes, vote
 from tasklens.scoring.score_table import SCHEMA, Row, to_table
 
 Floats = NDArray[np.float32]
@@ -82,25 +84,100 @@ def noisy() -> tuple[dict[str, Floats], dict[str, Ints]]:
     return states, task
 
 
-def test_the_numbers_are_those_of_the_classifiers_put_together_by_hand() -> None:
+def few_words() -> tuple[dict[str, Floats], dict[str, Ints]]:
+    """States of 30 distinct rows, as those of a word embedding: most distances are equal."""
+    random, task = stream(0, "few words"), tasks(5)
+    rows = random.normal(size=(30, 12)).astype(np.float32)
+    return {split: rows[random.integers(30, size=len(t))] for split, t in task.items()}, task
+
+
+def scaled(factor: float, shift: float = 0) -> tuple[dict[str, Floats], dict[str, Ints]]:
     states, task = noisy()
+    moved = {split: (x * factor + shift).astype(np.float32) for split, x in states.items()}
+    return moved, task
+
+
+def wide(n_tasks: int) -> tuple[dict[str, Floats], dict[str, Ints]]:
+    """States with more columns than rows, some of the columns constant or equal."""
+    random, task = stream(0, "wide", n_tasks), tasks(n_tasks)
+    centres = 0.3 * random.normal(size=(n_tasks, 700))
+    states = {}
+    for split, t in task.items():
+        x = centres[t] + random.normal(size=(len(t), 700))
+        x[:, :50] = 0.1
+        x[:, 50:90] = x[:, 90:130]
+        states[split] = x.astype(np.float32)
+    return states, task
+
+
+def constant() -> tuple[dict[str, Floats], dict[str, Ints]]:
+    task = tasks(3)
+    return {split: np.full((len(t), 4), 0.1, np.float32) for split, t in task.items()}, task
+
+
+def one_task() -> tuple[dict[str, Floats], dict[str, Ints]]:
+    states, task = noisy()
+    return states, task | {"train_subset": np.full_like(task["train_subset"], 3)}
+
+
+CASES = {
+    "noisy": noisy(), "few words": few_words(), "wide": wide(5), "two tasks": wide(2),
+    "constant": constant(), "one task": one_task(), "huge": scaled(1e25), "tiny": scaled(1e-25),
+    "far away": scaled(1, 1e4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_linear_classifier_is_scikit_learns(case: str) -> None:
+    states, task = CASES[case]
+    known = RidgeClassifierCV(alphas=ALPHAS)
+    scaler = StandardScaler()
+    z = scaler.fit_transform(states["train_subset"])
+    known.fit(z, task["train_subset"])
     got = probed(states, task)
-    x, t = states["train_subset"].astype(np.float64), task["train_subset"]
-    ridge = RidgeClassifierCV(alphas=[0.01, 0.1, 1, 10, 100, 1000, 10000])
-    ridge.fit((x - x.mean(axis=0)) / x.std(axis=0), t)
     for split in UNSEEN:
-        y = states[split].astype(np.float64)
-        predicted = ridge.predict((y - x.mean(axis=0)) / x.std(axis=0))
-        # Rounding in float32 may change one prediction of hundreds.
-        tolerance = 1.01 / len(y)
-        linear = np.mean(predicted == task[split])
-        assert got[split, "probe_task"] == pytest.approx(linear, abs=tolerance)
-        distance = ((y[:, None] - x[None]) ** 2).sum(axis=2)
-        nearest = np.argsort(distance, axis=1)[:, :10]
-        voted = [np.bincount(t[i], minlength=5).argmax() for i in nearest]
-        near = np.mean(np.array(voted) == task[split])
-        assert got[split, "neighbours_task"] == pytest.approx(near, abs=tolerance)
-        assert 0.3 < near < linear < 0.95, "neither chance nor certainty"
+        expected = known.score(scaler.transform(states[split]), task[split])
+        assert got[split, "probe_task"] == pytest.approx(expected, abs=1e-9)
+    weights, intercept = ridge(z, np.unique(task["train_subset"], return_inverse=True)[1])
+    if len(known.classes_) > 2:  # otherwise it has one column
+        np.testing.assert_allclose(weights.T, known.coef_, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(intercept, known.intercept_, rtol=0, atol=1e-6)
+
+
+def test_leave_one_out_is_by_leaving_each_out() -> None:
+    """The chosen penalty has the least squared error of ridges that are fitted without a row."""
+    random, task = stream(0, "one out"), np.arange(24) % 3
+    z = (random.normal(size=(3, 6))[task] + 2 * random.normal(size=(24, 6))).astype(np.float32)
+    target = 2.0 * np.eye(3)[task] - 1
+    error = {}
+    for alpha in ALPHAS:
+        rest = np.arange(24) != np.arange(24)[:, None]  # (24, 24), a row for each that is left out
+        fits = [Ridge(alpha).fit(z[kept], target[kept]).predict(z[~kept])[0] for kept in rest]
+        error[alpha] = np.mean((np.array(fits) - target) ** 2)
+    best = min(error, key=lambda alpha: error[alpha])
+    assert ALPHAS[0] < best < ALPHAS[-1]
+    weights, _ = ridge(z, task)
+    expected = Ridge(best).fit(z, target).coef_
+    np.testing.assert_allclose(weights.T, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_vote_is_scikit_learns(case: str) -> None:
+    """Also if distances are equal, or too large or too small for float32."""
+    states, task = CASES[case]
+    x, t = states["train_subset"], task["train_subset"]
+    known = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(x, t)
+    for split in UNSEEN:
+        got = vote(x, t, states[split], NEIGHBOURS)
+        assert got.tolist() == known.predict(states[split]).tolist()
+
+
+def test_many_queries_are_answered_in_parts() -> None:
+    random = stream(0, "many")
+    x, queries = (random.normal(size=(n, 3)).astype(np.float32) for n in (5_000, 150))
+    task = random.integers(4, size=len(x))
+    known = KNeighborsClassifier(7, algorithm="brute").fit(x.astype(np.float64), task)
+    assert vote(x, task, queries, 7).tolist() == known.predict(queries).tolist()
 
 
 def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:

@@ -7,18 +7,18 @@ from scipy.stats import ortho_group
 from threadpoolctl import threadpool_limits
 
 from tasklens.core.seeds import stream
-from tasklens.scoring.variance import separation, variance_share
+from tasklens.scoring.variance import centred, separation, variance_share
 
 
 def test_variance_share_of_constants_and_offsets() -> None:
     x = np.full((9, 3), 0.1, dtype=np.float32)
-    assert variance_share(x, np.arange(9) % 2) == 0.0
+    assert variance_share(centred(x), np.arange(9) % 2) == 0.0
     # A common offset of 4096 costs float32 its precision, but not the sums.
     random = stream(0, "offsets")
     x = random.normal(size=(50, 3)).astype(np.float32).round(2)
     groups = random.integers(5, size=50)
-    expected = pytest.approx(variance_share(x, groups), rel=1e-3)
-    assert variance_share(x + np.float32(4096), groups) == expected
+    expected = pytest.approx(variance_share(centred(x), groups), rel=1e-3)
+    assert variance_share(centred(x + np.float32(4096)), groups) == expected
 
 
 def blobs(
@@ -39,7 +39,7 @@ def test_separation_does_not_depend_on_the_number_of_threads() -> None:
         results = set()
         for threads in (1, 2, 4):
             with threadpool_limits(limits=threads):
-                results.add(separation(x, groups))
+                results.add(separation(centred(x), groups))
         assert len(results) == 1
 
 
@@ -50,7 +50,7 @@ def test_separation_by_hand() -> None:
     x = np.concatenate([corners - left, corners + left])
     groups = np.repeat([0, 1], 4)
     # between: 8 * 9; within: 8 * 1 along x, 8 * 4 along y, and one direction counts.
-    assert separation(x, groups) == pytest.approx(9 / 4)
+    assert separation(centred(x), groups) == pytest.approx(9 / 4)
 
 
 @pytest.mark.parametrize("n_groups", [2, 5, 9])
@@ -60,31 +60,35 @@ def test_separation_is_the_ratio_of_the_spectra(n_groups: int) -> None:
     means = np.stack([x[groups == g].mean(axis=0) for g in groups]) - x.mean(axis=0)
     spectrum = np.linalg.svd(within, compute_uv=False) ** 2
     expected = (means**2).sum() / spectrum[: n_groups - 1].sum()
-    assert separation(x, groups) == pytest.approx(expected)
+    assert separation(centred(x), groups) == pytest.approx(expected)
 
 
 def test_separation_knows_neither_scale_nor_place_nor_axes() -> None:
     x, groups = blobs(4, 2.0, seed=0)
     turned = x @ ortho_group.rvs(12, random_state=1)
-    assert separation(7 * turned + 1000, groups) == pytest.approx(separation(x, groups))
+    assert separation(centred(7 * turned + 1000), groups) == pytest.approx(
+        separation(centred(x), groups)
+    )
     wide = np.concatenate([x, np.zeros((len(x), 400))], axis=1)  # more directions than points
-    assert separation(wide, groups) == pytest.approx(separation(x, groups))
+    assert separation(centred(wide), groups) == pytest.approx(separation(centred(x), groups))
 
 
 def test_separation_falls_as_other_directions_widen_and_not_as_more_are_added() -> None:
     x, groups = blobs(3, 3.0, seed=2)
     widest = x.copy()
     widest[:, 11] *= 10
-    assert separation(widest, groups) < separation(x, groups) / 5
+    assert separation(centred(widest), groups) < separation(centred(x), groups) / 5
     noise = np.random.default_rng(3).normal(size=(300, 50))
-    with_noise = separation(np.concatenate([x, noise], axis=1), groups)
-    assert with_noise == pytest.approx(separation(x, groups), rel=0.05)
-    shares = [variance_share(y, groups) for y in (x, np.concatenate([x, 5 * noise], axis=1))]
+    with_noise = separation(centred(np.concatenate([x, noise], axis=1)), groups)
+    assert with_noise == pytest.approx(separation(centred(x), groups), rel=0.05)
+    shares = [
+        variance_share(centred(y), groups) for y in (x, np.concatenate([x, 5 * noise], axis=1))
+    ]
     assert shares[1] < shares[0] / 2  # which is what sets it distance from the share of variance
 
 
 def test_separation_at_its_ends() -> None:
     groups = np.arange(8) % 2
-    assert separation(np.ones((8, 3)), groups) == 0.0
-    assert separation(np.ones((8, 3)), np.zeros(8)) == 0.0
-    assert separation(groups[:, None] * 1.0, groups) == np.inf
+    assert separation(centred(np.ones((8, 3))), groups) == 0.0
+    assert separation(centred(np.ones((8, 3))), np.zeros(8)) == 0.0
+    assert separation(centred(groups[:, None] * 1.0), groups) == np.inf
