@@ -51,6 +51,15 @@ def chosen_cells(run: Path | None, space: str, n: int) -> list[Cell]:
     return evenly(everything, n)
 
 
+def tasks_by_split(run: Path | None) -> dict[str, NDArray[np.int64]]:
+    """Return the task of each instance, (N,), in the splits of `chosen_cells` of the same run."""
+    if run:
+        return {split: known.task for split, known in load_run(run).instances_by_split.items()}
+    settings = settings_of()
+    dataset = make_dataset(settings.tasks, settings.data, seed=settings.seed)
+    return {split: dataset.instances(split).task for split in MEASURED}
+
+
 def evenly(items: Sequence[Item], n: int) -> list[Item]:
     """Return n of the items, spread evenly, the last among them."""
     n = min(n, len(items))

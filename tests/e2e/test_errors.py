@@ -36,8 +36,8 @@ SETTINGS = {
         "model: n_embd = 33: should be a multiple of",
     ),
     "two tables that do not": (
-        "clusters.perplexity=40",
-        "clusters.perplexity = 40 must be less than data.measured_instances = 40",
+        "measure.k=[41]",
+        "measure.k = [41] is more clusters than the data.measured_instances = 40",
     ),
     "one that is gone": (
         "clusters.device=cuda",
@@ -320,7 +320,6 @@ def test_a_damaged_manifest_or_config(damaged: DamagedRun, name: str, content: b
     ("stage", "change", "message"),
     [
         ("measure", "measure.k=[3,49]", "measure.k = [3, 49]"),
-        ("measure", "clusters.tsne=all", "clusters.perplexity = "),
         ("plot", "figure.space=tsne", "no ari of hidden states in the space 'tsne'"),
     ],
 )

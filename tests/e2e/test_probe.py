@@ -669,10 +669,6 @@ CASES = {
         ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")
     ),
     "no number of clusters": Case(("measure.k", "many"), ("--k", "4,many")),
-    "too few for t-SNE": Case(
-        ("split all has 48 prompts, but clusters.perplexity = 48 must be less",),
-        ("--set", "clusters.tsne=last", "--set", "clusters.perplexity=48"),
-    ),
     "no GPU": Case(("subject.device = 'cuda:99': PyTorch", "CUDA GPUs"), ("--device", "cuda:99")),
 }
 #: Cases that a dry run reports, too, although it loads no weights.

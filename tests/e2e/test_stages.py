@@ -99,6 +99,26 @@ def test_measuring_again_does_not_train_again_and_renews_all_results(
     assert contents(copy) == old
 
 
+def test_a_perplexity_that_does_not_fit_is_lowered_in_a_line_per_split(
+    copy: Path, command: Command
+) -> None:
+    change = ("--set", "clusters.tsne=last", "--set", "clusters.perplexity=30")
+    result = command("measure", copy, *change, "--set", "workers=2")
+    assert result.status == 0, result.err
+    lines = [line for line in result.err.splitlines() if "perplexity" in line]
+    assert lines == [
+        f"tasklens: warning: split {split} has 10 instances, too few for t-SNE with "
+        "clusters.perplexity = 30, which is lowered to 3"
+        for split in ("train_subset", "val_subset", "val_instruction_subset")
+    ]
+    rows = pq.read_table(copy / "scores.parquet").to_pylist()
+    used = [row for row in rows if row["metric"] == "perplexity"]
+    assert {row["value"] for row in used} == {3}
+    assert {row["space"] for row in used} == {"tsne"}
+    mark = json.loads((copy / "manifest.json").read_text())["stages"]["measure"]
+    assert [f"tasklens: warning: {note}" for note in mark["warnings"]] == lines
+
+
 def test_no_result_of_other_scores_is_left_if_it_cannot_be_renewed(
     copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

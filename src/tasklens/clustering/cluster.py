@@ -14,6 +14,7 @@ from pydantic import Field
 
 from tasklens.clustering import kmeans, tsne
 from tasklens.clustering.numba_compile import MISSING, one_thread
+from tasklens.clustering.tsne import Neighbors
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase
@@ -21,6 +22,10 @@ from tasklens.core.settings import SettingsBase
 SPACES = ("raw", "tsne")
 #: Labels are int16.
 MOST_CLUSTERS = int(np.iinfo(np.int16).max)
+
+
+class PerplexityWarning(UserWarning):
+    """Warning that a perplexity was lowered, because there are too few points."""
 
 
 class ClusterSettings(SettingsBase, affects="measure"):
@@ -45,7 +50,11 @@ class ClusterSettings(SettingsBase, affects="measure"):
     tsne: Literal["none", "last", "all"] = "last"
     """Checkpoints at which the hidden states are also clustered after t-SNE."""
     perplexity: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 50.0
-    """Effective number of neighbours in t-SNE; less than the number of instances."""
+    """Effective number of neighbours in t-SNE. Of N instances it is at most (N - 1) / 3; a higher
+    one is lowered to this with a warning. The scores have the one that was used."""
+    neighbors: Neighbors = "auto"
+    """Neighbours of each instance whose affinities t-SNE keeps: auto, 3 perplexity + 1 of them, as
+    in scikit-learn's default; all, as in its method "exact"."""
     tsne_max_iter: Annotated[int, Field(ge=250)] = 1000
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
     pca: Annotated[int, Field(ge=0)] = 0
@@ -101,6 +110,8 @@ class Clustering:
     near-best if its inertia exceeds the least of all starts by at most 1 %."""
     near_best_starts: int
     """The number of near-best starts."""
+    perplexity: float | None = None
+    """The perplexity of the t-SNE embedding; None in the space "raw"."""
 
     def __repr__(self) -> str:
         (seeds, n), clusters = self.labels.shape, len(np.unique(self.labels))
@@ -124,39 +135,59 @@ def cluster(cells: Sequence[Cell], settings: ClusterSettings | None = None) -> l
     -------
     list of Clustering
         In the order of the cells. A cell with fewer distinct points than `k` has as many
-        clusters as it has distinct points.
+        clusters as it has distinct points. A perplexity above (N - 1) / 3 is lowered to it, but
+        not below 1, with a `PerplexityWarning`.
 
     Raises
     ------
     InputError
-        If hidden states are not finite or not (N, D), the space is unknown, k is not in 1 .. 32767,
-        or the perplexity is not below N.
+        If hidden states are not finite or not (N, D), the space is unknown, or k is not in
+        1 .. 32767.
     """
     settings = settings or ClusterSettings()
     for cell in cells:
-        _check(cell, settings)
-    for reason in sorted({_fallback_reason(cell) for cell in cells} - {""}):
+        _check(cell)
+    for reason in sorted({_fallback_reason(cell, settings) for cell in cells} - {""}):
         warnings.warn(f"clustering by scikit-learn, several times slower: {reason}", stacklevel=2)
+    embedded = {(cell.split, len(cell.x)): None for cell in cells if cell.space == "tsne"}
+    for split, n in embedded:
+        if note := lowered_note(split, n, settings):
+            warnings.warn(note, PerplexityWarning, stacklevel=2)
     # One thread: with several threads sums round differently, which may change a label.
     with one_thread():
         return [_cluster_one(cell, settings) for cell in cells]
 
 
-def _fallback_reason(cell: Cell) -> str:
+def lowered_note(split: str, n: int, settings: ClusterSettings) -> str:
+    """Return a line if the perplexity is too high for a split of `n` instances, otherwise ""."""
+    used = tsne.fitting_perplexity(settings.perplexity, n)
+    if used == settings.perplexity:
+        return ""
+    name = f"split {split} has" if split else "there are"
+    return (
+        f"{name} {n:,} instances, too few for t-SNE with clusters.perplexity = "
+        f"{settings.perplexity:g}, which is lowered to {used:.4g}"
+    )
+
+
+def _fallback_reason(cell: Cell, settings: ClusterSettings) -> str:
     """Return the reason why scikit-learn clusters a cell; empty if our kernels do."""
     n = len(cell.x)
-    by_us = tsne.uses_numba(n) if cell.space == "tsne" else kmeans.uses_numba(n)
+    embeds = cell.space == "tsne"
+    by_us = tsne.uses_numba(n, settings.neighbors) if embeds else kmeans.uses_numba(n)
     return "" if by_us else MISSING or f"{n:,} points are too many"
 
 
 def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
     """Cluster a cell that was checked."""
     points = np.ascontiguousarray(cell.x, dtype=np.float32)  # (N, D)
-    embedding = None
+    embedding = perplexity = None
     if cell.space == "tsne":
+        perplexity = tsne.fitting_perplexity(settings.perplexity, len(points))
         points = embedding = tsne.tsne(
             points,
-            perplexity=settings.perplexity,
+            perplexity=perplexity,
+            neighbors=settings.neighbors,
             max_iter=settings.tsne_max_iter,
             pca=settings.pca,
             seed=derived_seed(cell.seed, "tsne", *cell.key),
@@ -176,10 +207,11 @@ def _cluster_one(cell: Cell, settings: ClusterSettings) -> Clustering:
         embedding,
         clusters.near_best,
         clusters.near_best_starts,
+        perplexity,
     )
 
 
-def _check(cell: Cell, settings: ClusterSettings) -> None:
+def _check(cell: Cell) -> None:
     """Raise InputError if a cell cannot be clustered."""
     if cell.space not in SPACES:
         raise InputError(f"{cell.name}: space = {cell.space!r}: should be one of {SPACES}")
@@ -192,10 +224,4 @@ def _check(cell: Cell, settings: ClusterSettings) -> None:
         raise InputError(
             f"{cell.name}: the hidden states of {np.count_nonzero(~finite)} of {finite.size} "
             f"instances are not finite, the first of them instance {np.argmin(finite)}"
-        )
-    n = len(cell.x)
-    if cell.space == "tsne" and settings.perplexity >= n:
-        raise InputError(
-            f"{cell.name}: perplexity = {settings.perplexity:g}: should be less than the number "
-            f"of instances, {n}, and is best below a third of it"
         )

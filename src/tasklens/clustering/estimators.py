@@ -1,7 +1,7 @@
 """KMeans and t-SNE behind scikit-learn's interface, for arrays from anywhere."""
 
 import warnings
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -133,16 +133,20 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Ba
 
 
 class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """t-SNE into the plane, as ``sklearn.manifold.TSNE(method="exact", init="pca")`` but faster.
+    """t-SNE into the plane, as scikit-learn's `sklearn.manifold.TSNE` but faster.
 
-    Only which points are near each other carries meaning: sizes of clusters and distances between
-    them do not. There is no `transform`: an embedding is of its own points alone. Above 10,000
-    points, scikit-learn's Barnes-Hut approximation takes over.
+    It minimises the same divergence on the same schedule, with an exact gradient. Only which points
+    are near each other carries meaning: sizes of clusters and distances between them do not. There
+    is no `transform`: an embedding is of its own points alone. Above 10,000 points, scikit-learn
+    takes over, unless `neighbors` is "all".
 
     Parameters
     ----------
     perplexity : float
         Effective number of neighbours; less than the number of points.
+    neighbors : {"auto", "all"}
+        Neighbours of each point whose affinities are kept: 3 `perplexity` + 1 of them, as with
+        scikit-learn's default ``method="barnes_hut"``, or all, as with ``method="exact"``.
     max_iter : int
         Iterations at most; at least 250.
     pca : int
@@ -168,11 +172,13 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self,
         *,
         perplexity: float = 30.0,
+        neighbors: tsne.Neighbors = "auto",
         max_iter: int = 1000,
         pca: int = 0,
         random_state: Any = None,
     ) -> None:
         self.perplexity = perplexity
+        self.neighbors = neighbors
         self.max_iter = max_iter
         self.pca = pca
         self.random_state = random_state
@@ -193,11 +199,14 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 f"perplexity = {self.perplexity!r}: should be at least 1 and less than n_samples = "
                 f"{len(x)}"
             )
+        if self.neighbors not in get_args(tsne.Neighbors):
+            raise InputError(f"neighbors = {self.neighbors!r}: should be 'auto' or 'all'")
         _check_whole("max_iter", self.max_iter, 250)
         _check_whole("pca", self.pca, 0)
         self.embedding_ = tsne.tsne(
             x,
             perplexity=self.perplexity,
+            neighbors=self.neighbors,
             max_iter=self.max_iter,
             pca=self.pca,
             seed=_seed(self.random_state),

@@ -12,8 +12,15 @@ from sklearn.decomposition import PCA
 from tasklens.clustering import numba_compile
 from tasklens.clustering import tsne_kernels as kernels
 from tasklens.clustering.numba_compile import one_thread
-from tasklens.clustering.sklearn_fallback import tsne_barnes_hut
-from tasklens.clustering.tsne import learning_rate, prepared, tsne
+from tasklens.clustering.sklearn_fallback import sklearn_tsne
+from tasklens.clustering.tsne import (
+    fitting_perplexity,
+    learning_rate,
+    n_neighbors,
+    prepared,
+    tsne,
+)
+from tasklens.clustering.tsne_affinities import Affinities, affinities
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,11 +37,13 @@ FEWEST = 8
 def first_frame(x: Floats, *, perplexity: float, seed: int) -> Floats:
     """Return the map (N, 2) of finite states (N, D) at the first checkpoint.
 
-    The perplexity is lowered to a third of the points, here and in `next_frame`.
+    Affinities are kept of as many neighbours as in `tsne` with `neighbors` "auto". The perplexity
+    is at most a third of the points. Both hold for `next_frame`, too.
     """
     if len(x) < FEWEST:
         return project(x, common_basis(x))
-    return tsne(x, perplexity=_lowered(perplexity, x), max_iter=1000, pca=0, seed=seed)
+    perplexity = fitting_perplexity(perplexity, len(x))
+    return tsne(x, perplexity=perplexity, neighbors="auto", max_iter=1000, pca=0, seed=seed)
 
 
 def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, seed: int) -> Floats:
@@ -58,28 +67,31 @@ def next_frame(x: Floats, before: Floats, *, perplexity: float, stay: float, see
     if not before.any():  # all were equal until now
         return first_frame(x, perplexity=perplexity, seed=seed)
     with one_thread():
-        x, perplexity = prepared(x, 0), _lowered(perplexity, x)
+        x, perplexity = prepared(x, 0), fitting_perplexity(perplexity, len(x))
         start = SHRUNK * (before - before.mean(axis=0))
         if numba_compile.MISSING:
-            y = tsne_barnes_hut(x, perplexity=perplexity, max_iter=250, seed=seed, start=start)
+            y = sklearn_tsne(
+                x, perplexity=perplexity, method="barnes_hut", max_iter=250, seed=seed, start=start
+            )
         else:
-            y = _descent(kernels.affinities(x, perplexity), start, stay)
+            neighbors = n_neighbors("auto", perplexity, len(x))
+            y = _descent(affinities(x, neighbors, perplexity), start, stay)
     return laid_on(y, before)
 
 
-def _descent(p: Floats, start: Floats, stay: float) -> Floats:
-    """Return the map (N, 2) of joint probabilities (N, N) from a start, see `next_frame`."""
+def _descent(p: Affinities, start: Floats, stay: float) -> Floats:
+    """Return the map (N, 2) that is reached from a start, see `next_frame`."""
     y = np.array(start.T, dtype=np.float32, order="C")  # (2, N): a copy
     held = y / np.float32(SHRUNK)
     attraction, repulsion = np.empty_like(y), np.empty_like(y)
-    pace = np.float32(learning_rate(len(p)))
+    pace = np.float32(learning_rate(len(start)))
     size = float(np.square(held, dtype=np.float64).sum())
     spring = np.float32(min(stay / size, STIFFEST / float(pace)))
     phases = ((LOOSENING, EXAGGERATION, 0.5), (SETTLING, 1.0, 0.8))
     for iterations, exaggeration, momentum in phases:
         update, gains = np.zeros_like(y), np.ones_like(y)
         for _ in range(iterations):
-            push = np.float32(1 / kernels.forces(p, y, attraction, repulsion))
+            push = np.float32(1 / kernels.forces(*p, y, attraction, repulsion))
             gradient = 4 * (np.float32(exaggeration) * attraction - push * repulsion)
             gradient += spring * (y - held)
             against = update * gradient < 0
@@ -98,11 +110,6 @@ def laid_on(y: Floats, before: Floats) -> Floats:
         turn, _ = orthogonal_procrustes(y.astype(np.float64), (before - middle).astype(np.float64))
         moved: Floats = (y @ turn + middle).astype(np.float32)
     return moved
-
-
-def _lowered(perplexity: float, x: Floats) -> float:
-    """Return the perplexity, or a third of the number of other points if that is less."""
-    return min(perplexity, (len(x) - 1) / 3)
 
 
 def common_basis(x: Floats) -> Floats:

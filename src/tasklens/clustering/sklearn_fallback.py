@@ -1,6 +1,7 @@
 """Call the KMeans and t-SNE of scikit-learn, for cells that our kernels do not cluster."""
 
 import warnings
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +45,20 @@ def sum_of_squares(x: npt.NDArray[np.float32], labels: npt.NDArray[np.integer]) 
     return total
 
 
-def tsne_barnes_hut(
+def sklearn_tsne(
     x: npt.NDArray[np.float32],
     *,
     perplexity: float,
+    method: Literal["exact", "barnes_hut"],
     max_iter: int,
     seed: int,
     start: npt.NDArray[np.float32] | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Return the embedding (N, 2) of (N, D), D at least 2 (van der Maaten, JMLR 15, 2014).
+    """Return the embedding (N, 2) of (N, D), D at least 2, by scikit-learn's TSNE.
 
-    The descent begins at `start`, (N, 2), by default the first two principal components.
+    The method "exact" keeps the affinities of all pairs, "barnes_hut" those of near neighbours (van
+    der Maaten, JMLR 15, 2014). The descent begins at `start`, (N, 2), by default the first two
+    principal components.
     """
     model = TSNE(
         n_components=2,
@@ -62,7 +66,7 @@ def tsne_barnes_hut(
         max_iter=max_iter,
         init="pca" if start is None else start,
         learning_rate="auto",
-        method="barnes_hut",
+        method=method,
         random_state=seed % 2**32,
         n_jobs=1,
     )

@@ -55,9 +55,6 @@ def _fitting_changes(settings: TrainingRunSettings) -> dict[str, Any]:
     wanted = {f"tasks.{name}": value for name, value in changes.items()}
     wanted |= {"data.val_inputs": data.val_inputs, "data.measured_tasks": n}
     wanted |= {"data.measured_instances": instances}
-    clusters = settings.clusters
-    if clusters.tsne != "none" and clusters.perplexity >= instances:
-        wanted["clusters.perplexity"] = instances // 4
     before = settings.flat()
     return {key: value for key, value in wanted.items() if before[key] != value}
 

@@ -1,6 +1,7 @@
 """Cluster and score one hidden state at one checkpoint: the work of a worker. No torch."""
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.clustering.cluster import Cell, ClusterSettings
+from tasklens.clustering.cluster import Cell, ClusterSettings, PerplexityWarning
 from tasklens.core.errors import debugging
 from tasklens.core.progress import print_traceback
 from tasklens.core.workers import reason
@@ -80,7 +81,8 @@ def measure_state(job: StateJob) -> Measured:
     for key, k in cells:
         identity = (job.seed, job.step, key.split, job.state, key.space, k)
         cell = Cell(*identity, x=states[key.split], position=job.position)
-        with _attempt(cell.name, measured.failed):
+        with _attempt(cell.name, measured.failed), warnings.catch_warnings():
+            warnings.simplefilter("ignore", PerplexityWarning)  # the stage warns once for all cells
             ((clustering, rows),) = measure_cells(
                 [cell], instances=job.instances, run=job.run, settings=job.clusters
             )

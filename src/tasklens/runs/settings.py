@@ -94,13 +94,7 @@ class RunSettings(SettingsBase):
     """What the report shows of the measured instances."""
 
     def check_size(self, split: str, n: int) -> None:
-        """Raise InputError if a split of n instances is too small for what is asked of it."""
-        perplexity = self.clusters.perplexity
-        if self.clusters.tsne != "none" and perplexity >= n:
-            raise InputError(
-                f"split {split} has {n} prompts, but clusters.perplexity = {perplexity:g} must be "
-                "less; lower it, or set clusters.tsne=none"
-            )
+        """Raise InputError if a split of n instances is too small for the numbers of clusters."""
         if max(self.measure.k, default=0) > n:
             raise InputError(
                 f"split {split} has {n} prompts, too few for measure.k = {list(self.measure.k)}"
@@ -136,11 +130,6 @@ class TrainingRunSettings(RunSettings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         instances = self.data.measured_instances
-        if self.clusters.tsne != "none" and self.clusters.perplexity >= instances:
-            raise ValueError(
-                f"clusters.perplexity = {self.clusters.perplexity:g} must be less than "
-                f"data.measured_instances = {instances}; t-SNE is best with a third of it or less"
-            )
         if max(self.measure.k, default=0) > instances:
             raise ValueError(
                 f"measure.k = {list(self.measure.k)} is more clusters than the "

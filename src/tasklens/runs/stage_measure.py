@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import safetensors.numpy
 
+from tasklens.clustering.cluster import lowered_note
 from tasklens.core.errors import CellsFailedError
 from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes, read_parquet
-from tasklens.core.progress import progress, status
+from tasklens.core.progress import progress, status, warn
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
@@ -42,6 +43,9 @@ def measure(run: Run, workers: Workers | None = None) -> None:
     with directory.stage("measure", run.inputs("measure")) as finish:
         if finish is None:
             return
+        notes = _lowered_notes(run)
+        for note in notes:
+            warn(note)
         directory.unfinish("measure")  # the clusters change from now on, and the scores at the end
         with (
             nullcontext(workers) if workers else start_workers(LOCAL, run.settings.workers) as pool
@@ -72,7 +76,19 @@ def measure(run: Run, workers: Workers | None = None) -> None:
                 directory.remove(path)
             directory.write(directory.scores_parquet, parquet_bytes(table))
             directory.write(directory.scores_csv, table_to_csv_bytes(table))
-            finish([directory.scores_parquet, directory.scores_csv, *files])
+            scores = [directory.scores_parquet, directory.scores_csv]
+            finish([*scores, *files], warnings=notes)
+
+
+def _lowered_notes(run: Run) -> list[str]:
+    """Return a line for each split with too few instances for the perplexity of t-SNE."""
+    clusters = run.settings.clusters
+    if clusters.tsne == "none":
+        return []
+    notes = [
+        lowered_note(split, rows.stop - rows.start, clusters) for split, rows in run.splits.items()
+    ]
+    return [note for note in notes if note]
 
 
 def results_of(run: Run) -> list[Path]:

@@ -107,7 +107,8 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     - `near_best_starts`: the number of starts that ended in them.
 
     In the space "raw", also `variance_task`, `variance_input` and, if outputs are
-    known, `variance_output`, see `variance_share`; `separation`.
+    known, `variance_output`, see `variance_share`; `separation`. In the space "tsne", also
+    `perplexity`, which is lower than that of the settings if there are too few instances.
 
     InputError if the splits, or the numbers of states (N, D), labels (S, N) and instances, differ.
     """
@@ -144,6 +145,8 @@ def score_parts(
         values["inertia"] = float(clustering.inertia[s])
         rows += score_rows(values, **_columns(cell, run), cluster_seed=s)
     rows += score_rows(_band(clustering, task), **_columns(cell, run))
+    if clustering.perplexity is not None:
+        rows += score_rows({"perplexity": clustering.perplexity}, **_columns(cell, run))
     if cell.space == "raw":
         x = centred(cell.x)
         shares = {f"variance_{name}": variance_share(x, part) for name, part in parts.items()}

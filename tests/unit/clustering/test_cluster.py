@@ -14,7 +14,13 @@ from sklearn.preprocessing import scale
 from threadpoolctl import threadpool_limits
 
 from tasklens.clustering import kmeans
-from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering.cluster import (
+    Cell,
+    Clustering,
+    ClusterSettings,
+    PerplexityWarning,
+    cluster,
+)
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 
@@ -114,8 +120,6 @@ def test_a_wrong_argument_is_refused_in_one_line() -> None:
     cases = {
         "(raw): the hidden states of 2 of 30 instances are not finite, the first of them "
         "instance 7": cell(bad),
-        "(tsne): perplexity = 50: should be less than the number of instances, 30, and is best "
-        "below a third of it": cell(x, "tsne"),
         "(pca): space = 'pca': should be one of ('raw', 'tsne')": cell(x, "pca"),
         "(raw): hidden states of shape (0, 8): should be (N, D)": cell(x[:0]),
         "(raw): k = 0: should be in 1 .. 32767": cell(x, k=0),
@@ -124,6 +128,24 @@ def test_a_wrong_argument_is_refused_in_one_line() -> None:
         with pytest.raises(InputError) as raised:
             cluster([case], SETTINGS)
         assert str(raised.value) == f"step 8, val_subset, block1 {message}"
+
+
+def test_a_perplexity_that_is_too_high_is_lowered_loudly() -> None:
+    x, _ = blobs(30)
+    cells = [cell(x, "tsne"), cell(x), cell(x, "tsne", state="block2")]
+    with pytest.warns(PerplexityWarning) as caught:
+        results = cluster(cells, QUICK.changed(perplexity=50))
+    (warning,) = caught  # one for all cells of the split
+    assert str(warning.message) == (
+        "split val_subset has 30 instances, too few for t-SNE with clusters.perplexity = 50, "
+        "which is lowered to 9.667"
+    )
+    assert [each.perplexity for each in results] == [29 / 3, None, 29 / 3]
+    (fitting,) = cluster(cells[:1], QUICK.changed(perplexity=29 / 3))
+    assert content(fitting) == content(results[0])
+    (every,) = cluster(cells[:1], QUICK.changed(perplexity=5, neighbors="all"))
+    (near,) = cluster(cells[:1], QUICK.changed(perplexity=5))
+    assert content(every) != content(near)
 
 
 def test_scikit_learn_takes_over_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +164,13 @@ def test_the_process_that_compiles_gives_the_bytes_of_those_after_it(tmp_path: P
     """Later processes find the kernels in numba's cache; the first process compiles them."""
     program = """
 import hashlib, numpy as np
-from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering.cluster import (
+    Cell,
+    Clustering,
+    ClusterSettings,
+    PerplexityWarning,
+    cluster,
+)
 x = np.random.default_rng(0).normal(size=(300, 64)).astype(np.float32)
 digest = hashlib.sha256()
 for space in ("raw", "tsne"):

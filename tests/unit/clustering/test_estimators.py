@@ -90,6 +90,7 @@ def test_too_few_distinct_rows_warn() -> None:
         (KMeans(3, random_state=-1), "random_state = -1: should be"),
         (TSNE(), r"perplexity = 30\.0: should be at least 1 and less than n_samples = 10"),
         (TSNE(perplexity=3, max_iter=10), r"max_iter = 10: should be a whole number in 250 \.\."),
+        (TSNE(perplexity=3, neighbors="some"), "neighbors = 'some': should be 'auto' or 'all'"),  # type: ignore[arg-type]
         (TSNE(perplexity=3, pca=-1), "pca = -1: should be"),
     ],
 )

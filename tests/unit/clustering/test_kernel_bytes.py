@@ -12,7 +12,8 @@ import pytest
 from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
-from tasklens.clustering import kmeans_kernels, numba_compile, tsne_kernels
+from tasklens.clustering import kmeans_kernels, numba_compile, tsne_affinities, tsne_kernels
+from tasklens.clustering.tsne_affinities import affinities
 from tasklens.core.seeds import stream
 
 Kernel = Callable[..., Any]
@@ -20,7 +21,7 @@ Arrays = list[NDArray[Any]]
 
 
 def kernels() -> dict[str, Any]:
-    modules = (numba_compile, tsne_kernels, kmeans_kernels)
+    modules = (numba_compile, tsne_affinities, tsne_kernels, kmeans_kernels)
     return {
         name: value
         for module in modules
@@ -30,7 +31,7 @@ def kernels() -> dict[str, Any]:
 
 
 def test_no_kernel_may_reorder_or_fuse_operations() -> None:
-    assert {"affinities", "descend", "lloyd", "plusplus", "total"} <= set(kernels())
+    assert {"joint", "conditional", "descend", "lloyd", "plusplus", "total"} <= set(kernels())
     for name, kernel in kernels().items():
         assert not kernel.targetoptions.get("fastmath"), name
 
@@ -41,17 +42,18 @@ def repeated_rows(n: int, d: int = 16) -> NDArray[np.float32]:
     return np.concatenate([rows, rows])
 
 
+@pytest.mark.parametrize("kernel", [tsne_affinities.joint, tsne_affinities.conditional])
 @pytest.mark.parametrize("n", [8, 12, 24, 40])
-def test_affinities_do_not_depend_on_other_blocks_in_memory(n: int) -> None:
+def test_affinities_do_not_depend_on_other_blocks_in_memory(n: int, kernel: Kernel) -> None:
     """With sums in any order, arrays side by side changed last bits: at N = 8 in 167 of 500."""
     x, random = repeated_rows(n), stream(0, "gaps")
-    expected, blocks = tsne_kernels.affinities(x, 2.0), []
+    expected, blocks = results(kernel, [x], (n - 1, 2.0)), []
     for _ in range(500):
         for size in random.choice([64, 4 * n, 4 * n * n], size=4) + random.integers(200, size=4):
             blocks.append(np.empty(size, np.uint8))
             if random.random() < 0.3:
                 blocks.pop(int(random.integers(len(blocks))))
-        np.testing.assert_array_equal(tsne_kernels.affinities(x, 2.0), expected)
+        assert results(kernel, [x], (n - 1, 2.0)) == expected
 
 
 def placed(arrays: Arrays, offset: int) -> Arrays:
@@ -72,17 +74,22 @@ def calls() -> Iterator[tuple[Kernel, Arrays, tuple[Any, ...]]]:
     random = stream(0, "calls")
     for n in (7, 24, 70):
         x = np.concatenate([repeated_rows(n - n % 2), np.zeros((n % 2, 16), np.float32)])
-        p = tsne_kernels.affinities(x, 2.0)
         y = random.normal(size=(2, n)).astype(np.float32)
         ones, weights = np.ones_like(y), random.integers(1, 4, n).astype(np.float32)
         distances = x @ x.T
         kmeans_kernels.to_distances(distances, x)
         centres = np.arange(3, dtype=np.int32)
         labels = random.integers(3, size=n).astype(np.int32)
-        yield tsne_kernels.affinities, [x], (2.0,)
-        yield tsne_kernels.descend, [p, y, 0 * y, ones], (30, 12.0, 0.5, 50.0)
-        yield tsne_kernels.forces, [p, y, 0 * y, 0 * y], ()
-        yield tsne_kernels.cross_entropy, [p, y], (3.0,)
+        for dense in (0, 1):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(tsne_affinities, "DENSE", dense)
+                p = affinities(x, 5, 2.0)
+            yield tsne_kernels.descend, [*p, y, 0 * y, ones], (30, 12.0, 0.5, 50.0)
+            yield tsne_kernels.forces, [*p, y, 0 * y, 0 * y], ()
+            yield tsne_kernels.cross_entropy, [*p, y], (3.0,)
+        for k in (5, n - 1):
+            yield tsne_affinities.joint, [x], (k, 2.0)
+            yield tsne_affinities.conditional, [x], (k, 2.0)
         yield kmeans_kernels.to_distances, [x @ x.T, x], ()
         yield kmeans_kernels.plusplus, [distances, weights, random.random((3, 4))], ()
         for few in (2, 16):

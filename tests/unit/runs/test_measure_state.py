@@ -1,4 +1,3 @@
-import dataclasses
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from planted import planted_instances
+from tasklens.clustering import tsne
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.seeds import stream
 from tasklens.runs.measure_state import StateJob, measure_state
@@ -185,12 +185,22 @@ def test_states_are_prepared_before_they_are_clustered(tmp_path: Path) -> None:
         assert min(ari) > 0.9 if normal else max(ari) < 0.5
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+def test_a_cell_that_fails_is_named_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tsne.tsne
+
+    def too_few(x: NDArray[np.float32], **keys: Any) -> NDArray[np.float32]:
+        if len(x) == 60:
+            raise ValueError("too few")
+        return real(x, **keys)
+
     asked = job(tmp_path, planted(), spaces=("raw", "tsne"))
-    impossible = dataclasses.replace(asked, clusters=QUICK.changed(perplexity=75))
-    rows, arrays, failed = measure_state(impossible)
+    monkeypatch.setattr(tsne, "tsne", too_few)
+    rows, arrays, failed = measure_state(asked)
     assert list(failed) == ["step 70, held_out_input, block2 (tsne)"], "60 prompts there"
-    assert "perplexity" in failed["step 70, held_out_input, block2 (tsne)"]
+    assert "too few" in failed["step 70, held_out_input, block2 (tsne)"]
+    monkeypatch.undo()
     expected, every, none = measure_state(asked)
     assert none == {}
     assert set(every) - set(arrays) == {

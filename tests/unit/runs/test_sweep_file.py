@@ -220,7 +220,7 @@ def test_the_content_is_that_of_the_file(tmp_path: Path) -> None:
         ('around = {"n_embd" = [8]}', "around: no setting 'n_embd'; the nearest is 'model.n_embd'"),
         ('grid = {"train.steps" = [0]}', "train.steps = 0: input should be greater than or equal"),
         ('grid = {"train.steps" = [2020-01-01]}', "train.steps = '2020-01-01': input should be"),
-        ('around = {"clusters.perplexity" = [40]}', "clusters.perplexity = 40 must be less than"),
+        ('around = {"model.n_embd" = [33]}', "model: n_embd = 33: should be a multiple of"),
         ('seeds = ["one"]', "seed = 'one': input should be a valid integer"),
         ("seeds = []", "no run: seeds and the axes' values should not be empty"),
         ("grid = {seed = [1, 2]}", "seed: should stand in a list of its own: seeds = [0, 1]"),
