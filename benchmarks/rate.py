@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.data.synthetic import make_dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
@@ -90,7 +89,6 @@ def fastest(shape: Product) -> Callable[[], Tensor]:
     return min(layouts(shape), key=lambda run: min(timed(run) for _ in range(4)))
 
 
-@freed_memory_kept()
 def compare(width: int, rounds: int, report: Report) -> None:
     """Add the row of one width and print its breakdown."""
     settings = sized(width)

@@ -11,7 +11,6 @@ from itertools import islice
 from common import Report, Result, begin, interleaved, medians, parser, sized
 from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 
-from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
@@ -64,7 +63,6 @@ class StepTimes:
         )
 
 
-@freed_memory_kept()
 def time_steps(
     settings: TrainingRunSettings, dataset: Dataset, rounds: int, choice: Choice | None = None
 ) -> StepTimes:

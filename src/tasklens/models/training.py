@@ -12,7 +12,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasklens.core.errors import InputError
-from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
@@ -242,7 +241,6 @@ class Trainer:
         with seeded(derived_seed(self.seed, "dropout", self.step, *own), self.device):
             yield
 
-    @freed_memory_kept()
     def run(self, on_step: Callable[[Self, StepLog], None]) -> None:
         """Take the remaining steps, and call ``on_step(trainer, log)`` after each."""
         for batch in islice(self.batches(), self.settings.steps - self.step):

@@ -15,7 +15,6 @@ import torch
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
 from tasklens.core.errors import InputError
-from tasklens.core.freed_memory import freed_memory_kept
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset
@@ -218,7 +217,6 @@ def _timed(action: Callable[[], object], least: int = LEAST_TIMES) -> Seconds:
     return Seconds(min(seconds), max(seconds))
 
 
-@freed_memory_kept()
 def _time_steps(model: GPT2, dataset: Dataset, settings: TrainingRunSettings) -> Seconds:
     """Return the seconds of a step, after a warm-up with few instructions per step.
 

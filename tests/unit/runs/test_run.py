@@ -17,7 +17,6 @@ from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run, run_of
 from tasklens.runs.run import Run
 from tasklens.runs.settings import (
-    PRESETS,
     ModelRunSettings,
     RunSettings,
     TrainingRunSettings,
@@ -181,13 +180,6 @@ def test_precisions_that_auto_chose_are_compared(
     check_comparable(runs)
     expected = f"{tmp_path / 'a'} trained in fp32, {tmp_path / 'b'} trained in bf16, as auto"
     assert (expected in capsys.readouterr().err) == (asked == "auto")
-
-
-@pytest.mark.parametrize("preset", PRESETS)
-def test_no_preset_leaves_its_bytes_to_the_machine(preset: str) -> None:
-    settings = load_settings(preset)
-    assert isinstance(settings, TrainingRunSettings)
-    assert settings.train.precision != "auto"
 
 
 def test_runs_of_two_kinds_are_no_replicates(tmp_path: Path) -> None:
