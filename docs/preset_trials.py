@@ -1,8 +1,8 @@
 """Train the preset `default` with other settings: `python docs/preset_trials.py 101 KEY=VALUE ...`.
 
-The first argument is the seed; a key is a setting such as ``train.steps``. After each 200 steps the
-script prints the accuracy of the output on `val`, unseen pairs, and on `val_instruction`, unseen
-instructions, each on 1,500 of the split's instances, and the seconds of processor time of training.
+The first argument is the seed; a key is a setting such as ``train.steps``. Every 200 steps the
+script prints the accuracy of the output on unseen pairs (`val`) and on unseen instructions
+(`val_instruction`), for 1,500 instances of each. The last column is the processor time of training.
 """
 
 import sys
