@@ -100,15 +100,16 @@ def findings_table(verdict: dict[str, Any]) -> str:
 
 
 def timing_table(verdict: dict[str, Any]) -> str:
-    """Return the step at which the ARI of each hidden state and the accuracy are half way."""
-    rows = [
-        [
-            timing["what"],
-            *(f"{step:,.0f}" for step in timing["each"]),
-            f"{timing['step']:,.0f} [{timing['low']:,.0f}, {timing['high']:,.0f}]",
-        ]
-        for timing in verdict["half way"]
-    ]
+    """Return the step at which the ARI of each hidden state and the accuracy are half way.
+
+    A curve that does not rise in some run has no such step there, and so no mean over the runs.
+    """
+    rows = []
+    for timing in verdict["half way"]:
+        each = ["none" if step is None else f"{step:,.0f}" for step in timing["each"]]
+        ends = f"[{timing['low']:,.0f}, {timing['high']:,.0f}]"
+        mean = "none" if timing["step"] is None else f"{timing['step']:,.0f} {ends}"
+        rows.append([timing["what"], *each, mean])
     seeds = [f"seed {run['seed']}" for run in verdict["runs"]]
     return markdown(["half way at step", *seeds, "mean [interval]"], rows)
 
