@@ -84,7 +84,6 @@ class Part:
 def run_ours(out: Path) -> float:
     """Run the default preset, and return the seconds from the command to its end."""
     command = [sys.executable, "-m", "tasklens", "run", "default", "--out", str(out)]
-    command += ["--set", "train.precision=auto"]  # as the reference's
     began = time.perf_counter()
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
     if ran.returncode:
