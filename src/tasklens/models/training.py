@@ -38,9 +38,9 @@ class TrainSettings(SettingsBase, affects="train"):
     """Number of optimiser steps."""
     instructions_per_step: Annotated[int, Field(ge=1)] = 24
     """Number of rows per step; a row is an instruction with some of its training inputs."""
-    inputs_per_row: Literal["all"] | Annotated[int, Field(ge=1)] = "all"
+    inputs_per_row: Annotated[int, Field(ge=0)] = 0
     """Number of inputs per row, drawn anew from the instruction's training inputs whenever the
-    instruction is drawn; "all" takes all of them. At equal tokens per step, more instructions with
+    instruction is drawn; 0: all of them. At equal tokens per step, more instructions with
     fewer inputs each learn faster."""
     learning_rate: Annotated[float, Field(gt=0)] = 4e-4
     """Peak learning rate."""
@@ -177,7 +177,7 @@ class Trainer:
         """Yield this rank's share of each batch, from the present step on."""
         size, limit = self.settings.instructions_per_step, self.settings.inputs_per_row
         share = self.group.share_of(size)
-        drawn = batches(self._rows, size, self.seed, None if limit == "all" else limit)
+        drawn = batches(self._rows, size, self.seed, limit)
         for rows in islice(drawn, self.step, None):
             yield rows.take(share).to(self.device)
 

@@ -67,14 +67,14 @@ def shared_prefix_rows(prompts: Prompts, output: NDArray[np.int64]) -> list[Trai
 
 
 def batches(
-    rows: list[TrainingBatch], size: int, seed: int, inputs_per_row: int | None = None
+    rows: list[TrainingBatch], size: int, seed: int, inputs_per_row: int = 0
 ) -> Iterator[TrainingBatch]:
     """Yield batches of exactly ``size`` rows with one m, without end.
 
     Each pass shuffles the rows of every m and cuts them into batches, which are drawn in a random
     order; leftover rows begin the next pass. Thus every row is seen equally often, to within one
     batch. A row that has more than ``inputs_per_row`` inputs keeps as many of them, drawn anew
-    for each batch; None keeps all. A batch mixes lengths: batches of one length would save the 5 %
+    for each batch; 0 keeps all. A batch mixes lengths: batches of one length would save the 5 %
     of tokens that are padding, but learned several times more slowly. The order is a function of
     the seed alone.
     """
@@ -93,7 +93,7 @@ def batches(
             i, index = cut[j]
             batch = rows[i].take(torch.from_numpy(index))
             m = batch.inputs.shape[1]
-            if inputs_per_row is not None and inputs_per_row < m:
+            if 0 < inputs_per_row < m:
                 order = rng.permuted(np.tile(np.arange(m), (size, 1)), axis=1)  # (B, m)
                 batch = batch.with_inputs(torch.from_numpy(order[:, :inputs_per_row]))
             yield batch
