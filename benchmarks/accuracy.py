@@ -12,6 +12,7 @@ process. The ratio is that of the products; the time of the looks does not count
 import argparse
 import io
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ import torch
 from common import Report, Result, begin, machine, parser, settings_of
 from courses import COURSES, SEED, Course, checked, expected_ours, expected_reference, write
 from numpy.typing import NDArray
-from reference import Reader, Recipe, ReferenceTrainer, Sequences, best_form, sequences
+from reference import Form, Reader, Recipe, ReferenceTrainer, Sequences, best_form, sequences
 from training import StepTimes, time_steps
 
 from tasklens.core.files import write_file
@@ -101,7 +102,7 @@ class Theirs:
         batch_size: int,
         threads: int,
     ) -> None:
-        form = state["form"] if state else best_form(settings, dataset).form
+        form = Form(**state["form"]) if state else best_form(settings, dataset).form
         torch.set_num_threads(threads)  # timing the forms takes all cores
         self.trainer, self.form = ReferenceTrainer(settings, dataset, form), str(form)
         if state:
@@ -143,12 +144,12 @@ def record(
     the courses.
     """
     resumable = file.with_name(f"{file.stem}.{name}.pt")
-    state = torch.load(resumable, weights_only=False) if resumable.exists() else None
+    state = torch.load(resumable, weights_only=True) if resumable.exists() else None
     if state:
-        same = (state["course"].settings, state["course"].batch_size)
-        if same != (course.settings, course.batch_size):
+        begun = Course(**state["course"])
+        if (begun.settings, begun.batch_size) != (course.settings, course.batch_size):
             raise SystemExit(f"{resumable}: of other settings: remove it to train anew")
-        course = state["course"]
+        course = begun
     side: Side = (
         Ours(settings, dataset, state and state["side"])
         if name == "ours"
@@ -165,7 +166,7 @@ def record(
         course.looks[step] = round(side.accuracy(), 4)
         print(f"  {name}, step {step}: {course.looks[step]:.3f}", flush=True)
         content = io.BytesIO()
-        torch.save({"course": course, "side": side.state()}, content)
+        torch.save({"course": asdict(course), "side": side.state()}, content)
         write_file(resumable, content.getvalue())
         write(file, name, course)
     resumable.unlink(missing_ok=True)

@@ -162,8 +162,7 @@ def peak_megabytes() -> float:
 
 
 def settings_of(preset: str = "default", **changes: object) -> TrainingRunSettings:
-    """Return a preset's settings with changes, ``table__key=value``, in the machine's precision."""
-    changes = {"train__precision": "auto"} | changes
+    """Return a preset's settings with changes, ``table__key=value``."""
     return load_settings(
         preset, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()]
     )

@@ -208,7 +208,7 @@ class ReferenceTrainer:
     def state(self) -> dict[str, Any]:
         """Return the form and all that the next step depends on."""
         return {
-            "form": self.form,
+            "form": asdict(self.form),
             "step": self.step,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

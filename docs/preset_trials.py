@@ -1,6 +1,6 @@
 """Train the preset `default` with other settings: `python docs/preset_trials.py 101 KEY=VALUE ...`.
 
-The first argument is the seed; a key is a setting such as ``train.steps``. Every 200 steps the
+The first argument is the seed; a key is a setting such as ``train.steps``. Every 100 steps the
 script prints the accuracy of the output on unseen pairs (`val`) and on unseen instructions
 (`val_instruction`), for 1,500 instances of each. The last column is the processor time of training.
 """
@@ -19,13 +19,13 @@ from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
-EVERY, SAMPLE = 200, 1500
+EVERY, SAMPLE = 100, 1500
 
 
 def accuracy(model: GPT2, dataset: Dataset, split: str) -> float:
     """Return the accuracy on a fixed sample of a split."""
     prompts, output = dataset.prompts(split), dataset.splits[split].output
-    index = stream(0, "trials", split).choice(len(output), SAMPLE, replace=False)
+    index = stream(0, "benchmark accuracy").choice(len(output), SAMPLE, replace=False)
     sample = Prompts(prompts.ids[index], prompts.position[index])
     answer = harvest(GPT2Subject(model), sample, names=()).answer
     return float((answer == output[index]).mean())

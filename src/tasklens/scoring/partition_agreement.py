@@ -27,7 +27,7 @@ def ranks(part: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
 
 
 def counted(a: npt.NDArray[np.int64], b: npt.NDArray[np.int64]) -> Table:
-    """Return the table of `contingency`, of `ranks`."""
+    """Return the table of `contingency`, of parts that are numbered from 0."""
     shape = int(a.max()) + 1, int(b.max()) + 1
     return np.bincount(a * shape[1] + b, minlength=shape[0] * shape[1]).reshape(shape)
 
@@ -54,9 +54,7 @@ def extremes(
     counts if several have the same ARI.
     """
     part, labels = ranks(task), partitions.astype(np.int64)
-    shape = int(part.max()) + 1, int(labels.max()) + 1
-    tables = (np.bincount(part * shape[1] + each, minlength=shape[0] * shape[1]) for each in labels)
-    values = [adjusted_rand(table.reshape(shape)) for table in tables]
+    values = [adjusted_rand(counted(part, each)) for each in labels]
     low, high = int(np.argmin(values)), int(np.argmax(values))
     return partitions[[low, high]], values[low], values[high]
 
