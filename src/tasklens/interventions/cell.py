@@ -63,7 +63,7 @@ class CellStates:
 
 @dataclass(frozen=True)
 class FoldStates:
-    """What the edits of one fold are computed from."""
+    """States from which the edits of one fold are computed."""
 
     states: CellStates
     asked: Counterfactuals

@@ -280,8 +280,8 @@ def _normalised(
 ) -> dict[tuple[str, str, str], Doubles]:
     """Return effects as a share of the way from random directions to the full patch.
 
-    An effect of a state has no share, NaN, if the full patch of the state moves less than
-    `LEAST_WAY` of the answers more than random directions do.
+    The share is NaN if the full patch moves hardly more answers than random directions do: see
+    `LEAST_WAY`.
     """
     shares = {}
     for (state, edit, name), value in effects.items():
