@@ -234,7 +234,7 @@ def _with_able(effects: dict[str, Doubles], pairs: SplitPairs) -> dict[str, Doub
 def in_order(states: Iterable[str]) -> tuple[str, ...]:
     """Return hidden states from the input up, and those that were edited together behind them."""
     every = set(states)
-    single = layersin_order(state for state in every if "+" not in state)
+    single = layers_in_order(state for state in every if "+" not in state)
     return (*single, *sorted(state for state in every if "+" in state))
 
 
