@@ -15,6 +15,7 @@ from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.settings import TARGETED
 from tasklens.scoring.bootstrap import Resampling
+from tasklens.scoring.score_table import layers_in_order
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Bools: TypeAlias = npt.NDArray[np.bool_]
