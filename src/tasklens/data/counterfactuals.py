@@ -1,4 +1,4 @@
-"""Right answers to each prompt of a split, under its own task and under every other one."""
+"""Hold the right answers of prompts under their own task and under every other one."""
 
 from dataclasses import dataclass
 
@@ -52,7 +52,7 @@ class Counterfactuals:
 
     @property
     def pairs(self) -> Bools:
-        """True if a prompt can be moved to a task so that its answer shows it, bool (N, T).
+        """True if a prompt can be moved to a task so that the answer shows it, bool (N, T).
 
         Both answers have to be known, and their first tokens have to differ.
         """
