@@ -241,8 +241,8 @@ def intervene(
         for number, fold in enumerate(asked.folds):
             for r in range(runs):
                 inside = by_name[names[0]][number].rows(edit, r)
-                each = [by_name[name][number].change(edit, r, alpha)[inside] for name in names]
-                changes.append(each[0] if len(names) == 1 else np.stack(each, axis=1))
+                moves = [by_name[name][number].change(edit, r, alpha)[inside] for name in names]
+                changes.append(moves[0] if len(names) == 1 else np.stack(moves, axis=1))
                 row.append(fold.edited[inside])
                 run.append(np.full(len(row[-1]), r))
         runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)

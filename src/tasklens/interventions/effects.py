@@ -55,7 +55,7 @@ class SplitPairs:
 
         pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
         return cls(
-            tasks=arrays["tasks"],
+            tasks=get("tasks").astype(np.int64),
             index=get("index").astype(np.int64),
             own=own,
             unit=get("unit").astype(np.int64),
