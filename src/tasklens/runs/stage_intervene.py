@@ -18,7 +18,14 @@ from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import Arrays, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.effect_table import effect_table
-from tasklens.interventions.settings import FIGURE, NEEDED, Selection, evenly_spaced
+from tasklens.interventions.repair import DISTANCE, repair_name
+from tasklens.interventions.settings import (
+    FIGURE,
+    NEEDED,
+    REPAIRS,
+    Selection,
+    evenly_spaced,
+)
 from tasklens.runs.edit_states import EditJob, EditResult, Planned, edit_state
 from tasklens.runs.run import Run
 from tasklens.scoring.best_layer import best_layer
@@ -164,6 +171,8 @@ def _missing(
 
 def _is_kept(kept: Arrays, split: str, position: str, state: str, edit: PlannedEdit) -> bool:
     """Return whether as many runs of an edit are kept as are wanted."""
+    if edit.name in REPAIRS:
+        return repair_name(split, position, state, DISTANCE, "value") in kept
     answer = kept.get(EditKey(split, position, state, edit.name, edit.alpha).name("answer"))
     return answer is not None and len(answer) >= edit.runs
 
