@@ -1,17 +1,12 @@
 """Stage interventions: edit hidden states at checkpoints, and keep what the models answer."""
 
-import json
-from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
-from typing import Any
 
 import pyarrow as pa
-import safetensors
 import safetensors.numpy
 
 from tasklens.core.errors import CellsFailedError, InputError
-from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.progress import inform, progress
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
@@ -27,6 +22,7 @@ from tasklens.interventions.settings import (
     evenly_spaced,
 )
 from tasklens.runs.edit_states import EditJob, EditResult, Planned, edit_state
+from tasklens.runs.kept_edits import edit_inputs, edited_steps, read_edits
 from tasklens.runs.run import Run
 from tasklens.scoring.best_layer import best_layer
 
@@ -215,30 +211,3 @@ def _edit(run: Run, missing: dict[int, dict[str, Planned]], workers: Workers) ->
             )
             run.directory.write(run.directory.interventions_at(step), content)
     return failed
-
-
-def edit_inputs(run: Run, step: int) -> str:
-    """Return the hash of what the edits at a checkpoint depend on."""
-    directory, settings = run.directory, run.settings
-    weights = directory.hash_of(directory.checkpoint(step))
-    return digest(
-        [settings.seed, settings.affecting("interventions"), run.states_hash(step), weights]
-    )
-
-
-def edited_steps(run: Run) -> list[int]:
-    """Return the steps of which edits are kept, ascending."""
-    return [step for step in run.steps if run.directory.noted(run.directory.interventions_at(step))]
-
-
-def read_edits(run: Run, step: int) -> Arrays:
-    """Return what the edits at a checkpoint left, by name; empty if there were none."""
-    path = run.directory.interventions_at(step)
-    if run.directory.noted(path) is None or not run.directory.is_intact(path):
-        return {}
-    content = run.directory.read(path)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    metadata: Mapping[str, Any] = header.get("__metadata__", {})
-    if metadata.get("inputs") != edit_inputs(run, step):
-        return {}
-    return safetensors.numpy.load(content)  # type: ignore[no-any-return]

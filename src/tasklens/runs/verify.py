@@ -14,6 +14,8 @@ from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
+from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 from tasklens.runs.training_run import TrainingRun
@@ -83,10 +85,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
     instances = run.instances_by_split
-    unit = np.concatenate([known.unit for known in instances.values()])
-    task = np.concatenate([known.task for known in instances.values()])
-    units, first = np.unique(unit, return_index=True)
-    weights = resampling_weights(task[first], COPIES, stream(seed, "bootstrap"))
+    units, weights = _resampled_units(run)
     resampling: dict[str, Resampling] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
@@ -129,6 +128,32 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             _chance(run),
             (cell_extremes, control_extremes),
         )
+
+
+def _resampled_units(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the units of a run, (U,), and their weights in each resampled copy, (B, U)."""
+    instances = run.instances_by_split.values()
+    unit = np.concatenate([known.unit for known in instances])
+    task = np.concatenate([known.task for known in instances])
+    units, first = np.unique(unit, return_index=True)
+    rng = stream(run.settings.seed, "bootstrap")
+    return units, resampling_weights(task[first], COPIES, rng)
+
+
+def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
+    """Return the effects of edits in a run by step, as measured and resampled as in `curves_of`.
+
+    By default at the first position. The splits have the run's own names. InputError if nothing was
+    edited.
+    """
+    run.need("interventions")
+    return effect_curves(
+        run.name,
+        run.settings.seed,
+        position or run.position,
+        ((step, read_edits(run, step)) for step in edited_steps(run)),
+        dict.fromkeys(run.splits, _resampled_units(run)),
+    )
 
 
 def _chance(run: Run) -> float:
