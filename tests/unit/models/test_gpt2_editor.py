@@ -12,7 +12,7 @@ from tasklens.data.edited_prompts import Edited, EditedPrompts, Ints
 from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
-from tasklens.models.gpt2_editor import LINE, GPT2Editor, _lines
+from tasklens.models.gpt2_editor import GPT2Editor
 from tasklens.models.gpt2_subject import GPT2Subject
 
 NAMES = ("wte", "embed", "block1", "block2", "ln_f")
@@ -180,13 +180,3 @@ def test_mistakes_are_one_line(model: GPT2, prompts: EditedPrompts) -> None:
         editor.states(["block9"])
     with pytest.raises(InputError, match="does not fit the model's"):
         GPT2Editor(model, prompts, np.ones((1, model.n_positions), dtype=np.int64))
-
-
-def test_lines_have_one_prefix_each_and_every_job_once() -> None:
-    prefix = np.random.default_rng(0).integers(5, size=42)
-    lines = _lines(prefix)
-    assert lines.shape[1] == LINE
-    assert sorted(lines[lines >= 0].tolist()) == list(range(42))
-    for line in lines:
-        assert len(set(prefix[line[line >= 0]].tolist())) == 1
-    assert len(lines) == sum(-(-n // LINE) for n in np.bincount(prefix).tolist())
