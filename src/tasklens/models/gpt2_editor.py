@@ -17,7 +17,7 @@ from torch import Tensor
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
 from tasklens.data.names import find_state
 from tasklens.models.devices import MAX_TOKENS_GPU
-from tasklens.models.edited_answers import EditedAnswers
+from tasklens.models.edited_answers import EditedAnswers, changes_by_state
 from tasklens.models.gpt2 import GPT2, check_length, state_names
 from tasklens.models.passes import run_passes
 
@@ -109,23 +109,28 @@ class GPT2Editor:
         return result
 
     def answer(self, name: str, row: Ints, change: Floats, candidates: Ints) -> Edited:
-        """Return what the model answers if a hidden state is changed; see `Editor`."""
-        at = self.names.index(find_state(name, self.names))
+        """Return what the model answers if a hidden state is changed; see `Editor`.
+
+        Several states that are joined by + are changed together.
+        """
+        by_state = changes_by_state(name, change, self.names)
+        moves = {self.names.index(name): self._tensor(x) for name, x in by_state.items()}
         answers = EditedAnswers(self._tokens, candidates)
-        row, moves = row[answers.edit], self._tensor(change.astype(np.float32, copy=False))
+        row, lowest = row[answers.edit], min(moves)
         S = self._ids.shape[1] + answers.following.shape[1]
 
         @torch.inference_mode()
         def run(job: Ints) -> None:
             each = self._pass(row[job], S)
             inside = self._tensor(self._in_span(each.row, S))[..., None]  # (J, S, 1)
-            move = moves[self._tensor(answers.edit[job])][:, None] * inside
+            edit = self._tensor(answers.edit[job])
             if answers.following.shape[1]:  # the states of these tokens are not kept
                 first, x = 0, self._embedded(each.row, answers.following[job])
             else:
-                first, x = at, self._states[self.names[at]][self._tensor(each.row)]
+                first, x = lowest, self._states[self.names[lowest]][self._tensor(each.row)]
             for i in range(first, len(self.names)):
-                x = x + move if i == at else x
+                if i in moves:
+                    x = x + moves[i][edit][:, None] * inside
                 x = self._next(i, x, each) if i + 1 < len(self.names) else x
             read = self._last[each.row, None] + np.arange(answers.following.shape[1] + 1)
             for j in _parts(len(job), HEAD_ROWS):

@@ -61,16 +61,32 @@ def test_answers_are_those_of_plain_hooks(
     editor = GPT2Editor(model, prompts, tokens)
     assert editor.names == NAMES
     got = editor.answer(name, row, change, candidates)
-    expected = plain_answers(theirs, origin, prompts, tokens, row, change, candidates)
+    expected = plain_answers(theirs, [origin], prompts, tokens, row, change, candidates)
     assert_equal_answers(got, expected)
     assert len(set(got.answer.tolist())) > 2
     unedited = editor.answer(name, row, 0 * change, candidates)
     assert_equal_answers(
-        unedited, plain_answers(theirs, origin, prompts, tokens, row, 0 * change, candidates)
+        unedited, plain_answers(theirs, [origin], prompts, tokens, row, 0 * change, candidates)
     )
     if name in NAMES[:-2]:  # no block reads the states of earlier tokens after these
         moved = np.abs(got.likelihood - unedited.likelihood)
         assert float(np.nanmedian(moved)) > 1e-3
+
+
+@pytest.mark.parametrize("answers", ["single", "several"])
+def test_states_that_are_joined_are_edited_together(
+    answers: str, model: GPT2, prompts: EditedPrompts, hugging_face: Any
+) -> None:
+    tokens = answers_of(answers, model.vocab_size)
+    rng = np.random.default_rng(0)
+    row, change, candidates = some_edits(rng, len(prompts), WIDTH, len(tokens))
+    both = np.stack([change, change[::-1]], axis=1)
+    theirs = hugging_face(model)
+    origins = origins_of(theirs, "transformer.h", "transformer.ln_f")
+    wanted = [origins["block1"], origins["embed"]]
+    expected = plain_answers(theirs, wanted, prompts, tokens, row, both, candidates)
+    editor = GPT2Editor(model, prompts, tokens)
+    assert_equal_answers(editor.answer("block1+embed", row, both, candidates), expected)
 
 
 def test_a_separate_head_gives_the_answers(
@@ -86,7 +102,7 @@ def test_a_separate_head_gives_the_answers(
     origin = origins_of(theirs, "transformer.h", "transformer.ln_f")["block1"]
     editor = GPT2Editor(model, prompts, tokens)
     assert_equal_answers(
-        editor.answer("block1", *edits), plain_answers(theirs, origin, prompts, tokens, *edits)
+        editor.answer("block1", *edits), plain_answers(theirs, [origin], prompts, tokens, *edits)
     )
     some = np.array([3, 0, 3])
     expected = theirs.lm_head.weight[torch.from_numpy(some)].detach().numpy()
