@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.repair_effects import count_errors, repair_effects
-from tasklens.interventions.settings import TARGETED
+from tasklens.interventions.settings import UNTARGETED
 from tasklens.scoring.bootstrap import Resampling
 from tasklens.scoring.score_table import layers_in_order
 
@@ -76,7 +76,7 @@ class SplitPairs:
         n, n_tasks = self.answers.shape
         row = np.arange(n)
         mine = self.answers[row, self.own]  # (N,)
-        if edit in TARGETED:
+        if edit not in UNTARGETED:
             given = answer.T[None]  # (1, N, T)
             ran = np.isfinite(likelihood[..., 1]).T[None]
             gain = (likelihood[..., 1] - likelihood[..., 0]).T[None]
