@@ -65,21 +65,21 @@ def test_a_model_that_reads_the_nearest_centroid_follows_every_move() -> None:
     world = World(0)
     effects = curves(ran(world, world.nearest)[0])
 
-    def of(edit: str, metric: str) -> float:
+    def effect(edit: str, metric: str) -> float:
         return float(effects.final("val_subset", "block1", edit, metric)[0])
 
     for edit in ("shift", "swap", "patch", "patch_span"):
-        assert of(edit, "becomes") == 1
-        assert of(edit, "stays") == of(edit, "third") == 0
-        assert of(edit, "becomes_normalised") == pytest.approx(1)
-        assert of(edit, "logit_change_normalised") == pytest.approx(1, abs=0.3)
+        assert effect(edit, "becomes") == 1
+        assert effect(edit, "stays") == effect(edit, "third") == 0
+        assert effect(edit, "becomes_normalised") == pytest.approx(1)
+        assert effect(edit, "logit_change_normalised") == pytest.approx(1, abs=0.3)
     for edit in ("patch_rest", "shift@0.1", "erase_random"):
-        assert of(edit, "stays") == 1
-    assert of("third", "becomes") == 0
-    assert of("erase", "stays") < 0.6
+        assert effect(edit, "stays") == 1
+    assert effect("third", "becomes") == 0
+    assert effect("erase", "stays") < 0.6
     for edit in ("random", "within", "shuffled"):
-        assert of(edit, "becomes_able") < 0.3
-        assert of(edit, "logit_change") < of("shift", "logit_change") / 2
+        assert effect(edit, "becomes_able") < 0.3
+        assert effect(edit, "logit_change") < effect("shift", "logit_change") / 2
 
 
 def test_a_model_that_ignores_its_clusters_does_not_move() -> None:

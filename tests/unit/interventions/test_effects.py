@@ -149,15 +149,15 @@ def test_normalised_is_the_share_of_the_way_from_random_to_the_patch() -> None:
         "run", 0, "input", [(7, arrays)], {"val_subset": (units, np.ones((1, len(units))))}
     )
 
-    def of(edit: str, metric: str) -> float:
+    def effect(edit: str, metric: str) -> float:
         return float(curves.final("val_subset", "block2", edit, metric)[0])
 
-    assert of("patch", "becomes_able") == 1
-    expected = (of("shift", "becomes_able") - of("random", "becomes_able")) / (
-        1 - of("random", "becomes_able")
+    assert effect("patch", "becomes_able") == 1
+    expected = (effect("shift", "becomes_able") - effect("random", "becomes_able")) / (
+        1 - effect("random", "becomes_able")
     )
-    assert of("shift", "becomes_normalised") == pytest.approx(expected)
-    assert of("random", "becomes_normalised") == pytest.approx(0)
+    assert effect("shift", "becomes_normalised") == pytest.approx(expected)
+    assert effect("random", "becomes_normalised") == pytest.approx(0)
     assert curves.n_pairs["val_subset"] == arrays[AT + "pairs"].sum()
 
 
