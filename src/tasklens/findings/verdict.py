@@ -14,7 +14,8 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
-from tasklens.findings.half_way import Timing, timings
+from tasklens.findings.half_way import timings
+from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
 
@@ -60,7 +61,7 @@ class Verdict:
     checks: tuple[Check, ...]
     over: str = ""
     """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[Measurement, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
