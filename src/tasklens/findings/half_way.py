@@ -19,8 +19,8 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Measureme
     Between checkpoints the curves are taken as straight, so that a step is as exact as their
     spacing. The ARI is that of the hidden states themselves, which is the space "raw". The order
     is: each layer whose mean ARI rises by more than `LEAST_RISE`, from `embed` up, the accuracy,
-    the differences, "LAYER - accuracy", which are the delays of the layers in steps. If one is
-    negative, clusters form before the accuracy rises.
+    the differences. A difference, "LAYER - accuracy", is the delay of the layer. If it is negative,
+    clusters form before the accuracy rises.
     """
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []

@@ -18,6 +18,7 @@ from tasklens.findings.half_way import timings
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.use import USE, USE_RULES, use_measurements
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -59,12 +60,17 @@ class Verdict:
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
+    """The checks of all findings, and those of `USE`, which stands apart."""
     over: str = ""
     """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
     timings: tuple[Measurement, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
+    measurements: tuple[Measurement, ...] = ()
+    """How the effect of edits is related to ARI and decodability; they cannot fail."""
+    untested: str = ""
+    """Why `USE` was not tested; empty if it was."""
 
     def __repr__(self) -> str:
         lists = {
@@ -73,6 +79,7 @@ class Verdict:
         }
         holds = lists.pop("holds")
         others = [f"; {outcome}: {', '.join(names)}" for outcome, names in lists.items() if names]
+        others += [f"; {finding}: {self.outcome(finding)}" for finding in USE if not self.untested]
         return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
@@ -88,7 +95,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """True if every finding holds."""
+        """True if every finding holds; `USE` stands apart."""
         return all(self.outcome(finding) == "holds" for finding in FINDINGS)
 
     def deciding(self, finding: str) -> Check | None:
@@ -121,10 +128,12 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
+    unedited = [repr(curves.run) for curves in runs if curves.effects is None]
+    untested = f"run {unedited[0]} has no interventions" if unedited else ""
     # If a split was not held out, its checks are left out.
     checks = tuple(
         _check(rule, split, runs)
-        for rule in RULES
+        for rule in (*RULES, *(() if untested else USE_RULES))
         for split in rule.splits
         if all(split in curves.split_names for curves in runs)
     )
@@ -132,7 +141,10 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
-    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs))
+    measurements = () if untested else tuple(use_measurements(runs))
+    return Verdict(
+        names, checks, listed, tuple(timings(runs)), _doubt(runs), measurements, untested
+    )
 
 
 def _margin(check: Check) -> float:

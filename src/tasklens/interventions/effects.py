@@ -4,8 +4,8 @@ A pair is an instance and a target task, see `Counterfactuals.pairs`. An effect 
 targets of each instance first, then over instances, which are resampled by instruction.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -134,6 +134,10 @@ class EffectCurves:
     def final(self, split: str, state: str, edit: str, metric: str) -> Doubles:
         """Return an effect at the last checkpoint, (B,)."""
         return self.effect[split, state, edit, metric][:, -1]
+
+    def mapped(self, function: Callable[[Doubles], Doubles]) -> "EffectCurves":
+        """Return the effects after a function of their copies; draws stay as they are."""
+        return replace(self, effect={key: function(y) for key, y in self.effect.items()})
 
 
 def effect_curves(
