@@ -6,7 +6,7 @@ undecided. The interval contains the choice among near-best partitions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -18,7 +18,8 @@ from tasklens.findings.half_way import timings
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
-from tasklens.findings.use import USE, USE_RULES, use_measurements
+from tasklens.findings.use import USE, USE_RULES
+from tasklens.findings.use_measurements import Use, use_of
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -67,10 +68,8 @@ class Verdict:
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
-    measurements: tuple[Measurement, ...] = ()
-    """How the effect of edits is related to ARI and decodability; they cannot fail."""
-    untested: str = ""
-    """Why `USE` was not tested; empty if it was."""
+    use: Use = field(default_factory=Use)
+    """What stands beside the checks of `USE`."""
 
     def __repr__(self) -> str:
         lists = {
@@ -79,7 +78,9 @@ class Verdict:
         }
         holds = lists.pop("holds")
         others = [f"; {outcome}: {', '.join(names)}" for outcome, names in lists.items() if names]
-        others += [f"; {finding}: {self.outcome(finding)}" for finding in USE if not self.untested]
+        others += [
+            f"; {finding}: {self.outcome(finding)}" for finding in USE if not self.use.untested
+        ]
         return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
@@ -128,12 +129,11 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
-    unedited = [repr(curves.run) for curves in runs if curves.effects is None]
-    untested = f"run {unedited[0]} has no interventions" if unedited else ""
+    use = use_of(runs)
     # If a split was not held out, its checks are left out.
     checks = tuple(
         _check(rule, split, runs)
-        for rule in (*RULES, *(() if untested else USE_RULES))
+        for rule in (*RULES, *(() if use.untested else USE_RULES))
         for split in rule.splits
         if all(split in curves.split_names for curves in runs)
     )
@@ -141,10 +141,7 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
-    measurements = () if untested else tuple(use_measurements(runs))
-    return Verdict(
-        names, checks, listed, tuple(timings(runs)), _doubt(runs), measurements, untested
-    )
+    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
 
 
 def _margin(check: Check) -> float:

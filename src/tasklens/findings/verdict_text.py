@@ -8,12 +8,9 @@ import numpy as np
 from tasklens.core.text import json_text, visible
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS
-from tasklens.findings.use import USE
+from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
-
-#: What has to be known with each effect of an edit.
-CAVEAT = "earlier tokens still carry the own task"
 
 
 def verdict_json(verdict: Verdict) -> bytes:
@@ -36,9 +33,10 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             for t in verdict.timings
         ],
         "use": {
-            "untested": verdict.untested,
-            "findings": [] if verdict.untested else _findings_data(verdict, USE),
-            "measurements": [vars(measurement) for measurement in verdict.measurements],
+            "untested": verdict.use.untested,
+            "layers": verdict.use.layers,
+            "findings": [] if verdict.use.untested else _findings_data(verdict, USE),
+            "measurements": [vars(measurement) for measurement in verdict.use.measurements],
         },
     }
 
@@ -80,8 +78,8 @@ def verdict_text(verdict: Verdict) -> str:
         ]
         lines.append("")
     lines += [_use_line(verdict)]
-    if not verdict.untested:
-        lines += [*_finding_lines(verdict, USE), *map(_measurement_line, verdict.measurements)]
+    if not verdict.use.untested:
+        lines += [*_finding_lines(verdict, USE), *map(_measurement_line, verdict.use.measurements)]
     return "\n".join([*lines, "", *_last_lines(verdict), ""])
 
 
@@ -92,16 +90,19 @@ def summary_text(verdict: Verdict) -> str:
     """
     if verdict.doubt:
         return f"findings: not tested. {verdict.doubt}.\n"
-    use = [] if verdict.untested else [_finding_line(verdict, finding) for finding in USE]
+    use = [] if verdict.use.untested else [_finding_line(verdict, finding) for finding in USE]
     lines = [*(_finding_line(verdict, f) for f in FINDINGS), _use_line(verdict), *use]
     return "\n".join([*lines, *_last_lines(verdict), ""])
 
 
 def _use_line(verdict: Verdict) -> str:
     """Return the heading of the group `USE`, or why it was not tested."""
-    if verdict.untested:
-        return f"use: not tested: {visible(verdict.untested)}; `tasklens intervene RUN` makes them"
-    return f"use, apart from the findings ({CAVEAT}):"
+    if verdict.use.untested:
+        return (
+            f"use: not tested: {visible(verdict.use.untested)}; `tasklens intervene RUN` makes them"
+        )
+    layers = visible(" and ".join(dict.fromkeys(verdict.use.layers)))
+    return f"use, apart from the findings, in the best layer, {layers} ({CAVEAT}):"
 
 
 def _finding_lines(verdict: Verdict, findings: Mapping[str, str]) -> Iterator[str]:
@@ -116,7 +117,7 @@ def _measurement_line(m: Measurement) -> str:
     digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
     ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
     value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
-    return f"  {m.what:<66}  {visible(m.split):<22}  {value:>6}  {ends}"
+    return f"  {m.what:<67}  {visible(m.split):<22}  {value:>6}  {ends}"
 
 
 def _finding_line(verdict: Verdict, finding: str) -> str:
