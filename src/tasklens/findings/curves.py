@@ -121,7 +121,11 @@ class Curves:
                 for key, y in self.controls.items()
             },
             decoded={key: rows(y, [y, y]) for key, y in self.decoded.items()},
-            effects=self.effects and self.effects.mapped(lambda y: rows(y, [y, y])),
+            effects=self.effects
+            and replace(
+                self.effects,
+                effect={key: rows(y, [y, y]) for key, y in self.effects.effect.items()},
+            ),
         )
 
 

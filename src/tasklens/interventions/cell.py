@@ -1,6 +1,6 @@
 """Run all edits and controls of one cell: a hidden state at a position, on one split."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from tasklens.interventions import controls, edits
 from tasklens.interventions.centroids import Centroids, fit_centroids
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.edits import Edit
-from tasklens.interventions.settings import ADDED, TARGETED, UNTARGETED, InterventionSettings
+from tasklens.interventions.settings import ADDED, TARGETED, InterventionSettings
 
 Arrays = dict[str, npt.NDArray[Any]]
 #: Edits that are the same each time.
@@ -63,7 +63,7 @@ class CellStates:
 
 @dataclass(frozen=True)
 class FoldStates:
-    """What the edits of one fold are computed from."""
+    """States from which the edits of one fold are computed."""
 
     states: CellStates
     asked: Counterfactuals
@@ -146,33 +146,36 @@ class PlannedEdit(NamedTuple):
     name: str
     alpha: float
     runs: int
-    is_targeted: bool
+
+    @property
+    def is_targeted(self) -> bool:
+        """True if each run has a target."""
+        return self.name in TARGETED
 
 
 def planned_edits(
     state: str,
+    edits: Sequence[str],
+    alphas: Sequence[float],
     n_tasks: int,
     settings: InterventionSettings,
     *,
     test: bool = False,
-    unembedding: bool = False,
 ) -> Iterator[PlannedEdit]:
     """Yield the edits of a hidden state, or of several that are joined by +.
 
-    With ``test``, there are as many random directions as for the p value. The control
-    ``unembedding`` is run only if the caller wants it there.
+    With ``test``, there are as many random directions as for the p value.
     """
-    for edit in settings.wanted:
+    for edit in edits:
         if "+" in state and edit not in ADDED:
             continue
-        if edit in TARGETED and (edit != "unembedding" or unembedding):
-            for alpha in settings.alphas if edit == "shift" else (1.0,):
-                yield PlannedEdit(edit, alpha, n_tasks, is_targeted=True)
-        elif edit in UNTARGETED:
+        if edit in TARGETED:
+            for alpha in alphas if edit == "shift" else (1.0,):
+                yield PlannedEdit(edit, alpha, n_tasks)
+        else:
             draws = 1 if edit in ONCE else settings.draws
-            if edit == "random" and test:
-                draws = max(draws, settings.test_draws)
-            yield PlannedEdit(edit, 1.0, draws, is_targeted=False)
+            is_tested = edit == "random" and test
+            yield PlannedEdit(edit, 1.0, max(draws, settings.test_draws) if is_tested else draws)
 
 
 def intervene(
@@ -180,7 +183,7 @@ def intervene(
     state: str,
     states: Mapping[str, CellStates],
     asked: Counterfactuals,
-    planned: Iterator[PlannedEdit],
+    planned: Iterable[PlannedEdit],
     seed: int,
     purpose: tuple[str | int, ...] = (),
 ) -> Arrays:
@@ -225,28 +228,32 @@ def intervene(
     }
     n, n_tasks = asked.answers.shape
     own_answer = asked.answers[np.arange(n), asked.own]
-    for edit, alpha, runs, is_targeted in planned:
+    for each in planned:
+        edit, alpha, runs = each
         if edit in DONATED and not len(asked.donors):
             continue
         answer = np.full((runs, n), -1, dtype=np.int32)
-        shape = (runs, n, 2 if is_targeted else n_tasks)
+        shape = (runs, n, 2 if each.is_targeted else n_tasks)
         likelihood = np.full(shape, np.nan, dtype=np.float32)
-        run, row, changes = [], [], []
+        run: list[Ints] = []
+        row: list[Ints] = []
+        changes: list[Floats] = []
         for number, fold in enumerate(asked.folds):
             for r in range(runs):
                 inside = by_name[names[0]][number].rows(edit, r)
-                each = [by_name[name][number].change(edit, r, alpha)[inside] for name in names]
-                changes.append(each[0] if len(names) == 1 else np.stack(each, axis=1))
+                moves = [by_name[name][number].change(edit, r, alpha)[inside] for name in names]
+                changes.append(moves[0] if len(names) == 1 else np.stack(moves, axis=1))
                 row.append(fold.edited[inside])
                 run.append(np.full(len(row[-1]), r))
-        runs_, rows, change = map(np.concatenate, (run, row, changes))
+        runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)
         if not np.isfinite(change).all():
             raise InputError(f"{state}: the edit {edit} gives a state that is not finite")
         candidates = asked.answers[rows]
-        if is_targeted:
+        if each.is_targeted:
             candidates = np.stack([own_answer[rows], asked.answers[rows, runs_]], axis=1)
-        edited = editor.answer(state, rows, change, candidates)
-        answer[runs_, rows], likelihood[runs_, rows] = edited.answer, edited.likelihood
+        if len(rows):
+            edited = editor.answer(state, rows, change, candidates)
+            answer[runs_, rows], likelihood[runs_, rows] = edited.answer, edited.likelihood
         key = EditKey(asked.split, asked.position, state, edit, alpha)
         arrays[key.name("answer")], arrays[key.name("likelihood")] = answer, likelihood
     return arrays

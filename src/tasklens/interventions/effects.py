@@ -4,8 +4,8 @@ A pair is an instance and a target task, see `Counterfactuals.pairs`. An effect 
 targets of each instance first, then over instances, which are resampled by instruction.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,7 +55,7 @@ class SplitPairs:
 
         pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
         return cls(
-            tasks=arrays["tasks"],
+            tasks=get("tasks").astype(np.int64),
             index=get("index").astype(np.int64),
             own=own,
             unit=get("unit").astype(np.int64),
@@ -135,10 +135,6 @@ class EffectCurves:
         """Return an effect at the last checkpoint, (B,)."""
         return self.effect[split, state, edit, metric][:, -1]
 
-    def mapped(self, function: Callable[[Doubles], Doubles]) -> "EffectCurves":
-        """Return the effects after a function of their copies; draws stay as they are."""
-        return replace(self, effect={key: function(y) for key, y in self.effect.items()})
-
 
 def effect_curves(
     run: str,
@@ -166,33 +162,21 @@ def effect_curves(
     n_able: dict[tuple[str, int], int] = {}
     for step, arrays in arrays_by_step:
         steps.append(step)
-        keys = _edits_in(arrays, position)
-        for split in dict.fromkeys(key.split for key in keys):
-            pairs = SplitPairs.of_arrays(arrays, split, position)
+        for split, pairs in splits_in(arrays, position).items():
             n_pairs[split] = int(pairs.pairs.sum())
             n_able[split, step] = int(pairs.able.sum())
             units, weights = resampling[split]
             column = np.searchsorted(units, pairs.unit).astype(np.int64)
-            mean = _Mean(pairs, Resampling(pairs.own, column, weights))
+            resampled = Resampling(pairs.own, column, weights)
             of_split: dict[tuple[str, str, str], Doubles] = {}
-            for key in (key for key in keys if key.split == split):
-                name = edit_name(key)
-                effects = pairs.effects(
-                    key.edit, arrays[key.name("answer")], arrays[key.name("likelihood")]
-                )
-                if key.edit == "shift":
-                    third = _third(pairs, arrays[key.name("answer")])
-                    others = {"third" + name.removeprefix("shift"): {"becomes": third}}
-                else:
-                    others = {}
-                for edit, each in {name: effects, **others}.items():
-                    for metric, value in each.items():
-                        for suffix, counted in (("", pairs.pairs), (ABLE, pairs.able)):
-                            of_split[key.state, edit, metric + suffix] = mean(value, counted)
-                            if len(value) > 1:
-                                at = split, key.state, edit, metric + suffix
-                                draws.setdefault(at, {})[step] = mean.draws(value, counted)
-            for (state, edit, metric), value in {**of_split, **_normalised(of_split)}.items():
+            for state, edit, effects in effects_in(arrays, pairs, split, position):
+                for metric, value in effects.items():
+                    each = over_targets(value)  # (R, N)
+                    of_split[state, edit, metric] = _resampled_mean(each, resampled)
+                    if len(each) > 1:
+                        at = split, state, edit, metric
+                        draws.setdefault(at, {})[step] = mean_of_draws(each)
+            for (state, edit, metric), value in {**of_split, **normalised(of_split)}.items():
                 values.setdefault((split, state, edit, metric), {})[step] = value
     copies = {len(value) for by_step in values.values() for value in by_step.values()}
     empty = np.full(max(copies, default=1), np.nan)
@@ -201,7 +185,7 @@ def effect_curves(
         seed,
         position,
         tuple(steps),
-        _in_order({state for _, state, _, _ in values}),
+        in_order({state for _, state, _, _ in values}),
         {
             key: np.stack([by_step.get(step, empty) for step in steps], axis=1)
             for key, by_step in values.items()
@@ -217,15 +201,38 @@ def edit_name(key: EditKey) -> str:
     return key.edit if key.alpha == 1 else f"{key.edit}@{key.alpha:g}"
 
 
-def _edits_in(arrays: Arrays, position: str) -> list[EditKey]:
-    """Return the edits at a position of which there are arrays."""
-    parsed = [EditKey.parse(name) for name in arrays]
-    return [
-        each[0] for each in parsed if each and each[1] == "answer" and each[0].position == position
-    ]
+def splits_in(arrays: Arrays, position: str) -> dict[str, SplitPairs]:
+    """Return the pairs of each split that was edited at a position of a checkpoint."""
+    splits = [name.split("/")[0] for name in arrays if name.endswith(f"/{position}/own")]
+    return {split: SplitPairs.of_arrays(arrays, split, position) for split in splits}
 
 
-def _in_order(states: Iterable[str]) -> tuple[str, ...]:
+def effects_in(
+    arrays: Arrays, pairs: SplitPairs, split: str, position: str
+) -> Iterator[tuple[str, str, dict[str, Doubles]]]:
+    """Yield the state, the edit with its strength, and the effects by metric, (R, N, T) each.
+
+    Metrics are those of `EFFECTS`, over all pairs and over those of `ABLE`; an effect is NaN
+    outside them. Behind each shift comes ``third``, which runs nothing of its own.
+    """
+    for name in arrays:
+        key, kind = EditKey.parse(name) or (None, "")
+        if key is None or kind != "answer" or key[:2] != (split, position):
+            continue
+        answer, edit = arrays[name], edit_name(key)
+        effects = pairs.effects(key.edit, answer, arrays[key.name("likelihood")])
+        yield key.state, edit, _with_able(effects, pairs)
+        if key.edit == "shift":
+            third = {"becomes": _third(pairs, answer)}
+            yield key.state, "third" + edit.removeprefix("shift"), _with_able(third, pairs)
+
+
+def _with_able(effects: dict[str, Doubles], pairs: SplitPairs) -> dict[str, Doubles]:
+    able = {name + ABLE: np.where(pairs.able, value, np.nan) for name, value in effects.items()}
+    return effects | able
+
+
+def in_order(states: Iterable[str]) -> tuple[str, ...]:
     """Return hidden states from the input up, and those that were edited together behind them."""
     every = set(states)
     single = layers_in_order(state for state in every if "+" not in state)
@@ -248,44 +255,36 @@ def _third(pairs: SplitPairs, answer: Ints) -> Doubles:
     return np.where(pairs.pairs, share, np.nan)[None]
 
 
-class _Mean:
-    """Means over pairs: over the targets of an instance, then over resampled instances."""
-
-    def __init__(self, pairs: SplitPairs, resampling: Resampling) -> None:
-        self._pairs, self._resampling = pairs, resampling
-
-    def __call__(self, values: Doubles, counted: Bools) -> Doubles:
-        """Return the mean of values, (R, N, T), under each resampling, (B,); NaN without pairs."""
-        each = _over_targets(values, counted)  # (R, N)
-        is_known = np.isfinite(each)
-        sums = np.where(is_known, each, 0).sum(axis=0)
-        top = self._resampling.mean(sums)
-        below = self._resampling.mean(is_known.sum(axis=0))
-        return np.divide(top, below, out=np.full(len(top), np.nan), where=below > 0)  # type: ignore[no-any-return]
-
-    @staticmethod
-    def draws(values: Doubles, counted: Bools) -> Doubles:
-        """Return the mean of each of R draws, (R,); NaN without pairs."""
-        each = _over_targets(values, counted)
-        n = np.isfinite(each).sum(axis=1)
-        return np.divide(np.nansum(each, axis=1), n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
+def over_targets(values: Doubles) -> Doubles:
+    """Return the mean over the targets of each instance, (R, N), of (R, N, T); NaN without any."""
+    return _mean(values, axis=2)
 
 
-def _over_targets(values: Doubles, counted: Bools) -> Doubles:
-    """Return the mean over the targets of each instance, (R, N); NaN without a target."""
-    inside = counted & np.isfinite(values)  # (R, N, T)
-    n = inside.sum(axis=2)
-    sums = np.where(inside, values, 0).sum(axis=2)
-    return np.divide(sums, n, out=np.full(n.shape, np.nan), where=n > 0)  # type: ignore[no-any-return]
+def mean_of_draws(each: Doubles) -> Doubles:
+    """Return the mean over instances of each draw, (R,), of (R, N); NaN without any."""
+    return _mean(each, axis=1)
 
 
-def _normalised(
+def _mean(values: Doubles, axis: int) -> Doubles:
+    """Return the mean of what is not NaN, along an axis."""
+    n = np.isfinite(values).sum(axis=axis)
+    return np.divide(np.nansum(values, axis=axis), n, out=np.full(n.shape, np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+
+def _resampled_mean(each: Doubles, resampling: Resampling) -> Doubles:
+    """Return the mean over draws and instances, (R, N), in each resampled copy, (B,)."""
+    sums = resampling.mean(np.nansum(each, axis=0))
+    n = resampling.mean(np.isfinite(each).sum(axis=0))
+    return np.divide(sums, n, out=np.full(len(sums), np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+
+def normalised(
     effects: Mapping[tuple[str, str, str], Doubles],
 ) -> dict[tuple[str, str, str], Doubles]:
     """Return effects as a share of the way from random directions to the full patch.
 
-    An effect of a state has no share, NaN, if the full patch of the state moves less than
-    `LEAST_WAY` of the answers more than random directions do.
+    The share is NaN if the full patch moves hardly more answers than random directions do: see
+    `LEAST_WAY`.
     """
     shares = {}
     for (state, edit, name), value in effects.items():

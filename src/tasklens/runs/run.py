@@ -18,6 +18,7 @@ import safetensors.numpy
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.settings import Stage
+from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state
 from tasklens.report.view import TaskOverview, View
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tasklens.findings.verdict import Verdict
+    from tasklens.models.gpt2 import GPT2
+    from tasklens.models.hf_subject import HuggingFaceSubject
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -232,6 +235,25 @@ class Run(ABC):
         path = self.directory.scores_parquet
         table = read_score_table(path, self.directory.read(path))
         return table if all_k else main_scores(table)
+
+    # -- interventions ------------------------------------------------------------------------
+
+    @abstractmethod
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Return at most n prompts of a split with their answers under each task.
+
+        InputError if there is no such split or position, if there is a single task, or if no
+        prompt has another answer under another task.
+        """
+
+    @property
+    @abstractmethod
+    def intervenable_steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints whose model can be opened, ascending."""
+
+    @abstractmethod
+    def open_subject(self, step: int) -> "GPT2 | HuggingFaceSubject":
+        """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
 
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
