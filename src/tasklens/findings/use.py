@@ -29,7 +29,7 @@ BECOMES, OF_ABLE, OF_CEILING = "becomes", "becomes" + ABLE, "becomes" + NORMALIS
 CONTROLS = {
     "within": "a direction within a task",
     "third": "the direction to a third task",
-    "shuffled": "the direction between centroids of shuffled labels",
+    "shuffled": "a shift of shuffled labels",
 }
 #: The p value should be below this.
 SIGNIFICANCE = 0.01
@@ -148,19 +148,18 @@ def _draws(curves: Curves, split: str, state: str) -> Floats:
 # fmt: off
 USE_RULES = (
     Rule("used", normalised, above=0.2, splits=UNSEEN,
-         statistic="share of answers that become the other task's by the shift, "
-                   "from random directions (0) to a whole state of that task (1)",
+         statistic="answers that follow a shift, from random directions (0) to a patch (1)",
          reason="twice what counts as hardly; one vector per pair of tasks need not do all "
-                "that a whole state does"),
+                "that a real state of the other task does"),
     Rule("used", above_random, above=0.1, splits=UNSEEN,
-         statistic="the same share of all answers, minus that by random directions",
-         reason="\"hardly\" means less than a tenth, also if a whole state does little more"),
+         statistic="share of answers that follow a shift, minus that of random directions",
+         reason="\"hardly\" means less than a tenth, also if a patch does little more"),
     *(Rule("used", control_share(control), below=0.5, splits=UNSEEN,
-           statistic=f"that share by {description}, divided by that by the shift",
+           statistic=f"share that follows {description}, divided by that of a shift",
            reason="most of the effect is then due to the direction to the other task")
       for control, description in CONTROLS.items()),
     Rule("used", judged_p_value, below=SIGNIFICANCE, splits=UNSEEN,
-         statistic="p value of the shift among random directions",
+         statistic="p value of a shift among random directions",
          reason="one layer is tested, which was chosen without edits, on two splits"),
 )
 # fmt: on
