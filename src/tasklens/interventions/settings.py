@@ -18,7 +18,9 @@ UNTARGETED = ("random", "within", "erase", "erase_random", "erase_within")
 EDITS = (*TARGETED, *UNTARGETED)
 #: Edits whose change does not depend on the state that is edited.
 ADDED = ("shift", "shuffled", "unembedding", "random", "within")
-#: Edits that Figure 3 and the checks need, which `tasklens run` does.
+#: Edits that Figure 3 shows through training.
+FIGURE = ("shift", "patch", "random")
+#: Edits that Figure 3 and the checks need at the last checkpoint.
 NEEDED = ("shift", "patch", "shuffled", "random", "within", "erase")
 
 

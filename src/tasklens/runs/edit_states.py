@@ -10,6 +10,7 @@ import numpy as np
 
 from tasklens.core.workers import need_seen
 from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.edited_prompts import Edited, Ints
 from tasklens.interventions.cell import Arrays, CellStates, PlannedEdit, intervene
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.settings import InterventionSettings
@@ -38,11 +39,11 @@ class EditJob:
 
 
 class EditResult(NamedTuple):
-    """What the edits left, and how they were computed."""
+    """Results of a job."""
 
     arrays: Arrays
-    how: dict[str, str]
-    """How the edits were computed, by position."""
+    how: tuple[str, ...]
+    """How the edits were computed at each position, as lines for the log."""
     notes: tuple[str, ...]
     """What was left out of the prompts."""
 
@@ -62,11 +63,11 @@ def edit_state(job: EditJob) -> EditResult:
     need_seen(job.run)
     model = _open_model(job.run, job.step)
     arrays: Arrays = {}
-    how: dict[str, str] = {}
+    how: list[str] = []
     notes: list[str] = []
     for (split, position), planned in job.planned.items():
         opened = model.ask(split, position, job.settings.instances)
-        how[position] = opened.editor.how
+        how.append(f"edits at {position} are computed {opened.editor.how}")
         notes += opened.asked.notes
         arrays |= opened.common
         states = {name: model.states_of(opened, name, position) for name in job.state.split("+")}
@@ -79,7 +80,7 @@ def edit_state(job: EditJob) -> EditResult:
             model.run.settings.seed,
             (job.step, position),
         )
-    return EditResult(arrays, how, tuple(dict.fromkeys(notes)))
+    return EditResult(arrays, tuple(dict.fromkeys(how)), tuple(dict.fromkeys(notes)))
 
 
 class OpenModel:
@@ -143,7 +144,7 @@ def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None)
         given, _ = _clean(donors, expected[:, None])
         able[row, task] = (given == expected)[asked.donor[row, task]]
     able[np.arange(n), asked.own] = answer == right
-    arrays = {
+    arrays: Arrays = {
         "index": asked.index,
         "own": asked.own,
         "unit": asked.unit,
@@ -158,9 +159,8 @@ def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None)
     return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}
 
 
-def _clean(editor: Editor, candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _clean(editor: Editor, candidates: Ints) -> Edited:
     """Return the answers and likelihoods of all prompts without an edit."""
     name = editor.names[-1]
     change = np.zeros_like(editor.states([name])[name])
-    edited = editor.answer(name, np.arange(len(candidates)), change, candidates)
-    return edited.answer, edited.likelihood
+    return editor.answer(name, np.arange(len(candidates)), change, candidates)
