@@ -5,6 +5,7 @@ findings. Effects are those of unseen pairs and instructions at the last checkpo
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,6 +73,16 @@ def final_effect(curves: Curves, split: str, state: str, edit: str) -> Floats:
 def shared(curves: Curves, y: Floats) -> Floats:
     """Return a curve, (B, S), at the checkpoints with edits only."""
     return y[:, [curves.steps.index(step) for step in effects_of(curves).steps]]
+
+
+def of_shuffled_labels(effects: EffectCurves) -> EffectCurves:
+    """Return effects in which a shift is that between the centroids of shuffled labels."""
+    unknown = np.full((1, len(effects.steps)), np.nan)
+    changed = {
+        key: effects.effect.get((*key[:2], "shuffled", key[3]), unknown) if key[2] == "shift" else y
+        for key, y in effects.effect.items()
+    }
+    return replace(effects, effect=changed)
 
 
 # --- The rules ---

@@ -25,7 +25,7 @@ Number: TypeAlias = Callable[[Curves], Floats]
 
 @dataclass(frozen=True)
 class Use:
-    """What stands beside the checks of `USE`."""
+    """Layers in which `USE` was tested, and what was measured beside its checks."""
 
     untested: str = "there are no interventions"
     """Why the clusters' use was not tested; empty if it was."""

@@ -69,7 +69,7 @@ class Verdict:
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
     use: Use = field(default_factory=Use)
-    """What stands beside the checks of `USE`."""
+    """The layers in which `USE` was tested, and what was measured beside its checks."""
 
     def __repr__(self) -> str:
         lists = {

@@ -55,10 +55,10 @@ def figure_verdict(verdict: Verdict) -> Figure:
     """
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")
-    apart = {} if verdict.use.untested else USE
-    checks = {finding: verdict.checks_of(finding) for finding in (*FINDINGS, *apart)}
+    further = {} if verdict.use.untested else USE
+    checks = {finding: verdict.checks_of(finding) for finding in (*FINDINGS, *further)}
     # Findings that stand apart have an empty row above, and a row that explains them.
-    rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values()) + 2 * len(apart)
+    rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values()) + 2 * len(further)
     wide, high = sum(WIDE) + 0.1, ROW * rows + ABOVE + BELOW
     figure = new_figure(wide, high)
     left = 0.05 + WIDE[0] + WIDE[1]
@@ -70,8 +70,8 @@ def figure_verdict(verdict: Verdict) -> Figure:
     ax.axvline(0, color="0.8", linewidth=0.6, zorder=0.5)
     row = 0
     for finding, of_finding in checks.items():
-        row += 2 * (finding in apart)
-        if finding in apart:
+        row += 2 * (finding in further)
+        if finding in further:
             layers = " and ".join(dict.fromkeys(verdict.use.layers))
             _write(ax, row - 1, 0, f"apart from the findings, in {layers}; {CAVEAT}")
         _heading(ax, row, finding, verdict.outcome(finding))

@@ -13,9 +13,12 @@ from tasklens.core.seeds import stream
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
+from tasklens.interventions.effects import EffectCurves, effect_curves
 from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Run
+from tasklens.runs.run import Ints, Run
+from tasklens.runs.stage_intervene import edited_steps, read_edits
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
@@ -75,9 +78,10 @@ def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
 
 
 def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
-    """Return the ARI and accuracy of a run by step, as measured and resampled.
+    """Return the scores and effects of edits of a run by step, as measured and resampled.
 
-    The splits of a model run stand for those of a training run, in their order.
+    If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
+    stand for those of a training run, in their order.
     """
     run.need("measure")
     run.check_files("measure")
@@ -102,6 +106,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             controls[role_of[split], name] = clustering.labels
             ends, _, _ = extremes(known.task, clustering.near_best)
             control_extremes[role_of[split], name] = ends
+    decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
@@ -112,6 +117,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
             if key and key.k is None and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
+            if key and kind == "decoded":
+                decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -128,7 +135,27 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             {role: split for split, role in role_of.items()},
             _chance(run),
             (cell_extremes, control_extremes),
+            decoded,
+            _effects(run, units, weights, shuffled=shuffled),
         )
+
+
+def _effects(
+    run: Run, units: Ints, weights: NDArray[np.float64], *, shuffled: bool
+) -> EffectCurves | None:
+    """Return the effects of edits of a run, with the same resampled units as its scores."""
+    if run.directory.mark("interventions") is None:
+        return None
+    run.need("interventions")
+    run.check_files("interventions")
+    effects = effect_curves(
+        run.name,
+        run.settings.seed,
+        run.position,
+        ((step, read_edits(run, step)) for step in edited_steps(run)),
+        dict.fromkeys(run.splits, (units, weights)),
+    )
+    return of_shuffled_labels(effects) if shuffled else effects
 
 
 def _chance(run: Run) -> float:
