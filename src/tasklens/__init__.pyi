@@ -16,6 +16,7 @@ from .data.tasks import TaskSettings as TaskSettings
 from .data.token_prompts import Prompts as Prompts
 from .data.tokenize import PositionSettings as PositionSettings
 from .findings.verdict import Verdict as Verdict
+from .interventions.settings import InterventionSettings as InterventionSettings
 from .models.checkpoints import load_checkpoint as load_checkpoint
 from .models.gpt2 import GPT2 as GPT2
 from .models.gpt2 import ModelSettings as ModelSettings
@@ -42,6 +43,7 @@ from .report.maps import figure_layers as figure_layers
 from .report.maps import figure_map as figure_map
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
+from .runs.intervene import intervene as intervene
 from .runs.load_run import load_run as load_run
 from .runs.pipeline import run as run
 from .runs.run import Run as Run
