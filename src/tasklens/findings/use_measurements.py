@@ -156,7 +156,10 @@ def _over_steps(split: str) -> Number:
 
 def _half_way_of(name: str, split: str) -> Number:
     def number(curves: Curves) -> Floats:
-        return half_way(effects_of(curves).steps, _course_of(name, curves, split))
+        steps = effects_of(curves).steps
+        if len(steps) < 2:
+            raise MissingError("a single checkpoint has no course")
+        return half_way(steps, _course_of(name, curves, split))
 
     return number
 
