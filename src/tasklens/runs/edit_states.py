@@ -69,9 +69,7 @@ def edit_state(job: EditJob) -> EditResult:
         how[position] = opened.editor.how
         notes += opened.asked.notes
         arrays |= opened.common
-        states = {
-            name: model.states_of(opened, name, position) for name in job.state.split("+")
-        }
+        states = {name: model.states_of(opened, name, position) for name in job.state.split("+")}
         arrays |= intervene(
             opened.editor,
             job.state,
