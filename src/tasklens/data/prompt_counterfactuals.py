@@ -126,6 +126,7 @@ def counterfactuals_of_prompts(
             f"prompt's own{_REMEDY}"
         )
     notes += pair_notes(split, in_tokens, own[index], tokens)
+    answers[index] = np.where(in_tokens < 0, -1, answers[index])
     donors, donor = _donors(part, index, answers, own, labels, stream(seed, "donors", split))
     if not len(donors):
         notes += (

@@ -15,11 +15,15 @@ from tasklens.data.names import find_state
 TARGETED = ("shift", "swap", "patch", "patch_span", "patch_rest", "shuffled", "unembedding")
 #: Edits without a task of choice, each drawn several times or run once.
 UNTARGETED = ("random", "within", "erase", "erase_random", "erase_within")
-EDITS = (*TARGETED, *UNTARGETED)
+#: Edits of the prompts that are answered wrongly.
+REPAIRS = ("repair",)
+EDITS = (*TARGETED, *UNTARGETED, *REPAIRS)
 #: Edits whose change does not depend on the state that is edited.
 ADDED = ("shift", "shuffled", "unembedding", "random", "within")
-#: Edits that Figure 3 and the checks need, which `tasklens run` does.
-NEEDED = ("shift", "patch", "shuffled", "random", "within", "erase")
+#: Edits that Figure 3 shows through training.
+FIGURE = ("shift", "patch", "random")
+#: Edits that Figure 3 and the checks need at the last checkpoint.
+NEEDED = ("shift", "patch", "shuffled", "random", "within", "erase", "repair")
 
 
 class InterventionSettings(SettingsBase, affects="interventions"):

@@ -1,10 +1,25 @@
 """Collect the answers of a model whose hidden states are edited."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from tasklens.data.edited_prompts import Edited, Floats, Ints
+from tasklens.data.names import find_state
+
+
+def changes_by_state(name: str, change: Floats, names: Sequence[str]) -> dict[str, Floats]:
+    """Return the change of each hidden state, (M, D), of several that are joined by +.
+
+    The changes of R states are (M, R, D), in the order of their names. InputError if the model,
+    whose states have the ``names``, lacks one.
+    """
+    states = [find_state(each, names) for each in name.split("+")]
+    if change.ndim == 2:
+        change = change[:, None]
+    return {state: np.ascontiguousarray(change[:, r]) for r, state in enumerate(states)}
 
 
 class EditedAnswers:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
 from tasklens.data.names import find_state
 from tasklens.models.devices import MAX_TOKENS_GPU
-from tasklens.models.edited_answers import EditedAnswers
+from tasklens.models.edited_answers import EditedAnswers, changes_by_state
 from tasklens.models.gpt2 import GPT2, check_length, state_names
 from tasklens.models.passes import run_passes
 
@@ -25,19 +25,15 @@ from tasklens.models.passes import run_passes
 PASS_TOKENS = 512
 #: Tokens whose logits are computed at a time, because a vocabulary may be large.
 HEAD_ROWS = 256
-#: Edits in a line, which share the keys and values of their prefix. All products have a shape that
-#: does not depend on the number of edits.
-LINE = 4
 
 
-class _Part(NamedTuple):
-    """G lines of a pass, each with one prefix and the tokens of `LINE` jobs."""
+class _Pass(NamedTuple):
+    """Prompts of a pass (J,), with S tokens each from the edited span on."""
 
-    job: Ints  # (G * LINE,), -1 if a line is not full
-    row: Ints  # (G * LINE,), prompt of each job
-    prefix: Tensor  # (G,)
-    depth: Tensor  # (G, LINE * S), positions
-    bias: Tensor  # (G, 1, LINE * S, P + LINE * S), bias of the scores
+    row: Ints  # (J,)
+    prefix: Tensor  # (J,)
+    depth: Tensor  # (J, S), positions
+    bias: Tensor  # (J, 1, S, P + S), bias of the scores
 
 
 class GPT2Editor:
@@ -56,11 +52,12 @@ class GPT2Editor:
 
     Notes
     -----
-    The same rows in a call of `answer` make the same products, so that a change of zeros gives the
-    bits of the unedited answer. The number of threads changes no bit. States of other names, and
-    other edits in the call, change the last bits at most. The keys and values of all prefixes stay
-    in memory: 8 * n_layer * n_embd bytes per token. So do the unedited states from the edited span
-    on: 4 * (n_layer + 3) * n_embd bytes per token.
+    A change of zeros gives the bits of the unedited answer, and the number of threads changes no
+    bit. The name of an unedited state, and the number of edits in a call, change rounding only. A
+    call should have many edits, so that all threads have passes.
+
+    The keys and values of all prefixes stay in memory: 8 * n_layer * n_embd bytes per token. So do
+    the unedited states from the edited span on: 4 * (n_layer + 3) * n_embd bytes per token.
 
     Raises
     ------
@@ -112,33 +109,35 @@ class GPT2Editor:
         return result
 
     def answer(self, name: str, row: Ints, change: Floats, candidates: Ints) -> Edited:
-        """Return what the model answers if a hidden state is changed; see `Editor`."""
-        at = self.names.index(find_state(name, self.names))
+        """Return what the model answers if a hidden state is changed; see `Editor`.
+
+        Several states that are joined by + are changed together.
+        """
+        by_state = changes_by_state(name, change, self.names)
+        moves = {self.names.index(name): self._tensor(x) for name, x in by_state.items()}
         answers = EditedAnswers(self._tokens, candidates)
-        row, moves = row[answers.edit], self._tensor(change.astype(np.float32, copy=False))
+        row, lowest = row[answers.edit], min(moves)
         S = self._ids.shape[1] + answers.following.shape[1]
 
         @torch.inference_mode()
-        def run(lines: Ints) -> None:
-            part = self._part(lines, row, S)
-            job = np.maximum(part.job, 0)
-            inside = self._tensor(self._in_span(part.row, S))[..., None]  # (G * LINE, S, 1)
-            move = moves[self._tensor(answers.edit[job])][:, None] * inside
-            first, x = at, self._states[self.names[at]][self._tensor(part.row)]
+        def run(job: Ints) -> None:
+            each = self._pass(row[job], S)
+            inside = self._tensor(self._in_span(each.row, S))[..., None]  # (J, S, 1)
+            edit = self._tensor(answers.edit[job])
             if answers.following.shape[1]:  # the states of these tokens are not kept
-                first, x = 0, self._embedded(part.row, answers.following[job])
+                first, x = 0, self._embedded(each.row, answers.following[job])
+            else:
+                first, x = lowest, self._states[self.names[lowest]][self._tensor(each.row)]
             for i in range(first, len(self.names)):
-                x = x + move if i == at else x
-                x = self._next(i, x, part) if i + 1 < len(self.names) else x
-            real = np.flatnonzero(part.job >= 0)
-            read = self._last[part.row[real], None] + np.arange(answers.following.shape[1] + 1)
-            for some in np.split(np.arange(len(real)), range(HEAD_ROWS, len(real), HEAD_ROWS)):
-                picked = x[self._tensor(real[some, None]), self._tensor(read[some])]  # (j, L, D)
-                answers.add(job[real[some]], F.linear(picked, self._head))
+                if i in moves:
+                    x = x + moves[i][edit][:, None] * inside
+                x = self._next(i, x, each) if i + 1 < len(self.names) else x
+            read = self._last[each.row, None] + np.arange(answers.following.shape[1] + 1)
+            for j in _parts(len(job), HEAD_ROWS):
+                picked = x[self._tensor(j[:, None]), self._tensor(read[j])]  # (j, L, D)
+                answers.add(job[j], F.linear(picked, self._head))
 
-        lines = _lines(self._prefix[row])
-        size = max(1, self.max_tokens // (LINE * S))
-        run_passes(self.model, run, [lines[i : i + size] for i in range(0, len(lines), size)])
+        run_passes(self.model, run, _parts(len(row), self.max_tokens // S))
         return answers.result()
 
     def unembedding(self, tokens: Ints) -> Floats:
@@ -160,7 +159,7 @@ class GPT2Editor:
         bias = torch.full((P, P), -torch.inf, device=self.model.device).triu(1)
 
         @torch.inference_mode()
-        def run(part: slice) -> None:
+        def run(part: Ints) -> None:
             tokens = self._tensor(np.maximum(ids[part], 0))
             wte, wpe = self.model.transformer["wte"], self.model.transformer["wpe"]
             x = wte(tokens) + wpe(torch.arange(P, device=tokens.device))
@@ -168,8 +167,7 @@ class GPT2Editor:
                 earlier[:, part] = block.attn.project(block.ln_1(x))[1:]
                 x = block(x, bias)
 
-        size = max(1, self.max_tokens // max(1, P))
-        run_passes(self.model, run, [slice(i, i + size) for i in range(0, U, size) if P])
+        run_passes(self.model, run, _parts(U, self.max_tokens // P) if P else [])
         return kept
 
     def _read_unedited(self) -> dict[str, Tensor]:
@@ -179,41 +177,32 @@ class GPT2Editor:
         kept = {name: torch.zeros(shape, device=self.model.device) for name in self.names}
 
         @torch.inference_mode()
-        def run(lines: Ints) -> None:
-            part = self._part(lines, np.arange(N), S)
-            real = self._tensor(np.flatnonzero(part.job >= 0))
-            row = self._tensor(part.row)[real]
-            x = self._embedded(part.row, np.empty((len(part.row), 0), dtype=np.int64))
+        def run(row: Ints) -> None:
+            each, index = self._pass(row, S), self._tensor(row)
+            x = self._embedded(row, np.empty((len(row), 0), dtype=np.int64))
             for i, name in enumerate(self.names):
-                kept[name][row] = x[real]
-                x = self._next(i, x, part) if i + 1 < len(self.names) else x
+                kept[name][index] = x
+                x = self._next(i, x, each) if i + 1 < len(self.names) else x
 
-        lines = _lines(self._prefix)
-        size = max(1, self.max_tokens // (LINE * S))
-        run_passes(self.model, run, [lines[i : i + size] for i in range(0, len(lines), size)])
+        run_passes(self.model, run, _parts(N, self.max_tokens // S))
         return kept
 
-    def _part(self, lines: Ints, row: Ints, S: int) -> _Part:
-        """Return the inputs of a pass of some lines of jobs (G, LINE) with prompts ``row``."""
-        job = lines.reshape(-1)
-        rows = row[np.maximum(job, 0)]
-        prefix = self._tensor(self._prefix[row[lines[:, 0]]])
-        depth = self.prompts.begin[rows, None] + np.arange(S)  # (G * LINE, S)
+    def _pass(self, row: Ints, S: int) -> _Pass:
+        """Return the inputs of a pass over some prompts (J,), with S tokens each."""
+        prefix = self._tensor(self._prefix[row])
+        depth = self.prompts.begin[row, None] + np.arange(S)  # (J, S)
         depth = np.minimum(depth, self.model.n_positions - 1)
-        # A token attends to the prefix, and to its own job's tokens up to itself.
-        is_own = torch.ones(S, S, dtype=torch.bool).tril().repeat(LINE, LINE)
-        job_of_token = torch.arange(LINE).repeat_interleave(S)
-        is_own &= job_of_token[:, None] == job_of_token
-        is_read = torch.cat(
+        later = torch.ones(S, S, dtype=torch.bool, device=prefix.device).triu(1)
+        is_hidden = torch.cat(
             [
-                ~self._is_padding[prefix][:, None].expand(-1, LINE * S, -1),
-                is_own.to(prefix.device).expand(len(lines), -1, -1),
+                self._is_padding[prefix][:, None].expand(-1, S, -1),
+                later.expand(len(row), -1, -1),
             ],
             dim=2,
-        )
-        bias = torch.zeros(is_read.shape, device=prefix.device)
-        bias = bias.masked_fill_(~is_read, -torch.inf)[:, None]
-        return _Part(job, rows, prefix, self._tensor(depth), bias)
+        )  # (J, S, P + S)
+        bias = torch.zeros(is_hidden.shape, device=prefix.device)
+        bias = bias.masked_fill_(is_hidden, -torch.inf)[:, None]
+        return _Pass(row, prefix, self._tensor(depth), bias)
 
     def _embedded(self, row: Ints, following: Ints) -> Tensor:
         """Return the word embeddings, (J, S, D), of the tokens from the span on."""
@@ -222,15 +211,14 @@ class GPT2Editor:
         np.put_along_axis(ids, columns, following, axis=1)
         return self.model.transformer["wte"](self._tensor(ids))  # type: ignore[no-any-return]
 
-    def _next(self, i: int, x: Tensor, part: _Part) -> Tensor:
-        """Return the state after the i-th state (G * LINE, S, D), which is not the last one."""
+    def _next(self, i: int, x: Tensor, each: _Pass) -> Tensor:
+        """Return the state after the i-th state (J, S, D), which is not the last one."""
         if i == 0:
-            return x + self.model.transformer["wpe"](part.depth)  # type: ignore[no-any-return]
+            return x + self.model.transformer["wpe"](each.depth)  # type: ignore[no-any-return]
         if i > len(self._blocks):
             return self.model.transformer["ln_f"](x)  # type: ignore[no-any-return]
-        earlier = self._earlier[i - 1][:, part.prefix].unbind()
-        lined = x.reshape(len(part.prefix), -1, x.shape[-1])  # (G, LINE * S, D)
-        return self._blocks[i - 1](lined, part.bias, earlier).view_as(x)  # type: ignore[no-any-return]
+        earlier = self._earlier[i - 1][:, each.prefix].unbind()
+        return self._blocks[i - 1](x, each.bias, earlier)  # type: ignore[no-any-return]
 
     def _in_span(self, row: Ints, S: int) -> NDArray[np.bool_]:
         """Return whether the tokens from the beginning of the span on are edited, (M, S)."""
@@ -240,12 +228,9 @@ class GPT2Editor:
         return torch.from_numpy(array).to(self.model.device)
 
 
-def _lines(prefix: Ints) -> Ints:
-    """Return jobs in lines (G, LINE), each of one prefix; -1 if a line is not full."""
-    order = np.argsort(prefix, kind="stable")
-    ordered = prefix[order]
-    rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)  # among its prefix's jobs
-    line = np.cumsum(rank % LINE == 0) - 1
-    lines: Ints = np.full((int(line[-1]) + 1 if len(line) else 0, LINE), -1)
-    lines[line, rank % LINE] = order
-    return lines
+def _parts(n: int, size: int) -> list[Ints]:
+    """Return the numbers below n in equal parts of at most ``size``, or of one each.
+
+    The sums of a part of very few rows would be rounded in another way than those of others.
+    """
+    return np.array_split(np.arange(n), -(-n // max(1, size))) if n else []

@@ -161,18 +161,25 @@ class ModelRun(Run):
                 f"{self.directory.path}: position {position!r} was not measured; it is "
                 f"{self.position!r}"
             )
-        prompts = self.tokens(self.steps[0]).prompts
-        begin = prompts.position if prompts.begin is None else prompts.begin
-        return counterfactuals_of_prompts(
-            self.table,
-            self._tokenizer,
-            split,
-            position,
-            (begin, prompts.position),
-            n,
-            special_tokens=self.settings.position.special_tokens,
-            seed=self.settings.seed,
-        )
+        if (split, position, n) not in self._counterfactuals:
+            prompts = self.tokens(self.steps[0]).prompts
+            begin = prompts.position if prompts.begin is None else prompts.begin
+            self._counterfactuals[split, position, n] = counterfactuals_of_prompts(
+                self.table,
+                self._tokenizer,
+                split,
+                position,
+                (begin, prompts.position),
+                n,
+                special_tokens=self.settings.position.special_tokens,
+                seed=self.settings.seed,
+            )
+        return self._counterfactuals[split, position, n]
+
+    @cached_property
+    def _counterfactuals(self) -> dict[tuple[str, str, int], Counterfactuals]:
+        """Results of `counterfactuals`: many texts are tokenized for each."""
+        return {}
 
     @cached_property
     def _tokenizer(self) -> Any:

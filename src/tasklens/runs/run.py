@@ -17,10 +17,12 @@ import safetensors.numpy
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
+from tasklens.core.parquet import read_parquet
 from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state
+from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
 from tasklens.runs.directory import RunDir
 from tasklens.runs.settings import RunSettings
@@ -31,6 +33,7 @@ from tasklens.scoring.score_table import main_scores, read_score_table, to_panda
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tasklens.findings.curves import Curves
     from tasklens.findings.verdict import Verdict
     from tasklens.models.gpt2 import GPT2
     from tasklens.models.hf_subject import HuggingFaceSubject
@@ -255,6 +258,12 @@ class Run(ABC):
     def open_subject(self, step: int) -> "GPT2 | HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
 
+    def effects(self) -> pd.DataFrame:
+        """Return the effects of edits, one number per row; see `tasklens.intervene`."""
+        self.need("interventions")
+        content = self.directory.read(self.directory.effects_parquet)
+        return effects_to_pandas(read_parquet(content))
+
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
 
@@ -263,6 +272,15 @@ class Run(ABC):
         from tasklens.runs.verify import verify
 
         return verify([self], shuffled=shuffled)
+
+    def curves(self) -> "Curves":
+        """Return scores and effects of edits by step, with resampled instructions.
+
+        `tasklens.figure3` draws them.
+        """
+        from tasklens.runs.verify import curves_of
+
+        return curves_of(self)
 
     def view(self) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.
@@ -313,7 +331,7 @@ class Run(ABC):
         """The stages of the run, each with the stage that it reads from."""
         states = self.states_stage
         stages: dict[Stage, Stage | None] = {"data": None, states: "data", "measure": states}
-        return stages | {"plot": "measure", "report": states}
+        return stages | {"interventions": states, "plot": "measure", "report": states}
 
     def need(self, stage: Stage) -> None:
         """Raise InputError if a stage, or one before it, was not finished under these settings."""
@@ -349,4 +367,5 @@ class Run(ABC):
         """Return the command that runs a stage; some have none of their own."""
         if stage in ("data", "states"):
             return f"tasklens {self.kind} ... --out {self.directory.path} --resume"
-        return f"tasklens {stage} {self.directory.path}"
+        name = "intervene" if stage == "interventions" else stage
+        return f"tasklens {name} {self.directory.path}"

@@ -3,6 +3,7 @@
 It is the witness of the Editors and shares no code with them.
 """
 
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,57 +33,61 @@ def origins_of(model: Any, blocks: str, norm: str) -> dict[str, Origin]:
 
 @torch.inference_mode()
 def edited_logits(
-    model: Any, origin: Origin, ids: Ints, begin: int, end: int, change: Floats
+    model: Any, moves: list[tuple[Origin, Floats]], ids: Ints, begin: int, end: int
 ) -> torch.Tensor:
-    """Return the logits (T, V) of one row (T,) with the state changed at some of its tokens."""
+    """Return the logits (T, V) of one row (T,) with states changed at some of its tokens."""
+    with ExitStack() as hooks:
+        for origin, change in moves:
 
-    def changed(state: torch.Tensor) -> torch.Tensor:
-        state = state.clone()
-        state[0, begin : end + 1] += torch.from_numpy(change)
-        return state
+            def changed(state: torch.Tensor, change: Floats = change) -> torch.Tensor:
+                state = state.clone()
+                state[0, begin : end + 1] += torch.from_numpy(change)
+                return state
 
-    def change_input(_: Any, args: Any, kwargs: Any) -> Any:
-        if args:
-            return (changed(args[0]), *args[1:]), kwargs
-        return args, kwargs | {"hidden_states": changed(kwargs["hidden_states"])}
+            def change_input(_: Any, args: Any, kwargs: Any, changed: Any = changed) -> Any:
+                if args:
+                    return (changed(args[0]), *args[1:]), kwargs
+                return args, kwargs | {"hidden_states": changed(kwargs["hidden_states"])}
 
-    def change_output(_: Any, __: Any, output: Any) -> Any:
-        return changed(output) if torch.is_tensor(output) else (changed(output[0]), *output[1:])
+            def change_output(_: Any, __: Any, output: Any, changed: Any = changed) -> Any:
+                if torch.is_tensor(output):
+                    return changed(output)
+                return (changed(output[0]), *output[1:])
 
-    if origin.is_input:
-        hook = origin.module.register_forward_pre_hook(change_input, with_kwargs=True)
-    else:
-        hook = origin.module.register_forward_hook(change_output)
-    with hook:
+            if origin.is_input:
+                hook = origin.module.register_forward_pre_hook(change_input, with_kwargs=True)
+            else:
+                hook = origin.module.register_forward_hook(change_output)
+            hooks.enter_context(hook)
         return model(torch.from_numpy(ids)[None], use_cache=False).logits[0]  # type: ignore[no-any-return]
 
 
 def plain_answers(
     model: Any,
-    origin: Origin,
+    origins: list[Origin],
     prompts: EditedPrompts,
     tokens: Ints,
     row: Ints,
     change: Floats,
     candidates: Ints,
 ) -> Edited:
-    """Return the answers to each edit, one row at a time."""
+    """Return the answers to each edit of a state, or of several, one row at a time."""
     answer = []
     likelihood = np.full(candidates.shape, np.nan, dtype=np.float32)
     for m, (i, move) in enumerate(zip(row.tolist(), change, strict=True)):
         read, begin, end = int(prompts.read[i]), int(prompts.begin[i]), int(prompts.end[i])
         prompt = prompts.ids[i, : read + 1]
+        moves = list(zip(origins, move.reshape(len(origins), -1), strict=True))
         for c, k in enumerate(candidates[m].tolist()):
             if k < 0:
                 continue
             wanted = tokens[k][tokens[k] >= 0]
-            logits = edited_logits(
-                model, origin, np.concatenate([prompt, wanted[:-1]]), begin, end, move
-            )
+            row_ids = np.concatenate([prompt, wanted[:-1]])
+            logits = edited_logits(model, moves, row_ids, begin, end)
             chance = logits[read:].log_softmax(dim=-1)
             likelihood[m, c] = sum(float(chance[j, t]) for j, t in enumerate(wanted.tolist()))
         if tokens.shape[1] == 1:
-            likely = int(edited_logits(model, origin, prompt, begin, end, move)[read].argmax())
+            likely = int(edited_logits(model, moves, prompt, begin, end)[read].argmax())
             (match,) = np.nonzero(tokens[:, 0] == likely)
             answer.append(int(match[0]) if len(match) else -1)
         elif (candidates[m] >= 0).any():

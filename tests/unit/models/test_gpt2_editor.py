@@ -12,7 +12,7 @@ from tasklens.data.edited_prompts import Edited, EditedPrompts, Ints
 from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
-from tasklens.models.gpt2_editor import LINE, GPT2Editor, _lines
+from tasklens.models.gpt2_editor import GPT2Editor
 from tasklens.models.gpt2_subject import GPT2Subject
 
 NAMES = ("wte", "embed", "block1", "block2", "ln_f")
@@ -61,16 +61,32 @@ def test_answers_are_those_of_plain_hooks(
     editor = GPT2Editor(model, prompts, tokens)
     assert editor.names == NAMES
     got = editor.answer(name, row, change, candidates)
-    expected = plain_answers(theirs, origin, prompts, tokens, row, change, candidates)
+    expected = plain_answers(theirs, [origin], prompts, tokens, row, change, candidates)
     assert_equal_answers(got, expected)
     assert len(set(got.answer.tolist())) > 2
     unedited = editor.answer(name, row, 0 * change, candidates)
     assert_equal_answers(
-        unedited, plain_answers(theirs, origin, prompts, tokens, row, 0 * change, candidates)
+        unedited, plain_answers(theirs, [origin], prompts, tokens, row, 0 * change, candidates)
     )
     if name in NAMES[:-2]:  # no block reads the states of earlier tokens after these
         moved = np.abs(got.likelihood - unedited.likelihood)
         assert float(np.nanmedian(moved)) > 1e-3
+
+
+@pytest.mark.parametrize("answers", ["single", "several"])
+def test_states_that_are_joined_are_edited_together(
+    answers: str, model: GPT2, prompts: EditedPrompts, hugging_face: Any
+) -> None:
+    tokens = answers_of(answers, model.vocab_size)
+    rng = np.random.default_rng(0)
+    row, change, candidates = some_edits(rng, len(prompts), WIDTH, len(tokens))
+    both = np.stack([change, change[::-1]], axis=1)
+    theirs = hugging_face(model)
+    origins = origins_of(theirs, "transformer.h", "transformer.ln_f")
+    wanted = [origins["block1"], origins["embed"]]
+    expected = plain_answers(theirs, wanted, prompts, tokens, row, both, candidates)
+    editor = GPT2Editor(model, prompts, tokens)
+    assert_equal_answers(editor.answer("block1+embed", row, both, candidates), expected)
 
 
 def test_a_separate_head_gives_the_answers(
@@ -86,7 +102,7 @@ def test_a_separate_head_gives_the_answers(
     origin = origins_of(theirs, "transformer.h", "transformer.ln_f")["block1"]
     editor = GPT2Editor(model, prompts, tokens)
     assert_equal_answers(
-        editor.answer("block1", *edits), plain_answers(theirs, origin, prompts, tokens, *edits)
+        editor.answer("block1", *edits), plain_answers(theirs, [origin], prompts, tokens, *edits)
     )
     some = np.array([3, 0, 3])
     expected = theirs.lm_head.weight[torch.from_numpy(some)].detach().numpy()
@@ -180,13 +196,3 @@ def test_mistakes_are_one_line(model: GPT2, prompts: EditedPrompts) -> None:
         editor.states(["block9"])
     with pytest.raises(InputError, match="does not fit the model's"):
         GPT2Editor(model, prompts, np.ones((1, model.n_positions), dtype=np.int64))
-
-
-def test_lines_have_one_prefix_each_and_every_job_once() -> None:
-    prefix = np.random.default_rng(0).integers(5, size=42)
-    lines = _lines(prefix)
-    assert lines.shape[1] == LINE
-    assert sorted(lines[lines >= 0].tolist()) == list(range(42))
-    for line in lines:
-        assert len(set(prefix[line[line >= 0]].tolist())) == 1
-    assert len(lines) == sum(-(-n // LINE) for n in np.bincount(prefix).tolist())
