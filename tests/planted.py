@@ -112,6 +112,7 @@ def with_effects(
     draws: int = TEST_DRAWS,
     largest: float = LARGEST_DRAW,
     splits: tuple[str, ...] = UNSEEN,
+    n_tasks: int = 10,
 ) -> Curves:
     """Return curves with planted effects of edits and accuracies of a linear probe.
 
@@ -135,8 +136,9 @@ def with_effects(
             key = split, layer, "random", metric
             drawn[key] = [np.linspace(0, largest, n) for n in counts]
         curves.decoded[split, layer] = np.array([[min(step / 400, 1.0) for step in curves.steps]])
+    layers = tuple(curves.layers)
     edited = EffectCurves(
-        curves.run, curves.seed, "input", EDITED, tuple(curves.layers), effects, drawn
+        curves.run, curves.seed, "input", EDITED, layers, effects, drawn, n_tasks=n_tasks
     )
     return replace(curves, effects=edited)
 

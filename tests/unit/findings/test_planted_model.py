@@ -14,13 +14,15 @@ from tasklens.findings.rules import UNSEEN
 from tasklens.findings.statistics import TRAIN
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import judge
+from tasklens.interventions import controls, edits
 from tasklens.interventions.cell import Arrays, intervene, planned_edits
+from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.effects import effect_curves
 from tasklens.interventions.settings import NEEDED, InterventionSettings
 from tasklens.runs.edit_states import common_arrays
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 
-STEP, N = 7, 60
+STEP, N, N_TASKS = 7, 60, 6
 SETTINGS = InterventionSettings(draws=10, test_draws=199)
 EDITS = [edit for edit in NEEDED if not edit.startswith("repair")]
 
@@ -55,7 +57,7 @@ def planted_curves(world: World, rule: Rule, *, shuffled: bool = False) -> Curve
         arrays |= intervene(editor, "block1", {"block1": states}, asked, planned, 0)
         task_of[split], states_of[split] = asked.own, states.prompts
     task_of[TRAIN], states_of[TRAIN] = states.fit_task, states.fit
-    units = np.arange(120)
+    units = np.arange(30 * world.n_tasks)
     weights = resampling_weights(np.zeros_like(units), 100, stream(0, "copies"))
     effects = effect_curves(
         "planted", 0, "input", [(STEP, arrays)], dict.fromkeys(UNSEEN, (units, weights))
@@ -99,7 +101,7 @@ def checks(curves: Curves) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_model_that_answers_by_the_nearest_centroid_uses_its_clusters(seed: int) -> None:
-    world = World(seed)
+    world = World(seed, N_TASKS)
     curves = planted_curves(world, nearest(world))
     assert curves.final(TRAIN, "block1")[0] == 1, "the clusters are perfect"
     verdict = judge([curves])
@@ -108,7 +110,7 @@ def test_a_model_that_answers_by_the_nearest_centroid_uses_its_clusters(seed: in
 
 
 def test_a_model_that_ignores_its_perfect_clusters_does_not() -> None:
-    curves = planted_curves(World(0), ignoring)
+    curves = planted_curves(World(0, N_TASKS), ignoring)
     assert curves.final(TRAIN, "block1")[0] == 1
     assert judge([curves]).outcome("used") == "fails"
     assert checks(curves) == {
@@ -120,8 +122,29 @@ def test_a_model_that_ignores_its_perfect_clusters_does_not() -> None:
 
 
 def test_nor_does_one_with_shuffled_labels() -> None:
-    world = World(0)
+    world = World(0, N_TASKS)
     curves = planted_curves(world, nearest(world), shuffled=True)
     assert curves.final(TRAIN, "block1")[0] < 0.1
     assert judge([curves]).outcome("used") == "fails"
     assert checks(curves)["normalised"] <= {"fails", "undecided"}
+
+
+@pytest.mark.parametrize(("n_tasks", "least", "most"), [(2, 0.2, 0.8), (5, 0.0, 0.0)])
+def test_shuffled_labels_of_few_tasks_often_point_to_the_target(
+    n_tasks: int, least: float, most: float
+) -> None:
+    """By the share of permutations with more than half of the effect of a shift, which is 1."""
+    world = World(1, n_tasks)
+    fit_task = np.repeat(np.arange(n_tasks), 60)
+    fit = world.states(fit_task, world.rng.integers(world.n_inputs, size=len(fit_task)))
+    centroids = fit_centroids(fit, fit_task)
+    task, target = (each.ravel() for each in np.indices((n_tasks, n_tasks)))
+    task, target = task[task != target], target[task != target]
+    inputs = np.zeros_like(task)
+    states, right = world.states(task, inputs), world.output(target, inputs)
+    assert (world.nearest(edits.shift(centroids)(states, task, target), inputs) == right).all()
+    effects = []
+    for seed in range(40):
+        edit = controls.shuffled_shift(centroids, fit, fit_task, stream(seed, "permutation"))
+        effects.append(np.mean(world.nearest(edit(states, task, target), inputs) == right))
+    assert least <= np.mean(np.array(effects) > 0.5) <= most

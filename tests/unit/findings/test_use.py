@@ -289,6 +289,17 @@ def test_a_control_that_was_not_run_leaves_its_check_undecided() -> None:
     assert check.note == "run 'planted' has no third of block6 on val_subset"
 
 
+@pytest.mark.parametrize(
+    ("n_tasks", "left_out"), [(2, {THIRD, SHUFFLED}), (3, {SHUFFLED}), (4, {SHUFFLED}), (5, set())]
+)
+def test_controls_that_say_nothing_of_few_tasks_are_left_out(
+    n_tasks: int, left_out: set[str]
+) -> None:
+    verdict = judged(n_tasks=n_tasks)
+    assert {rule.statistic for rule in USE_RULES} - outcomes(verdict).keys() == left_out
+    assert verdict.outcome("used") == "holds"
+
+
 def test_a_model_that_can_do_no_pair_is_undecided() -> None:
     nan: Callable[..., float] = lambda e, layer, step: float("nan")  # noqa: E731
     verdict = judged(nan)
