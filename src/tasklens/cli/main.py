@@ -10,6 +10,7 @@ import typer
 
 import tasklens as package
 from tasklens.cli.command import add_command
+from tasklens.cli.intervene import intervene
 from tasklens.cli.output import (
     BROKEN_PIPE,
     ReaderLeftError,
@@ -125,6 +126,12 @@ add_command(
     measure,
     "tasklens measure runs/first",
     "tasklens measure runs/first --set measure.k=[10,20,40]",
+)
+add_command(
+    app,
+    intervene,
+    "tasklens intervene runs/first",
+    "tasklens intervene runs/first --edit shift --edit random --state block4 --alpha 0.5 --alpha 2",
 )
 add_command(
     app,

@@ -41,7 +41,9 @@ T = TypeVar("T", bound="SettingsBase")
 #: A device: cpu, cuda or cuda:N.
 Device: TypeAlias = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
 
-Stage: TypeAlias = Literal["data", "train", "states", "measure", "plot", "report", "nothing"]
+Stage: TypeAlias = Literal[
+    "data", "train", "states", "measure", "interventions", "plot", "report", "nothing"
+]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 

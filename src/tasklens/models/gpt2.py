@@ -91,12 +91,23 @@ class Attention(nn.Module):
         self.c_attn = Conv1D(settings.n_embd, 3 * settings.n_embd)
         self.c_proj = Conv1D(settings.n_embd, settings.n_embd)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Map (B, T, D) and the bias of the scores, (B, 1, T, T), to (B, T, D)."""
+    def project(self, x: Tensor) -> Tensor:
+        """Map (B, T, D) to queries, keys and values, (3, B, n_head, T, head_dim)."""
         B, T, D = x.shape
         qkv = self.c_attn(x).view(B, T, 3, self.n_head, D // self.n_head)
-        # One copy of all three is faster than one per product below.
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).contiguous()  # each (B, n_head, T, head_dim)
+        # One copy of all three is faster than one per product of `forward`.
+        return qkv.permute(2, 0, 3, 1, 4).contiguous()  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, bias: Tensor, earlier: Sequence[Tensor] = ()) -> Tensor:
+        """Map (B, T, D) and the bias of the scores, (B, 1, T, T), to (B, T, D).
+
+        ``earlier`` are keys and values of S earlier tokens, (B, n_head, S, head_dim) each. If they
+        are given, the bias is that of S + T keys.
+        """
+        B, T, D = x.shape
+        q, k, v = self.project(x)  # each (B, n_head, T, head_dim)
+        if earlier:
+            k, v = torch.cat([earlier[0], k], dim=2), torch.cat([earlier[1], v], dim=2)
         # Rows are so short that all T * T scores are faster than a selection of them.
         scores = (q @ k.transpose(-2, -1)).mul_(q.shape[-1] ** -0.5)  # (B, n_head, T, T)
         p = self.drop((scores + bias).softmax(dim=-1)).to(v.dtype)
@@ -155,9 +166,9 @@ class Block(nn.Module):
         self.mlp = MLP(settings)
         self.drop = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x = x + self.drop(self.attn(self.ln_1(x), bias))
+    def forward(self, x: Tensor, bias: Tensor, earlier: Sequence[Tensor] = ()) -> Tensor:
+        """(B, T, D) -> (B, T, D), with the keys and values of earlier tokens if given."""
+        x = x + self.drop(self.attn(self.ln_1(x), bias, earlier))
         return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
 
 

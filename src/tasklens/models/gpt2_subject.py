@@ -1,7 +1,6 @@
 """Make a `GPT2` a Subject."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -13,7 +12,7 @@ from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.devices import default_max_tokens
 from tasklens.models.gpt2 import GPT2, check_length, state_names
-from tasklens.models.modes import evaluating
+from tasklens.models.passes import run_passes
 from tasklens.models.prefix_trees import Trees, token_trees
 from tasklens.models.subject import Harvest
 
@@ -69,19 +68,7 @@ class GPT2Subject:
         size = max(1, self.max_tokens // trees.ids.shape[1])
         read = partial(self._read, trees, size, list(zip(at, results, strict=True)), tuple(names))
         starts = range(0, len(trees), size)
-        if self.model.device.type != "cpu":
-            with evaluating(self.model):
-                for start in starts:
-                    read(start)
-            return results
-        threads = torch.get_num_threads()
-        # A pass runs in one thread, so that no sum depends on how many threads there are.
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            with evaluating(self.model), pool:
-                list(pool.map(read, starts))
-        finally:
-            torch.set_num_threads(threads)  # a thread's own setting may reach beyond the thread
+        run_passes(self.model, read, starts)
         return results
 
     @torch.inference_mode()

@@ -54,6 +54,8 @@ class RunDir(Manifest):
         self.metrics = self.path / "metrics.jsonl"
         self.scores_parquet = self.path / "scores.parquet"
         self.scores_csv = self.path / "scores.csv"
+        self.interventions = self.path / "interventions"
+        self.effects_parquet = self.path / "interventions.parquet"
         self.figures = self.path / "figures"
         self.verdict = self.path / "verdict.json"
         self.frames = self.path / "frames.safetensors"
@@ -76,6 +78,10 @@ class RunDir(Manifest):
     def measured_at(self, step: int) -> Path:
         """Return the directory with the clusters and the scores of a step."""
         return self.measured / f"step-{step:08d}"
+
+    def interventions_at(self, step: int) -> Path:
+        """Return the file of what the edits at a step left."""
+        return self.interventions / f"step-{step:08d}.safetensors"
 
     def figure(self, suffix: str, number: int = 1) -> Path:
         """Return the file of a figure."""
@@ -196,9 +202,9 @@ class RunDir(Manifest):
         """
         with self._held(wait), one_line_errors(self.path):
             if self._holds == 1:
-                folders = (self.states, self.checkpoints, self.measured, self.resume, self.figures)
+                stages = (self.states, self.checkpoints, self.measured, self.resume, self.figures)
                 positions = self.states.glob("at=*")
-                for folder in (self.path, self.data, *folders, *positions):
+                for folder in (self.path, self.data, self.interventions, *stages, *positions):
                     if folder.exists() and not folder.is_dir():
                         raise InputError(f"{folder} should be a directory: move the file elsewhere")
                     remove_temporaries(folder)

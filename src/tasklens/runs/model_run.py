@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import safetensors.numpy
 
+from tasklens.core.errors import InputError
 from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
+from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
 from tasklens.data.prompt_readers import content_of
@@ -29,6 +31,7 @@ from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
 
 if TYPE_CHECKING:
+    from tasklens.models.hf_subject import HuggingFaceSubject
     from tasklens.runs.stage_states import OpenedModel
 
 #: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
@@ -167,6 +170,21 @@ class ModelRun(Run):
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }
         return TaskOverview(tuple(tasks), sizes, None, same_symbols(self.instances_by_split))
+
+    # -- interventions ------------------------------------------------------------------------
+
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Refuse: this version makes counterfactual answers of training runs only."""
+        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
+
+    @property
+    def intervenable_steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints that were harvested, ascending."""
+        return self.steps
+
+    def open_subject(self, step: int) -> "HuggingFaceSubject":
+        """Refuse, as `counterfactuals` does."""
+        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
 
     # -- what stage states left ---------------------------------------------------------------
 

@@ -4,8 +4,9 @@ Everything above it, such as measuring, figures, verdicts and reports, asks a `R
 branch on the kind.
 """
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -18,9 +19,12 @@ import safetensors.numpy
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
+from tasklens.core.parquet import read_parquet
 from tasklens.core.settings import Stage
+from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.names import find_position, find_split, find_state
+from tasklens.data.names import find_split, find_state
+from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
 from tasklens.runs.directory import RunDir
 from tasklens.runs.settings import RunSettings
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tasklens.findings.verdict import Verdict
+    from tasklens.models.gpt2 import GPT2
+    from tasklens.models.hf_subject import HuggingFaceSubject
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -193,25 +199,38 @@ class Run(ABC):
 
     def states_at(self, step: int, position: str | None = None) -> Path:
         """Return the directory of the hidden states at a step, by default of the first position."""
-        if position is not None:
-            find_position(position, self.positions)
-        is_first = position in (None, self.positions[0])
-        return self.directory.states_at(step, "" if is_first else position or "")
+        return self.directory.states_at(step, self._other(position))
 
     def cell(self, split: str, state: str, space: str, position: str | None = None) -> CellKey:
         """Return the key of a cell, by default of the first position, for `clusters`."""
-        is_first = position in (None, self.positions[0])
-        return CellKey(split, state, space, position="" if is_first else position or "")
+        return CellKey(split, state, space, position=self._other(position))
+
+    def position(self, name: str | None = None) -> str:
+        """Return a measured position, by default the first; InputError if it is not measured."""
+        if name is not None and name not in self.positions:
+            both = json.dumps([*self.positions, name])
+            raise InputError(
+                f"{self.directory.path}: the position {name!r} is not measured, but "
+                f"{', '.join(self.positions)}; add it: tasklens measure {self.directory.path} "
+                f"--set 'states.positions={both}'"
+            )
+        return self.positions[0] if name is None else name
+
+    def _other(self, position: str | None) -> str:
+        """Return a measured position, or an empty name for the first."""
+        position = self.position(position)
+        return "" if position == self.positions[0] else position
 
     def check_states(self, step: int, name: str, position: str | None = None) -> None:
         """Raise InputError if a file of a hidden state is missing or damaged."""
         for path in state_paths(self.states_at(step, position), name):
             self.directory.check(path)
 
-    def states_hash(self, step: int) -> str:
-        """Return a hash of the hidden states at a step, of all positions."""
-        first, *others = [self._hash_at(self.states_at(step, p)) for p in self.positions]
-        return digest([first, *zip(self.positions[1:], others, strict=True)]) if others else first
+    def states_hash(self, step: int, positions: Sequence[str] = ()) -> str:
+        """Return a hash of the hidden states at a step, by default of all positions."""
+        positions = positions or self.positions
+        first, *others = [self._hash_at(self.states_at(step, p)) for p in positions]
+        return digest([first, *zip(positions[1:], others, strict=True)]) if others else first
 
     def _hash_at(self, directory: Path) -> str:
         """Return a hash of the hidden states in a directory."""
@@ -291,6 +310,31 @@ class Run(ABC):
         table = read_score_table(path, self.directory.read(path))
         return table if all_k else main_scores(table)
 
+    # -- interventions ------------------------------------------------------------------------
+
+    @abstractmethod
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Return at most n prompts of a split with their answers under each task.
+
+        InputError if there is no such split or position, if there is a single task, or if no
+        prompt has another answer under another task.
+        """
+
+    @property
+    @abstractmethod
+    def intervenable_steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints whose model can be opened, ascending."""
+
+    @abstractmethod
+    def open_subject(self, step: int) -> "GPT2 | HuggingFaceSubject":
+        """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
+
+    def effects(self) -> pd.DataFrame:
+        """Return the effects of edits, one number per row; see `tasklens.intervene`."""
+        self.need("interventions")
+        content = self.directory.read(self.directory.effects_parquet)
+        return effects_to_pandas(read_parquet(content))
+
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
 
@@ -354,7 +398,7 @@ class Run(ABC):
         """The stages of the run, each with the stage that it reads from."""
         states = self.states_stage
         stages: dict[Stage, Stage | None] = {"data": None, states: "data", "measure": states}
-        return stages | {"plot": "measure", "report": states}
+        return stages | {"interventions": states, "plot": "measure", "report": states}
 
     def need(self, stage: Stage) -> None:
         """Raise InputError if a stage, or one before it, was not finished under these settings."""
@@ -390,4 +434,5 @@ class Run(ABC):
         """Return the command that runs a stage; some have none of their own."""
         if stage in ("data", "states"):
             return f"tasklens {self.kind} ... --out {self.directory.path} --resume"
-        return f"tasklens {stage} {self.directory.path}"
+        name = "intervene" if stage == "interventions" else stage
+        return f"tasklens {name} {self.directory.path}"

@@ -17,6 +17,7 @@ from tasklens.data.names import state_name
 from tasklens.data.synthetic import DataSettings, TrainingStateSettings
 from tasklens.data.tasks import TaskSettings
 from tasklens.data.tokenize import ModelStateSettings
+from tasklens.interventions.settings import InterventionSettings
 from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.models.gpt2 import ModelSettings
 from tasklens.models.training import TrainSettings
@@ -88,6 +89,8 @@ class RunSettings(SettingsBase):
     """What is done with the hidden states, and into how many clusters they go."""
     clusters: ClusterSettings = ClusterSettings()
     """How the hidden states are clustered."""
+    interventions: InterventionSettings = InterventionSettings()
+    """How many hidden states are edited, to see whether the model uses the clusters."""
     figure: FigureSettings = FigureSettings()
     """What the figure shows."""
     report: ReportSettings = ReportSettings()

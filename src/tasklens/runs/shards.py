@@ -47,7 +47,8 @@ class Shard:
     def name(self) -> str:
         """The name of the shard in messages."""
         checkpoint, position = self.part
-        return f"step {checkpoint.step}, {position}, shard {self.i + 1} of {self.n}"
+        at = f", {position}" if len(self.settings.positions) > 1 else ""
+        return f"step {checkpoint.step}{at}, shard {self.i + 1} of {self.n}"
 
 
 class ShardResult(NamedTuple):

@@ -10,7 +10,6 @@ import safetensors.numpy
 from tasklens.core.errors import InputError
 from tasklens.core.files import write_file
 from tasklens.core.progress import status
-from tasklens.data.names import find_position
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
@@ -92,12 +91,11 @@ def load_view(run: Run | Path | str, position: str | None = None) -> View:
     if not has_frames(run):
         with run.directory.locked():
             make_frames(run)
-    return view_of(run, run.positions[0] if position is None else position)
+    return view_of(run, run.position(position))
 
 
 def view_of(run: Run, position: str) -> View:
     """Return the view of a run whose frames are made, at one of its positions."""
-    find_position(position, run.positions)
     run.check_files("measure")
     frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
     clusters = [run.clusters(step) for step in run.steps]

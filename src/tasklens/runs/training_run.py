@@ -7,12 +7,17 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from tasklens.core.errors import InputError
 from tasklens.core.files import sha256
 from tasklens.core.settings import Stage
+from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
+from tasklens.data.names import find_split
 from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
-from tasklens.models.gpt2 import state_names
+from tasklens.models.checkpoints import load_checkpoint
+from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.fit_settings import draw_dataset
@@ -97,6 +102,34 @@ class TrainingRun(Run):
         if not self.settings.tasks.file or not file.is_file():
             return {}
         return {str(file): sha256(file.read_bytes())}
+
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Return at most n prompts of a split with their answers under each measured task."""
+        split = find_split(split, self.instances_by_split)
+        return counterfactuals_of_dataset(self.dataset, split, position, n, seed=self.settings.seed)
+
+    @property
+    def intervenable_steps(self) -> tuple[int, ...]:
+        """The steps of the checkpoints whose weights are kept, ascending."""
+        directories = {step: self.directory.checkpoint(step) for step in self.steps}
+        return tuple(
+            step
+            for step, directory in directories.items()
+            if (files := self.directory.files_in(directory)) and all(map(Path.is_file, files))
+        )
+
+    def open_subject(self, step: int) -> GPT2:
+        """Load the network of a checkpoint; InputError if its weights are not kept or damaged."""
+        kept = self.intervenable_steps
+        if self._step(step) not in kept:
+            raise InputError(
+                f"{self.directory.path}: has no weights of step {step}, but of "
+                f"{', '.join(map(str, kept)) or 'none'}; a run keeps those that "
+                "checkpoints.weights_gib and checkpoints.sparse_weights allow"
+            )
+        for file in self.directory.files_in(self.directory.checkpoint(step)):
+            self.directory.check(file)
+        return load_checkpoint(self.directory.checkpoint(step))
 
     def overview(self) -> TaskOverview:
         """Return the tasks that are measured, and the sizes of the dataset."""

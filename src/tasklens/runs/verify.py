@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
-from tasklens.data.names import find_position, find_split, find_state
+from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.verdict import Verdict, judge
+from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Run
 from tasklens.runs.training_run import TrainingRun
@@ -84,10 +86,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
     instances = run.instances_by_split
-    unit = np.concatenate([known.unit for known in instances.values()])
-    task = np.concatenate([known.task for known in instances.values()])
-    units, first = np.unique(unit, return_index=True)
-    weights = resampling_weights(task[first], COPIES, stream(seed, "bootstrap"))
+    units, weights = _resampled_units(run)
     resampling: dict[str, Resampling] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
@@ -130,6 +129,32 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             _chance(run),
             (cell_extremes, control_extremes),
         )
+
+
+def _resampled_units(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the units of a run, (U,), and their weights in each resampled copy, (B, U)."""
+    instances = run.instances_by_split.values()
+    unit = np.concatenate([known.unit for known in instances])
+    task = np.concatenate([known.task for known in instances])
+    units, first = np.unique(unit, return_index=True)
+    rng = stream(run.settings.seed, "bootstrap")
+    return units, resampling_weights(task[first], COPIES, rng)
+
+
+def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
+    """Return the effects of edits in a run by step, as measured and resampled as in `curves_of`.
+
+    By default at the first position. The splits have the run's own names. InputError if nothing was
+    edited.
+    """
+    run.need("interventions")
+    return effect_curves(
+        run.name,
+        run.settings.seed,
+        run.position(position),
+        ((step, read_edits(run, step)) for step in edited_steps(run)),
+        dict.fromkeys(run.splits, _resampled_units(run)),
+    )
 
 
 def _chance(run: Run) -> float:
@@ -201,13 +226,12 @@ def follow_run(
     """
     run.need("measure")
     path = run.directory.path
-    if position is not None:
-        find_position(position, run.positions)
+    position = run.position(position)
     split = find_split(split, run.splits) if split else run.unseen
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        table = at_position(run.score_table(), position or "")
+        table = at_position(run.score_table(), position)
         first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
         chosen = best_layer(
             {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}

@@ -1,0 +1,115 @@
+"""Make the counterfactual answers of a split of the synthetic dataset, which are exact."""
+
+import numpy as np
+
+from tasklens.core.errors import InputError
+from tasklens.core.seeds import stream
+from tasklens.data.counterfactuals import Counterfactuals, Fold, choose_prompts, need_two_tasks
+from tasklens.data.edited_prompts import EditedPrompts, Ints
+from tasklens.data.names import find_position
+from tasklens.data.synthetic import MEASURED, Dataset, Split
+
+#: The measured subset from whose states the centroids are computed.
+FITTED = next(iter(MEASURED))
+
+
+def counterfactuals_of_dataset(
+    dataset: Dataset, split: str, position: str = "input", n: int = 200, *, seed: int = 0
+) -> Counterfactuals:
+    """Return prompts of a measured subset with the answers of all measured tasks to their inputs.
+
+    The prompts and their donors depend on the seed and the split, not on the position.
+
+    Parameters
+    ----------
+    split : str
+        A measured subset, such as ``val_subset``.
+    position : {"input", "instruction_last", "instruction_mean"}
+        What is edited: the input, the last token of the instruction, or all of its tokens. The
+        answer follows the input, whatever is edited.
+    n : int
+        Most prompts, drawn at random among those with an answer that another task changes.
+    seed : int
+        Root seed of the run.
+
+    Raises
+    ------
+    InputError
+        For an unknown split or position. If a single task is measured, or if no answer of a prompt
+        is another under another task.
+    """
+    if split not in MEASURED:
+        raise InputError(f"no measured subset {split!r}; there are {', '.join(MEASURED)}")
+    tasks = np.unique(dataset.task(FITTED))  # (T,)
+    need_two_tasks(FITTED, len(tasks))
+    part, task = dataset.splits[split], dataset.task(split)
+    tokens = np.unique(dataset.vocabulary.encode(dataset.tasks.outputs))  # (K,)
+    answers = _answers(dataset, tasks, part.input, tokens)  # (N, T)
+    own = np.searchsorted(tasks, task)  # (N,)
+    own[~np.isin(task, tasks)] = -1
+    index, notes = choose_prompts(
+        split, answers, own, tokens[:, None], n, stream(seed, "intervened instances", split)
+    )
+    donors, donor = _donors(dataset, MEASURED[split], tasks, part.take(index), own[index], seed)
+    return Counterfactuals(
+        split=split,
+        position=position,
+        prompts=_edited(dataset, part.take(index), position),
+        index=index,
+        tasks=tasks,
+        own=own[index],
+        unit=part.instruction[index],
+        answers=answers[index],
+        tokens=tokens[:, None],
+        donors=_edited(dataset, donors, position),
+        donor=donor,
+        folds=(Fold(np.arange(len(dataset.splits[FITTED])), np.arange(len(index))),),
+        notes=notes,
+    )
+
+
+def _answers(dataset: Dataset, tasks: Ints, inputs: Ints, tokens: Ints) -> Ints:
+    """Return the index of each task's output for each input, (N, T); -1 if a task lacks it."""
+    encode = dataset.vocabulary.encode
+    table = np.full((len(dataset.vocabulary), len(tasks)), -1)
+    for column, task in enumerate(tasks):
+        function = dataset.tasks.tasks[task].function
+        outputs = encode(function.values())
+        table[encode(function.keys()), column] = np.searchsorted(tokens, outputs)
+    return table[inputs]
+
+
+def _donors(
+    dataset: Dataset, split: str, tasks: Ints, part: Split, own: Ints, seed: int
+) -> tuple[Split, Ints]:
+    """Draw an instance of each other task with the same input from a whole split.
+
+    Return the distinct donors, and the row of each prompt's donors among them, (N, T); -1: none.
+    """
+    pool, task = dataset.splits[split], dataset.task(split)
+    drawn = stream(seed, "donors", split).random((len(part), len(tasks)))
+    rows = np.full(drawn.shape, -1)
+    for column, number in enumerate(tasks):
+        of_task = np.flatnonzero(task == number)
+        ordered = of_task[np.argsort(pool.input[of_task], kind="stable")]
+        begin = np.searchsorted(pool.input[ordered], part.input, side="left")
+        count = np.searchsorted(pool.input[ordered], part.input, side="right") - begin  # (N,)
+        chosen = begin + (drawn[:, column] * count).astype(np.int64)
+        has = (count > 0) & (own != column)
+        rows[has, column] = ordered[chosen[has]]
+    kept = np.unique(rows[rows >= 0])
+    return pool.take(kept), np.where(rows >= 0, np.searchsorted(kept, rows), -1)
+
+
+def _edited(dataset: Dataset, part: Split, position: str) -> EditedPrompts:
+    """Return the prompts [I; x] of instances, edited at a position."""
+    length = dataset.instruction_length[part.instruction]
+    ids = np.zeros((len(part), dataset.n_positions - 1), dtype=np.int64)
+    ids[:, :-1] = dataset.instruction_ids[part.instruction]
+    ids[np.arange(len(part)), length] = part.input
+    spans = {
+        "input": (length, length),
+        "instruction_last": (length - 1, length - 1),
+        "instruction_mean": (np.zeros_like(length), length - 1),
+    }
+    return EditedPrompts(ids, length, *spans[find_position(position, spans)])

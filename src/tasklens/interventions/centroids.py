@@ -1,0 +1,65 @@
+"""Fit the centroids of tasks, the span between them, and the spread within tasks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.core.errors import InputError
+from tasklens.data.edited_prompts import Floats, Ints
+
+#: Directions with less than this share of the largest singular value are rounding.
+NO_DIRECTION = 1e-6
+
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Centroids:
+    """The centroids of T tasks, fitted on the states of F instances.
+
+    Everything is in float64, and turned into float32 as a change of a state.
+    """
+
+    tasks: Ints  # (T,), ascending
+    mean: Doubles  # (T, D)
+    basis: Doubles  # (D, r), orthonormal: the span of the differences of the centroids
+    residuals: Doubles  # (F, D), states minus the centroid of their task
+    column: Ints  # (F,), the task of each residual as an index into `tasks`
+
+    @property
+    def middle(self) -> Doubles:
+        """The mean of the centroids, (D,)."""
+        return self.mean.mean(axis=0)  # type: ignore[no-any-return]
+
+    def columns(self, task: Ints) -> Ints:
+        """Return the indices of tasks; any index for a task that has no centroid."""
+        return np.minimum(np.searchsorted(self.tasks, task), len(self.tasks) - 1)
+
+    def in_span(self, x: Doubles) -> Doubles:
+        """Return the part of each vector, (..., D), that lies in the span of the centroids."""
+        return (x @ self.basis) @ self.basis.T
+
+    def difference(self, task: Ints, target: Ints) -> Doubles:
+        """Return the centroid of each target minus that of each task, (n, D)."""
+        return self.mean[self.columns(target)] - self.mean[self.columns(task)]
+
+
+def fit_centroids(states: Floats, task: Ints) -> Centroids:
+    """Fit the centroids of the tasks of some states, (F, D), with their tasks, (F,).
+
+    InputError unless there are two tasks.
+    """
+    tasks, column = np.unique(task, return_inverse=True)
+    if len(tasks) < 2:
+        raise InputError(f"there is {len(tasks)} task: edits between tasks need two at least")
+    x = np.asarray(states, dtype=np.float64)
+    mean = np.stack([x[column == t].mean(axis=0) for t in range(len(tasks))])
+    return Centroids(tasks, mean, directions(mean - mean.mean(axis=0)), x - mean[column], column)
+
+
+def directions(x: Doubles, most: int | None = None) -> Doubles:
+    """Return the leading principal directions of centred rows, (m, D), as columns, (D, r)."""
+    _, size, rows = np.linalg.svd(x, full_matrices=False)
+    n = int((size > NO_DIRECTION * max(size[0], np.finfo(np.float64).tiny)).sum())
+    return rows[: n if most is None else min(n, most)].T.copy()

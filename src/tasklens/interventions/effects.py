@@ -1,0 +1,317 @@
+"""Compute the effects of edits: which answers become the target's, stay, or become a third task's.
+
+A pair is an instance and a target task, see `Counterfactuals.pairs`. An effect is averaged over the
+targets of each instance first, then over instances, which are resampled by instruction.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.data.edited_prompts import Floats, Ints
+from tasklens.interventions.cell import Arrays, EditKey
+from tasklens.interventions.repair_effects import count_errors, repair_effects
+from tasklens.interventions.settings import UNTARGETED
+from tasklens.scoring.bootstrap import Resampling
+from tasklens.scoring.score_table import layers_in_order
+
+Doubles: TypeAlias = npt.NDArray[np.float64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+#: What is counted or averaged over pairs.
+EFFECTS = ("becomes", "stays", "third", "logit_change")
+#: The suffix of an effect over pairs whose two tasks the model can do.
+ABLE = "_able"
+#: The suffix of an effect as a share of the way from random directions, 0, to the full patch, 1.
+NORMALISED = "_normalised"
+#: The edits between which effects are normalised.
+FLOOR, CEILING = "random", "patch"
+#: Below this share of answers that the full patch moves, there is nothing to divide up.
+LEAST_WAY = 0.1
+
+
+@dataclass(frozen=True)
+class SplitPairs:
+    """The N edited prompts of a split at one checkpoint and position, and the pairs they make."""
+
+    tasks: Ints  # (T,)
+    index: Ints  # (N,), rows among the measured instances of the split
+    own: Ints  # (N,)
+    unit: Ints  # (N,)
+    answers: Ints  # (N, T)
+    pairs: Bools  # (N, T)
+    able: Bools  # (N, T), pairs of which the model does both tasks rightly without an edit
+    clean_answer: Ints  # (N,)
+    clean_likelihood: Floats  # (N, T)
+
+    @classmethod
+    def of_arrays(cls, arrays: Arrays, split: str, position: str) -> "SplitPairs":
+        """Return the pairs of a split from the arrays of a checkpoint."""
+
+        def get(name: str) -> npt.NDArray[Any]:
+            return arrays[f"{split}/{position}/{name}"]
+
+        pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
+        return cls(
+            tasks=get("tasks").astype(np.int64),
+            index=get("index").astype(np.int64),
+            own=own,
+            unit=get("unit").astype(np.int64),
+            answers=get("answers").astype(np.int64),
+            pairs=pairs,
+            able=pairs & able & able[np.arange(len(own)), own][:, None],
+            clean_answer=get("clean/answer").astype(np.int64),
+            clean_likelihood=get("clean/likelihood").astype(np.float32),
+        )
+
+    def effects(self, edit: str, answer: Ints, likelihood: Floats) -> dict[str, Doubles]:
+        """Return each of `EFFECTS` by pair, (R, N, T); NaN where nothing was run or there is none.
+
+        ``answer`` and ``likelihood`` are what `tasklens.interventions.cell.intervene` returns. R is
+        1 for a targeted edit, otherwise the number of draws.
+        """
+        n, n_tasks = self.answers.shape
+        row = np.arange(n)
+        mine = self.answers[row, self.own]  # (N,)
+        if edit not in UNTARGETED:
+            given = answer.T[None]  # (1, N, T)
+            ran = np.isfinite(likelihood[..., 1]).T[None]
+            gain = (likelihood[..., 1] - likelihood[..., 0]).T[None]
+        else:
+            given = np.repeat(answer[:, :, None], n_tasks, axis=2)  # (R, N, T)
+            ran = np.isfinite(likelihood)
+            gain = likelihood - likelihood[:, row, self.own][:, :, None]
+        before = self.clean_likelihood - self.clean_likelihood[row, self.own][:, None]  # (N, T)
+        becomes = given == self.answers
+        stays = given == mine[:, None]
+        of_task = (given[..., None] == self.answers[:, None, :]).any(axis=-1) & (given >= 0)
+        values = {
+            "becomes": becomes,
+            "stays": stays,
+            "third": of_task & ~becomes & ~stays,
+            "logit_change": gain.astype(np.float64) - before,
+        }
+        counted = self.pairs & ran
+        return {name: np.where(counted, value, np.nan) for name, value in values.items()}
+
+
+@dataclass(frozen=True, repr=False)
+class EffectCurves:
+    """The effects of edits in one run by checkpoint, as arrays of B copies.
+
+    The first copy is as measured, the others are resampled by instruction. An effect that was not
+    computed is NaN. A metric is one of `EFFECTS`, alone or with `ABLE`; or ``becomes`` and
+    ``logit_change`` with `NORMALISED`. The edits ``repair`` and ``repair_random`` have the metric
+    ``right``, the share of wrong answers that become right, and ``distance`` has ``auroc``.
+    """
+
+    run: str
+    seed: int
+    position: str
+    steps: tuple[int, ...]
+    """The S checkpoints."""
+    states: tuple[str, ...]
+    """The edited states from the input up, and those that were edited together behind them."""
+    effect: dict[tuple[str, str, str, str], Doubles] = field(default_factory=dict)
+    """By (split, state, edit, metric), (B, S) each; of a drawn control, the mean over its draws.
+    The edit ``third`` is a shift to another task than the target. The strength of an edit is
+    written behind it unless it is 1: ``shift@0.5``."""
+    draws: dict[tuple[str, str, str, str], list[Doubles]] = field(default_factory=dict)
+    """Each draw of a drawn control as measured: one array (R,) per checkpoint, empty if the control
+    was not run there. Keys as of `effect`."""
+    n_pairs: dict[str, int] = field(default_factory=dict)
+    """Number of pairs by split, at the last checkpoint."""
+    n_able: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Number of pairs whose two tasks the model can do, by split and step."""
+    n_errors: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Number of wrongly answered prompts that were repaired, by split and step."""
+
+    def __repr__(self) -> str:
+        return (
+            f"EffectCurves(run {self.run!r}, seed {self.seed}: {len(self.steps)} checkpoints, "
+            f"{len(self.states)} hidden states)"
+        )
+
+    def final(self, split: str, state: str, edit: str, metric: str) -> Doubles:
+        """Return an effect at the last checkpoint, (B,)."""
+        return self.effect[split, state, edit, metric][:, -1]
+
+
+def effect_curves(
+    run: str,
+    seed: int,
+    position: str,
+    arrays_by_step: Iterable[tuple[int, Arrays]],
+    resampling: Mapping[str, tuple[Ints, Doubles]],
+) -> EffectCurves:
+    """Return the effects of a run at one position.
+
+    Parameters
+    ----------
+    run, seed, position
+        See `EffectCurves`.
+    arrays_by_step : iterable of (step, arrays)
+        What the edits left at each checkpoint, ascending.
+    resampling : {split: (units, weights)}
+        The distinct units of a split, ascending, (U,), and their weights in each copy, (B, U), from
+        `tasklens.scoring.bootstrap.resampling_weights`.
+    """
+    steps: list[int] = []
+    values: dict[tuple[str, str, str, str], dict[int, Doubles]] = {}
+    draws: dict[tuple[str, str, str, str], dict[int, Doubles]] = {}
+    n_pairs: dict[str, int] = {}
+    n_able: dict[tuple[str, int], int] = {}
+    n_errors: dict[tuple[str, int], int] = {}
+    for step, arrays in arrays_by_step:
+        steps.append(step)
+        for split, pairs in splits_in(arrays, position).items():
+            n_pairs[split] = int(pairs.pairs.sum())
+            n_able[split, step] = int(pairs.able.sum())
+            units, weights = resampling[split]
+            column = np.searchsorted(units, pairs.unit).astype(np.int64)
+            resampled = Resampling(pairs.own, column, weights)
+            of_split: dict[tuple[str, str, str], Doubles] = {}
+            for state, edit, effects in effects_in(arrays, pairs, split, position):
+                for metric, value in effects.items():
+                    each = over_targets(value)  # (R, N)
+                    of_split[state, edit, metric] = _resampled_mean(each, resampled)
+                    if len(each) > 1:
+                        at = split, state, edit, metric
+                        draws.setdefault(at, {})[step] = mean_of_draws(each)
+            of_split |= normalised(of_split)
+            for state, edit, metric, value, each in repair_effects(
+                arrays, split, position, units, weights
+            ):
+                of_split[state, edit, metric] = value
+                if len(each) > 1:
+                    draws.setdefault((split, state, edit, metric), {})[step] = each
+            n_errors[split, step] = count_errors(arrays, split, position)
+            for (state, edit, metric), value in of_split.items():
+                values.setdefault((split, state, edit, metric), {})[step] = value
+    copies = {len(value) for by_step in values.values() for value in by_step.values()}
+    empty = np.full(max(copies, default=1), np.nan)
+    return EffectCurves(
+        run,
+        seed,
+        position,
+        tuple(steps),
+        in_order({state for _, state, _, _ in values}),
+        {
+            key: np.stack([by_step.get(step, empty) for step in steps], axis=1)
+            for key, by_step in values.items()
+        },
+        {key: [by_step.get(step, np.empty(0)) for step in steps] for key, by_step in draws.items()},
+        n_pairs,
+        n_able,
+        n_errors,
+    )
+
+
+def edit_name(key: EditKey) -> str:
+    """Return the name of an edit with its strength, unless that is 1."""
+    return key.edit if key.alpha == 1 else f"{key.edit}@{key.alpha:g}"
+
+
+def splits_in(arrays: Arrays, position: str) -> dict[str, SplitPairs]:
+    """Return the pairs of each split that was edited at a position of a checkpoint."""
+    splits = [name.split("/")[0] for name in arrays if name.endswith(f"/{position}/own")]
+    return {split: SplitPairs.of_arrays(arrays, split, position) for split in splits}
+
+
+def effects_in(
+    arrays: Arrays, pairs: SplitPairs, split: str, position: str
+) -> Iterator[tuple[str, str, dict[str, Doubles]]]:
+    """Yield the state, the edit with its strength, and the effects by metric, (R, N, T) each.
+
+    Metrics are those of `EFFECTS`, over all pairs and over those of `ABLE`; an effect is NaN
+    outside them. Behind each shift comes ``third``, which runs nothing of its own.
+    """
+    for name in arrays:
+        key, kind = EditKey.parse(name) or (None, "")
+        if key is None or kind != "answer" or key[:2] != (split, position):
+            continue
+        answer, edit = arrays[name], edit_name(key)
+        effects = pairs.effects(key.edit, answer, arrays[key.name("likelihood")])
+        yield key.state, edit, _with_able(effects, pairs)
+        if key.edit == "shift":
+            third = {"becomes": _third(pairs, answer)}
+            yield key.state, "third" + edit.removeprefix("shift"), _with_able(third, pairs)
+
+
+def _with_able(effects: dict[str, Doubles], pairs: SplitPairs) -> dict[str, Doubles]:
+    able = {name + ABLE: np.where(pairs.able, value, np.nan) for name, value in effects.items()}
+    return effects | able
+
+
+def in_order(states: Iterable[str]) -> tuple[str, ...]:
+    """Return hidden states from the input up, and those that were edited together behind them."""
+    every = set(states)
+    single = layers_in_order(state for state in every if "+" not in state)
+    return (*single, *sorted(state for state in every if "+" in state))
+
+
+def _third(pairs: SplitPairs, answer: Ints) -> Doubles:
+    """Return how often a shift to another task than the target gives the target's answer.
+
+    ``answer``, (T, N), is that of the shift to each task. Returns (1, N, T): the mean over the
+    other tasks than the own one and the target, for which there is a pair with another answer.
+    """
+    n, n_tasks = pairs.answers.shape
+    hits, counts = np.zeros((n, n_tasks)), np.zeros((n, n_tasks))
+    for c in range(n_tasks):
+        ran = pairs.pairs[:, c : c + 1] & (pairs.answers[:, c : c + 1] != pairs.answers)
+        hits += ran & (answer[c][:, None] == pairs.answers)
+        counts += ran
+    share = np.divide(hits, counts, out=np.full_like(hits, np.nan), where=counts > 0)
+    return np.where(pairs.pairs, share, np.nan)[None]
+
+
+def over_targets(values: Doubles) -> Doubles:
+    """Return the mean over the targets of each instance, (R, N), of (R, N, T); NaN without any."""
+    return _mean(values, axis=2)
+
+
+def mean_of_draws(each: Doubles) -> Doubles:
+    """Return the mean over instances of each draw, (R,), of (R, N); NaN without any."""
+    return _mean(each, axis=1)
+
+
+def _mean(values: Doubles, axis: int) -> Doubles:
+    """Return the mean of what is not NaN, along an axis."""
+    n = np.isfinite(values).sum(axis=axis)
+    return np.divide(np.nansum(values, axis=axis), n, out=np.full(n.shape, np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+
+def _resampled_mean(each: Doubles, resampling: Resampling) -> Doubles:
+    """Return the mean over draws and instances, (R, N), in each resampled copy, (B,)."""
+    sums = resampling.mean(np.nansum(each, axis=0))
+    n = resampling.mean(np.isfinite(each).sum(axis=0))
+    return np.divide(sums, n, out=np.full(len(sums), np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+
+def normalised(
+    effects: Mapping[tuple[str, str, str], Doubles],
+) -> dict[tuple[str, str, str], Doubles]:
+    """Return effects as a share of the way from random directions to the full patch.
+
+    The share is NaN if the full patch moves hardly more answers than random directions do: see
+    `LEAST_WAY`.
+    """
+    shares = {}
+    for (state, edit, name), value in effects.items():
+        metric = name.removesuffix(ABLE)
+        if name == metric or metric not in ("becomes", "logit_change"):
+            continue
+        ends = [effects.get((state, end, "becomes" + ABLE)) for end in (FLOOR, CEILING)]
+        if ends[0] is None or ends[1] is None:
+            continue
+        floor, ceiling = (effects[state, end, name] for end in (FLOOR, CEILING))
+        way = ceiling - floor
+        is_way = (way > 0) & bool(ends[1][0] - ends[0][0] >= LEAST_WAY)
+        shares[state, edit, metric + NORMALISED] = np.divide(
+            value - floor, way, out=np.full(len(way), np.nan), where=is_way
+        )
+    return shares

@@ -1,0 +1,108 @@
+"""The settings of the stage that edits hidden states, and the choice of what is edited."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from tasklens.core.errors import InputError
+from tasklens.core.settings import Affects, SettingsBase
+from tasklens.data.names import find_state
+
+#: Edits that move a prompt to a task of choice.
+TARGETED = ("shift", "swap", "patch", "patch_span", "patch_rest", "shuffled", "unembedding")
+#: Edits without a task of choice, each drawn several times or run once.
+UNTARGETED = ("random", "within", "erase", "erase_random", "erase_within")
+#: Edits of the prompts that are answered wrongly.
+REPAIRS = ("repair",)
+EDITS = (*TARGETED, *UNTARGETED, *REPAIRS)
+#: Edits whose change does not depend on the state that is edited.
+ADDED = ("shift", "shuffled", "unembedding", "random", "within")
+#: Edits that Figure 3 shows through training.
+FIGURE = ("shift", "patch", "random")
+#: Edits that Figure 3 and the checks need at the last checkpoint.
+NEEDED = ("shift", "patch", "shuffled", "random", "within", "erase", "repair")
+
+
+class InterventionSettings(SettingsBase, affects="interventions"):
+    """Edits of hidden states: how many instances, draws and checkpoints.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.InterventionSettings(draws=50).instances
+    200
+    """
+
+    instances: Annotated[int, Field(ge=10)] = 200
+    """Largest number of instances per unseen split whose states are edited, drawn at random."""
+    draws: Annotated[int, Field(ge=2)] = 20
+    """Random draws of each control that is drawn, such as random directions."""
+    test_draws: Annotated[int, Field(ge=2)] = 199
+    """Random directions at the best layer of the last checkpoint, for the p value. It cannot be
+    less than 1 / (test_draws + 1)."""
+    checkpoints: Annotated[int, Field(ge=0), Affects("nothing")] = 8
+    """Number of checkpoints that tasklens run edits, evenly spaced in training, with the first and
+    the last. tasklens intervene edits every one whose weights are kept."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The edits that are wanted, and where.
+
+    Attributes
+    ----------
+    edits : tuple of str
+        Some of `EDITS`.
+    alphas : tuple of float
+        Strengths of the edit shift: multiples of the difference of the centroids.
+    states : tuple of str
+        Hidden states that are edited; empty: every one. Names that are joined by +, such as
+        ``block3+block4``, are edited together.
+    positions : tuple of str
+        Measured positions; empty: the first one of the run.
+    steps : tuple of int
+        Checkpoints; empty: every one whose weights are kept.
+    """
+
+    edits: tuple[str, ...] = EDITS
+    alphas: tuple[float, ...] = (1.0,)
+    states: tuple[str, ...] = ()
+    positions: tuple[str, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        for edit in self.edits:
+            if edit not in EDITS:
+                raise InputError(f"no edit {edit!r}; there are {', '.join(EDITS)}")
+        for alpha in self.alphas:
+            if not np.isfinite(alpha):
+                raise InputError(f"alpha = {alpha}: should be a finite number")
+
+    def states_among(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the edited states by the names that a run has; InputError if it lacks one.
+
+        States that are edited together are in the order in which the model computes them.
+        """
+        chosen = []
+        for state in self.states or names:
+            each = {find_state(name, names) for name in state.split("+")}
+            if len(each) < len(state.split("+")):
+                raise InputError(f"{state}: should not have a hidden state twice")
+            chosen.append("+".join(name for name in names if name in each))
+        return tuple(dict.fromkeys(chosen))
+
+
+def evenly_spaced(steps: Iterable[int], n: int) -> tuple[int, ...]:
+    """Return at most ``n`` of the steps, about evenly spaced, with the first and the last.
+
+    All of them if n is 0.
+    """
+    every = np.array(sorted(steps))
+    if n == 0 or n >= len(every):
+        return tuple(every.tolist())
+    wanted = np.linspace(every[0], every[-1], n) if n > 1 else every[-1:]
+    nearest = np.abs(every - wanted[:, None]).argmin(axis=1)
+    return tuple(every[np.unique(nearest)].tolist())

@@ -1,0 +1,211 @@
+"""Edit one hidden state at one checkpoint, on every split and position: the work of a worker."""
+
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.core.seeds import stream
+from tasklens.core.workers import need_seen
+from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.edited_prompts import Edited, Floats, Ints
+from tasklens.interventions.cell import Arrays, CellStates, PlannedEdit, intervene
+from tasklens.interventions.editor import Editor
+from tasklens.interventions.repair import (
+    DISTANCE,
+    errors_among,
+    own_distance,
+    repair,
+    repair_name,
+)
+from tasklens.interventions.settings import REPAIRS, InterventionSettings
+from tasklens.models.open_editor import open_editor
+from tasklens.runs.load_run import load_run
+from tasklens.runs.run import Run
+
+#: The edits of a state that are wanted, by split and position.
+Planned = Mapping[tuple[str, str], tuple[PlannedEdit, ...]]
+
+
+@dataclass(frozen=True)
+class EditJob:
+    """The edits of one hidden state, or of several together, at one checkpoint."""
+
+    run: Path
+    """The run directory, which the worker has to see."""
+    step: int
+    state: str
+    settings: InterventionSettings
+    planned: Planned
+
+    @property
+    def name(self) -> str:
+        """The name of the job in messages."""
+        return f"step {self.step}, {self.state}"
+
+
+class EditResult(NamedTuple):
+    """Results of a job."""
+
+    arrays: Arrays
+    how: tuple[str, ...]
+    """How the edits were computed at each position, as lines for the log."""
+    notes: tuple[str, ...]
+    """What was left out of the prompts."""
+
+
+class Opened(NamedTuple):
+    """A model with the prompts of a split that it is asked, edited at a position."""
+
+    asked: Counterfactuals
+    editor: Editor
+    donors: Editor | None
+    common: Arrays
+    """What is the same for all states: see `common_arrays`."""
+
+
+#: All prompts of a split, whether they are answered rightly, the errors, and the model with these.
+Errors = tuple[Counterfactuals, npt.NDArray[np.int8], Counterfactuals, Editor | None]
+
+
+def edit_state(job: EditJob) -> EditResult:
+    """Run the edits of a job."""
+    need_seen(job.run)
+    model = _open_model(job.run, job.step)
+    arrays: Arrays = {}
+    how: list[str] = []
+    notes: list[str] = []
+    for (split, position), planned in job.planned.items():
+        opened = model.ask(split, position, job.settings.instances)
+        how.append(f"edits at {position} are computed {opened.editor.how}")
+        notes += opened.asked.notes
+        arrays |= opened.common
+        states = {name: model.states_of(opened, name, position) for name in job.state.split("+")}
+        random = model.run.settings.seed, (job.step, position)
+        moves = [edit for edit in planned if edit.name not in REPAIRS]
+        arrays |= intervene(opened.editor, job.state, states, opened.asked, moves, *random)
+        if len(moves) < len(planned):
+            arrays |= model.repair(split, position, job.state, job.settings)
+    return EditResult(arrays, tuple(dict.fromkeys(how)), tuple(dict.fromkeys(notes)))
+
+
+class OpenModel:
+    """The model of a checkpoint, with all that edits of several states share."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        self.run, self.step = run, step
+        self._subject = run.open_subject(step)
+        self._asked: dict[tuple[str, str, int], Opened] = {}
+        self._errors: dict[tuple[str, str], Errors] = {}
+
+    def ask(self, split: str, position: str, n: int) -> Opened:
+        """Return the model with at most n prompts of a split."""
+        key = split, position, n
+        if key not in self._asked:
+            asked = self.run.counterfactuals(split, position, n)
+            editor = open_editor(self._subject, asked.prompts, asked.tokens)
+            donors = None
+            if len(asked.donors):
+                donors = open_editor(self._subject, asked.donors, asked.tokens)
+            self._asked[key] = Opened(asked, editor, donors, common_arrays(asked, editor, donors))
+        return self._asked[key]
+
+    def repair(
+        self, split: str, position: str, state: str, settings: InterventionSettings
+    ) -> Arrays:
+        """Repair the errors on a split; keep the distance of all prompts to their centroid."""
+        key = split, position
+        if key not in self._errors:
+            every = self.run.counterfactuals(split, position, sys.maxsize)
+            correct = self.run.clusters(self.step)[f"{split}/correct"][every.index]
+            rng = stream(self.run.settings.seed, "repaired errors", self.step, split)
+            errors = errors_among(every, correct, settings.instances, rng)
+            editor: Editor | None = None
+            if len(errors.own):
+                editor = open_editor(self._subject, errors.prompts, errors.tokens)
+            self._errors[key] = every, correct, errors, editor
+        every, correct, errors, editor = self._errors[key]
+        name = partial(repair_name, split, position)
+        states = CellStates(
+            self.run.states(state, self.step, split, position)[every.index],
+            *self._fitted(state, position),
+        )
+        arrays: Arrays = {
+            name("correct"): correct,
+            name("unit"): every.unit,
+            name("errors"): np.searchsorted(every.index, errors.index),
+            name(state, DISTANCE, "value"): own_distance(states, every),
+        }
+        if editor is None:
+            return arrays
+        prompts = replace(states, prompts=editor.states([state])[state])
+        random = self.run.settings.seed, (self.step, position)
+        return arrays | repair(editor, state, prompts, errors, settings.draws, *random)
+
+    def _fitted(self, state: str, position: str) -> tuple[Floats, Floats, Ints]:
+        """Return no donors, and the states and tasks from which centroids are computed."""
+        first = next(iter(self.run.splits))
+        x = self.run.states(state, self.step, first, position)
+        return x[:0], x, self.run.instances(first).task
+
+    def states_of(self, opened: Opened, name: str, position: str) -> CellStates:
+        """Return a hidden state of the prompts, their donors, and the first measured split."""
+        prompts = opened.editor.states([name])[name]
+        donors, fit, fit_task = self._fitted(name, position)
+        if opened.donors is not None:
+            donors = opened.donors.states([name])[name]
+        return CellStates(prompts, donors, fit, fit_task)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_model(run: Path, step: int) -> OpenModel:
+    """Open the model of a checkpoint, which stays open for the next state."""
+    return OpenModel(load_run(run), step)
+
+
+def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None) -> Arrays:
+    """Return what is known of the prompts of a split without an edit, by name.
+
+    That is, behind ``split/position/``: ``index``, ``own``, ``unit``, ``answers`` and ``pairs``, as
+    in `Counterfactuals`; ``able``, int8 (N, T), whether the model answers rightly under a task, of
+    other tasks in the donor's prompt, or -1 if there is none; ``clean/answer``, int32 (N,), and
+    ``clean/likelihood``, float32 (N, T), of the answer under each task.
+    """
+    n = len(asked.own)
+    right = asked.answers[np.arange(n), asked.own]
+    answer, likelihood = _clean(editor, asked.answers)
+    able = np.full(asked.answers.shape, -1, dtype=np.int8)
+    if donors is not None:
+        row, task = np.nonzero(asked.donor >= 0)
+        # A donor has one right answer: those that ask for it share the input and the task.
+        expected = np.zeros(len(asked.donors), dtype=np.int64)
+        expected[asked.donor[row, task]] = asked.answers[row, task]
+        given, _ = _clean(donors, expected[:, None])
+        able[row, task] = (given == expected)[asked.donor[row, task]]
+    able[np.arange(n), asked.own] = answer == right
+    arrays: Arrays = {
+        "index": asked.index,
+        "own": asked.own,
+        "unit": asked.unit,
+        "answers": asked.answers,
+        "pairs": asked.pairs.astype(np.uint8),
+        "able": able,
+        "clean/answer": answer.astype(np.int32),
+        "clean/likelihood": likelihood,
+    }
+    at = f"{asked.split}/{asked.position}/"
+    every: Arrays = {at + name: array for name, array in arrays.items()}
+    return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}
+
+
+def _clean(editor: Editor, candidates: Ints) -> Edited:
+    """Return the answers and likelihoods of all prompts without an edit."""
+    name = editor.names[-1]
+    change = np.zeros_like(editor.states([name])[name])
+    return editor.answer(name, np.arange(len(candidates)), change, candidates)
