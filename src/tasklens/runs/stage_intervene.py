@@ -66,7 +66,8 @@ def check_intervenable(run: Run, selection: Selection) -> None:
             )
     selection.states_among(run.state_names)
     for split in edited_splits(run):
-        for position in selection.positions or (run.position,):
+        for position in selection.positions or (run.position(),):
+            run.position(position)
             run.counterfactuals(split, position, run.settings.interventions.instances)
 
 
@@ -140,7 +141,7 @@ def _missing(
     """Return the edits that are wanted and not kept, by step and state."""
     settings, missing = run.settings.interventions, dict[int, dict[str, Planned]]()
     n_tasks = {
-        split: len(run.counterfactuals(split, run.position, settings.instances).tasks)
+        split: len(run.counterfactuals(split, run.position(), settings.instances).tasks)
         for split in edited_splits(run)
     }
     for selection in selections:
@@ -156,7 +157,7 @@ def _missing(
                             state, edits, selection.alphas, n_tasks[split], settings, test=test
                         )
                     )
-                    for position in selection.positions or (run.position,):
+                    for position in selection.positions or (run.position(),):
                         new = tuple(
                             each
                             for each in planned
