@@ -33,7 +33,6 @@ from e2e.conftest import (
 from e2e.processes import of_session, start, wait_for
 from e2e.stock import Stock
 from e2e.sweeps import AXES, outputs, touched, write_sweep
-from tasklens.cli.main import AGAIN
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.files import sha256
 from tasklens.core.ray_workers import RETRIES, RayWorkers, connect

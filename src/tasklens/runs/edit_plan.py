@@ -89,10 +89,13 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
 
 
 def tested_state(run: Run) -> str | None:
-    """Return the best layer on the first split, chosen without any edit."""
-    first = next(iter(run.splits))
+    """Return the best layer on the first split, chosen without any edit, as the checks do.
+
+    It is best among the hidden states themselves, as these are edited and not their t-SNE maps.
+    """
+    cells = next(iter(run.splits)), "raw"
     ari = curves_of_table(run.score_table())[0].ari
-    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[0] == first})
+    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[::2] == cells})
     return best[0] if best else None
 
 

@@ -79,10 +79,21 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
+    subject = load_model(settings, checkpoint)
+    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    limits = [n for n in (settings.position.max_length, subject.max_length) if n]
+    position = settings.position.changed(max_length=min(limits, default=0))
+    tokens = tokenize(table, subject.tokenizer, position)
+    subject.check(tokens.prompts)
+    return OpenedModel(subject, tokens, names)
+
+
+def load_model(settings: ModelRunSettings, checkpoint: Checkpoint) -> HuggingFaceSubject:
+    """Load a model with its tokenizer; InputError if one cannot be read."""
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
     check_own_checkpoint(directory)
-    subject = load_subject(
+    return load_subject(
         directory,
         step=checkpoint.step,
         tokenizer=_tokenizer_directory(settings, directory),
@@ -92,12 +103,6 @@ def open_model(
         max_tokens=wanted.max_tokens,
         untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
     )
-    names = _state_names(subject, wanted.states, checkpoint.name)
-    limits = [n for n in (settings.position.max_length, subject.max_length) if n]
-    position = settings.position.changed(max_length=min(limits, default=0))
-    tokens = tokenize(table, subject.tokenizer, position)
-    subject.check(tokens.prompts)
-    return OpenedModel(subject, tokens, names)
 
 
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
