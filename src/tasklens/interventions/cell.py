@@ -15,8 +15,13 @@ from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import controls, edits
 from tasklens.interventions.centroids import Centroids, fit_centroids
 from tasklens.interventions.editor import Editor
-from tasklens.interventions.edits import Edit
-from tasklens.interventions.settings import ADDED, TARGETED, InterventionSettings
+from tasklens.interventions.edits import Edit, checked
+from tasklens.interventions.settings import (
+    ADDED,
+    TARGETED,
+    UNTARGETED,
+    InterventionSettings,
+)
 
 Arrays = dict[str, npt.NDArray[Any]]
 #: Edits that are the same each time.
@@ -71,6 +76,8 @@ class FoldStates:
     random: Callable[..., np.random.Generator]
     """The stream of random numbers for an edit and a draw of this cell and fold."""
     unembedding: Callable[[Ints], Floats] | None
+    own: Mapping[str, Edit]
+    """Edits of the user, by name."""
 
     @cached_property
     def centroids(self) -> Centroids:
@@ -91,7 +98,7 @@ class FoldStates:
         """Return which states an edit is run on, bool (n,): for a target, or in a draw."""
         asked, edited, fitted = self.asked, self.fold.edited, self.centroids.tasks
         inside = np.isin(self.task, fitted)
-        if edit in TARGETED:
+        if edit not in UNTARGETED:
             inside &= asked.pairs[edited, row] & np.isin(asked.tasks[row], fitted)
         if edit in DONATED:
             inside &= asked.donor[edited, row] >= 0
@@ -99,11 +106,13 @@ class FoldStates:
 
     def change(self, edit: str, row: int, alpha: float) -> Floats:
         """Return what an edit adds to each state, (n, D): for a target, or in a draw."""
-        target = np.full(len(self.x), self.asked.tasks[row if edit in TARGETED else 0])
+        target = np.full(len(self.x), self.asked.tasks[0 if edit in UNTARGETED else row])
         return self.edit(edit, row, alpha)(self.x, self.task, target) - self.x
 
     def edit(self, edit: str, row: int, alpha: float) -> Edit:
         """Return an edit by its name, for a target or a draw."""
+        if edit in self.own:
+            return checked(edit, self.own[edit])
         centroids, rng = self.centroids, partial(self.random, edit)
         if edit in DONATED:
             donors = self.states.donors[self.asked.donor[self.fold.edited, row]]
@@ -150,7 +159,7 @@ class PlannedEdit(NamedTuple):
     @property
     def is_targeted(self) -> bool:
         """True if each run has a target."""
-        return self.name in TARGETED
+        return self.name not in UNTARGETED
 
 
 def planned_edits(
@@ -186,6 +195,7 @@ def intervene(
     planned: Iterable[PlannedEdit],
     seed: int,
     purpose: tuple[str | int, ...] = (),
+    own: Mapping[str, Edit] | None = None,
 ) -> Arrays:
     """Run the edits of a cell and return what the model answered.
 
@@ -202,6 +212,8 @@ def intervene(
         Root seed of the random controls.
     purpose : tuple
         The cell's part in the names of its random streams, such as the step.
+    own : {name: Edit}, optional
+        Edits of the user, which move each state to each target.
 
     Returns
     -------
@@ -211,6 +223,10 @@ def intervene(
         the own and of the target's answer; otherwise (R, N, T), of the answer under each task.
     """
     names = state.split("+")
+    for name in names:
+        each = states[name]
+        if not all(np.isfinite(x).all() for x in (each.prompts, each.donors, each.fit)):
+            raise InputError(f"{name}: a hidden state is not finite, and cannot be edited")
     arrays: Arrays = {}
     unembedding = getattr(editor, "unembedding", None)
     by_name = {
@@ -221,6 +237,7 @@ def intervene(
                 fold,
                 partial(stream, seed, "interventions", *purpose, asked.split, name, number),
                 unembedding,
+                own or {},
             )
             for number, fold in enumerate(asked.folds)
         ]
@@ -228,12 +245,12 @@ def intervene(
     }
     n, n_tasks = asked.answers.shape
     own_answer = asked.answers[np.arange(n), asked.own]
-    for each in planned:
-        edit, alpha, runs = each
+    for plan in planned:
+        edit, alpha, runs = plan
         if edit in DONATED and not len(asked.donors):
             continue
         answer = np.full((runs, n), -1, dtype=np.int32)
-        shape = (runs, n, 2 if each.is_targeted else n_tasks)
+        shape = (runs, n, 2 if plan.is_targeted else n_tasks)
         likelihood = np.full(shape, np.nan, dtype=np.float32)
         run: list[Ints] = []
         row: list[Ints] = []
@@ -246,10 +263,8 @@ def intervene(
                 row.append(fold.edited[inside])
                 run.append(np.full(len(row[-1]), r))
         runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)
-        if not np.isfinite(change).all():
-            raise InputError(f"{state}: the edit {edit} gives a state that is not finite")
         candidates = asked.answers[rows]
-        if each.is_targeted:
+        if plan.is_targeted:
             candidates = np.stack([own_answer[rows], asked.answers[rows, runs_]], axis=1)
         if len(rows):
             edited = editor.answer(state, rows, change, candidates)

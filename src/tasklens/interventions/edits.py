@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.centroids import Centroids, Doubles
 
@@ -73,6 +74,23 @@ def erase(basis: Doubles, middle: Doubles) -> Edit:
 def add(vectors: Doubles) -> Edit:
     """Return the edit that adds vectors, (n, D), which depend on neither state nor target."""
     return lambda states, task, target: _single(states + vectors)
+
+
+def checked(name: str, edit: Edit) -> Edit:
+    """Return the edit of a user, with a check of the states that it returns."""
+
+    def check(states: Floats, task: Ints, target: Ints) -> Floats:
+        edited = np.asarray(edit(states.copy(), task.copy(), target.copy()))
+        if edited.shape != states.shape or not np.issubdtype(edited.dtype, np.floating):
+            raise InputError(
+                f"the edit {name} returns {edited.dtype} {edited.shape}: should be the edited "
+                f"states, float32 {states.shape}"
+            )
+        if not np.isfinite(edited).all():
+            raise InputError(f"the edit {name} returns a state that is not finite")
+        return edited.astype(np.float32)
+
+    return check
 
 
 def _difference(a: Floats, b: Floats) -> Doubles:

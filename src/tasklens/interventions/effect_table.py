@@ -19,6 +19,8 @@ from tasklens.interventions.effects import (
     over_targets,
     splits_in,
 )
+from tasklens.interventions.repair import repair_name
+from tasklens.interventions.repair_effects import count_errors, repair_effects
 
 SCHEMA = pa.schema(
     [
@@ -68,6 +70,8 @@ def _rows(
 
     yield row("pairs", pairs.pairs.sum())
     yield row("pairs_able", pairs.able.sum())
+    yield row("errors", count_errors(arrays, split, position))
+    units = arrays.get(repair_name(split, position, "unit"), pairs.unit)
     means: dict[tuple[str, str, str], Doubles] = {}
     for state, name, effects in effects_in(arrays, pairs, split, position):
         for metric, values in effects.items():
@@ -82,6 +86,12 @@ def _rows(
                     value = mean_of_draws(values[:, :, t].reshape(1, -1))[0]
                     if np.isfinite(value):
                         yield row(metric, value, **_edit(state, name), target=task_names[task])
+    for state, name, metric, values, draws in repair_effects(
+        arrays, split, position, np.unique(units), np.ones((1, len(np.unique(units))))
+    ):
+        means[state, name, metric] = values
+        for draw, value in enumerate(draws if len(draws) > 1 else ()):
+            yield row(metric, value, **_edit(state, name), draw=draw)
     for (state, name, metric), value in {**means, **normalised(means)}.items():
         if np.isfinite(value[0]):
             yield row(metric, value[0], **_edit(state, name))

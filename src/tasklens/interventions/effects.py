@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
-from tasklens.interventions.settings import TARGETED
+from tasklens.interventions.repair_effects import count_errors, repair_effects
+from tasklens.interventions.settings import UNTARGETED
 from tasklens.scoring.bootstrap import Resampling
 from tasklens.scoring.score_table import layers_in_order
 
@@ -75,7 +76,7 @@ class SplitPairs:
         n, n_tasks = self.answers.shape
         row = np.arange(n)
         mine = self.answers[row, self.own]  # (N,)
-        if edit in TARGETED:
+        if edit not in UNTARGETED:
             given = answer.T[None]  # (1, N, T)
             ran = np.isfinite(likelihood[..., 1]).T[None]
             gain = (likelihood[..., 1] - likelihood[..., 0]).T[None]
@@ -103,7 +104,8 @@ class EffectCurves:
 
     The first copy is as measured, the others are resampled by instruction. An effect that was not
     computed is NaN. A metric is one of `EFFECTS`, alone or with `ABLE`; or ``becomes`` and
-    ``logit_change`` with `NORMALISED`.
+    ``logit_change`` with `NORMALISED`. The edits ``repair`` and ``repair_random`` have the metric
+    ``right``, the share of wrong answers that become right, and ``distance`` has ``auroc``.
     """
 
     run: str
@@ -124,6 +126,8 @@ class EffectCurves:
     """Number of pairs by split, at the last checkpoint."""
     n_able: dict[tuple[str, int], int] = field(default_factory=dict)
     """Number of pairs whose two tasks the model can do, by split and step."""
+    n_errors: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Number of wrongly answered prompts that were repaired, by split and step."""
 
     def __repr__(self) -> str:
         return (
@@ -160,6 +164,7 @@ def effect_curves(
     draws: dict[tuple[str, str, str, str], dict[int, Doubles]] = {}
     n_pairs: dict[str, int] = {}
     n_able: dict[tuple[str, int], int] = {}
+    n_errors: dict[tuple[str, int], int] = {}
     for step, arrays in arrays_by_step:
         steps.append(step)
         for split, pairs in splits_in(arrays, position).items():
@@ -176,7 +181,15 @@ def effect_curves(
                     if len(each) > 1:
                         at = split, state, edit, metric
                         draws.setdefault(at, {})[step] = mean_of_draws(each)
-            for (state, edit, metric), value in {**of_split, **normalised(of_split)}.items():
+            of_split |= normalised(of_split)
+            for state, edit, metric, value, each in repair_effects(
+                arrays, split, position, units, weights
+            ):
+                of_split[state, edit, metric] = value
+                if len(each) > 1:
+                    draws.setdefault((split, state, edit, metric), {})[step] = each
+            n_errors[split, step] = count_errors(arrays, split, position)
+            for (state, edit, metric), value in of_split.items():
                 values.setdefault((split, state, edit, metric), {})[step] = value
     copies = {len(value) for by_step in values.values() for value in by_step.values()}
     empty = np.full(max(copies, default=1), np.nan)
@@ -193,6 +206,7 @@ def effect_curves(
         {key: [by_step.get(step, np.empty(0)) for step in steps] for key, by_step in draws.items()},
         n_pairs,
         n_able,
+        n_errors,
     )
 
 

@@ -9,9 +9,11 @@ from tasklens.findings.verdict_text import verdict_json
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
+from tasklens.runs.more_positions import add_positions, check_weights
 from tasklens.runs.run import Run
 from tasklens.runs.settings import RunSettings, load_settings
 from tasklens.runs.stage_data import make_data
+from tasklens.runs.stage_intervene import intervene_for_figure
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_plot import plot
 from tasklens.runs.stage_report import write_report
@@ -82,8 +84,8 @@ def run_all(
     """Make or resume a run, from its data to its report; return it, its verdict and its page.
 
     For the name and the directory see `new_run`, for the command, the engine and the GPUs
-    `make_states`. The frames of the report are made by the workers that have measured, while this
-    process draws the figures and tests the findings.
+    `make_states`. The frames of the report are made by the workers that have measured and edited,
+    while this process draws the figures and tests the findings.
     """
     with opened(engine):
         run = new_run(name, settings, out, resume=resume)
@@ -95,6 +97,7 @@ def run_all(
                 if frames:
                     frames.begin_first()
                 measure(run, workers)
+                intervene_for_figure(run, None if workers.remote else workers)
                 if frames:
                     frames.begin()
                 plot(run)
@@ -119,12 +122,15 @@ def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) 
     """
     if isinstance(run, ModelRun):
         check_models(run, engine)
+    elif isinstance(run, TrainingRun):
+        check_weights(run)
     begin(run, command)
     make_data(run)
     if isinstance(run, ModelRun):
         harvest_models(run, engine, gpus)
     elif isinstance(run, TrainingRun):
         train(run, engine, measuring=True)
+        add_positions(run)
 
 
 def renew_results(run: Run, before: list[Path], command: str) -> None:

@@ -13,9 +13,12 @@ from tasklens.core.seeds import stream
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
-from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Run
+from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.runs.kept_edits import edited_steps, read_edits
+from tasklens.runs.load_run import first_difference, load_run
+from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
@@ -23,7 +26,7 @@ from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import control_clusters
-from tasklens.scoring.score_table import read_score_table
+from tasklens.scoring.score_table import at_position, read_score_table
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
@@ -75,18 +78,16 @@ def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
 
 
 def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
-    """Return the ARI and accuracy of a run by step, as measured and resampled.
+    """Return the scores and effects of edits of a run by step, as measured and resampled.
 
-    The splits of a model run stand for those of a training run, in their order.
+    If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
+    stand for those of a training run, in their order. Of several positions the first counts.
     """
     run.need("measure")
     run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
     instances = run.instances_by_split
-    unit = np.concatenate([known.unit for known in instances.values()])
-    task = np.concatenate([known.task for known in instances.values()])
-    units, first = np.unique(unit, return_index=True)
-    weights = resampling_weights(task[first], COPIES, stream(seed, "bootstrap"))
+    units, weights = _resampled_units(run)
     resampling: dict[str, Resampling] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
@@ -102,6 +103,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             controls[role_of[split], name] = clustering.labels
             ends, _, _ = extremes(known.task, clustering.near_best)
             control_extremes[role_of[split], name] = ends
+    decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
@@ -110,8 +112,10 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         for name, array in clusters.items():
             key, kind = CellKey.parse(name) or (None, "")
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
-            if key and key.k is None and arrays is not None:
+            if key and key.k is None and not key.position and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
+            if key and kind == "decoded" and not key.position:
+                decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -128,7 +132,44 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             {role: split for split, role in role_of.items()},
             _chance(run),
             (cell_extremes, control_extremes),
+            decoded,
+            _effects(run, shuffled=shuffled),
         )
+
+
+def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
+    """Return the units of a run, (U,), and their weights in each resampled copy, (B, U)."""
+    instances = run.instances_by_split.values()
+    unit = np.concatenate([known.unit for known in instances])
+    task = np.concatenate([known.task for known in instances])
+    units, first = np.unique(unit, return_index=True)
+    rng = stream(run.settings.seed, "bootstrap")
+    return units, resampling_weights(task[first], COPIES, rng)
+
+
+def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
+    """Return the effects of edits in a run by step, as measured and resampled as in `curves_of`.
+
+    By default at the first position. The splits have the run's own names. InputError if nothing was
+    edited, or a file is damaged.
+    """
+    run.need("interventions")
+    run.check_files("interventions")
+    return effect_curves(
+        run.name,
+        run.settings.seed,
+        run.position(position),
+        ((step, read_edits(run, step)) for step in edited_steps(run)),
+        dict.fromkeys(run.splits, _resampled_units(run)),
+    )
+
+
+def _effects(run: Run, *, shuffled: bool) -> EffectCurves | None:
+    """Return the effects of edits of a run, or None if there were none."""
+    if run.directory.mark("interventions") is None:
+        return None
+    effects = effect_curves_of(run)
+    return of_shuffled_labels(effects) if shuffled else effects
 
 
 def _chance(run: Run) -> float:
@@ -140,13 +181,16 @@ def _chance(run: Run) -> float:
 
 
 def difference(runs: Sequence[Run]) -> str | None:
-    """Return, in a line, why runs cannot be judged together; None if they are replicates."""
+    """Return, in a line, why runs cannot be judged together; None if they are replicates.
+
+    Only their first position is judged, so that they may differ in the others.
+    """
     known: dict[str, Run] = {}
     for run in runs:
         first = runs[0]
         key: str | None = "kind"
         if type(run) is type(first):
-            key = first.settings.first_difference(run.settings, of_replicates=True)
+            key = first_difference(first, run, of_replicates=True)
         if key:
             return (
                 f"{run.directory.path} has other settings than {first.directory.path} ({key} "
@@ -183,28 +227,34 @@ def compare_precisions(runs: Iterable[Run]) -> None:
 
 
 def follow_run(
-    run: Run, layer: str | None = None, split: str | None = None, space: str = "raw"
+    run: Run,
+    layer: str | None = None,
+    split: str | None = None,
+    space: str = "raw",
+    position: str | None = None,
 ) -> tuple[str, str, Followed, list[str]]:
     """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
 
-    By default the layer is the best one on the first split, the split the first unseen one. Returns
-    layer, split, what was followed, and the names of the tasks; InputError if the run is not
-    measured, or has no such layer, split or space.
+    By default the layer is the best one on the first split, the split the first unseen one, the
+    position the first. Returns layer, split, what was followed, and the names of the tasks;
+    InputError if the run is not measured, or has no such layer, split, space or position.
     """
     run.need("measure")
     path = run.directory.path
+    position = run.position(position)
     split = find_split(split, run.splits) if split else run.unseen
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        first, ari = next(iter(run.splits)), curves_of_table(run.score_table())[0].ari
+        table = at_position(run.score_table(), position)
+        first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
         chosen = best_layer(
             {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
         )
         if chosen is None:
             raise InputError(f"{path}: nothing was clustered in the space {space!r}")
         layer, _ = chosen
-    name = CellKey(split, layer, space).name("labels")
+    name = run.cell(split, layer, space, position).name("labels")
     steps, labels = [], []
     known: set[str] = set()
     for step in run.steps:

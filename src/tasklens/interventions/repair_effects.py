@@ -1,0 +1,67 @@
+"""Compute from kept arrays how many errors were repaired, and whether distance tells errors."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from tasklens.data.edited_prompts import Floats, Ints
+from tasklens.interventions.cell import Arrays
+from tasklens.interventions.centroids import Doubles
+from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM, repair_name
+
+#: The metrics: the share of errors that become right, and the area under the ROC curve.
+RIGHT, AUROC = "right", "auroc"
+
+
+def repair_effects(
+    arrays: Arrays, split: str, position: str, units: Ints, weights: Doubles
+) -> Iterator[tuple[str, str, str, Doubles, Doubles]]:
+    """Yield the state, the edit, the metric, the value in each copy, (B,), and each draw, (R,).
+
+    ``units``, (U,), are ascending, and ``weights``, (B, U), their weights in each copy. The draws
+    are as measured.
+    """
+    name = repair_name(split, position, "correct")
+    if name not in arrays:
+        return
+    correct = arrays[name]
+    known = correct >= 0
+    of_instance = weights[:, np.searchsorted(units, arrays[repair_name(split, position, "unit")])]
+    of_error = of_instance[:, arrays[repair_name(split, position, "errors")]]  # (B, M)
+    begin = repair_name(split, position) + "/"
+    for each, array in arrays.items():
+        parts = each.removeprefix(begin).split("/")
+        if not each.startswith(begin) or len(parts) != 3:
+            continue
+        state, edit, _ = parts
+        if edit in (REPAIR, REPAIR_RANDOM):
+            n = of_error.sum(axis=1)
+            sums = of_error @ array.mean(axis=0)
+            share = np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)
+            yield state, edit, RIGHT, share, array.mean(axis=1)
+        elif edit == DISTANCE:
+            value = auroc(array[known], correct[known] == 0, of_instance[:, known])
+            yield state, edit, AUROC, value, value[:1]
+
+
+def count_errors(arrays: Arrays, split: str, position: str) -> int:
+    """Return how many errors were repaired; 0 if there were none, or it was not tried."""
+    return len(arrays.get(repair_name(split, position, "errors"), ()))
+
+
+def auroc(score: Floats, is_error: npt.NDArray[np.bool_], weights: Doubles) -> Doubles:
+    """Return the area under the ROC curve of a score that should be higher for errors, (B,).
+
+    It is the chance that an error has a higher score than a hit; ties count half (Hanley and
+    McNeil, 1982). ``weights``, (B, N), are the copies of each instance in each resampling. The area
+    is NaN without errors or without hits.
+    """
+    values, number = np.unique(score, return_inverse=True)
+    n = len(values)
+    errors = np.stack([np.bincount(number, w * is_error, n) for w in weights])  # (B, V)
+    hits = np.stack([np.bincount(number, w * ~is_error, n) for w in weights])
+    below = np.cumsum(hits, axis=1) - hits / 2
+    pairs = errors.sum(axis=1) * hits.sum(axis=1)
+    area = (errors * below).sum(axis=1)
+    return np.divide(area, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)  # type: ignore[no-any-return]
