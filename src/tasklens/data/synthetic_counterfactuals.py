@@ -13,10 +13,9 @@ from tasklens.data.counterfactuals import (
     prompts_with_pairs,
 )
 from tasklens.data.edited_prompts import EditedPrompts, Ints
+from tasklens.data.names import find_position
 from tasklens.data.synthetic import MEASURED, Dataset, Split
 
-#: Positions of a prompt [I; x] that can be edited. The answer follows x, whatever is edited.
-POSITIONS = ("input", "instruction_last", "instruction_mean")
 #: The measured subset from whose states the centroids are computed.
 FITTED = next(iter(MEASURED))
 
@@ -33,7 +32,8 @@ def counterfactuals_of_dataset(
     split : str
         A measured subset, such as ``val_subset``.
     position : {"input", "instruction_last", "instruction_mean"}
-        What is edited: the input, the last token of the instruction, or all of its tokens.
+        What is edited: the input, the last token of the instruction, or all of its tokens. The
+        answer follows the input, whatever is edited.
     n : int
         Most prompts, drawn at random among those with an answer that another task changes.
     seed : int
@@ -120,6 +120,4 @@ def _edited(dataset: Dataset, part: Split, position: str) -> EditedPrompts:
         "instruction_last": (length - 1, length - 1),
         "instruction_mean": (np.zeros_like(length), length - 1),
     }
-    if position not in spans:
-        raise InputError(f"no position {position!r}; there are {', '.join(POSITIONS)}")
-    return EditedPrompts(ids, length, *spans[position])
+    return EditedPrompts(ids, length, *spans[find_position(position, spans)])

@@ -53,7 +53,8 @@ def check_intervenable(run: Run, selection: Selection) -> None:
             )
     selection.states_among(run.state_names)
     for split in edited_splits(run):
-        for position in selection.positions or (run.position,):
+        for position in selection.positions or (run.position(),):
+            run.position(position)
             run.counterfactuals(split, position, run.settings.interventions.instances)
 
 
@@ -71,7 +72,7 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
         cells = [
             (split, position)
             for split in splits
-            for position in selection.positions or (run.position,)
+            for position in selection.positions or (run.position(),)
         ]
         asked = {cell: _asked(run, *cell) for cell in cells}
         for step in selection.steps or run.intervenable_steps:

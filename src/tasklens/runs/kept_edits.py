@@ -19,7 +19,8 @@ def edit_inputs(run: Run, step: int) -> str:
     """Return the hash of what the edits at a checkpoint depend on."""
     directory, settings = run.directory, run.settings
     weights = directory.hash_of(directory.checkpoint(step))
-    hashes = [directory.output_hash("data"), run.states_hash(step), weights]
+    states = run.states_hash(step, run.positions[:1])  # others may be added
+    hashes = [directory.output_hash("data"), states, weights]
     return digest([settings.seed, settings.affecting("interventions"), hashes])
 
 

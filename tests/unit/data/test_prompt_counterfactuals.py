@@ -12,7 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, codes, read_prompts
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
-from tasklens.data.tokenize import PositionSettings, tokenize
+from tasklens.data.tokenize import tokenize
 
 VOCABULARY = (*"abcdpqrswxyz", "big", "very", "of", "is", "a1", "a2", "b1", "b2", "c1", "c2")
 TOKENIZER = word_level_tokenizer((*SPECIAL, *VOCABULARY))
@@ -28,13 +28,12 @@ def table(rows: list[tuple[str, str, str, str]], **settings: Any) -> LabelledPro
 
 
 def ask(
-    prompts: LabelledPrompts, split: str = "all", n: int = 99, seed: int = 0, **position: Any
+    prompts: LabelledPrompts, split: str = "all", n: int = 99, seed: int = 0, position: str = ""
 ) -> Counterfactuals:
-    settings = PositionSettings(**position)
-    read = tokenize(prompts, TOKENIZER, settings).prompts
+    read = tokenize(prompts, TOKENIZER, position).prompts
     begin = read.position if read.begin is None else read.begin
     return counterfactuals_of_prompts(
-        prompts, TOKENIZER, split, settings.at or "input", (begin, read.position), n, seed=seed
+        prompts, TOKENIZER, split, position or "input", (begin, read.position), n, seed=seed
     )
 
 
@@ -146,7 +145,7 @@ def test_answers_of_several_tokens_are_whole_sequences() -> None:
 )
 def test_a_position_is_edited_and_the_answer_is_read_later(at: str, over: str, edited: str) -> None:
     rows = [(label, x, y, f"big b {x} is {y}") for label, x, y, _ in ROWS]
-    moved = ask(table(rows), at=at, over=over)
+    moved = ask(table(rows), position=f"{at}_{over}" if at else "")
     assert read_text(moved.prompts, moved.index.tolist().index(3)) == edited
 
 
@@ -154,7 +153,7 @@ def test_prompts_with_the_position_behind_the_answer_are_left_out() -> None:
     names = ("label", "input", "output", "text")
     columns: dict[str, Any] = {name: [row[i] for row in ROWS] for i, name in enumerate(names)}
     prompts = read_prompts(columns | {"part": ["big", *["is"] * 2, "q", *["is"] * 5]})
-    moved = ask(prompts, at="part")
+    moved = ask(prompts, position="part")
     assert moved.index.tolist() == [0, 2, 6]
     assert moved.prompts.end.tolist() == [1, 5, 4]
     assert moved.notes[1] == (
@@ -162,7 +161,7 @@ def test_prompts_with_the_position_behind_the_answer_are_left_out() -> None:
         "of the answer"
     )
     with pytest.raises(InputError, match="is behind the token after which the answer follows, in"):
-        ask(prompts, at="last")
+        ask(prompts, position="last")
 
 
 def test_one_split_has_two_folds_over_its_inputs() -> None:
@@ -250,7 +249,7 @@ def test_without_inputs_there_is_no_ceiling() -> None:
         "output": [*"pqqr"] * 2,
         "answers": [{"b": "q"}, {"b": "r"}, {"a": "p"}, {}] * 2,
     }
-    moved = ask(read_prompts(columns), at="last")
+    moved = ask(read_prompts(columns), position="last")
     assert moved.index.tolist() == [0, 1, 2, 4, 5, 6]
     assert (moved.donor == -1).all()
     assert len(moved.donors) == 0
@@ -311,7 +310,7 @@ def test_prompts_without_a_counterfactual_are_refused_in_one_line(
     rows: list[tuple[str, str, str, str]],
 ) -> None:
     with pytest.raises(InputError) as error:
-        ask(table(rows), at="last")
+        ask(table(rows), position="last")
     assert str(error.value) == (
         "split all: no prompt has a right answer that differs from that under another task; give a "
         "column 'answers' with objects {label: answer}, or a column 'input' whose values several "
