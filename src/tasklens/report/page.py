@@ -15,6 +15,7 @@ from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
+from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
@@ -22,7 +23,17 @@ from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 #: The scripts of the page, in the order in which they run.
 SCRIPTS = (
     *("vendor/d3.min.js", "vendor/plot.umd.min.js"),
-    *("unpack.js", "look.js", "symbols.js", "charts.js", "cloud.js", "parts.js", "main.js"),
+    *(
+        "unpack.js",
+        "look.js",
+        "symbols.js",
+        "charts.js",
+        "cloud.js",
+        "moves.js",
+        "parts.js",
+        "edits.js",
+    ),
+    "main.js",
 )
 #: The metrics of a hidden state that the page shows by step.
 METRICS = (
@@ -109,6 +120,8 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the data of a run as JSON, and the packed arrays of each split as text."""
     packed = {name: _pack(split) for name, split in view.splits.items()}
+    moves = view.edits.moves if view.edits else {}
+    moved = {name: pack_moves(packed[name], of_split) for name, of_split in moves.items()}
     world, manifest = view.world, view.manifest
     data = {
         "name": view.run,
@@ -121,11 +134,12 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
         "answers": view.answers,
         "splits": [
             {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
-            | {"arrays": packed[name].directory}
+            | {"arrays": packed[name].directory, "moves": moved.get(name)}
             | _split_data(split)
             for name, split in view.splits.items()
         ],
         "scores": _scores(view),
+        "edits": edits_data(view),
         "world": {
             "tasks": [vars(task) | {"function": [*task.function.items()]} for task in world.tasks],
             "sizes": dict(world.sizes),

@@ -125,10 +125,10 @@ def _result(future: Future[Result]) -> Result:
     return future.result()
 
 
-def _sources(run: Run) -> list[bool]:
-    """Return how the hidden states are prepared, on which the frames depend."""
+def _sources(run: Run) -> list[object]:
+    """Return how the hidden states are prepared, and what there is of each: frames depend on it."""
     measure = run.settings.measure
-    return [measure.center, measure.standardize, measure.normalize]
+    return [measure.center, measure.standardize, measure.normalize, *StateFrames._fields]
 
 
 def _processes(run: Run) -> int:
@@ -139,13 +139,15 @@ def _processes(run: Run) -> int:
 
 
 def _shown(run: Run, split: str) -> Shown:
-    settings = run.settings
+    settings, first = run.settings, next(iter(run.splits))
     return Shown(
         run.splits[split],
         _shown_points(run, split),
         settings.measure,
         settings.report.perplexity,
         settings.report.stay,
+        run.splits[first],
+        run.instances(first).task,
     )
 
 

@@ -92,9 +92,13 @@ function setUp() {
   byId("play").addEventListener("click", () => play());
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
+  byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
+  byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
+  byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [["states", "all hidden states"], ["runs", "all runs"]]);
   addEventListener("keydown", onKey);
@@ -111,7 +115,7 @@ function lookAt(run) {
   play(false);
   change({
     run, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
-    step, at: step, marked: null, lit: null, color: colorings(next).includes(look.color) ? look.color : "task",
+    step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
 
@@ -154,6 +158,7 @@ let cloud = null, pointed = null;
 function setUpCloud() {
   const canvas = byId("cloud");
   cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
+  cloud.over = paintMoves;
   canvas.addEventListener("pointermove", (event) => showTip(cloud.nearest(event.offsetX, event.offsetY)));
   canvas.addEventListener("pointerleave", () => showTip(look.marked));
   canvas.addEventListener("click", (event) => {
@@ -161,7 +166,7 @@ function setUpCloud() {
     change({ marked: nearest === look.marked ? null : nearest });
     showTip(nearest);
   });
-  watch(["run", "split", "state", "step", "marked"], () => {
+  watch(["run", "split", "state", "step", "marked", "target"], () => {
     showTip(look.marked);
     byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
   });
@@ -188,14 +193,15 @@ function placeTip() {
   tip.style.top = `${Math.max(0, below ? y + 14 : y - 14 - tip.offsetHeight)}px`;
 }
 
-/** Mark the next or the previous point, among the highlighted points if a value is highlighted. */
+/** Mark the next or the previous point, of the highlighted value if there is one, and of those that can be moved if a target is chosen. */
 function point(by) {
   if (!cloud.arrays) return;
   const n = theSplit().n, value = values(cloud.arrays, look.state);
   let i = look.marked ?? (by > 0 ? -1 : n);
   for (let tries = 0; tries < n; tries++) {
     i = (i + by + n) % n;
-    if (look.lit === null || value[i] === look.lit) break;
+    const isEdited = look.target === null || movedPoint(cloud.arrays, i) >= 0;
+    if (isEdited && (look.lit === null || value[i] === look.lit)) break;
   }
   change({ marked: i });
 }
@@ -286,14 +292,19 @@ watch(["run"], drawVerdict);
 setUpCloud();
 watch(["run", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "split", "state", "step", "color", "lit"], drawLegend);
+watch(["run", "split"], drawMoveTargets);
+watch(["run", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
 watch(["run", "split", "multiples"], drawMultiples);
 watch(["run", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "multiples"], drawClouds);
+watch(["run", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "split", "together"], drawHeat);
 watchInSight("shares", ["run", "split", "step", "together"], drawShares);
 watchInSight("contingency-title", ["run", "split", "state", "step"], drawContingency);
 watchInSight("order", ["run", "split", "state"], drawOrder);
+watch(["run", "split"], drawEditChoices);
+watchInSight("effects", ["run", "split", "edit", "effect", "able", "together"], drawEffects);
+watchInSight("effects-title", ["run", "split", "state", "step", "edit", "effect", "able", "together"], drawEffectNumbers);
 watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);

@@ -123,6 +123,7 @@ function describePoint(arrays, i) {
     line("input", name("input"), name("output") === null ? null : ` → ${name("output")}`),
     answer ? line("the model answers", run.answers[answer - 1], right === null ? null : right ? " ✓ right" : " ✗ wrong") : null,
     line("cluster of", run.names.task[cluster] ?? "no task", cluster === arrays.task.data[i] ? "" : " (not the task of the point)"),
+    ...describeMove(arrays, i),
   ].filter(Boolean);
 }
 
