@@ -56,6 +56,12 @@ class Rule:
             return f"< {self.below:g}"
         return f"{self.above:g} to {self.below:g}"
 
+    @property
+    def digits(self) -> int:
+        """The number of decimals with which numbers are written."""
+        limits = [abs(limit) for limit in (self.above, self.below) if np.isfinite(limit)]
+        return 2 if max(limits, default=1) >= 0.1 else 3
+
 
 #: Thresholds were set before the seeds that docs/reproduction.md reports were run.
 # fmt: off

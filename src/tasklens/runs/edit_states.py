@@ -2,11 +2,11 @@
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from tasklens.core.seeds import stream
 from tasklens.core.workers import need_seen
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.edited_prompts import Edited, Floats, Ints
+from tasklens.data.instances import Instances
 from tasklens.interventions.cell import Arrays, CellStates, PlannedEdit, intervene
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.repair import (
@@ -27,7 +28,7 @@ from tasklens.interventions.repair import (
 from tasklens.interventions.settings import REPAIRS, InterventionSettings
 from tasklens.models.open_editor import open_editor
 from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Run
+from tasklens.runs.settings import RunSettings
 
 #: The edits of a state that are wanted, by split and position.
 Planned = Mapping[tuple[str, str], tuple[PlannedEdit, ...]]
@@ -95,10 +96,44 @@ def edit_state(job: EditJob) -> EditResult:
     return EditResult(arrays, tuple(dict.fromkeys(how)), tuple(dict.fromkeys(notes)))
 
 
+class Source(Protocol):
+    """Source of prompts: a run, or a model with prompts that is in no run."""
+
+    @property
+    def settings(self) -> RunSettings:
+        """Settings with the root seed."""
+        ...
+
+    @property
+    def splits(self) -> Collection[str]:
+        """The measured splits; centroids are those of the first."""
+        ...
+
+    def open_subject(self, step: int) -> Any:
+        """Return the model of a checkpoint."""
+        ...
+
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Return at most n prompts of a split with their answers under each task."""
+        ...
+
+    def states(self, name: str, step: int, split: str) -> Floats:
+        """Return a hidden state of a split."""
+        ...
+
+    def instances(self, split: str) -> Instances:
+        """Return the instances of a split."""
+        ...
+
+    def clusters(self, step: int) -> Arrays:
+        """Return, by ``split/correct``, whether the model is right on each instance."""
+        ...
+
+
 class OpenModel:
     """The model of a checkpoint, with all that edits of several states share."""
 
-    def __init__(self, run: Run, step: int) -> None:
+    def __init__(self, run: Source, step: int) -> None:
         self.run, self.step = run, step
         self._subject = run.open_subject(step)
         self._asked: dict[tuple[str, str, int], Opened] = {}
