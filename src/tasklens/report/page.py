@@ -110,9 +110,10 @@ def _script_source(script: str) -> str:
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON, with thresholds as text."""
     data: dict[str, Any] = json.loads(verdict_json(verdict))
-    for finding in data["findings"]:
-        checks = [check for check in verdict.checks if check.rule.finding == finding["finding"]]
-        for check, plain in zip(checks, finding["checks"], strict=True):
+    for finding in (*data["findings"], *data["use"]["findings"]):
+        for check, plain in zip(
+            verdict.checks_of(finding["finding"]), finding["checks"], strict=True
+        ):
             plain["threshold"] = check.rule.threshold
     return data
 

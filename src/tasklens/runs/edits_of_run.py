@@ -8,8 +8,8 @@ from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.effects import SplitPairs
 from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
 from tasklens.report.view import UNKNOWN
+from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.run import Ints, Run
-from tasklens.runs.stage_intervene import edited_splits, edited_steps, read_edits
 
 #: The edit that the report shows on the map.
 MOVE = "shift"
@@ -24,12 +24,12 @@ def edits_view(run: Run, frames: Arrays) -> EditsView | None:
     if effects.empty:
         return None
     steps = tuple(step for step in edited_steps(run) if (effects["step"] == step).any())
-    kept = {split: dict[int, Arrays]() for split in edited_splits(run)}
+    kept = {split: dict[int, Arrays]() for split in run.splits}
     for step in steps:
         arrays = read_edits(run, step)
         for split, by_step in kept.items():
             begin = f"{split}/{run.position}/"
-            # Only these are kept in memory: all arrays of all checkpoints may be a gigabyte.
+            # Of a gigabyte of arrays, only these are needed.
             wanted = {
                 name: array
                 for name, array in arrays.items()
@@ -48,7 +48,7 @@ def edits_view(run: Run, frames: Arrays) -> EditsView | None:
 def _moves(
     run: Run, split: str, steps: tuple[int, ...], kept: Mapping[int, Arrays], frames: Arrays
 ) -> Moves:
-    """Return the moves of the shown points of a split; edits and tokens are the same at each step."""
+    """Return the moves of the shown points of a split, which are the same at each checkpoint."""
     first = kept[next(iter(kept))]
     pairs = SplitPairs.of_arrays(first, split, run.position)
     points: Ints = frames[f"{split}/points"]

@@ -311,7 +311,7 @@ watch(["step", "state"], moveMarks);
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("#findings details").forEach((details) => { details.open = true; });
+  document.querySelectorAll("#verdicts .finding").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
   for (const cloud of clouds) cloud.draw();
 });
