@@ -70,6 +70,7 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
         run="moving",
         seed=0,
         kind="run",
+        position="input",
         steps=steps,
         states=states,
         splits={"val_subset": split},
@@ -102,7 +103,7 @@ def main() -> None:
         path = asked.page
         if path is None:
             path = Path(directory) / "report.html"
-            path.write_bytes(page([moving(asked.points, asked.states, asked.steps)], [None], ""))
+            path.write_bytes(page([[moving(asked.points, asked.states, asked.steps)]], [None], ""))
         print(f"size: {path.stat().st_size / 1e6:.1f} MB")
         browser = playwright.chromium.launch(
             executable_path=asked.browser, args=["--no-sandbox", "--disable-gpu"]

@@ -44,7 +44,7 @@ def rows(runs: list[Curves]) -> Iterator[list[object]]:
     assert first is not None
     steps = first.steps
     for split in first.n_pairs:
-        for s, step in enumerate(steps):
+        for step in steps:
             each = [effect.n_errors.get((split, step), 0) for effect in effects if effect]
             yield [split, step, "", "", "errors", sum(each), "", "", *each]
         for state in first.states:

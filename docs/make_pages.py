@@ -82,11 +82,10 @@ JSON_KEYS = {
         "prompts": "their number",
         "labels": "their names",
         "splits": "prompts by split",
-        "tokens": "`min`, `max` and `mean` number of tokens up to the measured one",
         "special tokens": "which of the tokenizer's special tokens are added, and to how many",
-        "known outputs": "prompts whose output is known, or null",
-        "over": "`last` or `mean`",
-        "examples": "some prompts, what is measured in brackets",
+        "positions": "of each `position`: `tokens`, with `min`, `max` and `mean` number of tokens "
+        "up to the measured one; `known outputs`, the prompts whose output is known, or null; "
+        "`over`, `last` or `mean`; `examples`, some prompts, what is measured in brackets",
     },
     "sweep --dry-run": {"runs": "`run`, `seed`, `settings` that vary, whether it is `done`"},
     "sweep": {

@@ -38,7 +38,7 @@ def cells_of(run: Run) -> Iterator[list[Cell]]:
         for split, x in xs.items():
             k = run.settings.measure.numbers(run.instances_by_split[split].n_tasks)[0]
             identity = (run.settings.seed, step, split, state, "tsne", k)
-            yield [Cell(*identity, x=x, position=run.position)]
+            yield [Cell(*identity, x=x, position=run.position())]
 
 
 def measured(run: Run, settings: ClusterSettings) -> pa.Table:

@@ -83,6 +83,7 @@ def planted_view(
         run="seen",
         seed=3,
         kind="run" if outputs else "probe",
+        position="input",
         steps=steps,
         states=tuple(states),
         splits=splits,

@@ -11,10 +11,11 @@ from .data.labelled_prompts import PromptSettings as PromptSettings
 from .data.labelled_prompts import read_prompts as read_prompts
 from .data.synthetic import Dataset as Dataset
 from .data.synthetic import DataSettings as DataSettings
+from .data.synthetic import TrainingStateSettings as TrainingStateSettings
 from .data.synthetic import make_dataset as make_dataset
 from .data.tasks import TaskSettings as TaskSettings
 from .data.token_prompts import Prompts as Prompts
-from .data.tokenize import PositionSettings as PositionSettings
+from .data.tokenize import ModelStateSettings as ModelStateSettings
 from .findings.verdict import Verdict as Verdict
 from .interventions.settings import InterventionSettings as InterventionSettings
 from .models.checkpoints import load_checkpoint as load_checkpoint
@@ -41,6 +42,7 @@ from .report.heatmaps import figure_world as figure_world
 from .report.maps import figure_forming as figure_forming
 from .report.maps import figure_layers as figure_layers
 from .report.maps import figure_map as figure_map
+from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
 from .runs.intervene import intervene as intervene

@@ -17,7 +17,8 @@ def of_edit(effects: pd.DataFrame, edit: str, metric: str = "logit_change") -> p
     rows = effects[
         (effects["edit"] == edit) & (effects["metric"] == metric) & effects["draw"].isna()
     ]
-    return rows.set_index(["split", "target"])["value"].sort_index()
+    rows = rows.assign(state=rows["state"].astype(str))
+    return rows.set_index(["split", "state", "target"])["value"].sort_index()
 
 
 def last(run: tl.Run) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def test_a_resumed_probe_has_the_same_bytes_though_other_memory_is_free(
     """The number of tokens that the memory held is printed, kept and recorded."""
     free = 40
     monkeypatch.setattr(hf_subject, "tokens_that_fit", lambda *_: free)
-    asked = stock.command("--states", "embed,block2", "--set", "position.over=mean")
+    asked = stock.command("--states", "embed,block2", "--position", "input_mean")
     complete, path = tmp_path / "whole" / "probe", tmp_path / "broken" / "probe"
     result = succeed(*asked, "--out", complete)
     assert result.err.count("tasklens: the free memory holds 40 tokens at a time\n") == 1

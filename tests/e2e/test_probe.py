@@ -242,7 +242,7 @@ def test_a_finished_probe_is_left_alone(probed: Probed, probe_copy: Path, stock:
 
 SMALL = ("--set", "subject.max_tokens=40")
 #: Settings under which prompts are read one by one, though they begin alike.
-PLAINLY = (*SMALL, "--set", "position.over=mean")
+PLAINLY = (*SMALL, "--position", "input_mean")
 
 
 def long_rows() -> list[Record]:
@@ -554,7 +554,7 @@ def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path:
 def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     model = stock.checkpoints[200]
-    asked = ("--position", "instruction", "--set", "position.over=mean")
+    asked = ("--position", "instruction_mean")
     result = succeed(*stock.command(*asked, "--out", path, models=model))
     assert "  plural: <s> [[many]] [[of]]\n" in result.err
     subject = load_subject(model)
@@ -574,7 +574,7 @@ POSITIONS = {
     "nothing": ((), "<s> many of [[sea]]  -> {output}"),
     "a column of pairs": (("verb",), "<s> many [[of]]"),
     "characters": (("1:4",), "<s> [[many]]"),
-    "a mean": (("0:7", "--set", "position.over=mean"), "<s> [[many]] [[of]]"),
+    "a mean": (("0:7_mean",), "<s> [[many]] [[of]]"),
 }
 
 
@@ -650,7 +650,7 @@ CASES = {
     ),
     "longer than the model reads": Case(
         (f"{{path}}/mine.jsonl line 7: {CONTEXT + 6} tokens", f"but the model reads {CONTEXT}"),
-        ("--set", "position.max_length=99"),
+        ("--set", "states.max_length=99"),
         rows=lambda rows: rows[6].update(text=f"{'of ' * CONTEXT}{rows[6]['text']}"),
     ),
     "no tokenizer": Case(

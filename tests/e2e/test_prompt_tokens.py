@@ -149,16 +149,16 @@ def test_texts_with_a_beginning_have_the_states_of_those_without(
 
     # The setting is another run: twice, or none.
     for special_tokens, expected in (("add", ["<s>", "<s>"]), ("none", ["<s>"])):
-        asked = ("--set", f"position.special_tokens={special_tokens}")
+        asked = ("--set", f"states.special_tokens={special_tokens}")
         plan = json.loads(call(*command, *asked, "--dry-run", "--json").out)
         assert plan["special tokens"].endswith(f"({special_tokens})")
         last = plan["examples"][-1].split(": ", 1)[1].split()
         assert [token for token in last if token == "<s>"] == expected
         refused = call(*command, *asked, "--out", path, "--resume")
         assert refused.status == 2
-        assert "position.special_tokens" in refused.err
+        assert "states.special_tokens" in refused.err
     moved = tmp_path / "moved"
-    succeed(*command, "--set", "position.special_tokens=add", "--out", moved)
+    succeed(*command, "--set", "states.special_tokens=add", "--out", moved)
     assert not np.array_equal(np.load(next(moved.rglob("block2.npy"))), states[0])
 
 
@@ -174,9 +174,7 @@ def test_texts_of_a_template_are_harvested_alike_in_python(
     assert capsys.readouterr().err == ""
     once = tl.harvest(stock.checkpoints[200], templated)
     assert "48 of 48 prompts begin with <s>" in capsys.readouterr().err
-    twice = tl.harvest(
-        stock.checkpoints[200], templated, position=tl.PositionSettings(special_tokens="add")
-    )
+    twice = tl.harvest(stock.checkpoints[200], templated, special_tokens="add")
     assert "once more" in capsys.readouterr().err
     assert (expected.step, once.step) == (200, 200)
     for name, state in expected.states.items():

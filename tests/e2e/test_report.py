@@ -493,7 +493,7 @@ def made_page(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> "
 def page_file(directory: Path, *views: View) -> Path:
     """Write the page of some views that nothing judges."""
     path = directory / "page.html"
-    path.write_bytes(page_of(views, [None] * len(views), "by hand"))
+    path.write_bytes(page_of([[view] for view in views], [None] * len(views), "by hand"))
     return path
 
 
@@ -661,7 +661,7 @@ def test_findings_have_their_outcomes_if_the_model_learned(
 ) -> None:
     verdict = dataclasses.replace(verify(pair), doubt="")
     out = tmp_path / "page.html"
-    out.write_bytes(page_of([load_view(path) for path in pair], [verdict], "by hand"))
+    out.write_bytes(page_of([[load_view(path)] for path in pair], [verdict], "by hand"))
     expected = outcomes_of(json.loads(verdict_json(verdict)))
     assert len(set(expected)) > 1
     with opened(browser, out) as page:

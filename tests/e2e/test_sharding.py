@@ -177,7 +177,7 @@ def test_a_machine_with_other_weights_is_found(bare: Path, harvest: Harvest) -> 
 
         def other(shard: shards.Shard) -> shards.ShardResult:
             result = real(shard)
-            odd = shard.i == 1 and shard.checkpoint.step == 200
+            odd = shard.i == 1 and shard.part.checkpoint.step == 200
             return result._replace(facts=result.facts | {"weights": "0"}) if odd else result
 
         patch.setattr(shards, "harvest_shard", other)

@@ -105,20 +105,24 @@ def this_command() -> str:
     return shlex.join(["tasklens", *sys.argv[1:]])
 
 
-def changed_run(path: Path, change: list[str] | None = None, *tables: str) -> "Run":
-    """Return a run with settings changed in some tables only."""
-    from tasklens.runs.load_run import load_run, run_of
+def changed_run(path: Path, change: list[str] | None = None, *changing: str) -> "Run":
+    """Return a run with settings changed in some tables, or some settings, only."""
+    from tasklens.runs.load_run import check_first_position, load_run, run_of
 
     run = load_run(path)
     for item in change or ():
-        if item.partition("=")[0].partition(".")[0] not in (*tables, "workers"):
-            allowed = " and ".join(f"{table}.*" for table in tables) or "workers"
+        key = item.partition("=")[0].strip()
+        if not {key, key.partition(".")[0]} & {*changing, "workers"}:
+            named = [each if "." in each else f"{each}.*" for each in changing]
+            allowed = " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]])) or "workers"
             raise InputError(
                 f"--set {item}: only {allowed} can change in a finished run; other settings make "
                 f"another {run.kind}: tasklens {run.kind} ... --out DIR"
             )
     settings = type(run.settings).from_table(run.settings.model_dump(), change or ())
-    return run_of(run.directory, settings)
+    changed = run_of(run.directory, settings)
+    check_first_position(run, changed)
+    return changed
 
 
 def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: bool) -> None:

@@ -38,12 +38,13 @@ Label = Annotated[
         "--label", metavar="COLUMN", help="The column of the labels. [default: label, or task]"
     ),
 ]
-Position = Annotated[
-    str | None,
+Positions = Annotated[
+    list[str] | None,
     typer.Option(
         "--position",
         metavar="last|COLUMN|TEXT|N|A:B",
-        help="Position that is measured: the last token, a part of the text, a token, characters. "
+        help="Position that is measured: the last token, a part of the text, a token, characters; "
+        "with _mean after it, the mean over the part. May be given several times. "
         "[default: the input's last token]",
     ),
 ]
@@ -114,7 +115,7 @@ def probe(
     models: Models,
     prompts: Prompts = None,
     label: Label = None,
-    position: Position = None,
+    position: Positions = None,
     hold_out: HoldOut = None,
     states: States = None,
     k: NumbersOfClusters = None,
@@ -152,7 +153,7 @@ def probe(
             "trust_remote_code": trust_remote_code or None,
         },
         "prompts": {"files": prompts, "label": label, "hold_out": hold_out},
-        "position": {"at": position},
+        "states": {"positions": position},
         "measure": {"k": [_number(n) for n in k.split(",")] if k else None},
     }
     for name, table in given.items():

@@ -117,16 +117,20 @@ def train(path: RunPath) -> None:
 def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> None:
     """Cluster and score the harvested hidden states.
 
-    With --set only clusters.* and measure.* can change, e.g. clusters.n_init=20 or
-    measure.center=true; training and harvesting are not repeated. Figures, verdict and report of
-    the former scores are made again. Prints the path of the scores.
+    With --set only clusters.*, measure.* and states.positions can change, e.g. clusters.n_init=20
+    or measure.center=true; training and harvesting are not repeated. A position that is added, as
+    in states.positions=["input","instruction_mean"], is harvested from the weights that were kept,
+    or by reading the prompts again. Figures, verdict and report of the former scores are made
+    again. Prints the path of the scores.
     """
     from tasklens.core.workers import opened, start_workers
     from tasklens.runs import stage_measure
+    from tasklens.runs.more_positions import harvest_positions
     from tasklens.runs.pipeline import renew_results
 
-    run = changed_run(path, change, "clusters", "measure")
+    run = changed_run(path, change, "clusters", "measure", "states.positions")
     with opened(engine), run.directory.locked():
+        harvest_positions(run, engine)
         stage_measure.check_measurable(run)
         run.save_settings()
         before = stage_measure.results_of(run)

@@ -1,7 +1,7 @@
 """Turn names of hidden states and splits, as users write them, into those of a run."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from tasklens.core.errors import InputError
 
@@ -88,6 +88,20 @@ def find_split(text: str, names: Collection[str]) -> str:
     if len(same) != 1:
         raise InputError(f"no split {text!r}; there are {', '.join(names)}")
     return same[0]
+
+
+def find_position(text: str, names: Collection[str]) -> str:
+    """Return a position of a run; InputError if the run has no such position, with the names."""
+    if text not in names:
+        raise InputError(f"no position {text!r}; there are {', '.join(names)}")
+    return text
+
+
+def check_distinct(positions: Sequence[str]) -> None:
+    """Raise ValueError if a position is given twice."""
+    for i, position in enumerate(positions):
+        if position in positions[:i]:
+            raise ValueError(f"positions: {position!r} is given twice; give each position once")
 
 
 def _plain(text: str) -> str:

@@ -61,7 +61,7 @@ def read_texts(
     if None in pairs and special_tokens != "none":
         raise InputError(
             f"{type(tokenizer).__name__} reads {texts[pairs.index(None)]!r} as other tokens if it "
-            "adds special ones; set position.special_tokens=none"
+            "adds special ones; set states.special_tokens=none"
         )
     vocabulary = tokenizer.get_vocab()
     summary, notes, added = [], _unknown_markers(vocabulary, texts), []
@@ -163,7 +163,7 @@ def _doubled(own: list[str], names: str, special_tokens: str, begins: bool) -> l
     have, side = ("begin with", "before") if begins else ("end with", "after")
     kinds = " or ".join(sorted({each for each in own if each}))
     has = f"{n_own:,} of {n:,} prompts {have} {kinds}"
-    setting = f"(position.special_tokens={special_tokens})"
+    setting = f"(states.special_tokens={special_tokens})"
     if n_own and special_tokens == "auto":
         return [f"{has}, so that the tokenizer's {names} is not added {side} these {setting}"]
     if n_own and special_tokens == "add":

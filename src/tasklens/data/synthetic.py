@@ -4,16 +4,17 @@ import dataclasses
 import functools
 from collections.abc import Iterable
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.data.instances import Instances
+from tasklens.data.names import check_distinct, find_position
 from tasklens.data.random_tasks import draw_instructions, make_tasks
 from tasklens.data.tasks import TaskSet, TaskSettings
 from tasklens.data.token_prompts import Prompts
@@ -26,6 +27,9 @@ MEASURED = {
     "val_subset": "val",
     "val_instruction_subset": "val_instruction",
 }
+
+#: Names of the positions of an instance [I; x]: x, the last token of I, and the mean over I.
+PositionName: TypeAlias = Literal["input", "instruction_last", "instruction_mean"]
 
 
 class DataSettings(SettingsBase, affects="data"):
@@ -48,6 +52,27 @@ class DataSettings(SettingsBase, affects="data"):
     number of clusters."""
     measured_instances: Annotated[int, Field(ge=10)] = 1000
     """Number of measured instances per split, drawn at random from those of the measured tasks."""
+
+
+class TrainingStateSettings(SettingsBase, affects="states"):
+    """The positions at which the hidden states of a training run are measured.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> tl.TrainingStateSettings(positions=("input", "instruction_mean")).positions
+    ('input', 'instruction_mean')
+    """
+
+    positions: Annotated[tuple[PositionName, ...], Field(min_length=1)] = ("input",)
+    """Measured positions; figures, findings and the report show the first unless asked otherwise.
+    input: the input token. instruction_last: the last token of the instruction. instruction_mean:
+    the mean over the instruction. One can be added later, from the weights that were kept."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_distinct(self.positions)
+        return self
 
 
 class Vocabulary:
@@ -133,14 +158,31 @@ class Dataset:
         """Return the task of each instance of a split, (N,)."""
         return self.instruction_task[self.splits[split].instruction]
 
-    def prompts(self, split: str) -> Prompts:
-        """Return the prompt [I; x] of each instance of a split, measured at x."""
+    def prompts(self, split: str, position: str = "input") -> Prompts:
+        """Return the prompt [I; x] of each instance of a split, measured at a position.
+
+        Parameters
+        ----------
+        split : str
+        position : {"input", "instruction_last", "instruction_mean"}
+            Whether to measure at x, at the last token of I, or the mean over I.
+
+        Raises
+        ------
+        InputError
+            For an unknown split or position; it lists those that there are.
+        """
+        if split not in self.splits:
+            raise InputError(f"no split {split!r}; there are {', '.join(self.splits)}")
+        find_position(position, get_args(PositionName))
         part = self.splits[split]
-        position = self.instruction_length[part.instruction]
+        length = self.instruction_length[part.instruction]
         ids = np.zeros((len(part), self.n_positions - 1), dtype=np.int64)
         ids[:, :-1] = self.instruction_ids[part.instruction]
-        ids[np.arange(len(part)), position] = part.input
-        return Prompts(ids, position, split=split)
+        ids[np.arange(len(part)), length] = part.input
+        last = length if position == "input" else length - 1
+        begin = np.zeros_like(last) if position == "instruction_mean" else None
+        return Prompts(ids, last, begin, split, position)
 
     def instances(self, split: str) -> Instances:
         """Return the instances of a split."""
@@ -155,11 +197,10 @@ class Dataset:
             unit=part.instruction,
         )
 
-    def __getitem__(self, split: str) -> Prompts:
-        """Return the prompts of a split with their instances; see `tasklens.harvest`."""
-        if split not in self.splits:
-            raise InputError(f"no split {split!r}; there are {', '.join(self.splits)}")
-        return dataclasses.replace(self.prompts(split), instances=self.instances(split))
+    def __getitem__(self, key: str | tuple[str, str]) -> Prompts:
+        """Return the `prompts` of a split, or of (split, position), with their instances."""
+        prompts = self.prompts(*((key,) if isinstance(key, str) else key))
+        return dataclasses.replace(prompts, instances=self.instances(prompts.split))
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split}: {len(part)}" for split, part in self.splits.items())

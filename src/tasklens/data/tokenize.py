@@ -5,10 +5,11 @@ The tokenizers are those of Hugging Face. Only the methods called in this file a
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
+from urllib.parse import quote
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
@@ -16,39 +17,54 @@ from tasklens.core.text import visible
 from tasklens.data.answer_tokens import Ints, Part, answer_tokens
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
+from tasklens.data.names import check_distinct
 from tasklens.data.prompt_columns import check_position
 from tasklens.data.special_tokens import SpecialTokens, Tokenizer, read_texts
 from tasklens.data.token_prompts import Prompts
 
 #: Number of examples that are printed, so that a user sees which tokens are measured.
 SHOWN = 3
+#: Bytes of the name of a position, which is that of a directory unless the position is the first.
+LONGEST_NAME = 200
 
 
-class PositionSettings(SettingsBase, affects="states"):
-    """The measured position of each text.
+class ModelStateSettings(SettingsBase, affects="states"):
+    """The measured positions of each text, and how a text is read up to them.
 
     Examples
     --------
     >>> import tasklens as tl
-    >>> tl.PositionSettings(at="instruction", over="mean").over
-    'mean'
+    >>> tl.ModelStateSettings(positions=("input", "instruction_mean")).positions
+    ('input', 'instruction_mean')
     """
 
-    at: str = ""
-    """The measured part of each text. Empty: the input if there is such a column, otherwise last.
-    last: the last token of the text. A column: the part of the text that equals its value, except
-    for spaces. In JSONL and Parquet, the values may also be indices of tokens, or pairs of numbers
-    (the first character and the end). A number: the token with this index in every text, counted
-    from the end if it is negative. A:B: characters A to B. Any other text: the part that equals it.
-    If the part occurs more than once, the last occurrence is used."""
-    over: Literal["last", "mean"] = "last"
-    """If the part has several tokens: last measures the last one, mean the mean over all."""
+    positions: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Measured parts of each text; figures, findings and the report show the first unless asked
+    otherwise. Empty: the input if there is such a column, otherwise last. last: the last token of
+    the text. A column: the part of the text that equals its value, except for spaces. In JSONL and
+    Parquet, the values may also be indices of tokens, or pairs of numbers (the first character and
+    the end). A number: the token with this index in every text, counted from the end if it is
+    negative. A:B: characters A to B. Any other text: the part that equals it. If the part occurs
+    more than once, the last occurrence is used. Of a part with several tokens the last one is
+    measured; with _mean after its name, as in instruction_mean, the mean over all. With _last, as
+    in instruction_last, it is the last one, too. A column that has the whole name comes first."""
     max_length: Annotated[int, Field(ge=0)] = 0
     """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
     special_tokens: SpecialTokens = "auto"
     """The special tokens that the tokenizer adds, such as one that begins each text. auto: they are
     added, but not at an end of a text that has such a token there, as chat templates write it. add:
     they are always added, even twice. none: only those that stand in the text are read."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_distinct(self.positions)
+        for position in self.positions[1:]:
+            if len(quote(position)) > LONGEST_NAME:
+                raise ValueError(
+                    f"positions: {position[:20]!r}... is too long for the name of a directory; "
+                    "give it as the first, or name a column or characters"
+                )
+        return self
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,21 @@ class Tokenized:
 
 
 def tokenize(
-    table: LabelledPrompts, tokenizer: Tokenizer, settings: PositionSettings | None = None
+    table: LabelledPrompts,
+    tokenizer: Tokenizer,
+    position: str = "",
+    *,
+    special_tokens: SpecialTokens = "auto",
+    max_length: int = 0,
 ) -> Tokenized:
-    """Turn labelled prompts into token rows.
+    """Turn labelled prompts into token rows up to a position.
 
     Parameters
     ----------
     tokenizer : transformers tokenizer
         The special tokens that it adds are measured only if the position is a number.
+    position : str
+        One of the positions of `ModelStateSettings`; empty: the default.
 
     Raises
     ------
@@ -85,33 +108,33 @@ def tokenize(
         If a text does not have the position, or a prompt is too long. If the tokenizer gives no
         character offsets, and the position needs them.
     """
-    settings = settings or PositionSettings()
-    check_position(settings.at, table.source, table.columns)
-    parts = [_part(table, i, settings.at) for i in range(len(table))]
+    at, is_mean = parse_position(table, position)
+    parts = measured_parts(table, position)
     fast = bool(getattr(tokenizer, "is_fast", False))
     if not fast and any(isinstance(part, tuple) for part in parts):
         raise InputError(
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
             "find the measured part with; give --position last, or the index of a token"
         )
-    rows = read_texts(tokenizer, table.text, settings.special_tokens)
+    rows = read_texts(tokenizer, table.text, special_tokens)
     spans = zip(table.source, parts, rows.special, rows.offsets, strict=True)
-    begin, position = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
-    longest = settings.max_length or np.inf
-    for source, last in zip(table.source, position, strict=True):
+    begin, end = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
+    longest = max_length or np.inf
+    for source, last in zip(table.source, end, strict=True):
         if last >= longest:
             raise InputError(
                 f"{source}: {last + 1} tokens up to the measured one, but the model reads "
                 f"{longest}; shorten the text"
             )
-    ids = np.zeros((len(table), int(position.max()) + 1), dtype=np.int64)
+    ids = np.zeros((len(table), int(end.max()) + 1), dtype=np.int64)
     for i, row in enumerate(rows.ids):
-        ids[i, : position[i] + 1] = row[: position[i] + 1]
-    prompts = Prompts(ids, position, begin if settings.over == "mean" else None)
+        ids[i, : end[i] + 1] = row[: end[i] + 1]
+    name = position or default_position(table)
+    prompts = Prompts(ids, end, begin if is_mean else None, position_name=name)
     target = np.full((len(table), 2), -1)
     answer_notes: tuple[str, ...] = ()
     if fast:
-        target, answer_notes = answer_tokens(table, tokenizer, parts, rows, position, settings.at)
+        target, answer_notes = answer_tokens(table, tokenizer, parts, rows, end, at)
     elif table.output is not None:
         answer_notes = (
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
@@ -120,9 +143,33 @@ def tokenize(
     return Tokenized(prompts, begin, target, rows.summary, rows.notes, answer_notes)
 
 
-def position_name(table: LabelledPrompts, settings: PositionSettings) -> str:
-    """Return the name of the measured position, as scores and figures have it."""
-    return settings.at or ("input" if table.input is not None else "last")
+def default_position(table: LabelledPrompts) -> str:
+    """Return the name of the position that is measured if none is named."""
+    return "input" if table.input is not None else "last"
+
+
+def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
+    """Return the measured part that a position names, and whether the mean over it is measured.
+
+    The part of the default position, and of "input" if this is the input, is empty.
+    """
+    part, is_mean = position, False
+    suffixed = re.fullmatch(r"(.+)_(last|mean)", position, re.DOTALL)
+    if suffixed and position not in table.columns:
+        part, is_mean = suffixed[1], suffixed[2] == "mean"
+    if part == "input" and table.input is not None:
+        values = table.columns.get("input", table.input)
+        # A number, too, is a part of the text, as if no name was given.
+        if all(str(value) == name for value, name in zip(values, table.input, strict=True)):
+            part = ""
+    return part, is_mean
+
+
+def measured_parts(table: LabelledPrompts, position: str) -> list[Part]:
+    """Return the measured part of each text; InputError if a text does not have it."""
+    at, _ = parse_position(table, position)
+    check_position(at, table.source, table.columns)
+    return [_part(table, i, at) for i in range(len(table))]
 
 
 def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
@@ -174,8 +221,6 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
         return "last"
     elif at in table.columns:
         value = table.columns[at][i]
-        if at == "input" and table.input is not None and str(value) == table.input[i]:
-            value = table.input[i]  # a number, too, is a part of the text, as if no name was given
     elif re.fullmatch(r"[+-]?\d+", at):
         return int(at)
     elif match := re.fullmatch(r"(\d+):(\d+)", at):
@@ -194,7 +239,7 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
         raise InputError(
             f"{source}: {value!r} is not a position: should be a text, a number or a pair"
         )
-    span = _find(value, text, table.output[i] if table.output is not None else "")
+    span = find_part(value, text, table.output[i] if table.output is not None else "")
     if not span:
         named = at in ("", *table.columns)
         columns = "" if named else f" and is not one of the columns {', '.join(table.columns)}"
@@ -202,7 +247,7 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
     return span
 
 
-def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
+def find_part(value: str, text: str, output: str) -> tuple[int, int] | None:
     """Return the span of the last occurrence of a value in a text, or None.
 
     Whole words are preferred to parts of words. The output at the end of the text comes last. If

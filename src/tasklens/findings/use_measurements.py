@@ -11,12 +11,14 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import half_way
 from tasklens.findings.measurement import Measurement, measured
-from tasklens.findings.rules import INSTRUCTIONS, PAIRS
 from tasklens.findings.statistics import MissingError, row_rank_correlation
 from tasklens.findings.use import OF_CEILING, best_state, course, effects_of, p_value, shared
+from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
+from tasklens.interventions.repair_effects import AUROC, RIGHT
 from tasklens.scoring.bootstrap import Floats
 
 #: A number of a run and its copies, (B,).
@@ -31,34 +33,46 @@ class Use:
     """Why the clusters' use was not tested; empty if it was."""
     layers: tuple[str, ...] = ()
     """The best layer of each run, in which it was tested."""
+    splits: tuple[str, ...] = ()
+    """Those of `MEASURED` on which all runs have edits, or what stands for them."""
     measurements: tuple[Measurement, ...] = ()
     """How the effect of the shift is related to ARI and decodability; they cannot fail."""
 
 
 def use_of(runs: Sequence[Curves]) -> Use:
-    """Return the layers in which the use of clusters is tested, and what is measured beside."""
+    """Return where the use of clusters is tested, and what is measured beside."""
     try:
-        for curves in runs:
-            effects_of(curves)
+        edited = [{key[0] for key in effects_of(curves).effect} for curves in runs]
         layers = tuple(best_state(curves) for curves in runs)
     except MissingError as missing:
         return Use(str(missing))
-    return Use("", layers, tuple(use_measurements(runs)))
+    splits = tuple(
+        split
+        for split in MEASURED
+        if all(
+            curves.split_names.get(split) in names
+            for curves, names in zip(runs, edited, strict=True)
+        )
+    )
+    if not splits:
+        return Use("the runs have no edits on a split that all have")
+    return Use("", layers, splits, tuple(use_measurements(runs, splits)))
 
 
-def use_measurements(runs: Sequence[Curves], split: str = PAIRS) -> list[Measurement]:
+def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Measurement]:
     """Return how the effect of the shift is related to ARI and decodability, with intervals.
 
     ARI and linear probe are taken at the checkpoints with edits, so that all three courses are
     equally exact. Without the scores for a number, it is left out. The order is: the largest
     normalised effect of any layer; rank correlations of effect and ARI; half-way steps and their
-    differences.
+    differences; the repair of errors. The first of the splits counts, for repair the last one.
     """
+    split, last = splits[0], splits[-1]
     numbers: list[tuple[str, str, Number]] = []
     if largest := largest_state(runs, split):
-        # The layer is chosen on the first split, so that the other one is free of selection.
+        # The layer is chosen on the first split, so that another one is free of selection.
         what = f"normalised effect of the shift in {largest}, the largest of all layers"
-        numbers += [(what, on, _normalised_in(largest, on)) for on in (split, INSTRUCTIONS)]
+        numbers += [(what, on, _normalised_in(largest, on)) for on in splits]
         what = "p value of the largest effect of all layers among random directions"
         numbers += [(what, split, lambda curves: p_value(curves, split, _layers(curves)))]
     half: dict[str, Number] = {
@@ -73,10 +87,18 @@ def use_measurements(runs: Sequence[Curves], split: str = PAIRS) -> list[Measure
             for name in ("ARI", "linear probe")
         ),
     ]
+    repair, random = (_final(edit, RIGHT, last) for edit in (REPAIR, REPAIR_RANDOM))
+    numbers += [
+        ("errors that become right at their own task's centroid", last, repair),
+        ("the same, minus those by random directions", last, _minus(repair, random)),
+        (
+            "AUROC of the distance to the own centroid, errors against hits",
+            last,
+            _final(DISTANCE, AUROC, last),
+        ),
+    ]
     measurements = []
     for what, on, number in numbers:
-        if not all(on in curves.split_names for curves in runs):
-            continue
         with contextlib.suppress(MissingError):
             measurements.append(measured(what, on, number, runs, "use"))
     return measurements
@@ -101,6 +123,11 @@ def _layers(curves: Curves) -> list[str]:
 
 def _normalised_in(state: str, split: str) -> Number:
     return lambda curves: course(curves, split, state, metric=OF_CEILING)[:, -1]
+
+
+def _final(edit: str, metric: str, split: str) -> Number:
+    """Return the number: an effect in the best layer at the last checkpoint."""
+    return lambda curves: course(curves, split, best_state(curves), edit, metric)[:, -1]
 
 
 def _over_layers(split: str) -> Number:

@@ -131,12 +131,14 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             )
     use = use_of(runs)
     # If a split was not held out, its checks are left out.
-    checks = tuple(
-        _check(rule, split, runs)
-        for rule in (*RULES, *(() if use.untested else USE_RULES))
+    tested = [
+        (rule, split)
+        for rule in RULES
         for split in rule.splits
         if all(split in curves.split_names for curves in runs)
-    )
+    ]
+    tested += [(rule, split) for rule in USE_RULES for split in use.splits]
+    checks = tuple(_check(rule, split, runs) for rule, split in tested)
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))

@@ -13,8 +13,9 @@ from tasklens.core.progress import warn
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.names import find_state
 from tasklens.data.prompt_readers import PromptSource
+from tasklens.data.special_tokens import SpecialTokens
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import PositionSettings, instances_of_prompts, position_name, tokenize
+from tasklens.data.tokenize import instances_of_prompts, tokenize
 from tasklens.models.checkpoint_series import step_of
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2
@@ -33,7 +34,8 @@ def harvest(
     names: Sequence[str] | None = None,
     *,
     tokenizer: Any = None,
-    position: str | PositionSettings = "",
+    position: str = "",
+    special_tokens: SpecialTokens = "auto",
     split: str = "",
 ) -> Harvest:
     """Harvest hidden states of a model at the measured position of prompts.
@@ -44,15 +46,19 @@ def harvest(
         A path is the directory of a model, such as a checkpoint of a run. The model is run without
         dropout, and its mode is restored.
     prompts : Prompts or labelled texts
-        Token rows, such as ``dataset["val_subset"]``; or texts with labels, in any form that
+        Token rows, such as ``dataset["val_subset"]``, or ``dataset["val_subset",
+        "instruction_mean"]`` for another position; or texts with labels, in any form that
         `tasklens.read_prompts` takes.
     names : sequence of str, optional
         Names of the hidden states to return; all by default. Only these are kept in memory.
     tokenizer : transformers tokenizer, optional
         Needed for texts, unless the model's directory has one.
-    position : str or PositionSettings
-        For texts, the measured position: see `PositionSettings`. By default the last token of the
-        column ``input``, or of the text if there is no such column.
+    position : str
+        For texts, the measured position: one of those of `ModelStateSettings`, such as
+        ``instruction_mean``. By default the last token of the column ``input``, or of the text if
+        there is no such column. Token rows have theirs.
+    special_tokens : {"auto", "add", "none"}
+        For texts, the special tokens that the tokenizer adds: see `ModelStateSettings`.
     split : str
         For labelled texts with several splits, the split to harvest.
 
@@ -65,8 +71,8 @@ def harvest(
     Raises
     ------
     InputError
-        If ``model`` is no model, texts have no tokenizer, the model has no state of some name, or a
-        prompt is longer than the context.
+        If ``model`` is no model, texts have no tokenizer, token rows are given a position, the
+        model has no state of some name, or a prompt is longer than the context.
 
     Examples
     --------
@@ -80,10 +86,13 @@ def harvest(
     tokens = isinstance(prompts, Prompts)
     subject = as_subject(model, texts=not tokens)
     if not isinstance(prompts, Prompts):
-        if isinstance(position, str):
-            position = PositionSettings(at=position)
         tokenizer = tokenizer or getattr(subject, "tokenizer", None)
-        prompts = _prompts_of_split(prompts, tokenizer, position, split)
+        prompts = _prompts_of_split(prompts, tokenizer, position, special_tokens, split)
+    elif position:
+        raise InputError(
+            f"position = {position!r}: token rows have theirs, {prompts.position_name!r}; take "
+            "those of a dataset with dataset[split, position]"
+        )
     if names is None:
         names = subject.names
     names = [find_state(name, subject.names) for name in names]
@@ -130,7 +139,8 @@ def _tasklens_config(directory: Path) -> dict[str, Any] | None:
 def _prompts_of_split(
     source: LabelledPrompts | PromptSource,
     tokenizer: Any,
-    position: PositionSettings,
+    position: str,
+    special_tokens: SpecialTokens,
     split: str,
 ) -> Prompts:
     """Return the token rows of one split of labelled texts, with its instances."""
@@ -141,7 +151,7 @@ def _prompts_of_split(
         raise InputError(f"split = {split!r}: should be one of {', '.join(table.splits)}")
     if tokenizer is None:
         raise InputError("texts need a tokenizer; give the model's own: tokenizer=...")
-    tokens = tokenize(table, tokenizer, position)
+    tokens = tokenize(table, tokenizer, position, special_tokens=special_tokens)
     for note in tokens.notes:
         warn(note)
     rows, prompts = table.splits[split], tokens.prompts
@@ -150,6 +160,6 @@ def _prompts_of_split(
         prompts.position[rows],
         None if prompts.begin is None else prompts.begin[rows],
         split,
-        position_name(table, position),
+        prompts.position_name,
         instances_of_prompts(table, tokens, split),
     )

@@ -98,6 +98,10 @@ class HuggingFaceSubject:
                 digest.update(memoryview(plain.numpy()))
         return digest.hexdigest()
 
+    def begin(self, reading: Reading | None) -> None:
+        """Read the next prompts as before, if a reading of them was decided, or decide on one."""
+        self.reading, self._decided, self._tried = reading, None, None
+
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states, float32 (N, D) each, and the answers."""
         answer = np.empty(len(prompts), dtype=np.int64)

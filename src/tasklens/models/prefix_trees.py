@@ -22,13 +22,15 @@ ROW_TOKENS = 128
 class Trees:
     """B rows of T tokens, each with one tree or several; all arrays are int64.
 
-    The measured token of prompt n is at (``row[n]``, ``slot[n]``).
+    The measured token of prompt n is at (``row[n]``, ``slot[n]``), its token t at ``slots[n, t]``
+    of the same row.
     """
 
     ids: NDArray[np.int64]  # (B, T), token ids; a row that is not full ends in zeros
     depth: NDArray[np.int64]  # (B, T), the number of a token's ancestors, which is its position
     parent: NDArray[np.int64]  # (B, T), a smaller index in the row; a root is its own parent
     row: NDArray[np.int64]  # (N,)
+    slots: NDArray[np.int64]  # (N, L); anything for tokens that are not read
     slot: NDArray[np.int64]  # (N,)
 
     def __len__(self) -> int:
@@ -65,15 +67,16 @@ def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
     own = inside & (column >= shared[:, None])  # (N, L)
     # A shared token belongs to the last prompt before that has it as its own.
     owner = np.maximum.accumulate(np.where(own, np.arange(N)[:, None], 0), axis=0)
-    slot = begins[owner] + column - shared[owner]  # (N, L)
-    before = np.concatenate([slot[:, :1], slot[:, :-1]], axis=1)
+    slots = begins[owner] + column - shared[owner]  # (N, L)
+    before = np.concatenate([slots[:, :1], slots[:, :-1]], axis=1)
     n, t = np.nonzero(own)
-    at = row[n], slot[n, t]
+    at = row[n], slots[n, t]
     tokens, depth = np.zeros((2, int(row[-1]) + 1, T), dtype=np.int64)
     parent = np.tile(np.arange(T), (len(tokens), 1))
     tokens[at], depth[at], parent[at] = ids[n, t], t, before[n, t]
     back = np.argsort(order)
-    return Trees(tokens, depth, parent, row[back], slot[np.arange(N), length - 1][back])
+    last = slots[np.arange(N), length - 1]
+    return Trees(tokens, depth, parent, row[back], slots[back], last[back])
 
 
 def _cut(length: NDArray[np.int64], shared: NDArray[np.int64], T: int) -> NDArray[np.bool_]:

@@ -31,6 +31,7 @@ from tasklens.scoring.score_table import (
     CONTROLS,
     NO_STEP,
     as_table,
+    at_position,
     layers_in_order,
     main_scores,
     summarise,
@@ -78,6 +79,8 @@ class FigureSettings(SettingsBase, affects="plot"):
     """What was clustered: the hidden states themselves or their t-SNE embedding."""
     metric: Literal["ari", "ami", "v_measure"] = "ari"
     """Measure of the agreement of the clusters with the task, on the left axis."""
+    position: str = ""
+    """Measured position that Figures 1 and 2 show; empty: the first."""
 
 
 @in_style
@@ -102,7 +105,7 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     Raises
     ------
     InputError
-        If the table has no such scores.
+        If the table has no such scores, or a run in it has none at the position.
 
     Examples
     --------
@@ -110,7 +113,7 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     >>> tl.figure1(tl.load_run("runs/smoke").scores()).savefig("figure1.png")
     """
     settings = settings or FigureSettings()
-    scores = main_scores(as_table(table))
+    scores = at_position(main_scores(as_table(table)), settings.position)
     panels = _panels(scores, settings)
     states = layers_in_order({s for lines in panels.values() for s in _states(lines)})
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}

@@ -24,7 +24,7 @@ from tasklens.report.style import (
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
-from tasklens.scoring.score_table import as_table, layers_in_order, main_scores
+from tasklens.scoring.score_table import as_table, at_position, layers_in_order, main_scores
 
 COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
@@ -55,7 +55,10 @@ LEGEND, ROW = 0.48, 1.85
 
 @in_style
 def figure2(
-    table: pa.Table | pd.DataFrame, split: str = "val_subset", chosen_on: str = "train_subset"
+    table: pa.Table | pd.DataFrame,
+    split: str = "val_subset",
+    chosen_on: str = "train_subset",
+    position: str = "",
 ) -> Figure:
     """Draw what is in the hidden states: by state at the last step, and by step in the best layer.
 
@@ -70,18 +73,20 @@ def figure2(
         counts.
     split, chosen_on : str
         Names of splits in the table.
+    position : str
+        The measured position; by default the first of the table.
 
     Raises
     ------
     InputError
-        If the table has no such scores.
+        If the table has no such scores, or a run in it has none at the position.
 
     Examples
     --------
     >>> import tasklens as tl
     >>> tl.figure2(tl.load_run("runs/smoke").scores()).savefig("figure2.png")
     """
-    table = main_scores(as_table(table))
+    table = at_position(main_scores(as_table(table)), position)
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
     steps = sorted({step for _, step in scores["ari"]})

@@ -39,8 +39,9 @@ def draw_matrix(
     if numbers is not None and len(numbers) <= NUMBERED:
         centred: dict[str, Any] = {"ha": "center", "va": "center"}
         for (row, column), number in np.ndenumerate(numbers):
-            color = "white" if values[row, column] < 0.5 else "black"
-            ax.text(column, row, f"{number:g}", color=color, fontsize=5.5, **centred)
+            if np.isfinite(values[row, column]):
+                color = "white" if values[row, column] < 0.5 else "black"
+                ax.text(column, row, f"{number:g}", color=color, fontsize=5.5, **centred)
 
 
 def name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:

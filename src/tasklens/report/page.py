@@ -48,7 +48,9 @@ DIGITS = 4
 GENERATOR = b'<meta name="generator" content="tasklens">'
 
 
-def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str) -> bytes:
+def page(
+    views: Sequence[Sequence[View]], verdicts: Sequence[Verdict | None], command: str
+) -> bytes:
     """Return the page of some runs as HTML.
 
     Text from a user's files is data in the page, and the page shows it as text. The page's content
@@ -57,8 +59,8 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
 
     Parameters
     ----------
-    views : sequence of View
-        The runs, at least one.
+    views : sequence of sequences of View
+        Of each run, of which there is at least one, the view at each measured position.
     verdicts : sequence of Verdict or None
         One verdict on all runs, or one per run; None if a model has no layers to judge.
     command : str
@@ -66,9 +68,10 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
     """
     runs, texts = zip(*map(run_data, views), strict=True)
     arrays = [
-        f'<script type="text/plain" id="packed-{i}-{j}">{text}</script>'
-        for i, by_split in enumerate(texts)
-        for j, text in enumerate(by_split.values())
+        f'<script type="text/plain" id="packed-{i}-{j}-{k}">{text}</script>'
+        for i, by_position in enumerate(texts)
+        for j, by_split in enumerate(by_position)
+        for k, text in enumerate(by_split)
     ]
     story = {
         "version": __version__,
@@ -82,7 +85,9 @@ def page(views: Sequence[View], verdicts: Sequence[Verdict | None], command: str
     policy += " ".join(map(_script_source, scripts))
     filled = {
         "{{policy}}": html.escape(policy),
-        "{{title}}": html.escape(visible(f"tasklens: {', '.join(view.run for view in views)}")),
+        "{{title}}": html.escape(
+            visible(f"tasklens: {', '.join(first.run for first, *_ in views)}")
+        ),
         "{{style}}": _asset("page.css"),
         "{{data}}": "\n".join([story_element, *arrays]),
         "{{licences}}": "\n".join(_asset(f"vendor/{name}.LICENSE") for name in ("d3", "plot")),
@@ -118,11 +123,13 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     return data
 
 
-def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the data of a run as JSON, and the packed arrays of each split as text."""
-    packed = {name: _pack(split) for name, split in view.splits.items()}
-    moves = view.edits.moves if view.edits else {}
-    moved = {name: pack_moves(packed[name], of_split) for name, of_split in moves.items()}
+def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
+    """Return the data of a run as JSON, and its packed arrays as text by position and split.
+
+    There is a view for each measured position.
+    """
+    positions, texts = zip(*map(_position_data, views), strict=True)
+    view = views[0]
     world, manifest = view.world, view.manifest
     data = {
         "name": view.run,
@@ -130,17 +137,8 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
         "kind": view.kind,
         "steps": view.steps,
         "states": view.states,
-        "best": view.state(),
-        "names": view.names,
         "answers": view.answers,
-        "splits": [
-            {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
-            | {"arrays": packed[name].directory, "moves": moved.get(name)}
-            | _split_data(split)
-            for name, split in view.splits.items()
-        ],
-        "scores": _scores(view),
-        "edits": edits_data(view),
+        "positions": positions,
         "world": {
             "tasks": [vars(task) | {"function": [*task.function.items()]} for task in world.tasks],
             "sizes": dict(world.sizes),
@@ -160,7 +158,28 @@ def run_data(view: View) -> tuple[dict[str, Any], dict[str, str]]:
             if path != "report.html"
         },
     }
-    return data, {name: packer.text() for name, packer in packed.items()}
+    return data, list(texts)
+
+
+def _position_data(view: View) -> tuple[dict[str, Any], list[str]]:
+    """Return the data of a run at a position as JSON, and the packed arrays of each split."""
+    packed = {name: _pack(split) for name, split in view.splits.items()}
+    moves = view.edits.moves if view.edits else {}
+    moved = {name: pack_moves(packed[name], of_split) for name, of_split in moves.items()}
+    data = {
+        "position": view.position,
+        "best": view.state(),
+        "names": view.names,
+        "splits": [
+            {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
+            | {"arrays": packed[name].directory, "moves": moved.get(name)}
+            | _split_data(split)
+            for name, split in view.splits.items()
+        ],
+        "scores": _scores(view),
+        "edits": edits_data(view),
+    }
+    return data, [packer.text() for packer in packed.values()]
 
 
 def _split_data(split: SplitView) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import split_title
 from tasklens.report.style import IN_TITLE, drawable, in_style, new_figure, room, write_heading
-from tasklens.scoring.score_table import summarise, to_frame
+from tasklens.scoring.score_table import at_position, summarise, to_frame
 from tasklens.scoring.sweep_summary import best_rows
 
 #: The largest number of dots in a figure. More dots hide each other, and take time and memory.
@@ -183,10 +183,11 @@ def separation_plot(pairs: NDArray[np.float64]) -> Figure:
 def separation_pairs(scores: pa.Table) -> NDArray[np.float64]:
     """Return the step, separation and mean ARI of each hidden state of a block, (N, 3).
 
-    There is one row per run, seed, split, block and step, in the space "raw".
+    There is one row per run, seed, split, block and step, in the space "raw". Of several positions
+    the first counts.
     """
     blocks = pc.starts_with(pc.field("layer"), "block")
-    rows = scores.filter(blocks & (pc.field("space") == "raw"))
+    rows = at_position(scores).filter(blocks & (pc.field("space") == "raw"))
     keys = ("step", "run", "seed", "split", "layer")
     means = [summarise(to_frame(rows, (metric,)), keys)["mean"] for metric in ("separation", "ari")]
     pairs = pd.concat(means, axis="columns", join="inner").reset_index("step")

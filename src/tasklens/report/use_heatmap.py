@@ -83,7 +83,8 @@ def figure_use(
         matrix: Values = np.array(
             [[values.get((s, step), np.nan) for step in edits.steps] for s in view.states]
         )
-        draw_matrix(ax, matrix, _numbers(matrix), origin="lower")
+        numbers = np.round(matrix, 2) + 0.0 if len(edits.steps) <= NUMBERED else None
+        draw_matrix(ax, matrix, numbers, origin="lower")
         name_checkpoints(ax, edits.steps)
         ax.set_title(title)
     axes[0].set_yticks(range(len(names)), names)

@@ -122,6 +122,8 @@ class View:
     run: str
     seed: int
     kind: Literal["run", "probe"]
+    position: str
+    """The position whose hidden states are shown."""
     steps: tuple[int, ...]
     states: tuple[str, ...]
     splits: Mapping[str, SplitView]
@@ -130,7 +132,8 @@ class View:
     answers: tuple[str, ...]
     """All distinct answers of the model."""
     table: pa.Table
-    """Scores, with the columns of `score_table.SCHEMA`, for the first number of clusters."""
+    """Scores at the position, with the columns of `score_table.SCHEMA`, for the first number of
+    clusters."""
     world: TaskOverview
     settings: str
     """The run's settings as TOML."""

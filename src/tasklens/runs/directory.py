@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
+from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
@@ -66,9 +67,13 @@ class RunDir(Manifest):
         """Return the checkpoint directory of a step."""
         return self.checkpoints / f"step-{step:08d}"
 
-    def states_at(self, step: int) -> Path:
-        """Return the directory with the hidden states of a step, a file for each."""
-        return self.states / f"step-{step:08d}"
+    def states_at(self, step: int, position: str = "") -> Path:
+        """Return the directory with the hidden states of a step, a file for each.
+
+        Those of a position other than the first, which is named, are beside those of the first.
+        """
+        parent = self.states / position_directory(position) if position else self.states
+        return parent / f"step-{step:08d}"
 
     def measured_at(self, step: int) -> Path:
         """Return the directory with the clusters and the scores of a step."""
@@ -198,7 +203,8 @@ class RunDir(Manifest):
         with self._held(wait), one_line_errors(self.path):
             if self._holds == 1:
                 stages = (self.states, self.checkpoints, self.measured, self.resume, self.figures)
-                for folder in (self.path, self.data, self.interventions, *stages):
+                positions = self.states.glob("at=*")
+                for folder in (self.path, self.data, self.interventions, *stages, *positions):
                     if folder.exists() and not folder.is_dir():
                         raise InputError(f"{folder} should be a directory: move the file elsewhere")
                     remove_temporaries(folder)
@@ -275,6 +281,11 @@ class RunDir(Manifest):
                 f"{foreign[0]}{more}: not of tasklens, and {directory} has to be written again; "
                 "move what is not of tasklens elsewhere"
             )
+
+
+def position_directory(position: str) -> str:
+    """Return the name of the directory with the states of a position, which may be any text."""
+    return f"at={quote(position, safe=' +:,')}"
 
 
 def check_own_checkpoint(directory: Path) -> None:

@@ -117,7 +117,7 @@ class Source(Protocol):
         """Return at most n prompts of a split with their answers under each task."""
         ...
 
-    def states(self, name: str, step: int, split: str) -> Floats:
+    def states(self, name: str, step: int, split: str, position: str) -> Floats:
         """Return a hidden state of a split."""
         ...
 
@@ -168,7 +168,8 @@ class OpenModel:
         every, correct, errors, editor = self._errors[key]
         name = partial(repair_name, split, position)
         states = CellStates(
-            self.run.states(state, self.step, split)[every.index], *self._fitted(state)
+            self.run.states(state, self.step, split, position)[every.index],
+            *self._fitted(state, position),
         )
         arrays: Arrays = {
             name("correct"): correct,
@@ -182,16 +183,16 @@ class OpenModel:
         random = self.run.settings.seed, (self.step, position)
         return arrays | repair(editor, state, prompts, errors, settings.draws, *random)
 
-    def _fitted(self, state: str) -> tuple[Floats, Floats, Ints]:
+    def _fitted(self, state: str, position: str) -> tuple[Floats, Floats, Ints]:
         """Return no donors, and the states and tasks from which centroids are computed."""
         first = next(iter(self.run.splits))
-        x = self.run.states(state, self.step, first)
+        x = self.run.states(state, self.step, first, position)
         return x[:0], x, self.run.instances(first).task
 
     def states_of(self, opened: Opened, name: str, position: str) -> CellStates:
         """Return a hidden state of the prompts, their donors, and the first measured split."""
         prompts = opened.editor.states([name])[name]
-        donors, fit, fit_task = self._fitted(name)
+        donors, fit, fit_task = self._fitted(name, position)
         if opened.donors is not None:
             donors = opened.donors.states([name])[name]
         return CellStates(prompts, donors, fit, fit_task)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import product
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -32,8 +33,8 @@ class FrameMaker:
     def __init__(self, run: Run, workers: Workers) -> None:
         self.run, self.workers = run, workers
         self.shown = {} if has_frames(run) else {split: _shown(run, split) for split in run.splits}
-        self._first: dict[str, Future[list[Floats]]] = {}
-        self._frames: dict[tuple[str, str], Future[StateFrames]] = {}
+        self._first: dict[tuple[str, str], Future[list[Floats]]] = {}
+        self._frames: dict[str, Future[StateFrames]] = {}
         self._done = 0
         self._on_frames: Callable[[int], object] = lambda n: None
 
@@ -42,10 +43,11 @@ class FrameMaker:
         if self._first:
             return
         step, states = self.run.steps[0], self.run.state_names
-        for split, shown in self.shown.items():
+        for position, (split, shown) in product(self.run.positions, self.shown.items()):
             seeds = tuple(self._seed(split, state, step) for state in states)
-            self._first[split] = self._submit(
-                len(states), first_frames, shown, self._directory(step, *states), states, seeds
+            directory = self._directory(step, position, *states)
+            self._first[position, split] = self._submit(
+                len(states), first_frames, shown, directory, states, seeds
             )
 
     def begin(self) -> None:
@@ -54,12 +56,15 @@ class FrameMaker:
         if self._frames:
             return
         _, *later = self.run.steps
-        for split, shown in self.shown.items():
-            first_of_all = _result(self._first[split])
+        for position, (split, shown) in product(self.run.positions, self.shown.items()):
+            first_of_all = _result(self._first[position, split])
             for state, first in zip(self.run.state_names, first_of_all, strict=True):
-                directories = tuple(self._directory(step, state) for step in self.run.steps)
+                directories = tuple(
+                    self._directory(step, position, state) for step in self.run.steps
+                )
                 seeds = tuple(self._seed(split, state, step) for step in later)
-                self._frames[split, state] = self._submit(
+                name = frames_name(self.run, split, state, position)
+                self._frames[name] = self._submit(
                     len(later), state_frames, shown, directories, state, seeds, first
                 )
 
@@ -69,14 +74,14 @@ class FrameMaker:
         with directory.stage("report", run.inputs("report", _sources(run))) as finish:
             if finish is None:
                 return
-            n = len(self.shown) * len(run.state_names) * len(run.steps)
+            n = len(self.shown) * len(run.state_names) * len(run.steps) * len(run.positions)
             with progress("report", n, "frame", self._done) as bar:
                 self._on_frames = bar.update
                 self.begin()
                 tensors: dict[str, Any] = {}
-                for (split, state), frames in self._frames.items():
+                for name, frames in self._frames.items():
                     for kind, array in _result(frames)._asdict().items():
-                        tensors[f"{split}/{state}/{kind}"] = array
+                        tensors[f"{name}/{kind}"] = array
             tensors |= {f"{split}/points": shown.points for split, shown in self.shown.items()}
             directory.write(directory.frames, safetensors.numpy.save(tensors))
             finish([directory.frames], sources=_sources(run))
@@ -94,14 +99,19 @@ class FrameMaker:
         future.add_done_callback(count)
         return future
 
-    def _directory(self, step: int, *states: str) -> Path:
+    def _directory(self, step: int, position: str, *states: str) -> Path:
         """Return where the hidden states of a step are; InputError if one is damaged."""
         for state in states:
-            self.run.check_states(step, state)
-        return self.run.directory.states_at(step).absolute()
+            self.run.check_states(step, state, position)
+        return self.run.states_at(step, position).absolute()
 
     def _seed(self, split: str, state: str, step: int) -> int:
         return derived_seed(self.run.settings.seed, "frames", split, state, step)
+
+
+def frames_name(run: Run, split: str, state: str, position: str) -> str:
+    """Return the name of the frames of a hidden state; that of the first position is not in it."""
+    return f"{split}/{state}" + ("" if position == run.positions[0] else f"/at={position}")
 
 
 def has_frames(run: Run) -> bool:
@@ -126,14 +136,18 @@ def _result(future: Future[Result]) -> Result:
 
 
 def _sources(run: Run) -> list[object]:
-    """Return how the hidden states are prepared, and what there is of each: frames depend on it."""
+    """Return how the hidden states are prepared, further positions, and the parts of frames."""
     measure = run.settings.measure
-    return [measure.center, measure.standardize, measure.normalize, *StateFrames._fields]
+    prepared: list[object] = [measure.center, measure.standardize, measure.normalize]
+    if len(run.positions) > 1:
+        prepared.append([run.states_hash(step) for step in run.steps])
+    return [*prepared, *StateFrames._fields]
 
 
 def _processes(run: Run) -> int:
     """Return how many processes are worth starting."""
     pairs = sum(len(_shown_points(run, split)) ** 2 for split in run.splits)
+    pairs *= len(run.positions)
     few = pairs * len(run.state_names) * len(run.steps) < FEW_PAIRS
     return 1 if few else run.settings.workers or default_workers()
 

@@ -1,7 +1,6 @@
 """`tasklens.intervene`: edits of a run or of any model, also such as a user brings."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,8 @@ class _Prompted:
         self.name = type(subject).__name__
         self.steps = self.intervenable_steps = (subject.step,)
         self.state_names = subject.names
-        self.position = "input"
+        self.positions = ("input",)
+        self._fitted: dict[str, dict[str, Floats]] = {}
         self.splits = MEASURED
         self.names = {"task": {i: task.name for i, task in enumerate(dataset.tasks.tasks)}}
 
@@ -54,9 +54,12 @@ class _Prompted:
         """Return prompts with the answers of all measured tasks."""
         return counterfactuals_of_dataset(self.dataset, split, position, n, seed=self.settings.seed)
 
-    def states(self, name: str, step: int, split: str) -> Floats:
+    def states(self, name: str, step: int, split: str, position: str) -> Floats:
         """Return a hidden state of the training subset."""
-        return self._fitted[name]
+        if position not in self._fitted:
+            prompts = self.dataset.prompts(split, position)
+            self._fitted[position] = harvest(self.subject, prompts).states
+        return self._fitted[position][name]
 
     def instances(self, split: str) -> Instances:
         """Return the instances of a split."""
@@ -65,10 +68,6 @@ class _Prompted:
     def clusters(self, step: int) -> Arrays:
         """Return nothing: errors are repaired in runs only."""
         return {}
-
-    @cached_property
-    def _fitted(self) -> dict[str, Floats]:
-        return harvest(self.subject, self.dataset[next(iter(MEASURED))]).states
 
 
 def intervene(
@@ -191,7 +190,7 @@ def _edit_in_memory(
         model = OpenModel(source, step)
         arrays: Arrays = {}
         for split in splits:
-            for position in selection.positions or (source.position,):
+            for position in selection.positions or source.positions[:1]:
                 opened = model.ask(split, position, settings.instances)
                 arrays |= opened.common
                 n_tasks = len(opened.asked.tasks)

@@ -9,11 +9,10 @@ from torch import Tensor
 from tasklens.core.errors import InputError
 from tasklens.core.files import check_is_file, sha256
 from tasklens.core.progress import inform
-from tasklens.data.synthetic import MEASURED, SPLITS
-from tasklens.data.token_prompts import join
+from tasklens.data.synthetic import SPLITS
 from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
 from tasklens.models.gpt2 import GPT2
-from tasklens.models.gpt2_subject import GPT2Subject
+from tasklens.models.gpt2_subject import GPT2Subject, harvest_measured
 from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
 from tasklens.runs.plan import check_space, count_bytes
@@ -124,7 +123,8 @@ class CheckpointKeeper:
         # One entry: safetensors writes several in an order that differs from run to run.
         content = safetensors.torch.save(state, metadata={"tasklens": json.dumps(metadata)})
         with directory.batch():
-            directory.write_directory(directory.states_at(step), self._harvest(model))
+            for position, files in self._harvest(model).items():
+                directory.write_directory(self.run.states_at(step, position), files)
             if step in self.with_weights:
                 seed = self.run.settings.seed
                 files = checkpoint_files(model, self.tokenizer, step=step, seed=seed)
@@ -132,19 +132,24 @@ class CheckpointKeeper:
             directory.write(newest, content)
             self._remove_states_but(newest)
 
-    def _harvest(self, model: GPT2) -> dict[str, bytes]:
-        """Return the files of the measured instances' hidden states and answers."""
-        subject, dataset = GPT2Subject(model, step=self.trainer.step), self.run.dataset
-        # All at once: the splits share instructions, and much of these is computed once.
-        measured = harvest(subject, join([dataset.prompts(split) for split in MEASURED]))
+    def _harvest(self, model: GPT2) -> dict[str, dict[str, bytes]]:
+        """Return the files of the measured instances by position; the answers are in the first."""
+        subject, run = GPT2Subject(model, step=self.trainer.step), self.run
+        measured = harvest_measured(model, run.dataset, run.positions)
         answers = {
-            split: harvest(subject, dataset.prompts(split), names=()).answer
-            for split in self.run.whole_splits(self.trainer.step)
+            split: harvest(subject, run.dataset.prompts(split), names=()).answer
+            for split in run.whole_splits(self.trainer.step)
         }
-        return state_contents({**measured.states, ANSWER: measured.answer}, answers)
+        contents = {p: state_contents(each.states, {}) for p, each in measured.items()}
+        first = measured[run.positions[0]]
+        contents[run.positions[0]] = state_contents({**first.states, ANSWER: first.answer}, answers)
+        return contents
 
     def files(self, until: int) -> list[Path]:
-        """Return what is kept of the checkpoints up to a step."""
+        """Return what is kept of the checkpoints up to a step.
+
+        The states of further positions are not in it: `add_positions` makes those that are missing.
+        """
         directory, run = self.run.directory, self.run
         states: list[Path] = []
         for step in (step for step in run.steps if step <= until):

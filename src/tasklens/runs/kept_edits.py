@@ -15,9 +15,8 @@ def edit_inputs(run: Run, step: int) -> str:
     """Return the hash of what the edits at a checkpoint depend on."""
     directory, settings = run.directory, run.settings
     weights = directory.hash_of(directory.checkpoint(step))
-    return digest(
-        [settings.seed, settings.affecting("interventions"), run.states_hash(step), weights]
-    )
+    states = run.states_hash(step, run.positions[:1])  # others may be added
+    return digest([settings.seed, settings.affecting("interventions"), states, weights])
 
 
 def edited_steps(run: Run) -> list[int]:

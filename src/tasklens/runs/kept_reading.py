@@ -23,7 +23,7 @@ def keep_reading(directory: Path, subject: HuggingFaceSubject) -> None:
     If that is not known, the rows of the harvest are dropped.
     """
     path = directory / READING
-    subject.reading = _kept(path)
+    subject.begin(_kept(path))
     threads = torch.get_num_threads()
     if subject.reading is not None and subject.reading.threads != threads:
         inform(

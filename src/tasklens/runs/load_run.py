@@ -45,6 +45,34 @@ def load_run(path: Path | str) -> Run:
     return run_of(directory, kind.from_table(table, (), str(directory.config)))
 
 
+#: What differs if two runs have another first position.
+FIRST_POSITION = "first of states.positions"
+
+
+def first_difference(first: Run, second: Run, *, of_replicates: bool = False) -> str | None:
+    """Return what differs first in the settings of two runs of a kind, or None if nothing does.
+
+    See `SettingsBase.first_difference`. Runs may differ in the positions after the first, which no
+    other result depends on.
+    """
+    mine, theirs = first.settings.positions, second.settings.positions
+    # The default one is known from the prompts, which are read only if they have to be.
+    if mine[:1] != theirs[:1] and first.positions[0] != second.positions[0]:
+        return FIRST_POSITION
+    same = second.settings.with_positions(mine)
+    return first.settings.first_difference(same, of_replicates=of_replicates)
+
+
+def check_first_position(before: Run, now: Run) -> None:
+    """Raise InputError if a run would get another first position, which no file has the name of."""
+    if first_difference(before, now) == FIRST_POSITION:
+        raise InputError(
+            f"{before.directory.path} has {before.positions[0]!r} as the first of its "
+            "states.positions, which stays; name the others after it, or another directory with "
+            "--out"
+        )
+
+
 def run_of(directory: RunDir, settings: RunSettings) -> Run:
     """Return the run of a directory under settings; nothing is read or written."""
     if isinstance(settings, ModelRunSettings):
@@ -58,10 +86,11 @@ def new_run(default: str, settings: RunSettings, out: Path | str | None, *, resu
     holds_run = directory.data.exists() or directory.mark("data") is not None
     if holds_run and directory.config.exists():
         _check_config(directory, settings)
-        before = load_run(directory.path).settings
+        before = load_run(directory.path)
         key: str | None = "kind"
-        if type(before) is type(settings):
-            key = before.first_difference(settings)
+        if type(before.settings) is type(settings):
+            check_first_position(before, run_of(directory, settings))
+            key = first_difference(before, run_of(directory, settings))
         if key:
             raise InputError(
                 f"{directory.path} holds another run (its {key} differs); name another "

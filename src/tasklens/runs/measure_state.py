@@ -39,6 +39,8 @@ class StateJob:
     seed: int
     step: int
     position: str
+    is_first: bool
+    """Whether it is the first of the measured positions, whose arrays have no name of it."""
     splits: dict[str, slice]
     instances: dict[str, Instances]
     spaces: tuple[str, ...]
@@ -49,7 +51,8 @@ class StateJob:
     @property
     def name(self) -> str:
         """The name of the job in messages."""
-        return f"step {self.step}, {self.state}"
+        at = "" if self.is_first else f", {self.position}"
+        return f"step {self.step}, {self.state}{at}"
 
 
 class Measured(NamedTuple):
@@ -71,8 +74,9 @@ def measure_state(job: StateJob) -> Measured:
     """
     whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
     states = {split: prepared(whole[rows], job.measure) for split, rows in job.splits.items()}
+    at = "" if job.is_first else job.position
     cells = [
-        (CellKey(split, job.state, space, None if i == 0 else k), k)
+        (CellKey(split, job.state, space, None if i == 0 else k, at), k)
         for split in states
         for i, k in enumerate(job.measure.numbers(job.instances[split].n_tasks))
         for space in (job.spaces if i == 0 else ("raw",))
@@ -81,7 +85,10 @@ def measure_state(job: StateJob) -> Measured:
     for key, k in cells:
         identity = (job.seed, job.step, key.split, job.state, key.space, k)
         cell = Cell(*identity, x=states[key.split], position=job.position)
-        with _attempt(cell.name, measured.failed), warnings.catch_warnings():
+        with (
+            _attempt(f"{cell.name}{at and f' at {at}'}", measured.failed),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore", PerplexityWarning)  # the stage warns once for all cells
             ((clustering, rows),) = measure_cells(
                 [cell], instances=job.instances, run=job.run, settings=job.clusters
@@ -95,17 +102,13 @@ def measure_state(job: StateJob) -> Measured:
             if clustering.embedding is not None:
                 measured.arrays[key.name("embedding")] = clustering.embedding
     if len(states) > 1:
-        at: dict[str, Any] = {
-            "run": job.run,
-            "seed": job.seed,
-            "step": job.step,
-            "position": job.position,
-        }
+        columns: dict[str, Any] = {"run": job.run, "seed": job.seed, "step": job.step}
+        columns["position"] = job.position
         with _attempt(f"{job.name} (classifiers)", measured.failed):
-            probed = score_probes(job.state, states, instances=job.instances, **at)
+            probed = score_probes(job.state, states, instances=job.instances, **columns)
             measured.rows.extend(probed.rows)
             for split, right in probed.decoded.items():
-                measured.arrays[CellKey(split, job.state, "raw").name("decoded")] = right
+                measured.arrays[CellKey(split, job.state, "raw", None, at).name("decoded")] = right
     return measured
 
 

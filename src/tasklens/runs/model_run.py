@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -14,11 +15,19 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.names import find_split
+from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import Tokenized, instances_of_prompts, position_name
+from tasklens.data.tokenize import (
+    Tokenized,
+    default_position,
+    instances_of_prompts,
+    parse_position,
+)
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
+from tasklens.runs.directory import RunDir
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
@@ -43,6 +52,10 @@ class ModelRun(Run):
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
 
+    def __init__(self, directory: RunDir, settings: ModelRunSettings) -> None:
+        super().__init__(directory, settings)
+        self._instances: dict[str, Mapping[str, Instances]] = {}
+
     @cached_property
     def table(self) -> LabelledPrompts:
         """The labelled prompts that stage data left."""
@@ -66,27 +79,38 @@ class ModelRun(Run):
         return tuple(name for name in each[-1] if all(name in names for names in each))
 
     @property
-    def position(self) -> str:
-        """The name of the measured position."""
-        return position_name(self.table, self.settings.position)
+    def positions(self) -> tuple[str, ...]:
+        """The names of the measured positions."""
+        return self.settings.states.positions or (default_position(self.table),)
 
-    @cached_property
+    @property
     def instances_by_split(self) -> Mapping[str, Instances]:
         """The facts about the prompts of each split, as the first model's tokenizer reads them."""
-        tokens = self.tokens(self.steps[0])
-        return {
-            split: instances_of_prompts(self.table, tokens, split) for split in self.table.splits
-        }
+        return self.instances_at(self.positions[0])
 
-    @cached_property
+    def instances_at(self, position: str) -> Mapping[str, Instances]:
+        """Return the facts about the prompts of each split as read at a position."""
+        if position not in self._instances:
+            tokens = self.tokens(self.steps[0], position)
+            self._instances[position] = {
+                split: instances_of_prompts(self.table, tokens, split)
+                for split in self.table.splits
+            }
+        return self._instances[position]
+
+    @property
     def names(self) -> Mapping[str, Mapping[int, str]]:
         """The names of labels, inputs and outputs by number."""
+        return self.names_at(self.positions[0])
+
+    def names_at(self, position: str) -> Mapping[str, Mapping[int, str]]:
+        """Return the names of labels, inputs and outputs in `instances_at`."""
         names = {"task": _numbered(self.table.label)}
         if self.table.input is None:
             measured = np.unique(
-                np.concatenate([i.input for i in self.instances_by_split.values()])
+                np.concatenate([i.input for i in self.instances_at(position).values()])
             )
-            called = self.token_names(self.steps[0], measured)
+            called = self.token_names(self.steps[0], measured, position)
             names["input"] = dict(zip(measured.tolist(), called, strict=True))
         else:
             names["input"] = _numbered(self.table.input)
@@ -110,9 +134,9 @@ class ModelRun(Run):
             right[split] = np.where(answer == both[:, 1], both[:, 1], both[:, 0])
         return right
 
-    def token_names(self, step: int, tokens: Ints) -> list[str]:
+    def token_names(self, step: int, tokens: Ints, position: str | None = None) -> list[str]:
         """Return what tokens that were answered or measured at a step are called."""
-        path = self.directory.states_at(step) / TOKEN_NAMES
+        path = self.states_at(step, position) / TOKEN_NAMES
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
 
@@ -152,8 +176,48 @@ class ModelRun(Run):
     # -- interventions ------------------------------------------------------------------------
 
     def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
-        """Refuse: this version makes counterfactual answers of training runs only."""
-        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
+        """Return at most n prompts of a split with what is known of their answers by label."""
+        split = find_split(split, self.table.splits)
+        position = self.position(position)
+        if (split, position, n) not in self._counterfactuals:
+            prompts = self.tokens(self.steps[0], position).prompts
+            begin = prompts.position if prompts.begin is None else prompts.begin
+            self._counterfactuals[split, position, n] = counterfactuals_of_prompts(
+                self.table,
+                self._tokenizer,
+                split,
+                position,
+                (begin, prompts.position),
+                n,
+                special_tokens=self.settings.states.special_tokens,
+                seed=self.settings.seed,
+            )
+        return self._counterfactuals[split, position, n]
+
+    @cached_property
+    def _counterfactuals(self) -> dict[tuple[str, str, int], Counterfactuals]:
+        """Results of `counterfactuals`: many texts are tokenized for each."""
+        return {}
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer that has read the prompts for all models; InputError if it is not there."""
+        from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
+
+        first, *others = (self.facts(step) for step in self.steps)
+        for facts in others:
+            if facts["tokenizer"] != first["tokenizer"]:
+                raise InputError(
+                    f"{facts['name']} has another tokenizer than {first['name']}: should be the "
+                    "same for all models whose states are edited; make a run of each"
+                )
+        tokenizer = tokenizer_of(self.settings, self._checkpoint(self.steps[0]))
+        if tokenizer_hash(tokenizer) != first["tokenizer"]:
+            raise InputError(
+                f"{first['name']}: the tokenizer has changed since {self.directory.path} was made; "
+                "restore it, or make the run again with another --out"
+            )
+        return tokenizer
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
@@ -161,24 +225,44 @@ class ModelRun(Run):
         return self.steps
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
-        """Refuse, as `counterfactuals` does."""
-        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
+        """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
+        from tasklens.runs.stage_states import load_model
+
+        checkpoint = self._checkpoint(self._step(step))
+        subject = load_model(self.settings, checkpoint)
+        if subject.weights_hash() != self.facts(step)["weights"]:
+            raise InputError(
+                f"{checkpoint.name}: its weights are not those that {self.directory.path} has "
+                "measured; restore them, or make the run again with another --out"
+            )
+        return subject
+
+    def _checkpoint(self, step: int) -> Checkpoint:
+        """Return the model of a step; InputError if it is gone."""
+        for checkpoint in self.checkpoints:
+            if checkpoint.step == step:
+                return checkpoint
+        raise InputError(
+            f"{self.facts(step)['name']}: the model of step {step} is gone; restore it, or make "
+            "the run again with another --out"
+        )
 
     # -- what stage states left ---------------------------------------------------------------
 
-    def tokens(self, step: int) -> Tokenized:
-        """Return the prompts as the model of a step reads them."""
-        content = self.directory.read(self.directory.states_at(step) / TOKENS)
+    def tokens(self, step: int, position: str | None = None) -> Tokenized:
+        """Return the prompts as the model of a step reads them, up to a position."""
+        content = self.directory.read(self.states_at(step, position) / TOKENS)
         arrays = safetensors.numpy.load(content)
-        begin = arrays["begin"] if self.settings.position.over == "mean" else None
-        prompts = Prompts(arrays["ids"], arrays["position"], begin)
+        name = self.positions[0] if position is None else position
+        _, is_mean = parse_position(self.table, name)
+        begin = arrays["begin"] if is_mean else None
+        prompts = Prompts(arrays["ids"], arrays["position"], begin, position_name=name)
         return Tokenized(prompts, arrays["begin"], arrays["target"])
 
-    def states_hash(self, step: int) -> str:
+    def _hash_at(self, directory: Path) -> str:
         """Return a hash of what the hidden states depend on; they may be in shards or not."""
-        directory, states_directory = self.directory, self.directory.states_at(step)
         return digest(
-            [directory.noted(states_directory / name) for name in (FACTS, TOKENS, "inputs")]
+            [self.directory.noted(directory / name) for name in (FACTS, TOKENS, "inputs")]
         )
 
     def facts(self, step: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tasklens.findings.verdict_text import verdict_json
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
+from tasklens.runs.more_positions import add_positions, check_weights
 from tasklens.runs.run import Run
 from tasklens.runs.settings import RunSettings, load_settings
 from tasklens.runs.stage_data import make_data
@@ -119,12 +120,15 @@ def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) 
     """
     if isinstance(run, ModelRun):
         check_models(run, engine)
+    elif isinstance(run, TrainingRun):
+        check_weights(run)
     begin(run, command)
     make_data(run)
     if isinstance(run, ModelRun):
         harvest_models(run, engine, gpus)
     elif isinstance(run, TrainingRun):
         train(run, engine, measuring=True)
+        add_positions(run)
 
 
 def renew_results(run: Run, before: list[Path], command: str) -> None:

@@ -19,8 +19,7 @@ from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.models.gpt2 import GPT2, make_model, state_names
-from tasklens.models.gpt2_subject import GPT2Subject
-from tasklens.models.harvest import harvest
+from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.training import Trainer
 from tasklens.runs.fit_settings import draw_dataset
@@ -128,19 +127,20 @@ def count_bytes(
     weights = 4 * n_parameters
     kept = settings.checkpoints.steps_with_weights(steps, weights)
     names = state_names(settings.model.n_layer)
+    n_states = len(steps) * len(MEASURED) * len(names) * len(settings.states.positions)
     one_state = 4 * settings.data.measured_instances * settings.model.n_embd
     n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     measured = n_k * settings.data.measured_instances * settings.clusters.cluster_seeds * 2
     shown = min(settings.report.points, settings.data.measured_instances)
     return {
         "data": 8 * n_instances,
-        "states": len(steps) * len(MEASURED) * len(names) * one_state,
+        "states": n_states * one_state,
         "weights": len(kept) * weights,
         # the new training state is whole before the old one goes
         "to resume from": 2 * 3 * weights,
-        "clusters": len(steps) * len(MEASURED) * len(names) * measured,
+        "clusters": n_states * measured,
         # two maps in float32; in the page they take half of that
-        "report": len(steps) * len(MEASURED) * len(names) * shown * 2 * 2 * 4 * 3 // 2,
+        "report": n_states * shown * 2 * 2 * 4 * 3 // 2,
     }
 
 
@@ -173,13 +173,13 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     status("plan: timing steps of training")
     step_seconds = _time_steps(model, dataset, settings)
     status("plan: timing a harvest")
-    subject, first = GPT2Subject(model), dataset.prompts(next(iter(MEASURED)))
-    harvest_seconds = _timed(lambda: harvest(subject, first), least=1)
+    positions = settings.states.positions
+    harvest_seconds = _timed(lambda: harvest_measured(model, dataset, positions), least=1)
     status("plan: timing the clustering")
     raw, tsne = _time_cells(settings)
     status("plan: timing the frames of the report")
     frame_seconds = _time_frame(settings)
-    cells = len(MEASURED) * len(state_names(settings.model.n_layer))
+    cells = len(MEASURED) * len(state_names(settings.model.n_layer)) * len(positions)
     n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
     workers = settings.workers or default_workers()
@@ -198,7 +198,7 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
         seconds={
             "data": Seconds(data_seconds, data_seconds),
             "train": step_seconds.times(settings.train.steps),
-            "harvest": harvest_seconds.times(len(MEASURED) * len(steps)),
+            "harvest": harvest_seconds.times(len(steps)),
             "measure": measure_seconds.times(cells / workers),
             "report": frame_seconds.times(cells * len(steps) / workers),
         },

@@ -4,9 +4,11 @@ Everything above it, such as measuring, figures, verdicts and reports, asks a `R
 branch on the kind.
 """
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,6 +29,7 @@ from tasklens.report.view import TaskOverview, View
 from tasklens.runs.directory import RunDir
 from tasklens.runs.settings import RunSettings
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
+from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.score_cells import prepared
 from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
 
@@ -89,8 +92,8 @@ class Run(ABC):
 
     @property
     @abstractmethod
-    def position(self) -> str:
-        """The name of the measured position."""
+    def positions(self) -> tuple[str, ...]:
+        """The names of the measured positions; the first is shown unless another is named."""
 
     @property
     @abstractmethod
@@ -148,7 +151,13 @@ class Run(ABC):
 
     # -- reading ------------------------------------------------------------------------------
 
-    def states(self, name: str, step: int | None = None, split: str | None = None) -> Floats:
+    def states(
+        self,
+        name: str,
+        step: int | None = None,
+        split: str | None = None,
+        position: str | None = None,
+    ) -> Floats:
         """Return a hidden state of the measured instances.
 
         Parameters
@@ -159,6 +168,8 @@ class Run(ABC):
             One of `steps`; by default the last.
         split : str, optional
             One of `splits`; by default all splits, one after the other.
+        position : str, optional
+            One of `positions`; by default the first.
 
         Returns
         -------
@@ -168,11 +179,11 @@ class Run(ABC):
         Raises
         ------
         InputError
-            For an unknown name, step or split, or if the file is missing or damaged.
+            For an unknown name, step, split or position, or if the file is missing or damaged.
         """
         name, step = find_state(name, self.state_names), self._step(step)
-        self.check_states(step, name)
-        x = read_states(self.directory.states_at(step), name)
+        self.check_states(step, name, position)
+        x = read_states(self.states_at(step, position), name)
         return x if split is None else x[self.splits[find_split(split, self.splits)]]
 
     def instances(self, split: str) -> Instances:
@@ -187,19 +198,77 @@ class Run(ABC):
             raise InputError(f"{self.directory.path}: no step {step}; there are {known}")
         return self.steps[-1] if step is None else step
 
-    def check_states(self, step: int, name: str) -> None:
+    def states_at(self, step: int, position: str | None = None) -> Path:
+        """Return the directory of the hidden states at a step, by default of the first position."""
+        return self.directory.states_at(step, self._other(position))
+
+    def cell(self, split: str, state: str, space: str, position: str | None = None) -> CellKey:
+        """Return the key of a cell, by default of the first position, for `clusters`."""
+        return CellKey(split, state, space, position=self._other(position))
+
+    def position(self, name: str | None = None) -> str:
+        """Return a measured position, by default the first; InputError if it is not measured."""
+        if name is not None and name not in self.positions:
+            both = json.dumps([*self.positions, name])
+            raise InputError(
+                f"{self.directory.path}: the position {name!r} is not measured, but "
+                f"{', '.join(self.positions)}; add it: tasklens measure {self.directory.path} "
+                f"--set 'states.positions={both}'"
+            )
+        return self.positions[0] if name is None else name
+
+    def _other(self, position: str | None) -> str:
+        """Return a measured position, or an empty name for the first."""
+        position = self.position(position)
+        return "" if position == self.positions[0] else position
+
+    def check_states(self, step: int, name: str, position: str | None = None) -> None:
         """Raise InputError if a file of a hidden state is missing or damaged."""
-        for path in state_paths(self.directory.states_at(step), name):
+        for path in state_paths(self.states_at(step, position), name):
             self.directory.check(path)
 
-    def states_hash(self, step: int) -> str:
-        """Return a hash of the hidden states at a step."""
-        return self.directory.hash_of(self.directory.states_at(step))
+    def states_hash(self, step: int, positions: Sequence[str] = ()) -> str:
+        """Return a hash of the hidden states at a step, by default of all positions."""
+        positions = positions or self.positions
+        first, *others = [self._hash_at(self.states_at(step, p)) for p in positions]
+        return digest([first, *zip(positions[1:], others, strict=True)]) if others else first
 
-    def clustered(self, step: int) -> Iterator[tuple[str, dict[str, Floats]]]:
+    def _hash_at(self, directory: Path) -> str:
+        """Return a hash of the hidden states in a directory."""
+        return self.directory.hash_of(directory)
+
+    def lacking(self, step: int) -> list[str]:
+        """Return the positions whose hidden states at a step are missing beside those of the first.
+
+        None is if those of the first are missing, too. No hidden state is read.
+        """
+
+        def is_there(position: str) -> bool:
+            files = self.directory.files_in(self.states_at(step, position))
+            return bool(files) and all(path.is_file() for path in files)
+
+        first, *others = self.positions
+        if not others or not is_there(first):
+            return []
+        return [position for position in others if not is_there(position)]
+
+    def instances_at(self, position: str) -> Mapping[str, Instances]:
+        """Return the facts about each split as read at a position.
+
+        What stands before the position, and the token at it, may depend on the position.
+        """
+        return self.instances_by_split
+
+    def names_at(self, position: str) -> Mapping[str, Mapping[int, str]]:
+        """Return the names of the numbers in `instances_at`."""
+        return self.names
+
+    def clustered(
+        self, step: int, position: str | None = None
+    ) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
         for name in self.state_names:
-            whole = self.states(name, step)
+            whole = self.states(name, step, position=position)
             yield (
                 name,
                 {
@@ -209,7 +278,10 @@ class Run(ABC):
             )
 
     def answers(self, step: int) -> dict[str, Ints]:
-        """Return the model's answers as tokens, (n,) by split, unmeasured splits included."""
+        """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
+
+        They follow the input token of a training run, and the first position of a model run.
+        """
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
         answers = {split: whole[rows] for split, rows in self.splits.items()}
@@ -282,20 +354,21 @@ class Run(ABC):
 
         return curves_of(self)
 
-    def view(self) -> View:
+    def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.
 
-        The maps take a while the first time, and are kept in the run directory.
+        By default it shows the first position. The maps take a while the first time, and are kept
+        in the run directory.
         """
         from tasklens.runs.stage_report import load_view
 
-        return load_view(self)
+        return load_view(self, position)
 
     def plot_map(self, state: str | None = None, **options: Any) -> "Figure":
         """Draw a map of the instances, by default of the best hidden state.
 
         The options are those of `tasklens.figure_map`: ``step``, ``split``, ``color``, ``map`` and
-        ``ax``, Matplotlib axes to draw into.
+        ``ax``, Matplotlib axes to draw into. Of several positions the first is shown.
         """
         from tasklens.report.maps import figure_map
 
@@ -322,9 +395,13 @@ class Run(ABC):
 
         That is the seed, its settings, the stage before, and `sources` (as JSON).
         """
+        if stage == "measure" and len(self.positions) > 1:  # they may be added
+            sources = [sources, [self.states_hash(step) for step in self.steps]]
         before = self.before[stage]
         hashes = [] if before is None else [self.directory.output_hash(before)]
-        return digest([self.settings.seed, self.settings.affecting(stage), hashes, sources])
+        affecting = self.settings.affecting(stage)
+        affecting.pop("states.positions", None)  # may be added: each has its own hash
+        return digest([self.settings.seed, affecting, hashes, sources])
 
     @property
     def before(self) -> dict[Stage, Stage | None]:

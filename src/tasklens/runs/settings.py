@@ -1,7 +1,7 @@
 """The settings of a run, composed of those of the stages: one TOML file, a table per stage."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -14,9 +14,9 @@ from tasklens.core.settings import Affects, SettingsBase
 from tasklens.core.workers import default_workers
 from tasklens.data.labelled_prompts import PromptSettings
 from tasklens.data.names import state_name
-from tasklens.data.synthetic import DataSettings
+from tasklens.data.synthetic import DataSettings, TrainingStateSettings
 from tasklens.data.tasks import TaskSettings
-from tasklens.data.tokenize import PositionSettings
+from tasklens.data.tokenize import ModelStateSettings
 from tasklens.interventions.settings import InterventionSettings
 from tasklens.models.checkpoints import CheckpointSettings
 from tasklens.models.gpt2 import ModelSettings
@@ -96,6 +96,27 @@ class RunSettings(SettingsBase):
     report: ReportSettings = ReportSettings()
     """What the report shows of the measured instances."""
 
+    @model_validator(mode="after")
+    def _check_position(self) -> Self:
+        position = self.figure.position
+        if position and self.positions and position not in self.positions:
+            raise ValueError(
+                f"figure.position = {position!r}: should be one of states.positions = "
+                f"{list(self.positions)}"
+            )
+        return self
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """The positions that the settings name; empty: the default one of the prompts."""
+        states: Any = dict(self)["states"]  # of which each kind of run has its own class
+        return states.positions  # type: ignore[no-any-return]
+
+    def with_positions(self, positions: Sequence[str]) -> Self:
+        """Return the settings with other measured positions."""
+        states: SettingsBase = dict(self)["states"]
+        return self.changed(states=states.changed(positions=tuple(positions)))
+
     def check_size(self, split: str, n: int) -> None:
         """Raise InputError if a split of n instances is too small for the numbers of clusters."""
         if max(self.measure.k, default=0) > n:
@@ -129,6 +150,8 @@ class TrainingRunSettings(RunSettings):
     """The optimiser and its schedule."""
     checkpoints: CheckpointSettings = CheckpointSettings()
     """When a checkpoint is taken and what is kept of it."""
+    states: TrainingStateSettings = TrainingStateSettings()
+    """Where the hidden states are measured."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -160,11 +183,20 @@ class ModelRunSettings(RunSettings):
     ('tasks-in-words',)
     """
 
+    removed: ClassVar = {
+        **RunSettings.removed,
+        "position.at": 'name positions in states.positions, e.g. ["input", "instruction"]',
+        "position.over": "a position with _mean after its name is the mean over the part, e.g. "
+        'states.positions = ["instruction_mean"]',
+        "position.max_length": "it is states.max_length",
+        "position.special_tokens": "it is states.special_tokens",
+    }
+
     subject: SubjectSettings = SubjectSettings()
     """The models, and how they are run."""
     prompts: PromptSettings = PromptSettings()
     """The labelled prompts, and how they are split."""
-    position: PositionSettings = PositionSettings()
+    states: ModelStateSettings = ModelStateSettings()
     """Which tokens of a prompt are measured."""
 
 

@@ -8,17 +8,18 @@ import torch
 
 from tasklens.core.errors import CellsFailedError
 from tasklens.core.workers import cores_of_nodes, need_seen, reason, start_workers
-from tasklens.data.tokenize import Tokenized, tokenize
-from tasklens.models.checkpoint_series import Checkpoint
+from tasklens.data.tokenize import Tokenized
 from tasklens.runs.directory import RunDir
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import (
+    Part,
     finish_checkpoint,
     model_facts,
     open_model,
     show_measured_tokens,
+    tokenize_at_all,
     tokenizer_of,
 )
 from tasklens.runs.states_on_disk import (
@@ -31,13 +32,13 @@ from tasklens.runs.states_on_disk import (
 
 @dataclass(frozen=True)
 class Shard:
-    """The i-th of n shards of the prompts, to be read by one model."""
+    """The i-th of n shards of the prompts, to be read by one model up to one position."""
 
     run: Path
     directory: Path
     """Where the hidden states of all shards go."""
     settings: ModelRunSettings
-    checkpoint: Checkpoint
+    part: Part
     i: int
     n: int
     threads: int
@@ -45,7 +46,9 @@ class Shard:
     @property
     def name(self) -> str:
         """The name of the shard in messages."""
-        return f"step {self.checkpoint.step}, shard {self.i + 1} of {self.n}"
+        checkpoint, position = self.part
+        at = f", {position}" if len(self.settings.positions) > 1 else ""
+        return f"step {checkpoint.step}{at}, shard {self.i + 1} of {self.n}"
 
 
 class ShardResult(NamedTuple):
@@ -56,9 +59,7 @@ class ShardResult(NamedTuple):
     """Of all prompts; from the first shard only."""
 
 
-def harvest_on_cluster(
-    run: ModelRun, missing: dict[Checkpoint, str], engine: str, gpus: float
-) -> None:
+def harvest_on_cluster(run: ModelRun, missing: dict[Part, str], engine: str, gpus: float) -> None:
     """Harvest checkpoints on a cluster, each in shards if there are more workers than models.
 
     A replica takes the CPUs of a node, or ``gpus`` GPUs. All nodes have to see the run directory.
@@ -69,22 +70,24 @@ def harvest_on_cluster(
     on_cpu = settings.subject.device == "cpu"
     threads = max(1, *cores_of_nodes(engine)) if on_cpu else 1
     first = run.checkpoints[0]
-    if first in missing:
+    if any(part.checkpoint is first for part in missing):
         tokenizer = tokenizer_of(settings, first)
-        show_measured_tokens(run, tokenize(run.table, tokenizer, settings.position), tokenizer)
+        tokens = tokenize_at_all(settings, run.table, tokenizer, settings.states.max_length)
+        show_measured_tokens(run, tokens, tokenizer)
     with start_workers(engine, 0, cpus=threads, gpus=0 if on_cpu else gpus) as workers:
         shards: list[Shard] = []
-        for checkpoint, inputs in missing.items():
-            partial = directory.partial(directory.states_at(checkpoint.step), inputs).absolute()
+        for part, inputs in missing.items():
+            target = run.states_at(part.checkpoint.step, part.position)
+            partial = directory.partial(target, inputs).absolute()
             keep_layout(partial, in_shards=True)
             wanted = min(max(1, workers.count // len(missing)), len(run.table))
             n = shards_begun(partial) or wanted
-            common = (directory.path.absolute(), partial, settings, checkpoint)
+            common = (directory.path.absolute(), partial, settings, part)
             shards += [Shard(*common, i, n, threads) for i in range(n)]
         failed: dict[str, str] = {}
-        results: dict[Checkpoint, list[ShardResult]] = {}
+        results: dict[Part, list[ShardResult]] = {}
         for shard, result, error in workers.outcomes(harvest_shard, shards, "states", "shard"):
-            done = results.setdefault(shard.checkpoint, [])
+            done = results.setdefault(shard.part, [])
             if error:
                 failed[shard.name] = reason(error)
             elif done and not _same_model(done[0].facts, result.facts):
@@ -107,9 +110,10 @@ def _same_model(facts: dict[str, Any], other: dict[str, Any]) -> bool:
 def _finish(run: ModelRun, shard: Shard, results: list[ShardResult]) -> None:
     """Complete the checkpoint, all shards of which are read."""
     (tokens,) = (result.tokens for result in results if result.tokens is not None)
-    tokenizer = tokenizer_of(shard.settings, shard.checkpoint)
+    checkpoint, position = shard.part
+    tokenizer = tokenizer_of(shard.settings, checkpoint)
     finish_checkpoint(shard.directory, results[0].facts, tokens, tokenizer)
-    run.directory.fill(run.directory.states_at(shard.checkpoint.step))
+    run.directory.fill(run.states_at(checkpoint.step, position))
 
 
 def harvest_shard(shard: Shard) -> ShardResult:
@@ -117,8 +121,9 @@ def harvest_shard(shard: Shard) -> ShardResult:
     need_seen(shard.directory)
     torch.set_num_threads(shard.threads)
     table = ModelRun(RunDir(shard.run), shard.settings).table
-    opened = open_model(shard.settings, shard.checkpoint, table)
-    subject, tokens, names = opened
+    checkpoint, position = shard.part
+    opened = open_model(shard.settings, checkpoint, table)
+    subject, names, tokens = opened.subject, opened.names, opened.tokens[position]
     shard_path = shard_directory(shard.directory, shard.i, shard.n)
     shard_path.mkdir(exist_ok=True)
     keep_reading(shard_path, subject)
@@ -126,5 +131,5 @@ def harvest_shard(shard: Shard) -> ShardResult:
     order = subject.reading_order(tokens.prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
     harvest_to(shard_path, subject, tokens.prompts, names, shard=order[begin:end])
-    facts = model_facts(shard.checkpoint, opened)
+    facts = model_facts(checkpoint, opened, position)
     return ShardResult(facts, tokens if shard.i == 0 else None)

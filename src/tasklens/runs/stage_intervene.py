@@ -66,7 +66,8 @@ def check_intervenable(run: Run, selection: Selection) -> None:
             )
     selection.states_among(run.state_names)
     for split in edited_splits(run):
-        for position in selection.positions or (run.position,):
+        for position in selection.positions or (run.position(),):
+            run.position(position)
             run.counterfactuals(split, position, run.settings.interventions.instances)
 
 
@@ -76,10 +77,13 @@ def edited_splits(run: Run) -> tuple[str, ...]:
 
 
 def tested_state(run: Run) -> str | None:
-    """Return the best layer on the first split, chosen without any edit."""
-    first = next(iter(run.splits))
+    """Return the best layer on the first split, chosen without any edit, as the checks do.
+
+    It is best among the hidden states themselves, as these are edited and not their t-SNE maps.
+    """
+    cells = next(iter(run.splits)), "raw"
     ari = curves_of_table(run.score_table())[0].ari
-    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[0] == first})
+    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[::2] == cells})
     return best[0] if best else None
 
 
@@ -137,7 +141,7 @@ def _missing(
     """Return the edits that are wanted and not kept, by step and state."""
     settings, missing = run.settings.interventions, dict[int, dict[str, Planned]]()
     n_tasks = {
-        split: len(run.counterfactuals(split, run.position, settings.instances).tasks)
+        split: len(run.counterfactuals(split, run.position(), settings.instances).tasks)
         for split in edited_splits(run)
     }
     for selection in selections:
@@ -153,7 +157,7 @@ def _missing(
                             state, edits, selection.alphas, n_tasks[split], settings, test=test
                         )
                     )
-                    for position in selection.positions or (run.position,):
+                    for position in selection.positions or (run.position(),):
                         new = tuple(
                             each
                             for each in planned

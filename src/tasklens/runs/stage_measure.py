@@ -1,7 +1,7 @@
 """Stage measure: cluster and score the hidden states, after training or beside it."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,11 +12,12 @@ import pyarrow as pa
 import safetensors.numpy
 
 from tasklens.clustering.cluster import lowered_note
-from tasklens.core.errors import CellsFailedError
+from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes, read_parquet
 from tasklens.core.progress import progress, status, warn
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
+from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.scoring.score_cells import score_controls
@@ -28,6 +29,7 @@ MEASURED_FILES = (CLUSTERS, SCORES, "inputs")
 #: waits.
 AHEAD = 2
 
+#: By the name of the job.
 Jobs = dict[str, Future[Measured]]
 
 
@@ -52,7 +54,7 @@ def measure(run: Run, workers: Workers | None = None) -> None:
         ):
             measurer = Measurer(run, pool)
             missing = [step for step in run.steps if not measurer.is_done(step)]
-            n_states = len(run.state_names)
+            n_states = len(run.state_names) * len(run.positions)
             n_done = (len(run.steps) - len(missing)) * n_states
             with progress("measure", n_done + len(missing) * n_states, "state", n_done) as bar:
                 measurer.on_state = bar.update
@@ -102,6 +104,12 @@ def results_of(run: Run) -> list[Path]:
 def check_measurable(run: Run) -> None:
     """Raise InputError if there are no hidden states, or too few for what is asked of them."""
     run.need(run.states_stage)
+    for step in run.steps:
+        if missing := run.lacking(step):
+            raise InputError(
+                f"{run.directory.path}: step {step} has no hidden states at the position "
+                f"{missing[0]}; add them: {run.command(run.states_stage)}"
+            )
     for split, rows in run.splits.items():
         run.settings.check_size(split, rows.stop - rows.start)
 
@@ -139,15 +147,15 @@ class Measurer:
     @property
     def is_full(self) -> bool:
         """True if as many checkpoints are being measured as may be."""
-        n_states = len(self.run.state_names)
+        n_states = len(self.run.state_names) * len(self.run.positions)
         return len(self._running) >= max(AHEAD, 1 + 2 * self.workers.count // n_states)
 
     def begin(self, step: int) -> None:
         """Hand the hidden states of a checkpoint to the workers."""
         jobs: Jobs = {}
         for job in self._jobs(step):
-            jobs[job.state] = self.workers.submit(measure_state, job)
-            jobs[job.state].add_done_callback(lambda _: self.on_state(1))
+            jobs[job.name] = self.workers.submit(measure_state, job)
+            jobs[job.name].add_done_callback(lambda _: self.on_state(1))
         self._running.append((step, jobs))
 
     def _jobs(self, step: int) -> list[StateJob]:
@@ -158,34 +166,29 @@ class Measurer:
         def wanted(at: str) -> bool:
             return at == "all" or (at == "last" and last)
 
-        # The counts of symbols are large, and no hidden state is scored against them.
-        instances = {
-            split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
-            for split, known in run.instances_by_split.items()
-        }
-        directory = run.directory.states_at(step).absolute()
-
-        def source(name: str) -> Path | Floats:
+        def source(name: str, position: str) -> Path | Floats:
             if self.workers.remote:
-                return np.array(run.states(name, step))
-            run.check_states(step, name)
-            return directory
+                return np.array(run.states(name, step, position=position))
+            run.check_states(step, name, position)
+            return run.states_at(step, position).absolute()
 
         return [
             StateJob(
-                states=source(name),
+                states=source(name, position),
                 state=name,
                 run=run.name,
                 seed=settings.seed,
                 step=step,
-                position=run.position,
+                position=position,
+                is_first=position == run.positions[0],
                 splits=run.splits,
-                instances=instances,
+                instances=_without_symbols(run.instances_at(position)),
                 spaces=("raw", "tsne") if wanted(settings.clusters.tsne) else ("raw",),
                 silhouettes=wanted(settings.measure.silhouette),
                 measure=settings.measure,
                 clusters=settings.clusters,
             )
+            for position in run.positions
             for name in run.state_names
         ]
 
@@ -197,7 +200,7 @@ class Measurer:
     def keep_first(self) -> None:
         """Wait for the checkpoint that was begun first, and keep what it gave."""
         step, jobs = self._running.popleft()
-        errors = {f"step {step}, {state}": failure(job) for state, job in jobs.items()}
+        errors = {name: failure(job) for name, job in jobs.items()}
         failed = {name: reason(error) for name, error in errors.items() if error}
         for job in jobs.values():
             if not job.exception():
@@ -220,6 +223,14 @@ class Measurer:
         """Wait for all that was begun, and keep what did not fail."""
         while self._running:
             self.keep_first()
+
+
+def _without_symbols(instances: Mapping[str, Instances]) -> dict[str, Instances]:
+    """Leave out the counts of symbols: they are large, and no hidden state is scored on them."""
+    return {
+        split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
+        for split, known in instances.items()
+    }
 
 
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:

@@ -20,10 +20,11 @@ def plot(run: Run) -> None:
         if finish is None:
             return
         with progress("plot"):
-            scores = run.score_table()
-            figures = [figure1(scores, run.settings.figure)]
+            scores, settings = run.score_table(), run.settings.figure
+            figures = [figure1(scores, settings)]
             if any(name.startswith("block") for name in run.state_names):
-                figures.append(figure2(scores, run.unseen, next(iter(run.splits))))
+                first = next(iter(run.splits))
+                figures.append(figure2(scores, run.unseen, first, settings.position))
             paths = []
             for number, figure in enumerate(figures, 1):
                 for suffix in FORMATS:

@@ -14,12 +14,12 @@ from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
 from tasklens.runs.edits_of_run import edits_view
-from tasklens.runs.frame_maker import has_frames, make_frames
+from tasklens.runs.frame_maker import frames_name, has_frames, make_frames
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.verify import difference, verify
-from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
+from tasklens.scoring.score_table import at_position
 
 
 def check_reportable(runs: Sequence[Run]) -> None:
@@ -56,7 +56,8 @@ def write_report(
     for run in runs:
         make_frames(run)
     status("report: writing the page")
-    content = page([view_of(run) for run in runs], verdicts, command)
+    views = [[view_of(run, position) for position in run.positions] for run in runs]
+    content = page(views, verdicts, command)
     if out is None and len(runs) == 1:
         directory = runs[0].directory
         directory.write(directory.report, content)
@@ -66,13 +67,15 @@ def write_report(
     return path
 
 
-def load_view(run: Run | Path | str) -> View:
+def load_view(run: Run | Path | str, position: str | None = None) -> View:
     """Read what there is to look at in a run directory; make the frames of its maps if missing.
 
     Parameters
     ----------
     run : Run or path
         A measured run. The frames, which take a while the first time, are kept there.
+    position : str, optional
+        One of the measured positions; by default the first.
 
     Returns
     -------
@@ -81,33 +84,36 @@ def load_view(run: Run | Path | str) -> View:
     Raises
     ------
     InputError
-        If it is not a run directory, is not measured, or a file is missing or damaged.
+        If it is not a run directory, is not measured, has no such position, or a file is missing or
+        damaged.
     """
     run = run if isinstance(run, Run) else load_run(run)
     run.need("measure")
     if not has_frames(run):
         with run.directory.locked():
             make_frames(run)
-    return view_of(run)
+    return view_of(run, run.position(position))
 
 
-def view_of(run: Run) -> View:
-    """Return the view of a run whose frames are made."""
+def view_of(run: Run, position: str) -> View:
+    """Return the view of a run whose frames are made, at one of its positions."""
     run.check_files("measure")
     frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
     clusters = [run.clusters(step) for step in run.steps]
-    numbers, names = _renumbered(run)
+    instances = run.instances_at(position)
+    numbers, names = _renumbered(run, position)
     splits, answers = {}, AnswerNames(run)
-    for split, known in run.instances_by_split.items():
+    for split, known in instances.items():
         points = frames[f"{split}/points"]
         followed = {}
         for state in run.state_names:
-            name = CellKey(split, state, "raw").name("labels")
+            name = run.cell(split, state, "raw", position).name("labels")
             labels = np.stack([arrays[name][0] for arrays in clusters]).astype(int)
             followed[state] = _follow(run.steps, labels, known.task, numbers["task"])
         correct = [arrays.get(f"{split}/correct") for arrays in clusters]
         all_known = all(each is not None and (each >= 0).all() for each in correct)
         texts = run.texts(split)
+        frames_of = {state: frames_name(run, split, state, position) for state in run.state_names}
         splits[split] = SplitView(
             parts={
                 part: np.searchsorted(numbers[part], values[points])
@@ -124,11 +130,11 @@ def view_of(run: Run) -> View:
             if all_known
             else None,
             maps={
-                (each, state): frames[f"{split}/{state}/{each}"]
+                (each, state): frames[f"{name}/{each}"]
                 for each in MAPS
-                for state in run.state_names
+                for state, name in frames_of.items()
             },
-            shown_variance={state: frames[f"{split}/{state}/share"] for state in run.state_names},
+            shown_variance={state: frames[f"{name}/share"] for state, name in frames_of.items()},
             assigned={state: each.assigned[:, points] for state, each in followed.items()},
             followed=followed,
         )
@@ -136,28 +142,30 @@ def view_of(run: Run) -> View:
         run=run.name,
         seed=run.settings.seed,
         kind=run.kind,
+        position=position,
         steps=run.steps,
         states=run.state_names,
         splits=splits,
         names=names,
         answers=answers.names,
-        table=run.score_table(),
+        table=at_position(run.score_table(), position),
         world=run.overview(),
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
-        edits=edits_view(run, frames),
+        edits=edits_view(run, frames, position),
     )
 
 
-def _renumbered(run: Run) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
+def _renumbered(run: Run, position: str) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
     """Return by part the values that occur in any split, and what they are called."""
-    every = list(run.instances_by_split.values())
+    every = list(run.instances_at(position).values())
     numbers = {
         part: np.unique(np.concatenate([known.parts[part] for known in every]))
         for part in every[0].parts
     }
     names = {
-        part: tuple(run.names[part][int(n)] for n in values) for part, values in numbers.items()
+        part: tuple(run.names_at(position)[part][int(n)] for n in values)
+        for part, values in numbers.items()
     }
     return numbers, names
 

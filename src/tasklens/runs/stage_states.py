@@ -17,7 +17,14 @@ from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import Tokenized, shown, tokenize
+from tasklens.data.tokenize import (
+    Tokenized,
+    default_position,
+    measured_parts,
+    parse_position,
+    shown,
+    tokenize,
+)
 from tasklens.models.checkpoint_series import (
     Checkpoint,
     fetch,
@@ -51,9 +58,17 @@ class OpenedModel(NamedTuple):
     """A model that is loaded, with the prompts as it reads them."""
 
     subject: HuggingFaceSubject
-    tokens: Tokenized
+    tokens: dict[str, Tokenized]
+    """The prompts up to each position, by its name."""
     names: tuple[str, ...]
     """The hidden states that are wanted of it."""
+
+
+class Part(NamedTuple):
+    """A part of the stage's work: the hidden states of one model at one position."""
+
+    checkpoint: Checkpoint
+    position: str
 
 
 def check_models(run: ModelRun, engine: str = LOCAL) -> None:
@@ -65,6 +80,8 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     table = read_prompts(settings.prompts, seed=settings.seed)
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
+    for position in settings.states.positions:
+        measured_parts(table, position)
     for note in step_notes(run.checkpoints):
         warn(note)
     first = run.checkpoints[0]
@@ -79,10 +96,21 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
+    subject = load_model(settings, checkpoint)
+    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    limits = [n for n in (settings.states.max_length, subject.max_length) if n]
+    tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
+    for each in tokens.values():
+        subject.check(each.prompts)
+    return OpenedModel(subject, tokens, names)
+
+
+def load_model(settings: ModelRunSettings, checkpoint: Checkpoint) -> HuggingFaceSubject:
+    """Load a model with its tokenizer; InputError if one cannot be read."""
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
     check_own_checkpoint(directory)
-    subject = load_subject(
+    return load_subject(
         directory,
         step=checkpoint.step,
         tokenizer=_tokenizer_directory(settings, directory),
@@ -92,26 +120,30 @@ def open_model(
         max_tokens=wanted.max_tokens,
         untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
     )
-    names = _state_names(subject, wanted.states, checkpoint.name)
-    limits = [n for n in (settings.position.max_length, subject.max_length) if n]
-    position = settings.position.changed(max_length=min(limits, default=0))
-    tokens = tokenize(table, subject.tokenizer, position)
-    subject.check(tokens.prompts)
-    return OpenedModel(subject, tokens, names)
+
+
+def tokenize_at_all(
+    settings: ModelRunSettings, table: LabelledPrompts, tokenizer: Any, max_length: int
+) -> dict[str, Tokenized]:
+    """Return the prompts up to each position that the settings name, or the default one."""
+    states = settings.states
+    return {
+        position: tokenize(
+            table, tokenizer, position, special_tokens=states.special_tokens, max_length=max_length
+        )
+        for position in states.positions or (default_position(table),)
+    }
 
 
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
     """Run each model on the prompts, on a cluster by replicas, and keep its hidden states."""
     run.need("data")
-    directory, settings = run.directory, run.settings
-    common = [settings.affecting("states"), directory.output_hash("data")]
-    inputs = {
-        c: digest([common, identity(c), _tokenizer_files(settings, c)]) for c in run.checkpoints
-    }
+    directory = run.directory
+    inputs = _inputs(run)
     missing = {
-        c: each
-        for c, each in inputs.items()
-        if not directory.made_from(directory.states_at(c.step), each)
+        part: each
+        for part, each in inputs.items()
+        if not directory.made_from(run.states_at(part.checkpoint.step, part.position), each)
     }
     if missing:
         directory.unfinish("states")  # a file of it is gone
@@ -125,53 +157,79 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
             from tasklens.runs.shards import harvest_on_cluster
 
             harvest_on_cluster(run, missing, engine, gpus)
-        directory.drop_partial(directory.states)
+        steps = [run.states_at(part.checkpoint.step, part.position) for part in inputs]
+        for parent in {states.parent for states in steps}:
+            directory.drop_partial(parent)
         facts_by_step = [run.facts(c.step) for c in run.checkpoints]
         late = [*doubts(facts_by_step), *_answer_doubts(run)]
         for warning in late:
             warn(warning)
         read = [note for facts in facts_by_step for note in facts["notes"]]
         warnings = [*dict.fromkeys([*step_notes(run.checkpoints), *read]), *late]
-        steps = [directory.states_at(c.step) for c in run.checkpoints]
         files = [path for states in steps for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 
-def _harvest_in_this_process(run: ModelRun, missing: dict[Checkpoint, str]) -> None:
-    n, n_models = len(run.table), len(run.checkpoints)
-    done = n * (n_models - len(missing))
-    with progress("states", n * n_models, "prompt", done) as bar:
-        for checkpoint, inputs in missing.items():
+def _inputs(run: ModelRun) -> dict[Part, str]:
+    """Return the hash of what each part of the work depends on.
+
+    It has the measured part of each text instead of the name of the position, so that it does not
+    depend on the other positions, or on whether the default one is named.
+    """
+    settings, table = run.settings, run.table
+    affecting = settings.affecting("states")
+    del affecting["states.positions"]
+    common = [affecting, run.directory.output_hash("data")]
+    inputs = {}
+    for position in run.positions:
+        measured = [measured_parts(table, position), parse_position(table, position)]
+        for c in run.checkpoints:
+            model = [identity(c), _tokenizer_files(settings, c)]
+            inputs[Part(c, position)] = digest([common, measured, *model])
+    return inputs
+
+
+def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
+    n, n_parts = len(run.table), len(run.checkpoints) * len(run.positions)
+    with progress("states", n * n_parts, "prompt", n * (n_parts - len(missing))) as bar:
+        for checkpoint in dict.fromkeys(part.checkpoint for part in missing):
             is_first = checkpoint is run.checkpoints[0]
             opened = run.opened if is_first else None
             opened = opened or open_model(run.settings, checkpoint, run.table)
             subject, tokens, names = opened
+            positions = [part.position for part in missing if part.checkpoint is checkpoint]
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
                 width = subject.model.config.get_text_config().hidden_size
-                n_bytes = 4 * n * width * len(names) * n_models
-                remedy = "ask for fewer --states, prompts or checkpoints"
+                n_bytes = 4 * n * width * len(names) * len(missing)
+                remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
-            target = run.directory.states_at(checkpoint.step)
-            partial = run.directory.partial(target, inputs)
-            keep_layout(partial, in_shards=False)
-            keep_reading(partial, subject)
-            harvest_to(partial, subject, tokens.prompts, names, bar.update)
-            facts = model_facts(checkpoint, opened)
-            finish_checkpoint(partial, facts, tokens, subject.tokenizer)
-            run.directory.fill(target)
+            for position in positions:
+                target = run.states_at(checkpoint.step, position)
+                partial = run.directory.partial(target, missing[Part(checkpoint, position)])
+                keep_layout(partial, in_shards=False)
+                keep_reading(partial, subject)
+                harvest_to(partial, subject, tokens[position].prompts, names, bar.update)
+                facts = model_facts(checkpoint, opened, position)
+                finish_checkpoint(partial, facts, tokens[position], subject.tokenizer)
+                run.directory.fill(target)
 
 
-def show_measured_tokens(run: ModelRun, tokens: Tokenized, tokenizer: Any) -> None:
+def show_measured_tokens(run: ModelRun, tokens: dict[str, Tokenized], tokenizer: Any) -> None:
     """Print some prompts with what is measured in them, and what is odd about the prompts."""
-    examples = shown(run.table, tokens, tokenizer)
-    inform("measured is what stands in [[ ]]:", *examples.splitlines())
-    for note in (*tokens.notes, *tokens.answer_notes):
+    for position, each in tokens.items():
+        at = f"at the position {position}, " if len(tokens) > 1 else ""
+        examples = shown(run.table, each, tokenizer)
+        inform(f"{at}measured is what stands in [[ ]]:", *examples.splitlines())
+    for note in dict.fromkeys(
+        note for each in tokens.values() for note in (*each.notes, *each.answer_notes)
+    ):
         warn(note)
 
 
-def model_facts(checkpoint: Checkpoint, opened: OpenedModel) -> dict[str, Any]:
+def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> dict[str, Any]:
     """Return the facts about a model that are kept, with how it has read the prompts."""
+    tokens = opened.tokens[position]
     assert opened.subject.reading is not None
     return {
         "step": checkpoint.step,
@@ -180,8 +238,8 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel) -> dict[str, Any]:
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "reading": asdict(opened.subject.reading),
-        "special_tokens": opened.tokens.special_tokens,
-        "notes": [*opened.tokens.notes, *opened.tokens.answer_notes],
+        "special_tokens": tokens.special_tokens,
+        "notes": [*tokens.notes, *tokens.answer_notes],
     }
 
 

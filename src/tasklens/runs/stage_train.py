@@ -61,7 +61,8 @@ def _train_and_keep(
         measurer = Measurer(run, workers)
 
         def measure_beside(step: int) -> None:
-            if left > 0 and not measurer.is_full and not measurer.is_done(step):
+            is_whole = not run.lacking(step)  # otherwise a position was added meanwhile
+            if left > 0 and is_whole and not measurer.is_full and not measurer.is_done(step):
                 measurer.begin(step)
 
         def on_step(_: Trainer, log: StepLog) -> None:

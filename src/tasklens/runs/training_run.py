@@ -9,6 +9,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import sha256
+from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split
@@ -51,9 +52,15 @@ class TrainingRun(Run):
         return state_names(self.settings.model.n_layer)
 
     @property
-    def position(self) -> str:
-        """The name of the measured position."""
-        return "input"
+    def positions(self) -> tuple[str, ...]:
+        """The names of the measured positions."""
+        return self.settings.states.positions
+
+    def inputs(self, stage: Stage, sources: object = ()) -> str:
+        """Return the hash of what the result of a stage depends on; see `Run.inputs`."""
+        if stage == "train" and self.positions[0] != "input":
+            sources = [sources, self.positions[0]]  # the files of which have no name of it
+        return super().inputs(stage, sources)
 
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:

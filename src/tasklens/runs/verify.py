@@ -17,7 +17,7 @@ from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effects import EffectCurves, effect_curves
 from tasklens.runs.kept_edits import edited_steps, read_edits
-from tasklens.runs.load_run import load_run
+from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
@@ -26,7 +26,7 @@ from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import control_clusters
-from tasklens.scoring.score_table import read_score_table
+from tasklens.scoring.score_table import at_position, read_score_table
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
@@ -81,7 +81,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     """Return the scores and effects of edits of a run by step, as measured and resampled.
 
     If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
-    stand for those of a training run, in their order.
+    stand for those of a training run, in their order. Of several positions the first counts.
     """
     run.need("measure")
     run.check_files("measure")
@@ -112,9 +112,9 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         for name, array in clusters.items():
             key, kind = CellKey.parse(name) or (None, "")
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
-            if key and key.k is None and arrays is not None:
+            if key and key.k is None and not key.position and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
-            if key and kind == "decoded":
+            if key and kind == "decoded" and not key.position:
                 decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
@@ -158,7 +158,7 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
     return effect_curves(
         run.name,
         run.settings.seed,
-        position or run.position,
+        run.position(position),
         ((step, read_edits(run, step)) for step in edited_steps(run)),
         dict.fromkeys(run.splits, _resampled_units(run)),
     )
@@ -181,13 +181,16 @@ def _chance(run: Run) -> float:
 
 
 def difference(runs: Sequence[Run]) -> str | None:
-    """Return, in a line, why runs cannot be judged together; None if they are replicates."""
+    """Return, in a line, why runs cannot be judged together; None if they are replicates.
+
+    Only their first position is judged, so that they may differ in the others.
+    """
     known: dict[str, Run] = {}
     for run in runs:
         first = runs[0]
         key: str | None = "kind"
         if type(run) is type(first):
-            key = first.settings.first_difference(run.settings, of_replicates=True)
+            key = first_difference(first, run, of_replicates=True)
         if key:
             return (
                 f"{run.directory.path} has other settings than {first.directory.path} ({key} "
@@ -224,28 +227,34 @@ def compare_precisions(runs: Iterable[Run]) -> None:
 
 
 def follow_run(
-    run: Run, layer: str | None = None, split: str | None = None, space: str = "raw"
+    run: Run,
+    layer: str | None = None,
+    split: str | None = None,
+    space: str = "raw",
+    position: str | None = None,
 ) -> tuple[str, str, Followed, list[str]]:
     """Follow the tasks and clusters of one layer of a run, as its first cluster seed has them.
 
-    By default the layer is the best one on the first split, the split the first unseen one. Returns
-    layer, split, what was followed, and the names of the tasks; InputError if the run is not
-    measured, or has no such layer, split or space.
+    By default the layer is the best one on the first split, the split the first unseen one, the
+    position the first. Returns layer, split, what was followed, and the names of the tasks;
+    InputError if the run is not measured, or has no such layer, split, space or position.
     """
     run.need("measure")
     path = run.directory.path
+    position = run.position(position)
     split = find_split(split, run.splits) if split else run.unseen
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        first, ari = next(iter(run.splits)), curves_of_table(run.score_table())[0].ari
+        table = at_position(run.score_table(), position)
+        first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
         chosen = best_layer(
             {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
         )
         if chosen is None:
             raise InputError(f"{path}: nothing was clustered in the space {space!r}")
         layer, _ = chosen
-    name = CellKey(split, layer, space).name("labels")
+    name = run.cell(split, layer, space, position).name("labels")
     steps, labels = [], []
     known: set[str] = set()
     for step in run.steps:

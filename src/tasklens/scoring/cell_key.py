@@ -2,6 +2,7 @@
 
 import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 _NAME = re.compile(
     r"(?P<split>[^/]+)/(?P<state>[^/]+)/(?P<space>[^/]+)"
@@ -13,8 +14,9 @@ class CellKey(NamedTuple):
     """The key of a cell within its checkpoint.
 
     The name of an array is ``split/state/space/kind``. Before the kind, ``at=POSITION/`` is written
-    for a position other than the run's only one. In the same way, ``k=K/`` is written for a number
-    of clusters other than the first.
+    for a position other than the run's first, with ``%2F`` instead of a slash in its name and
+    ``%25`` instead of a percent sign. In the same way, ``k=K/`` is written for a number of clusters
+    other than the first.
     """
 
     split: str
@@ -23,11 +25,11 @@ class CellKey(NamedTuple):
     k: int | None = None
     """None for the first number of clusters of the split."""
     position: str = ""
-    """Empty for the run's only position; no run has several positions yet."""
+    """Empty for the run's first position."""
 
     def name(self, kind: str) -> str:
         """Return the name of an array of the cell; the kind is "labels" or another."""
-        at = f"at={self.position}/" if self.position else ""
+        at = f"at={_escaped(self.position)}/" if self.position else ""
         k = "" if self.k is None else f"k={self.k}/"
         return f"{self.split}/{self.state}/{self.space}/{at}{k}{kind}"
 
@@ -38,5 +40,9 @@ class CellKey(NamedTuple):
         if parts is None:
             return None
         k = None if parts["k"] is None else int(parts["k"])
-        key = cls(parts["split"], parts["state"], parts["space"], k, parts["position"] or "")
-        return key, parts["kind"]
+        position = unquote(parts["position"] or "")
+        return cls(parts["split"], parts["state"], parts["space"], k, position), parts["kind"]
+
+
+def _escaped(position: str) -> str:
+    return position.replace("%", "%25").replace("/", "%2F")

@@ -12,8 +12,10 @@ from tasklens.scoring.score_table import (
     MODEL,
     NO_STEP,
     as_table,
+    at_position,
     layers_in_order,
     main_scores,
+    positions_of,
     summarise,
     to_frame,
 )
@@ -22,7 +24,9 @@ from tasklens.scoring.score_table import (
 KEYS = ("metric", "split", "layer", "space", "position", "k")
 
 
-def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataFrame:
+def final_table(
+    scores: pa.Table | pd.DataFrame, space: str = "raw", position: str = ""
+) -> pd.DataFrame:
     """Return the mean ARI against the task at the last step, layers by splits, above its controls.
 
     Parameters
@@ -32,6 +36,8 @@ def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataF
         first counts.
     space : {"raw", "tsne"}
         Whether the hidden states themselves were clustered or their t-SNE embedding.
+    position : str
+        The measured position; by default the first of the table.
 
     Returns
     -------
@@ -42,7 +48,7 @@ def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataF
     Raises
     ------
     InputError
-        If a column is missing.
+        If a column is missing, or a run has no scores at the position.
 
     Examples
     --------
@@ -51,7 +57,7 @@ def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataF
     ['wte', 'embed', 'block1', 'block2', 'ln_f', 'control:length', 'control:symbols', \
 'control:input']
     """
-    rows = to_frame(main_scores(as_table(scores)), ("ari",))
+    rows = to_frame(at_position(main_scores(as_table(scores)), position), ("ari",))
     is_control = rows["layer"].isin(CONTROLS)
     rows = rows[is_control | ((rows["step"] == rows["step"].max()) & (rows["space"] == space))]
     means = summarise(rows, ("layer", "split"))["mean"].unstack("split")
@@ -60,8 +66,19 @@ def final_table(scores: pa.Table | pd.DataFrame, space: str = "raw") -> pd.DataF
 
 
 def scores_text(table: pa.Table) -> str:
-    """Return the scores at the last step as plain text, those of each k below."""
-    return final_text(main_scores(table)) + k_table(table)
+    """Return the scores at the last step as plain text, those of each k below.
+
+    If there are several positions, their names are above the scores of each.
+    """
+    positions = positions_of(table)
+    if len(positions) < 2:
+        return final_text(main_scores(table)) + k_table(table)
+    parts = []
+    for position in positions:
+        rows = at_position(table, position)
+        text = final_text(main_scores(rows)) + k_table(rows)
+        parts.append(f"position {visible(position)}\n{text}")
+    return "\n".join(parts)
 
 
 def final_text(table: pa.Table) -> str:
@@ -69,8 +86,10 @@ def final_text(table: pa.Table) -> str:
 
     There is one row per layer and space, and one column per split. A cell is the mean ARI against
     the task, with its lowest and highest value over seeds and cluster seeds. If there are several
-    steps, the mean at the first step follows. Below are the controls and the accuracies.
+    steps, the mean at the first step follows. Below are the controls and the accuracies. Of several
+    positions the first counts.
     """
+    table = at_position(table)
     rows = summarise(to_frame(table, ("ari", "accuracy")), ("layer", "space", "split", "step"))
     scores = {row.Index: row for row in rows.itertuples()}
     steps = sorted({step for *_, step in scores} - {NO_STEP})

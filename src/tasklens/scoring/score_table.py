@@ -13,6 +13,7 @@ import pyarrow.csv
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
+from tasklens.data.names import find_position
 
 Row: TypeAlias = dict[str, str | int | float | None]
 """One row of the table, by column name."""
@@ -247,9 +248,42 @@ def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def main_scores(table: pa.Table) -> pa.Table:
     """Return the scores without those of other numbers of clusters than the first of each split.
 
-    The first is that of each run.
+    The first is that of each run. All positions stay, see `at_position`.
     """
     rows = table.select(["run", "seed", "split", "layer", "k"]).to_pandas()
     k = rows["k"].mask(rows["layer"].isin(CONTROLS))
     first = k.groupby([rows[name] for name in ("run", "seed", "split")]).transform("first")
     return table.filter(pa.array(k.isna() | (k == first)))
+
+
+def positions_of(table: pa.Table) -> list[str]:
+    """Return the distinct positions of the hidden states in a table, in the order of its rows."""
+    return [position for position in table["position"].unique().to_pylist() if position]
+
+
+def at_position(table: pa.Table, position: str = "") -> pa.Table:
+    """Return the scores at one position, and those that have none: the controls, the accuracy.
+
+    By default the position is the first of the table. InputError if a run of the table has hidden
+    states, but none at this position: scores of several positions are not averaged.
+    """
+    known = positions_of(table)
+    if position:
+        find_position(position, known)
+    elif not known:
+        return table
+    position = position or known[0]
+    rows = table.filter((pc.field("position") == position) | (pc.field("position") == ""))
+    if len(known) > 1:
+        runs = [
+            {*zip(each["run"].to_pylist(), each["seed"].to_pylist(), strict=True)}
+            for each in (table, rows)
+            for each in [each.filter(pc.field("position") != "")]
+        ]
+        if lacking := sorted(runs[0] - runs[1]):
+            run, seed = lacking[0]
+            raise InputError(
+                f"the run {run!r} (seed {seed}) has no scores at the position {position!r}; scores "
+                "of several positions are not averaged: name one that all runs have"
+            )
+    return rows

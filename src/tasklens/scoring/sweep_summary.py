@@ -6,8 +6,16 @@ from typing import Any
 import pyarrow as pa
 
 from tasklens.scoring.best_layer import best_layer, is_layer
-from tasklens.scoring.score_table import CONTROLS, MODEL, layers_in_order, summarise, to_frame
+from tasklens.scoring.score_table import (
+    CONTROLS,
+    MODEL,
+    layers_in_order,
+    summarise,
+    to_frame,
+)
 
+#: The columns of the table of scores that identify a course over steps.
+KEYS = ("run", "seed", "split", "position", "layer", "space")
 #: Scores of a hidden state that the summary has for the last step only.
 AT_THE_END = (
     *("ami", "ari_input", "ari_output"),
@@ -19,31 +27,33 @@ AT_THE_END = (
 def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.Table:
     """Return a summary of the scores, a table of `SCHEMA`, of any number of runs.
 
-    Columns are `run`, `seed`, the settings that vary, from ``runs``, `split`, `layer`, `space`;
+    Columns are `run`, `seed`, the settings that vary, from ``runs``, `split`, `position` of the
+    hidden state (empty for a control), `layer`, `space`;
     `initial`, `final`, `peak` and `peak_step` of the ARI against the task, a mean over cluster
     seeds; `AT_THE_END`; and the `accuracy` of the network on that split at the end. A control only
     has `final`.
     """
     courses: dict[tuple[Any, ...], dict[str, dict[int, float]]] = {}
     frame = to_frame(scores, ("ari", "accuracy", *AT_THE_END))
-    means = summarise(frame, ("run", "seed", "split", "layer", "space", "metric", "step"))["mean"]
+    means = summarise(frame, (*KEYS, "metric", "step"))["mean"]
     for (*key, metric, step), mean in means.items():
         courses.setdefault(tuple(key), {}).setdefault(metric, {})[step] = mean
     rows = []
-    for (run, seed, split, layer, space), metrics in courses.items():
+    for (run, seed, split, position, layer, space), metrics in courses.items():
         if "ari" not in metrics:
             continue
         course = metrics["ari"]
         first, last, peak = min(course), max(course), max(course, key=lambda step: course[step])
-        row = {"run": run, "seed": seed, **runs[run], "split": split, "layer": layer}
+        row = {"run": run, "seed": seed, **runs[run], "split": split, "position": position}
+        row["layer"] = layer
         row |= {"space": space, "final": course[last]}
         if layer not in CONTROLS:
             row |= {"initial": course[first], "peak": course[peak], "peak_step": peak}
-            row["accuracy"] = _last(courses.get((run, seed, split, MODEL, ""), {}), "accuracy")
+            row["accuracy"] = _last(courses.get((run, seed, split, "", MODEL, ""), {}), "accuracy")
             row |= {name: _last(metrics, name) for name in AT_THE_END}
         rows.append(row)
     varied = list(next(iter(runs.values()))) if runs else []
-    names = ["run", "seed", *varied, "split", "layer", "space"]
+    names = ["run", "seed", *varied, "split", "position", "layer", "space"]
     names += ["initial", "final", "peak", "peak_step", *AT_THE_END, "accuracy"]
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
 
@@ -52,10 +62,13 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
     """Return each run's row of one split for its best layer, which is chosen on `train_subset`.
 
     See `tasklens.scoring.best_layer`. The column `last` of a row is the `final` of the last layer.
+    Of several positions the first of each run counts.
     """
     runs: dict[tuple[str, int], dict[str, dict[str, dict[str, Any]]]] = {}
+    first: dict[tuple[str, int], str] = {}
     for r in points.to_pylist():
-        if r["space"] == space and is_layer(r["layer"]):
+        is_shown = r["space"] == space and is_layer(r["layer"])
+        if is_shown and r["position"] == first.setdefault((r["run"], r["seed"]), r["position"]):
             of_run = runs.setdefault((r["run"], r["seed"]), {})
             of_run.setdefault(r["split"], {})[r["layer"]] = r
     rows = []

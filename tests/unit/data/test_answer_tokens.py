@@ -5,37 +5,10 @@ from typing import Any
 import pytest
 
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
-from tasklens.data.tokenize import PositionSettings, Tokenized, shown, tokenize
-from tiny_tokenizers import byte_level, sentence_piece
+from tasklens.data.tokenize import Tokenized, shown, tokenize
+from tiny_tokenizers import ENDS, byte_level, sentence_piece
 
 KINDS = {"byte level": byte_level, "sentence piece": sentence_piece}
-#: Ends of a prompt, and what may stand between it and the output, the likely one first.
-ENDS = {
-    "answer:": (" ", ""),
-    "red is": (" ",),
-    "answer: ": ("",),
-    "answer:\n": ("",),
-    "answer:\n\n": ("",),
-    "answer: \n ": ("",),
-    "<|assistant|>": ("", " "),
-    "<|user|>\nred\n<|assistant|>": ("", " "),
-    "<|assistant|>\n": ("",),
-    "<|start_header|>assistant<|end_header|>": ("", " "),  # plain characters here
-    "<|start_header|>assistant<|end_header|>\n\n": ("",),
-    "### answer:\n": ("",),
-    "[/INST]": (" ", ""),
-    'paint it ("': ("", " "),
-    "paint it (": ("", " "),
-    'the city is "': ("", " "),
-    'the city is "red"': (" ", ""),
-    "2+2=": ("", " "),
-    "2 + 2 =": (" ", ""),
-    "answer :": (" ", ""),
-    "the city of red,": (" ", ""),
-    "答案：": ("", " "),
-    "首都是": ("", " "),
-    "คำตอบ": ("", " "),
-}
 
 
 @pytest.fixture(scope="module", params=[*KINDS])
@@ -52,7 +25,7 @@ def table(*texts: str, output: str | list[str] = "red", **columns: list[str]) ->
 
 
 def read(tokenizer: Any, prompts: LabelledPrompts, **settings: Any) -> Tokenized:
-    return tokenize(prompts, tokenizer, PositionSettings(**settings))
+    return tokenize(prompts, tokenizer, **settings)
 
 
 def right(tokenizer: Any, prompts: LabelledPrompts, **settings: Any) -> list[list[str]]:
@@ -100,7 +73,7 @@ def test_the_text_itself_shows_what_follows(tokenizer: Any) -> None:
     prompts = table(*texts, input=["city:"] * 5)
     assert right(tokenizer, prompts) == [[spaced], ["red"], [], [spaced], []]
     # At the end of the new line it is known.
-    assert right(tokenizer, table("city:\nred", part=["city:\n"]), at="part") == [["red"]]
+    assert right(tokenizer, table("city:\nred", part=["city:\n"]), position="part") == [["red"]]
     # What the text has after the input, though nothing that is measured, stands before the output.
     inputs = table("the city", "the city ", "the city\n", input=["city"] * 3)
     assert right(tokenizer, inputs) == [[spaced], [spaced], []]
@@ -142,7 +115,7 @@ def test_a_space_alone_is_no_answer(tokenizer: Any) -> None:
 def test_what_joins_the_prompt_and_the_output_is_not_known(tokenizer: Any) -> None:
     """The letters of "red" are one token, so that no token begins after the first of them."""
     prompts = table('paint "re', "red", part=["re", "re"], output=["d", "d"])
-    assert right(tokenizer, prompts, at="part")[1] == []
+    assert right(tokenizer, prompts, position="part")[1] == []
 
 
 def test_outputs_that_begin_alike_are_named(tokenizer: Any) -> None:
@@ -177,7 +150,7 @@ def test_a_longer_word_in_the_text_is_not_the_output(tokenizer: Any) -> None:
     assert [bool(each) for each in right(tokenizer, prompts)] == [False, True, True]
     (note,) = read(tokenizer, prompts).answer_notes
     assert note.startswith("4 of 12 prompts are left out of the accuracy, first prompt 0: ")
-    assert read(tokenizer, prompts, at="city").answer_notes == (), "no output follows there"
+    assert read(tokenizer, prompts, position="city").answer_notes == (), "no output follows there"
 
 
 def test_after_an_answer_that_ended_nothing_follows(tokenizer: Any) -> None:

@@ -10,7 +10,7 @@ import transformers
 from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.special_tokens import SpecialTokens, TokenRows, read_texts
-from tasklens.data.tokenize import PositionSettings, tokenize
+from tasklens.data.tokenize import tokenize
 from tiny_tokenizers import byte_level, sentence_piece
 
 TEXTS = ("the city of red", "paint it in green", "answer: blue")
@@ -54,7 +54,7 @@ def test_a_chat_template_gives_the_tokens_of_transformers_itself(make: Make) -> 
     assert rows.summary == "none (auto)"
     assert rows.notes == (
         "3 of 3 prompts begin with <s>, so that the tokenizer's <s> is not added before these "
-        "(position.special_tokens=auto)",
+        "(states.special_tokens=auto)",
     )
 
 
@@ -98,12 +98,12 @@ def test_the_setting_adds_them_twice_or_not_at_all(make: Make) -> None:
     assert twice.ids[1][:2] == [tokenizer.bos_token_id] * 2
     assert twice.notes == (
         "1 of 2 prompts begin with <s>, and the tokenizer's <s> is added before it once more "
-        "(position.special_tokens=add)",
+        "(states.special_tokens=add)",
     )
     bare = read_texts(tokenizer, mixed, "none")
     assert bare.ids == tokenizer(mixed, add_special_tokens=False)["input_ids"]
     assert bare.notes == (
-        "1 of 2 prompts begin with <s>, and 1 have no <s> (position.special_tokens=none)",
+        "1 of 2 prompts begin with <s>, and 1 have no <s> (states.special_tokens=none)",
     )
     assert note_of(tokenizer, *mixed[1:], special_tokens="none") == ""
 
@@ -181,7 +181,7 @@ def test_the_measured_tokens_are_those_of_the_text_alone(make: Make) -> None:
     plain = ["<|user|>the city of", "<|user|>a city", "<|user|>red house", "<|user|>a red dog"]
     for at, after in (("", "</s>"), ("2", "</s>"), ("-1", "</s>"), ("-2", "</s>"), ("last", "")):
         first, second = (
-            tokenize(read_prompts({"text": texts, **columns}), tokenizer, PositionSettings(at=at))
+            tokenize(read_prompts({"text": texts, **columns}), tokenizer, at)
             for texts in (plain, [f"<s>{text}{after}" for text in plain])
         )
         assert first.prompts.ids.tolist() == second.prompts.ids.tolist()

@@ -1,12 +1,14 @@
 """Test the counterfactual answers of the synthetic dataset against a world moved by hand."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
-from tasklens.data.synthetic import MEASURED, Dataset, Split
-from tasklens.data.synthetic_counterfactuals import POSITIONS, counterfactuals_of_dataset
+from tasklens.data.synthetic import MEASURED, Dataset, PositionName, Split
+from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.data.tasks import Task, TaskSet
 
 #: The functions of the tasks; task 1 is not measured, and task 3 has no input x1.
@@ -110,7 +112,7 @@ def test_a_position_decides_the_edited_tokens_alone(
 
 
 @pytest.mark.parametrize("split", MEASURED)
-@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("position", get_args(PositionName))
 def test_prompts_and_donors_are_instances_of_the_dataset(
     dataset: Dataset, split: str, position: str
 ) -> None:
@@ -192,7 +194,7 @@ def test_donors_are_drawn_from_all_that_fit(dataset: Dataset) -> None:
 
 def test_what_has_no_other_answer_is_refused(world: Dataset) -> None:
     world.splits["val_subset"] = world.splits["val_subset"].take(np.array([0, 1]))
-    with pytest.raises(InputError, match=r"^split val_subset: no prompt has an answer that"):
+    with pytest.raises(InputError, match=r"^split val_subset: no prompt has a right answer"):
         counterfactuals_of_dataset(world, "val_subset")
 
 
@@ -204,7 +206,7 @@ def test_a_single_task_is_refused(world: Dataset) -> None:
 
 def test_a_task_without_a_centroid_is_no_task(world: Dataset) -> None:
     world.splits["train_subset"] = world.splits["train_subset"].take(np.arange(6))
-    with pytest.raises(InputError, match="no prompt has an answer"):
+    with pytest.raises(InputError, match="no prompt has a right answer"):
         counterfactuals_of_dataset(world, "val_subset")  # the only pair is of task 3
 
 

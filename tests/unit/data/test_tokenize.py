@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 
 from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import LabelledPrompts
-from tasklens.data.tokenize import PositionSettings, instances_of_prompts, shown, tokenize
+from tasklens.data.tokenize import ModelStateSettings, instances_of_prompts, shown, tokenize
 
 BOS, EOS, UNKNOWN = "[BOS]", "[EOS]", "[UNK]"
 
@@ -102,10 +102,10 @@ def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
     return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
 
 
-def read(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> Any:
-    return tokenize(
-        prompts, tokenizer or word_tokenizer(*prompts.text), PositionSettings(**settings)
-    )
+def read(
+    prompts: LabelledPrompts, tokenizer: Fake | None = None, at: str = "", **settings: Any
+) -> Any:
+    return tokenize(prompts, tokenizer or word_tokenizer(*prompts.text), at, **settings)
 
 
 def measured(prompts: LabelledPrompts, tokenizer: Fake | None = None, **settings: Any) -> list[str]:
@@ -147,7 +147,7 @@ def test_by_default_the_input_is_measured_otherwise_the_last_token() -> None:
     assert positions(long) == [4, 3]
     assert measured(long) == ["this : seven", ": two"]
     assert positions(dataclasses.replace(DOUBLE, input=None)) == [5, 4]
-    assert measured(DOUBLE, at="last", over="mean") == ["fourteen", "four"]
+    assert measured(DOUBLE, at="last_mean") == ["fourteen", "four"]
 
 
 POSITIONS = {
@@ -260,7 +260,7 @@ def test_an_input_of_several_tokens(pairs: Fake) -> None:
     before = ["the opposite of ", "Plural: ", "", "the ", "é 犬"]
     after = [" hot", " ostriches", ": a noun", " é hot", " the hot"]
     prompts = table(*map("".join, zip(before, inputs, after, strict=True)), input=inputs)
-    last, mean = read(prompts, pairs), read(prompts, pairs, over="mean")
+    last, mean = read(prompts, pairs), read(prompts, pairs, at="input_mean")
     assert last.prompts.begin is None
     assert mean.prompts.begin is not None
     np.testing.assert_array_equal(mean.prompts.begin, last.begin)
@@ -328,9 +328,8 @@ def test_a_prompt_that_is_too_long_is_named() -> None:
     )
     assert positions(DOUBLE, max_length=0) == [4, 3], "there is no limit"
     assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
-    for settings in ({"max_length": -1}, {"over": "first"}):
-        with pytest.raises(InputError):
-            PositionSettings(**settings)
+    with pytest.raises(InputError):
+        ModelStateSettings(max_length=-1)
 
 
 def test_rows_end_at_the_measured_token() -> None:
@@ -352,7 +351,13 @@ def test_the_outputs_first_token_follows_whether_it_is_there_or_not(ends: bool) 
     )  # fmt: skip
     tokenizer = word_tokenizer(*prompts.text, ends=ends)
     assert targets(prompts, tokenizer) == ["oxen", "oxen", "big", "big", "oxen"]
-    assert targets(prompts, tokenizer, over="mean") == ["oxen", "oxen", "big", "big", "oxen"]
+    assert targets(prompts, tokenizer, at="input_mean") == [
+        "oxen",
+        "oxen",
+        "big",
+        "big",
+        "oxen",
+    ]
     asked = table("plural : ox", "plural of ox", output=["oxen", "big oxen"])
     assert targets(asked, tokenizer, at="last") == ["oxen", "big"]
     assert targets(asked, tokenizer) == ["oxen", "big"]
@@ -468,12 +473,12 @@ def test_without_an_input_the_measured_token_is_it() -> None:
 @pytest.mark.parametrize("over", ["last", "mean"])
 def test_symbols_are_what_stands_before_all_of_the_measured_part(pairs: Fake, over: str) -> None:
     prompts = table("the opposite of coconut", "of ostrich", input=["coconut", "ostrich"])
-    tokens = read(prompts, pairs, over=over)
+    tokens = read(prompts, pairs, at=f"input_{over}")
     instances = instances_of_prompts(prompts, tokens, "all")
     before = [pairs.inner.encode(text).ids for text in ("the opposite of", "of")]
     assert instances.length.tolist() == [len(ids) for ids in before]
     assert instances.symbol_counts.sum(axis=1).tolist() == [len(ids) for ids in before]
-    at_first = instances_of_prompts(prompts, read(prompts, pairs, over=over, at="0"), "all")
+    at_first = instances_of_prompts(prompts, read(prompts, pairs, at=f"0_{over}"), "all")
     assert at_first.length.tolist() == [0, 0], "nothing stands before"
     assert at_first.symbol_counts.tolist() == [[0], [0]]
 
@@ -488,12 +493,12 @@ def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake)
         "  x: [BOS] double this : [[seven]]  -> fourteen\n  y: [BOS] double : [[two]]  -> four\n"
     )
     for over, first in (("last", "double this"), ("mean", "[[double]] [[this]]")):
-        tokenized = read(DOUBLE, tokenizer, at="0:13", over=over)
+        tokenized = read(DOUBLE, tokenizer, at=f"0:13_{over}")
         assert shown(DOUBLE, tokenized, tokenizer).splitlines()[0] == f"  x: [BOS] {first} [[:]]"
     # A space of a word's own token is part of it, one that is a token itself is not.
     for word, expected in (("coconut", "Ġcoconut"), ("cranberry", "cranberry")):
         prompts = table(f"of {word} hot", input=[word])
-        line = shown(prompts, read(prompts, pairs, over="mean"), pairs)
+        line = shown(prompts, read(prompts, pairs, at="input_mean"), pairs)
         inside = re.findall(r"\[\[(\S+?)\]\]", line)
         assert len(inside) > 1
         assert "".join(inside) == expected

@@ -13,7 +13,6 @@ from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files
-from tasklens.data.tokenize import PositionSettings
 from tasklens.models.checkpoints import checkpoint_files
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
@@ -83,7 +82,7 @@ def test_texts_with_labels_in_any_form(source: Any, llama: tuple[Any, Any]) -> N
 def test_a_position_in_the_text(llama: tuple[Any, Any]) -> None:
     model, tokenizer = llama
     table = {"text": TEXTS, "label": LABELS}
-    for position, token in (("w1", 1), (PositionSettings(at="0"), 0), ("-2", -2)):
+    for position, token in (("w1", 1), ("0_last", 0), ("-2", -2)):
         got = harvest(model, table, ["block1"], tokenizer=tokenizer, position=position)
         expected = [alone(model, tokenizer, text, token) for text in TEXTS]
         assert got.states["block1"] == pytest.approx(np.array(expected), abs=1e-5)

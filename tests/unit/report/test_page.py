@@ -51,7 +51,7 @@ def test_scores_are_means_with_their_range_by_step() -> None:
         row(None, "control:length", 0.8, metric="ami"),
         row(10, "model", 0.75, metric="accuracy", space="", k=None, cluster_seed=None),
     )
-    assert run_data(view)[0]["scores"] == {
+    assert run_data([view])[0]["positions"][0]["scores"] == {
         "train_subset": {},
         "val_subset": {
             "block1": {
@@ -70,14 +70,15 @@ def test_what_is_not_finite_is_null() -> None:
     shares = {**split.shown_variance, "block1": np.array([np.nan, 0.25, 1])}
     splits = {**view.splits, "val_subset": dataclasses.replace(split, shown_variance=shares)}
     world = dataclasses.replace(view.world, same_symbols=np.array([[1, np.nan], [0.33333, 1]]))
-    data, _ = run_data(dataclasses.replace(view, splits=splits, world=world))
-    scores = data["scores"]["val_subset"]
+    data, _ = run_data([dataclasses.replace(view, splits=splits, world=world)])
+    (at,) = data["positions"]
+    scores = at["scores"]["val_subset"]
     assert scores["block1"]["ari"][:2] == [[None, None, None], [0.5, 0.5, 0.5]]
     assert scores["embed"]["ari"][2] == [None, None, None]
-    assert data["splits"][1]["shown_variance"]["block1"] == [None, 0.25, 1]
+    assert at["splits"][1]["shown_variance"]["block1"] == [None, 0.25, 1]
     assert data["world"]["same_symbols"] == [[1, None], [0.3333, 1]]
     assert data["world"]["same_output"] is None
-    assert json.loads(script_json(data))["scores"]["val_subset"] == scores
+    assert json.loads(script_json(at))["scores"]["val_subset"] == scores
 
 
 @pytest.mark.parametrize("outputs", [True, False])
@@ -85,14 +86,15 @@ def test_a_split_is_there_as_a_whole(outputs: bool) -> None:
     view = planted_view(outputs=outputs)
     train = dataclasses.replace(view.splits["train_subset"], instruction=("b", "a") * 6)
     view = dataclasses.replace(view, splits={**view.splits, "train_subset": train})
-    data, texts = run_data(view)
-    shown = [(split["name"], split["meaning"], split["n"]) for split in data["splits"]]
+    data, ((*texts,),) = run_data([view])
+    splits = data["positions"][0]["splits"]
+    shown = [(split["name"], split["meaning"], split["n"]) for split in splits]
     assert shown == [("train_subset", "seen in training", 12), ("val_subset", "unseen pairs", 12)]
-    assert data["splits"][0]["instructions"] == ["a", "b"], "each once"
+    assert splits[0]["instructions"] == ["a", "b"], "each once"
     expected = {"task", "input", "instruction", "answer", *(("output", "right") if outputs else ())}
     expected |= {f"{kind}/{s}" for kind in ("cluster", "tsne", "pca") for s in view.states}
-    for plain, (name, split) in zip(data["splits"], view.splits.items(), strict=True):
-        arrays = unpacked(plain["arrays"], texts[name])
+    for plain, text, split in zip(splits, texts, view.splits.values(), strict=True):
+        arrays = unpacked(plain["arrays"], text)
         assert arrays.keys() == expected
         instructions = [plain["instructions"][number] for number in arrays["instruction"]]
         assert instructions == list(split.instruction)
@@ -110,11 +112,11 @@ def test_the_files_of_the_report_itself_are_not_shown() -> None:
     origin = {"command": "tasklens run", "versions": {"python": "3"}}
     files = {"config.toml": "1", "report.html": "2"}
     manifest = {**origin, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
-    data, _ = run_data(dataclasses.replace(planted_view(), manifest=manifest))
+    data, _ = run_data([dataclasses.replace(planted_view(), manifest=manifest)])
     assert data["origin"] == {**origin, "machine": None}
     assert data["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
     assert data["hashes"] == {"config.toml": "1"}
-    assert data["best"] == "block2"
+    assert data["positions"][0]["best"] == "block2"
 
 
 def test_a_verdict_has_thresholds_as_text() -> None:
@@ -255,11 +257,11 @@ def test_no_string_turns_what_is_beside_it(string: str, shown: str) -> None:
 def test_a_page_of_hostile_names_is_written_and_has_its_own_elements_only() -> None:
     view = planted_view()
     names = {part: tuple(HOSTILE.values()) for part in view.names}
-    plain = Elements(page([view], [None], "tasklens report").decode())
+    plain = Elements(page([[view]], [None], "tasklens report").decode())
     hostile = dataclasses.replace(
         view, run="\n".join(HOSTILE.values()), names=names, answers=tuple(HOSTILE.values()) * 20
     )
-    shown = Elements(page([hostile], [None], " ".join(HOSTILE.values())).decode())
+    shown = Elements(page([[hostile]], [None], " ".join(HOSTILE.values())).decode())
     assert shown.parts == plain.parts
 
 

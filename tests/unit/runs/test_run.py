@@ -101,7 +101,7 @@ OF_A_PROBE: tuple[Stage, ...] = ("data", "states", "measure", "plot", "report")
         (ModelRunSettings, "seed=1", OF_A_PROBE),
         (ModelRunSettings, "prompts.label=kind", OF_A_PROBE),
         (ModelRunSettings, "subject.dtype=bfloat16", OF_A_PROBE[1:]),
-        (ModelRunSettings, "position.over=mean", OF_A_PROBE[1:]),
+        (ModelRunSettings, "states.special_tokens=none", OF_A_PROBE[1:]),
         (ModelRunSettings, "measure.k=[3]", ("measure", "plot")),
         (ModelRunSettings, "figure.metric=ami", ("plot",)),
         (ModelRunSettings, "report.stay=2", ("report",)),
@@ -140,7 +140,7 @@ def test_a_stage_that_it_does_not_have_is_an_error(
         (TrainingRunSettings, ["train.precision=fp32"], "train.precision"),
         (TrainingRunSettings, ["measure.center=true"], "measure.center"),
         (ModelRunSettings, ["workers=2", "subject.device=cuda", "figure.metric=ami"], None),
-        (ModelRunSettings, ["position.over=mean"], "position.over"),
+        (ModelRunSettings, ["states.special_tokens=none"], "states.special_tokens"),
         (ModelRunSettings, ["clusters.n_init=3"], "clusters.n_init"),
     ],
 )

@@ -42,7 +42,7 @@ class Cloud {
   }
 
   draw() {
-    const { run, split, state } = this.shown(), key = `${run} ${split}`;
+    const { run, split, state } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;

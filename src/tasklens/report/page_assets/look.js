@@ -3,10 +3,14 @@
 
 const story = JSON.parse(document.getElementById("story").textContent);
 
+/** Each run at each of its measured positions. */
+const runsAt = story.runs.map((run) => run.positions.map((at) => ({ ...run, ...at })));
+
 const look = {
   run: 0,
-  split: Math.min(1, story.runs[0].splits.length - 1),
-  state: story.runs[0].best,
+  position: runsAt[0][0].position,
+  split: Math.min(1, runsAt[0][0].splits.length - 1),
+  state: runsAt[0][0].best,
   step: story.runs[0].steps.length - 1, // index of the checkpoint
   at: story.runs[0].steps.length - 1, // the same, but between two checkpoints while points glide
   color: "task",
@@ -40,17 +44,24 @@ function change(changes) {
   for (const { keys, redraw } of watchers) if (changed.some((key) => keys.includes(key))) redraw();
 }
 
-const theRun = () => story.runs[look.run];
+/** Return the index of the shown position among those of a run; the first if the run does not have it. */
+const positionIn = (run) => Math.max(0, runsAt[run].findIndex(({ position }) => position === look.position));
+/** Return a run at the shown position. */
+const runNow = (run) => runsAt[run][positionIn(run)];
+const theRun = () => runNow(look.run);
 const theSplit = () => theRun().splits[look.split];
 const theScores = () => theRun().scores[theSplit().name];
 
 /** Whether all runs have the same checkpoints, hidden states and splits, so that they can be averaged. */
-const alike = story.runs.every((run) =>
-  ["steps", "states"].every((key) => String(run[key]) === String(story.runs[0][key])) &&
-  String(run.splits.map((split) => split.name)) === String(story.runs[0].splits.map((split) => split.name)));
+const alike = runsAt.every(([run]) =>
+  ["steps", "states"].every((key) => String(run[key]) === String(runsAt[0][0][key])) &&
+  String(run.splits.map((split) => split.name)) === String(runsAt[0][0].splits.map((split) => split.name)));
 
-/** Return the runs whose scores are shown. */
-const chosenRuns = () => (alike && look.together === "all" ? story.runs : [theRun()]);
+/** Return the runs whose scores are shown, all at the shown position. */
+function chosenRuns() {
+  const together = alike && look.together === "all" ? runsAt.map((_, run) => runNow(run)) : [theRun()];
+  return together.filter(({ position }) => position === theRun().position); // never over several positions
+}
 
 /** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
 function course(split, line, metric) {

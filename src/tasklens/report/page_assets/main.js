@@ -86,6 +86,7 @@ function setUp() {
   options("run-name", story.runs.map((run) => `${run.name} (seed ${run.seed})`));
   fill("title", story.runs.map((run) => run.name).join(", "));
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
+  byId("position").addEventListener("change", (event) => change({ position: event.target.value, lit: null }));
   byId("split").addEventListener("change", (event) => go({ split: Number(event.target.value) }));
   byId("state").addEventListener("change", (event) => go({ state: event.target.value }));
   byId("step").addEventListener("input", (event) => { if (playing) play(false); go({ step: Number(event.target.value) }); });
@@ -110,11 +111,11 @@ const colorings = (run) => COLORINGS.filter((part) => part === "cluster" || run.
 
 /** Show another run, with the same split, checkpoint, hidden state and colouring if it has them. */
 function lookAt(run) {
-  const next = story.runs[run], split = next.splits.findIndex(({ name }) => name === theSplit().name);
+  const next = runNow(run), split = next.splits.findIndex(({ name }) => name === theSplit().name);
   const step = Math.min(look.step, next.steps.length - 1);
   play(false);
   change({
-    run, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
+    run, position: next.position, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
     step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
@@ -166,7 +167,7 @@ function setUpCloud() {
     change({ marked: nearest === look.marked ? null : nearest });
     showTip(nearest);
   });
-  watch(["run", "split", "state", "step", "marked", "target"], () => {
+  watch(["run", "position", "split", "state", "step", "marked", "target"], () => {
     showTip(look.marked);
     byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
   });
@@ -212,8 +213,8 @@ function drawMultiples() {
   multiples.forEach((multiple) => multiple.remove());
   const ofRuns = look.multiples === "runs" && story.runs.length > 1;
   const maps = ofRuns // in what each small map differs from the large one
-    ? story.runs.map(({ splits }, run) => ({ run, split: splits.findIndex(({ name }) => name === theSplit().name) }))
-        .filter(({ split }) => split >= 0)
+    ? runsAt.map((_, run) => runNow(run)).map(({ splits, position }, run) => ({ run, position, split: splits.findIndex(({ name }) => name === theSplit().name) }))
+        .filter(({ split, position }) => split >= 0 && position === theRun().position)
     : theRun().states.map((state) => ({ state }));
   multiples = [];
   fill("multiples", ...maps.map((choice) => {
@@ -222,7 +223,7 @@ function drawMultiples() {
     const button = make("button", { type: "button", onclick: () => (ofRuns ? lookAt(choice.run) : go(choice)) }, label, canvas);
     const multiple = new Cloud(canvas, shown, 1.25);
     multiple.refresh = () => {
-      const { run: index, split, state } = shown(), run = story.runs[index];
+      const { run: index, split, state } = shown(), run = runNow(index);
       const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(look.step, run.steps.length - 1)]?.[0];
       label.textContent = `${ofRuns ? run.name : state} · ${fixed(score)}`;
       label.title = "ARI against the task";
@@ -261,6 +262,8 @@ function drawHead() {
   fill("subtitle", `Does the model sort what it reads by task? ${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
     `There are ${number(n)} checkpoint${n > 1 ? "s" : ""} and ${number(run.states.length)} hidden states; the seed is ${run.seed}.`);
   options("split", run.splits.map(splitTitle));
+  byId("positions").hidden = run.positions.length === 1;
+  byId("position").replaceChildren(...run.positions.map(({ position }) => make("option", { value: position }, position)));
   byId("state").replaceChildren(...[...run.states].reverse().map((state) => make("option", { value: state }, state)));
   byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(run).includes(input.value); });
   byId("step").max = n - 1;
@@ -271,6 +274,7 @@ function drawBar() {
   byId("run-name").value = look.run;
   byId("wrong").disabled = theSplit().arrays.right === undefined;
   byId("split").value = look.split;
+  byId("position").value = theRun().position;
   byId("state").value = look.state;
   byId("step").value = look.step;
   const step = number(theRun().steps[look.step]);
@@ -287,24 +291,24 @@ watch(["theme"], () => {
   repaint();
 });
 watch(["run"], drawHead);
-watch(["run", "split", "state", "step"], drawBar);
+watch(["run", "position", "split", "state", "step"], drawBar);
 watch(["run"], drawVerdict);
 setUpCloud();
-watch(["run", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
-watch(["run", "split", "state", "step", "color", "lit"], drawLegend);
-watch(["run", "split"], drawMoveTargets);
-watch(["run", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
-watch(["run", "split", "multiples"], drawMultiples);
-watch(["run", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
-watchInSight("curves", ["run", "state", "together"], drawCurves);
-watchInSight("heat", ["run", "split", "together"], drawHeat);
-watchInSight("shares", ["run", "split", "step", "together"], drawShares);
-watchInSight("contingency-title", ["run", "split", "state", "step"], drawContingency);
-watchInSight("order", ["run", "split", "state"], drawOrder);
-watch(["run", "split"], drawEditChoices);
-watchInSight("effects", ["run", "split", "edit", "effect", "able", "together"], drawEffects);
-watchInSight("effects-title", ["run", "split", "state", "step", "edit", "effect", "able", "together"], drawEffectNumbers);
+watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
+watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);
+watch(["run", "position", "split"], drawMoveTargets);
+watch(["run", "position", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
+watch(["run", "position", "split", "multiples"], drawMultiples);
+watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
+watch(["run", "position", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
+watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
+watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
+watchInSight("shares", ["run", "position", "split", "step", "together"], drawShares);
+watchInSight("contingency-title", ["run", "position", "split", "state", "step"], drawContingency);
+watchInSight("order", ["run", "position", "split", "state"], drawOrder);
+watch(["run", "position", "split"], drawEditChoices);
+watchInSight("effects", ["run", "position", "split", "edit", "effect", "able", "together"], drawEffects);
+watchInSight("effects-title", ["run", "position", "split", "state", "step", "edit", "effect", "able", "together"], drawEffectNumbers);
 watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);

@@ -19,6 +19,7 @@ function drawVerdict() {
   fill("verdict-note", "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
     single ? `the run ${verdict.runs[0].run} (seed ${verdict.runs[0].seed})` : `${verdict.runs.length} runs (seeds ${verdict.runs.map((run) => run.seed).join(", ")})`,
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
+    theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
     single ? " Another seed may differ by more than these intervals." : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
   const shown = (finding) => findingDetails(finding, verdict.doubt);
@@ -102,7 +103,7 @@ async function drawLegend() {
   const arrays = await arraysNow();
   if (!arrays) return;
   const counts = d3.rollup(values(arrays, look.state), (all) => all.length, (value) => value);
-  const shown = `${look.run} ${look.color} ${look.lit} ${[...counts]}`;
+  const shown = `${look.run} ${look.position} ${look.color} ${look.lit} ${[...counts]}`;
   if (byId("legend").dataset.shown === shown) return;
   byId("legend").dataset.shown = shown;
   const present = [...counts.keys()].sort((a, b) => a - b), focused = document.activeElement?.closest("#legend button")?.value;

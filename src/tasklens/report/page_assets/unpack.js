@@ -3,11 +3,11 @@
 
 const unpacking = new Map();
 
-/** Unpack the arrays of a split of a run, once; return a promise of {name: {data, shape}}. */
+/** Unpack the arrays of a split of a run at the shown position, once; return a promise of {name: {data, shape}}. */
 function arraysOf(run, split) {
-  const id = `packed-${run}-${split}`;
+  const id = `packed-${run}-${positionIn(run)}-${split}`;
   if (!unpacking.has(id)) {
-    const directory = story.runs[run].splits[split].arrays;
+    const directory = runNow(run).splits[split].arrays;
     unpacking.set(id, inflate(document.getElementById(id).textContent).then((all) => {
       const arrays = {};
       for (const [key, entry] of Object.entries(directory)) arrays[key] = readArray(all, entry);
@@ -17,10 +17,10 @@ function arraysOf(run, split) {
   return unpacking.get(id);
 }
 
-/** Return the arrays of the shown split; null if another split was chosen while they were unpacked. */
+/** Return the arrays of the shown split; null if another split or position was chosen while they were unpacked. */
 async function arraysNow() {
-  const { run, split } = look, arrays = await arraysOf(run, split);
-  return run === look.run && split === look.split ? arrays : null;
+  const { run, split, position } = look, arrays = await arraysOf(run, split);
+  return run === look.run && split === look.split && position === look.position ? arrays : null;
 }
 
 async function inflate(text) {
