@@ -53,7 +53,7 @@ def intervene(
     """
     from tasklens.core.workers import opened, start_workers
     from tasklens.interventions.settings import EDITS, Selection
-    from tasklens.runs.stage_intervene import check_intervenable
+    from tasklens.runs.edit_plan import check_intervenable
     from tasklens.runs.stage_intervene import intervene as intervene_run
 
     selection = Selection(

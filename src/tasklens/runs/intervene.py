@@ -24,11 +24,11 @@ from tasklens.interventions.settings import (
 )
 from tasklens.models.harvest import Model, as_subject, harvest
 from tasklens.models.subject import Subject
-from tasklens.runs.edit_states import OpenModel
+from tasklens.runs.edit_plan import check_intervenable
+from tasklens.runs.edit_states import OpenModel, one_blas_thread
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Floats, Run
 from tasklens.runs.settings import TrainingRunSettings
-from tasklens.runs.stage_intervene import check_intervenable
 from tasklens.runs.stage_intervene import intervene as run_stage
 
 
@@ -162,11 +162,13 @@ def intervene(
         if isinstance(model, Run):
             raise InputError("a run has its own data: leave out dataset, or give a model")
         source = _Prompted(as_subject(model), dataset, seed)
-        return _edit_in_memory(source, selection, own or {}, settings or InterventionSettings())
+        with one_blas_thread():
+            return _edit_in_memory(source, selection, own or {}, settings or InterventionSettings())
     run = model if isinstance(model, Run) else _run_at(model)
     if own:
         check_intervenable(run, selection)
-        return _edit_in_memory(run, selection, own, settings or run.settings.interventions)
+        with one_blas_thread():
+            return _edit_in_memory(run, selection, own, settings or run.settings.interventions)
     if settings not in (None, run.settings.interventions):
         raise InputError(
             "settings: those of a run are in its directory; tasklens intervene RUN --set changes "

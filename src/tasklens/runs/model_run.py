@@ -48,6 +48,7 @@ class ModelRun(Run):
 
     kind: ClassVar[Literal["probe"]] = "probe"
     states_stage: ClassVar[Literal["states"]] = "states"
+    opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None

@@ -13,6 +13,7 @@ from tasklens.runs.more_positions import add_positions, check_weights
 from tasklens.runs.run import Run
 from tasklens.runs.settings import RunSettings, load_settings
 from tasklens.runs.stage_data import make_data
+from tasklens.runs.stage_intervene import intervene_for_figure
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_plot import plot
 from tasklens.runs.stage_report import write_report
@@ -83,8 +84,8 @@ def run_all(
     """Make or resume a run, from its data to its report; return it, its verdict and its page.
 
     For the name and the directory see `new_run`, for the command, the engine and the GPUs
-    `make_states`. The frames of the report are made by the workers that have measured, while this
-    process draws the figures and tests the findings.
+    `make_states`. The frames of the report are made by the workers that have measured and edited,
+    while this process draws the figures and tests the findings.
     """
     with opened(engine):
         run = new_run(name, settings, out, resume=resume)
@@ -96,6 +97,7 @@ def run_all(
                 if frames:
                     frames.begin_first()
                 measure(run, workers)
+                intervene_for_figure(run, None if workers.remote else workers)
                 if frames:
                     frames.begin()
                 plot(run)

@@ -68,6 +68,8 @@ class Run(ABC):
     kind: ClassVar[Literal["run", "probe"]]
     #: The stage that leaves the hidden states.
     states_stage: ClassVar[Literal["train", "states"]]
+    #: Whether the model of a checkpoint is opened so fast that each worker may do it.
+    opens_in_workers: ClassVar[bool]
     settings: RunSettings
 
     def __init__(self, directory: RunDir, settings: RunSettings) -> None:
