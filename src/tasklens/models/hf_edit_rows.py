@@ -139,5 +139,5 @@ class EditArranger:
                 slots.append(own[np.minimum(np.arange(S), len(own) - 1)])
         slot = np.stack(slots)
         of_row = np.repeat(np.arange(B), [len(jobs) for jobs in rows])
-        trees = Trees(ids, depth, parent, of_row, slot[:, -1])
+        trees = Trees(ids, depth, parent, of_row, slot, slot[:, -1])
         return EditRows(trees, is_read, prompt, np.concatenate(rows), slot)
