@@ -140,7 +140,7 @@ def test_layers_and_columns_are_chosen() -> None:
     assert figure3(run).get_figwidth() == 6.8
 
 
-def test_the_heading_says_where_states_are_edited_and_what_remains() -> None:
+def test_the_heading_has_the_edited_position_and_what_remains() -> None:
     (heading,) = figure3(planted_runs()[0], "val_instruction_subset").texts
     assert heading.get_text() == (
         "val_instruction_subset (unseen instructions), edited at input; "
