@@ -9,6 +9,33 @@ SENTENCES = (
 )  # fmt: skip
 COLOURS = ("red", "blue", "green")
 CHAT = ("<|user|>", "<|assistant|>")
+#: Ends of a prompt, and what may stand between it and the output, the likely one first.
+ENDS = {
+    "answer:": (" ", ""),
+    "red is": (" ",),
+    "answer: ": ("",),
+    "answer:\n": ("",),
+    "answer:\n\n": ("",),
+    "answer: \n ": ("",),
+    "<|assistant|>": ("", " "),
+    "<|user|>\nred\n<|assistant|>": ("", " "),
+    "<|assistant|>\n": ("",),
+    "<|start_header|>assistant<|end_header|>": ("", " "),  # plain characters here
+    "<|start_header|>assistant<|end_header|>\n\n": ("",),
+    "### answer:\n": ("",),
+    "[/INST]": (" ", ""),
+    'paint it ("': ("", " "),
+    "paint it (": ("", " "),
+    'the city is "': ("", " "),
+    'the city is "red"': (" ", ""),
+    "2+2=": ("", " "),
+    "2 + 2 =": (" ", ""),
+    "answer :": (" ", ""),
+    "the city of red,": (" ", ""),
+    "答案：": ("", " "),
+    "首都是": ("", " "),
+    "คำตอบ": ("", " "),
+}
 
 
 def byte_level(before: str = "<s>", after: str = "", added: Sequence[str] = CHAT) -> Any:

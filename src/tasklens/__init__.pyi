@@ -17,6 +17,7 @@ from .data.tasks import TaskSettings as TaskSettings
 from .data.token_prompts import Prompts as Prompts
 from .data.tokenize import ModelStateSettings as ModelStateSettings
 from .findings.verdict import Verdict as Verdict
+from .interventions.settings import InterventionSettings as InterventionSettings
 from .models.checkpoints import load_checkpoint as load_checkpoint
 from .models.gpt2 import GPT2 as GPT2
 from .models.gpt2 import ModelSettings as ModelSettings
@@ -33,6 +34,7 @@ from .models.training import train as train
 from .report.figure1 import FigureSettings as FigureSettings
 from .report.figure1 import figure1 as figure1
 from .report.figure2 import figure2 as figure2
+from .report.figure3 import figure3 as figure3
 from .report.heatmaps import figure_agreement as figure_agreement
 from .report.heatmaps import figure_contingency as figure_contingency
 from .report.heatmaps import figure_order as figure_order
@@ -40,8 +42,10 @@ from .report.heatmaps import figure_world as figure_world
 from .report.maps import figure_forming as figure_forming
 from .report.maps import figure_layers as figure_layers
 from .report.maps import figure_map as figure_map
+from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
+from .runs.intervene import intervene as intervene
 from .runs.load_run import load_run as load_run
 from .runs.pipeline import run as run
 from .runs.run import Run as Run

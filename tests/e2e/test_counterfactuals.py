@@ -6,11 +6,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from e2e.conftest import Finished
+from e2e.conftest import Finished, Probed, succeed
+from e2e.stock import (
+    LABELS,
+    VOCABULARY,
+    Stock,
+    another_tokenizer,
+    save_model,
+    write_prompts,
+)
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest
 from tasklens.runs.load_run import load_run
+from tasklens.runs.model_run import ModelRun
+from tasklens.runs.run import Run
 from tasklens.runs.training_run import TrainingRun
 
 
@@ -59,3 +69,123 @@ def test_damaged_weights_are_refused(copy: Path) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(InputError, match=r"model\.safetensors is damaged: its SHA-256"):
         load_run(copy).open_subject(12)
+
+
+def test_the_answers_of_a_model_run_are_of_its_prompts(probed: Probed) -> None:
+    run = load_run(probed.path)
+    moved = run.counterfactuals("all", "input", 12)
+    known = run.instances("all")
+    assert len(moved.prompts) == 12
+    assert (moved.tasks[moved.own] == known.task[moved.index]).all()
+    assert (moved.unit == known.unit[moved.index]).all()
+    assert isinstance(run, ModelRun)
+    tokens = run.tokens(run.steps[0])
+    position = tokens.prompts.position[moved.index]
+    assert (moved.prompts.begin == position).all()
+    assert (moved.prompts.end == position).all()
+    assert (moved.prompts.read == position).all()  # the output follows the input in the text
+    own = moved.answers[np.arange(len(moved.own)), moved.own]
+    assert (moved.tokens[own, 0] == tokens.target[moved.index, 0]).all()
+    for row, i in zip(moved.prompts.ids, moved.index, strict=True):
+        n = tokens.prompts.position[i] + 1
+        assert (row[:n] == tokens.prompts.ids[i, :n]).all()
+
+
+def test_the_opened_model_is_the_one_that_was_measured(probed: Probed) -> None:
+    run = load_run(probed.path)
+    assert isinstance(run, ModelRun)
+    assert run.intervenable_steps == run.steps == (100, 200)
+    for step in run.steps:
+        subject = run.open_subject(step)
+        states = harvest(subject, run.tokens(step).prompts, ["block1"]).states
+        np.testing.assert_allclose(states["block1"], run.states("block1", step), rtol=1e-5)
+
+
+@pytest.fixture
+def models(stock: Stock, tmp_path: Path) -> Path:
+    """Copies of the models that were measured, for a test to change."""
+    return Path(shutil.copytree(stock.models, tmp_path / "models"))
+
+
+def run_of_models(probed: Probed, models: Path) -> Run:
+    """Return the finished probe as if its models were in another directory."""
+    run = load_run(probed.path)
+    assert isinstance(run, ModelRun)
+    subject = run.settings.subject.changed(models=(str(models),))
+    return ModelRun(run.directory, run.settings.changed(subject=subject))
+
+
+def test_other_weights_are_refused_in_one_line(probed: Probed, models: Path) -> None:
+    save_model(models / "checkpoint-100", seed=7)
+    run = run_of_models(probed, models)
+    assert run.open_subject(200).step == 200
+    with pytest.raises(InputError) as error:
+        run.open_subject(100)
+    assert str(error.value) == (
+        f"{models / 'checkpoint-100'}: its weights are not those that {probed.path} has measured; "
+        "restore them, or make the run again with another --out"
+    )
+
+
+def test_another_tokenizer_is_refused_in_one_line(probed: Probed, models: Path) -> None:
+    another_tokenizer().save_pretrained(models / "checkpoint-100")
+    with pytest.raises(InputError, match=r"checkpoint-100: the tokenizer has changed since .* was"):
+        run_of_models(probed, models).counterfactuals("all", "input", 5)
+
+
+def test_models_with_several_tokenizers_are_refused_in_one_line(
+    probed: Probed, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_of_models(probed, models)
+    facts = {step: {"tokenizer": str(step), "name": f"checkpoint-{step}"} for step in run.steps}
+    monkeypatch.setattr(run, "facts", facts.get)
+    with pytest.raises(
+        InputError, match=r"^checkpoint-200 has another tokenizer than checkpoint-1"
+    ):
+        run.counterfactuals("all", "input", 5)
+
+
+def test_a_model_that_is_gone_is_refused_in_one_line(probed: Probed, models: Path) -> None:
+    shutil.rmtree(models / "checkpoint-200")
+    with pytest.raises(InputError, match=r"checkpoint-200: the model of step 200 is gone; restore"):
+        run_of_models(probed, models).open_subject(200)
+    shutil.rmtree(models)
+    with pytest.raises(InputError) as error:
+        run_of_models(probed, models).open_subject(200)
+    assert "\n" not in str(error.value)
+
+
+def test_a_position_that_was_not_measured_is_refused(probed: Probed) -> None:
+    with pytest.raises(InputError, match="position 'last' was not measured; it is 'input'"):
+        load_run(probed.path).counterfactuals("all", "last", 5)
+
+
+def test_spans_are_edited_as_they_were_measured(stock: Stock, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    succeed(
+        *stock.command("--position", "instruction", "--set", "position.over=mean", "--out", path)
+    )
+    run = load_run(path)
+    moved = run.counterfactuals("all", "instruction", 9)
+    assert moved.prompts.begin.tolist() == [1] * 9  # after <s>
+    assert (moved.prompts.end == moved.prompts.read - 1).all()
+
+
+def test_a_column_of_answers_is_kept_with_the_prompts(stock: Stock, tmp_path: Path) -> None:
+    rows = [
+        {name: row[name] for name in ("label", "output", "instruction")}
+        | {"text": row["text"].rpartition(" ")[0]}
+        | {"answers": {label: f"sea{label[0]}" for label in LABELS if label != row["label"]}}
+        for row in stock.rows
+    ]
+    prompts = write_prompts(tmp_path / "prompts.jsonl", rows)
+    succeed(*stock.command("--prompts", prompts, "--out", tmp_path / "run"))
+    run = load_run(tmp_path / "run")
+    moved = run.counterfactuals("all", "last", 99)
+    names = run.names["task"]
+    tokens = [VOCABULARY[token] for token in moved.tokens[:, 0]]
+    for i, row in enumerate(moved.index):
+        for column, task in enumerate(moved.tasks):
+            own = rows[row]["label"] == names[task]
+            expected = rows[row]["output"] if own else f"sea{names[task][0]}"
+            assert tokens[moved.answers[i, column]] == expected

@@ -33,8 +33,7 @@ from e2e.conftest import (
 from e2e.processes import of_session, start, wait_for
 from e2e.stock import Stock
 from e2e.sweeps import AXES, outputs, touched, write_sweep
-from tasklens.cli.main import AGAIN
-from tasklens.core.errors import InputError
+from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.files import sha256
 from tasklens.core.ray_workers import RETRIES, RayWorkers, connect
 from tasklens.core.workers import start_workers
@@ -333,7 +332,7 @@ def test_a_cell_that_fails_is_named_and_tried_again(
     assert classifiers.startswith(
         "tasklens: cell step 4, block1 (classifiers) failed: ValueError: Input X contains NaN"
     )
-    assert last == f"tasklens: {AGAIN}"
+    assert last == f"tasklens: {CellsFailedError({}).again}"
     measured = {p.name for p in (path / "measured").iterdir()}
     assert measured == {p.name for p in (tiny.path / "measured").iterdir()} - {"step-00000004"}
     again = command("measure", path, "--engine", engine)

@@ -34,8 +34,6 @@ _UsageError: Any = typer.BadParameter.__mro__[2]
 
 #: The commands that torchrun may start.
 TRAINING = ("run", "train")
-#: What to do about cells that failed.
-AGAIN = "the others are done; --resume, or tasklens measure, tries these again"
 #: The exit status after Ctrl-C, as shells have it.
 INTERRUPTED = 130
 
@@ -172,7 +170,7 @@ def _status() -> int:
     except CellsFailedError as error:
         for cell, reason in error.reasons.items():
             print_lines(f"cell {cell} failed: {reason}")
-        print_lines(AGAIN)
+        print_lines(error.again)
         return 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED

@@ -7,6 +7,7 @@ import typer
 
 from tasklens.cli.options import Json, RunPath, scores_document
 from tasklens.cli.output import emit, emit_json, emit_path
+from tasklens.core.errors import InputError
 from tasklens.core.text import aligned, visible
 
 if TYPE_CHECKING:
@@ -48,19 +49,33 @@ def verify(
         bool,
         typer.Option("--shuffled", help="Shuffle the tasks first: a control that should fail."),
     ] = False,
+    require: Annotated[
+        str | None,
+        typer.Option(
+            "--require", metavar="use", help="Checks that should hold, too: those of the group use."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Test the paper's findings on runs.
 
     Prints for each finding whether it holds, and the checks that it rests on, with intervals. The
-    exit status is 0 if all findings hold and 1 if one fails or is undecided.
+    exit status is 0 if all findings hold and 1 if one fails or is undecided. The group use stands
+    apart: are the clusters used? It counts only with --require use.
     """
     from tasklens.core.files import write_file
+    from tasklens.findings.use import USE
     from tasklens.findings.verdict_text import verdict_document, verdict_json, verdict_text
     from tasklens.runs.directory import RunDir
     from tasklens.runs.verify import verify as verify_runs
 
+    if require not in (None, "use"):
+        raise InputError(f"--require {require}: no such group of checks; there is use")
     verdict = verify_runs(runs, shuffled=shuffled)
+    if require and verdict.use.untested:
+        raise InputError(
+            f"--require use: {verdict.use.untested}: tasklens intervene RUN makes them"
+        )
     content = verdict_json(verdict)
     if len(runs) == 1 and runs[0].is_dir() and not shuffled and not out:
         directory = RunDir(runs[0])
@@ -75,7 +90,8 @@ def verify(
     else:
         emit(verdict_text(verdict), verdicts=True)
         emit_path(out)
-    return 0 if verdict.holds else 1
+    required = [verdict.outcome(finding) for finding in USE if require]
+    return 0 if verdict.holds and set(required) <= {"holds"} else 1
 
 
 def follow(

@@ -37,9 +37,12 @@ class CellsFailedError(Exception):
     {'step 8, val_subset, block1 (raw)': 'MemoryError'}
     """
 
-    def __init__(self, reasons: dict[str, str]) -> None:
+    def __init__(
+        self, reasons: dict[str, str], command: str = "--resume, or tasklens measure,"
+    ) -> None:
         super().__init__("; ".join(f"{cell}: {reason}" for cell, reason in reasons.items()))
         self.reasons = reasons
+        self.again = f"the others are done; {command} tries these again"
 
 
 def first_line(error: BaseException) -> str:

@@ -24,9 +24,9 @@ _JOINS = re.compile(r"""(<[^<>\s]+>|[(\[{“‘«„]|(^|[\s(\[{=:])["'`]+|(?<=\
 #: Beginnings of the Unicode names of letters that are written without spaces, but are not wide.
 _SPACELESS = ("THAI ", "LAO ", "KHMER ", "MYANMAR ", "TIBETAN ")
 #: Characters for a space in the names of tokens.
-_SPACES = " ▁Ġ"
+SPACES = " ▁Ġ"
 #: A text that no tokenizer joins with what follows it.
-_NEW_LINE = "\n"
+NEW_LINE = "\n"
 
 
 class _Trial(NamedTuple):
@@ -58,8 +58,7 @@ def answer_tokens(
     """
     target = np.full((len(table), 2), -1, dtype=np.int64)
     eos: str = getattr(tokenizer, "eos_token", None) or ""
-    # Headers of chats, such as <|assistant|> and [/INST], but no words.
-    headers = tuple(name for name in tokenizer.get_added_vocab() if not name.isalnum())
+    headers = headers_of(tokenizer)
     trials = [
         trial for i, part in enumerate(parts) for trial in _trials(table, i, part, at, headers, eos)
     ]
@@ -76,7 +75,7 @@ def answer_tokens(
             # A token that has a space only, or a part of the prompt, is not of the output.
             (start, end), earliest = offsets[after], begin if trial.end is None else trial.end
             inside = earliest <= start <= begin < end <= trial.stop
-            if inside and tokenizer.convert_ids_to_tokens([row[after]])[0].strip(_SPACES):
+            if inside and tokenizer.convert_ids_to_tokens([row[after]])[0].strip(SPACES):
                 target[i, trial.column] = row[after]
     target[(target[:, 0] < 0) | (target[:, 0] == target[:, 1]), 1] = -1
     return target, tuple(_notes(table, target, {trial.prompt for trial in trials}, at))
@@ -93,23 +92,28 @@ def _trials(
     rest = text[end:].strip()
     if rest:
         begin = text.find(output, end)
-        if rest.startswith(output) and not _is_one_word(output, text[begin + len(output) :]):
+        if rest.startswith(output) and not is_one_word(output, text[begin + len(output) :]):
             yield _Trial(i, 0, text, begin, begin + len(output), end)
         return
     # The measured part may be the end of the output itself, so that no output follows it.
     done = text.rstrip().removesuffix(eos).rstrip()
     if done.endswith(output) and (at != "" or table.input is None):
         return
-    for column, space in enumerate(_spaces(text, output, headers)):
+    for column, space in enumerate(spaces(text, output, headers)):
         begin = len(text) + len(space)
         joined = f"{text}{space}{output}"
         yield _Trial(i, column, joined, begin, len(joined), end)
     if part == "last" and text[-1].isspace():
         # The tokenizer may join the measured space with the output, as no model does that reads it.
-        yield _Trial(i, 0, _NEW_LINE + output, 1, 1 + len(output), None)
+        yield _Trial(i, 0, NEW_LINE + output, 1, 1 + len(output), None)
 
 
-def _spaces(text: str, output: str, headers: tuple[str, ...]) -> tuple[str, ...]:
+def headers_of(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """Return the headers of chats, such as <|assistant|> and [/INST], but no words."""
+    return tuple(name for name in tokenizer.get_added_vocab() if not name.isalnum())
+
+
+def spaces(text: str, output: str, headers: tuple[str, ...]) -> tuple[str, ...]:
     """Return what may stand between a text and an output that follows it, the likely one first."""
     last, first = text[-1], output[0]
     if last.isspace():
@@ -118,12 +122,12 @@ def _spaces(text: str, output: str, headers: tuple[str, ...]) -> tuple[str, ...]
         return ("",)
     if text.endswith(headers) or _is_spaceless(last) or _JOINS.search(text):
         return ("", " ")
-    if _is_one_word(text, output):
+    if is_one_word(text, output):
         return (" ",)
     return (" ", "")
 
 
-def _is_one_word(text: str, more: str) -> bool:
+def is_one_word(text: str, more: str) -> bool:
     """Return whether a text and more text without a space between them would be one word."""
     around = (text[-1:], more[:1])
     return all(each and _is_word(each) and not _is_spaceless(each) for each in around)

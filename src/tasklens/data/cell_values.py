@@ -108,7 +108,7 @@ def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[li
         first: dict[str, tuple[Any, str]] = {}
         names.append([])
         for source, value in cells:
-            name = _name(column, source, value)
+            name = name_of(column, source, value)
             other, known = first.setdefault(name, (value, source))
             if _KINDS[type(value)] != _KINDS[type(other)]:
                 raise InputError(
@@ -127,7 +127,8 @@ def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[li
     return names
 
 
-def _name(column: str, source: str, value: Any) -> str:
+def name_of(column: str, source: str, value: Any) -> str:
+    """Return a value of a column as text; InputError if it is no text, number, boolean or date."""
     if type(value) not in _KINDS:
         raise InputError(
             f"{source}: {column!r} is of the type {type(value).__name__}: should be a text, a "

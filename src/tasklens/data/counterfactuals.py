@@ -75,51 +75,55 @@ def need_two_tasks(split: str, n: int) -> None:
         )
 
 
-def choose_prompts(
-    split: str, answers: Ints, own: Ints, tokens: Ints, n: int, rng: np.random.Generator
-) -> tuple[Ints, tuple[str, ...]]:
-    """Draw at most n of the prompts of a split that have a pair; return their rows, ascending.
+def prompts_with_pairs(split: str, pairs: Bools, remedy: str = "") -> tuple[Ints, tuple[str, ...]]:
+    """Return the rows of the prompts of a split that have a pair, and a sentence on the others.
 
-    Parameters
-    ----------
-    answers, own, tokens
-        As in `Counterfactuals`, of all prompts of the split; the own task is -1 if it has no
-        centroid.
-
-    Returns
-    -------
-    int64 (N,), and what was left out, in sentences
-
-    Raises
-    ------
-    InputError
-        If no prompt has a pair.
+    ``pairs`` are those of `pairs_of`, (N, T). If there is none, the message of the InputError ends
+    in what the user may do.
     """
-    pairs = pairs_of(answers, own, tokens)
     usable = np.flatnonzero(pairs.any(axis=1))
     if not len(usable):
         raise InputError(
-            f"split {split}: no prompt has an answer that is another under another task: should be "
-            "known of one prompt at least, and begin with another token"
+            f"split {split}: no prompt has a right answer that differs from that under another "
+            f"task{remedy}"
         )
-    index = np.sort(rng.choice(usable, min(n, len(usable)), replace=False))
+    left_out = len(pairs) - len(usable)
+    if not left_out:
+        return usable, ()
+    return usable, (
+        f"{split}: {left_out:,} of {len(pairs):,} prompts are left out, as no other answer than "
+        "their own is known",
+    )
+
+
+def pair_notes(split: str, answers: Ints, own: Ints, tokens: Ints) -> tuple[str, ...]:
+    """Return why some answers of prompts make no pair, in sentences."""
+    other = np.arange(answers.shape[1]) != own[:, None]
+    n_other, n_known = int(other.sum()), int((other & (answers >= 0)).sum())
+    n_pairs = int(pairs_of(answers, own, tokens).sum())
     notes = []
-    if len(usable) < len(own):
-        notes.append(
-            f"{split}: {len(own) - len(usable):,} of {len(own):,} prompts are left out, because no "
-            "other task gives them another answer that is known"
-        )
-    known = answers[index] >= 0
-    known[np.arange(len(index)), own[index]] = False
-    n_other, n_known = len(index) * (answers.shape[1] - 1), int(known.sum())
-    n_pairs = int(pairs[index].sum())
     if n_known < n_other:
         notes.append(
             f"{split}: {n_other - n_known:,} of {n_other:,} answers under another task are unknown"
         )
     if n_pairs < n_known:
         notes.append(
-            f"{split}: {n_known - n_pairs:,} of {n_known:,} answers under another task begin with "
-            "the same token as the own answer; these are left out"
+            f"{split}: {n_known - n_pairs:,} of {n_known:,} answers under another task are left "
+            "out, as they begin with the same token as the own answer"
         )
-    return index, tuple(notes)
+    return tuple(notes)
+
+
+def two_folds(task: Ints, group: Ints, rng: np.random.Generator) -> Ints:
+    """Deal N instances to two folds, group by group, so that each fold has each task if it can.
+
+    ``task`` and ``group`` are (N,). Returns the fold of each instance, 0 or 1, (N,).
+    """
+    fold = np.full(group.max() + 1, -1)  # of each group
+    for number in np.unique(task):
+        groups = rng.permutation(np.unique(group[task == number]))
+        dealt = np.bincount(fold[groups] + 1, minlength=3)[1:]  # of this task
+        for each in groups[fold[groups] < 0]:
+            fold[each] = np.argmin(dealt)
+            dealt[fold[each]] += 1
+    return fold[group]

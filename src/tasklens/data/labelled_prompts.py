@@ -13,8 +13,10 @@ from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import read_parquet
+from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
@@ -162,7 +164,13 @@ def read_prompts(
         prompts = _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
-    return _table(prompts, settings.text, columns)
+    table = _table(prompts, settings.text, columns)
+    if ANSWERS in table.columns:
+        try:
+            answers_by_label(table)
+        except InputError as error:  # only interventions need it, and it may mean something else
+            warn(f"{error}; the column is not used")
+    return table
 
 
 def _held_out(

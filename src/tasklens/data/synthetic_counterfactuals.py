@@ -4,7 +4,14 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.data.counterfactuals import Counterfactuals, Fold, choose_prompts, need_two_tasks
+from tasklens.data.counterfactuals import (
+    Counterfactuals,
+    Fold,
+    need_two_tasks,
+    pair_notes,
+    pairs_of,
+    prompts_with_pairs,
+)
 from tasklens.data.edited_prompts import EditedPrompts, Ints
 from tasklens.data.names import find_position
 from tasklens.data.synthetic import MEASURED, Dataset, Split
@@ -47,9 +54,10 @@ def counterfactuals_of_dataset(
     answers = _answers(dataset, tasks, part.input, tokens)  # (N, T)
     own = np.searchsorted(tasks, task)  # (N,)
     own[~np.isin(task, tasks)] = -1
-    index, notes = choose_prompts(
-        split, answers, own, tokens[:, None], n, stream(seed, "intervened instances", split)
-    )
+    pairs = pairs_of(answers, own, tokens[:, None])
+    usable, notes = prompts_with_pairs(split, pairs)
+    rng = stream(seed, "intervened instances", split)
+    index = np.sort(rng.choice(usable, min(n, len(usable)), replace=False))
     donors, donor = _donors(dataset, MEASURED[split], tasks, part.take(index), own[index], seed)
     return Counterfactuals(
         split=split,
@@ -64,7 +72,7 @@ def counterfactuals_of_dataset(
         donors=_edited(dataset, donors, position),
         donor=donor,
         folds=(Fold(np.arange(len(dataset.splits[FITTED])), np.arange(len(index))),),
-        notes=notes,
+        notes=notes + pair_notes(split, answers[index], own[index], tokens[:, None]),
     )
 
 

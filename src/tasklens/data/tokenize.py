@@ -239,7 +239,7 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
         raise InputError(
             f"{source}: {value!r} is not a position: should be a text, a number or a pair"
         )
-    span = _find(value, text, table.output[i] if table.output is not None else "")
+    span = find_part(value, text, table.output[i] if table.output is not None else "")
     if not span:
         named = at in ("", *table.columns)
         columns = "" if named else f" and is not one of the columns {', '.join(table.columns)}"
@@ -247,7 +247,7 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
     return span
 
 
-def _find(value: str, text: str, output: str) -> tuple[int, int] | None:
+def find_part(value: str, text: str, output: str) -> tuple[int, int] | None:
     """Return the span of the last occurrence of a value in a text, or None.
 
     Whole words are preferred to parts of words. The output at the end of the text comes last. If

@@ -1,7 +1,8 @@
-"""Collect the ARI and the accuracy of each run by step, with resampled copies."""
+"""Collect the scores of each run by step, and the effects of edits, with resampled copies."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tasklens.clustering.kmeans import renumbered
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.synthetic import MEASURED
+from tasklens.interventions.effects import EffectCurves
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
 from tasklens.scoring.score_table import (
@@ -64,6 +66,10 @@ class Curves:
     chance: float = float("nan")
     """Accuracy of always answering the commonest output of the first split, in 0 .. 1; NaN if it is
     not known, or if the model was not trained on these tasks."""
+    decoded: dict[tuple[str, str], Floats] = field(default_factory=dict)
+    """Accuracy of the linear probe, which predicts the task, by (split, layer), (B, S) each."""
+    effects: EffectCurves | None = None
+    """Effects of edits of the hidden states; None without interventions."""
     choices: tuple["Curves", ...] = ()
     """The same run with other near-best partitions, see `CHOICES`; empty if they are not known. The
     first row of each score is that of this run, from which layers are chosen. The others are of
@@ -114,6 +120,12 @@ class Curves:
                 key: rows(y, [low.controls[key], high.controls[key]], *key)
                 for key, y in self.controls.items()
             },
+            decoded={key: rows(y, [y, y]) for key, y in self.decoded.items()},
+            effects=self.effects
+            and replace(
+                self.effects,
+                effect={key: rows(y, [y, y]) for key, y in self.effects.effect.items()},
+            ),
         )
 
 
@@ -173,6 +185,8 @@ def curves_of_labels(
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),
     extremes: tuple[Labels, ControlLabels] = ({}, {}),
+    decoded: Mapping[tuple[int, str, str], npt.NDArray[np.bool_]] = MappingProxyType({}),
+    effects: EffectCurves | None = None,
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -195,6 +209,10 @@ def curves_of_labels(
     extremes : pair of mappings
         The near-best partitions with the lowest and the highest ARI, (2, N), of cells and controls.
         The curves have choices if there are any; a cell without has its kept clusters only.
+    decoded : mapping
+        Whether the linear probe predicts the task, (N,), by (step, split, layer).
+    effects : EffectCurves, optional
+        Effects of edits, with the same number B of copies.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     each = tuple(Curves(run, seed, steps, split_names=split_names, chance=chance) for _ in range(3))
@@ -228,7 +246,9 @@ def curves_of_labels(
         ends = extremes[1].get((split, control), ())
         for curves, values in zip(each, scores(split, seeds, ends), strict=True):
             curves.controls[split, control] = values
-    kept, low, high = each
+    kept, low, high = replace(each[0], effects=effects), *each[1:]
     for (step, split), right in hits.items():
         put(kept.accuracy, split, step, resampling[split].mean(right))
+    for (step, split, layer), right in decoded.items():
+        put(kept.decoded, (split, layer), step, resampling[split].mean(right))
     return kept.with_choices(low, high) if any(extremes) else kept

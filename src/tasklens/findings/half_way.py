@@ -1,12 +1,11 @@
 """Find the step at which the ARI of each layer, and the accuracy, is half way to its last value."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
+from tasklens.findings.measurement import Measurement, measured
 from tasklens.findings.statistics import crossing
 from tasklens.scoring.bootstrap import Floats
 
@@ -14,27 +13,14 @@ from tasklens.scoring.bootstrap import Floats
 LEAST_RISE = 0.2
 
 
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """The step at which a curve is half way: in each run, and the mean with its interval."""
-
-    what: str
-    """A layer, "accuracy", or "LAYER - accuracy", which is the delay of the layer in steps."""
-    split: str
-    each: tuple[float, ...]
-    value: float
-    """NaN if a run has no such step."""
-    low: float
-    high: float
-
-
-def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
+def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Measurement]:
     """Return the steps at which ARI and accuracy are half way from their first to their last value.
 
     Between checkpoints the curves are taken as straight, so that a step is as exact as their
     spacing. The ARI is that of the hidden states themselves, which is the space "raw". The order
     is: each layer whose mean ARI rises by more than `LEAST_RISE`, from `embed` up, the accuracy,
-    the differences. If a difference is negative, clusters form before the accuracy rises.
+    the differences. A difference, "LAYER - accuracy", is the delay of the layer. If it is negative,
+    clusters form before the accuracy rises.
     """
     if not all(split in curves.accuracy and len(curves.steps) > 1 for curves in runs):
         return []
@@ -54,12 +40,10 @@ def timings(runs: Sequence[Curves], split: str = "val_subset") -> list[Timing]:
             continue
         each = [curves.ari[split, layer, "raw"] for curves in runs]
         if np.mean([y[0, -1] - y[0, 0] for y in each]) > LEAST_RISE:
-            layers.append(_timing(layer, split, of_layer(layer), runs))
+            layers.append(measured(layer, split, of_layer(layer), runs, "timing"))
             what = f"{layer} - accuracy"
-            differences.append(_timing(what, split, delay(layer), runs))
-    name = runs[0].split_names.get(split, split)
-    every = [*layers, _timing("accuracy", split, skill, runs), *differences]
-    return [dataclasses.replace(timing, split=name) for timing in every]
+            differences.append(measured(what, split, delay(layer), runs, "timing"))
+    return [*layers, measured("accuracy", split, skill, runs, "timing"), *differences]
 
 
 def half_way(steps: Sequence[int], y: Floats) -> Floats:
@@ -69,16 +53,3 @@ def half_way(steps: Sequence[int], y: Floats) -> Floats:
     """
     step = crossing(steps, y, (y[:, 0] + y[:, -1]) / 2)
     return np.where(y[:, -1] > y[:, 0], step, np.nan)
-
-
-def _timing(
-    what: str, split: str, step: Callable[[Curves], Floats], runs: Sequence[Curves]
-) -> Timing:
-    """Return the mean of a step over runs, with its interval."""
-    values = [step(curves) for curves in runs]
-    each = tuple(float(v[0]) for v in values)
-    if len(values) == 1 and len(values[0]) == 1:
-        low = high = float("nan")
-    else:
-        low, high = widened(step, runs, "timing", what, split)
-    return Timing(what, split, each, float(np.mean(each)), low, high)

@@ -46,6 +46,8 @@ class Rule:
     purpose: str = ""
     """Name of the random numbers of the interval; empty: the statistic. It must not change, so that
     intervals do not."""
+    tasks: int = 2
+    """Least number of tasks; with fewer, the check is left out."""
 
     @property
     def threshold(self) -> str:
@@ -55,6 +57,12 @@ class Rule:
         if np.isinf(self.above):
             return f"< {self.below:g}"
         return f"{self.above:g} to {self.below:g}"
+
+    @property
+    def digits(self) -> int:
+        """The number of decimals with which numbers are written."""
+        limits = [abs(limit) for limit in (self.above, self.below) if np.isfinite(limit)]
+        return 2 if max(limits, default=1) >= 0.1 else 3
 
 
 #: Thresholds were set before the seeds that docs/reproduction.md reports were run.

@@ -63,16 +63,17 @@ def evenly(steps: Sequence[int]) -> list[int]:
     return kept
 
 
-def judged_layer(curves: Curves, *, complete: bool) -> tuple[str, str]:
+def judged_layer(curves: Curves, *, complete: bool, space: str | None = None) -> tuple[str, str]:
     """Return the layer and space with the highest final ARI on `train_subset`.
 
     See `tasklens.scoring.best_layer`. If ``complete``, only curves with a score at every checkpoint
-    are candidates.
+    are candidates; with ``space``, only those in one space.
     """
     final = {
-        (layer, space): values[0, -1]
-        for (split, layer, space), values in curves.ari.items()
+        (layer, each): values[0, -1]
+        for (split, layer, each), values in curves.ari.items()
         if split == TRAIN
+        and space in (None, each)
         and layer in curves.layers
         and not (complete and np.isnan(values[0]).any())
     }
@@ -106,7 +107,15 @@ def _rise(curves: Curves, y: Floats) -> Floats:
 
 def _rank_correlation(x: npt.ArrayLike, y: Floats) -> Floats:
     """Spearman's correlation of x, (S,), with each row of y, (B, S); 0 for a flat row."""
-    return _correlation(rankdata(x)[None], rankdata(y, axis=1))
+    return row_rank_correlation(np.asarray(x)[None], y)
+
+
+def row_rank_correlation(x: Floats, y: Floats) -> Floats:
+    """Spearman's correlation of the rows of two arrays, (B, S), or of one row with each of them.
+
+    It is 0 if one of two rows is flat.
+    """
+    return _correlation(rankdata(x, axis=1), rankdata(y, axis=1))
 
 
 def _correlation(x: Floats, y: Floats) -> Floats:
@@ -162,7 +171,7 @@ def late_drift(curves: Curves, split: str) -> Floats:
     x = np.array(curves.steps, dtype=np.float64)[inside]
     centred = x - x.mean()
     slope = y[:, inside] @ centred / (centred @ centred)
-    return _share(slope * 0.25 * curves.steps[-1], _rise(curves, y))
+    return share(slope * 0.25 * curves.steps[-1], _rise(curves, y))
 
 
 def rank_with_layer(curves: Curves, split: str) -> Floats:
@@ -218,7 +227,7 @@ def embedding_range(curves: Curves, split: str) -> Floats:
     """Return the range of the ARI of `embed` through training, over that of the best layer."""
     _course(curves)
     embed, best = _curve(curves, split, curves.layers[0]), best_curve(curves, split)
-    return _share(np.ptp(embed, axis=1), np.ptp(best, axis=1))
+    return share(np.ptp(embed, axis=1), np.ptp(best, axis=1))
 
 
 def generalisation_gap(curves: Curves, split: str) -> Floats:
@@ -236,7 +245,7 @@ def largest_jump(curves: Curves, split: str) -> Floats:
     """Largest rise between neighbouring checkpoints, as a share of the whole rise."""
     _course(curves)
     y = best_curve(curves, split)
-    return _share(np.diff(y, axis=1).max(axis=1), _rise(curves, y))
+    return share(np.diff(y, axis=1).max(axis=1), _rise(curves, y))
 
 
 def rise_duration(curves: Curves, split: str) -> Floats:
@@ -256,7 +265,7 @@ def untrained_ratio(curves: Curves, split: str) -> Floats:
     if curves.steps[0] != 0:
         raise MissingError(f"run {curves.run!r} has no checkpoint of step 0")
     initial = [_curve(curves, split, name, space)[:, 0] for name in curves.layers]
-    return _share(np.max(initial, axis=0), curves.final(split, layer, space))
+    return share(np.max(initial, axis=0), curves.final(split, layer, space))
 
 
 def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
@@ -266,11 +275,11 @@ def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
         if (split, name) not in curves.controls:
             raise MissingError(f"run {curves.run!r} has no {name} of {split}")
         final = best_curve(curves, split)[:, -1]
-        return _share(curves.controls[split, name] + np.zeros_like(final), final)
+        return share(curves.controls[split, name] + np.zeros_like(final), final)
 
     return ratio
 
 
-def _share(part: Floats, total: Floats) -> Floats:
+def share(part: Floats, total: Floats) -> Floats:
     """Return part / total, which is infinite if the total is not positive."""
     return np.divide(part, total, out=np.full(len(total), np.inf), where=total > 1e-12)  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ undecided. The interval contains the choice among near-best partitions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,9 +14,12 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
-from tasklens.findings.half_way import Timing, timings
+from tasklens.findings.half_way import timings
+from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.use import USE, USE_RULES
+from tasklens.findings.use_measurements import Use, use_of
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -58,12 +61,15 @@ class Verdict:
     runs: tuple[tuple[str, int], ...]
     """Name and seed of each run."""
     checks: tuple[Check, ...]
+    """The checks of all findings, and those of `USE`, which stands apart."""
     over: str = ""
     """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[Measurement, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
+    use: Use = field(default_factory=Use)
+    """The layers in which `USE` was tested, and what was measured beside its checks."""
 
     def __repr__(self) -> str:
         lists = {
@@ -72,6 +78,9 @@ class Verdict:
         }
         holds = lists.pop("holds")
         others = [f"; {outcome}: {', '.join(names)}" for outcome, names in lists.items() if names]
+        others += [
+            f"; {finding}: {self.outcome(finding)}" for finding in USE if not self.use.untested
+        ]
         return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
@@ -87,7 +96,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """True if every finding holds."""
+        """True if every finding holds; `USE` stands apart."""
         return all(self.outcome(finding) == "holds" for finding in FINDINGS)
 
     def deciding(self, finding: str) -> Check | None:
@@ -120,18 +129,22 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
-    # If a split was not held out, its checks are left out.
-    checks = tuple(
-        _check(rule, split, runs)
+    use = use_of(runs)
+    # If a split was not held out, or there are few tasks, some checks are left out.
+    tested = [
+        (rule, split)
         for rule in RULES
         for split in rule.splits
         if all(split in curves.split_names for curves in runs)
-    )
+    ]
+    few = [rule for rule in USE_RULES if rule.tasks > use.n_tasks]
+    tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
+    checks = tuple(_check(rule, split, runs) for rule, split in tested)
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
-    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs))
+    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
 
 
 def _margin(check: Check) -> float:

@@ -1,12 +1,14 @@
 """Write a verdict as JSON, or as plain text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tasklens.core.text import json_text, visible
+from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS
+from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
 
@@ -24,21 +26,31 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
         "confidence": CONFIDENCE,
         "intervals over": verdict.over,
-        "findings": [
-            {
-                "finding": finding,
-                "sentence": sentence,
-                "verdict": verdict.outcome(finding),
-                "checks": [_check_data(check) for check in verdict.checks_of(finding)],
-            }
-            for finding, sentence in FINDINGS.items()
-        ],
+        "findings": _findings_data(verdict, FINDINGS),
         "half way": [
             {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
             | {"low": t.low, "high": t.high}
             for t in verdict.timings
         ],
+        "use": {
+            "untested": verdict.use.untested,
+            "layers": verdict.use.layers,
+            "findings": [] if verdict.use.untested else _findings_data(verdict, USE),
+            "measurements": [vars(measurement) for measurement in verdict.use.measurements],
+        },
     }
+
+
+def _findings_data(verdict: Verdict, findings: Mapping[str, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "finding": finding,
+            "sentence": sentence,
+            "verdict": verdict.outcome(finding),
+            "checks": [_check_data(check) for check in verdict.checks_of(finding)],
+        }
+        for finding, sentence in findings.items()
+    ]
 
 
 def _check_data(check: Check) -> dict[str, Any]:
@@ -57,18 +69,23 @@ def _check_data(check: Check) -> dict[str, Any]:
 
 def verdict_text(verdict: Verdict) -> str:
     """Return the verdict with all checks as plain text: what `tasklens verify` prints."""
-    lines = []
-    for finding, sentence in FINDINGS.items():
-        lines += [_finding_line(verdict, finding), f"           {sentence}"]
-        lines += [*_check_lines(verdict.checks_of(finding)), ""]
+    lines = [*_finding_lines(verdict, FINDINGS)]
     if verdict.timings:
-        lines.append(
-            f"half way from first to last, in steps, on {visible(verdict.timings[0].split)}:"
-        )
-        for t in verdict.timings:
-            lines.append(f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]")
+        on = visible(verdict.timings[0].split)
+        lines += [f"half way from first to last, in steps, on {on}:"]
+        lines += [
+            f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
+        ]
         lines.append("")
-    return "\n".join([*lines, *_last_lines(verdict), ""])
+    return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
+
+
+def use_text(verdict: Verdict) -> str:
+    """Return the group `USE` with all checks and measurements as plain text."""
+    lines = [_use_line(verdict)]
+    if not verdict.use.untested:
+        lines += [*_finding_lines(verdict, USE), *map(_measurement_line, verdict.use.measurements)]
+    return "\n".join([*lines, ""])
 
 
 def summary_text(verdict: Verdict) -> str:
@@ -78,7 +95,34 @@ def summary_text(verdict: Verdict) -> str:
     """
     if verdict.doubt:
         return f"findings: not tested. {verdict.doubt}.\n"
-    return "\n".join([*(_finding_line(verdict, f) for f in FINDINGS), *_last_lines(verdict), ""])
+    use = [] if verdict.use.untested else [_finding_line(verdict, finding) for finding in USE]
+    lines = [*(_finding_line(verdict, f) for f in FINDINGS), _use_line(verdict), *use]
+    return "\n".join([*lines, *_last_lines(verdict), ""])
+
+
+def _use_line(verdict: Verdict) -> str:
+    """Return the heading of the group `USE`, or why it was not tested."""
+    if verdict.use.untested:
+        return (
+            f"use: not tested: {visible(verdict.use.untested)}; `tasklens intervene RUN` makes them"
+        )
+    layers = visible(" and ".join(dict.fromkeys(verdict.use.layers)))
+    return f"use, apart from the findings, in the best layer, {layers} ({CAVEAT}):"
+
+
+def _finding_lines(verdict: Verdict, findings: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of findings with all their checks."""
+    for finding, sentence in findings.items():
+        yield from (_finding_line(verdict, finding), f"           {sentence}")
+        yield from (*_check_lines(verdict.checks_of(finding)), "")
+
+
+def _measurement_line(m: Measurement) -> str:
+    """Return a measurement and its interval; steps have no decimals."""
+    digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
+    ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
+    value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
+    return f"  {m.what:<67}  {visible(m.split):<22}  {value:>6}  {ends}"
 
 
 def _finding_line(verdict: Verdict, finding: str) -> str:
@@ -117,13 +161,14 @@ def _number(check: Check) -> str:
         return "no number"
     if np.isfinite(rule.above) and np.isfinite(rule.below):
         relation = "within" if rule.above < value < rule.below else "outside"
-        return f"{value:z.2f} {relation} {rule.threshold}"
+        return f"{value:z.{rule.digits}f} {relation} {rule.threshold}"
     limit = rule.above if np.isfinite(rule.above) else rule.below
     relation = ">" if value > limit else "<" if value < limit else "="
     # More digits if two would show the threshold itself.
-    close = value != limit and f"{value:.2f}" == f"{limit:.2f}"
-    return f"{value:z.4f} {relation} {limit:g}" if close else f"{value:z.2f} {relation} {limit:g}"
+    close = value != limit and f"{value:.{rule.digits}f}" == f"{limit:.{rule.digits}f}"
+    return f"{value:z.{rule.digits + 2 * close}f} {relation} {limit:g}"
 
 
 def _interval(check: Check) -> str:
-    return check.note or f"[{check.low:z.2f}, {check.high:z.2f}]"
+    digits = check.rule.digits
+    return check.note or f"[{check.low:z.{digits}f}, {check.high:z.{digits}f}]"

@@ -223,6 +223,10 @@ def intervene(
         the own and of the target's answer; otherwise (R, N, T), of the answer under each task.
     """
     names = state.split("+")
+    for name in names:
+        each = states[name]
+        if not all(np.isfinite(x).all() for x in (each.prompts, each.donors, each.fit)):
+            raise InputError(f"{name}: a hidden state is not finite, and cannot be edited")
     arrays: Arrays = {}
     unembedding = getattr(editor, "unembedding", None)
     by_name = {
@@ -241,12 +245,12 @@ def intervene(
     }
     n, n_tasks = asked.answers.shape
     own_answer = asked.answers[np.arange(n), asked.own]
-    for each in planned:
-        edit, alpha, runs = each
+    for plan in planned:
+        edit, alpha, runs = plan
         if edit in DONATED and not len(asked.donors):
             continue
         answer = np.full((runs, n), -1, dtype=np.int32)
-        shape = (runs, n, 2 if each.is_targeted else n_tasks)
+        shape = (runs, n, 2 if plan.is_targeted else n_tasks)
         likelihood = np.full(shape, np.nan, dtype=np.float32)
         run: list[Ints] = []
         row: list[Ints] = []
@@ -259,10 +263,8 @@ def intervene(
                 row.append(fold.edited[inside])
                 run.append(np.full(len(row[-1]), r))
         runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)
-        if not np.isfinite(change).all():
-            raise InputError(f"{state}: the edit {edit} gives a state that is not finite")
         candidates = asked.answers[rows]
-        if each.is_targeted:
+        if plan.is_targeted:
             candidates = np.stack([own_answer[rows], asked.answers[rows, runs_]], axis=1)
         if len(rows):
             edited = editor.answer(state, rows, change, candidates)

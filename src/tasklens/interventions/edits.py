@@ -86,6 +86,8 @@ def checked(name: str, edit: Edit) -> Edit:
                 f"the edit {name} returns {edited.dtype} {edited.shape}: should be the edited "
                 f"states, float32 {states.shape}"
             )
+        if not np.isfinite(edited).all():
+            raise InputError(f"the edit {name} returns a state that is not finite")
         return edited.astype(np.float32)
 
     return check

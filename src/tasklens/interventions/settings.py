@@ -1,6 +1,5 @@
 """The settings of the stage that edits hidden states, and the choice of what is edited."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -93,16 +92,3 @@ class Selection:
                 raise InputError(f"{state}: should not have a hidden state twice")
             chosen.append("+".join(name for name in names if name in each))
         return tuple(dict.fromkeys(chosen))
-
-
-def evenly_spaced(steps: Iterable[int], n: int) -> tuple[int, ...]:
-    """Return at most ``n`` of the steps, about evenly spaced, with the first and the last.
-
-    All of them if n is 0.
-    """
-    every = np.array(sorted(steps))
-    if n == 0 or n >= len(every):
-        return tuple(every.tolist())
-    wanted = np.linspace(every[0], every[-1], n) if n > 1 else every[-1:]
-    nearest = np.abs(every - wanted[:, None]).argmin(axis=1)
-    return tuple(every[np.unique(nearest)].tolist())

@@ -17,7 +17,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
-from tasklens.models.lr_schedule import sparse_steps
+from tasklens.models.lr_schedule import evenly_spaced
 
 #: Files of a checkpoint directory.
 CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -34,14 +34,14 @@ class CheckpointSettings(SettingsBase, affects="train"):
     """Most GiB of weights. If all checkpoints' weights fit, all are kept; otherwise those of
     sparse_weights checkpoints."""
     sparse_weights: Annotated[int, Field(ge=1)] = 8
-    """Number of checkpoints whose weights are kept if not all fit; the last is always one of
-    them."""
+    """Most checkpoints whose weights are kept if not all fit: evenly spaced in training, with the
+    first and the last; 1: only the last."""
 
     def steps_with_weights(self, steps: tuple[int, ...], bytes_each: int) -> tuple[int, ...]:
         """Return the checkpoint steps whose weights are kept."""
         if len(steps) * bytes_each <= self.weights_gib * 2**30:
             return steps
-        return sparse_steps(steps, self.sparse_weights)
+        return evenly_spaced(steps, self.sparse_weights)
 
 
 def config_of(model: GPT2) -> dict[str, Any]:

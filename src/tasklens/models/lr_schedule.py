@@ -1,6 +1,9 @@
 """Compute the learning rate of each step, and the steps of the checkpoints."""
 
 import math
+from collections.abc import Iterable
+
+import numpy as np
 
 
 def learning_rate(step: int, *, peak: float, floor: float, warmup: int, total: int) -> float:
@@ -27,8 +30,14 @@ def checkpoint_steps(total: int, every: int) -> tuple[int, ...]:
     )
 
 
-def sparse_steps(steps: tuple[int, ...], n: int) -> tuple[int, ...]:
-    """Return ``n`` of the steps, spread evenly over their order and including the last."""
-    if n >= len(steps):
-        return steps
-    return tuple(steps[-1 - (i * (len(steps) - 1)) // max(n - 1, 1)] for i in range(n))[::-1]
+def evenly_spaced(steps: Iterable[int], n: int) -> tuple[int, ...]:
+    """Return at most ``n`` of the steps, about evenly spaced, with the first and the last.
+
+    All of them if n is 0; only the last if it is 1.
+    """
+    every = np.array(sorted(steps))
+    if n == 0 or n >= len(every):
+        return tuple(every.tolist())
+    wanted = np.linspace(every[0], every[-1], n) if n > 1 else every[-1:]
+    nearest = np.abs(every - wanted[:, None]).argmin(axis=1)
+    return tuple(every[np.unique(nearest)].tolist())

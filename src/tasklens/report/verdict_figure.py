@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
 from tasklens.findings.rules import FINDINGS
+from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.verdict import Check, Outcome, Verdict
 from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure
 from tasklens.scoring.bootstrap import CONFIDENCE
@@ -54,8 +55,10 @@ def figure_verdict(verdict: Verdict) -> Figure:
     """
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")
-    checks = {name: [c for c in verdict.checks if c.rule.finding == name] for name in FINDINGS}
-    rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values())
+    further = {} if verdict.use.untested else USE
+    checks = {finding: verdict.checks_of(finding) for finding in (*FINDINGS, *further)}
+    # Findings that stand apart have an empty row above, and a row that explains them.
+    rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values()) + 2 * len(further)
     wide, high = sum(WIDE) + 0.1, ROW * rows + ABOVE + BELOW
     figure = new_figure(wide, high)
     left = 0.05 + WIDE[0] + WIDE[1]
@@ -67,6 +70,10 @@ def figure_verdict(verdict: Verdict) -> Figure:
     ax.axvline(0, color="0.8", linewidth=0.6, zorder=0.5)
     row = 0
     for finding, of_finding in checks.items():
+        row += 2 * (finding in further)
+        if finding in further:
+            layers = " and ".join(dict.fromkeys(verdict.use.layers))
+            _write(ax, row - 1, 0, f"apart from the findings, in {layers}; {CAVEAT}")
         _heading(ax, row, finding, verdict.outcome(finding))
         if not of_finding:
             _write(ax, row + 1, 0, "no data were held out")
@@ -107,7 +114,7 @@ def _write(ax: Axes, row: int, column: int, text: str, **font: Any) -> None:
 
 def _heading(ax: Axes, row: int, finding: str, outcome: Outcome) -> None:
     """Write a finding and its outcome above its checks."""
-    _write(ax, row, 0, f"{finding}: {FINDINGS[finding]}", weight="bold")
+    _write(ax, row, 0, f"{finding}: {(FINDINGS | USE)[finding]}", weight="bold")
     _write(ax, row, 3, outcome, weight="bold", color=LOOKS[outcome][0])
     ends = -(WIDE[0] + WIDE[1]) / WIDE[2], 1 + WIDE[3] / WIDE[2]
     line: dict[str, Any] = {"color": "0.6", "linewidth": 0.5, "clip_on": False}
@@ -135,8 +142,9 @@ def _draw(ax: Axes, row: int, check: Check) -> None:
         ax.plot(ARROW, row, ">", **dot)
     if min([check.value, *interval]) < -LIMIT:
         ax.plot(-ARROW, row, "<", **dot)
-    text = f"[{check.low:z.2f}, {check.high:z.2f}]" if interval else "no interval"
-    _write(ax, row, 3, f"{check.value:z.2f}  {text}")
+    n = rule.digits
+    text = f"[{check.low:z.{n}f}, {check.high:z.{n}f}]" if interval else "no interval"
+    _write(ax, row, 3, f"{check.value:z.{n}f}  {text}")
 
 
 def _legend(figure: Figure) -> None:

@@ -2,19 +2,23 @@
 
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from threadpoolctl import threadpool_limits
 
 from tasklens.core.seeds import stream
 from tasklens.core.workers import need_seen
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.edited_prompts import Edited, Floats, Ints
+from tasklens.data.instances import Instances
 from tasklens.interventions.cell import Arrays, CellStates, PlannedEdit, intervene
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.repair import (
@@ -27,7 +31,7 @@ from tasklens.interventions.repair import (
 from tasklens.interventions.settings import REPAIRS, InterventionSettings
 from tasklens.models.open_editor import open_editor
 from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Run
+from tasklens.runs.settings import RunSettings
 
 #: The edits of a state that are wanted, by split and position.
 Planned = Mapping[tuple[str, str], tuple[PlannedEdit, ...]]
@@ -41,23 +45,20 @@ class EditJob:
     """The run directory, which the worker has to see."""
     step: int
     state: str
+    inputs: str
+    """The hash of what the edits depend on, which tells an opened model from another."""
     settings: InterventionSettings
     planned: Planned
-
-    @property
-    def name(self) -> str:
-        """The name of the job in messages."""
-        return f"step {self.step}, {self.state}"
+    threads: int
+    """CPU threads of torch; no result depends on them. 0: as many as there are."""
 
 
 class EditResult(NamedTuple):
     """Results of a job."""
 
     arrays: Arrays
-    how: tuple[str, ...]
-    """How the edits were computed at each position, as lines for the log."""
-    notes: tuple[str, ...]
-    """What was left out of the prompts."""
+    lines: tuple[str, ...]
+    """What was left out of the prompts, and how the edits were computed, for the log."""
 
 
 class Opened(NamedTuple):
@@ -65,7 +66,8 @@ class Opened(NamedTuple):
 
     asked: Counterfactuals
     editor: Editor
-    donors: Editor | None
+    donors: dict[str, Floats]
+    """Each hidden state of the donors, (M, D)."""
     common: Arrays
     """What is the same for all states: see `common_arrays`."""
 
@@ -76,15 +78,24 @@ Errors = tuple[Counterfactuals, npt.NDArray[np.int8], Counterfactuals, Editor | 
 
 def edit_state(job: EditJob) -> EditResult:
     """Run the edits of a job."""
-    need_seen(job.run)
-    model = _open_model(job.run, job.step)
+    with _threads(job.threads), one_blas_thread():
+        return _edit_state(job)
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Limit numpy's linear algebra to one thread: with several, sums round differently."""
+    limiter: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    return limiter
+
+
+def _edit_state(job: EditJob) -> EditResult:
+    model = _open_model(job.run, job.step, job.inputs)
     arrays: Arrays = {}
-    how: list[str] = []
-    notes: list[str] = []
+    lines: list[str] = []
     for (split, position), planned in job.planned.items():
         opened = model.ask(split, position, job.settings.instances)
-        how.append(f"edits at {position} are computed {opened.editor.how}")
-        notes += opened.asked.notes
+        lines += opened.asked.notes
+        lines.append(f"edits at {position} are computed {opened.editor.how}")
         arrays |= opened.common
         states = {name: model.states_of(opened, name, position) for name in job.state.split("+")}
         random = model.run.settings.seed, (job.step, position)
@@ -92,13 +103,47 @@ def edit_state(job: EditJob) -> EditResult:
         arrays |= intervene(opened.editor, job.state, states, opened.asked, moves, *random)
         if len(moves) < len(planned):
             arrays |= model.repair(split, position, job.state, job.settings)
-    return EditResult(arrays, tuple(dict.fromkeys(how)), tuple(dict.fromkeys(notes)))
+    return EditResult(arrays, tuple(dict.fromkeys(lines)))
+
+
+class Source(Protocol):
+    """Source of prompts: a run, or a model with prompts that is in no run."""
+
+    @property
+    def settings(self) -> RunSettings:
+        """Settings with the root seed."""
+        ...
+
+    @property
+    def splits(self) -> Collection[str]:
+        """The measured splits; centroids are those of the first."""
+        ...
+
+    def open_subject(self, step: int) -> Any:
+        """Return the model of a checkpoint."""
+        ...
+
+    def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
+        """Return at most n prompts of a split with their answers under each task."""
+        ...
+
+    def states(self, name: str, step: int, split: str, position: str) -> Floats:
+        """Return a hidden state of a split."""
+        ...
+
+    def instances(self, split: str) -> Instances:
+        """Return the instances of a split."""
+        ...
+
+    def clusters(self, step: int) -> Arrays:
+        """Return, by ``split/correct``, whether the model is right on each instance."""
+        ...
 
 
 class OpenModel:
     """The model of a checkpoint, with all that edits of several states share."""
 
-    def __init__(self, run: Run, step: int) -> None:
+    def __init__(self, run: Source, step: int) -> None:
         self.run, self.step = run, step
         self._subject = run.open_subject(step)
         self._asked: dict[tuple[str, str, int], Opened] = {}
@@ -110,10 +155,13 @@ class OpenModel:
         if key not in self._asked:
             asked = self.run.counterfactuals(split, position, n)
             editor = open_editor(self._subject, asked.prompts, asked.tokens)
+            # The donors are many and are not edited: what the Editor keeps of them is dropped.
             donors = None
             if len(asked.donors):
                 donors = open_editor(self._subject, asked.donors, asked.tokens)
-            self._asked[key] = Opened(asked, editor, donors, common_arrays(asked, editor, donors))
+            states = donors.states(donors.names) if donors else {}
+            common = common_arrays(asked, editor, donors)
+            self._asked[key] = Opened(asked, editor, states, common)
         return self._asked[key]
 
     def repair(
@@ -158,15 +206,30 @@ class OpenModel:
         """Return a hidden state of the prompts, their donors, and the first measured split."""
         prompts = opened.editor.states([name])[name]
         donors, fit, fit_task = self._fitted(name, position)
-        if opened.donors is not None:
-            donors = opened.donors.states([name])[name]
-        return CellStates(prompts, donors, fit, fit_task)
+        return CellStates(prompts, opened.donors.get(name, donors), fit, fit_task)
 
 
 @functools.lru_cache(maxsize=1)
-def _open_model(run: Path, step: int) -> OpenModel:
+def _open_model(run: Path, step: int, inputs: str) -> OpenModel:
     """Open the model of a checkpoint, which stays open for the next state."""
+    need_seen(run)
     return OpenModel(load_run(run), step)
+
+
+def close_models() -> None:
+    """Close the model that is open in this process."""
+    _open_model.cache_clear()
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    """Let torch use n threads until the block ends; 0: as many as it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None) -> Arrays:

@@ -60,8 +60,8 @@ class Measured(NamedTuple):
 
     rows: list[Row]
     arrays: dict[str, npt.NDArray[Any]]
-    """Labels (S, N), the near-best partitions with the lowest and the highest ARI (2, N), and
-    embeddings (N, 2), by the names of `CellKey`."""
+    """By the names of `CellKey`: labels (S, N), the near-best partitions with the lowest and the
+    highest ARI (2, N), and embeddings (N, 2); whether the linear classifier is right, bool (N,)."""
     failed: dict[str, str]
     """Why cells failed, by name."""
 
@@ -105,9 +105,10 @@ def measure_state(job: StateJob) -> Measured:
         columns: dict[str, Any] = {"run": job.run, "seed": job.seed, "step": job.step}
         columns["position"] = job.position
         with _attempt(f"{job.name} (classifiers)", measured.failed):
-            measured.rows.extend(
-                score_probes(job.state, states, instances=job.instances, **columns)
-            )
+            probed = score_probes(job.state, states, instances=job.instances, **columns)
+            measured.rows.extend(probed.rows)
+            for split, right in probed.decoded.items():
+                measured.arrays[CellKey(split, job.state, "raw", None, at).name("decoded")] = right
     return measured
 
 

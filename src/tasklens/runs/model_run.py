@@ -15,6 +15,8 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.names import find_split
+from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import (
@@ -46,6 +48,7 @@ class ModelRun(Run):
 
     kind: ClassVar[Literal["probe"]] = "probe"
     states_stage: ClassVar[Literal["states"]] = "states"
+    opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
@@ -174,8 +177,48 @@ class ModelRun(Run):
     # -- interventions ------------------------------------------------------------------------
 
     def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
-        """Refuse: this version makes counterfactual answers of training runs only."""
-        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
+        """Return at most n prompts of a split with what is known of their answers by label."""
+        split = find_split(split, self.table.splits)
+        position = self.position(position)
+        if (split, position, n) not in self._counterfactuals:
+            prompts = self.tokens(self.steps[0], position).prompts
+            begin = prompts.position if prompts.begin is None else prompts.begin
+            self._counterfactuals[split, position, n] = counterfactuals_of_prompts(
+                self.table,
+                self._tokenizer,
+                split,
+                position,
+                (begin, prompts.position),
+                n,
+                special_tokens=self.settings.states.special_tokens,
+                seed=self.settings.seed,
+            )
+        return self._counterfactuals[split, position, n]
+
+    @cached_property
+    def _counterfactuals(self) -> dict[tuple[str, str, int], Counterfactuals]:
+        """Results of `counterfactuals`: many texts are tokenized for each."""
+        return {}
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """The tokenizer that has read the prompts for all models; InputError if it is not there."""
+        from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
+
+        first, *others = (self.facts(step) for step in self.steps)
+        for facts in others:
+            if facts["tokenizer"] != first["tokenizer"]:
+                raise InputError(
+                    f"{facts['name']} has another tokenizer than {first['name']}: should be the "
+                    "same for all models whose states are edited; make a run of each"
+                )
+        tokenizer = tokenizer_of(self.settings, self._checkpoint(self.steps[0]))
+        if tokenizer_hash(tokenizer) != first["tokenizer"]:
+            raise InputError(
+                f"{first['name']}: the tokenizer has changed since {self.directory.path} was made; "
+                "restore it, or make the run again with another --out"
+            )
+        return tokenizer
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
@@ -183,8 +226,27 @@ class ModelRun(Run):
         return self.steps
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
-        """Refuse, as `counterfactuals` does."""
-        raise InputError(f"{self.directory.path}: model runs have no counterfactual answers yet")
+        """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
+        from tasklens.runs.stage_states import load_model
+
+        checkpoint = self._checkpoint(self._step(step))
+        subject = load_model(self.settings, checkpoint)
+        if subject.weights_hash() != self.facts(step)["weights"]:
+            raise InputError(
+                f"{checkpoint.name}: its weights are not those that {self.directory.path} has "
+                "measured; restore them, or make the run again with another --out"
+            )
+        return subject
+
+    def _checkpoint(self, step: int) -> Checkpoint:
+        """Return the model of a step; InputError if it is gone."""
+        for checkpoint in self.checkpoints:
+            if checkpoint.step == step:
+                return checkpoint
+        raise InputError(
+            f"{self.facts(step)['name']}: the model of step {step} is gone; restore it, or make "
+            "the run again with another --out"
+        )
 
     # -- what stage states left ---------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from tasklens.scoring.score_table import main_scores, read_score_table, to_panda
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tasklens.findings.curves import Curves
     from tasklens.findings.verdict import Verdict
     from tasklens.models.gpt2 import GPT2
     from tasklens.models.hf_subject import HuggingFaceSubject
@@ -67,6 +68,8 @@ class Run(ABC):
     kind: ClassVar[Literal["run", "probe"]]
     #: The stage that leaves the hidden states.
     states_stage: ClassVar[Literal["train", "states"]]
+    #: Whether the model of a checkpoint is opened so fast that each worker may do it.
+    opens_in_workers: ClassVar[bool]
     settings: RunSettings
 
     def __init__(self, directory: RunDir, settings: RunSettings) -> None:
@@ -343,6 +346,15 @@ class Run(ABC):
         from tasklens.runs.verify import verify
 
         return verify([self], shuffled=shuffled)
+
+    def curves(self) -> "Curves":
+        """Return scores and effects of edits by step, with resampled instructions.
+
+        `tasklens.figure3` draws them.
+        """
+        from tasklens.runs.verify import curves_of
+
+        return curves_of(self)
 
     def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.

@@ -101,6 +101,11 @@ def results_of(run: Run) -> list[Path]:
     return [path for path in files if directory.noted(path) is not None]
 
 
+def n_ahead(workers: Workers, n_states: int) -> int:
+    """Return how many checkpoints with that many hidden states are worked on at a time."""
+    return max(AHEAD, 1 + 2 * workers.count // n_states)
+
+
 def check_measurable(run: Run) -> None:
     """Raise InputError if there are no hidden states, or too few for what is asked of them."""
     run.need(run.states_stage)
@@ -148,7 +153,7 @@ class Measurer:
     def is_full(self) -> bool:
         """True if as many checkpoints are being measured as may be."""
         n_states = len(self.run.state_names) * len(self.run.positions)
-        return len(self._running) >= max(AHEAD, 1 + 2 * self.workers.count // n_states)
+        return len(self._running) >= n_ahead(self.workers, n_states)
 
     def begin(self, step: int) -> None:
         """Hand the hidden states of a checkpoint to the workers."""

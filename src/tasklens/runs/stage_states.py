@@ -96,10 +96,21 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
+    subject = load_model(settings, checkpoint)
+    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    limits = [n for n in (settings.states.max_length, subject.max_length) if n]
+    tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
+    for each in tokens.values():
+        subject.check(each.prompts)
+    return OpenedModel(subject, tokens, names)
+
+
+def load_model(settings: ModelRunSettings, checkpoint: Checkpoint) -> HuggingFaceSubject:
+    """Load a model with its tokenizer; InputError if one cannot be read."""
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
     check_own_checkpoint(directory)
-    subject = load_subject(
+    return load_subject(
         directory,
         step=checkpoint.step,
         tokenizer=_tokenizer_directory(settings, directory),
@@ -109,12 +120,6 @@ def open_model(
         max_tokens=wanted.max_tokens,
         untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
     )
-    names = _state_names(subject, wanted.states, checkpoint.name)
-    limits = [n for n in (settings.states.max_length, subject.max_length) if n]
-    tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
-    for each in tokens.values():
-        subject.check(each.prompts)
-    return OpenedModel(subject, tokens, names)
 
 
 def tokenize_at_all(

@@ -34,6 +34,7 @@ class TrainingRun(Run):
 
     kind: ClassVar[Literal["run"]] = "run"
     states_stage: ClassVar[Literal["train"]] = "train"
+    opens_in_workers: ClassVar[bool] = True
     settings: TrainingRunSettings
 
     @cached_property

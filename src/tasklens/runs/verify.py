@@ -13,11 +13,12 @@ from tasklens.core.seeds import stream
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effects import EffectCurves, effect_curves
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import first_difference, load_run
-from tasklens.runs.run import Run
+from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
@@ -77,10 +78,10 @@ def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
 
 
 def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
-    """Return the ARI and accuracy of a run by step, as measured and resampled.
+    """Return the scores and effects of edits of a run by step, as measured and resampled.
 
-    The splits of a model run stand for those of a training run, in their order. Of several
-    positions the first counts.
+    If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
+    stand for those of a training run, in their order. Of several positions the first counts.
     """
     run.need("measure")
     run.check_files("measure")
@@ -102,6 +103,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             controls[role_of[split], name] = clustering.labels
             ends, _, _ = extremes(known.task, clustering.near_best)
             control_extremes[role_of[split], name] = ends
+    decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
@@ -112,6 +114,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
             if key and key.k is None and not key.position and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
+            if key and kind == "decoded" and not key.position:
+                decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -128,10 +132,12 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             {role: split for split, role in role_of.items()},
             _chance(run),
             (cell_extremes, control_extremes),
+            decoded,
+            _effects(run, shuffled=shuffled),
         )
 
 
-def _resampled_units(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     """Return the units of a run, (U,), and their weights in each resampled copy, (B, U)."""
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
@@ -145,9 +151,10 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
     """Return the effects of edits in a run by step, as measured and resampled as in `curves_of`.
 
     By default at the first position. The splits have the run's own names. InputError if nothing was
-    edited.
+    edited, or a file is damaged.
     """
     run.need("interventions")
+    run.check_files("interventions")
     return effect_curves(
         run.name,
         run.settings.seed,
@@ -155,6 +162,14 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
         ((step, read_edits(run, step)) for step in edited_steps(run)),
         dict.fromkeys(run.splits, _resampled_units(run)),
     )
+
+
+def _effects(run: Run, *, shuffled: bool) -> EffectCurves | None:
+    """Return the effects of edits of a run, or None if there were none."""
+    if run.directory.mark("interventions") is None:
+        return None
+    effects = effect_curves_of(run)
+    return of_shuffled_labels(effects) if shuffled else effects
 
 
 def _chance(run: Run) -> float:

@@ -6,7 +6,7 @@ checked before, and compute all distances in float64.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,14 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
+class Probed(NamedTuple):
+    """Scores of the classifiers of a hidden state."""
+
+    rows: list[Row]
+    decoded: dict[str, npt.NDArray[np.bool_]]
+    """Whether the linear classifier predicts the task, (N,), by split."""
+
+
 def score_probes(
     state: str,
     states: Mapping[str, Floats],
@@ -34,7 +42,7 @@ def score_probes(
     seed: int,
     step: int,
     position: str,
-) -> list[Row]:
+) -> Probed:
     """Learn the task from a hidden state on the first split, and predict it on the others.
 
     ``states`` has the hidden state on each split, (N, D). There are two rows per other split:
@@ -50,7 +58,7 @@ def score_probes(
     x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step}
     columns |= {"position": position, "layer": state}
-    rows: list[Row] = []
+    probed = Probed([], {})
     with one_thread():
         mean, scale = _standard(x)
         weights, intercept = ridge((x - mean) / scale, task)
@@ -60,12 +68,11 @@ def score_probes(
                 "probe_task": linear.argmax(axis=1),
                 "neighbours_task": vote(x, task, states[split], NEIGHBOURS),
             }
-            values = {
-                name: float(np.mean(names[guess] == instances[split].task))
-                for name, guess in guesses.items()
-            }
-            rows += score_rows(values, **columns, split=split)
-    return rows
+            right = {name: names[guess] == instances[split].task for name, guess in guesses.items()}
+            values = {name: float(np.mean(each)) for name, each in right.items()}
+            probed.rows.extend(score_rows(values, **columns, split=split))
+            probed.decoded[split] = right["probe_task"]
+    return probed
 
 
 def _standard(x: Floats) -> tuple[Floats, Floats]:

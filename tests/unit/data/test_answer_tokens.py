@@ -6,36 +6,9 @@ import pytest
 
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.tokenize import Tokenized, shown, tokenize
-from tiny_tokenizers import byte_level, sentence_piece
+from tiny_tokenizers import ENDS, byte_level, sentence_piece
 
 KINDS = {"byte level": byte_level, "sentence piece": sentence_piece}
-#: Ends of a prompt, and what may stand between it and the output, the likely one first.
-ENDS = {
-    "answer:": (" ", ""),
-    "red is": (" ",),
-    "answer: ": ("",),
-    "answer:\n": ("",),
-    "answer:\n\n": ("",),
-    "answer: \n ": ("",),
-    "<|assistant|>": ("", " "),
-    "<|user|>\nred\n<|assistant|>": ("", " "),
-    "<|assistant|>\n": ("",),
-    "<|start_header|>assistant<|end_header|>": ("", " "),  # plain characters here
-    "<|start_header|>assistant<|end_header|>\n\n": ("",),
-    "### answer:\n": ("",),
-    "[/INST]": (" ", ""),
-    'paint it ("': ("", " "),
-    "paint it (": ("", " "),
-    'the city is "': ("", " "),
-    'the city is "red"': (" ", ""),
-    "2+2=": ("", " "),
-    "2 + 2 =": (" ", ""),
-    "answer :": (" ", ""),
-    "the city of red,": (" ", ""),
-    "答案：": ("", " "),
-    "首都是": ("", " "),
-    "คำตอบ": ("", " "),
-}
 
 
 @pytest.fixture(scope="module", params=[*KINDS])

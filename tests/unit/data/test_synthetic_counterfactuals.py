@@ -194,7 +194,7 @@ def test_donors_are_drawn_from_all_that_fit(dataset: Dataset) -> None:
 
 def test_what_has_no_other_answer_is_refused(world: Dataset) -> None:
     world.splits["val_subset"] = world.splits["val_subset"].take(np.array([0, 1]))
-    with pytest.raises(InputError, match=r"^split val_subset: no prompt has an answer that"):
+    with pytest.raises(InputError, match=r"^split val_subset: no prompt has a right answer"):
         counterfactuals_of_dataset(world, "val_subset")
 
 
@@ -206,7 +206,7 @@ def test_a_single_task_is_refused(world: Dataset) -> None:
 
 def test_a_task_without_a_centroid_is_no_task(world: Dataset) -> None:
     world.splits["train_subset"] = world.splits["train_subset"].take(np.arange(6))
-    with pytest.raises(InputError, match="no prompt has an answer"):
+    with pytest.raises(InputError, match="no prompt has a right answer"):
         counterfactuals_of_dataset(world, "val_subset")  # the only pair is of task 3
 
 

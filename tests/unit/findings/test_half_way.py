@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import ArrayLike
 
 from tasklens.findings.curves import Curves
-from tasklens.findings.half_way import LEAST_RISE, Timing, half_way, timings
+from tasklens.findings.half_way import LEAST_RISE, half_way, timings
+from tasklens.findings.measurement import Measurement
 
 STEPS = (0, 10, 30, 100)
 FLAT = [0.1, 0.1, 0.1, 0.1]
@@ -15,7 +16,7 @@ def curves(accuracy: ArrayLike, split: str = "val_subset", **layers: ArrayLike) 
     return Curves("r", 0, STEPS, ari, {split: np.atleast_2d(accuracy) * 1.0})
 
 
-def by_name(got: list[Timing]) -> dict[str, Timing]:
+def by_name(got: list[Measurement]) -> dict[str, Measurement]:
     return {timing.what: timing for timing in got}
 
 
@@ -87,9 +88,9 @@ def test_runs_give_a_mean_and_an_interval() -> None:
     second = curves([0, 1, 1, 1], block1=[0, 0, 0, 1])  # 5 and 65
     # Of two runs a draw takes one: the interval reaches from one to the other.
     assert timings([first, second]) == [
-        Timing("block1", "val_subset", (10, 65), 37.5, 10, 65),
-        Timing("accuracy", "val_subset", (20, 5), 12.5, 5, 20),
-        Timing("block1 - accuracy", "val_subset", (-10, 60), 25, -10, 60),  # each run's own
+        Measurement("block1", "val_subset", (10, 65), 37.5, 10, 65),
+        Measurement("accuracy", "val_subset", (20, 5), 12.5, 5, 20),
+        Measurement("block1 - accuracy", "val_subset", (-10, 60), 25, -10, 60),  # each run's own
     ]
 
 
@@ -97,9 +98,9 @@ def test_copies_of_one_run_give_an_interval_around_the_run_as_measured() -> None
     ari = np.array([[0, 0.5, 1, 1]] + 20 * [[0, 1, 1, 1], [0, 0, 1, 1]])
     skill = [[0, 0.5, 1, 1]] * 41
     assert timings([curves(skill, block1=ari)]) == [
-        Timing("block1", "val_subset", (10,), 10, 5, 20),
-        Timing("accuracy", "val_subset", (10,), 10, 10, 10),
-        Timing("block1 - accuracy", "val_subset", (0,), 0, -5, 10),
+        Measurement("block1", "val_subset", (10,), 10, 5, 20),
+        Measurement("accuracy", "val_subset", (10,), 10, 10, 10),
+        Measurement("block1 - accuracy", "val_subset", (0,), 0, -5, 10),
     ]
 
 
@@ -125,7 +126,7 @@ def test_the_interval_contains_other_near_best_partitions() -> None:
     late = curves(skill, block1=[[0, 0, 0, 1]] * 3)  # at 65
     early = curves(skill, block1=[[0, 1, 1, 1]] * 3)  # at 5
     got = by_name(timings([run.with_choices(early, late)]))
-    assert got["block1"] == Timing("block1", "val_subset", (10,), 10, 5, 65)
-    assert got["accuracy"] == Timing("accuracy", "val_subset", (20,), 20, 20, 20)
+    assert got["block1"] == Measurement("block1", "val_subset", (10,), 10, 5, 65)
+    assert got["accuracy"] == Measurement("accuracy", "val_subset", (20,), 20, 20, 20)
     delay = got["block1 - accuracy"]
     assert (delay.value, delay.low, delay.high) == (-10, -15, 45)

@@ -178,7 +178,7 @@ def test_weights_are_kept_of_all_checkpoints_or_of_a_sparse_set() -> None:
     steps = (0, 1, 2, 4, 8, 16)
     settings = CheckpointSettings(weights_gib=6.0, sparse_weights=3)
     assert settings.steps_with_weights(steps, 2**30) == steps
-    assert settings.steps_with_weights(steps, 2**30 + 1) == (0, 4, 16)
+    assert settings.steps_with_weights(steps, 2**30 + 1) == (0, 8, 16)
     assert CheckpointSettings(weights_gib=0).steps_with_weights(steps, 1) == steps
     none = CheckpointSettings(weights_gib=0, sparse_weights=1)
     assert none.steps_with_weights(steps, 1) == (16,)

@@ -3,7 +3,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from tasklens.models.lr_schedule import checkpoint_steps, learning_rate, sparse_steps
+from tasklens.models.lr_schedule import checkpoint_steps, evenly_spaced, learning_rate
 
 
 def rates(peak: float, floor: float, warmup: int, total: int) -> list[float]:
@@ -57,14 +57,16 @@ def test_checkpoints_are_those_of_pythia() -> None:
     assert checkpoint_steps(143_000, 1000) == (0, *powers, *even)
 
 
-def test_sparse_steps_keep_the_last_and_spread_evenly_before_it() -> None:
-    assert sparse_steps((0, 1, 2, 3, 5, 8), 1) == (8,)
-    assert sparse_steps((0, 1, 2, 3, 5, 8), 3) == (0, 3, 8)
-    assert sparse_steps((0, 1, 2, 3, 5, 8), 9) == (0, 1, 2, 3, 5, 8)
-    steps = checkpoint_steps(2600, 200)
-    for n in range(1, len(steps) + 1):
-        places = [steps.index(step) for step in sparse_steps(steps, n)]
-        assert (len(places), places[-1]) == (n, len(steps) - 1)
-        gaps = {b - a for a, b in pairwise(places)} or {1}
-        assert min(gaps) > 0
-        assert max(gaps) - min(gaps) <= 1
+def test_evenly_spaced_steps_have_the_first_and_the_last() -> None:
+    assert evenly_spaced((), 3) == ()
+    assert evenly_spaced((0, 1, 2, 3, 5, 8), 1) == (8,)
+    assert evenly_spaced((0, 1, 2, 3, 5, 8), 3) == (0, 3, 8)
+    assert evenly_spaced((0, 1, 2, 3, 5, 8), 9) == (0, 1, 2, 3, 5, 8)
+    assert evenly_spaced((8, 5, 3, 2, 1, 0), 0) == (0, 1, 2, 3, 5, 8)
+    steps = checkpoint_steps(2600, 200)  # dense below 200
+    assert evenly_spaced(steps, 3) == (0, 1200, 2600)
+    for n in range(2, 15):
+        chosen = evenly_spaced(steps, n)
+        assert (chosen[0], chosen[-1], len(chosen)) == (0, 2600, n)
+        assert all(abs(b - a - 2600 / (n - 1)) <= 200 for a, b in pairwise(chosen))
+    assert evenly_spaced((0, 1, 2, 100), 3) == (0, 2, 100)

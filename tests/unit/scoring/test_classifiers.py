@@ -14,7 +14,7 @@ from planted import planted_instances
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.core.seeds import stream
 from tasklens.scoring.classifiers import ALPHAS, NEIGHBOURS, ridge, score_probes, vote
-from tasklens.scoring.score_table import SCHEMA, Row, to_table
+from tasklens.scoring.score_table import SCHEMA, to_table
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -30,7 +30,11 @@ def tasks(n_tasks: int) -> dict[str, Ints]:
 
 def probed(states: dict[str, Floats], task: dict[str, Ints]) -> dict[tuple[str, str], float]:
     known = {split: planted_instances(t, split) for split, t in task.items()}
-    rows = score_probes("block1", states, instances=known, run="r", seed=0, step=0, position="p")
+    columns: dict[str, Any] = {"run": "r", "seed": 0, "step": 0, "position": "p"}
+    rows, decoded = score_probes("block1", states, instances=known, **columns)
+    for row in rows:
+        if row["metric"] == "probe_task":
+            assert row["value"] == decoded[str(row["split"])].mean(), "the share of the hits"
     return {(str(r["split"]), str(r["metric"])): float(r["value"] or 0) for r in rows}
 
 
@@ -183,7 +187,8 @@ def test_many_queries_are_answered_in_parts() -> None:
 def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     states, task = noisy()
     known = {split: planted_instances(t, split) for split, t in task.items()}
-    rows: list[Row] = score_probes("block3", states, instances=known, **COLUMNS)
+    rows, decoded = score_probes("block3", states, instances=known, **COLUMNS)
+    assert {split: len(right) for split, right in decoded.items()} == {s: SIZES[s] for s in UNSEEN}
     numbers = itertools.product(UNSEEN, ("probe_task", "neighbours_task"))
     assert [(row["split"], row["metric"]) for row in rows] == list(numbers)
     expected = {**COLUMNS, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
@@ -191,7 +196,8 @@ def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
         assert set(row) == set(SCHEMA.names)
         assert {**row, **expected} == row
     assert to_table(rows).num_rows == 4
-    assert score_probes("block3", states, instances=known, **COLUMNS) == rows, "nothing is drawn"
+    again = score_probes("block3", states, instances=known, **COLUMNS)
+    assert again.rows == rows, "nothing is drawn"
 
 
 def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:

@@ -1,0 +1,183 @@
+"""Measure how the effect of edits is related to ARI and decodability, beside the rules of use.
+
+These numbers have intervals and no thresholds: in which layer clusters are used, and from when in
+training on, is stated and not judged.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from tasklens.data.synthetic import MEASURED
+from tasklens.findings.curves import Curves
+from tasklens.findings.half_way import half_way
+from tasklens.findings.measurement import Measurement, measured
+from tasklens.findings.statistics import MissingError, row_rank_correlation
+from tasklens.findings.use import OF_CEILING, best_state, course, effects_of, p_value, shared
+from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
+from tasklens.interventions.repair_effects import AUROC, RIGHT
+from tasklens.scoring.bootstrap import Floats
+
+#: A number of a run and its copies, (B,).
+Number: TypeAlias = Callable[[Curves], Floats]
+
+
+@dataclass(frozen=True)
+class Use:
+    """Layers in which `USE` was tested, and what was measured beside its checks."""
+
+    untested: str = "there are no interventions"
+    """Why the clusters' use was not tested; empty if it was."""
+    layers: tuple[str, ...] = ()
+    """The best layer of each run, in which it was tested."""
+    splits: tuple[str, ...] = ()
+    """Those of `MEASURED` on which all runs have edits, or what stands for them."""
+    n_tasks: int = 0
+    """The number of tasks."""
+    measurements: tuple[Measurement, ...] = ()
+    """How the effect of the shift is related to ARI and decodability; they cannot fail."""
+
+
+def use_of(runs: Sequence[Curves]) -> Use:
+    """Return where the use of clusters is tested, and what is measured beside."""
+    try:
+        edited = [{key[0] for key in effects_of(curves).effect} for curves in runs]
+        layers = tuple(best_state(curves) for curves in runs)
+    except MissingError as missing:
+        return Use(str(missing))
+    splits = tuple(
+        split
+        for split in MEASURED
+        if all(
+            curves.split_names.get(split) in names
+            for curves, names in zip(runs, edited, strict=True)
+        )
+    )
+    if not splits:
+        return Use("the runs have no edits on a split that all have")
+    n_tasks = min(effects_of(curves).n_tasks for curves in runs)
+    return Use("", layers, splits, n_tasks, tuple(use_measurements(runs, splits)))
+
+
+def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Measurement]:
+    """Return how the effect of the shift is related to ARI and decodability, with intervals.
+
+    ARI and linear probe are taken at the checkpoints with edits, so that all three courses are
+    equally exact. Without the scores for a number, it is left out. The order is: the largest
+    normalised effect of any layer; rank correlations of effect and ARI; half-way steps and their
+    differences; the repair of errors. The first of the splits counts, for repair the last one.
+    """
+    split, last = splits[0], splits[-1]
+    numbers: list[tuple[str, str, Number]] = []
+    if largest := largest_state(runs, split):
+        # The layer is chosen on the first split, so that another one is free of selection.
+        what = f"normalised effect of the shift in {largest}, the largest of all layers"
+        numbers += [(what, on, _normalised_in(largest, on)) for on in splits]
+        what = "p value of the largest effect of all layers among random directions"
+        numbers += [(what, split, lambda curves: p_value(curves, split, _layers(curves)))]
+    half: dict[str, Number] = {
+        name: _half_way_of(name, split) for name in ("ARI", "linear probe", "effect")
+    }
+    numbers += [
+        ("rank correlation of effect and ARI, over layers", split, _over_layers(split)),
+        ("rank correlation of effect and ARI, over steps", split, _over_steps(split)),
+        *((f"half way in steps: {name}", split, number) for name, number in half.items()),
+        *(
+            (f"half way in steps: effect - {name}", split, _minus(half["effect"], half[name]))
+            for name in ("ARI", "linear probe")
+        ),
+    ]
+    repair, random = (_final(edit, RIGHT, last) for edit in (REPAIR, REPAIR_RANDOM))
+    numbers += [
+        ("errors that become right at their own task's centroid", last, repair),
+        ("the same, minus those by random directions", last, _minus(repair, random)),
+        (
+            "AUROC of the distance to the own centroid, errors against hits",
+            last,
+            _final(DISTANCE, AUROC, last),
+        ),
+    ]
+    measurements = []
+    for what, on, number in numbers:
+        with contextlib.suppress(MissingError):
+            measurements.append(measured(what, on, number, runs, "use"))
+    return measurements
+
+
+def largest_state(runs: Sequence[Curves], split: str) -> str | None:
+    """Return the layer with the largest normalised effect in the mean over runs, if there is any.
+
+    The layer is not chosen in advance: its effect on the same split is the largest of several.
+    """
+    means = {}
+    for state in runs[0].layers:
+        with contextlib.suppress(MissingError):
+            means[state] = np.mean([_normalised_in(state, split)(curves)[0] for curves in runs])
+    known = {state: mean for state, mean in means.items() if np.isfinite(mean)}
+    return max(known, key=lambda state: known[state], default=None)
+
+
+def _layers(curves: Curves) -> list[str]:
+    return [layer for layer in curves.layers if layer in effects_of(curves).states]
+
+
+def _normalised_in(state: str, split: str) -> Number:
+    return lambda curves: course(curves, split, state, metric=OF_CEILING)[:, -1]
+
+
+def _final(edit: str, metric: str, split: str) -> Number:
+    """Return the number: an effect in the best layer at the last checkpoint."""
+    return lambda curves: course(curves, split, best_state(curves), edit, metric)[:, -1]
+
+
+def _over_layers(split: str) -> Number:
+    """Return the number: the rank correlation of the final effect and ARI over layers."""
+
+    def number(curves: Curves) -> Floats:
+        layers = _layers(curves)
+        effect = [course(curves, split, layer)[:, -1] for layer in layers]
+        ari = [shared(curves, curves.ari[split, layer, "raw"])[:, -1] for layer in layers]
+        return row_rank_correlation(np.stack(effect, axis=1), np.stack(ari, axis=1))
+
+    return number
+
+
+def _over_steps(split: str) -> Number:
+    """Return the number: the rank correlation of effect and ARI over steps in the best layer."""
+
+    def number(curves: Curves) -> Floats:
+        effect, ari = (_course_of(name, curves, split) for name in ("effect", "ARI"))
+        if effect.shape[1] < 3:
+            raise MissingError("two checkpoints have no order to compare")
+        return row_rank_correlation(effect, ari)
+
+    return number
+
+
+def _half_way_of(name: str, split: str) -> Number:
+    def number(curves: Curves) -> Floats:
+        steps = effects_of(curves).steps
+        if len(steps) < 2:
+            raise MissingError("a single checkpoint has no course")
+        return half_way(steps, _course_of(name, curves, split))
+
+    return number
+
+
+def _minus(a: Number, b: Number) -> Number:
+    return lambda curves: a(curves) - b(curves)
+
+
+def _course_of(name: str, curves: Curves, split: str) -> Floats:
+    """Return the ARI, the accuracy of the probe, or the effect, in the best layer, (B, S)."""
+    state = best_state(curves)
+    if name == "effect":
+        return course(curves, split, state)
+    if name == "ARI":
+        return shared(curves, curves.ari[split, state, "raw"])
+    if (split, state) not in curves.decoded:
+        raise MissingError(f"run {curves.run!r} has no linear probe of {state}")
+    return shared(curves, curves.decoded[split, state])

@@ -1,0 +1,132 @@
+"""Plan the edits of a run: check that they can be made, and list those that are missing."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from tasklens.core.errors import InputError
+from tasklens.findings.curves import curves_of_table
+from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
+from tasklens.interventions.repair import DISTANCE, repair_name
+from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS, Selection
+from tasklens.models.lr_schedule import evenly_spaced
+from tasklens.runs.kept_edits import Shapes, kept_shapes
+from tasklens.runs.run import Run
+from tasklens.scoring.best_layer import best_layer
+
+#: The share of the blocks, from the last one down, in which a shift may only move the output.
+LATE = 0.25
+
+#: Edits by step and state.
+Missing = dict[int, dict[str, dict[tuple[str, str], tuple[PlannedEdit, ...]]]]
+
+
+def figure_selections(run: Run) -> list[Selection]:
+    """Return the edits that Figure 3 and the checks need, at the checkpoints of the settings.
+
+    The state `wte` is left out: at one token it differs from `embed` by a constant per position.
+    """
+    steps = run.intervenable_steps
+    n = run.settings.interventions.checkpoints if run.opens_in_workers else 1
+    *before, last = evenly_spaced(steps, n) or (None,)
+    names = run.state_names
+    states = tuple(name for name in names if name != "wte" or "embed" not in names)
+    if last is None:
+        return [Selection(NEEDED, states=states)]
+    every = [Selection(FIGURE, states=states, steps=tuple(before))] if before else []
+    return [*every, Selection(NEEDED, states=states, steps=(last,))]
+
+
+def check_intervenable(run: Run, selection: Selection) -> None:
+    """Raise InputError if a selection of edits cannot be made on a run."""
+    run.need("measure")
+    path, steps = run.directory.path, run.intervenable_steps
+    if not steps:
+        raise InputError(
+            f"{path}: has no weights, which edits need; a run keeps those that "
+            "checkpoints.weights_gib allows"
+        )
+    for step in selection.steps:
+        if step not in steps:
+            raise InputError(
+                f"{path}: has no weights of step {step}; there are those of "
+                f"{', '.join(map(str, steps))}"
+            )
+    selection.states_among(run.state_names)
+    for split in edited_splits(run):
+        for position in selection.positions or (run.position(),):
+            run.position(position)
+            run.counterfactuals(split, position, run.settings.interventions.instances)
+
+
+def edited_splits(run: Run) -> tuple[str, ...]:
+    """Return the splits whose states are edited: those that centroids are not computed from."""
+    return tuple(run.splits)[1:] or tuple(run.splits)
+
+
+def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
+    """Return the edits that are wanted and not kept."""
+    missing: Missing = {}
+    tested, splits = tested_state(run), edited_splits(run)
+    for selection in selections:
+        states = selection.states_among(run.state_names)
+        cells = [
+            (split, position)
+            for split in splits
+            for position in selection.positions or (run.position(),)
+        ]
+        asked = {cell: _asked(run, *cell) for cell in cells}
+        for step in selection.steps or run.intervenable_steps:
+            kept = kept_shapes(run, step)
+            for state, cell in itertools.product(states, cells):
+                test = state == tested and step == run.steps[-1]
+                new = tuple(
+                    edit
+                    for edit in _planned(run, selection, state, *asked[cell], test=test)
+                    if not _is_kept(kept, *cell, state, edit)
+                )
+                if new:
+                    missing.setdefault(step, {}).setdefault(state, {})[cell] = new
+    return missing
+
+
+def tested_state(run: Run) -> str | None:
+    """Return the best layer on the first split, chosen without any edit, as the checks do.
+
+    It is best among the hidden states themselves, as these are edited and not their t-SNE maps.
+    """
+    cells = next(iter(run.splits)), "raw"
+    ari = curves_of_table(run.score_table())[0].ari
+    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[::2] == cells})
+    return best[0] if best else None
+
+
+def _asked(run: Run, split: str, position: str) -> tuple[int, bool]:
+    """Return the number of tasks of the prompts, and whether there are real states of others."""
+    asked = run.counterfactuals(split, position, run.settings.interventions.instances)
+    return len(asked.tasks), len(asked.donors) > 0
+
+
+def _planned(
+    run: Run, selection: Selection, state: str, n_tasks: int, has_donors: bool, *, test: bool
+) -> Iterator[PlannedEdit]:
+    """Yield the edits of a state that are wanted and can be made."""
+    left_out = {"unembedding"} if not _is_late(run, state) else set()
+    left_out |= set() if has_donors else set(DONATED)
+    edits = [edit for edit in selection.edits if edit not in left_out]
+    settings = run.settings.interventions
+    return planned_edits(state, edits, selection.alphas, n_tasks, settings, test=test)
+
+
+def _is_kept(kept: Shapes, split: str, position: str, state: str, edit: PlannedEdit) -> bool:
+    """Return whether as many runs of an edit are kept as are wanted."""
+    if edit.name in REPAIRS:
+        return repair_name(split, position, state, DISTANCE, "value") in kept
+    name = EditKey(split, position, state, edit.name, edit.alpha).name("answer")
+    return name in kept and kept[name][0] >= edit.runs
+
+
+def _is_late(run: Run, state: str) -> bool:
+    """Return whether a state is that of one of the last blocks, or behind them."""
+    blocks = [name for name in run.state_names if name.startswith("block")]
+    late = blocks[-max(1, round(LATE * len(blocks))) :]
+    return all(name in (*late, "ln_f") for name in state.split("+"))

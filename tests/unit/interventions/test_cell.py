@@ -1,0 +1,165 @@
+"""Cells: planted models whose answers follow the states, or do not."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+
+from planted_editor import PlantedEditor, Rule, World
+from tasklens.core.errors import InputError
+from tasklens.data.counterfactuals import Fold
+from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
+from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
+
+EVERY = [edit for edit in EDITS if edit not in (*REPAIRS, "unembedding")]
+SETTINGS = InterventionSettings(draws=5, test_draws=9)
+
+
+def ran(
+    world: World,
+    rule: Rule,
+    edits: Iterable[str] = EVERY,
+    *,
+    folds: int = 1,
+    n: int = 40,
+    seed: int = 0,
+) -> tuple[Arrays, PlantedEditor]:
+    """Return what edits of the state "block1" leave, and the model."""
+    asked, inputs, donor_inputs = world.asked(n)
+    if folds == 2:
+        fit = np.arange(60 * world.n_tasks)
+        parts = (Fold(fit[::2], np.arange(0, n, 2)), Fold(fit[1::2], np.arange(1, n, 2)))
+        asked = type(asked)(**{**vars(asked), "folds": parts})
+    states = world.cell_states(asked, inputs, donor_inputs)
+    editor = PlantedEditor({"block1": states.prompts}, inputs, world.n_answers, rule)
+    planned = list(planned_edits("block1", list(edits), (1.0, 0.1), world.n_tasks, SETTINGS))
+    arrays = intervene(editor, "block1", {"block1": states}, asked, planned, seed)
+    row = np.arange(n)
+    clean = editor.answer("block1", row, np.zeros_like(states.prompts), asked.answers)
+    able = np.ones(asked.answers.shape, dtype=np.int8)
+    able[row, asked.own] = clean.answer == asked.answers[row, asked.own]
+    common: Arrays = {
+        "tasks": asked.tasks,
+        "tokens": asked.tokens,
+        "index": asked.index,
+        "own": asked.own,
+        "unit": asked.unit,
+        "answers": asked.answers,
+        "pairs": asked.pairs.astype(np.uint8),
+        "able": able,
+        "clean/answer": clean.answer.astype(np.int32),
+        "clean/likelihood": clean.likelihood,
+    }
+    at = "val_subset/input/"
+    return {**{at + name: array for name, array in common.items()}, **arrays}, editor
+
+
+def curves(arrays: Arrays) -> EffectCurves:
+    units = np.unique(arrays["val_subset/input/unit"])
+    weights = np.ones((3, len(units)))
+    return effect_curves("run", 0, "input", [(5, arrays)], {"val_subset": (units, weights)})
+
+
+def test_a_model_that_reads_the_nearest_centroid_follows_every_move() -> None:
+    world = World(0)
+    effects = curves(ran(world, world.nearest)[0])
+
+    def effect(edit: str, metric: str) -> float:
+        return float(effects.final("val_subset", "block1", edit, metric)[0])
+
+    for edit in ("shift", "swap", "patch", "patch_span"):
+        assert effect(edit, "becomes") == 1
+        assert effect(edit, "stays") == effect(edit, "third") == 0
+        assert effect(edit, "becomes_normalised") == pytest.approx(1)
+        assert effect(edit, "logit_change_normalised") == pytest.approx(1, abs=0.3)
+    for edit in ("patch_rest", "shift@0.1", "erase_random"):
+        assert effect(edit, "stays") == 1
+    assert effect("third", "becomes") == 0
+    assert effect("erase", "stays") < 0.6
+    for edit in ("random", "within", "shuffled"):
+        assert effect(edit, "becomes_able") < 0.3
+        assert effect(edit, "logit_change") < effect("shift", "logit_change") / 2
+
+
+def test_a_model_that_ignores_its_clusters_does_not_move() -> None:
+    world = World(1)
+    asked_task: list[np.ndarray] = []
+
+    def ignoring(states: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        return world.output(np.zeros(len(inputs), dtype=np.int64), inputs)
+
+    effects = curves(ran(world, ignoring)[0])
+    assert not asked_task
+    becomes = effects.final("val_subset", "block1", "shift", "becomes")
+    random = effects.final("val_subset", "block1", "random", "becomes")
+    assert becomes[0] == pytest.approx(random[0])
+    # The full patch does no more, so that there is no way to take a share of.
+    assert np.isnan(effects.final("val_subset", "block1", "shift", "becomes_normalised")).all()
+
+
+def test_two_folds_edit_each_prompt_once_by_the_other_half() -> None:
+    world = World(2)
+    arrays, _ = ran(world, world.nearest, ["shift"], folds=2)
+    answer = arrays["val_subset/input/block1/shift/answer"]
+    own = arrays["val_subset/input/own"]
+    for t in range(world.n_tasks):
+        assert ((answer[t] >= 0) == (own != t)).all()
+    assert curves(arrays).final("val_subset", "block1", "shift", "becomes")[0] == 1
+
+
+def test_an_edit_gives_the_same_alone_and_with_others() -> None:
+    alone, _ = ran(World(3), World(3).nearest, ["random"])
+    every, _ = ran(World(3), World(3).nearest)
+    for kind in ("answer", "likelihood"):
+        name = f"val_subset/input/block1/random/{kind}"
+        assert np.array_equal(alone[name], every[name], equal_nan=True)
+    other, _ = ran(World(3), World(3).nearest, ["random"], seed=1)
+    name = "val_subset/input/block1/random/answer"
+    assert not np.array_equal(other[name], alone[name])
+
+
+def test_donors_that_are_missing_are_no_ceiling() -> None:
+    world = World(4)
+    asked, inputs, donor_inputs = world.asked(10)
+    states = world.cell_states(asked, inputs, donor_inputs)
+    donor = np.where(np.arange(world.n_tasks) == 1, -1, asked.donor)
+    without = type(asked)(**{**vars(asked), "donor": donor})
+    editor = PlantedEditor({"block1": states.prompts}, inputs, world.n_answers, world.nearest)
+    planned = list(planned_edits("block1", ["patch"], (1.0,), world.n_tasks, SETTINGS))
+    arrays = intervene(editor, "block1", {"block1": states}, without, planned, 0)
+    answer = arrays["val_subset/input/block1/patch/answer"]
+    assert (answer[1] == -1).all()
+    assert (answer[2][asked.own != 2] >= 0).all()
+
+
+def test_states_together_take_only_edits_that_do_not_depend_on_the_state() -> None:
+    planned = planned_edits("block1+block2", EVERY, (1.0,), 4, SETTINGS)
+    assert [each.name for each in planned] == ["shift", "shuffled", "random", "within"]
+
+
+def test_more_random_directions_where_the_p_value_is_taken() -> None:
+    (planned,) = planned_edits("block1", ["random"], (1.0,), 4, SETTINGS, test=True)
+    assert planned.runs == 9
+
+
+def test_a_state_that_is_not_finite_is_refused() -> None:
+    world = World(5)
+    asked, inputs, donor_inputs = world.asked(10)
+    states = world.cell_states(asked, inputs, donor_inputs)
+    states.prompts[3, 0] = np.inf
+    editor = PlantedEditor({"block1": states.prompts}, inputs, world.n_answers, world.nearest)
+    planned = list(planned_edits("block1", ["swap"], (1.0,), world.n_tasks, SETTINGS))
+    with pytest.raises(InputError, match="block1: a hidden state is not finite"):
+        intervene(editor, "block1", {"block1": states}, asked, planned, 0)
+
+
+@pytest.mark.parametrize("position", ["input", "a/b", "last"])
+@pytest.mark.parametrize("alpha", [1.0, 0.5, -2.0])
+def test_names_of_arrays_are_read_back(position: str, alpha: float) -> None:
+    key = EditKey("val_subset", position, "block3+block4", "shift", alpha)
+    assert EditKey.parse(key.name("answer")) == (key, "answer")
+
+
+def test_names_of_other_arrays_are_no_edits() -> None:
+    assert EditKey.parse("val_subset/input/own") is None
