@@ -245,6 +245,7 @@ class HuggingFaceEditor:
                     if is_out_of_memory(error):
                         raise
                     return False  # the model needs what a block returns beside the state
+        self._kept = None  # it has the tried prompts alone
         return True
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:

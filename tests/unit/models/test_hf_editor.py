@@ -33,7 +33,7 @@ from models.plain_hooks import assert_equal_answers, origins_of, plain_answers, 
 from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Ints
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.hf_editor import HuggingFaceEditor
+from tasklens.models.hf_editor import TRIED, HuggingFaceEditor
 from tasklens.models.hf_rows import ALONE, EQUAL, TREES
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.module_memory import ModuleMemory
@@ -280,3 +280,17 @@ class Stub:
 
     def harvest(self, *_: Any) -> Any:
         raise NotImplementedError
+
+
+def test_no_answer_depends_on_the_state_that_is_edited_first() -> None:
+    model, prompts, tokens = family_model("llama"), edited_prompts("last"), answers_of("single")
+    editor = HuggingFaceEditor(HuggingFaceSubject(model), prompts, tokens)
+    assert len(prompts) > TRIED
+    row, candidates = np.arange(len(prompts)), np.zeros((len(prompts), 1), dtype=np.int64)
+    change = np.zeros((len(prompts), WIDTH), dtype=np.float32)
+    unedited = editor.answer("embed", row, change, candidates)
+    for state in editor.names:
+        first = HuggingFaceEditor(HuggingFaceSubject(model), prompts, tokens)
+        given = first.answer(state, row, change, candidates)
+        np.testing.assert_array_equal(given.answer, unedited.answer)
+        np.testing.assert_allclose(given.likelihood, unedited.likelihood, atol=1e-4)
