@@ -142,7 +142,5 @@ class EditArranger:
                 parent[b, own[1:]] = own[:-1]
                 parent[b, own[0]] = begin - 1 if begin else own[0]
                 slots.append(own[np.minimum(np.arange(S), len(own) - 1)])
-        of_row = np.repeat(np.arange(B), [len(jobs) for jobs in rows])
-        return EditRows(
-            ids, depth, parent, is_read, prompt, np.concatenate(rows), of_row, np.stack(slots)
-        )
+        job, of_row = np.concatenate(rows), np.repeat(np.arange(B), [len(jobs) for jobs in rows])
+        return EditRows(ids, depth, parent, is_read, prompt, job, of_row, np.stack(slots))
