@@ -15,6 +15,7 @@ from tasklens.data.names import find_state
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory
 from tasklens.models.edited_answers import EditedAnswers, changes_by_state
+from tasklens.models.gpt2 import tree_bias
 from tasklens.models.hf_batching import too_long
 from tasklens.models.hf_edit_rows import EditArranger, EditRows
 from tasklens.models.hf_editing import (
@@ -34,7 +35,7 @@ from tasklens.models.modes import evaluating
 #: Logits that a pass computes at most: 256 MiB in float32.
 LOGITS = 2**26
 #: Prompts on which it is tried whether blocks can be skipped.
-TRIED = 4
+TRIED = 2
 
 
 class _Kept(NamedTuple):
@@ -103,7 +104,10 @@ class HuggingFaceEditor:
         self._blocks = [self._reader.points[name].module for name in blocks]
         self._kept: _Kept | None = None
         #: Whether the blocks up to an edited state can be skipped.
-        self._may_skip = tokens.shape[1] == 1 and self._skips_alike()
+        self._may_skip = tokens.shape[1] == 1 and len(prompts) > 0
+        if self._may_skip and self._reader.can_skip is None:
+            self._reader.can_skip = self._skips_alike()
+        self._may_skip &= bool(self._reader.can_skip)
         self.how = f"by hooks, {how}" + ", from the edited state on" * self._may_skip
 
     def states(self, names: Sequence[str]) -> dict[str, Floats]:
@@ -125,7 +129,7 @@ class HuggingFaceEditor:
             each = self._arranger.arrange(rows, row, answers.following)
             n_edited = (self.prompts.end - self.prompts.begin + 1)[row[each.job]]  # (J,)
             j, s = np.nonzero(np.arange(each.slot.shape[1]) < n_edited[:, None])
-            tokens = self._tensor(each.trees.row[j]), self._tensor(each.slot[j, s])
+            tokens = self._tensor(each.row[j]), self._tensor(each.slot[j, s])
             edit = answers.edit[each.job[j]]
             changes = {
                 name: token_changer(*tokens, self._tensor(x[edit])) for name, x in by_state.items()
@@ -182,17 +186,17 @@ class HuggingFaceEditor:
         L = self._tokens.shape[1]
         read = self._arranger.last[row[each.job], None] + np.arange(L)  # (J, L)
         slot = np.take_along_axis(each.slot, read, axis=1).reshape(-1)
-        pick = token_picker(self._tensor(np.repeat(each.trees.row, L)), self._tensor(slot))
+        pick = token_picker(self._tensor(np.repeat(each.row, L)), self._tensor(slot))
+        inputs = {"ids": self._tensor(each.ids)}
         if self._arranger.how == TREES:
-            inputs = self._reader.tree_inputs(each.trees, np.arange(len(each.trees)))
-        else:
-            inputs = {"ids": self._tensor(each.trees.ids)}
-            if not each.is_read.all():
-                inputs["attention_mask"] = self._tensor(each.is_read.astype(np.int64))
+            inputs["attention_mask"] = tree_bias(self._tensor(each.parent))
+            inputs["position_ids"] = self._tensor(each.depth)
+        elif not each.is_read.all():
+            inputs["attention_mask"] = self._tensor(each.is_read.astype(np.int64))
         with ExitStack() as stack:
             stack.enter_context(changed(self._reader.points, changes or {}))
             if kept is not None:
-                state = kept.state[self._tensor(each.prompt), self._tensor(each.trees.depth)]
+                state = kept.state[self._tensor(each.prompt), self._tensor(each.depth)]
                 blocks = self._blocks[: kept.n_blocks]
                 stack.enter_context(skipped(blocks, state, in_tuple=kept.in_tuple))
             logits = self._reader.logits(pick, **inputs)
@@ -223,12 +227,12 @@ class HuggingFaceEditor:
             N, T = len(self.prompts), int(self.prompts.read.max()) + 1
             self._kept = _Kept(n_blocks, state.new_zeros((N, T, state.shape[-1])), in_tuple)
         b, t = np.nonzero(each.is_read)
-        index = self._tensor(each.prompt[b, t]), self._tensor(each.trees.depth[b, t])
+        index = self._tensor(each.prompt[b, t]), self._tensor(each.depth[b, t])
         self._kept.state[index] = token_picker(self._tensor(b), self._tensor(t))(state)
 
     def _skips_alike(self) -> bool:
         """Return whether some unedited prompts have equal logits if blocks are skipped."""
-        if not len(self.prompts) or not all(map(can_be_skipped, self._blocks)):
+        if not all(map(can_be_skipped, self._blocks)):
             return False
         row = np.unique(np.linspace(0, len(self.prompts) - 1, TRIED).round().astype(np.int64))
         rows = next(self._arranger.passes(row, _nothing(row), self.max_tokens, TRIED))
