@@ -42,6 +42,7 @@ from .report.heatmaps import figure_world as figure_world
 from .report.maps import figure_forming as figure_forming
 from .report.maps import figure_layers as figure_layers
 from .report.maps import figure_map as figure_map
+from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
 from .runs.intervene import intervene as intervene

@@ -127,10 +127,14 @@ def common_basis(x: Floats) -> Floats:
     return basis
 
 
-def project(x: Floats, basis: Floats) -> Floats:
-    """Return the rows of (N, D), minus their mean, in a basis (2, D): (N, 2)."""
+def project(x: Floats, basis: Floats, onto: Floats | None = None) -> Floats:
+    """Return the rows of (N, D) in a basis (2, D), on the map of rows (M, D), or of (N, D): (N, 2).
+
+    The middle of a map is the mean of its rows.
+    """
+    middle = (x if onto is None else onto).mean(axis=0, dtype=np.float64)
     with one_thread():
-        centred: Floats = (x - x.mean(axis=0, dtype=np.float64)).astype(np.float32)
+        centred: Floats = (x - middle).astype(np.float32)
         return centred @ basis.T
 
 

@@ -1,17 +1,21 @@
 """Draw matrices: agreement by hidden state and step, tasks by clusters, tasks by step, tasks."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
+from tasklens.report.matrices import (
+    NAMED_ROWS,
+    draw_matrix,
+    draw_scale,
+    matrix_side,
+    name_cells,
+    name_checkpoints,
+)
 from tasklens.report.style import (
     IN_TITLE,
     drawable,
@@ -26,13 +30,8 @@ from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
 
-Values = npt.NDArray[np.float64]
-
 #: Panels of `figure_agreement`: the part of an instance with which a metric compares the clusters.
 PARTS = {"ari": "task", "ari_input": "input", "ari_output": "output"}
-#: The largest number of rows if the cells contain numbers, and if every row is named.
-NUMBERED, NAMED_ROWS = 12, 60
-COLORS = "cividis"
 
 
 @in_style
@@ -74,11 +73,11 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     figure = new_figure(wide, 0.9 + 0.15 * len(names), "constrained")
     axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
-        _heat(ax, matrix, origin="lower")
-        _checkpoints(ax, view.steps)
+        draw_matrix(ax, matrix, origin="lower")
+        name_checkpoints(ax, view.steps)
         ax.set_title(f"ARI against the {part}")
     axes[0].set_yticks(range(len(names)), names)
-    _bar(figure, axes, "ARI")
+    draw_scale(figure, axes, "ARI")
     write_heading(figure, drawable(split_title(split), IN_TITLE))
     return figure
 
@@ -125,12 +124,12 @@ def figure_contingency(
     counts, names = contingency(task, cluster), list(map(drawable, view.names["task"]))
     columns = [value_name(names, c) for c in np.unique(cluster)]
     beside = room([*names, *columns])
-    wide, high = 1.0 + beside + _side(len(columns)), 0.9 + beside + _side(len(counts))
+    wide, high = 1.0 + beside + matrix_side(len(columns)), 0.9 + beside + matrix_side(len(counts))
     figure = figure_of(ax) or new_figure(wide, high, "compressed")
     panel = ax or figure.subplots()
-    _heat(panel, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
-    _name_cells(panel, "y", [names[t] for t in np.unique(task)])
-    _name_cells(panel, "x", columns)
+    draw_matrix(panel, counts / counts.sum(axis=1, keepdims=True), counts, aspect="equal")
+    name_cells(panel, "y", [names[t] for t in np.unique(task)])
+    name_cells(panel, "x", columns)
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
     title = f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}"
@@ -139,7 +138,7 @@ def figure_contingency(
         write_heading(figure, title)
     else:
         ax.set_title(title)
-    _bar(figure, [panel], "share of the task")
+    draw_scale(figure, [panel], "share of the task")
     return figure
 
 
@@ -185,16 +184,16 @@ def figure_order(
     high = 1.0 + 0.15 * min(len(order), NAMED_ROWS)
     figure = figure_of(ax) or new_figure(4.0 + room(names), high, "constrained")
     panel = ax or figure.subplots()
-    _heat(panel, followed.overlap.T[order])
+    draw_matrix(panel, followed.overlap.T[order])
     n = np.count_nonzero(np.isfinite(formed))
     diamond: dict[str, Any] = {"color": "black", "markersize": 3.4, "markeredgecolor": "white"}
     panel.plot(formed[order[:n]], range(n), "D", **diamond)
-    _checkpoints(panel, view.steps)
+    name_checkpoints(panel, view.steps)
     panel.set_xlabel(f"training step (\u25c6 overlap stays at {FORMED:g} or more)")
-    _name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
+    name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
     title = f"{drawable(state, IN_TITLE)}, {drawable(split_title(split), IN_TITLE)}"
     panel.set_title(f"{title}\n{n} of {len(order)} tasks have formed")
-    _bar(figure, [panel], "overlap (Jaccard index)")
+    draw_scale(figure, [panel], "overlap (Jaccard index)")
     return figure
 
 
@@ -215,64 +214,14 @@ def figure_world(view: View) -> Figure:
     }
     known = {title: values for title, values in panels.items() if values is not None}
     names = [drawable(task.name) for task in world.tasks]
-    side, beside = _side(len(names)), room(names)
+    side, beside = matrix_side(len(names)), room(names)
     wide, high = 0.8 + beside + len(known) * (0.2 + side), 0.6 + beside + side
     figure = new_figure(wide, high, "compressed")
     axes = figure.subplots(1, len(known), sharey=True, squeeze=False)[0]
     for ax, (title, values) in zip(axes, known.items(), strict=True):
-        _heat(ax, values, np.round(values, 2) + 0.0, aspect="equal")
-        _name_cells(ax, "x", names)
-        _name_cells(ax, "y", names)
+        draw_matrix(ax, values, np.round(values, 2) + 0.0, aspect="equal")
+        name_cells(ax, "x", names)
+        name_cells(ax, "y", names)
         ax.set_title(title)
-    _bar(figure, axes, "")
+    draw_scale(figure, axes, "")
     return figure
-
-
-def _side(n: int) -> float:
-    """Return the length of n cells in inches."""
-    return max(1.5, n * (0.26 if n <= NUMBERED else 0.14))
-
-
-def _heat(
-    ax: Axes,
-    values: Values,
-    numbers: npt.NDArray[np.generic] | None = None,
-    aspect: Literal["equal", "auto"] = "auto",
-    origin: Literal["upper", "lower"] = "upper",
-) -> None:
-    """Draw values from 0 to 1 as colours, with numbers in the cells if there are few rows."""
-    ax.set_facecolor("0.9")
-    ax.imshow(
-        values, cmap=COLORS, vmin=0, vmax=1, aspect=aspect, origin=origin, interpolation="nearest"
-    )
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    if numbers is not None and len(numbers) <= NUMBERED:
-        centred: dict[str, Any] = {"ha": "center", "va": "center"}
-        for (row, column), number in np.ndenumerate(numbers):
-            color = "white" if values[row, column] < 0.5 else "black"
-            ax.text(column, row, f"{number:g}", color=color, fontsize=5.5, **centred)
-
-
-def _name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
-    """Write the names of rows or columns, or some of them if they are many."""
-    some = range(0, len(names), -(-len(names) // NAMED_ROWS))
-    set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
-    set_ticks(some, [names[i] for i in some], rotation=90 if axis == "x" else 0)
-
-
-def _checkpoints(ax: Axes, steps: Sequence[int]) -> None:
-    """Write the steps of some of the columns, which are checkpoints."""
-    some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
-    shown = [steps[i] for i in some]
-    ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
-    ax.set_xlabel("training step")
-
-
-def _bar(figure: Figure, axes: Sequence[Axes], label: str) -> None:
-    """Draw the scale of colours beside the axes."""
-    colors = ScalarMappable(Normalize(0, 1), COLORS)
-    bar = figure.colorbar(colors, ax=list(axes), label=label, fraction=0.05, aspect=25, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "", "0.5", "", "1"])
-    bar.ax.tick_params(length=2)

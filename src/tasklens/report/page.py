@@ -15,6 +15,7 @@ from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
+from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
@@ -22,7 +23,17 @@ from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 #: The scripts of the page, in the order in which they run.
 SCRIPTS = (
     *("vendor/d3.min.js", "vendor/plot.umd.min.js"),
-    *("unpack.js", "look.js", "symbols.js", "charts.js", "cloud.js", "parts.js", "main.js"),
+    *(
+        "unpack.js",
+        "look.js",
+        "symbols.js",
+        "charts.js",
+        "cloud.js",
+        "moves.js",
+        "parts.js",
+        "edits.js",
+    ),
+    "main.js",
 )
 #: The metrics of a hidden state that the page shows by step.
 METRICS = (
@@ -104,9 +115,10 @@ def _script_source(script: str) -> str:
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON, with thresholds as text."""
     data: dict[str, Any] = json.loads(verdict_json(verdict))
-    for finding in data["findings"]:
-        checks = [check for check in verdict.checks if check.rule.finding == finding["finding"]]
-        for check, plain in zip(checks, finding["checks"], strict=True):
+    for finding in (*data["findings"], *data["use"]["findings"]):
+        for check, plain in zip(
+            verdict.checks_of(finding["finding"]), finding["checks"], strict=True
+        ):
             plain["threshold"] = check.rule.threshold
     return data
 
@@ -152,17 +164,20 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
 def _position_data(view: View) -> tuple[dict[str, Any], list[str]]:
     """Return the data of a run at a position as JSON, and the packed arrays of each split."""
     packed = {name: _pack(split) for name, split in view.splits.items()}
+    moves = view.edits.moves if view.edits else {}
+    moved = {name: pack_moves(packed[name], of_split) for name, of_split in moves.items()}
     data = {
         "position": view.position,
         "best": view.state(),
         "names": view.names,
         "splits": [
             {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
-            | {"arrays": packed[name].directory}
+            | {"arrays": packed[name].directory, "moves": moved.get(name)}
             | _split_data(split)
             for name, split in view.splits.items()
         ],
         "scores": _scores(view),
+        "edits": edits_data(view),
     }
     return data, [packer.text() for packer in packed.values()]
 

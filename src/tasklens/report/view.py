@@ -17,6 +17,7 @@ from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.names import find_split, find_state
+from tasklens.report.edits_view import EditsView
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.cluster_tracking import Followed
@@ -137,6 +138,8 @@ class View:
     settings: str
     """The run's settings as TOML."""
     manifest: Mapping[str, Any]
+    edits: EditsView | None = None
+    """Edits of the hidden states; None if there are none."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"

@@ -136,12 +136,12 @@ def _result(future: Future[Result]) -> Result:
 
 
 def _sources(run: Run) -> list[object]:
-    """Return how the hidden states are prepared, and further positions: frames depend on both."""
+    """Return how the hidden states are prepared, further positions, and the parts of frames."""
     measure = run.settings.measure
     prepared: list[object] = [measure.center, measure.standardize, measure.normalize]
     if len(run.positions) > 1:
         prepared.append([run.states_hash(step) for step in run.steps])
-    return prepared
+    return [*prepared, *StateFrames._fields]
 
 
 def _processes(run: Run) -> int:
@@ -153,13 +153,15 @@ def _processes(run: Run) -> int:
 
 
 def _shown(run: Run, split: str) -> Shown:
-    settings = run.settings
+    settings, first = run.settings, next(iter(run.splits))
     return Shown(
         run.splits[split],
         _shown_points(run, split),
         settings.measure,
         settings.report.perplexity,
         settings.report.stay,
+        run.splits[first],
+        run.instances(first).task,
     )
 
 

@@ -13,6 +13,7 @@ from tasklens.core.progress import status
 from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
+from tasklens.runs.edits_of_run import edits_view
 from tasklens.runs.frame_maker import frames_name, has_frames, make_frames
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Ints, Run
@@ -151,6 +152,7 @@ def view_of(run: Run, position: str) -> View:
         world=run.overview(),
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
+        edits=edits_view(run, frames, position),
     )
 
 

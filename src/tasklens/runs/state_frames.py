@@ -31,10 +31,26 @@ class Shown:
     measure: MeasureSettings
     perplexity: float
     stay: float
+    fit: slice
+    """The rows of the split from which the centroids of the tasks are computed."""
+    fit_task: npt.NDArray[np.int64]
+    """The tasks of these rows, (F,)."""
 
     def read(self, directory: Path, state: str) -> Floats:
         """Return a hidden state of the points, as it is clustered, (N, D)."""
         return prepared(read_states(directory, state)[self.rows], self.measure)[self.points]
+
+    def centroids(self, directory: Path, state: str, basis: Floats) -> Floats:
+        """Return where the centroids of the T tasks lie on the map of a basis (2, D): (T, 2).
+
+        There are none, (0, 2), if the map is not one of the states as a model has them.
+        """
+        if self.measure.standardize or self.measure.normalize:
+            return np.empty((0, 2), dtype=np.float32)
+        whole = read_states(directory, state)
+        x, fit = whole[self.rows][self.points], whole[self.fit]
+        means = [fit[self.fit_task == t].mean(axis=0) for t in np.unique(self.fit_task)]
+        return project(np.stack(means), basis, onto=x)
 
     def next(self, x: Floats, before: Floats, seed: int) -> Floats:
         """Return the map (N, 2) that starts from another one."""
@@ -50,6 +66,8 @@ class StateFrames(NamedTuple):
     """(S, N, 2), in the basis of the last checkpoint."""
     share: npt.NDArray[np.float64]
     """The share of the variance that the principal components show, (S,)."""
+    centroids: Floats
+    """The centroids of the T tasks on the map of principal components, (S, T, 2)."""
 
 
 def first_frames(
@@ -77,11 +95,12 @@ def state_frames(
     There is a directory for each checkpoint, a seed for each but the first, whose map is given.
     """
     basis = common_basis(shown.read(directories[-1], state))
-    tsne, pca, share = [first], [], []
+    tsne, pca, share, centroids = [first], [], [], []
     for i, directory in enumerate(directories):
         x = shown.read(directory, state)
         if i > 0:
             tsne.append(shown.next(x, tsne[-1], seeds[i - 1]))
         pca.append(project(x, basis))
         share.append(shown_variance(x, basis))
-    return StateFrames(np.stack(tsne), np.stack(pca), np.array(share))
+        centroids.append(shown.centroids(directory, state, basis))
+    return StateFrames(np.stack(tsne), np.stack(pca), np.array(share), np.stack(centroids))

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from drawn import assert_nothing_cut_off, ticks, title
 from tasklens.core.errors import InputError
 from tasklens.report.heatmaps import (
-    NAMED_ROWS,
     figure_agreement,
     figure_contingency,
     figure_order,
     figure_world,
 )
+from tasklens.report.matrices import NAMED_ROWS
 from tasklens.report.view import View
 from tasklens.scoring.score_table import to_table
 from views import VIEW_ARI, planted_view

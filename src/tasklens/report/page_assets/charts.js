@@ -111,7 +111,11 @@ function follow(plot, x) {
 
 /** Add a mark to a plot at the pixels that `translation` returns; `moveMarks` moves it to them again. */
 function keep(plot, mark, translation) {
-  mark.move = () => mark.setAttribute("transform", `translate(${translation()})`);
+  mark.move = () => {
+    const pixels = translation();
+    mark.style.display = pixels.includes(undefined) ? "none" : ""; // what is shown is not in this plot
+    if (!pixels.includes(undefined)) mark.setAttribute("transform", `translate(${pixels})`);
+  };
   plot.append(mark);
   mark.move();
 }
@@ -145,11 +149,41 @@ function curvesTable() {
         ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
 }
 
-/** Return the axis of checkpoints at equal distances; ticks have at least 48 pixels each. */
-function checkpointAxis(steps, width) {
-  const every = Math.ceil((steps.length * 48) / width), last = steps.length - 1;
-  const ticks = d3.range(steps.length).filter((i) => i === last || (i % every === 0 && last - i >= every));
-  return { type: "band", domain: d3.range(steps.length), ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
+/** Return the axis of some checkpoints, or all, at equal distances; ticks have at least 48 pixels each. */
+function checkpointAxis(steps, width, domain = d3.range(steps.length)) {
+  const every = Math.ceil((domain.length * 48) / width), last = domain.length - 1;
+  const ticks = domain.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
+  return { type: "band", domain, ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
+}
+
+/**
+ * Return a heat map of hidden states by checkpoints. Cells are {state, step, value}; `describe` returns the text of a
+ * cell. With `numbers`, values are written into cells that have room.
+ */
+function heatMap({ title, ariaLabel, cells, width, color = SHARE, describe, checkpoints, numbers = false }) {
+  const run = theRun(), states = [...run.states].reverse(), axis = checkpointAxis(run.steps, width - 66, checkpoints);
+  const known = cells.filter((cell) => cell.value !== null), [low, high] = color.domain;
+  const plot = Plot.plot({
+    width, height: 52 + 20 * states.length, marginLeft: 54, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0, ariaLabel,
+    x: axis,
+    y: { domain: states, label: null, tickSize: 0, padding: 0.05 },
+    color: { ...color, unknown: "var(--raised)" },
+    marks: [
+      Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
+      numbers && (width - 66) / axis.domain.length >= 28
+        ? Plot.text(known, { x: "step", y: "state", text: (cell) => fixed(cell.value, high > 9.99 ? 1 : 2), fontSize: 10,
+          fill: (cell) => ((cell.value - low) / (high - low) > 0.46 ? "#000" : "#fff") }) : null,
+      Plot.text([title], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
+      Plot.tip(cells, Plot.pointer({ x: "step", y: "state", ...TIP, title: describe })),
+    ],
+  });
+  onPick(plot, ({ state, step }) => go({ state, step }));
+  const x = plot.scale("x"), y = plot.scale("y");
+  for (const kind of ["spot under", "spot"]) {
+    const spot = d3.create("svg:rect").attr("class", kind).attr("width", x.bandwidth).attr("height", y.bandwidth).node();
+    keep(plot, spot, () => [x.apply(look.step), y.apply(look.state)]);
+  }
+  return panelOf(plot, width);
 }
 
 /** Draw heat maps of the ARI against task, input and output: hidden states by checkpoints. */
@@ -158,30 +192,14 @@ function drawHeat() {
   const metrics = [["ari", "task"], ["ari_input", "input"], ["ari_output", "output"]]
     .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
   const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
-  const states = [...run.states].reverse();
   fill("heat", ...metrics.map(([metric, part]) => {
     const cells = run.states.flatMap((state) => (course(split.name, state, metric) ?? [])
       .map((value, step) => ({ state, step, value: value?.[0] ?? null })));
-    const plot = Plot.plot({
-      width, height: 46 + 20 * states.length, marginLeft: 54, marginRight: 12, marginTop: 22, marginBottom: 30, padding: 0,
+    return heatMap({
+      title: `ARI against the ${part}`, cells, width,
       ariaLabel: `ARI against the ${part}, by hidden state and checkpoint, on ${splitTitle(split)}`,
-      x: checkpointAxis(run.steps, width - 66),
-      y: { domain: states, label: null, tickSize: 0, padding: 0.05 },
-      color: { ...SHARE, unknown: "var(--raised)" },
-      marks: [
-        Plot.cell(cells, { x: "step", y: "state", fill: "value" }),
-        Plot.text([`ARI against the ${part}`], { frameAnchor: "top-left", dy: -16, fontWeight: 600, fontSize: 12 }),
-        Plot.tip(cells, Plot.pointer({ x: "step", y: "state", ...TIP,
-          title: (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\nARI against the ${part}: ${fixed(cell.value, 3)}` })),
-      ],
+      describe: (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
     });
-    onPick(plot, ({ state, step }) => go({ state, step }));
-    const x = plot.scale("x"), y = plot.scale("y");
-    for (const kind of ["spot under", "spot"]) {
-      const spot = d3.create("svg:rect").attr("class", kind).attr("width", x.bandwidth).attr("height", y.bandwidth).node();
-      keep(plot, spot, () => [x.apply(look.step), y.apply(look.state)]);
-    }
-    return panelOf(plot, width);
   }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
 

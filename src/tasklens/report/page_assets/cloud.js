@@ -24,7 +24,10 @@ const resized = new ResizeObserver(drawClouds);
 const ease = (t) => t * t * (3 - 2 * t);
 
 class Cloud {
-  /** `shown` returns what is drawn, {run, split, state}; `radius` is that of a symbol in pixels of the page. */
+  /**
+   * `shown` returns what is drawn, {run, split, state}; `radius` is that of a symbol in pixels of the page. If there is a
+   * method `over`, it paints over the points.
+   */
   constructor(canvas, shown, radius) {
     Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
     clouds.add(this);
@@ -56,16 +59,17 @@ class Cloud {
     const pen = this.canvas.getContext("2d");
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
-    this.move(state, width, height, 3 * this.radius * ratio);
+    this.margin = 3 * this.radius * ratio;
+    this.move(state, width, height);
     this.paint(pen, values(this.arrays, state), ratio);
     this.canvas.dataset.drawn = `${state} ${look.at}`;
   }
 
   /** Compute the coordinates of every point in pixels of the canvas. */
-  move(state, width, height, margin) {
+  move(state, width, height) {
     const map = this.arrays[`${look.map}/${state}`], { data, shape } = map, n = shape[1], last = shape[0] - 1;
     const at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
-    const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - margin;
+    const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - this.margin;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
       const x = a.x + a.half * data[p], y = a.y + a.half * data[p + 1];
@@ -76,7 +80,8 @@ class Cloud {
 
   paint(pen, value, ratio) {
     const right = look.wrong && rightNow(this.arrays), radius = this.radius * ratio;
-    const isDim = (i) => (look.lit !== null && value[i] !== look.lit) || Boolean(right && right[i]);
+    const isLit = (i) => look.lit === null || value[i] === look.lit || (look.color === "task" && value[i] === look.target);
+    const isDim = (i) => !isLit(i) || Boolean(right && right[i]);
     if (this.radius < 2) this.dots(pen, value, Math.round(2 * radius), isDim);
     else this.symbols(pen, value, radius, isDim);
     const marked = look.marked;
@@ -87,6 +92,7 @@ class Cloud {
       pen.strokeStyle = colors().ink;
       pen.stroke();
     }
+    this.over?.(pen, ratio);
   }
 
   /** Paint symbols, with the dimmed ones below the others. */
@@ -117,6 +123,12 @@ class Cloud {
       }
     }
     pen.putImageData(image, 0, 0);
+  }
+
+  /** Return how many pixels of the canvas a distance on a map is at a checkpoint. */
+  scaleOf(map, step) {
+    const size = Math.min(this.canvas.width, this.canvas.height) / 2 - this.margin;
+    return (size * frameOf(map, step).half) / map.half[step];
   }
 
   /** Return the point nearest to a pixel of the page within `reach` pixels; null if there is none. */

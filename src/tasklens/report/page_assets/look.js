@@ -19,6 +19,10 @@ const look = {
   wrong: false, // whether points with a right answer are dimmed
   lit: null, // the value that is highlighted
   marked: null, // the point that is marked
+  target: null, // the task to which points are moved
+  edit: "shift",
+  effect: "becomes",
+  able: false, // whether effects are those of pairs that the model can do
   together: "all", // scores are those of "all" runs, or of the run that is "shown"
   multiples: "states",
   theme: "", // "light", "dark", or empty: as in the system
@@ -53,11 +57,15 @@ const alike = runsAt.every(([run]) =>
   ["steps", "states"].every((key) => String(run[key]) === String(runsAt[0][0][key])) &&
   String(run.splits.map((split) => split.name)) === String(runsAt[0][0].splits.map((split) => split.name)));
 
+/** Return the runs whose scores are shown, all at the shown position. */
+function chosenRuns() {
+  const together = alike && look.together === "all" ? runsAt.map((_, run) => runNow(run)) : [theRun()];
+  return together.filter(({ position }) => position === theRun().position); // never over several positions
+}
+
 /** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
 function course(split, line, metric) {
-  const together = alike && look.together === "all" ? runsAt.map((_, run) => runNow(run)) : [theRun()];
-  const runs = together.filter(({ position }) => position === theRun().position); // never over several positions
-  const each = runs.map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
+  const each = chosenRuns().map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
   if (!each.length) return null;
   return each[0].map((_, i) => {
     const known = each.map((values) => values[i]).filter((value) => value && value[0] !== null);

@@ -93,9 +93,13 @@ function setUp() {
   byId("play").addEventListener("click", () => play());
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
+  byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
+  byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
+  byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [["states", "all hidden states"], ["runs", "all runs"]]);
   addEventListener("keydown", onKey);
@@ -112,7 +116,7 @@ function lookAt(run) {
   play(false);
   change({
     run, position: next.position, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
-    step, at: step, marked: null, lit: null, color: colorings(next).includes(look.color) ? look.color : "task",
+    step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
 
@@ -155,6 +159,7 @@ let cloud = null, pointed = null;
 function setUpCloud() {
   const canvas = byId("cloud");
   cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
+  cloud.over = paintMoves;
   canvas.addEventListener("pointermove", (event) => showTip(cloud.nearest(event.offsetX, event.offsetY)));
   canvas.addEventListener("pointerleave", () => showTip(look.marked));
   canvas.addEventListener("click", (event) => {
@@ -162,7 +167,7 @@ function setUpCloud() {
     change({ marked: nearest === look.marked ? null : nearest });
     showTip(nearest);
   });
-  watch(["run", "position", "split", "state", "step", "marked"], () => {
+  watch(["run", "position", "split", "state", "step", "marked", "target"], () => {
     showTip(look.marked);
     byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
   });
@@ -189,14 +194,15 @@ function placeTip() {
   tip.style.top = `${Math.max(0, below ? y + 14 : y - 14 - tip.offsetHeight)}px`;
 }
 
-/** Mark the next or the previous point, among the highlighted points if a value is highlighted. */
+/** Mark the next or the previous point, of the highlighted value if there is one, and of those that can be moved if a target is chosen. */
 function point(by) {
   if (!cloud.arrays) return;
   const n = theSplit().n, value = values(cloud.arrays, look.state);
   let i = look.marked ?? (by > 0 ? -1 : n);
   for (let tries = 0; tries < n; tries++) {
     i = (i + by + n) % n;
-    if (look.lit === null || value[i] === look.lit) break;
+    const isEdited = look.target === null || movedPoint(cloud.arrays, i) >= 0;
+    if (isEdited && (look.lit === null || value[i] === look.lit)) break;
   }
   change({ marked: i });
 }
@@ -290,21 +296,26 @@ watch(["run"], drawVerdict);
 setUpCloud();
 watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);
+watch(["run", "position", "split"], drawMoveTargets);
+watch(["run", "position", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
 watch(["run", "position", "split", "multiples"], drawMultiples);
 watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "position", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "multiples"], drawClouds);
+watch(["run", "position", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
 watchInSight("shares", ["run", "position", "split", "step", "together"], drawShares);
 watchInSight("contingency-title", ["run", "position", "split", "state", "step"], drawContingency);
 watchInSight("order", ["run", "position", "split", "state"], drawOrder);
+watch(["run", "position", "split"], drawEditChoices);
+watchInSight("effects", ["run", "position", "split", "edit", "effect", "able", "together"], drawEffects);
+watchInSight("effects-title", ["run", "position", "split", "state", "step", "edit", "effect", "able", "together"], drawEffectNumbers);
 watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("#findings details").forEach((details) => { details.open = true; });
+  document.querySelectorAll("#verdicts .finding").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
   for (const cloud of clouds) cloud.draw();
 });

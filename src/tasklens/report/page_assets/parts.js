@@ -12,6 +12,7 @@ function drawVerdict() {
     fill("findings", make("p", {}, "The findings cannot be tested: the model has no blocks above an embedding."));
     fill("verdict-note");
     fill("half-way");
+    fill("use-findings");
     return;
   }
   const over = verdict["intervals over"], single = verdict.runs.length === 1;
@@ -21,21 +22,40 @@ function drawVerdict() {
     theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
     single ? " Another seed may differ by more than these intervals." : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
-  fill("findings", ...doubt, ...verdict.findings.map((finding) => {
-    const outcome = verdict.doubt ? "untested" : finding.verdict;
-    return make("details", { class: "finding" },
-      make("summary", {},
-        make("span", { class: outcome, "aria-hidden": "true" }, SIGNS[outcome]),
-        make("b", { class: outcome }, verdict.doubt ? "not tested" : outcome),
-        make("span", {}, finding.sentence)),
-      ...checksOf(finding));
-  }));
+  const shown = (finding) => findingDetails(finding, verdict.doubt);
+  fill("findings", ...doubt, ...verdict.findings.map(shown));
+  const { untested, layers, findings, measurements } = verdict.use;
+  fill("use-findings", make("h3", {}, "Use, apart from the findings"),
+    untested ? make("p", { class: "note" }, `Not tested: ${untested}. `, make("code", {}, "tasklens intervene RUN"), " makes them.")
+      : make("p", { class: "note" }, `The paper does not state that clusters are used. Tested in the best layer by ARI, ${[...new Set(layers)].join(" and ")}. Earlier tokens still carry the own task. `,
+        make("a", { href: "#use" }, "All layers and checkpoints")),
+    ...findings.map(shown),
+    measurements.length ? make("details", {}, make("summary", {}, "What was measured beside it, without a threshold"), measurementTable(measurements)) : null);
   const timings = verdict["half way"].filter((timing) => timing.step !== null);
   fill("half-way", timings.length ? make("details", {},
     make("summary", {}, `Step at which each curve was half way from its first to its last value, on ${timings[0].split}`),
     make("table", { class: "cells" }, make("tbody", {}, ...timings.map((timing) => make("tr", {},
       make("th", { scope: "row" }, timing.what), make("td", {}, number(Math.round(timing.step))),
       make("td", {}, timing.low === null ? "" : `${number(Math.round(timing.low))} to ${number(Math.round(timing.high))}`)))))) : null);
+}
+
+function findingDetails(finding, doubt) {
+  const outcome = doubt ? "untested" : finding.verdict;
+  return make("details", { class: "finding" },
+    make("summary", {},
+      make("span", { class: outcome, "aria-hidden": "true" }, SIGNS[outcome]),
+      make("b", { class: outcome }, doubt ? "not tested" : outcome),
+      make("span", {}, finding.sentence)),
+    ...checksOf(finding));
+}
+
+/** Return measurements with their intervals as a table; steps have no decimals. */
+function measurementTable(measurements) {
+  return make("div", { class: "scroll" }, make("table", { class: "measured" }, make("tbody", {}, ...measurements.map(({ what, split, each, value, low, high }) => {
+    const digits = Math.max(...each.map((one) => Math.abs(one ?? 0))) >= 10 ? 0 : 2;
+    return make("tr", {}, make("th", { scope: "row" }, what), make("td", {}, split), make("td", {}, fixed(value, digits)),
+      make("td", {}, low === null ? "" : `[${fixed(low, digits)}, ${fixed(high, digits)}]`));
+  }))));
 }
 
 function checksOf(finding) {
@@ -124,6 +144,7 @@ function describePoint(arrays, i) {
     line("input", name("input"), name("output") === null ? null : ` → ${name("output")}`),
     answer ? line("the model answers", run.answers[answer - 1], right === null ? null : right ? " ✓ right" : " ✗ wrong") : null,
     line("cluster of", run.names.task[cluster] ?? "no task", cluster === arrays.task.data[i] ? "" : " (not the task of the point)"),
+    ...describeMove(arrays, i),
   ].filter(Boolean);
 }
 

@@ -1,0 +1,68 @@
+"""Draw matrices of values from 0 to 1 as colours: the parts that the heat maps share."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+Values = npt.NDArray[np.float64]
+
+#: The largest number of rows if the cells contain numbers, and if every row is named.
+NUMBERED, NAMED_ROWS = 12, 60
+COLORS = "cividis"
+
+
+def matrix_side(n: int) -> float:
+    """Return the length of n cells in inches."""
+    return max(1.5, n * (0.26 if n <= NUMBERED else 0.14))
+
+
+def draw_matrix(
+    ax: Axes,
+    values: Values,
+    numbers: npt.NDArray[np.generic] | None = None,
+    aspect: Literal["equal", "auto"] = "auto",
+    origin: Literal["upper", "lower"] = "upper",
+) -> None:
+    """Draw values from 0 to 1 as colours, with numbers in the cells if there are few rows."""
+    ax.set_facecolor("0.9")
+    ax.imshow(
+        values, cmap=COLORS, vmin=0, vmax=1, aspect=aspect, origin=origin, interpolation="nearest"
+    )
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if numbers is not None and len(numbers) <= NUMBERED:
+        centred: dict[str, Any] = {"ha": "center", "va": "center"}
+        for (row, column), number in np.ndenumerate(numbers):
+            if np.isfinite(values[row, column]):
+                color = "white" if values[row, column] < 0.5 else "black"
+                ax.text(column, row, f"{number:g}", color=color, fontsize=5.5, **centred)
+
+
+def name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
+    """Write the names of rows or columns, or some of them if they are many."""
+    some = range(0, len(names), -(-len(names) // NAMED_ROWS))
+    set_ticks = ax.set_xticks if axis == "x" else ax.set_yticks
+    set_ticks(some, [names[i] for i in some], rotation=90 if axis == "x" else 0)
+
+
+def name_checkpoints(ax: Axes, steps: Sequence[int]) -> None:
+    """Write the steps of some of the columns, which are checkpoints."""
+    some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
+    shown = [steps[i] for i in some]
+    ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])
+    ax.set_xlabel("training step")
+
+
+def draw_scale(figure: Figure, axes: Sequence[Axes], label: str) -> None:
+    """Draw the scale of colours beside the axes."""
+    colors = ScalarMappable(Normalize(0, 1), COLORS)
+    bar = figure.colorbar(colors, ax=list(axes), label=label, fraction=0.05, aspect=25, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.set_ticks([0, 0.25, 0.5, 0.75, 1], labels=["0", "", "0.5", "", "1"])
+    bar.ax.tick_params(length=2)

@@ -1,0 +1,134 @@
+// Where the edit "shift" moves points on the map of components, and what the model then answers.
+"use strict";
+
+const OUTCOMES = ["becomes", "stays", "third", "other"];
+// How an arrow is drawn after each outcome: dashes in pixels, and whether its head is filled.
+const ARROWS = { becomes: [[], true], stays: [[7, 4], false], third: [[2, 3], false], other: [[2, 3], false] };
+
+const theMoves = () => theSplit().moves;
+
+/** Return the index of the checkpoint among those with edits, or -1. */
+const editedAt = () => theRun().edits?.steps.indexOf(look.step) ?? -1;
+
+/** Return the index of a point among those that are moved, or -1. */
+const movedPoint = (arrays, i) => arrays["move/point"].data.indexOf(i);
+
+/** Return the right answer of moved point `m` under task number `column` of the moves; 0 if unknown. */
+const expectedOf = (arrays, m, column) => arrays["move/expected"].data[m * theMoves().tasks.length + column];
+
+/** Return {outcome, answer} of a moved point after its move to `look.target`; null if it was not run. */
+function moveOf(arrays, m) {
+  const { tasks, answers } = theMoves(), e = editedAt(), given = arrays[`move/answer/${look.state}`];
+  if (e < 0 || !given) return null;
+  const to = tasks.indexOf(look.target), from = tasks.indexOf(arrays.task.data[arrays["move/point"].data[m]]);
+  const code = given.data[(e * given.shape[1] + m) * tasks.length + to]; // 0: not run, 1: without a number
+  if (code === 0) return null;
+  const is = (column) => code > 1 && code - 1 === expectedOf(arrays, m, column);
+  const outcome = is(to) ? "becomes" : is(from) ? "stays" : tasks.some((_, column) => is(column)) ? "third" : "other";
+  return { outcome, answer: answers[code - 2] ?? null };
+}
+
+/** Return the moved points whose arrows are shown: the marked one, or those of the highlighted task. */
+function chosenMoves(arrays) {
+  if (look.target === null || !theMoves()) return [];
+  const points = [...arrays["move/point"].data], task = arrays.task.data;
+  const chosen = look.marked !== null ? (i) => i === look.marked
+    : look.lit !== null && look.color === "task" ? (i) => task[i] === look.lit : () => false;
+  return points.flatMap((i, m) => (chosen(i) && task[i] !== look.target ? [{ i, m, move: moveOf(arrays, m) }] : []))
+    .filter(({ move }) => move);
+}
+
+/** Paint the arrows of the chosen points, and the centroids between which they move. */
+function paintMoves(pen, ratio) {
+  const { arrays } = cloud, centroids = arrays[`move/centroids/${look.state}`], e = editedAt();
+  if (look.map !== "pca" || !centroids || !Number.isInteger(look.at) || e < 0) return;
+  const { tasks } = theMoves(), to = tasks.indexOf(look.target), chosen = chosenMoves(arrays);
+  const place = (column, axis) => {
+    const at = 2 * (e * tasks.length + column) + axis;
+    return centroids.data[at] * centroids.half[e] + centroids.middle[e][axis];
+  };
+  const map = arrays[`pca/${look.state}`], scale = cloud.scaleOf(map, Math.min(look.step, map.shape[0] - 1));
+  pen.save();
+  pen.strokeStyle = pen.fillStyle = colors().ink;
+  pen.lineWidth = 1.5 * ratio;
+  for (const { i, move } of chosen) {
+    const from = tasks.indexOf(arrays.task.data[i]), [x, y] = [cloud.points[2 * i], cloud.points[2 * i + 1]];
+    paintArrow(pen, x, y, scale * (place(to, 0) - place(from, 0)), -scale * (place(to, 1) - place(from, 1)), ARROWS[move.outcome], ratio);
+  }
+  pen.restore();
+}
+
+/** Paint an arrow from a pixel by (dx, dy). */
+function paintArrow(pen, x, y, dx, dy, [dashes, filled], ratio) {
+  const length = Math.hypot(dx, dy), head = Math.min(9 * ratio, length / 2);
+  if (length < 1) return;
+  const [ux, uy] = [dx / length, dy / length], [endX, endY] = [x + dx, y + dy];
+  pen.setLineDash(dashes.map((dash) => dash * ratio));
+  pen.beginPath();
+  pen.moveTo(x, y);
+  pen.lineTo(endX - ux * head, endY - uy * head);
+  pen.stroke();
+  pen.setLineDash([]);
+  pen.beginPath();
+  pen.moveTo(endX, endY);
+  pen.lineTo(endX - ux * head - uy * head * 0.45, endY - uy * head + ux * head * 0.45);
+  pen.lineTo(endX - ux * head + uy * head * 0.45, endY - uy * head - ux * head * 0.45);
+  pen.closePath();
+  if (filled) pen.fill();
+  else {
+    pen.fillStyle = colors().paper;
+    pen.fill();
+    pen.fillStyle = pen.strokeStyle;
+  }
+  pen.stroke();
+}
+
+/** Return the lines about the move of a point to the chosen task, for its description. */
+function describeMove(arrays, i) {
+  if (look.target === null || !theMoves()) return [];
+  const names = theRun().names.task, m = movedPoint(arrays, i), own = arrays.task.data[i];
+  const line = (...rest) => [make("p", {}, make("span", { class: "note" }, "moved to "), swatch(look.target), ` ${names[look.target]}: `, ...rest)];
+  if (m < 0) return line("this point was not edited");
+  if (own === look.target) return line("this is its own task");
+  const move = moveOf(arrays, m), expected = expectedOf(arrays, m, theMoves().tasks.indexOf(look.target));
+  if (!move) return line(editedAt() < 0 ? "no edits at this checkpoint" : "not run, as both tasks have the same answer, or one is unknown");
+  const meaning = { becomes: `✓ the answer of ${names[look.target]}`, stays: `= the answer of ${names[own]}`,
+    third: "✗ the answer of a third task", other: "✗ an answer of none of the tasks" }[move.outcome];
+  const wanted = move.outcome === "becomes" || !expected ? "" : `; ${names[look.target]} has ${theMoves().answers[expected - 1]}`;
+  return line(`the model answers ${move.answer ?? "something else"} ${meaning}${wanted}`);
+}
+
+function drawMoveTargets() {
+  const moves = theMoves(), names = theRun().names.task;
+  byId("moves").hidden = !moves;
+  if (!moves) return void change({ target: null });
+  byId("target").replaceChildren(make("option", { value: "" }, "no task"), ...moves.tasks.map((task) => make("option", { value: task }, names[task])));
+  if (!moves.tasks.includes(look.target)) change({ target: null });
+}
+
+/** Describe the arrows in words. */
+async function drawMovesNote() {
+  byId("target").value = look.target ?? "";
+  const arrays = theMoves() && (await arraysNow());
+  if (!arrays || !theMoves()) return;
+  fill("moves-note", movesNote(arrays));
+}
+
+function movesNote(arrays) {
+  const { edits, steps, names, splits } = theRun(), { tasks } = theMoves(), target = names.task[look.target];
+  if (look.target === null) return `Choose a task to see what a shift to its centroid does: ${number(arrays["move/point"].shape[0])} of the points were edited.`;
+  if (editedAt() < 0) return `There are no edits at this checkpoint. There are some at step ${listed(edits.steps.map((i) => number(steps[i])))}.`;
+  const chosen = chosenMoves(arrays);
+  if (!chosen.length) return look.marked === null && (look.lit === null || look.color !== "task")
+    ? `Mark a point (n or p), or highlight another task in the legend, to move it to ${target}.`
+    : `Nothing of this was moved to ${target}.`;
+  const counts = d3.rollup(chosen, (all) => all.length, ({ move }) => move.outcome);
+  const label = { becomes: `become that of ${target} (filled head)`, stays: "stay (dashed)", third: "become that of a third task (dotted)", other: "become another (dotted)" };
+  const drawn = look.map === "tsne" ? " t-SNE cannot place a new point: choose the map PCA to see the arrows."
+    : arrays[`move/centroids/${look.state}`] ? " An arrow is the difference of the centroids." + (splits.length > 1 ? "" : " Those of the edits are of the other half of the instances.")
+    : " There are no arrows, because the map is of standardised or normalised states, and edits are not.";
+  return `Of ${number(chosen.length)} answer${chosen.length > 1 ? "s" : ""}: ` +
+    `${OUTCOMES.filter((outcome) => counts.has(outcome)).map((outcome) => `${counts.get(outcome)} ${label[outcome]}`).join(", ")}.${drawn}`;
+}
+
+const listed = (all) => (all.length > 12 ? `${all.slice(0, 11).join(", ")}, ... ${all.at(-1)}` : all.join(", "));
