@@ -1,9 +1,11 @@
 """Scores of a network of six blocks in which each finding holds or fails as planted.
 
-There are also instances of planted tasks.
+There are also effects of edits in such a network, and instances of planted tasks.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from numpy.typing import NDArray
 from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED
+from tasklens.findings.curves import Curves, curves_of_table
+from tasklens.interventions.effects import LEAST_WAY, EffectCurves
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 
@@ -25,6 +29,8 @@ LAST = 1600
 STEPS = checkpoint_steps(LAST, 200)
 #: Largest noise on a planted ARI.
 NOISE = 0.003
+#: The splits with edits.
+UNSEEN = ("val_subset", "val_instruction_subset")
 CONTROLS = {"control:length": 0.1, "control:symbols": 0.2, "control:input": 0.0}
 #: Final ARI of the best layer; `embed` stays at `LOW`.
 HIGH, LOW = 0.89, 0.05
@@ -77,6 +83,69 @@ def planted_table(
                     rows += score_rows(scores, **base, step=step, position="input", layer=name)
                 rows.append(accuracy_row("planted", seed, step, split, risen(step)))
     return to_table(rows)
+
+
+#: From edit, layer (0 .. 6) and step to the share of answers that follow.
+Effect = Callable[[str, int, int], float]
+#: The final share by layer; a patch moves too little in the lowest for a share of it.
+SHIFT = (0.0, 0.01, 0.05, 0.3, 0.7, 0.6, 0.4)
+PATCH = (0.0, 0.02, 0.08, 0.4, 0.9, 0.95, 1.0)
+#: The shares of controls, and the largest of the random directions.
+CONTROL = {"random": 0.01, "within": 0.02, "third": 0.04, "shuffled": 0.03}
+LARGEST_DRAW = 0.02
+#: The checkpoints with edits; random directions, of which more are drawn in the last block.
+EDITED = (0, *range(200, LAST + 1, 200))
+DRAWS, TEST_DRAWS = 20, 199
+
+
+def used(edit: str, layer: int, step: int) -> float:
+    """Return the effect in a network that uses its clusters, from some time after they form."""
+    if edit == "shift":
+        return SHIFT[layer] * min(max(step - 400, 0) / 1200, 1.0)
+    return PATCH[layer] * risen(step) if edit == "patch" else CONTROL[edit]
+
+
+def with_effects(
+    curves: Curves,
+    effect: Effect = used,
+    *,
+    draws: int = TEST_DRAWS,
+    largest: float = LARGEST_DRAW,
+    splits: tuple[str, ...] = UNSEEN,
+    n_tasks: int = 10,
+) -> Curves:
+    """Return curves with planted effects of edits and accuracies of a linear probe.
+
+    The random directions have effects that are evenly spaced up to the largest one.
+    """
+    effects: dict[tuple[str, str, str, str], NDArray[np.float64]] = {}
+    drawn = {}
+    for split, (i, layer) in itertools.product(splits, enumerate(curves.layers)):
+        of_edit = {
+            edit: np.array([[effect(edit, i, step) for step in EDITED]])
+            for edit in ("shift", "patch", *CONTROL)
+        }
+        way = of_edit["patch"] - of_edit["random"]
+        share = np.full_like(way, np.nan)
+        gain = of_edit["shift"] - of_edit["random"]
+        np.divide(gain, way, out=share, where=way >= LEAST_WAY)
+        effects[split, layer, "shift", "becomes_normalised"] = share
+        for metric in ("becomes", "becomes_able"):
+            effects |= {(split, layer, edit, metric): y for edit, y in of_edit.items()}
+            counts = [DRAWS] * (len(EDITED) - 1) + [draws if i == BLOCKS else DRAWS]
+            key = split, layer, "random", metric
+            drawn[key] = [np.linspace(0, largest, n) for n in counts]
+        curves.decoded[split, layer] = np.array([[min(step / 400, 1.0) for step in curves.steps]])
+    layers = tuple(curves.layers)
+    edited = EffectCurves(
+        curves.run, curves.seed, "input", EDITED, layers, effects, drawn, n_tasks=n_tasks
+    )
+    return replace(curves, effects=edited)
+
+
+def planted_runs(effect: Effect = used, ari: Ari = sound, **what: Any) -> list[Curves]:
+    """Return the curves of three seeds with planted scores and effects; see `with_effects`."""
+    return [with_effects(c, effect, **what) for c in curves_of_table(planted_table(ari))]
 
 
 def near_square(width: float = 1.003) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

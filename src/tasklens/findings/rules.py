@@ -46,6 +46,8 @@ class Rule:
     purpose: str = ""
     """Name of the random numbers of the interval; empty: the statistic. It must not change, so that
     intervals do not."""
+    tasks: int = 2
+    """Least number of tasks; with fewer, the check is left out."""
 
     @property
     def threshold(self) -> str:

@@ -26,11 +26,14 @@ CAVEAT = "earlier tokens still carry the own task"
 #: Share of the answers that become those of the target: over all pairs, which are the same at each
 #: checkpoint; over pairs whose two tasks the model can do; and normalised.
 BECOMES, OF_ABLE, OF_CEILING = "becomes", "becomes" + ABLE, "becomes" + NORMALISED
-#: Edits that should change answers to those of the target less than a shift does, by description.
+#: Edits that answers should follow less than a shift, by description, and the least number of tasks
+#: for a check. Centroids of shuffled labels lie in the span of the others, so that with few tasks
+#: they often point to the target: with two, a shift between them is the shift itself or its
+#: opposite. A test counts how often.
 CONTROLS = {
-    "within": "a direction within a task",
-    "third": "the direction to a third task",
-    "shuffled": "a shift of shuffled labels",
+    "within": ("a direction within a task", 2),
+    "third": ("the direction to a third task", 3),
+    "shuffled": ("a shift of shuffled labels", 5),
 }
 #: The p value should be below this.
 SIGNIFICANCE = 0.01
@@ -167,8 +170,10 @@ USE_RULES = (
          reason="\"hardly\" means less than a tenth, also if a patch does little more"),
     *(Rule("used", control_share(control), below=0.5, splits=UNSEEN,
            statistic=f"share that follows {description}, divided by that of a shift",
-           reason="most of the effect is then due to the direction to the other task")
-      for control, description in CONTROLS.items()),
+           reason="most of the effect is then due to the direction to the other task"
+                  + (f"; left out with fewer than {tasks} tasks" if tasks > 2 else ""),
+           tasks=tasks)
+      for control, (description, tasks) in CONTROLS.items()),
     Rule("used", judged_p_value, below=SIGNIFICANCE, splits=UNSEEN,
          statistic="p value of a shift among random directions",
          reason="one layer is tested, which was chosen without edits, on two splits"),

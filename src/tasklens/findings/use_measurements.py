@@ -35,6 +35,8 @@ class Use:
     """The best layer of each run, in which it was tested."""
     splits: tuple[str, ...] = ()
     """Those of `MEASURED` on which all runs have edits, or what stands for them."""
+    n_tasks: int = 0
+    """The number of tasks."""
     measurements: tuple[Measurement, ...] = ()
     """How the effect of the shift is related to ARI and decodability; they cannot fail."""
 
@@ -56,7 +58,8 @@ def use_of(runs: Sequence[Curves]) -> Use:
     )
     if not splits:
         return Use("the runs have no edits on a split that all have")
-    return Use("", layers, splits, tuple(use_measurements(runs, splits)))
+    n_tasks = min(effects_of(curves).n_tasks for curves in runs)
+    return Use("", layers, splits, n_tasks, tuple(use_measurements(runs, splits)))
 
 
 def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Measurement]:
@@ -156,7 +159,10 @@ def _over_steps(split: str) -> Number:
 
 def _half_way_of(name: str, split: str) -> Number:
     def number(curves: Curves) -> Floats:
-        return half_way(effects_of(curves).steps, _course_of(name, curves, split))
+        steps = effects_of(curves).steps
+        if len(steps) < 2:
+            raise MissingError("a single checkpoint has no course")
+        return half_way(steps, _course_of(name, curves, split))
 
     return number
 

@@ -77,10 +77,15 @@ def verdict_text(verdict: Verdict) -> str:
             f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
         ]
         lines.append("")
-    lines += [_use_line(verdict)]
+    return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
+
+
+def use_text(verdict: Verdict) -> str:
+    """Return the group `USE` with all checks and measurements as plain text."""
+    lines = [_use_line(verdict)]
     if not verdict.use.untested:
         lines += [*_finding_lines(verdict, USE), *map(_measurement_line, verdict.use.measurements)]
-    return "\n".join([*lines, "", *_last_lines(verdict), ""])
+    return "\n".join([*lines, ""])
 
 
 def summary_text(verdict: Verdict) -> str:

@@ -128,6 +128,8 @@ class EffectCurves:
     """Number of pairs whose two tasks the model can do, by split and step."""
     n_errors: dict[tuple[str, int], int] = field(default_factory=dict)
     """Number of wrongly answered prompts that were repaired, by split and step."""
+    n_tasks: int = 0
+    """Number of tasks between which states are moved."""
 
     def __repr__(self) -> str:
         return (
@@ -165,9 +167,11 @@ def effect_curves(
     n_pairs: dict[str, int] = {}
     n_able: dict[tuple[str, int], int] = {}
     n_errors: dict[tuple[str, int], int] = {}
+    n_tasks = 0
     for step, arrays in arrays_by_step:
         steps.append(step)
         for split, pairs in splits_in(arrays, position).items():
+            n_tasks = len(pairs.tasks)
             n_pairs[split] = int(pairs.pairs.sum())
             n_able[split, step] = int(pairs.able.sum())
             units, weights = resampling[split]
@@ -207,6 +211,7 @@ def effect_curves(
         n_pairs,
         n_able,
         n_errors,
+        n_tasks,
     )
 
 

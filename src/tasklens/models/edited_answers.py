@@ -42,13 +42,14 @@ class EditedAnswers:
         self._answer: Ints = np.full(len(candidates), -1)
         self._likelihood: Floats = np.full(candidates.shape, np.nan, dtype=np.float32)
         self._is_single = tokens.shape[1] == 1
-        #: Edit of each job, (J,), and the tokens that it reads after the prompt, (J, L - 1).
+        #: Edit of each job, (J,), and the tokens that it reads after the prompt, (J, L - 1), with
+        #: -1 after the last one.
         self.edit: Ints = np.arange(len(candidates))
         self.following: Ints = np.empty((len(candidates), 0), dtype=np.int64)
         if not self._is_single:
             self.edit, self._column = np.nonzero(candidates >= 0)
             self._wanted: Ints = tokens[candidates[self.edit, self._column]]  # (J, L)
-            self.following = np.maximum(self._wanted[:, :-1], 0)
+            self.following = np.where(self._wanted[:, 1:] >= 0, self._wanted[:, :-1], -1)
 
     def add(self, job: Ints, logits: Tensor) -> None:
         """Store what some jobs (j,) give: the logits that follow L tokens each, (j, L, V)."""

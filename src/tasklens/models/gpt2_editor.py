@@ -62,8 +62,8 @@ class GPT2Editor:
     Raises
     ------
     InputError
-        If a prompt with an answer is longer than the context, or if the model has no state of some
-        name.
+        If a prompt with an answer is longer than the context. `states` and `answer` raise it if the
+        model has no state of some name.
     """
 
     def __init__(
@@ -208,7 +208,7 @@ class GPT2Editor:
         """Return the word embeddings, (J, S, D), of the tokens from the span on."""
         ids = np.concatenate([self._ids[row], np.zeros_like(following)], axis=1)
         columns = self._last[row, None] + 1 + np.arange(following.shape[1])
-        np.put_along_axis(ids, columns, following, axis=1)
+        np.put_along_axis(ids, columns, np.maximum(following, 0), axis=1)
         return self.model.transformer["wte"](self._tensor(ids))  # type: ignore[no-any-return]
 
     def _next(self, i: int, x: Tensor, each: _Pass) -> Tensor:

@@ -104,14 +104,19 @@ class Trial:
         #: States of prompts that were read alone: in the model's type, and in float32.
         self._alone: tuple[dict[int, Floats], dict[int, Floats]] = ({}, {})
 
-    def choose(self, names: Sequence[str], *, share: bool = True) -> tuple[Reading, Pass | None]:
+    def choose(
+        self, names: Sequence[str], *, share: bool | None = None
+    ) -> tuple[Reading, Pass | None]:
         """Return the fastest way that changes no state, and a full pass that was read for it.
+
+        ``share``: whether trees are tried; None: if they save work.
 
         InputError if the model gives other states when it reads a prompt again, or if the memory
         does not hold a prompt.
         """
         self._check_repeats()
-        share = share and may_share(self.reader, self.prompts, self.max_tokens())
+        if share is None:
+            share = may_share(self.reader, self.prompts, self.max_tokens())
         reason = ""
         for how in (TREES, PADDED, EQUAL)[not share :]:
             rows = rows_of(how, self.reader, self.prompts)

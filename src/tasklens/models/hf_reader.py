@@ -50,12 +50,12 @@ class HuggingFaceReader:
         self.model, self.kind = model, type(model).__name__
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
-        self._points, parent = find_points(self._base, model)
+        self.points, parent = find_points(self._base, model)
         with evaluating(model), ModuleMemory(model).fresh():
             self.names: tuple[str, ...] = self._inspect(parent)
         self.forget()
         #: Whether the position of each token can be given.
-        self.takes_positions = "position_ids" in inspect.signature(self._base.forward).parameters
+        self.takes_positions = takes_positions(self._base)
 
     @property
     def device(self) -> torch.device:
@@ -82,13 +82,31 @@ class HuggingFaceReader:
         with self._memory.fresh():
             return _run(self._base, ids, **inputs)
 
+    @torch.inference_mode()
+    def logits(self, pick: Pick, ids: Tensor, **inputs: Tensor) -> Tensor:
+        """Return the model's logits at n tokens, (n, V), of a pass over tokens (B, T).
+
+        The head reads these tokens only. What the model does with its logits, such as a cap, acts
+        on each of them alone.
+        """
+
+        def pick_input(_: Any, args: Any) -> Any:
+            return (pick(args[0])[None], *args[1:])
+
+        with self._memory.fresh():
+            head = self.model.get_output_embeddings()
+            if head is None:
+                return pick(_run(self.model, ids, **inputs))
+            with head.register_forward_pre_hook(pick_input):
+                return _run(self.model, ids, **inputs)[0]
+
     def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
         """Read some prompts, one row each, padded at the end to the longest of them."""
         position = self._tensor(prompts.position[indices])
         T = int(position.max()) + 1
         columns, row = (torch.arange(n, device=self.device) for n in (T, len(indices)))
         real = columns <= position[:, None]  # (b, T)
-        at_position = _picker(row, position)
+        at_position = token_picker(row, position)
         pick = at_position
         if prompts.begin is not None:
             pick = _averager(real & (columns >= self._tensor(prompts.begin[indices])[:, None]))
@@ -102,7 +120,7 @@ class HuggingFaceReader:
         """Read all prompts of some rows, ascending, that are trees."""
         indices = np.flatnonzero(np.isin(trees.row, rows))
         row, slot = np.searchsorted(rows, trees.row[indices]), trees.slot[indices]
-        at_slot = _picker(self._tensor(row), self._tensor(slot))
+        at_slot = token_picker(self._tensor(row), self._tensor(slot))
         return self._read(indices, names, self.tree_inputs(trees, rows), at_slot, at_slot)
 
     def tree_inputs(self, trees: Trees, rows: Ints) -> dict[str, Tensor]:
@@ -123,7 +141,7 @@ class HuggingFaceReader:
         def keep(name: str, state: Tensor) -> None:
             states[name] = pick(state).float().cpu().numpy()
 
-        with hooked({name: self._points[name] for name in names}, keep):
+        with hooked({name: self.points[name] for name in names}, keep):
             final = last(self.forward(**inputs))
         if self._base is self.model:  # `final` has the logits
             answer = final.argmax(dim=-1)
@@ -157,17 +175,17 @@ class HuggingFaceReader:
             called.append(name)
             states[name] = state
 
-        with hooked(self._points | children, keep):
+        with hooked(self.points | children, keep):
             last = _run(self._base, ids).float()
-        last_block = [*self._points][-1]
+        last_block = [*self.points][-1]
         behind = called[called.index(last_block) + 1 :] if last_block in called else []
         norm = next((name for name in behind if name in children), "")
         is_norm = norm and "norm" in type(children[norm].module).__name__.lower()
         if is_norm and states[norm].shape[:-1] == ids.shape:
-            self._points["ln_f"], states["ln_f"] = children[norm], states[norm]
+            self.points["ln_f"], states["ln_f"] = children[norm], states[norm]
             called = ["ln_f" if name == norm else name for name in called]
-        called = [name for name in called if name in self._points]
-        if called != [*self._points]:
+        called = [name for name in called if name in self.points]
+        if called != [*self.points]:
             raise InputError(f"{self.kind}: its blocks do not run one after another: {called}")
         for name in called:
             if states[name].shape[:-1] != ids.shape:
@@ -189,7 +207,7 @@ class HuggingFaceReader:
             self._base = self.model
         a, b = states["wte"].float(), states["embed"].float()
         same = a.shape == b.shape and torch.equal(a, b)
-        return tuple(name for name in self._points if name != "wte" or not same)
+        return tuple(name for name in self.points if name != "wte" or not same)
 
     def _same_before(self, last: Tensor) -> bool:
         """Return whether two rows (2, T, D) have the same states before the last token."""
@@ -211,6 +229,11 @@ class HuggingFaceReader:
         return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
 
 
+def takes_positions(module: Any) -> bool:
+    """Return whether the position of each token can be given to a module of transformers."""
+    return "position_ids" in inspect.signature(module.forward).parameters
+
+
 def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
     """Run a module of transformers with the inputs that it accepts."""
     every: dict[str, Any] = {"use_cache": False, "return_dict": True, **inputs}
@@ -218,7 +241,7 @@ def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
     return module(ids, **{k: v for k, v in every.items() if k in accepted})[0]  # type: ignore[no-any-return]
 
 
-def _picker(row: Tensor, column: Tensor) -> Pick:
+def token_picker(row: Tensor, column: Tensor) -> Pick:
     """Return a function that picks a token (b, D) of each row of a state (B, T, D)."""
     return lambda state: state[row.to(state.device), column.to(state.device)]
 

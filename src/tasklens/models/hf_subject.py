@@ -1,5 +1,6 @@
 """Make any causal language model of Hugging Face's transformers a Subject."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -65,9 +66,9 @@ class HuggingFaceSubject:
     def __init__(
         self, model: Any, tokenizer: Any = None, max_tokens: int = 0, step: int = 0
     ) -> None:
-        self._reader = HuggingFaceReader(model)
+        self.reader = HuggingFaceReader(model)
         self.model, self.tokenizer, self.step = model, tokenizer, step
-        self.names = self._reader.names
+        self.names = self.reader.names
         config = model.config.get_text_config()
         self.max_length = _context(config)
         self.max_tokens = max_tokens or tokens_that_fit(self.device, config.hidden_size)
@@ -83,7 +84,14 @@ class HuggingFaceSubject:
     @property
     def device(self) -> torch.device:
         """The device that has to have the tokens."""
-        return self._reader.device
+        return self.reader.device
+
+    def again(self) -> "HuggingFaceSubject":
+        """Return a Subject of the same model that has read nothing, with the same settings."""
+        other = copy.copy(self)
+        other.reading = other._decided = other._tried = None
+        other.on_reading = lambda reading: None
+        return other
 
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights by name, independent of the files that hold them."""
@@ -125,12 +133,12 @@ class HuggingFaceSubject:
         self.check(prompts)
         done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done.copy()
         while not done.all():
-            reading = self._decide(prompts, names)
-            rows = rows_of(reading.how, self._reader, prompts)
+            reading = self.decide(prompts, names)
+            rows = rows_of(reading.how, self.reader, prompts)
             yield from self._passes(reading, rows, names, done)
             if not done.all():
                 if reading.how != TREES:
-                    raise too_long(self._reader, int(prompts.position[~done].min()) + 1)
+                    raise too_long(self.reader, int(prompts.position[~done].min()) + 1)
                 self._choose(prompts, names, share=False)  # no row of a tree fits any more
 
     def reading_order(self, prompts: Prompts) -> Ints:
@@ -138,8 +146,8 @@ class HuggingFaceSubject:
         self.check(prompts)
         if len(prompts) == 0:
             return np.arange(0)
-        first, _, _ = self._decide(prompts, ()).max_tokens[0]  # whatever the memory held later
-        trees = rows_of(first, self._reader, prompts).trees
+        first, _, _ = self.decide(prompts).max_tokens[0]  # whatever the memory held later
+        trees = rows_of(first, self.reader, prompts).trees
         return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
@@ -162,19 +170,24 @@ class HuggingFaceSubject:
                 f"{self.max_length}"
             )
 
-    def _decide(self, prompts: Prompts, names: Sequence[str]) -> Reading:
-        """Return how the prompts are read, which is decided once."""
-        self._reader.forget()
+    def decide(
+        self, prompts: Prompts, names: Sequence[str] = (), *, share: bool | None = None
+    ) -> Reading:
+        """Return how the prompts are read, which is decided once.
+
+        ``share``: whether trees are tried; None: if they save work.
+        """
+        self.reader.forget()
         is_new = self._decided is not None and self._decided is not prompts
         if self.reading is None or is_new:
-            self._choose(prompts, names)
+            self._choose(prompts, names, share=share)
         self._decided = prompts
         assert self.reading is not None
         return self.reading
 
-    def _choose(self, prompts: Prompts, names: Sequence[str], *, share: bool = True) -> None:
-        before = [] if share or self.reading is None else self.reading.max_tokens
-        trial = Trial(self._reader, prompts, self._attempt, lambda: self.max_tokens)
+    def _choose(self, prompts: Prompts, names: Sequence[str], *, share: bool | None = None) -> None:
+        before = [] if share is None or self.reading is None else self.reading.max_tokens
+        trial = Trial(self.reader, prompts, self._attempt, lambda: self.max_tokens)
         self.reading, self._tried = trial.choose(names, share=share)
         self.reading.max_tokens = [*before, (self.reading.how, 0, self.max_tokens)]
         if self.reading.reason:

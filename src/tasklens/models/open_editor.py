@@ -7,11 +7,13 @@ from tasklens.data.edited_prompts import EditedPrompts, Ints
 from tasklens.models.gpt2_editor import GPT2Editor
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import as_subject
+from tasklens.models.hf_editor import HuggingFaceEditor
+from tasklens.models.hf_subject import HuggingFaceSubject
 
 
 def open_editor(
     model: Any, prompts: EditedPrompts, tokens: Ints, max_tokens: int = 0
-) -> GPT2Editor:
+) -> GPT2Editor | HuggingFaceEditor:
     """Return an Editor (see `tasklens.interventions.editor`) of a model with N prompts.
 
     Parameters
@@ -32,6 +34,9 @@ def open_editor(
     subject = as_subject(model)
     if isinstance(subject, GPT2Subject):
         return GPT2Editor(subject.model, prompts, tokens, max_tokens)
+    if isinstance(subject, HuggingFaceSubject):
+        return HuggingFaceEditor(subject, prompts, tokens, max_tokens)
     raise InputError(
-        f"the hidden states of {type(subject).__name__} cannot be edited: should be a GPT2Subject"
+        f"the hidden states of {type(subject).__name__} cannot be edited: should be a GPT2 or a "
+        "causal language model of transformers"
     )

@@ -69,23 +69,23 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
     tested, splits = tested_state(run), edited_splits(run)
     for selection in selections:
         states = selection.states_among(run.state_names)
-        places = [
+        cells = [
             (split, position)
             for split in splits
             for position in selection.positions or (run.position(),)
         ]
-        asked = {place: _asked(run, *place) for place in places}
+        asked = {cell: _asked(run, *cell) for cell in cells}
         for step in selection.steps or run.intervenable_steps:
             kept = kept_shapes(run, step)
-            for state, place in itertools.product(states, places):
+            for state, cell in itertools.product(states, cells):
                 test = state == tested and step == run.steps[-1]
                 new = tuple(
                     edit
-                    for edit in _planned(run, selection, state, *asked[place], test=test)
-                    if not _is_kept(kept, *place, state, edit)
+                    for edit in _planned(run, selection, state, *asked[cell], test=test)
+                    if not _is_kept(kept, *cell, state, edit)
                 )
                 if new:
-                    missing.setdefault(step, {}).setdefault(state, {})[place] = new
+                    missing.setdefault(step, {}).setdefault(state, {})[cell] = new
     return missing
 
 

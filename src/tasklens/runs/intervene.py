@@ -16,6 +16,7 @@ from tasklens.interventions.cell import Arrays, PlannedEdit, planned_edits
 from tasklens.interventions.cell import intervene as intervene_cell
 from tasklens.interventions.edits import Edit
 from tasklens.interventions.effect_table import effect_table, effects_to_pandas
+from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
 from tasklens.interventions.settings import (
     EDITS,
     REPAIRS,
@@ -27,9 +28,9 @@ from tasklens.models.subject import Subject
 from tasklens.runs.edit_plan import check_intervenable
 from tasklens.runs.edit_states import OpenModel, one_blas_thread
 from tasklens.runs.load_run import load_run
+from tasklens.runs.pipeline import edit_and_renew
 from tasklens.runs.run import Floats, Run
 from tasklens.runs.settings import TrainingRunSettings
-from tasklens.runs.stage_intervene import intervene as run_stage
 
 
 class _Prompted:
@@ -175,8 +176,26 @@ def intervene(
             "them"
         )
     with run.directory.locked():
-        run_stage(run, [selection])
-    return run.effects()
+        edit_and_renew(run, selection, "tasklens.intervene")
+    return _selected(run, selection)
+
+
+def _selected(run: Run, selection: Selection) -> pd.DataFrame:
+    """Return the effects of the edits of a selection, among all that a run has."""
+    effects = run.effects()
+    edits = {"", *selection.edits}
+    edits |= {"third"} if "shift" in edits else set()
+    edits |= {REPAIR_RANDOM, DISTANCE} if REPAIR in edits else set()
+    wanted = {
+        "step": selection.steps or run.intervenable_steps,
+        "state": ("", *selection.states_among(run.state_names)),
+        "position": selection.positions or (run.position,),
+        "edit": edits,
+    }
+    for column, values in wanted.items():
+        effects = effects[effects[column].isin(list(values))]
+    effects = effects[effects["alpha"].isna() | effects["alpha"].isin(selection.alphas)]
+    return effects.reset_index(drop=True)
 
 
 def _edit_in_memory(

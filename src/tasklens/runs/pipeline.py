@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tasklens.core.progress import inform
-from tasklens.core.workers import LOCAL, opened, start_workers
+from tasklens.core.workers import LOCAL, Workers, opened, start_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
+from tasklens.interventions.settings import Selection
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
@@ -13,8 +14,8 @@ from tasklens.runs.more_positions import add_positions, check_weights
 from tasklens.runs.run import Run
 from tasklens.runs.settings import RunSettings, load_settings
 from tasklens.runs.stage_data import make_data
-from tasklens.runs.stage_intervene import intervene_for_figure
-from tasklens.runs.stage_measure import measure
+from tasklens.runs.stage_intervene import intervene, intervene_for_figure
+from tasklens.runs.stage_measure import measure, results_of
 from tasklens.runs.stage_plot import plot
 from tasklens.runs.stage_report import write_report
 from tasklens.runs.stage_states import check_models, harvest_models
@@ -133,22 +134,35 @@ def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) 
         add_positions(run)
 
 
-def renew_results(run: Run, before: list[Path], command: str) -> None:
+def edit_and_renew(
+    run: Run, selection: Selection, command: str, workers: Workers | None = None
+) -> Verdict | None:
+    """Do what is missing of some edits, and make again what showed other effects.
+
+    The directory is locked by the caller. Return the verdict if it was made again.
+    """
+    before = results_of(run)
+    intervene(run, [selection], workers)
+    return renew_results(run, before, command)
+
+
+def renew_results(run: Run, before: list[Path], command: str) -> Verdict | None:
     """Make again those of the files `before`, from `results_of`, that are out of date.
 
-    A stage has removed them. The manifest and the page record the command.
+    A stage has removed them. The manifest and the page record the command. Return the verdict if it
+    was made again.
     """
     missing = {path for path in before if not path.exists()}
     if not missing:
-        return
+        return None
     inform("the figures, the verdict and the report that were out of date are made again")
     directory = run.directory
     if any(path.parent == directory.figures for path in missing):
         plot(run)
+    verdict = _judge(run) if missing & {directory.report, directory.verdict} else None
     if directory.report in missing:
-        write_report([run], [_judge(run)], command)
-    elif directory.verdict in missing:
-        directory.write(directory.verdict, verdict_json(verify(run)))
+        write_report([run], [verdict], command)
+    return verdict
 
 
 def _judge(run: Run) -> Verdict | None:

@@ -40,8 +40,8 @@ Jobs = dict[str, Future[EditResult]]
 def intervene_for_figure(run: Run, workers: Workers | None = None) -> None:
     """Do the edits that Figure 3 and the checks need, at the checkpoints of the settings.
 
-    It is done beside the other stages of a run, and does not stop them. If there are no weights or
-    no counterfactual answers, a line says so. If edits fail, each is named in a warning.
+    It does not stop a run. Without weights or counterfactual answers, it prints why nothing is
+    edited. If edits fail, it prints a warning for each.
     """
     try:
         selections = figure_selections(run)

@@ -74,21 +74,22 @@ def plain_answers(
     """Return the answers to each edit of a state, or of several, one row at a time."""
     answer = []
     likelihood = np.full(candidates.shape, np.nan, dtype=np.float32)
-    for m, (i, move) in enumerate(zip(row.tolist(), change, strict=True)):
+    for m, (i, change_of_row) in enumerate(zip(row.tolist(), change, strict=True)):
         read, begin, end = int(prompts.read[i]), int(prompts.begin[i]), int(prompts.end[i])
         prompt = prompts.ids[i, : read + 1]
-        moves = list(zip(origins, move.reshape(len(origins), -1), strict=True))
+        moves = list(zip(origins, change_of_row.reshape(len(origins), -1), strict=True))
+        logits = edited_logits(model, moves, prompt, begin, end)
         for c, k in enumerate(candidates[m].tolist()):
             if k < 0:
                 continue
             wanted = tokens[k][tokens[k] >= 0]
-            row_ids = np.concatenate([prompt, wanted[:-1]])
-            logits = edited_logits(model, moves, row_ids, begin, end)
+            if len(wanted) > 1:
+                more = np.concatenate([prompt, wanted[:-1]])
+                logits = edited_logits(model, moves, more, begin, end)
             chance = logits[read:].log_softmax(dim=-1)
             likelihood[m, c] = sum(float(chance[j, t]) for j, t in enumerate(wanted.tolist()))
         if tokens.shape[1] == 1:
-            likely = int(edited_logits(model, moves, prompt, begin, end)[read].argmax())
-            (match,) = np.nonzero(tokens[:, 0] == likely)
+            (match,) = np.nonzero(tokens[:, 0] == int(logits[read].argmax()))
             answer.append(int(match[0]) if len(match) else -1)
         elif (candidates[m] >= 0).any():
             answer.append(int(candidates[m][np.nanargmax(likelihood[m])]))
