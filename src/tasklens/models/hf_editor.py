@@ -196,7 +196,8 @@ class HuggingFaceEditor:
         with ExitStack() as stack:
             stack.enter_context(changed(self._reader.points, changes or {}))
             if kept is not None:
-                state = kept.state[self._tensor(each.prompt), self._tensor(each.depth)]
+                at = self._tensor(each.prompt), self._tensor(each.depth)
+                state = token_picker(*at)(kept.state)  # (B, T, D)
                 blocks = self._blocks[: kept.n_blocks]
                 stack.enter_context(skipped(blocks, state, in_tuple=kept.in_tuple))
             logits = self._reader.logits(pick, **inputs)
@@ -227,8 +228,8 @@ class HuggingFaceEditor:
             N, T = len(self.prompts), int(self.prompts.read.max()) + 1
             self._kept = _Kept(n_blocks, state.new_zeros((N, T, state.shape[-1])), in_tuple)
         b, t = np.nonzero(each.is_read)
-        index = self._tensor(each.prompt[b, t]), self._tensor(each.depth[b, t])
-        self._kept.state[index] = token_picker(self._tensor(b), self._tensor(t))(state)
+        n, depth = (torch.from_numpy(x[b, t]).to(state.device) for x in (each.prompt, each.depth))
+        self._kept.state[n, depth] = token_picker(self._tensor(b), self._tensor(t))(state)
 
     def _skips_alike(self) -> bool:
         """Return whether some unedited prompts have equal logits if blocks are skipped."""
