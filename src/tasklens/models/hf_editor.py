@@ -13,7 +13,7 @@ from tasklens.core.progress import inform
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
 from tasklens.data.names import find_state
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.devices import is_out_of_memory
+from tasklens.models.devices import free_bytes, is_out_of_memory
 from tasklens.models.edited_answers import EditedAnswers, changes_by_state
 from tasklens.models.gpt2 import tree_bias
 from tasklens.models.hf_batching import too_long
@@ -66,8 +66,9 @@ class HuggingFaceEditor:
     -----
     A trial decides how edits are read together, as it does for prompts: see
     `tasklens.models.hf_batching`. If token trees change no state, the tokens before the edited span
-    are read once for many edits. If the answers are single tokens, the blocks below the edited
-    state are skipped, unless a trial shows that this changes the model.
+    are read once for many edits. If the answers are single tokens, the blocks up to the edited
+    state are skipped, unless a trial shows that this changes the model. For this, one unedited
+    state of all tokens stays in memory, if a quarter of the free memory holds it.
 
     The same rows in a call make the same passes, so that a change of zeros gives the bits of the
     unedited answer. This is not so if the memory was exhausted in between.
@@ -207,13 +208,21 @@ class HuggingFaceEditor:
         """Return the unedited states with which the blocks up to an edited state are skipped."""
         names = self.names[: self.names.index(name) + 1]
         n_blocks = sum(name.startswith("block") for name in names)
-        if not self._may_skip or not n_blocks:
+        if not self._may_skip or not n_blocks or not self._holds_states():
             return None
         if self._kept is None or self._kept.n_blocks != n_blocks:
             self._kept = None  # before the next one needs memory
             row = np.arange(len(self.prompts))
             self._run_all(row, _nothing(row), lambda rows: self._keep(rows, row, n_blocks))
         return self._kept
+
+    def _holds_states(self) -> bool:
+        """Return whether a quarter of the free memory holds a state of all tokens."""
+        if self._kept is not None:
+            return True
+        width: int = self._reader.model.config.get_text_config().hidden_size
+        n_bytes = len(self.prompts) * (int(self.prompts.read.max()) + 1) * width
+        return n_bytes * self._reader.dtype.itemsize <= free_bytes(self._subject.device) // 4
 
     @torch.inference_mode()
     def _keep(self, rows: list[Ints], row: Ints, n_blocks: int) -> None:

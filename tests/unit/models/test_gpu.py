@@ -92,7 +92,7 @@ def test_states_of_equal_weights_equal_those_of_the_cpu(dataset: Dataset) -> Non
 @pytest.mark.parametrize("kind", ["last", "span"])
 @pytest.mark.parametrize("family", ["", "llama", "mamba"])
 def test_answers_to_edits_equal_those_of_the_cpu(family: str, kind: str, dataset: Dataset) -> None:
-    """Of our GPT-2, or of a family of transformers."""
+    """Edit our GPT-2 and families of transformers."""
     asked = made_prompts(alike=True) if family else dataset.prompts("val_subset")
     prompts = EditedPrompts(asked.ids, asked.position, *spans(kind, asked.position))
     model = copy.deepcopy(family_model(family)) if family else make_model(dataset, SMALL, seed=0)
