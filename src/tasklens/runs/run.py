@@ -335,9 +335,12 @@ class Run(ABC):
 
     def effects(self) -> pd.DataFrame:
         """Return the effects of edits, one number per row; see `tasklens.intervene`."""
+        return effects_to_pandas(self.effect_table())
+
+    def effect_table(self) -> pa.Table:
+        """Return the tidy table of the effects of edits."""
         self.need("interventions")
-        content = self.directory.read(self.directory.effects_parquet)
-        return effects_to_pandas(read_parquet(content))
+        return read_parquet(self.directory.read(self.directory.effects_parquet))
 
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
@@ -404,7 +407,7 @@ class Run(ABC):
 
         That is the seed, its settings, the stage before, and `sources` (as JSON).
         """
-        if stage == "measure" and len(self.settings.states.positions) > 1:  # they may be added
+        if stage == "measure" and len(self.settings.flat()["states.positions"]) > 1:  # may be added
             sources = [sources, [self.states_hash(step) for step in self.steps]]
         before = self.before[stage]
         hashes = [] if before is None else [self.directory.output_hash(before)]
