@@ -335,9 +335,12 @@ class Run(ABC):
 
     def effects(self) -> pd.DataFrame:
         """Return the effects of edits, one number per row; see `tasklens.intervene`."""
+        return effects_to_pandas(self.effect_table())
+
+    def effect_table(self) -> pa.Table:
+        """Return the tidy table of the effects of edits."""
         self.need("interventions")
-        content = self.directory.read(self.directory.effects_parquet)
-        return effects_to_pandas(read_parquet(content))
+        return read_parquet(self.directory.read(self.directory.effects_parquet))
 
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
