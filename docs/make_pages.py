@@ -57,6 +57,7 @@ JSON_KEYS = {
         "layer": "the hidden state",
         "split": "the split",
         "space": "`raw` or `tsne`",
+        "position": "the measured position",
         "steps": "steps of the checkpoints",
         "tasks": "`task`, the step at which it `formed` or null, its `overlap` at each step",
         "splits": "clusters that split on the way to each step but the first",
