@@ -49,6 +49,7 @@ JSON_KEYS = {
         "`reason`, `note`",
         "half way": "`what`, `split`, `each`, `step`, `low`, `high`",
         "use": "`untested`, the reason if it was not tested; `layers`, the best layer of each run; "
+        "`edited`: `split`, its `pairs`, those that the model is `able` to do, and `errors`; "
         "`findings`, as above; `measurements` with `what`, `split`, `each`, `value`, `low`, `high`",
         "file": "path of the verdict",
     },

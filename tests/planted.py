@@ -140,6 +140,7 @@ def with_effects(
     able = {(split, step): 90 for split in splits for step in EDITED}
     edited = EffectCurves(
         *(curves.run, curves.seed, "input", EDITED, layers, effects, drawn),
+        n_pairs=dict.fromkeys(splits, 100),
         n_able=able,
         n_tasks=n_tasks,
     )

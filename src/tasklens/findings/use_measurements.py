@@ -26,6 +26,31 @@ Number: TypeAlias = Callable[[Curves], Floats]
 
 
 @dataclass(frozen=True)
+class Edited:
+    """Numbers of edited pairs of a split at the last checkpoint with edits, over all runs."""
+
+    split: str
+    """The run's own name of the split."""
+    pairs: int
+    """Number of pairs of an instance and another task."""
+    able: int
+    """Number of pairs whose two tasks the model can do."""
+    errors: int
+    """Number of wrongly answered instances that were repaired."""
+
+    @classmethod
+    def of_runs(cls, runs: Sequence[Curves], split: str) -> "Edited":
+        """Return the numbers of a split of the findings."""
+        name, every = runs[0].split_names[split], [effects_of(curves) for curves in runs]
+        return cls(
+            name,
+            sum(effects.n_pairs.get(name, 0) for effects in every),
+            sum(effects.n_able.get((name, effects.steps[-1]), 0) for effects in every),
+            sum(effects.n_errors.get((name, effects.steps[-1]), 0) for effects in every),
+        )
+
+
+@dataclass(frozen=True)
 class Use:
     """Layers in which `USE` was tested, and what was measured beside its checks."""
 
@@ -37,6 +62,8 @@ class Use:
     """Those of `MEASURED` on which all runs have edits, or what stands for them."""
     n_tasks: int = 0
     """The number of tasks."""
+    edited: tuple[Edited, ...] = ()
+    """What was edited on each split."""
     measurements: tuple[Measurement, ...] = ()
     """How the effect of the shift is related to ARI and decodability; they cannot fail."""
 
@@ -59,7 +86,8 @@ def use_of(runs: Sequence[Curves]) -> Use:
     if not splits:
         return Use("the runs have no edits on a split that all have")
     n_tasks = min(effects_of(curves).n_tasks for curves in runs)
-    return Use("", layers, splits, n_tasks, tuple(use_measurements(runs, splits)))
+    counts = tuple(Edited.of_runs(runs, split) for split in splits)
+    return Use("", layers, splits, n_tasks, counts, tuple(use_measurements(runs, splits)))
 
 
 def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Measurement]:

@@ -9,6 +9,7 @@ from tasklens.core.text import json_text, visible
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.use import CAVEAT, USE
+from tasklens.findings.use_measurements import Edited
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
 
@@ -35,6 +36,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "use": {
             "untested": verdict.use.untested,
             "layers": verdict.use.layers,
+            "edited": [vars(edited) for edited in verdict.use.edited],
             "findings": [] if verdict.use.untested else _findings_data(verdict, USE),
             "measurements": [vars(measurement) for measurement in verdict.use.measurements],
         },
@@ -84,7 +86,8 @@ def use_text(verdict: Verdict) -> str:
     """Return the group `USE` with all checks and measurements as plain text."""
     lines = [_use_line(verdict)]
     if not verdict.use.untested:
-        lines += [*_finding_lines(verdict, USE), *map(_measurement_line, verdict.use.measurements)]
+        lines += [*map(_edited_line, verdict.use.edited), *_finding_lines(verdict, USE)]
+        lines += [*map(_measurement_line, verdict.use.measurements)]
     return "\n".join([*lines, ""])
 
 
@@ -108,6 +111,13 @@ def _use_line(verdict: Verdict) -> str:
         )
     layers = visible(" and ".join(dict.fromkeys(verdict.use.layers)))
     return f"use, apart from the findings, in the best layer, {layers} ({CAVEAT}):"
+
+
+def _edited_line(edited: Edited) -> str:
+    """Return how many pairs the model can do, and how many errors it makes."""
+    able = f"{edited.able:,} of {edited.pairs:,} pairs whose two tasks the model can do"
+    errors = f", {edited.errors:,} errors" if edited.errors else ""
+    return f"           {visible(edited.split)}: {able}{errors}"
 
 
 def _finding_lines(verdict: Verdict, findings: Mapping[str, str]) -> Iterator[str]:

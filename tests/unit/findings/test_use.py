@@ -214,6 +214,8 @@ def test_repair_is_measured_on_unseen_instructions() -> None:
         ):
             course = np.full((1, len(curves.effects.steps)), value)
             curves.effects.effect[INSTRUCTIONS, "block6", edit, metric] = course
+        curves.effects.n_errors[INSTRUCTIONS, LAST] = 7
+    assert "can do, 21 errors\n" in verdict_text(judge(runs))
     got = {what: m.value for (what, split), m in numbers(judge(runs)).items() if split != PAIRS}
     assert got["errors that become right at their own task's centroid"] == 0.5
     assert got["the same, minus those by random directions"] == pytest.approx(0.4)
@@ -340,8 +342,10 @@ def test_use_stands_apart_in_text_and_json() -> None:
     verdict = judged()
     lines = verdict_text(verdict).splitlines()
     at = lines.index(f"use, apart from the findings, in the best layer, block6 ({CAVEAT}):")
-    assert lines[at + 1].startswith("holds      used                        0.39 > 0.2")
-    assert lines[at + 2].strip() == USE["used"]
+    able = "270 of 300 pairs whose two tasks the model can do"
+    assert [line.strip() for line in lines[at + 1 : at + 3]] == [f"{s}: {able}" for s in UNSEEN]
+    assert lines[at + 3].startswith("holds      used                        0.39 > 0.2")
+    assert lines[at + 4].strip() == USE["used"]
     assert lines[-1] == "8 findings: 8 holds, 0 fails, 0 undecided"
     (p,) = [line.split() for line in lines if line.startswith("               holds      val_sub")][
         -1:
@@ -350,7 +354,7 @@ def test_use_stands_apart_in_text_and_json() -> None:
     half = [line.split("  ") for line in lines if line.startswith("  half way in steps: effect  ")]
     assert [part.strip() for part in half[0] if part][-2:] == ["1000", "[1000, 1000]"]
     summary = summary_text(verdict).splitlines()
-    assert summary[len(FINDINGS) :] == [lines[at], lines[at + 1], lines[-1]]
+    assert summary[len(FINDINGS) :] == [lines[at], lines[at + 3], lines[-1]]
     document = verdict_document(verdict)
     assert [finding["finding"] for finding in document["findings"]] == [*FINDINGS]
     use = json.loads(json.dumps(document["use"]))
@@ -358,6 +362,9 @@ def test_use_stands_apart_in_text_and_json() -> None:
     assert use["findings"][0]["verdict"] == "holds"
     assert use["layers"] == ["block6"] * 3
     assert use["untested"] == ""
+    assert use["edited"] == [
+        {"split": split, "pairs": 300, "able": 270, "errors": 0} for split in UNSEEN
+    ]
     assert {"what", "split", "each", "value", "low", "high"} == set(use["measurements"][0])
     assert repr(verdict) == "Verdict(8 of 8 findings hold; used: holds)"
 
