@@ -48,7 +48,7 @@ TINY = {
 #: A line on the progress of a stage, or on the time of all.
 PROGRESS = re.compile(
     r"tasklens: (seconds by stage: "
-    r"|(data|train|states|measure|plot|report|sweep|verify .*): "
+    r"|(data|train|states|measure|interventions|plot|report|sweep|verify .*): "
     r"(begins|done in|\w+ [\d,]+ of|[\d.]+ (s|min|h) so far))"
 )
 
