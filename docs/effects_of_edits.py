@@ -1,10 +1,10 @@
 """Print the effects of edits in runs: `python docs/effects_of_edits.py RUN ... > FILE.csv`.
 
 The runs differ in their seed only, and `tasklens intervene` has edited their states. Each line has
-the mean over the runs of one effect of one hidden state, its 95 % interval over runs and
+one effect of one hidden state: the mean over the runs, its 95 % interval over runs and
 instructions, and the number of each run. Beside the effects stand the ARI and the accuracy of the
-linear probe. Every checkpoint with edits is there for the edits of Figure 3 and for the repair of
-errors, and the last one for all others. Figure 3 of the runs is drawn to docs/figure3.png.
+linear probe. The edits of Figure 3 and the repair of errors are there at every checkpoint, all
+others at the last one. Figure 3 of the runs is drawn to docs/figure3.png.
 """
 
 import csv

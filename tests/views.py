@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from tasklens.core.seeds import stream
+from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, TaskOverview, TaskView, View
 from tasklens.scoring.cluster_tracking import follow
 from tasklens.scoring.score_table import Row, score_rows, to_table
@@ -33,6 +35,68 @@ VIEW_CLUSTERS = {
 VIEW_ARI = {"embed": (0.0, 0.02, 0.04), "block1": (0.05, 0.3, 0.6), "block2": (0.1, 0.25, 0.81)}
 #: More answers than a byte has values.
 ANSWERS = tuple(f"y{i}" for i in range(400))
+
+
+#: Effects on `val_subset` at the checkpoints with edits, by edit, metric and hidden state.
+EDITED_STEPS = (10, 40)
+VIEW_EFFECTS: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
+    ("shift", "becomes"): {"embed": (0.0, 0.01), "block1": (0.2, 0.4), "block2": (0.1, 0.02)},
+    ("shift", "becomes_able"): {"embed": (0.0, 0.02), "block1": (0.25, 0.5), "block2": (0.1, 0.03)},
+    ("shift", "stays"): {"embed": (0.9, 0.95), "block1": (0.5, 0.3), "block2": (0.6, 0.9)},
+    ("shift", "logit_change"): {"embed": (0.0, 0.5), "block1": (3.0, 9.0), "block2": (1.0, 2.0)},
+    ("shift", "becomes_normalised"): {"block1": (0.5, 0.75)},
+    ("patch", "becomes"): {"embed": (0.0, 0.02), "block1": (0.4, 0.6), "block2": (0.8, 1.0)},
+    ("random", "becomes"): {"embed": (0.0, 0.0), "block1": (0.01, 0.02), "block2": (0.0, 0.01)},
+    ("repair", "right"): {"block1": (0.3, 0.7)},
+}
+#: The edited points, one of the first task and two of the second, and the right answers of each.
+MOVED_POINTS, MOVED_ANSWERS = [1, 5, 7], ((0, 1, 2), (3, 4, UNKNOWN), (6, 7, 6))
+#: The answers after the move to each task at the last checkpoint: the own one is not run.
+MOVED_TO = {
+    "block1": ((NOT_RUN, 1, 0), (3, NOT_RUN, NOT_RUN), (8, NOT_RUN, UNKNOWN)),
+    "block2": ((NOT_RUN, 2, 2), (4, NOT_RUN, NOT_RUN), (6, NOT_RUN, 6)),
+}
+VIEW_CENTROIDS = np.array([[0.0, 0.0], [3.0, 0.0], [0.0, 1.5]])
+
+
+def planted_edits() -> EditsView:
+    """Return edits of the view, on `val_subset`, of two hidden states at two checkpoints."""
+    usual = {"run": "seen", "seed": 3, "split": "val_subset", "position": "input", "target": ""}
+    rows: list[dict[str, Any]] = [
+        usual | {"step": step, "state": "", "edit": "", "alpha": None, "draw": None}
+        | {"metric": metric, "value": float(value)}
+        for step in EDITED_STEPS
+        for metric, value in (("pairs", 5), ("pairs_able", 3))
+    ]  # fmt: skip
+    for (edit, metric), by_state in VIEW_EFFECTS.items():
+        for state, values in by_state.items():
+            for step, value in zip(EDITED_STEPS, values, strict=True):
+                key = usual | {"step": step, "state": state, "edit": edit, "metric": metric}
+                alpha = 1.0 if edit == "shift" else None
+                rows += [key | {"alpha": alpha, "draw": None, "value": value}]
+                # What is not the mean at strength 1 is not shown.
+                rows += [key | {"alpha": alpha, "draw": None, "value": 9.0, "target": "plus"}]
+                if edit == "shift":
+                    rows += [key | {"alpha": 0.5, "draw": None, "value": 9.0}]
+                if edit == "random":
+                    rows += [key | {"alpha": None, "draw": draw, "value": 9.0} for draw in (0, 1)]
+    frame = pd.DataFrame(rows).astype({"step": "Int64", "draw": "Int64", "alpha": "float64"})
+    answer = {
+        state: np.stack([np.full((3, 3), NOT_RUN), np.array(last)])
+        for state, last in MOVED_TO.items()
+    }
+    moves = Moves(
+        point=np.array(MOVED_POINTS),
+        tasks=np.arange(3),
+        answers=ANSWERS[:9],
+        expected=np.array(MOVED_ANSWERS),
+        answer=answer,
+        centroids={
+            state: np.stack([VIEW_CENTROIDS, scale * VIEW_CENTROIDS]).astype(np.float32)
+            for scale, state in enumerate(MOVED_TO, 1)
+        },
+    )
+    return EditsView(EDITED_STEPS, frame, {"val_subset": moves})
 
 
 def planted_view(

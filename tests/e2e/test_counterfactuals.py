@@ -155,18 +155,18 @@ def test_a_model_that_is_gone_is_refused_in_one_line(probed: Probed, models: Pat
     assert "\n" not in str(error.value)
 
 
-def test_a_position_that_was_not_measured_is_refused(probed: Probed) -> None:
-    with pytest.raises(InputError, match="position 'last' was not measured; it is 'input'"):
-        load_run(probed.path).counterfactuals("all", "last", 5)
+def test_a_position_that_was_not_measured_is_refused(probed: Probed, tiny: Finished) -> None:
+    message = "the position 'instruction_last' is not measured, but input; add it"
+    for path, split in ((probed.path, "all"), (tiny.path, "val_subset")):
+        with pytest.raises(InputError, match=message):
+            load_run(path).counterfactuals(split, "instruction_last", 5)
 
 
 def test_spans_are_edited_as_they_were_measured(stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    succeed(
-        *stock.command("--position", "instruction", "--set", "position.over=mean", "--out", path)
-    )
+    succeed(*stock.command("--position", "instruction_mean", "--out", path))
     run = load_run(path)
-    moved = run.counterfactuals("all", "instruction", 9)
+    moved = run.counterfactuals("all", "instruction_mean", 9)
     assert moved.prompts.begin.tolist() == [1] * 9  # after <s>
     assert (moved.prompts.end == moved.prompts.read - 1).all()
 

@@ -4,15 +4,20 @@ from typing import Any
 
 import numpy as np
 
+from tasklens.interventions.effects import ABLE, EFFECTS, NORMALISED
+from tasklens.interventions.repair_effects import AUROC, RIGHT
 from tasklens.report.edits_view import EditsView, Moves
 from tasklens.report.page_arrays import Packer
 from tasklens.report.view import View
 
-#: Effects that the page shows, and those of them that it also shows over able pairs.
-METRICS = ("becomes", "stays", "third", "logit_change")
-NORMALISED = "becomes_normalised"
+#: The effects of edits that the page shows.
+SHOWN = {
+    *(metric + suffix for metric in EFFECTS for suffix in ("", ABLE)),
+    f"becomes{NORMALISED}",
+    *(RIGHT, AUROC),
+}
 #: Decimal places of an effect.
-DIGITS = 3
+DIGITS = 4
 
 
 def edits_data(view: View) -> dict[str, Any] | None:
@@ -35,11 +40,10 @@ def edits_data(view: View) -> dict[str, Any] | None:
 
 def _effects(edits: EditsView, split: str, states: tuple[str, ...]) -> dict[str, Any]:
     number = {step: i for i, step in enumerate(edits.steps)}
-    shown = {*METRICS, *(f"{metric}_able" for metric in METRICS), NORMALISED}
     effects: dict[str, Any] = {}
     columns = ["edit", "metric", "state", "step", "value"]
     for edit, metric, state, step, value in edits.means(split)[columns].itertuples(index=False):
-        if metric in shown and state in states and np.isfinite(value):
+        if metric in SHOWN and state in states and np.isfinite(value):
             by_state = effects.setdefault(edit, {}).setdefault(metric, {})
             course = by_state.setdefault(state, [None] * len(number))
             course[number[step]] = round(float(value), DIGITS)
@@ -49,12 +53,11 @@ def _effects(edits: EditsView, split: str, states: tuple[str, ...]) -> dict[str,
 def _pairs(edits: EditsView, split: str) -> list[list[int]]:
     """Return the number of pairs, and of those that the model can do, at each checkpoint."""
     means = edits.means(split)
-    counts = means[means["metric"].isin(["pairs", "pairs_able"])]
-    by_step = {
-        (step, metric): int(n)
-        for step, metric, n in zip(*(counts[c] for c in ("step", "metric", "value")), strict=True)
+    counts = {
+        metric: means[means["metric"] == metric].set_index("step")["value"].to_dict()
+        for metric in ("pairs", f"pairs{ABLE}")
     }
-    return [[by_step.get((step, m), 0) for m in ("pairs", "pairs_able")] for step in edits.steps]
+    return [[int(by_step.get(step, 0)) for by_step in counts.values()] for step in edits.steps]
 
 
 def pack_moves(packer: Packer, moves: Moves) -> dict[str, Any]:

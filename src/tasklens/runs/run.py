@@ -407,7 +407,7 @@ class Run(ABC):
 
         That is the seed, its settings, the stage before, and `sources` (as JSON).
         """
-        if stage == "measure" and len(self.settings.flat()["states.positions"]) > 1:  # may be added
+        if stage == "measure" and len(self.settings.positions) > 1:  # they may be added
             sources = [sources, [self.states_hash(step) for step in self.steps]]
         before = self.before[stage]
         hashes = [] if before is None else [self.directory.output_hash(before)]

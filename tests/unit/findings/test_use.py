@@ -292,7 +292,7 @@ def test_a_control_that_was_not_run_leaves_its_check_undecided() -> None:
 @pytest.mark.parametrize(
     ("n_tasks", "left_out"), [(2, {THIRD, SHUFFLED}), (3, {SHUFFLED}), (4, {SHUFFLED}), (5, set())]
 )
-def test_controls_that_say_nothing_of_few_tasks_are_left_out(
+def test_controls_without_meaning_for_few_tasks_are_left_out(
     n_tasks: int, left_out: set[str]
 ) -> None:
     verdict = judged(n_tasks=n_tasks)

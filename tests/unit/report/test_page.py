@@ -1,9 +1,7 @@
 """The data of a page are those of the view and of the verdict, read by independent code."""
 
-import base64
 import dataclasses
 import json
-import zlib
 from html.parser import HTMLParser
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from hostile import HOSTILE
+from packed import unpacked
 from planted import planted_table
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import curves_of_table
@@ -136,18 +135,6 @@ def test_a_verdict_has_thresholds_as_text() -> None:
 
 
 # --- Arrays ---
-
-
-def unpacked(directory: dict[str, dict[str, Any]], text: str) -> dict[str, NDArray[Any]]:
-    """Return the arrays as they are written; of maps the levels."""
-    numbers = np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2").astype(int)
-    arrays, end = {}, 0
-    for name, entry in directory.items():
-        assert entry["at"] == end
-        end += int(np.prod(entry["shape"]))
-        arrays[name] = numbers[entry["at"] : end].reshape(entry["shape"])
-    assert end == len(numbers)
-    return arrays
 
 
 def coordinates_of(packer: Packer, name: str) -> NDArray[np.float64]:

@@ -19,17 +19,27 @@ const EDITS = {
 const EDIT_ROLES = { patch: " (ceiling)", random: " (floor)", third: " (control)", within: " (control)", shuffled: " (control)", unembedding: " (control)", erase_random: " (control)", erase_within: " (control)" };
 const EFFECTS = {
   becomes: ["becomes", "share of answers that become the other task's"],
-  becomes_normalised: ["normalised", "share that becomes the other task's, from random directions (0) to a patch (1)"],
+  becomes_normalised: ["normalised", "share that becomes the other task's, from random directions (0) to a patch (1)", " It is that of pairs that the model can do, and not known if the patch does little more than random directions."],
   stays: ["stays", "share of answers that stay the own task's"],
   third: ["third", "share of answers that become a third task's"],
   logit_change: ["logits", "change of the other answer's logit minus that of the own answer's"],
 };
 
+// Rows of the table of all hidden states: name, edit and metric.
+const ROWS = [
+  ["shift becomes", "shift", "becomes"], ["patch becomes", "patch", "becomes"], ["random becomes", "random", "becomes"],
+  ["shift normalised", "shift", "becomes_normalised"], ["shift stays", "shift", "stays"], ["random stays", "random", "stays"],
+  ["erase stays", "erase", "stays"], ["errors repaired", "repair", "right"], ["errors repaired by random", "repair_random", "right"],
+  ["AUROC of errors by distance", "distance", "auroc"],
+];
+
 /** Return the edits of the split; undefined if there are none. */
 const theEdits = () => theRun().edits?.splits[theSplit().name];
 
-/** Return the name of a metric over the chosen pairs; the normalised one is always over pairs that the model can do. */
-const effectName = (metric) => (look.able && metric !== "becomes_normalised" ? `${metric}_able` : metric);
+const OVER_PAIRS = ["becomes", "stays", "third", "logit_change"];
+
+/** Return the name of a metric over the chosen pairs. */
+const effectName = (metric) => (look.able && OVER_PAIRS.includes(metric) ? `${metric}_able` : metric);
 
 /** Return an effect at the checkpoints with edits, mean over the chosen runs, with null for what is unknown. */
 function effectCourse(edit, metric, state) {
@@ -50,7 +60,7 @@ function drawEditChoices() {
     : make("span", {}, "No hidden states of this run were edited. ", make("code", {}, "tasklens intervene RUN"), " edits them, and then ",
       make("code", {}, "tasklens report RUN"), " shows the effects."));
   if (!edits) return;
-  const known = Object.keys(edits.effects).sort((a, b) => order(a) - order(b));
+  const known = Object.keys(edits.effects).filter((edit) => "becomes" in edits.effects[edit]).sort((a, b) => order(a) - order(b));
   byId("edit").replaceChildren(...known.map((edit) => make("option", { value: edit }, `${edit}${EDIT_ROLES[edit] ?? ""}`)));
   if (!known.includes(look.edit)) change({ edit: known[0] });
 }
@@ -62,6 +72,7 @@ const order = (edit) => (edit in EDITS ? Object.keys(EDITS).indexOf(edit) : Infi
 function drawEffects() {
   const run = theRun(), split = theSplit();
   byId("edit").value = look.edit;
+  byId("able").disabled = look.effect === "becomes_normalised";
   if (!theEdits()) return void fill("effects");
   const { steps } = run.edits, wide = byId("effects").clientWidth || 1000, width = Math.floor(wide / (wide < 640 ? 1 : 2));
   const [, title] = EFFECTS[look.effect], metric = effectName(look.effect);
@@ -73,10 +84,10 @@ function drawEffects() {
   const color = look.effect === "logit_change" ? logits : SHARE;
   const map = (options) => heatMap({ width, checkpoints: steps, numbers: true, ...options });
   const describe = (what) => (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\n${what}: ${fixed(cell.value, 3)}`;
-  fill("edit-note", `${EDITS[look.edit] ?? "An edit of yours."} Shown is the ${title}.`);
+  fill("edit-note", `${EDITS[look.edit] ?? "An edit of yours."} Shown is the ${title}.${EFFECTS[look.effect][2] ?? ""}`);
   fill("effects",
     map({ title: "ARI of the clusters against the task", cells: ari, describe: describe("ARI"), ariaLabel: `ARI against the task by hidden state and checkpoint with edits, on ${splitTitle(split)}` }),
-    map({ title: `${look.edit}: ${title.length * 6.2 > width - 120 ? EFFECTS[look.effect][0] : title}`, cells: effects, color, describe: describe(`${look.edit}, ${title}`),
+    map({ title: `${look.edit}: ${(title.length + look.edit.length) * 7 > width - 70 ? EFFECTS[look.effect][0] : title}`, cells: effects, color, describe: describe(`${look.edit}, ${title}`),
       ariaLabel: `${look.edit}: ${title}, by hidden state and checkpoint, on ${splitTitle(split)}` }),
     legend({ color: SHARE, label: "ARI, share", width: 180 }),
     color === SHARE ? null : legend({ color, label: "logits", width: 180 }));
@@ -94,13 +105,11 @@ function drawEffectNumbers() {
     ? `${look.state}, ${step}: ARI ${ari(look.state)}; ${look.edit}, ${EFFECTS[look.effect][1]}: ${value(look.edit, effectName(look.effect), look.state)}. `
     : `There are no edits at step ${number(run.steps[look.step])}. There are some at step ${listed(steps.map((i) => number(run.steps[i])))}. `,
     `Pairs of an instance and another task at ${step}: ${number(pairs)}; the model can do both tasks of ${number(able)}.`);
-  const rows = [["ARI", ari],
-    ...[["shift", "becomes"], ["patch", "becomes"], ["random", "becomes"], ["shift", "becomes_normalised"], ["shift", "stays"], ["random", "stays"], ["erase", "stays"]]
-      .filter(([edit]) => edit in theEdits().effects)
-      .map(([edit, metric]) => [`${edit}: ${EFFECTS[metric][0]}`, (state) => value(edit, effectName(metric), state)])];
+  const rows = ROWS.filter(([, edit]) => edit in theEdits().effects)
+    .map(([name, edit, metric]) => [name, (state) => value(edit, effectName(metric), state)]);
   fill("effects-title", `All hidden states at ${step}, ${splitTitle(split)}`);
   fill("effects-table", make("table", { class: "cells" },
     make("thead", {}, make("tr", {}, make("th"), ...run.states.map((state) => make("th", { scope: "col" }, state)))),
-    make("tbody", {}, ...rows.map(([name, cell]) => make("tr", {}, make("th", { scope: "row" }, name),
+    make("tbody", {}, ...[["ARI", ari], ...rows].map(([name, cell]) => make("tr", {}, make("th", { scope: "row" }, name),
       ...run.states.map((state) => make("td", {}, cell(state))))))));
 }

@@ -159,7 +159,10 @@ let cloud = null, pointed = null;
 function setUpCloud() {
   const canvas = byId("cloud");
   cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
-  cloud.over = paintMoves;
+  cloud.over = (pen, ratio) => {
+    paintMoves(pen, ratio);
+    if (pointed !== null && !byId("tip").hidden) placeTip();
+  };
   canvas.addEventListener("pointermove", (event) => showTip(cloud.nearest(event.offsetX, event.offsetY)));
   canvas.addEventListener("pointerleave", () => showTip(look.marked));
   canvas.addEventListener("click", (event) => {
@@ -171,7 +174,6 @@ function setUpCloud() {
     showTip(look.marked);
     byId("spoken").textContent = look.marked === null || playing ? "" : byId("tip").innerText;
   });
-  watch(["at"], () => { if (pointed !== null && !byId("tip").hidden) placeTip(); });
 }
 
 /** Show the description of a point beside it. */
@@ -187,11 +189,18 @@ function showTip(i) {
   placeTip();
 }
 
+/** Put the description beside its point, inside the canvas, and off the arrow of the point if possible. */
 function placeTip() {
   const tip = byId("tip"), [x, y] = cloud.coordinatesOf(pointed), canvas = byId("cloud");
-  const right = x + 14 + tip.offsetWidth < canvas.clientWidth, below = y + 14 + tip.offsetHeight < canvas.clientHeight;
-  tip.style.left = `${Math.max(0, right ? x + 14 : x - 14 - tip.offsetWidth)}px`;
-  tip.style.top = `${Math.max(0, below ? y + 14 : y - 14 - tip.offsetHeight)}px`;
+  const lefts = [x + 14, x - 14 - tip.offsetWidth], tops = [y + 14, y - 14 - tip.offsetHeight];
+  const by = moveBy(cloud.arrays, cloud.arrays.task.data[pointed])?.map((pixels) => (pixels * canvas.clientWidth) / canvas.width) ?? [0, 0];
+  const covers = ([left, top]) => d3.range(0, 1.01, 0.1).filter((t) =>
+    x + t * by[0] > left && x + t * by[0] < left + tip.offsetWidth && y + t * by[1] > top && y + t * by[1] < top + tip.offsetHeight).length;
+  const places = d3.cross(lefts, tops).map(([left, top]) => [
+    Math.max(0, Math.min(left, canvas.clientWidth - tip.offsetWidth)), Math.max(0, Math.min(top, canvas.clientHeight - tip.offsetHeight))]);
+  const [left, top] = places[d3.minIndex(places, covers)];
+  tip.style.left = `${left}px`;
+  tip.style.top = `${top}px`;
 }
 
 /** Mark the next or the previous point, of the highlighted value if there is one, and of those that can be moved if a target is chosen. */

@@ -38,22 +38,26 @@ function chosenMoves(arrays) {
     .filter(({ move }) => move);
 }
 
-/** Paint the arrows of the chosen points, and the centroids between which they move. */
+/** Return by how many pixels of the canvas the chosen move takes a point of a task, [x, y]; null if no arrow is drawn. */
+function moveBy(arrays, task) {
+  const centroids = arrays[`move/centroids/${look.state}`], e = editedAt(), map = arrays[`pca/${look.state}`];
+  if (look.target === null || look.map !== "pca" || !centroids || !Number.isInteger(look.at) || e < 0) return null;
+  const { tasks } = theMoves();
+  if (!tasks.includes(task)) return null;
+  const [from, to] = [task, look.target].map((each) => 2 * (e * tasks.length + tasks.indexOf(each)));
+  const scale = cloud.scaleOf(map, look.step) * centroids.half[e];
+  return [0, 1].map((axis) => (axis ? -scale : scale) * (centroids.data[to + axis] - centroids.data[from + axis]));
+}
+
+/** Paint the arrows of the chosen points. */
 function paintMoves(pen, ratio) {
-  const { arrays } = cloud, centroids = arrays[`move/centroids/${look.state}`], e = editedAt();
-  if (look.map !== "pca" || !centroids || !Number.isInteger(look.at) || e < 0) return;
-  const { tasks } = theMoves(), to = tasks.indexOf(look.target), chosen = chosenMoves(arrays);
-  const place = (column, axis) => {
-    const at = 2 * (e * tasks.length + column) + axis;
-    return centroids.data[at] * centroids.half[e] + centroids.middle[e][axis];
-  };
-  const map = arrays[`pca/${look.state}`], scale = cloud.scaleOf(map, Math.min(look.step, map.shape[0] - 1));
+  const { arrays, points } = cloud;
   pen.save();
   pen.strokeStyle = pen.fillStyle = colors().ink;
   pen.lineWidth = 1.5 * ratio;
-  for (const { i, move } of chosen) {
-    const from = tasks.indexOf(arrays.task.data[i]), [x, y] = [cloud.points[2 * i], cloud.points[2 * i + 1]];
-    paintArrow(pen, x, y, scale * (place(to, 0) - place(from, 0)), -scale * (place(to, 1) - place(from, 1)), ARROWS[move.outcome], ratio);
+  for (const { i, move } of chosenMoves(arrays)) {
+    const by = moveBy(arrays, arrays.task.data[i]);
+    if (by) paintArrow(pen, points[2 * i], points[2 * i + 1], ...by, ARROWS[move.outcome], ratio);
   }
   pen.restore();
 }
@@ -123,12 +127,12 @@ function movesNote(arrays) {
     ? `Mark a point (n or p), or highlight another task in the legend, to move it to ${target}.`
     : `Nothing of this was moved to ${target}.`;
   const counts = d3.rollup(chosen, (all) => all.length, ({ move }) => move.outcome);
-  const label = { becomes: `become that of ${target} (filled head)`, stays: "stay (dashed)", third: "become that of a third task (dotted)", other: "become another (dotted)" };
+  const label = { becomes: `of ${target} (filled head)`, stays: "of the own task (dashed)", third: "of a third task (dotted)", other: "of no task (dotted)" };
   const drawn = look.map === "tsne" ? " t-SNE cannot place a new point: choose the map PCA to see the arrows."
     : arrays[`move/centroids/${look.state}`] ? " An arrow is the difference of the centroids." + (splits.length > 1 ? "" : " Those of the edits are of the other half of the instances.")
     : " There are no arrows, because the map is of standardised or normalised states, and edits are not.";
-  return `Of ${number(chosen.length)} answer${chosen.length > 1 ? "s" : ""}: ` +
-    `${OUTCOMES.filter((outcome) => counts.has(outcome)).map((outcome) => `${counts.get(outcome)} ${label[outcome]}`).join(", ")}.${drawn}`;
+  const parts = OUTCOMES.filter((outcome) => counts.has(outcome)).map((outcome) => `${number(counts.get(outcome))} ${label[outcome]}`);
+  return `Answers after the move: ${parts.join(", ")}.${drawn}`;
 }
 
 const listed = (all) => (all.length > 12 ? `${all.slice(0, 11).join(", ")}, ... ${all.at(-1)}` : all.join(", "));

@@ -68,7 +68,7 @@ function checksOf(finding) {
       make("table", {}, make("tbody", {}, ...checks.map((check) => make("tr", {},
         make("td", { class: check.verdict, title: check.verdict }, SIGNS[check.verdict], make("span", { class: "unseen" }, check.verdict)),
         make("td", { class: "split" }, check.split),
-        make("td", {}, check.note || fixed(check.value)),
+        make("td", { class: check.note ? "split" : null }, check.note || fixed(check.value)),
         make("td", {}, check.low === null ? "" : `[${fixed(check.low)}, ${fixed(check.high)}]`),
         make("td", { class: "wide" }, check.low === null || check.value === null ? "" : intervalBar(check)))))));
   });
