@@ -44,7 +44,10 @@ def spans(position: str, **columns: Any) -> list[tuple[int, int, bool]]:
 def test_a_name_may_say_what_is_taken_of_the_part(
     position: str, first: tuple[int, int, bool]
 ) -> None:
-    columns = {"part": ["one two", "three two"] * 2, "other_mean": ["three", "two"] * 2}
+    columns: dict[str, Any] = {
+        "part": ["one two", "three two"] * 2,
+        "other_mean": ["three", "two"] * 2,
+    }
     columns["other"] = TEXTS
     assert spans(position, **columns)[0] == first
 
