@@ -290,7 +290,7 @@ MEASUREMENTS_SECTION = """
   is. The courses are taken at the checkpoints with edits, and as straight between them. The effect
   is over all pairs, which are the same at each checkpoint;
 - the share of the errors on unseen instructions that becomes right if the state is moved to the
-  centroid of its own task, as it is and minus the share by random directions;
+  centroid of its own task. It stands as it is, and minus the share by random directions;
 - the area under the ROC curve with which the distance to the own centroid tells errors from hits.
 """
 
