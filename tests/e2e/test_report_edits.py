@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.browser import DRAWN, at, opened, picture, shows, text, texts, to
+from e2e.browser import DRAWN, SIZE, at, opened, picture, shows, text, texts, to
 from tasklens import View
 from tasklens.report.page import page as page_of
 from views import VIEW_ARI, VIEW_EFFECTS, planted_edits, planted_view
@@ -262,3 +262,37 @@ def test_a_run_or_a_split_without_edits_says_how_to_get_them(
         to(page, "effects")
         page.wait_for_selector("#effects svg")
         assert cells(page, 1)[0] == written(VIEW_EFFECTS["shift", "becomes"])
+
+
+# --- What can be seen and heard ---
+
+
+def test_on_a_phone_and_on_paper(page: "Page") -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    for part in ("clusters", "use", "effects-title"):
+        to(page, part)
+        page.evaluate(DRAWN)
+        assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    page.set_viewport_size(SIZE)
+    page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_selector("#effects-table td")
+    assert page.is_visible("#effects")
+    assert not page.is_visible("#edit")
+    page.emulate_media(media="screen")
+
+
+def test_controls_and_drawings_have_names(page: "Page") -> None:
+    to(page, "use")
+    page.wait_for_selector("#effects svg")
+    for name, role in (("edit", "combobox"), ("move to", "combobox"), ("stays", "radio")):
+        assert page.get_by_role(role, name=name, exact=True).count() == 1  # type: ignore[arg-type]
+    label = "only pairs that the model can do"
+    assert page.get_by_role("checkbox", name=label).count() == 1
+    drawings = page.locator("#effects svg:not([aria-hidden=true])").all()
+    assert [svg.get_attribute("aria-label") for svg in drawings if svg.get_attribute("class")] == [
+        "ARI against the task by hidden state and checkpoint with edits, on "
+        "val_subset (unseen pairs)",
+        "shift: share of answers that become the other task's, by hidden state and checkpoint, on "
+        "val_subset (unseen pairs)",
+    ]
