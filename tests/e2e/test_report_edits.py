@@ -183,7 +183,7 @@ def test_an_arrow_is_the_difference_of_the_centroids(page: "Page", fit: bool) ->
 
 
 @pytest.mark.parametrize(
-    ("point", "state", "target", "words"),
+    ("point", "state", "target", "expected"),
     [
         (1, "block1", 1, "minus: the model answers y1 ✓ the answer of minus"),
         (1, "block1", 2, "swap: the model answers y0 = the answer of plus; swap has y2"),
@@ -200,14 +200,14 @@ def test_an_arrow_is_the_difference_of_the_centroids(page: "Page", fit: bool) ->
         (2, "block1", 1, "minus: this point was not edited"),
     ],
 )
-def test_the_answer_after_a_move_is_told(
-    page: "Page", point: int, state: str, target: int, words: str
+def test_the_description_of_a_point_has_the_answer_after_a_move(
+    page: "Page", point: int, state: str, target: int, expected: str
 ) -> None:
     to(page, "clusters")
     at(page, 2, state)
     page.evaluate("([marked, target]) => change({ marked, target })", [point, target])
-    assert texts(page, "#tip p")[-1] == f"moved to {words}"
-    assert words in text(page, "#spoken")
+    assert texts(page, "#tip p")[-1] == f"moved to {expected}"
+    assert expected in text(page, "#spoken")
 
 
 def test_a_highlighted_task_moves_as_a_whole(page: "Page") -> None:
@@ -241,7 +241,7 @@ def test_keys_step_through_the_points_that_can_be_moved(page: "Page") -> None:
 # --- Without edits ---
 
 
-def test_a_run_or_a_split_without_edits_says_how_to_get_them(
+def test_a_run_or_a_split_without_edits_names_the_command(
     browser: "Browser", view: View, tmp_path: Path
 ) -> None:
     path = page_file(tmp_path, view, dataclasses.replace(view, run="poor", edits=None))
