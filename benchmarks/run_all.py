@@ -43,6 +43,7 @@ def plan(run: Path, *, is_finished: bool) -> list[list[str]]:
         ["training.py", "--rounds", "4"],
         ["harvest.py", "--rounds", "2"],
         ["probe.py", "--rounds", "2"],
+        ["interventions.py", "--rounds", "2"],
     ]
 
 

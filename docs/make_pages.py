@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasklens.core.settings import SettingsBase
-from tasklens.findings.rules import FINDINGS, RULES
+from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
+from tasklens.findings.use import USE, USE_RULES
 from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSettings, load_settings
 
 DIRECTORY = Path(__file__).parent
@@ -47,6 +48,8 @@ JSON_KEYS = {
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
         "half way": "`what`, `split`, `each`, `step`, `low`, `high`",
+        "use": "`untested`, the reason if it was not tested; `layers`, the best layer of each run; "
+        "`findings`, as above; `measurements` with `what`, `split`, `each`, `value`, `low`, `high`",
         "file": "path of the verdict",
     },
     "follow": {
@@ -54,6 +57,7 @@ JSON_KEYS = {
         "layer": "the hidden state",
         "split": "the split",
         "space": "`raw` or `tsne`",
+        "position": "the measured position",
         "steps": "steps of the checkpoints",
         "tasks": "`task`, the step at which it `formed` or null, its `overlap` at each step",
         "splits": "clusters that split on the way to each step but the first",
@@ -132,7 +136,8 @@ coloured on a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. Text from 
 shown and not obeyed: an escape sequence is written out (`\\x1b`), also in a pipe. `--json` has the
 text itself. The exit status is 0, or
 
-- 1 if a finding does not hold, or a run or a cell failed;
+- 1 if a finding does not hold, or a run or a cell failed; the group use counts only with
+  `verify --require use`;
 - 2 for an error in what was asked for, which is one line;
 - 130 after Ctrl-C, 141 if the reader of standard output has left.
 
@@ -242,12 +247,61 @@ any run), and with a planted table every finding holds.
     numbers = iter(range(1, len(FINDINGS) + 1))
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
-        page += f"\n## {number}. {finding}: {sentence}\n\n"
-        page += "| number of a run | should be | on | reason |\n|---|---|---|---|\n"
-        for rule in (rule for rule in RULES if rule.finding == finding):
-            on = ", ".join(rule.splits)
-            page += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
-    return page
+        page += f"\n## {number}. {finding}: {sentence}\n\n{_rules_table(RULES, finding)}"
+    page += USE_SECTION
+    for finding, sentence in USE.items():
+        page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
+    return page + MEASUREMENTS_SECTION
+
+
+USE_SECTION = """
+## Apart: are the clusters used?
+
+The paper does not state that the model uses its clusters. A group of checks, `use`, stands apart:
+it is in the text of `verify`, in `verdict.json` and in the figure of the verdict. It is neither in
+"all findings hold" nor in the exit status, unless `tasklens verify RUN --require use` asks for it.
+`tasklens intervene RUN` makes the edits that it needs. Without them one line names this command, or
+with `--require use` an error does. [interventions.md](interventions.md) explains shifts, patches
+and controls.
+
+**An answer follows** an edit if it becomes the right answer under the task to which the state was
+moved. Shares are of the pairs whose two tasks the model can do, at the last checkpoint with edits.
+The best layer is judged, which has the highest ARI of hidden states on `train_subset`: no effect
+has helped to choose it. A layer may be sorted by task and not used, as last blocks often are. If
+the best layer is such a one, `used` fails, although a layer below may be used.
+
+Thresholds follow from what "hardly" and "far" are elsewhere on this page. They were set before the
+seeds that [interventions.md](interventions.md) reports were edited, with the effects of a prototype
+on two other runs in sight. The p value counts the random directions that do at least as much as the
+shift: it is (1 + their number) / (1 + the number of all). Of several runs it is the mean. A run
+that holds nothing out is tested on its only split, whose halves are edited by the centroids of each
+other.
+"""
+
+MEASUREMENTS_SECTION = """
+**Measured beside, with intervals and without thresholds:**
+
+- the layer with the largest normalised effect on the first unseen split, and its effect on each
+  split. Its p value takes the search into account: the largest effect of all layers is compared
+  with the largest of each draw;
+- the rank correlation of effect and ARI, over layers at the end, and over steps in the best layer;
+- the steps at which three courses are half way from their first to their last value in the best
+  layer: the ARI, the accuracy of the linear probe, and the effect; and how much later the effect
+  is. The courses are taken at the checkpoints with edits, and as straight between them. The effect
+  is over all pairs, which are the same at each checkpoint;
+- the share of the errors on unseen instructions that becomes right if the state is moved to the
+  centroid of its own task. It stands as it is, and minus the share by random directions;
+- the area under the ROC curve with which the distance to the own centroid tells errors from hits.
+"""
+
+
+def _rules_table(rules: Sequence[Rule], finding: str) -> str:
+    """Return the rules of a finding as a table."""
+    table = "| number of a run | should be | on | reason |\n|---|---|---|---|\n"
+    for rule in (rule for rule in rules if rule.finding == finding):
+        on = ", ".join(rule.splits)
+        table += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
+    return table
 
 
 def _row(kind: object, name: str, values: Sequence[object]) -> str:

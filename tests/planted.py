@@ -137,8 +137,11 @@ def with_effects(
             drawn[key] = [np.linspace(0, largest, n) for n in counts]
         curves.decoded[split, layer] = np.array([[min(step / 400, 1.0) for step in curves.steps]])
     layers = tuple(curves.layers)
+    able = {(split, step): 90 for split in splits for step in EDITED}
     edited = EffectCurves(
-        curves.run, curves.seed, "input", EDITED, layers, effects, drawn, n_tasks=n_tasks
+        *(curves.run, curves.seed, "input", EDITED, layers, effects, drawn),
+        n_able=able,
+        n_tasks=n_tasks,
     )
     return replace(curves, effects=edited)
 

@@ -17,8 +17,18 @@ class PlantedEditor:
 
     how = "by a rule"
 
-    def __init__(self, states: dict[str, Floats], inputs: Ints, n_answers: int, rule: Rule) -> None:
+    def __init__(
+        self,
+        states: dict[str, Floats],
+        inputs: Ints,
+        n_answers: int,
+        rule: Rule,
+        *,
+        among_candidates: bool = False,
+    ) -> None:
         self.names = tuple(states)
+        #: Whether the answer is the best candidate, as for answers of several tokens.
+        self._among_candidates = among_candidates
         self._states, self._inputs, self._n, self._rule = states, inputs, n_answers, rule
 
     def states(self, names: Sequence[str]) -> dict[str, Floats]:
@@ -30,6 +40,9 @@ class PlantedEditor:
         answer = self._rule(self._states[name][row] + change, self._inputs[row])
         others = np.log(0.1 / (self._n - 1))
         likelihood = np.where(candidates == answer[:, None], np.log(0.9), others)
+        if self._among_candidates:
+            best: Ints = np.argmax(likelihood, axis=1)
+            answer = candidates[np.arange(len(answer)), best]
         return Edited(answer, np.where(candidates < 0, np.nan, likelihood).astype(np.float32))
 
 

@@ -48,7 +48,7 @@ TINY = {
 #: A line on the progress of a stage, or on the time of all.
 PROGRESS = re.compile(
     r"tasklens: (seconds by stage: "
-    r"|(data|train|states|measure|plot|report|sweep|verify .*): "
+    r"|(data|train|states|measure|interventions|plot|report|sweep|verify .*): "
     r"(begins|done in|\w+ [\d,]+ of|[\d.]+ (s|min|h) so far))"
 )
 
@@ -160,7 +160,7 @@ def swept(sweep_file: Path) -> Finished:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the figures of a run, which take longest, by empty ones."""
-    for name in ("figure1", "figure2"):
+    for name in ("figure1", "figure2", "figure3"):
         monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_: Figure())
 
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from e2e.conftest import Command, assert_refused, changes, contents
-from planted import planted_table, sound
+from planted import Effect, planted_runs, planted_table, sound, used
 from tasklens.core.parquet import parquet_bytes
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS
@@ -276,6 +276,77 @@ def test_runs_that_differ_in_seed_figure_and_workers_go_together(
     RunDir(run).write(run / "config.toml", changed.encode())
     assert command("verify", run, runs[1]).status == 1
     assert (empty / "verdict.json").exists()
+
+
+# --- The group use ---
+
+
+def ignored(edit: str, layer: int, step: int) -> float:
+    return 0.0
+
+
+@pytest.mark.parametrize(("effect", "outcome"), [(used, "holds"), (ignored, "fails")])
+def test_use_counts_for_the_status_only_if_it_is_required(
+    command: Command, run: Path, monkeypatch: pytest.MonkeyPatch, effect: Effect, outcome: str
+) -> None:
+    verdict = judge(planted_runs(effect))
+    monkeypatch.setattr("tasklens.runs.verify.verify", lambda runs, *, shuffled: verdict)
+    result = command("verify", run)
+    assert (result.status, result.err) == (0, "")
+    assert re.search(f"^{outcome:<9}  used  ", result.out, re.M)
+    required = command("verify", run, "--require", "use")
+    assert required.status == (0 if outcome == "holds" else 1)
+    assert required.out == result.out
+    (finding,) = json.loads((run / "verdict.json").read_text())["use"]["findings"]
+    assert (finding["finding"], finding["verdict"]) == ("used", outcome)
+    shown = json.loads(command("verify", run, "--json").out)
+    assert shown["holds"] is True
+    assert shown["use"]["findings"] == [finding]
+
+
+def test_use_needs_interventions_only_if_it_is_required(
+    command: Command, runs: list[Path], run: Path, empty: Path
+) -> None:
+    result = command("verify", run)
+    line = "use: not tested: run 'seed0' has no interventions; `tasklens intervene RUN` makes them"
+    assert line in result.out.splitlines()
+    (run / "verdict.json").unlink()
+    message = "--require use: run 'seed0' has no interventions: tasklens intervene RUN makes them"
+    assert_refused(command("verify", run, "--require", "use"), message)
+    assert_refused(
+        command("verify", run, "--require", "x"), "no such group of checks; there is use"
+    )
+    assert not (run / "verdict.json").exists()
+
+    edits = [f"--edit={edit}" for edit in ("shift", "patch", "random", "within", "shuffled")]
+    result = command("intervene", run, "--step", 7, *edits)
+    assert result.status == 0, result.err
+    result = command("verify", run, "--require", "use")
+    assert (result.status, result.err) == (1, "")
+    use = json.loads((run / "verdict.json").read_text())["use"]
+    assert use["findings"][0]["verdict"] in ("fails", "undecided"), "it has learnt nothing"
+    splits = {check["split"] for check in use["findings"][0]["checks"]}
+    assert splits == {"val_subset", "val_instruction_subset"}
+    (layer,) = use["layers"]
+    assert judged_layer(curves_of(load_run(run)), complete=False, space="raw") == (layer, "raw")
+    shuffled = command("verify", run, "--shuffled", "--out", empty / "shuffled.json")
+    assert shuffled.status == 1
+    (finding,) = json.loads((empty / "shuffled.json").read_text())["use"]["findings"]
+    assert finding["verdict"] in ("fails", "undecided")
+    # A run beside one without.
+    result = command("verify", run, runs[1])
+    assert "use: not tested: run 'seed1' has no interventions" in result.out
+
+
+def test_a_curve_of_hits_of_the_probe_begins_with_the_score(runs: list[Path]) -> None:
+    run = load_run(runs[0])
+    rows, curves = run.scores(), curves_of(run)
+    assert {split for split, _ in curves.decoded} == {"val_subset", "val_instruction_subset"}
+    for (split, layer), copies in curves.decoded.items():
+        of_cell = rows[(rows["metric"] == "probe_task") & (rows["split"] == split)]
+        expected = of_cell[of_cell["layer"] == layer].sort_values("step")["value"]
+        assert copies.shape == (401, 8)
+        assert copies[0] == pytest.approx(expected.to_numpy())
 
 
 # --- What cannot be verified ---

@@ -111,6 +111,10 @@ def follow(
     space: Annotated[
         str, typer.Option("--space", metavar="raw|tsne", help="The space of the clusters.")
     ] = "raw",
+    position: Annotated[
+        str | None,
+        typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Follow tasks and clusters through training.
@@ -122,17 +126,21 @@ def follow(
     from tasklens.runs.verify import follow_run
     from tasklens.scoring.cluster_tracking import followed_text
 
-    state, split, followed, names = follow_run(load_run(path), layer, split, space)
+    run = load_run(path)
+    position = run.position(position)
+    state, split, followed, names = follow_run(run, layer, split, space, position)
     if as_json:
         tasks = [
             {"task": names[task], "formed": formed, "overlap": followed.overlap[:, i]}
             for i, (task, formed) in enumerate(zip(followed.tasks, followed.formed, strict=True))
         ]
         cell = {"run": path, "layer": state, "split": split, "space": space}
+        cell["position"] = position
         changes = {"splits": followed.splits, "merges": followed.merges}
         emit_json({**cell, "steps": followed.steps, "tasks": tasks, **changes})
     else:
-        emit(f"{state} on {split} ({space}):\n\n{followed_text(followed, names)}")
+        at = f" at {position}" if len(run.positions) > 1 else ""
+        emit(f"{state} on {split}{at} ({space}):\n\n{followed_text(followed, names)}")
 
 
 def compare(

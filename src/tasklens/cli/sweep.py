@@ -30,6 +30,10 @@ def sweep(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep each run's states and weights.")
     ] = False,
+    edit: Annotated[
+        bool,
+        typer.Option("--intervene", help="Edit hidden states, too, as tasklens run does."),
+    ] = False,
     engine: Engine = "local",
     gpus: Annotated[
         float,
@@ -49,6 +53,7 @@ def sweep(
     Does only what is missing, and ends with one table of all runs, whose path is printed. The exit
     status is 1 if a run failed. With --engine ray the runs go to a cluster whose nodes all see the
     directory; with --shard they go to any number of jobs, and `tasklens gather` makes the table.
+    Later calls for a sweep with --intervene edit hidden states, too.
     """
     from tasklens.core.workers import LOCAL, opened
     from tasklens.runs.sweep import gather as gather_runs
@@ -59,11 +64,11 @@ def sweep(
     directory = _directory(file, out)
     if dry_run:
         if as_json:
-            emit_json({"runs": _points_document(plan, directory)})
+            emit_json({"runs": _points_document(plan, directory, edit=edit)})
             return 0
         for point in plan.points:
             values = ", ".join(f"{key}={value}" for key, value in point.values.items())
-            done = "done" if is_done(directory, point) else "to do"
+            done = "done" if is_done(directory, point, edit=edit) else "to do"
             emit(visible(f"{point.name}  {done:<5}  seed={point.settings.seed}  {values}"))
         return 0
     if engine != LOCAL:
@@ -72,7 +77,9 @@ def sweep(
     if shard is not None:
         if engine != LOCAL:
             raise InputError("--shard needs no cluster; leave out --engine, or --shard")
-        points, failed = run_shard(plan, directory, parse_shard(shard), workers, keep=keep)
+        points, failed = run_shard(
+            plan, directory, parse_shard(shard), workers, keep=keep, edit=edit
+        )
         _print_failed(failed)
         if as_json:
             emit_json({"shard": shard, "runs": len(points), "failed": failed})
@@ -80,7 +87,7 @@ def sweep(
             emit(f"shard {shard}: {len(points) - len(failed)} of {len(points)} runs are done")
         return 1 if failed else 0
     with opened(engine):
-        failed = run_sweep(plan, directory, workers, keep=keep, engine=engine, gpus=gpus)
+        failed = run_sweep(plan, directory, workers, keep=keep, edit=edit, engine=engine, gpus=gpus)
     _print_failed(failed)
     paths: list[Path] = []
     if len(failed) < len(plan.points):
@@ -119,7 +126,7 @@ def _emit_paths(paths: list[Path]) -> None:
         emit_path(path)
 
 
-def _points_document(plan: "Sweep", directory: Path) -> list[dict[str, Any]]:
+def _points_document(plan: "Sweep", directory: Path, *, edit: bool = False) -> list[dict[str, Any]]:
     """Return the runs of a sweep as what `emit_json` prints."""
     from tasklens.runs.sweep import is_done
 
@@ -128,7 +135,7 @@ def _points_document(plan: "Sweep", directory: Path) -> list[dict[str, Any]]:
             "run": point.name,
             "seed": point.settings.seed,
             "settings": dict(point.values),
-            "done": is_done(directory, point),
+            "done": is_done(directory, point, edit=edit),
         }
         for point in plan.points
     ]

@@ -22,6 +22,8 @@ from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.prompt_answers import Texts, answers_by_label
 from tasklens.data.special_tokens import SpecialTokens, Tokenizer, read_texts
 
+#: Most prompts whose answers are tokenized together.
+BLOCK = 1000
 _REMEDY = (
     "; give a column 'answers' with objects {label: answer}, or a column 'input' whose values "
     "several labels share, with a column 'output'"
@@ -79,7 +81,7 @@ def counterfactuals_of_prompts(
     n : int
         Most prompts, drawn at random among those with another answer that is known.
     special_tokens
-        As in `PositionSettings`.
+        As in `ModelStateSettings`.
     seed : int
         Root seed of the run.
 
@@ -244,10 +246,11 @@ def _answers_in_tokens(
     number: dict[Tokens, int] = {}
     in_tokens = np.full(answers.shape, -1)
     index = order[:0]
-    for begin in range(0, len(order), n):
+    size = min(n, BLOCK)
+    for begin in range(0, len(order), size):
         wanted = [
             (i, column)
-            for i in order[begin : begin + n].tolist()
+            for i in order[begin : begin + size].tolist()
             for column in np.flatnonzero(answers[i] >= 0).tolist()
         ]
         sites = [site for i, _ in wanted if (site := part.sites[i])]

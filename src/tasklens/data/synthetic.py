@@ -174,8 +174,11 @@ class Dataset:
         """
         if split not in self.splits:
             raise InputError(f"no split {split!r}; there are {', '.join(self.splits)}")
+        return self.prompts_of(self.splits[split], position, split)
+
+    def prompts_of(self, part: Split, position: str = "input", split: str = "") -> Prompts:
+        """Return the prompt of each instance, measured at a position; see `prompts`."""
         find_position(position, get_args(PositionName))
-        part = self.splits[split]
         length = self.instruction_length[part.instruction]
         ids = np.zeros((len(part), self.n_positions - 1), dtype=np.int64)
         ids[:, :-1] = self.instruction_ids[part.instruction]

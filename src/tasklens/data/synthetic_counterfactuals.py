@@ -13,7 +13,6 @@ from tasklens.data.counterfactuals import (
     prompts_with_pairs,
 )
 from tasklens.data.edited_prompts import EditedPrompts, Ints
-from tasklens.data.names import find_position
 from tasklens.data.synthetic import MEASURED, Dataset, Split
 
 #: The measured subset from whose states the centroids are computed.
@@ -110,14 +109,7 @@ def _donors(
 
 
 def _edited(dataset: Dataset, part: Split, position: str) -> EditedPrompts:
-    """Return the prompts [I; x] of instances, edited at a position."""
-    length = dataset.instruction_length[part.instruction]
-    ids = np.zeros((len(part), dataset.n_positions - 1), dtype=np.int64)
-    ids[:, :-1] = dataset.instruction_ids[part.instruction]
-    ids[np.arange(len(part)), length] = part.input
-    spans = {
-        "input": (length, length),
-        "instruction_last": (length - 1, length - 1),
-        "instruction_mean": (np.zeros_like(length), length - 1),
-    }
-    return EditedPrompts(ids, length, *spans[find_position(position, spans)])
+    """Return the prompts [I; x] of instances, edited at a position and read up to x."""
+    prompts, length = dataset.prompts_of(part, position), dataset.instruction_length
+    begin = prompts.position if prompts.begin is None else prompts.begin
+    return EditedPrompts(prompts.ids, length[part.instruction], begin, prompts.position)

@@ -21,6 +21,7 @@ from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
     NO_STEP,
+    at_position,
     layers_in_order,
     main_scores,
     summarise,
@@ -134,13 +135,14 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
 
     ``metric`` is the agreement with the task. With "ari_shuffled" it is the agreement by chance.
     With "ari" there are choices if the table has the metrics `BAND`. Of several numbers of clusters
-    the first counts. InputError if the table has no such score of a hidden state.
+    and positions the first counts. InputError if the table has no such score of a hidden state, or
+    a run has none at that position.
     """
     other = {
         "model": "accuracy",
         **dict.fromkeys(CONTROLS, "ari"),
     }  # metrics of lines that are no hidden state
-    rows = to_frame(main_scores(table), {metric, "ari", "accuracy", *BAND})
+    rows = to_frame(at_position(main_scores(table)), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")
     means = summarise(rows[rows["metric"] == rows["layer"].map(other).fillna(metric)], by)["mean"]
     runs = list(_curves_of_means(means, other))

@@ -11,11 +11,7 @@ import numpy as np
 
 from tasklens.findings.curves import Curves
 from tasklens.findings.rules import UNSEEN, Rule
-from tasklens.findings.statistics import (
-    MissingError,
-    judged_layer,
-    share,
-)
+from tasklens.findings.statistics import MissingError, judged_layer, share
 from tasklens.interventions.effects import ABLE, LEAST_WAY, NORMALISED, EffectCurves
 from tasklens.scoring.bootstrap import Floats
 
@@ -69,7 +65,10 @@ def final_effect(curves: Curves, split: str, state: str, edit: str) -> Floats:
     """Return an effect over pairs that the model can do, (B,), at the last checkpoint."""
     effect = course(curves, split, state, edit, OF_ABLE)[:, -1]
     if np.isnan(effect[0]):
-        raise MissingError("there is no pair whose two tasks the model can do")
+        effects = effects_of(curves)
+        if not effects.n_able.get((curves.split_names[split], effects.steps[-1])):
+            raise MissingError("there is no pair whose two tasks the model can do")
+        raise MissingError(f"run {curves.run!r} has no {edit} of {state} at its last edited step")
     return effect
 
 

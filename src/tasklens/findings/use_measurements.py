@@ -137,32 +137,36 @@ def _over_layers(split: str) -> Number:
     """Return the number: the rank correlation of the final effect and ARI over layers."""
 
     def number(curves: Curves) -> Floats:
-        layers = _layers(curves)
-        effect = [course(curves, split, layer)[:, -1] for layer in layers]
-        ari = [shared(curves, curves.ari[split, layer, "raw"])[:, -1] for layer in layers]
-        return row_rank_correlation(np.stack(effect, axis=1), np.stack(ari, axis=1))
+        ends = [
+            (course(curves, split, layer)[:, -1], curves.ari[split, layer, "raw"])
+            for layer in _layers(curves)
+        ]
+        known = [(end, shared(curves, ari)[:, -1]) for end, ari in ends if np.isfinite(end[0])]
+        return _rank_correlation([end for end, _ in known], [ari for _, ari in known])
 
     return number
 
 
 def _over_steps(split: str) -> Number:
     """Return the number: the rank correlation of effect and ARI over steps in the best layer."""
+    return lambda curves: _rank_correlation(
+        *(list(_course_of(name, curves, split)[1].T) for name in ("effect", "ARI"))
+    )
 
-    def number(curves: Curves) -> Floats:
-        effect, ari = (_course_of(name, curves, split) for name in ("effect", "ARI"))
-        if effect.shape[1] < 3:
-            raise MissingError("two checkpoints have no order to compare")
-        return row_rank_correlation(effect, ari)
 
-    return number
+def _rank_correlation(effect: Sequence[Floats], ari: Sequence[Floats]) -> Floats:
+    """Return the rank correlation of numbers, (B,) each; MissingError if these are too few."""
+    if len(effect) < 3:
+        raise MissingError(f"{len(effect)} numbers are too few for a rank correlation")
+    return row_rank_correlation(np.stack(effect, axis=1), np.stack(ari, axis=1))
 
 
 def _half_way_of(name: str, split: str) -> Number:
     def number(curves: Curves) -> Floats:
-        steps = effects_of(curves).steps
+        steps, y = _course_of(name, curves, split)
         if len(steps) < 2:
             raise MissingError("a single checkpoint has no course")
-        return half_way(steps, _course_of(name, curves, split))
+        return half_way(steps, y)
 
     return number
 
@@ -171,13 +175,19 @@ def _minus(a: Number, b: Number) -> Number:
     return lambda curves: a(curves) - b(curves)
 
 
-def _course_of(name: str, curves: Curves, split: str) -> Floats:
-    """Return the ARI, the accuracy of the probe, or the effect, in the best layer, (B, S)."""
+def _course_of(name: str, curves: Curves, split: str) -> tuple[list[int], Floats]:
+    """Return the S checkpoints at which the best layer was edited, and a course there, (B, S).
+
+    It is that of the ARI, of the accuracy of the linear probe, or of the effect.
+    """
     state = best_state(curves)
+    effect = course(curves, split, state)
+    known = np.flatnonzero(np.isfinite(effect[0]))
+    steps = [effects_of(curves).steps[i] for i in known]
     if name == "effect":
-        return course(curves, split, state)
+        return steps, effect[:, known]
     if name == "ARI":
-        return shared(curves, curves.ari[split, state, "raw"])
+        return steps, shared(curves, curves.ari[split, state, "raw"])[:, known]
     if (split, state) not in curves.decoded:
         raise MissingError(f"run {curves.run!r} has no linear probe of {state}")
-    return shared(curves, curves.decoded[split, state])
+    return steps, shared(curves, curves.decoded[split, state])[:, known]

@@ -244,7 +244,6 @@ def intervene(
         for name in names
     }
     n, n_tasks = asked.answers.shape
-    own_answer = asked.answers[np.arange(n), asked.own]
     for plan in planned:
         edit, alpha, runs = plan
         if edit in DONATED and not len(asked.donors):
@@ -263,12 +262,14 @@ def intervene(
                 row.append(fold.edited[inside])
                 run.append(np.full(len(row[-1]), r))
         runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)
-        candidates = asked.answers[rows]
-        if plan.is_targeted:
-            candidates = np.stack([own_answer[rows], asked.answers[rows, runs_]], axis=1)
         if len(rows):
-            edited = editor.answer(state, rows, change, candidates)
-            answer[runs_, rows], likelihood[runs_, rows] = edited.answer, edited.likelihood
+            # The same candidates for all edits: an answer of several tokens is the best of them.
+            edited = editor.answer(state, rows, change, asked.answers[rows])
+            wanted = edited.likelihood  # (M, T)
+            if plan.is_targeted:
+                columns = np.stack([asked.own[rows], runs_], axis=1)  # (M, 2)
+                wanted = np.take_along_axis(wanted, columns, axis=1)
+            answer[runs_, rows], likelihood[runs_, rows] = edited.answer, wanted
         key = EditKey(asked.split, asked.position, state, edit, alpha)
         arrays[key.name("answer")], arrays[key.name("likelihood")] = answer, likelihood
     return arrays

@@ -28,10 +28,10 @@ class Editor(Protocol):
         Parameters
         ----------
         name : str
-            Name of the hidden state.
+            Name of the hidden state, or names that are joined by +, from the input up.
         row : int64 (M,)
             Index of the prompt of each edit.
-        change : float32 (M, D)
+        change : float32 (M, D), or (M, R, D) for R joined states
             What is added to the state at each token of the edited span. Zeros change no bit.
         candidates : int64 (M, C)
             Answers whose likelihood is returned, as indices into the K answers; -1: none.

@@ -89,7 +89,7 @@ def repair(
     ]
     row = np.tile(np.arange(n), len(changes))
     edited = editor.answer(
-        state, row, np.concatenate(changes).astype(np.float32), right[row][:, None]
+        state, row, np.concatenate(changes).astype(np.float32), asked.answers[row]
     )
     is_right = (edited.answer == right[row]).reshape(len(changes), n).astype(np.int8)
     name = partial(repair_name, asked.split, asked.position, state)

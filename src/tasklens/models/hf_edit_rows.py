@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasklens.data.edited_prompts import EditedPrompts, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, TREES
-from tasklens.models.prefix_trees import ROW_TOKENS, Trees
+from tasklens.models.prefix_trees import ROW_TOKENS
 
 #: Length of a tree row in prefixes. Longer rows repeat fewer prefixes, but the number of attention
 #: scores grows with the square of the length.
@@ -21,14 +21,19 @@ PREFIXES = 4
 
 
 class EditRows(NamedTuple):
-    """B rows of T tokens with J jobs of S tokens each from the edited span on."""
+    """B rows of T tokens with J jobs, of which at most S tokens from the edited span on are read.
 
-    trees: Trees
-    """The tokens; the last token of job j is at (`row[j]`, `slot[j]`)."""
+    ``ids``, ``depth`` and ``parent`` are those of `Trees`.
+    """
+
+    ids: Ints  # (B, T)
+    depth: Ints  # (B, T)
+    parent: Ints  # (B, T)
     is_read: NDArray[np.bool_]  # (B, T), False for padding
     prompt: Ints  # (B, T), prompt of each token
     job: Ints  # (J,)
-    slot: Ints  # (J, S), of each job's tokens
+    row: Ints  # (J,)
+    slot: Ints  # (J, S), of each job's tokens; the last one again after it
 
 
 class EditArranger:
@@ -137,7 +142,5 @@ class EditArranger:
                 parent[b, own[1:]] = own[:-1]
                 parent[b, own[0]] = begin - 1 if begin else own[0]
                 slots.append(own[np.minimum(np.arange(S), len(own) - 1)])
-        slot = np.stack(slots)
-        of_row = np.repeat(np.arange(B), [len(jobs) for jobs in rows])
-        trees = Trees(ids, depth, parent, of_row, slot, slot[:, -1])
-        return EditRows(trees, is_read, prompt, np.concatenate(rows), slot)
+        job, of_row = np.concatenate(rows), np.repeat(np.arange(B), [len(jobs) for jobs in rows])
+        return EditRows(ids, depth, parent, is_read, prompt, job, of_row, np.stack(slots))

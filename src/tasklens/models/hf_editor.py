@@ -13,8 +13,9 @@ from tasklens.core.progress import inform
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
 from tasklens.data.names import find_state
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.devices import is_out_of_memory
+from tasklens.models.devices import free_bytes, is_out_of_memory
 from tasklens.models.edited_answers import EditedAnswers, changes_by_state
+from tasklens.models.gpt2 import tree_bias
 from tasklens.models.hf_batching import too_long
 from tasklens.models.hf_edit_rows import EditArranger, EditRows
 from tasklens.models.hf_editing import (
@@ -34,7 +35,7 @@ from tasklens.models.modes import evaluating
 #: Logits that a pass computes at most: 256 MiB in float32.
 LOGITS = 2**26
 #: Prompts on which it is tried whether blocks can be skipped.
-TRIED = 4
+TRIED = 2
 
 
 class _Kept(NamedTuple):
@@ -65,8 +66,9 @@ class HuggingFaceEditor:
     -----
     A trial decides how edits are read together, as it does for prompts: see
     `tasklens.models.hf_batching`. If token trees change no state, the tokens before the edited span
-    are read once for many edits. If the answers are single tokens, the blocks below the edited
-    state are skipped, unless a trial shows that this changes the model.
+    are read once for many edits. If the answers are single tokens, the blocks up to the edited
+    state are skipped, unless a trial shows that this changes the model. For this, one unedited
+    state of all tokens stays in memory, if a quarter of the free memory holds it.
 
     The same rows in a call make the same passes, so that a change of zeros gives the bits of the
     unedited answer. This is not so if the memory was exhausted in between.
@@ -103,7 +105,10 @@ class HuggingFaceEditor:
         self._blocks = [self._reader.points[name].module for name in blocks]
         self._kept: _Kept | None = None
         #: Whether the blocks up to an edited state can be skipped.
-        self._may_skip = tokens.shape[1] == 1 and self._skips_alike()
+        self._may_skip = tokens.shape[1] == 1 and len(prompts) > 0
+        if self._may_skip and self._reader.can_skip is None:
+            self._reader.can_skip = self._skips_alike()
+        self._may_skip &= bool(self._reader.can_skip)
         self.how = f"by hooks, {how}" + ", from the edited state on" * self._may_skip
 
     def states(self, names: Sequence[str]) -> dict[str, Floats]:
@@ -125,7 +130,7 @@ class HuggingFaceEditor:
             each = self._arranger.arrange(rows, row, answers.following)
             n_edited = (self.prompts.end - self.prompts.begin + 1)[row[each.job]]  # (J,)
             j, s = np.nonzero(np.arange(each.slot.shape[1]) < n_edited[:, None])
-            tokens = self._tensor(each.trees.row[j]), self._tensor(each.slot[j, s])
+            tokens = self._tensor(each.row[j]), self._tensor(each.slot[j, s])
             edit = answers.edit[each.job[j]]
             changes = {
                 name: token_changer(*tokens, self._tensor(x[edit])) for name, x in by_state.items()
@@ -182,17 +187,18 @@ class HuggingFaceEditor:
         L = self._tokens.shape[1]
         read = self._arranger.last[row[each.job], None] + np.arange(L)  # (J, L)
         slot = np.take_along_axis(each.slot, read, axis=1).reshape(-1)
-        pick = token_picker(self._tensor(np.repeat(each.trees.row, L)), self._tensor(slot))
+        pick = token_picker(self._tensor(np.repeat(each.row, L)), self._tensor(slot))
+        inputs = {"ids": self._tensor(each.ids)}
         if self._arranger.how == TREES:
-            inputs = self._reader.tree_inputs(each.trees, np.arange(len(each.trees)))
-        else:
-            inputs = {"ids": self._tensor(each.trees.ids)}
-            if not each.is_read.all():
-                inputs["attention_mask"] = self._tensor(each.is_read.astype(np.int64))
+            inputs["attention_mask"] = tree_bias(self._tensor(each.parent))
+            inputs["position_ids"] = self._tensor(each.depth)
+        elif not each.is_read.all():
+            inputs["attention_mask"] = self._tensor(each.is_read.astype(np.int64))
         with ExitStack() as stack:
             stack.enter_context(changed(self._reader.points, changes or {}))
             if kept is not None:
-                state = kept.state[self._tensor(each.prompt), self._tensor(each.trees.depth)]
+                at = self._tensor(each.prompt), self._tensor(each.depth)
+                state = token_picker(*at)(kept.state)  # (B, T, D)
                 blocks = self._blocks[: kept.n_blocks]
                 stack.enter_context(skipped(blocks, state, in_tuple=kept.in_tuple))
             logits = self._reader.logits(pick, **inputs)
@@ -202,13 +208,21 @@ class HuggingFaceEditor:
         """Return the unedited states with which the blocks up to an edited state are skipped."""
         names = self.names[: self.names.index(name) + 1]
         n_blocks = sum(name.startswith("block") for name in names)
-        if not self._may_skip or not n_blocks:
+        if not self._may_skip or not n_blocks or not self._holds_states():
             return None
         if self._kept is None or self._kept.n_blocks != n_blocks:
             self._kept = None  # before the next one needs memory
             row = np.arange(len(self.prompts))
             self._run_all(row, _nothing(row), lambda rows: self._keep(rows, row, n_blocks))
         return self._kept
+
+    def _holds_states(self) -> bool:
+        """Return whether a quarter of the free memory holds a state of all tokens."""
+        if self._kept is not None:
+            return True
+        width: int = self._reader.model.config.get_text_config().hidden_size
+        n_bytes = len(self.prompts) * (int(self.prompts.read.max()) + 1) * width
+        return n_bytes * self._reader.dtype.itemsize <= free_bytes(self._subject.device) // 4
 
     @torch.inference_mode()
     def _keep(self, rows: list[Ints], row: Ints, n_blocks: int) -> None:
@@ -223,12 +237,12 @@ class HuggingFaceEditor:
             N, T = len(self.prompts), int(self.prompts.read.max()) + 1
             self._kept = _Kept(n_blocks, state.new_zeros((N, T, state.shape[-1])), in_tuple)
         b, t = np.nonzero(each.is_read)
-        index = self._tensor(each.prompt[b, t]), self._tensor(each.trees.depth[b, t])
-        self._kept.state[index] = token_picker(self._tensor(b), self._tensor(t))(state)
+        n, depth = (torch.from_numpy(x[b, t]).to(state.device) for x in (each.prompt, each.depth))
+        self._kept.state[n, depth] = token_picker(self._tensor(b), self._tensor(t))(state)
 
     def _skips_alike(self) -> bool:
         """Return whether some unedited prompts have equal logits if blocks are skipped."""
-        if not len(self.prompts) or not all(map(can_be_skipped, self._blocks)):
+        if not all(map(can_be_skipped, self._blocks)):
             return False
         row = np.unique(np.linspace(0, len(self.prompts) - 1, TRIED).round().astype(np.int64))
         rows = next(self._arranger.passes(row, _nothing(row), self.max_tokens, TRIED))
@@ -245,6 +259,7 @@ class HuggingFaceEditor:
                     if is_out_of_memory(error):
                         raise
                     return False  # the model needs what a block returns beside the state
+        self._kept = None  # it has the tried prompts alone
         return True
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:

@@ -54,6 +54,8 @@ class HuggingFaceReader:
         with evaluating(model), ModuleMemory(model).fresh():
             self.names: tuple[str, ...] = self._inspect(parent)
         self.forget()
+        #: Whether blocks can be skipped; None if no Editor has tried it.
+        self.can_skip: bool | None = None
         #: Whether the position of each token can be given.
         self.takes_positions = takes_positions(self._base)
 

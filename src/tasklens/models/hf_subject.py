@@ -89,7 +89,7 @@ class HuggingFaceSubject:
     def again(self) -> "HuggingFaceSubject":
         """Return a Subject of the same model that has read nothing, with the same settings."""
         other = copy.copy(self)
-        other.reading = other._decided = other._tried = None
+        other.begin(None)
         other.on_reading = lambda reading: None
         return other
 

@@ -34,6 +34,7 @@ from tasklens.scoring.score_table import (
     at_position,
     layers_in_order,
     main_scores,
+    positions_of,
     summarise,
     to_frame,
 )
@@ -141,7 +142,10 @@ def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = No
     if any("model" in lines for lines in panels.values()):
         right.spines.right.set_visible(True)
         right.yaxis.set_visible(True)
-    axes[0].set_ylabel({"ari": "ARI", "ami": "AMI"}.get(settings.metric, "V-measure"))
+    label = {"ari": "ARI", "ami": "AMI"}.get(settings.metric, "V-measure")
+    if len(positions_of(as_table(table))) > 1:
+        label += f" at {drawable(positions_of(scores)[0])}"
+    axes[0].set_ylabel(label)
     metrics = {*scores["metric"].to_pylist()}
     near_best = settings.metric == "ari" and not metrics.isdisjoint(BAND)
     _legend(figure, panels, states if len(steps) > 1 else [], near_best=near_best)

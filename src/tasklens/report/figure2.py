@@ -24,7 +24,13 @@ from tasklens.report.style import (
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.classifiers import NEIGHBOURS
-from tasklens.scoring.score_table import as_table, at_position, layers_in_order, main_scores
+from tasklens.scoring.score_table import (
+    as_table,
+    at_position,
+    layers_in_order,
+    main_scores,
+    positions_of,
+)
 
 COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
@@ -86,7 +92,8 @@ def figure2(
     >>> import tasklens as tl
     >>> tl.figure2(tl.load_run("runs/smoke").scores()).savefig("figure2.png")
     """
-    table = at_position(main_scores(as_table(table)), position)
+    whole = as_table(table)
+    table = at_position(main_scores(whole), position)
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
     steps = sorted({step for _, step in scores["ari"]})
@@ -115,7 +122,10 @@ def figure2(
             ax.set_title(
                 f"({ascii_lowercase[i + len(PANELS)]}) {drawable(best[0], IN_TITLE)}: {title}"
             )
-    write_heading(figure, drawable(split_title(split)))
+    heading = drawable(split_title(split))
+    if len(positions_of(whole)) > 1:
+        heading += f", at {drawable(positions_of(table)[0])}"
+    write_heading(figure, heading)
     high = figure.get_figheight()
     figure.tight_layout(pad=0.4, w_pad=1.0, h_pad=1.0, rect=(0, LEGEND / high, 1, 1 - 0.1 / high))
     for ax, *_ in axes.T:  # one legend for the panels of a column, below them

@@ -129,7 +129,9 @@ def figure3(
         if i % across == 0:
             ax.set_ylabel("ARI, accuracy, share")
     title = drawable(split_title(every[0].split_names[role]), IN_TITLE)
-    write_heading(figure, f"{title};{' ' if columns == 2 else chr(10)}{CAVEAT}")
+    position = drawable(effects_of(every[0]).position, IN_TITLE)
+    between = ", " if columns == 2 else "\n"
+    write_heading(figure, f"{title}{between}edited at {position}; {CAVEAT}")
     look: dict[str, Any] = {"ncols": -(-len(handles) // rows), "handlelength": 3.2}
     figure.legend(handles, labels, loc="outside lower center", **look)
     return figure
@@ -236,8 +238,9 @@ def _legend(runs: Sequence[Curves], role: str) -> tuple[list[Any], list[str]]:
         i = [*LOOKS].index("random")
         handles[i] = (Patch(color=GREY, linewidth=0), handles[i])
         labels[i] += f": mean and range of {n}"
-    if any(len(y) > 1 for curves in runs for y in effects_of(curves).effect.values()):
-        over = "runs and instructions" if len(runs) > 1 else "instructions"
+    resampled = any(len(y) > 1 for curves in runs for y in effects_of(curves).effect.values())
+    over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
+    if over:
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))
-        labels.append(f"{CONFIDENCE:.0%} interval over {over}")
+        labels.append(f"{CONFIDENCE:.0%} interval over {' and '.join(over)}")
     return handles, labels

@@ -248,8 +248,10 @@ def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None)
         row, task = np.nonzero(asked.donor >= 0)
         # A donor has one right answer: those that ask for it share the input and the task.
         expected = np.zeros(len(asked.donors), dtype=np.int64)
+        candidates = np.full((len(asked.donors), len(asked.tasks)), -1)
         expected[asked.donor[row, task]] = asked.answers[row, task]
-        given, _ = _clean(donors, expected[:, None])
+        candidates[asked.donor[row, task]] = asked.answers[row]
+        given, _ = _clean(donors, candidates)
         able[row, task] = (given == expected)[asked.donor[row, task]]
     able[np.arange(n), asked.own] = answer == right
     arrays: Arrays = {

@@ -189,7 +189,7 @@ def _selected(run: Run, selection: Selection) -> pd.DataFrame:
     wanted = {
         "step": selection.steps or run.intervenable_steps,
         "state": ("", *selection.states_among(run.state_names)),
-        "position": selection.positions or (run.position,),
+        "position": selection.positions or run.positions[:1],
         "edit": edits,
     }
     for column, values in wanted.items():

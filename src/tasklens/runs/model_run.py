@@ -202,7 +202,7 @@ class ModelRun(Run):
 
     @cached_property
     def _tokenizer(self) -> Any:
-        """The tokenizer that has read the prompts for all models; InputError if it is not there."""
+        """The tokenizer of all models; InputError if it is not the one that read the prompts."""
         from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
 
         first, *others = (self.facts(step) for step in self.steps)

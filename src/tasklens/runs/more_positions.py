@@ -32,7 +32,7 @@ def check_weights(run: TrainingRun) -> None:
         raise InputError(
             f"{directory.path}: the position {run.lacking(gone[0])[0]} cannot be added, because "
             f"no weights are kept of {len(gone)} of {len(run.steps)} checkpoints (steps {some}); "
-            "name another directory with --out to train again with all positions"
+            "to train again with all positions, name another directory with --out"
         )
 
 

@@ -23,6 +23,7 @@ from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.training import Trainer
 from tasklens.runs.fit_settings import draw_dataset
+from tasklens.runs.plan_edits import count_edit_bytes, time_edits
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
 
@@ -138,6 +139,7 @@ def count_bytes(
         "weights": len(kept) * weights,
         # the new training state is whole before the old one goes
         "to resume from": 2 * 3 * weights,
+        "interventions": count_edit_bytes(settings, kept),
         "clusters": n_states * measured,
         # two maps in float32; in the page they take half of that
         "report": n_states * shown * 2 * 2 * 4 * 3 // 2,
@@ -177,6 +179,10 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     harvest_seconds = _timed(lambda: harvest_measured(model, dataset, positions), least=1)
     status("plan: timing the clustering")
     raw, tsne = _time_cells(settings)
+    status("plan: timing the edits of hidden states")
+    with_weights = settings.checkpoints.steps_with_weights(steps, 4 * n_parameters)
+    each = [time_edits(model, dataset, settings, with_weights) for _ in range(LEAST_TIMES)]
+    edit_seconds = Seconds(min(each), max(each)).times(settings.cores_training)
     status("plan: timing the frames of the report")
     frame_seconds = _time_frame(settings)
     cells = len(MEASURED) * len(state_names(settings.model.n_layer)) * len(positions)
@@ -193,13 +199,14 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     return Plan(
         n_parameters=n_parameters,
         steps=steps,
-        with_weights=settings.checkpoints.steps_with_weights(steps, 4 * n_parameters),
+        with_weights=with_weights,
         instances=len(dataset.splits["train"]),
         seconds={
             "data": Seconds(data_seconds, data_seconds),
             "train": step_seconds.times(settings.train.steps),
             "harvest": harvest_seconds.times(len(steps)),
             "measure": measure_seconds.times(cells / workers),
+            "interventions": edit_seconds.times(1 / workers),
             "report": frame_seconds.times(cells * len(steps) / workers),
         },
         n_bytes=count_bytes(settings, n_parameters, instances),

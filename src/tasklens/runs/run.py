@@ -74,6 +74,7 @@ class Run(ABC):
 
     def __init__(self, directory: RunDir, settings: RunSettings) -> None:
         self.directory, self.settings = directory, settings
+        self._curves: tuple[object, Curves] | None = None
 
     @property
     def name(self) -> str:
@@ -334,9 +335,12 @@ class Run(ABC):
 
     def effects(self) -> pd.DataFrame:
         """Return the effects of edits, one number per row; see `tasklens.intervene`."""
+        return effects_to_pandas(self.effect_table())
+
+    def effect_table(self) -> pa.Table:
+        """Return the tidy table of the effects of edits."""
         self.need("interventions")
-        content = self.directory.read(self.directory.effects_parquet)
-        return effects_to_pandas(read_parquet(content))
+        return read_parquet(self.directory.read(self.directory.effects_parquet))
 
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
@@ -350,11 +354,17 @@ class Run(ABC):
     def curves(self) -> "Curves":
         """Return scores and effects of edits by step, with resampled instructions.
 
-        `tasklens.figure3` draws them.
+        `tasklens.figure3` draws them. They take a while the first time, and are not to be changed.
         """
         from tasklens.runs.verify import curves_of
 
-        return curves_of(self)
+        directory = self.directory
+        version = [
+            directory.noted(path) for path in (directory.scores_parquet, directory.effects_parquet)
+        ]
+        if self._curves is None or self._curves[0] != version:
+            self._curves = version, curves_of(self)
+        return self._curves[1]
 
     def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.
@@ -397,7 +407,7 @@ class Run(ABC):
 
         That is the seed, its settings, the stage before, and `sources` (as JSON).
         """
-        if stage == "measure" and len(self.positions) > 1:  # they may be added
+        if stage == "measure" and len(self.settings.positions) > 1:  # they may be added
             sources = [sources, [self.states_hash(step) for step in self.steps]]
         before = self.before[stage]
         hashes = [] if before is None else [self.directory.output_hash(before)]

@@ -137,7 +137,7 @@ def _edit(run: Run, missing: Missing, workers: Workers) -> dict[str, str]:
                 arrays |= result.arrays
                 for line in result.lines:
                     if line not in printed:
-                        inform(line)
+                        inform(f"interventions: {line}")
                         printed.add(line)
             if arrays:
                 keep_edits(run, step, arrays)

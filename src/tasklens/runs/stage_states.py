@@ -166,7 +166,9 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
             warn(warning)
         read = [note for facts in facts_by_step for note in facts["notes"]]
         warnings = [*dict.fromkeys([*step_notes(run.checkpoints), *read]), *late]
-        files = [path for states in steps for path in directory.files_in(states)]
+        # Those of further positions have no part in what does not depend on them.
+        firsts = [run.states_at(c.step) for c in run.checkpoints]
+        files = [path for states in firsts for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 

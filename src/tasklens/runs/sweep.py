@@ -13,6 +13,7 @@ from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.files import sha256
 from tasklens.core.parquet import parquet_bytes, write_parquet
 from tasklens.core.progress import print_traceback
+from tasklens.core.settings import Stage
 from tasklens.core.workers import LOCAL, need_seen, reason, start_workers
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import (
@@ -22,8 +23,10 @@ from tasklens.report.sweep_figures import (
     separation_plot,
 )
 from tasklens.runs.directory import RunDir
+from tasklens.runs.edit_plan import figure_selections
 from tasklens.runs.pipeline import begin
 from tasklens.runs.stage_data import make_data
+from tasklens.runs.stage_intervene import intervene
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_train import train
 from tasklens.runs.sweep_file import Point, Sweep
@@ -46,6 +49,7 @@ def run_sweep(
     workers: int = 0,
     *,
     keep: bool = False,
+    edit: bool = False,
     engine: str = LOCAL,
     gpus: float = 1.0,
 ) -> dict[str, str]:
@@ -53,19 +57,26 @@ def run_sweep(
 
     ``out`` holds a run directory for each run in ``runs``, the table of all scores, and the
     summary; on a cluster all nodes have to see it. Unless ``keep`` is set, the states and weights
-    of a run are removed: what is left is what `tasklens verify` reads. On Ray (see
+    of a run are removed: what is left is what `tasklens verify` reads. With ``edit``, now or in an
+    earlier call, hidden states are edited before that, as in `tasklens run`. On Ray (see
     `tasklens.core.workers.opened`) a run takes as many CPUs as it has threads. If its settings ask
     for a GPU, it takes the share ``gpus`` of one. Returns the reasons of the runs that failed, by
     name; the next call tries these again.
     """
     directory = _sweep_directory(out)
     with directory.locked():
-        _write_plan(directory, sweep)
+        _write_plan(directory, sweep, edit=edit)
         return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
 
 
 def run_shard(
-    sweep: Sweep, out: Path, shard: tuple[int, int], workers: int = 0, *, keep: bool = False
+    sweep: Sweep,
+    out: Path,
+    shard: tuple[int, int],
+    workers: int = 0,
+    *,
+    keep: bool = False,
+    edit: bool = False,
 ) -> tuple[tuple[Point, ...], dict[str, str]]:
     """Run what is missing of every n-th run of a sweep, from the i-th on; see `run_sweep`.
 
@@ -75,7 +86,7 @@ def run_shard(
     i, n = shard
     directory = _sweep_directory(out)
     with directory.locked(wait=PATIENCE):
-        _write_plan(directory, sweep)
+        _write_plan(directory, sweep, edit=edit)
     points = sweep.points[i - 1 :: n]
     return points, _run(points, out, workers, keep=keep)
 
@@ -106,16 +117,25 @@ def _is_sweep(directory: RunDir) -> bool:
     return is_new or lost or directory.noted(plan) is not None
 
 
-def _write_plan(directory: RunDir, sweep: Sweep) -> None:
-    """Write the file of the sweep; remove what was gathered of the runs of another."""
+def _write_plan(directory: RunDir, sweep: Sweep, *, edit: bool = False) -> None:
+    """Write the file of the sweep; remove what was gathered of the runs of another.
+
+    With ``edit``, record that the hidden states of all its runs are edited.
+    """
     path = directory.path / PLAN
-    is_same = directory.noted(path) == sha256(sweep.content)
-    if is_same and directory.is_intact(path):
-        return
-    with directory.batch() as manifest:
-        for key in () if is_same else list(manifest["files"]):
-            directory.remove(directory.path / key)
-        directory.write(path, sweep.content)
+    is_same, edits = directory.noted(path) == sha256(sweep.content), is_edited(directory.path)
+    if not is_same or not directory.is_intact(path):
+        with directory.batch() as manifest:
+            for key in () if is_same else list(manifest["files"]):
+                directory.remove(directory.path / key)
+            directory.write(path, sweep.content)
+    if edit or (edits and is_same):
+        directory.finish("interventions", sha256(sweep.content), [path])
+
+
+def is_edited(out: Path) -> bool:
+    """Return whether the hidden states of the runs of a sweep are edited."""
+    return RunDir(out).mark("interventions") is not None
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -151,7 +171,7 @@ def _run(
             _strip(run)
     if not missing:
         return failed
-    work = functools.partial(run_point, out=out.absolute(), keep=keep)
+    work = functools.partial(run_point, out=out.absolute(), keep=keep, edit=is_edited(out))
     cpus = max(max(p.settings.cores_training, p.settings.workers) for p in missing)
     on_gpu = any(point.settings.train.device != "cpu" for point in missing)
     with start_workers(engine, workers, cpus=cpus, gpus=gpus if on_gpu else 0) as pool:
@@ -160,14 +180,17 @@ def _run(
     return {point.name: failed[point.name] for point in points if point.name in failed}
 
 
-def is_done(out: Path, point: Point) -> bool:
-    """Return whether the scores and the clusters of a run are there."""
+def is_done(out: Path, point: Point, *, edit: bool = False) -> bool:
+    """Return whether the scores and the clusters of a run are there, and its edits if wanted."""
     run = point_run(out, point)
+    stages: tuple[Stage, ...] = ("measure", "interventions")
+    stages = stages if edit or is_edited(out) else stages[:1]
     try:
-        run.need("measure")
+        for stage in stages:
+            run.need(stage)
     except InputError:
         return False
-    return run.directory.has_files("measure")
+    return all(map(run.directory.has_files, stages))
 
 
 def point_run(out: Path, point: Point) -> TrainingRun:
@@ -178,7 +201,7 @@ def point_run(out: Path, point: Point) -> TrainingRun:
     return TrainingRun(RunDir(path), point.settings)
 
 
-def run_point(point: Point, out: Path, keep: bool) -> None:
+def run_point(point: Point, out: Path, keep: bool, edit: bool = False) -> None:
     """Run or resume one point; InputError if it fails, for any reason.
 
     The traceback of an error that is not the user's is in the log of the run.
@@ -192,6 +215,8 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
             make_data(run)
             train(run)
             measure(run)
+            if edit:
+                intervene(run, figure_selections(run))
         except InputError:
             raise
         except CellsFailedError as error:
@@ -204,7 +229,7 @@ def run_point(point: Point, out: Path, keep: bool) -> None:
 
 
 def _strip(run: TrainingRun) -> None:
-    """Remove what takes the space and what neither scores nor clusters need.
+    """Remove what takes the space and what neither scores, clusters nor effects need.
 
     The hashes stay recorded: the inputs of stage measure, so whether it is done, derive from them.
     """
@@ -228,8 +253,9 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
     `points_table`. A grid of two axes or more gives ``phase.png`` over the first two, axes that
-    vary one at a time give ``around.png``; ``separation.png`` is of all states. Memory holds the
-    scores of one run at a time. Returns the files, and the runs that are not done; InputError if
+    vary one at a time give ``around.png``; ``separation.png`` is of all states. If hidden states
+    were edited, ``interventions.parquet`` holds every effect. Memory holds the scores of one run at
+    a time. Returns the files, and the runs that are not done; InputError if
     none is done.
     """
     directory = _sweep_directory(out)
@@ -253,6 +279,11 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
         _write_plan(directory, sweep)
         with directory.writing(out / "scores.parquet") as path, path.open("wb") as file:
             write_parquet(file, scores())
+        paths = [out / "scores.parquet"]
+        if is_edited(out):
+            paths.append(out / "interventions.parquet")
+            with directory.writing(paths[-1]) as path, path.open("wb") as file:
+                write_parquet(file, (point_run(out, point).effect_table() for point in done))
         points = pa.concat_tables(summaries, promote_options="permissive")
         files = {
             "points.parquet": parquet_bytes(points),
@@ -269,7 +300,7 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
             files["around.png"] = render(figure, "png")
         for name, content in files.items():
             directory.write(out / name, content)
-    return [out / "scores.parquet", *(out / name for name in files)], missing
+    return [*paths, *(out / name for name in files)], missing
 
 
 def _on_grid(sweep: Sweep) -> set[str]:

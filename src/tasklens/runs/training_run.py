@@ -107,7 +107,8 @@ class TrainingRun(Run):
     def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
         """Return at most n prompts of a split with their answers under each measured task."""
         split = find_split(split, self.instances_by_split)
-        return counterfactuals_of_dataset(self.dataset, split, position, n, seed=self.settings.seed)
+        position, seed = self.position(position), self.settings.seed
+        return counterfactuals_of_dataset(self.dataset, split, position, n, seed=seed)
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:

@@ -66,7 +66,7 @@ def verify(
     curves: list[Curves] = []
     for run in loaded:
         if isinstance(run, Run):
-            curves.append(curves_of(run, shuffled=shuffled))
+            curves.append(curves_of(run, shuffled=True) if shuffled else run.curves())
         else:
             metric = "ari_shuffled" if shuffled else "ari"
             curves += curves_of_table(read_score_table(Path(run)), metric)

@@ -68,7 +68,8 @@ def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str
     first: dict[tuple[str, int], str] = {}
     for r in points.to_pylist():
         is_shown = r["space"] == space and is_layer(r["layer"])
-        if is_shown and r["position"] == first.setdefault((r["run"], r["seed"]), r["position"]):
+        position = r.get("position", "")  # summaries of earlier versions have no such column
+        if is_shown and position == first.setdefault((r["run"], r["seed"]), position):
             of_run = runs.setdefault((r["run"], r["seed"]), {})
             of_run.setdefault(r["split"], {})[r["layer"]] = r
     rows = []

@@ -1,4 +1,4 @@
-"""Test the counterfactual answers of the synthetic dataset against a world moved by hand."""
+"""Test the counterfactual answers of the synthetic dataset against a world written by hand."""
 
 from typing import get_args
 

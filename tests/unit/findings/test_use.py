@@ -1,7 +1,6 @@
 """The group use: planted effects hold, or one is broken and is the one that fails."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -292,7 +291,7 @@ def test_a_control_that_was_not_run_leaves_its_check_undecided() -> None:
 @pytest.mark.parametrize(
     ("n_tasks", "left_out"), [(2, {THIRD, SHUFFLED}), (3, {SHUFFLED}), (4, {SHUFFLED}), (5, set())]
 )
-def test_controls_that_say_nothing_of_few_tasks_are_left_out(
+def test_controls_without_meaning_for_few_tasks_are_left_out(
     n_tasks: int, left_out: set[str]
 ) -> None:
     verdict = judged(n_tasks=n_tasks)
@@ -301,11 +300,37 @@ def test_controls_that_say_nothing_of_few_tasks_are_left_out(
 
 
 def test_a_model_that_can_do_no_pair_is_undecided() -> None:
-    nan: Callable[..., float] = lambda e, layer, step: float("nan")  # noqa: E731
-    verdict = judged(nan)
+    runs = planted_runs(lambda e, layer, step: float("nan"))
+    verdict = judge(runs)
     assert set(outcomes(verdict).values()) == {"undecided"}
     notes = {check.note for check in verdict.checks_of("used") if check.rule.statistic == ABOVE}
+    assert notes == {"run 'planted' has no shift of block6 at its last edited step"}
+    for curves in runs:
+        assert curves.effects
+        curves.effects.n_able.clear()
+    verdict = judge(runs)
+    notes = {check.note for check in verdict.checks_of("used") if check.rule.statistic == ABOVE}
     assert notes == {"there is no pair whose two tasks the model can do"}
+
+
+def test_layers_and_checkpoints_without_edits_are_no_numbers() -> None:
+    """Otherwise, a rank of nothing would count."""
+    runs = planted_runs()
+    for curves in runs:
+        assert curves.effects
+        for (_, state, edit, _), y in curves.effects.effect.items():
+            if edit == "shift" and state in ("embed", "block5"):
+                y[:] = np.nan
+            if edit == "shift" and state == "block6":
+                y[:, [0, 1, 4]] = np.nan
+    got = numbers(judge(runs))
+    # Effects of blocks 1 2 3 4 6 have the ranks 1 2 3 5 4.
+    assert got["rank correlation of effect and ARI, over layers", PAIRS].value == pytest.approx(0.9)
+    over_steps = got["rank correlation of effect and ARI, over steps", PAIRS]
+    assert 0.7 < over_steps.value < 1
+    # From step 400, where it is 0, to 0.4 at the end.
+    assert got["half way in steps: effect", PAIRS].value == pytest.approx(1000)
+    assert got["half way in steps: ARI", PAIRS].value == pytest.approx(700, abs=15)
 
 
 # --- Texts ---

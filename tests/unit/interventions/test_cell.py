@@ -24,6 +24,7 @@ def ran(
     folds: int = 1,
     n: int = 40,
     seed: int = 0,
+    among_candidates: bool = False,
 ) -> tuple[Arrays, PlantedEditor]:
     """Return what edits of the state "block1" leave, and the model."""
     asked, inputs, donor_inputs = world.asked(n)
@@ -32,7 +33,13 @@ def ran(
         parts = (Fold(fit[::2], np.arange(0, n, 2)), Fold(fit[1::2], np.arange(1, n, 2)))
         asked = type(asked)(**{**vars(asked), "folds": parts})
     states = world.cell_states(asked, inputs, donor_inputs)
-    editor = PlantedEditor({"block1": states.prompts}, inputs, world.n_answers, rule)
+    editor = PlantedEditor(
+        {"block1": states.prompts},
+        inputs,
+        world.n_answers,
+        rule,
+        among_candidates=among_candidates,
+    )
     planned = list(planned_edits("block1", list(edits), (1.0, 0.1), world.n_tasks, SETTINGS))
     arrays = intervene(editor, "block1", {"block1": states}, asked, planned, seed)
     row = np.arange(n)
@@ -96,6 +103,21 @@ def test_a_model_that_ignores_its_clusters_does_not_move() -> None:
     assert becomes[0] == pytest.approx(random[0])
     # The full patch does no more, so that there is no way to take a share of.
     assert np.isnan(effects.final("val_subset", "block1", "shift", "becomes_normalised")).all()
+
+
+def test_answers_of_several_tokens_are_the_best_of_the_same_candidates_for_all_edits() -> None:
+    world = World(1)
+
+    def third(states: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+        return world.output(np.full(len(inputs), 3), inputs)  # whatever the state
+
+    effects = curves(ran(world, third, among_candidates=True)[0])
+    for edit in ("shift", "random"):
+        follows = effects.final("val_subset", "block1", edit, "becomes")[0]
+        assert follows == pytest.approx(
+            effects.final("val_subset", "block1", "patch", "becomes")[0]
+        )
+    assert effects.final("val_subset", "block1", "shift", "third")[0] > 0.3
 
 
 def test_two_folds_edit_each_prompt_once_by_the_other_half() -> None:

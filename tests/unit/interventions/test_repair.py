@@ -20,7 +20,8 @@ def test_auroc_is_that_of_scikit_learn_under_weights_and_ties() -> None:
     assert np.isnan(auroc(score, np.zeros(80, dtype=bool), weights)).all()
 
 
-def test_wrong_answers_become_right_at_their_own_centroid() -> None:
+@pytest.mark.parametrize("among_candidates", [False, True])
+def test_wrong_answers_become_right_at_their_own_centroid(among_candidates: bool) -> None:
     world = World(0)
     asked, inputs, donor_inputs = world.asked(60)
     states = world.cell_states(asked, inputs, donor_inputs)
@@ -37,6 +38,7 @@ def test_wrong_answers_become_right_at_their_own_centroid() -> None:
         inputs[errors.index],
         world.n_answers,
         world.nearest,
+        among_candidates=among_candidates,
     )
     of_errors = type(states)(
         states.prompts[errors.index], states.donors[:0], states.fit, states.fit_task

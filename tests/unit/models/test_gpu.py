@@ -14,7 +14,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from models.families import family_model
+from models.families import family_model, made_prompts
+from models.plain_hooks import some_edits, spans
+from tasklens.data.edited_prompts import EditedPrompts
 from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, multiplies_bf16, seeded, tokens_that_fit
@@ -23,6 +25,7 @@ from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.open_editor import open_editor
 from tasklens.models.subject import Harvest
 from tasklens.models.training import StepLog, Trainer, TrainSettings, train
 
@@ -84,6 +87,25 @@ def test_states_of_equal_weights_equal_those_of_the_cpu(dataset: Dataset) -> Non
     on_device = harvest(GPT2Subject(model.to(DEVICE)), prompts)
     assert_near(on_device, on_cpu, 1e-4)
     assert (on_device.answer == on_cpu.answer).mean() > 0.95  # near ties may turn
+
+
+@pytest.mark.parametrize("kind", ["last", "span"])
+@pytest.mark.parametrize("family", ["", "llama", "mamba"])
+def test_answers_to_edits_equal_those_of_the_cpu(family: str, kind: str, dataset: Dataset) -> None:
+    """Edit our GPT-2 and families of transformers."""
+    asked = made_prompts(alike=True) if family else dataset.prompts("val_subset")
+    prompts = EditedPrompts(asked.ids, asked.position, *spans(kind, asked.position))
+    model = copy.deepcopy(family_model(family)) if family else make_model(dataset, SMALL, seed=0)
+    tokens = np.arange(15)[:, None]
+    edits = some_edits(np.random.default_rng(0), len(prompts), 16, len(tokens))
+    on_cpu = open_editor(model, prompts, tokens)
+    expected, states = on_cpu.answer("block1", *edits), on_cpu.states(["block1"])["block1"]
+    on_device = open_editor(model.to(DEVICE), prompts, tokens)
+    got = on_device.answer("block1", *edits)
+    np.testing.assert_allclose(got.likelihood, expected.likelihood, rtol=0, atol=1e-3)
+    assert (got.answer == expected.answer).mean() > 0.95  # near ties may turn
+    np.testing.assert_allclose(on_device.states(["block1"])["block1"], states, atol=1e-3)
+    assert np.array_equal(on_device.unembedding(tokens[:, 0]), on_cpu.unembedding(tokens[:, 0]))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -33,7 +33,7 @@ from models.plain_hooks import assert_equal_answers, origins_of, plain_answers, 
 from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Ints
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.hf_editor import HuggingFaceEditor
+from tasklens.models.hf_editor import TRIED, HuggingFaceEditor
 from tasklens.models.hf_rows import ALONE, EQUAL, TREES
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.module_memory import ModuleMemory
@@ -215,6 +215,27 @@ def test_the_model_and_the_subject_are_as_they_were() -> None:
     assert (subject.reading, subject.max_tokens) == (reading, max_tokens)
 
 
+@pytest.mark.parametrize("is_held", [True, False])
+def test_blocks_are_skipped_if_the_memory_holds_their_states(
+    is_held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, prompts = copy.deepcopy(family_model("llama")), edited_prompts("last")
+    tokens = answers_of("single")
+    editor = HuggingFaceEditor(HuggingFaceSubject(model), prompts, tokens)
+    needed = 4 * len(prompts) * (int(prompts.read.max()) + 1) * WIDTH
+    monkeypatch.setattr(
+        "tasklens.models.hf_editor.free_bytes", lambda _: 4 * needed - (not is_held)
+    )
+    edits = some_edits(np.random.default_rng(0), len(prompts), WIDTH, len(tokens), n_edits=12)
+    editor.answer("block2", *edits)
+    calls: list[int] = []
+    model.model.layers[0].mlp.register_forward_hook(lambda *_: calls.append(1))
+    got = editor.answer("block2", *edits)
+    assert bool(calls) != is_held
+    origins = [origins_in("llama", model)["block2"]]
+    assert_equal_answers(got, plain_answers(model, origins, prompts, tokens, *edits))
+
+
 def test_blocks_that_depend_on_those_below_them_are_not_skipped() -> None:
     """Here each MLP adds the state that the MLP below it has read."""
     model = model_of(config_of("llama"))
@@ -280,3 +301,17 @@ class Stub:
 
     def harvest(self, *_: Any) -> Any:
         raise NotImplementedError
+
+
+def test_no_answer_depends_on_the_state_that_is_edited_first() -> None:
+    model, prompts, tokens = family_model("llama"), edited_prompts("last"), answers_of("single")
+    editor = HuggingFaceEditor(HuggingFaceSubject(model), prompts, tokens)
+    assert len(prompts) > TRIED
+    row, candidates = np.arange(len(prompts)), np.zeros((len(prompts), 1), dtype=np.int64)
+    change = np.zeros((len(prompts), WIDTH), dtype=np.float32)
+    unedited = editor.answer("embed", row, change, candidates)
+    for state in editor.names:
+        first = HuggingFaceEditor(HuggingFaceSubject(model), prompts, tokens)
+        given = first.answer(state, row, change, candidates)
+        np.testing.assert_array_equal(given.answer, unedited.answer)
+        np.testing.assert_allclose(given.likelihood, unedited.likelihood, atol=1e-4)

@@ -15,12 +15,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, title
-from planted import planted_table
+from planted import planted_runs, planted_table
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.verdict import judge
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
+from tasklens.report.figure3 import figure3
 from tasklens.report.heatmaps import (
     figure_agreement,
     figure_contingency,
@@ -55,6 +56,8 @@ POINTS = pa.Table.from_pylist(
 FIGURES: dict[str, Callable[[View], Figure]] = {
     "figure1": lambda _: figure1(table()),
     "figure2": lambda _: figure2(table()),
+    "figure3": lambda _: figure3(planted_runs()),
+    "column": lambda _: figure3(planted_runs()[0], "val_instruction_subset", columns=1),
     "map": lambda view: figure_map(view, "block2"),
     "clusters": lambda view: figure_map(view, "block2", color="cluster", map="pca"),
     "layers": figure_layers,
@@ -66,6 +69,7 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
     "world": figure_world,
     "use": lambda view: figure_use(dataclasses.replace(view, edits=planted_edits())),
     "verdict": lambda _: figure_verdict(judge(curves_of_table(table()))),
+    "use": lambda _: figure_verdict(judge(planted_runs())),
     "phase": lambda _: phase_diagram(POINTS, "x", "y"),
     "around": lambda _: one_at_a_time(POINTS, [("x",), ("y",)], {"x": 1, "y": 0.5}),
     "separation": lambda _: separation_plot(np.array([[0, 0.1, 0.2], [8, 3.0, 0.9]])),
@@ -94,7 +98,9 @@ def long_names(view: View) -> View:
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
     figure = FIGURES[name](long_names(planted_view()) if long else planted_view())
-    assert_nothing_cut_off(figure, covered=name == "verdict")  # its axes reach to the edges
+    assert_nothing_cut_off(
+        figure, covered=name in ("verdict", "use")
+    )  # its axes reach to the edges
     for ax in figure.axes:
         labels = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
         boxes = [label.get_window_extent() for label in labels]

@@ -7,10 +7,11 @@ from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 
 from drawn import legend
-from planted import planted_table
+from planted import planted_runs, planted_table
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import RULES, Rule
+from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.verdict import Check, Outcome, Verdict, judge
 from tasklens.report.verdict_figure import ARROW, EDGE, LIMIT, LOOKS, figure_verdict
 
@@ -142,9 +143,29 @@ def test_a_verdict_of_several_runs_names_few_of_them_and_one_without_checks_is_r
         figure_verdict(Verdict((("r", 0),), ()))
 
 
-def test_no_text_runs_into_another() -> None:
-    verdict = judge(curves_of_table(planted_table(seeds=(0, 1))))
-    assert {c.rule for c in verdict.checks} == set(RULES)
+def test_use_stands_apart_below_the_findings() -> None:
+    figure = figure_verdict(judge(planted_runs()))
+    (ax,) = figure.axes
+    text = rows(ax)
+    (at,) = [row for row, texts in text.items() if texts[0].startswith("used: ")]
+    assert text[at] == [f"used: {USE['used']}", "holds"]
+    assert text[at - 1] == [
+        "apart from the findings, in block6; earlier tokens still carry the own task"
+    ]
+    assert at - 2 not in text, "there is an empty row above"
+    assert text[max(text) - 1][0] == "p value of a shift among random directions, < 0.01"
+    assert text[max(text)][-1] == "0.005  [0.005, 0.005]"
+    assert (
+        figure.texts[0]
+        .get_text()
+        .endswith(": 8 findings: 8 holds, 0 fails, 0 undecided; 95% intervals over runs")
+    )
+
+
+@pytest.mark.parametrize("use", [False, True])
+def test_no_text_runs_into_another(use: bool) -> None:
+    verdict = judge(planted_runs() if use else curves_of_table(planted_table(seeds=(0, 1))))
+    assert {c.rule for c in verdict.checks} == {*RULES, *(USE_RULES if use else ())}
     figure = figure_verdict(verdict)
     figure.draw_without_rendering()
     (ax,) = figure.axes

@@ -74,7 +74,9 @@ def values(rows: list[Row], metric: str, **wanted: object) -> list[float]:
 def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
     rows, arrays, _ = measure_state(job(tmp_path, planted()))
     kinds = ("labels", "extremes")
-    assert set(arrays) == {f"{split}/block2/raw/{kind}" for split in SIZES for kind in kinds}
+    _, unseen = SIZES
+    every = {f"{split}/block2/raw/{kind}" for split in SIZES for kind in kinds}
+    assert set(arrays) == {*every, f"{unseen}/block2/raw/decoded"}
     for split, n in SIZES.items():
         labels = arrays[f"{split}/block2/raw/labels"]
         assert labels.shape == (2, n)
@@ -146,7 +148,7 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
             assert max(ari) < 1 or clusters == 3
         assert arrays[f"{split}/block2/tsne/embedding"].shape == (n, 2)
         assert values(rows, "ari", split=split, k=3) == pytest.approx([1, 1])
-    assert set(arrays) == expected
+    assert set(arrays) == {*expected, f"{[*SIZES][1]}/block2/raw/decoded"}
 
 
 def test_without_a_number_there_are_as_many_clusters_as_labels(tmp_path: Path) -> None:

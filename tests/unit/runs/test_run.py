@@ -49,11 +49,11 @@ def finish(run: Run, *stages: Stage) -> dict[Stage, str]:
 
 
 @BOTH
-def test_every_setting_but_the_workers_declares_the_stage_that_it_affects(
+def test_every_setting_that_changes_a_result_declares_the_stage_that_it_affects(
     kind: type[RunSettings],
 ) -> None:
     unaffected = [key for key, each in kind.declared().items() if each.stage == "nothing"]
-    assert unaffected == ["workers"]
+    assert unaffected == ["workers", "interventions.checkpoints"]
     assert kind().affecting(*STAGES) == kind().flat()
 
 
@@ -65,6 +65,7 @@ def test_every_setting_but_the_workers_declares_the_stage_that_it_affects(
         ("figure.metric=ami", False),
         ("figure.space=tsne", False),
         ("workers=7", False),
+        ("interventions.draws=5", False),
         ("seed=1", True),
         ("clusters.n_init=2", True),
         ("measure.center=true", True),
@@ -80,8 +81,8 @@ def test_a_run_of_a_sweep_is_named_by_what_its_scores_depend_on(change: str, ren
     assert (first.name != second.name) is renames
 
 
-EVERY: tuple[Stage, ...] = ("data", "train", "measure", "plot", "report")
-OF_A_PROBE: tuple[Stage, ...] = ("data", "states", "measure", "plot", "report")
+EVERY: tuple[Stage, ...] = ("data", "train", "measure", "interventions", "plot", "report")
+OF_A_PROBE: tuple[Stage, ...] = ("data", "states", "measure", "interventions", "plot", "report")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +96,8 @@ OF_A_PROBE: tuple[Stage, ...] = ("data", "states", "measure", "plot", "report")
         (TrainingRunSettings, "checkpoints.every=3", EVERY[1:]),
         (TrainingRunSettings, "measure.center=true", ("measure", "plot")),
         (TrainingRunSettings, "clusters.n_init=2", ("measure", "plot")),
+        (TrainingRunSettings, "interventions.draws=5", ("interventions",)),
+        (TrainingRunSettings, "interventions.checkpoints=5", ()),
         (TrainingRunSettings, "figure.metric=ami", ("plot",)),
         (TrainingRunSettings, "report.points=9", ("report",)),
         (TrainingRunSettings, "workers=3", ()),
@@ -196,7 +199,7 @@ def test_what_is_needed_names_the_first_unfinished_stage_and_its_command(
 ) -> None:
     path = tmp_path / "mine"
     run = run_with(path, kind)
-    stages = [stage for stage in run.before if stage != "report"]
+    stages = [stage for stage in run.before if stage not in ("interventions", "report")]
     commands = {
         "data": f"tasklens {run.kind} ... --out {path} --resume",
         "states": f"tasklens probe ... --out {path} --resume",
@@ -289,7 +292,7 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
             f"val_subset/block1/raw/{k}{kind}"
             for k in ("", "k=2/")
             for kind in ("labels", "extremes")
-        }
+        } | {"val_subset/block1/raw/decoded"}
         for split, rows in run.splits.items():
             x = np.asarray(run.states("block1", step)[rows], dtype=np.float64)
             x -= x.mean(axis=0)

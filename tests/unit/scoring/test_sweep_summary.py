@@ -44,7 +44,12 @@ def test_a_run_is_summed_up_by_hand() -> None:
     assert points.num_rows == 3
     row = only(points, layer="block1", space="raw")
     expected: dict[str, Any] = {"run": "a", "seed": 0, "train.steps": 16, "split": "val_subset"}
-    expected |= {"layer": "block1", "space": "raw", **dict.fromkeys(AT_THE_END)}
+    expected |= {
+        "position": "input",
+        "layer": "block1",
+        "space": "raw",
+        **dict.fromkeys(AT_THE_END),
+    }
     numbers = {"initial": 0.1, "final": 0.55, "peak": 0.8, "peak_step": 8, "accuracy": 0.5}
     # At the end, and of the ami a mean over cluster seeds.
     numbers |= {"ami": 0.21, "variance_task": 0.8, "probe_task": 1.0}
@@ -55,6 +60,7 @@ def test_a_run_is_summed_up_by_hand() -> None:
     row = only(points, layer="control:length")  # which has no course
     assert row.pop("final") == pytest.approx(0.2)
     known = {"run": "a", "seed": 0, "train.steps": 16, "split": "val_subset", "space": "raw"}
+    known["position"] = ""
     assert {k: v for k, v in row.items() if v is not None} == {**known, "layer": "control:length"}
 
 
@@ -63,7 +69,7 @@ def test_settings_that_vary_are_columns() -> None:
     runs = {"a": {"model.n_embd": 8, "loss": "all"}, "b": {"model.n_embd": 16, "loss": "output"}}
     points = points_table(to_table(rows), runs)
     assert points.column_names == [
-        *("run", "seed", "model.n_embd", "loss", "split", "layer", "space"),
+        *("run", "seed", "model.n_embd", "loss", "split", "position", "layer", "space"),
         *("initial", "final", "peak", "peak_step", *AT_THE_END, "accuracy"),
     ]
     assert points["model.n_embd"].to_pylist() == [8] * 3 + [16] * 6

@@ -1,0 +1,88 @@
+"""Plan the edits of a training run that is not made yet: their disk and their time."""
+
+import time
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+
+from tasklens.core.errors import InputError
+from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
+from tasklens.interventions.cell import PlannedEdit, planned_edits
+from tasklens.interventions.settings import FIGURE, NEEDED
+from tasklens.models.gpt2 import GPT2, state_names
+from tasklens.models.lr_schedule import evenly_spaced
+from tasklens.models.open_editor import open_editor
+from tasklens.runs.edit_states import common_arrays
+from tasklens.runs.settings import TrainingRunSettings
+
+#: Splits whose states are edited: all but the first.
+SPLITS = tuple(MEASURED)[1:]
+
+
+def count_edit_bytes(settings: TrainingRunSettings, with_weights: tuple[int, ...]) -> int:
+    """Return the bytes of what edits leave in `tasklens run`."""
+    n, n_tasks = _instances(settings), settings.data.measured_tasks
+    numbers = 0
+    for _, edit in _planned(settings, with_weights):
+        numbers += edit.runs * n * (1 + (2 if edit.is_targeted else n_tasks))
+    return 4 * numbers * len(SPLITS)
+
+
+def time_edits(
+    model: GPT2, dataset: Dataset, settings: TrainingRunSettings, with_weights: tuple[int, ...]
+) -> float:
+    """Return the seconds of the edits in `tasklens run`, from those of a few in this process.
+
+    0 if the tasks have no counterfactual answers.
+    """
+    try:
+        asked = counterfactuals_of_dataset(dataset, SPLITS[0], n=_instances(settings))
+    except InputError:
+        return 0.0
+    began = time.perf_counter()
+    editor = open_editor(model, asked.prompts, asked.tokens)
+    common_arrays(asked, editor, open_editor(model, asked.donors, asked.tokens))
+    opened = time.perf_counter()
+    row = np.repeat(np.arange(len(asked.own)), len(asked.tasks) - 1)
+    change = np.zeros((len(row), settings.model.n_embd), dtype=np.float32)
+    editor.answer("embed", row, change, asked.answers[row, :2])
+    per_row = (time.perf_counter() - opened) / len(row)
+    # The later the edited state, the less of the network runs again.
+    share = dict(zip(reversed(editor.names), count(1), strict=False))
+    n_rows = 0.0
+    for state, edit in _planned(settings, with_weights):
+        runs = edit.runs - 1 if edit.is_targeted else edit.runs
+        n_rows += runs * len(asked.own) * share[state] / len(editor.names)
+    n_checkpoints = len(_edited(settings, with_weights))
+    return len(SPLITS) * (n_checkpoints * (opened - began) + n_rows * per_row)
+
+
+def _instances(settings: TrainingRunSettings) -> int:
+    """Return the largest number of instances per split that are edited."""
+    return min(settings.interventions.instances, settings.data.measured_instances)
+
+
+def _edited(settings: TrainingRunSettings, with_weights: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the steps whose states are edited."""
+    if settings.data.measured_tasks < 2:
+        return ()
+    return evenly_spaced(with_weights, settings.interventions.checkpoints)
+
+
+def _planned(
+    settings: TrainingRunSettings, with_weights: tuple[int, ...]
+) -> Iterator[tuple[str, PlannedEdit]]:
+    """Yield the state and the edit of all that is run, at each checkpoint."""
+    states = state_names(settings.model.n_layer)[1:]
+    steps, n_tasks = _edited(settings, with_weights), settings.data.measured_tasks
+    for step in steps:
+        for state in states:
+            # Which state is the best layer is not known yet.
+            test = step == steps[-1] and state == states[len(states) // 2]
+            edits = NEEDED if step == steps[-1] else FIGURE
+            for edit in planned_edits(
+                state, edits, (1.0,), n_tasks, settings.interventions, test=test
+            ):
+                yield state, edit
