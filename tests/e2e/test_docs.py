@@ -91,7 +91,9 @@ def test_the_tables_of_interventions_are_those_of_the_committed_effects(
     tables = script["tables"](docs / "interventions" / "effects.csv")
     page = (docs / "interventions.md").read_text()
     for table in tables:
-        assert table in page, "run: python docs/make_effect_tables.py docs/interventions/effects.csv"
+        assert table in page, (
+            "run: python docs/make_effect_tables.py docs/interventions/effects.csv"
+        )
     assert page.count("\n| --- |") == len(tables)
 
 
