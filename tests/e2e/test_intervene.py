@@ -242,7 +242,7 @@ def test_an_edit_that_fails_is_named_and_the_others_are_kept(
     ]
     assert {key.state for key in keys(path, 4)} == {"wte", "embed", "ln_f"}
     run = command("run", "smoke", *changes(), "--out", path, "--resume")
-    assert run.status == 0, "a run goes on"
+    assert run.status == 0, "it does not stop a run"
     assert "warning: edits at step 4, block1 failed: FloatingPointError" in run.err
     monkeypatch.undo()
     assert command(*arguments).status == 0
@@ -286,7 +286,7 @@ def test_runs_that_cannot_be_edited_are_refused(copy: Path, command: Command) ->
     assert_refused(command("intervene", copy), "stage measure is not finished; run it first")
 
 
-def test_a_run_without_other_answers_goes_on(
+def test_a_run_without_other_answers_ends_well(
     copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
