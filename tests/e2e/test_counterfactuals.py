@@ -9,6 +9,7 @@ import pytest
 from e2e.conftest import Finished, Probed, succeed
 from e2e.stock import (
     LABELS,
+    QUICK,
     VOCABULARY,
     Stock,
     another_tokenizer,
@@ -18,6 +19,7 @@ from e2e.stock import (
 from tasklens.core.errors import InputError
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest
+from tasklens.runs.kept_edits import read_edits
 from tasklens.runs.load_run import load_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.run import Run
@@ -189,3 +191,43 @@ def test_a_column_of_answers_is_kept_with_the_prompts(stock: Stock, tmp_path: Pa
             own = rows[row]["label"] == names[task]
             expected = rows[row]["output"] if own else f"sea{names[task][0]}"
             assert tokens[moved.answers[i, column]] == expected
+
+
+@pytest.mark.long
+def test_a_model_run_of_a_training_run_finds_the_same_effects(
+    smoke: Finished, tmp_path: Path
+) -> None:
+    """Compare derived answers and hooks on transformers' GPT-2 with exact answers and ours."""
+    trained = Path(shutil.copytree(smoke.path, tmp_path / "trained"))
+    quick = [word for item in QUICK for word in ("--set", item)]
+    files = [trained / "data" / f"{name}.parquet" for name in ("train_subset", "val_subset")]
+    prompts = [word for file in files for word in ("--prompts", file)]
+    model = trained / "checkpoints" / "step-00000016"
+    succeed("probe", model, *prompts, *quick, "--out", tmp_path / "probed")
+    effects = []
+    for path in (trained, tmp_path / "probed"):
+        every = ("--set", "interventions.instances=1000", "--set", "workers=1")
+        succeed("intervene", path, "--edit", "shift", "--state", "block2", "--step", "16", *every)
+        run = load_run(path)
+        arrays = read_edits(run, 16)
+        at = "val_subset/input/"
+        tokens = np.append(arrays[f"{at}tokens"][:, 0], -1)  # of both the same numbers
+        names = [run.names["task"][task] for task in arrays[f"{at}tasks"]]
+        rows = arrays[f"{at}index"]
+        right = tokens[arrays[f"{at}answers"]]
+        given = tokens[arrays[f"{at}block2/shift/answer"]]
+        chance = arrays[f"{at}block2/shift/likelihood"]
+        effects.append(
+            {
+                (row, name): (right[i, t], given[t, i], chance[t, i])
+                for i, row in enumerate(rows)
+                for t, name in enumerate(names)
+                if np.isfinite(chance[t, i, 1])
+            }
+        )
+    exact, derived = effects
+    assert len(derived) > 50
+    assert {*derived} <= {*exact}
+    for pair, (right, given, chance) in derived.items():
+        assert exact[pair][:2] == (right, given)
+        np.testing.assert_allclose(exact[pair][2], chance, atol=1e-4)

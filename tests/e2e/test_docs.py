@@ -82,6 +82,21 @@ def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> N
     assert page.count("\n| --- |") == len(tables)
 
 
+def test_the_tables_of_interventions_are_those_of_the_committed_effects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    docs = ROOT / "docs"
+    monkeypatch.syspath_prepend(str(docs))
+    script = runpy.run_path(str(docs / "make_effect_tables.py"))
+    tables = script["tables"](docs / "interventions" / "effects.csv")
+    page = (docs / "interventions.md").read_text()
+    for table in tables:
+        assert table in page, (
+            "run: python docs/make_effect_tables.py docs/interventions/effects.csv"
+        )
+    assert page.count("\n| --- |") == len(tables)
+
+
 def test_links_between_the_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

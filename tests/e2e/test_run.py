@@ -71,8 +71,9 @@ def test_it_ends_in_the_figure_and_is_quiet_off_terminals(smoke: Finished) -> No
     assert figure == smoke.path / "figures" / "figure1.png"
     assert figure.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert figure.with_suffix(".pdf").read_bytes().startswith(b"%PDF-")
-    (line,) = result.err.splitlines()
+    line, *notes = result.err.splitlines()
     assert line.startswith(f"tasklens: {smoke.path} will take about ")
+    assert all(note.startswith("tasklens: interventions: ") for note in notes), notes
     assert "\r" not in result.err
 
 
@@ -81,7 +82,7 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
     assert names(path) - {".lock"} == {
         *("config.toml", "manifest.json", "data", "checkpoints", "states", "measured", "resume"),
         *("metrics.jsonl", "scores.parquet", "scores.csv", "figures", "verdict.json"),
-        *("frames.safetensors", "report.html"),
+        *("frames.safetensors", "report.html", "interventions", "interventions.parquet"),
     }
     parquet = {f"{name}.parquet" for name in (*SPLITS, *SUBSETS)}
     assert names(path / "data") == parquet | {"README.md", "tasks.json", "tokenizer.json"}
@@ -95,7 +96,7 @@ def test_the_run_directory_holds_what_it_should(smoke: Finished) -> None:
         assert names(path / "states" / step_name(step)) == wanted
     assert names(path / "resume") == {"step-00000060.safetensors"}  # beside the newest only
     assert names(path / "figures") == {
-        f"figure{number}.{suffix}" for number in (1, 2) for suffix in ("png", "pdf")
+        f"figure{number}.{suffix}" for number in (1, 2, 3) for suffix in ("png", "pdf")
     }
 
 
@@ -137,7 +138,9 @@ def test_the_manifest_has_the_origin_of_the_run(smoke: Finished) -> None:
     assert manifest["versions"]["torch"] == torch.__version__
     assert {"python", "tasklens", "numpy", "scikit-learn"} <= set(manifest["versions"])
     assert manifest["machine"]["cpus"] == os.cpu_count()
-    assert list(manifest["stages"]) == ["data", "train", "measure", "plot", "report"]
+    assert list(manifest["stages"]) == [
+        *("data", "train", "measure", "interventions", "plot", "report")
+    ]
     assert all(mark["seconds"] >= 0 and mark["inputs"] for mark in manifest["stages"].values())
     written = {n: c for n, c in contents(smoke.path).items() if n.partition("/")[0] != "resume"}
     assert written.keys() <= manifest["files"].keys()

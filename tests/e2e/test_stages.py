@@ -9,8 +9,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from e2e.conftest import Command, Finished, assert_refused, assert_same, changes, contents, times
+from tasklens.interventions.settings import FIGURE, NEEDED
 from tasklens.runs import pipeline, stage_measure
 from tasklens.runs.directory import RunDir
+from tasklens.runs.load_run import load_run
+
+
+def edit_as_run_does(command: Command, path: Path) -> None:
+    """Do the edits of `tasklens run` by other commands: a state, an edit or a step at a time."""
+    *before, last = load_run(path).steps
+    steps = [word for step in before for word in ("--step", str(step))]
+    states = ("--state", "embed", "--state", "block1", "--state", "ln_f")
+    for edit in FIGURE:
+        assert command("intervene", path, *steps, *states, "--edit", edit).status == 0
+    edits = [word for edit in reversed(NEEDED) for word in ("--edit", edit)]
+    for state in ("ln_f", "embed", "block1"):
+        assert command("intervene", path, "--step", str(last), "--state", state, *edits).status == 0
 
 
 def test_the_stages_one_by_one_give_what_run_gives(
@@ -28,6 +42,8 @@ def test_the_stages_one_by_one_give_what_run_gives(
         result = command(stage, *arguments)
         assert result.status == 0, result.err
         assert result.out == f"{end}\n"
+        if stage == "measure":
+            edit_as_run_does(command, path)
     verdict = command("verify", path)
     assert verdict.status == 1  # nothing holds in so small a world
     report = command("report", path)
@@ -87,7 +103,9 @@ def test_measuring_again_does_not_train_again_and_renews_all_results(
     old = contents(copy)
     change = ("--set", "clusters.n_init=5", "--set", "clusters.tsne=none")
     parts = parts_changed_by(command, copy, "measure", *change)
-    assert parts == {"config.toml", "measured", *RESULTS}
+    # the best layer is another one, for whose p value random directions are drawn
+    drawn = {"interventions", "interventions.parquet"}
+    assert parts == {"config.toml", "measured", *RESULTS, *drawn}
     assert re.search(r"^n_init = 5$", (copy / "config.toml").read_text(), re.MULTILINE)
     assert "n_init = 5" in (copy / "report.html").read_text()
     # all is as if the run had had these settings from the beginning
@@ -187,7 +205,8 @@ def test_a_stage_changes_its_own_settings_only(
     copy: Path, command: Command, stage: str, change: str
 ) -> None:
     before = contents(copy)
-    tables = {"measure": "clusters.* and measure.*", "plot": "figure.*"}[stage]
+    measured = "clusters.*, measure.* and states.positions"
+    tables = {"measure": measured, "plot": "figure.*"}[stage]
     result = command(stage, copy, "--set", change)
     assert_refused(result, f"--set {change}: only {tables} can change in a finished run")
     assert contents(copy) == before

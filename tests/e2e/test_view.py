@@ -18,6 +18,8 @@ from sklearn.metrics import adjusted_rand_score
 from e2e.conftest import Command, Finished, assert_same, changes, contents
 from tasklens import InputError, View
 from tasklens.core.workers import Processes
+from tasklens.report.edits_view import NOT_RUN
+from tasklens.report.view import UNKNOWN
 from tasklens.runs.directory import RunDir
 from tasklens.runs.frame_maker import make_frames
 from tasklens.runs.load_run import load_run
@@ -245,3 +247,67 @@ def test_frames_that_are_gone_are_made_again(tiny: Finished, copy: Path) -> None
     (copy / "frames.safetensors").unlink()
     load_view(copy)
     assert_same(copy, tiny.path, "frames.safetensors")
+
+
+# --- Edits ---
+
+
+def test_effects_and_answers_are_those_of_the_stage(tiny: Finished, view: View) -> None:
+    edits = view.edits
+    assert edits is not None
+    assert edits.effects.equals(load_run(tiny.path).effects())
+    assert set(edits.steps) <= set(STEPS)
+    for split, moves in edits.moves.items():
+        for e, step in enumerate(edits.steps):
+            file = tiny.path / f"interventions/step-{step:08d}.safetensors"
+            arrays: Arrays = safetensors.numpy.load_file(file)
+            kept = {name.removeprefix(f"{split}/input/"): array for name, array in arrays.items()}
+            assert moves.point.tolist() == kept["index"].tolist(), "all points are shown"
+            own = [view.names["task"][t] for t in view.splits[split].parts["task"][moves.point]]
+            names = [view.names["task"][t] for t in moves.tasks]
+            assert [names[column] for column in kept["own"]] == own
+            functions = {task.name: task.function for task in view.world.tasks}
+            inputs = [named(view, split, "input")[i] for i in moves.point]
+            for (m, t), n in np.ndenumerate(moves.expected):
+                right = moves.answers[n] if n != UNKNOWN else None
+                assert right == functions[names[t]].get(inputs[m])
+            for state, answer in moves.answer.items():
+                given = kept[f"{state}/shift/answer"].T
+                ran = kept["pairs"] > 0
+                assert (answer[e][ran] == given[ran]).all()
+                assert (answer[e][~ran] == NOT_RUN).all()
+
+
+def test_a_move_on_the_map_is_that_of_the_edited_state(tiny: Finished, view: View) -> None:
+    """The map of an edited state, by scikit-learn, is where the arrow ends."""
+    assert view.edits is not None
+    task = np.array(columns(tiny.path, SPLITS[0])["task"])
+    for split, moves in view.edits.moves.items():
+        names = [view.names["task"][t] for t in moves.tasks]
+        for state, centroids in moves.centroids.items():
+            at_the_end = states(tiny.path, 12, split, state)
+            basis = PCA(n_components=2, svd_solver="full").fit(at_the_end)
+            located = view.splits[split].maps["pca", state]
+            sign = np.sign((located[-1] * basis.transform(at_the_end)).sum(axis=0))
+            for e, step in enumerate(view.edits.steps):
+                x, fit = (states(tiny.path, step, each, state) for each in (split, SPLITS[0]))
+                means = {name: fit[task == name].mean(axis=0) for name in names}
+                a, b = names[0], names[-1]
+                edited = x + means[b] - means[a]
+                ends = (edited - x.mean(axis=0)) @ basis.components_.T * sign
+                arrow = centroids[e, -1] - centroids[e, 0]
+                begin = located[STEPS.index(step)]
+                assert begin + arrow == pytest.approx(ends, abs=1e-4 * float(np.abs(x).max()))
+
+
+def test_a_run_without_edits_or_with_standardised_states_has_no_moves(
+    command: Command, tmp_path: Path
+) -> None:
+    settings = changes(measure__standardize="true")
+    result = command("run", "smoke", *settings, "--out", tmp_path / "standard")
+    assert result.status == 0, result.err
+    edits = load_view(tmp_path / "standard").edits
+    assert edits is not None
+    assert all(not moves.centroids and moves.answer for moves in edits.moves.values())
+    RunDir(tmp_path / "standard").unfinish("interventions")
+    assert load_view(tmp_path / "standard").edits is None

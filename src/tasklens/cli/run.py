@@ -126,17 +126,15 @@ def measure(path: RunPath, change: Change = None, engine: Engine = "local") -> N
     from tasklens.core.workers import opened, start_workers
     from tasklens.runs import stage_measure
     from tasklens.runs.more_positions import harvest_positions
-    from tasklens.runs.pipeline import renew_results
+    from tasklens.runs.pipeline import measure_and_renew
 
     run = changed_run(path, change, "clusters", "measure", "states.positions")
     with opened(engine), run.directory.locked():
         harvest_positions(run, engine)
         stage_measure.check_measurable(run)
         run.save_settings()
-        before = stage_measure.results_of(run)
         with start_workers(engine, run.settings.workers) as workers:
-            stage_measure.measure(run, workers)
-        renew_results(run, before, this_command())
+            measure_and_renew(run, this_command(), workers)
     emit_path(run.directory.scores_csv)
 
 

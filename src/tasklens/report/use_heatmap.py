@@ -66,10 +66,11 @@ def figure_use(
     if effect not in EFFECTS:
         raise InputError(f"no effect {effect!r}; there are {', '.join(EFFECTS)}")
     means = edits.means(split)
-    known = sorted(set(means["edit"]) - {""})
+    means = means[means["metric"] == effect]
+    known = sorted(set(means["edit"]))
     if edit not in known:
         raise InputError(f"no edit {edit!r} on {split}; there are {', '.join(known) or 'none'}")
-    rows = means[(means["edit"] == edit) & (means["metric"] == effect)]
+    rows = means[means["edit"] == edit]
     shares = rows.set_index(["state", "step"])["value"].to_dict()
     scores = mean_scores(view.table, split, "ari")
     panels = {

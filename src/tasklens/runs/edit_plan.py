@@ -36,6 +36,19 @@ def figure_selections(run: Run) -> list[Selection]:
     return [*every, Selection(NEEDED, states=states, steps=(last,))]
 
 
+def tested_selection(run: Run) -> Selection | None:
+    """Return the random directions of the last checkpoint, if there are any, to draw them again.
+
+    How many there are depends on the scores: see `tested_state`.
+    """
+    names, step = run.state_names, run.steps[-1]
+    keys = [EditKey.parse(name) for name in kept_shapes(run, step)]
+    states = {key[0].state for key in keys if key and key[0].edit == "random"}
+    states = {state for state in states if "+" not in state}
+    ordered = tuple(name for name in names if name in states)
+    return Selection(("random",), states=ordered, steps=(step,)) if ordered else None
+
+
 def check_intervenable(run: Run, selection: Selection) -> None:
     """Raise InputError if a selection of edits cannot be made on a run."""
     run.need("measure")
@@ -118,11 +131,15 @@ def _planned(
 
 
 def _is_kept(kept: Shapes, split: str, position: str, state: str, edit: PlannedEdit) -> bool:
-    """Return whether as many runs of an edit are kept as are wanted."""
+    """Return whether an edit is kept, with as many runs as are wanted.
+
+    More are not: the best layer has more draws, and may be another one once a run is measured
+    again. What is kept then is what a new run has.
+    """
     if edit.name in REPAIRS:
         return repair_name(split, position, state, DISTANCE, "value") in kept
     name = EditKey(split, position, state, edit.name, edit.alpha).name("answer")
-    return name in kept and kept[name][0] >= edit.runs
+    return name in kept and kept[name][0] == edit.runs
 
 
 def _is_late(run: Run, state: str) -> bool:

@@ -41,11 +41,11 @@ def kept_shapes(run: Run, step: int) -> Shapes:
 
 
 def read_edits(run: Run, step: int) -> Arrays:
-    """Return what the edits at a checkpoint left, by name; empty if there were none."""
+    """Return what the edits at a checkpoint left, by name, sorted; empty if there were none."""
     if _header(run, step) is None:
         return {}
     content = run.directory.read(run.directory.interventions_at(step))
-    return safetensors.numpy.load(content)  # type: ignore[no-any-return]
+    return dict(sorted(safetensors.numpy.load(content).items()))  # it has any order
 
 
 def keep_edits(run: Run, step: int, arrays: Arrays) -> None:

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.progress import inform
 from tasklens.core.workers import LOCAL, Workers, opened, start_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.interventions.settings import Selection
+from tasklens.runs.edit_plan import tested_selection
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
@@ -132,6 +134,22 @@ def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) 
     elif isinstance(run, TrainingRun):
         train(run, engine, measuring=True)
         add_positions(run)
+
+
+def measure_and_renew(run: Run, command: str, workers: Workers) -> None:
+    """Measure a run, and make again what showed other scores.
+
+    The directory is locked by the caller. If the best layer is another one, the random directions
+    of its p value are drawn.
+    """
+    before = results_of(run)
+    measure(run, workers)
+    if selection := tested_selection(run):
+        try:
+            intervene(run, [selection], None if workers.remote else workers)
+        except (InputError, CellsFailedError) as error:
+            inform(f"the random directions are not drawn again: {error}")
+    renew_results(run, before, command)
 
 
 def edit_and_renew(

@@ -166,15 +166,17 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
             warn(warning)
         read = [note for facts in facts_by_step for note in facts["notes"]]
         warnings = [*dict.fromkeys([*step_notes(run.checkpoints), *read]), *late]
-        files = [path for states in steps for path in directory.files_in(states)]
+        # Those of further positions have no part in what does not depend on them.
+        firsts = [run.states_at(c.step) for c in run.checkpoints]
+        files = [path for states in firsts for path in directory.files_in(states)]
         finish(files, sources=sources, checkpoints=facts_by_step, warnings=warnings)
 
 
 def _inputs(run: ModelRun) -> dict[Part, str]:
     """Return the hash of what each part of the work depends on.
 
-    It has the measured part of each text instead of the name of the position, so that it does not
-    depend on the other positions, or on whether the default one is named.
+    It has the measured part of each text instead of the name of the position. It depends neither on
+    the other positions nor on whether the default one is named.
     """
     settings, table = run.settings, run.table
     affecting = settings.affecting("states")

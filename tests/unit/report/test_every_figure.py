@@ -31,9 +31,10 @@ from tasklens.report.heatmaps import (
 from tasklens.report.maps import figure_forming, figure_layers, figure_map
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import one_at_a_time, phase_diagram, separation_plot
+from tasklens.report.use_heatmap import figure_use
 from tasklens.report.verdict_figure import figure_verdict
 from tasklens.report.view import TaskView, View
-from views import planted_view
+from views import planted_edits, planted_view
 
 
 @functools.cache
@@ -66,8 +67,9 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
     "contingency": figure_contingency,
     "order": figure_order,
     "world": figure_world,
+    "use": lambda view: figure_use(dataclasses.replace(view, edits=planted_edits())),
     "verdict": lambda _: figure_verdict(judge(curves_of_table(table()))),
-    "use": lambda _: figure_verdict(judge(planted_runs())),
+    "verdict and use": lambda _: figure_verdict(judge(planted_runs())),
     "phase": lambda _: phase_diagram(POINTS, "x", "y"),
     "around": lambda _: one_at_a_time(POINTS, [("x",), ("y",)], {"x": 1, "y": 0.5}),
     "separation": lambda _: separation_plot(np.array([[0, 0.1, 0.2], [8, 3.0, 0.9]])),
@@ -118,7 +120,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 }
 OF_VIEWS: list[Callable[..., Figure]] = [
     *(figure_map, figure_layers, figure_forming),
-    *(figure_agreement, figure_contingency, figure_order),
+    *(figure_agreement, figure_contingency, figure_order, figure_use),
 ]
 
 

@@ -97,7 +97,7 @@ function describeMove(arrays, i) {
   const move = moveOf(arrays, m), expected = expectedOf(arrays, m, theMoves().tasks.indexOf(look.target));
   if (!move) return line(editedAt() < 0 ? "no edits at this checkpoint" : "not run, as both tasks have the same answer, or one is unknown");
   const meaning = { becomes: `✓ the answer of ${names[look.target]}`, stays: `= the answer of ${names[own]}`,
-    third: "✗ the answer of a third task", other: "✗ an answer of none of the tasks" }[move.outcome];
+    third: "✗ the answer of a third task", other: "✗ an answer of no task" }[move.outcome];
   const wanted = move.outcome === "becomes" || !expected ? "" : `; ${names[look.target]} has ${theMoves().answers[expected - 1]}`;
   return line(`the model answers ${move.answer ?? "something else"} ${meaning}${wanted}`);
 }
