@@ -261,6 +261,11 @@ def test_an_edit_that_fails_is_named_and_the_others_are_kept(
         (["--step", "3"], "has no weights of step 3; there are those of 0, 1, 2, 4, 8, 12"),
         (["--alpha", "nan"], "alpha = nan: should be a finite number"),
         (["--alpha", "much"], "'--alpha': Input should be a valid number"),
+        (["--edit", "unembedding", "--state", "embed"], "unembedding edits the last blocks"),
+        (
+            ["--edit", "erase", "--state", "embed+block1"],
+            "together by shift, shuffled, unembedding",
+        ),
         (["--position", "middle"], "'middle' is not measured, but input"),
         (["--set", "train.steps=3"], "only interventions.* can change"),
         (["--set", "interventions.draws=1"], "interventions.draws"),

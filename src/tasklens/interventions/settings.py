@@ -42,9 +42,10 @@ class InterventionSettings(SettingsBase, affects="interventions"):
     test_draws: Annotated[int, Field(ge=2)] = 199
     """Random directions at the best layer of the last checkpoint, for the p value. It cannot be
     less than 1 / (test_draws + 1)."""
-    checkpoints: Annotated[int, Field(ge=0), Affects("nothing")] = 8
+    checkpoints: Annotated[int, Field(ge=0), Affects("nothing")] = 7
     """Number of checkpoints that tasklens run edits, evenly spaced in training, with the first and
-    the last. tasklens intervene edits every one whose weights are kept."""
+    the last; 0: none. tasklens probe edits the last one only, unless it is 0. tasklens intervene
+    edits every one whose weights are kept."""
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ def checkpoint_steps(total: int, every: int) -> tuple[int, ...]:
 def evenly_spaced(steps: Iterable[int], n: int) -> tuple[int, ...]:
     """Return at most ``n`` of the steps, about evenly spaced, with the first and the last.
 
-    All of them if n is 0; only the last if it is 1.
+    Only the last if n is 1.
     """
     every = np.array(sorted(steps))
-    if n == 0 or n >= len(every):
+    if n >= len(every):
         return tuple(every.tolist())
-    wanted = np.linspace(every[0], every[-1], n) if n > 1 else every[-1:]
+    wanted = np.linspace(every[0], every[-1], n) if n > 1 else every[len(every) - n :]
     nearest = np.abs(every - wanted[:, None]).argmin(axis=1)
     return tuple(every[np.unique(nearest)].tolist())

@@ -7,7 +7,7 @@ from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
-from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS, Selection
+from tasklens.interventions.settings import ADDED, FIGURE, NEEDED, REPAIRS, Selection
 from tasklens.models.lr_schedule import evenly_spaced
 from tasklens.runs.kept_edits import Shapes, kept_shapes
 from tasklens.runs.run import Run
@@ -25,15 +25,13 @@ def figure_selections(run: Run) -> list[Selection]:
 
     The state `wte` is left out: at one token it differs from `embed` by a constant per position.
     """
-    steps = run.intervenable_steps
-    n = run.settings.interventions.checkpoints if run.opens_in_workers else 1
-    *before, last = evenly_spaced(steps, n) or (None,)
-    names = run.state_names
+    n, names = run.settings.interventions.checkpoints, run.state_names
+    if n == 0:
+        return []
     states = tuple(name for name in names if name != "wte" or "embed" not in names)
-    if last is None:
-        return [Selection(NEEDED, states=states)]
-    every = [Selection(FIGURE, states=states, steps=tuple(before))] if before else []
-    return [*every, Selection(NEEDED, states=states, steps=(last,))]
+    steps = evenly_spaced(run.intervenable_steps, n if run.opens_in_workers else 1)
+    last = Selection(NEEDED, states=states, steps=steps[-1:])
+    return [Selection(FIGURE, states=states, steps=steps[:-1]), last] if steps[1:] else [last]
 
 
 def tested_selection(run: Run) -> Selection | None:
@@ -77,7 +75,7 @@ def edited_splits(run: Run) -> tuple[str, ...]:
 
 
 def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
-    """Return the edits that are wanted and not kept."""
+    """Return the edits that are wanted and not kept; InputError if none of them can be made."""
     missing: Missing = {}
     tested, splits = tested_state(run), edited_splits(run)
     for selection in selections:
@@ -88,6 +86,15 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
             for position in selection.positions or (run.position(),)
         ]
         asked = {cell: _asked(run, *cell) for cell in cells}
+        if not any(
+            [*_planned(run, selection, state, *asked[cell], test=False)]
+            for state, cell in itertools.product(states, cells)
+        ):
+            raise InputError(
+                f"{', '.join(selection.edits)} of {', '.join(states)}: cannot be made: unembedding "
+                "edits the last blocks, a patch needs a prompt of another task with the same input, "
+                f"and states are edited together by {', '.join(ADDED)} only"
+            )
         for step in selection.steps or run.intervenable_steps:
             kept = kept_shapes(run, step)
             for state, cell in itertools.product(states, cells):

@@ -31,6 +31,7 @@ from tasklens.interventions.repair import (
 from tasklens.interventions.settings import REPAIRS, InterventionSettings
 from tasklens.models.open_editor import open_editor
 from tasklens.runs.load_run import load_run
+from tasklens.runs.run import Run
 from tasklens.runs.settings import RunSettings
 
 #: The edits of a state that are wanted, by split and position.
@@ -47,6 +48,8 @@ class EditJob:
     state: str
     inputs: str
     """The hash of what the edits depend on, which tells an opened model from another."""
+    data: str
+    """The hash of the data, which tells a run that was read from another."""
     settings: InterventionSettings
     planned: Planned
     threads: int
@@ -89,7 +92,7 @@ def one_blas_thread() -> AbstractContextManager[Any]:
 
 
 def _edit_state(job: EditJob) -> EditResult:
-    model = _open_model(job.run, job.step, job.inputs)
+    model = _open_model(job.run, job.data, job.step, job.inputs)
     arrays: Arrays = {}
     lines: list[str] = []
     for (split, position), planned in job.planned.items():
@@ -210,15 +213,22 @@ class OpenModel:
 
 
 @functools.lru_cache(maxsize=1)
-def _open_model(run: Path, step: int, inputs: str) -> OpenModel:
+def _open_model(run: Path, data: str, step: int, inputs: str) -> OpenModel:
     """Open the model of a checkpoint, which stays open for the next state."""
+    return OpenModel(_read_run(run, data), step)
+
+
+@functools.lru_cache(maxsize=1)
+def _read_run(run: Path, data: str) -> Run:
+    """Open a run, whose data are read once for all checkpoints."""
     need_seen(run)
-    return OpenModel(load_run(run), step)
+    return load_run(run)
 
 
 def close_models() -> None:
-    """Close the model that is open in this process."""
+    """Close the model and the run that are open in this process."""
     _open_model.cache_clear()
+    _read_run.cache_clear()
 
 
 @contextmanager

@@ -47,6 +47,8 @@ def intervene_for_figure(run: Run, workers: Workers | None = None) -> None:
         selections = figure_selections(run)
         for selection in selections:
             check_intervenable(run, selection)
+        if not selections:
+            return
     except InputError as error:
         inform(f"no hidden states are edited: {error}")
         return
@@ -167,6 +169,7 @@ def _jobs(run: Run, step: int, missing: Missing, workers: Workers) -> list[EditJ
             step=step,
             state=state,
             inputs=edit_inputs(run, step),
+            data=run.directory.output_hash("data"),
             settings=run.settings.interventions,
             planned=planned,
             threads=threads,

@@ -216,7 +216,10 @@ def run_point(point: Point, out: Path, keep: bool, edit: bool = False) -> None:
             train(run)
             measure(run)
             if edit:
-                intervene(run, figure_selections(run))
+                selections = figure_selections(run)
+                if not selections:
+                    raise InputError("interventions.checkpoints = 0: should be 1 at least")
+                intervene(run, selections)
         except InputError:
             raise
         except CellsFailedError as error:

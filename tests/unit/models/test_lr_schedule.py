@@ -62,7 +62,8 @@ def test_evenly_spaced_steps_have_the_first_and_the_last() -> None:
     assert evenly_spaced((0, 1, 2, 3, 5, 8), 1) == (8,)
     assert evenly_spaced((0, 1, 2, 3, 5, 8), 3) == (0, 3, 8)
     assert evenly_spaced((0, 1, 2, 3, 5, 8), 9) == (0, 1, 2, 3, 5, 8)
-    assert evenly_spaced((8, 5, 3, 2, 1, 0), 0) == (0, 1, 2, 3, 5, 8)
+    assert evenly_spaced((0, 1, 2), 0) == ()
+    assert evenly_spaced((8, 5, 3, 2, 1, 0), 6) == (0, 1, 2, 3, 5, 8)
     steps = checkpoint_steps(2600, 200)  # dense below 200
     assert evenly_spaced(steps, 3) == (0, 1200, 2600)
     for n in range(2, 15):
