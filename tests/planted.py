@@ -16,7 +16,8 @@ from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_table
-from tasklens.interventions.effects import LEAST_WAY, EffectCurves
+from tasklens.interventions.effect_curves import EffectCurves
+from tasklens.interventions.effects import LEAST_WAY
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 

@@ -26,6 +26,8 @@ class Stop:
     """Number of checkpoints that must be harvested."""
     measured: int = 0
     """Number of checkpoints that must be measured."""
+    edited: int = 0
+    """Number of checkpoints whose edits must be kept."""
     skip: int = 0
     """So many of these points are passed."""
     alone: bool = False
@@ -43,7 +45,9 @@ class Stop:
         states, measured = (
             len(list((path / part).glob("step-*"))) for part in ("states", "measured")
         )
-        return lines >= self.steps and states >= self.states and measured >= self.measured
+        edited = len(list((path / "interventions").glob("step-*")))
+        counted = ((lines, self.steps), (states, self.states), (measured, self.measured))
+        return all(n >= wanted for n, wanted in (*counted, (edited, self.edited)))
 
 
 def main() -> None:

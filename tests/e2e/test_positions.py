@@ -4,11 +4,12 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from e2e.browser import opened
 from e2e.conftest import (
     Finished,
     assert_refused,
@@ -21,7 +22,11 @@ from e2e.conftest import (
 )
 from e2e.stock import STATES, STEPS, Stock, reading
 from tasklens.core.errors import InputError
+from tasklens.report.summary import mean_scores
 from tasklens.runs.load_run import load_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 POSITIONS = ("input", "instruction_last", "instruction_mean")
 ALL = json.dumps(POSITIONS)
@@ -45,12 +50,9 @@ def test_a_position_of_several_is_as_if_alone(
 ) -> None:
     settings = changes(states__positions=json.dumps([position]))
     alone = tmp_path / "alone"
-    for stage in (
-        ("data", "smoke", *settings, "--out", alone),
-        ("train", alone),
-        ("measure", alone),
-    ):
-        succeed(*stage)
+    succeed("data", "smoke", *settings, "--out", alone)
+    for stage in ("train", "measure"):
+        succeed(stage, alone)
     mine, theirs = load_run(alone), load_run(three.path)
     for step in mine.steps:
         for name in mine.state_names:
@@ -145,7 +147,7 @@ def test_what_is_shown_is_the_first_position_or_the_named_one(
     assert succeed("show", tiny.path).out in shown.replace("\n\n", "\n")
     verdicts = [json.loads((p / "verdict.json").read_text()) for p in (path, tiny.path)]
     assert verdicts[0] == verdicts[1]
-    both = json.loads(succeed("verify", path, "--json").out)
+    both = json.loads(call("verify", path, "--json").out)
     assert both["findings"] == verdicts[1]["findings"]
     followed = json.loads(succeed("follow", path, "--json", "--position", "instruction_mean").out)
     assert followed["position"] == "instruction_mean"
@@ -208,7 +210,7 @@ def test_a_position_that_is_added_to_a_probe_is_read_alone(
     with reading() as read:
         positions = '["input","instruction_mean"]'
         succeed("measure", probe_copy, "--set", f"states.positions={positions}")
-    assert set(read.prompts.values()) == {1}, "each prompt once"
+    assert sum(read.prompts.values()) == len(STEPS) * len(stock.rows), "each prompt once"
     assert states_of(probe_copy, "instruction_mean") == states_of(two.path, "instruction_mean")
     assert states_of(probe_copy) == states_of(two.path)
     assert scores_of(probe_copy) == scores_of(two.path)
@@ -256,3 +258,36 @@ def test_an_unknown_part_is_refused_before_anything_is_written(
     asked = ("--position", "input", "--position", "zzz", "--out", probe_copy, "--resume")
     assert_refused(call(*stock.command(*asked)), unknown)
     assert contents(probe_copy) == before
+
+
+# --- The page ---
+
+
+def test_the_page_shows_the_position_that_is_chosen(browser: "Browser", three: Finished) -> None:
+    with opened(browser, three.path / "report.html") as page:
+        names = page.eval_on_selector_all("#position option", "all => all.map((o) => o.value)")
+        assert names == [*POSITIONS]
+        state = page.input_value("#state")
+        shown = {}
+        for position in (*POSITIONS[::-1], "input"):
+            page.select_option("#position", position)
+            page.wait_for_selector("#cloud[data-drawn]")
+            title = page.inner_text("#cloud-title")
+            assert f"points, at {position}" in title
+            view = load_run(three.path).view(position)
+            ari = mean_scores(view.table, "val_subset", "ari")[state, view.steps[-1]]
+            assert f"ARI: {ari:.2f} against the task".replace("-", "−") in title.replace("-", "−")
+            unpacked = "(state) => arraysNow().then((all) => [...all[`cluster/${state}`].data])"
+            assert (
+                page.evaluate(unpacked, state)
+                == view.splits["val_subset"].assigned[state].ravel().tolist()
+            )
+            shown[position] = page.inner_html("#heat")
+        assert len(set(shown.values())) == len(POSITIONS)
+        assert "They are those of the first position, input." in page.inner_text("#verdict-note")
+
+
+def test_a_page_of_one_position_has_no_choice(browser: "Browser", tiny: Finished) -> None:
+    with opened(browser, tiny.path / "report.html") as page:
+        assert not page.is_visible("#position")
+        assert "at input" not in page.inner_text("#cloud-title")

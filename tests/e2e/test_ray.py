@@ -298,6 +298,17 @@ def test_a_sweep_is_the_same_bytes_also_by_a_relative_path(
     assert touched(tmp_path / "out") == before, "nothing is done twice"
 
 
+def test_edits_are_the_same_bytes(
+    cluster: TheCluster, copy: Path, command: Command, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(copy, tmp_path / "ray" / copy.name))
+    edits = ("--edit", "swap", "--edit", "erase_random", "--set", "workers=3")
+    assert command("intervene", copy, *edits[:-2]).status == 0
+    result = command("intervene", other, *edits, "--engine", cluster.engine)
+    assert result.status == 0, result.err
+    assert_same(copy, other, "interventions", "interventions.parquet", "verdict.json")
+
+
 def write(run: RunDir, path: Path, content: bytes) -> None:
     """Write a file, and its hash into the manifest."""
     path.write_bytes(content)

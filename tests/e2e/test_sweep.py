@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 from unittest import mock
 
+import pandas as pd
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import tasklens as tl
 from e2e.conftest import TINY, Finished, assert_refused, call, changes, scores_of, succeed
 from e2e.sweeps import (
     AXES,
@@ -143,6 +146,30 @@ def test_nothing_is_done_twice(swept: Finished, sweep_file: Path, copied: Path) 
     assert (result.status, result.err) == (0, "")
     assert touched(copied) == before
     assert outputs(copied) == outputs(swept.path)
+
+
+def test_edits_are_made_before_the_weights_are_removed(tmp_path: Path) -> None:
+    file, out = write_sweep(tmp_path, '[grid]\n"model.n_embd" = [8]\n'), tmp_path / "out"
+    assert sweep(file, out).status == 0
+    assert "interventions.parquet" not in outputs(out)
+    assert all(line.startswith("done") for line in listed(file, out).values())
+    plan = call("sweep", file, "--out", out, "--dry-run", "--intervene").out
+    assert plan.count("to do") == 2, "they have no weights and are trained again"
+    result = sweep(file, out, "--intervene")
+    assert result.status == 0, result.err
+    assert str(out / "interventions.parquet") in result.out.splitlines()
+    table = pq.read_table(out / "interventions.parquet")
+    for run in (out / "runs").iterdir():
+        assert not (run / "checkpoints").exists()
+        own = pq.read_table(run / "interventions.parquet")
+        of_run = table.filter(pc.field("run") == run.name).to_pandas()
+        pd.testing.assert_frame_equal(of_run, own.to_pandas())
+        assert tl.load_run(run).verdict().use.untested == ""
+    # From then on edits belong to the sweep.
+    (next((out / "runs").iterdir()) / "interventions.parquet").unlink()
+    assert sorted(line[:5] for line in listed(file, out).values()) == ["done ", "to do"]
+    assert sweep(file, out, "--shard", "1/1").status == 0
+    assert all(line.startswith("done") for line in listed(file, out).values())
 
 
 @pytest.mark.parametrize("command", ["sweep", "shard", "gather"])

@@ -14,7 +14,7 @@ from tasklens.clustering.kmeans import renumbered
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.synthetic import MEASURED
-from tasklens.interventions.effects import EffectCurves
+from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import Floats, Resampling
 from tasklens.scoring.score_table import (

@@ -12,7 +12,8 @@ import numpy as np
 from tasklens.findings.curves import Curves
 from tasklens.findings.rules import UNSEEN, Rule
 from tasklens.findings.statistics import MissingError, judged_layer, share
-from tasklens.interventions.effects import ABLE, LEAST_WAY, NORMALISED, EffectCurves
+from tasklens.interventions.effect_curves import EffectCurves
+from tasklens.interventions.effects import ABLE, LEAST_WAY, NORMALISED
 from tasklens.scoring.bootstrap import Floats
 
 #: The group of findings, which stands apart.

@@ -5,7 +5,7 @@ targets of each instance first, then over instances, which are resampled by inst
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,9 +13,7 @@ import numpy.typing as npt
 
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
-from tasklens.interventions.repair_effects import count_errors, repair_effects
 from tasklens.interventions.settings import UNTARGETED
-from tasklens.scoring.bootstrap import Resampling
 from tasklens.scoring.score_table import layers_in_order
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
@@ -98,123 +96,6 @@ class SplitPairs:
         return {name: np.where(counted, value, np.nan) for name, value in values.items()}
 
 
-@dataclass(frozen=True, repr=False)
-class EffectCurves:
-    """The effects of edits in one run by checkpoint, as arrays of B copies.
-
-    The first copy is as measured, the others are resampled by instruction. An effect that was not
-    computed is NaN. A metric is one of `EFFECTS`, alone or with `ABLE`; or ``becomes`` and
-    ``logit_change`` with `NORMALISED`. The edits ``repair`` and ``repair_random`` have the metric
-    ``right``, the share of wrong answers that become right, and ``distance`` has ``auroc``.
-    """
-
-    run: str
-    seed: int
-    position: str
-    steps: tuple[int, ...]
-    """The S checkpoints."""
-    states: tuple[str, ...]
-    """The edited states from the input up, and those that were edited together behind them."""
-    effect: dict[tuple[str, str, str, str], Doubles] = field(default_factory=dict)
-    """By (split, state, edit, metric), (B, S) each; of a drawn control, the mean over its draws.
-    The edit ``third`` is a shift to another task than the target. The strength of an edit is
-    written behind it unless it is 1: ``shift@0.5``."""
-    draws: dict[tuple[str, str, str, str], list[Doubles]] = field(default_factory=dict)
-    """Each draw of a drawn control as measured: one array (R,) per checkpoint, empty if the control
-    was not run there. Keys as of `effect`."""
-    n_pairs: dict[str, int] = field(default_factory=dict)
-    """Number of pairs by split, at the last checkpoint."""
-    n_able: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Number of pairs whose two tasks the model can do, by split and step."""
-    n_errors: dict[tuple[str, int], int] = field(default_factory=dict)
-    """Number of wrongly answered prompts that were repaired, by split and step."""
-    n_tasks: int = 0
-    """Number of tasks between which states are moved."""
-
-    def __repr__(self) -> str:
-        return (
-            f"EffectCurves(run {self.run!r}, seed {self.seed}: {len(self.steps)} checkpoints, "
-            f"{len(self.states)} hidden states)"
-        )
-
-    def final(self, split: str, state: str, edit: str, metric: str) -> Doubles:
-        """Return an effect at the last checkpoint, (B,)."""
-        return self.effect[split, state, edit, metric][:, -1]
-
-
-def effect_curves(
-    run: str,
-    seed: int,
-    position: str,
-    arrays_by_step: Iterable[tuple[int, Arrays]],
-    resampling: Mapping[str, tuple[Ints, Doubles]],
-) -> EffectCurves:
-    """Return the effects of a run at one position.
-
-    Parameters
-    ----------
-    run, seed, position
-        See `EffectCurves`.
-    arrays_by_step : iterable of (step, arrays)
-        What the edits left at each checkpoint, ascending.
-    resampling : {split: (units, weights)}
-        The distinct units of a split, ascending, (U,), and their weights in each copy, (B, U), from
-        `tasklens.scoring.bootstrap.resampling_weights`.
-    """
-    steps: list[int] = []
-    values: dict[tuple[str, str, str, str], dict[int, Doubles]] = {}
-    draws: dict[tuple[str, str, str, str], dict[int, Doubles]] = {}
-    n_pairs: dict[str, int] = {}
-    n_able: dict[tuple[str, int], int] = {}
-    n_errors: dict[tuple[str, int], int] = {}
-    n_tasks = 0
-    for step, arrays in arrays_by_step:
-        steps.append(step)
-        for split, pairs in splits_in(arrays, position).items():
-            n_tasks = len(pairs.tasks)
-            n_pairs[split] = int(pairs.pairs.sum())
-            n_able[split, step] = int(pairs.able.sum())
-            units, weights = resampling[split]
-            column = np.searchsorted(units, pairs.unit).astype(np.int64)
-            resampled = Resampling(pairs.own, column, weights)
-            of_split: dict[tuple[str, str, str], Doubles] = {}
-            for state, edit, effects in effects_in(arrays, pairs, split, position):
-                for metric, value in effects.items():
-                    each = over_targets(value)  # (R, N)
-                    of_split[state, edit, metric] = _resampled_mean(each, resampled)
-                    if len(each) > 1:
-                        at = split, state, edit, metric
-                        draws.setdefault(at, {})[step] = mean_of_draws(each)
-            of_split |= normalised(of_split)
-            for state, edit, metric, value, each in repair_effects(
-                arrays, split, position, units, weights
-            ):
-                of_split[state, edit, metric] = value
-                if len(each) > 1:
-                    draws.setdefault((split, state, edit, metric), {})[step] = each
-            n_errors[split, step] = count_errors(arrays, split, position)
-            for (state, edit, metric), value in of_split.items():
-                values.setdefault((split, state, edit, metric), {})[step] = value
-    copies = {len(value) for by_step in values.values() for value in by_step.values()}
-    empty = np.full(max(copies, default=1), np.nan)
-    return EffectCurves(
-        run,
-        seed,
-        position,
-        tuple(steps),
-        in_order({state for _, state, _, _ in values}),
-        {
-            key: np.stack([by_step.get(step, empty) for step in steps], axis=1)
-            for key, by_step in values.items()
-        },
-        {key: [by_step.get(step, np.empty(0)) for step in steps] for key, by_step in draws.items()},
-        n_pairs,
-        n_able,
-        n_errors,
-        n_tasks,
-    )
-
-
 def edit_name(key: EditKey) -> str:
     """Return the name of an edit with its strength, unless that is 1."""
     return key.edit if key.alpha == 1 else f"{key.edit}@{key.alpha:g}"
@@ -288,13 +169,6 @@ def _mean(values: Doubles, axis: int) -> Doubles:
     """Return the mean of what is not NaN, along an axis."""
     n = np.isfinite(values).sum(axis=axis)
     return np.divide(np.nansum(values, axis=axis), n, out=np.full(n.shape, np.nan), where=n > 0)  # type: ignore[no-any-return]
-
-
-def _resampled_mean(each: Doubles, resampling: Resampling) -> Doubles:
-    """Return the mean over draws and instances, (R, N), in each resampled copy, (B,)."""
-    sums = resampling.mean(np.nansum(each, axis=0))
-    n = resampling.mean(np.isfinite(each).sum(axis=0))
-    return np.divide(sums, n, out=np.full(len(sums), np.nan), where=n > 0)  # type: ignore[no-any-return]
 
 
 def normalised(

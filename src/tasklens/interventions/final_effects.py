@@ -58,8 +58,10 @@ def final_effects(effects: pd.DataFrame, scores: pa.Table) -> list[dict[str, Any
     )["mean"].to_dict()
     known = {row[:3] for row in means}
     order = in_order({state for _, _, state in known})
+    splits = list(dict.fromkeys(scores["split"].to_pylist()))
+    cells = sorted({key[:2] for key in known}, key=lambda cell: (splits.index(cell[0]), cell))
     records = []
-    for split, position in dict.fromkeys(zip(rows["split"], rows["position"], strict=True)):
+    for split, position in cells:
         for key in ((split, position, state) for state in order):
             if key not in known:
                 continue

@@ -71,8 +71,8 @@ def harvest(
     Raises
     ------
     InputError
-        If ``model`` is no model, texts have no tokenizer, token rows are given a position, the
-        model has no state of some name, or a prompt is longer than the context.
+        If ``model`` is no model, or has no state of some name. If texts have no tokenizer, or token
+        rows are given a position. If a prompt is longer than the context.
 
     Examples
     --------

@@ -89,5 +89,5 @@ def _moves(
 
 
 def _names(run: Run, step: int, tokens: Ints) -> tuple[str, ...]:
-    """Return what answers, (K, L), are called, token by token; -1 is behind an answer."""
+    """Return what answers, (K, L), are called, token by token; -1 is behind the end of one."""
     return tuple(" ".join(run.token_names(step, row[row >= 0])) for row in tokens)

@@ -16,7 +16,7 @@ from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
 
 
 class PositionPlan(NamedTuple):
-    """What would be measured at one position."""
+    """Plan of what would be measured at one position."""
 
     n_tokens: npt.NDArray[np.int64]
     """Tokens up to the measured one, that one included, of each prompt, (N,)."""

@@ -10,7 +10,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import PlannedEdit, planned_edits
-from tasklens.interventions.settings import FIGURE, NEEDED
+from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS
 from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import evenly_spaced
 from tasklens.models.open_editor import open_editor
@@ -24,10 +24,13 @@ SPLITS = tuple(MEASURED)[1:]
 def count_edit_bytes(settings: TrainingRunSettings, with_weights: tuple[int, ...]) -> int:
     """Return the bytes of what edits leave in `tasklens run`."""
     n, n_tasks = _instances(settings), settings.data.measured_tasks
-    numbers = 0
+    n_bytes = 0
     for _, edit in _planned(settings, with_weights):
-        numbers += edit.runs * n * (1 + (2 if edit.is_targeted else n_tasks))
-    return 4 * numbers * len(SPLITS)
+        if edit.name in REPAIRS:  # whether each is right, and the distance of all
+            n_bytes += (1 + edit.runs) * n + 4 * settings.data.measured_instances
+        else:
+            n_bytes += 4 * edit.runs * n * (1 + (2 if edit.is_targeted else n_tasks))
+    return n_bytes * len(SPLITS)
 
 
 def time_edits(
@@ -53,7 +56,8 @@ def time_edits(
     share = dict(zip(reversed(editor.names), count(1), strict=False))
     n_rows = 0.0
     for state, edit in _planned(settings, with_weights):
-        runs = edit.runs - 1 if edit.is_targeted else edit.runs
+        is_move = edit.is_targeted and edit.name not in REPAIRS
+        runs = edit.runs - 1 if is_move else edit.runs
         n_rows += runs * len(asked.own) * share[state] / len(editor.names)
     n_checkpoints = len(_edited(settings, with_weights))
     return len(SPLITS) * (n_checkpoints * (opened - began) + n_rows * per_row)

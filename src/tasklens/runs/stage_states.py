@@ -175,8 +175,8 @@ def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> Non
 def _inputs(run: ModelRun) -> dict[Part, str]:
     """Return the hash of what each part of the work depends on.
 
-    It has the measured part of each text instead of the name of the position, so that it does not
-    depend on the other positions, or on whether the default one is named.
+    It has the measured part of each text instead of the name of the position. It depends neither on
+    the other positions nor on whether the default one is named.
     """
     settings, table = run.settings, run.table
     affecting = settings.affecting("states")

@@ -15,7 +15,7 @@ from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
-from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run

@@ -14,9 +14,9 @@ class CellKey(NamedTuple):
     """The key of a cell within its checkpoint.
 
     The name of an array is ``split/state/space/kind``. Before the kind, ``at=POSITION/`` is written
-    for a position other than the run's first, with ``%2F`` instead of a slash in its name and
-    ``%25`` instead of a percent sign. In the same way, ``k=K/`` is written for a number of clusters
-    other than the first.
+    for a position other than the run's first. In a position's name, a slash is ``%2F`` and a
+    percent sign ``%25``. In the same way, ``k=K/`` is written for a number of clusters other than
+    the first.
     """
 
     split: str

@@ -41,10 +41,13 @@ def spans(position: str, **columns: Any) -> list[tuple[int, int, bool]]:
         ("other_mean", (3, 3, False)),  # a column of this name
     ],
 )
-def test_a_name_may_say_what_is_taken_of_the_part(
+def test_a_name_may_end_with_what_is_taken_of_the_part(
     position: str, first: tuple[int, int, bool]
 ) -> None:
-    columns = {"part": ["one two", "three two"] * 2, "other_mean": ["three", "two"] * 2}
+    columns: dict[str, Any] = {
+        "part": ["one two", "three two"] * 2,
+        "other_mean": ["three", "two"] * 2,
+    }
     columns["other"] = TEXTS
     assert spans(position, **columns)[0] == first
 

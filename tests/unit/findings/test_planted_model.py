@@ -17,7 +17,7 @@ from tasklens.findings.verdict import judge
 from tasklens.interventions import controls, edits
 from tasklens.interventions.cell import Arrays, intervene, planned_edits
 from tasklens.interventions.centroids import fit_centroids
-from tasklens.interventions.effects import effect_curves
+from tasklens.interventions.effect_curves import effect_curves
 from tasklens.interventions.settings import NEEDED, InterventionSettings
 from tasklens.runs.edit_states import common_arrays
 from tasklens.scoring.bootstrap import Resampling, resampling_weights

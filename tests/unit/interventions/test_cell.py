@@ -9,7 +9,7 @@ from planted_editor import PlantedEditor, Rule, World
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Fold
 from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
-from tasklens.interventions.effects import EffectCurves, effect_curves
+from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
 
 EVERY = [edit for edit in EDITS if edit not in (*REPAIRS, "unembedding")]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from planted_editor import World
+from tasklens.interventions.effect_curves import effect_curves
 from tasklens.interventions.effect_table import effect_table, effects_to_pandas
-from tasklens.interventions.effects import effect_curves, effects_in, splits_in
+from tasklens.interventions.effects import effects_in, splits_in
 from tasklens.scoring.bootstrap import resampling_weights
 
 AT = "val_subset/input/"

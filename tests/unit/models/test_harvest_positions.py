@@ -43,12 +43,12 @@ def test_a_position_is_a_token_or_a_mean_of_transformers(
     }
     rows = whole_states(hugging_face(model), dataset, split)
     assert len({len(row["wte"]) for row in rows}) > 1, "of several lengths"
-    for position, of in expected.items():
+    for position, taken in expected.items():
         got = harvest(model, dataset[split, position])
         assert (got.split, got.position) == (split, position)
         assert got.instances is not None
         for name in ("wte", "embed", "block1", "ln_f"):
-            plain = np.stack([of(row[name]) for row in rows])
+            plain = np.stack([taken(row[name]) for row in rows])
             np.testing.assert_allclose(got.states[name], plain, rtol=1e-5, atol=2e-6)
 
 

@@ -69,7 +69,7 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
     "world": figure_world,
     "effects": lambda view: figure_use(dataclasses.replace(view, edits=planted_edits())),
     "verdict": lambda _: figure_verdict(judge(curves_of_table(table()))),
-    "use": lambda _: figure_verdict(judge(planted_runs())),
+    "verdict and use": lambda _: figure_verdict(judge(planted_runs())),
     "phase": lambda _: phase_diagram(POINTS, "x", "y"),
     "around": lambda _: one_at_a_time(POINTS, [("x",), ("y",)], {"x": 1, "y": 0.5}),
     "separation": lambda _: separation_plot(np.array([[0, 0.1, 0.2], [8, 3.0, 0.9]])),
