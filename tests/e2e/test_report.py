@@ -763,15 +763,16 @@ def test_what_cannot_be_reported_is_refused_and_nothing_is_written(
 
 
 def test_how_many_points_are_shown_is_a_setting(command: Command, run: Path) -> None:
-    complete = story_of((run / "report.html").read_bytes())
-    assert [split["n"] for split in complete["runs"][0]["splits"]] == [30, 30, 30]
+    (complete,) = story_of((run / "report.html").read_bytes())["runs"][0]["positions"]
+    assert [split["n"] for split in complete["splits"]] == [30, 30, 30]
     for options in (("--set", "report.points=8"), ()):
         done(command, "report", run, *options)
-        few = story_of((run / "report.html").read_bytes())
-        assert [split["n"] for split in few["runs"][0]["splits"]] == [8, 8, 8]
-        assert few["runs"][0]["scores"] == complete["runs"][0]["scores"]
+        story = story_of((run / "report.html").read_bytes())["runs"][0]
+        (few,) = story["positions"]
+        assert [split["n"] for split in few["splits"]] == [8, 8, 8]
+        assert few["scores"] == complete["scores"]
         assert load_run(run).settings.report.points == 8
-        assert "points = 8" in few["runs"][0]["settings"]
+        assert "points = 8" in story["settings"]
 
 
 # --- Strings of a user's files are text ---

@@ -67,7 +67,7 @@ FIGURES: dict[str, Callable[[View], Figure]] = {
     "contingency": figure_contingency,
     "order": figure_order,
     "world": figure_world,
-    "use": lambda view: figure_use(dataclasses.replace(view, edits=planted_edits())),
+    "effects": lambda view: figure_use(dataclasses.replace(view, edits=planted_edits())),
     "verdict": lambda _: figure_verdict(judge(curves_of_table(table()))),
     "verdict and use": lambda _: figure_verdict(judge(planted_runs())),
     "phase": lambda _: phase_diagram(POINTS, "x", "y"),
