@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.counterfactuals import Counterfactuals, Fold
@@ -82,7 +83,10 @@ class FoldStates:
     @cached_property
     def centroids(self) -> Centroids:
         """The centroids, from the instances of the fold."""
-        return fit_centroids(self.states.fit[self.fold.fit], self.states.fit_task[self.fold.fit])
+        with one_thread():
+            return fit_centroids(
+                self.states.fit[self.fold.fit], self.states.fit_task[self.fold.fit]
+            )
 
     @property
     def x(self) -> Floats:
@@ -107,7 +111,8 @@ class FoldStates:
     def change(self, edit: str, row: int, alpha: float) -> Floats:
         """Return what an edit adds to each state, (n, D): for a target, or in a draw."""
         target = np.full(len(self.x), self.asked.tasks[0 if edit in UNTARGETED else row])
-        return self.edit(edit, row, alpha)(self.x, self.task, target) - self.x
+        with one_thread():
+            return self.edit(edit, row, alpha)(self.x, self.task, target) - self.x
 
     def edit(self, edit: str, row: int, alpha: float) -> Edit:
         """Return an edit by its name, for a target or a draw."""

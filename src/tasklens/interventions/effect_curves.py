@@ -1,10 +1,11 @@
 """Collect the effects of the edits of a run by checkpoint, with resampled copies."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from tasklens.clustering.numba_compile import one_thread
 from tasklens.data.edited_prompts import Ints
 from tasklens.interventions.cell import Arrays
 from tasklens.interventions.effects import (
@@ -17,7 +18,6 @@ from tasklens.interventions.effects import (
     splits_in,
 )
 from tasklens.interventions.repair_effects import count_errors, repair_effects
-from tasklens.scoring.bootstrap import Resampling
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,13 +97,13 @@ def effect_curves(
             n_pairs[split] = int(pairs.pairs.sum())
             n_able[split, step] = int(pairs.able.sum())
             units, weights = resampling[split]
-            column = np.searchsorted(units, pairs.unit).astype(np.int64)
-            resampled = Resampling(pairs.own, column, weights)
+            copies_of = weights[:, np.searchsorted(units, pairs.unit)]  # (B, N)
             of_split: dict[tuple[str, str, str], Doubles] = {}
             for state, edit, effects in effects_in(arrays, pairs, split, position):
-                for metric, value in effects.items():
-                    each = over_targets(value)  # (R, N)
-                    of_split[state, edit, metric] = _resampled_mean(each, resampled)
+                by_metric = {metric: over_targets(value) for metric, value in effects.items()}
+                means = _resampled_means([*by_metric.values()], copies_of)
+                for (metric, each), mean in zip(by_metric.items(), means, strict=True):
+                    of_split[state, edit, metric] = mean
                     if len(each) > 1:
                         at = split, state, edit, metric
                         draws.setdefault(at, {})[step] = mean_of_draws(each)
@@ -137,8 +137,14 @@ def effect_curves(
     )
 
 
-def _resampled_mean(each: Doubles, resampling: Resampling) -> Doubles:
-    """Return the mean over draws and instances, (R, N), in each resampled copy, (B,)."""
-    sums = resampling.mean(np.nansum(each, axis=0))
-    n = resampling.mean(np.isfinite(each).sum(axis=0))
-    return np.divide(sums, n, out=np.full(len(sums), np.nan), where=n > 0)  # type: ignore[no-any-return]
+def _resampled_means(values: Sequence[Doubles], copies: Doubles) -> Doubles:
+    """Return the mean of each of M effects over draws and instances in each copy, (M, B).
+
+    Effects are (R, N) each, NaN without a pair. ``copies``, (B, N), has how often each instance is
+    drawn in a copy.
+    """
+    sums = np.stack([np.nansum(each, axis=0) for each in values])  # (M, N)
+    counts = np.stack([np.isfinite(each).sum(axis=0) for each in values]).astype(np.float64)
+    with one_thread():
+        sums, n = sums @ copies.T, counts @ copies.T  # (M, B)
+    return np.divide(sums, n, out=np.full(n.shape, np.nan), where=n > 0)  # type: ignore[no-any-return]

@@ -71,21 +71,20 @@ class SplitPairs:
         ``answer`` and ``likelihood`` are what `tasklens.interventions.cell.intervene` returns. R is
         1 for a targeted edit, otherwise the number of draws.
         """
-        n, n_tasks = self.answers.shape
-        row = np.arange(n)
+        row = np.arange(len(self.own))
         mine = self.answers[row, self.own]  # (N,)
+        is_answer = (answer[..., None] == self.answers).any(axis=-1) & (answer >= 0)  # of any task
         if edit not in UNTARGETED:
-            given = answer.T[None]  # (1, N, T)
+            given, of_task = answer.T[None], is_answer.T[None]  # (1, N, T)
             ran = np.isfinite(likelihood[..., 1]).T[None]
             gain = (likelihood[..., 1] - likelihood[..., 0]).T[None]
         else:
-            given = np.repeat(answer[:, :, None], n_tasks, axis=2)  # (R, N, T)
+            given, of_task = answer[:, :, None], is_answer[:, :, None]  # (R, N, 1)
             ran = np.isfinite(likelihood)
             gain = likelihood - likelihood[:, row, self.own][:, :, None]
         before = self.clean_likelihood - self.clean_likelihood[row, self.own][:, None]  # (N, T)
         becomes = given == self.answers
         stays = given == mine[:, None]
-        of_task = (given[..., None] == self.answers[:, None, :]).any(axis=-1) & (given >= 0)
         values = {
             "becomes": becomes,
             "stays": stays,

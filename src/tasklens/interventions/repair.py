@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.seeds import stream
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
@@ -79,9 +80,10 @@ def repair(
     right = asked.answers[np.arange(n), asked.own]
     change = np.zeros_like(states.prompts, dtype=np.float64)
     for fold in asked.folds:
-        centroids = fit_centroids(states.fit[fold.fit], states.fit_task[fold.fit])
-        goal = centroids.mean[centroids.columns(asked.tasks[asked.own[fold.edited]])]
-        change[fold.edited] = centroids.in_span(goal - states.prompts[fold.edited])
+        with one_thread():
+            centroids = fit_centroids(states.fit[fold.fit], states.fit_task[fold.fit])
+            goal = centroids.mean[centroids.columns(asked.tasks[asked.own[fold.edited]])]
+            change[fold.edited] = centroids.in_span(goal - states.prompts[fold.edited])
     length = np.linalg.norm(change, axis=1)
     rng = stream(seed, "interventions", *purpose, asked.split, state, REPAIR_RANDOM)
     changes = [change] + [

@@ -59,8 +59,11 @@ def auroc(score: Floats, is_error: npt.NDArray[np.bool_], weights: Doubles) -> D
     """
     values, number = np.unique(score, return_inverse=True)
     n = len(values)
-    errors = np.stack([np.bincount(number, w * is_error, n) for w in weights])  # (B, V)
-    hits = np.stack([np.bincount(number, w * ~is_error, n) for w in weights])
+    order = np.argsort(number, kind="stable")
+    begins = np.searchsorted(number[order], np.arange(n))
+    sorted_weights, is_error = weights[:, order], is_error[order]
+    errors = np.add.reduceat(sorted_weights * is_error, begins, axis=1)  # (B, V)
+    hits = np.add.reduceat(sorted_weights * ~is_error, begins, axis=1)
     below = np.cumsum(hits, axis=1) - hits / 2
     pairs = errors.sum(axis=1) * hits.sum(axis=1)
     area = (errors * below).sum(axis=1)
