@@ -45,7 +45,9 @@ def effect_table(
 ) -> pa.Table:
     """Return the effects at one checkpoint as a table of `SCHEMA`; see `read_effects`."""
     common = {"run": run, "seed": seed, "step": step}
-    positions = dict.fromkeys(name.split("/")[1] for name in arrays if name.endswith("/own"))
+    positions = dict.fromkeys(  # which may have slashes
+        name.partition("/")[2].removesuffix("/own") for name in arrays if name.endswith("/own")
+    )
     rows = [
         common | {"split": split, "position": position} | row
         for position in positions
@@ -79,8 +81,8 @@ def _rows(
             draws = mean_of_draws(each)  # (R,)
             means[state, name, metric] = mean_of_draws(each.reshape(1, -1))
             if len(draws) > 1:
-                for draw, value in enumerate(draws):
-                    yield row(metric, value, **_edit(state, name), draw=draw)
+                for draw in np.flatnonzero(np.isfinite(draws)).tolist():
+                    yield row(metric, draws[draw], **_edit(state, name), draw=draw)
             elif metric in EFFECTS:
                 for t, task in enumerate(pairs.tasks.tolist()):
                     value = mean_of_draws(values[:, :, t].reshape(1, -1))[0]

@@ -44,8 +44,9 @@ class InterventionSettings(SettingsBase, affects="interventions"):
     less than 1 / (test_draws + 1)."""
     checkpoints: Annotated[int, Field(ge=0), Affects("nothing")] = 7
     """Number of checkpoints that tasklens run edits, evenly spaced in training, with the first and
-    the last; 0: none. tasklens probe edits the last one only, unless it is 0. tasklens intervene
-    edits every one whose weights are kept."""
+    the last; 0: none. In tasklens probe it is 0 by default, because a large model takes long, and
+    any other number edits the last one only. tasklens intervene edits every one whose weights are
+    kept, whatever stands here."""
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,8 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
         ):
             raise InputError(
                 f"{', '.join(selection.edits)} of {', '.join(states)}: cannot be made: "
-                "unembedding edits the last blocks, a patch needs a prompt of another task with the "
-                "same input, "
-                f"and states are edited together by {', '.join(ADDED)} only"
+                "unembedding edits the last blocks, a patch needs a prompt of another task with "
+                f"the same input, and states are edited together by {', '.join(ADDED)} only"
             )
         for step in selection.steps or run.intervenable_steps:
             kept = kept_shapes(run, step)

@@ -192,6 +192,8 @@ class ModelRunSettings(RunSettings):
         "position.special_tokens": "it is states.special_tokens",
     }
 
+    interventions: InterventionSettings = InterventionSettings(checkpoints=0)
+    """How many hidden states are edited, to see whether the model uses the clusters."""
     subject: SubjectSettings = SubjectSettings()
     """The models, and how they are run."""
     prompts: PromptSettings = PromptSettings()

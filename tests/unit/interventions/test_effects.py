@@ -186,3 +186,12 @@ def test_a_shift_to_a_third_task_is_scored_against_the_target() -> None:
 def test_world_has_distinct_answers() -> None:
     asked, _, _ = World(0).asked(10)
     assert asked.pairs.sum() == 30
+
+
+def test_a_position_may_have_slashes_in_its_name() -> None:
+    arrays = {name.replace("/input/", "/a/b/"): array for name, array in made_up(7).items()}
+    frame = effects_to_pandas(effect_table("run", 0, 7, arrays, dict(enumerate("abcd"))))
+    assert set(frame["position"]) == {"a/b"}
+    plain = effects_to_pandas(effect_table("run", 0, 7, made_up(7), dict(enumerate("abcd"))))
+    assert frame["value"].tolist() == plain["value"].tolist()
+    assert frame["value"].notna().all()
