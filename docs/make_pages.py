@@ -16,6 +16,7 @@ DIRECTORY = Path(__file__).parent
 NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
     *("run", "probe", "compare", "report", "show", "verify", "follow"),
+    "intervene",
     *("data", "train", "measure", "plot", "sweep", "gather"),
 )
 

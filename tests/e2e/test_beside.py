@@ -16,6 +16,7 @@ from tasklens.runs import pipeline
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.stage_intervene import intervene_for_figure
 from tasklens.runs.stage_measure import Measurer, measure
 from tasklens.runs.stage_plot import plot
 from tasklens.runs.stage_train import cores_left, train
@@ -57,6 +58,7 @@ def test_checkpoints_are_measured_during_training(
     assert len(begun) >= 2, "as many as are held at a time, at the least"
     first = begun.copy()
     measure(prepared)
+    intervene_for_figure(prepared)
     assert begun[len(first) :] == [s for s in (0, 1, 2, 4, 8, 12) if s not in first]
     plot(prepared)
     assert command("verify", path).status == 1  # which run ends with; so short a run holds nothing

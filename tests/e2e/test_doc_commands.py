@@ -35,6 +35,7 @@ NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper")
 SHORTER = {
     "steps=400": "steps=2",
     "warmup_steps=20": "warmup_steps=1",
+    "block4": "block1",
     "block5": "block1",
     "step=900": "step=12",
 }

@@ -30,6 +30,7 @@ def rows_of(
     for s in range(2):
         rows += score_rows({"ari": 0.3}, **columns, space="tsne", cluster_seed=s)
         control = {**base, "step": None, "layer": "control:length", "cluster_seed": s}
+        control["position"] = ""
         rows += score_rows({"ari": 0.1 + 0.2 * s, "ami": 0.1 + 0.2 * s}, **control)
     return rows
 
