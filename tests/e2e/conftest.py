@@ -274,10 +274,10 @@ def scores_of(path: Path, **wanted: object) -> list[dict[str, Any]]:
 def assert_refused(result: Result, *parts: str) -> str:
     """Check for exit status 2 and one line of error, which has some parts; return the line.
 
-    Lines on the size of a run, and on what is measured, may come before it.
+    Lines on the size of a run, and on what is measured and edited, may come before it.
     """
     assert result.status == 2, result
-    notes = re.compile(r"  |tasklens: measured|.* will take about ")
+    notes = re.compile(r"  |tasklens: (measured|interventions:)|.* will take about ")
     lines = [line for line in result.err.splitlines() if not notes.match(line)]
     assert len(lines) == 1, result.err
     assert lines[0].startswith("tasklens: error: "), lines[0]
