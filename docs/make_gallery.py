@@ -23,9 +23,9 @@ def picture_of_report(report: Path, browser: str) -> bytes:
         opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         tab = opened.new_page(viewport={"width": 1240, "height": 930})
         tab.goto(report.resolve().as_uri())
-        tab.wait_for_selector("#cloud[data-drawn]")
         tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")
         tab.evaluate("document.getElementById('clusters').scrollIntoView()")
+        tab.wait_for_selector("#cloud[data-drawn]")  # it is drawn once it is in sight
         tab.emulate_media(reduced_motion="reduce")
         tab.evaluate("go({ step: theRun().steps.length - 1 })")
         tab.evaluate("document.fonts.ready")

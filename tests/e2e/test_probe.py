@@ -107,8 +107,9 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
     assert lines[9] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
     assert lines[10] == lines[-3] == ""
     findings = lines[11:-3]
-    assert len(findings) == 9
-    assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-1])
+    assert len(findings) == 10
+    assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-2])
+    assert "tasklens intervene" in findings[-2]
     assert findings[-1].startswith("8 findings: ")
     assert lines[-2:] == [
         str(probed.path / "report.html"),
@@ -597,7 +598,9 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
     assert f"  plural: {expected.format(output=first['output'])}" in lines
     if not asked:
         lengths = [len(tokens_of(row)) for row in stock.rows]
-        assert lines[5] == (
+        assert lines[5].startswith("special tokens: ")
+        assert lines[6] == "position input"
+        assert lines[7] == (
             f"tokens up to the measured one: {min(lengths)} to {max(lengths)}, "
             f"{sum(lengths) / len(lengths):.1f} on average"
         )

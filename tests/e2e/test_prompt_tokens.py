@@ -152,7 +152,7 @@ def test_texts_with_a_beginning_have_the_states_of_those_without(
         asked = ("--set", f"states.special_tokens={special_tokens}")
         plan = json.loads(call(*command, *asked, "--dry-run", "--json").out)
         assert plan["special tokens"].endswith(f"({special_tokens})")
-        last = plan["examples"][-1].split(": ", 1)[1].split()
+        last = plan["positions"][0]["examples"][-1].split(": ", 1)[1].split()
         assert [token for token in last if token == "<s>"] == expected
         refused = call(*command, *asked, "--out", path, "--resume")
         assert refused.status == 2
