@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import threadpool_limits
 
 from tasklens.core.seeds import stream
 from tasklens.core.workers import need_seen
@@ -81,14 +80,8 @@ Errors = tuple[Counterfactuals, npt.NDArray[np.int8], Counterfactuals, Editor | 
 
 def edit_state(job: EditJob) -> EditResult:
     """Run the edits of a job."""
-    with _threads(job.threads), one_blas_thread():
+    with _threads(job.threads):
         return _edit_state(job)
-
-
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Limit numpy's linear algebra to one thread: with several, sums round differently."""
-    limiter: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
-    return limiter
 
 
 def _edit_state(job: EditJob) -> EditResult:

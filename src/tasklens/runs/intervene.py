@@ -26,7 +26,7 @@ from tasklens.interventions.settings import (
 from tasklens.models.harvest import Model, as_subject, harvest
 from tasklens.models.subject import Subject
 from tasklens.runs.edit_plan import check_intervenable
-from tasklens.runs.edit_states import OpenModel, one_blas_thread
+from tasklens.runs.edit_states import OpenModel
 from tasklens.runs.load_run import load_run
 from tasklens.runs.pipeline import edit_and_renew
 from tasklens.runs.run import Floats, Run
@@ -163,13 +163,11 @@ def intervene(
         if isinstance(model, Run):
             raise InputError("a run has its own data: leave out dataset, or give a model")
         source = _Prompted(as_subject(model), dataset, seed)
-        with one_blas_thread():
-            return _edit_in_memory(source, selection, own or {}, settings or InterventionSettings())
+        return _edit_in_memory(source, selection, own or {}, settings or InterventionSettings())
     run = model if isinstance(model, Run) else _run_at(model)
     if own:
         check_intervenable(run, selection)
-        with one_blas_thread():
-            return _edit_in_memory(run, selection, own, settings or run.settings.interventions)
+        return _edit_in_memory(run, selection, own, settings or run.settings.interventions)
     if settings not in (None, run.settings.interventions):
         raise InputError(
             "settings: those of a run are in its directory; tasklens intervene RUN --set changes "
