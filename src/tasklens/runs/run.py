@@ -5,11 +5,11 @@ branch on the kind.
 """
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,12 @@ import safetensors.numpy
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.parquet import read_parquet
-from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
-from tasklens.runs.directory import RunDir
-from tasklens.runs.settings import RunSettings
+from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.score_cells import prepared
@@ -49,7 +47,7 @@ CLUSTERS = "clusters.safetensors"
 SCORES = "scores.parquet"
 
 
-class Run(ABC):
+class Run(Stages):
     """A run directory with its settings, and the way to read what its stages have left.
 
     Examples
@@ -64,29 +62,10 @@ class Run(ABC):
     dtype('float32')
     """
 
-    #: What messages, pages and commands call this kind of run.
-    kind: ClassVar[Literal["run", "probe"]]
-    #: The stage that leaves the hidden states.
-    states_stage: ClassVar[Literal["train", "states"]]
-    #: Whether the model of a checkpoint is opened so fast that each worker may do it.
-    opens_in_workers: ClassVar[bool]
-    settings: RunSettings
-
-    def __init__(self, directory: RunDir, settings: RunSettings) -> None:
-        self.directory, self.settings = directory, settings
-        self._curves: tuple[object, Curves] | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the run: that of its directory."""
-        return self.directory.name
+    #: What `curves` has returned, with the version of the files that it depends on.
+    _curves: "tuple[object, Curves] | None" = None
 
     # -- what was measured --------------------------------------------------------------------
-
-    @property
-    @abstractmethod
-    def steps(self) -> tuple[int, ...]:
-        """The steps of the checkpoints, ascending."""
 
     @property
     @abstractmethod
@@ -395,66 +374,3 @@ class Run(ABC):
             f"{name}; {len(self.steps)} checkpoints, steps {self.steps[0]} to {self.steps[-1]}; "
             f"hidden states: {', '.join(self.state_names)}; splits: {', '.join(self.splits)})"
         )
-
-    # -- stages -------------------------------------------------------------------------------
-
-    def save_settings(self) -> None:
-        """Write the settings into the directory."""
-        self.directory.write(self.directory.config, self.settings.toml().encode())
-
-    def inputs(self, stage: Stage, sources: object = ()) -> str:
-        """Return the hash of what the result of a stage depends on.
-
-        That is the seed, its settings, the stage before, and `sources` (as JSON).
-        """
-        if stage == "measure" and len(self.settings.positions) > 1:  # they may be added
-            sources = [sources, [self.states_hash(step) for step in self.steps]]
-        before = self.before[stage]
-        hashes = [] if before is None else [self.directory.output_hash(before)]
-        affecting = self.settings.affecting(stage)
-        affecting.pop("states.positions", None)  # may be added: each has its own hash
-        return digest([self.settings.seed, affecting, hashes, sources])
-
-    @property
-    def before(self) -> dict[Stage, Stage | None]:
-        """The stages of the run, each with the stage that it reads from."""
-        states = self.states_stage
-        stages: dict[Stage, Stage | None] = {"data": None, states: "data", "measure": states}
-        return stages | {"interventions": states, "plot": "measure", "report": states}
-
-    def need(self, stage: Stage) -> None:
-        """Raise InputError if a stage, or one before it, was not finished under these settings."""
-        before, directory = self.before[stage], self.directory
-        if before is not None:
-            self.need(before)
-        mark = directory.mark(stage)
-        if mark is None:
-            raise InputError(
-                f"{directory.path}: stage {stage} is not finished; run it first: "
-                f"{self.command(stage)}"
-            )
-        if mark["inputs"] != self.inputs(stage, mark.get("sources", ())):
-            raise InputError(
-                f"{directory.path}: stage {stage} was finished under other settings than those in "
-                f"{directory.config.name}; restore the file, or name a new directory with --out"
-            )
-
-    def check_files(self, stage: Stage) -> None:
-        """Raise InputError if a file of a stage, or of one before it, is damaged.
-
-        A file that is gone is not, because hidden states may be removed once they are measured.
-        """
-        before, mark = self.before[stage], self.directory.mark(stage)
-        if before is not None:
-            self.check_files(before)
-        paths = [self.directory.path / key for key in (mark or {"files": ()})["files"]]
-        for path in (self.directory.config, *paths):
-            if path.exists() or path.is_symlink():
-                self.directory.check(path)
-
-    def command(self, stage: Stage) -> str:
-        """Return the command that runs a stage; some have none of their own."""
-        if stage in ("data", "states"):
-            return f"tasklens {self.kind} ... --out {self.directory.path} --resume"
-        name = "intervene" if stage == "interventions" else stage
-        return f"tasklens {name} {self.directory.path}"
