@@ -22,6 +22,7 @@ from e2e.conftest import (
     times,
 )
 from e2e.processes import of_session, start_python, wait_for
+from e2e.stock import Stock
 from e2e.stopping import Stop
 from tasklens.core.errors import InputError
 from tasklens.interventions.cell import EditKey
@@ -329,10 +330,15 @@ def test_two_at_once_wait_or_are_refused(copy: Path) -> None:
 # --- Model runs ---
 
 
-def test_a_probe_edits_its_last_model(probed: Probed, command: Command) -> None:
-    run = load_run(probed.path)
+def test_a_probe_edits_its_last_model_if_it_is_asked_to(
+    probed: Probed, stock: Stock, tmp_path: Path, command: Command
+) -> None:
+    assert edited_steps(load_run(probed.path)) == []
+    asked = ("--set", "interventions.checkpoints=3", "--out", tmp_path / "probe")
+    assert command(*stock.command(*asked)).status == 0
+    run = load_run(tmp_path / "probe")
     assert edited_steps(run) == [run.steps[-1]]
-    assert {key.edit for key in keys(probed.path, run.steps[-1])} >= {"shift", "random"}
+    assert {key.edit for key in keys(run.directory.path, run.steps[-1])} >= {"shift", "random"}
     assert [selection.steps for selection in figure_selections(run)] == [(run.steps[-1],)]
     effects = run.effects()
     assert np.isfinite(effects["value"]).all()

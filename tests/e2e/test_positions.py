@@ -226,7 +226,7 @@ def test_an_interrupted_probe_ends_in_the_same_bytes(
     """Wherever it stops: at either position of either model."""
     path = tmp_path / "probe"
     positions = ("--position", "input", "--position", "instruction_mean")
-    for _ in range(4):
+    for _ in range(3):  # each reads one part whole; the fourth would read the last one
         with reading(stop_after=1):
             assert call(*stock.command(*positions, "--out", path, "--resume")).status == 130
     succeed(*stock.command(*positions, "--out", path, "--resume"))
