@@ -1,40 +1,24 @@
 """Run a model of transformers with hidden states that are changed, or without its first blocks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tasklens.models.hf_reader import Point
+from tasklens.models.hf_reader import Point, hooked
 
 Change = Callable[[Tensor], Tensor]
 
 
-@contextmanager
-def changed(points: Mapping[str, Point], changes: Mapping[str, Change]) -> Iterator[None]:
+def changed(
+    points: Mapping[str, Point], changes: Mapping[str, Change]
+) -> AbstractContextManager[None]:
     """Replace each named state, (B, T, D), by what a function of it returns."""
-    with ExitStack() as hooks:
-        for name, change in changes.items():
-            module, is_input = points[name]
-
-            def change_input(_: Any, args: Any, kwargs: Any, change: Change = change) -> Any:
-                if args:
-                    return (change(args[0]), *args[1:]), kwargs
-                return args, kwargs | {"hidden_states": change(kwargs["hidden_states"])}
-
-            def change_output(_: Any, __: Any, output: Any, change: Change = change) -> Any:
-                if isinstance(output, Tensor):
-                    return change(output)
-                return type(output)((change(output[0]), *output[1:]))
-
-            if is_input:
-                hook = module.register_forward_pre_hook(change_input, with_kwargs=True)
-            else:
-                hook = module.register_forward_hook(change_output)
-            hooks.enter_context(hook)
-        yield
+    return hooked(
+        {name: points[name] for name in changes}, lambda name, state: changes[name](state)
+    )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ index into a model's tuple of hidden states has not.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, TypeAlias
 
@@ -26,6 +26,8 @@ HEAD_ROWS = 256
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Pick: TypeAlias = Callable[[Tensor], Tensor]
+#: A function of the name and value of a state, which may return another value for it.
+OnState: TypeAlias = Callable[[str, Tensor], Tensor | None]
 
 
 class HarvestBatch(NamedTuple):
@@ -277,22 +279,32 @@ def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
 
 
 @contextmanager
-def hooked(points: dict[str, Point], keep: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """Call ``keep`` with the name and value of each state when it is computed."""
+def hooked(points: Mapping[str, Point], on_state: OnState) -> Iterator[None]:
+    """Call a function with the name and value of each state, (B, T, D), when it is computed.
+
+    If it returns a state, this replaces the computed one.
+    """
     with ExitStack() as hooks:
         for name, (module, before) in points.items():
 
-            def keep_input(_: Any, args: Any, kwargs: Any, name: str = name) -> None:
-                keep(name, args[0] if args else kwargs["hidden_states"])
+            def on_input(_: Any, args: Any, kwargs: Any, name: str = name) -> Any:
+                state = on_state(name, args[0] if args else kwargs["hidden_states"])
+                if state is None:
+                    return None
+                if args:
+                    return (state, *args[1:]), kwargs
+                return args, kwargs | {"hidden_states": state}
 
-            def keep_output(_: Any, __: Any, output: Any, name: str = name) -> None:
-                state = output if isinstance(output, Tensor) else (output or (None,))[0]
-                if isinstance(state, Tensor):
-                    keep(name, state)
+            def on_output(_: Any, __: Any, output: Any, name: str = name) -> Any:
+                if isinstance(output, Tensor):
+                    return on_state(name, output)
+                first = (output or (None,))[0]
+                state = on_state(name, first) if isinstance(first, Tensor) else None
+                return None if state is None else type(output)((state, *output[1:]))
 
             if before:
-                hook = module.register_forward_pre_hook(keep_input, with_kwargs=True)
+                hook = module.register_forward_pre_hook(on_input, with_kwargs=True)
             else:
-                hook = module.register_forward_hook(keep_output)
+                hook = module.register_forward_hook(on_output)
             hooks.enter_context(hook)
         yield

@@ -1,7 +1,7 @@
 """Plan the edits of a run: check that they can be made, and list those that are missing."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
@@ -63,21 +63,22 @@ def check_intervenable(run: Run, selection: Selection) -> None:
                 f"{', '.join(map(str, steps))}"
             )
     selection.states_among(run.state_names)
-    for split in edited_splits(run):
+    for split in edited_splits(run.splits):
         for position in selection.positions or (run.position(),):
             run.position(position)
             run.counterfactuals(split, position, run.settings.interventions.instances)
 
 
-def edited_splits(run: Run) -> tuple[str, ...]:
+def edited_splits(splits: Iterable[str]) -> tuple[str, ...]:
     """Return the splits whose states are edited: those that centroids are not computed from."""
-    return tuple(run.splits)[1:] or tuple(run.splits)
+    first, *others = splits
+    return tuple(others) or (first,)
 
 
 def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
     """Return the edits that are wanted and not kept; InputError if none of them can be made."""
     missing: Missing = {}
-    tested, splits = tested_state(run), edited_splits(run)
+    tested, splits = tested_state(run), edited_splits(run.splits)
     for selection in selections:
         states = selection.states_among(run.state_names)
         cells = [

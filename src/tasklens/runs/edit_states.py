@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,10 +16,11 @@ import torch
 from tasklens.core.seeds import stream
 from tasklens.core.workers import need_seen
 from tasklens.data.counterfactuals import Counterfactuals
-from tasklens.data.edited_prompts import Edited, Floats, Ints
+from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.data.instances import Instances
 from tasklens.interventions.cell import Arrays, CellStates, PlannedEdit, intervene
 from tasklens.interventions.editor import Editor
+from tasklens.interventions.edits import Edit
 from tasklens.interventions.repair import (
     DISTANCE,
     errors_among,
@@ -28,6 +29,7 @@ from tasklens.interventions.repair import (
     repair_name,
 )
 from tasklens.interventions.settings import REPAIRS, InterventionSettings
+from tasklens.interventions.unedited import unedited_arrays
 from tasklens.models.open_editor import open_editor
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
@@ -68,14 +70,25 @@ class Opened(NamedTuple):
 
     asked: Counterfactuals
     editor: Editor
+    prompts: dict[str, Floats]
+    """Each hidden state of the prompts, (N, D)."""
     donors: dict[str, Floats]
     """Each hidden state of the donors, (M, D)."""
     common: Arrays
-    """What is the same for all states: see `common_arrays`."""
+    """What is the same for all states: see `unedited_arrays`."""
 
 
-#: All prompts of a split, whether they are answered rightly, the errors, and the model with these.
-Errors = tuple[Counterfactuals, npt.NDArray[np.int8], Counterfactuals, Editor | None]
+class Errors(NamedTuple):
+    """All prompts of a split, and a model with those that it answers wrongly."""
+
+    every: Counterfactuals
+    correct: npt.NDArray[np.int8]
+    """Whether each of all prompts is answered rightly, (N,), -1 if it is not known."""
+    errors: Counterfactuals
+    editor: Editor | None
+    """None if there are no errors."""
+    prompts: dict[str, Floats]
+    """Each hidden state of the errors, (M, D)."""
 
 
 def edit_state(job: EditJob) -> EditResult:
@@ -93,10 +106,8 @@ def _edit_state(job: EditJob) -> EditResult:
         lines += opened.asked.notes
         lines.append(f"edits at {position} are computed {opened.editor.how}")
         arrays |= opened.common
-        states = {name: model.states_of(opened, name, position) for name in job.state.split("+")}
-        random = model.run.settings.seed, (job.step, position)
         moves = [edit for edit in planned if edit.name not in REPAIRS]
-        arrays |= intervene(opened.editor, job.state, states, opened.asked, moves, *random)
+        arrays |= model.edit(opened, job.state, position, moves)
         if len(moves) < len(planned):
             arrays |= model.repair(split, position, job.state, job.settings)
     return EditResult(arrays, tuple(dict.fromkeys(lines)))
@@ -155,9 +166,9 @@ class OpenModel:
             donors = None
             if len(asked.donors):
                 donors = open_editor(self._subject, asked.donors, asked.tokens)
-            states = donors.states(donors.names) if donors else {}
-            common = common_arrays(asked, editor, donors)
-            self._asked[key] = Opened(asked, editor, states, common)
+            states = editor.states(editor.names), donors.states(donors.names) if donors else {}
+            common = unedited_arrays(asked, editor, donors)
+            self._asked[key] = Opened(asked, editor, *states, common)
         return self._asked[key]
 
     def repair(
@@ -173,8 +184,9 @@ class OpenModel:
             editor: Editor | None = None
             if len(errors.own):
                 editor = open_editor(self._subject, errors.prompts, errors.tokens)
-            self._errors[key] = every, correct, errors, editor
-        every, correct, errors, editor = self._errors[key]
+            prompts = editor.states(editor.names) if editor else {}
+            self._errors[key] = Errors(every, correct, errors, editor, prompts)
+        every, correct, errors, editor, prompts = self._errors[key]
         name = partial(repair_name, split, position)
         states = CellStates(
             self.run.states(state, self.step, split, position)[every.index],
@@ -188,9 +200,9 @@ class OpenModel:
         }
         if editor is None:
             return arrays
-        prompts = replace(states, prompts=editor.states([state])[state])
+        of_errors = replace(states, prompts=prompts[state])
         random = self.run.settings.seed, (self.step, position)
-        return arrays | repair(editor, state, prompts, errors, settings.draws, *random)
+        return arrays | repair(editor, state, of_errors, errors, settings.draws, *random)
 
     def _fitted(self, state: str, position: str) -> tuple[Floats, Floats, Ints]:
         """Return no donors, and the states and tasks from which centroids are computed."""
@@ -198,11 +210,23 @@ class OpenModel:
         x = self.run.states(state, self.step, first, position)
         return x[:0], x, self.run.instances(first).task
 
-    def states_of(self, opened: Opened, name: str, position: str) -> CellStates:
+    def edit(
+        self,
+        opened: Opened,
+        state: str,
+        position: str,
+        planned: Sequence[PlannedEdit],
+        own: Mapping[str, Edit] | None = None,
+    ) -> Arrays:
+        """Run edits of a hidden state, or of several joined by +; see `intervene`."""
+        states = {name: self._states_of(opened, name, position) for name in state.split("+")}
+        random = self.run.settings.seed, (self.step, position)
+        return intervene(opened.editor, state, states, opened.asked, planned, *random, own)
+
+    def _states_of(self, opened: Opened, name: str, position: str) -> CellStates:
         """Return a hidden state of the prompts, their donors, and the first measured split."""
-        prompts = opened.editor.states([name])[name]
         donors, fit, fit_task = self._fitted(name, position)
-        return CellStates(prompts, opened.donors.get(name, donors), fit, fit_task)
+        return CellStates(opened.prompts[name], opened.donors.get(name, donors), fit, fit_task)
 
 
 @functools.lru_cache(maxsize=1)
@@ -233,47 +257,3 @@ def _threads(n: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def common_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None) -> Arrays:
-    """Return what is known of the prompts of a split without an edit, by name.
-
-    That is, behind ``split/position/``: ``index``, ``own``, ``unit``, ``answers`` and ``pairs``, as
-    in `Counterfactuals`; ``able``, int8 (N, T), whether the model answers rightly under a task, of
-    other tasks in the donor's prompt, or -1 if there is none; ``clean/answer``, int32 (N,), and
-    ``clean/likelihood``, float32 (N, T), of the answer under each task.
-    """
-    n = len(asked.own)
-    right = asked.answers[np.arange(n), asked.own]
-    answer, likelihood = _clean(editor, asked.answers)
-    able = np.full(asked.answers.shape, -1, dtype=np.int8)
-    if donors is not None:
-        row, task = np.nonzero(asked.donor >= 0)
-        # A donor has one right answer: those that ask for it share the input and the task.
-        expected = np.zeros(len(asked.donors), dtype=np.int64)
-        candidates = np.full((len(asked.donors), len(asked.tasks)), -1)
-        expected[asked.donor[row, task]] = asked.answers[row, task]
-        candidates[asked.donor[row, task]] = asked.answers[row]
-        given, _ = _clean(donors, candidates)
-        able[row, task] = (given == expected)[asked.donor[row, task]]
-    able[np.arange(n), asked.own] = answer == right
-    arrays: Arrays = {
-        "index": asked.index,
-        "own": asked.own,
-        "unit": asked.unit,
-        "answers": asked.answers,
-        "pairs": asked.pairs.astype(np.uint8),
-        "able": able,
-        "clean/answer": answer.astype(np.int32),
-        "clean/likelihood": likelihood,
-    }
-    at = f"{asked.split}/{asked.position}/"
-    every: Arrays = {at + name: array for name, array in arrays.items()}
-    return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}
-
-
-def _clean(editor: Editor, candidates: Ints) -> Edited:
-    """Return the answers and likelihoods of all prompts without an edit."""
-    name = editor.names[-1]
-    change = np.zeros_like(editor.states([name])[name])
-    return editor.answer(name, np.arange(len(candidates)), change, candidates)

@@ -13,7 +13,6 @@ from tasklens.data.instances import Instances
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import Arrays, PlannedEdit, planned_edits
-from tasklens.interventions.cell import intervene as intervene_cell
 from tasklens.interventions.edits import Edit
 from tasklens.interventions.effect_table import effect_table, effects_to_pandas
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
@@ -25,7 +24,7 @@ from tasklens.interventions.settings import (
 )
 from tasklens.models.harvest import Model, as_subject, harvest
 from tasklens.models.subject import Subject
-from tasklens.runs.edit_plan import check_intervenable
+from tasklens.runs.edit_plan import check_intervenable, edited_splits
 from tasklens.runs.edit_states import OpenModel
 from tasklens.runs.load_run import load_run
 from tasklens.runs.pipeline import edit_and_renew
@@ -204,11 +203,10 @@ def _edit_in_memory(
 ) -> pd.DataFrame:
     """Do the edits of a selection and those of the user in this process; nothing is kept."""
     tables = []
-    splits = tuple(source.splits)[1:] or tuple(source.splits)
     for step in selection.steps or source.intervenable_steps:
         model = OpenModel(source, step)
         arrays: Arrays = {}
-        for split in splits:
+        for split in edited_splits(source.splits):
             for position in selection.positions or source.positions[:1]:
                 opened = model.ask(split, position, settings.instances)
                 arrays |= opened.common
@@ -221,12 +219,7 @@ def _edit_in_memory(
                         *planned_edits(state, built_in, selection.alphas, n_tasks, settings),
                         *(PlannedEdit(name, 1.0, n_tasks) for name in own),
                     ]
-                    names = state.split("+")
-                    of_state = {n: model.states_of(opened, n, position) for n in names}
-                    random = source.settings.seed, (step, position)
-                    arrays |= intervene_cell(
-                        opened.editor, state, of_state, opened.asked, planned, *random, own
-                    )
+                    arrays |= model.edit(opened, state, position, planned, own)
         names_of_tasks = source.names["task"]
         tables.append(effect_table(source.name, source.settings.seed, step, arrays, names_of_tasks))
     return effects_to_pandas(pa.concat_tables(tables))

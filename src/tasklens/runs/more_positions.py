@@ -5,7 +5,6 @@ from tasklens.core.progress import progress
 from tasklens.core.workers import LOCAL
 from tasklens.data.synthetic import MEASURED
 from tasklens.data.tokenize import measured_parts
-from tasklens.models.checkpoints import CHECKPOINT_FILES, load_checkpoint
 from tasklens.models.devices import check_device
 from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.runs.model_run import ModelRun
@@ -20,19 +19,15 @@ def check_weights(run: TrainingRun) -> None:
 
     Checkpoints that training has not reached yet do not count.
     """
-    directory = run.directory
-    gone = [
-        step
-        for step in run.steps
-        if run.lacking(step)
-        and not all((directory.checkpoint(step) / name).is_file() for name in CHECKPOINT_FILES)
-    ]
+    lacking = [step for step in run.steps if run.lacking(step)]
+    kept = run.intervenable_steps if lacking else ()
+    gone = [step for step in lacking if step not in kept]
     if gone:
         some = ", ".join(map(str, gone[:5])) + (", ..." if len(gone) > 5 else "")
         raise InputError(
-            f"{directory.path}: the position {run.lacking(gone[0])[0]} cannot be added, because "
-            f"no weights are kept of {len(gone)} of {len(run.steps)} checkpoints (steps {some}); "
-            "to train again with all positions, name another directory with --out"
+            f"{run.directory.path}: the position {run.lacking(gone[0])[0]} cannot be added, "
+            f"because no weights are kept of {len(gone)} of {len(run.steps)} checkpoints "
+            f"(steps {some}); to train again with all positions, name another directory with --out"
         )
 
 
@@ -53,10 +48,7 @@ def add_positions(run: TrainingRun) -> None:
     )
     with progress("positions", len(missing), "checkpoint") as bar:
         for step, positions in missing.items():
-            directory = run.directory.checkpoint(step)
-            for name in CHECKPOINT_FILES:
-                run.directory.check(directory / name)
-            model = load_checkpoint(directory).to(run.settings.train.device)
+            model = run.open_subject(step).to(run.settings.train.device)
             harvested = harvest_measured(model, run.dataset, positions)
             with run.directory.batch():
                 for position, harvest in harvested.items():

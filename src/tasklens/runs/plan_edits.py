@@ -11,14 +11,14 @@ from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import PlannedEdit, planned_edits
 from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS
+from tasklens.interventions.unedited import unedited_arrays
 from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import evenly_spaced
 from tasklens.models.open_editor import open_editor
-from tasklens.runs.edit_states import common_arrays
+from tasklens.runs.edit_plan import edited_splits
 from tasklens.runs.settings import TrainingRunSettings
 
-#: Splits whose states are edited: all but the first.
-SPLITS = tuple(MEASURED)[1:]
+SPLITS = edited_splits(MEASURED)
 
 
 def count_edit_bytes(settings: TrainingRunSettings, with_weights: tuple[int, ...]) -> int:
@@ -46,7 +46,7 @@ def time_edits(
         return 0.0
     began = time.perf_counter()
     editor = open_editor(model, asked.prompts, asked.tokens)
-    common_arrays(asked, editor, open_editor(model, asked.donors, asked.tokens))
+    unedited_arrays(asked, editor, open_editor(model, asked.donors, asked.tokens))
     opened = time.perf_counter()
     row = np.repeat(np.arange(len(asked.own)), len(asked.tasks) - 1)
     change = np.zeros((len(row), settings.model.n_embd), dtype=np.float32)

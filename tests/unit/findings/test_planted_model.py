@@ -19,7 +19,7 @@ from tasklens.interventions.cell import Arrays, intervene, planned_edits
 from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.effect_curves import effect_curves
 from tasklens.interventions.settings import NEEDED, InterventionSettings
-from tasklens.runs.edit_states import common_arrays
+from tasklens.interventions.unedited import unedited_arrays
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 
 STEP, N, N_TASKS = 7, 60, 6
@@ -52,7 +52,7 @@ def planted_curves(world: World, rule: Rule, *, shuffled: bool = False) -> Curve
         )
         editor = PlantedEditor({"block1": states.prompts}, right, world.n_answers, rule)
         donors = PlantedEditor({"block1": states.donors}, donors_right, world.n_answers, rule)
-        arrays |= common_arrays(asked, editor, donors)
+        arrays |= unedited_arrays(asked, editor, donors)
         planned = planned_edits("block1", EDITS, (1.0,), world.n_tasks, SETTINGS, test=True)
         arrays |= intervene(editor, "block1", {"block1": states}, asked, planned, 0)
         task_of[split], states_of[split] = asked.own, states.prompts

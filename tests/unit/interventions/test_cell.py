@@ -11,6 +11,7 @@ from tasklens.data.counterfactuals import Fold
 from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
+from tasklens.interventions.unedited import unedited_arrays
 
 EVERY = [edit for edit in EDITS if edit not in (*REPAIRS, "unembedding")]
 SETTINGS = InterventionSettings(draws=5, test_draws=9)
@@ -33,33 +34,14 @@ def ran(
         parts = (Fold(fit[::2], np.arange(0, n, 2)), Fold(fit[1::2], np.arange(1, n, 2)))
         asked = type(asked)(**{**vars(asked), "folds": parts})
     states = world.cell_states(asked, inputs, donor_inputs)
-    editor = PlantedEditor(
-        {"block1": states.prompts},
-        inputs,
-        world.n_answers,
-        rule,
-        among_candidates=among_candidates,
+    rest = (world.n_answers, rule)
+    editor, donors = (
+        PlantedEditor({"block1": x}, of_x, *rest, among_candidates=among_candidates)
+        for x, of_x in ((states.prompts, inputs), (states.donors, donor_inputs))
     )
     planned = list(planned_edits("block1", list(edits), (1.0, 0.1), world.n_tasks, SETTINGS))
     arrays = intervene(editor, "block1", {"block1": states}, asked, planned, seed)
-    row = np.arange(n)
-    clean = editor.answer("block1", row, np.zeros_like(states.prompts), asked.answers)
-    able = np.ones(asked.answers.shape, dtype=np.int8)
-    able[row, asked.own] = clean.answer == asked.answers[row, asked.own]
-    common: Arrays = {
-        "tasks": asked.tasks,
-        "tokens": asked.tokens,
-        "index": asked.index,
-        "own": asked.own,
-        "unit": asked.unit,
-        "answers": asked.answers,
-        "pairs": asked.pairs.astype(np.uint8),
-        "able": able,
-        "clean/answer": clean.answer.astype(np.int32),
-        "clean/likelihood": clean.likelihood,
-    }
-    at = "val_subset/input/"
-    return {**{at + name: array for name, array in common.items()}, **arrays}, editor
+    return {**unedited_arrays(asked, editor, donors), **arrays}, editor
 
 
 def curves(arrays: Arrays) -> EffectCurves:

@@ -1,0 +1,52 @@
+"""Ask a model without an edit: what it answers, and which tasks it can do."""
+
+import numpy as np
+
+from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.edited_prompts import Edited, Ints
+from tasklens.interventions.cell import Arrays
+from tasklens.interventions.editor import Editor
+
+
+def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None) -> Arrays:
+    """Return what is known of the prompts of a split without an edit, by name.
+
+    That is, behind ``split/position/``: ``index``, ``own``, ``unit``, ``answers`` and ``pairs``, as
+    in `Counterfactuals`; ``able``, int8 (N, T), whether the model answers rightly under a task, of
+    other tasks in the donor's prompt, or -1 if there is none; ``clean/answer``, int32 (N,), and
+    ``clean/likelihood``, float32 (N, T), of the answer under each task.
+    """
+    n = len(asked.own)
+    right = asked.answers[np.arange(n), asked.own]
+    answer, likelihood = _clean(editor, asked.answers)
+    able = np.full(asked.answers.shape, -1, dtype=np.int8)
+    if donors is not None:
+        row, task = np.nonzero(asked.donor >= 0)
+        # A donor has one right answer: those that ask for it share the input and the task.
+        expected = np.zeros(len(asked.donors), dtype=np.int64)
+        candidates = np.full((len(asked.donors), len(asked.tasks)), -1)
+        expected[asked.donor[row, task]] = asked.answers[row, task]
+        candidates[asked.donor[row, task]] = asked.answers[row]
+        given, _ = _clean(donors, candidates)
+        able[row, task] = (given == expected)[asked.donor[row, task]]
+    able[np.arange(n), asked.own] = answer == right
+    arrays: Arrays = {
+        "index": asked.index,
+        "own": asked.own,
+        "unit": asked.unit,
+        "answers": asked.answers,
+        "pairs": asked.pairs.astype(np.uint8),
+        "able": able,
+        "clean/answer": answer.astype(np.int32),
+        "clean/likelihood": likelihood,
+    }
+    at = f"{asked.split}/{asked.position}/"
+    every: Arrays = {at + name: array for name, array in arrays.items()}
+    return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}
+
+
+def _clean(editor: Editor, candidates: Ints) -> Edited:
+    """Return the answers and likelihoods of all prompts without an edit."""
+    name = editor.names[-1]
+    change = np.zeros_like(editor.states([name])[name])
+    return editor.answer(name, np.arange(len(candidates)), change, candidates)
