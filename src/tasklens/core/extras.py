@@ -1,4 +1,4 @@
-"""Import the libraries of the optional extras, ``hf`` and ``ray``."""
+"""Import the libraries of the optional extras."""
 
 import importlib
 from typing import Any
@@ -6,7 +6,14 @@ from typing import Any
 from tasklens.core.errors import InputError
 
 #: The extra that each library belongs to.
-EXTRAS = {"accelerate": "hf", "huggingface_hub": "hf", "ray": "ray", "transformers": "hf"}
+EXTRAS = {
+    "accelerate": "hf",
+    "gguf": "gguf",
+    "huggingface_hub": "hf",
+    "peft": "peft",
+    "ray": "ray",
+    "transformers": "hf",
+}
 
 
 def install_command(extra: str) -> str:
