@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
+from tasklens.models.gguf_files import gguf_file
 
 #: Names of the directories that are a series if they are in one directory.
 _IN_SERIES = re.compile(r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?(\d+)", re.IGNORECASE)
@@ -27,7 +28,7 @@ class Checkpoint:
 
     step: int  # training step, or a number from 1 on if some step of the series is unknown
     name: str  # as the user gave it: a directory, or a name on the hub and the revision
-    directory: Path | None  # None if it has to be fetched first
+    directory: Path | None  # or a GGUF file; None if it has to be fetched first
     repository: str = ""
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
@@ -40,8 +41,9 @@ def find_checkpoints(
 ) -> list[Checkpoint]:
     """Find the models with some names, in the order of their steps; fetch nothing.
 
-    A name is one of four things: a model's directory, a directory of ``checkpoint-N`` or ``step-N``
-    directories, a run directory of tasklens, or a name on the hub, with ``revisions`` if given.
+    A name is one of five things: a model's directory, a GGUF file, a directory of ``checkpoint-N``
+    or ``step-N`` directories, a run directory of tasklens, or a name on the hub, with ``revisions``
+    if given.
     ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
     unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
     if two checkpoints have the same step.
@@ -51,10 +53,11 @@ def find_checkpoints(
     checkpoints: list[Checkpoint] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
-        if path.is_dir():
+        if path.is_dir() or (path.is_file() and gguf_file(path)):
             if revisions:
-                raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            checkpoints += [Checkpoint(0, str(inner), inner) for inner in _inside(path)]
+                raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
+            inside = _inside(path) if path.is_dir() else [path]
+            checkpoints += [Checkpoint(0, str(inner), inner) for inner in inside]
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
@@ -149,7 +152,12 @@ def identity(checkpoint: Checkpoint) -> list[object]:
 
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
-    """Return name, size and time of the files in a directory, or of the named ones only."""
+    """Return name, size and time of the files in a directory, or of the named ones only.
+
+    The directory may be a single file instead, which needs no name.
+    """
+    if directory.is_file():
+        names, directory = (directory.name,), directory.parent
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
@@ -159,14 +167,14 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 def _inside(path: Path) -> list[Path]:
     """Return the models of a directory, in the order of their steps: itself, or a series in it."""
-    is_model = (path / "config.json").is_file()
+    is_model = _is_model(path)
     for folder in (path, path / "checkpoints"):
         series: dict[Path, int] = {}
         for inner in folder.iterdir() if folder.is_dir() else ():
             named = _IN_SERIES.fullmatch(inner.name)
             if not named or not inner.is_dir():
                 continue
-            if (inner / "config.json").is_file():
+            if _is_model(inner):
                 series[inner] = int(named[1])
             elif not is_model or inner.name.lower().startswith(("checkpoint", "step")):
                 # In a model's directory the others may be an optimiser's state (DeepSpeed).
@@ -174,8 +182,14 @@ def _inside(path: Path) -> list[Path]:
         if series:
             return sorted(series, key=lambda inner: (series[inner], inner.name))
     if not is_model:
-        raise InputError(f"{path}: has neither a model (config.json) nor checkpoint-N directories")
+        raise InputError(
+            f"{path}: has neither a model (config.json or a GGUF file) nor checkpoint-N directories"
+        )
     return [path]
+
+
+def _is_model(path: Path) -> bool:
+    return (path / "config.json").is_file() or gguf_file(path) is not None
 
 
 def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
@@ -269,7 +283,9 @@ def _number_after(before: str, name: str) -> int | None:
 def _check_hub_name(model: str, path: Path) -> None:
     """Refuse a name that looks like a path, so that a typing error causes no request."""
     if path.exists():
-        raise InputError(f"{model} is a file: should be a model's directory")
+        raise InputError(f"{model} is a file: should be a model's directory, or a GGUF file")
+    if path.suffix.lower() == ".gguf":
+        raise InputError(f"{model}: there is no such file")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):
         right = "give a model's directory, a run directory, or a name on the hub"

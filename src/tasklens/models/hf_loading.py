@@ -11,6 +11,8 @@ from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
 from tasklens.models.devices import seeded
+from tasklens.models.gguf_files import fit_positions, gguf_config_of, gguf_file, load_gguf_model
+from tasklens.models.gguf_tokenizer import has_tokenizer, load_gguf_tokenizer
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.named_files import check_named_files
 
@@ -40,10 +42,11 @@ def load_subject(
     ----------
     directory : path
         It has ``config.json`` and weights: safetensors, otherwise ``.bin`` files, which are read
-        with ``weights_only`` and a warning.
+        with ``weights_only`` and a warning. Otherwise a GGUF file, or a directory with one and no
+        other weights; the weights are dequantised.
     tokenizer : path, optional
-        Directory of the tokenizer; by default the model's, or its parent. A Subject without a
-        tokenizer reads tokens but no texts.
+        Directory of the tokenizer, or GGUF file with one; by default the model's, or its parent. A
+        Subject without a tokenizer reads tokens but no texts.
     device : str
         cpu, cuda or cuda:N; auto spreads the model over all GPUs, the memory and the disk, as
         accelerate's ``device_map="auto"`` does.
@@ -69,14 +72,18 @@ def load_subject(
     ('wte', 'embed', 'block1', 'block2', 'ln_f')
     """
     directory = Path(directory)
-    if not (directory / "config.json").is_file():
-        raise InputError(f"{directory}: has no config.json: it is not a model's directory")
-    check_named_files(directory, trust_remote_code=trust_remote_code)
+    file = gguf_file(directory)
+    if file is None:
+        if not (directory / "config.json").is_file():
+            raise InputError(f"{directory}: has no config.json: it is not a model's directory")
+        check_named_files(directory, trust_remote_code=trust_remote_code)
     if device == AUTO:
         import_extra("accelerate", "device = auto")
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     with _quiet():
-        if untrained is None:
+        if file is not None:
+            model = _read_gguf(file, device, common, untrained)
+        elif untrained is None:
             model = _read_model(directory, device, common)
         else:
             model = _untrained_model(directory, untrained, device, common)
@@ -112,11 +119,22 @@ def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     return model
 
 
-def _untrained_model(directory: Path, seed: int, device: str, common: dict[str, Any]) -> Any:
+def _read_gguf(file: Path, device: str, common: dict[str, Any], untrained: int | None) -> Any:
+    if untrained is not None:
+        config = gguf_config_of(file, common["dtype"])
+        return fit_positions(_untrained_model(file, untrained, device, common, config), file)
+    if device == AUTO:
+        return load_gguf_model(file, common["dtype"], device_map=AUTO)
+    return load_gguf_model(file, common["dtype"]).to(device)
+
+
+def _untrained_model(
+    directory: Path, seed: int, device: str, common: dict[str, Any], config: Any = None
+) -> Any:
     transformers = import_extra("transformers")
     # The weights are drawn on the CPU, so that they are the same on any device.
     with _one_line_errors(directory), seeded(seed, torch.device("cpu")):
-        config = transformers.AutoConfig.from_pretrained(
+        config = config or transformers.AutoConfig.from_pretrained(
             directory, local_files_only=True, trust_remote_code=common["trust_remote_code"]
         )
         model = transformers.AutoModelForCausalLM.from_config(config, **common)
@@ -133,6 +151,9 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
     path = tokenizer_directory(directory)
     if path is None:
         return None
+    if path.is_file():
+        with _quiet():
+            return load_gguf_tokenizer(path)
     check_named_files(path, trust_remote_code=trust_remote_code)
     with _quiet(), _one_line_errors(path):
         return import_extra("transformers").AutoTokenizer.from_pretrained(
@@ -141,11 +162,16 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
 
 
 def tokenizer_directory(directory: Path | str) -> Path | None:
-    """Return the directory that has a tokenizer, this one or its parent; None if neither has."""
-    for path in (Path(directory), Path(directory).absolute().parent):
-        if any((path / name).is_file() for name in TOKENIZER_FILES):
-            return path
-    return None
+    """Return what has a model's tokenizer: the directory, the GGUF file or the parent; or None."""
+    path = Path(directory)
+    file = gguf_file(path)
+    inner = path if path.is_dir() else path.absolute().parent
+    if any((inner / name).is_file() for name in TOKENIZER_FILES):
+        return inner
+    if file is not None and has_tokenizer(file):
+        return file
+    parent = inner.absolute().parent
+    return parent if any((parent / name).is_file() for name in TOKENIZER_FILES) else None
 
 
 @contextmanager
