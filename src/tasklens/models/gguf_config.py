@@ -49,7 +49,7 @@ _OPTIONAL = ("head_dim", "num_key_value_heads", "rope_theta", *_CAPS)
 
 
 class Architecture(NamedTuple):
-    """What llama.cpp's name of a kind of models stands for in transformers."""
+    """Meaning of llama.cpp's name of a kind of models, in transformers."""
 
     model_type: str
     names: Mapping[str, str]
@@ -75,8 +75,8 @@ def gguf_config(header: GgufHeader) -> Any:
     architecture = header.metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InputError(
-            f"{header.path}: models of the architecture {_short(architecture)} are not read from GGUF "
-            f"files, only {', '.join(ARCHITECTURES)}; give the model in Hugging Face's format"
+            f"{header.path}: models of the architecture {_short(architecture)} are not read from "
+            f"GGUF files, only {', '.join(ARCHITECTURES)}; give the model in Hugging Face's format"
         )
     known = ARCHITECTURES[architecture]
     values = _values(header, architecture, known)
@@ -84,7 +84,8 @@ def gguf_config(header: GgufHeader) -> Any:
         return import_extra("transformers").AutoConfig.for_model(known.model_type, **values)
     except Exception as error:  # transformers checks the values in many ways
         raise InputError(
-            f"{header.path}: its metadata describe no {architecture}: {first_line(error)}"
+            f"{header.path}: its metadata describe no {architecture}: "
+            f"{first_line(error.__cause__ or error)}"
         ) from error
 
 
@@ -113,7 +114,8 @@ def _values(header: GgufHeader, architecture: str, known: Architecture) -> dict[
     width = values["hidden_size"] // values["num_attention_heads"]
     if "attention.head_count_kv" in known.names:
         values = {
-            "head_dim": width,
+            # Some files of Llamas with heads of another width state it only for the positions.
+            "head_dim": stated.get("rope.dimension_count", width),
             "num_key_value_heads": values["num_attention_heads"],
             "rope_theta": 10000.0,
             **values,

@@ -56,9 +56,9 @@ def stored_as(path: Path | None, dtype: str) -> str | None:
 def load_gguf_model(file: Path, dtype: torch.dtype, **placing: Any) -> Any:
     """Load the model of a GGUF file, dequantised, as a dense model of transformers.
 
-    ``placing`` is given to ``from_pretrained``. InputError if the file is not read (see
-    `read_header` and `gguf_config`), if its tensors are not those of the model, or if the memory
-    does not hold the model, which is checked before any tensor is read.
+    ``placing`` is given to ``from_pretrained``. InputError as for `read_header` and `gguf_config`,
+    if the tensors are not those of the model, or if the memory does not hold the model. All of this
+    is checked before any tensor is read.
     """
     header = read_header(file)
     empty = _empty_model(header)

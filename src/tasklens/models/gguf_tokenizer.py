@@ -8,6 +8,7 @@ from typing import Any
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
+from tasklens.core.text import visible
 from tasklens.models.gguf_header import read_header
 
 _BEGIN = "tokenizer.ggml."
@@ -79,10 +80,10 @@ def _check_tokens(file: Path, stated: Mapping[str, Any]) -> None:
                 f"length; {_REMEDY}"
             )
     for name, number in stated.items():
-        if name.endswith("_token_id") and not 0 <= number < len(tokens):
+        if name.endswith("_token_id") and number not in range(len(tokens)):
             raise InputError(
-                f"{file}: its {_BEGIN}{name} is {number}, but it has {len(tokens)} tokens; "
-                f"{_REMEDY}"
+                f"{file}: its {_BEGIN}{visible(name)} is {visible(str(number)[:50])}, but it has "
+                f"{len(tokens)} tokens; {_REMEDY}"
             )
 
 
@@ -100,8 +101,8 @@ def _check_rules(file: Path, stated: Mapping[str, Any], architecture: Any) -> No
         return
     if rule != "default":
         raise InputError(
-            f"{file}: its tokenizer splits a text by the rule {str(rule)[:50]!r}, which transformers does "
-            f"not read from GGUF files; {_REMEDY}"
+            f"{file}: its tokenizer splits a text by the rule {str(rule)[:50]!r}, which "
+            f"transformers does not read from GGUF files; {_REMEDY}"
         )
     if architecture != "gpt2":
         warn(
