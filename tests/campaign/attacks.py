@@ -10,7 +10,10 @@ from campaign.command import Stop
 from campaign.damage import DAMAGES, Damage, Target
 from campaign.directories import Case, Directories
 from campaign.inputs import INPUTS, Attack
+from campaign.models import MODEL_ATTACKS
+from campaign.surroundings import SURROUNDING_ATTACKS
 from campaign.trees import damage_tree, falsify, replace_lock
+from campaign.words import WORD_ATTACKS
 
 #: A number of attacks of a kind goes through the files in steps of this, a prime.
 STRIDE = 7919
@@ -102,4 +105,7 @@ ATTACKS: dict[str, Attack] = {
     "lock": damage("lock", replace_lock, lambda case: [".lock"]),
     "marks": damage("marks", falsify, lambda case: [""]),
     **INPUTS,
+    **WORD_ATTACKS,
+    **MODEL_ATTACKS,
+    **SURROUNDING_ATTACKS,
 }
