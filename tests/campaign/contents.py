@@ -1,4 +1,4 @@
-"""Contents that a file should not have: nested without end, of other formats, of other encodings."""
+"""Contents that a file should not have: nested without end, of other formats or encodings."""
 
 import gzip
 import json

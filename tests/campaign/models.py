@@ -34,8 +34,9 @@ def _same(work: Path, d: Directories, model: Path, judged: Judged, reference: bo
         hashes.append(_scores(work / name / "one"))
     if reference:
         hashes.append(_scores(d.cases["one"].path))
-    if hashes[0] != hashes[1]:
-        judged.note(Outcome.DIFFERENT, "other scores")
+    different = sorted(n for n in hashes[0] | hashes[1] if hashes[0].get(n) != hashes[1].get(n))
+    if different:
+        judged.note(Outcome.DIFFERENT, f"others: {', '.join(different[:4])}")
 
 
 def _scores(path: Path) -> dict[str, str]:

@@ -14,7 +14,6 @@ from campaign.command import Command, run
 from campaign.directories import SMALL, Directories, results
 from campaign.inputs import LEFT_OUT, Attack
 from e2e.conftest import TINY
-from e2e.stock import QUICK
 from hostile import HOSTILE
 from tasklens.cli.main import app
 from tasklens.runs.settings import ModelRunSettings, load_settings
@@ -57,7 +56,7 @@ WORDS = (
 SPARED = ("--help", "--install-completion", "--show-completion", "--engine", "--revision")
 #: Names that a file or a directory can have.
 NAMES = tuple(
-    name for name in (*HOSTILE.values(), "b\udcffd", "-x", "a=b", "con.", "{x}", "x" * 256) if name
+    name for name in (*HOSTILE.values(), "b\udcffd", "-x", "a=b", "con.", "{x}", "x" * 256) if name and "\0" not in name
 )
 
 
@@ -150,20 +149,22 @@ def size_of_a_run(d: Directories, work: Path, seed: int, number: int) -> tuple[J
     """Run a training run of which one setting is beyond what any machine holds."""
     known = load_settings("smoke").flat()
     base = _bases(d)["run"]
-    return _size(known, lambda item: ("run", *base, "--set", item), work, seed, number)
+    return _size(known, lambda item: ("run", *_with_setting(base, item)), work, seed, number)
 
 
 def size_of_a_probe(d: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
     """Probe a model with one setting beyond what any machine holds."""
     known = ModelRunSettings.from_table({"subject": {"models": ["x"]}}, []).flat()
     base = _bases(d)["probe"]
-    quick = {item.partition("=")[0]: item for item in QUICK}
+    return _size(known, lambda item: ("probe", *_with_setting(base, item)), work, seed, number)
 
-    def command(item: str) -> Command:
-        same = quick.get(item.partition("=")[0])
-        return ("probe", *(item if word == same else word for word in base), "--set", item)
 
-    return _size(known, command, work, seed, number)
+def _with_setting(base: list[str], item: str) -> list[str]:
+    """Return arguments with a setting, in the place of the one with the same key if there is."""
+    same = item.partition("=")[0] + "="
+    if any(word.startswith(same) for word in base):
+        return [item if word.startswith(same) else word for word in base]
+    return [*base, "--set", item]
 
 
 def _size(
