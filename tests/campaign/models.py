@@ -40,7 +40,7 @@ def _same(work: Path, d: Directories, model: Path, judged: Judged, reference: bo
 
 
 def _scores(path: Path) -> dict[str, str]:
-    return {n: h for n, h in results(path).items() if n.startswith(("scores", "measured"))}
+    return {n: h for n, h in results(path).items() if n.startswith("scores.")}
 
 
 def model_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:

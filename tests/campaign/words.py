@@ -70,7 +70,7 @@ def _bases(d: Directories) -> dict[str, list[str]]:
     bases = {name: ["run"] for name in ("show", "verify", "follow", "report", "measure", "plot")}
     return bases | {
         "train": ["run"],
-        "intervene": ["run", "--dry-run"],
+        "intervene": ["run"],
         "compare": ["run", "run"],
         "run": ["smoke", *sets, "--out", "new"],
         "data": ["smoke", *sets, "--out", "new"],
@@ -87,7 +87,7 @@ def _options() -> list[tuple[str, Any]]:
         (name, parameter)
         for name, command in sorted(commands.items())
         for parameter in command.params
-        if not set(parameter.opts) & set(SPARED)
+        if not getattr(parameter, "is_flag", False) and not set(parameter.opts) & set(SPARED)
     ]
 
 
@@ -96,8 +96,6 @@ def _with_word(base: list[str], parameter: Any, word: str) -> list[str]:
     if parameter.param_type_name == "argument":
         return [word, *base[1:]]
     option = parameter.opts[-1]
-    if parameter.is_flag:
-        return [*base, f"{option}={word}"]
     if option in base and not parameter.multiple:
         i = base.index(option)
         return [*base[: i + 1], word, *base[i + 2 :]]
@@ -184,7 +182,7 @@ def _size(
     if not judged.failed("the command", ended) and ended.status == 2:
         judged.note(Outcome.REFUSED, ended.err.strip()[:500])
         left = {p.name for p in work.rglob("*")}
-        if left:
+        if left and "diverged" not in ended.err:  # which only training shows
             judged.note(Outcome.DIFFERENT, f"refused, and left {', '.join(sorted(left)[:4])}")
     return judged, f"{key}={value[:40]}"
 
