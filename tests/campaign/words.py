@@ -56,7 +56,9 @@ WORDS = (
 SPARED = ("--help", "--install-completion", "--show-completion", "--engine", "--revision")
 #: Names that a file or a directory can have.
 NAMES = tuple(
-    name for name in (*HOSTILE.values(), "b\udcffd", "-x", "a=b", "con.", "{x}", "x" * 256) if name and "\0" not in name
+    name
+    for name in (*HOSTILE.values(), "b\udcffd", "-x", "a=b", "con.", "{x}", "x" * 256)
+    if name and "\0" not in name
 )
 
 
