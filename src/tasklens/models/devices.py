@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 
 #: Tokens of one forward pass on a CPU: many enough for efficient matrix products, few enough that
 #: the memory is small and every core has some passes.
@@ -24,10 +25,13 @@ def check_device(device: str, key: str) -> None:
     if device == "cpu":
         return
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (torch.device(device).index or 0) >= n_gpus:
+    number = device.partition(":")[2]
+    # Of thousands of digits Python makes no number.
+    if len(number) > 4 or int(number or 0) >= n_gpus:
+        devices = ["cpu", *(f"cuda:{i}" for i in range(n_gpus))]
         raise InputError(
-            f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
-            f"machine; give {'a lower number, or ' if n_gpus else ''}cpu"
+            f"{key} = {short(device)}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
+            f"machine: should be {' or '.join(devices)}"
         )
 
 
