@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
+from tasklens.core.downloads import HEAD, stand_in
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
 from tasklens.core.text import without_duplicates
@@ -36,12 +37,16 @@ def content_of(name: str) -> bytes:
     if name in SHIPPED:
         return resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl").read_bytes()
     try:
-        return Path(name).read_bytes()
+        content = Path(name).read_bytes()
     except OSError as error:
         raise InputError(
             f"{name} cannot be read: {error.strerror}; give a .jsonl, .csv or .parquet file, or "
             f"one of {', '.join(SHIPPED)}"
         ) from error
+    why = stand_in(content[:HEAD]) if content else ""  # an empty table has its own line
+    if why:
+        raise InputError(f"{name} {why}")
+    return content
 
 
 def read_records(name: str) -> Iterator[Record]:
