@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.text import visible
 from tasklens.models.gguf_header import GgufHeader
+from tasklens.models.library_errors import one_line_errors, quiet
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Tensor of the factors by which Llama 3.1 divides the frequencies of its rotary positions.
@@ -80,13 +81,8 @@ def gguf_config(header: GgufHeader) -> Any:
         )
     known = ARCHITECTURES[architecture]
     values = _values(header, architecture, known)
-    try:
+    with quiet(), one_line_errors(header.path):
         return import_extra("transformers").AutoConfig.for_model(known.model_type, **values)
-    except Exception as error:  # transformers checks the values in many ways
-        raise InputError(
-            f"{header.path}: its metadata describe no {architecture}: "
-            f"{first_line(error.__cause__ or error)}"
-        ) from error
 
 
 def _values(header: GgufHeader, architecture: str, known: Architecture) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,16 +9,23 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
-from tasklens.models.devices import free_bytes
+from tasklens.models.devices import check_memory
 from tasklens.models.gguf_config import HEAD, ROPE_FACTORS, gguf_config
 from tasklens.models.gguf_header import GgufHeader, read_header
+from tasklens.models.library_errors import one_line_errors, quiet
+from tasklens.models.model_files import has_weights
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 #: Names of the parts of one model.
 _PART = re.compile(r"(.+)-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
+
+
+def is_gguf(path: Path) -> bool:
+    """Return whether the name of a file is that of a GGUF file."""
+    return path.suffix.lower() == ".gguf"
 
 
 def gguf_file(path: Path) -> Path | None:
@@ -29,11 +34,11 @@ def gguf_file(path: Path) -> Path | None:
     None if the path is another file, or a directory with other weights. InputError if the directory
     has several GGUF files.
     """
-    if path.suffix.lower() == ".gguf" and not path.is_dir():
+    if is_gguf(path) and not path.is_dir():
         return path
-    if not path.is_dir() or any(path.glob("*.safetensors")) or any(path.glob("*.bin")):
+    if not path.is_dir() or has_weights(path):
         return None
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
+    files = sorted(filter(is_gguf, path.iterdir()))
     wholes = {_PART.sub(r"\1", file.name) for file in files}
     if len(wholes) > 1:
         names = ", ".join(file.name for file in files[:5]) + (", ..." if len(files) > 5 else "")
@@ -65,7 +70,7 @@ def load_gguf_model(file: Path, dtype: torch.dtype, **placing: Any) -> Any:
     names = _check_tensors(header, empty)
     _check_memory(header, empty, dtype)
     weights = {name: _weight(header, source, empty.config, dtype) for name, source in names.items()}
-    with _one_line_errors(header):
+    with quiet(), one_line_errors(file):
         # Without a directory: files beside this one have no part in it.
         model = type(empty).from_pretrained(
             None, config=empty.config, state_dict=weights, dtype=dtype, **placing
@@ -99,7 +104,7 @@ def fit_positions(model: Any, file: Path) -> Any:
 
 def _empty_model(header: GgufHeader) -> Any:
     config = gguf_config(header)
-    with _one_line_errors(header), torch.device("meta"):
+    with quiet(), one_line_errors(header.path), torch.device("meta"):
         return import_extra("transformers").AutoModelForCausalLM.from_config(config)
 
 
@@ -155,13 +160,9 @@ def _check_memory(header: GgufHeader, empty: Any, dtype: torch.dtype) -> None:
     """Raise InputError if the memory does not hold the model and its largest tensor once more."""
     largest = max(tensor.n_numbers for tensor in header.tensors.values())
     n_numbers = sum(t.numel() for t in (*empty.parameters(), *empty.buffers()))
-    needed = n_numbers * dtype.itemsize + 8 * largest
-    free = free_bytes(torch.device("cpu"))
-    if needed > free:
-        raise InputError(
-            f"{header.path}: its weights need {needed / 1e9:.1f} GB of memory in "
-            f"{str(dtype).removeprefix('torch.')}, and {free / 1e9:.1f} GB are free"
-        )
+    check_memory(
+        n_numbers * dtype.itemsize + 8 * largest, torch.device("cpu"), f"{header.path}: the weights"
+    )
 
 
 def _weight(header: GgufHeader, source: str, config: Any, dtype: torch.dtype) -> torch.Tensor:
@@ -201,11 +202,3 @@ def _numbers(header: GgufHeader, source: str) -> Floats:
     with np.errstate(all="ignore"):  # numbers that are not finite are no error of NumPy
         numbers = gguf.dequantize(rows, gguf.GGMLQuantizationType[tensor.kind])
     return np.asarray(numbers, dtype=np.float32).reshape(tensor.shape)
-
-
-@contextmanager
-def _one_line_errors(header: GgufHeader) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # transformers fails in many ways
-        raise InputError(f"{header.path}: cannot be loaded: {first_line(error)}") from error

@@ -112,13 +112,13 @@ def test_a_rule_that_is_not_named_is_that_of_gpt2_with_a_warning(
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown rule": ({"pre": "deepseek-llm"}, "splits a text by the rule 'deepseek-llm'"),
     "a space before": ({"add_space_prefix": True}, "adds a space before a text"),
-    "an unknown kind": ({"model": "rwkv"}, "its tokenizer cannot be made: Cannot build"),
+    "an unknown kind": ({"model": "rwkv"}, "cannot be loaded: Cannot build a tokenizer"),
     "no tokens": ({"tokens": None}, "its tokenizer has no list of tokens"),
     "numbers as tokens": ({"tokens": [1, 2]}, "its tokenizer has no list of tokens"),
     "few types": ({"token_type": [1, 1]}, "a list token_type of another length"),
     "no such token": ({"bos_token_id": 10**9}, "bos_token_id is 1000000000, but it has 3"),
     "a text as number": ({"eos_token_id": "x"}, "eos_token_id is x, but it has 3"),
-    "a pair of no tokens": ({"merges": ["☃ ☃"]}, "its tokenizer cannot be made"),
+    "a pair of no tokens": ({"merges": ["☃ ☃"]}, "cannot be loaded: "),
     "a long token": ({"tokens": ["x" * 2000]}, "a token of 2,000 characters"),
 }
 
