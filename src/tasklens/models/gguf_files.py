@@ -58,33 +58,40 @@ def stored_as(path: Path | None, dtype: str) -> str | None:
     return f"{' and '.join(kind for kind, _ in sizes.most_common())} weights, computed in {dtype}"
 
 
-def load_gguf_model(file: Path, dtype: torch.dtype, **placing: Any) -> Any:
+def load_gguf_model(file: Path, dtype: torch.dtype) -> Any:
     """Load the model of a GGUF file, dequantised, as a dense model of transformers.
 
-    ``placing`` is given to ``from_pretrained``. InputError as for `read_header` and `gguf_config`,
-    if the tensors are not those of the model, or if the memory does not hold the model. All of this
-    is checked before any tensor is read.
+    InputError as for `read_header` and `gguf_config`, if the tensors are not those of the model, or
+    if the memory does not hold the model. All of this is checked before any tensor is read.
     """
-    header = read_header(file)
-    empty = _empty_model(header)
-    names = _check_tensors(header, empty)
+    header, empty, names = check_gguf(file)
     _check_memory(header, empty, dtype)
     weights = {name: _weight(header, source, empty.config, dtype) for name, source in names.items()}
     with quiet(), one_line_errors(file):
         # Without a directory: files beside this one have no part in it.
         model = type(empty).from_pretrained(
-            None, config=empty.config, state_dict=weights, dtype=dtype, **placing
+            None, config=empty.config, state_dict=weights, dtype=dtype
         )
     return fit_positions(model, file)
 
 
 def gguf_config_of(file: Path, dtype: torch.dtype) -> Any:
     """Return the configuration of the model in a GGUF file; InputError as `load_gguf_model`."""
-    header = read_header(file)
-    empty = _empty_model(header)
-    _check_tensors(header, empty)
+    header, empty, _ = check_gguf(file)
     _check_memory(header, empty, dtype)
     return empty.config
+
+
+def check_gguf(file: Path) -> tuple[GgufHeader, Any, dict[str, str]]:
+    """Return a file's header, an empty model of its kind, and the tensor of each of its weights.
+
+    InputError as `load_gguf_model`, but for the memory.
+    """
+    header = read_header(file)
+    config = gguf_config(header)
+    with quiet(), one_line_errors(file), torch.device("meta"):
+        empty = import_extra("transformers").AutoModelForCausalLM.from_config(config)
+    return header, empty, _check_tensors(header, empty)
 
 
 def fit_positions(model: Any, file: Path) -> Any:
@@ -100,12 +107,6 @@ def fit_positions(model: Any, file: Path) -> Any:
             frequencies = getattr(rotary, name)
             setattr(rotary, name, frequencies / factors.to(frequencies.device))
     return model
-
-
-def _empty_model(header: GgufHeader) -> Any:
-    config = gguf_config(header)
-    with quiet(), one_line_errors(header.path), torch.device("meta"):
-        return import_extra("transformers").AutoModelForCausalLM.from_config(config)
 
 
 def _check_tensors(header: GgufHeader, empty: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ from tasklens.models.checkpoint_series import find_checkpoints, identity
 from tasklens.models.gguf_config import ARCHITECTURES
 from tasklens.models.gguf_files import load_gguf_model, stored_as
 from tasklens.models.harvest import as_subject
-from tasklens.models.hf_loading import load_subject
+from tasklens.models.hf_loading import check_model, load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
 
 
@@ -113,6 +113,10 @@ def test_states_are_those_of_the_dequantised_weights(tmp_path: Path, kind: str) 
                 assert kind == "F16" or not torch.equal(parameter, values)
                 parameter.copy_(values)
     assert_same(load_subject(path), model)
+
+
+def test_a_model_that_is_spread_has_the_same_states(llama: Path) -> None:
+    assert_same(load_subject(llama, device="auto"), family_model("llama"))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -247,6 +251,13 @@ def test_a_missing_tensor_is_not_drawn_at_random_and_none_is_left_over(tmp_path:
     tiny_gguf.write_gguf(path, model, without=("token_embd.weight",))
     with pytest.raises(InputError, match=r"has no word embedding"):
         load_subject(path)
+
+
+def test_a_file_is_checked_before_others_of_its_series_are_measured(file: Path) -> None:
+    assert check_model(file) is None
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(InputError, match="is it whole"):
+        check_model(file)
 
 
 def test_another_architecture_is_refused(file: Path) -> None:
