@@ -104,7 +104,8 @@ def load_subject(
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     file = gguf_file(directory)
     if file is not None:
-        model = _read_gguf(file, device, common, untrained)
+        with quiet():
+            model = _read_gguf(file, device, common, untrained)
     elif untrained is not None:
         model = _untrained_model(base or directory, untrained, device, common)
     elif base is None:
