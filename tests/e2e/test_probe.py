@@ -666,7 +666,7 @@ CASES = {
     ),
     "damaged weights": Case(("checkpoint-100/model.safetensors is damaged or cut",), models=damaged),
     "revisions of a directory": Case(
-        ("is a directory; only the hub has revisions",), ("--revision", "main")
+        ("is on the disk; only the hub has revisions",), ("--revision", "main")
     ),
     "more clusters than prompts": Case(
         ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")

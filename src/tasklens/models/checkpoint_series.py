@@ -13,6 +13,7 @@ from pathlib import Path
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
 from tasklens.core.files import file_hash
+from tasklens.models.gguf_files import gguf_file, is_gguf
 from tasklens.models.lora import find_base
 from tasklens.models.model_files import (
     ADAPTER_CONFIG,
@@ -39,7 +40,7 @@ class Checkpoint:
 
     step: int  # training step, or a number from 1 on if some step of the series is unknown
     name: str  # as the user gave it: a directory, or a name on the hub and the revision
-    directory: Path | None  # None if it has to be fetched first
+    directory: Path | None  # or a GGUF file; None if it has to be fetched first
     repository: str = ""
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
@@ -57,9 +58,10 @@ def find_checkpoints(
 ) -> list[Checkpoint]:
     """Find the models with some names, in the order of their steps; fetch nothing.
 
-    A name is one of four things: a model's directory, a directory of ``checkpoint-N`` or ``step-N``
-    directories, a run directory of tasklens, or a name on the hub, with ``revisions`` if given. A
-    model may be a LoRA adapter, of the model in the directory ``base``, or of the one it names.
+    A name is one of five things: a model's directory, a GGUF file, a directory of ``checkpoint-N``
+    or ``step-N`` directories, a run directory of tasklens, or a name on the hub, with ``revisions``
+    if given. A model may be a LoRA adapter, of the model in the directory ``base``, or of the one
+    it names.
     ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
     unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
     if two checkpoints have the same step.
@@ -69,9 +71,10 @@ def find_checkpoints(
     checkpoints: list[Checkpoint] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
-        if os.path.isdir(path):  # noqa: PTH112 - accepts a name that can be no path
+        # isdir and isfile accept a name that can be no path.
+        if os.path.isdir(path) or (os.path.isfile(path) and is_gguf(path)):  # noqa: PTH112, PTH113
             if revisions:
-                raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
+                raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
             checkpoints += [
                 Checkpoint(
                     0, str(inner), inner, base=find_base(inner, base) if is_adapter(inner) else None
@@ -180,7 +183,12 @@ def identity(checkpoint: Checkpoint) -> list[object]:
 
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
-    """Return name, size and time of the files in a directory, or of the named ones only."""
+    """Return name, size and time of the files in a directory, or of the named ones only.
+
+    The directory may be a single file instead, which needs no name.
+    """
+    if directory.is_file():
+        names, directory = (directory.name,), directory.parent
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
@@ -190,6 +198,8 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 def _inside(path: Path) -> list[Path]:
     """Return the models of a directory, in the order of their steps: itself, or a series in it."""
+    if path.is_file():
+        return [path]
     try:
         return _models_in(path)
     except OSError as error:
@@ -197,14 +207,14 @@ def _inside(path: Path) -> list[Path]:
 
 
 def _models_in(path: Path) -> list[Path]:
-    is_one = is_model(path)
+    is_one = _is_model(path)
     for folder in (path, path / "checkpoints"):
         named = {
             inner: match
             for inner in (folder.iterdir() if folder.is_dir() else ())
             if (match := _IN_SERIES.fullmatch(inner.name)) and inner.is_dir()
         }
-        series = {inner: int(match[1]) for inner, match in named.items() if is_model(inner)}
+        series = {inner: int(match[1]) for inner, match in named.items() if _is_model(inner)}
         of_deepspeed = not any(map(_is_global, series))  # the state of its optimiser
         for inner in sorted(named.keys() - series):
             of_series = inner.name.lower().startswith(("checkpoint", "step")) or not is_one
@@ -214,13 +224,17 @@ def _models_in(path: Path) -> list[Path]:
         if series:
             return sorted(series, key=lambda inner: (series[inner], inner.name))
     if not is_one:
-        neither = "has neither a model (config.json) nor checkpoint-N directories"
+        neither = "has neither a model (config.json or a GGUF file) nor checkpoint-N directories"
         raise InputError(f"{path}: {parts_of(path) or neither}")
     return [path]
 
 
 def _is_global(directory: Path) -> bool:
     return directory.name.lower().startswith("global")
+
+
+def _is_model(path: Path) -> bool:
+    return is_model(path) or gguf_file(path) is not None
 
 
 def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
@@ -315,7 +329,9 @@ def _check_hub_name(model: str, path: Path) -> None:
     """Refuse a name that looks like a path, so that a typing error causes no request."""
     if os.path.lexists(path):  # also a name that can be no path
         kind = "a file" if os.path.exists(path) else "a link that leads nowhere"  # noqa: PTH110
-        raise InputError(f"{model} is {kind}: should be a model's directory")
+        raise InputError(f"{model} is {kind}: should be a model's directory, or a GGUF file")
+    if is_gguf(path):
+        raise InputError(f"{model}: there is no such file")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
     is_name = is_name and not _IN_SERIES.fullmatch(model)
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):

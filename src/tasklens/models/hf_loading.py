@@ -11,6 +11,8 @@ from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import inform, warn
 from tasklens.models.devices import check_memory, seeded
+from tasklens.models.gguf_files import fit_positions, gguf_config_of, gguf_file, load_gguf_model
+from tasklens.models.gguf_tokenizer import has_tokenizer, load_gguf_tokenizer
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.library_errors import one_line_errors, quiet
 from tasklens.models.lora import check_adapter, find_base, merge_adapter
@@ -56,10 +58,11 @@ def load_subject(
     directory : path
         It has ``config.json`` and weights: safetensors, otherwise ``.bin`` files, which are read
         with ``weights_only`` and a warning. Or it is a LoRA adapter: ``adapter_config.json`` and
-        ``adapter_model.safetensors``.
+        ``adapter_model.safetensors``. Otherwise a GGUF file, or a directory with one and no other
+        weights; the weights are dequantised.
     tokenizer : path, optional
-        Directory of the tokenizer; by default the model's, or its parent, otherwise that of the
-        base. A Subject without a tokenizer reads tokens but no texts.
+        Directory of the tokenizer, or GGUF file with one; by default the model's, or its parent,
+        otherwise that of the base. A Subject without a tokenizer reads tokens but no texts.
     base : path, optional
         Directory of the base model of a LoRA adapter; by default the one that the adapter names.
     device : str
@@ -93,7 +96,10 @@ def load_subject(
     reader = tokenizer or next(filter(tokenizer_directory, (directory, base or directory)), "")
     known = load_tokenizer(reader, trust_remote_code=trust_remote_code) if reader else None
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
-    if untrained is not None:
+    file = gguf_file(directory)
+    if file is not None:
+        model = _read_gguf(file, device, common, untrained)
+    elif untrained is not None:
         model = _untrained_model(base or directory, untrained, device, common)
     elif base is None:
         model = _read_model(directory, device, common)
@@ -118,6 +124,8 @@ def check_model(
     InputError if the files are not those of a model. No weights are read, and none are needed for
     an untrained model.
     """
+    if gguf_file(directory) is not None:
+        return None
     if not is_model(directory):
         raise InputError(f"{directory}: {why_no_model(directory)}")
     adapter = directory if is_adapter(directory) else None
@@ -178,6 +186,16 @@ def _read_model(directory: Path, device: str, common: dict[str, Any]) -> Any:
     return model
 
 
+def _read_gguf(file: Path, device: str, common: dict[str, Any], untrained: int | None) -> Any:
+    dtype = common["dtype"]
+    if untrained is not None:
+        config = gguf_config_of(file, dtype)
+        return fit_positions(_untrained_model(file, untrained, device, common, config), file)
+    if device == AUTO:
+        return load_gguf_model(file, dtype, device_map=AUTO)
+    return load_gguf_model(file, dtype).to(device)
+
+
 def _check_shapes(directory: Path, shapes: dict[str, tuple[int, ...]], model: Any) -> None:
     """Raise InputError for the first weight that has another shape than in a model."""
     for name, weight in model.named_parameters():
@@ -188,27 +206,29 @@ def _check_shapes(directory: Path, shapes: dict[str, tuple[int, ...]], model: An
             )
 
 
-def _on_meta(directory: Path, common: dict[str, Any]) -> Any:
+def _on_meta(directory: Path, common: dict[str, Any], config: Any = None) -> Any:
     """Return a model without memory for its weights."""
     with quiet(), one_line_errors(directory), torch.device("meta"):
-        return _from_config(directory, common)
+        return _from_config(directory, common, config)
 
 
-def _from_config(directory: Path, common: dict[str, Any]) -> Any:
+def _from_config(directory: Path, common: dict[str, Any], config: Any = None) -> Any:
     transformers = import_extra("transformers")
-    config = transformers.AutoConfig.from_pretrained(
+    config = config or transformers.AutoConfig.from_pretrained(
         directory, local_files_only=True, trust_remote_code=common["trust_remote_code"]
     )
     return transformers.AutoModelForCausalLM.from_config(config, **common)
 
 
-def _untrained_model(directory: Path, seed: int, device: str, common: dict[str, Any]) -> Any:
+def _untrained_model(
+    directory: Path, seed: int, device: str, common: dict[str, Any], config: Any = None
+) -> Any:
     # The weights are drawn on the CPU, so that they are the same on any device.
     cpu = torch.device("cpu")
-    n_bytes = sum(weight.nbytes for weight in _on_meta(directory, common).parameters())
+    n_bytes = sum(weight.nbytes for weight in _on_meta(directory, common, config).parameters())
     check_memory(n_bytes, cpu, f"{directory}: the weights")
     with quiet(), one_line_errors(directory), seeded(seed, cpu):
-        return _placed(_from_config(directory, common), device)
+        return _placed(_from_config(directory, common, config), device)
 
 
 def _placed(model: Any, device: str) -> Any:
@@ -226,6 +246,9 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
     path = tokenizer_directory(directory)
     if path is None:
         return None
+    if path.is_file():
+        with quiet():
+            return load_gguf_tokenizer(path)
     check_named_files(path, trust_remote_code=trust_remote_code)
     for file in (path / name for name in (*TOKENIZER_FILES, "merges.txt")):
         if is_there(file):
@@ -239,8 +262,14 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
 
 
 def tokenizer_directory(directory: Path | str) -> Path | None:
-    """Return the directory that has a tokenizer, this one or its parent; None if neither has."""
-    for path in (Path(directory), Path(directory).absolute().parent):
-        if any(is_there(path / name) for name in TOKENIZER_FILES):
-            return path
-    return None
+    """Return what has a model's tokenizer: the directory, the GGUF file or the parent; or None."""
+    path = Path(directory)
+    inner = path if path.is_dir() else path.absolute().parent
+    file = gguf_file(path)
+    if not _has_tokenizer(inner) and file is not None and has_tokenizer(file):
+        return file
+    return next(filter(_has_tokenizer, (inner, inner.absolute().parent)), None)
+
+
+def _has_tokenizer(directory: Path) -> bool:
+    return any(is_there(directory / name) for name in TOKENIZER_FILES)

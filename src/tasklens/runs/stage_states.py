@@ -33,6 +33,7 @@ from tasklens.models.checkpoint_series import (
     missing_steps,
     step_notes,
 )
+from tasklens.models.gguf_files import stored_as
 from tasklens.models.hf_loading import (
     TOKENIZER_FILES,
     check_model,
@@ -240,10 +241,12 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     """Return the facts about a model that are kept, with how it has read the prompts."""
     tokens = opened.tokens[position]
     assert opened.subject.reading is not None
+    dtype = str(opened.subject.model.dtype).removeprefix("torch.")
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
         "weights": opened.subject.weights_hash(),
+        "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "reading": asdict(opened.subject.reading),

@@ -239,7 +239,9 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     assert error_of(first, other, second) == both
     for same in (other, f"{other}/", other / ".." / other.name):
         assert "are the same model; name it once" in error_of(other, same)
-    message = f"{tmp_path}: has neither a model (config.json) nor checkpoint-N directories"
+    message = (
+        f"{tmp_path}: has neither a model (config.json or a GGUF file) nor checkpoint-N directories"
+    )
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "model.safetensors").write_text("")
@@ -248,7 +250,7 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     (tmp_path / "checkpoint-2").mkdir()
     first, second = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
     assert error_of(tmp_path) == f"{second}: has no config.json; is the checkpoint incomplete?"
-    why = f"{first} is a directory; only the hub has revisions"
+    why = f"{first} is on the disk; only the hub has revisions"
     assert error_of(first, revisions=["main"]) == f"--revision: {why}"
 
 
