@@ -21,7 +21,8 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Directories of models, of checkpoint-N or of training runs, or names on the hub.",
+        help="Directories of models, of checkpoint-N or of training runs, GGUF files, or names "
+        "on the hub.",
     ),
 ]
 Prompts = Annotated[
