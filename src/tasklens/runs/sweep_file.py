@@ -13,6 +13,8 @@ from tasklens.core.files import digest
 from tasklens.core.settings import parse_toml
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
+#: The file of the sweep in its directory.
+PLAN = "sweep.toml"
 #: The tables and keys of a sweep's file.
 KEYS = ("base", "seeds", "set", "grid", "around")
 
