@@ -250,6 +250,17 @@ def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
+def test_no_file_of_a_run_is_replaced_by_another(tiny: Finished, copy: Path) -> None:
+    scores = copy / "scores.parquet"
+    assert_refused(call("verify", scores, "--out", scores), f"cannot write {scores}: it is what is")
+    for command in ("report", "verify"):
+        for name in ("scores.csv", "config.toml", "manifest.json", "figures/figure1.png"):
+            result = call(command, copy, "--out", copy / name)
+            assert_refused(result, f"{name}: it is a file of the run {copy}; name another", "--out")
+    assert_same(copy, tiny.path)
+    succeed("report", copy, "--out", copy / "mine.html")
+
+
 def test_a_directory_in_use(tiny: Finished, copy: Path) -> None:
     program = (
         "import sys; from tasklens.runs.directory import RunDir\n"
