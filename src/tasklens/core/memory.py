@@ -38,7 +38,7 @@ def free_memory(root: Path = Path("/")) -> int:
     return free
 
 
-def check_memory(
+def check_sizes(
     subject: str,
     sizes: Mapping[str, int],
     n_bytes: Callable[[Mapping[str, int]], float],
