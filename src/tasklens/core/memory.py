@@ -75,7 +75,11 @@ def check_sizes(
         fits, too_much = (
             (middle, too_much) if n_bytes({**sizes, key: middle}) <= free else (fits, middle)
         )
-    others = ", ".join(f"{each} = {value}" for each, value in sizes.items() if each != key)
+    others = ", ".join(
+        f"{each} = {value}"
+        for each, value in sizes.items()
+        if each != key and n_bytes({**sizes, each: 1}) < 0.9 * needed
+    )
     remedy = f"should be at most {_rounded(fits)}" if fits else "lower other settings, too"
     raise InputError(
         f"{key} = {sizes[key]}: {subject} needs about {gigabytes(needed)} of memory, and "
