@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, StrictInt, ValidationError
 from tasklens.core.errors import InputError
 from tasklens.core.settings import one_line
 from tasklens.core.text import without_duplicates
+from tasklens.data.dataset_size import check_grammars
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
 
 
@@ -65,6 +66,7 @@ def tasks_from_json(text: str, source: str, settings: TaskSettings | None = None
 
 
 def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
+    check_grammars(sum(len(entry.regexes) for entry in file.tasks))
     tasks = []
     for i, entry in enumerate(file.tasks):
         name = entry.name or f"task{i}"
