@@ -148,8 +148,8 @@ def remedy(fault: Mapping[str, Any]) -> str:
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return the known key or name that an unknown one probably stands for.
 
-    That is a key with the same last part. If there is none, it is the one that the word is a synonym
-    of, or the one that is spelled most alike.
+    That is a key with the same last part. If there is none, it is the one that the word is a
+    synonym of, or the one that is spelled most alike.
     """
     table, _, last = name[:200].rpartition(".")
     last = last.lower().replace("-", "_")

@@ -55,9 +55,13 @@ def content_of(name: str) -> bytes:
                 f"{shown} has {size / 1e9:,.1f} GB, which the free memory of "
                 f"{free_memory() / 1e9:,.1f} GB does not hold; give fewer prompts"
             )
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{shown} cannot be read: {error.strerror}; {_RIGHT}") from error
+    why = stand_in(content[:HEAD]) if content else ""  # an empty table has its own line
+    if why:
+        raise InputError(f"{shown} {why}")
+    return content
 
 
 def read_records(name: str) -> Iterator[Record]:

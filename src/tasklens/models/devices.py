@@ -62,6 +62,16 @@ def free_bytes(device: torch.device) -> int:
     return free_memory()
 
 
+def check_memory(n_bytes: int, device: torch.device, what: str) -> None:
+    """Raise InputError if something, which the message names, needs more memory than is free."""
+    free = free_bytes(device)
+    if n_bytes > free:
+        raise InputError(
+            f"{what} need {n_bytes / 1e9:,.1f} GB of memory, but {free / 1e9:,.1f} GB are free on "
+            f"{device}: give --dtype bfloat16, --device auto, or a machine with more"
+        )
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator of one device, and restore it when the block ends.

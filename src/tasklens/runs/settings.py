@@ -42,7 +42,10 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     untrained: bool = False
     """Measure a network of the same configuration with fresh weights, too, as step 0."""
     tokenizer: str = ""
-    """Directory of the tokenizer; empty: the model's own, or the one in the directory above it."""
+    """Directory of the tokenizer; empty: the model's own, the one in the directory above it, or
+    that of the base model."""
+    base: str = ""
+    """Directory of the base model of LoRA adapters; empty: the one that each adapter names."""
     states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)
     """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one."""
     device: Annotated[str, Affects("states", rounding=True)] = "cpu"
