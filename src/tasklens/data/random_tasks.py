@@ -12,7 +12,7 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.grammar import random_grammars
-from tasklens.data.task_file import tasks_from_json
+from tasklens.data.task_file import read_task_file
 from tasklens.data.tasks import (
     Task,
     TaskSet,
@@ -33,11 +33,7 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     InputError if the settings cannot be satisfied, or the user's regexes or file break a rule.
     """
     if settings.file:
-        try:
-            text = Path(settings.file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"task file {settings.file}: cannot be read: {error}") from None
-        return tasks_from_json(text, settings.file, settings)
+        return read_task_file(Path(settings.file), settings)
 
     n, k = settings.n_tasks, settings.distributions_per_task
     inputs = tuple(f"x{i}" for i in range(settings.n_inputs))
