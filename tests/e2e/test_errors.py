@@ -30,7 +30,7 @@ from tasklens.runs.directory import RunDir
 SETTINGS = {
     "an unknown key": ("train.step=3", "--set: no setting 'train.step'; the nearest is 'train.st"),
     "out of range": ("train.learning_rate=nan", "train.learning_rate = nan: "),
-    "no device": ("train.device=gpu", "train.device = 'gpu': string should match pattern"),
+    "no device": ("train.device=gpu", "train.device = 'gpu': should be cpu, cuda or cuda:N"),
     "two that do not go together": (
         "model.n_embd=33",
         "model: n_embd = 33: should be a multiple of",

@@ -666,7 +666,7 @@ CASES = {
     ),
     "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
     "revisions of a directory": Case(
-        ("is a directory; only the hub has revisions",), ("--revision", "main")
+        ("is on the disk; only the hub has revisions",), ("--revision", "main")
     ),
     "more clusters than prompts": Case(
         ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")

@@ -72,6 +72,14 @@ Revision = Annotated[
         "--revision", metavar="NAMES", help="Revisions of a name on the hub, e.g. step0,step1000."
     ),
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        "--base",
+        metavar="DIR",
+        help="The base model of LoRA adapters. [default: the directory that each names]",
+    ),
+]
 Untrained = Annotated[
     bool,
     typer.Option(
@@ -120,6 +128,7 @@ def probe(
     states: States = None,
     k: NumbersOfClusters = None,
     revision: Revision = None,
+    base: Base = None,
     untrained: Untrained = False,
     device: ModelDevice = None,
     dtype: DType = None,
@@ -146,6 +155,7 @@ def probe(
         "subject": {
             "models": models,
             "revisions": revision.split(",") if revision else None,
+            "base": base,
             "untrained": untrained or None,
             "states": states.split(",") if states else None,
             "device": device,

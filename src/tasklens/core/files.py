@@ -3,12 +3,14 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import platform
 import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,16 @@ from typing import Any
 
 from tasklens.core.errors import InputError
 
+#: What the system answers if there is no room for what is written.
+_FULL = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is exceeded",
+    errno.EFBIG: "a file is larger than the limit of this process or the file system",
+}
 #: Beginning of the names of files that are not complete.
 _TEMPORARY = ".tasklens-"
+#: Most bytes of a file of settings.
+MOST_BYTES = 2**24
 
 
 def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
@@ -30,7 +40,6 @@ def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
     with one_line_errors(path):
         if own and path.exists() and own not in path.read_bytes():
             raise InputError(f"{path} is not of tasklens; move it, or name another file with --out")
-        path.parent.mkdir(parents=True, exist_ok=True)
         is_file = path.is_file() and Path("/dev") not in path.absolute().parents
         if path.exists() and (not is_file or not os.access(path, os.W_OK)):
             path.write_bytes(content)  # or the error of a directory, or of a read-only file
@@ -38,8 +47,24 @@ def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
         target = Path(os.path.realpath(path))
         if target.is_symlink():  # a link in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        replace_file(target, content)
-        sync(target.parent)
+        with making(path.parent):
+            replace_file(target, content)
+            sync(target.parent)
+
+
+@contextlib.contextmanager
+def making(directory: Path) -> Iterator[None]:
+    """Make a directory and its parents; remove those that are new and empty if the block fails."""
+    missing = itertools.takewhile(lambda each: not each.exists(), (directory, *directory.parents))
+    new = list(missing)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in new:
+            with contextlib.suppress(OSError):  # it is not there, or has files
+                each.rmdir()
+        raise
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -58,6 +83,31 @@ def check_is_file(path: Path, remedy: str = "remove it and run again with --resu
     """Raise InputError if a path is something else than a file: reading a pipe would block."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file; {remedy}")
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a user's file of settings, or of another small file.
+
+    InputError if it cannot be read, is no file, or is larger than any file of this kind. A pipe or
+    a device may have no end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise InputError(f"{path} cannot be read: it is {kind}; should be a file")
+        if status.st_size > MOST_BYTES:
+            raise InputError(
+                f"{path} cannot be read: it has {status.st_size:,} bytes; should have at most "
+                f"{MOST_BYTES:,}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: its name has a NUL") from error
 
 
 def temporary_beside(path: Path) -> Path:
@@ -155,9 +205,9 @@ def one_line_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in _FULL:
             raise InputError(
-                f"no space left on the device while writing {path}; free some space, then run "
+                f"{_FULL[error.errno]} while writing {path}; free some space, then run "
                 "again with --resume: all finished work is kept"
             ) from error
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error

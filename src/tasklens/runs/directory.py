@@ -7,6 +7,7 @@ and the manifest records its hash.
 import contextlib
 import errno
 import functools
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import (
     file_hash,
     is_temporary,
+    making,
     one_line_errors,
     remove,
     remove_temporaries,
@@ -193,6 +195,18 @@ class RunDir(Manifest):
                 (directory / name).unlink(missing_ok=True)
             _remove_empty(directory)
 
+    @property
+    def is_writable(self) -> bool:
+        """True if this user may write to the directory, and lock it."""
+        lock = self._lock if self._lock.exists() else self.path
+        return all(os.access(path, os.W_OK) for path in (self.path, lock))
+
+    @contextlib.contextmanager
+    def locked_to_read(self) -> Iterator[None]:
+        """Hold the directory as `locked` does, unless this user may only read it."""
+        with self.locked() if self.is_writable else contextlib.nullcontext():
+            yield
+
     @contextlib.contextmanager
     def locked(self, wait: float = 0) -> Iterator[None]:
         """Hold the directory for this process, or raise InputError if another one holds it.
@@ -215,7 +229,10 @@ class RunDir(Manifest):
         """Hold the lock, which this object may have already, while the block runs."""
         with contextlib.ExitStack() as stack:
             if self._holds == 0:
-                self._acquire(stack, wait)
+                with one_line_errors(self.path):
+                    stack.enter_context(making(self.path))
+                    self._acquire(stack, wait)
+                    stack.enter_context(self._empty_if_refused())
             self._holds += 1
             try:
                 yield
@@ -224,23 +241,36 @@ class RunDir(Manifest):
 
     def _acquire(self, stack: contextlib.ExitStack, wait: float) -> None:
         """Take the lock until the stack is closed."""
-        with one_line_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            if self._lock.is_symlink() or (self._lock.exists() and not self._lock.is_file()):
-                raise InputError(f"{self._lock} should be a file of tasklens: remove it")
-            # Not soft: a soft lock is a file, which a killed process leaves.
-            lock = FileLock(self._lock, timeout=wait, fallback_to_soft=False)
-            try:
-                stack.enter_context(lock)
-            except Timeout as error:
-                raise InputError(
-                    f"{self.path} is in use by another tasklens process; wait for it, or name "
-                    "another directory with --out"
-                ) from error
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                _warn_of_no_locks(str(error.strerror))
+        if self._lock.is_symlink() or (self._lock.exists() and not self._lock.is_file()):
+            raise InputError(f"{self._lock} should be a file of tasklens: remove it")
+        # Not soft: a soft lock is a file, which a killed process leaves.
+        lock = FileLock(self._lock, timeout=wait, fallback_to_soft=False)
+        try:
+            stack.enter_context(lock)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is in use by another tasklens process; wait for it, or name "
+                "another directory with --out"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            _warn_of_no_locks(str(error.strerror))
+
+    @contextlib.contextmanager
+    def _empty_if_refused(self) -> Iterator[None]:
+        """Remove what a block has left in an empty directory if it is refused before it has data.
+
+        The lock is held meanwhile. A process that waits for it takes a new one.
+        """
+        was_empty = all(path == self._lock for path in self.path.iterdir())
+        try:
+            yield
+        except InputError:
+            if was_empty and self.is_new():
+                for path in (self.config, self.manifest, self._lock):
+                    path.unlink(missing_ok=True)
+            raise
 
     def _rename(self, source: Path, path: Path) -> None:
         """Give a complete file or directory its final name, and record the hashes of its files."""

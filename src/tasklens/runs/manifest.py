@@ -57,7 +57,9 @@ class Manifest:
                 self._cached = (version, parse_manifest(self.manifest.read_bytes()))
         except (FileNotFoundError, NotADirectoryError):
             return {"files": {}, "stages": {}}
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            raise InputError(f"{self.manifest} cannot be read: {error.strerror}") from error
+        except ValueError as error:
             raise InputError(f"{self.manifest} is damaged ({error}); restore or move it") from error
         return self._cached[1]  # type: ignore[no-any-return]
 

@@ -2,12 +2,45 @@
 
 import json
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasklens.core.files import digest
 
 #: The layout of a run directory; 1 is that of manifests that name none.
 FORMAT = 4
+
+
+class _Part(BaseModel):
+    """A JSON object whose known keys have values of these types; it may have others."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Checkpoint(_Part):
+    step: Annotated[int, Field(ge=0)]
+
+
+class _Mark(_Part):
+    """The mark of a finished stage. Facts that only some stages leave have a default."""
+
+    inputs: str
+    files: list[str]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    sources_read: dict[str, str] = {}
+    checkpoints: Annotated[list[_Checkpoint], Field(min_length=1)] = [_Checkpoint(step=0)]
+    precision: str = ""
+
+
+class _Manifest(_Part):
+    files: dict[str, str]
+    stages: dict[str, _Mark]
+    format: Annotated[int, Field(ge=1)] = 1
+    seed: int = 0
+    command: str = ""
+    versions: dict[str, str | None] = {}
+    machine: dict[str, str | int | None] = {}
 
 
 def manifest_bytes(manifest: dict[str, Any]) -> bytes:
@@ -18,30 +51,27 @@ def manifest_bytes(manifest: dict[str, Any]) -> bytes:
 
 def parse_manifest(content: bytes) -> dict[str, Any]:
     """Return the manifest of a file; ValueError if it is damaged, or names a path outside."""
-    manifest = json.loads(content)
+    try:
+        manifest = json.loads(content)
+        json.dumps(manifest, allow_nan=False)  # no file that is made of it could have them
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deep") from error
     if not (isinstance(manifest, dict) and {"files", "stages"} <= manifest.keys()):
         raise ValueError("not a manifest")
     own = manifest.pop("sha256", None)
     if manifest.get("format", FORMAT if own else 1) == FORMAT and own != digest(manifest):
         raise ValueError("its SHA-256 is another")
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = json.dumps([str(part) for part in first["loc"] if part != "[key]"])
+        raise ValueError(f"{key}: {first['msg']}") from error
     files, stages = manifest["files"], manifest["stages"]
-    if not (isinstance(files, dict) and all(isinstance(known, str) for known in files.values())):
-        raise ValueError("its files are not hashes by path")
-    if not (isinstance(stages, dict) and all(_is_mark(mark) for mark in stages.values())):
-        raise ValueError("its stages are not marks by name")
     for key in [*files, *(key for mark in stages.values() for key in mark["files"])]:
         if not is_inside(key):
             raise ValueError(f"{key!r} is not in the run directory")
     return manifest
-
-
-def _is_mark(mark: object) -> bool:
-    return (
-        isinstance(mark, dict)
-        and isinstance(mark.get("inputs"), str)
-        and isinstance(mark.get("files"), list)
-        and all(isinstance(key, str) for key in mark["files"])
-    )
 
 
 def is_inside(key: str) -> bool:

@@ -3,6 +3,7 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import temporary_beside
 from tasklens.runs import manifest
 from tasklens.runs.directory import RunDir
+from tasklens.runs.manifest_file import manifest_bytes, parse_manifest
 
 
 @pytest.fixture
@@ -180,6 +182,34 @@ def test_a_lock_that_is_no_file_of_ours_is_refused(run: RunDir, kind: str) -> No
     lock.symlink_to(target) if kind == "link" else lock.mkdir()
     assert refusal(run.locked().__enter__) == f"{lock} should be a file of tasklens: remove it"
     assert target.read_bytes() == b"kept"
+
+
+def test_a_refused_block_leaves_nothing_that_was_not_there(tmp_path: Path) -> None:
+    def refuse(run: RunDir, *files: Path) -> None:
+        with run.locked():
+            for file in files:
+                run.write(file, b"1")
+            raise InputError("no")
+
+    new = RunDir(tmp_path / "a" / "b" / "run")
+    assert refusal(lambda: refuse(new)) == "no"
+    assert refusal(lambda: refuse(new, new.config)) == "no"
+    assert list(tmp_path.iterdir()) == []
+    too_long = RunDir(tmp_path / "a" / ("x" * 300))
+    assert "File name too long" in refusal(lambda: too_long.write(too_long.config, b""))
+    assert list(tmp_path.iterdir()) == []
+    empty = RunDir(tmp_path)
+    assert refusal(lambda: refuse(empty, empty.config)) == "no"
+    assert list(tmp_path.iterdir()) == []
+    # What has data stays, to be resumed; what others have put there stays, too.
+    kept = RunDir(tmp_path / "kept")
+    assert refusal(lambda: refuse(kept, kept.data / "val.parquet")) == "no"
+    assert (kept.data / "val.parquet").exists()
+    shared = RunDir(tmp_path / "shared")
+    shared.path.mkdir()
+    (shared.path / "mine.txt").write_text("mine")
+    assert refusal(lambda: refuse(shared, shared.config)) == "no"
+    assert shared.config.exists()
 
 
 def test_a_directory_with_files_of_others_is_not_new(run: RunDir) -> None:
@@ -462,7 +492,10 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
         *(b"", b"{", b"[]", b"\xff\xfe", b'{"files": []}', b'{"stages": 3}', b'{"files": null}'),
         *(b'{"format": 4, "files": {}, "stages": {}}', b'{"version": "1.0"}'),
         b'{"sha256": "0", "files": {}, "stages": {}}',
+        *(b"[" * 100_000, b'{"files": ' + b"[" * 100_000, b'{"files": ' + b"9" * 5000 + b"}"),
+        "{}".encode("utf-16"),
     ],
+    ids=lambda content: str(content[:20]),
 )
 def test_a_damaged_manifest_is_named(run: RunDir, content: bytes) -> None:
     run.write(run.config, b"")
@@ -473,6 +506,68 @@ def test_a_damaged_manifest_is_named(run: RunDir, content: bytes) -> None:
         lambda: run.finished("data", ""),
     ):
         assert refusal(act).startswith(f"{run.manifest} is damaged (")
+
+
+#: What is neither text nor a number nor an object with keys, and numbers that JSON does not have.
+NEITHER: list[Any] = [True, [], [[]], math.nan, math.inf]
+NO_TEXT = [*NEITHER, 5, {}]
+NO_NUMBER = [*NEITHER, None, "x", {}]
+NO_OBJECT = [*NEITHER, None, "x", 5]
+MARK = {"inputs": "0", "files": ["config.toml"]}
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        (("files",), NO_OBJECT),
+        (("files", "config.toml"), [*NO_TEXT, None]),
+        (("stages",), NO_OBJECT),
+        (("stages", "data"), [*NO_OBJECT, {}]),
+        (("stages", "data", "inputs"), [*NO_TEXT, None]),
+        (("stages", "data", "files"), [None, True, "x", 5, {}, [5], [None], ["../x"], ["/x"]]),
+        (("stages", "data", "seconds"), [*NO_NUMBER, -1]),
+        (("stages", "data", "sources_read"), [*NO_OBJECT, {"mine.json": 5}]),
+        (("stages", "train", "precision"), NO_TEXT),
+        (("stages", "states", "checkpoints"), [*NO_OBJECT, {}]),
+        (("stages", "states", "checkpoints", 0), [*NO_OBJECT, {}]),
+        (("stages", "states", "checkpoints", 0, "step"), [*NO_NUMBER, 1.5, -1]),
+        (("stages", "states", "unknown"), [math.nan, math.inf]),
+        (("format",), [*NO_NUMBER, "4", 1.5, 0]),
+        (("versions",), NO_OBJECT),
+        (("versions", "torch"), NO_TEXT),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_anywhere_in_the_manifest_is_damage(
+    keys: tuple[str | int, ...], wrong: list[Any]
+) -> None:
+    """Also if it has the right hash of itself, as one that another program has written."""
+    manifest: Any = {
+        "files": {"config.toml": "0"},
+        "stages": {
+            "data": {**MARK, "seconds": 1.0, "sources_read": {"mine.json": "0"}},
+            "train": {**MARK, "precision": "fp32"},
+            "states": {**MARK, "checkpoints": [{"step": 1, "name": "gpt2"}]},
+        },
+        "format": 4,
+        "versions": {"torch": "2.0", "numba": None},
+    }
+    assert parse_manifest(manifest_bytes(manifest))["format"] == 4
+    inner = manifest
+    for key in keys[:-1]:
+        inner = inner[key]
+    for value in wrong:
+        inner[keys[-1]] = value
+        with pytest.raises(ValueError, match=r"^[^\n]+$"):
+            parse_manifest(manifest_bytes(manifest))
+
+
+def test_a_manifest_that_may_not_be_read_is_not_called_damaged(run: RunDir) -> None:
+    run.write(run.config, b"")
+    denied = PermissionError(errno.EACCES, "Permission denied")
+    with mock.patch.object(Path, "read_bytes", side_effect=denied):
+        line = refusal(RunDir(run.path).read_manifest)
+    assert line == f"{run.manifest} cannot be read: Permission denied"
 
 
 # --- Stages ---
