@@ -260,13 +260,15 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
     if path.is_file():
         return load_gguf_tokenizer(path)
     check_named_files(path, trust_remote_code=trust_remote_code)
-    for name in (*TOKENIZER_FILES, "merges.txt"):
-        if is_there(path / name):
-            check_downloaded(path / name)
+    for file in (path / name for name in (*TOKENIZER_FILES, "merges.txt")):
+        if is_there(file):
+            (read_object if file.suffix == ".json" else check_downloaded)(file)
     with quiet(), one_line_errors(path):
-        return import_extra("transformers").AutoTokenizer.from_pretrained(
+        tokenizer = import_extra("transformers").AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=trust_remote_code
         )
+        tokenizer("")  # some wrong values are noticed when a text is read
+        return tokenizer
 
 
 def tokenizer_directory(directory: Path | str) -> Path | None:
