@@ -34,8 +34,7 @@ def has_tokenizer(file: Path) -> bool:
 def load_gguf_tokenizer(file: Path) -> Any:
     """Load the tokenizer of a GGUF file.
 
-    InputError if transformers cannot make it, or would split texts by another rule. The chat
-    template is left out: prompts are read as they are.
+    InputError if transformers cannot make it, or would split texts by another rule.
     """
     transformers = import_extra("transformers")
     import_extra("gguf", "a GGUF file")
@@ -59,7 +58,6 @@ def load_gguf_tokenizer(file: Path) -> Any:
             )
     except InputError as error:
         raise InputError(f"{error}; {_REMEDY}") from error
-    tokenizer.chat_template = None
     if stated["model"] == "gpt2" and stated.get("pre") in _WHOLE_WORDS:
         tokenizer.backend_tokenizer.model.ignore_merges = True
         if "add_bos_token" not in stated:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import tasklens as tl
 import tiny_gguf
 import tiny_tokenizers
 from models.families import config_of, model_of
@@ -90,11 +91,14 @@ def test_the_files_of_a_tokenizer_in_the_same_directory_count(tmp_path: Path) ->
     assert load_subject(bare, tokenizer=path).tokenizer is not None
 
 
-def test_a_chat_template_is_left_out(tmp_path: Path) -> None:
-    template = "{{ cycler.__init__.__globals__.os.popen('touch x').read() }}"
-    path = write(tmp_path, tiny_tokenizers.byte_level(), **{"tokenizer.chat_template": template})
-    assert template.encode() in path.read_bytes()
-    assert load_tokenizer(path).chat_template is None
+def test_a_chat_template_is_never_rendered(tmp_path: Path) -> None:
+    proof = tmp_path / "proof"
+    harm = f"{{{{ cycler.__init__.__globals__.os.mkdir({str(proof)!r}) }}}}"
+    path = write(tmp_path, tiny_tokenizers.byte_level(), **{"tokenizer.chat_template": harm})
+    subject = load_subject(path)
+    assert subject.tokenizer.chat_template == harm
+    tl.harvest(subject, [{"text": f"red {i}", "label": "ab"[i % 2]} for i in range(4)], ["embed"])
+    assert not proof.exists()
 
 
 def test_a_rule_that_is_not_named_is_that_of_gpt2_with_a_warning(
