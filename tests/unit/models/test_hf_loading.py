@@ -302,6 +302,15 @@ def test_a_damaged_tokenizer_is_one_line(directory: Path, name: str) -> None:
     assert refused(directory).startswith(f"{directory}{why}")
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_a_pipe_is_refused_instead_of_waited_for(directory: Path, name: str) -> None:
+    (directory / name).unlink(missing_ok=True)
+    os.mkfifo(directory / name)
+    assert refused(directory) == f"{directory / name} is not a file; should be one"
+    with pytest.raises(InputError, match="is not a file"):
+        tl.harvest(directory, [{"text": "w1", "label": "a"}] * 2)
+
+
 @pytest.mark.parametrize("key", ["model_max_length", "bos_token", "added_tokens_decoder"])
 def test_a_tokenizer_with_a_wrong_value_is_one_line(directory: Path, key: str) -> None:
     """The length is looked at only when a text is read."""
