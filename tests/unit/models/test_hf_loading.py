@@ -283,9 +283,8 @@ def test_a_chat_template_is_never_rendered(directory: Path, tmp_path: Path) -> N
     assert not proof.exists()
     jinja2.Environment().from_string(harm).render()
     assert proof.exists(), "it does what it should not be let do"
-    source = Path(tl.__file__).parent
-    for path in source.rglob("*.py"):
-        assert not re.search("chat_template|jinja", path.read_text()), path
+    for path in Path(tl.__file__).parent.rglob("*.py"):
+        assert not re.search("apply_chat_template|import jinja", path.read_text()), path
 
 
 DAMAGED = {
