@@ -48,8 +48,8 @@ def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> di
     """Return the `Point` of each state, in the order in which a pass over tokens computes them.
 
     `wte` is left out if it equals `embed`, the input of the first block, or if the word embedding
-    is no module of the network. `ln_f` is given by the norm that runs directly after the last
-    block, whatever module it is a part of, or whose output is the network's.
+    is no module of the network. The norm that runs directly after the last block gives `ln_f`,
+    whatever module it is a part of. If there is none, a norm whose output is the network's does.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _is_among(state: Tensor, others: Iterable[Tensor]) -> bool:
 
 
 def _final_norm(calls: list[Call], last: Tensor) -> Call | None:
-    """Return the end of the norm that runs before all modules with weights, or returns the last."""
+    """Return the end of the norm that runs before other weights, or returns the last state."""
     for i, call in enumerate(calls):
         if not call.ends and (_is_norm(call.module) or _n_weights(call.module)):
             if _is_norm(call.module):
