@@ -10,7 +10,10 @@ from campaign.command import Stop
 from campaign.damage import DAMAGES, Damage, Target
 from campaign.directories import Case, Directories
 from campaign.inputs import INPUTS, Attack
-from campaign.trees import damage_tree, falsify, replace_lock
+from campaign.models import MODEL_ATTACKS
+from campaign.surroundings import SURROUNDING_ATTACKS
+from campaign.trees import damage_tree, edit_manifest, falsify, replace_lock
+from campaign.words import WORD_ATTACKS
 
 #: A number of attacks of a kind goes through the files in steps of this, a prime.
 STRIDE = 7919
@@ -19,8 +22,13 @@ FOREIGN = 3
 SIGNALS = ("SIGKILL", "SIGKILL", "SIGINT", "SIGTERM", "full")
 
 
-def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Attack:
-    """Return the attack that damages a file of a copy, reads it, and finishes it."""
+def damage(
+    kind: str, change: Damage, names: Callable[[Case], list[str]], ignored: tuple[str, ...] = ()
+) -> Attack:
+    """Return the attack that damages a file of a copy, reads it, and finishes it.
+
+    ``ignored``: names of files that may show the damage at the end.
+    """
 
     def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
         targets = [(case, name) for case in directories.attacked for name in names(case)]
@@ -31,6 +39,7 @@ def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Att
             case, name = targets[i % n]
             shutil.rmtree(work, ignore_errors=True)
             attempt = Attempt(directories, case, work)
+            attempt.ignored = ignored
             if _is_foreign(number):
                 attempt.plant()
             done = change(Target(attempt.path, name, case, directories, attempt.beside, rng))
@@ -95,11 +104,19 @@ def _files(case: Case) -> list[str]:
     return case.files
 
 
+def _manifests(case: Case) -> list[str]:
+    return [name for name in case.files if name.endswith("manifest.json")]
+
+
 ATTACKS: dict[str, Attack] = {
     **{f"kill-{part}": kill(part) for part in ("run", "probe", "sweep", *GONE)},
     **{kind: damage(kind, change, _files) for kind, change in DAMAGES.items()},
     "tree": damage("tree", damage_tree, lambda case: case.directories),
     "lock": damage("lock", replace_lock, lambda case: [".lock"]),
+    "manifest": damage("manifest", edit_manifest, _manifests, ("manifest.json", "report.html")),
     "marks": damage("marks", falsify, lambda case: [""]),
     **INPUTS,
+    **WORD_ATTACKS,
+    **MODEL_ATTACKS,
+    **SURROUNDING_ATTACKS,
 }

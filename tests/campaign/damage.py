@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from campaign import contents
 from campaign.directories import Case, Directories
 from e2e.damage import EDITS, VALUES, Edit
 
@@ -178,6 +179,16 @@ def edit(t: Target) -> str | None:
     return None if changed == content else f"{change}"[:150]
 
 
+def hostile(t: Target) -> str | None:
+    """Give a text file a content that it should not have."""
+    content = t.path.read_bytes()
+    if t.path.suffix not in (".json", ".jsonl", ".toml", ".csv"):
+        return None
+    changed, what = contents.hostile(content, t.rng)
+    t.path.write_bytes(changed)
+    return None if changed == content else what
+
+
 DAMAGES: dict[str, Damage] = {
     "flip": flip,
     "cut": cut,
@@ -193,4 +204,5 @@ DAMAGES: dict[str, Damage] = {
     "link-to-nowhere": link_to_nowhere,
     "unreadable": unreadable,
     "edit": edit,
+    "hostile": hostile,
 }

@@ -201,7 +201,9 @@ def _files(path: Path, foreign: Collection[Path]) -> Iterator[Path]:
 def _lasting_manifest(content: bytes) -> bytes:
     try:
         manifest = json.loads(content)
-        manifest["files"].pop("report.html", None)
+        for name in [*manifest["files"]]:
+            if name == "report.html" or name.endswith(".pdf"):
+                del manifest["files"][name]
         manifest.pop("sha256", None)  # of all the rest, times included
         return _sorted(manifest)
     except (ValueError, LookupError, TypeError, AttributeError):

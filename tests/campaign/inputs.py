@@ -5,6 +5,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from campaign.attempt import Judged, Outcome
 from campaign.command import Command, Ended, run
+from campaign.contents import hostile
 from campaign.directories import SMALL, Directories, results
 from e2e.conftest import TINY
 from e2e.damage import CUT, VALUES, change_of
@@ -143,6 +145,32 @@ def task_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Judg
     return judged, f"{change}"[:200]
 
 
+def hostile_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Judged, str]:
+    """Run a command with a file of settings, tasks, a sweep or prompts that is none."""
+    rng = random.Random(f"{seed_} hostile {number}")
+    name = rng.choice(["settings.toml", "tasks.json", "sweep.toml", "prompts.jsonl", "prompts.csv"])
+    contents: dict[str, Callable[[], bytes]] = {
+        "settings.toml": (d.cases["run"].path / "config.toml").read_bytes,
+        "tasks.json": (d.cases["run"].path / "data" / "tasks.json").read_bytes,
+        "sweep.toml": SWEEP.encode,
+        "prompts.jsonl": d.stock.prompts.read_bytes,
+        "prompts.csv": partial(csv_of, d.stock.rows),
+    }
+    content, what = hostile(contents[name](), rng)
+    work.mkdir(parents=True)
+    file = work / name
+    file.write_bytes(content)
+    probe = d.stock.command("--prompts", file, "--out", "one", models=d.stock.checkpoints[200])
+    commands: dict[str, tuple[str, Command]] = {
+        "settings.toml": ("run", ("run", file, "--out", "run")),
+        "tasks.json": ("run", _run_command({"tasks.file": str(file)})),
+        "sweep.toml": ("sweep", ("sweep", file, "--dry-run", "--out", "sweep")),
+    }
+    judged = Judged()
+    _twice(judged, work, *commands.get(name, ("one", probe)))
+    return judged, f"{name}: {what}"
+
+
 def sweep_file(d: Directories, work: Path, seed_: int, number: int) -> tuple[Judged, str]:
     """List the runs of a changed sweep."""
     change = drawn(change_of("sweep.toml"), seed_, number)
@@ -252,4 +280,5 @@ INPUTS: dict[str, Attack] = {
     "task-file": task_file,
     "sweep-file": sweep_file,
     "prompt-file": prompt_file,
+    "hostile-file": hostile_file,
 }

@@ -1,5 +1,6 @@
 """Damage of directories, of locks, and of what a directory records of itself."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from campaign.damage import Damage, Target
+from e2e.damage import EDITS, VALUES, Edit
+from tasklens.runs.manifest_file import manifest_bytes
 
 
 def delete_directory(t: Target) -> str | None:
@@ -104,6 +107,17 @@ def falsify(t: Target) -> str | None:
         [_finished_manifest, _stopped_manifest, _all_done, _final_name, _no_inputs]
     )
     return false(t)
+
+
+def edit_manifest(t: Target) -> str | None:
+    """Change a value of the manifest, with a hash of itself that is right."""
+    change = Edit(".json", t.rng.random(), t.rng.choice(EDITS), t.rng.choice(VALUES))
+    try:
+        manifest = change.edited(json.loads(t.path.read_bytes()))
+        t.path.write_bytes(manifest_bytes(manifest))
+    except (AttributeError, IndexError, TypeError, ValueError):  # it is no manifest any more
+        return None
+    return f"{change}"[:150]
 
 
 def _finished_manifest(t: Target) -> str | None:

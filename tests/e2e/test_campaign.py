@@ -21,6 +21,8 @@ from conftest import HANG
 SLICE = (
     *("kill-run:0", "kill-probe:0", "kill-sweep:0", "kill-measure:0", "flip:0", "cut:0"),
     *("delete:0", "another-run:0", "link-to-nowhere:0", "marks:0", "prompt-file:1", "task-file:1"),
+    *("manifest:1", "hostile-file:1", "size-run:1", "size-probe:1", "word:1", "name:1"),
+    *("model-file:1", "model-beside:1", "environment:1", "streams:1", "killed-worker:1"),
 )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import Change, changed_run, this_command
+from tasklens.cli.options import Change, changed_run, check_out, this_command
 from tasklens.cli.output import emit_path
 from tasklens.core.errors import InputError
 
@@ -38,6 +38,7 @@ def report(
         raise InputError(
             f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
         )
+    check_out(out)
     runs = [changed_run(path, change, "report") for path in paths]
     check_reportable(runs)
     directory = runs[0].directory

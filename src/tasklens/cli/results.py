@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens.cli.options import Json, RunPath, scores_document
+from tasklens.cli.options import Json, RunPath, check_out, scores_document
 from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
 from tasklens.core.progress import inform
@@ -73,6 +73,7 @@ def verify(
 
     if require not in (None, "use"):
         raise InputError(f"--require {require}: no such group of checks; there is use")
+    check_out(out, runs)
     verdict = verify_runs(runs, shuffled=shuffled)
     if require and verdict.use.untested:
         raise InputError(

@@ -10,6 +10,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ _FULL = {
 }
 #: Beginning of the names of files that are not complete.
 _TEMPORARY = ".tasklens-"
+#: Most bytes of a file of settings.
+MOST_BYTES = 2**24
 
 
 def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
@@ -80,6 +83,31 @@ def check_is_file(path: Path, remedy: str = "remove it and run again with --resu
     """Raise InputError if a path is something else than a file: reading a pipe would block."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is not a file; {remedy}")
+
+
+def read_small_file(path: Path) -> bytes:
+    """Return the content of a user's file of settings, or of another small file.
+
+    InputError if it cannot be read, is no file, or is larger than any file of this kind. A pipe or
+    a device may have no end.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+            raise InputError(f"{path} cannot be read: it is {kind}; should be a file")
+        if status.st_size > MOST_BYTES:
+            raise InputError(
+                f"{path} cannot be read: it has {status.st_size:,} bytes; should have at most "
+                f"{MOST_BYTES:,}"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: its name has a NUL") from error
 
 
 def temporary_beside(path: Path) -> Path:

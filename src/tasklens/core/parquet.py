@@ -5,7 +5,11 @@ from collections.abc import Iterable
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
+
+#: Bytes of memory for each value of a table whose rows are Python's, at least.
+BYTES_PER_VALUE = 64
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -32,3 +36,48 @@ def read_parquet(content: bytes) -> pa.Table:
     """
     with pyarrow.parquet.ParquetFile(pa.BufferReader(content)) as file:
         return file.read(use_threads=False)
+
+
+def read_foreign_parquet(content: bytes, most: int) -> pa.Table:
+    """Return the table of a Parquet file that another program has written.
+
+    A small file may declare, or repeat, more values than any memory holds. Columns of texts are
+    arrays of a dictionary, in which a repeated text is stored once.
+
+    Raises
+    ------
+    ArrowException or OSError
+        If the file is damaged.
+    MemoryError
+        If the table would need more than ``most`` bytes, estimated before it is read.
+    """
+    with pyarrow.parquet.ParquetFile(pa.BufferReader(content)) as file:
+        parts = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        chunks = [part.column(i) for part in parts for i in range(part.num_columns)]
+        n_bytes = sum(
+            max(c.total_uncompressed_size, BYTES_PER_VALUE * c.num_values) for c in chunks
+        )
+        _check_size(max(n_bytes, BYTES_PER_VALUE * file.metadata.num_rows), most)
+        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+    with pyarrow.parquet.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
+        table = file.read(use_threads=False)
+    arrays = [chunk for column in table.columns for chunk in column.chunks]
+    repeated = [
+        pc.sum(pc.binary_length(array.dictionary).take(array.indices)).as_py() or 0
+        for array in arrays
+        if pa.types.is_dictionary(array.type) and _is_text(array.type.value_type)
+    ]
+    _check_size(sum(repeated), most)
+    return table
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.binary())
+
+
+def _check_size(n_bytes: int, most: int) -> None:
+    if n_bytes > most:
+        raise MemoryError(
+            f"its values need about {n_bytes / 1e9:,.1f} GB of memory, but {most / 1e9:,.1f} GB "
+            "can be used"
+        )

@@ -4,13 +4,11 @@ The settings of a stage are a frozen class. Each field has a docstring and bound
 checks once, on construction. The settings of a run hold one such class per TOML table.
 """
 
-import difflib
 import functools
 import json
 import re
 import textwrap
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -26,9 +24,19 @@ from typing import (
 )
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import nearest, remedy, short
+from tasklens.core.parse import parse_changes, parse_toml
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -38,8 +46,16 @@ else:
 S = TypeVar("S", bound="SettingsBase")
 T = TypeVar("T", bound="SettingsBase")
 
+
+def check_device_name(device: str, others: str = "") -> str:
+    """Return the name of a device; ValueError, which may list others, if it is none."""
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9][0-9]*))?", device):
+        raise ValueError(f"should be {others}cpu, cuda or cuda:N, e.g. cuda:0")
+    return device
+
+
 #: A device: cpu, cuda or cuda:N.
-Device: TypeAlias = Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")]
+Device: TypeAlias = Annotated[str, AfterValidator(check_device_name)]
 
 Stage: TypeAlias = Literal[
     "data", "train", "states", "measure", "interventions", "plot", "report", "nothing"
@@ -90,13 +106,28 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         if affects:
             cls.affects = affects if isinstance(affects, Affects) else Affects(affects)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers beyond 64 bits, which no array holds, and true or false as a number."""
+        numbers = {int: "a whole number", float: "a number", tuple[int, ...]: "whole numbers"}
+        kind = cls.model_fields[str(info.field_name)].annotation
+        for each in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(each, bool) and kind in numbers:
+                raise ValueError(f"should be {numbers[kind]}, not true or false")
+            if isinstance(each, int) and abs(each) >= 2**63:
+                raise ValueError("should be a number below 2^63")
+        return value
+
     @model_validator(mode="after")
     def _check_text(self) -> Self:
         for key, value in self:
             for text in value if isinstance(value, tuple) else (value,):
-                if isinstance(text, str) and re.search(r"[\ud800-\udfff]", text):
+                if isinstance(text, str) and re.search(r"[\0\ud800-\udfff]", text):
+                    reason = "has a NUL" if "\0" in text else "is not UTF-8"
                     raise ValueError(
-                        f"{key} = {text!r}: is not UTF-8, in which settings are written: rename it"
+                        f"{key} = {short(text)}: {reason}: settings are written in UTF-8, without "
+                        "NUL: rename it"
                     )
         return self
 
@@ -122,7 +153,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         if isinstance(changes, Mapping):
             changed, option = cls._flattened(changes), "changes"
         else:
-            changed, option = _parse_changes(changes), "--set"
+            changed, option = parse_changes(changes), "--set"
         for key in (*given, *changed):
             cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
@@ -209,9 +240,9 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
             return
         if key in cls.removed:
             raise InputError(f"{source}: the setting {key} was removed: {cls.removed[key]}")
-        by_last = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
-        nearest = by_last[0] if by_last else _nearest(key, known)
-        raise InputError(f"{source}: no setting {key!r}; the nearest is {nearest!r}")
+        raise InputError(
+            f"{source}: no setting {short(key)}; the nearest is {nearest(key, known)!r}"
+        )
 
     @classmethod
     def _flattened(cls, table: Mapping[str, Any]) -> dict[str, Any]:
@@ -245,33 +276,19 @@ def _check_fields(names: Iterable[str], fields: Mapping[str, Iterable[str]]) -> 
     known = [field for each in fields.values() for field in each]
     for name in names:
         if name not in known:
-            near = _nearest(name, known)
             raise InputError(
-                f"{' or '.join(fields)} has no field {name!r}; the nearest is {near!r}"
+                f"{' or '.join(fields)} has no field {short(name)}; the nearest is "
+                f"{nearest(name, known)!r}"
             )
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    return difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-
-
-def parse_toml(content: bytes, source: str) -> dict[str, Any]:
-    """Return the tables of a TOML file's content; InputError if it is not TOML."""
-    try:
-        return tomllib.loads(content.decode())
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise InputError(f"{source} is not TOML: {error}") from error
 
 
 def one_line(error: ValidationError) -> InputError:
     """Turn pydantic's report into one line: the first invalid key and what would be right."""
-    first: dict[str, Any] = dict(error.errors(include_url=False)[0])
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    key = ".".join(map(str, first["loc"]))
-    if isinstance(first["input"], Mapping | SettingsBase):  # the message itself names the keys
+    fault = error.errors(include_url=False)[0]
+    key, message = ".".join(map(str, fault["loc"])), remedy(fault)
+    if isinstance(fault["input"], Mapping | SettingsBase):  # the message itself names the keys
         return InputError(f"{key}: {message}" if key else message)
-    return InputError(f"{key} = {first['input']!r}: {message}")
+    return InputError(f"{key} = {short(fault['input'])}: {message}")
 
 
 def _table_class(kind: type[SettingsBase], name: str) -> type[SettingsBase] | None:
@@ -299,26 +316,3 @@ def _fill(table: Any, settings: SettingsBase) -> None:
             table.add(name, described)
         else:
             table.add(name, list(value) if isinstance(value, tuple) else value)
-
-
-def _parse_changes(lines: Iterable[str]) -> dict[str, Any]:
-    """Return the changes of ``--set``, by key; InputError if one is none, or if a key repeats."""
-    changed: dict[str, Any] = {}
-    for line in lines:
-        key, equals, text = line.partition("=")
-        if not equals:
-            raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
-        key, value = key.strip(), _value(text.strip())
-        if key in changed:
-            raise InputError(
-                f"--set {key} is given twice: {changed[key]} and {value}; give it once"
-            )
-        changed[key] = value
-    return changed
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -54,6 +54,15 @@ def without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def check_characters(document: Any) -> None:
+    r"""Raise ValueError if a text of a JSON document has half a character, as from ``\ud800``."""
+    try:
+        json.dumps(document, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        half = written_out(error.object[error.start])
+        raise ValueError(f"a text has half a character, {half}, which is not UTF-8") from error
+
+
 def aligned(rows: Sequence[Iterable[str]]) -> list[str]:
     """Return rows of as many texts each as visible lines, in which the columns are aligned."""
     shown = [list(map(visible, row)) for row in rows]

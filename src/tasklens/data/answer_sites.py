@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from tasklens.data.answer_tokens import NEW_LINE, SPACES, headers_of, is_one_word, spaces
 from tasklens.data.labelled_prompts import LabelledPrompts
-from tasklens.data.special_tokens import Tokenizer, TokenRows, read_bare
+from tasklens.data.special_tokens import TokenRows
+from tasklens.data.token_rows import Tokenizer, read_bare
 from tasklens.data.tokenize import find_part
 
 Tokens = tuple[int, ...]

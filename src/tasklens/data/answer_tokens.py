@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.data.labelled_prompts import LabelledPrompts
-from tasklens.data.special_tokens import Tokenizer, TokenRows, read_bare
+from tasklens.data.special_tokens import TokenRows
+from tasklens.data.token_rows import Tokenizer, read_bare
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 #: "last", the index of a token, or a span of characters.
@@ -62,7 +63,8 @@ def answer_tokens(
     trials = [
         trial for i, part in enumerate(parts) for trial in _trials(table, i, part, at, headers, eos)
     ]
-    read = read_bare(tokenizer, [trial.text for trial in trials]) if trials else ([], [])
+    texts, sources = [t.text for t in trials], [table.source[t.prompt] for t in trials]
+    read = read_bare(tokenizer, texts, sources) if trials else ([], [])
     for trial, row, offsets in zip(trials, *read, strict=True):
         i, begin = trial.prompt, trial.begin
         first = rows.special[i].index(False)

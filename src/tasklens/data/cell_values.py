@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -16,11 +17,26 @@ import numpy as np
 import pandas as pd
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 
 #: The types that a name is made of; a whole float is an int after `plain`.
 _KINDS = {str: "a text", bool: "a boolean", int: "a number", float: "a number"}
 #: From this number up, neighbouring integers may be one float.
 _ROUNDED = 2**53
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A value of a file that Python does not have, such as a date after the year 9999."""
+
+    text: str
+    """What it is, as part of a message."""
+
+    def __str__(self) -> str:
+        """Return what the value is."""
+        return self.text
+
+    __repr__ = __str__
 
 
 def plain(value: Any) -> Any:
@@ -102,8 +118,8 @@ def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[li
         missing = [source for source, value in cells if is_missing(value)]
         if missing:
             raise InputError(
-                f"{missing[0]}: has no {column!r}: {len(missing)} of {len(cells)} rows lack it; "
-                "fill in all, or remove the column"
+                f"{missing[0]}: has no {short(column)}: {len(missing)} of {len(cells)} rows lack "
+                "it; fill in all, or remove the column"
             )
         first: dict[str, tuple[Any, str]] = {}
         names.append([])
@@ -112,8 +128,8 @@ def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[li
             other, known = first.setdefault(name, (value, source))
             if _KINDS[type(value)] != _KINDS[type(other)]:
                 raise InputError(
-                    f"{source}: {column!r} = {value!r} is {_KINDS[type(value)]}, but {other!r} of "
-                    f"{known} is {_KINDS[type(other)]}: should be of one kind"
+                    f"{source}: {short(column)} = {short(value)} is {_KINDS[type(value)]}, but "
+                    f"{short(other)} of {known} is {_KINDS[type(other)]}: should be of one kind"
                 )
             names[-1].append(name)
         for name, (_, source) in first.items():
@@ -121,22 +137,28 @@ def names_of(column: str, files: Sequence[Sequence[tuple[str, Any]]]) -> list[li
             other, known = seen.setdefault(key, (name, source))
             if name != other:
                 raise InputError(
-                    f"{source}: {column!r} = {name!a} looks like {other!a} of {known}: should be "
-                    "written alike if it is the same, otherwise differ visibly"
+                    f"{source}: {short(column)} = {ascii(name)[:200]} looks like "
+                    f"{ascii(other)[:200]} of {known}: should be written alike if it is the same, "
+                    "otherwise differ visibly"
                 )
     return names
 
 
 def name_of(column: str, source: str, value: Any) -> str:
     """Return a value of a column as text; InputError if it is no text, number, boolean or date."""
+    if isinstance(value, Unreadable):
+        raise InputError(
+            f"{source}: {short(column)} is {value}, which cannot be read: should be a text, a "
+            "number, a boolean or a date of the years 1 to 9999"
+        )
     if type(value) not in _KINDS:
         raise InputError(
-            f"{source}: {column!r} is of the type {type(value).__name__}: should be a text, a "
+            f"{source}: {short(column)} is of the type {type(value).__name__}: should be a text, a "
             "number, a boolean or a date"
         )
     if isinstance(value, float) and abs(value) >= _ROUNDED:
         raise InputError(
-            f"{source}: {column!r} = {value!r} is too large to be exact: should be an integer or a "
-            "text"
+            f"{source}: {short(column)} = {value!r} is too large to be exact: should be an integer "
+            "or a text"
         )
     return str(value)

@@ -1,9 +1,7 @@
 """Count, sample and compare the languages of regular expressions, and draw random ones.
 
-The partial derivatives of an expression's tree (Antimirov 1996) are the states of a
-nondeterministic automaton. Its subsets are the states of a deterministic automaton, which is a list
-of tables {symbol: next state}. Every state leads to acceptance, so strings are counted backwards
-and drawn by rank.
+An expression becomes a deterministic automaton (`automaton`). Every state leads to acceptance, so
+strings are counted backwards and drawn by rank.
 
 automata-lib is the reference in the tests, but is not used here, for three reasons. It determinises
 without a bound (a user's ``(a|b)*a(a|b){30}`` would fill the memory), reads another syntax, and
@@ -11,101 +9,26 @@ cannot sample without replacement.
 """
 
 import re
-from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.data import regex as regex_tree
+from tasklens.data.automaton import MAX_STATES, Automaton
+from tasklens.data.regex import parse, shown
 
-# Bounds that refuse expressions which would take minutes or all memory.
-MAX_STATES = 20_000
+#: Pairs of states after which a comparison, which would take minutes, is refused.
 MAX_PAIRS = 1_000_000
 REDRAWS = 2000
+#: Draws in succession whose automata are too large after which random grammars are refused.
+TOO_LARGE = 10
 
 # The shape of random syntax trees.
 ALTERNATION = 0.35
 REPETITION = 0.25
 SIGNS = ("?", "{1,2}", "{1,3}", "{2,3}")
-
-
-# --- The automaton ---
-
-
-def _nullable(sequence: regex_tree.Sequence) -> bool:
-    """Return whether the sequence matches the empty string."""
-    for node in sequence:
-        match node:
-            case regex_tree.OneOf():
-                return False
-            case regex_tree.Either(options) if not any(map(_nullable, options)):
-                return False
-            case regex_tree.Repeat(body, least) if least > 0 and not _nullable(body):
-                return False
-    return True
-
-
-def _steps(sequence: regex_tree.Sequence) -> Iterable[tuple[str, regex_tree.Sequence]]:
-    """Yield each way to read one symbol: the possible symbols, and the sequence that follows."""
-    for i, node in enumerate(sequence):
-        rest = sequence[i + 1 :]
-        match node:
-            case regex_tree.OneOf(symbols):
-                yield symbols, rest
-            case regex_tree.Either(options):
-                for option in options:
-                    yield from ((symbols, tail + rest) for symbols, tail in _steps(option))
-            case regex_tree.Repeat(body, least, most):
-                fewer = regex_tree.repeat(body, max(least - 1, 0), most and most - 1)
-                yield from ((symbols, tail + fewer + rest) for symbols, tail in _steps(body))
-        if not _nullable((node,)):
-            return
-
-
-def _automaton(tree: regex_tree.Sequence, regex: str) -> tuple[list[dict[str, int]], list[bool]]:
-    """Return the tables {symbol: next state} in the order of symbols, and which states accept."""
-    numbers = {tree: 0}  # the nondeterministic automaton, with one state per partial derivative
-    arrows: list[dict[str, set[int]]] = []
-    queue = [tree]
-    for sequence in queue:
-        table: dict[str, set[int]] = defaultdict(set)
-        for symbols, rest in _steps(sequence):
-            if rest not in numbers:
-                numbers[rest] = len(queue)
-                queue.append(rest)
-            for symbol in symbols:
-                table[symbol].add(numbers[rest])
-        arrows.append(table)
-        _check_size(len(queue), regex)
-    finishing = [_nullable(sequence) for sequence in queue]
-
-    subsets = {frozenset({0}): 0}
-    waiting = [frozenset({0})]
-    tables: list[dict[str, int]] = []
-    for subset in waiting:
-        reached: dict[str, set[int]] = defaultdict(set)
-        for state in subset:
-            for symbol, targets in arrows[state].items():
-                reached[symbol] |= targets
-        tables.append({})
-        for symbol in sorted(reached):
-            target = frozenset(reached[symbol])
-            if target not in subsets:
-                subsets[target] = len(waiting)
-                waiting.append(target)
-            tables[-1][symbol] = subsets[target]
-        _check_size(len(waiting), regex)
-    return tables, [any(finishing[state] for state in subset) for subset in waiting]
-
-
-def _check_size(states: int, regex: str) -> None:
-    if states > MAX_STATES:
-        raise InputError(
-            f"regex {regex!r} needs an automaton of more than {MAX_STATES} states;"
-            " use smaller repetition counts or fewer alternatives"
-        )
 
 
 # --- Languages ---
@@ -136,12 +59,11 @@ class Grammar:
     regex: str
 
     def __post_init__(self) -> None:
-        self._tables, self._accepts = _automaton(regex_tree.parse(self.regex), self.regex)
-        self.symbols = tuple(sorted({symbol for table in self._tables for symbol in table}))
+        self._automaton = Automaton(parse(self.regex), self.regex)
+        tables = self._automaton.tables
+        self.symbols = tuple(sorted({symbol for table in tables for symbol in table}))
         if not self.symbols:
-            raise InputError(f"regex {self.regex!r} matches the empty string only")
-        # _completions[k][s]: the number of strings of length k that lead from s to acceptance
-        self._completions = [[int(accepts) for accepts in self._accepts]]
+            raise InputError(f"regex {shown(self.regex)} matches the empty string only")
 
     def counts(self, min_length: int, max_length: int) -> list[int]:
         """Return the exact number of strings of each length from the first to the second."""
@@ -149,10 +71,8 @@ class Grammar:
             raise InputError(
                 f"lengths {min_length} to {max_length}: should be 0 <= shortest <= longest"
             )
-        while len(self._completions) <= max_length:
-            shorter = self._completions[-1]
-            self._completions.append([sum(shorter[s] for s in t.values()) for t in self._tables])
-        return [self._completions[length][0] for length in range(min_length, max_length + 1)]
+        self._automaton.count_up_to(max_length)
+        return [self._automaton.count(length) for length in range(min_length, max_length + 1)]
 
     def count(self, min_length: int, max_length: int) -> int:
         """Return the exact number of strings of the admitted lengths, both ends included."""
@@ -169,7 +89,7 @@ class Grammar:
         total = self.count(min_length, max_length)
         if n > total:
             raise InputError(
-                f"regex {self.regex!r} matches only {total} strings of length {min_length} to"
+                f"regex {shown(self.regex)} matches only {total} strings of length {min_length} to"
                 f" {max_length}: should be at least {n}"
             )
         ranks: dict[int, None] = {}
@@ -181,16 +101,18 @@ class Grammar:
 
     def _string(self, rank: int, length: int) -> str:
         """Return the string with this rank among those of at least this length, shortest first."""
-        while rank >= self._completions[length][0]:
-            rank -= self._completions[length][0]
+        automaton = self._automaton
+        while rank >= (number := automaton.count(length)):
+            rank -= number
             length += 1
         state, string = 0, ""
         for left in range(length - 1, -1, -1):
-            for symbol, target in self._tables[state].items():
-                if rank < self._completions[left][target]:
+            for symbol, target in automaton.tables[state].items():
+                number = automaton.counts[left].get(target, 0)
+                if rank < number:
                     string, state = string + symbol, target
                     break
-                rank -= self._completions[left][target]
+                rank -= number
         return string
 
     def shared_string(self, other: "Grammar") -> str | None:
@@ -200,24 +122,25 @@ class Grammar:
         """
         # Breadth first, symbols in order: the least string of a pair of states reaches it first.
         came_from: dict[tuple[int, int], tuple[tuple[int, int], str] | None] = {(0, 0): None}
+        ours, others = self._automaton, other._automaton
         queue = deque([(0, 0)])
         while queue:
             pair = mine, yours = queue.popleft()
-            if self._accepts[mine] and other._accepts[yours]:
+            if ours.accepts[mine] and others.accepts[yours]:
                 symbols = []
                 while (step := came_from[pair]) is not None:
                     pair, symbol = step
                     symbols.append(symbol)
                 return "".join(reversed(symbols))
-            theirs = other._tables[yours]
-            for symbol, target in self._tables[mine].items():
+            theirs = others.tables[yours]
+            for symbol, target in ours.tables[mine].items():
                 if symbol in theirs and (reached := (target, theirs[symbol])) not in came_from:
                     came_from[reached] = (pair, symbol)
                     queue.append(reached)
             if len(came_from) > MAX_PAIRS:
                 raise InputError(
-                    f"regexes {self.regex!r} and {other.regex!r} are too large to be compared;"
-                    " use smaller repetition counts"
+                    f"regexes {shown(self.regex)} and {shown(other.regex)} are too large to be"
+                    " compared; use smaller repetition counts"
                 )
         return None
 
@@ -273,25 +196,61 @@ def random_grammars(
 ) -> list[Grammar]:
     """Draw grammars with disjoint languages, of at least `min_strings` strings of these lengths.
 
-    Each is an independent draw of `random_regex`, repeated until it meets the conditions. The
-    number of symbols lies between the mean of the admitted lengths and the largest. InputError if
-    `REDRAWS` draws do not meet the conditions.
+    Each is an independent draw of `random_regex`, repeated until it meets the conditions and can be
+    counted and compared. The number of symbols lies between the mean of the admitted lengths and
+    the largest. InputError if `REDRAWS` draws do not meet the conditions, or if it is clear before
+    that none can.
     """
+    lengths = f"strings of length {min_length} to {max_length} over {shown(symbols)}"
+    if (most := max(min_strings)) > _strings_over(len(symbols), min_length, max_length, most):
+        raise InputError(
+            f"there are fewer than the {most} {lengths} that a grammar needs; allow more symbols or"
+            " lengths, or fewer variants"
+        )
     grammars: list[Grammar] = []
     for needed in min_strings:
+        too_large = 0
         for _ in range(REDRAWS):
             size = int(rng.integers((min_length + max_length) // 2, max_length, endpoint=True))
-            grammar = Grammar(random_regex(rng, symbols, size))
-            if grammar.count(min_length, max_length) >= needed and all(
-                earlier.shared_string(grammar) is None for earlier in grammars
-            ):
+            try:
+                grammar = _random_grammar(rng, symbols, size)
+                fits = grammar.count(min_length, max_length) >= needed and all(
+                    earlier.shared_string(grammar) is None for earlier in grammars
+                )
+            except InputError as error:  # too large, because its syntax is right
+                too_large += 1
+                if too_large == TOO_LARGE:
+                    raise InputError(
+                        f"max_length = {max_length}: random instructions are too long to be"
+                        f" counted: {TOO_LARGE} random grammars in succession are too large; lower"
+                        " max_length, or give regexes"
+                    ) from error
+                continue
+            too_large = 0
+            if fits:
                 grammars.append(grammar)
                 break
         else:
             raise InputError(
                 f"random grammar {len(grammars) + 1} of {len(min_strings)}: {REDRAWS} draws gave"
-                f" none with {needed} strings of length {min_length} to {max_length} over"
-                f" {symbols!r}, disjoint from the others; allow more symbols or lengths, or fewer"
-                " tasks or variants"
+                f" none with {needed} {lengths}, disjoint from the others; allow more symbols or"
+                " lengths, or fewer tasks or variants"
             )
     return grammars
+
+
+def _random_grammar(rng: np.random.Generator, symbols: str, size: int) -> Grammar:
+    """Draw a grammar with so many symbols; InputError if it is too large."""
+    if size > MAX_STATES:  # to draw the expression alone would take seconds
+        raise InputError(f"more than {MAX_STATES} symbols")
+    return Grammar(random_regex(rng, symbols, size))
+
+
+def _strings_over(n_symbols: int, min_length: int, max_length: int, enough: int) -> int:
+    """Return the number of all strings of these lengths, or any number that is enough."""
+    number = 0
+    for length in range(min_length, max_length + 1):
+        number += n_symbols ** min(length, enough.bit_length()) if n_symbols > 1 else 1
+        if number >= enough:
+            break
+    return number

@@ -12,10 +12,12 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 from tasklens.core.parquet import read_parquet
 from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.cell_values import look
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
@@ -150,7 +152,7 @@ def read_prompts(
             if not records:
                 raise InputError(f"{name}: has no prompt")
             split = Path(name).stem
-            if split in parts:
+            if look(split) in map(look, parts):
                 raise InputError(f"{name}: another file also has the name {split}; each is a split")
             parts[split] = records
     else:
@@ -196,8 +198,8 @@ def _held_out(
             if size < 2:
                 (source,) = distinct.values()
                 raise InputError(
-                    f"{source}: label {name!r} has a single value of {column!r}, which cannot be "
-                    "held out; hold out another column"
+                    f"{source}: label {short(name)} has a single value of {short(column)}, which "
+                    "cannot be held out; hold out another column"
                 )
             n = min(size - 1, max(1, round(settings.hold_out_share * size)))
             drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
@@ -220,13 +222,14 @@ def _check_labels(split: str, prompts: list[Prompt], label: str, *, held_out: bo
     if len(sources) < 2:
         first, value = (prompts[0].source, next(iter(sources))) if prompts else (split, "")
         raise InputError(
-            f"{first}: {label!r} has the single value {value!r} in split {split}: {needed}"
+            f"{first}: {short(label)} has the single value {short(value)} in split {split}: "
+            f"{needed}"
         )
     for value, of_value in sources.items():
         if len(of_value) == 1:
             raise InputError(
-                f"{of_value[0]}: {label!r} = {value!r} has a single prompt in split {split}: "
-                f"{needed}"
+                f"{of_value[0]}: {short(label)} = {short(value)} has a single prompt in split "
+                f"{split}: {needed}"
             )
 
 

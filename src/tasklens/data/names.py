@@ -4,7 +4,10 @@ import re
 from collections.abc import Collection, Sequence
 
 from tasklens.core.errors import InputError
+from tasklens.core.text import visible
 
+#: Most names of columns or labels in a message, and characters of each.
+LISTED, LONGEST = 20, 60
 #: Other names of the hidden states, in lower case and without spaces, dashes and underscores.
 _STATES = {
     "layer0": "embed",
@@ -62,6 +65,15 @@ def find_state(text: str, names: Collection[str]) -> str:
         if name in names:
             return name
     raise InputError(f"no hidden state {text!r}; there are {', '.join(names)}")
+
+
+def listed(names: Collection[str], nameless: str = "a column without a name") -> str:
+    """Return the names of columns, or of others, as part of a message, which stays one line."""
+    shown = [visible(name[:LONGEST]) + "..." * (len(name) > LONGEST) for name in names]
+    shown = [name if name.strip() else nameless for name in shown]
+    if len(shown) > LISTED:
+        shown[LISTED:] = [f"and {len(shown) - LISTED:,} more"]
+    return ", ".join(shown)
 
 
 def find_split(text: str, names: Collection[str]) -> str:

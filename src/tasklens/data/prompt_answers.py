@@ -1,12 +1,14 @@
 """Read what should be answered to labelled prompts under other labels than their own."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasklens.core.errors import InputError
-from tasklens.core.text import without_duplicates
+from tasklens.core.messages import short
+from tasklens.core.parse import parse_json
+from tasklens.core.text import check_characters
 from tasklens.data.cell_values import is_missing, name_of, plain
+from tasklens.data.names import listed
 
 if TYPE_CHECKING:
     from tasklens.data.labelled_prompts import LabelledPrompts
@@ -52,9 +54,9 @@ def _read(source: str, value: Any, known: Sequence[str]) -> Texts:
     cell = f"{source}: {ANSWERS!r}"
     if isinstance(value, str):
         try:
-            value = json.loads(value, object_pairs_hook=without_duplicates)
-            json.dumps(value, ensure_ascii=False).encode()  # refuses half a surrogate pair
-        except (ValueError, RecursionError) as error:
+            value = parse_json(value)
+            check_characters(value)
+        except ValueError as error:
             raise InputError(
                 f"{cell} is not JSON: {error}: should be an object of an answer for each label, as "
                 f"in {_EXAMPLE}"
@@ -68,15 +70,15 @@ def _read(source: str, value: Any, known: Sequence[str]) -> Texts:
     for label, answer in value.items():
         if label not in known:
             raise InputError(
-                f"{cell} has the label {label!r}, which no prompt has; the labels are "
-                f"{', '.join(known)}"
+                f"{cell} has the label {short(label)}, which no prompt has; the labels are "
+                f"{listed(known)}"
             )
         if (answer := plain(answer)) is None:
             continue
         if is_missing(answer):
             raise InputError(
-                f"{cell} has an empty answer for {label!r}: should be a text, or null if it is not "
-                "known"
+                f"{cell} has an empty answer for {short(label)}: should be a text, or null if it "
+                "is not known"
             )
         answers[label] = name_of(f"{ANSWERS}.{label}", source, answer).strip()
     return answers
@@ -103,8 +105,8 @@ def answers_by_label(table: "LabelledPrompts") -> tuple[list[Texts], tuple[str, 
     ):
         if output is not None and answers.setdefault(label, output) != output:
             raise InputError(
-                f"{source}: {ANSWERS!r} has {answers[label]!r} for the prompt's own label "
-                f"{label!r}, but its output is {output!r}: should be the same"
+                f"{source}: {ANSWERS!r} has {short(answers[label])} for the prompt's own label "
+                f"{short(label)}, but its output is {short(output)}: should be the same"
             )
     if table.input is None:
         return given, ()
@@ -121,6 +123,6 @@ def answers_by_label(table: "LabelledPrompts") -> tuple[list[Texts], tuple[str, 
         return every, ()
     (x, label), *_ = unclear
     return every, (
-        f"inputs have several outputs under a label {len(unclear):,} times, first {x!r} under "
-        f"{label!r}: these are no answers to prompts of other labels",
+        f"inputs have several outputs under a label {len(unclear):,} times, first {short(x)} under "
+        f"{short(label)}: these are no answers to prompts of other labels",
     )

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 from tasklens.core.progress import warn
-from tasklens.data.cell_values import is_missing, look, names_of
+from tasklens.data.cell_values import Unreadable, is_missing, look, names_of
+from tasklens.data.names import listed
 from tasklens.data.prompt_readers import Record
 
 #: Columns that are used if the settings name none: the first of these that the files have.
@@ -64,14 +66,14 @@ def choose_columns(
         chosen[part] = column or (present[0] if present else None)
         others = [name for name in (*present[1:], *near) if name not in named.values()]
         if chosen[part] is None and part == "label":
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = f"; did you mean {short(near[0])}?" if near else ""
             source = next(iter(files.values()))[0][0]
             raise InputError(
-                f"{source}: no column of labels; name one of {', '.join(header)} with --label{hint}"
+                f"{source}: no column of labels; name one of {listed(header)} with --label{hint}"
             )
         if others and not column:
-            used = f"is the column {chosen[part]!r}" if chosen[part] else "has no column"
-            warn(f"the {part} {used}; {', '.join(map(repr, others))} is not read as {part}")
+            used = f"is the column {short(chosen[part])}" if chosen[part] else "has no column"
+            warn(f"the {part} {used}; {', '.join(map(short, others))} is not read as {part}")
     return chosen
 
 
@@ -89,13 +91,18 @@ def name_columns(
         for column in (text, *columns):
             if column not in header:
                 near = [name for name in header if _near(name, [column])]
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = f"; did you mean {short(near[0])}?" if near else ""
                 raise InputError(
-                    f"{records[0][0]}: has no {column!r}; the columns are {', '.join(header)}{hint}"
+                    f"{records[0][0]}: has no {short(column)}; the columns are {listed(header)}"
+                    f"{hint}"
                 )
         for source, record in records:
             if not isinstance(record.get(text), str) or is_missing(record[text]):
-                raise InputError(f"{source}: {text!r} should be a text that is not empty")
+                value = record.get(text)
+                given = f" is {value}, and" if isinstance(value, Unreadable) else ""
+                raise InputError(
+                    f"{source}: {short(text)}{given} should be a text that is not empty"
+                )
     names = {
         column: names_of(
             column,
@@ -121,7 +128,8 @@ def check_position(at: str, source: Sequence[str], columns: Mapping[str, Sequenc
         return
     if at == "last" or re.fullmatch(r"[+-]?\d+|\d+:\d+", at):
         raise InputError(
-            f"position {at!r} is a column, but also means tokens or characters: rename the column"
+            f"position {short(at)} is a column, but also means tokens or characters: rename the "
+            "column"
         )
     first: tuple[str, str] | None = None
     for prompt, value in zip(source, columns[at], strict=True):
@@ -130,8 +138,8 @@ def check_position(at: str, source: Sequence[str], columns: Mapping[str, Sequenc
         first = first or (kind, prompt)
         if kind != first[0]:
             raise InputError(
-                f"{prompt}: {at!r} = {value!r} is {kind}, but {first[0]} in {first[1]}: should be "
-                "of one kind"
+                f"{prompt}: {short(at)} = {short(value)} is {kind}, but {first[0]} in {first[1]}: "
+                "should be of one kind"
             )
 
 

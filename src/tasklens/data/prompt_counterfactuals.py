@@ -20,7 +20,8 @@ from tasklens.data.counterfactuals import (
 from tasklens.data.edited_prompts import EditedPrompts, Ints
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.prompt_answers import Texts, answers_by_label
-from tasklens.data.special_tokens import SpecialTokens, Tokenizer, read_texts
+from tasklens.data.special_tokens import SpecialTokens, read_texts
+from tasklens.data.token_rows import Tokenizer
 
 #: Most prompts whose answers are tokenized together.
 BLOCK = 1000
@@ -160,7 +161,7 @@ def _part(
     span: tuple[Ints, Ints],
     special_tokens: SpecialTokens,
 ) -> _Part:
-    read = read_texts(tokenizer, table.text, special_tokens)
+    read = read_texts(tokenizer, table.text, special_tokens, table.source)
     eos: str = getattr(tokenizer, "eos_token", None) or ""
     known = [(i, texts[i].get(table.label[i])) for i in range(rows.start, rows.stop)]
     return _Part(

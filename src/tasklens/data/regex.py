@@ -11,6 +11,10 @@ from tasklens.core.errors import InputError
 # Bounds that refuse expressions which would take minutes or all memory.
 MAX_REPEAT = 10_000
 MAX_NESTING = 50
+MAX_LENGTH = 100_000
+MAX_RANGE = 50_000
+#: Characters of an expression that a message shows.
+SHOWN = 160
 SUPPORTED = r"supported are literals, \ before punctuation, ( ), (?: ), |, ?, *, +, {m,n} and [a-c]"
 
 
@@ -41,6 +45,14 @@ Node = OneOf | Either | Repeat
 Sequence = tuple[Node, ...]
 
 
+def shown(regex: str) -> str:
+    """Return an expression as a message shows it: its beginning and end if it is long."""
+    if len(regex) <= SHOWN:
+        return repr(regex)
+    half = SHOWN // 2
+    return f"{regex[:half]!r}...{regex[-half:]!r} of {len(regex)} characters"
+
+
 def repeat(body: Sequence, least: int, most: int | None) -> Sequence:
     """Return the sequence repeated, in its simplest form."""
     if most == 0 or not body:
@@ -57,7 +69,7 @@ class _Parser:
     depth: int = 0
 
     def refusal(self, what: str) -> InputError:
-        return InputError(f"regex {self.regex!r}, position {self.at}: {what}; {SUPPORTED}")
+        return InputError(f"regex {shown(self.regex)}, position {self.at}: {what}; {SUPPORTED}")
 
     def next(self, ahead: int = 0) -> str:
         return self.regex[self.at + ahead : self.at + ahead + 1]
@@ -114,6 +126,10 @@ class _Parser:
                 last = self.literal(reserved="[]^-")
                 if last < first:
                     raise self.refusal(f"range {first}-{last} is the wrong way round")
+                if ord(last) - ord(first) >= MAX_RANGE:
+                    raise self.refusal(f"range {first}-{last} has more than {MAX_RANGE} symbols")
+                if first < "\ud800" <= last:  # halves of characters, which no file can hold
+                    raise self.refusal(f"range {first}-{last} has no symbols in its middle")
             symbols |= {chr(code) for code in range(ord(first), ord(last) + 1)}
         self.at += 1
         return OneOf("".join(sorted(symbols)))
@@ -156,6 +172,8 @@ class _Parser:
 
 def parse(regex: str) -> Sequence:
     """Return the tree of a regular expression; InputError names the position of an error."""
+    if len(regex) > MAX_LENGTH:
+        raise InputError(f"regex {shown(regex)}: should have at most {MAX_LENGTH} characters")
     parser = _Parser(regex)
     tree = parser.alternatives()
     if parser.at < len(regex):

@@ -6,14 +6,13 @@ The tokenizers are those of Hugging Face. Only the methods called in this file a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
+from tasklens.data.token_rows import Rows, Spans, Tokenizer, read_bare, read_full, unknown_words
 
-Tokenizer: TypeAlias = Any
 SpecialTokens: TypeAlias = Literal["auto", "add", "none"]
-Rows: TypeAlias = list[list[int]]
-Spans: TypeAlias = list[list[tuple[int, int]]]
 
 #: Spellings of the token that begins a text, in families of models.
 BEGINNINGS = (
@@ -40,12 +39,17 @@ class TokenRows:
 
 
 def read_texts(
-    tokenizer: Tokenizer, texts: Sequence[str], special_tokens: SpecialTokens
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    special_tokens: SpecialTokens,
+    sources: Sequence[str] = (),
 ) -> TokenRows:
     """Read texts as rows of tokens.
 
     Parameters
     ----------
+    sources : sequence of str, optional
+        File and line of each text, for messages.
     special_tokens : {"auto", "add", "none"}
         none adds no special tokens, add those that the tokenizer adds. auto adds them, too, except
         at an end of a text that has such a token there.
@@ -53,18 +57,19 @@ def read_texts(
     Raises
     ------
     InputError
-        If the tokenizer reads a text as other tokens if it adds special ones.
+        If the tokenizer reads a text as other tokens if it adds special ones, or cannot read it.
     """
-    rows, spans = read_bare(tokenizer, texts)
-    full: Rows = _call(tokenizer, texts, add_special_tokens=True)["input_ids"]
+    rows, spans = read_bare(tokenizer, texts, sources)
+    full = read_full(tokenizer, texts, sources)
     pairs = [_around(*both) for both in zip(rows, full, strict=True)]
     if None in pairs and special_tokens != "none":
         raise InputError(
-            f"{type(tokenizer).__name__} reads {texts[pairs.index(None)]!r} as other tokens if it "
-            "adds special ones; set states.special_tokens=none"
+            f"{type(tokenizer).__name__} reads {short(texts[pairs.index(None)])} as other tokens "
+            "if it adds special ones; set states.special_tokens=none"
         )
     vocabulary = tokenizer.get_vocab()
     summary, notes, added = [], _unknown_markers(vocabulary, texts), []
+    notes += unknown_words(tokenizer, texts, rows, spans, sources)
     for begins in (True, False):
         offered = [(pair or ([], []))[0 if begins else 1] for pair in pairs]
         own = _own_tokens(tokenizer, vocabulary, texts, rows, offered, begins)
@@ -90,18 +95,6 @@ def read_texts(
         summary=f"{', '.join(summary) or 'none'} ({special_tokens})",
         notes=tuple(notes),
     )
-
-
-def read_bare(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[Rows, Spans]:
-    """Return the token rows of texts without special tokens, and the characters of each token."""
-    fast = bool(getattr(tokenizer, "is_fast", False))
-    read = _call(tokenizer, texts, add_special_tokens=False, return_offsets_mapping=fast)
-    return read["input_ids"], read["offset_mapping"] if fast else [[] for _ in texts]
-
-
-def _call(tokenizer: Tokenizer, texts: Sequence[str], **options: bool) -> dict[str, list[Any]]:
-    plain = dict.fromkeys(("truncation", "padding", "return_attention_mask", "verbose"), False)
-    return dict(tokenizer(list(texts), **options, **plain))
 
 
 def _around(row: list[int], full: list[int]) -> tuple[list[int], list[int]] | None:

@@ -12,20 +12,28 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 from tasklens.core.settings import SettingsBase
 from tasklens.core.text import visible
 from tasklens.data.answer_tokens import Ints, Part, answer_tokens
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
-from tasklens.data.names import check_distinct
+from tasklens.data.names import check_distinct, listed
 from tasklens.data.prompt_columns import check_position
-from tasklens.data.special_tokens import SpecialTokens, Tokenizer, read_texts
+from tasklens.data.special_tokens import SpecialTokens, read_texts
 from tasklens.data.token_prompts import Prompts
+from tasklens.data.token_rows import Tokenizer
 
 #: Number of examples that are printed, so that a user sees which tokens are measured.
 SHOWN = 3
 #: Bytes of the name of a position, which is that of a directory unless the position is the first.
 LONGEST_NAME = 200
+
+
+#: An index, which has fewer digits than Python reads.
+_INDEX = r"\d{1,18}"
+#: What a position may be, for messages.
+RIGHT = "last, a column, a text, the index of a token, or characters A:B"
 
 
 class ModelStateSettings(SettingsBase, affects="states"):
@@ -38,7 +46,7 @@ class ModelStateSettings(SettingsBase, affects="states"):
     ('input', 'instruction_mean')
     """
 
-    positions: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    positions: tuple[str, ...] = ()
     """Measured parts of each text; figures, findings and the report show the first unless asked
     otherwise. Empty: the input if there is such a column, otherwise last. last: the last token of
     the text. A column: the part of the text that equals its value, except for spaces. In JSONL and
@@ -58,8 +66,10 @@ class ModelStateSettings(SettingsBase, affects="states"):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_distinct(self.positions)
+        if "" in self.positions:
+            raise ValueError(f"positions: '' is not a position: should be {RIGHT}")
         for position in self.positions[1:]:
-            if len(quote(position)) > LONGEST_NAME:
+            if len(quote(position, safe="")) > LONGEST_NAME:
                 raise ValueError(
                     f"positions: {position[:20]!r}... is too long for the name of a directory; "
                     "give it as the first, or name a column or characters"
@@ -116,7 +126,7 @@ def tokenize(
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
             "find the measured part with; give --position last, or the index of a token"
         )
-    rows = read_texts(tokenizer, table.text, special_tokens)
+    rows = read_texts(tokenizer, table.text, special_tokens, table.source)
     spans = zip(table.source, parts, rows.special, rows.offsets, strict=True)
     begin, end = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
     longest = max_length or np.inf
@@ -221,9 +231,9 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
         return "last"
     elif at in table.columns:
         value = table.columns[at][i]
-    elif re.fullmatch(r"[+-]?\d+", at):
+    elif re.fullmatch(rf"[+-]?{_INDEX}", at):
         return int(at)
-    elif match := re.fullmatch(r"(\d+):(\d+)", at):
+    elif match := re.fullmatch(rf"({_INDEX}):({_INDEX})", at):
         value = [int(match[1]), int(match[2])]
     if isinstance(value, int) and not isinstance(value, bool):
         return value
@@ -235,15 +245,23 @@ def _part(table: LabelledPrompts, i: int, at: str) -> Part:
                 f"{source}: characters {begin} to {end} are not in the text, which has {len(text)}"
             )
         return int(begin), int(end)
-    if not isinstance(value, str) or not value:
+    if value in (None, ""):
         raise InputError(
-            f"{source}: {value!r} is not a position: should be a text, a number or a pair"
+            f"{source}: the column {short(at)} has no value, so that the prompt has no such "
+            "position: fill it in, or measure another with --position, such as last"
+        )
+    if not isinstance(value, str):
+        raise InputError(
+            f"{source}: {short(at)} = {short(value)} is not a position: should be a text, a whole "
+            "number (the index of a token), or two (the first character and the end)"
         )
     span = find_part(value, text, table.output[i] if table.output is not None else "")
     if not span:
-        named = at in ("", *table.columns)
-        columns = "" if named else f" and is not one of the columns {', '.join(table.columns)}"
-        raise InputError(f"{source}: {value!r} is not in the text {text!r}{columns}")
+        hint = ""
+        if at not in ("", *table.columns):
+            hint = f" and is not one of the columns {listed(table.columns)}"
+            hint += "; for the last token give --position last" if at == "input" else ""
+        raise InputError(f"{source}: {short(value)} is not in the text {short(text)}{hint}")
     return span
 
 

@@ -12,11 +12,24 @@ from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
+from tasklens.core.files import file_hash
+from tasklens.models.gguf_files import gguf_file, is_gguf
+from tasklens.models.lora import find_base
+from tasklens.models.model_files import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    has_weights,
+    is_adapter,
+    is_model,
+    parts_of,
+)
 
 #: Names of the directories that are a series if they are in one directory.
 _IN_SERIES = re.compile(r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?(\d+)", re.IGNORECASE)
 #: What precedes a step in a longer name, the surest first: stage1-step-5000-tokens11B is step 5000.
 _BEFORE_STEP = (r"(?:global[-_]?)?steps?", r"checkpoints?|ckpt|iter|iteration|ba")
+#: Above every step: a longer number in a name is something else.
+_TOO_LARGE = 10**15
 #: Patterns of the files that are fetched from the hub in addition to the weights.
 _SMALL = ("*.json", "*.model", "*.txt")
 
@@ -27,21 +40,29 @@ class Checkpoint:
 
     step: int  # training step, or a number from 1 on if some step of the series is unknown
     name: str  # as the user gave it: a directory, or a name on the hub and the revision
-    directory: Path | None  # None if it has to be fetched first
+    directory: Path | None  # or a GGUF file; None if it has to be fetched first
     repository: str = ""
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
+    base: Path | None = None  # of a LoRA adapter: the directory of its base model
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is odd about the step, as sentences for a warning."""
 
 
 def find_checkpoints(
-    models: Sequence[str], revisions: Sequence[str] = (), *, untrained: bool = False
+    models: Sequence[str],
+    revisions: Sequence[str] = (),
+    *,
+    untrained: bool = False,
+    base: Path | None = None,
 ) -> list[Checkpoint]:
     """Find the models with some names, in the order of their steps; fetch nothing.
 
-    A name is one of four things: a model's directory, a directory of ``checkpoint-N`` or ``step-N``
-    directories, a run directory of tasklens, or a name on the hub, with ``revisions`` if given.
+    A name is one of five things: a model's directory, a GGUF file, a run directory of tasklens, a
+    directory of ``checkpoint-N`` or ``step-N`` directories, or a name on the hub. The last may have
+    ``revisions``. A model may be a LoRA adapter, of the model in the directory ``base``, or of the
+    one it names.
+
     ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
     unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
     if two checkpoints have the same step.
@@ -51,15 +72,23 @@ def find_checkpoints(
     checkpoints: list[Checkpoint] = []
     for model in models:
         path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
-        if path.is_dir():
+        # isdir and isfile accept a name that can be no path.
+        if os.path.isdir(path) or (os.path.isfile(path) and is_gguf(path)):  # noqa: PTH112, PTH113
             if revisions:
-                raise InputError(f"--revision: {model} is a directory; only the hub has revisions")
-            checkpoints += [Checkpoint(0, str(inner), inner) for inner in _inside(path)]
+                raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
+            checkpoints += [
+                Checkpoint(
+                    0, str(inner), inner, base=find_base(inner, base) if is_adapter(inner) else None
+                )
+                for inner in _inside(path)
+            ]
         else:
             _check_hub_name(model, path)
             for revision in revisions or (None,):
                 name = f"{model}@{revision}" if revision else model
-                checkpoints.append(Checkpoint(0, name, None, model, revision))
+                checkpoints.append(Checkpoint(0, name, None, model, revision, base=base))
+    if base and not any(checkpoint.base for checkpoint in checkpoints):
+        raise InputError(f"--base {base}: no model is a LoRA adapter: should be left out")
     series = sorted(_with_steps(checkpoints), key=lambda checkpoint: checkpoint.step)
     for earlier, later in pairwise(series):
         if earlier.step == later.step:
@@ -119,12 +148,12 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
     hub = import_extra("huggingface_hub")
     patterns = [*_SMALL, *(["*.py"] if trust_remote_code else [])]
     path = Path()
-    for weights in ("*.safetensors", "*.bin"):
+    for weights in (("model*.safetensors", ADAPTER_WEIGHTS), ("pytorch_model*.bin",)):
         try:
             cached = hub.snapshot_download(
                 checkpoint.repository,
                 revision=checkpoint.revision,
-                allow_patterns=[*patterns, weights],
+                allow_patterns=[*patterns, *weights],
                 ignore_patterns=["*/*"],
             )
         except Exception as error:  # the network, the hub and the cache raise many kinds
@@ -133,7 +162,7 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
                 f"{first_line(error)}"
             ) from error
         path = Path(cached)
-        if any(path.glob(weights)):
+        if has_weights(path):
             break
     return path
 
@@ -141,15 +170,26 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
 def identity(checkpoint: Checkpoint) -> list[object]:
     """Return values that distinguish a checkpoint from others, and from a later one of its name.
 
-    For a directory these include the names, sizes and times of its files; no large file is read.
+    For a directory these include the names, sizes and times of its files; no large file is read. A
+    LoRA adapter is small, so that its content counts, too.
     """
-    if checkpoint.directory is None:
-        return [checkpoint.step, checkpoint.repository, checkpoint.revision, checkpoint.untrained]
-    return [checkpoint.step, checkpoint.untrained, *file_times(checkpoint.directory)]
+    directory, base = checkpoint.directory, checkpoint.base
+    files = [] if base is None else file_times(base)
+    if directory is None:
+        at = [checkpoint.repository, checkpoint.revision, checkpoint.untrained]
+        return [checkpoint.step, *at, *files]
+    if base is not None:
+        files += [file_hash(directory / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
+    return [checkpoint.step, checkpoint.untrained, *file_times(directory), *files]
 
 
 def file_times(directory: Path, names: Sequence[str] | None = None) -> list[object]:
-    """Return name, size and time of the files in a directory, or of the named ones only."""
+    """Return name, size and time of the files in a directory, or of the named ones only.
+
+    The directory may be a single file instead, which needs no name.
+    """
+    if directory.is_file():
+        names, directory = (directory.name,), directory.parent
     return [
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
@@ -159,23 +199,43 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
 
 def _inside(path: Path) -> list[Path]:
     """Return the models of a directory, in the order of their steps: itself, or a series in it."""
-    is_model = (path / "config.json").is_file()
+    if path.is_file():
+        return [path]
+    try:
+        return _models_in(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _models_in(path: Path) -> list[Path]:
+    is_one = _is_model(path)
     for folder in (path, path / "checkpoints"):
-        series: dict[Path, int] = {}
-        for inner in folder.iterdir() if folder.is_dir() else ():
-            named = _IN_SERIES.fullmatch(inner.name)
-            if not named or not inner.is_dir():
-                continue
-            if (inner / "config.json").is_file():
-                series[inner] = int(named[1])
-            elif not is_model or inner.name.lower().startswith(("checkpoint", "step")):
-                # In a model's directory the others may be an optimiser's state (DeepSpeed).
-                raise InputError(f"{inner}: has no config.json; is the checkpoint incomplete?")
+        named = {
+            inner: match
+            for inner in (folder.iterdir() if folder.is_dir() else ())
+            if (match := _IN_SERIES.fullmatch(inner.name)) and inner.is_dir()
+        }
+        series = {inner: int(match[1]) for inner, match in named.items() if _is_model(inner)}
+        of_deepspeed = not any(map(_is_global, series))  # the state of its optimiser
+        for inner in sorted(named.keys() - series):
+            of_series = inner.name.lower().startswith(("checkpoint", "step")) or not is_one
+            if of_series and not (of_deepspeed and _is_global(inner)):
+                why = parts_of(inner) or "has no config.json; is the checkpoint incomplete?"
+                raise InputError(f"{inner}: {why}")
         if series:
             return sorted(series, key=lambda inner: (series[inner], inner.name))
-    if not is_model:
-        raise InputError(f"{path}: has neither a model (config.json) nor checkpoint-N directories")
+    if not is_one:
+        neither = "has neither a model (config.json or a GGUF file) nor checkpoint-N directories"
+        raise InputError(f"{path}: {parts_of(path) or neither}")
     return [path]
+
+
+def _is_global(directory: Path) -> bool:
+    return directory.name.lower().startswith("global")
+
+
+def _is_model(path: Path) -> bool:
+    return is_model(path) or gguf_file(path) is not None
 
 
 def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
@@ -229,7 +289,7 @@ def _known_steps(checkpoint: Checkpoint) -> dict[str, int]:
 
 def _steps_of(directory: Path) -> dict[str, int]:
     """Return the steps of a model's directory by their source, the one that counts first."""
-    steps = {
+    steps: dict[str, int | None] = {
         "its name": _step_in(directory.absolute().name),
         "the name that it links to": _step_in(directory.resolve().name),
     }
@@ -237,11 +297,11 @@ def _steps_of(directory: Path) -> dict[str, int]:
         ("trainer_state.json", ["global_step"]),
         ("config.json", ["tasklens", "step"]),
     ):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
             value = json.loads((directory / file).read_bytes())
             for key in keys:
                 value = value[key]
-            steps[file] = int(value)
+            steps[file] = int(value) if 0 <= value < _TOO_LARGE else None
     return {source: step for source, step in steps.items() if step is not None}
 
 
@@ -263,14 +323,18 @@ def _number_after(before: str, name: str) -> int | None:
     """Return the only number in a name after a word, such as step-5 or STEP_5; 5k is none."""
     pattern = rf"(?<![a-z])(?:{before})[-_=]?(\d+)(?![0-9a-z]|\.\d)"
     numbers = {int(digits) for digits in re.findall(pattern, name, re.IGNORECASE)}
-    return numbers.pop() if len(numbers) == 1 else None
+    return numbers.pop() if len(numbers) == 1 and max(numbers) < _TOO_LARGE else None
 
 
 def _check_hub_name(model: str, path: Path) -> None:
     """Refuse a name that looks like a path, so that a typing error causes no request."""
-    if path.exists():
-        raise InputError(f"{model} is a file: should be a model's directory")
+    if os.path.lexists(path):  # also a name that can be no path
+        kind = "a file" if os.path.exists(path) else "a link that leads nowhere"  # noqa: PTH110
+        raise InputError(f"{model} is {kind}: should be a model's directory, or a GGUF file")
+    if is_gguf(path):
+        raise InputError(f"{model}: there is no such file")
     is_name = re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model) and not model.startswith(".")
+    is_name = is_name and not _IN_SERIES.fullmatch(model)
     if not is_name or (len(path.parts) > 1 and Path(path.parts[0]).exists()):
         right = "give a model's directory, a run directory, or a name on the hub"
         raise InputError(f"{model}: is not a directory; {right}")

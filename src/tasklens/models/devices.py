@@ -1,14 +1,14 @@
 """Check the devices of this machine, and how much their memory holds."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from tasklens.core.errors import InputError
+from tasklens.core.memory import free_memory
+from tasklens.core.messages import short
 
 #: Tokens of one forward pass on a CPU: many enough for efficient matrix products, few enough that
 #: the memory is small and every core has some passes.
@@ -24,10 +24,13 @@ def check_device(device: str, key: str) -> None:
     if device == "cpu":
         return
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if (torch.device(device).index or 0) >= n_gpus:
+    number = device.partition(":")[2]
+    # Of thousands of digits Python makes no number.
+    if len(number) > 4 or int(number or 0) >= n_gpus:
+        devices = ["cpu", *(f"cuda:{i}" for i in range(n_gpus))]
         raise InputError(
-            f"{key} = {device!r}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
-            f"machine; give {'a lower number, or ' if n_gpus else ''}cpu"
+            f"{key} = {short(device)}: PyTorch {torch.__version__} sees {n_gpus} CUDA GPUs on this "
+            f"machine: should be {' or '.join(devices)}"
         )
 
 
@@ -56,9 +59,17 @@ def free_bytes(device: torch.device) -> int:
     """Return the free memory of a device; a number beyond any memory if it is not known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    available = meminfo.exists() and re.search(r"MemAvailable:\s*(\d+)", meminfo.read_text())
-    return 1024 * int(available[1]) if available else 2**62
+    return free_memory()
+
+
+def check_memory(n_bytes: int, device: torch.device, what: str) -> None:
+    """Raise InputError if something, which the message names, needs more memory than is free."""
+    free = free_bytes(device)
+    if n_bytes > free:
+        raise InputError(
+            f"{what} need {n_bytes / 1e9:,.1f} GB of memory, but {free / 1e9:,.1f} GB are free on "
+            f"{device}: give --dtype bfloat16, --device auto, or a machine with more"
+        )
 
 
 @contextmanager

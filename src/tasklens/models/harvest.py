@@ -131,7 +131,7 @@ def _tasklens_config(directory: Path) -> dict[str, Any] | None:
     """Return the metadata in the ``config.json`` of tasklens' checkpoints; None for others."""
     try:
         config = json.loads((directory / "config.json").read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # `load_subject` reports the reason
     return config.get("tasklens") if isinstance(config, dict) else None
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasklens.models.hf_reader import Point, hooked
+from tasklens.models.hf_points import Point, hooked
 
 Change = Callable[[Tensor], Tensor]
 

@@ -5,8 +5,7 @@ index into a model's tuple of hidden states has not.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor
 from tasklens.core.errors import InputError, first_line
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import tree_bias
+from tasklens.models.hf_points import Point, find_points, hooked, run
 from tasklens.models.modes import evaluating
 from tasklens.models.module_memory import ModuleMemory
 from tasklens.models.prefix_trees import Trees
@@ -26,8 +26,6 @@ HEAD_ROWS = 256
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Pick: TypeAlias = Callable[[Tensor], Tensor]
-#: A function of the name and value of a state, which may return another value for it.
-OnState: TypeAlias = Callable[[str, Tensor], Tensor | None]
 
 
 class HarvestBatch(NamedTuple):
@@ -38,13 +36,6 @@ class HarvestBatch(NamedTuple):
     answer: Ints  # (b,)
 
 
-class Point(NamedTuple):
-    """Origin of a hidden state: the output of a module, or its input."""
-
-    module: Any
-    before: bool = False
-
-
 class HuggingFaceReader:
     """Reader of a causal model's hidden states by name; see `HuggingFaceSubject`."""
 
@@ -52,9 +43,9 @@ class HuggingFaceReader:
         self.model, self.kind = model, type(model).__name__
         self.dtype: torch.dtype = next(model.parameters()).dtype
         self._base = getattr(model, model.base_model_prefix or "", model)
-        self.points, parent = find_points(self._base, model)
         with evaluating(model), ModuleMemory(model).fresh():
-            self.names: tuple[str, ...] = self._inspect(parent)
+            self.points = self._inspect()
+        self.names: tuple[str, ...] = tuple(self.points)
         self.forget()
         #: Whether blocks can be skipped; None if no Editor has tried it.
         self.can_skip: bool | None = None
@@ -75,7 +66,7 @@ class HuggingFaceReader:
         Dynamic RoPE, which keeps the longest row that it has read, forgets it in a short one.
         """
         with evaluating(self.model):
-            _run(self._base, torch.tensor([[1]], device=self.device))
+            run(self._base, torch.tensor([[1]], device=self.device))
         self._memory = ModuleMemory(self.model)
 
     def forward(self, ids: Tensor, **inputs: Tensor) -> Tensor:
@@ -84,7 +75,7 @@ class HuggingFaceReader:
         What the network remembers of other calls changes nothing, and is restored.
         """
         with self._memory.fresh():
-            return _run(self._base, ids, **inputs)
+            return run(self._base, ids, **inputs)
 
     @torch.inference_mode()
     def logits(self, pick: Pick, ids: Tensor, **inputs: Tensor) -> Tensor:
@@ -100,9 +91,9 @@ class HuggingFaceReader:
         with self._memory.fresh():
             head = self.model.get_output_embeddings()
             if head is None:
-                return pick(_run(self.model, ids, **inputs))
+                return pick(run(self.model, ids, **inputs))
             with head.register_forward_pre_hook(pick_input):
-                return _run(self.model, ids, **inputs)[0]
+                return run(self.model, ids, **inputs)[0]
 
     def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
         """Read some prompts, one row each, padded at the end to the longest of them."""
@@ -159,42 +150,17 @@ class HuggingFaceReader:
         return torch.from_numpy(array).to(self.device)
 
     @torch.inference_mode()
-    def _inspect(self, parent: Any) -> tuple[str, ...]:
-        """Check that the model is causal, with one state per token; return the states' names.
-
-        If the first module that ``parent`` calls after the last block is a norm, it gives `ln_f`.
-        `wte` is left out if it equals `embed`, the input of the first block.
-        """
+    def _inspect(self) -> dict[str, Point]:
+        """Return the `Point` of each state; check that the model runs and is causal."""
+        word_embedding = self.model.get_input_embeddings()
         ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=self.device)
+        ids %= word_embedding.weight.shape[0]  # of a vocabulary of three tokens or two
         try:
-            logits = _run(self.model, ids)  # (2, 4, V)
+            logits = run(self.model, ids)  # (2, 4, V)
         except Exception as error:  # no hook is set, so the model's own code raised it
             raise InputError(f"{self.kind} cannot be run: {first_line(error)}") from error
-        # A dot distinguishes the names of modules from those of states.
-        children = {f".{name}": Point(module) for name, module in parent.named_children()}
-        states: dict[str, Tensor] = {}
-        called: list[str] = []
-
-        def keep(name: str, state: Tensor) -> None:
-            called.append(name)
-            states[name] = state
-
-        with hooked(self.points | children, keep):
-            last = _run(self._base, ids).float()
-        last_block = [*self.points][-1]
-        behind = called[called.index(last_block) + 1 :] if last_block in called else []
-        norm = next((name for name in behind if name in children), "")
-        is_norm = norm and "norm" in type(children[norm].module).__name__.lower()
-        if is_norm and states[norm].shape[:-1] == ids.shape:
-            self.points["ln_f"], states["ln_f"] = children[norm], states[norm]
-            called = ["ln_f" if name == norm else name for name in called]
-        called = [name for name in called if name in self.points]
-        if called != [*self.points]:
-            raise InputError(f"{self.kind}: its blocks do not run one after another: {called}")
-        for name in called:
-            if states[name].shape[:-1] != ids.shape:
-                shape = tuple(states[name].shape)
-                raise InputError(f"{self.kind}: {name} has shape {shape}: should be one per token")
+        points = find_points(self.kind, self._base, word_embedding, ids)
+        last = run(self._base, ids).float()
         if not last.isfinite().all():
             raise InputError(
                 f"{self.kind}: its hidden states are not finite in {str(self.dtype)[6:]}"
@@ -202,16 +168,14 @@ class HuggingFaceReader:
         # In one pass and in two: rows of a pass may change each other, which is no fault here.
         if not (
             self._same_before(last)
-            or self._same_before(torch.cat([_run(self._base, row[None]) for row in ids]).float())
+            or self._same_before(torch.cat([run(self._base, row[None]) for row in ids]).float())
         ):
             raise InputError(
                 f"{self.kind} is no causal language model: later tokens change a token's state"
             )
         if not self._head_orders(last, logits.float()):
             self._base = self.model
-        a, b = states["wte"].float(), states["embed"].float()
-        same = a.shape == b.shape and torch.equal(a, b)
-        return tuple(name for name in self.points if name != "wte" or not same)
+        return points
 
     def _same_before(self, last: Tensor) -> bool:
         """Return whether two rows (2, T, D) have the same states before the last token."""
@@ -238,13 +202,6 @@ def takes_positions(module: Any) -> bool:
     return "position_ids" in inspect.signature(module.forward).parameters
 
 
-def _run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
-    """Run a module of transformers with the inputs that it accepts."""
-    every: dict[str, Any] = {"use_cache": False, "return_dict": True, **inputs}
-    accepted = inspect.signature(module.forward).parameters
-    return module(ids, **{k: v for k, v in every.items() if k in accepted})[0]  # type: ignore[no-any-return]
-
-
 def token_picker(row: Tensor, column: Tensor) -> Pick:
     """Return a function that picks a token (b, D) of each row of a state (B, T, D)."""
     return lambda state: state[row.to(state.device), column.to(state.device)]
@@ -258,53 +215,3 @@ def _averager(span: Tensor) -> Pick:
         return (state.float() * inside[..., None]).sum(dim=1) / inside.sum(dim=1)[:, None]
 
     return mean
-
-
-def find_points(base: Any, model: Any) -> tuple[dict[str, Point], Any]:
-    """Return the `Point` of each state up to the last block, and the module of the blocks."""
-    n_layer = model.config.get_text_config().num_hidden_layers
-    modules = dict(base.named_modules())
-    sizes = {
-        path: sum(parameter.numel() for parameter in module.parameters())
-        for path, module in modules.items()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == n_layer
-    }
-    if not sizes:
-        raise InputError(f"{type(model).__name__}: has no list of its {n_layer} blocks")
-    path = max(sizes, key=sizes.__getitem__)  # the blocks have nearly all parameters
-    blocks = modules[path]
-    points = {"wte": Point(model.get_input_embeddings()), "embed": Point(blocks[0], before=True)}
-    points |= {f"block{i}": Point(block) for i, block in enumerate(blocks, 1)}
-    return points, modules[path.rpartition(".")[0]]
-
-
-@contextmanager
-def hooked(points: Mapping[str, Point], on_state: OnState) -> Iterator[None]:
-    """Call a function with the name and value of each state, (B, T, D), when it is computed.
-
-    If it returns a state, this replaces the computed one.
-    """
-    with ExitStack() as hooks:
-        for name, (module, before) in points.items():
-
-            def on_input(_: Any, args: Any, kwargs: Any, name: str = name) -> Any:
-                state = on_state(name, args[0] if args else kwargs["hidden_states"])
-                if state is None:
-                    return None
-                if args:
-                    return (state, *args[1:]), kwargs
-                return args, kwargs | {"hidden_states": state}
-
-            def on_output(_: Any, __: Any, output: Any, name: str = name) -> Any:
-                if isinstance(output, Tensor):
-                    return on_state(name, output)
-                first = (output or (None,))[0]
-                state = on_state(name, first) if isinstance(first, Tensor) else None
-                return None if state is None else type(output)((state, *output[1:]))
-
-            if before:
-                hook = module.register_forward_pre_hook(on_input, with_kwargs=True)
-            else:
-                hook = module.register_forward_hook(on_output)
-            hooks.enter_context(hook)
-        yield

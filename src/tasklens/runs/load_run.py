@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tasklens.core.errors import InputError
 from tasklens.core.files import check_is_file, sha256
-from tasklens.core.settings import parse_toml
+from tasklens.core.parse import parse_toml
 from tasklens.runs.directory import RunDir
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.not_a_run import not_a_run

@@ -9,7 +9,8 @@ from tasklens.core.progress import warn
 from tasklens.core.text import visible
 from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.tokenize import shown
-from tasklens.models.checkpoint_series import step_notes
+from tasklens.models.checkpoint_series import Checkpoint, step_notes
+from tasklens.models.gguf_files import stored_as
 from tasklens.runs.model_run import checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
@@ -54,7 +55,7 @@ class ModelPlan(NamedTuple):
     """Plan of a model run: what it would measure."""
 
     models: dict[int, str]
-    """The name of each model by step."""
+    """The name of each model by step, with how a GGUF file stores its weights."""
     n_prompts: int
     labels: tuple[str, ...]
     splits: dict[str, int]
@@ -100,7 +101,7 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
         for position, each in tokens.items()
     }
     return ModelPlan(
-        models={c.step: c.name for c in checkpoints},
+        models={c.step: _name(c, settings.subject.dtype) for c in checkpoints},
         n_prompts=len(table),
         labels=tuple(sorted(set(table.label))),
         splits={split: rows.stop - rows.start for split, rows in table.splits.items()},
@@ -115,3 +116,8 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
             for position, each in tokens.items()
         },
     )
+
+
+def _name(checkpoint: Checkpoint, dtype: str) -> str:
+    stored = stored_as(checkpoint.directory, dtype)
+    return f"{checkpoint.name} ({stored})" if stored else checkpoint.name

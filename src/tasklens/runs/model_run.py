@@ -274,7 +274,10 @@ class ModelRun(Run):
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     """Return the models that the settings name, in the order of their steps."""
     subject = settings.subject
-    return find_checkpoints(subject.models, subject.revisions, untrained=subject.untrained)
+    base = Path(subject.base) if subject.base else None
+    return find_checkpoints(
+        subject.models, subject.revisions, untrained=subject.untrained, base=base
+    )
 
 
 def _numbered(values: tuple[str, ...]) -> dict[int, str]:

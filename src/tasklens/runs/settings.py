@@ -10,7 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.errors import InputError
-from tasklens.core.settings import Affects, SettingsBase
+from tasklens.core.files import read_small_file
+from tasklens.core.messages import short
+from tasklens.core.settings import Affects, SettingsBase, check_device_name
 from tasklens.core.workers import default_workers
 from tasklens.data.labelled_prompts import PromptSettings
 from tasklens.data.names import state_name
@@ -34,18 +36,19 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     """The models, and how they are run."""
 
     models: tuple[str, ...] = ()
-    """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
+    """Directories of models, of checkpoint-N or of our runs, GGUF files, or names on the hub."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its name has the step, as step1000 has."""
     untrained: bool = False
     """Measure a network of the same configuration with fresh weights, too, as step 0."""
     tokenizer: str = ""
-    """Directory of the tokenizer; empty: the model's own, or the one in the directory above it."""
+    """Directory of the tokenizer; empty: the model's own, the one in the directory above it, or
+    that of the base model."""
+    base: str = ""
+    """Directory of the base model of LoRA adapters; empty: the one that each adapter names."""
     states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)
     """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one."""
-    device: Annotated[
-        str, Field(pattern=r"^(cpu|cuda(:\d+)?|auto)$"), Affects("states", rounding=True)
-    ] = "cpu"
+    device: Annotated[str, Affects("states", rounding=True)] = "cpu"
     """Where the models run: cpu, cuda or cuda:N; auto: spread over all GPUs that are there, and
     over the memory and the disk where these do not hold it (device_map="auto" of accelerate)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -55,6 +58,12 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     65,536 on a GPU, or what the free memory holds. Halved if the memory does not hold them."""
     trust_remote_code: bool = False
     """Run code that comes with a model."""
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device: str) -> str:
+        """Check the name of the device, which may also be auto."""
+        return device if device == "auto" else check_device_name(device, "auto, ")
 
     @field_validator("states", mode="before")
     @classmethod
@@ -234,11 +243,10 @@ def load_settings(
     if source in PRESETS:
         content = resources.files("tasklens").joinpath(f"runs/presets/{source}.toml").read_bytes()
     elif source.endswith(".toml"):
-        try:
-            content = Path(source).read_bytes()
-        except OSError as error:
-            raise InputError(f"{source} cannot be read: {error.strerror}") from error
+        content = read_small_file(Path(source))
     else:
-        raise InputError(f"{source!r} is neither a preset ({', '.join(PRESETS)}) nor a .toml file")
+        raise InputError(
+            f"{short(source)} is neither a preset ({', '.join(PRESETS)}) nor a .toml file"
+        )
     name = "" if source in PRESETS else source
     return TrainingRunSettings.from_toml(content, name, changes)

@@ -33,8 +33,10 @@ from tasklens.models.checkpoint_series import (
     missing_steps,
     step_notes,
 )
+from tasklens.models.gguf_files import stored_as
 from tasklens.models.hf_loading import (
     TOKENIZER_FILES,
+    check_model,
     load_subject,
     load_tokenizer,
     tokenizer_directory,
@@ -84,8 +86,12 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
         measured_parts(table, position)
     for note in step_notes(run.checkpoints):
         warn(note)
-    first = run.checkpoints[0]
     if engine == LOCAL and run.directory.mark("data") is None:
+        first, *others = run.checkpoints
+        for each in others:
+            if each.directory is not None:
+                trusted = settings.subject.trust_remote_code
+                check_model(each.directory, each.base, each.untrained, trust_remote_code=trusted)
         run.opened = open_model(settings, first, table)
 
 
@@ -109,11 +115,13 @@ def load_model(settings: ModelRunSettings, checkpoint: Checkpoint) -> HuggingFac
     """Load a model with its tokenizer; InputError if one cannot be read."""
     wanted = settings.subject
     directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
-    check_own_checkpoint(directory)
+    for each in filter(None, (directory, checkpoint.base)):
+        check_own_checkpoint(each)
     return load_subject(
         directory,
         step=checkpoint.step,
-        tokenizer=_tokenizer_directory(settings, directory),
+        tokenizer=_tokenizer_directory(settings, checkpoint, directory),
+        base=checkpoint.base,
         device=wanted.device,
         dtype=wanted.dtype,
         trust_remote_code=wanted.trust_remote_code,
@@ -202,8 +210,8 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
             positions = [part.position for part in missing if part.checkpoint is checkpoint]
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
-                width = subject.model.config.get_text_config().hidden_size
-                n_bytes = 4 * n * width * len(names) * len(missing)
+                width = sum(subject.widths[name] for name in names)
+                n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
             for position in positions:
@@ -233,10 +241,12 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     """Return the facts about a model that are kept, with how it has read the prompts."""
     tokens = opened.tokens[position]
     assert opened.subject.reading is not None
+    dtype = str(opened.subject.model.dtype).removeprefix("torch.")
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
         "weights": opened.subject.weights_hash(),
+        "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "reading": asdict(opened.subject.reading),
@@ -270,29 +280,36 @@ def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
     """Load the tokenizer that reads the prompts for a model."""
     trusted = settings.subject.trust_remote_code
     directory = fetch(checkpoint, trust_remote_code=trusted)
-    return load_tokenizer(_tokenizer_directory(settings, directory), trust_remote_code=trusted)
+    path = _tokenizer_directory(settings, checkpoint, directory)
+    return load_tokenizer(path, trust_remote_code=trusted)
 
 
 def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
     """Return what tells a tokenizer outside the model's directory from another."""
-    tokenizer_path = settings.subject.tokenizer or checkpoint.directory
-    tokenizer_path = None if tokenizer_path is None else tokenizer_directory(tokenizer_path)
-    return (
-        []
-        if tokenizer_path in (None, checkpoint.directory)
-        else file_times(tokenizer_path, TOKENIZER_FILES)
-    )
+    directories = _tokenizer_directories(settings, checkpoint, checkpoint.directory)
+    path = directories[0] if directories else None
+    return [] if path in (None, checkpoint.directory) else file_times(path, TOKENIZER_FILES)
 
 
-def _tokenizer_directory(settings: ModelRunSettings, directory: Path) -> Path:
-    wanted = settings.subject.tokenizer or directory
-    tokenizer_path = tokenizer_directory(wanted)
-    if tokenizer_path is None:
+def _tokenizer_directory(
+    settings: ModelRunSettings, checkpoint: Checkpoint, directory: Path
+) -> Path:
+    directories = _tokenizer_directories(settings, checkpoint, directory)
+    if not directories:
         raise InputError(
-            f"{wanted}: it has no tokenizer; name the directory of one with --set "
-            "subject.tokenizer=DIR"
+            f"{settings.subject.tokenizer or directory}: it has no tokenizer; name the directory "
+            "of one with --set subject.tokenizer=DIR"
         )
-    return tokenizer_path
+    return directories[0]
+
+
+def _tokenizer_directories(
+    settings: ModelRunSettings, checkpoint: Checkpoint, directory: Path | None
+) -> list[Path]:
+    """Return the directories that have a tokenizer for a model; the first one counts."""
+    named = settings.subject.tokenizer
+    places = [Path(named)] if named else [p for p in (directory, checkpoint.base) if p is not None]
+    return [path for path in map(tokenizer_directory, places) if path is not None]
 
 
 def _state_names(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import digest
-from tasklens.core.settings import parse_toml
+from tasklens.core.files import digest, read_small_file
+from tasklens.core.messages import short
+from tasklens.core.parse import parse_toml
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
 #: The file of the sweep in its directory.
@@ -56,20 +57,17 @@ def read_sweep(path: Path) -> Sweep:
     in one process, unless the file sets ``train.threads`` or ``workers``: there are as many runs
     at a time as cores. InputError if the file is not a sweep, or settings are wrong.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+    content = read_small_file(path)
     table = parse_toml(content, str(path))
     for key, value in table.items():
         if key not in KEYS:
-            raise InputError(f"{path}: no key {key!r} in a sweep; it has {', '.join(KEYS)}")
+            raise InputError(f"{path}: no key {short(key)} in a sweep; it has {', '.join(KEYS)}")
         kind = {"base": "a string", "seeds": "a list"}.get(key, "a table")
         if not isinstance(value, {"a string": str, "a list": list, "a table": dict}[kind]):
-            raise InputError(f"{path}: {key} = {value!r}: should be {kind}")
+            raise InputError(f"{path}: {key} = {short(value)}: should be {kind}")
     base = table.get("base", "default")
-    beside = path.parent / base
-    base = str(beside) if base.endswith(".toml") and beside.exists() else base
+    if base.endswith(".toml") and (path.parent / base).is_file():
+        base = str(path.parent / base)
     seeds = table.get("seeds", [0])
     common = _flat(table.get("set", {}))
     for key in common:
@@ -90,9 +88,8 @@ def read_sweep(path: Path) -> Sweep:
     for values in chosen:
         for seed in seeds:
             changes = {"train.threads": 1, "workers": 1, **common, **values, "seed": seed}
-            lines = [f"{key}={json.dumps(value, default=str)}" for key, value in changes.items()]
             try:
-                settings = load_settings(base, lines)
+                settings = load_settings(base, changes)
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
             point = Point(settings, _values(settings, varied))
@@ -125,12 +122,12 @@ def _axes(
         if keys in axes:
             raise InputError(f"{path}: {name}: {axis} is given twice; give all values in one list")
         if not isinstance(steps, list) or not steps:
-            raise InputError(f"{path}: {name}: {axis} = {steps!r}: should be a list of values")
+            raise InputError(f"{path}: {name}: {axis} = {short(steps)}: should be a list of values")
         for step in steps:
             if len(keys) > 1 and (not isinstance(step, list) or len(step) != len(keys)):
                 raise InputError(
-                    f"{path}: {name}: {axis}: {step!r}: should be a list of {len(keys)} values, "
-                    "one for each key"
+                    f"{path}: {name}: {axis}: {short(step)}: should be a list of {len(keys)} "
+                    "values, one for each key"
                 )
         axes[keys] = [
             dict(zip(keys, step if len(keys) > 1 else [step], strict=True)) for step in steps

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import sha256
+from tasklens.core.files import read_small_file, sha256
 from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
@@ -113,7 +113,7 @@ class TrainingRun(Run):
         file = Path(self.settings.tasks.file)
         if not self.settings.tasks.file or not file.is_file():
             return {}
-        return {str(file): sha256(file.read_bytes())}
+        return {str(file): sha256(read_small_file(file))}
 
     def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
         """Return at most n prompts of a split with their answers under each measured task."""

@@ -9,7 +9,8 @@ from automata.fa.nfa import NFA
 from scipy.stats import chisquare
 
 from tasklens.core.errors import InputError
-from tasklens.data.grammar import MAX_STATES, Grammar, random_grammars, random_regex
+from tasklens.data.automaton import MAX_STATES
+from tasklens.data.grammar import Grammar, random_grammars, random_regex
 
 
 def brute_force(regex: str, symbols: str, min_length: int, max_length: int) -> list[str]:
@@ -150,6 +151,55 @@ def test_empty_and_huge_languages_are_refused(regex: str, message: str) -> None:
         Grammar(regex)
 
 
+@pytest.mark.parametrize(
+    ("regex", "lengths", "counts"),
+    [
+        ("a?" * 1500, (0, 1500), [1] * 1501),  # took 90 s when each derivative was a copy
+        ("abcde" * 2000, (9_999, 10_001), [0, 1, 0]),
+        ("a{10000}", (9_999, 10_001), [0, 1, 0]),
+        ("(" * 49 + "a*" + ")*" * 49, (0, 3), [1, 1, 1, 1]),
+        ("a*", (10**5, 10**5), [1]),
+        ("(a|b)*a(a|b){12}", (12, 15), [0, 2**12, 2**13, 2**14]),
+        ("[\u4e00-\u9fff]{2}", (2, 2), [20_992**2]),
+        ("|".join(map("".join, itertools.product("ab", repeat=11))), (10, 12), [0, 2**11, 0]),
+    ],
+)
+def test_long_expressions_are_counted(
+    regex: str, lengths: tuple[int, int], counts: list[int]
+) -> None:
+    assert Grammar(regex).counts(*lengths) == counts
+
+
+def test_optional_symbols_are_those_of_automata_lib() -> None:
+    # More than one block of states in a subset, and options inside repetitions.
+    for regex in ("(a?b?)" * 40, "(a?b?c?){2,30}", "((a|b?)c?){70}"):
+        dfa = DFA.from_nfa(NFA.from_regex(regex, input_symbols=set("abc")))
+        theirs = [dfa.count_words_of_length(k) for k in range(12)]
+        assert Grammar(regex).counts(0, 11) == theirs, regex
+
+
+@pytest.mark.parametrize(
+    ("regex", "message"),
+    [
+        ("a" * 10**6, r"regex 'a+'\.\.\.'a+' of 1000000 characters: should have at most 100000"),
+        ("(" * 20_000, "more than 50 groups inside each other"),
+        ("[!-\U0010ffff]", "has more than 50000 symbols"),
+        ("[\ud000-\ue000]", "has no symbols in its middle"),
+        ("((a{0,100}){0,100}){0,100}", f"an automaton of more than {MAX_STATES} states"),
+        ("[\u4e00-\u9fff]{100}", "an automaton of more than 2000000 arrows"),
+    ],
+)
+def test_what_is_too_long_is_refused_in_a_short_line(regex: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        Grammar(regex)
+    assert len(str(error.value)) < 500
+
+
+def test_counts_beyond_the_memory_are_refused_before_they_are_made() -> None:
+    with pytest.raises(InputError, match=r"in 2 GiB of memory; max_length should be at most about"):
+        Grammar("(a|b)*a(a|b){12}").count(1, 10**5)
+
+
 def test_a_huge_comparison_is_refused() -> None:
     with pytest.raises(InputError, match="too large to be compared"):
         Grammar("(a{1009})+b").shared_string(Grammar("(a{1013})+c"))
@@ -174,6 +224,19 @@ def test_random_grammars_meet_their_conditions() -> None:
         assert re.search(r"[*+]|,}", grammar.regex) is None  # nothing without end
     for grammar, other in itertools.combinations(grammars, 2):
         assert grammar.shared_string(other) is None
+
+
+def test_random_grammars_that_are_too_large_are_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr("tasklens.data.automaton.MAX_STATES", 40)
+    for grammar in random_grammars(rng, "abcde", 6, 16, [100] * 4):
+        assert grammar.count(6, 16) >= 100
+    with pytest.raises(InputError, match="10 random grammars in succession are too large"):
+        random_grammars(rng, "abcde", 10**5, 10**5, [100] * 4)
+    with pytest.raises(InputError, match="fewer than the 127 strings of length 1 to 6 over 'ab'"):
+        assert random_grammars(rng, "ab", 1, 6, [127])
 
 
 def test_random_regexes_use_symbols_equally_often_and_escape_them() -> None:

@@ -139,22 +139,26 @@ BROKEN = pa.table([pa.StringArray.from_buffers(4, *BROKEN_TEXTS), [*"xyxy"]], ["
     ("name", "content", "message"),
     [
         ("a.jsonl", GOOD + b'{"text": "a", "label": }\n', " line 2: is not JSON: Expecting value"),
-        ("a.jsonl", GOOD + b"\n" + b'{"text": "\xff"}\n', " line 3: is not JSON: 'utf-8' codec"),
+        (
+            "a.jsonl",
+            GOOD + b"\n" + b'{"text": "\xff"}\n',
+            ": it is not UTF-8 (byte 0xff in line 3)",
+        ),
         # JSON can express half a surrogate pair, but UTF-8 cannot.
-        ("a.jsonl", GOOD + rb'{"text": "\ud83d"}', " line 2: is not JSON: 'utf-8' codec can't enc"),
+        ("a.jsonl", GOOD + rb'{"text": "\ud83d"}', " line 2: is not JSON: a text has half"),
         ("a.jsonl", GOOD + b'["a"]', ' line 2: should be an object, as in {"text": "...", "label"'),
         ("a.jsonl", b"", ": has no prompt"),
         ("a.jsonl", b"\n \n", ": has no prompt"),
         ("a.csv", b"text,label\n", ": has no prompt"),
         ("a.csv", b"", ": has no prompt"),
-        ("a.csv", b"text,label\na,x\nb\xff,y\n", " line 3: is not UTF-8: invalid start byte"),
+        ("a.csv", b"text,label\na,x\nb\xff,y\n", ": it is not UTF-8 (byte 0xff in line 3)"),
         ("a.csv", b"text,label\na,x\nb\n", " line 3: should have 2 cells, as the first line has"),
         ("a.csv", b"text,label\na,x,3\n", " line 2: should have 2 cells, as the first line has"),
         ("a.csv", b"text,label\na,x\n\nb,y,z\n", " line 4: should have 2 cells"),
         ("a.parquet", b"text,label\n", ": is not a readable Parquet file: Parquet magic bytes"),
         ("a.parquet", b"", ": is not a readable Parquet file: Parquet file size is 0 bytes"),
         ("a.parquet", as_parquet(ROWS)[:-9], ": is not a readable Parquet file: Parquet magic"),
-        ("a.parquet", parquet_bytes(BROKEN), ": is not a readable Parquet file: "),
+        ("a.parquet", parquet_bytes(BROKEN), " row 2: 'text' is a text that is not UTF-8"),
         ("a.txt", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a", GOOD, ": should be a .jsonl, .csv or .parquet file"),
         ("a.csv", KIND, f" line 2: no column of labels; {UNLABELLED}"),
@@ -242,7 +246,7 @@ def test_a_missing_file_is_named() -> None:
         f"{file} cannot be read: No such file or directory; give a .jsonl, .csv or .parquet file, "
         "or one of tasks-in-words, tasks-in-words-equal"
     )
-    assert error_of(".").startswith(". cannot be read: Is a dir")
+    assert error_of(".").startswith(". is not a file; give a .jsonl")
 
 
 def test_a_quote_that_is_not_closed_is_named_with_its_line() -> None:
@@ -434,10 +438,10 @@ def test_columns_of_a_frame_have_names_of_their_own() -> None:
 def test_what_no_file_can_hold_is_refused_in_memory_too() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
-    with pytest.raises(InputError, match=r"^prompt 0: cannot be written: maximum recursion"):
+    with pytest.raises(InputError, match=r"^prompt 0: cannot be written: a value is nested"):
         read_prompts({"text": ["a", "b"], "label": [0, 1], "more": [cycle, None]})
     with pytest.raises(
-        InputError, match=r"^prompt 1: cannot be written: 'utf-8' codec can't encode"
+        InputError, match=r"^prompt 1: cannot be written: a text has half a character, .ud83d,"
     ):
         read_prompts({"text": ["a", "\ud83d"], "label": [0, 1]})
 

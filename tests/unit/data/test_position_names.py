@@ -73,10 +73,10 @@ def test_an_unknown_name_lists_the_columns() -> None:
     [
         (TrainingStateSettings, ["middle"], "should be 'input', 'instruction_last' or"),
         (TrainingStateSettings, ["input", "input"], "'input' is given twice; give each"),
-        (TrainingStateSettings, [], "at least 1 item"),
+        (TrainingStateSettings, [], "at least 1 "),
         (ModelStateSettings, ["a", "b", "a"], "'a' is given twice; give each"),
         (ModelStateSettings, ["a", "b" * 201], "is too long for the name of a directory; give it"),
-        (ModelStateSettings, [""], "at least 1 character"),
+        (ModelStateSettings, [""], "'' is not a position: should be last, a column"),
     ],
 )
 def test_positions_that_are_none_are_refused_in_a_line(

@@ -300,12 +300,32 @@ def test_a_missing_token_or_character_is_named() -> None:
     assert error_of(DOUBLE, at="6:7") == ("file line 1: the measured part has no token of its own")
 
 
-@pytest.mark.parametrize("value", [None, "", 1.5, True, [1, 2, 3], {}, ["a", "b"], [None, 2]])
+@pytest.mark.parametrize("value", [1.5, True, [1, 2, 3], {}, ["a", "b"], [None, 2]])
 def test_what_is_no_position_is_named(value: object) -> None:
     prompts = table("a b", "a b", at=["a", value])
     assert error_of(prompts, at="at") == (
-        f"file line 2: {value!r} is not a position: should be a text, a number or a pair"
+        f"file line 2: 'at' = {value!r} is not a position: should be a text, a whole number (the "
+        "index of a token), or two (the first character and the end)"
     )
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_prompt_without_the_position_names_the_column_and_another_position(value: object) -> None:
+    prompts = table("a b", "a b", at=["a", value])
+    assert error_of(prompts, at="at") == (
+        "file line 2: the column 'at' has no value, so that the prompt has no such position: fill "
+        "it in, or measure another with --position, such as last"
+    )
+
+
+def test_an_input_that_no_column_has_names_the_last_token() -> None:
+    prompts = table("a b", "b a", at=["a", "b"])
+    assert error_of(prompts, at="input").endswith("; for the last token give --position last")
+
+
+@pytest.mark.parametrize("at", ["9" * 5000, "0:" + "9" * 5000, "-" + "9" * 5000])
+def test_a_number_of_thousands_of_digits_is_no_index(at: str) -> None:
+    assert len(error_of(DOUBLE, at=at)) < 700
 
 
 def test_a_slow_tokenizer_measures_what_needs_no_characters() -> None:

@@ -176,10 +176,10 @@ def test_the_state_of_an_optimiser_is_no_checkpoint(tmp_path: Path) -> None:
         (model(tmp_path / f"checkpoint-{step}") / f"global_step{step}").mkdir()
     assert series_of(tmp_path) == [(2, "checkpoint-2"), (10, "checkpoint-10")]
     assert series_of(tmp_path / "checkpoint-2") == [(2, "checkpoint-2")]
-    (tmp_path / "alone" / "global_step4").mkdir(parents=True)
-    assert error_of(tmp_path / "alone").endswith(
-        "has no config.json; is the checkpoint incomplete?"
-    )
+    (tmp_path / "checkpoint-10" / "global_step9").mkdir()
+    assert series_of(tmp_path / "checkpoint-10") == [(10, "checkpoint-10")]
+    (tmp_path / "global_step10").mkdir()
+    assert len(series_of(tmp_path)) == 2
     (model(tmp_path / "out") / "checkpoint-1").mkdir()
     assert error_of(tmp_path / "out").endswith("has no config.json; is the checkpoint incomplete?")
 
@@ -239,7 +239,9 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     assert error_of(first, other, second) == both
     for same in (other, f"{other}/", other / ".." / other.name):
         assert "are the same model; name it once" in error_of(other, same)
-    message = f"{tmp_path}: has neither a model (config.json) nor checkpoint-N directories"
+    message = (
+        f"{tmp_path}: has neither a model (config.json or a GGUF file) nor checkpoint-N directories"
+    )
     assert error_of(tmp_path) == message
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "model.safetensors").write_text("")
@@ -248,7 +250,7 @@ def test_two_of_one_step_and_directories_without_a_whole_model_are_refused(tmp_p
     (tmp_path / "checkpoint-2").mkdir()
     first, second = tmp_path / "checkpoint-1", tmp_path / "checkpoint-2"
     assert error_of(tmp_path) == f"{second}: has no config.json; is the checkpoint incomplete?"
-    why = f"{first} is a directory; only the hub has revisions"
+    why = f"{first} is on the disk; only the hub has revisions"
     assert error_of(first, revisions=["main"]) == f"--revision: {why}"
 
 
@@ -347,13 +349,23 @@ def test_our_own_series_and_the_beginning_of_a_series_lack_nothing() -> None:
 
 HUB = (
     *("config.json", "tokenizer.json", "merges.txt", "spiece.model", "modeling_mine.py"),
-    *("README.md", "onnx/config.json", "onnx/model.safetensors", "flax_model.msgpack"),
+    *(
+        "optimizer.safetensors",
+        "scheduler.bin",
+        "README.md",
+        "onnx/config.json",
+        "onnx/model.safetensors",
+        "flax_model.msgpack",
+    ),
 )
 
 
 SMALL = {"config.json", "tokenizer.json", "merges.txt", "spiece.model"}
 ON_HUB = Checkpoint(64, "owner/name@step64", None, "owner/name", "step64")
-SHARDS = ("model-00001-of-2.safetensors", "model-00002-of-2.safetensors")
+SHARDS = (
+    *("model-00001-of-2.safetensors", "model-00002-of-2.safetensors"),
+    "model.safetensors.index.json",
+)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +384,7 @@ def test_safe_weights_are_fetched_if_there_are_any_and_code_if_it_is_trusted(
     asked: list[tuple[str, str, bool]] = []
 
     def give(repository: str, *, revision: str, **patterns: list[str]) -> str:
-        asked.append((repository, revision, "*.bin" in patterns["allow_patterns"]))
+        asked.append((repository, revision, "pytorch_model*.bin" in patterns["allow_patterns"]))
         for name in filter_repo_objects([*HUB, *weights], **patterns):
             (cache / name).parent.mkdir(parents=True, exist_ok=True)
             (cache / name).write_text(name)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import tasklens as tl
 from models.conftest import Limit
 from models.families import WIDTH, assert_close, config_of, family_model, made_prompts, model_of
 from tasklens.core.errors import InputError
@@ -28,20 +28,6 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 def directory(saved: Path, tmp_path: Path) -> Path:
     """Copy the saved model, so that a test may change it."""
     return Path(shutil.copytree(saved, tmp_path / "model"))
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Refuse every connection; return the list of the addresses that were asked for."""
-    asked: list[Any] = []
-
-    def refuse(*arguments: object, **_: object) -> Any:
-        asked.append(arguments)
-        raise OSError("no network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return asked
 
 
 def assert_same_states(subject: HuggingFaceSubject, prompts: Prompts) -> None:
@@ -158,22 +144,56 @@ def test_a_directory_without_a_model_is_refused(saved: Path, tmp_path: Path) -> 
         assert refused(path) == f"{path}: has no config.json: it is not a model's directory"
 
 
-CONFIGS = (b"", b"{", b"[]", b"\xff", b'{"model_type": "no such"}')
+NO_OBJECT = "should be an object in JSON, but is"
+CONFIGS = {
+    "": "is empty: should have content",
+    "{": "is not JSON: Expecting",
+    "[]": f"{NO_OBJECT} list",
+    "5": f"{NO_OBJECT} int",
+    '{"n":' + "9" * 5000 + "}": "is not JSON: Exceeds the limit",
+    '{"n":' + "[" * 100_000: "is not JSON: maximum recursion depth",
+    "{}": "model_type = None: should be the name of a type",
+    '{"model_type": ["llama"]}': "model_type = ['llama']: should be the name of a type",
+    '{"model_type": "llama", "auto_map": 5}': "auto_map should be an object in JSON",
+    '{"model_type": "llama", "num_hidden_layers": 1000000}': "to 100 for files with 30 weights",
+    '{"model_type": "llama", "num_hidden_layers": 0}': "num_hidden_layers = 0: should be 1 to 100",
+}
 
 
-@pytest.mark.parametrize("damage", [None, 0, 5, 100, -1, *CONFIGS])
-def test_a_directory_whose_configuration_or_weights_are_none_is_refused(
-    directory: Path, damage: bytes | int | None
+@pytest.mark.parametrize("content", CONFIGS, ids=range(len(CONFIGS)))
+def test_a_configuration_that_is_none_is_refused(directory: Path, content: str) -> None:
+    config = directory / "config.json"
+    config.write_text(content)
+    line = refused(directory)
+    assert line.startswith(str(config))
+    assert CONFIGS[content] in line
+
+
+VALUES: dict[str, tuple[object, str]] = {
+    "model_type": ("no such", "does not recognize this architecture"),
+    "vocab_size": (10**12, "embed_tokens.weight is (40, 16), but should be (1000000000000, 16)"),
+    "hidden_size": ("many", "Field 'hidden_size' expected int, got str"),
+    "hidden_act": ("no such", "(KeyError: 'no such'): a value in its files is wrong"),
+    "quantization_config": ({"quant_method": "gptq", "bits": 4}, "requires optimum"),
+}
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_a_configuration_with_a_wrong_value_is_refused(directory: Path, key: str) -> None:
+    config = json.loads((directory / "config.json").read_text()) | {key: VALUES[key][0]}
+    (directory / "config.json").write_text(json.dumps(config))
+    line = refused(directory)
+    assert VALUES[key][1] in line
+
+
+def test_a_model_that_the_memory_does_not_hold_is_refused_before_it_is_made(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another configuration, or weights that are missing or cut to so many bytes."""
-    weights = directory / "model.safetensors"
-    if isinstance(damage, bytes):
-        (directory / "config.json").write_bytes(damage)
-    elif damage is None:
-        weights.unlink()
-    else:
-        weights.write_bytes(weights.read_bytes()[:damage])
-    assert refused(directory).startswith(f"{directory} cannot be loaded: ")
+    monkeypatch.setattr("tasklens.models.devices.free_bytes", lambda _: 10_000)
+    for options in ({}, {"untrained": 1}):
+        assert "the weights need 0.0 GB of memory, but 0.0 GB are free on cpu" in refused(
+            directory, **options
+        )
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_model_that_cannot_be_loaded(
@@ -196,21 +216,30 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path, config: str) -> None
     import transformers
 
     getattr(transformers, config)().save_pretrained(tmp_path)
+    safetensors.torch.save_file({"a": torch.ones(20)}, tmp_path / "model.safetensors")
     why = "is no causal language model: AutoModelForCausalLM does not support it"
     assert refused(tmp_path) == f"{tmp_path} {why}"
 
 
-def test_weights_that_do_not_fit_the_configuration_are_refused(directory: Path) -> None:
+def test_weights_that_do_not_fit_the_configuration_are_refused(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file, key = directory / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
     weights = safetensors.torch.load_file(file)
     del weights[key]
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
-    why = "1 weights are missing or do not have the shape of config.json, first"
-    assert refused(directory) == f"{directory}: {why} {key}"
+    assert refused(directory) == f"{directory}: 1 weights are missing, first {key}"
     weights[key] = torch.zeros(3, 5)
     safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
-    line = refused(directory)
-    assert key in line or "mismatch" in line
+    should = tuple(family_model("llama").get_parameter(key).shape)
+    why = f"{key} is (3, 5), but should be {should} by config.json"
+    assert refused(directory) == f"{directory}: {why}"
+    weights[key] = torch.zeros(should)
+    weights["more"] = torch.zeros(2)
+    safetensors.torch.save_file(weights, file, metadata={"format": "pt"})
+    load_subject(directory)
+    line = f"tasklens: warning: {directory}: 1 weights are not of this model, first more\n"
+    assert capsys.readouterr().err == line
 
 
 @dataclass
@@ -235,6 +264,50 @@ def test_weights_that_would_run_code_run_none_and_are_refused_unless_there_are_s
     assert not proof.exists()
     torch.load(file, weights_only=False)
     assert proof.exists(), "it does what it should not be let do"
+
+
+def test_a_chat_template_is_never_rendered(directory: Path, tmp_path: Path) -> None:
+    """Not even in the sandbox of transformers, where it could still run forever."""
+    import jinja2
+
+    proof = tmp_path / "proof"
+    harm = f"{{{{ cycler.__init__.__globals__.os.mkdir({str(proof)!r}) }}}}"
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    forever = "{% for i in range(10**12) %}{% endfor %}"
+    (directory / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": harm}))
+    (directory / "chat_template.jinja").write_text(harm + forever)
+    subject = load_subject(directory)
+    assert subject.tokenizer.chat_template == harm + forever
+    records = [{"text": f"w5 w{i}", "label": label} for i, label in enumerate("abab")]
+    tl.harvest(subject, records, ["embed"])
+    assert not proof.exists()
+    jinja2.Environment().from_string(harm).render()
+    assert proof.exists(), "it does what it should not be let do"
+    source = Path(tl.__file__).parent
+    for path in source.rglob("*.py"):
+        assert not re.search("chat_template|jinja", path.read_text()), path
+
+
+DAMAGED = {
+    "tokenizer.json": ("{", "/tokenizer.json is not JSON"),
+    "tokenizer_config.json": ("[1]", "/tokenizer_config.json: should be an object in JSON"),
+    "vocab.json": ("version https://git-lfs.github.com/spec/v1\n", "/vocab.json is a Git LFS"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_tokenizer_is_one_line(directory: Path, name: str) -> None:
+    content, why = DAMAGED[name]
+    (directory / name).write_text(content)
+    assert refused(directory).startswith(f"{directory}{why}")
+
+
+@pytest.mark.parametrize("key", ["model_max_length", "bos_token", "added_tokens_decoder"])
+def test_a_tokenizer_with_a_wrong_value_is_one_line(directory: Path, key: str) -> None:
+    """The length is looked at only when a text is read."""
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: ["no"]}))
+    assert "a value in its files is wrong" in refused(directory)
 
 
 OWN_CODE = """

@@ -186,7 +186,7 @@ def test_a_precision_that_is_set_is_kept(
 
 def test_a_missing_device_is_refused_in_one_line(dataset: Dataset) -> None:
     message = (
-        r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs on this machine; give .*cpu$"
+        r"^train.device = 'cuda:99': PyTorch .* sees \d+ CUDA GPUs on this machine: should be cpu"
     )
     with pytest.raises(InputError, match=message):
         trainer_of(dataset, device="cuda:99")

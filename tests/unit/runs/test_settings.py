@@ -68,9 +68,9 @@ def test_every_key_stands_under_its_meaning() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("train.steps=0", "train.steps = 0: input should be greater than or equal to 1"),
-        ("train.loss=some", "train.loss = 'some': input should be 'all' or 'output'"),
-        ("model.dropout=1.0", "model.dropout = 1.0: input should be less than 1"),
+        ("train.steps=0", "train.steps = 0: should be at least 1"),
+        ("train.loss=some", "train.loss = 'some': should be 'all' or 'output'"),
+        ("model.dropout=1.0", "model.dropout = 1.0: should be less than 1"),
         ("model.n_head=7", "model: n_embd = 32: should be a multiple of n_head = 7, e.g. 28"),
     ],
 )

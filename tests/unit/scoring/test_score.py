@@ -197,7 +197,7 @@ def test_wrong_arrays_are_refused_in_one_line() -> None:
             {"n_inits": 3},
             "ClusterSettings has no field 'n_inits'; the nearest is 'n_ini",
         ),
-        (x, labels, {"n_init": 0}, "n_init = 0: input should be greater than or equal to 1"),
+        (x, labels, {"n_init": 0}, "n_init = 0: should be at least 1"),
         (x, labels, {"space": "pca"}, "space = 'pca': should be one of"),
     ]
     for array, given, options, message in cases:

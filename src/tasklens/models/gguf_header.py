@@ -1,0 +1,223 @@
+"""Read the header of a GGUF file, and check it against the file before anything else is read."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from tasklens.core.errors import InputError
+from tasklens.core.extras import import_extra
+
+#: A longer header is refused: those of known models have at most 20 MB, most of it the vocabulary.
+MAX_HEADER_BYTES = 2**26
+#: More elements in all arrays of a header are refused: known models have at most 1.5 million.
+MAX_ARRAY_ELEMENTS = 2**22
+#: Versions of the format that are read.
+VERSIONS = (2, 3)
+
+_LONGEST_NAME = 128
+_STRING, _ARRAY = 8, 9
+#: The other types of values, as `struct` names them.
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
+_NUMBERS |= {12: "d"}
+_POINTER = b"version https://git-lfs"
+
+
+class GgufTensor(NamedTuple):
+    """A tensor of a GGUF file."""
+
+    shape: tuple[int, ...]  # in the order of PyTorch
+    kind: str  # how the numbers are stored, such as Q8_0
+    begin: int  # byte of the file
+    n_bytes: int
+
+    @property
+    def n_numbers(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+class GgufHeader(NamedTuple):
+    """Values that a GGUF file states, and its tensors, which are all inside of the file."""
+
+    path: Path
+    metadata: dict[str, Any]
+    tensors: dict[str, GgufTensor]
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read the header of a GGUF file.
+
+    InputError if the file is none, is damaged or not whole, or is one of several parts. InputError
+    for another version of the format, or an unknown type of numbers. No more than the header is
+    read, and nothing is allocated that the file is too short for.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: is no file: should be a GGUF file")
+    try:
+        with path.open("rb") as file:
+            return _Reader(path, file, path.stat().st_size).header()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+class _Reader:
+    """Reader of one header, which ends before its end or that of the file is passed."""
+
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self.path, self.file, self.size = path, file, size
+        self.n_elements = 0
+
+    def header(self) -> GgufHeader:
+        n_tensors, n_values = self._begin()
+        metadata: dict[str, Any] = {}
+        for _ in range(n_values):
+            with self._within("its metadata"):
+                key = self._name()
+                if key in metadata:
+                    self._refuse(f"its metadata have {key!r} twice")
+            with self._within(f"the value of {key!r}"):
+                metadata[key] = self._value()
+        if metadata.get("split.count", 0) not in (0, 1):
+            self._refuse(
+                f"it is one of {metadata['split.count']} parts; merge them with llama.cpp's "
+                "llama-gguf-split --merge"
+            )
+        tensors: dict[str, GgufTensor] = {}
+        for i in range(n_tensors):
+            with self._within(f"tensor {i} of {n_tensors}"):
+                name = self._name()
+                if name in tensors:
+                    self._refuse(f"it has the tensor {name!r} twice")
+                tensors[name] = self._tensor(name)
+        return GgufHeader(self.path, metadata, self._placed(tensors, metadata))
+
+    def _begin(self) -> tuple[int, int]:
+        """Read up to the numbers of tensors and of values, and return these."""
+        if self.size == 0:
+            self._refuse("it is empty")
+        magic = self.file.read(len(_POINTER))
+        if magic == _POINTER:
+            self._refuse("it is a pointer of Git LFS instead of the file; fetch it: git lfs pull")
+        if magic[:4] != b"GGUF":
+            self._refuse(f"it begins with {magic[:4]!r}, a GGUF file with b'GGUF'")
+        self.file.seek(4)
+        with self._within("its first bytes"):
+            version = self._number("I")
+            if version & 0xFFFF == 0:
+                self._refuse("its numbers are big-endian; only little-endian files are read")
+            if version not in VERSIONS:
+                self._refuse(f"it has version {version} of the format: should be 2 or 3")
+            n_tensors, n_values = self._number("Q"), self._number("Q")
+            # The shortest value has 13 bytes, the shortest description of a tensor 32.
+            if 32 * n_tensors + 13 * n_values > self._left():
+                self._refuse(
+                    f"it states {n_tensors} tensors and {n_values} values, for which it is too "
+                    "short"
+                )
+        return n_tensors, n_values
+
+    def _left(self) -> int:
+        return min(self.size, MAX_HEADER_BYTES) - self.file.tell()
+
+    def _take(self, n_bytes: int) -> bytes:
+        if n_bytes > self._left():
+            raise EOFError
+        content = self.file.read(n_bytes)
+        if len(content) < n_bytes:  # the file has become shorter
+            raise EOFError
+        return content
+
+    def _number(self, kind: str) -> Any:
+        (value,) = struct.unpack(f"<{kind}", self._take(struct.calcsize(f"<{kind}")))
+        return value
+
+    def _text(self) -> str:
+        return self._take(self._number("Q")).decode()
+
+    def _name(self) -> str:
+        name = self._text()
+        if len(name) > _LONGEST_NAME:
+            self._refuse(f"it has a name of {len(name):,} characters")
+        return name
+
+    def _value(self) -> Any:
+        kind = self._number("I")
+        if kind != _ARRAY:
+            return self._one(kind)
+        kind, n = self._number("I"), self._number("Q")
+        self.n_elements += n
+        if self.n_elements > MAX_ARRAY_ELEMENTS:
+            self._refuse(f"its arrays have more than {MAX_ARRAY_ELEMENTS:,} elements")
+        if kind == _STRING:
+            return [self._text() for _ in range(n)]
+        if kind not in _NUMBERS:
+            self._refuse(f"it has an array of the type {kind}, which is not read")
+        width = struct.calcsize(f"<{_NUMBERS[kind]}")
+        return [*struct.unpack(f"<{n}{_NUMBERS[kind]}", self._take(n * width))]
+
+    def _one(self, kind: int) -> Any:
+        if kind == _STRING:
+            return self._text()
+        if kind not in _NUMBERS:
+            self._refuse(f"it has a value of the type {kind}, which the format does not have")
+        return self._number(_NUMBERS[kind])
+
+    def _tensor(self, name: str) -> GgufTensor:
+        """Return a tensor that begins at a byte of the part of the tensors."""
+        gguf = import_extra("gguf", "a GGUF file")
+        n_dimensions = self._number("I")
+        if not 1 <= n_dimensions <= 4:
+            self._refuse(f"tensor {name!r} has {n_dimensions} dimensions: should be 1 to 4")
+        shape = tuple(self._number("Q") for _ in range(n_dimensions))[::-1]
+        kind, offset = self._number("I"), self._number("Q")
+        try:
+            numbers = gguf.GGMLQuantizationType(kind)
+            block, block_bytes = gguf.GGML_QUANT_SIZES[numbers]
+        except (ValueError, KeyError):
+            self._refuse(f"tensor {name!r} is stored as type {kind}, which gguf does not know")
+        if min(shape) < 1 or shape[-1] % block:
+            blocks = f", and rows of whole blocks of {block} numbers" if block > 1 else ""
+            self._refuse(f"tensor {name!r} has the shape {shape}: should have no 0{blocks}")
+        return GgufTensor(shape, numbers.name, offset, prod(shape) // block * block_bytes)
+
+    def _placed(
+        self, tensors: dict[str, GgufTensor], metadata: dict[str, Any]
+    ) -> dict[str, GgufTensor]:
+        """Return the tensors in their order in the file, which has all their bytes only once."""
+        alignment = metadata.get("general.alignment", 32)
+        if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1):
+            self._refuse(f"general.alignment = {alignment!r}: should be a power of two from 8 on")
+        if not tensors:
+            self._refuse("it has no tensors")
+        data = -(-self.file.tell() // alignment) * alignment
+        placed = {}
+        last = 0
+        for name, tensor in sorted(tensors.items(), key=lambda item: item[1].begin):
+            if tensor.begin != -(-last // alignment) * alignment:
+                self._refuse(f"tensor {name!r} does not begin after the end of another one")
+            last = tensor.begin + tensor.n_bytes
+            if data + last > self.size:
+                self._refuse(
+                    f"tensor {name!r} ends at byte {data + last:,}, and the file has "
+                    f"{self.size:,} bytes; is it whole?"
+                )
+            placed[name] = tensor._replace(begin=data + tensor.begin)
+        return placed
+
+    @contextmanager
+    def _within(self, part: str) -> Iterator[None]:
+        """Refuse a header that ends too early, or has a text that is not UTF-8."""
+        try:
+            yield
+        except EOFError:
+            if self._left() >= 0 and self.size > MAX_HEADER_BYTES:
+                self._refuse(f"{part} ends beyond the first {MAX_HEADER_BYTES:,} bytes")
+            self._refuse(f"{part} ends beyond the {self.size:,} bytes of the file; is it whole?")
+        except UnicodeDecodeError:
+            self._refuse(f"{part} has a text that is not UTF-8")
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise InputError(f"{self.path}: cannot be read as GGUF: {why}")
