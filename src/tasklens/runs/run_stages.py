@@ -85,7 +85,7 @@ class Stages(ABC):
             return f"{directory.manifest} is gone; {NO_MANIFEST}"
         return (
             f"{directory.path}: stage {stage} is not finished; run it first: "
-            f"{self.command(stage)}, or finish the run with --resume"
+            f"{self.command(stage)}"
         )
 
     def check_files(self, stage: Stage) -> None:
