@@ -3,6 +3,7 @@
 What is heavy is imported inside the commands: worker processes import this module again.
 """
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
 from tasklens.cli.run import data, measure, plot, run, train
+from tasklens.cli.signals import TerminatedError, end_by, raising
 from tasklens.cli.sweep import gather, sweep
 from tasklens.cli.usage import usage_message
 from tasklens.core.environment import import_failure
@@ -156,7 +158,9 @@ add_command(
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     prepare_streams()
-    with reporting(Level.LINES):
+    # The processes of torchrun end at once: the others wait for them.
+    signals = contextlib.nullcontext() if launched_by_torchrun() else raising()
+    with reporting(Level.LINES), signals:
         status = _status()
     sys.exit(status)
 
@@ -182,6 +186,9 @@ def _status() -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
+    except TerminatedError as error:
+        print_lines(f"ended by {error.name}; resume with --resume")
+        return end_by(error.number)
     except ReaderLeftError:
         leave_pipe()
         return BROKEN_PIPE

@@ -23,7 +23,8 @@ Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Directories of models, of checkpoint-N or of training runs, or names on the hub.",
+        help="Directories of models, of checkpoint-N or of training runs, GGUF files, or names "
+        "on the hub.",
     ),
 ]
 Prompts = Annotated[
@@ -31,7 +32,8 @@ Prompts = Annotated[
     typer.Option(
         "--prompts",
         metavar="FILE",
-        help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal.",
+        help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal. "
+        "[default: the measured subsets of a training run, otherwise tasks-in-words]",
     ),
 ]
 Label = Annotated[
@@ -150,6 +152,7 @@ def probe(
     figure.
     """
     from tasklens.runs.model_plan import describe
+    from tasklens.runs.own_prompts import with_own_prompts
     from tasklens.runs.pipeline import run_all
     from tasklens.runs.settings import ModelRunSettings
 
@@ -172,6 +175,8 @@ def probe(
         given[name] = {key: value for key, value in table.items() if value is not None}
     keys = [f"{table}.{key}" for table, values in given.items() for key in values]
     settings = ModelRunSettings.from_table(given, check_changes(keys, change))
+    if "files" not in settings.prompts.model_fields_set:
+        settings = with_own_prompts(settings)
     if dry_run:
         plan = describe(settings)
         if as_json:

@@ -41,9 +41,15 @@ def report(
     check_out(out)
     runs = [changed_run(path, change, "report") for path in paths]
     check_reportable(runs)
+    directory = runs[0].directory
+    if out is None and len(runs) == 1 and not directory.is_writable:
+        raise InputError(f"{directory.path} cannot be written by this user; name a file with --out")
     with contextlib.ExitStack() as stack:
         for run in runs:
-            stack.enter_context(run.directory.locked())
+            writes = change or (out is None and len(runs) == 1)
+            stack.enter_context(
+                run.directory.locked() if writes else run.directory.locked_to_read()
+            )
             if change:
                 run.save_settings()
         emit_path(write_report(runs, verdicts_of(runs), this_command(), out))
