@@ -1,6 +1,5 @@
 """Harvest hidden states of any model that tasklens reads, at the measured position of prompts."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias, cast
 import torch
 
 from tasklens.core.errors import InputError
+from tasklens.core.parse import parse_json
 from tasklens.core.progress import warn
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.names import find_state
@@ -130,8 +130,8 @@ def as_subject(model: Model, *, texts: bool = False) -> Subject:
 def _tasklens_config(directory: Path) -> dict[str, Any] | None:
     """Return the metadata in the ``config.json`` of tasklens' checkpoints; None for others."""
     try:
-        config = json.loads((directory / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
+        config = parse_json((directory / "config.json").read_bytes(), unique=False)
+    except (OSError, ValueError):
         return None  # `load_subject` reports the reason
     return config.get("tasklens") if isinstance(config, dict) else None
 

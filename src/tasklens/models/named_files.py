@@ -1,12 +1,12 @@
 """Refuse a model whose files name files outside of its directory, before these are read."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tasklens.core.errors import InputError
+from tasklens.core.parse import parse_json
 
 #: A class in a module of code that comes with the model.
 _CLASS = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
@@ -44,8 +44,8 @@ def _check_names(path: Path, names: Any) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes(), unique=False)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
