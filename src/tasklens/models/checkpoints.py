@@ -14,6 +14,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
+from tasklens.core.parse import parse_json
 from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
@@ -122,7 +123,7 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     directory = Path(directory)
     path = directory / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(path.read_bytes())
         model_type = config["model_type"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error

@@ -56,8 +56,8 @@ class TrainSettings(SettingsBase, affects="train"):
     """AdamW's decay rate of the second moment."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
-    grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient; a larger gradient is scaled down to it."""
+    grad_clip: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
+    """Largest norm of the gradient; a larger gradient is scaled down to it; inf: never."""
     loss: Literal["all", "output"] = "all"
     """Tokens that are predicted: all of the sequence, or the output alone."""
     output_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0

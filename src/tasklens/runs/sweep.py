@@ -244,7 +244,10 @@ def _log(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise InputError(f"{path} should be a file of tasklens: remove it")
-    with path.open("a") as file, contextlib.redirect_stderr(file):
+    with (
+        path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        contextlib.redirect_stderr(file),
+    ):
         yield
 
 
