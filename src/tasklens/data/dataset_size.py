@@ -10,6 +10,8 @@ from tasklens.data.tasks import TaskSettings
 MAX_GRAMMARS = 10_000
 #: Bytes of an instance, an instruction, a symbol of it, a token with its name, and a mapped input.
 INSTANCE, INSTRUCTION, SYMBOL, TOKEN, MAPPED = 48, 100, 9, 150, 80
+#: Bytes in memory of a byte of a task file.
+PARSED = 5
 #: Bytes of a task and an input while functions are drawn, mapped or not.
 DRAWN = 24
 
@@ -37,6 +39,12 @@ def check_grammars(n: int, source: str = "") -> None:
             f"{source}{n} regular expressions, each of which is compared with all others: should "
             f"be at most {MAX_GRAMMARS}"
         )
+
+
+def check_file_size(n_bytes: int, file: str) -> None:
+    """Raise InputError if the memory does not hold what a task file of this size becomes."""
+    sizes = {f"bytes of {file}": n_bytes}
+    check_sizes("a task file", sizes, lambda sizes: PARSED * sum(sizes.values()))
 
 
 def dataset_bytes(sizes: Mapping[str, int]) -> int:

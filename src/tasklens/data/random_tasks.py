@@ -12,7 +12,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.data.dataset_size import check_dataset_size
+from tasklens.data.dataset_size import check_dataset_size, check_file_size
 from tasklens.data.grammar import random_grammars
 from tasklens.data.task_file import tasks_from_json
 from tasklens.data.tasks import (
@@ -39,6 +39,7 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     """
     if settings.file:
         try:
+            check_file_size(Path(settings.file).stat().st_size, settings.file)
             text = Path(settings.file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"task file {settings.file}: cannot be read: {error}") from None

@@ -38,7 +38,7 @@ class _FileTask(BaseModel, extra="forbid"):
     regexes: tuple[str, ...]
     function: dict[str, str]
     name: str = ""
-    n_variants: Annotated[int, Field(ge=1, strict=True)] | None = None
+    n_variants: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = None
 
 
 class _File(BaseModel, extra="forbid"):
