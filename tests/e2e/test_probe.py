@@ -401,8 +401,11 @@ def test_a_training_run_has_the_same_scores_as_a_model_run(home: Path, tmp_path:
     for key, value in settings.clusters.flat().items():
         options += ["--set", f"clusters.{key}={value}"]
     splits = ("train_subset", "val_subset", "val_instruction_subset")
+    result = succeed("probe", home, *options, "--set", "workers=1", "--out", path)
+    assert f"measured are the prompts of {home} itself ({', '.join(splits)})" in result.err
     prompts = [w for s in splits for w in ("--prompts", home / "data" / f"{s}.parquet")]
-    succeed("probe", home, *prompts, *options, "--set", "workers=1", "--out", path)
+    named = call("probe", home, *prompts, *options, "--set", "workers=1", "--out", path)
+    assert_refused(named, "already holds this run; resume it")
 
     def by_cell(run: Path) -> dict[tuple[object, ...], float]:
         rows = [row for row in scores_of(run) if row["split"] in splits]
@@ -664,7 +667,9 @@ CASES = {
         ("is not in the model's vocabulary of 9 tokens; is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
-    "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
+    "damaged weights": Case(
+        ("checkpoint-100/model.safetensors is damaged or cut",), models=damaged
+    ),
     "revisions of a directory": Case(
         ("is on the disk; only the hub has revisions",), ("--revision", "main")
     ),

@@ -10,8 +10,6 @@ from tasklens.data.tasks import TaskSettings
 MAX_GRAMMARS = 10_000
 #: Bytes of an instance, an instruction, a symbol of it, a token with its name, and a mapped input.
 INSTANCE, INSTRUCTION, SYMBOL, TOKEN, MAPPED = 48, 100, 9, 150, 80
-#: Bytes in memory of a byte of a task file.
-PARSED = 5
 #: Bytes of a task and an input while functions are drawn, mapped or not.
 DRAWN = 24
 
@@ -41,10 +39,14 @@ def check_grammars(n: int, source: str = "") -> None:
         )
 
 
-def check_file_size(n_bytes: int, file: str) -> None:
-    """Raise InputError if the memory does not hold what a task file of this size becomes."""
-    sizes = {f"bytes of {file}": n_bytes}
-    check_sizes("a task file", sizes, lambda sizes: PARSED * sum(sizes.values()))
+def check_variants(n_variants: int, mapped: int) -> None:
+    """Raise InputError if the memory does not hold instances of a task file's instructions.
+
+    Given are the number of the instructions of all tasks, and the fewest inputs of a task.
+    """
+    sizes = {"n_variants of all tasks": n_variants}
+    each = INSTANCE * mapped + INSTRUCTION
+    check_sizes("the dataset", sizes, lambda sizes: each * sum(sizes.values()))
 
 
 def dataset_bytes(sizes: Mapping[str, int]) -> int:

@@ -12,9 +12,9 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.data.dataset_size import check_dataset_size, check_file_size
+from tasklens.data.dataset_size import check_dataset_size
 from tasklens.data.grammar import random_grammars
-from tasklens.data.task_file import tasks_from_json
+from tasklens.data.task_file import read_task_file
 from tasklens.data.tasks import (
     Task,
     TaskSet,
@@ -38,12 +38,7 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     InputError if the settings cannot be satisfied, or the user's regexes or file break a rule.
     """
     if settings.file:
-        try:
-            check_file_size(Path(settings.file).stat().st_size, settings.file)
-            text = Path(settings.file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"task file {settings.file}: cannot be read: {error}") from None
-        return tasks_from_json(text, settings.file, settings)
+        return read_task_file(Path(settings.file), settings)
 
     check_dataset_size(settings)
     n, k = settings.n_tasks, settings.distributions_per_task

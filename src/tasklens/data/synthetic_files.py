@@ -47,11 +47,7 @@ def read_dataset(read: Callable[[str], bytes]) -> Dataset:
 
     InputError if a file is damaged or does not match the others.
     """
-    try:
-        text = read("tasks.json").decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"data/tasks.json is not UTF-8 text: {error}") from error
-    tasks = tasks_from_json(text, "data/tasks.json")
+    tasks = tasks_from_json(read("tasks.json"), "data/tasks.json")
     tables = {}
     for name in (*SPLITS, *MEASURED):
         path = f"data/{name}.parquet"

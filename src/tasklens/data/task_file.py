@@ -1,15 +1,19 @@
 """Read and write the JSON file of tasks."""
 
-import difflib
 import json
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, StrictInt, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from tasklens.core.downloads import HEAD, stand_in
 from tasklens.core.errors import InputError
+from tasklens.core.files import read_small_file
+from tasklens.core.messages import nearest, short
+from tasklens.core.parse import parse_json
 from tasklens.core.settings import one_line
-from tasklens.core.text import without_duplicates
-from tasklens.data.dataset_size import check_grammars
+from tasklens.core.text import check_characters
+from tasklens.data.dataset_size import check_grammars, check_variants
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
 
 
@@ -34,31 +38,46 @@ def tasks_to_json(taskset: TaskSet) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
+# A key that is absent has a default. One that is there has a value: null and [] are none.
+_Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
+_Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
 class _FileTask(BaseModel, extra="forbid"):
     regexes: tuple[str, ...]
     function: dict[str, str]
-    name: str = ""
-    n_variants: Annotated[int, Field(ge=1, lt=2**31, strict=True)] | None = None
+    name: Annotated[str, Field(min_length=1)] = ""
+    n_variants: _Count = 0
 
 
 class _File(BaseModel, extra="forbid"):
     tasks: tuple[_FileTask, ...]
-    inputs: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    symbols: tuple[str, ...] = ()
-    min_length: StrictInt | None = None
-    max_length: StrictInt | None = None
+    inputs: _Names = ()
+    outputs: _Names = ()
+    symbols: _Names = ()
+    min_length: _Count = 0
+    max_length: _Count = 0
 
 
-def tasks_from_json(text: str, source: str, settings: TaskSettings | None = None) -> TaskSet:
-    """Read and check a task file, in which each task needs `regexes` and `function`.
+def read_task_file(path: Path, settings: TaskSettings) -> TaskSet:
+    """Read and check the user's task file; InputError as `tasks_from_json`, or if it is no file."""
+    content = read_small_file(path)
+    if content and (why := stand_in(content[:HEAD])):
+        raise InputError(f"{path} {why}")
+    return tasks_from_json(content, str(path), settings)
+
+
+def tasks_from_json(
+    content: str | bytes, source: str, settings: TaskSettings | None = None
+) -> TaskSet:
+    """Check the content of a task file, in which each task needs `regexes` and `function`.
 
     Lengths and `n_variants` that the file omits are taken from the settings. Tokens and symbols
     that it omits are those that its tasks use. If the file is damaged, or its tasks break a rule of
     `check_tasks`, InputError is raised; its message begins with `source`, the name of the file.
     """
     try:
-        taskset = _taskset(_parsed(text), settings or TaskSettings())
+        taskset = _taskset(_parsed(content), settings or TaskSettings())
         check_tasks(taskset)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
@@ -71,35 +90,37 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
     for i, entry in enumerate(file.tasks):
         name = entry.name or f"task{i}"
         n_variants = entry.n_variants or settings.variants_per_task
-        grammars = grammars_of(entry.regexes, f"task {name!r}")
+        grammars = grammars_of(entry.regexes, f"task {short(name)}")
         tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
+    mapped = min((len(task.function) for task in tasks), default=0)
+    check_variants(sum(task.n_variants for task in tasks), mapped)
     pairs = [pair for task in tasks for pair in task.function.items()]
     return TaskSet(
         tasks=tuple(tasks),
         inputs=file.inputs or tuple(dict.fromkeys(x for x, _ in pairs)),
         outputs=file.outputs or tuple(dict.fromkeys(y for _, y in pairs)),
         symbols=file.symbols or symbols_of(tasks),
-        min_length=settings.min_length if file.min_length is None else file.min_length,
-        max_length=settings.max_length if file.max_length is None else file.max_length,
+        min_length=file.min_length or settings.min_length,
+        max_length=file.max_length or settings.max_length,
     )
 
 
-def _parsed(text: str) -> _File:
+def _parsed(content: str | bytes) -> _File:
     try:
-        content = json.loads(text, object_pairs_hook=without_duplicates)
-        json.dumps(content, ensure_ascii=False).encode()  # an escape may be half a character
+        document = parse_json(content)
+        check_characters(document)
     except ValueError as error:
         raise InputError(f"is not a task file: {error}") from None
-    if not isinstance(content, dict):
+    if not isinstance(document, dict):
         raise InputError(f"should be an object with the keys {', '.join(_File.model_fields)}")
     try:
-        return _File.model_validate(content)
+        return _File.model_validate(document)
     except ValidationError as error:
         for fault in error.errors():
             if fault["type"] == "extra_forbidden":
                 *parents, key = map(str, fault["loc"])
                 known = (_FileTask if parents else _File).model_fields
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0)[0]
+                near = nearest(key, [*known])
                 key = ".".join([*parents, key])
-                raise InputError(f"unknown key {key!r}; did you mean {near!r}?") from None
+                raise InputError(f"unknown key {short(key)}; did you mean {near!r}?") from None
         raise one_line(error) from None

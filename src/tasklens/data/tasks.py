@@ -14,7 +14,10 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import short
 from tasklens.core.settings import SettingsBase
+from tasklens.core.text import visible
+from tasklens.data.cell_values import look
 from tasklens.data.grammar import Grammar
 
 
@@ -162,17 +165,27 @@ def check_tasks(taskset: TaskSet) -> None:
     named = {"inputs": taskset.inputs, "outputs": taskset.outputs, "symbols": taskset.symbols}
     named["task names"] = tuple(task.name for task in tasks)
     for kind, names in named.items():
+        alike: dict[str, str] = {}
         for name, times in Counter(names).items():
             if times > 1:
-                raise InputError(f"{kind}: {name!r} occurs twice; all should be distinct")
+                raise InputError(f"{kind}: {short(name)} occurs twice; all should be distinct")
+            other = alike.setdefault(look(name), name)
+            if other != name:
+                raise InputError(
+                    f"{kind}: {name[:50]!a} looks like {other[:50]!a}; all should differ visibly"
+                )
     for symbol in taskset.symbols:
-        if len(symbol) != 1 or symbol.isspace():
-            raise InputError(f"symbol {symbol!r} should be one character, not whitespace")
+        if len(symbol) != 1 or symbol.isspace() or visible(symbol) != symbol:
+            raise InputError(
+                f"symbol {short(symbol)} should be one character, not whitespace and visible"
+            )
     for token in taskset.inputs + taskset.outputs:
-        if token.split() != [token]:
-            raise InputError(f"token {token!r} should be without whitespace and not empty")
+        if token.split() != [token] or visible(token) != token:
+            raise InputError(
+                f"token {short(token)} should be without whitespace and not empty, and visible"
+            )
         if token in taskset.symbols:
-            raise InputError(f"token {token!r} is a symbol of the instructions; rename it")
+            raise InputError(f"token {short(token)} is a symbol of the instructions; rename it")
     for task in tasks:
         _check_task(task, taskset)
     if problem := revealing_input({task.name: task.function for task in tasks}):

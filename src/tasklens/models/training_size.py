@@ -22,7 +22,7 @@ KEPT_WIDTHS = 16
 
 
 class Network(NamedTuple):
-    """What the memory of a network and of its training steps depends on."""
+    """Sizes of a network, on which its memory and that of its training steps depend."""
 
     n_layer: int
     n_embd: int
@@ -54,7 +54,7 @@ class Network(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What the memory of a training step depends on, besides the network and its rows."""
+    """Sizes of a training step, besides those of the network and the number of rows."""
 
     length: int
     """Symbols of an instruction."""

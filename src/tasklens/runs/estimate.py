@@ -40,8 +40,8 @@ OF_DISK = (
 def check_run(settings: TrainingRunSettings, directory: Path) -> None:
     """Raise InputError if the memory or the disk of this machine does not hold a new run.
 
-    The message has the setting that is too large, an estimate that is less than what the run needs,
-    what is free, and what would fit.
+    The message names the setting that is too large, what is free, and what would fit. Its estimate
+    is less than what the run needs.
     """
     check_memory_of(settings)
     sizes = {key: value for key, value in settings.flat().items() if key in OF_DISK}

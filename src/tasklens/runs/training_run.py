@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import sha256
+from tasklens.core.files import read_small_file, sha256
 from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
@@ -63,6 +63,17 @@ class TrainingRun(Run):
             sources = [sources, self.positions[0]]  # the files of which have no name of it
         return super().inputs(stage, sources)
 
+    def unfinished(self, stage: Stage) -> str:
+        """Return a line on a stage that is not finished; see `Stages.unfinished`."""
+        saved = self.directory.files_in(self.directory.resume)
+        if stage != "train" or not saved:
+            return super().unfinished(stage)
+        step = max(int(path.stem.rpartition("-")[2]) for path in saved)
+        return (
+            f"{self.directory.path}: stage train is not finished: training stopped at step {step} "
+            f"of {self.settings.train.steps}; finish the run: {self.command('data')}"
+        )
+
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:
         """The facts about the measured instances of each split."""
@@ -102,7 +113,7 @@ class TrainingRun(Run):
         file = Path(self.settings.tasks.file)
         if not self.settings.tasks.file or not file.is_file():
             return {}
-        return {str(file): sha256(file.read_bytes())}
+        return {str(file): sha256(read_small_file(file))}
 
     def counterfactuals(self, split: str, position: str, n: int) -> Counterfactuals:
         """Return at most n prompts of a split with their answers under each measured task."""

@@ -128,8 +128,30 @@ Change = Callable[[dict[str, Any]], object]
         (lambda c: c.update(max_length="x"), "max_length = 'x': should be a whole number"),
         (lambda c: c.update(max_length="4"), "max_length = '4': should be a whole number"),
         (lambda c: c.update(min_length=True), "min_length = True: should be a whole number"),
-        (lambda c: c.update(min_length=0), "min_length = 0 and max_length = 4: should be"),
-        (lambda c: c.update(max_length=0), "min_length = 1 and max_length = 0: should be"),
+        (lambda c: c.update(min_length=0), "min_length = 0: should be at least 1"),
+        (lambda c: c.update(max_length=-1), "max_length = -1: should be at least 1"),
+        (lambda c: c.update(max_length=4.0), "max_length = 4.0: should be a whole number"),
+        # A key that is there has a value.
+        *(
+            (lambda c, key=key, value=value: c.update({key: value}), f"{key} = {value}: should")
+            for value, keys in (
+                (None, ("min_length", "max_length", "inputs", "outputs", "symbols", "tasks")),
+                ([], ("inputs", "outputs", "symbols")),
+            )
+            for key in keys
+        ),
+        ({"n_variants": None}, "tasks.0.n_variants = None: should be a whole number"),
+        ({"name": ""}, "tasks.0.name = '': string should have at least 1"),
+        ({"name": None}, "tasks.0.name = None: should be text"),
+        ({"regexes": "a"}, "tasks.0.regexes = 'a': should be a list"),
+        ({"function": [["1", "odd"]]}, "tasks.0.function = [['1', 'odd']]: should be a table"),
+        # The words of prompts have to differ in a way that is seen.
+        (lambda c: c.update(inputs=["1", "2", "a\u200b"]), "should be without whitespace and not"),
+        (lambda c: c.update(symbols=[*"abc", "\u200b"]), "should be one character, not whitespace"),
+        (
+            lambda c: c.update(inputs=["1", "2", "\u00e1", "a\u0301"]),
+            r"inputs: 'a\u0301' looks like '\xe1'; all should differ visibly",
+        ),
         (lambda c: c["tasks"][0].update(n_variants=True), "tasks.0.n_variants = True: should"),
         (
             lambda c: c["tasks"][0]["function"].update({"1": 3}),
@@ -175,9 +197,12 @@ Change = Callable[[dict[str, Any]], object]
         ),
         ({"name": "z"}, "task names: 'z' occurs twice"),
         # the text of the file
+        ("[" * 100_000, "is not a task file: it is nested too deeply"),
+        ('{"min_length": ' + "9" * 5000 + "}", "is not a task file: a number has thousands of"),
+        ('{"' + "key" * 9999 + '": 1}', "did you mean"),
         ("[1]", "should be an object with the keys tasks, inputs"),
         ('{"tasks": [', "is not a task file: Expecting value: line 1 column 12"),
-        ({"name": "half \ud83d"}, "is not a task file: 'utf-8' codec can't encode character"),
+        ({"name": "half \ud83d"}, "is not a task file: a text has half a character"),
         ('{"tasks": [{"function": {"x": "1", "x": "2"}}]}', "the key 'x' occurs twice in one obj"),
     ],
 )
@@ -195,11 +220,35 @@ def test_refused_files(change: Change | dict[str, Any] | str, message: str) -> N
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"absent\.json: cannot be read: .*No such file"):
+    file = tmp_path / "tasks.json"
+    contents = {
+        b"\xff\xfe\x00": ": is not a task file: it is UTF-16; save it as UTF-8",
+        "\u00e9".encode("latin-1"): ": is not a task file: it is not UTF-8",
+        b"version https://git-lfs.github.com/spec/v1\n": " is a Git LFS pointer",
+        b"": ": is not a task file: ",
+    }
+    for content, message in contents.items():
+        file.write_bytes(content)
+        with pytest.raises(InputError) as error:
+            make_tasks(TaskSettings(file=str(file)), 0)
+        assert str(error.value).startswith(f"{file}{message}")
+    for path, why in ((tmp_path, "it is a directory"), ("/dev/zero", "it is a pipe or a device")):
+        with pytest.raises(InputError, match=f"cannot be read: {why}"):
+            make_tasks(TaskSettings(file=str(path)), 0)
+    with pytest.raises(InputError, match=r"absent\.json cannot be read: No such file"):
         make_tasks(TaskSettings(file=str(tmp_path / "absent.json")), 0)
-    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match=r"binary\.json: cannot be read"):
-        make_tasks(TaskSettings(file=str(tmp_path / "binary.json")), 0)
+
+
+def test_a_mark_of_utf_8_and_tokens_of_any_language_are_read(tmp_path: Path) -> None:
+    content = file_content()
+    content["tasks"][0]["function"], content["tasks"][1]["function"] = (
+        {"\u732b": "\u00e9", "\u72ac": "\u0928\u092e"},
+        {"\u732b": "\u0928\u092e", "\u72ac": "\u00e9"},
+    )
+    file = tmp_path / "tasks.json"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    settings = small(variants_per_task=6).changed(file=str(file))
+    assert make_tasks(settings, 0).inputs == ("\u732b", "\u72ac")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +296,7 @@ def test_refused_settings(changes: dict[str, Any], message: str) -> None:
         ),
         (
             {"symbols": "ab", "min_length": 1, "max_length": 3},
-            "random grammar 1 of 2: .* allow more symbols",
+            "fewer than the 20 strings .* allow more symbols",
         ),
     ],
 )
