@@ -1,4 +1,4 @@
-"""Survey the causal model types of transformers: is each measured rightly, or refused in one line?
+"""Survey the causal model types of transformers: each is measured rightly or refused in one line.
 
 Each type is made tiny and random. The hidden states of prompts of many lengths are compared with
 those that hooks on its blocks read from one prompt at a time. The blocks and the final norm of this
@@ -6,11 +6,13 @@ comparison are known by their names, and tasklens does not use names.
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import re
 import resource
 import sys
+import textwrap
 import time
 import traceback
 import warnings
@@ -25,10 +27,13 @@ import torch
 import transformers
 from family_models import CONTEXT, VOCABULARY, make_model, tiny_config
 from torch import Tensor
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tasklens.core.errors import InputError, first_line
+from tasklens.data.edited_prompts import EditedPrompts, Floats
 from tasklens.data.token_prompts import Prompts
+from tasklens.models.hf_editor import HuggingFaceEditor
 from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: Largest distance of two states, as a share of the state's norm.
@@ -36,12 +41,14 @@ TOLERANCE = 1e-4
 SECONDS, GIBIBYTES = 120, 8
 #: Names of the list of blocks, and of the norm beside it.
 BLOCKS = re.compile(r"(.*\.)?(layers?|h|blocks?)")
-NORM = re.compile(r"norm|^ln_", re.IGNORECASE)
+NORM = re.compile(r"norm|^ln(_|$)", re.IGNORECASE)
+BEGIN = "<!-- begin of the table of benchmarks/families.py -->"
+END = "<!-- end of the table of benchmarks/families.py -->"
 EQUAL, REFUSED, NOT_MADE = "equal", "refused", "not made"
 
 
 class Outcome(NamedTuple):
-    """What came of a type: one word, and the reason or the fault."""
+    """Outcome of a type: one word, and the reason or the fault."""
 
     type: str
     outcome: str
@@ -69,7 +76,7 @@ def blocks_by_name(model: Any) -> str:
         and BLOCKS.fullmatch(path)
         and not re.search("vision|visual|image|audio", path)
     }
-    return max(sizes, key=lambda path: (sizes[path], -len(path)))
+    return str(max(sizes, key=lambda path: (sizes[path], -len(path))))
 
 
 @torch.inference_mode()
@@ -81,8 +88,10 @@ def states_by_hooks(model: Any, ids: Tensor) -> tuple[dict[str, Tensor], Any]:
 
     def keep(name: str) -> Any:
         def hook(_: Any, __: Any, output: Any) -> None:
-            if name not in states and (name != "ln_f" or f"block{len(blocks)}" in states):
-                states[name] = (output if torch.is_tensor(output) else output[0])[0].clone()
+            state = (output if torch.is_tensor(output) else output[0])[0].clone()
+            if name.startswith("block"):
+                states.pop("ln_f", None)  # of a norm before this block
+            states.setdefault(name, state)
 
         return hook
 
@@ -104,37 +113,78 @@ def states_by_hooks(model: Any, ids: Tensor) -> tuple[dict[str, Tensor], Any]:
 
 
 def fault(model: Any) -> str:
-    """Return what differs from one prompt at a time, or ""; raise what the model or tasklens raises."""
-    rng = np.random.default_rng(0)
+    """Return what differs from one prompt at a time, or ""; raise what the model raises."""
     subject = HuggingFaceSubject(model)
-    n_blocks = len(model.get_submodule(blocks_by_name(model)))
-    if sum(name.startswith("block") for name in subject.names) != n_blocks:
-        return f"{subject.names} of {n_blocks} blocks"
+    rng = np.random.default_rng(0)
     for alike in (False, True):
         asked = prompts(rng, alike)
         got = subject.harvest(asked, subject.names)
         for i, (ids, position) in enumerate(zip(asked.ids, asked.position, strict=True)):
             states, out = states_by_hooks(model, torch.from_numpy(ids[: position + 1])[None])
+            missing = {*states} - {*subject.names, "wte", "ln_f"}
+            if missing:
+                return ", ".join(missing)
             for name in subject.names:
-                alone = states[name][-1].float().numpy()
-                distance = np.linalg.norm(got.states[name][i] - alone) / np.linalg.norm(alone)
-                if not distance <= TOLERANCE:
-                    return f"{name} of a prompt of {position + 1} tokens differs by {distance:.1e}"
+                if not is_near(got.states[name][i], states[name][-1].float().numpy()):
+                    return f"{name} of a prompt of {position + 1} tokens"
             if got.answer[i] != out.logits[0, -1].argmax():
-                return f"the answer to a prompt of {position + 1} tokens differs"
+                return f"the answer to a prompt of {position + 1} tokens"
             own = getattr(out, "hidden_states", None)
-            if own is not None and len(own) == n_blocks + 1:
-                last = [states[name] for name in ("ln_f", f"block{n_blocks}") if name in states]
-                ours = [state for state in last if state.shape == own[-1][0].shape]
-                if not any(torch.allclose(own[-1][0], state, atol=1e-3) for state in ours):
-                    return "the last of the model's own states is another one"
+            last = [states[name][-1].numpy() for name in subject.names[-2:]]
+            if own is not None and own[-1].shape[-1] == last[-1].shape[-1]:
+                final = own[-1][0, -1].numpy()
+                if not any(is_near(state, final) for state in last):
+                    return "the last of the model's own states"
+    return fault_of_edits(model, subject, asked) or fault_of_long(subject, rng)
+
+
+def is_near(got: Floats, expected: Floats) -> bool:
+    """Return whether a vector is another one but for rounding."""
+    if got.shape != expected.shape:
+        return False
+    return bool(np.linalg.norm(got - expected) <= TOLERANCE * np.linalg.norm(expected))
+
+
+def fault_of_edits(model: Any, subject: HuggingFaceSubject, asked: Prompts) -> str:
+    """Return for which state an edit of a block gives other likelihoods than a hook, or ""."""
+    edited = EditedPrompts(asked.ids, asked.position, asked.position, asked.position)
+    tokens = np.arange(VOCABULARY)[:, None]
+    editor = HuggingFaceEditor(subject, edited, tokens)
+    row, candidates = np.arange(3), np.tile(np.arange(VOCABULARY), (3, 1))
+    for i, block in enumerate(model.get_submodule(blocks_by_name(model)), 1):
+        if f"block{i}" not in subject.names:
+            continue
+        moves = np.random.default_rng(i).normal(size=(3, subject.widths[f"block{i}"]))
+        change = moves.astype(np.float32)
+        got = editor.answer(f"block{i}", row, change, candidates)
+        for j in row.tolist():
+            ids = torch.from_numpy(asked.ids[j : j + 1, : asked.position[j] + 1])
+
+            def move(_: Any, __: Any, output: Any, j: int = j, change: Any = change) -> Any:
+                state = (output if torch.is_tensor(output) else output[0]).clone()
+                state[0, -1] += torch.from_numpy(change[j])
+                return state if torch.is_tensor(output) else (state, *output[1:])
+
+            with torch.inference_mode(), block.register_forward_hook(move):
+                logits = model(ids, use_cache=False).logits[0, -1]
+            if not np.allclose(got.likelihood[j], logits.log_softmax(dim=-1), atol=1e-3):
+                return f"an edit of block{i}"
     return ""
 
 
-def survey_one(kind: type, answer: Connection) -> None:
+def fault_of_long(subject: HuggingFaceSubject, rng: np.random.Generator) -> str:
+    """Read a prompt longer than the context; raise what is no refusal."""
+    ids = rng.integers(4, VOCABULARY - 4, size=(1, 2 * CONTEXT))
+    with contextlib.suppress(InputError):
+        got = subject.harvest(Prompts(ids, np.array([2 * CONTEXT - 1])), subject.names)
+        if not all(np.isfinite(state).all() for state in got.states.values()):
+            return "a prompt longer than the context"
+    return ""
+
+
+def survey_one(name: str, kind: type, answer: Connection) -> None:
     """Send what comes of a type."""
     resource.setrlimit(resource.RLIMIT_AS, (GIBIBYTES << 30,) * 2)
-    name = kind.model_type  # type: ignore[attr-defined]
     try:
         model = make_model(tiny_config(kind))
     except Exception as error:
@@ -142,7 +192,8 @@ def survey_one(kind: type, answer: Connection) -> None:
         return
     try:
         differs = fault(model)
-        answer.send(Outcome(name, "differs" if differs else EQUAL, differs))
+        line = f"{differs} differs" if differs else ""
+        answer.send(Outcome(name, "differs" if differs else EQUAL, line))
     except InputError as error:
         answer.send(Outcome(name, REFUSED, str(error)))
     except Exception as error:
@@ -154,17 +205,17 @@ def survey_one(kind: type, answer: Connection) -> None:
 def brief(error: BaseException) -> str:
     """Return the most telling line of an error of transformers."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return next((line for line in lines if line.startswith("ValueError:")), first_line(error))
+    line = next((line for line in lines if line.startswith("ValueError:")), first_line(error))
+    return line.removesuffix(" You can install it with pip:").replace("|", "/")
 
 
-def survey(kinds: list[type]) -> list[Outcome]:
+def survey(kinds: dict[str, type]) -> list[Outcome]:
     """Return what comes of each type, each in a process of its own."""
     outcomes = []
     fork = multiprocessing.get_context("fork")  # which imports transformers once
-    for kind in kinds:
-        name = kind.model_type  # type: ignore[attr-defined]
+    for name, kind in kinds.items():
         ours, theirs = fork.Pipe()
-        process, begin = fork.Process(target=survey_one, args=(kind, theirs)), time.time()
+        process, begin = fork.Process(target=survey_one, args=(name, kind, theirs)), time.time()
         process.start()
         theirs.close()
         outcome = Outcome(name, "hung", f"for {SECONDS} s")
@@ -180,14 +231,44 @@ def survey(kinds: list[type]) -> list[Outcome]:
     return outcomes
 
 
+def table(outcomes: list[Outcome]) -> str:
+    """Return what came of the types, as Markdown."""
+    by_outcome: dict[str, list[Outcome]] = {}
+    for each in outcomes:
+        by_outcome.setdefault(each.outcome, []).append(each)
+    equal = by_outcome.pop(EQUAL, [])
+    rest = ", ".join(f"{len(each)} {outcome}" for outcome, each in by_outcome.items())
+    lines = [
+        f"With transformers {transformers.__version__} and torch {torch.__version__}, of "
+        f"{len(outcomes)} types {len(equal)} are equal, {rest}. Equal are:",
+        "",
+        *textwrap.wrap(", ".join(f"`{each.type}`" for each in equal) + ".", 118),
+        "",
+        "| type | | reason |",
+        "|---|---|---|",
+    ]
+    for others in by_outcome.values():
+        lines += [f"| `{name}` | {outcome} | {line} |" for name, outcome, line in others]
+    return "\n".join(lines)
+
+
+def write(page: Path, text: str) -> None:
+    """Replace the part of a page between two marks."""
+    before, rest = page.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", action="append", help="a type; can be given several times")
-    options.add_argument("--write", type=Path, help="page whose table is replaced")
+    options.add_argument("--write", type=Path, help="page that gets the table of all types")
     asked = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
-    kinds = [*MODEL_FOR_CAUSAL_LM_MAPPING.keys()]
-    outcomes = survey([k for k in kinds if not asked.only or k.model_type in asked.only])
-    sys.exit(any(o.outcome not in (EQUAL, REFUSED, NOT_MADE) for o in outcomes))
+    types = asked.only or [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
+    outcomes = survey({name: CONFIG_MAPPING[name] for name in types})
+    if asked.write and not asked.only:
+        write(asked.write, table(outcomes))
+    sys.exit(any(each.outcome not in (EQUAL, REFUSED, NOT_MADE) for each in outcomes))

@@ -21,7 +21,8 @@ SIZES = {
     r"(num_|encoder_|decoder_|num_encoder_|num_decoder_|num_hidden_)layers|n_layers?|num_blocks"
     r"|depth|num_layers_per_stack": LAYERS,
     r"hidden_size(_global)?|n_embd|(d_|dim_)model|emb_dim|dim|embedding_(dim|size)|lru_width"
-    r"|(backbone_|attention_)hidden_size|(in|out)put_embedding_size|word_embed_proj_dim": WIDTH,
+    r"|(backbone_|attention_)hidden_size|adapter_(in_dim|out_dim|input_size)"
+    r"|(in|out)put_embedding_size|word_embed_proj_dim": WIDTH,
     r"(\w+_)?intermediate_size(_mlp)?|(\w+_)?ffn_(hidden_size|dim)|d_inner|dff|dim_ff|mlp_dim"
     r"|feed_forward_size": 2 * WIDTH,
     r"((swa|encoder|decoder|num_encoder|num_decoder|num|num_swa|swa_num)_)?attention_heads|n_heads?"
@@ -42,6 +43,7 @@ LINEAR, FULL, SLIDING = "linear_attention", "full_attention", "sliding_attention
 GEMMA = {"num_kv_shared_layers": 0, "layer_types": [SLIDING, FULL] * 2}
 GEMMA_IN = {"text_config": GEMMA | {"per_layer_config": {1: {"head_dim": 16}, 3: {"head_dim": 16}}}}
 ASSISTANT = {
+    "num_hidden_layers": LAYERS,
     **{"layer_types": [SLIDING, FULL] * 2, "per_layer_config": {}, "num_kv_shared_layers": LAYERS},
     **{"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0},
 }
@@ -62,7 +64,7 @@ OWN: dict[str, dict[str, Any]] = {
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8}},
     "deepseek_v2": {"num_experts_per_tok": 2, "topk_method": "greedy"},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
-    "dots3_note": {"text_config": DOTS},
+    "dots3_note": {"text_config": DOTS, "vision_config": {"per_layer_config": {}}},
     "dots3_note_text": DOTS,
     "falcon_h1": {"mamba_d_ssm": 64},
     "gemma3n_text": GEMMA,
@@ -93,6 +95,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "zamba2": {
         "layers_block_type": [LINEAR, "hybrid"] * 2,
+        "attention_hidden_size": 64,
         "attention_head_dim": 16,
         "n_mamba_heads": 4,
         "mamba_headdim": 16,
@@ -101,9 +104,9 @@ OWN: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_config(kind: type) -> Any:
+def tiny_config(kind: Any) -> Any:
     """Return a configuration of a class with small sizes; raise what the class raises."""
-    own = OWN.get(kind.model_type, {})  # type: ignore[attr-defined]
+    own = OWN.get(kind.model_type, {})
     error = None
     for options in ({}, {"is_whole": True}, {"is_whole": True, "crops": True}):
         try:
@@ -114,12 +117,13 @@ def tiny_config(kind: type) -> Any:
     raise error
 
 
-def defaults(kind: type, own: dict[str, Any]) -> dict[str, Any]:
+def defaults(kind: Any, own: dict[str, Any]) -> dict[str, Any]:
     """Return the default settings of a class; with our own, if it is not whole without them."""
     try:
-        return kind().to_dict()  # type: ignore[attr-defined, no-any-return]
+        default = kind()
     except Exception:
-        return kind(**own).to_dict()  # type: ignore[attr-defined, no-any-return]
+        default = kind(**own)
+    return dict(default.to_dict())
 
 
 def merged(settings: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Write small models of transformers as GGUF files, as llama.cpp's converter does."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,22 @@ Q8_0, F32, F16 = (getattr(gguf.GGMLQuantizationType, kind) for kind in ("Q8_0", 
 
 
 def write_gguf(
-    path: Path, model: Any, kind: Any = F32, tokenizer: Any = None, **metadata: Any
+    path: Path,
+    model: Any,
+    kind: Any = F32,
+    tokenizer: Any = None,
+    *,
+    without: Sequence[str] = (),
+    further: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    norm_kind: str = "F32",
+    stated: Mapping[str, Any] | None = None,
+    **metadata: Any,
 ) -> Path:
     """Write a model with its matrices as one kind of numbers; ``metadata`` replaces or adds values.
 
     A value of None is left out. Keys have ``__`` instead of a dot, and no architecture before them.
+    Tensors are left out or added by their names. ``stated`` does with the tokenizer's values what
+    ``metadata`` does with the model's.
     """
     config = model.config
     architecture = ARCHITECTURES.get(config.model_type, config.model_type)
@@ -27,10 +39,13 @@ def write_gguf(
         if value is not None:
             _add(writer, f"{architecture}.{key.replace('__', '.')}", value)
     if tokenizer is not None:
-        add_tokenizer(writer, tokenizer)
-    for name, array in tensors_of(model, architecture).items():
+        add_tokenizer(writer, tokenizer, stated or {})
+    for name, array in {**tensors_of(model, architecture), **(further or {})}.items():
         stored = kind if array.ndim > 1 else F32
-        writer.add_tensor(name, gguf.quantize(array, stored), raw_dtype=stored)
+        if name not in without and norm_kind == "F64" and array.ndim == 1:
+            writer.add_tensor(name, array.astype(np.float64))
+        elif name not in without:
+            writer.add_tensor(name, gguf.quantize(array, stored), raw_dtype=stored)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -118,34 +133,39 @@ def permuted(array: npt.NDArray[np.float32], n_heads: int) -> npt.NDArray[np.flo
     return pairs.swapaxes(1, 2).reshape(array.shape)
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, pre: str | None = "gpt-2") -> None:
+def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any, stated: Mapping[str, Any]) -> None:
     """Write a tokenizer of pairs: a byte-level one with its pairs, or one with scores."""
+    for key, value in {**tokenizer_values(tokenizer), **stated}.items():
+        if value is not None:
+            _add(writer, key if "." in key else f"tokenizer.ggml.{key}", value)
+
+
+def tokenizer_values(tokenizer: Any) -> dict[str, Any]:
+    """Return what llama.cpp's converter writes about a tokenizer."""
     inner = json.loads(tokenizer.backend_tokenizer.to_str())
     added = {token["content"] for token in inner["added_tokens"]}
     numbers = tokenizer.get_vocab()
     vocabulary = sorted(numbers, key=numbers.__getitem__)
     pairs = [tuple(pair) for pair in inner["model"]["merges"]]
-    kinds = [3 if token in added else 1 for token in vocabulary]
+    ranks = {"".join(pair): -float(i) for i, pair in reversed([*enumerate(pairs)])}
+    kinds = {token: 3 if token in added else 1 for token in vocabulary}
+    special = {
+        f"{key}_token_id": numbers[token]
+        for key, token in (
+            ("bos", tokenizer.bos_token),
+            ("eos", tokenizer.eos_token),
+            ("padding", tokenizer.pad_token),
+        )
+    }
+    special["add_bos_token"] = tokenizer("red")["input_ids"][0] == tokenizer.bos_token_id
     if inner["model"]["byte_fallback"]:
-        ranks = {"".join(pair): -float(i) for i, pair in reversed([*enumerate(pairs)])}
-        writer.add_tokenizer_model("llama")
-        writer.add_token_scores([ranks.get(token, -1e6) for token in vocabulary])
-        kinds = [
-            6 if token.startswith("<0x") else 2 if token == "<unk>" else kind
-            for token, kind in zip(vocabulary, kinds, strict=True)
-        ]
+        kinds |= {token: 6 for token in vocabulary if token.startswith("<0x")} | {"<unk>": 2}
+        scores = [ranks.get(token, -1e6) for token in vocabulary]
+        more = {"model": "llama", "scores": scores, "unknown_token_id": numbers["<unk>"]}
     else:
-        writer.add_tokenizer_model("gpt2")
-        writer.add_token_merges([" ".join(pair) for pair in pairs])
-        if pre is not None:
-            writer.add_tokenizer_pre(pre)
-    writer.add_token_list(vocabulary)
-    writer.add_token_types(kinds)
-    for name in ("bos", "eos", "pad", "unk"):
-        number = getattr(tokenizer, f"{name}_token_id")
-        if number is not None:
-            getattr(writer, f"add_{name}_token_id")(number)
-    writer.add_add_bos_token(tokenizer("red")["input_ids"][0] == tokenizer.bos_token_id)
+        merges = [" ".join(pair) for pair in pairs]
+        more = {"model": "gpt2", "pre": "gpt-2", "merges": merges}
+    return {**more, "tokens": vocabulary, "token_type": [*kinds.values()], **special}
 
 
 def _add(writer: gguf.GGUFWriter, key: str, value: Any) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import gguf
 import numpy as np
+import transformers
 from safetensors.numpy import save_file
 
 from campaign.attempt import Judged, Outcome
@@ -15,6 +17,7 @@ from campaign.contents import LFS, hostile
 from campaign.directories import Directories, results
 from campaign.inputs import BEGUN, Attack, drawn
 from e2e.damage import CUT, EDIT
+from tiny_gguf import write_gguf
 
 
 def _same(work: Path, d: Directories, model: Path, judged: Judged, reference: bool) -> None:
@@ -127,4 +130,36 @@ def model_beside(d: Directories, work: Path, seed: int, number: int) -> tuple[Ju
     return judged, f"{', '.join(names)} beside"
 
 
-MODEL_ATTACKS: dict[str, Attack] = {"model-file": model_file, "model-beside": model_beside}
+def gguf_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
+    """Probe a model in a GGUF file with a damaged header, or a cut one."""
+    rng = Random(f"{seed} gguf {number}")
+    model = work / "model-200"
+    shutil.copytree(d.stock.checkpoints[200], model)
+    kind = rng.choice([gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16])
+    transformers.utils.logging.disable_progress_bar()
+    whole = transformers.AutoModelForCausalLM.from_pretrained(model)
+    file = write_gguf(model / "model.gguf", whole, kind)
+    (model / "model.safetensors").unlink()
+    content = bytearray(file.read_bytes())
+    header = gguf.GGUFReader(file).data_offset
+    how = rng.choice(["flip", "flip", "number", "cut", "grow", "LFS", "whole"])
+    i = rng.randrange(header)
+    if how == "flip":
+        content[i] ^= 1 << rng.randrange(8)
+    elif how == "number":  # a length, a count or an offset
+        content[i : i + 8] = rng.choice([2**63 - 1, 2**64 - 1, 2**32, 0]).to_bytes(8, "little")
+    elif how == "cut":
+        del content[rng.randrange(len(content)) :]
+    elif how == "grow":
+        content[i:i] = rng.randbytes(rng.choice([1, 8, 100]))
+    file.write_bytes(LFS if how == "LFS" else bytes(content))
+    judged = Judged()
+    _same(work, d, model if rng.random() < 0.5 else file, judged, reference=False)
+    return judged, f"{kind.name}: {how} at {i} of {header}"
+
+
+MODEL_ATTACKS: dict[str, Attack] = {
+    "model-file": model_file,
+    "model-beside": model_beside,
+    "gguf-file": gguf_file,
+}

@@ -310,6 +310,29 @@ def test_what_the_encoding_lacks_is_replaced(tiny: Finished, tmp_path: Path) -> 
         assert ("gr\\xf6\\xdfe" if encoding == "ascii" else "größe") in text
 
 
+@pytest.mark.parametrize(
+    ("redirection", "arguments", "expected"),
+    [
+        (">&-", ["--version"], (0, b"", b"")),
+        ("2>&-", ["nothing"], (2, b"", b"")),
+        (">&- 2>&- <&-", ["--version"], (0, b"", b"")),
+        ("2>/dev/full", ["nothing"], (2, b"", b"")),
+        (">/dev/full", ["-V"], (2, b"", b"tasklens: error: writing: No space left on device\n")),
+    ],
+)
+def test_streams_that_are_closed_or_full(
+    redirection: str, arguments: list[str], expected: tuple[int, bytes, bytes]
+) -> None:
+    script = f'exec "$@" {redirection}'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        check=False,
+        timeout=HANG,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == expected
+
+
 def test_a_reader_that_leaves_is_no_error(tiny: Finished) -> None:
     command = [sys.executable, "-c", PROGRAM, "show", str(tiny.path), "--json"]
     reader, writer = os.pipe()

@@ -667,7 +667,9 @@ CASES = {
         ("is not in the model's vocabulary of 9 tokens; is this the model's tokenizer?",),
         models=lambda _, path: save_model(path / "small", 1, vocabulary=9),
     ),
-    "damaged weights": Case(("{path}/models/checkpoint-100 cannot be loaded: ",), models=damaged),
+    "damaged weights": Case(
+        ("checkpoint-100/model.safetensors is damaged or cut",), models=damaged
+    ),
     "revisions of a directory": Case(
         ("is on the disk; only the hub has revisions",), ("--revision", "main")
     ),

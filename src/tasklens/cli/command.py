@@ -7,13 +7,17 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from tasklens.cli.usage import command_message
 from tasklens.core import progress
 from tasklens.core.errors import InputError
 
 #: Where the documentation is, in the repository.
 DOCS = "docs/cli.md, docs/settings.md, docs/findings.md"
+
+#: Options with a path, which may not be empty: an empty path is the working directory.
+_PATHS = ("--out", "--prompts")
 
 _Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print results, warnings and errors only: no progress.")
@@ -27,11 +31,21 @@ _Debug = Annotated[
 _COMMON: dict[str, Any] = {"quiet": _Quiet, "verbose": _Verbose, "debug": _Debug}
 
 
+class Commands(TyperGroup):
+    """The commands, of which an unknown one is refused with the nearest."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return a command by the first of some words; InputError if there is none."""
+        if not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None:
+            raise InputError(command_message(args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
 class OnceOnly(TyperCommand):
-    """A command that refuses an option with one value if it is given twice."""
+    """A command that refuses an option with one value if it is given twice, and empty paths."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line; InputError for an option that is given twice."""
+        """Parse the command line; InputError for an option given twice, or an empty path."""
         if not ctx.resilient_parsing:  # which completes a command line
             self._check_repeated(ctx, args)
         return super().parse_args(ctx, args)
@@ -51,8 +65,12 @@ class OnceOnly(TyperCommand):
                 break
             option, equals, value = word.partition("=")
             if option in with_value:
-                values.setdefault(option, []).append(value if equals else next(rest, ""))
+                values.setdefault(option, []).append(value if equals else next(rest, "-"))
+            elif not word:  # as of a variable of the shell that is not set
+                raise InputError(f"an argument of tasklens {self.name} is empty; see --help")
         for option, given in values.items():
+            if "" in given and option in _PATHS:
+                raise InputError(f"{option} is empty: should be a path")
             if len(given) > 1 and not with_value[option].multiple:
                 raise InputError(f"{option} is given twice: {' and '.join(given)}; give it once")
 

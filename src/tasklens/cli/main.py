@@ -3,13 +3,14 @@
 What is heavy is imported inside the commands: worker processes import this module again.
 """
 
+import contextlib
 import sys
 from typing import Annotated, Any
 
 import typer
 
 import tasklens as package
-from tasklens.cli.command import add_command
+from tasklens.cli.command import Commands, add_command
 from tasklens.cli.intervene import intervene
 from tasklens.cli.output import (
     BROKEN_PIPE,
@@ -22,11 +23,14 @@ from tasklens.cli.probe import probe
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
 from tasklens.cli.run import data, measure, plot, run, train
+from tasklens.cli.signals import TerminatedError, end_by, raising
 from tasklens.cli.sweep import gather, sweep
+from tasklens.cli.usage import usage_message
+from tasklens.core.environment import import_failure
 from tasklens.core.errors import CellsFailedError, InputError, debugging
 from tasklens.core.files import check_system
 from tasklens.core.progress import Level, print_lines, print_traceback, reporting
-from tasklens.models.torchrun import is_other_rank, launched_by_torchrun
+from tasklens.models.torchrun import check_launch, is_other_rank, launched_by_torchrun
 
 #: The base of all errors in how a command line is written: Click's ClickException, by way of
 #: Typer, which carries its own Click in some versions and shares the common one in others.
@@ -38,6 +42,7 @@ TRAINING = ("run", "train")
 INTERRUPTED = 130
 
 app = typer.Typer(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -153,7 +158,9 @@ add_command(
 def main() -> None:
     """Run the command line; an error of the user's is one line and exit status 2."""
     prepare_streams()
-    with reporting(Level.LINES):
+    # The processes of torchrun end at once: the others wait for them.
+    signals = contextlib.nullcontext() if launched_by_torchrun() else raising()
+    with reporting(Level.LINES), signals:
         status = _status()
     sys.exit(status)
 
@@ -162,11 +169,16 @@ def _status() -> int:
     """Run a command and return its exit status."""
     try:
         check_system()
+        check_launch()
+    except InputError as error:  # of each rank: which one it is, is not known
+        print_lines(f"error: {error}")
+        return 2
+    try:
         status: int | None = app(standalone_mode=False)
     except InputError as error:
         return _print_error(str(error))
     except _UsageError as error:
-        return _print_error(" ".join(error.format_message().split()))
+        return _print_error(usage_message(error))
     except CellsFailedError as error:
         for cell, reason in error.reasons.items():
             print_lines(f"cell {cell} failed: {reason}")
@@ -174,11 +186,20 @@ def _status() -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         status = INTERRUPTED
+    except TerminatedError as error:
+        print_lines(f"ended by {error.name}; resume with --resume")
+        return end_by(error.number)
     except ReaderLeftError:
         leave_pipe()
         return BROKEN_PIPE
     except OSError as error:
+        if failure := import_failure(error):
+            return _print_error(failure)
         return _print_error(f"{error.filename or 'writing'}: {error.strerror or error}")
+    except Exception as error:
+        if failure := import_failure(error):
+            return _print_error(failure)
+        raise
     if status == INTERRUPTED:  # some versions of Typer return it
         print_lines("interrupted; resume with --resume")
     return status or 0

@@ -1,5 +1,6 @@
 """Options that several commands share, and how they open a run directory."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -81,6 +82,26 @@ def check_device(device: str, key: str, engine: str = "local") -> None:
         check_local_device(device, key)
     elif device not in ("cpu", "cuda"):
         raise InputError(f"{key} = {device!r}: Ray gives each task its GPU: should be cuda")
+
+
+def check_out(out: Path | None, inputs: Iterable[Path] = ()) -> None:
+    """Raise InputError for an ``--out`` that would replace an input, or a file of a run."""
+    from tasklens.runs.directory import RunDir
+
+    if out is None or not out.is_file():
+        return
+    path = Path(os.path.realpath(out))
+    if any(os.path.realpath(each) == str(path) for each in inputs):
+        raise InputError(f"cannot write {out}: it is what is read; name another file with --out")
+    for parent in path.parents:
+        directory = RunDir(parent)
+        if directory.manifest.is_file() and directory.config.is_file():
+            own = directory.manifest, directory.config
+            if path in own or directory.noted(path) is not None:
+                raise InputError(
+                    f"cannot write {out}: it is a file of the run {parent}; name another file "
+                    "with --out"
+                )
 
 
 def check_changes(given: Iterable[str], change: list[str] | None) -> list[str]:

@@ -67,8 +67,18 @@ def _coloured(text: str) -> str:
 def prepare_streams() -> None:
     """Let the standard streams show what they would obey, or what their encoding does not have.
 
-    That includes Python's own warnings and tracebacks, which may contain a user's text.
+    That includes Python's own warnings and tracebacks, which may contain a user's text. A stream
+    that is closed goes to nowhere: otherwise the first file that is opened would take its number,
+    and libraries would write their messages into it.
     """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,7 +1,7 @@
 """`tasklens probe`: any causal language model on labelled prompts."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,12 +16,15 @@ from tasklens.cli.options import (
     this_command,
 )
 from tasklens.cli.output import emit, emit_json
+from tasklens.core.errors import InputError
+from tasklens.core.parse import value_of
 
 Models = Annotated[
     list[str],
     typer.Argument(
         metavar="MODEL...",
-        help="Directories of models, of checkpoint-N or of training runs, or names on the hub.",
+        help="Directories of models, of checkpoint-N or of training runs, GGUF files, or names "
+        "on the hub.",
     ),
 ]
 Prompts = Annotated[
@@ -165,7 +168,7 @@ def probe(
         },
         "prompts": {"files": prompts, "label": label, "hold_out": hold_out},
         "states": {"positions": position},
-        "measure": {"k": [_number(n) for n in k.split(",")] if k else None},
+        "measure": {"k": _numbers(k) if k else None},
     }
     for name, table in given.items():
         given[name] = {key: value for key, value in table.items() if value is not None}
@@ -198,5 +201,9 @@ def probe(
     emit_results(*results, as_json=as_json)
 
 
-def _number(text: str) -> int | str:
-    return int(text) if text.strip().isdigit() else text
+def _numbers(text: str) -> list[Any]:
+    """Return numbers between commas as TOML writes them; InputError if they cannot be read."""
+    try:
+        return [value_of(each.strip()) for each in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--k: {error}") from error

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tasklens.cli.options import Change, changed_run, this_command
+from tasklens.cli.options import Change, changed_run, check_out, this_command
 from tasklens.cli.output import emit_path
 from tasklens.core.errors import InputError
 
@@ -38,11 +38,18 @@ def report(
         raise InputError(
             f"cannot write {out}: it is a directory; name a file, e.g. {out}/report.html"
         )
+    check_out(out)
     runs = [changed_run(path, change, "report") for path in paths]
     check_reportable(runs)
+    directory = runs[0].directory
+    if out is None and len(runs) == 1 and not directory.is_writable:
+        raise InputError(f"{directory.path} cannot be written by this user; name a file with --out")
     with contextlib.ExitStack() as stack:
         for run in runs:
-            stack.enter_context(run.directory.locked())
+            writes = change or (out is None and len(runs) == 1)
+            stack.enter_context(
+                run.directory.locked() if writes else run.directory.locked_to_read()
+            )
             if change:
                 run.save_settings()
         emit_path(write_report(runs, verdicts_of(runs), this_command(), out))

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tasklens.cli.options import Json, RunPath, scores_document
+from tasklens.cli.options import Json, RunPath, check_out, scores_document
 from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
+from tasklens.core.progress import inform
 from tasklens.core.text import aligned, visible
 
 if TYPE_CHECKING:
     from tasklens.findings.compare import Difference
     from tasklens.runs.compare import ComparedRuns
+    from tasklens.runs.directory import RunDir
 
 
 def show(path: RunPath, as_json: Json = False) -> None:
@@ -71,6 +73,7 @@ def verify(
 
     if require not in (None, "use"):
         raise InputError(f"--require {require}: no such group of checks; there is use")
+    check_out(out, runs)
     verdict = verify_runs(runs, shuffled=shuffled)
     if require and verdict.use.untested:
         raise InputError(
@@ -78,9 +81,7 @@ def verify(
         )
     content = verdict_json(verdict)
     if len(runs) == 1 and runs[0].is_dir() and not shuffled and not out:
-        directory = RunDir(runs[0])
-        out = directory.verdict
-        directory.write(out, content)
+        out = _keep_verdict(RunDir(runs[0]), content)
     else:
         own = b"" if out else b'"intervals over"'  # a key of each verdict
         out = out or Path("verdict.json")
@@ -89,9 +90,22 @@ def verify(
         emit_json(verdict_document(verdict) | {"file": out})
     else:
         emit(verdict_text(verdict), verdicts=True)
-        emit_path(out)
+        if out:
+            emit_path(out)
     required = [verdict.outcome(finding) for finding in USE if require]
     return 0 if verdict.holds and set(required) <= {"holds"} else 1
+
+
+def _keep_verdict(directory: "RunDir", content: bytes) -> Path | None:
+    """Write the verdict into its run and return its path; None if this user may only read there."""
+    path = directory.verdict
+    if directory.is_intact(path) and path.read_bytes() == content:
+        return path
+    if not directory.is_writable:
+        inform(f"{directory.path} cannot be written: the verdict is only printed; or give --out")
+        return None
+    directory.write(path, content)
+    return path
 
 
 def follow(

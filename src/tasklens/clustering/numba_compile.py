@@ -1,20 +1,28 @@
 """Compile kernels by numba, if it runs, and limit libraries to one thread."""
 
 import functools
+import multiprocessing
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from tasklens.core.progress import warn
+
 try:
-    import numba
+    with warnings.catch_warnings(record=True) as caught:
+        import numba
 except ImportError as error:  # no numba for this Python or platform
     numba = None
     #: The reason why nothing is compiled; empty if numba runs.
     MISSING = f"numba cannot be imported ({error})"
 else:
     MISSING = ""
+    for each in caught:  # on variables of the environment, with tracebacks
+        if multiprocessing.parent_process() is None:  # otherwise that one has reported it
+            warn(str(each.message).splitlines()[0])
 
 
 def compiled(**options: Any) -> Callable[[Any], Any]:

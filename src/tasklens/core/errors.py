@@ -1,6 +1,10 @@
 """Exceptions whose messages are written for the user."""
 
 import os
+import re
+
+#: Longest run of characters without a space in a message, and longest message.
+_LONGEST = 400, 2000
 
 
 class InputError(ValueError):
@@ -15,6 +19,25 @@ class InputError(ValueError):
     Traceback (most recent call last):
     tasklens.core.errors.InputError: TrainSettings has no field 'step'; the nearest is 'steps'
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(shortened(str(message)))
+
+
+def shortened(message: str) -> str:
+    """Return a message in which what is so long that no reader needs it whole has its ends only.
+
+    A user's value may have any length. What is wrong stands at the beginning of a message, what
+    would be right at the end.
+    """
+    word, whole = _LONGEST
+    if len(message) > word:
+        message = re.sub(rf"\S{{{word},}}", lambda match: _ends(match[0], word), message)
+    return message if len(message) <= whole else _ends(message, whole)
+
+
+def _ends(text: str, length: int) -> str:
+    return f"{text[: length // 2]}...{text[-length // 4 :]}"
 
 
 def debugging() -> bool:

@@ -120,6 +120,9 @@ _REMEDIES = {
     "tuple_type": "should be a list",
 }
 
+#: Characters of a name that are compared with others: no key has as many.
+_LONGEST_NAME = 200
+
 _short = reprlib.Repr()
 _short.maxlevel = 4
 _short.maxdict = _short.maxlist = _short.maxtuple = _short.maxset = 12
@@ -148,13 +151,23 @@ def remedy(fault: Mapping[str, Any]) -> str:
 def nearest(name: str, known: Sequence[str]) -> str:
     """Return the known key or name that an unknown one probably stands for.
 
-    That is a key with the same last part. If there is none, it is the one that the word is a
-    synonym of, or the one that is spelled most alike.
+    If it is no `synonym`, that is the one that is spelled most alike.
     """
-    table, _, last = name[:200].rpartition(".")
+    spelled = difflib.get_close_matches(name[:_LONGEST_NAME], known, n=1, cutoff=0.0)[0]
+    return synonym(name, known) or spelled
+
+
+def synonym(
+    name: str, known: Sequence[str], synonyms: Mapping[str, Sequence[str]] = SYNONYMS
+) -> str | None:
+    """Return the known key with the same last part, or with one that has the same meaning.
+
+    If there are several, it is the one of the same table. None if there is none.
+    """
+    table, _, last = name[:_LONGEST_NAME].rpartition(".")
     last = last.lower().replace("-", "_")
-    for wanted in (last, *(key for key, synonyms in SYNONYMS.items() if last in synonyms)):
-        same = [key for key in known if key.rpartition(".")[2] == wanted]
+    for wanted in (last, *(key for key, others in synonyms.items() if last in others)):
+        same = [key for key in known if key.rpartition(".")[2].replace("-", "_") == wanted]
         if same:
             return next((key for key in same if key.rpartition(".")[0] == table), same[0])
-    return difflib.get_close_matches(name[:200], known, n=1, cutoff=0.0)[0]
+    return None

@@ -7,13 +7,14 @@ terminal obeys no text of a user's files: see `tasklens.core.text.visible`.
 
 import contextlib
 import enum
+import os
 import shutil
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from tasklens.core.text import visible
 
@@ -154,7 +155,7 @@ class Progress:
 
     def _print(self, text: str) -> None:
         # To where the stage began: a sweep sends what a run prints to a file meanwhile.
-        print(f"tasklens: {self.name}: {text}", file=self._file, flush=True)
+        _print(f"tasklens: {self.name}: {text}\n", self._file)
 
 
 @contextlib.contextmanager
@@ -220,13 +221,27 @@ def print_lines(*lines: str) -> None:
 
         tqdm.write(text, file=sys.stderr)  # above the bars
     else:
-        print(text, file=sys.stderr, flush=True)
+        _print(f"{text}\n", sys.stderr)
 
 
 def print_traceback() -> None:
     """Print the traceback of the exception that is handled on standard error."""
     clear_status()
-    print(visible(traceback.format_exc(), lines=True), end="", file=sys.stderr, flush=True)
+    _print(visible(traceback.format_exc(), lines=True), sys.stderr)
+
+
+def _print(text: str, file: TextIO | None) -> None:
+    """Print a text to standard error, if it can be: no work is lost because it cannot.
+
+    Its disk may be full, or its reader gone. What is printed later is then lost, too: otherwise
+    Python would fail at its end, with what is still in the buffer.
+    """
+    if file is None:  # closed
+        return
+    try:
+        print(text, end="", file=file, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def duration(seconds: float) -> str:

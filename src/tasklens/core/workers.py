@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
@@ -158,7 +159,20 @@ class _ProcessWithoutMain(SpawnProcess):
 
 
 class _SpawnWithoutMain(SpawnContext):
-    Process = _ProcessWithoutMain
+    """Starts processes without the main module, and can end all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override] # noqa: N802
+        self._started.append(_ProcessWithoutMain(*args, **kwargs))
+        return self._started[-1]
+
+    def terminate(self) -> None:
+        for process in self._started:
+            if process.pid is not None:  # it was started
+                process.terminate()
 
 
 class Processes(Workers):
@@ -170,6 +184,7 @@ class Processes(Workers):
         self.count = max(1, count)
         self._inline = self.count == 1 and not separate
         self._pool: ProcessPoolExecutor | None = None
+        self._context = _SpawnWithoutMain()
 
     def submit(
         self, function: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
@@ -177,12 +192,12 @@ class Processes(Workers):
         """Start `function(*args)`; in this process, run it before returning."""
         future: Future[Result] = Future()
         if not self._inline:
-            # A forked child may wait for ever on a lock that a thread held.
-            self._pool = self._pool or ProcessPoolExecutor(
-                self.count,
-                mp_context=_SpawnWithoutMain(),
-                initializer=_end_with_the_parent,
-            )
+            if self._pool is None:
+                _start_tracker()
+                # A forked child may wait for ever on a lock that a thread held.
+                self._pool = ProcessPoolExecutor(
+                    self.count, mp_context=self._context, initializer=_end_with_the_parent
+                )
             try:
                 return self._pool.submit(function, *args, **kwargs)
             except BrokenProcessPool as error:
@@ -193,6 +208,12 @@ class Processes(Workers):
             future.set_exception(error)
         return future
 
+    def __exit__(self, kind: type[BaseException] | None, *rest: Any) -> bool | None:
+        """End the processes; at once if this one is interrupted, so that nothing is waited for."""
+        if kind is not None and not issubclass(kind, Exception):
+            self._context.terminate()
+        return super().__exit__(kind, *rest)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = True) -> None:
         """Drop the items that have not started and end the processes."""
         if self._pool is not None:
@@ -202,6 +223,22 @@ class Processes(Workers):
     @property
     def _at_a_time(self) -> int:
         return 1 if self._inline else super()._at_a_time
+
+
+def _start_tracker() -> None:
+    """Start the process in which Python removes semaphores, so that it ignores SIGHUP.
+
+    It ignores the other signals by itself. If it were gone, it would be started again as this
+    process ends, and print a traceback for each semaphore.
+    """
+    before = signal.getsignal(signal.SIGHUP)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may change how signals are handled
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _end_with_the_parent() -> None:

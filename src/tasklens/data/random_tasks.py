@@ -4,6 +4,7 @@ There is one random stream each for the functions, the numbers of instructions, 
 instructions of each task.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.data.dataset_size import check_dataset_size
 from tasklens.data.grammar import random_grammars
 from tasklens.data.task_file import read_task_file
 from tasklens.data.tasks import (
@@ -25,6 +27,9 @@ from tasklens.data.tasks import (
 )
 
 REDRAWS = 1000
+#: Faults that are expected in a draw of functions, beyond which none is tried: the probability of a
+#: draw without any is less than exp(-100).
+FAULTS = 100
 
 
 def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
@@ -35,6 +40,7 @@ def make_tasks(settings: TaskSettings, seed: int) -> TaskSet:
     if settings.file:
         return read_task_file(Path(settings.file), settings)
 
+    check_dataset_size(settings)
     n, k = settings.n_tasks, settings.distributions_per_task
     inputs = tuple(f"x{i}" for i in range(settings.n_inputs))
     outputs = tuple(f"y{i}" for i in range(settings.n_outputs))
@@ -90,8 +96,9 @@ def _random_functions(
     settings: TaskSettings, inputs: Sequence[str], outputs: Sequence[str], rng: np.random.Generator
 ) -> list[dict[str, str]]:
     """Draw uniformly random functions until the input alone reveals neither task nor output."""
-    problem = ""
-    for _ in range(REDRAWS):
+    problem = _certain_problem(settings)
+    n_draws = 0 if problem else REDRAWS
+    for _ in range(n_draws):
         # (task, input): each row is a random permutation; ranks below the bound are mapped
         ranks = rng.random((settings.n_tasks, len(inputs))).argsort(axis=1)
         mapped = ranks < settings.inputs_per_task
@@ -107,8 +114,23 @@ def _random_functions(
         if not problem:
             return functions
     raise InputError(
-        f"no valid functions in {REDRAWS} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
+        f"no valid functions in {n_draws} draws of n_tasks = {settings.n_tasks}, inputs_per_task ="
         f" {settings.inputs_per_task}, n_inputs = {settings.n_inputs}, n_outputs ="
         f" {settings.n_outputs}: {problem}; raise n_tasks, inputs_per_task or n_outputs,"
         " or lower n_inputs"
     )
+
+
+def _certain_problem(settings: TaskSettings) -> str:
+    """Return why no draw of functions can be expected to be valid, or ""."""
+    n, n_inputs, mapped = settings.n_tasks, settings.n_inputs, settings.inputs_per_task
+    share = mapped / n_inputs
+    alone = n_inputs * n * share * (1 - share) ** (n - 1)
+    if alone > FAULTS:
+        return f"about {alone:.0f} inputs would be mapped by one task only"
+    log_functions = mapped * math.log(settings.n_outputs) + (
+        math.lgamma(n_inputs + 1) - math.lgamma(mapped + 1) - math.lgamma(n_inputs - mapped + 1)
+    )
+    if 2 * math.log(n) - math.log(2) - log_functions > math.log(FAULTS):
+        return f"there are only about {math.exp(log_functions):.0f} functions"
+    return ""

@@ -212,8 +212,8 @@ class Dataset:
     def symbol_counts(self, split: str) -> NDArray[np.int64]:
         """Return how often each symbol occurs in each instance's instruction, (N, n_symbols)."""
         symbols = self.vocabulary.encode(self.tasks.symbols)
-        counts = (self.instruction_ids[:, :, None] == symbols).sum(axis=1)
-        return counts[self.splits[split].instruction]  # type: ignore[no-any-return]
+        each = [(self.instruction_ids == symbol).sum(axis=1) for symbol in symbols]
+        return np.stack(each, axis=1)[self.splits[split].instruction]  # type: ignore[no-any-return]
 
 
 def make_dataset(

@@ -13,6 +13,7 @@ from tasklens.core.messages import nearest, short
 from tasklens.core.parse import parse_json
 from tasklens.core.settings import one_line
 from tasklens.core.text import check_characters
+from tasklens.data.dataset_size import check_grammars
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
 
 
@@ -84,6 +85,7 @@ def tasks_from_json(
 
 
 def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
+    check_grammars(sum(len(entry.regexes) for entry in file.tasks))
     tasks = []
     for i, entry in enumerate(file.tasks):
         name = entry.name or f"task{i}"

@@ -58,10 +58,11 @@ def find_checkpoints(
 ) -> list[Checkpoint]:
     """Find the models with some names, in the order of their steps; fetch nothing.
 
-    A name is one of five things: a model's directory, a GGUF file, a directory of ``checkpoint-N``
-    or ``step-N`` directories, a run directory of tasklens, or a name on the hub, with ``revisions``
-    if given. A model may be a LoRA adapter, of the model in the directory ``base``, or of the one
-    it names.
+    A name is one of five things: a model's directory, a GGUF file, a run directory of tasklens, a
+    directory of ``checkpoint-N`` or ``step-N`` directories, or a name on the hub. The last may have
+    ``revisions``. A model may be a LoRA adapter, of the model in the directory ``base``, or of the
+    one it names.
+
     ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
     unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
     if two checkpoints have the same step.

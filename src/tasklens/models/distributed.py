@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tasklens.core.errors import InputError
-from tasklens.models.torchrun import launched_by_torchrun
+from tasklens.models.torchrun import check_launch, launched_by_torchrun
 
 #: How long a rank waits for another: the others wait while rank 0 harvests and writes.
 TIMEOUT = timedelta(hours=2)
@@ -64,6 +64,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
     Gloo transfers tensors on CPUs, NCCL those on GPUs. InputError if this machine has fewer GPUs
     than processes.
     """
+    check_launch()
     if not launched_by_torchrun():
         yield SINGLE_PROCESS
         return

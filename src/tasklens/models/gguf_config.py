@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.text import visible
 from tasklens.models.gguf_header import GgufHeader
+from tasklens.models.library_errors import one_line_errors, quiet
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Tensor of the factors by which Llama 3.1 divides the frequencies of its rotary positions.
@@ -49,7 +50,7 @@ _OPTIONAL = ("head_dim", "num_key_value_heads", "rope_theta", *_CAPS)
 
 
 class Architecture(NamedTuple):
-    """What llama.cpp's name of a kind of models stands for in transformers."""
+    """Meaning of llama.cpp's name of a kind of models, in transformers."""
 
     model_type: str
     names: Mapping[str, str]
@@ -80,12 +81,8 @@ def gguf_config(header: GgufHeader) -> Any:
         )
     known = ARCHITECTURES[architecture]
     values = _values(header, architecture, known)
-    try:
+    with quiet(), one_line_errors(header.path):
         return import_extra("transformers").AutoConfig.for_model(known.model_type, **values)
-    except Exception as error:  # transformers checks the values in many ways
-        raise InputError(
-            f"{header.path}: its metadata describe no {architecture}: {first_line(error)}"
-        ) from error
 
 
 def _values(header: GgufHeader, architecture: str, known: Architecture) -> dict[str, Any]:
@@ -113,7 +110,8 @@ def _values(header: GgufHeader, architecture: str, known: Architecture) -> dict[
     width = values["hidden_size"] // values["num_attention_heads"]
     if "attention.head_count_kv" in known.names:
         values = {
-            "head_dim": width,
+            # Some files of Llamas with heads of another width state it only for the positions.
+            "head_dim": stated.get("rope.dimension_count", width),
             "num_key_value_heads": values["num_attention_heads"],
             "rope_theta": 10000.0,
             **values,

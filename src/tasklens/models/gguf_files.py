@@ -2,8 +2,6 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.models.devices import check_memory
 from tasklens.models.gguf_config import HEAD, ROPE_FACTORS, gguf_config
 from tasklens.models.gguf_header import GgufHeader, read_header
+from tasklens.models.library_errors import one_line_errors, quiet
 from tasklens.models.model_files import has_weights
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -59,33 +58,40 @@ def stored_as(path: Path | None, dtype: str) -> str | None:
     return f"{' and '.join(kind for kind, _ in sizes.most_common())} weights, computed in {dtype}"
 
 
-def load_gguf_model(file: Path, dtype: torch.dtype, **placing: Any) -> Any:
+def load_gguf_model(file: Path, dtype: torch.dtype) -> Any:
     """Load the model of a GGUF file, dequantised, as a dense model of transformers.
 
-    ``placing`` is given to ``from_pretrained``. InputError if the file is not read (see
-    `read_header` and `gguf_config`), if its tensors are not those of the model, or if the memory
-    does not hold the model, which is checked before any tensor is read.
+    InputError as for `read_header` and `gguf_config`, if the tensors are not those of the model, or
+    if the memory does not hold the model. All of this is checked before any tensor is read.
     """
-    header = read_header(file)
-    empty = _empty_model(header)
-    names = _check_tensors(header, empty)
+    header, empty, names = check_gguf(file)
     _check_memory(header, empty, dtype)
     weights = {name: _weight(header, source, empty.config, dtype) for name, source in names.items()}
-    with _one_line_errors(header):
+    with quiet(), one_line_errors(file):
         # Without a directory: files beside this one have no part in it.
         model = type(empty).from_pretrained(
-            None, config=empty.config, state_dict=weights, dtype=dtype, **placing
+            None, config=empty.config, state_dict=weights, dtype=dtype
         )
     return fit_positions(model, file)
 
 
 def gguf_config_of(file: Path, dtype: torch.dtype) -> Any:
     """Return the configuration of the model in a GGUF file; InputError as `load_gguf_model`."""
-    header = read_header(file)
-    empty = _empty_model(header)
-    _check_tensors(header, empty)
+    header, empty, _ = check_gguf(file)
     _check_memory(header, empty, dtype)
     return empty.config
+
+
+def check_gguf(file: Path) -> tuple[GgufHeader, Any, dict[str, str]]:
+    """Return a file's header, an empty model of its kind, and the tensor of each of its weights.
+
+    InputError as `load_gguf_model`, but for the memory.
+    """
+    header = read_header(file)
+    config = gguf_config(header)
+    with quiet(), one_line_errors(file), torch.device("meta"):
+        empty = import_extra("transformers").AutoModelForCausalLM.from_config(config)
+    return header, empty, _check_tensors(header, empty)
 
 
 def fit_positions(model: Any, file: Path) -> Any:
@@ -101,12 +107,6 @@ def fit_positions(model: Any, file: Path) -> Any:
             frequencies = getattr(rotary, name)
             setattr(rotary, name, frequencies / factors.to(frequencies.device))
     return model
-
-
-def _empty_model(header: GgufHeader) -> Any:
-    config = gguf_config(header)
-    with _one_line_errors(header), torch.device("meta"):
-        return import_extra("transformers").AutoModelForCausalLM.from_config(config)
 
 
 def _check_tensors(header: GgufHeader, empty: Any) -> dict[str, str]:
@@ -203,11 +203,3 @@ def _numbers(header: GgufHeader, source: str) -> Floats:
     with np.errstate(all="ignore"):  # numbers that are not finite are no error of NumPy
         numbers = gguf.dequantize(rows, gguf.GGMLQuantizationType[tensor.kind])
     return np.asarray(numbers, dtype=np.float32).reshape(tensor.shape)
-
-
-@contextmanager
-def _one_line_errors(header: GgufHeader) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # transformers fails in many ways
-        raise InputError(f"{header.path}: cannot be loaded: {first_line(error)}") from error

@@ -40,7 +40,7 @@ class GgufTensor(NamedTuple):
 
 
 class GgufHeader(NamedTuple):
-    """What a GGUF file states about a model; all tensors are inside of the file."""
+    """Values that a GGUF file states, and its tensors, which are all inside of the file."""
 
     path: Path
     metadata: dict[str, Any]
@@ -50,9 +50,9 @@ class GgufHeader(NamedTuple):
 def read_header(path: Path) -> GgufHeader:
     """Read the header of a GGUF file.
 
-    InputError if the file is none, is damaged, not whole, one of several parts, or of a version or
-    with a type of numbers that is not read. No more than the header is read, and nothing is
-    allocated that the file is too short for.
+    InputError if the file is none, is damaged or not whole, or is one of several parts. InputError
+    for another version of the format, or an unknown type of numbers. No more than the header is
+    read, and nothing is allocated that the file is too short for.
     """
     if not path.is_file():
         raise InputError(f"{path}: is no file: should be a GGUF file")

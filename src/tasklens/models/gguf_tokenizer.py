@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
+from tasklens.core.text import visible
 from tasklens.models.gguf_header import read_header
+from tasklens.models.library_errors import one_line_errors, quiet
 
 _BEGIN = "tokenizer.ggml."
 _REMEDY = "name the directory of the model's own with --set subject.tokenizer=DIR"
@@ -44,16 +46,18 @@ def load_gguf_tokenizer(file: Path) -> Any:
     _check_tokens(file, stated)
     _check_rules(file, stated, metadata.get("general.architecture"))
     # In a directory by itself, so that files beside it have no part in the tokenizer.
-    with tempfile.TemporaryDirectory(prefix="tasklens-") as alone:
-        (Path(alone) / "model.gguf").symlink_to(file.resolve())
-        try:
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="tasklens-") as alone,
+            quiet(),
+            one_line_errors(file),
+        ):
+            (Path(alone) / "model.gguf").symlink_to(file.resolve())
             tokenizer = transformers.AutoTokenizer.from_pretrained(
                 alone, gguf_file="model.gguf", local_files_only=True
             )
-        except Exception as error:  # transformers fails in many ways
-            raise InputError(
-                f"{file}: its tokenizer cannot be made: {first_line(error)}; {_REMEDY}"
-            ) from error
+    except InputError as error:
+        raise InputError(f"{error}; {_REMEDY}") from error
     tokenizer.chat_template = None
     if stated["model"] == "gpt2" and stated.get("pre") in _WHOLE_WORDS:
         tokenizer.backend_tokenizer.model.ignore_merges = True
@@ -79,10 +83,10 @@ def _check_tokens(file: Path, stated: Mapping[str, Any]) -> None:
                 f"length; {_REMEDY}"
             )
     for name, number in stated.items():
-        if name.endswith("_token_id") and not 0 <= number < len(tokens):
+        if name.endswith("_token_id") and number not in range(len(tokens)):
             raise InputError(
-                f"{file}: its {_BEGIN}{name} is {number}, but it has {len(tokens)} tokens; "
-                f"{_REMEDY}"
+                f"{file}: its {_BEGIN}{visible(name)} is {visible(str(number)[:50])}, but it has "
+                f"{len(tokens)} tokens; {_REMEDY}"
             )
 
 

@@ -24,7 +24,6 @@ from tasklens.models.devices import free_bytes, is_out_of_memory
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
-from tasklens.models.prefix_trees import Trees
 
 #: Most prompts of a pass that are read alone for the comparison, and fewest if they are long.
 CHECKED, FEWEST = 8, 4
@@ -161,7 +160,7 @@ class Trial:
             except Exception as error:
                 if is_out_of_memory(error):
                     return "does not fit into memory with a 4-D attention mask"
-                reason = self._error_without_hooks(trees, part)
+                reason = self._error_without_hooks(self.reader.tree_inputs(trees, part))
                 if not reason:
                     raise
                 return f"does not accept a 4-D attention mask ({reason})"
@@ -169,9 +168,8 @@ class Trial:
                 return REFUSALS[TREES]
         return ""
 
-    def _error_without_hooks(self, trees: Trees, rows: Ints) -> str:
-        """Return the error that the model's code alone raises on trees, or "" if it raises none."""
-        inputs = self.reader.tree_inputs(trees, rows)
+    def _error_without_hooks(self, inputs: dict[str, torch.Tensor]) -> str:
+        """Return the error that the model's code alone raises on some rows, or "" if none."""
         try:
             with torch.inference_mode(), evaluating(self.reader.model):
                 self.reader.forward(**inputs)
@@ -242,10 +240,19 @@ class Trial:
             row = np.flatnonzero(self.order == index)
             try:
                 known[index] = self._read(rows, row).states[self.name][0]
-            except (RuntimeError, MemoryError) as error:
-                if exact or not is_out_of_memory(error):
+            except Exception as error:
+                n_tokens = int(self.prompts.position[index]) + 1
+                if exact:
                     raise
-                raise too_long(self.reader, int(self.prompts.position[index]) + 1) from error
+                if is_out_of_memory(error):
+                    raise too_long(self.reader, n_tokens) from error
+                ids = torch.from_numpy(self.prompts.ids[[index], :n_tokens]).to(self.reader.device)
+                reason = self._error_without_hooks({"ids": ids})
+                if not reason:
+                    raise
+                raise InputError(
+                    f"{self.reader.kind} cannot read a prompt of {n_tokens} tokens: {reason}"
+                ) from error
         return known[index]
 
     def _read(self, rows: Rows, part: Ints) -> HarvestBatch:

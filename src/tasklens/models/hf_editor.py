@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasklens.core.errors import InputError
 from tasklens.core.progress import inform
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
 from tasklens.data.names import find_state
@@ -141,8 +142,17 @@ class HuggingFaceEditor:
         return answers.result()
 
     def unembedding(self, tokens: Ints) -> Floats:
-        """Return the rows of the head, (M, D), that give the logits of some tokens (M,)."""
+        """Return the rows of the head, (M, D), that give the logits of some tokens (M,).
+
+        InputError if the head reads no state, but what other layers make of the last one.
+        """
         head = self._reader.model.get_output_embeddings()
+        width = self._subject.widths[self.names[-1]]
+        if head is None or head.weight.shape[-1] != width:
+            raise InputError(
+                f"{self._reader.kind}: its head has no row of {width} numbers per token, which the "
+                "edit unembedding needs: leave out this edit"
+            )
         return head.weight[self._tensor(tokens)].detach().float().cpu().numpy()  # type: ignore[no-any-return]
 
     def _run_all(self, row: Ints, following: Ints, run: Callable[[list[Ints]], object]) -> None:
@@ -220,7 +230,7 @@ class HuggingFaceEditor:
         """Return whether a quarter of the free memory holds a state of all tokens."""
         if self._kept is not None:
             return True
-        width: int = self._reader.model.config.get_text_config().hidden_size
+        width = max(self._subject.widths.values())
         n_bytes = len(self.prompts) * (int(self.prompts.read.max()) + 1) * width
         return n_bytes * self._reader.dtype.itemsize <= free_bytes(self._subject.device) // 4
 

@@ -11,7 +11,13 @@ from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import inform, warn
 from tasklens.models.devices import check_memory, seeded
-from tasklens.models.gguf_files import fit_positions, gguf_config_of, gguf_file, load_gguf_model
+from tasklens.models.gguf_files import (
+    check_gguf,
+    fit_positions,
+    gguf_config_of,
+    gguf_file,
+    load_gguf_model,
+)
 from tasklens.models.gguf_tokenizer import has_tokenizer, load_gguf_tokenizer
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.library_errors import one_line_errors, quiet
@@ -98,7 +104,8 @@ def load_subject(
     common = {"dtype": getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     file = gguf_file(directory)
     if file is not None:
-        model = _read_gguf(file, device, common, untrained)
+        with quiet():
+            model = _read_gguf(file, device, common, untrained)
     elif untrained is not None:
         model = _untrained_model(base or directory, untrained, device, common)
     elif base is None:
@@ -124,7 +131,9 @@ def check_model(
     InputError if the files are not those of a model. No weights are read, and none are needed for
     an untrained model.
     """
-    if gguf_file(directory) is not None:
+    file = gguf_file(directory)
+    if file is not None:
+        check_gguf(file)
         return None
     if not is_model(directory):
         raise InputError(f"{directory}: {why_no_model(directory)}")
@@ -191,9 +200,11 @@ def _read_gguf(file: Path, device: str, common: dict[str, Any], untrained: int |
     if untrained is not None:
         config = gguf_config_of(file, dtype)
         return fit_positions(_untrained_model(file, untrained, device, common, config), file)
-    if device == AUTO:
-        return load_gguf_model(file, dtype, device_map=AUTO)
-    return load_gguf_model(file, dtype).to(device)
+    model = load_gguf_model(file, dtype)
+    if device not in ("cpu", AUTO):
+        n_bytes = sum(weight.nbytes for weight in model.parameters())
+        check_memory(n_bytes, torch.device(device), f"{file}: the weights")
+    return _placed(model, device)
 
 
 def _check_shapes(directory: Path, shapes: dict[str, tuple[int, ...]], model: Any) -> None:
@@ -247,16 +258,17 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
     if path is None:
         return None
     if path.is_file():
-        with quiet():
-            return load_gguf_tokenizer(path)
+        return load_gguf_tokenizer(path)
     check_named_files(path, trust_remote_code=trust_remote_code)
-    for name in (*TOKENIZER_FILES, "merges.txt"):
-        if is_there(path / name):
-            check_downloaded(path / name)
+    for file in (path / name for name in (*TOKENIZER_FILES, "merges.txt")):
+        if is_there(file):
+            (read_object if file.suffix == ".json" else check_downloaded)(file)
     with quiet(), one_line_errors(path):
-        return import_extra("transformers").AutoTokenizer.from_pretrained(
+        tokenizer = import_extra("transformers").AutoTokenizer.from_pretrained(
             path, local_files_only=True, trust_remote_code=trust_remote_code
         )
+        tokenizer("")  # some wrong values are noticed when a text is read
+        return tokenizer
 
 
 def tokenizer_directory(directory: Path | str) -> Path | None:

@@ -6,9 +6,9 @@ next one reads. No name of a module and no number in the configuration decides w
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -24,28 +24,32 @@ class Point(NamedTuple):
     """Origin of a hidden state: the output of a module, or its input."""
 
     module: Any
-    before: bool = False
-    call: int = 0
+    before: bool
+    call: int
     """Which of the module's calls in a pass gives it; a norm may run before the first block too."""
+    width: int
+    """D, the length of the state's vectors."""
 
 
 class Call(NamedTuple):
     """Begin or end of a call of a module in a pass."""
 
     module: nn.Module
-    index: int
+    number: int
     """Number of the module's calls before this one."""
     state: Tensor | None
     """The state that it read or returned; None if that is no tensor of numbers."""
     ends: bool
+    others: tuple[Tensor, ...]
+    """Other tensors of the state's shape, which the module read or returned beside it."""
 
 
 def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> dict[str, Point]:
     """Return the `Point` of each state, in the order in which a pass over tokens computes them.
 
-    `wte` is left out if the word embedding is no module that runs before the blocks, or if it
-    equals `embed`, the input of the first block. The norm that runs first after the last block
-    gives `ln_f`; it may be a part of any module.
+    `wte` is left out if it equals `embed`, the input of the first block, or if the word embedding
+    is no module of the network. The norm that runs directly after the last block gives `ln_f`,
+    whatever module it is a part of.
 
     Parameters
     ----------
@@ -64,24 +68,36 @@ def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> di
     lists = _outer_lists(network)
     calls = _record(network, lists, ids)
     read = [each for each in lists if _reads_states(each, calls)]
+    stacks = [each for each in read if _is_stack(each, calls)]
     if not read:
-        raise InputError(f"{kind}: has no list of blocks that read hidden states")
+        raise InputError(f"{kind}: has no list of blocks that pass on hidden states")
+    if len(stacks) > 1:
+        sizes = " and ".join(f"{len(each)} blocks" for each in stacks)
+        raise InputError(f"{kind}: has lists of {sizes} that pass on hidden states: should be one")
     blocks = max(read, key=_n_weights)  # they have nearly all weights
-    begins, ends = _check_blocks(kind, blocks, calls)
-    words = [call for call in calls[: begins[0]] if call.module is word_embedding and call.ends]
-    named = {"wte": words[0]} if words else {}
+    numbers, begins, ends = _check_blocks(kind, [*blocks], calls)
+    before = [call for call in calls[: begins[0]] if call.module is word_embedding and call.ends]
+    named = {"wte": before[0]} if before else {}
     named["embed"] = calls[begins[0]]
-    named |= {f"block{i}": calls[end] for i, end in enumerate(ends, 1)}
+    named |= {f"block{i}": calls[end] for i, end in zip(numbers, ends, strict=True)}
     for name, call in named.items():
-        shape = None if call.state is None else tuple(call.state.shape)
-        if shape is None or shape[:-1] != ids.shape:
-            raise InputError(f"{kind}: {name} has shape {shape}: should be one per token")
-    if words and _equal(named["wte"], named["embed"]):
+        if not _is_per_token(call, ids):
+            B, T = ids.shape
+            shape = None if call.state is None else tuple(call.state.shape)
+            raise InputError(
+                f"{kind}: {name} has shape {shape} for {B} prompts of {T} tokens: should be one "
+                f"vector per token, ({B}, {T}, D)"
+            )
+    if before and _equal(named["wte"], named["embed"]):
         del named["wte"]
     norm = _first_norm(calls[ends[-1] + 1 :])
-    if norm is not None and norm.state is not None and norm.state.shape[:-1] == ids.shape:
+    if norm is not None and _is_per_token(norm, ids):
         named["ln_f"] = norm
-    return {name: Point(c.module, before=not c.ends, call=c.index) for name, c in named.items()}
+    return {
+        name: Point(call.module, not call.ends, call.number, call.state.shape[-1])
+        for name, call in named.items()
+        if call.state is not None
+    }
 
 
 def _outer_lists(network: nn.Module) -> list[nn.ModuleList]:
@@ -99,13 +115,26 @@ def _record(network: nn.Module, lists: list[nn.ModuleList], ids: Tensor) -> list
     calls: list[Call] = []
     numbers: Counter[nn.Module] = Counter()
 
+    def add(
+        module: nn.Module, state: Tensor | None, values: Iterable[object], *, ends: bool
+    ) -> None:
+        others = [_copied(x) for x in values if x is not state]
+        state = _copied(state)
+        alike = tuple(
+            x for x in others if x is not None and state is not None and x.shape == state.shape
+        )
+        calls.append(Call(module, numbers[module], state, ends, alike))
+
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-        state = _state_in(args, kwargs)[1]
-        calls.append(Call(module, numbers[module], _copied(state), ends=False))
+        add(module, _state_in(args, kwargs)[1], (*args, *kwargs.values()), ends=False)
 
     def end(module: nn.Module, _: Any, output: Any) -> None:
-        state = output if isinstance(output, Tensor) else (output or (None,))[0]
-        calls.append(Call(module, numbers[module], _copied(state), ends=True))
+        add(
+            module,
+            _state_out(output),
+            output if isinstance(output, tuple | list) else (),
+            ends=True,
+        )
         numbers[module] += 1
 
     with ExitStack() as hooks:
@@ -131,49 +160,77 @@ def _reads_states(modules: nn.ModuleList, calls: list[Call]) -> bool:
     return bool(states) and all(state is not None for state in states)
 
 
+def _is_stack(modules: nn.ModuleList, calls: list[Call]) -> bool:
+    """Return whether one module of a list reads what another one returned just before."""
+    own = [call for call in calls if call.module in {*modules}]
+    return any(a.ends and not b.ends and _equal(a, b) for a, b in pairwise(own))
+
+
 def _n_weights(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _check_blocks(
-    kind: str, blocks: nn.ModuleList, calls: list[Call]
-) -> tuple[list[int], list[int]]:
-    """Return the indices of the calls that begin and that end the blocks, one after another.
+    kind: str, blocks: list[nn.Module], calls: list[Call]
+) -> tuple[list[int], list[int], list[int]]:
+    """Return the numbers of the blocks that run, and the indices of their begins and ends.
 
-    Between two blocks, the state may be scaled, or something added. If a module with weights runs
-    there and changes it, a block is a part of what the model repeats, and gives no residual stream.
+    A block may not run on text, such as one that only attends to an image. A module may be several
+    blocks of the list. Between two blocks, the state may be scaled, or something added. If a module
+    with weights changes it there, a block is a part of what the model repeats, and gives no
+    residual stream. If two states pass between blocks, neither is the residual stream.
     """
-    numbers = {block: i for i, block in enumerate(blocks, 1)}
-    own = [i for i, call in enumerate(calls) if call.module in numbers]
-    begins, ends = ([i for i in own if calls[i].ends == ends] for ends in (False, True))
-    order = [numbers[calls[i].module] for i in begins]
+    own = [i for i, call in enumerate(calls) if call.module in {*blocks}]
+    begins, ends = ([i for i in own if calls[i].ends == at_end] for at_end in (False, True))
     reason = ""
-    if order != [*range(1, len(blocks) + 1)]:
-        reason = f"the {len(blocks)} blocks run in the order {order}"
-    for i, (end, begin) in enumerate(zip(ends, begins[1:], strict=False), 1):
-        between = [c.module for c in calls[end + 1 : begin] if _n_weights(c.module)]
-        if not reason and between and not _equal(calls[end], calls[begin]):
-            reason = f"a {type(between[0]).__name__} runs between block{i} and block{i + 1}"
+    numbers: list[int] = []
+    for begin in begins:
+        module, last = calls[begin].module, numbers[-1] if numbers else 0
+        if module not in blocks[last:]:
+            reason = f"block{blocks.index(module) + 1} runs again after block{last}"
+            break
+        numbers.append(blocks.index(module, last) + 1)
+    for i, (end, begin) in enumerate(zip(ends, begins[1:], strict=False)):
+        if reason:
+            break
+        names = f"block{numbers[i]} and block{numbers[i + 1]}"
+        between = [call.module for call in calls[end + 1 : begin] if _n_weights(call.module)]
+        if between and not _equal(calls[end], calls[begin]):
+            reason = f"a {type(between[0]).__name__} runs between {names}"
+        passed = [x for x in calls[end].others if _is_among(x, calls[begin].others)]
+        if not all(_is_among(x, calls[ends[i + 1]].others) for x in passed):
+            reason = f"two states pass between {names}"
     if reason:
         raise InputError(f"{kind}: its blocks do not run one after another: {reason}")
-    return begins, ends
+    return numbers, begins, ends
+
+
+def _is_per_token(call: Call, ids: Tensor) -> bool:
+    return call.state is not None and call.state.shape[:-1] == ids.shape
 
 
 def _equal(a: Call, b: Call) -> bool:
     return a.state is not None and b.state is not None and torch.equal(a.state, b.state)
 
 
+def _is_among(state: Tensor, others: Iterable[Tensor]) -> bool:
+    return any(torch.equal(state, other) for other in others)
+
+
 def _first_norm(calls: list[Call]) -> Call | None:
-    """Return the end of the first call of a module with weights, or of a norm, if it is a norm."""
+    """Return the end of the first call of a norm, if no module with weights runs before it."""
     for i, call in enumerate(calls):
-        module = call.module
-        is_norm = "norm" in type(module).__name__.lower()
-        if not call.ends and (is_norm or _n_weights(module)):
-            # A norm of another name scales each dimension, and mixes none.
-            is_norm = is_norm or all(weight.ndim == 1 for weight in module.parameters())
-            ends = (c for c in calls[i:] if c.module is module and c.ends)
-            return next(ends, None) if is_norm else None
+        if not call.ends and (_is_norm(call.module) or _n_weights(call.module)):
+            ends = (c for c in calls[i:] if c.module is call.module and c.ends)
+            return next(ends, None) if _is_norm(call.module) else None
     return None
+
+
+def _is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm by its name, or because it only scales each dimension."""
+    weights = [*module.parameters()]
+    scales = weights and all(weight.ndim == 1 for weight in weights) and not [*module.children()]
+    return bool(scales) or "norm" in type(module).__name__.lower()
 
 
 def _state_in(args: Any, kwargs: Any) -> tuple[Any, Tensor | None]:
@@ -183,6 +240,12 @@ def _state_in(args: Any, kwargs: Any) -> tuple[Any, Tensor | None]:
         if isinstance(value, Tensor):
             return key, value
     return None, None
+
+
+def _state_out(output: Any) -> Tensor | None:
+    """Return the state that a module returns, alone or first in a tuple or list."""
+    first = output[0] if isinstance(output, tuple | list) and output else output
+    return first if isinstance(first, Tensor) else None
 
 
 def run(module: Any, ids: Tensor, **inputs: Tensor) -> Tensor:
@@ -208,9 +271,13 @@ def _hooked(name: str, point: Point, on_state: OnState) -> Any:
     """Register the hook of a state."""
     calls = count()
 
+    def changed(state: Tensor | None) -> Tensor | None:
+        is_due = next(calls) == point.call
+        return on_state(name, state) if is_due and state is not None else None
+
     def on_input(_: Any, args: Any, kwargs: Any) -> Any:
         key, state = _state_in(args, kwargs)
-        state = on_state(name, state) if next(calls) == point.call else None
+        state = changed(state)
         if state is None:
             return None
         if key == 0:
@@ -218,12 +285,12 @@ def _hooked(name: str, point: Point, on_state: OnState) -> Any:
         return args, kwargs | {key: state}
 
     def on_output(_: Any, __: Any, output: Any) -> Any:
-        if next(calls) != point.call:
-            return None
-        if isinstance(output, Tensor):
-            return on_state(name, output)
-        state = on_state(name, output[0])
-        return None if state is None else type(output)((state, *output[1:]))
+        state = changed(_state_out(output))
+        if state is None or isinstance(output, Tensor):
+            return state
+        if hasattr(output, "_fields"):  # a named tuple
+            return type(output)(state, *output[1:])
+        return type(output)((state, *output[1:]))
 
     if point.before:
         return point.module.register_forward_pre_hook(on_input, with_kwargs=True)

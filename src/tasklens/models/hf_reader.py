@@ -152,12 +152,14 @@ class HuggingFaceReader:
     @torch.inference_mode()
     def _inspect(self) -> dict[str, Point]:
         """Return the `Point` of each state; check that the model runs and is causal."""
+        word_embedding = self.model.get_input_embeddings()
         ids = torch.tensor([[1, 2, 3, 1], [1, 2, 3, 2]], device=self.device)
+        ids %= word_embedding.weight.shape[0]  # of a vocabulary of three tokens or two
         try:
             logits = run(self.model, ids)  # (2, 4, V)
         except Exception as error:  # no hook is set, so the model's own code raised it
             raise InputError(f"{self.kind} cannot be run: {first_line(error)}") from error
-        points = find_points(self.kind, self._base, self.model.get_input_embeddings(), ids)
+        points = find_points(self.kind, self._base, word_embedding, ids)
         last = run(self._base, ids).float()
         if not last.isfinite().all():
             raise InputError(

@@ -28,7 +28,7 @@ class HuggingFaceSubject:
 
     Its hidden states are `wte`, the word embedding, and `embed`, the input of the first block; if
     the two are equal, there is only `embed`. `block1` .. `blockL` are the residual stream after
-    each block, and `ln_f` is that after the final norm.
+    each block, and `ln_f` is that after the final norm. Blocks that do not run on text have none.
 
     Parameters
     ----------
@@ -71,7 +71,9 @@ class HuggingFaceSubject:
         self.names = self.reader.names
         config = model.config.get_text_config()
         self.max_length = _context(config)
-        self.max_tokens = max_tokens or tokens_that_fit(self.device, config.hidden_size)
+        #: D of each state.
+        self.widths = {name: point.width for name, point in self.reader.points.items()}
+        self.max_tokens = max_tokens or tokens_that_fit(self.device, max(self.widths.values()))
         if not max_tokens and self.max_tokens < default_max_tokens(self.device):
             print_once(f"the free memory holds {self.max_tokens} tokens at a time")
         #: How the prompts were read, or are to be read because they were before.
@@ -245,7 +247,8 @@ class HuggingFaceSubject:
 
 def _context(config: Any) -> int:
     """Return the largest number of tokens that the model reads; 0 if there is no limit."""
-    for name in ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"):
+    names = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len")
+    for name in (*names, "max_target_positions"):
         length = getattr(config, name, None)
         if isinstance(length, int) and length > 0:
             return _stretched(config, length)
@@ -255,16 +258,19 @@ def _context(config: Any) -> int:
 def _stretched(config: Any, length: int) -> int:
     """Return the context if its stated length is that before the positions are scaled.
 
-    Dynamic and linear RoPE scale the stated length by a factor, and YaRN the original one. Other
-    types state the length that is scaled already.
+    Linear RoPE scales the stated length by a factor, and YaRN the original one. Dynamic RoPE scales
+    by the length of what it reads, so that it reads any. Other types state the scaled length.
     """
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
     rope = rope if isinstance(rope, dict) else {}
+    of_layers = [each for each in rope.values() if isinstance(each, dict)]  # one per kind of layer
+    if "dynamic" in [each.get("rope_type", each.get("type")) for each in (rope, *of_layers)]:
+        return 0
     kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
     if kind == "yarn":
         original = rope.get("original_max_position_embeddings")
     else:
-        original = length if kind in ("dynamic", "linear") else None
+        original = length if kind == "linear" else None
     return max(length, int(factor * original)) if factor and original else length
 
 

@@ -7,6 +7,7 @@ from tasklens.core.files import check_is_file, sha256
 from tasklens.core.parse import parse_toml
 from tasklens.runs.directory import RunDir
 from tasklens.runs.model_run import ModelRun
+from tasklens.runs.not_a_run import not_a_run
 from tasklens.runs.run import Run
 from tasklens.runs.settings import ModelRunSettings, RunSettings, TrainingRunSettings
 from tasklens.runs.training_run import TrainingRun
@@ -29,10 +30,7 @@ def load_run(path: Path | str) -> Run:
     try:
         content = directory.config.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path} is not a run directory (no {directory.config.name}: {error.strerror}); "
-            "make one with: tasklens run PRESET --out DIR"
-        ) from error
+        raise not_a_run(directory, error) from error
     directory.check_format()
     if directory.noted(directory.config) not in (None, sha256(content)):
         raise InputError(

@@ -31,6 +31,26 @@ _PACKAGES = (
     *("torch", "numpy", "numba", "scipy", "scikit-learn", "pyarrow"),
     *("transformers", "tokenizers"),
 )
+#: What a lost manifest means.
+NO_MANIFEST = (
+    "the files of the run are checked with it: restore it, or run again with --resume, which makes "
+    "the run again"
+)
+#: The files of a run, by path or by the first part of it.
+_KINDS = {
+    "config.toml": "the settings of the run",
+    "data": "a file of what the model is asked",
+    "data/prompts.parquet": "the labelled prompts",
+    "checkpoints": "a file of a checkpoint's model",
+    "resume": "the state to resume training from",
+    "metrics.jsonl": "the losses of training",
+    "states": "hidden states, or what is known of them",
+    "measured": "clusters or scores of a checkpoint",
+    "scores.parquet": "the table of scores",
+    "interventions": "what edits at a checkpoint left",
+    "interventions.parquet": "the table of effects",
+    "frames.safetensors": "the maps of the report",
+}
 
 
 class Manifest:
@@ -216,11 +236,20 @@ class Manifest:
         check_is_file(path)
         try:
             yield
-        except OSError as error:
+        except FileNotFoundError as error:
+            if self.noted(path) is None:
+                raise InputError(
+                    f"{path} is not there; run the stage that makes it first, or run again with "
+                    "--resume"
+                ) from error
+            key = self._key(path)
+            kind = _KINDS.get(key) or _KINDS.get(key.partition("/")[0], "a file of the run")
             raise InputError(
-                f"{path} cannot be read ({error.strerror}); run the stage that makes it first, or "
-                "run again with --resume"
+                f"{path} is gone, {kind}; restore it, or run again with --resume, which makes it "
+                "again"
             ) from error
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
     def _compare(self, path: Path, present: str) -> None:
         noted = self.noted(path)
@@ -229,6 +258,8 @@ class Manifest:
             reason = f"its SHA-256 is not the one in {name}"
             if noted is None:
                 reason = f"{name} has no hash of it"
+            if not self.manifest.exists():
+                raise InputError(f"{self.manifest} is gone; {NO_MANIFEST}")
             raise InputError(f"{path} is damaged: {reason}; remove it and run again with --resume")
 
     def made_from(self, directory: Path, inputs: str) -> bool:

@@ -8,6 +8,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.settings import Stage
 from tasklens.runs.directory import RunDir
+from tasklens.runs.manifest import NO_MANIFEST
 from tasklens.runs.settings import RunSettings
 
 
@@ -70,15 +71,22 @@ class Stages(ABC):
             self.need(before)
         mark = directory.mark(stage)
         if mark is None:
-            raise InputError(
-                f"{directory.path}: stage {stage} is not finished; run it first: "
-                f"{self.command(stage)}"
-            )
+            raise InputError(self.unfinished(stage))
         if mark["inputs"] != self.inputs(stage, mark.get("sources", ())):
             raise InputError(
                 f"{directory.path}: stage {stage} was finished under other settings than those in "
                 f"{directory.config.name}; restore the file, or name a new directory with --out"
             )
+
+    def unfinished(self, stage: Stage) -> str:
+        """Return a line on a stage that is not finished: how far the run is, and what ends it."""
+        directory = self.directory
+        if directory.data.exists() and not directory.manifest.exists():
+            return f"{directory.manifest} is gone; {NO_MANIFEST}"
+        return (
+            f"{directory.path}: stage {stage} is not finished; run it first: "
+            f"{self.command(stage)}, or finish the run with --resume"
+        )
 
     def check_files(self, stage: Stage) -> None:
         """Raise InputError if a file of a stage, or of one before it, is damaged.

@@ -36,7 +36,7 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     """The models, and how they are run."""
 
     models: tuple[str, ...] = ()
-    """Directories of models, of checkpoint-N directories or of our runs, or names on the hub."""
+    """Directories of models, of checkpoint-N or of our runs, GGUF files, or names on the hub."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its name has the step, as step1000 has."""
     untrained: bool = False

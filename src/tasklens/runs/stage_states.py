@@ -210,8 +210,8 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
             positions = [part.position for part in missing if part.checkpoint is checkpoint]
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
-                width = subject.model.config.get_text_config().hidden_size
-                n_bytes = 4 * n * width * len(names) * len(missing)
+                width = sum(subject.widths[name] for name in names)
+                n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
             for position in positions:

@@ -29,7 +29,7 @@ from tasklens.runs.stage_data import make_data
 from tasklens.runs.stage_intervene import intervene
 from tasklens.runs.stage_measure import measure
 from tasklens.runs.stage_train import train
-from tasklens.runs.sweep_file import Point, Sweep
+from tasklens.runs.sweep_file import PLAN, Point, Sweep
 from tasklens.runs.training_run import TrainingRun
 from tasklens.runs.verify import compare_precisions
 from tasklens.scoring.score_table import table_to_csv_bytes
@@ -38,9 +38,6 @@ from tasklens.scoring.sweep_summary import points_table
 #: Seconds that a run waits for another process to let go of its directory: a killed one has
 #: just been asked to end.
 PATIENCE = 120.0
-
-#: The file of the sweep in its directory.
-PLAN = "sweep.toml"
 
 
 def run_sweep(

@@ -14,6 +14,8 @@ from tasklens.core.messages import short
 from tasklens.core.parse import parse_toml
 from tasklens.runs.settings import TrainingRunSettings, load_settings
 
+#: The file of the sweep in its directory.
+PLAN = "sweep.toml"
 #: The tables and keys of a sweep's file.
 KEYS = ("base", "seeds", "set", "grid", "around")
 

@@ -63,6 +63,17 @@ class TrainingRun(Run):
             sources = [sources, self.positions[0]]  # the files of which have no name of it
         return super().inputs(stage, sources)
 
+    def unfinished(self, stage: Stage) -> str:
+        """Return a line on a stage that is not finished; see `Stages.unfinished`."""
+        saved = self.directory.files_in(self.directory.resume)
+        if stage != "train" or not saved:
+            return super().unfinished(stage)
+        step = max(int(path.stem.rpartition("-")[2]) for path in saved)
+        return (
+            f"{self.directory.path}: stage train is not finished: training stopped at step {step} "
+            f"of {self.settings.train.steps}; finish the run: {self.command('data')}"
+        )
+
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:
         """The facts about the measured instances of each split."""

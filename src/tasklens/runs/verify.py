@@ -61,6 +61,12 @@ def verify(
     'fails'
     """
     each = [runs] if isinstance(runs, Run | Path | str) else list(runs)
+    for run in each:
+        if not isinstance(run, Run) and Path(run).is_file() and _is_directory(run):
+            raise InputError(
+                f"{run} is a file: should be a run directory, or a table of scores that ends in "
+                ".parquet, as scores.parquet of a run"
+            )
     loaded = [load_run(run) if _is_directory(run) else run for run in each]
     check_comparable([run for run in loaded if isinstance(run, Run)])
     curves: list[Curves] = []

@@ -1,10 +1,12 @@
 """The lines of mistakes in settings: plain, short, and with the key that was meant."""
 
 import itertools
+import re
 from typing import Any
 
 import pytest
 
+from tasklens.core.errors import InputError
 from tasklens.core.messages import SYNONYMS, nearest, short
 from tasklens.core.settings import SettingsBase
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
@@ -65,6 +67,18 @@ def test_a_value_of_a_usual_size_is_as_python_writes_it() -> None:
     for value in (3, -2.5, float("nan"), None, True, "größe\n", [3, 49], ("a+",) * 5, {"a": 1}):
         assert short(value) == repr(value)
     assert short(10**5000) == "a number of about 5,001 digits"
+
+
+def test_a_message_of_any_length_keeps_its_ends() -> None:
+    word = str(InputError(f"key = {'9' * 10**6}: should be less"))
+    assert re.fullmatch(r"key = 9{200}\.\.\.9{98}9*: should be less", word)
+    assert len(word) < 400
+    whole = str(InputError(f"there are {'block1, ' * 10**5}and ln_f"))
+    assert whole.startswith("there are block1, ")
+    assert whole.endswith("block1, and ln_f")
+    assert len(whole) < 2000
+    path = f"/home/{'a/' * 150}: cannot be read"
+    assert str(InputError(path)) == path
 
 
 class Some(SettingsBase):

@@ -166,3 +166,13 @@ def test_nothing_that_is_reported_acts_on_a_terminal(capsys: pytest.CaptureFixtu
 )
 def test_a_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_no_work_is_lost_because_nothing_can_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        monkeypatch.setattr("sys.stderr", full)
+        with reporting(Level.LINES):
+            report_all()
+    monkeypatch.setattr("sys.stderr", None)  # closed
+    with reporting(Level.LINES):
+        report_all()

@@ -1,5 +1,6 @@
 """Prompts and limits on memory for models of Hugging Face's transformers."""
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,20 @@ def limit() -> Iterator[Limit]:
 
     with ExitStack() as hooks:
         yield limited
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Refuse every connection; return the list of the addresses that were asked for."""
+    asked: list[Any] = []
+
+    def refuse(*arguments: object, **_: object) -> Any:
+        asked.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    return asked
 
 
 @pytest.fixture(scope="session")

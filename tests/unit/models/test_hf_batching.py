@@ -27,7 +27,7 @@ from models.company import (
     wrapped,
 )
 from models.conftest import Limit
-from models.families import FAMILIES, LLAMA, assert_close, family_model
+from models.families import CONTEXT, FAMILIES, LLAMA, VOCABULARY, WIDER, assert_close, family_model
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
 from tasklens.models import hf_batching
@@ -183,6 +183,42 @@ def test_a_prompt_has_its_own_states_whatever_is_read_with_it(
     assert_close(HuggingFaceSubject(model).harvest(subset, ["ln_f"]).states["ln_f"], expected[few])
     spans = Prompts(prompts.ids, prompts.position, prompts.position)
     assert_close(HuggingFaceSubject(model).harvest(spans, ["ln_f"]).states["ln_f"], expected)
+
+
+LAYERS = {
+    "full_attention": DYNAMIC,
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "settings"),
+    [
+        ("LlamaConfig", SHORT | {"rope_parameters": DYNAMIC}),
+        ("LlamaConfig", SHORT | {"rope_scaling": {"type": "dynamic", "factor": 2.0}}),
+        ("Gemma3TextConfig", SHORT | {"rope_parameters": LAYERS, "head_dim": 8}),
+    ],
+)
+def test_dynamic_rope_reads_prompts_of_any_length(config: str, settings: dict[str, Any]) -> None:
+    """The factor is no limit, and a short prompt has its own states beside a long one."""
+    make = of_config(config, settings)
+    rng = np.random.default_rng(0)
+    position = np.array([3, 9 * ORIGINAL, ORIGINAL - 1, 2 * ORIGINAL, ORIGINAL, 5])
+    prompts = Prompts(rng.integers(3, VOCABULARY, size=(6, 10 * ORIGINAL)), position)
+    subject = HuggingFaceSubject(make())
+    assert subject.max_length == 0
+    assert_close(subject.harvest(prompts, ["ln_f"]).states["ln_f"], states_alone(make, prompts))
+
+
+def test_a_prompt_that_the_model_cannot_read_is_refused_with_the_models_reason() -> None:
+    """The positions of RoBERTa begin behind that of padding, so that it reads fewer tokens."""
+    subject = HuggingFaceSubject(of_config("RobertaConfig", WIDER | {"is_decoder": True})())
+    ids = np.full((2, CONTEXT), 3)
+    fits = Prompts(ids, np.array([CONTEXT - 2, 3]))
+    assert np.isfinite(subject.harvest(fits, ["block3"]).states["block3"]).all()
+    message = rf"^RobertaForCausalLM cannot read a prompt of {CONTEXT} tokens: RuntimeError: index"
+    with pytest.raises(InputError, match=message):
+        subject.harvest(Prompts(ids, np.array([CONTEXT - 1, 3])), ["block3"])
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import tasklens as tl
 from models.conftest import Limit
 from models.families import WIDTH, assert_close, config_of, family_model, made_prompts, model_of
 from tasklens.core.errors import InputError
@@ -28,20 +28,6 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 def directory(saved: Path, tmp_path: Path) -> Path:
     """Copy the saved model, so that a test may change it."""
     return Path(shutil.copytree(saved, tmp_path / "model"))
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Refuse every connection; return the list of the addresses that were asked for."""
-    asked: list[Any] = []
-
-    def refuse(*arguments: object, **_: object) -> Any:
-        asked.append(arguments)
-        raise OSError("no network")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    return asked
 
 
 def assert_same_states(subject: HuggingFaceSubject, prompts: Prompts) -> None:
@@ -278,6 +264,50 @@ def test_weights_that_would_run_code_run_none_and_are_refused_unless_there_are_s
     assert not proof.exists()
     torch.load(file, weights_only=False)
     assert proof.exists(), "it does what it should not be let do"
+
+
+def test_a_chat_template_is_never_rendered(directory: Path, tmp_path: Path) -> None:
+    """Not even in the sandbox of transformers, where it could still run forever."""
+    import jinja2
+
+    proof = tmp_path / "proof"
+    harm = f"{{{{ cycler.__init__.__globals__.os.mkdir({str(proof)!r}) }}}}"
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    forever = "{% for i in range(10**12) %}{% endfor %}"
+    (directory / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": harm}))
+    (directory / "chat_template.jinja").write_text(harm + forever)
+    subject = load_subject(directory)
+    assert subject.tokenizer.chat_template == harm + forever
+    records = [{"text": f"w5 w{i}", "label": label} for i, label in enumerate("abab")]
+    tl.harvest(subject, records, ["embed"])
+    assert not proof.exists()
+    jinja2.Environment().from_string(harm).render()
+    assert proof.exists(), "it does what it should not be let do"
+    source = Path(tl.__file__).parent
+    for path in source.rglob("*.py"):
+        assert not re.search("chat_template|jinja", path.read_text()), path
+
+
+DAMAGED = {
+    "tokenizer.json": ("{", "/tokenizer.json is not JSON"),
+    "tokenizer_config.json": ("[1]", "/tokenizer_config.json: should be an object in JSON"),
+    "vocab.json": ("version https://git-lfs.github.com/spec/v1\n", "/vocab.json is a Git LFS"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_tokenizer_is_one_line(directory: Path, name: str) -> None:
+    content, why = DAMAGED[name]
+    (directory / name).write_text(content)
+    assert refused(directory).startswith(f"{directory}{why}")
+
+
+@pytest.mark.parametrize("key", ["model_max_length", "bos_token", "added_tokens_decoder"])
+def test_a_tokenizer_with_a_wrong_value_is_one_line(directory: Path, key: str) -> None:
+    """The length is looked at only when a text is read."""
+    path = directory / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: ["no"]}))
+    assert "a value in its files is wrong" in refused(directory)
 
 
 OWN_CODE = """

@@ -309,7 +309,6 @@ LLAMA3 |= {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_positi
     ("rope", "context"),
     [
         ({"rope_type": "default", "rope_theta": 1e4}, CONTEXT),
-        ({"rope_type": "dynamic", "factor": 8.0, "rope_theta": 1e4}, 8 * CONTEXT),
         ({"rope_type": "linear", "factor": 2.5, "rope_theta": 1e4}, 5 * CONTEXT // 2),
         (YARN, 4 * CONTEXT),
         (YARN | {"original_max_position_embeddings": CONTEXT // 4}, CONTEXT),

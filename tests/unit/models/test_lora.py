@@ -128,6 +128,7 @@ def test_the_base_is_a_directory_and_never_fetched(
     adapter: Path,
     bases: Path,
     tmp_path: Path,
+    offline: list[Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -152,6 +153,7 @@ def test_the_base_is_a_directory_and_never_fetched(
     with pytest.raises(InputError, match=f"^--base: {bases / 'llama'} is not a LoRA adapter"):
         load_subject(bases / "llama", base=bases / "gpt2")
     assert load_subject(adapter, base=bases / "llama").tokenizer.get_vocab()["w7"] == 7
+    assert offline == []
 
 
 WRONG: dict[str, object] = {

@@ -80,8 +80,7 @@ def test_a_file_that_is_missing_or_changed_is_refused(run: RunDir) -> None:
         return {refusal(partial(reads, run.config)) for reads in (run.read, run.check)}
 
     assert both() == {
-        f"{run.config} cannot be read (No such file or directory); run the stage that makes it "
-        "first, or run again with --resume"
+        f"{run.config} is not there; run the stage that makes it first, or run again with --resume"
     }
     run.write(run.config, b"as it was")
     run.config.write_bytes(b"as it is")
@@ -89,6 +88,12 @@ def test_a_file_that_is_missing_or_changed_is_refused(run: RunDir) -> None:
         f"{run.config} is damaged: its SHA-256 is not the one in manifest.json; "
         "remove it and run again with --resume"
     }
+    run.config.unlink()
+    assert both() == {
+        f"{run.config} is gone, the settings of the run; restore it, or run again with --resume, "
+        "which makes it again"
+    }
+    run.write(run.config, b"again")
     run.remove(run.config)
     assert not run.config.exists()
     run.remove(run.config)
