@@ -94,14 +94,18 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
         tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
     mapped = min((len(task.function) for task in tasks), default=0)
     check_variants(sum(task.n_variants for task in tasks), mapped)
+    lengths = settings.changed(  # which checks them
+        min_length=file.min_length or settings.min_length,
+        max_length=file.max_length or settings.max_length,
+    )
     pairs = [pair for task in tasks for pair in task.function.items()]
     return TaskSet(
         tasks=tuple(tasks),
         inputs=file.inputs or tuple(dict.fromkeys(x for x, _ in pairs)),
         outputs=file.outputs or tuple(dict.fromkeys(y for _, y in pairs)),
         symbols=file.symbols or symbols_of(tasks),
-        min_length=file.min_length or settings.min_length,
-        max_length=file.max_length or settings.max_length,
+        min_length=lengths.min_length,
+        max_length=lengths.max_length,
     )
 
 

@@ -1,6 +1,5 @@
 """Find the files that make a directory a model, and refuse in one line what does not."""
 
-import json
 import re
 import zipfile
 from pathlib import Path

@@ -4,9 +4,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -23,6 +22,9 @@ from tasklens.models.lr_schedule import learning_rate
 from tasklens.models.modes import mode_kept
 from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
 from tasklens.models.training_size import Step, check_rows, check_training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TrainSettings(SettingsBase, affects="train"):
@@ -307,7 +309,7 @@ def train(
     seed: int = 0,
     on_step: Callable[[Trainer, StepLog], object] | None = None,
     **changes: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train a model in place on the split ``train`` of a dataset, and return its training curve.
 
     Parameters
@@ -345,6 +347,8 @@ def train(
     True
     """
     (settings,) = with_keywords(changes, settings or TrainSettings())
+    import pandas as pd
+
     log: list[StepLog] = []
 
     def record(trainer: Trainer, entry: StepLog) -> None:
