@@ -1,5 +1,6 @@
 """`tasklens probe`: any causal language model on labelled prompts."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -176,6 +177,8 @@ def probe(
     settings = ModelRunSettings.from_table(given, check_changes(keys, change))
     if "files" not in settings.prompts.model_fields_set:
         settings = with_own_prompts(settings)
+    if not math.isfinite(gpus):
+        raise InputError(f"--gpus = {gpus}: should be a finite number")
     if dry_run:
         plan = describe(settings)
         if as_json:

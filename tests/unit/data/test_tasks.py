@@ -297,7 +297,7 @@ def test_refused_settings(changes: dict[str, Any], message: str) -> None:
         ),
         (
             {"symbols": "ab", "min_length": 1, "max_length": 3},
-            "random grammar 1 of 2: .* allow more symbols",
+            "fewer than the 20 strings .* allow more symbols",
         ),
     ],
 )
