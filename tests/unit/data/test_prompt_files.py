@@ -59,7 +59,11 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
         ("a.jsonl", JSONL + bytes(9), "a.jsonl line 5: has a NUL byte"),
         ("a.csv", CSV + "é,x".encode("latin-1"), "a.csv: it is not UTF-8 (byte 0xe9 in line 6)"),
         *(
-            (f"a.{kind}", gzip.compress(JSONL, mtime=0), f"a.{kind} is compressed: decompress it")
+            (
+                f"a.{kind}",
+                gzip.compress(JSONL, mtime=0),
+                f"a.{kind} is compressed: decompress it first",
+            )
             for kind in ("jsonl", "csv", "parquet")
         ),
         *(
