@@ -63,6 +63,11 @@ def check_characters(document: Any) -> None:
         raise ValueError(f"a text has half a character, {half}, which is not UTF-8") from error
 
 
+def without_slash(name: str) -> str:
+    """Return a name as a part of another one, in which a slash separates; `unquote` reverts it."""
+    return name.replace("%", "%25").replace("/", "%2F")
+
+
 def aligned(rows: Sequence[Iterable[str]]) -> list[str]:
     """Return rows of as many texts each as visible lines, in which the columns are aligned."""
     shown = [list(map(visible, row)) for row in rows]

@@ -17,6 +17,7 @@ from tasklens.core.parquet import read_parquet
 from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.core.text import without_slash
 from tasklens.data.cell_values import look
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
@@ -205,12 +206,13 @@ def _held_out(
             drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
             held[column] |= {(name, list(distinct)[i]) for i in drawn}
     parts: dict[str, list[Prompt]] = {KEPT: []}
-    parts |= {f"held_out_{column}": [] for column in settings.hold_out}
+    splits = {column: f"held_out_{without_slash(column)}" for column in settings.hold_out}
+    parts |= {split: [] for split in splits.values()}
     for prompt in prompts:
         name = prompt.names[label]
         out = [column for column in held if (name, prompt.names[column]) in held[column]]
         if len(out) < 2:
-            parts[f"held_out_{out[0]}" if out else KEPT].append(prompt)
+            parts[splits[out[0]] if out else KEPT].append(prompt)
     return parts
 
 

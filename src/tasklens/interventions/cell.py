@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import controls, edits
@@ -44,7 +46,8 @@ class EditKey(NamedTuple):
     def name(self, kind: str) -> str:
         """Return the name of an array of the edit; the kind is "answer" or "likelihood"."""
         strength = "" if self.alpha == 1 else f"@{self.alpha:g}"
-        return f"{self.split}/{self.position}/{self.state}/{self.edit}{strength}/{kind}"
+        at = without_slash(self.position)
+        return f"{self.split}/{at}/{self.state}/{self.edit}{strength}/{kind}"
 
     @classmethod
     def parse(cls, name: str) -> tuple["EditKey", str] | None:
@@ -55,7 +58,7 @@ class EditKey(NamedTuple):
             return None
         position, state, edit, kind = parts
         edit, _, alpha = edit.partition("@")
-        return cls(split, position, state, edit, float(alpha or 1)), kind
+        return cls(split, unquote(position), state, edit, float(alpha or 1)), kind
 
 
 @dataclass(frozen=True)

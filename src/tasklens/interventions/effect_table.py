@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +48,8 @@ def effect_table(
 ) -> pa.Table:
     """Return the effects at one checkpoint as a table of `SCHEMA`; see `read_effects`."""
     common = {"run": run, "seed": seed, "step": step}
-    positions = dict.fromkeys(  # which may have slashes
-        name.partition("/")[2].removesuffix("/own") for name in arrays if name.endswith("/own")
+    positions = dict.fromkeys(
+        unquote(name.split("/")[1]) for name in arrays if name.endswith("/own")
     )
     rows = [
         common | {"split": split, "position": position} | row

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tasklens.core.text import without_slash
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.settings import UNTARGETED
@@ -50,7 +51,7 @@ class SplitPairs:
         """Return the pairs of a split from the arrays of a checkpoint."""
 
         def get(name: str) -> npt.NDArray[Any]:
-            return arrays[f"{split}/{position}/{name}"]
+            return arrays[f"{split}/{without_slash(position)}/{name}"]
 
         pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
         return cls(
@@ -102,7 +103,9 @@ def edit_name(key: EditKey) -> str:
 
 def splits_in(arrays: Arrays, position: str) -> dict[str, SplitPairs]:
     """Return the pairs of each split that was edited at a position of a checkpoint."""
-    splits = [name.split("/")[0] for name in arrays if name.endswith(f"/{position}/own")]
+    splits = [
+        name.split("/")[0] for name in arrays if name.endswith(f"/{without_slash(position)}/own")
+    ]
     return {split: SplitPairs.of_arrays(arrays, split, position) for split in splits}
 
 

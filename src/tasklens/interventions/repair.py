@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.seeds import stream
+from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, CellStates
@@ -28,7 +29,7 @@ DISTANCE = "distance"
 
 def repair_name(split: str, position: str, *parts: str) -> str:
     """Return the name of an array about the errors of a split, or about all of its prompts."""
-    return "/".join([f"{REPAIR}:{split}", position, *parts])
+    return "/".join([f"{REPAIR}:{split}", without_slash(position), *parts])
 
 
 def errors_among(

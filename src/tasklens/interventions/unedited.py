@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.edited_prompts import Edited, Ints
 from tasklens.interventions.cell import Arrays
@@ -40,7 +41,7 @@ def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | Non
         "clean/answer": answer.astype(np.int32),
         "clean/likelihood": likelihood,
     }
-    at = f"{asked.split}/{asked.position}/"
+    at = f"{asked.split}/{without_slash(asked.position)}/"
     every: Arrays = {at + name: array for name, array in arrays.items()}
     return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}
 

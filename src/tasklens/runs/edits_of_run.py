@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tasklens.core.text import without_slash
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.effects import SplitPairs
 from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
@@ -29,7 +30,7 @@ def edits_view(run: Run, frames: Arrays, position: str) -> EditsView | None:
     for step in steps:
         arrays = read_edits(run, step)
         for split, by_step in kept.items():
-            begin = f"{split}/{position}/"
+            begin = f"{split}/{without_slash(position)}/"
             # Of a gigabyte of arrays, only these are needed.
             wanted = {
                 name: array
@@ -81,7 +82,7 @@ def _moves(
     return Moves(
         point=np.searchsorted(points, pairs.index[row]),
         tasks=np.searchsorted(all_tasks, tasks),
-        answers=_names(run, steps[0], first[f"{split}/{position}/tokens"]),
+        answers=_names(run, steps[0], first[f"{split}/{without_slash(position)}/tokens"]),
         expected=np.where(pairs.answers >= 0, pairs.answers, UNKNOWN)[np.ix_(row, column)],
         answer=answer,
         centroids=centroids,

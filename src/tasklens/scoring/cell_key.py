@@ -4,6 +4,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from tasklens.core.text import without_slash
+
 _NAME = re.compile(
     r"(?P<split>[^/]+)/(?P<state>[^/]+)/(?P<space>[^/]+)"
     r"(/at=(?P<position>[^/]+))?(/k=(?P<k>\d+))?/(?P<kind>[^/=]+)"
@@ -29,7 +31,7 @@ class CellKey(NamedTuple):
 
     def name(self, kind: str) -> str:
         """Return the name of an array of the cell; the kind is "labels" or another."""
-        at = f"at={_escaped(self.position)}/" if self.position else ""
+        at = f"at={without_slash(self.position)}/" if self.position else ""
         k = "" if self.k is None else f"k={self.k}/"
         return f"{self.split}/{self.state}/{self.space}/{at}{k}{kind}"
 
@@ -42,7 +44,3 @@ class CellKey(NamedTuple):
         k = None if parts["k"] is None else int(parts["k"])
         position = unquote(parts["position"] or "")
         return cls(parts["split"], parts["state"], parts["space"], k, position), parts["kind"]
-
-
-def _escaped(position: str) -> str:
-    return position.replace("%", "%25").replace("/", "%2F")

@@ -148,6 +148,13 @@ def test_two_files_of_names_that_look_alike_are_refused() -> None:
         read_prompts(PromptSettings(files=("\u00e1.jsonl", "a\u0301.jsonl")))
 
 
+def test_a_split_has_no_slash_in_its_name() -> None:
+    """Files and arrays are named after it."""
+    rows = [{**row, "p/%": n} for row in ROWS for n in range(4)]
+    prompts = read_prompts(rows, hold_out=("p/%",), hold_out_share=0.5)
+    assert list(prompts.splits) == ["kept", "held_out_p%2F%25"]
+
+
 # --- Parquet ---
 
 

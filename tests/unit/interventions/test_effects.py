@@ -189,7 +189,7 @@ def test_world_has_distinct_answers() -> None:
 
 
 def test_a_position_may_have_slashes_in_its_name() -> None:
-    arrays = {name.replace("/input/", "/a/b/"): array for name, array in made_up(7).items()}
+    arrays = {name.replace("/input/", "/a%2Fb/"): array for name, array in made_up(7).items()}
     frame = effects_to_pandas(effect_table("run", 0, 7, arrays, dict(enumerate("abcd"))))
     assert set(frame["position"]) == {"a/b"}
     plain = effects_to_pandas(effect_table("run", 0, 7, made_up(7), dict(enumerate("abcd"))))
