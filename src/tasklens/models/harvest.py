@@ -30,7 +30,7 @@ Model: TypeAlias = Subject | torch.nn.Module | str | Path
 
 def harvest(
     model: Model,
-    prompts: Prompts | LabelledPrompts | PromptSource,
+    prompts: "Prompts | LabelledPrompts | PromptSource",
     names: Sequence[str] | None = None,
     *,
     tokenizer: Any = None,
@@ -134,7 +134,7 @@ def _tasklens_config(directory: Path) -> dict[str, Any] | None:
 
 
 def _prompts_of_split(
-    source: LabelledPrompts | PromptSource,
+    source: "LabelledPrompts | PromptSource",
     tokenizer: Any,
     position: str,
     special_tokens: SpecialTokens,

@@ -1,6 +1,5 @@
 """Find the files that make a directory a model, and refuse in one line what does not."""
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tasklens.core.downloads import check_downloaded
 from tasklens.core.errors import InputError, first_line
+from tasklens.core.parse import parse_json
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -85,8 +85,8 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a file that has one JSON object; InputError if it does not."""
     check_downloaded(path)
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes(), unique=False)
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: should be an object in JSON, but is {type(content).__name__}")
@@ -96,8 +96,8 @@ def read_object(path: Path) -> dict[str, Any]:
 def try_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file; empty if there is none. A pipe is not waited for."""
     try:
-        content = json.loads(path.read_bytes()) if path.is_file() else {}
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(path.read_bytes(), unique=False) if path.is_file() else {}
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
