@@ -74,7 +74,7 @@ def find_base(adapter: Path, given: Path | str | None = None) -> Path:
 def _why_no_base(base: Path) -> str:
     if is_there(base / ADAPTER_CONFIG):
         return "is a LoRA adapter itself: should be a whole model; merge them first"
-    return why_no_model(base)
+    return why_no_model(base) if base.is_dir() else "is not a directory: should be a model's"
 
 
 def check_adapter(adapter: Path) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def test_adapters_are_a_series_and_their_content_counts(adapter: Path, tmp_path:
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert digest(identity(series[0])) != before
     base = str(tmp_path / "other")
-    with pytest.raises(InputError, match=f"^--base {base}: has no config.json"):
+    with pytest.raises(InputError, match=f"^--base {base}: is not a directory"):
         find_checkpoints([str(tmp_path / "out")], base=Path(base))
     edit(tmp_path / "out" / "checkpoint-10", base_model_name_or_path="owner/name")
     with pytest.raises(InputError, match=r"checkpoint-10 is a LoRA adapter of 'owner/name'"):
