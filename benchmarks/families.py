@@ -242,7 +242,9 @@ def table(outcomes: list[Outcome]) -> str:
         f"With transformers {transformers.__version__} and torch {torch.__version__}, of "
         f"{len(outcomes)} types {len(equal)} are equal, {rest}. Equal are:",
         "",
-        *textwrap.wrap(", ".join(f"`{each.type}`" for each in equal) + ".", 118),
+        *textwrap.wrap(
+            ", ".join(f"`{each.type}`" for each in equal) + ".", 118, break_on_hyphens=False
+        ),
         "",
         "| type | | reason |",
         "|---|---|---|",
