@@ -29,6 +29,8 @@ P = ParamSpec("P")
 
 #: The engine that runs processes on this machine.
 LOCAL = "local"
+#: Most processes of one pool: no machine runs more.
+MOST_WORKERS = 10_000
 
 _KILLED = (
     "a worker process was killed, perhaps because the memory was full; all finished work is kept: "

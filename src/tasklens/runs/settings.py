@@ -13,7 +13,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import read_small_file
 from tasklens.core.messages import short
 from tasklens.core.settings import Affects, SettingsBase, check_device_name
-from tasklens.core.workers import default_workers
+from tasklens.core.workers import MOST_WORKERS, default_workers
 from tasklens.data.labelled_prompts import PromptSettings
 from tasklens.data.names import state_name
 from tasklens.data.synthetic import DataSettings, TrainingStateSettings
@@ -92,7 +92,7 @@ class RunSettings(SettingsBase):
 
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects("data", replicate=True)] = 0
     """Root seed, from which every random choice of the run derives."""
-    workers: Annotated[int, Field(ge=0), Affects("nothing")] = 0
+    workers: Annotated[int, Field(ge=0, le=MOST_WORKERS), Affects("nothing")] = 0
     """Processes that measure; 0: one per core; 1: only this one. No result depends on it."""
     measure: MeasureSettings = MeasureSettings()
     """What is done with the hidden states, and into how many clusters they go."""
