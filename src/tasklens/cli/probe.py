@@ -154,7 +154,6 @@ def probe(
     """
     from tasklens.runs.model_plan import describe
     from tasklens.runs.own_prompts import with_own_prompts
-    from tasklens.runs.pipeline import run_all
     from tasklens.runs.settings import ModelRunSettings
 
     given: dict[str, dict[str, object]] = {
@@ -191,6 +190,8 @@ def probe(
     name, path = models[0], Path(models[0])
     if path.exists():  # a link has its own name, but . and .. have none
         name = path.name if path.name not in ("", "..") else path.resolve().name
+    from tasklens.runs.pipeline import run_all
+
     results = run_all(
         f"probe-{name.replace('/', '-')}",
         settings,

@@ -10,7 +10,6 @@ from tasklens.cli.output import emit, emit_json, emit_path
 from tasklens.core.errors import InputError
 from tasklens.core.progress import print_lines
 from tasklens.core.text import visible
-from tasklens.core.workers import MOST_WORKERS
 
 if TYPE_CHECKING:
     from tasklens.runs.sweep_file import Sweep
@@ -26,14 +25,7 @@ def sweep(
     file: SweepFile,
     out: SweepOut = None,
     workers: Annotated[
-        int,
-        typer.Option(
-            "--workers",
-            metavar="N",
-            min=0,
-            max=MOST_WORKERS,
-            help="Runs at a time; 0: one per core.",
-        ),
+        int, typer.Option("--workers", metavar="N", min=0, help="Runs at a time; 0: one per core.")
     ] = 0,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep each run's states and weights.")

@@ -1,6 +1,5 @@
 """Find the models to measure and their order: one model, or a series of its checkpoints."""
 
-import json
 import os
 import re
 from collections import Counter
@@ -9,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Any
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
@@ -22,10 +22,13 @@ from tasklens.models.model_files import (
     is_adapter,
     is_model,
     parts_of,
+    try_object,
 )
 
 #: Names of the directories that are a series if they are in one directory.
-_IN_SERIES = re.compile(r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE)
+_IN_SERIES = re.compile(
+    r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE
+)
 #: What precedes a step in a longer name, the surest first: stage1-step-5000-tokens11B is step 5000.
 _BEFORE_STEP = (r"(?:global[-_]?)?steps?", r"checkpoints?|ckpt|iter|iteration|ba")
 #: Above every step: a longer number in a name is something else.
@@ -297,8 +300,8 @@ def _steps_of(directory: Path) -> dict[str, int]:
         ("trainer_state.json", ["global_step"]),
         ("config.json", ["tasklens", "step"]),
     ):
-        with suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            value = json.loads((directory / file).read_bytes())
+        value: Any = try_object(directory / file)
+        with suppress(ValueError, LookupError, TypeError, OverflowError):
             for key in keys:
                 value = value[key]
             steps[file] = int(value) if 0 <= value < _TOO_LARGE else None
@@ -321,7 +324,7 @@ def _step_in(name: str) -> int | None:
 
 def _number_after(before: str, name: str) -> int | None:
     """Return the only number in a name after a word, such as step-5 or STEP_5; 5k is none."""
-    pattern = rf"(?<![a-z])(?:{before})[-_=]?([0-9]{1,18})(?![0-9a-z]|\.\d)"
+    pattern = rf"(?<![a-z])(?:{before})[-_=]?([0-9]{{1,18}})(?![0-9a-z]|\.\d)"
     numbers = {int(digits) for digits in re.findall(pattern, name, re.IGNORECASE)}
     return numbers.pop() if len(numbers) == 1 and max(numbers) < _TOO_LARGE else None
 

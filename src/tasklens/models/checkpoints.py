@@ -27,14 +27,14 @@ CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "token
 class CheckpointSettings(SettingsBase, affects="train"):
     """The steps of the checkpoints, and the checkpoints whose weights are kept."""
 
-    every: Annotated[int, Field(ge=1)] = 200
+    every: Annotated[int, Field(ge=1, lt=2**31)] = 200
     """Steps between checkpoints. There are also checkpoints at 0, at the powers of two below this
     number, and at the last step. Each checkpoint keeps the hidden states of the measured
     instances."""
     weights_gib: Annotated[float, Field(ge=0)] = 2.0
     """Most GiB of weights. If all checkpoints' weights fit, all are kept; otherwise those of
     sparse_weights checkpoints."""
-    sparse_weights: Annotated[int, Field(ge=1)] = 8
+    sparse_weights: Annotated[int, Field(ge=1, lt=2**31)] = 8
     """Most checkpoints whose weights are kept if not all fit: evenly spaced in training, with the
     first and the last; 1: only the last."""
 

@@ -43,6 +43,7 @@ def intervene_for_figure(run: Run, workers: Workers | None = None) -> None:
     It does not stop a run. Without weights or counterfactual answers, it prints why nothing is
     edited. If edits fail, it prints a warning for each.
     """
+    _drop_outdated(run)
     try:
         selections = figure_selections(run)
         for selection in selections:
@@ -58,6 +59,16 @@ def intervene_for_figure(run: Run, workers: Workers | None = None) -> None:
         for cell, line in error.reasons.items():
             warn(f"edits at {cell} failed: {line}")
         inform(error.again)
+
+
+def _drop_outdated(run: Run) -> None:
+    """Remove the effects of hidden states that were made again since: they are of other states."""
+    directory, mark = run.directory, run.directory.mark("interventions")
+    if mark is not None and mark["inputs"] != run.inputs("interventions"):
+        drop_unusable(run)
+        with directory.batch():
+            directory.remove(directory.effects_parquet)
+            directory.unfinish("interventions")
 
 
 def intervene(run: Run, selections: Sequence[Selection], workers: Workers | None = None) -> None:

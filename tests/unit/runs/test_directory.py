@@ -661,6 +661,20 @@ def test_a_second_holder_is_refused_until_the_first_ends(run: RunDir, tmp_path: 
         pass
 
 
+def test_a_directory_that_may_only_be_read_is_read_without_a_lock(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.write(run.config, b"1")
+    lock = run.path / ".lock"
+    with run.locked_to_read():
+        assert "is in use" in refusal(RunDir(run.path).locked().__enter__)
+    for denied in (run.path, lock):  # the lock may be of another user of a shared directory
+        monkeypatch.setattr(os, "access", lambda path, mode, denied=denied: path != denied)
+        assert not run.is_writable
+        with run.locked_to_read(), RunDir(run.path).locked():
+            assert run.read(run.config) == b"1"
+
+
 @pytest.mark.parametrize("code", ["ENOLCK", "EOPNOTSUPP", "ENOTSUP", "ENOSYS"])
 def test_without_locks_one_line_warns_and_work_continues(run: RunDir, code: str) -> None:
     program = (
