@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import pickle
+import re
 import socket
 import sys
 import time
@@ -50,7 +51,7 @@ def connect(address: str = "") -> Any:
     if ray.is_initialized():
         return ray
     host, _, port = address.rpartition(":")
-    if host and port.isdigit():
+    if host and re.fullmatch(r"[0-9]{1,5}", port):
         try:  # because Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
         except (OSError, OverflowError) as error:

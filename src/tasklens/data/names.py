@@ -38,7 +38,7 @@ def state_name(text: str) -> str:
     A text that is no known name is returned unchanged.
     """
     plain = _plain(text)
-    if number := re.fullmatch(r"(layer|block)?0*(\d+)", plain):
+    if number := re.fullmatch(r"(layer|block)?0*([0-9]{1,9})", plain):
         if int(number[2]):
             return f"block{number[2]}"
         # Blocks count from 1: a user who writes block0 may mean the first one.

@@ -155,6 +155,9 @@ class _Parser:
             counts = re.compile(r"\{([0-9]+)(,([0-9]*))?\}").match(self.regex, self.at)
             if counts is None:
                 raise self.refusal("should be {m}, {m,} or {m,n}, or \\{ for the character")
+            # Of thousands of digits Python makes no number.
+            if max(len(counts[1]), len(counts[3] or "")) > 9:
+                raise self.refusal(f"repetition counts must be at most {MAX_REPEAT}")
             least = int(counts[1])
             most = int(counts[3]) if counts[3] else None if counts[2] else least
             if max(least, most or 0) > MAX_REPEAT:

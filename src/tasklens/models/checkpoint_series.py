@@ -26,7 +26,9 @@ from tasklens.models.model_files import (
 )
 
 #: Names of the directories that are a series if they are in one directory.
-_IN_SERIES = re.compile(r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?(\d+)", re.IGNORECASE)
+_IN_SERIES = re.compile(
+    r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE
+)
 #: What precedes a step in a longer name, the surest first: stage1-step-5000-tokens11B is step 5000.
 _BEFORE_STEP = (r"(?:global[-_]?)?steps?", r"checkpoints?|ckpt|iter|iteration|ba")
 #: Above every step: a longer number in a name is something else.
@@ -322,7 +324,7 @@ def _step_in(name: str) -> int | None:
 
 def _number_after(before: str, name: str) -> int | None:
     """Return the only number in a name after a word, such as step-5 or STEP_5; 5k is none."""
-    pattern = rf"(?<![a-z])(?:{before})[-_=]?(\d+)(?![0-9a-z]|\.\d)"
+    pattern = rf"(?<![a-z])(?:{before})[-_=]?([0-9]{{1,18}})(?![0-9a-z]|\.\d)"
     numbers = {int(digits) for digits in re.findall(pattern, name, re.IGNORECASE)}
     return numbers.pop() if len(numbers) == 1 and max(numbers) < _TOO_LARGE else None
 

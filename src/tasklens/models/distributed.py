@@ -64,7 +64,6 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
     Gloo transfers tensors on CPUs, NCCL those on GPUs. InputError if this machine has fewer GPUs
     than processes.
     """
-    check_launch()
     if not launched_by_torchrun():
         yield SINGLE_PROCESS
         return
@@ -78,6 +77,7 @@ def process_group(device: str) -> Iterator[ProcessGroup]:
                 f"should be --nproc-per-node={n_gpus}"
             )
         torch.cuda.set_device(local_rank)
+    check_launch()
     # Imported later, as DDP and optimizers do, its functions would keep the group as the default of
     # an argument: its threads would outlive `destroy_process_group`, and Python.
     importlib.import_module("torch.distributed.nn")

@@ -153,7 +153,7 @@ def is_edited(out: Path) -> bool:
 
 def parse_shard(text: str) -> tuple[int, int]:
     """Return (i, n) of ``i/n``; InputError unless 1 <= i <= n."""
-    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
     i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
         raise InputError(f"--shard {text}: should be i/n with i from 1 to n, e.g. 1/8 ... 8/8")

@@ -175,7 +175,7 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
     """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f."""
 
     def depth(layer: str) -> tuple[float, str]:
-        block = re.fullmatch(r"block(\d+)", layer)
+        block = re.fullmatch(r"block([0-9]{1,9})", layer)
         if block:
             return int(block[1]), layer
         return {"wte": -2.0, "embed": -1.0, "ln_f": np.inf}.get(layer, 1e9), layer

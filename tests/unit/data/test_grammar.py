@@ -138,6 +138,12 @@ def test_refusals_name_the_position_and_what_is_supported(
     assert "\n" not in message
 
 
+def test_counts_of_any_number_of_digits_are_refused() -> None:
+    for counts in ("9" * 5000, f"1,{'9' * 5000}"):
+        with pytest.raises(InputError, match="repetition counts must be at most 10000"):
+            Grammar(f"a{{{counts}}}")
+
+
 @pytest.mark.parametrize(
     ("regex", "message"),
     [

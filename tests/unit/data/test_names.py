@@ -24,11 +24,20 @@ def test_ways_to_write_a_hidden_state(text: str, name: str) -> None:
     assert find_state(text, STATES) == name
 
 
-@pytest.mark.parametrize("text", ["13", "layer 13", "block0", "block", "layers", "-1", "", "attn5"])
+@pytest.mark.parametrize(
+    "text",
+    ["13", "layer 13", "block0", "block", "layers", "-1", "", "attn5", "²", "block٣", "9" * 99],
+)
 def test_a_hidden_state_that_the_run_does_not_have(text: str) -> None:
     with pytest.raises(InputError) as error:
         find_state(text, STATES)
     assert str(error.value) == f"no hidden state {text!r}; there are {', '.join(STATES)}"
+
+
+def test_digits_of_which_python_makes_no_number_are_no_hidden_state() -> None:
+    for text in ("9" * 5000, f"block{'9' * 5000}"):
+        with pytest.raises(InputError, match=r"^no hidden state '.*9'; there are "):
+            find_state(text, STATES)
 
 
 def test_what_names_no_hidden_state_stays() -> None:

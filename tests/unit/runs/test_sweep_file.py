@@ -5,6 +5,7 @@ import pytest
 
 from tasklens.core.errors import InputError
 from tasklens.runs.settings import load_settings
+from tasklens.runs.sweep import parse_shard
 from tasklens.runs.sweep_file import Sweep, read_sweep
 
 
@@ -260,3 +261,23 @@ def test_a_grid_is_counted_before_it_is_expanded(
         read(tmp_path, f"seeds = [0, 1]\n[around]\n{axes[0]}")
     short = '"tasks.n_inputs" = [10, 11]'
     assert len(read(tmp_path, f"seeds = [0, 1]\n[around]\n{short}").points) == 6
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/2/3", "²/3", "١/٢", "-1/2", " 1/2", ""])
+def test_a_shard_that_is_none(text: str) -> None:
+    with pytest.raises(InputError, match="should be i/n with i from 1 to n"):
+        parse_shard(text)
+
+
+def test_a_shard_of_any_number_of_digits_is_none() -> None:
+    assert parse_shard("2/3") == (2, 3)
+    for text in (f"1/{'9' * 5000}", f"{'9' * 5000}/2"):
+        with pytest.raises(InputError, match="should be i/n with i from 1 to n"):
+            parse_shard(text)
+
+
+def test_a_value_may_have_any_characters(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "smoke"\n[set]\n"tasks.symbols" = "ab\U0001f600\\u007f"\n')
+    (point,) = read_sweep(file).points
+    assert point.settings.tasks.symbols == "ab\U0001f600\x7f"
