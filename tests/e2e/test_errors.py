@@ -43,7 +43,7 @@ SETTINGS = {
         "clusters.device=cuda",
         "the setting clusters.device was removed: t-SNE runs on the CPU; remove",
     ),
-    "tasks that cannot be drawn": ("tasks.symbols=a", "random grammar "),
+    "tasks that cannot be drawn": ("tasks.symbols=a", "fewer than the "),
     "data that cannot be drawn": (
         "data.measured_tasks=7",
         "should be at most the number of tasks, 6",
