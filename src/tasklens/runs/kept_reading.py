@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from tasklens.core.files import digest, write_file
+from tasklens.core.parse import parse_json
 from tasklens.core.progress import inform
 from tasklens.models.hf_batching import Reading
 from tasklens.models.hf_subject import HuggingFaceSubject
@@ -46,10 +47,10 @@ def _kept(path: Path) -> Reading | None:
     if not path.is_file():  # a pipe would block
         return None
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes())
         if content["sha256"] != digest(content["reading"]):
             return None
         parts = [(how, row, n) for how, row, n in content["reading"].pop("max_tokens")]
         return Reading(**content["reading"], max_tokens=parts)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -84,8 +84,7 @@ class Stages(ABC):
         if directory.data.exists() and not directory.manifest.exists():
             return f"{directory.manifest} is gone; {NO_MANIFEST}"
         return (
-            f"{directory.path}: stage {stage} is not finished; run it first: "
-            f"{self.command(stage)}"
+            f"{directory.path}: stage {stage} is not finished; run it first: {self.command(stage)}"
         )
 
     def check_files(self, stage: Stage) -> None:
