@@ -38,7 +38,7 @@ from tasklens.models.hf_subject import HuggingFaceSubject
 
 #: Largest distance of two states, as a share of the state's norm.
 TOLERANCE = 1e-4
-SECONDS, GIBIBYTES = 120, 8
+SECONDS, GIBIBYTES = 300, 8
 #: Names of the list of blocks, and of the norm beside it.
 BLOCKS = re.compile(r"(.*\.)?(layers?|h|blocks?)")
 NORM = re.compile(r"norm|^ln(_|$)", re.IGNORECASE)

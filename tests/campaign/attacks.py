@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from campaign.arguments import ARGUMENT_ATTACKS
 from campaign.attempt import Attempt, Judged
 from campaign.command import Stop
 from campaign.damage import DAMAGES, Damage, Target
@@ -13,7 +14,6 @@ from campaign.inputs import INPUTS, Attack
 from campaign.models import MODEL_ATTACKS
 from campaign.surroundings import SURROUNDING_ATTACKS
 from campaign.trees import damage_tree, edit_manifest, falsify, replace_lock
-from campaign.words import WORD_ATTACKS
 
 #: A number of attacks of a kind goes through the files in steps of this, a prime.
 STRIDE = 7919
@@ -116,7 +116,7 @@ ATTACKS: dict[str, Attack] = {
     "manifest": damage("manifest", edit_manifest, _manifests, ("manifest.json", "report.html")),
     "marks": damage("marks", falsify, lambda case: [""]),
     **INPUTS,
-    **WORD_ATTACKS,
+    **ARGUMENT_ATTACKS,
     **MODEL_ATTACKS,
     **SURROUNDING_ATTACKS,
 }

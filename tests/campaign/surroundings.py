@@ -1,4 +1,4 @@
-"""What surrounds a command: the environment, the standard streams, and its worker processes.
+"""Surroundings of a command: the environment, the standard streams, and its worker processes.
 
 Each command runs as a new process, because much of the environment is read once, at its start.
 """
@@ -95,7 +95,7 @@ def _begin(d: Directories, work: Path, rng: Random) -> tuple[Attempt, str]:
 
 
 def _process(attempt: Attempt, reader: str, environment: dict[str, str], **streams: Any) -> Ended:
-    words = [sys.executable, "-m", "tasklens", *map(str, attempt.case.readers[reader])]
+    arguments = [sys.executable, "-m", "tasklens", *map(str, attempt.case.readers[reader])]
     usual: dict[str, Any] = {
         "stdin": subprocess.DEVNULL,
         "stdout": subprocess.PIPE,
@@ -103,7 +103,7 @@ def _process(attempt: Attempt, reader: str, environment: dict[str, str], **strea
     }
     try:
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            words,
+            arguments,
             cwd=attempt.above,
             env=os.environ | environment,
             check=False,
@@ -191,9 +191,9 @@ def killed_worker(d: Directories, work: Path, seed: int, number: int) -> tuple[J
         path = attempt.path / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     attempt.watch()
-    words = [*map(str, case.readers[reader]), "--set", "workers=2"]
+    arguments = [*map(str, case.readers[reader]), "--set", "workers=2"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tasklens", *words],
+        [sys.executable, "-m", "tasklens", *arguments],
         cwd=attempt.above,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -54,7 +54,7 @@ def test_a_measured_subset_that_is_damaged_or_gone_is_named(copy: Path) -> None:
     with pytest.raises(InputError, match=r"val_subset\.parquet is damaged: its SHA-256"):
         files_of(copy)
     file.unlink()
-    assert_refused(call("probe", copy, "--dry-run"), f"{file} cannot be read (No such file")
+    assert_refused(call("probe", copy, "--dry-run"), f"{file} is gone")
 
 
 def test_named_prompts_are_used(tiny: Finished, stock: Stock) -> None:

@@ -1,5 +1,6 @@
 """`tasklens probe`: any causal language model on labelled prompts."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -153,7 +154,6 @@ def probe(
     """
     from tasklens.runs.model_plan import describe
     from tasklens.runs.own_prompts import with_own_prompts
-    from tasklens.runs.pipeline import run_all
     from tasklens.runs.settings import ModelRunSettings
 
     given: dict[str, dict[str, object]] = {
@@ -177,6 +177,8 @@ def probe(
     settings = ModelRunSettings.from_table(given, check_changes(keys, change))
     if "files" not in settings.prompts.model_fields_set:
         settings = with_own_prompts(settings)
+    if not math.isfinite(gpus):
+        raise InputError(f"--gpus = {gpus}: should be a finite number")
     if dry_run:
         plan = describe(settings)
         if as_json:
@@ -188,6 +190,8 @@ def probe(
     name, path = models[0], Path(models[0])
     if path.exists():  # a link has its own name, but . and .. have none
         name = path.name if path.name not in ("", "..") else path.resolve().name
+    from tasklens.runs.pipeline import run_all
+
     results = run_all(
         f"probe-{name.replace('/', '-')}",
         settings,

@@ -83,12 +83,13 @@ def data(
     Prints the path of the data.
     """
     from tasklens.runs.load_run import new_run
-    from tasklens.runs.pipeline import begin
+    from tasklens.runs.pipeline import begin, check_new
     from tasklens.runs.settings import load_settings
     from tasklens.runs.stage_data import make_data
 
     settings = load_settings(source, with_device(change, device))
     run = new_run(Path(source).stem, settings, out, resume=resume)
+    check_new(run)
     with run.directory.locked():
         begin(run, this_command())
         make_data(run)

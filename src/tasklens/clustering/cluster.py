@@ -38,12 +38,12 @@ class ClusterSettings(SettingsBase, affects="measure"):
     20
     """
 
-    n_init: Annotated[int, Field(ge=1)] = 10
+    n_init: Annotated[int, Field(ge=1, le=100_000)] = 10
     """Number of starts of each KMeans, by k-means++; the start with the lowest inertia is kept."""
-    cluster_seeds: Annotated[int, Field(ge=1)] = 3
+    cluster_seeds: Annotated[int, Field(ge=1, le=1_000)] = 3
     """Number of KMeans runs with different seeds. Reported are the range of their scores, and the
     range of the ARI over all starts whose inertia is within 1 % of the least."""
-    max_iter: Annotated[int, Field(ge=1)] = 300
+    max_iter: Annotated[int, Field(ge=1, lt=2**31)] = 300
     """Largest number of iterations of one start."""
     tol: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     """A start ends once its centres move less than this, relative to the variance."""
@@ -55,9 +55,9 @@ class ClusterSettings(SettingsBase, affects="measure"):
     neighbors: Neighbors = "auto"
     """Neighbours of each instance whose affinities t-SNE keeps: auto, 3 perplexity + 1 of them, as
     in scikit-learn's default; all, as in its method "exact"."""
-    tsne_max_iter: Annotated[int, Field(ge=250)] = 1000
+    tsne_max_iter: Annotated[int, Field(ge=250, lt=2**31)] = 1000
     """Iterations of t-SNE, the first 250 of them with early exaggeration."""
-    pca: Annotated[int, Field(ge=0)] = 0
+    pca: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Number of principal components that are kept before t-SNE; 0 keeps all dimensions."""
 
 

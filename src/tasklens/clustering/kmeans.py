@@ -7,7 +7,7 @@ changes cluster, its row of the matrix moves from one sum to another. The time o
 depends on the number of such points, and not on the number of columns.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tasklens.clustering import kmeans_kernels as kernels
 from tasklens.clustering.numba_compile import MISSING, one_thread
 from tasklens.clustering.sklearn_fallback import kmeans_starts, sum_of_squares
+from tasklens.core.memory import check_sizes
 
 #: A start is near-best if its inertia exceeds the least of all starts by at most this share.
 NEAR_BEST = 0.01
@@ -64,6 +65,7 @@ def kmeans(
     centred -= centred.mean(axis=0, dtype=np.float64).astype(np.float32)  # (N, D)
     points, weights, row = distinct(centred)
     k = min(k, len(points))
+    check_starts(len(points), k, len(seeds), n_init)
     if not uses_numba(len(x)):
         return _by_scikit_learn(x, k, seeds=seeds, n_init=n_init, max_iter=max_iter, tol=tol)
     distances = _distances(points)  # (U, U)
@@ -92,6 +94,18 @@ def kmeans(
         near_best[:, row],
         n_near_best,
     )
+
+
+def check_starts(n: int, k: int, n_seeds: int, n_init: int) -> None:
+    """Raise InputError if the memory does not hold the starts of a cell of n points."""
+
+    def n_bytes(sizes: Mapping[str, int]) -> int:
+        starts, seeds = sizes["clusters.n_init"], sizes["clusters.cluster_seeds"]
+        # The random numbers of a seed, and the labels of every start.
+        return starts * (8 * k * (2 + int(np.log(k))) + 4 * n * seeds)
+
+    sizes = {"clusters.n_init": n_init, "clusters.cluster_seeds": n_seeds}
+    check_sizes("a clustering", sizes, n_bytes)
 
 
 def renumbered(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:

@@ -81,8 +81,11 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def check_is_file(path: Path, remedy: str = "remove it and run again with --resume") -> None:
     """Raise InputError if a path is something else than a file: reading a pipe would block."""
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is not a file; {remedy}")
+    with _named(path):
+        if "\0" in str(path):
+            raise ValueError  # as `stat` does, but not `exists`
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a file; {remedy}")
 
 
 def read_small_file(path: Path) -> bytes:
@@ -91,7 +94,7 @@ def read_small_file(path: Path) -> bytes:
     InputError if it cannot be read, is no file, or is larger than any file of this kind. A pipe or
     a device may have no end.
     """
-    try:
+    with _named(path):
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
@@ -102,12 +105,18 @@ def read_small_file(path: Path) -> bytes:
                 f"{MOST_BYTES:,}"
             )
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read: its name has a NUL") from error
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn an error of reading a file into one line; a name may be too long, or have a NUL."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its name has a NUL"
+        raise InputError(f"{path} cannot be read: {reason}") from error
 
 
 def temporary_beside(path: Path) -> Path:

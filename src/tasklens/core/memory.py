@@ -43,6 +43,8 @@ def check_sizes(
     sizes: Mapping[str, int],
     n_bytes: Callable[[Mapping[str, int]], float],
     free: int | None = None,
+    *,
+    resource: str = "memory",
 ) -> None:
     """Check that the memory holds what some settings ask for, before it is allocated.
 
@@ -56,6 +58,8 @@ def check_sizes(
         Returns the bytes that are certainly needed under such values; no value lowers it.
     free : int, optional
         The bytes that are free; by default those of this machine.
+    resource : str
+        What the bytes are taken of, if not of memory.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def check_sizes(
     )
     remedy = f"should be at most {_rounded(fits)}" if fits else "lower other settings, too"
     raise InputError(
-        f"{key} = {sizes[key]}: {subject} needs about {gigabytes(needed)} of memory, and "
+        f"{key} = {sizes[key]}: {subject} needs at least {gigabytes(needed)} of {resource}, and "
         f"{gigabytes(free)} are free: {remedy}{f' (with {others})' if others else ''}"
     )
 
@@ -95,7 +99,7 @@ def gigabytes(n_bytes: float) -> str:
 
 def _rounded(n: int) -> int:
     """Return a number without its digits after the second, which an estimate does not have."""
-    unit = 10 ** max(0, len(str(n)) - 2)
+    unit: int = 10 ** max(0, len(str(n)) - 2)
     return n // unit * unit
 
 

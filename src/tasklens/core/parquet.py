@@ -42,7 +42,8 @@ def read_foreign_parquet(content: bytes, most: int) -> pa.Table:
     """Return the table of a Parquet file that another program has written.
 
     A small file may declare, or repeat, more values than any memory holds. Columns of texts are
-    arrays of a dictionary, in which a repeated text is stored once.
+    arrays of a dictionary, in which a repeated text is stored once. The values within lists are not
+    counted.
 
     Raises
     ------
@@ -52,12 +53,11 @@ def read_foreign_parquet(content: bytes, most: int) -> pa.Table:
         If the table would need more than ``most`` bytes, estimated before it is read.
     """
     with pyarrow.parquet.ParquetFile(pa.BufferReader(content)) as file:
-        parts = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        chunks = [part.column(i) for part in parts for i in range(part.num_columns)]
-        n_bytes = sum(
-            max(c.total_uncompressed_size, BYTES_PER_VALUE * c.num_values) for c in chunks
-        )
-        _check_size(max(n_bytes, BYTES_PER_VALUE * file.metadata.num_rows), most)
+        head = file.metadata
+        # The process aborts if the head of a column is asked for, and is damaged.
+        parts = [head.row_group(i) for i in range(head.num_row_groups)]
+        n_bytes = sum(part.total_byte_size for part in parts)
+        _check_size(max(n_bytes, BYTES_PER_VALUE * head.num_columns * head.num_rows), most)
         texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
     with pyarrow.parquet.ParquetFile(pa.BufferReader(content), read_dictionary=texts) as file:
         table = file.read(use_threads=False)

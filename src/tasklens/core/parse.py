@@ -67,7 +67,9 @@ def parse_changes(lines: Iterable[str]) -> dict[str, Any]:
         key, equals, text = line.partition("=")
         key = key.strip()
         if not equals:
-            raise InputError(f"--set {line}: should be key=value, e.g. train.steps=100")
+            raise InputError(
+                f"--set {short(line)[1:-1]}: should be key=value, e.g. train.steps=100"
+            )
         try:
             value = value_of(text.strip())
         except ValueError as error:

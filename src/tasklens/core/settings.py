@@ -94,7 +94,11 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
     """Base of the settings of a stage, and of a whole run."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
     #: What each field affects that has no declaration.
     affects: ClassVar[Affects] = Affects("nothing")
@@ -153,7 +157,8 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
         if isinstance(changes, Mapping):
             changed, option = cls._flattened(changes), "changes"
         else:
-            changed, option = parse_changes(changes), "--set"
+            lines = [changes] if isinstance(changes, str) else changes
+            changed, option = parse_changes(lines), "--set"
         for key in (*given, *changed):
             cls.check_key(key, source if key in given else option)
         nested: dict[str, Any] = {}
@@ -251,7 +256,7 @@ class SettingsBase(BaseModel, metaclass=_OneLineErrors):
             if isinstance(value, Mapping) and (value or _table_class(cls, key)):
                 flat |= {f"{key}.{inner}": v for inner, v in value.items()}
             else:
-                flat[key] = value
+                flat[str(key)] = value
         return flat
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 from tasklens.core.errors import InputError
+from tasklens.core.memory import check_sizes
 from tasklens.core.progress import Progress, progress
 from tasklens.core.text import visible
 
@@ -29,6 +30,8 @@ P = ParamSpec("P")
 
 #: The engine that runs processes on this machine.
 LOCAL = "local"
+#: Bytes of a process that has imported what it needs, which it shares with no other.
+WORKER_BYTES = 100_000_000
 
 _KILLED = (
     "a worker process was killed, perhaps because the memory was full; all finished work is kept: "
@@ -288,10 +291,17 @@ def start_workers(
     node of the cluster has that many.
     """
     if engine == LOCAL:
+        check_workers(count, "workers")
         return Processes(count or default_workers(), separate=separate)
     from tasklens.core.ray_workers import RayWorkers
 
     return RayWorkers(engine.partition(":")[2], limit=count, cpus=cpus, gpus=gpus)
+
+
+def check_workers(count: int, key: str) -> None:
+    """Raise InputError if the memory does not hold so many processes; the setting is ``key``."""
+    if count > default_workers():
+        check_sizes("a pool of processes", {key: count}, lambda sizes: WORKER_BYTES * sizes[key])
 
 
 def cores_of_nodes(engine: str) -> list[int]:

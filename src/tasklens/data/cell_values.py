@@ -14,7 +14,6 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import short
@@ -53,13 +52,22 @@ def plain(value: Any) -> Any:
         return [plain(part) for part in value]
     if isinstance(value, dict):
         return {str(key): plain(part) for key, part in value.items()}
-    if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
+    if _is_none(value):
         return None
     if isinstance(value, float | Decimal):
         return _number(value)
     if isinstance(value, datetime.date):  # a datetime, too
         return value.isoformat().removesuffix("T00:00:00").replace("T", " ")
     return value
+
+
+def _is_none(value: Any) -> bool:
+    if isinstance(value, float | Decimal):
+        return math.isnan(value)
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    # Those of pandas, which need not be imported for a file.
+    return value is None or type(value).__name__ in ("NaTType", "NAType")
 
 
 def _number(value: float | Decimal) -> int | float | str:

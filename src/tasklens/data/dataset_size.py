@@ -39,6 +39,16 @@ def check_grammars(n: int, source: str = "") -> None:
         )
 
 
+def check_variants(n_variants: int, mapped: int) -> None:
+    """Raise InputError if the memory does not hold instances of a task file's instructions.
+
+    Given are the number of the instructions of all tasks, and the fewest inputs of a task.
+    """
+    sizes = {"n_variants of all tasks": n_variants}
+    each = INSTANCE * mapped + INSTRUCTION
+    check_sizes("the dataset", sizes, lambda sizes: each * sum(sizes.values()))
+
+
 def dataset_bytes(sizes: Mapping[str, int]) -> int:
     """Return the bytes that a dataset with these settings takes at least."""
     n, variants, mapped, n_inputs, n_outputs, length = sizes.values()

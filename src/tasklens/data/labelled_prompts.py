@@ -112,7 +112,7 @@ class LabelledPrompts:
 
 
 def read_prompts(
-    source: PromptSource | PromptSettings | None = None, *, seed: int = 0, **changes: Any
+    source: "PromptSource | PromptSettings | None" = None, *, seed: int = 0, **changes: Any
 ) -> LabelledPrompts:
     """Read labelled prompts from files or from memory, and split them.
 

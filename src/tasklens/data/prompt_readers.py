@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import pandas as pd
 import pyarrow as pa
 
 from tasklens.core.downloads import HEAD, stand_in
@@ -25,6 +24,9 @@ from tasklens.core.text import check_characters, visible
 from tasklens.data.cell_values import Unreadable, plain
 from tasklens.data.names import listed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 #: Names of the prompt sets that come with the package.
 SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
 
@@ -32,12 +34,12 @@ Record: TypeAlias = tuple[str, dict[str, Any]]
 """Source of a prompt, as file and line, and its columns."""
 
 PromptSource: TypeAlias = (
-    str | Path | pd.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
+    "str | Path | pd.DataFrame | Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]"
 )
 """A file, the name of a prompt set, or prompts in memory: as columns, or as records."""
 
 #: Bytes of memory for each byte of a file of prompts in JSONL or CSV, at least.
-EXPANSION = 6
+EXPANSION = 4
 _RIGHT = f"give a .jsonl, .csv or .parquet file, or one of {', '.join(SHIPPED)}"
 
 
@@ -93,6 +95,8 @@ def records_in_memory(table: PromptSource) -> list[Record]:
 
     InputError if the table has another type, or if two of its columns have one name.
     """
+    import pandas as pd
+
     try:
         # As objects: otherwise a column of ints with a gap becomes floats, which may be rounded.
         frame = pd.DataFrame(table, dtype=object)

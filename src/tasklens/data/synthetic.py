@@ -42,15 +42,15 @@ class DataSettings(SettingsBase, affects="data"):
     1000
     """
 
-    val_inputs: Annotated[int, Field(ge=1)] = 5
+    val_inputs: Annotated[int, Field(ge=1, lt=2**31)] = 5
     """Number of inputs that are held out from each training instruction (split val)."""
     val_instruction_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of each task's instructions that are held out (split val_instruction); at least one
     instruction."""
-    measured_tasks: Annotated[int, Field(ge=2)] = 10
+    measured_tasks: Annotated[int, Field(ge=2, lt=2**31)] = 10
     """Number of tasks, drawn at random, whose instances are measured. By default it is also the
     number of clusters."""
-    measured_instances: Annotated[int, Field(ge=10)] = 1000
+    measured_instances: Annotated[int, Field(ge=10, lt=2**31)] = 1000
     """Number of measured instances per split, drawn at random from those of the measured tasks."""
 
 
@@ -213,7 +213,7 @@ class Dataset:
         """Return how often each symbol occurs in each instance's instruction, (N, n_symbols)."""
         symbols = self.vocabulary.encode(self.tasks.symbols)
         each = [(self.instruction_ids == symbol).sum(axis=1) for symbol in symbols]
-        return np.stack(each, axis=1)[self.splits[split].instruction]  # type: ignore[no-any-return]
+        return np.stack(each, axis=1)[self.splits[split].instruction]
 
 
 def make_dataset(

@@ -13,7 +13,7 @@ from tasklens.core.messages import nearest, short
 from tasklens.core.parse import parse_json
 from tasklens.core.settings import one_line
 from tasklens.core.text import check_characters
-from tasklens.data.dataset_size import check_grammars
+from tasklens.data.dataset_size import check_grammars, check_variants
 from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, grammars_of, symbols_of
 
 
@@ -39,7 +39,7 @@ def tasks_to_json(taskset: TaskSet) -> str:
 
 
 # A key that is absent has a default. One that is there has a value: null and [] are none.
-_Count = Annotated[int, Field(ge=1, strict=True)]
+_Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
 _Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -92,14 +92,20 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
         n_variants = entry.n_variants or settings.variants_per_task
         grammars = grammars_of(entry.regexes, f"task {short(name)}")
         tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
+    mapped = min((len(task.function) for task in tasks), default=0)
+    check_variants(sum(task.n_variants for task in tasks), mapped)
+    lengths = settings.changed(  # which checks them
+        min_length=file.min_length or settings.min_length,
+        max_length=file.max_length or settings.max_length,
+    )
     pairs = [pair for task in tasks for pair in task.function.items()]
     return TaskSet(
         tasks=tuple(tasks),
         inputs=file.inputs or tuple(dict.fromkeys(x for x, _ in pairs)),
         outputs=file.outputs or tuple(dict.fromkeys(y for _, y in pairs)),
         symbols=file.symbols or symbols_of(tasks),
-        min_length=file.min_length or settings.min_length,
-        max_length=file.max_length or settings.max_length,
+        min_length=lengths.min_length,
+        max_length=lengths.max_length,
     )
 
 

@@ -32,23 +32,23 @@ class TaskSettings(SettingsBase, affects="data"):
     2
     """
 
-    n_tasks: Annotated[int, Field(ge=2)] = 50
+    n_tasks: Annotated[int, Field(ge=2, lt=2**31)] = 50
     """Number of tasks. With regexes or a file, it follows from these."""
-    n_inputs: Annotated[int, Field(ge=1)] = 48
+    n_inputs: Annotated[int, Field(ge=1, lt=2**31)] = 48
     """Size of the input vocabulary x0, x1, ..., shared by all tasks."""
-    inputs_per_task: Annotated[int, Field(ge=1)] = 48
+    inputs_per_task: Annotated[int, Field(ge=1, lt=2**31)] = 48
     """Number of inputs that each task maps, at most n_inputs."""
-    n_outputs: Annotated[int, Field(ge=2)] = 48
+    n_outputs: Annotated[int, Field(ge=2, lt=2**31)] = 48
     """Size of the output vocabulary y0, y1, ..., shared by all tasks."""
     symbols: Annotated[str, Field(min_length=1)] = "abcde"
     """Alphabet of random instructions: distinct characters, none of them whitespace."""
-    min_length: Annotated[int, Field(ge=1)] = 6
+    min_length: Annotated[int, Field(ge=1, lt=2**31)] = 6
     """Length of the shortest instructions, in symbols."""
-    max_length: Annotated[int, Field(ge=1)] = 16
+    max_length: Annotated[int, Field(ge=1, lt=2**31)] = 16
     """Length of the longest instructions, in symbols."""
-    distributions_per_task: Annotated[int, Field(ge=1)] = 1
+    distributions_per_task: Annotated[int, Field(ge=1, lt=2**31)] = 1
     """Number of regular expressions per task."""
-    variants_per_task: Annotated[int, Field(ge=1)] = 152
+    variants_per_task: Annotated[int, Field(ge=1, lt=2**31)] = 152
     """Mean number of distinct instructions per task, exact over all tasks."""
     variants_spread: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Largest distance of a task's number of instructions from the mean, as a share of the mean;

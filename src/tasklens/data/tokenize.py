@@ -56,7 +56,7 @@ class ModelStateSettings(SettingsBase, affects="states"):
     more than once, the last occurrence is used. Of a part with several tokens the last one is
     measured; with _mean after its name, as in instruction_mean, the mean over all. With _last, as
     in instruction_last, it is the last one, too. A column that has the whole name comes first."""
-    max_length: Annotated[int, Field(ge=0)] = 0
+    max_length: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
     special_tokens: SpecialTokens = "auto"
     """The special tokens that the tokenizer adds, such as one that begins each text. auto: they are

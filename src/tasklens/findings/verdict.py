@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from tasklens.core.errors import InputError
+from tasklens.core.messages import nearest, short
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import timings
@@ -84,7 +85,12 @@ class Verdict:
         return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
-        """Return the checks of a finding."""
+        """Return the checks of a finding; InputError for a name that is none."""
+        known = (*FINDINGS, *USE)
+        if finding not in known:
+            raise InputError(
+                f"no finding {short(finding)}; the nearest is {nearest(finding, known)!r}"
+            )
         return [check for check in self.checks if check.rule.finding == finding]
 
     def outcome(self, finding: str) -> Outcome:

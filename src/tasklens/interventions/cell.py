@@ -22,6 +22,7 @@ from tasklens.interventions.settings import (
     TARGETED,
     UNTARGETED,
     InterventionSettings,
+    check_draws,
 )
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -253,6 +254,8 @@ def intervene(
         edit, alpha, runs = plan
         if edit in DONATED and not len(asked.donors):
             continue
+        if not plan.is_targeted:
+            check_draws({"interventions.draws or test_draws": runs}, states[names[0]].prompts.shape)
         answer = np.full((runs, n), -1, dtype=np.int32)
         shape = (runs, n, 2 if plan.is_targeted else n_tasks)
         likelihood = np.full(shape, np.nan, dtype=np.float32)

@@ -1,10 +1,9 @@
 """Turn the effects of edits into a tidy table: one number per row."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from tasklens.interventions.cell import Arrays
@@ -21,6 +20,9 @@ from tasklens.interventions.effects import (
 )
 from tasklens.interventions.repair import repair_name
 from tasklens.interventions.repair_effects import count_errors, repair_effects
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = pa.schema(
     [
@@ -106,11 +108,13 @@ def _edit(state: str, name: str) -> dict[str, Any]:
     return {"state": state, "edit": edit, "alpha": strength}
 
 
-def effects_to_pandas(table: pa.Table) -> pd.DataFrame:
+def effects_to_pandas(table: pa.Table) -> "pd.DataFrame":
     """Return the table as users of pandas expect it.
 
     `state` is an ordered categorical, from the input up; `step` and `draw` are nullable integers.
     """
+    import pandas as pd
+
     frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     kind = pd.CategoricalDtype(["", *in_order({*frame["state"]} - {""})], ordered=True)
     return frame.assign(state=frame["state"].astype(kind))

@@ -18,6 +18,7 @@ from tasklens.interventions.cell import Arrays, CellStates
 from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.controls import with_length
 from tasklens.interventions.editor import Editor
+from tasklens.interventions.settings import check_draws
 
 #: The edit, and its control along random directions of the same length.
 REPAIR, REPAIR_RANDOM = "repair", "repair_random"
@@ -76,6 +77,7 @@ def repair(
     `repair_name`, whether each answer is right: int8 (1, N) for the edit, (draws, N) for random
     directions of the same length.
     """
+    check_draws({"interventions.draws": draws}, states.prompts.shape)
     n = len(asked.own)
     right = asked.answers[np.arange(n), asked.own]
     change = np.zeros_like(states.prompts, dtype=np.float64)

@@ -1,5 +1,7 @@
 """The settings of the stage that edits hidden states, and the choice of what is edited."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -7,6 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tasklens.core.errors import InputError
+from tasklens.core.memory import check_sizes
 from tasklens.core.settings import Affects, SettingsBase
 from tasklens.data.names import find_state
 
@@ -35,18 +38,26 @@ class InterventionSettings(SettingsBase, affects="interventions"):
     200
     """
 
-    instances: Annotated[int, Field(ge=10)] = 200
+    instances: Annotated[int, Field(ge=10, lt=2**31)] = 200
     """Largest number of instances per unseen split whose states are edited, drawn at random."""
-    draws: Annotated[int, Field(ge=2)] = 20
+    draws: Annotated[int, Field(ge=2, le=10_000)] = 20
     """Random draws of each control that is drawn, such as random directions."""
-    test_draws: Annotated[int, Field(ge=2)] = 199
+    test_draws: Annotated[int, Field(ge=2, le=100_000)] = 199
     """Random directions at the best layer of the last checkpoint, for the p value. It cannot be
     less than 1 / (test_draws + 1)."""
-    checkpoints: Annotated[int, Field(ge=0), Affects("nothing")] = 7
+    checkpoints: Annotated[int, Field(ge=0, lt=2**31), Affects("nothing")] = 7
     """Number of checkpoints that tasklens run edits, evenly spaced in training, with the first and
     the last; 0: none. In tasklens probe it is 0 by default, because a large model takes long, and
     any other number edits the last one only. tasklens intervene edits every one whose weights are
     kept, whatever stands here."""
+
+
+def check_draws(draws: Mapping[str, int], shape: tuple[int, ...]) -> None:
+    """Raise InputError if the memory does not hold the changes of states, (N, D), in all draws.
+
+    The numbers of draws are given by the keys of their settings.
+    """
+    check_sizes("an edit", draws, lambda sizes: 4 * math.prod(shape) * max(sizes.values()))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Find the models to measure and their order: one model, or a series of its checkpoints."""
 
-import json
 import os
 import re
 from collections import Counter
@@ -9,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Any
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.extras import import_extra
@@ -22,6 +22,7 @@ from tasklens.models.model_files import (
     is_adapter,
     is_model,
     parts_of,
+    try_object,
 )
 
 #: Names of the directories that are a series if they are in one directory.
@@ -297,8 +298,8 @@ def _steps_of(directory: Path) -> dict[str, int]:
         ("trainer_state.json", ["global_step"]),
         ("config.json", ["tasklens", "step"]),
     ):
-        with suppress(OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            value = json.loads((directory / file).read_bytes())
+        value: Any = try_object(directory / file)
+        with suppress(ValueError, LookupError, TypeError, OverflowError):
             for key in keys:
                 value = value[key]
             steps[file] = int(value) if 0 <= value < _TOO_LARGE else None

@@ -14,6 +14,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 
 from tasklens.core.errors import InputError
+from tasklens.core.parse import parse_json
 from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
@@ -26,14 +27,14 @@ CHECKPOINT_FILES = ("config.json", "model.safetensors", "tokenizer.json", "token
 class CheckpointSettings(SettingsBase, affects="train"):
     """The steps of the checkpoints, and the checkpoints whose weights are kept."""
 
-    every: Annotated[int, Field(ge=1)] = 200
+    every: Annotated[int, Field(ge=1, lt=2**31)] = 200
     """Steps between checkpoints. There are also checkpoints at 0, at the powers of two below this
     number, and at the last step. Each checkpoint keeps the hidden states of the measured
     instances."""
     weights_gib: Annotated[float, Field(ge=0)] = 2.0
     """Most GiB of weights. If all checkpoints' weights fit, all are kept; otherwise those of
     sparse_weights checkpoints."""
-    sparse_weights: Annotated[int, Field(ge=1)] = 8
+    sparse_weights: Annotated[int, Field(ge=1, lt=2**31)] = 8
     """Most checkpoints whose weights are kept if not all fit: evenly spaced in training, with the
     first and the last; 1: only the last."""
 
@@ -122,7 +123,7 @@ def load_checkpoint(directory: Path | str) -> GPT2:
     directory = Path(directory)
     path = directory / "config.json"
     try:
-        config = json.loads(path.read_bytes())
+        config = parse_json(path.read_bytes())
         model_type = config["model_type"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is missing or damaged ({error})") from error

@@ -43,6 +43,8 @@ _FURTHER = (
     *("rope.dimension_count", "rope.scaling.type", "rope.scaling.factor"),
     *("rope.scaling.original_context_length", "attention.value_length", "vocab_size"),
 )
+#: A block of any of these has more tensors.
+_LEAST_TENSORS = 8
 #: Values that change no hidden state.
 _WITHOUT_EFFECT = ("tensor_data_layout", "rope.scaling.finetuned")
 #: Values that a file may lack, because llama.cpp has the same default as `config_values`.
@@ -164,6 +166,10 @@ def _check_sizes(header: GgufHeader, values: dict[str, Any]) -> None:
         raise InputError(
             f"{header.path}: its block_count is {values['num_hidden_layers']}, but it has the "
             f"tensors of {n_blocks} blocks"
+        )
+    if len(header.tensors) < _LEAST_TENSORS * n_blocks:
+        raise InputError(
+            f"{header.path}: has {len(header.tensors)} tensors, too few for {n_blocks} blocks"
         )
 
 

@@ -1,19 +1,22 @@
 """Read the header of a GGUF file, and check it against the file before anything else is read."""
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 
 #: A longer header is refused: those of known models have at most 20 MB, most of it the vocabulary.
-MAX_HEADER_BYTES = 2**26
+MAX_HEADER_BYTES = 2**25
 #: More elements in all arrays of a header are refused: known models have at most 1.5 million.
 MAX_ARRAY_ELEMENTS = 2**22
+#: More tensors are refused: known models have at most some thousands.
+MAX_TENSORS = 2**16
 #: Versions of the format that are read.
 VERSIONS = (2, 3)
 
@@ -51,23 +54,26 @@ def read_header(path: Path) -> GgufHeader:
     """Read the header of a GGUF file.
 
     InputError if the file is none, is damaged or not whole, or is one of several parts. InputError
-    for another version of the format, or an unknown type of numbers. No more than the header is
-    read, and nothing is allocated that the file is too short for.
+    for another version of the format, or an unknown type of numbers. No more than
+    `MAX_HEADER_BYTES` are read, and nothing is allocated that the file is too short for.
     """
     if not path.is_file():
         raise InputError(f"{path}: is no file: should be a GGUF file")
     try:
         with path.open("rb") as file:
-            return _Reader(path, file, path.stat().st_size).header()
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            return _Reader(path, file.read(min(size, MAX_HEADER_BYTES)), size).header()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 class _Reader:
-    """Reader of one header, which ends before its end or that of the file is passed."""
+    """Reader of one header from the first bytes of a file, which has a size."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
-        self.path, self.file, self.size = path, file, size
+    def __init__(self, path: Path, content: bytes, size: int) -> None:
+        self.path, self.content, self.size = path, content, size
+        self.at = 0  # the next byte
         self.n_elements = 0
 
     def header(self) -> GgufHeader:
@@ -98,12 +104,11 @@ class _Reader:
         """Read up to the numbers of tensors and of values, and return these."""
         if self.size == 0:
             self._refuse("it is empty")
-        magic = self.file.read(len(_POINTER))
-        if magic == _POINTER:
+        if self.content.startswith(_POINTER):
             self._refuse("it is a pointer of Git LFS instead of the file; fetch it: git lfs pull")
-        if magic[:4] != b"GGUF":
-            self._refuse(f"it begins with {magic[:4]!r}, a GGUF file with b'GGUF'")
-        self.file.seek(4)
+        if not self.content.startswith(b"GGUF"):
+            self._refuse(f"it begins with {self.content[:4]!r}, a GGUF file with b'GGUF'")
+        self.at = 4
         with self._within("its first bytes"):
             version = self._number("I")
             if version & 0xFFFF == 0:
@@ -112,30 +117,27 @@ class _Reader:
                 self._refuse(f"it has version {version} of the format: should be 2 or 3")
             n_tensors, n_values = self._number("Q"), self._number("Q")
             # The shortest value has 13 bytes, the shortest description of a tensor 32.
-            if 32 * n_tensors + 13 * n_values > self._left():
+            if 32 * n_tensors + 13 * n_values > len(self.content) - self.at:
                 self._refuse(
                     f"it states {n_tensors} tensors and {n_values} values, for which it is too "
                     "short"
                 )
+            if n_tensors > MAX_TENSORS:
+                self._refuse(f"it has {n_tensors:,} tensors: should be at most {MAX_TENSORS:,}")
         return n_tensors, n_values
 
-    def _left(self) -> int:
-        return min(self.size, MAX_HEADER_BYTES) - self.file.tell()
-
     def _take(self, n_bytes: int) -> bytes:
-        if n_bytes > self._left():
+        begin, self.at = self.at, self.at + n_bytes
+        if self.at > len(self.content):
             raise EOFError
-        content = self.file.read(n_bytes)
-        if len(content) < n_bytes:  # the file has become shorter
-            raise EOFError
-        return content
+        return self.content[begin : self.at]
 
     def _number(self, kind: str) -> Any:
         (value,) = struct.unpack(f"<{kind}", self._take(struct.calcsize(f"<{kind}")))
         return value
 
     def _text(self) -> str:
-        return self._take(self._number("Q")).decode()
+        return self._take(int.from_bytes(self._take(8), "little")).decode()
 
     def _name(self) -> str:
         name = self._text()
@@ -192,7 +194,7 @@ class _Reader:
             self._refuse(f"general.alignment = {alignment!r}: should be a power of two from 8 on")
         if not tensors:
             self._refuse("it has no tensors")
-        data = -(-self.file.tell() // alignment) * alignment
+        data = -(-self.at // alignment) * alignment
         placed = {}
         last = 0
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].begin):
@@ -213,8 +215,8 @@ class _Reader:
         try:
             yield
         except EOFError:
-            if self._left() >= 0 and self.size > MAX_HEADER_BYTES:
-                self._refuse(f"{part} ends beyond the first {MAX_HEADER_BYTES:,} bytes")
+            if self.size > len(self.content):
+                self._refuse(f"{part} ends beyond the first {len(self.content):,} bytes")
             self._refuse(f"{part} ends beyond the {self.size:,} bytes of the file; is it whole?")
         except UnicodeDecodeError:
             self._refuse(f"{part} has a text that is not UTF-8")

@@ -53,7 +53,8 @@ def load_gguf_tokenizer(file: Path) -> Any:
             one_line_errors(file),
         ):
             (Path(alone) / "model.gguf").symlink_to(file.resolve())
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
+            # Not AutoTokenizer: it would read the header once more, by a reader that takes minutes.
+            tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
                 alone, gguf_file="model.gguf", local_files_only=True
             )
     except InputError as error:

@@ -19,6 +19,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
+from tasklens.models.training_size import Network, check_network
 
 LAYER_NORM_EPSILON = 1e-5
 
@@ -33,11 +34,11 @@ class ModelSettings(SettingsBase, affects="train"):
     4
     """
 
-    n_layer: Annotated[int, Field(ge=1)] = 6
+    n_layer: Annotated[int, Field(ge=1, le=10_000)] = 6
     """Number of blocks."""
-    n_head: Annotated[int, Field(ge=1)] = 4
+    n_head: Annotated[int, Field(ge=1, lt=2**31)] = 4
     """Number of attention heads per block; n_embd has to be a multiple of it."""
-    n_embd: Annotated[int, Field(ge=1)] = 256
+    n_embd: Annotated[int, Field(ge=1, lt=2**31)] = 256
     """Width of the residual stream."""
     initializer_range: Annotated[float, Field(gt=0)] = 0.02
     """Standard deviation of the initial weights (GPT-2: 0.02). Projections back into the residual
@@ -57,6 +58,13 @@ class ModelSettings(SettingsBase, affects="train"):
                 f"{self.n_embd // self.n_head * self.n_head or self.n_head}"
             )
         return self
+
+    def network(self, vocab_size: int, n_positions: int) -> Network:
+        """Return the network, as far as its memory depends on it."""
+        return Network(
+            *(self.n_layer, self.n_embd, self.n_head, vocab_size, n_positions),
+            tied=self.tie_word_embeddings,
+        )
 
 
 def state_names(n_layer: int) -> tuple[str, ...]:
@@ -183,6 +191,11 @@ class GPT2(nn.Module):
     seed : int
         Root seed; the initial weights are drawn from the stream "initial weights".
 
+    Raises
+    ------
+    InputError
+        If the memory does not hold the weights.
+
     Examples
     --------
     >>> import tasklens as tl
@@ -196,6 +209,7 @@ class GPT2(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.vocab_size, self.n_positions = settings, vocab_size, n_positions
+        check_network(settings.network(vocab_size, n_positions))
         self.transformer = nn.ModuleDict(
             {
                 # `_initialise` draws them; their own __init__ would use the global generator.
@@ -290,7 +304,7 @@ def make_model(
     Raises
     ------
     InputError
-        If a setting is unknown or out of range.
+        If a setting is unknown or out of range, or if the memory does not hold the weights.
 
     Examples
     --------

@@ -1,6 +1,5 @@
 """Harvest hidden states of any model that tasklens reads, at the measured position of prompts."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.model_files import try_object
 from tasklens.models.subject import Harvest, Subject
 
 Model: TypeAlias = Subject | torch.nn.Module | str | Path
@@ -30,7 +30,7 @@ Model: TypeAlias = Subject | torch.nn.Module | str | Path
 
 def harvest(
     model: Model,
-    prompts: Prompts | LabelledPrompts | PromptSource,
+    prompts: "Prompts | LabelledPrompts | PromptSource",
     names: Sequence[str] | None = None,
     *,
     tokenizer: Any = None,
@@ -129,15 +129,12 @@ def as_subject(model: Model, *, texts: bool = False) -> Subject:
 
 def _tasklens_config(directory: Path) -> dict[str, Any] | None:
     """Return the metadata in the ``config.json`` of tasklens' checkpoints; None for others."""
-    try:
-        config = json.loads((directory / "config.json").read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None  # `load_subject` reports the reason
-    return config.get("tasklens") if isinstance(config, dict) else None
+    ours = try_object(directory / "config.json").get("tasklens")
+    return ours if isinstance(ours, dict) else None  # `load_subject` reports what is wrong
 
 
 def _prompts_of_split(
-    source: LabelledPrompts | PromptSource,
+    source: "LabelledPrompts | PromptSource",
     tokenizer: Any,
     position: str,
     special_tokens: SpecialTokens,

@@ -25,6 +25,7 @@ from tasklens.models.lora import check_adapter, find_base, merge_adapter
 from tasklens.models.model_files import (
     CONFIG,
     check_config,
+    check_no_pipes,
     find_weights,
     is_adapter,
     is_model,
@@ -259,6 +260,7 @@ def load_tokenizer(directory: Path | str, *, trust_remote_code: bool = False) ->
         return None
     if path.is_file():
         return load_gguf_tokenizer(path)
+    check_no_pipes(path)
     check_named_files(path, trust_remote_code=trust_remote_code)
     for file in (path / name for name in (*TOKENIZER_FILES, "merges.txt")):
         if is_there(file):

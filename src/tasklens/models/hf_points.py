@@ -49,7 +49,7 @@ def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> di
 
     `wte` is left out if it equals `embed`, the input of the first block, or if the word embedding
     is no module of the network. The norm that runs directly after the last block gives `ln_f`,
-    whatever module it is a part of.
+    whatever module it is a part of. If there is none, a norm whose output is the network's does.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> di
         If no list of blocks runs one after another, with one state per token.
     """
     lists = _outer_lists(network)
-    calls = _record(network, lists, ids)
+    calls, last = _record(network, lists, ids)
     read = [each for each in lists if _reads_states(each, calls)]
     stacks = [each for each in read if _is_stack(each, calls)]
     if not read:
@@ -90,7 +90,7 @@ def find_points(kind: str, network: Any, word_embedding: Any, ids: Tensor) -> di
             )
     if before and _equal(named["wte"], named["embed"]):
         del named["wte"]
-    norm = _first_norm(calls[ends[-1] + 1 :])
+    norm = _final_norm(calls[ends[-1] + 1 :], last)
     if norm is not None and _is_per_token(norm, ids):
         named["ln_f"] = norm
     return {
@@ -108,8 +108,13 @@ def _outer_lists(network: nn.Module) -> list[nn.ModuleList]:
     return lists
 
 
-def _record(network: nn.Module, lists: list[nn.ModuleList], ids: Tensor) -> list[Call]:
-    """Run the network; return the begins and ends of calls, but those inside a list's elements."""
+def _record(
+    network: nn.Module, lists: list[nn.ModuleList], ids: Tensor
+) -> tuple[list[Call], Tensor]:
+    """Run the network; return the begins and ends of its modules' calls, and its output.
+
+    Modules inside the elements of a list are not recorded.
+    """
     elements = {element for each in lists for element in each}
     inside = {part for element in elements for part in element.modules()} - elements
     calls: list[Call] = []
@@ -142,8 +147,8 @@ def _record(network: nn.Module, lists: list[nn.ModuleList], ids: Tensor) -> list
             before = module.register_forward_pre_hook(begin, with_kwargs=True)
             hooks.enter_context(before)
             hooks.enter_context(module.register_forward_hook(end))
-        run(network, ids)
-    return calls
+        last = run(network, ids)
+    return calls, last.cpu()
 
 
 def _copied(state: object) -> Tensor | None:
@@ -217,13 +222,15 @@ def _is_among(state: Tensor, others: Iterable[Tensor]) -> bool:
     return any(torch.equal(state, other) for other in others)
 
 
-def _first_norm(calls: list[Call]) -> Call | None:
-    """Return the end of the first call of a norm, if no module with weights runs before it."""
+def _final_norm(calls: list[Call], last: Tensor) -> Call | None:
+    """Return the end of the norm that runs before other weights, or returns the last state."""
     for i, call in enumerate(calls):
         if not call.ends and (_is_norm(call.module) or _n_weights(call.module)):
-            ends = (c for c in calls[i:] if c.module is call.module and c.ends)
-            return next(ends, None) if _is_norm(call.module) else None
-    return None
+            if _is_norm(call.module):
+                return next((c for c in calls[i:] if c.module is call.module and c.ends), None)
+            break
+    norms = [call for call in calls if call.ends and _is_norm(call.module)]
+    return next((c for c in norms if c.state is not None and torch.equal(c.state, last)), None)
 
 
 def _is_norm(module: nn.Module) -> bool:

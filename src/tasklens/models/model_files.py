@@ -1,6 +1,5 @@
 """Find the files that make a directory a model, and refuse in one line what does not."""
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, NamedTuple
 
 from tasklens.core.downloads import check_downloaded
 from tasklens.core.errors import InputError, first_line
+from tasklens.core.parse import parse_json
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
@@ -32,6 +32,8 @@ _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MOST_LAYERS = 2_000
 #: So many blocks are made at once; whether their weights are there is seen then.
 _FEW_LAYERS = 100
+#: Suffixes of the files that libraries read.
+_READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
 #: How many names of files are in a message.
 _SHOWN = 8
 
@@ -52,8 +54,19 @@ class Weights(NamedTuple):
 
 
 def is_model(directory: Path) -> bool:
-    """Return whether a directory has a model's configuration, or that of a LoRA adapter."""
+    """Return whether a directory has a model's configuration, or that of a LoRA adapter.
+
+    InputError if a file that is read with a model is a pipe, which would block.
+    """
+    check_no_pipes(directory)
     return any(is_there(directory / name) for name in (CONFIG, ADAPTER_CONFIG))
+
+
+def check_no_pipes(directory: Path) -> None:
+    """Raise InputError if a file of a model or a tokenizer is a pipe or a device."""
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        if path.suffix in _READ and path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"{path} is not a file; should be one")
 
 
 def is_adapter(directory: Path) -> bool:
@@ -72,12 +85,21 @@ def read_object(path: Path) -> dict[str, Any]:
     """Read a file that has one JSON object; InputError if it does not."""
     check_downloaded(path)
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes(), unique=False)
+    except ValueError as error:
         raise InputError(f"{path} is not JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: should be an object in JSON, but is {type(content).__name__}")
     return content
+
+
+def try_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; empty if there is none. A pipe is not waited for."""
+    try:
+        content = parse_json(path.read_bytes(), unique=False) if path.is_file() else {}
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def find_weights(directory: Path) -> Weights:
@@ -190,10 +212,7 @@ def _first_weights(directory: Path) -> Path | None:
 
 def _explicit_weights(directory: Path) -> str:
     """Return the file that a configuration names as its weights; empty if it names none."""
-    try:
-        named = json.loads((directory / CONFIG).read_bytes())["transformers_weights"]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError):
-        return ""
+    named = try_object(directory / CONFIG).get("transformers_weights")
     return named if isinstance(named, str) and Path(named).name == named else ""
 
 

@@ -1,12 +1,12 @@
 """Refuse a model whose files name files outside of its directory, before these are read."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tasklens.core.errors import InputError
+from tasklens.models.model_files import try_object
 
 #: A class in a module of code that comes with the model.
 _CLASS = re.compile(r"[A-Za-z_]\w*\.[A-Za-z_]\w*")
@@ -20,15 +20,15 @@ def check_named_files(directory: Path, *, trust_remote_code: bool = False) -> No
     """
     for index in sorted(directory.glob("*.json")):
         if ".index." in index.name:
-            weight_map = _read(index).get("weight_map")
+            weight_map = try_object(index).get("weight_map")
             _check_names(index, weight_map.values() if isinstance(weight_map, dict) else ())
     config, tokenizer = directory / "config.json", directory / "tokenizer_config.json"
-    _check_names(config, [_read(config).get("transformers_weights") or "model.safetensors"])
-    names = _read(tokenizer).get("fast_tokenizer_files")
+    _check_names(config, [try_object(config).get("transformers_weights") or "model.safetensors"])
+    names = try_object(tokenizer).get("fast_tokenizer_files")
     _check_names(tokenizer, names if isinstance(names, list) else ())
     if trust_remote_code:
         for path in (config, tokenizer):
-            for name in _strings(_read(path).get("auto_map")):
+            for name in _strings(try_object(path).get("auto_map")):
                 if not _CLASS.fullmatch(name):
                     raise InputError(
                         f"{path}: auto_map names the code {name!r}: should be MODULE.CLASS, with "
@@ -40,14 +40,6 @@ def _check_names(path: Path, names: Any) -> None:
     for name in names:
         if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:
             raise InputError(f"{path} names the file {name!r}: should be one in the same directory")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -4,9 +4,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-import pandas as pd
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -15,13 +14,17 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
 from tasklens.data.synthetic import Dataset
-from tasklens.models.devices import check_device, multiplies_bf16, seeded
+from tasklens.models.devices import check_device, free_bytes, multiplies_bf16, seeded
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length
 from tasklens.models.loss import compute_gradients
 from tasklens.models.lr_schedule import learning_rate
 from tasklens.models.modes import mode_kept
 from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
+from tasklens.models.training_size import Step, check_rows, check_training
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class TrainSettings(SettingsBase, affects="train"):
@@ -34,11 +37,11 @@ class TrainSettings(SettingsBase, affects="train"):
     0.001
     """
 
-    steps: Annotated[int, Field(ge=1)] = 1600
+    steps: Annotated[int, Field(ge=1, lt=2**31)] = 1600
     """Number of optimiser steps."""
-    instructions_per_step: Annotated[int, Field(ge=1)] = 24
+    instructions_per_step: Annotated[int, Field(ge=1, lt=2**31)] = 24
     """Number of rows per step; a row is an instruction with some of its training inputs."""
-    inputs_per_row: Annotated[int, Field(ge=0)] = 0
+    inputs_per_row: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Number of inputs per row, drawn anew from the instruction's training inputs whenever the
     instruction is drawn; 0: all of them. At equal tokens per step, more instructions with
     fewer inputs each learn faster."""
@@ -46,7 +49,7 @@ class TrainSettings(SettingsBase, affects="train"):
     """Peak learning rate."""
     final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     """Learning rate at the last step, at which the cosine ends."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] = 100
     """Number of steps of linear warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """AdamW's decoupled weight decay, on matrices only: on embeddings, not on biases and norms."""
@@ -56,8 +59,8 @@ class TrainSettings(SettingsBase, affects="train"):
     """AdamW's decay rate of the second moment."""
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
-    grad_clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of the gradient; a larger gradient is scaled down to it."""
+    grad_clip: Annotated[float, Field(gt=0, allow_inf_nan=True)] = 1.0
+    """Largest norm of the gradient; a larger gradient is scaled down to it; inf: never."""
     loss: Literal["all", "output"] = "all"
     """Tokens that are predicted: all of the sequence, or the output alone."""
     output_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -68,7 +71,7 @@ class TrainSettings(SettingsBase, affects="train"):
     is at least 128, otherwise fp32; the manifest records it."""
     device: Annotated[Device, Affects("train", rounding=True)] = "cpu"
     """Device of training and harvesting: cpu, cuda or cuda:N."""
-    threads: Annotated[int, Field(ge=0), Affects("train", rounding=True)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024), Affects("train", rounding=True)] = 0
     """Number of CPU threads of training; 0: all cores, or three quarters of them if there are eight
     or more, so that the others can measure. The last bits of sums depend on the number of
     threads, so that runs repeat byte by byte only with an equal number."""
@@ -86,6 +89,11 @@ class TrainSettings(SettingsBase, affects="train"):
                 f"warmup_steps = {self.warmup_steps}: should be at most steps = {self.steps}"
             )
         return self
+
+    def itemsize(self, n_embd: int) -> int:
+        """Return the bytes, at least, of a number that a step keeps for its gradient."""
+        is_fp32 = self.precision == "fp32" or (self.precision == "auto" and n_embd < NARROW)
+        return 4 if is_fp32 else 2
 
 
 #: Narrower models train in fp32: they spend their time outside the matrix products.
@@ -160,7 +168,9 @@ class Trainer:
         self._objective = settings.model_dump(include={"loss", "output_weight"})
         model.to(self.device)
         self._forward = model if group.size == 1 else replicate(model, self.device)
+        check_rows(len(dataset.splits["train"]), dataset.n_positions)
         self._rows = shared_prefix_rows(dataset.prompts("train"), dataset.splits["train"].output)
+        self._check_memory()
         matrices = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
         groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0}]
@@ -172,6 +182,21 @@ class Trainer:
             eps=settings.epsilon,
             fused=True,
         )
+
+    def _check_memory(self) -> None:
+        """Raise InputError if the device does not hold a step; nothing of it is made yet."""
+        model, settings = self.model, self.settings
+        inputs = min(rows.inputs.shape[1] for rows in self._rows)
+        step = Step(
+            length=int(min(rows.length.min() for rows in self._rows)),
+            inputs=min(inputs, settings.inputs_per_row or inputs),
+            itemsize=settings.itemsize(model.settings.n_embd),
+        )
+        network = model.settings.network(model.vocab_size, model.n_positions)
+        rows_of_rank = settings.instructions_per_step // self.group.size
+        # The network is there already, and the estimate counts it again.
+        free = free_bytes(self.device) + network.n_bytes
+        check_training(network, rows_of_rank, step, free)
 
     def batches(self) -> Iterator[TrainingBatch]:
         """Yield this rank's share of each batch, from the present step on."""
@@ -284,7 +309,7 @@ def train(
     seed: int = 0,
     on_step: Callable[[Trainer, StepLog], object] | None = None,
     **changes: Any,
-) -> pd.DataFrame:
+) -> "pd.DataFrame":
     """Train a model in place on the split ``train`` of a dataset, and return its training curve.
 
     Parameters
@@ -322,6 +347,8 @@ def train(
     True
     """
     (settings,) = with_keywords(changes, settings or TrainSettings())
+    import pandas as pd
+
     log: list[StepLog] = []
 
     def record(trainer: Trainer, entry: StepLog) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -44,7 +47,7 @@ class EditsView:
 
     steps: tuple[int, ...]
     """The E checkpoints with edits."""
-    effects: pd.DataFrame
+    effects: "pd.DataFrame"
     """Effects at the position, with the columns of `tasklens.Run.effects`."""
     moves: Mapping[str, Moves]
     """Moves of the shown points, by split."""
@@ -52,7 +55,7 @@ class EditsView:
     def __repr__(self) -> str:
         return f"EditsView({len(self.steps)} checkpoints, splits {', '.join(self.moves)})"
 
-    def means(self, split: str) -> pd.DataFrame:
+    def means(self, split: str) -> "pd.DataFrame":
         """Return the mean effects on a split: over targets and draws, at strength 1."""
         rows = self.effects[self.effects["split"] == split]
         usual = rows["alpha"].isna() | (rows["alpha"] == 1)

@@ -2,9 +2,8 @@
 
 import re
 from string import ascii_lowercase
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import pandas as pd
 import pyarrow as pa
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
@@ -39,7 +38,10 @@ from tasklens.scoring.score_table import (
     to_frame,
 )
 
-Lines: TypeAlias = dict[str, pd.DataFrame]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Lines: TypeAlias = "dict[str, pd.DataFrame]"
 """Mean, low and high by step, for each hidden state or control; the step of a control is
 `NO_STEP`."""
 
@@ -85,7 +87,7 @@ class FigureSettings(SettingsBase, affects="plot"):
 
 
 @in_style
-def figure1(table: pa.Table | pd.DataFrame, settings: FigureSettings | None = None) -> Figure:
+def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = None) -> Figure:
     """Draw the agreement of clusters with the task by training step, one panel per split.
 
     Each hidden state has a line, which is the mean over seeds and cluster seeds. Its band reaches

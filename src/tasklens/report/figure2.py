@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from string import ascii_lowercase
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import pandas as pd
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,6 +30,9 @@ from tasklens.scoring.score_table import (
     main_scores,
     positions_of,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77"}
 
@@ -61,7 +63,7 @@ LEGEND, ROW = 0.48, 1.85
 
 @in_style
 def figure2(
-    table: pa.Table | pd.DataFrame,
+    table: "pa.Table | pd.DataFrame",
     split: str = "val_subset",
     chosen_on: str = "train_subset",
     position: str = "",

@@ -15,7 +15,7 @@ from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject, harvest_measured
 from tasklens.models.harvest import harvest
 from tasklens.models.training import Trainer
-from tasklens.runs.plan import check_space, count_bytes
+from tasklens.runs.estimate import check_space, count_bytes
 from tasklens.runs.states_on_disk import ANSWER, answer_file, state_contents
 from tasklens.runs.training_run import TrainingRun
 

@@ -7,8 +7,8 @@ from tasklens.data.synthetic import MEASURED
 from tasklens.data.tokenize import measured_parts
 from tasklens.models.devices import check_device
 from tasklens.models.gpt2_subject import harvest_measured
+from tasklens.runs.estimate import check_space
 from tasklens.runs.model_run import ModelRun
-from tasklens.runs.plan import check_space
 from tasklens.runs.run import Run
 from tasklens.runs.states_on_disk import state_contents
 from tasklens.runs.training_run import TrainingRun

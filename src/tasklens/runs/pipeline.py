@@ -4,11 +4,12 @@ from pathlib import Path
 
 from tasklens.core.errors import CellsFailedError, InputError
 from tasklens.core.progress import inform
-from tasklens.core.workers import LOCAL, Workers, opened, start_workers
+from tasklens.core.workers import LOCAL, Workers, check_workers, opened, start_workers
 from tasklens.findings.verdict import Verdict
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.interventions.settings import Selection
 from tasklens.runs.edit_plan import tested_selection
+from tasklens.runs.estimate import check_run
 from tasklens.runs.frame_maker import FrameMaker
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
@@ -92,6 +93,7 @@ def run_all(
     """
     with opened(engine):
         run = new_run(name, settings, out, resume=resume)
+        check_new(run)
         with run.directory.locked():
             make_states(run, command, engine, gpus)
             with start_workers(engine, run.settings.workers) as workers:
@@ -109,6 +111,14 @@ def run_all(
                     frames.keep()
             page = write_report([run], [verdict], command)
     return run, verdict, page
+
+
+def check_new(run: Run) -> None:
+    """Raise InputError if this machine does not hold a run of these sizes, unless it has begun."""
+    if isinstance(run, TrainingRun) and run.directory.mark("data") is None:
+        check_run(run.settings, run.directory.path)
+    else:
+        check_workers(run.settings.workers, "workers")
 
 
 def begin(run: Run, command: str) -> None:

@@ -1,11 +1,9 @@
 """Plan a run: how long it takes, by timing some of it on this machine, and its size on the disk."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +12,6 @@ import torch
 
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
-from tasklens.core.errors import InputError
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
 from tasklens.data.synthetic import MEASURED, Dataset
@@ -22,8 +19,9 @@ from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.models.training import Trainer
+from tasklens.runs.estimate import check_memory_of, count_bytes, megabytes
 from tasklens.runs.fit_settings import draw_dataset
-from tasklens.runs.plan_edits import count_edit_bytes, time_edits
+from tasklens.runs.plan_edits import time_edits
 from tasklens.runs.settings import TrainingRunSettings
 from tasklens.scoring.score_cells import score_silhouettes
 
@@ -116,53 +114,16 @@ class Plan:
             lines.append(f"  the machine is busy ({self.busy}): an idle one is faster")
         sizes = self.n_bytes | {"total": sum(self.n_bytes.values())}
         lines.append("disk")
-        lines += [f"  {name:<16}{_megabytes(n):>16}" for name, n in sizes.items()]
+        lines += [f"  {name:<16}{megabytes(n):>16}" for name, n in sizes.items()]
         return "\n".join(lines) + "\n"
 
 
-def count_bytes(
-    settings: TrainingRunSettings, n_parameters: int, n_instances: int
-) -> dict[str, int]:
-    """Return the bytes that a run takes on the disk, by kind of file."""
-    steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
-    weights = 4 * n_parameters
-    kept = settings.checkpoints.steps_with_weights(steps, weights)
-    names = state_names(settings.model.n_layer)
-    n_states = len(steps) * len(MEASURED) * len(names) * len(settings.states.positions)
-    one_state = 4 * settings.data.measured_instances * settings.model.n_embd
-    n_k = len(settings.measure.numbers(settings.data.measured_tasks))
-    measured = n_k * settings.data.measured_instances * settings.clusters.cluster_seeds * 2
-    shown = min(settings.report.points, settings.data.measured_instances)
-    return {
-        "data": 8 * n_instances,
-        "states": n_states * one_state,
-        "weights": len(kept) * weights,
-        # the new training state is whole before the old one goes
-        "to resume from": 2 * 3 * weights,
-        "interventions": count_edit_bytes(settings, kept),
-        "clusters": n_states * measured,
-        # two maps in float32; in the page they take half of that
-        "report": n_states * shown * 2 * 2 * 4 * 3 // 2,
-    }
-
-
-#: What makes a training run smaller.
-SMALLER = "lower checkpoints.weights_gib or data.measured_instances, raise checkpoints.every"
-
-
-def check_space(directory: Path, n_bytes: int, remedy: str = SMALLER) -> None:
-    """Raise InputError if the disk does not hold a run of that size."""
-    parent = next(p for p in (directory.absolute(), *directory.absolute().parents) if p.exists())
-    free = shutil.disk_usage(parent).free
-    if n_bytes > free:
-        raise InputError(
-            f"{directory}: the run takes about {_megabytes(n_bytes)}, the disk has "
-            f"{_megabytes(free)} free; {remedy}, or name a directory elsewhere with --out"
-        )
-
-
 def make_plan(settings: TrainingRunSettings) -> Plan:
-    """Make the dataset and the model in memory and time what the run repeats. Writes nothing."""
+    """Make the dataset and the model in memory and time what the run repeats. Writes nothing.
+
+    InputError as `check_memory_of`.
+    """
+    check_memory_of(settings)
     load = os.getloadavg()[0] / default_workers()
     status("plan: making the data and the model")
     began = time.perf_counter()
@@ -275,7 +236,3 @@ def _time_frame(settings: TrainingRunSettings) -> Seconds:
 
 def _points(n: int, width: int) -> npt.NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((n, width), dtype=np.float32)
-
-
-def _megabytes(n: int) -> str:
-    return f"{n / 1e6:,.0f} MB"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import safetensors.numpy
 
@@ -32,6 +31,7 @@ from tasklens.scoring.score_cells import prepared
 from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
     from tasklens.findings.curves import Curves
@@ -282,7 +282,7 @@ class Run(Stages):
         content = self.directory.read(self.directory.measured_at(step) / CLUSTERS)
         return safetensors.numpy.load(content)  # type: ignore[no-any-return]
 
-    def scores(self) -> pd.DataFrame:
+    def scores(self) -> "pd.DataFrame":
         """Return all scores, one metric per row; see `tasklens.read_scores` for the columns."""
         return to_pandas(self.score_table(all_k=True))
 
@@ -312,7 +312,7 @@ class Run(Stages):
     def open_subject(self, step: int) -> "GPT2 | HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
 
-    def effects(self) -> pd.DataFrame:
+    def effects(self) -> "pd.DataFrame":
         """Return the effects of edits, one number per row; see `tasklens.intervene`."""
         return effects_to_pandas(self.effect_table())
 

@@ -28,6 +28,8 @@ from tasklens.report.view import ReportSettings
 from tasklens.scoring.score_cells import MeasureSettings
 
 PRESETS = ("smoke", "default", "paper")
+#: Checkpoints of a run, each of which has files of its own.
+MOST_CHECKPOINTS = 100_000
 #: From so many cores on, a quarter of them measures while the others train.
 MANY_CORES = 8
 
@@ -53,7 +55,7 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     over the memory and the disk where these do not hold it (device_map="auto" of accelerate)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the models compute in. States are kept in float32 whatever stands here."""
-    max_tokens: Annotated[int, Field(ge=0), Affects("states", rounding=True)] = 0
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31), Affects("states", rounding=True)] = 0
     """Tokens in a forward pass, which decide the last bits of the states; 0: 2,048 on a CPU and
     65,536 on a GPU, or what the free memory holds. Halved if the memory does not hold them."""
     trust_remote_code: bool = False
@@ -92,7 +94,7 @@ class RunSettings(SettingsBase):
 
     seed: Annotated[int, Field(ge=0, lt=2**63), Affects("data", replicate=True)] = 0
     """Root seed, from which every random choice of the run derives."""
-    workers: Annotated[int, Field(ge=0), Affects("nothing")] = 0
+    workers: Annotated[int, Field(ge=0, lt=2**31), Affects("nothing")] = 0
     """Processes that measure; 0: one per core; 1: only this one. No result depends on it."""
     measure: MeasureSettings = MeasureSettings()
     """What is done with the hidden states, and into how many clusters they go."""
@@ -169,6 +171,12 @@ class TrainingRunSettings(RunSettings):
             raise ValueError(
                 f"measure.k = {list(self.measure.k)} is more clusters than the "
                 f"data.measured_instances = {instances}"
+            )
+        steps, every = self.train.steps, self.checkpoints.every
+        if (n := steps // every) > MOST_CHECKPOINTS:
+            raise ValueError(
+                f"checkpoints.every = {every}, train.steps = {steps}: these are {n} checkpoints: "
+                f"should be at most {MOST_CHECKPOINTS}"
             )
         return self
 

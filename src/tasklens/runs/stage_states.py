@@ -43,9 +43,9 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.directory import check_own_checkpoint
+from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
-from tasklens.runs.plan import check_space
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import (
     ANSWER,

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from tasklens.core.files import sha256
 from tasklens.core.parquet import parquet_bytes, write_parquet
 from tasklens.core.progress import print_traceback
 from tasklens.core.settings import Stage
-from tasklens.core.workers import LOCAL, need_seen, reason, start_workers
+from tasklens.core.workers import LOCAL, check_workers, need_seen, reason, start_workers
 from tasklens.report.style import render
 from tasklens.report.sweep_figures import (
     one_at_a_time,
@@ -24,6 +24,7 @@ from tasklens.report.sweep_figures import (
 )
 from tasklens.runs.directory import RunDir
 from tasklens.runs.edit_plan import figure_selections
+from tasklens.runs.estimate import check_memory_of
 from tasklens.runs.pipeline import begin
 from tasklens.runs.stage_data import make_data
 from tasklens.runs.stage_intervene import intervene
@@ -61,6 +62,8 @@ def run_sweep(
     name; the next call tries these again.
     """
     directory = _sweep_directory(out)
+    if engine == LOCAL:
+        _check_sizes(sweep.points, workers)
     with directory.locked():
         _write_plan(directory, sweep, edit=edit)
         return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
@@ -81,11 +84,24 @@ def run_shard(
     Returns the runs of the shard, and the reasons of those that failed, by name.
     """
     i, n = shard
-    directory = _sweep_directory(out)
+    directory, points = _sweep_directory(out), sweep.points[i - 1 :: n]
+    _check_sizes(points, workers)
     with directory.locked(wait=PATIENCE):
         _write_plan(directory, sweep, edit=edit)
-    points = sweep.points[i - 1 :: n]
     return points, _run(points, out, workers, keep=keep)
+
+
+def _check_sizes(points: Sequence[Point], workers: int) -> None:
+    """Raise InputError if this machine does not hold one of the runs, or so many at a time."""
+    check_workers(workers, "--workers")
+    for point in points:
+        try:
+            check_memory_of(point.settings)
+        except InputError as error:
+            values = ", ".join(f"{key} = {value}" for key, value in point.values.items())
+            raise InputError(
+                f"run {point.name}{f' ({values})' if values else ''}: {error}"
+            ) from None
 
 
 def _sweep_directory(out: Path) -> RunDir:
@@ -244,7 +260,10 @@ def _log(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise InputError(f"{path} should be a file of tasklens: remove it")
-    with path.open("a") as file, contextlib.redirect_stderr(file):
+    with (
+        path.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        contextlib.redirect_stderr(file),
+    ):
         yield
 
 

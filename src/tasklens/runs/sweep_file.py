@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from tasklens.runs.settings import TrainingRunSettings, load_settings
 PLAN = "sweep.toml"
 #: The tables and keys of a sweep's file.
 KEYS = ("base", "seeds", "set", "grid", "around")
+#: Runs of a sweep at most: all of their settings are in the memory.
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,13 @@ def read_sweep(path: Path) -> Sweep:
     varied = [key for keys in (*grid, *around) for key in keys]
     if "seed" in (*common, *varied):
         raise InputError(f"{path}: seed: should stand in a list of its own: seeds = [0, 1]")
+    n_runs = math.prod(map(len, grid.values())) if grid or not around else 0
+    n_runs = len(seeds) * (n_runs + (1 + sum(map(len, around.values())) if around else 0))
+    if n_runs > MOST_RUNS:
+        raise InputError(
+            f"{path}: its seeds and the values of its axes are {n_runs:,} runs: should be at most "
+            f"{MOST_RUNS:,}; give fewer values, or several files"
+        )
     chosen: list[dict[str, Any]] = []
     if grid or not around:
         for steps in itertools.product(*grid.values()):

@@ -8,7 +8,13 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 from sklearn.metrics import pairwise_distances
 
-from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
+from tasklens.clustering.cluster import (
+    MOST_CLUSTERS,
+    Cell,
+    Clustering,
+    ClusterSettings,
+    cluster,
+)
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
@@ -34,7 +40,7 @@ Floats = npt.NDArray[np.float32]
 class MeasureSettings(SettingsBase, affects="measure"):
     """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
-    k: tuple[Annotated[int, Field(ge=2)], ...] = ()
+    k: tuple[Annotated[int, Field(ge=2, le=MOST_CLUSTERS)], ...] = ()
     """Numbers of clusters; empty: the number of labels. The figure and the findings use the
     first of them."""
     center: bool = False

@@ -3,10 +3,9 @@
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -14,6 +13,9 @@ import pyarrow.csv
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
 from tasklens.data.names import find_position
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row: TypeAlias = dict[str, str | int | float | None]
 """One row of the table, by column name."""
@@ -130,7 +132,7 @@ def read_score_table(path: Path, content: bytes | None = None) -> pa.Table:
     return table.select(SCHEMA.names)
 
 
-def read_scores(path: Path | str) -> pd.DataFrame:
+def read_scores(path: Path | str) -> "pd.DataFrame":
     """Read a table of scores, such as the ``scores.parquet`` of a run.
 
     Parameters
@@ -181,7 +183,7 @@ def layers_in_order(layers: Iterable[str]) -> list[str]:
     return sorted(set(layers), key=depth)
 
 
-def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.DataFrame:
+def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> "pd.DataFrame":
     """Return the rows of some metrics, or of all; controls, which have no step, get `NO_STEP`.
 
     With `ari` there are copies of the rows of `BAND`, as rows of `ari` for which the column `ends`
@@ -198,19 +200,21 @@ def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> pd.Data
     return frame if metrics is None else frame[frame["metric"].isin(metrics)]
 
 
-def to_pandas(table: pa.Table) -> pd.DataFrame:
+def to_pandas(table: pa.Table) -> "pd.DataFrame":
     """Return the table as users of pandas expect it.
 
     `layer` is an ordered categorical, from the input up, then the controls, then the model. `step`,
     `k` and `cluster_seed` are nullable integers.
     """
+    import pandas as pd
+
     frame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     order = [*layers_in_order({*frame["layer"]} - {*CONTROLS, MODEL}), *CONTROLS, MODEL]
     kind = pd.CategoricalDtype([name for name in order if name in {*frame["layer"]}], ordered=True)
     return frame.assign(layer=frame["layer"].astype(kind))
 
 
-def as_table(scores: pa.Table | pd.DataFrame) -> pa.Table:
+def as_table(scores: "pa.Table | pd.DataFrame") -> pa.Table:
     """Return scores as a table of `SCHEMA`; InputError if a column is missing or of wrong type."""
     if isinstance(scores, pa.Table):
         return scores
@@ -224,7 +228,7 @@ def as_table(scores: pa.Table | pd.DataFrame) -> pa.Table:
         raise InputError(f"scores: {first_line(error)}") from error
 
 
-def summarise(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+def summarise(rows: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
     """Return the `mean`, `low`, `high` and `size` of the column `value` for each group of rows.
 
     Rows that are equal in all columns ``by``, which index the result, are a group; a null equals a

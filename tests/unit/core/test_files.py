@@ -12,10 +12,12 @@ import pytest
 import tasklens
 from tasklens.core.errors import InputError
 from tasklens.core.files import (
+    check_is_file,
     digest,
     is_temporary,
     making,
     one_line_errors,
+    read_small_file,
     remove_temporaries,
     temporary_beside,
     write_file,
@@ -215,3 +217,31 @@ def test_a_directory_is_made_unless_the_block_fails(tmp_path: Path) -> None:
         write_synced(mine, b"")
         raise KeyError
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b", "e"]
+
+
+def test_a_small_file_is_read_and_what_may_have_no_end_is_not(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"small")
+    assert read_small_file(tmp_path / "small") == b"small"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**24 + 1)
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {
+        "pipe": "it is a pipe or a device; should be a file",
+        "zero": "it is a pipe or a device; should be a file",
+        ".": "it is a directory; should be a file",
+        "large": "it has 16,777,217 bytes; should have at most 16,777,216",
+        "gone": "No such file or directory",
+        "loop": "Too many levels of symbolic links",
+        "x" * 300: "File name too long",
+        "a\0b": "its name has a NUL",
+    }
+    for name, reason in reasons.items():
+        path = tmp_path / name
+        with pytest.raises(InputError) as error:
+            read_small_file(path)
+        assert str(error.value) == f"{path} cannot be read: {reason}"
+    for name in ("x" * 300, "a\0b"):
+        with pytest.raises(InputError, match=f"cannot be read: {reasons[name]}$"):
+            check_is_file(tmp_path / name)

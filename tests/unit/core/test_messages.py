@@ -104,6 +104,7 @@ class Some(SettingsBase):
         ({"n": {}}, "n: should be a whole number"),
         ({"x": True}, "x = True: should be a number, not true or false"),
         ({"x": 10**400}, "x = a number of about 401 digits: should be a number below 2^63"),
+        ({"x": float("inf")}, "x = inf: should be a finite number"),
         ({"x": "fast"}, "x = 'fast': should be a number"),
         ({"on": "maybe"}, "on = 'maybe': should be true or false"),
         ({"names": 3}, "names = 3: should be a list"),

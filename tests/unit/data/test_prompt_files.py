@@ -1,5 +1,6 @@
 """Files of prompts as users have them: each is read rightly, or refused in one line."""
 
+import contextlib
 import datetime
 import gzip
 import json
@@ -58,7 +59,11 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
         ("a.jsonl", JSONL + bytes(9), "a.jsonl line 5: has a NUL byte"),
         ("a.csv", CSV + "é,x".encode("latin-1"), "a.csv: it is not UTF-8 (byte 0xe9 in line 6)"),
         *(
-            (f"a.{kind}", gzip.compress(JSONL), f"a.{kind} is compressed: decompress it first")
+            (
+                f"a.{kind}",
+                gzip.compress(JSONL, mtime=0),
+                f"a.{kind} is compressed: decompress it first",
+            )
             for kind in ("jsonl", "csv", "parquet")
         ),
         *(
@@ -243,7 +248,6 @@ def test_a_nanosecond_of_a_label_counts() -> None:
     [
         pa.table({"text": pa.nulls(3_000_000)}),
         pa.table({"text": ["long " * 40_000] * 1000}),
-        pa.table({"text": [[None] * 3_000_000]}),
     ],
 )
 def test_a_small_file_of_many_values_is_refused_before_they_are_made(table: pa.Table) -> None:
@@ -252,3 +256,13 @@ def test_a_small_file_of_many_values_is_refused_before_they_are_made(table: pa.T
     with pytest.raises(MemoryError, match=r"its values need about 0\.\d GB of memory, but 0\.1 GB"):
         read_foreign_parquet(content, 10**8)
     assert read_foreign_parquet(content, 10**10).num_rows == table.num_rows
+
+
+def test_no_flipped_bit_of_a_head_ends_the_process() -> None:
+    """Some end it in pyarrow, if the head of a damaged column is asked for."""
+    content = parquet_bytes(pa.table({"text": ["a", "b"], "label": ["x", "y"], "n": [1, 2]}))
+    for i in range(len(content) - 8 - int.from_bytes(content[-8:-4], "little"), len(content)):
+        flipped = bytearray(content)
+        flipped[i] ^= 1
+        with contextlib.suppress(pa.ArrowException, OSError, MemoryError, UnicodeDecodeError):
+            read_foreign_parquet(bytes(flipped), 10**9)

@@ -124,12 +124,13 @@ Change = Callable[[dict[str, Any]], object]
         (lambda c: c.update(taks=1), "unknown key 'taks'; did you mean 'tasks'?"),
         (lambda c: c.pop("tasks"), "tasks: is missing"),
         (lambda c: c.update(tasks=c["tasks"][:1]), "1 tasks: should be at least 2"),
-        (lambda c: c.update(min_length=5), "min_length = 5 and max_length = 4: should be"),
+        (lambda c: c.update(min_length=5), "min_length = 5: should be at most max_length = 4"),
         (lambda c: c.update(max_length="x"), "max_length = 'x': should be a whole number"),
         (lambda c: c.update(max_length="4"), "max_length = '4': should be a whole number"),
         (lambda c: c.update(min_length=True), "min_length = True: should be a whole number"),
         (lambda c: c.update(min_length=0), "min_length = 0: should be at least 1"),
         (lambda c: c.update(max_length=-1), "max_length = -1: should be at least 1"),
+        (lambda c: c.update(max_length=2**63), f"max_length = {2**63}: should be "),
         (lambda c: c.update(max_length=4.0), "max_length = 4.0: should be a whole number"),
         # A key that is there has a value.
         *(
@@ -296,7 +297,7 @@ def test_refused_settings(changes: dict[str, Any], message: str) -> None:
         ),
         (
             {"symbols": "ab", "min_length": 1, "max_length": 3},
-            "random grammar 1 of 2: .* allow more symbols",
+            "fewer than the 20 strings .* allow more symbols",
         ),
     ],
 )

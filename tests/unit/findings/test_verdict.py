@@ -69,6 +69,11 @@ def test_every_finding_holds_in_a_sound_network(verdict: Verdict) -> None:
     assert judged(steps=tuple(range(0, LAST + 1, 200))).holds, "so are evenly spaced checkpoints"
 
 
+def test_a_finding_that_is_none_is_refused(verdict: Verdict) -> None:
+    with pytest.raises(InputError, match=r"^no finding 'saturated'; the nearest is 'saturation'$"):
+        verdict.outcome("saturated")
+
+
 def test_what_is_checked_is_what_was_planted(verdict: Verdict) -> None:
     """By the numbers that the planted course comes to, up to its noise."""
     ones = ["rank_with_step", "rank_with_layer", "rank_with_layer_below"]

@@ -162,6 +162,15 @@ def test_a_header_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         read_header(path)
 
 
+def test_tensors_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(tensor(), tensor(b"u", offset=32), n_tensors=2))
+    assert [*read_header(path).tensors] == ["t", "u"]
+    monkeypatch.setattr(gguf_header, "MAX_TENSORS", 1)
+    with pytest.raises(InputError, match="it has 2 tensors: should be at most 1"):
+        read_header(path)
+
+
 def test_the_library_is_named_with_its_extra(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(InputError, match=r"^a GGUF file needs gguf.*\[gguf\]"):

@@ -27,6 +27,7 @@ from models.plain_hooks import Origin, assert_equal_answers, plain_answers, some
 from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import EditedPrompts
 from tasklens.models.hf_editor import HuggingFaceEditor
+from tasklens.models.hf_points import Point, find_points
 from tasklens.models.hf_subject import HuggingFaceSubject
 
 DECODER = {
@@ -209,6 +210,96 @@ def test_blocks_without_one_residual_stream_are_refused(
 
     with pytest.raises(InputError, match=f"^{re.escape(f'{kind}: {reason}')}$"):
         HuggingFaceSubject(model_of(getattr(transformers, config)(**settings)))
+
+
+# --- Small networks ---
+
+
+class Block(nn.Module):
+    """A block that returns its state, and another one that it has read or changed."""
+
+    def __init__(self, *, changes_other: bool) -> None:
+        super().__init__()
+        self.mix, self.changes_other = nn.Linear(WIDTH, WIDTH), changes_other
+
+    def forward(self, state: torch.Tensor, other: torch.Tensor) -> list[torch.Tensor]:
+        state = state + self.mix(state)
+        return [state, other + state if self.changes_other else other]
+
+
+class Network(nn.Module):
+    """A network of three blocks, in which a module may run behind each, and behind the last."""
+
+    def __init__(self, between: nn.Module, behind: nn.Module, *, changes_other: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(VOCABULARY, WIDTH)
+        self.layers = nn.ModuleList([Block(changes_other=changes_other) for _ in range(3)])
+        self.between, self.behind = between, behind
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor]:
+        state = first = self.embedding(ids)
+        for layer in self.layers:
+            state, first = layer(state, first)
+            state = self.between(state) / 2
+        return (self.behind(state),)
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(WIDTH))
+
+    def forward(self, state: torch.Tensor) -> torch.Tensor:
+        return state * self.weight
+
+
+def points_of(
+    between: nn.Module | None = None,
+    behind: nn.Module | None = None,
+    *,
+    changes_other: bool = False,
+) -> tuple[Network, dict[str, Point]]:
+    network = Network(
+        between or nn.Identity(), behind or nn.Identity(), changes_other=changes_other
+    )
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    return network, find_points("Network", network, network.embedding, ids)
+
+
+def test_a_state_may_be_scaled_between_blocks_and_a_constant_may_pass_beside_it() -> None:
+    network, points = points_of()
+    assert [*points] == ["embed", *BLOCKS], "its first block reads the word embedding"
+    assert [point.module for point in points.values()] == [network.layers[0], *network.layers]
+
+
+@pytest.mark.parametrize(
+    ("behind", "path"),
+    [
+        (nn.LayerNorm(WIDTH), "behind"),
+        (Scale(), "behind"),
+        (nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 4)), None),
+        (nn.Sequential(nn.Linear(WIDTH, 8), nn.LayerNorm(8)), "behind.1"),
+        (nn.Sequential(nn.Linear(WIDTH, 8), nn.LayerNorm(8), nn.Linear(8, 4)), None),
+        (nn.Linear(WIDTH, WIDTH), None),
+    ],
+)
+def test_the_final_norm_is_the_one_behind_the_blocks_or_the_last_of_all(
+    behind: nn.Module, path: str | None
+) -> None:
+    """By any name. The norm of a head of several layers is none of the network."""
+    network, points = points_of(behind=behind)
+    norm = points["ln_f"].module if "ln_f" in points else None
+    assert norm is (None if path is None else network.get_submodule(path))
+
+
+def test_what_runs_between_blocks_and_a_second_state_are_refused() -> None:
+    one_after_another = "Network: its blocks do not run one after another"
+    for options, reason in (
+        ({"between": nn.Linear(WIDTH, WIDTH)}, "a Linear runs between block1 and block2"),
+        ({"changes_other": True}, "two states pass between block1 and block2"),
+    ):
+        with pytest.raises(InputError, match=f"^{one_after_another}: {reason}$"):
+            points_of(**options)
 
 
 def test_a_module_may_be_several_blocks() -> None:

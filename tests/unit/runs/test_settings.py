@@ -78,6 +78,18 @@ def test_a_value_out_of_range_is_named(change: str, message: str) -> None:
     assert one_line_error("smoke", change).startswith(message)
 
 
+def test_a_gradient_that_is_never_clipped_comes_back_from_toml() -> None:
+    settings = load_settings("smoke", "train.grad_clip=inf")
+    assert "grad_clip = inf\n" in settings.toml()
+    assert TrainingRunSettings.from_toml(settings.toml().encode(), "") == settings
+    assert one_line_error("smoke", "train.learning_rate=inf").endswith("should be a finite number")
+
+
+def test_a_mapping_of_changes_may_have_any_key() -> None:
+    with pytest.raises(InputError, match=r"^changes: no setting '1'; the nearest is "):
+        load_settings("smoke", {1: 2})  # type: ignore[dict-item]
+
+
 def test_a_missing_file_is_named(file: Path) -> None:
     assert one_line_error(file) == f"{file} cannot be read: No such file or directory"
     message = "'smok' is neither a preset (smoke, default, paper) nor a .toml file"

@@ -246,3 +246,17 @@ def test_a_file_that_is_missing_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"# \xe4\n")
     with pytest.raises(InputError, match="is not TOML"):
         read_sweep(tmp_path / "latin.toml")
+
+
+def test_a_grid_is_counted_before_it_is_expanded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = ("tasks.n_inputs", "tasks.n_outputs", "data.val_inputs", "data.measured_tasks")
+    axes = [f'"{key}" = {list(range(10, 110))}' for key in keys]
+    with pytest.raises(InputError, match="are 100,000,000 runs: should be at most 100,000; give"):
+        read(tmp_path, "[grid]\n" + "\n".join(axes))
+    monkeypatch.setattr("tasklens.runs.sweep_file.MOST_RUNS", 200)
+    with pytest.raises(InputError, match="are 202 runs: should be at most 200"):
+        read(tmp_path, f"seeds = [0, 1]\n[around]\n{axes[0]}")
+    short = '"tasks.n_inputs" = [10, 11]'
+    assert len(read(tmp_path, f"seeds = [0, 1]\n[around]\n{short}").points) == 6

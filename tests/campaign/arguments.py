@@ -1,4 +1,4 @@
-"""Words of the command line: values beyond all bounds, of wrong types, and names of files."""
+"""Arguments of the command line: values beyond all bounds, of wrong types, and names of files."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ from tasklens.runs.settings import ModelRunSettings, load_settings
 #: Numbers that no machine has room for.
 HUGE = ("100_000_000_000", str(2**31), str(2**63), str(2**64), "9" * 5000, "1e300", "1e18")
 #: What a user may type, or paste, where something else belongs.
-WORDS = (
+PASTED = (
     *("", " ", "0", "-1", "1.5", "1_0", "²", "١", "nan", "inf", "1e999", *HUGE),
     *(
         "cuda:99999999999999999999",
@@ -108,12 +108,12 @@ def wrong_word(d: Directories, work: Path, seed: int, number: int) -> tuple[Judg
     """Give a command one word that does not belong there; it may change nothing then."""
     rng = Random(f"{seed} word {number}")
     name, parameter = rng.choice(_options())
-    word = rng.choice(WORDS)
-    words = (name, *_with_word(_bases(d)[name], parameter, word))
+    word = rng.choice(PASTED)
+    arguments = (name, *_with_word(_bases(d)[name], parameter, word))
     judged = Judged()
     _prepare(d, work)
     before = _all_files(work)
-    ended = run(work, words)
+    ended = run(work, arguments)
     if not judged.failed("the command", ended) and ended.status == 2:
         judged.note(Outcome.REFUSED, ended.err.strip()[:500])
         after = _all_files(work)
@@ -137,8 +137,8 @@ def _prepare(d: Directories, work: Path) -> None:
 
 def _all_files(work: Path) -> dict[str, str]:
     """Return a hash of each file, and each directory, by path."""
-    there = {p.relative_to(work).as_posix(): "there" for p in work.rglob("*")}
-    return there | {f"run/{n}": h for n, h in results(work / "run").items()}
+    every = {p.relative_to(work).as_posix(): "there" for p in work.rglob("*")}
+    return every | {f"run/{n}": h for n, h in results(work / "run").items()}
 
 
 def _huge_value(kind: type, text: str) -> str:
@@ -201,8 +201,8 @@ def name_of_a_file(d: Directories, work: Path, seed: int, number: int) -> tuple[
     except (OSError, ValueError):  # no file can have this name
         prompts = Path(f"{name}.jsonl")
     before = set(work.rglob("*"))
-    words = ("--prompts", prompts, f"--out={out}")
-    ended = run(work, d.stock.command(*words, models=d.stock.checkpoints[200]))
+    arguments = ("--prompts", prompts, f"--out={out}")
+    ended = run(work, d.stock.command(*arguments, models=d.stock.checkpoints[200]))
     if judged.failed("probe", ended):
         pass
     elif ended.status:
@@ -218,7 +218,7 @@ def name_of_a_file(d: Directories, work: Path, seed: int, number: int) -> tuple[
     return judged, f"prompts {name[:60]!r}, out {out[:60]!r}"
 
 
-WORD_ATTACKS: dict[str, Attack] = {
+ARGUMENT_ATTACKS: dict[str, Attack] = {
     "size-run": size_of_a_run,
     "size-probe": size_of_a_probe,
     "word": wrong_word,
