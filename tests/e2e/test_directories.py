@@ -125,13 +125,11 @@ def without_capabilities() -> None:
         libc.prctl(DROP, capability)
 
 
-PROGRAM = """
-import json, sys
-from pathlib import Path
-from e2e.conftest import call
-results = [call(*arguments) for arguments in json.load(sys.stdin)]
-json.dump([[result.status, result.out, result.err] for result in results], sys.stdout)
-"""
+PROGRAM = (
+    "import json, sys; from e2e.conftest import call; "
+    "results = [call(*arguments) for arguments in json.load(sys.stdin)]; "
+    "json.dump([[each.status, each.out, each.err] for each in results], sys.stdout)"
+)
 
 
 def call_as_another_user(*commands: list[Any]) -> list[Any]:

@@ -46,13 +46,15 @@ class HarvestedRows:
         try:
             progress = safetensors.numpy.load((directory / PROGRESS).read_bytes())
             part, hashes = progress["part"], progress["hashes"]  # (n,), (P, 32)
+            if part.shape != (n,) or hashes.shape[1:] != (32,):
+                raise ValueError(f"{PROGRESS} is not of {n} rows")
             files: Files = {name: _opened(directory / f"{name}.npy", n) for name in names}
             parts = [np.flatnonzero(part == number) for number in range(len(hashes))]
         except (OSError, ValueError, EOFError, KeyError, SafetensorError) as error:
             inform(f"{directory} is damaged ({error}): all prompts are read again")
             return rows
         for written, known in zip(parts, hashes, strict=True):
-            if len(part) == n and len(written) and _hash(files, written) == known.tobytes():
+            if len(written) and _hash(files, written) == known.tobytes():
                 rows._part[written] = len(rows._hashes)
                 rows._hashes.append(known.tobytes())
         damaged = int(np.count_nonzero(part >= 0) - rows.done.sum())
@@ -103,7 +105,7 @@ def _hash(files: Files, rows: Ints) -> bytes:
 def _opened(path: Path, n: int) -> np.memmap[Any, Any]:
     """Map an array of n rows from the disk; ValueError if the file is cut or has other rows."""
     # Not "r+", which would fill a file that was cut.
-    array: np.memmap[Any, Any] = np.load(path, "r")
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, mode="r")
     if array.shape[:1] != (n,) or array.offset + array.nbytes != path.stat().st_size:
         raise ValueError(f"{path.name} has another size than {n} rows")
     return array

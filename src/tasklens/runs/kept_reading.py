@@ -52,5 +52,5 @@ def _kept(path: Path) -> Reading | None:
             return None
         parts = [(how, row, n) for how, row, n in content["reading"].pop("max_tokens")]
         return Reading(**content["reading"], max_tokens=parts)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

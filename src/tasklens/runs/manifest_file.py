@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasklens.core.files import digest
+from tasklens.core.parse import parse_json
 
 #: The layout of a run directory; 1 is that of manifests that name none.
 FORMAT = 4
@@ -51,11 +52,8 @@ def manifest_bytes(manifest: dict[str, Any]) -> bytes:
 
 def parse_manifest(content: bytes) -> dict[str, Any]:
     """Return the manifest of a file; ValueError if it is damaged, or names a path outside."""
-    try:
-        manifest = json.loads(content)
-        json.dumps(manifest, allow_nan=False)  # no file that is made of it could have them
-    except RecursionError as error:
-        raise ValueError("its brackets are nested too deep") from error
+    manifest = parse_json(content)
+    json.dumps(manifest, allow_nan=False)  # ValueError: no file that is made of it could have them
     if not (isinstance(manifest, dict) and {"files", "stages"} <= manifest.keys()):
         raise ValueError("not a manifest")
     own = manifest.pop("sha256", None)

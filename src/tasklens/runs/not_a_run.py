@@ -14,10 +14,10 @@ def not_a_run(directory: RunDir, error: OSError) -> InputError:
         return InputError(f"{config} cannot be read: {error.strerror}")
     if directory.read_manifest()["stages"].keys() - {"interventions"}:
         command = directory.read_manifest().get("command")
-        made = f" (the run was made by: {command})" if command else ""
+        begun = f" (the run was begun by: {command})" if command else ""
         return InputError(
             f"{config}, which has the settings of the run, is gone; restore it, or run again with "
-            f"--resume and the same settings{made}"
+            f"--resume and the same settings{begun}"
         )
     reason, remedy = _kind(path)
     return InputError(f"{path} is not a run directory: {reason}; {remedy}")

@@ -1,4 +1,6 @@
 import ast
+import contextlib
+import errno
 import os
 import stat
 import subprocess
@@ -13,10 +15,13 @@ from tasklens.core.files import (
     check_is_file,
     digest,
     is_temporary,
+    making,
+    one_line_errors,
     read_small_file,
     remove_temporaries,
     temporary_beside,
     write_file,
+    write_synced,
 )
 
 #: What writes a file by its name alone, whatever it is called on.
@@ -173,6 +178,45 @@ def test_a_temporary_name_cannot_be_guessed_and_is_recognised(tmp_path: Path) ->
     temporary_beside(tmp_path / "a").symlink_to(target)
     remove_temporaries(tmp_path)
     assert [path.name for path in tmp_path.rglob("*")] == ["outside", "kept"]
+
+
+@pytest.mark.parametrize("code", ["ENOSPC", "EDQUOT", "EFBIG"])
+def test_no_room_is_one_line_with_the_remedy(tmp_path: Path, code: str) -> None:
+    error = OSError(getattr(errno, code), "...")
+    with (
+        pytest.raises(InputError, match=f"while writing {tmp_path}; free some space, .*--resume"),
+        one_line_errors(tmp_path),
+    ):
+        raise error
+
+
+def test_a_file_over_the_limit_of_the_process_is_not_written(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from tasklens.core.errors import InputError\n"
+        "from tasklens.core.files import write_file\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: write_file(Path(sys.argv[1]), bytes(2000))\n"
+        "except InputError as error: print(error)\n"
+    )
+    path = tmp_path / "new" / "file"
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("a file is larger than the limit of this process")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_is_made_unless_the_block_fails(tmp_path: Path) -> None:
+    with making(tmp_path / "a" / "b"):
+        pass
+    with pytest.raises(KeyError), making(tmp_path / "a" / "b" / "c" / "d"):
+        raise KeyError
+    mine = tmp_path / "a" / "e" / "mine"
+    with contextlib.suppress(KeyError), making(mine.parent):
+        write_synced(mine, b"")
+        raise KeyError
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b", "e"]
 
 
 def test_a_small_file_is_read_and_what_may_have_no_end_is_not(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import errno
 import os
+import pickle
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -164,6 +165,13 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "longer": lambda content: content + bytes(40),
     "of other rows": lambda content: content.replace(b"(23", b"(22"),
     "other bytes": lambda content: bytes(len(content)),
+    "an archive": lambda content: b"PK\x03\x04" + content,
+    "a pickle": lambda content: pickle.dumps(content),
+    "another array": lambda content: safetensors.numpy.save({"part": np.zeros((2, 2))}),
+    "other hashes": lambda content: safetensors.numpy.save(
+        {"part": np.zeros(N, dtype=np.int32), "hashes": np.array(3, dtype=np.uint8)}
+    ),
+    "of many rows": lambda content: content.replace(b"(23,", b"(9" + b"0" * 15 + b","),
 }
 
 
