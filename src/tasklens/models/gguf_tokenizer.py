@@ -1,6 +1,5 @@
 """Load the tokenizer of a GGUF file, as a tokenizer of transformers."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,17 +43,12 @@ def load_gguf_tokenizer(file: Path) -> Any:
     }
     _check_tokens(file, stated)
     _check_rules(file, stated, metadata.get("general.architecture"))
-    # In a directory by itself, so that files beside it have no part in the tokenizer.
     try:
-        with (
-            tempfile.TemporaryDirectory(prefix="tasklens-") as alone,
-            quiet(),
-            one_line_errors(file),
-        ):
-            (Path(alone) / "model.gguf").symlink_to(file.resolve())
-            # Not AutoTokenizer: it would read the header once more, by a reader that takes minutes.
-            tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(
-                alone, gguf_file="model.gguf", local_files_only=True
+        with quiet(), one_line_errors(file):
+            # Not from_pretrained, in which files beside the GGUF file would have a part. Not
+            # AutoTokenizer: it would read the header once more, by a reader that takes minutes.
+            tokenizer = transformers.PreTrainedTokenizerFast(
+                name_or_path=str(file.absolute().parent), gguf_file=file.name, local_files_only=True
             )
     except InputError as error:
         raise InputError(f"{error}; {_REMEDY}") from error
