@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 
 from campaign.arguments import ARGUMENT_ATTACKS
-from campaign.attempt import Attempt, Judged
-from campaign.command import Stop
+from campaign.attempt import Attempt, Judged, Outcome
+from campaign.command import Stop, run
 from campaign.damage import DAMAGES, Damage, Target
 from campaign.directories import Case, Directories
 from campaign.inputs import INPUTS, Attack
@@ -22,13 +22,8 @@ FOREIGN = 3
 SIGNALS = ("SIGKILL", "SIGKILL", "SIGINT", "SIGTERM", "full")
 
 
-def damage(
-    kind: str, change: Damage, names: Callable[[Case], list[str]], ignored: tuple[str, ...] = ()
-) -> Attack:
-    """Return the attack that damages a file of a copy, reads it, and finishes it.
-
-    ``ignored``: names of files that may show the damage at the end.
-    """
+def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Attack:
+    """Return the attack that damages a file of a copy, reads it, and finishes it."""
 
     def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
         targets = [(case, name) for case in directories.attacked for name in names(case)]
@@ -39,7 +34,6 @@ def damage(
             case, name = targets[i % n]
             shutil.rmtree(work, ignore_errors=True)
             attempt = Attempt(directories, case, work)
-            attempt.ignored = ignored
             if _is_foreign(number):
                 attempt.plant()
             done = change(Target(attempt.path, name, case, directories, attempt.beside, rng))
@@ -52,6 +46,24 @@ def damage(
         return attempt, f"{case.name}: {name or 'as a whole'}: {done}"
 
     return attack
+
+
+def forge(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
+    """Change a value of a manifest, with the right hash of it: nothing but one line may follow.
+
+    Whoever does this can also forge results, so that these are not compared.
+    """
+    rng = Random(f"{seed} manifest {number}")
+    case = rng.choice(directories.attacked)
+    attempt = Attempt(directories, case, work)
+    name = rng.choice([file for file in case.files if file.endswith("manifest.json")])
+    done = edit_manifest(Target(attempt.path, name, case, directories, attempt.beside, rng))
+    commands = [case.readers[reader] for reader in rng.sample(sorted(case.readers), 3)]
+    for command in (*commands, case.command):
+        ended = run(attempt.above, command)
+        if not attempt.failed(str(command[0]), ended) and ended.status == 2:
+            attempt.note(Outcome.REFUSED, ended.err.strip()[:500])
+    return attempt, f"{case.name}: {name}: {done}"
 
 
 #: What is gone before a part is made again, in which the process is stopped.
@@ -102,10 +114,6 @@ def _is_foreign(number: int) -> bool:
 
 def _files(case: Case) -> list[str]:
     return case.files
-
-
-def _manifests(case: Case) -> list[str]:
-    return [name for name in case.files if name.endswith("manifest.json")]
 
 
 ATTACKS: dict[str, Attack] = {

@@ -76,8 +76,6 @@ class Attempt(Judged):
     ) -> None:
         super().__init__()
         self.case, self.finished = case, directories.finished(case)
-        #: Files that may differ: they show what was changed, and give no results.
-        self.ignored: tuple[str, ...] = ()
         work = work.resolve()
         self.above, self.beside = work / "above", work / "beside"
         self.path = self.above / case.kind
@@ -141,7 +139,6 @@ class Attempt(Judged):
             return
         present, begins = self._results(), _WRITTEN.get(name, ())
         written = {file for file in present if begins and file.startswith(begins)}
-        written = {file for file in written if Path(file).name not in self.ignored}
         for file in sorted(written):
             if present[file] not in [left.get(file) for _, left in allowed]:
                 self.note(Outcome.DIFFERENT, f"{name} leaves {file}")
@@ -204,7 +201,6 @@ class Attempt(Judged):
         """Compare all files; what stays damaged in a run of a sweep has to be refused there."""
         expected, present = results(self.finished.path), self._results()
         different = {n for n in expected.keys() | present if expected.get(n) != present.get(n)}
-        different = {n for n in different if Path(n).name not in self.ignored}
         in_runs = {n for n in different if self.case.kind == "sweep" and n.startswith("runs/")}
         for run_ in sorted({name.split("/")[1] for name in in_runs if name.count("/") > 1}):
             for reader in (f"verify {run_}", f"show {run_}"):
