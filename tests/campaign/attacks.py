@@ -121,7 +121,7 @@ ATTACKS: dict[str, Attack] = {
     **{kind: damage(kind, change, _files) for kind, change in DAMAGES.items()},
     "tree": damage("tree", damage_tree, lambda case: case.directories),
     "lock": damage("lock", replace_lock, lambda case: [".lock"]),
-    "manifest": damage("manifest", edit_manifest, _manifests, ("manifest.json", "report.html")),
+    "manifest": forge,
     "marks": damage("marks", falsify, lambda case: [""]),
     **INPUTS,
     **ARGUMENT_ATTACKS,
