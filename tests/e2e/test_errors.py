@@ -170,7 +170,7 @@ def write_tasks(file: Path, symbol: str) -> bytes:
 def test_task_files_that_cannot_be(tmp_path: Path) -> None:
     file, path = tmp_path / "mine.json", tmp_path / "run"
     arguments = ("data", "smoke", "--set", f"tasks.file={file}", "--out", path)
-    assert_refused(call(*arguments), f"{file}: cannot be read")
+    assert_refused(call(*arguments), f"{file} cannot be read")
     content = write_tasks(file, ".")
     assert_refused(call(*arguments), f"{file}: ", "regex 'a(c|d|.){3,6}', position 6: ")
     assert files(path / "data") == []

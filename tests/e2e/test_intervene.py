@@ -261,7 +261,7 @@ def test_an_edit_that_fails_is_named_and_the_others_are_kept(
         (["--state", "block1+block1"], "should not have a hidden state twice"),
         (["--step", "3"], "has no weights of step 3; there are those of 0, 1, 2, 4, 8, 12"),
         (["--alpha", "nan"], "alpha = nan: should be a finite number"),
-        (["--alpha", "much"], "'--alpha': Input should be a valid number"),
+        (["--alpha", "much"], "--alpha = 'much': should be a number"),
         (["--edit", "unembedding", "--state", "embed"], "unembedding edits the last blocks"),
         (
             ["--edit", "erase", "--state", "embed+block1"],

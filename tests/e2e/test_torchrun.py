@@ -150,6 +150,7 @@ def rank_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def seem(rank: int, size: int) -> None:
         monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+        monkeypatch.setenv("MASTER_PORT", "29500")
         for name, value in (("RANK", rank), ("WORLD_SIZE", size)):
             monkeypatch.setenv(name, str(value))
             monkeypatch.setenv(f"LOCAL_{name}", str(value))

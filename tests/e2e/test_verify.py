@@ -417,7 +417,7 @@ def test_damaged_clusters_are_named_and_can_be_made_again(command: Command, run:
     path.write_bytes(content[: len(content) // 2])
     assert_refused(command("verify", run), f"{path} is damaged: its SHA-256", "remove it and run")
     path.unlink()
-    assert_refused(command("verify", run), f"{path} cannot be read", "run the stage that makes it")
+    assert_refused(command("verify", run), f"{path} is gone", "--resume, which makes it again")
     assert not (run / "verdict.json").exists()
     # the advice of the lines is right
     result = command("measure", run)
