@@ -51,7 +51,7 @@ def damage(kind: str, change: Damage, names: Callable[[Case], list[str]]) -> Att
 def forge(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
     """Change a value of a manifest, with the right hash of it: nothing but one line may follow.
 
-    Whoever does this can also forge results, so that these are not compared.
+    A person who does this can also forge results, so that these are not compared.
     """
     rng = Random(f"{seed} manifest {number}")
     case = rng.choice(directories.attacked)

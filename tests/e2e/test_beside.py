@@ -96,6 +96,7 @@ def test_cores_are_shared_between_training_and_measuring(
         assert (settings.cores_training, cores_left(settings, LOCAL)) == (training, beside)
 
 
+@pytest.mark.long
 def test_frames_are_made_while_the_figures_are_drawn(
     command: Command, tiny: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ print(tl.run(settings, out="runs/script").steps)
 """
 
 
+@pytest.mark.long
 def test_a_script_needs_no_main_guard(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     result = subprocess.run(
