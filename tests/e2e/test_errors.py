@@ -78,7 +78,7 @@ COMMANDS = {
         ["probe", "m", "--batch-size", "3"],
         "the nearest is --set subject.max_tokens=VALUE",
     ),
-    "an option of no command": (["--lr"], "no option '--lr' of tasklens; the nearest is"),
+    "an option of no command": (["--lr"], "no option '--lr' of tasklens; tasklens --help lists them"),
     "an option with many digits": (
         ["sweep", "a.toml", "--workers", "9" * 5000],
         "99': should be a whole number below 2^63",

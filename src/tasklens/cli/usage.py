@@ -1,5 +1,6 @@
 """The lines in which a mistake in the command line is refused."""
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +71,14 @@ def _option_message(option: str, context: Any) -> str:
     name = option.lstrip("-")
     near = synonym(name, known, _OPTIONS)
     setting = None if near or "set" not in known else _setting(name, context.info_name)
-    hint = f"--set {setting}=VALUE" if setting else f"--{near or nearest(name, known)}"
-    return f"no option {short(option)} of {context.command_path}; the nearest is {hint}"
+    alike = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if setting:
+        hint = f"the nearest is --set {setting}=VALUE"
+    elif near or alike:
+        hint = f"the nearest is --{near or alike[0]}"
+    else:
+        hint = f"{context.command_path} --help lists them"
+    return f"no option {short(option)} of {context.command_path}; {hint}"
 
 
 def _setting(name: str, command: str) -> str | None:
