@@ -1,5 +1,6 @@
 """Run the command line in a forked process, which may be stopped at a file operation."""
 
+import atexit
 import contextlib
 import errno
 import multiprocessing
@@ -118,6 +119,7 @@ def load(path: Path | str) -> Result:
 def _act(
     pipe: Connection, cwd: Path, command: Command, stop: Stop | None, batches: float | None
 ) -> None:
+    atexit._clear()  # a command that a signal ends calls the functions at exit, here the campaign's
     os.setsid()
     os.chdir(cwd)
     signal.signal(signal.SIGINT, signal.default_int_handler)
