@@ -78,7 +78,10 @@ COMMANDS = {
         ["probe", "m", "--batch-size", "3"],
         "the nearest is --set subject.max_tokens=VALUE",
     ),
-    "an option of no command": (["--lr"], "no option '--lr' of tasklens; tasklens --help lists them"),
+    "an option of no command": (
+        ["--lr"],
+        "no option '--lr' of tasklens; tasklens --help lists them",
+    ),
     "an option with many digits": (
         ["sweep", "a.toml", "--workers", "9" * 5000],
         "99': should be a whole number below 2^63",
@@ -365,7 +368,7 @@ def test_a_damaged_manifest_or_config(damaged: DamagedRun, name: str, content: b
     ("stage", "change", "message"),
     [
         ("measure", "measure.k=[3,49]", "measure.k = [3, 49]"),
-        ("plot", "figure.space=tsne", "no ari of hidden states in the space 'tsne'"),
+        ("plot", "figure.space=tsne", "figure.space = 'tsne': should be 'raw', since"),
     ],
 )
 def test_a_change_that_is_refused_is_not_kept(

@@ -670,6 +670,10 @@ CASES = {
     "damaged weights": Case(
         ("checkpoint-100/model.safetensors is damaged or cut",), models=damaged
     ),
+    "a figure of no position": Case(
+        ("figure.position = 'nosuch': should be one of states.positions = ['input']",),
+        ("--set", "figure.position=nosuch"),
+    ),
     "revisions of a directory": Case(
         ("is on the disk; only the hub has revisions",), ("--revision", "main")
     ),

@@ -108,14 +108,21 @@ class RunSettings(SettingsBase):
     """What the report shows of the measured instances."""
 
     @model_validator(mode="after")
-    def _check_position(self) -> Self:
-        position = self.figure.position
-        if position and self.positions and position not in self.positions:
-            raise ValueError(
-                f"figure.position = {position!r}: should be one of states.positions = "
-                f"{list(self.positions)}"
-            )
+    def _check_figure(self) -> Self:
+        if self.figure.space == "tsne" and self.clusters.tsne == "none":
+            raise ValueError("figure.space = 'tsne': should be 'raw', since clusters.tsne = 'none'")
+        if self.positions:
+            self.check_figure(self.positions)
         return self
+
+    def check_figure(self, positions: Sequence[str]) -> None:
+        """Raise InputError if the figure's position is not one of those that are measured."""
+        position = self.figure.position
+        if position and position not in positions:
+            raise InputError(
+                f"figure.position = {short(position)}: should be one of states.positions = "
+                f"{list(positions)}"
+            )
 
     @property
     def positions(self) -> tuple[str, ...]:

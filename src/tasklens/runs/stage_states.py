@@ -135,11 +135,13 @@ def tokenize_at_all(
 ) -> dict[str, Tokenized]:
     """Return the prompts up to each position that the settings name, or the default one."""
     states = settings.states
+    positions = states.positions or (default_position(table),)
+    settings.check_figure(positions)
     return {
         position: tokenize(
             table, tokenizer, position, special_tokens=states.special_tokens, max_length=max_length
         )
-        for position in states.positions or (default_position(table),)
+        for position in positions
     }
 
 
