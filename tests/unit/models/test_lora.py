@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,9 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.models.checkpoint_series import find_checkpoints, identity
 from tasklens.models.hf_loading import load_subject
+from tiny_adapters import make_adapter
 
-peft = pytest.importorskip("peft")
-
-
-def make_adapter(base: Path, path: Path, seed: int = 0, **settings: Any) -> Path:
-    """Save a LoRA adapter with random weights, and the merged model in path/merged."""
-    import transformers
-
-    settings = {"task_type": "CAUSAL_LM", "r": 3, "lora_alpha": 5, **settings}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = transformers.AutoModelForCausalLM.from_pretrained(base)
-        adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
-        generator = torch.Generator().manual_seed(seed)
-        for name, weight in adapted.named_parameters():
-            if weight.requires_grad:
-                noise = 0.3 * torch.randn(weight.shape, generator=generator)
-                weight.data = weight.data + noise if "magnitude" in name else noise
-        adapted.save_pretrained(path)
-        adapted.merge_and_unload().save_pretrained(path.parent / f"{path.name}-merged")
-    return path
+pytest.importorskip("peft")
 
 
 @pytest.fixture(scope="session")
