@@ -17,15 +17,18 @@ from campaign.contents import LFS, hostile
 from campaign.directories import Directories, results
 from campaign.inputs import BEGUN, Attack, drawn
 from e2e.damage import CUT, EDIT
+from tiny_adapters import make_adapter
 from tiny_gguf import write_gguf
 
 
-def _same(work: Path, d: Directories, model: Path, judged: Judged, reference: bool) -> None:
+def _same(
+    work: Path, d: Directories, model: Path, judged: Judged, reference: bool, *more: str | Path
+) -> None:
     """Probe a model; if it is not refused, compare with another time, or with the whole model."""
     hashes = []
     for name in ("first",) if reference else ("first", "second"):
         (work / name).mkdir(parents=True)
-        ended = run(work / name, d.stock.command("--out", "one", models=model))
+        ended = run(work / name, d.stock.command(*more, "--out", "one", models=model))
         if judged.failed("probe", ended):
             return
         if ended.status:
@@ -158,8 +161,35 @@ def gguf_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judge
     return judged, f"{kind.name}: {how} at {i} of {header}"
 
 
+def adapter_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
+    """Probe a LoRA adapter, of which a file is damaged or a value of the configuration changed."""
+    rng = Random(f"{seed} adapter {number}")
+    base, adapter = d.stock.checkpoints[200], work / "checkpoint-200"
+    transformers.utils.logging.disable_progress_bar()
+    make_adapter(base, adapter, target_modules=["q_proj", "down_proj"])
+    file = adapter / rng.choice(["adapter_config.json", "adapter_model.safetensors"])
+    content = file.read_bytes()
+    how = rng.choice(["hostile", "edit", "edit", "cut", "delete", "LFS"])
+    if how == "hostile":
+        content, what = hostile(content, rng)
+    elif how == "edit" and file.suffix == ".json":
+        change = drawn(EDIT[".json"], seed, number)
+        content, what = change(content), f"{change}"[:150]
+    else:
+        change = drawn(CUT, seed, number)
+        content, what = change(content), f"{change}"[:150]
+    if how == "delete":
+        file.unlink()
+    else:
+        file.write_bytes(LFS if how == "LFS" else content)
+    judged = Judged()
+    _same(work, d, adapter, judged, False, "--base", base)
+    return judged, f"{file.name}: {what if how in ('hostile', 'edit', 'cut') else how}"
+
+
 MODEL_ATTACKS: dict[str, Attack] = {
     "model-file": model_file,
     "model-beside": model_beside,
     "gguf-file": gguf_file,
+    "adapter-file": adapter_file,
 }
