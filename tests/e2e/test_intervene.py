@@ -205,6 +205,17 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def test_figures_are_not_finished_without_figure_3_if_a_file_is_damaged(
+    copy: Path, command: Command, tiny: Finished
+) -> None:
+    load_run(copy).directory.unfinish("plot")
+    flip(copy / "checkpoints" / "step-00000012" / "model.safetensors")
+    assert_refused(command("plot", copy), "model.safetensors is damaged: its SHA-256 is not")
+    flip(copy / "checkpoints" / "step-00000012" / "model.safetensors")
+    assert command("plot", copy).status == 0
+    assert_same(copy, tiny.path)
+
+
 def test_other_settings_make_all_edits_again(copy: Path, command: Command) -> None:
     result = command(
         *(

@@ -28,8 +28,9 @@ def plot(run: Run) -> None:
                 first = next(iter(run.splits))
                 figures.append(figure2(scores, run.unseen, first, settings.position))
             if run.has_layers and directory.mark("interventions") is not None:
+                curves = run.curves()  # an InputError of damaged files leaves the stage unfinished
                 try:
-                    figures.append(figure3(run.curves(), run.unseen))
+                    figures.append(figure3(curves, run.unseen))
                 except InputError as error:
                     inform(f"no Figure 3: {error}")
             paths = []
