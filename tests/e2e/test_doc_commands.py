@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 import typer
 
 from e2e.conftest import TINY, Finished, call, succeed
@@ -26,6 +27,8 @@ from e2e.sweeps import AXES, write_sweep
 from tasklens.cli.main import app
 from tasklens.core.settings import SettingsBase
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
+from tiny_adapters import make_adapter
+from tiny_gguf import write_gguf
 
 #: Tiny settings, under which each measured task has several instances in each split.
 SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
@@ -251,6 +254,11 @@ def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) ->
     rows = [{**row, "topic": row["label"]} for row in stock.rows]
     write_prompts(directory / "my.jsonl", rows)
     write_sweep(directory, AXES).rename(directory / "my-sweep.toml")
+    make_adapter(stock.checkpoints[200], directory / "path/to/adapter", target_modules=["q_proj"])
+    model = transformers.AutoModelForCausalLM.from_pretrained(stock.checkpoints[200])
+    write_gguf(directory / "model-Q8_0.gguf", model)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(stock.checkpoints[200] / name, directory)
     for folder in ("docs", "src"):
         (directory / folder).symlink_to(ROOT / folder)
     for name, parts in commands():
