@@ -205,6 +205,12 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def test_effects_that_are_gone_are_not_taken_for_none(copy: Path, command: Command) -> None:
+    shutil.rmtree(copy / "interventions")
+    for reader in ("verify", "report"):
+        assert_refused(command(reader, copy), "step-00000000.safetensors is gone", "--resume")
+
+
 def test_figures_are_not_finished_without_figure_3_if_a_file_is_damaged(
     copy: Path, command: Command, tiny: Finished
 ) -> None:

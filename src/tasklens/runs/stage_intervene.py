@@ -62,9 +62,12 @@ def intervene_for_figure(run: Run, workers: Workers | None = None) -> None:
 
 
 def _drop_outdated(run: Run) -> None:
-    """Remove the effects of hidden states that were made again since: they are of other states."""
+    """Remove the effects of other hidden states, which were made again, and those that are gone."""
     directory, mark = run.directory, run.directory.mark("interventions")
-    if mark is not None and mark["inputs"] != run.inputs("interventions"):
+    if mark is None:
+        return
+    files = [directory.interventions_at(step) for step in edited_steps(run)]
+    if mark["inputs"] != run.inputs("interventions") or not all(map(directory.is_intact, files)):
         drop_unusable(run)
         with directory.batch():
             directory.remove(directory.effects_parquet)

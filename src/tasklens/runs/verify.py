@@ -157,15 +157,18 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
     """Return the effects of edits in a run by step, as measured and resampled as in `curves_of`.
 
     By default at the first position. The splits have the run's own names. InputError if nothing was
-    edited, or a file is damaged.
+    edited, or a file is damaged, or one with effects is gone.
     """
     run.need("interventions")
     run.check_files("interventions")
+    steps = edited_steps(run)
+    for step in steps:  # hidden states may be gone, but not what was measured of them
+        run.directory.check(run.directory.interventions_at(step))
     return effect_curves(
         run.name,
         run.settings.seed,
         run.position(position),
-        ((step, read_edits(run, step)) for step in edited_steps(run)),
+        ((step, read_edits(run, step)) for step in steps),
         dict.fromkeys(run.splits, _resampled_units(run)),
     )
 
