@@ -115,11 +115,8 @@ def wrong_word(d: Directories, work: Path, seed: int, number: int) -> tuple[Judg
     before = _all_files(work)
     ended = run(work, arguments)
     if not judged.failed("the command", ended) and ended.status == 2:
-        judged.note(Outcome.REFUSED, ended.err.strip()[:500])
         after = _all_files(work)
-        if after != before:
-            changed = {n for n in before.keys() | after if before.get(n) != after.get(n)}
-            judged.note(Outcome.DIFFERENT, f"refused, and changed {', '.join(sorted(changed)[:4])}")
+        judged.refused(ended, {n for n in before.keys() | after if before.get(n) != after.get(n)})
     if len(ended.err) > 3000 and "Traceback" not in ended.err:
         judged.note(Outcome.TRACEBACK, f"a message of {len(ended.err)} characters")
     return judged, f"{name} {'/'.join(parameter.opts)} {word[:60]!r}"
@@ -182,10 +179,8 @@ def _size(
     judged = Judged()
     ended = run(work, command(f"{key}={value}"))
     if not judged.failed("the command", ended) and ended.status == 2:
-        judged.note(Outcome.REFUSED, ended.err.strip()[:500])
         left = {p.name for p in work.rglob("*")}
-        if left and "diverged" not in ended.err:  # which only training shows
-            judged.note(Outcome.DIFFERENT, f"refused, and left {', '.join(sorted(left)[:4])}")
+        judged.refused(ended, set() if "diverged" in ended.err else left)  # only training shows it
     return judged, f"{key}={value[:40]}"
 
 
@@ -206,10 +201,7 @@ def name_of_a_file(d: Directories, work: Path, seed: int, number: int) -> tuple[
     if judged.failed("probe", ended):
         pass
     elif ended.status:
-        judged.note(Outcome.REFUSED, ended.err.strip()[:500])
-        left = set(work.rglob("*")) - before
-        if left:
-            judged.note(Outcome.DIFFERENT, f"refused, and left {len(left)} files and directories")
+        judged.refused(ended, {p.name for p in set(work.rglob("*")) - before})
     else:
         for reader in ("show", "verify", "report"):
             ended = run(work, (reader, "--", out))

@@ -6,7 +6,7 @@ from pathlib import Path
 from random import Random
 
 from campaign.arguments import ARGUMENT_ATTACKS
-from campaign.attempt import Attempt, Judged, Outcome
+from campaign.attempt import PRODUCTS, Attempt, Judged, Outcome
 from campaign.command import Stop, run
 from campaign.damage import DAMAGES, Damage, Target
 from campaign.directories import Case, Directories
@@ -66,27 +66,16 @@ def forge(directories: Directories, work: Path, seed: int, number: int) -> tuple
     return attempt, f"{case.name}: {name}: {done}"
 
 
-#: What is gone before a part is made again, in which the process is stopped.
-GONE = {
-    "report": ("frames.safetensors", "report.html"),
-    "measure": ("measured", "scores.parquet"),
-    "verify": ("verdict.json",),
-    "plot": ("figures",),
-}
-
-
 def kill(part: str) -> Attack:
     """Return the attack that stops a command once or twice at a file operation."""
 
     def attack(directories: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
         rng = Random(f"{seed} kill {part} {number}")
-        reader = part if part in GONE else ""
+        reader = part if part in PRODUCTS else ""
         if reader:
             case = directories.cases[rng.choice(["run", "probe", "one"])]
             attempt = Attempt(directories, case, work)
-            for name in GONE[part]:
-                path = attempt.path / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            attempt.make_due(part)
             most = 80
         else:
             kind = rng.choice(["probe", "one"]) if part == "probe" else part
@@ -117,7 +106,7 @@ def _files(case: Case) -> list[str]:
 
 
 ATTACKS: dict[str, Attack] = {
-    **{f"kill-{part}": kill(part) for part in ("run", "probe", "sweep", *GONE)},
+    **{f"kill-{part}": kill(part) for part in ("run", "probe", "sweep", *PRODUCTS)},
     **{kind: damage(kind, change, _files) for kind, change in DAMAGES.items()},
     "tree": damage("tree", damage_tree, lambda case: case.directories),
     "lock": damage("lock", replace_lock, lambda case: [".lock"]),

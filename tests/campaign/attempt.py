@@ -35,6 +35,13 @@ _WRITTEN = {
     "plot": ("figures/",),
     "gather": ("scores.", "points.", "phase.", "separation."),
 }
+#: What readers make; of some, as much as makes them do all of their work.
+PRODUCTS = {
+    "report": ("frames.safetensors", "report.html"),
+    "measure": ("measured", "scores.parquet"),
+    "verify": ("verdict.json",),
+    "plot": ("figures",),
+}
 #: How often the advice of a message is followed.
 _ROUNDS = 40
 
@@ -62,6 +69,12 @@ class Judged:
             return False
         return True
 
+    def refused(self, ended: Ended, left: Collection[str]) -> None:
+        """Note a command that was refused, which may leave or change nothing."""
+        self.note(Outcome.REFUSED, ended.err.strip()[:500])
+        if left:
+            self.note(Outcome.DIFFERENT, f"refused, and left or changed {_some(left)}")
+
 
 class Attempt(Judged):
     """A copy of the directory of a case, or only its name, in a directory of its own."""
@@ -87,6 +100,12 @@ class Attempt(Judged):
         self._outside = dict[Path, bytes | None]()
         if not empty:
             shutil.copytree(case.path, self.path, symlinks=True)
+
+    def make_due(self, reader: str) -> None:
+        """Remove what a reader makes, so that it has something to do."""
+        for name in PRODUCTS.get(reader, ()):
+            path = self.path / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # -- files of others ----------------------------------------------------------------------
 

@@ -43,9 +43,6 @@ TEXTS = [
 #: Settings that start processes, or that no machine has.
 LEFT_OUT = ("workers", "train.device", "subject.device", "subject.models", "tasks.file")
 
-#: What a run that made no data may leave: another one may begin there.
-BEGUN = {"run", "one", ".lock", "config.toml", "manifest.json"}
-
 #: Takes the directories, a path to work at, the seed and the number of the attack; returns what
 #: was seen, and what was done.
 Attack = Callable[[Directories, Path, int, int], tuple[Judged, str]]
@@ -83,10 +80,9 @@ def _twice(judged: Judged, work: Path, kind: str, command: Command) -> Ended:
         if judged.failed("the command", ended):
             return ended
         if ended.status:
-            judged.note(Outcome.REFUSED, ended.err.strip())
-            left = {p.name for p in (work / name).rglob("*")} - BEGUN
-            if left and ended.status == 2 and "loss" not in ended.err:  # known before any work
-                judged.note(Outcome.DIFFERENT, f"refused, and left {', '.join(sorted(left))}")
+            left = {p.name for p in (work / name).rglob("*")}
+            is_late = ended.status != 2 or "loss" in ended.err  # not known before any work
+            judged.refused(ended, set() if is_late else left)
             return ended
         hashes.append(results(work / name / kind))
     if ends[0].out != ends[1].out or hashes[0] != hashes[1]:

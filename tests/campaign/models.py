@@ -15,7 +15,7 @@ from campaign.attempt import Judged, Outcome
 from campaign.command import run
 from campaign.contents import LFS, hostile
 from campaign.directories import Directories, results
-from campaign.inputs import BEGUN, Attack, drawn
+from campaign.inputs import Attack, drawn
 from e2e.damage import CUT, EDIT
 from tiny_adapters import make_adapter
 from tiny_gguf import write_gguf
@@ -32,10 +32,7 @@ def _same(
         if judged.failed("probe", ended):
             return
         if ended.status:
-            judged.note(Outcome.REFUSED, ended.err.strip()[:500])
-            left = {p.name for p in (work / name).rglob("*")} - BEGUN
-            if left:
-                judged.note(Outcome.DIFFERENT, f"refused, and left {', '.join(sorted(left)[:4])}")
+            judged.refused(ended, {p.name for p in (work / name).rglob("*")})
             return
         hashes.append(_scores(work / name / "one"))
     if reference:
@@ -49,6 +46,28 @@ def _scores(path: Path) -> dict[str, str]:
     return {n: h for n, h in results(path).items() if n.startswith("scores.")}
 
 
+def _damage(file: Path, how: str, rng: Random, seed: int, number: int) -> str:
+    """Damage a file of a model, and return what was done."""
+    content, what = file.read_bytes(), how
+    if how == "hostile" and file.suffix == ".json":
+        content, what = hostile(content, rng)
+    elif how == "hostile":  # the header of safetensors, behind its length
+        length = int.from_bytes(content[:8], "little")
+        header, what = hostile(content[8 : 8 + length], rng)
+        content = len(header).to_bytes(8, "little") + header + content[8 + length :]
+    elif how in ("edit", "cut"):
+        is_edit = how == "edit" and file.suffix == ".json"
+        change = drawn(EDIT[".json"] if is_edit else CUT, seed, number)
+        content, what = change(content), f"{change}"[:150]
+    if how in ("delete", "directory"):
+        file.unlink()
+        if how == "directory":
+            file.mkdir()
+    else:
+        file.write_bytes({"empty": b"", "LFS": LFS}.get(how, content))
+    return what
+
+
 def model_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judged, str]:
     """Probe a model, one file of which is damaged."""
     rng = Random(f"{seed} model file {number}")
@@ -56,31 +75,11 @@ def model_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Judg
     shutil.copytree(d.stock.checkpoints[200], model)
     names = sorted(p.name for p in model.iterdir() if p.is_file())
     name = rng.choice([*names, "config.json", "model.safetensors", "tokenizer.json"])
-    file, what = model / name, ""
-    content = file.read_bytes()
     how = rng.choice(["hostile", "edit", "cut", "empty", "delete", "directory", "LFS"])
-    if how == "hostile" and file.suffix == ".json":
-        content, what = hostile(content, rng)
-    elif how == "edit" and file.suffix == ".json":
-        change = drawn(EDIT[".json"], seed, number)
-        content, what = change(content), f"{change}"[:150]
-    elif how == "hostile":  # the header of safetensors, behind its length
-        length = int.from_bytes(content[:8], "little")
-        header, what = hostile(content[8 : 8 + length], rng)
-        content = len(header).to_bytes(8, "little") + header + content[8 + length :]
-    else:
-        change = drawn(CUT, seed, number)
-        content, what = change(content), f"{change}"[:150]
-    if how == "delete":
-        file.unlink()
-    elif how == "directory":
-        file.unlink()
-        file.mkdir()
-    else:
-        file.write_bytes({"empty": b"", "LFS": LFS}.get(how, content))
+    what = _damage(model / name, how, rng, seed, number)
     judged = Judged()
     _same(work, d, model, judged, reference=False)
-    return judged, f"{name}: {what if how in ('hostile', 'edit', 'cut') else how}"
+    return judged, f"{name}: {what}"
 
 
 def _weights(path: Path) -> None:
@@ -168,23 +167,11 @@ def adapter_file(d: Directories, work: Path, seed: int, number: int) -> tuple[Ju
     transformers.utils.logging.disable_progress_bar()
     make_adapter(base, adapter, target_modules=["q_proj", "down_proj"])
     file = adapter / rng.choice(["adapter_config.json", "adapter_model.safetensors"])
-    content = file.read_bytes()
     how = rng.choice(["hostile", "edit", "edit", "cut", "delete", "LFS"])
-    if how == "hostile":
-        content, what = hostile(content, rng)
-    elif how == "edit" and file.suffix == ".json":
-        change = drawn(EDIT[".json"], seed, number)
-        content, what = change(content), f"{change}"[:150]
-    else:
-        change = drawn(CUT, seed, number)
-        content, what = change(content), f"{change}"[:150]
-    if how == "delete":
-        file.unlink()
-    else:
-        file.write_bytes(LFS if how == "LFS" else content)
+    what = _damage(file, how, rng, seed, number)
     judged = Judged()
     _same(work, d, adapter, judged, False, "--base", base)
-    return judged, f"{file.name}: {what if how in ('hostile', 'edit', 'cut') else how}"
+    return judged, f"{file.name}: {what}"
 
 
 MODEL_ATTACKS: dict[str, Attack] = {

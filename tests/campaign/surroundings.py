@@ -5,7 +5,6 @@ Each command runs as a new process, because much of the environment is read once
 
 import contextlib
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -72,25 +71,15 @@ VARIABLES = {
     "LD_BIND_NOW": ("1",),
 }
 STREAMS = ("out closed", "err closed", "in closed", "all closed", "out full", "err full", "left")
-#: The readers, and what is gone before each, so that there is something to do.
-GONE = {
-    "show": (),
-    "verify": ("verdict.json",),
-    "plot": ("figures",),
-    "measure": ("measured", "scores.parquet"),
-    "report": ("frames.safetensors", "report.html"),
-    "follow": (),
-}
+READERS = ("follow", "measure", "plot", "report", "show", "verify")
 
 
 def _begin(d: Directories, work: Path, rng: Random) -> tuple[Attempt, str]:
     """Return a copy of a directory and the name of a reader, with something to do."""
     case = d.cases[rng.choice(["run", "one"])]
     attempt = Attempt(d, case, work)
-    reader = rng.choice(sorted(GONE))
-    for name in GONE[reader]:
-        path = attempt.path / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    reader = rng.choice(READERS)
+    attempt.make_due(reader)
     return attempt, reader
 
 
@@ -187,9 +176,7 @@ def killed_worker(d: Directories, work: Path, seed: int, number: int) -> tuple[J
     case = d.cases[rng.choice(["run", "one"])]
     attempt = Attempt(d, case, work)
     reader = rng.choice(["measure", "report"])
-    for name in GONE[reader]:
-        path = attempt.path / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    attempt.make_due(reader)
     attempt.watch()
     arguments = [*map(str, case.readers[reader]), "--set", "workers=2"]
     process = subprocess.Popen(

@@ -52,10 +52,11 @@ def content_of(name: str) -> bytes:
     path, shown = Path(name), short(name)[1:-1]
     try:
         check_is_file(path, _RIGHT)
-        if (size := path.stat().st_size) * EXPANSION > free_memory():
+        size, free = path.stat().st_size, free_memory()
+        if size * EXPANSION > free:
             raise InputError(
                 f"{shown} has {size / 1e9:,.1f} GB, which the free memory of "
-                f"{free_memory() / 1e9:,.1f} GB does not hold; give fewer prompts"
+                f"{free / 1e9:,.1f} GB does not hold; give fewer prompts"
             )
         content = path.read_bytes()
     except OSError as error:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError, first_line, is_panic
 from tasklens.core.messages import short
 
 Tokenizer: TypeAlias = Any
@@ -53,12 +53,8 @@ def _call(
 
 
 def _is_of_a_text(error: BaseException) -> bool:
-    """Return whether an error of a tokenizer is one that a text causes.
-
-    A panic of a library in Rust is no Exception, and has no public class.
-    """
-    is_panic = type(error).__name__ == "PanicException"
-    return is_panic or (isinstance(error, Exception) and not isinstance(error, MemoryError))
+    """Return whether an error of a tokenizer is one that a text causes."""
+    return is_panic(error) or (isinstance(error, Exception) and not isinstance(error, MemoryError))
 
 
 def _unread(

@@ -8,8 +8,8 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.text import visible
+from tasklens.models.foreign_calls import one_line_errors, quiet
 from tasklens.models.gguf_header import GgufHeader
-from tasklens.models.library_errors import one_line_errors, quiet
 
 EMBEDDING, HEAD = "token_embd.weight", "output.weight"
 #: Tensor of the factors by which Llama 3.1 divides the frequencies of its rotary positions.

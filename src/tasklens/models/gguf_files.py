@@ -12,9 +12,9 @@ import torch
 from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.models.devices import check_memory
+from tasklens.models.foreign_calls import one_line_errors, quiet
 from tasklens.models.gguf_config import HEAD, ROPE_FACTORS, gguf_config
 from tasklens.models.gguf_header import GgufHeader, read_header
-from tasklens.models.library_errors import one_line_errors, quiet
 from tasklens.models.model_files import has_weights
 
 Floats: TypeAlias = npt.NDArray[np.float32]

@@ -4,10 +4,12 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from tasklens.core.downloads import HEAD, stand_in
 from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 
@@ -25,7 +27,6 @@ _STRING, _ARRAY = 8, 9
 #: The other types of values, as `struct` names them.
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _NUMBERS |= {12: "d"}
-_POINTER = b"version https://git-lfs"
 
 
 class GgufTensor(NamedTuple):
@@ -56,16 +57,24 @@ def read_header(path: Path) -> GgufHeader:
     InputError if the file is none, is damaged or not whole, or is one of several parts. InputError
     for another version of the format, or an unknown type of numbers. No more than
     `MAX_HEADER_BYTES` are read, and nothing is allocated that the file is too short for.
+
+    Do not change what is returned: a file that is the same as before is not read again.
     """
     if not path.is_file():
         raise InputError(f"{path}: is no file: should be a GGUF file")
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            return _Reader(path, file.read(min(size, MAX_HEADER_BYTES)), size).header()
+        known = path.stat()
+        return _header(path, (known.st_ino, known.st_size, known.st_mtime_ns))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=2)  # a header has the texts of all tokens
+def _header(path: Path, _: tuple[int, int, int]) -> GgufHeader:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        return _Reader(path, file.read(min(size, MAX_HEADER_BYTES)), size).header()
 
 
 class _Reader:
@@ -102,10 +111,8 @@ class _Reader:
 
     def _begin(self) -> tuple[int, int]:
         """Read up to the numbers of tensors and of values, and return these."""
-        if self.size == 0:
-            self._refuse("it is empty")
-        if self.content.startswith(_POINTER):
-            self._refuse("it is a pointer of Git LFS instead of the file; fetch it: git lfs pull")
+        if why := stand_in(self.content[:HEAD]):
+            self._refuse(f"it {why}")
         if not self.content.startswith(b"GGUF"):
             self._refuse(f"it begins with {self.content[:4]!r}, a GGUF file with b'GGUF'")
         self.at = 4

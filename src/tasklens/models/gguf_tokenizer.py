@@ -8,8 +8,8 @@ from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import warn
 from tasklens.core.text import visible
+from tasklens.models.foreign_calls import one_line_errors, quiet
 from tasklens.models.gguf_header import read_header
-from tasklens.models.library_errors import one_line_errors, quiet
 
 _BEGIN = "tokenizer.ggml."
 _REMEDY = "name the directory of the model's own with --set subject.tokenizer=DIR"

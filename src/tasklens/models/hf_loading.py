@@ -11,6 +11,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.progress import inform, warn
 from tasklens.models.devices import check_memory, seeded
+from tasklens.models.foreign_calls import one_line_errors, quiet
 from tasklens.models.gguf_files import (
     check_gguf,
     fit_positions,
@@ -20,7 +21,6 @@ from tasklens.models.gguf_files import (
 )
 from tasklens.models.gguf_tokenizer import has_tokenizer, load_gguf_tokenizer
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.models.library_errors import one_line_errors, quiet
 from tasklens.models.lora import check_adapter, find_base, merge_adapter
 from tasklens.models.model_files import (
     CONFIG,

@@ -15,7 +15,7 @@ from tasklens.core.downloads import check_downloaded
 from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.models.devices import seeded
-from tasklens.models.library_errors import one_line_errors
+from tasklens.models.foreign_calls import one_line_errors
 from tasklens.models.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,

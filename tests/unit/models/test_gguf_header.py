@@ -1,6 +1,7 @@
 """Headers of GGUF files: what they state, and those that are damaged or hostile."""
 
 import random
+import shutil
 import struct
 import sys
 import tracemalloc
@@ -159,7 +160,16 @@ def test_a_header_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert read_header(path).metadata == {"k": "\0" * 500}
     monkeypatch.setattr(gguf_header, "MAX_HEADER_BYTES", 400)
     with pytest.raises(InputError, match="the value of 'k' ends beyond the first 400 bytes"):
-        read_header(path)
+        read_header(path.rename(tmp_path / "again.gguf"))
+
+
+def test_a_file_is_read_again_only_if_it_has_changed(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf(tensor(), n_tensors=1))
+    first = read_header(path)
+    assert read_header(path) is first
+    path.write_bytes(gguf(tensor(b"longer"), n_tensors=1))
+    assert [*read_header(path).tensors] == ["longer"]
 
 
 def test_tensors_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,13 +178,17 @@ def test_tensors_have_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert [*read_header(path).tensors] == ["t", "u"]
     monkeypatch.setattr(gguf_header, "MAX_TENSORS", 1)
     with pytest.raises(InputError, match="it has 2 tensors: should be at most 1"):
-        read_header(path)
+        read_header(path.rename(tmp_path / "again.gguf"))
 
 
-def test_the_library_is_named_with_its_extra(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_is_named_with_its_extra(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "not-read-before.gguf"
+    shutil.copy(llama, file)
     monkeypatch.setitem(sys.modules, "gguf", None)
     with pytest.raises(InputError, match=r"^a GGUF file needs gguf.*\[gguf\]"):
-        read_header(llama)
+        read_header(file)
 
 
 def flip(content: bytearray, at: int, rng: random.Random) -> None:

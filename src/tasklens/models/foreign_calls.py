@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError, first_line, is_panic
 from tasklens.core.extras import import_extra
 from tasklens.models.devices import is_out_of_memory
 
@@ -30,8 +30,7 @@ def one_line_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:  # a model can fail to load in many ways
-        # A panic of a library in Rust is no Exception, and has no public class.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
         raise InputError(f"{directory} {_reason(error)}") from error
 
