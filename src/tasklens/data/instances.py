@@ -1,7 +1,8 @@
 """Describe the measured instances of a split without any model."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,9 @@ class Instances:
     unit: npt.NDArray[np.int64]
     """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt. If two
     kinds of units are resampled, such as contexts and inputs: (N, 2), all numbers distinct."""
+
+    crossed: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    """The value of each instance in columns that are compared with the clusters, too, (N,) each."""
 
     def __post_init__(self) -> None:
         unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit

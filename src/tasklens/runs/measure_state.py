@@ -18,11 +18,13 @@ from tasklens.data.instances import Instances
 from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.classifiers import score_probes
+from tasklens.scoring.crossed import score_crossed
 from tasklens.scoring.partition_agreement import extremes
+from tasklens.scoring.residuals import Regressors
 from tasklens.scoring.score_cells import (
     MeasureSettings,
     measure_cells,
-    prepared,
+    prepared_splits,
     score_silhouettes,
 )
 from tasklens.scoring.score_table import Row
@@ -47,6 +49,8 @@ class StateJob:
     silhouettes: bool
     measure: MeasureSettings
     clusters: ClusterSettings
+    regressors: Regressors | None = None
+    """What is taken out of the states first."""
 
     @property
     def name(self) -> str:
@@ -70,10 +74,11 @@ def measure_state(job: StateJob) -> Measured:
     """Cluster and score one hidden state.
 
     For every k and both spaces, see `tasklens.scoring.score_cells`; with more than one split, also
-    the classifiers of `tasklens.scoring.classifiers`, which learn on the first.
+    the classifiers of `tasklens.scoring.classifiers`, which learn on the first. With crossed
+    columns, also the scores of `tasklens.scoring.crossed`.
     """
     whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
-    states = {split: prepared(whole[rows], job.measure) for split, rows in job.splits.items()}
+    states = prepared_splits(whole, job.splits, job.measure, job.regressors)
     at = "" if job.is_first else job.position
     cells = [
         (CellKey(split, job.state, space, None if i == 0 else k, at), k)
@@ -101,11 +106,14 @@ def measure_state(job: StateJob) -> Measured:
             measured.arrays[key.name("extremes")] = extremes(task, clustering.near_best)[0]
             if clustering.embedding is not None:
                 measured.arrays[key.name("embedding")] = clustering.embedding
+    columns: dict[str, Any] = {"run": job.run, "seed": job.seed, "step": job.step}
+    columns |= {"position": job.position, "instances": job.instances}
+    if job.measure.cross:
+        with _attempt(f"{job.name} (crossed columns)", measured.failed):
+            measured.rows.extend(score_crossed(job.state, states, **columns, settings=job.clusters))
     if len(states) > 1:
-        columns: dict[str, Any] = {"run": job.run, "seed": job.seed, "step": job.step}
-        columns["position"] = job.position
         with _attempt(f"{job.name} (classifiers)", measured.failed):
-            probed = score_probes(job.state, states, instances=job.instances, **columns)
+            probed = score_probes(job.state, states, **columns)
             measured.rows.extend(probed.rows)
             for split, right in probed.decoded.items():
                 measured.arrays[CellKey(split, job.state, "raw", None, at).name("decoded")] = right

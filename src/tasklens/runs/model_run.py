@@ -14,7 +14,13 @@ from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.labelled_prompts import (
+    LabelledPrompts,
+    codes,
+    read_prompts,
+    read_table,
+    table_of,
+)
 from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.prompt_readers import content_of
@@ -29,6 +35,7 @@ from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
 from tasklens.runs.run import Ints, Run
+from tasklens.runs.run_columns import check_columns
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
 
@@ -147,9 +154,14 @@ class ModelRun(Run):
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """All columns of the files of prompts."""
+        return self.table.columns
+
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = read_prompts(self.settings.prompts, seed=self.settings.seed)
+        table = prompts_of(self.settings)
         return {self.directory.prompts.name: parquet_bytes(table_of(table))}
 
     def sources(self) -> dict[str, str]:
@@ -294,6 +306,14 @@ def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]
         names[facts["step"]] = own if len(trained) > 1 else TRAINED
     untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
     return untrained | names
+
+
+def prompts_of(settings: ModelRunSettings) -> LabelledPrompts:
+    """Read the prompts that the settings name, and check the columns that are measured."""
+    table = read_prompts(settings.prompts, seed=settings.seed)
+    task = np.array(codes(table.label))
+    check_columns(table.columns, table.splits, task, settings.measure)
+    return table
 
 
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
