@@ -41,8 +41,8 @@ class Form:
         return text, spans
 
 
-#: The forms of each kind of prompts. A form that names the task does so before the input. So a model
-#: that reads the input can know the task.
+#: The forms of each kind of prompts. A form that names the task does so before the input. So a
+#: model that reads the input can know the task.
 FORMS: dict[Kind, dict[str, Form]] = {
     "icl": {
         "arrow": Form("", " ", "->"),
