@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub import constants
 
 from e2e.conftest import Command
-from e2e.stock import STATES, STEPS, Stock
+from e2e.stock import STEPS, Stock
 from loopback_hub import Files, Hub, serving
 
 
@@ -59,14 +59,6 @@ def test_the_address_is_that_of_the_environment(hub: Hub, tmp_path: Path) -> Non
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert result.stderr == ""
     assert "step150, step200 have the weights of main" in result.stdout
-    offline = subprocess.run(
-        command, env=environment | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True
-    )
-    assert (offline.returncode, offline.stdout) == (2, "")
-    assert offline.stderr == (
-        "tasklens: error: org/tiny cannot be asked for: HF_HUB_OFFLINE is set; unset it to ask the "
-        "hub\n"
-    )
 
 
 def test_the_table_of_a_series_on_the_disk(stock: Stock, command: Command, tmp_path: Path) -> None:
@@ -98,19 +90,3 @@ def test_revisions_are_checked_before_the_first_is_fetched(
     assert "%|" not in result.err
     warning = "warning: org/tiny: step150, step200 have the same weights (SHA-256 "
     assert result.err.count(warning) == 1
-    again = command(
-        *given, "--revision", "step100,step150,step200", "--states", "block1", "--resume"
-    )
-    assert again.status == 0
-    assert "org/tiny: step150" not in again.err, "what is measured is not asked for"
-
-
-def test_what_is_in_the_cache_needs_no_hub(
-    stock: Stock, hub: Hub, command: Command, tmp_path: Path
-) -> None:
-    for name in ("first", "again"):
-        given = stock.command("--out", tmp_path / name, models="org/tiny")
-        result = command(*given, "--revision", "step100,step200", "--states", STATES[-1])
-        assert result.status == 0, result.err
-        hub.refused["org/tiny"] = 503, ""
-    assert "is not checked" not in result.err

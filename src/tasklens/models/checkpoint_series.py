@@ -25,7 +25,7 @@ from tasklens.models.model_files import (
     parts_of,
     try_object,
 )
-from tasklens.models.step_names import TOO_LARGE, number_after, step_in
+from tasklens.models.series_steps import TOO_LARGE, number_after, step_in
 
 #: Names of the directories that are a series if they are in one directory.
 _IN_SERIES = re.compile(
@@ -46,6 +46,8 @@ class Checkpoint:
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
     base: Path | None = None  # of a LoRA adapter: the directory of its base model
+    is_training_step: bool = field(default=True, compare=False)
+    """False if `step` is only a number in the order given."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is odd about the step, as sentences for a warning."""
 
@@ -235,14 +237,14 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     unknown = [c.name for c, steps in zip(checkpoints, known, strict=True) if not steps]
     epochs = [number_after("epochs?|ep", name) for name in names]
     stages = {number_after("stage", name) for name in names} - {None}
-    note = ""
+    note, are_steps = "", True
     if not unknown and len(stages) < 2:
         numbers = [next(iter(steps.values())) for steps in known]
     elif len(unknown) == len(names) > 1 and None not in epochs and len(stages) < 2:
         numbers = [epoch or 0 for epoch in epochs]
         note = "the steps of the models are unknown; their numbers are those of the epochs"
     else:
-        numbers = list(range(1, len(names) + 1))
+        numbers, are_steps = list(range(1, len(names) + 1)), False
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         why = (
             f"the step of {unknown[0]}{more} is unknown" if unknown else "each stage has its steps"
@@ -257,7 +259,8 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
         first = same.setdefault(key if note else (key, number), checkpoint)
         if first is not checkpoint:
             raise InputError(f"{first.name} and {checkpoint.name} are the same model; name it once")
-        series.append(replace(checkpoint, step=number, notes=_other_steps(checkpoint.name, steps)))
+        notes = _other_steps(checkpoint.name, steps)
+        series.append(replace(checkpoint, step=number, is_training_step=are_steps, notes=notes))
     if note and len(series) > 1:
         series[0] = replace(series[0], notes=(note, *series[0].notes))
     return series

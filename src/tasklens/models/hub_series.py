@@ -18,8 +18,8 @@ from tasklens.core.progress import detail, progress
 from tasklens.models.checkpoint_series import Checkpoint, check_hub_name
 from tasklens.models.hub_errors import HubError, hub_reason
 from tasklens.models.model_files import weights_among
+from tasklens.models.series_steps import step_in
 from tasklens.models.series_table import Revision, equal_weights, one_hash
-from tasklens.models.step_names import step_in
 
 #: Requests at a time. The hub limits how many there may be in some minutes.
 _REQUESTS = 8

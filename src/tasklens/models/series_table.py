@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from tasklens.core.files import digest
-from tasklens.models.step_names import missing_steps, without_step
+from tasklens.models.series_steps import missing_steps, without_step
 
 #: The revision that a repository shows first; it is a copy of the last step as a rule.
 MAIN = "main"

@@ -42,7 +42,7 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
-from tasklens.models.step_names import missing_steps
+from tasklens.models.series_steps import missing_steps
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
@@ -251,6 +251,8 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
+        "untrained": checkpoint.untrained,
+        "is_training_step": checkpoint.is_training_step,
         "weights": opened.subject.weights_hash(),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),

@@ -20,7 +20,7 @@ from tasklens.models.checkpoint_series import (
     step_of,
 )
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.models.step_names import missing_steps
+from tasklens.models.series_steps import missing_steps
 from tasklens.runs.directory import RunDir
 
 

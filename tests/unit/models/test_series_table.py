@@ -2,6 +2,7 @@
 
 import pytest
 
+from tasklens.models.series_steps import step_in
 from tasklens.models.series_table import (
     Revision,
     doubts_of_each,
@@ -9,7 +10,6 @@ from tasklens.models.series_table import (
     equal_weights,
     in_order,
 )
-from tasklens.models.step_names import step_in
 
 
 def revision(name: str, sha256: str = "", **more: object) -> Revision:
