@@ -276,7 +276,11 @@ def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     subject = settings.subject
     base = Path(subject.base) if subject.base else None
     return find_checkpoints(
-        subject.models, subject.revisions, untrained=subject.untrained, base=base
+        subject.models,
+        subject.revisions,
+        untrained=subject.untrained,
+        base=base,
+        stages=subject.names,
     )
 
 
