@@ -49,6 +49,8 @@ class Checkpoint:
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
     base: Path | None = None  # of a LoRA adapter: the directory of its base model
     called: str = ""  # the name of a stage, such as sft, if it has one
+    is_training_step: bool = field(default=True, compare=False)
+    """False if `step` is only a number in the order given."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is odd about the step, as sentences for a warning."""
 
@@ -220,7 +222,7 @@ def _with_names(by_model: list[list[Checkpoint]], names: Sequence[str]) -> list[
                 f"{each[-1].name}"
             )
     return [
-        replace(checkpoint, step=step, called=name)
+        replace(checkpoint, step=step, called=name, is_training_step=False)
         for step, (name, (checkpoint,)) in enumerate(zip(names, by_model, strict=True), 1)
     ]
 
@@ -273,14 +275,14 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     unknown = [c.name for c, steps in zip(checkpoints, known, strict=True) if not steps]
     epochs = [_number_after("epochs?|ep", name) for name in names]
     stages = {_number_after("stage", name) for name in names} - {None}
-    note = ""
+    note, are_steps = "", True
     if not unknown and len(stages) < 2:
         numbers = [next(iter(steps.values())) for steps in known]
     elif len(unknown) == len(names) > 1 and None not in epochs and len(stages) < 2:
         numbers = [epoch or 0 for epoch in epochs]
         note = "the steps of the models are unknown; their numbers are those of the epochs"
     else:
-        numbers = list(range(1, len(names) + 1))
+        numbers, are_steps = list(range(1, len(names) + 1)), False
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
         why = (
             f"the step of {unknown[0]}{more} is unknown" if unknown else "each stage has its steps"
@@ -301,7 +303,9 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
             for source, step in steps.items()
             if step != number
         ]
-        series.append(replace(checkpoint, step=number, notes=tuple(notes)))
+        series.append(
+            replace(checkpoint, step=number, is_training_step=are_steps, notes=tuple(notes))
+        )
     if note and len(series) > 1:
         series[0] = replace(series[0], notes=(note, *series[0].notes))
     return series

@@ -1,7 +1,7 @@
 """A run that measures given models on labelled prompts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +15,7 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
-from tasklens.data.names import find_split
+from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
@@ -72,6 +72,12 @@ class ModelRun(Run):
         """The steps of the checkpoints that were harvested, ascending."""
         mark = self.directory.mark("states") or {"checkpoints": []}
         return tuple(checkpoint["step"] for checkpoint in mark["checkpoints"])
+
+    @property
+    def step_names(self) -> Mapping[int, str]:
+        """The names of the steps; empty if two models or more have training steps."""
+        mark = self.directory.mark("states") or {"checkpoints": []}
+        return names_of_steps(mark["checkpoints"])
 
     @cached_property
     def state_names(self) -> tuple[str, ...]:
@@ -269,6 +275,26 @@ class ModelRun(Run):
     def facts(self, step: int) -> dict[str, Any]:
         """Return the recorded facts about the model of a step."""
         return json.loads(self.directory.read(self.directory.states_at(step) / FACTS))  # type: ignore[no-any-return]
+
+
+def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Return what to call each step of a run that is no series; empty for a series.
+
+    Stages have the names that the user gave. Otherwise a single model is "trained"; of several
+    models each has its own name. The untrained twin is "untrained".
+    """
+    trained = [facts for facts in facts_by_step if not facts.get("untrained", False)]
+    if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
+        return {}
+    short_names = [Path(facts["name"]).name for facts in trained]
+    are_distinct = len({*short_names}) == len(trained)
+    names = {}
+    for facts, name in zip(trained, short_names, strict=True):
+        own = name if are_distinct else facts["name"]
+        default = own if len(trained) > 1 else TRAINED
+        names[facts["step"]] = facts.get("called") or default
+    untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
+    return untrained | names
 
 
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:

@@ -73,6 +73,19 @@ class Run(Stages):
         """The names of the hidden states that every checkpoint has, from the input up."""
 
     @property
+    def is_series(self) -> bool:
+        """True if its steps are those of a training: what happens by step can be shown and judged.
+
+        False for one model, with or without its untrained twin, and for models in another order.
+        """
+        return not self.step_names
+
+    @property
+    def step_names(self) -> Mapping[int, str]:
+        """The names of the steps, if these are no training steps; empty for a series."""
+        return {}
+
+    @property
     @abstractmethod
     def positions(self) -> tuple[str, ...]:
         """The names of the measured positions; the first is shown unless another is named."""
