@@ -121,7 +121,11 @@ TrustRemoteCode = Annotated[
 ]
 ProbeOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/probe-MODEL, or runs/probe-NAME-NAME of stages]"),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="The run directory. [default: runs/probe-MODEL, or runs/probe-NAME-NAME of stages]",
+    ),
 ]
 Gpus = Annotated[
     float,

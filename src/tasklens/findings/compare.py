@@ -25,7 +25,7 @@ class Difference:
 
     split: str
     layer: str
-    """The hidden state; `BEST` for the best layer of each run; empty for the accuracy of the model."""
+    """The hidden state; `BEST` is the best layer of each run. Empty for the model's accuracy."""
     space: str
     """"raw" or "tsne"; empty for the accuracies."""
     first: float

@@ -191,17 +191,17 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
     ]
 
 
-def _checkpoints_of(
-    model: str, revisions: Sequence[str], base: Path | None
-) -> list[Checkpoint]:
+def _checkpoints_of(model: str, revisions: Sequence[str], base: Path | None) -> list[Checkpoint]:
     """Return what one name stands for: a model, a series, or revisions; their steps are 0."""
     path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
     # isdir and isfile accept a name that can be no path.
     if os.path.isdir(path) or (os.path.isfile(path) and is_gguf(path)):  # noqa: PTH112, PTH113
         if revisions:
             raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
-        bases = [(inner, find_base(inner, base) if is_adapter(inner) else None)
-                 for inner in _inside(path)]
+        bases = [
+            (inner, find_base(inner, base) if is_adapter(inner) else None)
+            for inner in _inside(path)
+        ]
         return [Checkpoint(0, str(inner), inner, base=each) for inner, each in bases]
     repository, _, revision = model.partition("@")
     if revision and revisions:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tasklens.core.errors import InputError
+from tasklens.data.names import UNTRAINED
 from tasklens.findings.compare import ComparedSteps, Comparison, compare_curves
 from tasklens.findings.curves import Curves
 from tasklens.findings.verdict import Verdict, judge

@@ -254,6 +254,11 @@ class ModelRun(Run):
             "the run again with another --out"
         )
 
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        keys = ("weights", "tokenizer")
+        return all(self.facts(first)[key] == self.facts(second)[key] for key in keys)
+
     # -- what stage states left ---------------------------------------------------------------
 
     def tokens(self, step: int, position: str | None = None) -> Tokenized:
