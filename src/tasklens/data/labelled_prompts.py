@@ -18,13 +18,15 @@ from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.core.text import without_slash
-from tasklens.data.cell_values import look
+from tasklens.data.cell_values import is_missing, look
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
 #: Name of the split of all prompts if none are held out, and of the other prompts if some are.
 ALL, KEPT = "all", "kept"
+#: Most splits that files, or a column of them, may have.
+MOST_SPLITS = 3
 
 
 class PromptSettings(SettingsBase, affects="data"):
@@ -53,6 +55,9 @@ class PromptSettings(SettingsBase, affects="data"):
     group: str = ""
     """Column whose equal values make prompts depend on each other. Such prompts are drawn together
     when intervals are computed. Empty: instruction, if there is such a column."""
+    split: str = ""
+    """Column of the splits, three at most; a split that is called kept comes first. Empty: split,
+    if a single file has such a column with at most three values, and hold_out is empty."""
     hold_out: tuple[str, ...] = ()
     """One column or two, whose values are held out for each label. Prompts with a value that is
     held out form the split held_out_COLUMN."""
@@ -63,10 +68,17 @@ class PromptSettings(SettingsBase, affects="data"):
     def _check(self) -> Self:
         if self.hold_out and len(self.files) > 1:
             raise ValueError("hold_out needs a single file; several files are splits already")
+        if self.split and (self.hold_out or len(self.files) > 1):
+            other = "hold_out" if self.hold_out else "several files"
+            raise ValueError(
+                f"split = {short(self.split)}: {other} makes splits, too; leave out one"
+            )
         if len(set(self.hold_out)) != len(self.hold_out) or len(self.hold_out) > 2:
             raise ValueError(f"hold_out = {list(self.hold_out)}: should be one column, or two")
-        if len(self.files) > 3:
-            raise ValueError(f"{len(self.files)} files: should be at most 3; each file is a split")
+        if len(self.files) > MOST_SPLITS:
+            raise ValueError(
+                f"{len(self.files)} files: should be at most {MOST_SPLITS}; each file is a split"
+            )
         return self
 
 
@@ -159,12 +171,14 @@ def read_prompts(
     else:
         parts[ALL] = records_in_memory(source)
     columns = choose_columns(parts, {part: getattr(settings, part) for part in USUAL})
-    needed = [name for name in (*columns.values(), *settings.hold_out) if name is not None]
+    split_by = _column_of_splits(parts, settings)
+    needed = [name for name in (*columns.values(), *settings.hold_out, split_by) if name]
     prompts = name_columns(parts, settings.text, needed)
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
-        prompts = _held_out(only, label, settings, seed)
+        by_column = split_by and _split_by(only, split_by)
+        prompts = by_column or _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
     table = _table(prompts, settings.text, columns)
@@ -174,6 +188,38 @@ def read_prompts(
         except InputError as error:  # only interventions need it, and it may mean something else
             warn(f"{error}; the column is not used")
     return table
+
+
+def _column_of_splits(
+    parts: Mapping[str, Sequence[Record]], settings: PromptSettings
+) -> str | None:
+    """Return the column of the splits, or None; InputError if a named one has too many values."""
+    name = settings.split or "split"
+    if len(parts) > 1 or settings.hold_out:
+        return None
+    records = [record for part in parts.values() for _, record in part]
+    values = [value for record in records if not is_missing(value := record.get(name))]
+    distinct = list(dict.fromkeys(map(str, values)))
+    if len(distinct) <= MOST_SPLITS:
+        return name if values or settings.split else None
+    line = (
+        f"the column {short(name)} has {len(distinct):,} values: at most {MOST_SPLITS} are splits"
+    )
+    if settings.split:
+        raise InputError(line)
+    warn(f"{line}; it is not used")
+    return None
+
+
+def _split_by(prompts: list[Prompt], column: str) -> dict[str, list[Prompt]]:
+    """Split prompts by the values of a column, those that are kept first."""
+    names = dict.fromkeys(prompt.names[column] for prompt in prompts)
+    parts: dict[str, list[Prompt]] = {
+        without_slash(name): [] for name in sorted(names, key=lambda name: name != KEPT)
+    }
+    for prompt in prompts:
+        parts[without_slash(prompt.names[column])].append(prompt)
+    return parts
 
 
 def _held_out(

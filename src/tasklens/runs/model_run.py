@@ -197,6 +197,7 @@ class ModelRun(Run):
                 (begin, prompts.position),
                 n,
                 special_tokens=self.settings.states.special_tokens,
+                answers=self.settings.interventions.answers,
                 seed=self.settings.seed,
             )
         return self._counterfactuals[split, position, n]
