@@ -261,6 +261,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
+        "called": checkpoint.called,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
         "weights": opened.subject.weights_hash(),
