@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tasklens.core.errors import InputError
 
@@ -77,6 +79,20 @@ class Instances:
         """Task, input and, if known, output of each instance, by name: the labels to compare."""
         parts = {"task": self.task, "input": self.input}
         return parts if self.output is None else parts | {"output": self.output}
+
+    @property
+    def input_class(self) -> npt.NDArray[np.int64]:
+        """Class of each instance's input, (N,): inputs that share a task are of one class.
+
+        If each task is asked over all inputs, there is one class. If tasks have inputs of their
+        own, such as verbs or countries, the input alone tells the class of its task.
+        """
+        _, inputs = np.unique(self.input, return_inverse=True)
+        _, tasks = np.unique(self.task, return_inverse=True)
+        n = int(inputs.max()) + 1
+        size = n + int(tasks.max()) + 1
+        links = coo_array((np.ones(len(inputs)), (inputs, n + tasks)), shape=(size, size))
+        return connected_components(links, directed=False)[1][inputs].astype(np.int64)  # type: ignore[no-any-return]
 
     @functools.cached_property
     def n_tasks(self) -> int:

@@ -27,6 +27,8 @@ from tasklens.data.prompt_readers import PromptSource, Record, read_records, rec
 
 #: Name of the split of all prompts if none are held out, and of the other prompts if some are.
 ALL, KEPT = "all", "kept"
+#: Most splits that files, or a column of them, may have.
+MOST_SPLITS = 3
 #: The groups whose equal values are one unit whatever the label.
 CROSSED = CONTEXT, INPUT = "context", "input"
 
@@ -60,6 +62,9 @@ class PromptSettings(SettingsBase, affects="data"):
     values under two labels are two things, except in the columns of contexts and of inputs, which
     are crossed with the label. Empty: instruction, if there is such a column, otherwise context and
     the input, if there are both."""
+    split: str = ""
+    """Column of the splits, three at most; a split that is called kept comes first. Empty: split,
+    if a single file has such a column with at most three values, and hold_out is empty."""
     hold_out: tuple[str, ...] = ()
     """One column or two, whose values are held out for each label. Prompts with a value that is
     held out form the split held_out_COLUMN."""
@@ -70,11 +75,18 @@ class PromptSettings(SettingsBase, affects="data"):
     def _check(self) -> Self:
         if self.hold_out and len(self.files) > 1:
             raise ValueError("hold_out needs a single file; several files are splits already")
+        if self.split and (self.hold_out or len(self.files) > 1):
+            other = "hold_out" if self.hold_out else "several files"
+            raise ValueError(
+                f"split = {short(self.split)}: {other} makes splits, too; leave out one"
+            )
+        if len(self.files) > MOST_SPLITS:
+            raise ValueError(
+                f"{len(self.files)} files: should be at most {MOST_SPLITS}; each file is a split"
+            )
         for key, columns in (("hold_out", self.hold_out), ("group", self.group)):
             if len(set(columns)) != len(columns) or len(columns) > 2:
                 raise ValueError(f"{key} = {list(columns)}: should be one column, or two")
-        if len(self.files) > 3:
-            raise ValueError(f"{len(self.files)} files: should be at most 3; each file is a split")
         return self
 
 
@@ -184,12 +196,14 @@ def read_prompts(
     named = {part: getattr(settings, part) for part in USUAL if part != "group"}
     columns = choose_columns(parts, named | {"group": first}, also=second)
     groups = _groups(parts, columns, second)
-    needed = [name for name in (*columns.values(), *groups.values(), *settings.hold_out) if name]
-    prompts = name_columns(parts, settings.text, needed)
+    split_by = _column_of_splits(parts, settings)
+    needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
+    prompts = name_columns(parts, settings.text, filter(None, needed))
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
-        prompts = _held_out(only, label, settings, seed)
+        by_column = split_by and _split_by(only, split_by)
+        prompts = by_column or _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
     table = _table(prompts, settings.text, columns, groups)
@@ -199,6 +213,38 @@ def read_prompts(
         except InputError as error:  # only interventions need it, and it may mean something else
             warn(f"{error}; the column is not used")
     return table
+
+
+def _column_of_splits(
+    parts: Mapping[str, Sequence[Record]], settings: PromptSettings
+) -> str | None:
+    """Return the column of the splits, or None; InputError if a named one has too many values."""
+    name = settings.split or "split"
+    if len(parts) > 1 or settings.hold_out:
+        return None
+    records = [record for part in parts.values() for _, record in part]
+    values = [value for record in records if not is_missing(value := record.get(name))]
+    distinct = list(dict.fromkeys(map(str, values)))
+    if len(distinct) <= MOST_SPLITS:
+        return name if values or settings.split else None
+    line = (
+        f"the column {short(name)} has {len(distinct):,} values: at most {MOST_SPLITS} are splits"
+    )
+    if settings.split:
+        raise InputError(line)
+    warn(f"{line}; it is not used")
+    return None
+
+
+def _split_by(prompts: list[Prompt], column: str) -> dict[str, list[Prompt]]:
+    """Split prompts by the values of a column, those that are kept first."""
+    names = dict.fromkeys(prompt.names[column] for prompt in prompts)
+    parts: dict[str, list[Prompt]] = {
+        without_slash(name): [] for name in sorted(names, key=lambda name: name != KEPT)
+    }
+    for prompt in prompts:
+        parts[without_slash(prompt.names[column])].append(prompt)
+    return parts
 
 
 def _groups(
