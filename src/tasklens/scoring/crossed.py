@@ -60,7 +60,7 @@ def score_crossed(
     - `probe_within_form=arrow`: a linear classifier learns the task from the instances with this
       value in the first split, and predicts it for those of each other split;
     - `probe_across_form=arrow`: it learns from the instances with the other values in the first
-      split, and predicts the task of those with this value in each split, the first included. This
+      split. In each split, the first included, it predicts the task of those with this value. This
       is the cross-condition generalisation of Bernardi et al., Cell 183, 2020;
     - `probe_of_form`: it learns the value of the column from the first split, and predicts it in
       each other split, for values that the first split has.

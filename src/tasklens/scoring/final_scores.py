@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasklens.core.text import aligned, visible
+from tasklens.scoring.crossed_text import crossed_table
 from tasklens.scoring.score_table import (
     CONTROLS,
     MODEL,
@@ -66,18 +67,17 @@ def final_table(
 
 
 def scores_text(table: pa.Table) -> str:
-    """Return the scores at the last step as plain text, those of each k below.
+    """Return the scores at the last step as plain text, those of each k and crossed column below.
 
     If there are several positions, their names are above the scores of each.
     """
     positions = positions_of(table)
-    if len(positions) < 2:
-        return final_text(main_scores(table)) + k_table(table)
     parts = []
-    for position in positions:
+    for position in positions or [""]:
         rows = at_position(table, position)
-        text = final_text(main_scores(rows)) + k_table(rows)
-        parts.append(f"position {visible(position)}\n{text}")
+        main = main_scores(rows)
+        text = final_text(main) + k_table(rows) + crossed_table(main)
+        parts.append(f"position {visible(position)}\n{text}" if len(positions) > 1 else text)
     return "\n".join(parts)
 
 

@@ -11,9 +11,10 @@ from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.data.instances import Instances
 from tasklens.scoring.crossed import check_crossed, score_crossed
+from tasklens.scoring.crossed_text import crossed_table
 from tasklens.scoring.residuals import regressors_of, residuals
 from tasklens.scoring.score_cells import measure_cells
-from tasklens.scoring.score_table import Row
+from tasklens.scoring.score_table import Row, score_rows, to_table
 
 SETTINGS = ClusterSettings(cluster_seeds=2, n_init=5)
 FORMS = np.array(["arrow", "colon", "words"])
@@ -139,3 +140,29 @@ def test_columns_that_are_not_crossed_with_the_task_are_refused() -> None:
     assert "has prompts of a single label: each value should occur with" in refused(FORMS[TASK])
     lengths = np.array([str(i) for i in range(60)])
     assert "has 60 distinct values" in refused(lengths)
+
+
+def test_the_printed_table_has_a_block_for_each_column_and_split() -> None:
+    columns: dict[str, Any] = {"run": "r", "seed": 0, "step": 8, "position": "last"}
+    rows: list[Row] = []
+    for split, layer, metrics in (
+        ("kept", "block1", {"ari_within_form=a": 0.25, "ari_within_form=b": 0.5}),
+        ("kept", "block1", {"ari_of_form": -0.001, "ari_within_form": 0.375}),
+        ("kept", "embed", {"ari_of_form": 1.0, "probe_of_form": 0.75}),
+        ("other", "embed", {"ari": 0.5, "ari_of_form": 0.1, "ari_of_b=c": 0.2}),
+        ("other", "embed", {"ari_within_b=c": 0.3, "ari_within_b=c=d": 0.3}),
+    ):
+        rows += score_rows(metrics, **columns, split=split, layer=layer, k=3)
+    rows += score_rows({"ari_of_form": 0.9}, **columns | {"step": 4}, split="kept", layer="embed")
+    text = crossed_table(to_table(rows))
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[:4] == ["", "kept, against form", lines[2], lines[3]]
+    assert lines[2].split("  ")[0] == "layer"
+    assert lines[3].split() == ["embed", "1.00", "-", "0.75", "-", "-"]
+    assert lines[4].split() == ["block1", "0.00", "0.38", "(0.25", "to", "0.50)", "-", "-", "-"]
+    assert "other, against form" in lines
+    assert lines[-3] == "other, against b=c"
+    assert lines[-1].split()[:4] == ["embed", "0.20", "0.30", "(0.30"]
+    assert (
+        crossed_table(to_table(score_rows({"ari": 1.0}, **columns, split="a", layer="embed"))) == ""
+    )
