@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from tasklens.core.progress import warn
 from tasklens.core.text import visible
-from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.tokenize import shown
 from tasklens.models.checkpoint_series import Checkpoint, step_notes
 from tasklens.models.gguf_files import stored_as
+from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.model_run import checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
@@ -90,7 +90,7 @@ class ModelPlan(NamedTuple):
 def describe(settings: ModelRunSettings) -> ModelPlan:
     """Return the plan of a model run; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = prompts_of(settings, checkpoints[0])
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize_at_all(settings, table, tokenizer, settings.states.max_length)
     read = [note for each in tokens.values() for note in (*each.notes, *each.answer_notes)]

@@ -15,7 +15,7 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import (
     Tokenized,
@@ -44,6 +44,7 @@ from tasklens.models.hf_loading import (
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
+from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
@@ -79,7 +80,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = prompts_of(settings, run.checkpoints[0])
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
