@@ -30,14 +30,14 @@ def prompts_of(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts
     from tasklens.runs.stage_states import tokenizer_of
 
     try:
-        made = make_prompts("icl", tokenizer_of(settings, first), SETTINGS, settings.seed)
+        drawn = make_prompts("icl", tokenizer_of(settings, first), SETTINGS, settings.seed)
     except InputError as error:
         raise InputError(
             f"{first.name}: no few-shot prompts can be made for its tokenizer: {error}; or name "
             "prompts with --prompts, such as tasks-in-words"
         ) from error
     given = {name: getattr(settings.prompts, name) for name in settings.prompts.model_fields_set}
-    return read_prompts(made.rows, seed=settings.seed, **given)
+    return read_prompts(drawn.rows, seed=settings.seed, **given)
 
 
 def hashes_of_prompts(settings: ModelRunSettings, first: Checkpoint) -> dict[str, str]:
