@@ -348,8 +348,8 @@ class Run(Stages):
     def curves(self, position: str | None = None) -> "Curves":
         """Return scores and effects of edits by step, with resampled instructions.
 
-        By default at the first position. `tasklens.figure3` and `tasklens.figure_layers` draw them.
-        They take a while the first time, and are not to be changed.
+        By default at the first position. They are drawn by `tasklens.figure3` and
+        `tasklens.figure_by_layer`. They take a while the first time, and are not to be changed.
         """
         from tasklens.runs.verify import curves_of
 

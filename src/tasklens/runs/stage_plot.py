@@ -11,7 +11,7 @@ from tasklens.findings.curves import curves_of_table
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.figure3 import figure3
-from tasklens.report.figure_layers import figure_layers
+from tasklens.report.figure_by_layer import figure_by_layer
 from tasklens.report.style import render
 from tasklens.runs.run import Run
 from tasklens.scoring.score_table import at_position
@@ -24,10 +24,10 @@ def _of_layers(run: Run) -> Figure:
     """Draw the figure of a run that is no series; only the ARI has intervals."""
     settings = run.settings.figure
     if settings.metric == "ari":
-        return figure_layers(run.curves(settings.position or None))
+        return figure_by_layer(run.curves(settings.position or None))
     scores = at_position(run.score_table(), settings.position)
     (curves,) = curves_of_table(scores, settings.metric)
-    return figure_layers(replace(curves, step_names=run.step_names), settings.measure)
+    return figure_by_layer(replace(curves, step_names=run.step_names), settings.measure)
 
 
 def plot(run: Run) -> None:

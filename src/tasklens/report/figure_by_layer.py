@@ -73,7 +73,7 @@ WIDE, HIGH, LEGEND_ROW = 2.3, 1.9, 0.14
 
 
 @in_style
-def figure_layers(curves: Curves, measure: str = "ARI") -> Figure:
+def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     """Draw where in a model the clusters are: ARI by hidden state, from the input up.
 
     There is a line per split. A band is the 95 % interval over resampled prompts and near-best
@@ -97,7 +97,7 @@ def figure_layers(curves: Curves, measure: str = "ARI") -> Figure:
     Examples
     --------
     >>> import tasklens as tl
-    >>> tl.figure_layers(tl.load_run("runs/smoke").curves()).savefig("layers.png")
+    >>> tl.figure_by_layer(tl.load_run("runs/smoke").curves()).savefig("layers.png")
     """
     states = layers_in_order({state for _, state, _ in curves.ari})
     trained = [step for step in curves.steps if curves.step_names.get(step) != UNTRAINED]
