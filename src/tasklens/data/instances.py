@@ -54,10 +54,12 @@ class Instances:
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
     unit: npt.NDArray[np.int64]
-    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt."""
+    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt. If two
+    kinds of units are resampled, such as contexts and inputs: (N, 2), all numbers distinct."""
 
     def __post_init__(self) -> None:
-        known = (self.task, self.input, self.output, self.length, self.unit)
+        unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
+        known = (self.task, self.input, self.output, self.length, unit)
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):

@@ -105,6 +105,23 @@ class Curves:
         """Return the ARI at the last checkpoint, (B,)."""
         return self.ari[split, layer, space][:, -1]
 
+    def at(self, step: int, name: str) -> "Curves":
+        """Return the curves of one checkpoint under another name, without effects of edits.
+
+        Those of two checkpoints can be compared like two runs: copy b resamples both alike.
+        """
+        i = [self.steps.index(step)]
+        return replace(
+            self,
+            run=name,
+            steps=(step,),
+            ari={key: y[:, i] for key, y in self.ari.items()},
+            accuracy={split: y[:, i] for split, y in self.accuracy.items()},
+            decoded={key: y[:, i] for key, y in self.decoded.items()},
+            effects=None,
+            choices=tuple(each.at(step, name) for each in self.choices),
+        )
+
     def with_choices(self, low: "Curves", high: "Curves") -> "Curves":
         """Return the curves with those of each of `CHOICES`.
 

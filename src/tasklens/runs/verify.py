@@ -21,7 +21,7 @@ from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.bootstrap import Resampling, resampling_weights
+from tasklens.scoring.bootstrap import Resampling, linked_units, resampling_weights
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
@@ -155,9 +155,8 @@ def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
     task = np.concatenate([known.task for known in instances])
-    units, first = np.unique(unit, return_index=True)
-    rng = stream(run.settings.seed, "bootstrap")
-    return units, resampling_weights(task[first], COPIES, rng)
+    units, group = linked_units(unit, task)
+    return units, resampling_weights(group, COPIES, stream(run.settings.seed, "bootstrap"))
 
 
 def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
