@@ -293,7 +293,7 @@ def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]
     if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
         return {}
     short_names = [Path(facts["name"]).name for facts in trained]
-    are_distinct = len({*short_names}) == len(trained)
+    are_distinct = len({*short_names}) == len(trained) and UNTRAINED not in short_names
     names = {}
     for facts, name in zip(trained, short_names, strict=True):
         own = name if are_distinct else facts["name"]
