@@ -552,7 +552,7 @@ def test_columns_are_taken_out_and_compared_with_the_clusters(stock: Stock, tmp_
     assert {("kept", "ari_of_phrasing"), ("held_out_input", "probe_of_phrasing")} <= metrics
     run = load_run(path)
     ((_, clustered),) = run.clustered(200)
-    inputs = np.array(run.table.input)
+    inputs = np.array(run.columns["input"])
     length = np.concatenate([known.length for known in run.instances_by_split.values()])
     design = np.column_stack([length, *(inputs == word for word in INPUTS)])
     x, kept = np.array(run.states("block1")), run.splits["kept"]
