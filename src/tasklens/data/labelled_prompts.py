@@ -21,6 +21,7 @@ from tasklens.core.text import without_slash
 from tasklens.data.cell_values import look
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
+from tasklens.data.prompt_families import check_families, family_column
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
 #: Name of the split of all prompts if none are held out, and of the other prompts if some are.
@@ -53,6 +54,10 @@ class PromptSettings(SettingsBase, affects="data"):
     group: str = ""
     """Column whose equal values make prompts depend on each other. Such prompts are drawn together
     when intervals are computed. Empty: instruction, if there is such a column."""
+    family: str = ""
+    """Column of the family: tasks are compared with those of the same family only, which are asked
+    over the same inputs. Each family is clustered for itself, and a score is the mean over them.
+    Empty: family, if there is such a column; none: all prompts are one family."""
     hold_out: tuple[str, ...] = ()
     """One column or two, whose values are held out for each label. Prompts with a value that is
     held out form the split held_out_COLUMN."""
@@ -92,6 +97,8 @@ class LabelledPrompts:
     """All columns of the file."""
     splits: dict[str, slice]
     """Slice of the texts in each split."""
+    family: tuple[str, ...] | None = None
+    """None, too, if all prompts are one family."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -131,8 +138,9 @@ def read_prompts(
     ------
     InputError
         If a file cannot be read (with the line), or a column is missing. If a split has a single
-        label, or a single prompt with some label. If a setting is unknown or out of range. If a
-        value is missing or ambiguous: docs/models.md has the rule for all sources.
+        label, or a single prompt with some label. If a label is of two families, or a split lacks
+        one. If a setting is unknown or out of range. If a value is missing or ambiguous:
+        docs/models.md has the rule for all sources.
 
     Examples
     --------
@@ -159,6 +167,7 @@ def read_prompts(
     else:
         parts[ALL] = records_in_memory(source)
     columns = choose_columns(parts, {part: getattr(settings, part) for part in USUAL})
+    columns["family"] = family_column(columns, settings.family)
     needed = [name for name in (*columns.values(), *settings.hold_out) if name is not None]
     prompts = name_columns(parts, settings.text, needed)
     label = columns["label"] or ""
@@ -167,6 +176,7 @@ def read_prompts(
         prompts = _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
+    columns["family"] = check_families(prompts, label, columns["family"])
     table = _table(prompts, settings.text, columns)
     if ANSWERS in table.columns:
         try:
@@ -265,8 +275,9 @@ _PARTS = ("source", "text", *USUAL)
 def table_of(prompts: LabelledPrompts) -> pa.Table:
     """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `group` and `columns`.
-    `input`, `output` and `group` are null if absent; `columns` is JSON of all columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `group`, `family` and
+    `columns`. The parts from `input` to `family` are null if absent; `columns` is JSON of all
+    columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
