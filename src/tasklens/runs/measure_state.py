@@ -42,6 +42,8 @@ class StateJob:
     seed: int
     step: int
     position: str
+    paired: bool
+    """Whether all steps have the same seeds; see `tasklens.clustering.cluster.Cell`."""
     is_first: bool
     """Whether it is the first of the measured positions, whose arrays have no name of it."""
     splits: dict[str, slice]
@@ -92,7 +94,7 @@ def measure_state(job: StateJob) -> Measured:
         identity = (job.seed, job.step, key.split, job.state, key.space)
         families = job.instances[key.split].families
         parts = [
-            Cell(*identity, k or known.n_tasks, states[key.split][rows], job.position)
+            Cell(*identity, k or known.n_tasks, states[key.split][rows], job.position, job.paired)
             for _, rows, known in families
         ]
         with (

@@ -23,11 +23,16 @@ from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.bootstrap import FamilyResampling, Resampling, resampling_weights
+from tasklens.scoring.bootstrap import (
+    FamilyResampling,
+    Resampling,
+    linked_units,
+    resampling_weights,
+)
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
-from tasklens.scoring.score_cells import control_clusters
+from tasklens.scoring.score_cells import control_clusters, input_controls
 from tasklens.scoring.score_table import at_position, read_score_table
 
 #: Arrays of the families of a split.
@@ -99,11 +104,12 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     instances = run.instances_by_split
     units, weights = _resampled_units(run)
     resampling: dict[str, FamilyResampling] = {}
+    majority: dict[str, float] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
     for split, every in instances.items():
         rng = stream(seed, "shuffled tasks", split)
-        families = []
+        families, commonest = [], []
         labels_of, ends_of = (
             defaultdict[str, FamilyArrays](list),
             defaultdict[str, FamilyArrays](list),
@@ -112,6 +118,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             known = family.instances
             task = rng.permutation(known.task) if shuffled else known.task
             column = np.searchsorted(units, known.unit).astype(np.int64)
+            commonest.append(np.unique(task, return_counts=True)[1].max() / len(task))
             families.append((family.rows, Resampling(task, column, weights)))
             k = run.settings.measure.numbers(known.n_tasks)[0]
             for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
@@ -120,7 +127,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
                 ends_of[name].append((family, ends))
         role = role_of[split]
         resampling[role] = FamilyResampling(families)
-        controls[role, "control:input"] = every.input[None]
+        majority[role] = float(np.mean(commonest))
+        controls |= {(role, name): part[None] for name, part in input_controls(every).items()}
         # Families are scored one by one, so that two of them may share the number of a cluster.
         controls |= {(role, name): join_families(x, axis=1) for name, x in labels_of.items()}
         control_extremes |= {(role, name): join_families(x, axis=1) for name, x in ends_of.items()}
@@ -155,6 +163,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             (cell_extremes, control_extremes),
             decoded,
             _effects(run, shuffled=shuffled),
+            step_names=run.step_names,
+            majority=majority,
         )
 
 
@@ -163,9 +173,8 @@ def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
     task = np.concatenate([known.task for known in instances])
-    units, first = np.unique(unit, return_index=True)
-    rng = stream(run.settings.seed, "bootstrap")
-    return units, resampling_weights(task[first], COPIES, rng)
+    units, group = linked_units(unit, task)
+    return units, resampling_weights(group, COPIES, stream(run.settings.seed, "bootstrap"))
 
 
 def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:

@@ -61,6 +61,7 @@ def measured(x: Floats, instances: dict[str, Instances], **measure: Any) -> Meas
             step=70,
             position="last",
             is_first=True,
+            paired=False,
             silhouettes=True,
             splits={split: slice(*ends[i : i + 2]) for i, split in enumerate(instances)},
             instances=instances,
