@@ -1,4 +1,4 @@
-"""What attention and MLP add to the residual stream, compared with hooks on known paths.
+"""The branches of blocks, attention and MLP, compared with hooks on known paths.
 
 No prompt is read beside another in these hooks, which share no code with tasklens.
 """
