@@ -12,6 +12,7 @@ EXTRAS = {
     "huggingface_hub": "hf",
     "peft": "peft",
     "ray": "ray",
+    "tokenizers": "hf",
     "transformers": "hf",
 }
 

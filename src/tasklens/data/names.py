@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from tasklens.core.errors import InputError
 from tasklens.core.text import visible
 
+#: What the steps of a single model are called, and of the same network with fresh weights.
+TRAINED, UNTRAINED = "trained", "untrained"
 #: Most names of columns or labels in a message, and characters of each.
 LISTED, LONGEST = 20, 60
 #: Other names of the hidden states, in lower case and without spaces, dashes and underscores.

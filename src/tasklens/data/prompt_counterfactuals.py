@@ -1,6 +1,7 @@
 """Make the counterfactual answers of a split of labelled prompts."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -23,6 +24,8 @@ from tasklens.data.prompt_answers import Texts, answers_by_label
 from tasklens.data.special_tokens import SpecialTokens, read_texts
 from tasklens.data.token_rows import Tokenizer
 
+#: The tokens of an answer that count.
+AnswerTokens: TypeAlias = Literal["auto", "first", "all"]
 #: Most prompts whose answers are tokenized together.
 BLOCK = 1000
 _REMEDY = (
@@ -67,6 +70,7 @@ def counterfactuals_of_prompts(
     n: int = 200,
     *,
     special_tokens: SpecialTokens = "auto",
+    answers: AnswerTokens = "auto",
     seed: int = 0,
 ) -> Counterfactuals:
     """Return prompts of a split with what is known of their answers under each label.
@@ -83,6 +87,8 @@ def counterfactuals_of_prompts(
         Most prompts, drawn at random among those with another answer that is known.
     special_tokens
         As in `ModelStateSettings`.
+    answers
+        As in `InterventionSettings`.
     seed : int
         Root seed of the run.
 
@@ -99,7 +105,7 @@ def counterfactuals_of_prompts(
             "find the tokens of answers with"
         )
     first, rows = next(iter(table.splits)), table.splits[split]
-    number, unit = np.array(codes(table.label)), np.array(codes(table.units))  # (N,)
+    number, unit = np.array(codes(table.label)), table.unit_numbers  # (N,), (N,) or (N, 2)
     tasks = np.unique(number[table.splits[first]])  # (T,)
     need_two_tasks(first, len(tasks))
     names = sorted(set(table.label))
@@ -108,7 +114,7 @@ def counterfactuals_of_prompts(
     part = _part(table, tokenizer, texts, rows, span, special_tokens)
     own, more = _own_columns(split, position, part, labels)
     notes += more
-    group = unit if table.input is None else np.array(codes(table.input))
+    group = np.array(codes(table.units[0] if table.input is None else table.input))
     fold = None
     if split == first:
         fold = two_folds(number[rows], group[rows], stream(seed, "folds", split))
@@ -116,21 +122,23 @@ def counterfactuals_of_prompts(
             f"{split}: centroids are computed from this split, too, so that each half of its "
             f"{'inputs' if table.input else 'units'} is edited by the centroids of the other half",
         )
-    answers, in_words = _number_answers(part.texts, labels)  # (m, T)
-    answers[~_have_centroids(number[rows], tasks, fold)] = -1
-    pairs = pairs_of(answers, own, np.arange(len(in_words))[:, None])
+    known, in_words = _number_answers(part.texts, labels)  # (m, T)
+    known[~_have_centroids(number[rows], tasks, fold)] = -1
+    pairs = pairs_of(known, own, np.arange(len(in_words))[:, None])
     usable, more = prompts_with_pairs(split, pairs, _REMEDY)
     notes += more
     order = stream(seed, "intervened instances", split).permutation(usable)
-    index, in_tokens, tokens = _answers_in_tokens(part, order, answers, own, in_words, n, tokenizer)
+    index, in_tokens, tokens = _answers_in_tokens(part, order, known, own, in_words, n, tokenizer)
     if not len(index):
         raise InputError(
             f"split {split}: under no other label does an answer begin with another token than the "
             f"prompt's own{_REMEDY}"
         )
     notes += pair_notes(split, in_tokens, own[index], tokens)
-    answers[index] = np.where(in_tokens < 0, -1, answers[index])
-    donors, donor = _donors(part, index, answers, own, labels, stream(seed, "donors", split))
+    known[index] = np.where(in_tokens < 0, -1, known[index])
+    donors, donor = _donors(part, index, known, own, labels, stream(seed, "donors", split))
+    if answers == "first" or (answers == "auto" and first_tokens_differ(in_tokens, tokens)):
+        in_tokens, tokens = with_first_tokens(in_tokens, tokens)
     if not len(donors):
         notes += (
             f"{split}: no prompt of another label has the same input, so that there is no full "
@@ -266,6 +274,24 @@ def _answers_in_tokens(
     used = np.unique(in_tokens[index][in_tokens[index] >= 0])
     tokens = _padded([[*number][k] for k in used])
     return index, np.where(in_tokens < 0, -1, np.searchsorted(used, in_tokens))[index], tokens
+
+
+def first_tokens_differ(answers: Ints, tokens: Ints) -> bool:
+    """Return whether the different answers to each prompt, (N, T), begin with different tokens.
+
+    Answers are indices of token sequences, (K, L); -1: not known.
+    """
+    first = np.where(answers < 0, -1, tokens[:, 0][answers])
+    return all(
+        len(np.unique(known)) == len(np.unique(begins))
+        for known, begins in zip(answers, first, strict=True)
+    )
+
+
+def with_first_tokens(answers: Ints, tokens: Ints) -> tuple[Ints, Ints]:
+    """Return answers and tokens as those of `first_tokens_differ`, cut to one token each."""
+    first, number = np.unique(tokens[:, 0], return_inverse=True)
+    return np.where(answers < 0, -1, number.reshape(-1)[answers]), first[:, None]
 
 
 def _padded(rows: list[Tokens]) -> Ints:

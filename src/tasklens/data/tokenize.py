@@ -32,6 +32,8 @@ LONGEST_NAME = 200
 
 #: An index, which has fewer digits than Python reads.
 _INDEX = r"\d{1,18}"
+#: Column of the end of the question, after which the answer follows: measured by default.
+SEPARATOR = "separator"
 #: What a position may be, for messages.
 RIGHT = "last, a column, a text, the index of a token, or characters A:B"
 
@@ -48,7 +50,8 @@ class ModelStateSettings(SettingsBase, affects="states"):
 
     positions: tuple[str, ...] = ()
     """Measured parts of each text; figures, findings and the report show the first unless asked
-    otherwise. Empty: the input if there is such a column, otherwise last. last: the last token of
+    otherwise. Empty: the column separator if it has pairs of numbers, as in prompt sets; without
+    one, the input if there is such a column, otherwise last. last: the last token of
     the text. A column: the part of the text that equals its value, except for spaces. In JSONL and
     Parquet, the values may also be indices of tokens, or pairs of numbers (the first character and
     the end). A number: the token with this index in every text, counted from the end if it is
@@ -155,15 +158,20 @@ def tokenize(
 
 def default_position(table: LabelledPrompts) -> str:
     """Return the name of the position that is measured if none is named."""
+    pairs = table.columns.get(SEPARATOR, ())
+    if pairs and all(isinstance(pair, list | tuple) for pair in pairs):
+        return SEPARATOR
     return "input" if table.input is not None else "last"
 
 
 def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
     """Return the measured part that a position names, and whether the mean over it is measured.
 
-    The part of the default position, and of "input" if this is the input, is empty.
+    The part of "input" if this is the input, and of a default position without a column, is empty.
     """
     part, is_mean = position, False
+    if not position and default_position(table) == SEPARATOR:
+        part = SEPARATOR
     suffixed = re.fullmatch(r"(.+)_(last|mean)", position, re.DOTALL)
     if suffixed and position not in table.columns:
         part, is_mean = suffixed[1], suffixed[2] == "mean"
@@ -203,7 +211,7 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
         output=None if table.output is None else np.array(codes(table.output))[rows],
         length=begin,
         symbol_counts=counts,
-        unit=np.array(codes(table.units))[rows],
+        unit=table.unit_numbers[rows],
     )
 
 

@@ -30,6 +30,8 @@ from tasklens.interventions.settings import (
 Arrays = dict[str, npt.NDArray[Any]]
 #: Edits that are the same each time.
 ONCE = ("erase", "erase_within")
+#: Bytes of changes that are computed together.
+TOGETHER = 2**28
 #: Edits that need real states of the target task.
 DONATED = ("patch", "patch_span", "patch_rest")
 
@@ -252,35 +254,72 @@ def intervene(
         ]
         for name in names
     }
-    n, n_tasks = asked.answers.shape
+    todo: list[_Moves] = []
     for plan in planned:
-        edit, alpha, runs = plan
-        if edit in DONATED and not len(asked.donors):
+        if plan.name in DONATED and not len(asked.donors):
             continue
         if not plan.is_targeted:
-            check_draws({"interventions.draws or test_draws": runs}, states[names[0]].prompts.shape)
+            draws = {"interventions.draws or test_draws": plan.runs}
+            check_draws(draws, states[names[0]].prompts.shape)
+        moves = _moves(plan, [by_name[name] for name in names])
+        if todo and sum(each.change.nbytes for each in [*todo, moves]) > TOGETHER:
+            arrays |= _answered(editor, state, asked, todo)
+            todo = []
+        todo.append(moves)
+    return arrays | _answered(editor, state, asked, todo)
+
+
+class _Moves(NamedTuple):
+    """The M changes of states that a planned edit makes."""
+
+    plan: PlannedEdit
+    run: Ints  # (M,), the target or the draw
+    row: Ints  # (M,), the prompt
+    change: Floats  # (M, D), or (M, R, D) for R states that are edited together
+
+
+def _moves(plan: PlannedEdit, by_state: Sequence[Sequence[FoldStates]]) -> _Moves:
+    """Compute the changes of a planned edit; for each state there are the folds."""
+    run: list[Ints] = []
+    row: list[Ints] = []
+    changes: list[Floats] = []
+    for folds in zip(*by_state, strict=True):
+        for r in range(plan.runs):
+            inside = folds[0].rows(plan.name, r)
+            moves = [each.change(plan.name, r, plan.alpha)[inside] for each in folds]
+            changes.append(moves[0] if len(moves) == 1 else np.stack(moves, axis=1))
+            row.append(folds[0].fold.edited[inside])
+            run.append(np.full(len(row[-1]), r))
+    return _Moves(plan, np.concatenate(run), np.concatenate(row), np.concatenate(changes))
+
+
+def _answered(
+    editor: Editor, state: str, asked: Counterfactuals, every: Sequence[_Moves]
+) -> Arrays:
+    """Return what the model answers to planned edits, which are computed together.
+
+    Edits of one prompt share the pass over what stands before the edited tokens.
+    """
+    n, n_tasks = asked.answers.shape
+    rows = np.concatenate([each.row for each in every]) if every else np.arange(0)
+    if len(rows):
+        change = np.concatenate([each.change for each in every])
+        # The same candidates for all edits: an answer of several tokens is the best of them.
+        edited = editor.answer(state, rows, change, asked.answers[rows])
+    arrays: Arrays = {}
+    end = 0
+    for (edit, alpha, runs), run, row, _ in every:
+        begin, end = end, end + len(row)
+        is_targeted = edit not in UNTARGETED
         answer = np.full((runs, n), -1, dtype=np.int32)
-        shape = (runs, n, 2 if plan.is_targeted else n_tasks)
+        shape = (runs, n, 2 if is_targeted else n_tasks)
         likelihood = np.full(shape, np.nan, dtype=np.float32)
-        run: list[Ints] = []
-        row: list[Ints] = []
-        changes: list[Floats] = []
-        for number, fold in enumerate(asked.folds):
-            for r in range(runs):
-                inside = by_name[names[0]][number].rows(edit, r)
-                moves = [by_name[name][number].change(edit, r, alpha)[inside] for name in names]
-                changes.append(moves[0] if len(names) == 1 else np.stack(moves, axis=1))
-                row.append(fold.edited[inside])
-                run.append(np.full(len(row[-1]), r))
-        runs_, rows, change = np.concatenate(run), np.concatenate(row), np.concatenate(changes)
-        if len(rows):
-            # The same candidates for all edits: an answer of several tokens is the best of them.
-            edited = editor.answer(state, rows, change, asked.answers[rows])
-            wanted = edited.likelihood  # (M, T)
-            if plan.is_targeted:
-                columns = np.stack([asked.own[rows], runs_], axis=1)  # (M, 2)
+        if len(row):
+            wanted = edited.likelihood[begin:end]  # (M, T)
+            if is_targeted:
+                columns = np.stack([asked.own[row], run], axis=1)  # (M, 2)
                 wanted = np.take_along_axis(wanted, columns, axis=1)
-            answer[runs_, rows], likelihood[runs_, rows] = edited.answer, wanted
+            answer[run, row], likelihood[run, row] = edited.answer[begin:end], wanted
         key = EditKey(asked.split, asked.position, state, edit, alpha)
         arrays[key.name("answer")], arrays[key.name("likelihood")] = answer, likelihood
     return arrays

@@ -12,6 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.memory import check_sizes
 from tasklens.core.settings import Affects, SettingsBase
 from tasklens.data.names import find_state
+from tasklens.data.prompt_counterfactuals import AnswerTokens
 
 #: Edits that move a prompt to a task of choice.
 TARGETED = ("shift", "swap", "patch", "patch_span", "patch_rest", "shuffled", "unembedding")
@@ -45,6 +46,12 @@ class InterventionSettings(SettingsBase, affects="interventions"):
     test_draws: Annotated[int, Field(ge=2, le=100_000)] = 199
     """Random directions at the best layer of the last checkpoint, for the p value. It cannot be
     less than 1 / (test_draws + 1)."""
+    answers: AnswerTokens = "auto"
+    """Tokens of an answer that count in a model run. first: the model answers with the most likely
+    token of its vocabulary, and gives an answer if it is the first token of it. all: it gives the
+    answer of the highest likelihood among those under each task, which takes many times longer.
+    auto: first, if the different answers to each prompt begin with different tokens, otherwise
+    all."""
     checkpoints: Annotated[int, Field(ge=0, lt=2**31), Affects("nothing")] = 7
     """Number of checkpoints that tasklens run edits, evenly spaced in training, with the first and
     the last; 0: none. In tasklens probe it is 0 by default, because a large model takes long, and

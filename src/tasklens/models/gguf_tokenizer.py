@@ -17,6 +17,8 @@ _REMEDY = "name the directory of the model's own with --set subject.tokenizer=DI
 _MAX_TOKEN = 1024
 #: Names of llama.cpp for what GPT-2's tokenizer does.
 _AS_GPT2 = ("gpt-2", "phi-2")
+#: Those that split off each digit, and split the rest as GPT-2's tokenizer does.
+_DIGITS_APART = ("smollm", "starcoder", "refact", "command-r")
 #: Those with which llama.cpp takes a word that is a token as it is, and begins a text with BOS
 #: unless the file states otherwise.
 _WHOLE_WORDS = (
@@ -52,6 +54,11 @@ def load_gguf_tokenizer(file: Path) -> Any:
             )
     except InputError as error:
         raise InputError(f"{error}; {_REMEDY}") from error
+    if stated["model"] == "gpt2" and stated.get("pre") in _DIGITS_APART:
+        splits = import_extra("tokenizers").pre_tokenizers
+        tokenizer.backend_tokenizer.pre_tokenizer = splits.Sequence(
+            [splits.Digits(individual_digits=True), splits.ByteLevel(add_prefix_space=False)]
+        )
     if stated["model"] == "gpt2" and stated.get("pre") in _WHOLE_WORDS:
         tokenizer.backend_tokenizer.model.ignore_merges = True
         if "add_bos_token" not in stated:
@@ -93,7 +100,7 @@ def _check_rules(file: Path, stated: Mapping[str, Any], architecture: Any) -> No
             f"transformers does not read from GGUF files; {_REMEDY}"
         )
     rule = stated.get("pre", "default")
-    if stated["model"] != "gpt2" or rule in (*_AS_GPT2, *_splits()):
+    if stated["model"] != "gpt2" or rule in (*_AS_GPT2, *_DIGITS_APART, *_splits()):
         return
     if rule != "default":
         raise InputError(

@@ -307,9 +307,10 @@ def check_sums(reader: HuggingFaceReader, prompts: Prompts, names: Sequence[str]
     wanted = list(dict.fromkeys(name for each in sums.values() for name in each))
     for row in {0, len(rows.lengths) - 1}:
         with evaluating(reader.model):
-            states = rows.read(np.array([row]), wanted).states
+            batch = rows.read(np.array([row]), wanted)
+        at_all = {n: np.stack([b.states[n] for b in (batch, *batch.also)]) for n in wanted}
         for block, each in sums.items():
-            *parts, total = (torch.from_numpy(states[name]) for name in each)
+            *parts, total = (torch.from_numpy(at_all[name]) for name in each)
             distance = distance_of_sum(parts, total)
             if not distance <= tolerance(reader.dtype):
                 raise InputError(

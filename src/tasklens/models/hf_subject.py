@@ -160,7 +160,7 @@ class HuggingFaceSubject:
             yield from self._passes(reading, rows, names, done)
             if not done.all():
                 if reading.how != TREES:
-                    raise too_long(self.reader, int(prompts.position[~done].min()) + 1)
+                    raise too_long(self.reader, int(prompts.last[~done].min()) + 1)
                 self._choose(prompts, names, share=False)  # no row of a tree fits any more
 
     def reading_order(self, prompts: Prompts) -> Ints:
@@ -170,12 +170,12 @@ class HuggingFaceSubject:
             return np.arange(0)
         first, _, _ = self.decide(prompts).max_tokens[0]  # whatever the memory held later
         trees = rows_of(first, self.reader, prompts).trees
-        return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
+        return np.argsort(prompts.last if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
         """Raise InputError for a prompt that is too long, or a token that is not in the vocabulary.
 
-        A prompt is too long if the context does not hold its tokens up to the measured one.
+        A prompt is too long if the context does not hold its tokens up to the last that is read.
         """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         unknown = (prompts.ids < 0) | (prompts.ids >= vocabulary)
@@ -185,10 +185,10 @@ class HuggingFaceSubject:
                 f"token {outside[0]} is not in the model's vocabulary of {vocabulary} tokens; is "
                 "this the model's tokenizer?"
             )
-        longest = int(prompts.position.max(initial=0)) + 1
+        longest = int(prompts.last.max(initial=0)) + 1
         if self.max_length and longest > self.max_length:
             raise InputError(
-                f"a prompt has {longest} tokens up to the measured one, but the model reads "
+                f"a prompt has {longest} tokens up to the last that is read, but the model reads "
                 f"{self.max_length}"
             )
 
@@ -248,7 +248,11 @@ class HuggingFaceSubject:
             return None
         if not {*names} <= {*tried.batch.states}:
             return None
-        return tried.batch._replace(states={name: tried.batch.states[name] for name in names})
+        first, *others = (
+            part._replace(states={name: part.states[name] for name in names})
+            for part in tried.batch.parts
+        )
+        return first._replace(also=tuple(others))
 
     def _attempt(self, rows: Rows, part: Ints, names: Sequence[str]) -> HarvestBatch | None:
         """Read rows; if the memory does not hold them, halve `max_tokens` and return None."""

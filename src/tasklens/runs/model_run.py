@@ -1,7 +1,7 @@
 """A run that measures given models on labelled prompts."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -15,7 +15,7 @@ from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
-from tasklens.data.names import find_split
+from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
@@ -72,6 +72,12 @@ class ModelRun(Run):
         """The steps of the checkpoints that were harvested, ascending."""
         mark = self.directory.mark("states") or {"checkpoints": []}
         return tuple(checkpoint["step"] for checkpoint in mark["checkpoints"])
+
+    @property
+    def step_names(self) -> Mapping[int, str]:
+        """The names of the steps; empty if two models or more have training steps."""
+        mark = self.directory.mark("states") or {"checkpoints": []}
+        return names_of_steps(mark["checkpoints"])
 
     @cached_property
     def state_names(self) -> tuple[str, ...]:
@@ -165,10 +171,10 @@ class ModelRun(Run):
             examples = tuple(distinct[i] for i in spread)
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
-        for part, name in (("input", "inputs"), ("output", "outputs"), ("group", "groups")):
-            values = getattr(table, part)
-            if values is not None:
-                sizes[name] = len(set(values))
+        counted = {"inputs": table.input, "outputs": table.output}
+        one = "groups" if len(table.groups) == 1 else ""
+        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }
@@ -191,6 +197,7 @@ class ModelRun(Run):
                 (begin, prompts.position),
                 n,
                 special_tokens=self.settings.states.special_tokens,
+                answers=self.settings.interventions.answers,
                 seed=self.settings.seed,
             )
         return self._counterfactuals[split, position, n]
@@ -248,6 +255,11 @@ class ModelRun(Run):
             "the run again with another --out"
         )
 
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        keys = ("weights", "tokenizer")
+        return all(self.facts(first)[key] == self.facts(second)[key] for key in keys)
+
     # -- what stage states left ---------------------------------------------------------------
 
     def tokens(self, step: int, position: str | None = None) -> Tokenized:
@@ -271,12 +283,36 @@ class ModelRun(Run):
         return json.loads(self.directory.read(self.directory.states_at(step) / FACTS))  # type: ignore[no-any-return]
 
 
+def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Return what to call each step of a run that is no series; empty for a series.
+
+    Stages have the names that the user gave. Otherwise a single model is "trained"; of several
+    models each has its own name. The untrained twin is "untrained".
+    """
+    trained = [facts for facts in facts_by_step if not facts.get("untrained", False)]
+    if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
+        return {}
+    short_names = [Path(facts["name"]).name for facts in trained]
+    are_distinct = len({*short_names}) == len(trained)
+    names = {}
+    for facts, name in zip(trained, short_names, strict=True):
+        own = name if are_distinct else facts["name"]
+        default = own if len(trained) > 1 else TRAINED
+        names[facts["step"]] = facts.get("called") or default
+    untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
+    return untrained | names
+
+
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     """Return the models that the settings name, in the order of their steps."""
     subject = settings.subject
     base = Path(subject.base) if subject.base else None
     return find_checkpoints(
-        subject.models, subject.revisions, untrained=subject.untrained, base=base
+        subject.models,
+        subject.revisions,
+        untrained=subject.untrained,
+        base=base,
+        stages=subject.names,
     )
 
 

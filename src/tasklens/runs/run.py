@@ -21,7 +21,7 @@ from tasklens.core.files import digest
 from tasklens.core.parquet import read_parquet
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
 from tasklens.runs.run_stages import Stages
@@ -71,6 +71,19 @@ class Run(Stages):
     @abstractmethod
     def state_names(self) -> tuple[str, ...]:
         """The names of the hidden states that every checkpoint has, from the input up."""
+
+    @property
+    def is_series(self) -> bool:
+        """True if its steps are those of a training: what happens by step can be shown and judged.
+
+        False for one model, with or without its untrained twin, and for models in another order.
+        """
+        return not self.step_names
+
+    @property
+    def step_names(self) -> Mapping[int, str]:
+        """The names of the steps, if these are no training steps; empty for a series."""
+        return {}
 
     @property
     @abstractmethod
@@ -171,6 +184,22 @@ class Run(Stages):
     def instances(self, split: str) -> Instances:
         """Return what the measured instances of a split are, without any model."""
         return self.instances_by_split[find_split(split, self.instances_by_split)]
+
+    def step_title(self, step: int) -> str:
+        """Return what a step is called in a text: its name, or "step 100"."""
+        return self.step_names.get(step, f"step {step:,}")
+
+    def find_step(self, text: str) -> int:
+        """Return the step with a name or a number; InputError if there is no such step."""
+        for step in self.steps:
+            if text in (self.step_names.get(step), str(step)):
+                return step
+        known = listed([self.step_names.get(step, str(step)) for step in self.steps])
+        raise InputError(f"{self.directory.path}: no step {text!r}; there are {known}")
+
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        return first == second
 
     def _step(self, step: int | None) -> int:
         if not self.steps:

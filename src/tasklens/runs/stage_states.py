@@ -17,7 +17,7 @@ from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
 from tasklens.data.names import state_order
-from tasklens.data.token_prompts import Prompts
+from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import (
     Tokenized,
     default_position,
@@ -31,7 +31,6 @@ from tasklens.models.checkpoint_series import (
     fetch,
     file_times,
     identity,
-    missing_steps,
     step_notes,
 )
 from tasklens.models.gguf_files import stored_as
@@ -43,6 +42,8 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.hub_series import check_revisions
+from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
@@ -86,7 +87,10 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
         measured_parts(table, position)
-    for note in step_notes(run.checkpoints):
+    notes = step_notes(run.checkpoints)
+    if run.directory.mark("states") is None:
+        notes += check_revisions(run.checkpoints)
+    for note in notes:
         warn(note)
     if engine == LOCAL and run.directory.mark("data") is None:
         first, *others = run.checkpoints
@@ -211,22 +215,32 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
             opened = run.opened if is_first else None
             opened = opened or open_model(run.settings, checkpoint, run.table)
             subject, tokens, names = opened
-            positions = [part.position for part in missing if part.checkpoint is checkpoint]
+            parts = {part: each for part, each in missing.items() if part.checkpoint is checkpoint}
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
                 width = sum(subject.widths[name] for name in names)
                 n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
-            for position in positions:
-                target = run.states_at(checkpoint.step, position)
-                partial = run.directory.partial(target, missing[Part(checkpoint, position)])
-                keep_layout(partial, in_shards=False)
-                keep_reading(partial, subject)
-                harvest_to(partial, subject, tokens[position].prompts, names, bar.update)
-                facts = model_facts(checkpoint, opened, position)
-                finish_checkpoint(partial, facts, tokens[position], subject.tokenizer)
-                run.directory.fill(target)
+            partials = begin_checkpoint(run, parts, in_shards=False)
+            keep_reading(partials, subject, list(parts.values()))
+            prompts = at_once([tokens[part.position].prompts for part in parts])
+            harvest_to(partials, subject, prompts, names, bar.update)
+            for part, partial in zip(parts, partials, strict=True):
+                facts = model_facts(checkpoint, opened, part.position)
+                finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
+            for part in parts:
+                run.directory.fill(run.states_at(checkpoint.step, part.position))
+
+
+def begin_checkpoint(run: ModelRun, parts: dict[Part, str], *, in_shards: bool) -> list[Path]:
+    """Return the directories to fill with the hidden states of a checkpoint, one per position."""
+    partials = []
+    for part, inputs in parts.items():
+        target = run.states_at(part.checkpoint.step, part.position)
+        partials.append(run.directory.partial(target, inputs).absolute())
+        keep_layout(partials[-1], in_shards=in_shards)
+    return partials
 
 
 def show_measured_tokens(run: ModelRun, tokens: dict[str, Tokenized], tokenizer: Any) -> None:
@@ -249,6 +263,9 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
+        "called": checkpoint.called,
+        "untrained": checkpoint.untrained,
+        "is_training_step": checkpoint.is_training_step,
         "weights": opened.subject.weights_hash(),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),

@@ -11,7 +11,7 @@ from e2e.stock import SPECIAL, word_level_tokenizer
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, codes, read_prompts
-from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
+from tasklens.data.prompt_counterfactuals import AnswerTokens, counterfactuals_of_prompts
 from tasklens.data.tokenize import tokenize
 
 VOCABULARY = (*"abcdpqrswxyz", "big", "very", "of", "is", "a1", "a2", "b1", "b2", "c1", "c2")
@@ -28,12 +28,18 @@ def table(rows: list[tuple[str, str, str, str]], **settings: Any) -> LabelledPro
 
 
 def ask(
-    prompts: LabelledPrompts, split: str = "all", n: int = 99, seed: int = 0, position: str = ""
+    prompts: LabelledPrompts,
+    split: str = "all",
+    n: int = 99,
+    seed: int = 0,
+    position: str = "",
+    answers: AnswerTokens = "auto",
 ) -> Counterfactuals:
     read = tokenize(prompts, TOKENIZER, position).prompts
     begin = read.position if read.begin is None else read.begin
+    span = begin, read.position
     return counterfactuals_of_prompts(
-        prompts, TOKENIZER, split, position or "input", (begin, read.position), n, seed=seed
+        prompts, TOKENIZER, split, position or "input", span, n, answers=answers, seed=seed
     )
 
 
@@ -125,12 +131,34 @@ def test_answers_of_several_tokens_are_whole_sequences() -> None:
         ("b", "x", "r s", "b x"),
         ("b", "y", "p", "b y"),
     ]
-    moved = ask(table(rows))
+    moved = ask(table(rows), answers="all")
     assert answers_of(moved) == [["p q r", "r s"], ["q", "p"]] * 2
     assert moved.tokens.shape == (4, 3)
     by_length = sorted((row >= 0).sum() for row in moved.tokens)
     assert by_length == [1, 1, 2, 3]
     assert [read_text(moved.prompts, i) for i in (0, 3)] == ["<s> a [x]", "<s> b [y]"]
+
+
+def test_first_tokens_count_if_they_tell_the_answers_to_each_prompt_apart() -> None:
+    rows = [
+        ("a", "x", "p q r", "a x"),
+        ("a", "y", "p s", "a y"),
+        ("b", "x", "r s", "b x"),
+        ("b", "y", "q", "b y"),
+    ]
+    cut = [["p", "r"], ["p", "q"]] * 2
+    for answers in ("auto", "first"):
+        moved = ask(table(rows), answers=answers)
+        assert answers_of(moved) == cut
+        assert moved.tokens.shape == (3, 1)
+    # Another label whose answer begins as that of a does.
+    rows += [("c", "x", "p r", "c x"), ("c", "y", "r", "c y")]
+    assert answers_of(ask(table(rows)))[0] == ["p q r", "r s", "p r"]
+    moved = ask(table(rows), answers="first")
+    assert answers_of(moved)[0] == ["p", "r", "p"]
+    # The answer would not show the move.
+    assert not moved.pairs[0, 2]
+    assert not moved.pairs[4, 0]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +240,7 @@ def test_centroids_are_of_the_kept_split() -> None:
     assert fold.fit.tolist() == list(range(prompts.splits["kept"].stop))
     part = prompts.splits[split]
     assert (moved.tasks[moved.own] == np.array(codes(prompts.label))[part][moved.index]).all()
-    assert (moved.unit == np.array(codes(prompts.units))[part][moved.index]).all()
+    assert (moved.unit == prompts.unit_numbers[part][moved.index]).all()
     # an input may be held out of one label alone: its answer is known, but there is no donor
     assert prompts.input is not None
     held = set(zip(prompts.label[part], prompts.input[part], strict=True))
@@ -256,9 +284,7 @@ def test_without_inputs_there_is_no_ceiling() -> None:
     assert any("no full patch, the ceiling of effects" in note for note in moved.notes)
     assert any("each half of its units is edited" in note for note in moved.notes)
     for fold in moved.folds:
-        assert not set(moved.unit[fold.edited]) & set(
-            np.array(codes(read_prompts(columns).units))[fold.fit]
-        )
+        assert not set(moved.unit[fold.edited]) & set(read_prompts(columns).unit_numbers[fold.fit])
 
 
 def test_at_most_n_prompts_are_drawn_by_the_seed() -> None:

@@ -73,6 +73,27 @@ def test_llama_3_takes_whole_words_and_begins_with_bos_by_default(tmp_path: Path
     assert len(load_tokenizer(path)("zqz")["input_ids"]) == 3
 
 
+def test_smollm_splits_off_each_digit(tmp_path: Path) -> None:
+    """Its own tokenizer never joins digits, though its pairs may have them."""
+    expected = tiny_tokenizers.byte_level("")
+    inner = json.loads(expected.backend_tokenizer.to_str())
+    for pair in (["1", "2"], ["Ġ", "1"]):
+        inner["model"]["vocab"].setdefault("".join(pair), len(inner["model"]["vocab"]))
+        inner["model"]["merges"].append(pair)
+    expected._tokenizer = type(expected.backend_tokenizer).from_str(json.dumps(inner))
+    joined = expected("red 12 a12")["input_ids"]
+    assert_same_tokens(load_tokenizer(write(tmp_path, expected, pre="gpt-2")), expected)
+    inner["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [{"type": "Digits", "individual_digits": True}, inner["pre_tokenizer"]],
+    }
+    expected._tokenizer = type(expected.backend_tokenizer).from_str(json.dumps(inner))
+    assert len(expected("red 12 a12")["input_ids"]) > len(joined)
+    tokenizer = load_tokenizer(write(tmp_path, expected, pre="smollm"))
+    assert tokenizer("red 12 a12") == expected("red 12 a12")
+    assert_same_tokens(tokenizer, expected)
+
+
 def test_the_files_of_a_tokenizer_in_the_same_directory_count(tmp_path: Path) -> None:
     """They are the model's own; in the parent they are only a remedy."""
     other = tiny_tokenizers.byte_level("")

@@ -108,7 +108,7 @@ def test_what_a_model_raises_on_a_mask_is_named(
 def shifted(prompts: Prompts) -> Trees:
     """Return trees whose prompts lie outside of their rows."""
     trees = token_trees(prompts)
-    trees.slot[:] += trees.ids.shape[1]
+    trees.slots[:] += trees.ids.shape[1]
     return trees
 
 
