@@ -28,7 +28,8 @@ def prompts_of(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts
     """
     table = _read(settings, first)
     task = np.array(codes(table.label))
-    check_columns(table.columns, table.splits, task, settings.measure)
+    family = None if table.family is None else np.array(codes(table.family))
+    check_columns(table.columns, table.splits, task, family, settings.measure)
     return table
 
 

@@ -167,7 +167,7 @@ def _shown(run: Run, split: str) -> Shown:
         run.splits[split],
         _shown_points(run, split),
         settings.measure,
-        None,
+        (),
         settings.report.perplexity,
         settings.report.stay,
         run.splits[first],

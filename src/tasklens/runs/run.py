@@ -281,10 +281,11 @@ class Run(Stages):
         self, step: int, position: str | None = None
     ) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
-        regressors = regressors_at(self, self.position(position))
+        measure, regressors = self.settings.measure, regressors_at(self, self.position(position))
+        families = {split: known.families for split, known in self.instances_by_split.items()}
         for name in self.state_names:
             whole = self.states(name, step, position=position)
-            yield name, prepared_splits(whole, self.splits, self.settings.measure, regressors)
+            yield name, prepared_splits(whole, self.splits, measure, families, regressors)
 
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.

@@ -24,11 +24,14 @@ Columns = Mapping[str, Sequence[Any]]
 Ints = npt.NDArray[np.int64]
 
 
-def regressors_at(run: "Run", position: str) -> Regressors | None:
-    """Return what is taken out of the hidden states at a position; None if nothing is."""
+def regressors_at(run: "Run", position: str) -> list[Regressors]:
+    """Return what is taken out of the hidden states at a position; empty if nothing is."""
     if not run.settings.measure.residualize:
-        return None
-    return _regressors(_columns(run, position), run.splits, _task(run), run.settings.measure)
+        return []
+    known = [each.family for each in run.instances_by_split.values() if each.family is not None]
+    family = np.concatenate(known) if known else None
+    columns = _columns(run, position)
+    return _regressors(columns, run.splits, _task(run), family, run.settings.measure)
 
 
 def crossed_at(run: "Run", position: str) -> dict[str, Texts]:
@@ -39,7 +42,11 @@ def crossed_at(run: "Run", position: str) -> dict[str, Texts]:
 
 
 def check_columns(
-    columns: Columns, splits: Mapping[str, slice], task: Ints, measure: MeasureSettings
+    columns: Columns,
+    splits: Mapping[str, slice],
+    task: Ints,
+    family: Ints | None,
+    measure: MeasureSettings,
 ) -> None:
     """Raise InputError if a column cannot be used, before a model reads its first prompt.
 
@@ -51,7 +58,7 @@ def check_columns(
     }
     measure = measure.changed(**known)
     if measure.residualize:
-        _regressors(columns, splits, task, measure)
+        _regressors(columns, splits, task, family, measure)
     _crossed(columns, splits, task, measure)
 
 
@@ -65,10 +72,14 @@ def _task(run: "Run") -> Ints:
 
 
 def _regressors(
-    columns: Columns, splits: Mapping[str, slice], task: Ints, measure: MeasureSettings
-) -> Regressors:
+    columns: Columns,
+    splits: Mapping[str, slice],
+    task: Ints,
+    family: Ints | None,
+    measure: MeasureSettings,
+) -> list[Regressors]:
     chosen = {name: _column(residuals.KEY, columns, name) for name in measure.residualize}
-    return residuals.regressors_of(chosen, splits, task)
+    return residuals.regressors_of(chosen, splits, task, family)
 
 
 def _crossed(

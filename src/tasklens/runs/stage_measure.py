@@ -23,8 +23,14 @@ from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.runs.run_columns import crossed_at, regressors_at
 from tasklens.scoring.crossed import Texts
+from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import score_controls
-from tasklens.scoring.score_table import Row, accuracy_row, table_to_csv_bytes, to_table
+from tasklens.scoring.score_table import (
+    Row,
+    accuracy_row,
+    table_to_csv_bytes,
+    to_table,
+)
 
 #: What is left of each checkpoint.
 MEASURED_FILES = (CLUSTERS, SCORES, "inputs")
@@ -86,12 +92,14 @@ def measure(run: Run, workers: Workers | None = None) -> None:
 
 
 def _lowered_notes(run: Run) -> list[str]:
-    """Return a line for each split with too few instances for the perplexity of t-SNE."""
+    """Return a line for each split or family with too few instances for the perplexity of t-SNE."""
     clusters = run.settings.clusters
     if clusters.tsne == "none":
         return []
     notes = [
-        lowered_note(split, rows.stop - rows.start, clusters) for split, rows in run.splits.items()
+        lowered_note(_family_title(split, name), len(known.task), clusters)
+        for split, every in run.instances_by_split.items()
+        for name, _, known in every.families
     ]
     return [note for note in notes if note]
 
@@ -118,8 +126,14 @@ def check_measurable(run: Run) -> None:
                 f"{run.directory.path}: step {step} has no hidden states at the position "
                 f"{missing[0]}; add them: {run.command(run.states_stage)}"
             )
-    for split, rows in run.splits.items():
-        run.settings.check_size(split, rows.stop - rows.start)
+    for split, every in run.instances_by_split.items():
+        for name, _, known in every.families:
+            run.settings.check_size(_family_title(split, name), len(known.task))
+
+
+def _family_title(split: str, family: str) -> str:
+    """Return a split with one of its families, for messages."""
+    return f"{split} of {family}" if family else split
 
 
 class Measurer:
@@ -282,8 +296,18 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
         if split in run.splits:
             arrays[f"{split}/answer"] = np.ascontiguousarray(answer)
         if known.any():
-            share = float(np.mean(correct[known]))
-            rows.append(accuracy_row(run.name, run.settings.seed, step, split, share))
+            shares = {"": correct[known]}
+            if split in run.splits:
+                families = run.instances_by_split[split].families
+                shares = {each.name: correct[each.rows][known[each.rows]] for each in families}
+            columns = run.name, run.settings.seed, step, split
+            rows += over_families(
+                {
+                    name: [accuracy_row(*columns, float(np.mean(each)))]
+                    for name, each in shares.items()
+                    if len(each)
+                }
+            )
             if split in run.splits:
                 arrays[f"{split}/correct"] = np.where(known, correct, -1).astype(np.int8)
     return rows, arrays
@@ -291,7 +315,7 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
 
 def _controls(run: Run) -> pa.Table:
     rows: list[Row] = []
+    k = next(iter(run.settings.measure.k), None)
     for known in run.instances_by_split.values():
-        k = run.settings.measure.numbers(known.n_tasks)[0]
         rows += score_controls(known, k, run.name, run.settings.seed, run.settings.clusters)
     return to_table(rows)

@@ -1,5 +1,6 @@
 """Compute the frames of maps of hidden states: the work of a worker. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,8 @@ from tasklens.clustering.map_frames import (
     shown_variance,
 )
 from tasklens.runs.states_on_disk import read_states
-from tasklens.scoring.residuals import Regressors
-from tasklens.scoring.score_cells import MeasureSettings, prepared_splits
+from tasklens.scoring.residuals import Regressors, residuals
+from tasklens.scoring.score_cells import MeasureSettings, prepared
 
 Floats = npt.NDArray[np.float32]
 
@@ -30,7 +31,7 @@ class Shown:
     points: npt.NDArray[np.int64]
     """The instances of the split that are shown, (N,)."""
     measure: MeasureSettings
-    regressors: Regressors | None
+    regressors: Sequence[Regressors]
     """What is taken out of the states first."""
     perplexity: float
     stay: float
@@ -42,8 +43,9 @@ class Shown:
     def read(self, directory: Path, state: str) -> Floats:
         """Return a hidden state of the points, as it is clustered, (N, D)."""
         whole = read_states(directory, state)
-        states = prepared_splits(whole, {"": self.rows}, self.measure, self.regressors)
-        return states[""][self.points]
+        if self.regressors:
+            whole = residuals(whole, self.regressors)
+        return prepared(whole[self.rows], self.measure)[self.points]
 
     def centroids(self, directory: Path, state: str, basis: Floats) -> Floats:
         """Return where the centroids of the T tasks lie on the map of a basis (2, D): (T, 2).

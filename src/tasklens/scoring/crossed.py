@@ -1,6 +1,7 @@
 """Score hidden states against a second column that is crossed with the task, such as a form."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def score_crossed(
     step: int,
     position: str,
     settings: ClusterSettings,
+    paired: bool = False,
 ) -> list[Row]:
     """Score one hidden state within each value of the columns that are crossed with the task.
 
@@ -66,7 +68,8 @@ def score_crossed(
       each other split, for values that the first split has.
 
     Of the first three there is also the mean over values, without ``=arrow``. ``states`` has the
-    state on each split, (N, D). A value without several tasks in a split has no rows there.
+    state on each split, (N, D); ``paired`` is that of `Cell`. A value without several tasks in a
+    split has no rows there.
     """
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "position": position}
     columns["layer"] = state
@@ -75,8 +78,8 @@ def score_crossed(
         parts = {split: known.crossed[name] for split, known in instances.items()}
         tasks = {split: known.task for split, known in instances.items()}
         for split in states:
-            scores = _aris(Cell(seed, step, split, state, "raw", 1, states[split], position),
-                           parts[split], tasks[split], settings)  # fmt: skip
+            cell = Cell(seed, step, split, state, "raw", 1, states[split], position, paired)
+            scores = _aris(cell, parts[split], tasks[split], settings)
             for s, values in enumerate(_with_mean(f"ari_within_{name}", scores)):
                 rows += score_rows(values, **columns, split=split, cluster_seed=s)
         for split, values in _probes(name, states, parts, tasks):
@@ -92,10 +95,7 @@ def _aris(cell: Cell, part: Texts, task: Ints, settings: ClusterSettings) -> dic
         k = len(np.unique(task[rows]))
         if k < 2 or len(task[rows]) <= k:
             continue
-        # Each value has seeds of its own, which derive from the names of the cell.
-        own = Cell(cell.seed, cell.step, f"{cell.split}, {value}", cell.state, "raw", k,
-                   cell.x[rows], cell.position)  # fmt: skip
-        (clustering,) = cluster([own], settings)
+        (clustering,) = cluster([replace(cell, k=k, x=cell.x[rows])], settings)
         scores[value] = [
             adjusted_rand(contingency(task[rows], labels)) for labels in clustering.labels
         ]

@@ -19,7 +19,8 @@ from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import Names, SettingsBase
-from tasklens.data.instances import Instances
+from tasklens.data.instances import Family, Instances, join_families
+from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import (
     adjusted_rand,
     agreement,
@@ -42,8 +43,8 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
     k: tuple[Annotated[int, Field(ge=2, le=MOST_CLUSTERS)], ...] = ()
-    """Numbers of clusters; empty: the number of labels. The figure and the findings use the
-    first of them."""
+    """Numbers of clusters, of each family if there are several; empty: the number of labels. The
+    figure and the findings use the first of them."""
     residualize: Names = ()
     """Columns that are taken out of the hidden states by a linear regression, which is fitted on
     the first split. Numbers enter as numbers, texts with a regressor for each value. length: the
@@ -52,9 +53,10 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """Columns that are crossed with the label, such as form. The clusters are compared with each of
     them, too, and the label is clustered and predicted within each of the column's values."""
     center: bool = False
-    """Subtract the mean of the split. This alone does not change the clusters of KMeans."""
+    """Subtract the mean of the split, or of the family in it. This alone does not change the
+    clusters of KMeans."""
     standardize: bool = False
-    """Centre, and divide each dimension by its standard deviation in the split."""
+    """Centre, and divide each dimension by its standard deviation in the split, or the family."""
     normalize: bool = False
     """Divide each hidden state by its length, after the settings above, so that only its direction
     counts."""
@@ -79,22 +81,30 @@ def prepared_splits(
     x: Floats,
     splits: Mapping[str, slice],
     settings: MeasureSettings,
-    regressors: Regressors | None = None,
+    families: Mapping[str, Sequence[Family]],
+    regressors: Sequence[Regressors] = (),
 ) -> dict[str, Floats]:
     """Return the hidden states of each split as they are clustered, (n, D) each.
 
     ``x``, (N, D), are those of all splits, whose rows are slices. What regressors explain is taken
-    out of all splits, then each is prepared.
+    out of all splits, then the families of each are prepared.
     """
-    whole = x if regressors is None else residuals(x, regressors)
-    return {split: prepared(whole[rows], settings) for split, rows in splits.items()}
+    whole = residuals(x, regressors) if regressors else x
+    return {
+        split: prepared(whole[rows], settings, families[split]) for split, rows in splits.items()
+    }
 
 
-def prepared(x: Floats, settings: MeasureSettings) -> Floats:
+def prepared(
+    x: Floats, settings: MeasureSettings, families: Sequence[Family] | None = None
+) -> Floats:
     """Return the hidden states, (N, D), centred, standardised and normalised by the settings.
 
-    A dimension that does not vary is not changed, and neither is a hidden state of length zero.
+    Each of several families is prepared for itself. A dimension that does not vary is not changed,
+    and neither is a hidden state of length zero.
     """
+    if families and len(families) > 1:
+        return join_families([(each, prepared(x[each.rows], settings)) for each in families])
     x = np.array(x, dtype=np.float32)
     if settings.center or settings.standardize:
         x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -236,7 +246,7 @@ def _silhouette(distances: npt.NDArray[np.float64], cluster: npt.NDArray[np.int6
 
 
 def score_controls(
-    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+    instances: Instances, k: int | None, run: str, seed: int, settings: ClusterSettings
 ) -> list[Row]:
     """Score clusters that need no model, for comparison with the scores of hidden states.
 
@@ -249,8 +259,21 @@ def score_controls(
 
     There are all measures of `agreement` for each control and cluster seed; the step is null. The
     first two have the range over near-best starts, too, as a cell has. The k of the others is the
-    number of distinct input tokens, or of classes.
+    number of distinct input tokens, or of classes; that of the first two is the number of tasks if
+    it is None.
     """
+    return over_families(
+        {
+            name: _score_controls(family, k or family.n_tasks, run, seed, settings)
+            for name, _, family in instances.families
+        }
+    )
+
+
+def _score_controls(
+    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+) -> list[Row]:
+    """Score the controls of one family."""
     rows: list[Row] = []
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
     columns["position"] = ""

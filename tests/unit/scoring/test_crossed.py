@@ -27,7 +27,7 @@ def instances(split: str) -> Instances:
     numbers = np.arange(N)
     return Instances(
         split, TASK, numbers % 7, None, numbers % 3, np.ones((N, 1), dtype=np.int64), numbers,
-        {"form": FORMS[FORM]},
+        crossed={"form": FORMS[FORM]},
     )  # fmt: skip
 
 

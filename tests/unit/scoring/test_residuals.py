@@ -114,3 +114,21 @@ def test_columns_that_cannot_be_taken_out_are_refused(
         regressors_of(columns, SPLITS, TASK)
     assert reason in str(refused.value)
     assert str(refused.value).startswith("measure.residualize")
+
+
+def test_each_family_has_a_regression_of_its_own() -> None:
+    family = np.arange(N) // 2 % 2
+    x = states() + np.outer(family * np.array(LENGTH), np.arange(7)).astype(np.float32)
+    got = residuals(x, regressors_of({"length": LENGTH, "form": FORM}, SPLITS, TASK, family))
+    for number in (0, 1):
+        rows = np.flatnonzero(family == number)
+        n_kept = int(np.count_nonzero(rows < 140))
+        part = {"kept": slice(0, n_kept), "other": slice(n_kept, len(rows))}
+        columns = {"length": np.array(LENGTH)[rows].tolist(), "form": np.array(FORM)[rows].tolist()}
+        alone = residuals(x[rows], regressors_of(columns, part, TASK[rows]))
+        assert (got[rows] == alone).all()
+    # This value is in the first split, but of another family.
+    first, last = int(np.flatnonzero(family == 0)[0]), int(np.flatnonzero(family == 1)[-1])
+    form = ["chat" if i in (first, last) else each for i, each in enumerate(FORM)]
+    with pytest.raises(InputError, match="'form' = 'chat' of the split held_out_input is not in"):
+        regressors_of({"form": form}, SPLITS, TASK, family)
