@@ -63,6 +63,11 @@ class ModelRun(Run):
         return read_table(self.directory.read(self.directory.prompts))
 
     @cached_property
+    def asked(self) -> LabelledPrompts:
+        """The labelled prompts that the settings name, for stage data."""
+        return prompts_of(self.settings, self.checkpoints[0])
+
+    @cached_property
     def checkpoints(self) -> list[Checkpoint]:
         """The models, in the order of their steps."""
         return checkpoints_of(self.settings)
@@ -149,8 +154,7 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = prompts_of(self.settings, self.checkpoints[0])
-        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of each file of prompts, or of what they are made of."""

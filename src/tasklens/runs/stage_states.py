@@ -47,7 +47,6 @@ from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
-from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
@@ -83,7 +82,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = prompts_of(settings, run.checkpoints[0])
+    table = run.asked
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
