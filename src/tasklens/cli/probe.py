@@ -72,7 +72,9 @@ HoldOut = Annotated[
 States = Annotated[
     str | None,
     typer.Option(
-        "--states", metavar="NAMES", help="Hidden states, e.g. embed,block6,ln_f. [default: all]"
+        "--states",
+        metavar="NAMES",
+        help="Hidden states, e.g. embed,block6,ln_f, attn,mlp (of each block). [default: all]",
     ),
 ]
 NumbersOfClusters = Annotated[

@@ -91,6 +91,9 @@ def test_layers_from_the_input_up() -> None:
     names = ["ln_f", "block10", "block2", "embed", "block1", "wte", "head", "block2"]
     expected = ["wte", "embed", "block1", "block2", "block10", "head", "ln_f"]
     assert layers_in_order(names) == expected
+    branches = ["mlp2", "block1", "attn10", "block2", "attn2", "mlp1"]
+    expected = ["mlp1", "block1", "attn2", "mlp2", "block2", "attn10"]
+    assert layers_in_order(branches) == expected
 
 
 # --- Summaries ---
