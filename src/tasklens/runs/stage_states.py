@@ -15,7 +15,11 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+<<<<<<< HEAD
+from tasklens.data.labelled_prompts import LabelledPrompts
+=======
+from tasklens.data.names import state_order
+>>>>>>> branches
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import (
     Tokenized,
@@ -43,8 +47,10 @@ from tasklens.models.hf_loading import (
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
 from tasklens.models.series_steps import missing_steps
+from tasklens.models.subject import states_among
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
+from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
@@ -80,7 +86,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = prompts_of(settings, run.checkpoints[0])
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
@@ -334,14 +340,10 @@ def _tokenizer_directories(
 def _state_names(
     subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str
 ) -> tuple[str, ...]:
-    if "all" in wanted:
-        return subject.names
-    for name in wanted:
-        if name not in subject.names:
-            raise InputError(
-                f"{model}: no hidden state {name!r}; it has {', '.join(subject.names)}"
-            )
-    return tuple(name for name in subject.names if name in wanted)
+    try:
+        return tuple(sorted(states_among(subject, wanted), key=state_order))
+    except InputError as error:
+        raise InputError(f"{model}: {error}") from error
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -1,6 +1,5 @@
 """Define the tidy table of scores: columns, rows, files, summaries, and summaries as text."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +11,7 @@ import pyarrow.csv
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
-from tasklens.data.names import find_position
+from tasklens.data.names import find_position, state_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,15 +183,11 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
 
 
 def layers_in_order(layers: Iterable[str]) -> list[str]:
-    """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f."""
+    """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f.
 
-    def depth(layer: str) -> tuple[float, str]:
-        block = re.fullmatch(r"block([0-9]{1,9})", layer)
-        if block:
-            return int(block[1]), layer
-        return {"wte": -2.0, "embed": -1.0, "ln_f": np.inf}.get(layer, 1e9), layer
-
-    return sorted(set(layers), key=depth)
+    Those of a block's branches, such as attn1 and mlp1, come before that of the block.
+    """
+    return sorted(set(layers), key=state_order)
 
 
 def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> "pd.DataFrame":
