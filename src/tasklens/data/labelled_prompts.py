@@ -22,7 +22,6 @@ from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
 from tasklens.data.family_column import check_families, family_column
-from tasklens.data.family_column import check_families, family_column
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory

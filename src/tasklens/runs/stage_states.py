@@ -15,11 +15,8 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
-<<<<<<< HEAD
 from tasklens.data.labelled_prompts import LabelledPrompts
-=======
 from tasklens.data.names import state_order
->>>>>>> branches
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import (
     Tokenized,
