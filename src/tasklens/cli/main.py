@@ -20,9 +20,11 @@ from tasklens.cli.output import (
     prepare_streams,
 )
 from tasklens.cli.probe import probe
+from tasklens.cli.prompts import prompts
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
 from tasklens.cli.run import data, measure, plot, run, train
+from tasklens.cli.series import series
 from tasklens.cli.signals import TerminatedError, end_by, raising
 from tasklens.cli.sweep import gather, sweep
 from tasklens.cli.usage import usage_message
@@ -82,6 +84,19 @@ add_command(
     "tasklens probe gpt2 --prompts tasks-in-words",
     "tasklens probe runs/first --prompts mine.jsonl --label topic --states embed,block5",
     "tasklens probe EleutherAI/pythia-70m --revision step0,step1000 --prompts mine.csv --dry-run",
+)
+add_command(
+    app,
+    prompts,
+    "tasklens prompts icl --tokenizer gpt2 --families verbs,countries",
+    "tasklens prompts plain --tasks mine.toml --out mine.jsonl",
+)
+add_command(
+    app,
+    series,
+    "tasklens series EleutherAI/pythia-70m",
+    "tasklens series EleutherAI/pythia-70m --revision step0,step1000,main --json",
+    "tasklens series runs/llama",
 )
 add_command(
     app,

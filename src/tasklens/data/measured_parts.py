@@ -12,19 +12,26 @@ from tasklens.data.prompt_columns import check_position
 
 #: An index, which has fewer digits than Python reads.
 _INDEX = r"\d{1,18}"
+#: Column of the end of the question, after which the answer follows: measured by default.
+SEPARATOR = "separator"
 
 
 def default_position(table: LabelledPrompts) -> str:
     """Return the name of the position that is measured if none is named."""
+    pairs = table.columns.get(SEPARATOR, ())
+    if pairs and all(isinstance(pair, list | tuple) for pair in pairs):
+        return SEPARATOR
     return "input" if table.input is not None else "last"
 
 
 def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
     """Return the measured part that a position names, and whether the mean over it is measured.
 
-    The part of the default position, and of "input" if this is the input, is empty.
+    The part of "input" if this is the input, and of a default position without a column, is empty.
     """
     part, is_mean = position, False
+    if not position and default_position(table) == SEPARATOR:
+        part = SEPARATOR
     suffixed = re.fullmatch(r"(.+)_(last|mean)", position, re.DOTALL)
     if suffixed and position not in table.columns:
         part, is_mean = suffixed[1], suffixed[2] == "mean"

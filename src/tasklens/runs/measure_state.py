@@ -39,6 +39,8 @@ class StateJob:
     seed: int
     step: int
     position: str
+    paired: bool
+    """Whether all steps have the same seeds; see `tasklens.clustering.cluster.Cell`."""
     is_first: bool
     """Whether it is the first of the measured positions, whose arrays have no name of it."""
     splits: dict[str, slice]
@@ -84,7 +86,7 @@ def measure_state(job: StateJob) -> Measured:
     measured = Measured([], {}, {})
     for key, k in cells:
         identity = (job.seed, job.step, key.split, job.state, key.space, k)
-        cell = Cell(*identity, x=states[key.split], position=job.position)
+        cell = Cell(*identity, x=states[key.split], position=job.position, paired=job.paired)
         with (
             _attempt(f"{cell.name}{at and f' at {at}'}", measured.failed),
             warnings.catch_warnings(),

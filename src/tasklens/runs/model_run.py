@@ -185,10 +185,10 @@ class ModelRun(Run):
             examples = tuple(distinct[i] for i in spread)
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
-        for part, name in (("input", "inputs"), ("output", "outputs"), ("group", "groups")):
-            values = getattr(table, part)
-            if values is not None:
-                sizes[name] = len(set(values))
+        counted = {"inputs": table.input, "outputs": table.output}
+        one = "groups" if len(table.groups) == 1 else ""
+        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }
@@ -269,6 +269,11 @@ class ModelRun(Run):
             "the run again with another --out"
         )
 
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        keys = ("weights", "tokenizer")
+        return all(self.facts(first)[key] == self.facts(second)[key] for key in keys)
+
     # -- what stage states left ---------------------------------------------------------------
 
     def tokens(self, step: int, position: str | None = None) -> Tokenized:
@@ -301,7 +306,8 @@ class ModelRun(Run):
 def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """Return what to call each step of a run that is no series; empty for a series.
 
-    A single model is "trained", its twin "untrained"; of several models each has its own name.
+    Stages have the names that the user gave. Otherwise a single model is "trained"; of several
+    models each has its own name. The untrained twin is "untrained".
     """
     trained = [facts for facts in facts_by_step if not facts.get("untrained", False)]
     if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
@@ -311,7 +317,8 @@ def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]
     names = {}
     for facts, name in zip(trained, short_names, strict=True):
         own = name if are_distinct else facts["name"]
-        names[facts["step"]] = own if len(trained) > 1 else TRAINED
+        default = own if len(trained) > 1 else TRAINED
+        names[facts["step"]] = facts.get("called") or default
     untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
     return untrained | names
 
@@ -321,7 +328,11 @@ def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     subject = settings.subject
     base = Path(subject.base) if subject.base else None
     return find_checkpoints(
-        subject.models, subject.revisions, untrained=subject.untrained, base=base
+        subject.models,
+        subject.revisions,
+        untrained=subject.untrained,
+        base=base,
+        stages=subject.names,
     )
 
 

@@ -21,7 +21,7 @@ from tasklens.core.files import digest
 from tasklens.core.parquet import read_parquet
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
 from tasklens.runs.run_stages import Stages
@@ -184,6 +184,22 @@ class Run(Stages):
     def instances(self, split: str) -> Instances:
         """Return what the measured instances of a split are, without any model."""
         return self.instances_by_split[find_split(split, self.instances_by_split)]
+
+    def step_title(self, step: int) -> str:
+        """Return what a step is called in a text: its name, or "step 100"."""
+        return self.step_names.get(step, f"step {step:,}")
+
+    def find_step(self, text: str) -> int:
+        """Return the step with a name or a number; InputError if there is no such step."""
+        for step in self.steps:
+            if text in (self.step_names.get(step), str(step)):
+                return step
+        known = listed([self.step_names.get(step, str(step)) for step in self.steps])
+        raise InputError(f"{self.directory.path}: no step {text!r}; there are {known}")
+
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        return first == second
 
     def _step(self, step: int | None) -> int:
         if not self.steps:

@@ -39,6 +39,9 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
 
     models: tuple[str, ...] = ()
     """Directories of models, of checkpoint-N or of our runs, GGUF files, or names on the hub."""
+    names: Annotated[tuple[str, ...], Affects("states")] = ()
+    """Names of the models if these are stages of one model, in their order, such as base and sft;
+    empty: a single model, or a series."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its name has the step, as step1000 has."""
     untrained: bool = False
@@ -84,6 +87,21 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
                     f"states: no hidden state {name!r}; should be all, wte, embed, block1, ... or "
                     "ln_f"
                 )
+        for i, name in enumerate(self.names):
+            if not re.fullmatch(r"(?!untrained$|[0-9]+$)[\w.+-]{1,40}", name):
+                raise ValueError(
+                    f"names: {short(name)}: should be a word of letters, digits and . _ + -, such "
+                    "as sft; no number, and not untrained"
+                )
+            if name in self.names[:i]:
+                raise ValueError(f"names: {name} is given twice; give each stage another name")
+        if self.names and len(self.names) != len(self.models):
+            raise ValueError(
+                f"names: {len(self.names)} names for {len(self.models)} models: should be one for "
+                "each"
+            )
+        if self.names and self.revisions:
+            raise ValueError("revisions: stages with names take ORG/NAME@REVISION as the model")
         return self
 
 

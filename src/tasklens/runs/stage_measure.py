@@ -145,7 +145,13 @@ class Measurer:
         run = self.run
         settings = run.settings.affecting("measure")
         data, states = run.directory.output_hash("data"), run.states_hash(step)
-        return digest([run.settings.seed, settings, data, states])
+        paired = ["paired"] if self._paired else []
+        return digest([run.settings.seed, settings, data, states, *paired])
+
+    @property
+    def _paired(self) -> bool:
+        """True if steps are compared with each other, as stages of one model are."""
+        return len(self.run.step_names) > 1
 
     def is_done(self, step: int) -> bool:
         """Return whether the clusters and the scores of a checkpoint are there, undamaged."""
@@ -191,6 +197,7 @@ class Measurer:
                 seed=settings.seed,
                 step=step,
                 position=position,
+                paired=self._paired,
                 is_first=position == run.positions[0],
                 splits=run.splits,
                 instances=_without_symbols(run.instances_at(position)),

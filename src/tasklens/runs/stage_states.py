@@ -24,7 +24,6 @@ from tasklens.models.checkpoint_series import (
     fetch,
     file_times,
     identity,
-    missing_steps,
     step_notes,
 )
 from tasklens.models.gguf_files import stored_as
@@ -36,6 +35,8 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.hub_series import check_revisions
+from tasklens.models.series_steps import missing_steps
 from tasklens.models.whole_answers import whole_answers
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
@@ -80,7 +81,10 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
         measured_parts(table, position)
-    for note in step_notes(run.checkpoints):
+    notes = step_notes(run.checkpoints)
+    if run.directory.mark("states") is None:
+        notes += check_revisions(run.checkpoints)
+    for note in notes:
         warn(note)
     if engine == LOCAL and run.directory.mark("data") is None:
         first, *others = run.checkpoints
@@ -272,6 +276,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
+        "called": checkpoint.called,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
         "weights": opened.subject.weights_hash(),
