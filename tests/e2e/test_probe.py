@@ -641,7 +641,7 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
             f"tokens up to the measured one: {min(lengths)} to {max(lengths)}, "
             f"{sum(lengths) / len(lengths):.1f} on average"
         )
-        assert "the first token of the output follows it in 48 prompts" in lines
+        assert "the first token of the output is known in 48 prompts" in lines
 
 
 # --- What is refused ---

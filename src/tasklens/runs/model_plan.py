@@ -46,7 +46,7 @@ class PositionPlan(NamedTuple):
             f"{np.mean(self.n_tokens):.1f} on average"
         ]
         if self.n_known is not None:
-            lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
+            lines.append(f"the first token of the output is known in {self.n_known:,} prompts")
         measured = "the mean over" if self.is_mean else "measured is"
         lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
         return [*lines, *self.examples.splitlines()]

@@ -28,6 +28,7 @@ from tasklens.scoring.score_cells import score_controls
 from tasklens.scoring.score_table import (
     Row,
     accuracy_row,
+    answer_rows,
     table_to_csv_bytes,
     to_table,
 )
@@ -282,14 +283,14 @@ def _for_workers(
 
 
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
-    """Return the accuracy on each split, over the instances whose right answer is known.
+    """Return the scores of the answers on each split, over instances whose right answer is known.
 
     Beside it, of the measured splits, ``split/answer`` (n,) int64 and, if any right answer is
     known, ``split/correct`` (n,) int8: 1, 0, or -1 if it is not known.
     """
     rows: list[Row] = []
     arrays: Arrays = {}
-    targets = run.targets(step)
+    targets, scores = run.targets(step), run.answer_scores(step)
     for split, answer in run.answers(step).items():
         known = targets[split] >= 0
         correct = answer == targets[split]
@@ -310,6 +311,8 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
             )
             if split in run.splits:
                 arrays[f"{split}/correct"] = np.where(known, correct, -1).astype(np.int8)
+        more = scores.get(split, {})
+        rows += answer_rows(run.name, run.settings.seed, step, split, more)
     return rows, arrays
 
 

@@ -73,8 +73,15 @@ def score_rows(
 
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
     """Return the row of the model's accuracy, in 0 .. 1, on one split at one step."""
+    return answer_rows(run, seed, step, split, {"accuracy": value})[0]
+
+
+def answer_rows(
+    run: str, seed: int, step: int, split: str, values: Mapping[str, float]
+) -> list[Row]:
+    """Return a row for each score of the model's answers, on one split at one step."""
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "split": split}
-    return score_rows({"accuracy": value}, **columns, position="", layer=MODEL, space="")[0]
+    return score_rows(values, **columns, position="", layer=MODEL, space="")
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
@@ -165,8 +172,24 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
-          from ``ari_low`` to ``ari_high``. Those that end in the name of a crossed column, such as
-          ``ari_within_form``, are defined in docs/models.md.
+          from ``ari_low`` to ``ari_high``. The scores of the model's answers are below.
+          Those that end in the name of a crossed column, such as ``ari_within_form``, are defined in
+          docs/models.md.
+
+    Notes
+    -----
+    ``accuracy`` is the share of prompts after which the most likely token, of all tokens, is the
+    first of the right answer. The other scores of answers are those of a model run:
+
+    - ``accuracy_among_first_tokens``: the share of prompts at which the first token of the right
+      answer is likelier than those of the answers to the same input under other labels. Answers
+      that begin like the right one do not count;
+    - ``accuracy_among_candidates``: the same with the probabilities of the whole answers;
+    - ``answer_log_probability``: the mean log-probability of the right answer's tokens, in nats per
+      token, averaged over prompts;
+    - ``answer_probability``: the probability of the whole right answer, averaged over prompts.
+
+    The last three are measured with ``states.answers=whole``.
 
     Raises
     ------

@@ -11,10 +11,11 @@ import pytest
 import tasklens as tl
 from tasklens.core.errors import InputError
 from tasklens.data.first_tokens import first_tokens
+from tasklens.data.measured_parts import default_position
 from tasklens.data.prompt_families import SHIPPED_FAMILIES, shipped_family
 from tasklens.data.prompt_forms import FORMS, Kind
 from tasklens.data.prompt_set import make_prompts, settings_of
-from tasklens.data.tokenize import default_position, tokenize
+from tasklens.data.tokenize import tokenize
 from tiny_tokenizers import byte_level, word_level
 
 Row = dict[str, Any]
