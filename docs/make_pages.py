@@ -45,7 +45,7 @@ JSON_KEYS = {
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
         "confidence": "of the intervals",
-        "intervals over": "`runs`, `instructions`, `near-best starts`, as far as known",
+        "intervals over": "`runs`, `instructions` or other units, `near-best starts`",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",

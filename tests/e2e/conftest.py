@@ -161,7 +161,7 @@ def swept(sweep_file: Path) -> Finished:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the figures of a run, which take longest, by empty ones."""
     for name in ("figure1", "figure2", "figure3"):
-        monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_: Figure())
+        monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_, **__: Figure())
 
 
 @pytest.fixture(scope="session")
