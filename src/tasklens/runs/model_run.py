@@ -50,6 +50,8 @@ class ModelRun(Run):
     states_stage: ClassVar[Literal["states"]] = "states"
     opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
+    #: The prompts, if they are in the memory of this process instead of in files.
+    given: LabelledPrompts | None = None
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
 
@@ -149,11 +151,14 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = read_prompts(self.settings.prompts, seed=self.settings.seed)
+        table = self.given or read_prompts(self.settings.prompts, seed=self.settings.seed)
         return {self.directory.prompts.name: parquet_bytes(table_of(table))}
 
     def sources(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of prompts."""
+        """Return the SHA-256 of each file of prompts, or of the prompts in memory."""
+        if self.given is not None:
+            content = parquet_bytes(table_of(self.given))
+            return dict.fromkeys(self.settings.prompts.files, sha256(content))
         return {name: sha256(content_of(name)) for name in self.settings.prompts.files}
 
     def overview(self) -> TaskOverview:
@@ -229,8 +234,10 @@ class ModelRun(Run):
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
-        """The steps of the checkpoints that were harvested, ascending."""
-        return self.steps
+        """The steps of the checkpoints that were harvested, ascending, as far as they are saved."""
+        live = {step for step in self.steps if self.facts(step).get("live", False)}
+        saved = live and {checkpoint.step for checkpoint in self._saved}
+        return tuple(step for step in self.steps if step not in live or step in saved)
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
@@ -245,9 +252,20 @@ class ModelRun(Run):
             )
         return subject
 
+    @property
+    def _saved(self) -> list[Checkpoint]:
+        """The models that can be opened; of a run beside a training none may be saved."""
+        live = any(self.facts(step).get("live", False) for step in self.steps)
+        try:
+            return self.checkpoints
+        except InputError:
+            if not live:
+                raise
+            return []
+
     def _checkpoint(self, step: int) -> Checkpoint:
         """Return the model of a step; InputError if it is gone."""
-        for checkpoint in self.checkpoints:
+        for checkpoint in self._saved:
             if checkpoint.step == step:
                 return checkpoint
         raise InputError(

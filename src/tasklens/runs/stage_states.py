@@ -1,6 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -106,8 +107,14 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
-    subject = load_model(settings, checkpoint)
-    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    return opened_model(settings, load_model(settings, checkpoint), table, checkpoint.name)
+
+
+def opened_model(
+    settings: ModelRunSettings, subject: HuggingFaceSubject, table: LabelledPrompts, name: str
+) -> OpenedModel:
+    """Return a model that is loaded with the prompts as it reads them; InputError as open_model."""
+    names = _state_names(subject, settings.subject.states, name)
     limits = [n for n in (settings.states.max_length, subject.max_length) if n]
     tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
     for each in tokens.values():
@@ -213,22 +220,36 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
             opened = run.opened if is_first else None
             opened = opened or open_model(run.settings, checkpoint, run.table)
             subject, tokens, names = opened
-            positions = [part.position for part in missing if part.checkpoint is checkpoint]
+            parts = {part: each for part, each in missing.items() if part.checkpoint is checkpoint}
             if is_first:
                 show_measured_tokens(run, tokens, subject.tokenizer)
                 width = sum(subject.widths[name] for name in names)
                 n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
-            for position in positions:
-                target = run.states_at(checkpoint.step, position)
-                partial = run.directory.partial(target, missing[Part(checkpoint, position)])
-                keep_layout(partial, in_shards=False)
-                keep_reading(partial, subject)
-                harvest_to(partial, subject, tokens[position].prompts, names, bar.update)
-                facts = model_facts(checkpoint, opened, position)
-                finish_checkpoint(partial, facts, tokens[position], subject.tokenizer)
-                run.directory.fill(target)
+            harvest_checkpoint(run, opened, parts, bar.update)
+
+
+def harvest_checkpoint(
+    run: ModelRun,
+    opened: OpenedModel,
+    parts: Mapping[Part, str],
+    on_prompts: Callable[[int], object] = lambda n: None,
+) -> None:
+    """Let an open model read the prompts, and keep its hidden states at the position of each part.
+
+    `on_prompts` is called with the number of prompts done, once for each position of a prompt.
+    """
+    subject, tokens, names = opened
+    for (checkpoint, position), inputs in parts.items():
+        target = run.states_at(checkpoint.step, position)
+        partial = run.directory.partial(target, inputs)
+        keep_layout(partial, in_shards=False)
+        keep_reading(partial, subject)
+        harvest_to(partial, subject, tokens[position].prompts, names, on_prompts)
+        facts = model_facts(checkpoint, opened, position)
+        finish_checkpoint(partial, facts, tokens[position], subject.tokenizer)
+        run.directory.fill(target)
 
 
 def show_measured_tokens(run: ModelRun, tokens: dict[str, Tokenized], tokenizer: Any) -> None:
@@ -253,6 +274,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "name": checkpoint.name,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
+        **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
