@@ -48,6 +48,7 @@ class Checkpoint:
     base: Path | None = None  # of a LoRA adapter: the directory of its base model
     called: str = ""  # the name of a stage, such as sft, if it has one
     is_training_step: bool = field(default=True, compare=False)
+    live: bool = False  # a model in training, in the memory of this process
     """False if `step` is only a number in the order given."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is odd about the step, as sentences for a warning."""

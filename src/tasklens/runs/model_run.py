@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.numpy
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import digest
+from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
@@ -48,6 +48,8 @@ class ModelRun(Run):
     states_stage: ClassVar[Literal["states"]] = "states"
     opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
+    #: The prompts, if they are in the memory of this process instead of in files.
+    given: LabelledPrompts | None = None
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
 
@@ -173,10 +175,14 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
+        table = self.given or self.asked
+        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of each file of prompts, or of what they are made of."""
+        if self.given is not None:
+            content = parquet_bytes(table_of(self.given))
+            return dict.fromkeys(self.settings.prompts.files, sha256(content))
         return hashes_of_prompts(self.settings, self.checkpoints[0])
 
     def overview(self) -> TaskOverview:
@@ -252,8 +258,10 @@ class ModelRun(Run):
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
-        """The steps of the checkpoints that were harvested, ascending."""
-        return self.steps
+        """The steps of the checkpoints that were harvested, ascending, as far as they are saved."""
+        live = {step for step in self.steps if self.facts(step).get("live", False)}
+        saved = live and {checkpoint.step for checkpoint in self._saved}
+        return tuple(step for step in self.steps if step not in live or step in saved)
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
@@ -268,9 +276,20 @@ class ModelRun(Run):
             )
         return subject
 
+    @property
+    def _saved(self) -> list[Checkpoint]:
+        """The models that can be opened; of a run beside a training none may be saved."""
+        live = any(self.facts(step).get("live", False) for step in self.steps)
+        try:
+            return self.checkpoints
+        except InputError:
+            if not live:
+                raise
+            return []
+
     def _checkpoint(self, step: int) -> Checkpoint:
         """Return the model of a step; InputError if it is gone."""
-        for checkpoint in self.checkpoints:
+        for checkpoint in self._saved:
             if checkpoint.step == step:
                 return checkpoint
         raise InputError(
