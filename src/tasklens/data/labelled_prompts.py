@@ -21,6 +21,7 @@ from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
+from tasklens.data.chats import MESSAGES, Messages, transcript
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
@@ -48,7 +49,9 @@ class PromptSettings(SettingsBase, affects="data"):
     """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
     each becomes a split named after the file."""
     text: str = "text"
-    """Column of the text. The text may continue after the position that is measured."""
+    """Column of the text, or of messages (a list of role and content each), which the chat template
+    of the model's tokenizer writes as a text. Without a column text it is messages. The text may
+    continue after the position that is measured."""
     label: str = ""
     """Column of the label that clusters are compared with; empty: label, or task."""
     input: str = ""
@@ -120,6 +123,10 @@ class LabelledPrompts:
     """All columns of the file."""
     splits: dict[str, slice]
     """Slice of the texts in each split."""
+    messages: tuple[Messages, ...] | None = None
+    """The messages of which a chat template writes each text."""
+    is_rendered: bool = False
+    """Whether it has written them: see `tasklens.data.chats.rendered`."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -204,7 +211,10 @@ def read_prompts(
     groups = _groups(parts, columns, second)
     split_by = _column_of_splits(parts, settings)
     needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
-    prompts = name_columns(parts, settings.text, filter(None, needed))
+    header = {name for part in parts.values() for _, record in part for name in record}
+    is_usual = settings.text == "text" and "text" not in header and MESSAGES in header
+    text = MESSAGES if is_usual else settings.text
+    prompts = name_columns(parts, text, filter(None, needed))
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
@@ -212,7 +222,7 @@ def read_prompts(
         prompts = by_column or _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
-    table = _table(prompts, settings.text, columns, groups)
+    table = _table(prompts, text, columns, groups)
     if ANSWERS in table.columns:
         try:
             answers_by_label(table)
@@ -337,9 +347,11 @@ def _table(
         part: None if column is None else tuple(prompt.names[column] for prompt in prompts)
         for part, column in named.items()
     }
+    texts = [prompt.columns[text] for prompt in prompts]
+    messages = None if isinstance(texts[0], str) else tuple(texts)
     return LabelledPrompts(
         source=tuple(prompt.source for prompt in prompts),
-        text=tuple(prompt.columns[text] for prompt in prompts),
+        text=tuple(texts if messages is None else map(transcript, messages)),
         **names,
         groups={
             name: tuple(prompt.names[column] for prompt in prompts)
@@ -347,6 +359,7 @@ def _table(
         },
         columns={name: tuple(p.columns.get(name) for p in prompts) for name in columns},
         splits=_slices({split: len(part) for split, part in parts.items()}),
+        messages=messages,
     )
 
 
@@ -362,9 +375,9 @@ _PARTS = ("source", "text", *(part for part in USUAL if part != "group"))
 def table_of(prompts: LabelledPrompts) -> pa.Table:
     """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `groups` and `columns`.
-    `input` and `output` are null if absent; `groups` is JSON of the units, and `columns` of all
-    columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `messages`, `groups` and
+    `columns`. `input`, `output` and `messages` are null if absent. The last three are JSON: of the
+    messages, of the units, and of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
@@ -372,7 +385,10 @@ def table_of(prompts: LabelledPrompts) -> pa.Table:
         "groups": _as_json(prompts.groups, len(prompts)),
         "columns": _as_json(prompts.columns, len(prompts)),
     }
-    columns = {"split": split, **parts, **objects}
+    messages: list[str | None] = [None] * len(prompts)
+    if prompts.messages is not None:
+        messages = [json.dumps(each, ensure_ascii=False) for each in prompts.messages]
+    columns = {"split": split, **parts, MESSAGES: messages, **objects}
     return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
@@ -397,6 +413,8 @@ def read_table(content: bytes) -> LabelledPrompts:
         records = [json.loads(text) for text in columns[part]]
         names = dict.fromkeys(name for record in records for name in record)
         parts[part] = {name: tuple(record[name] for record in records) for name in names}
+    if None not in columns[MESSAGES]:
+        parts[MESSAGES] = tuple(map(json.loads, columns[MESSAGES]))
     return LabelledPrompts(**parts, splits=_slices(Counter(columns["split"])))
 
 
