@@ -21,6 +21,7 @@ USUAL = {
     "input": ("input",),
     "output": ("output", "answer"),
     "group": ("instruction",),
+    "family": ("family",),
 }
 
 

@@ -249,6 +249,8 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
         length=begin,
         symbol_counts=counts,
         unit=table.unit_numbers[rows],
+        family=None if table.family is None else np.array(codes(table.family))[rows],
+        family_names=tuple(sorted(set(table.family or ()))),
     )
 
 

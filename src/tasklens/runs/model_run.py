@@ -11,21 +11,21 @@ import numpy as np
 import safetensors.numpy
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import digest, sha256
+from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.chats import HEADER
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
 from tasklens.data.measured_parts import default_position, parse_position
 from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
-from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import Tokenized, instances_of_prompts
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
+from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import ASKED, WHOLE, read_states
@@ -63,6 +63,11 @@ class ModelRun(Run):
     def table(self) -> LabelledPrompts:
         """The labelled prompts that stage data left."""
         return read_table(self.directory.read(self.directory.prompts))
+
+    @cached_property
+    def asked(self) -> LabelledPrompts:
+        """The labelled prompts that the settings name, for stage data."""
+        return prompts_of(self.settings, self.checkpoints[0])
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -179,14 +184,18 @@ class ModelRun(Run):
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """All columns of the files of prompts."""
+        return self.table.columns
+
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = read_prompts(self.settings.prompts, seed=self.settings.seed)
-        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of prompts."""
-        return {name: sha256(content_of(name)) for name in self.settings.prompts.files}
+        """Return the SHA-256 of each file of prompts, or of what they are made of."""
+        return hashes_of_prompts(self.settings, self.checkpoints[0])
 
     def overview(self) -> TaskOverview:
         """Return the labels, and how many prompts and models there are."""
@@ -331,7 +340,7 @@ def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]
     if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
         return {}
     short_names = [Path(facts["name"]).name for facts in trained]
-    are_distinct = len({*short_names}) == len(trained)
+    are_distinct = len({*short_names}) == len(trained) and UNTRAINED not in short_names
     names = {}
     for facts, name in zip(trained, short_names, strict=True):
         own = name if are_distinct else facts["name"]

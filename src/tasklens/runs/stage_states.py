@@ -16,8 +16,9 @@ from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
 from tasklens.data.chats import HEADER, rendered
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
+from tasklens.data.names import state_order
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
@@ -38,6 +39,7 @@ from tasklens.models.hf_loading import (
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
 from tasklens.models.series_steps import missing_steps
+from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
@@ -77,7 +79,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = run.asked
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
@@ -364,14 +366,10 @@ def _tokenizer_directories(
 def _state_names(
     subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str
 ) -> tuple[str, ...]:
-    if "all" in wanted:
-        return subject.names
-    for name in wanted:
-        if name not in subject.names:
-            raise InputError(
-                f"{model}: no hidden state {name!r}; it has {', '.join(subject.names)}"
-            )
-    return tuple(name for name in subject.names if name in wanted)
+    try:
+        return tuple(sorted(states_among(subject, wanted), key=state_order))
+    except InputError as error:
+        raise InputError(f"{model}: {error}") from error
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
