@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +13,7 @@ import safetensors.numpy
 from tasklens.core.errors import InputError
 from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
+from tasklens.data.chats import HEADER
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 #: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
 FACTS = "about.json"
 TOKENS = "tokens.safetensors"
+#: The texts that the chat template has written of prompts that are messages.
+TEXTS = "texts.json"
 #: What the tokens that were answered or measured are called: {token: text}.
 TOKEN_NAMES = "words.json"
 
@@ -132,7 +136,21 @@ class ModelRun(Run):
 
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the text of each prompt of a split."""
-        return self.table.text[self.table.splits[split]]
+        return self.rendered_table.text[self.table.splits[split]]
+
+    @cached_property
+    def rendered_table(self) -> LabelledPrompts:
+        """The labelled prompts; the text of messages is that which the first model has read."""
+        if self.table.messages is None:
+            return self.table
+        written = json.loads(self.directory.read(self.states_at(self.steps[0]) / TEXTS))
+        headers = {HEADER: tuple(written[HEADER])} if written[HEADER] else {}
+        return replace(
+            self.table,
+            text=tuple(written["text"]),
+            columns=self.table.columns | headers,
+            is_rendered=True,
+        )
 
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the first token of each right answer by split, -1 if it is not known.
@@ -187,7 +205,7 @@ class ModelRun(Run):
 
     def overview(self) -> TaskOverview:
         """Return the labels, and how many prompts and models there are."""
-        table = self.table
+        table = self.rendered_table
         tasks = []
         for label in sorted(set(table.label)):
             texts = [
@@ -219,7 +237,7 @@ class ModelRun(Run):
             prompts = self.tokens(self.steps[0], position).prompts
             begin = prompts.position if prompts.begin is None else prompts.begin
             self._counterfactuals[split, position, n] = counterfactuals_of_prompts(
-                self.table,
+                self.rendered_table,
                 self._tokenizer,
                 split,
                 position,
