@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasklens.core.text import aligned, visible
+from tasklens.scoring.crossed_text import crossed_table
 from tasklens.scoring.score_table import (
     CONTROLS,
     MODEL,
@@ -79,8 +80,7 @@ def final_table(
 def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
     """Return the scores at the last step as plain text.
 
-    Those of classifiers, of each family and of each k stand below.
-
+    Those of classifiers, of each family, of each k and of crossed columns stand below.
     If there are several positions, their names are above the scores of each. ``step_names`` are
     those of steps that are no training steps, see `tasklens.Run.step_names`.
     """
@@ -88,11 +88,10 @@ def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyTyp
     parts = []
     for position in positions or [""]:
         rows = at_position(table, position)
-        text = final_text(main_scores(rows), step_names)
-        text += classifier_table(rows, step_names) + family_table(rows) + k_table(rows)
-        if len(positions) < 2:
-            return text
-        parts.append(f"position {visible(position)}\n{text}")
+        main = main_scores(rows)
+        text = final_text(main, step_names) + classifier_table(rows, step_names)
+        text += family_table(rows) + k_table(rows) + crossed_table(main)
+        parts.append(f"position {visible(position)}\n{text}" if len(positions) > 1 else text)
     return "\n".join(parts)
 
 
