@@ -26,7 +26,8 @@ from tasklens.data.tokenize import (
     parse_position,
 )
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
-from tasklens.report.view import TaskOverview, TaskView
+from tasklens.models.licences import NOT_STATED
+from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
@@ -146,6 +147,21 @@ class ModelRun(Run):
         path = self.states_at(step, position) / TOKEN_NAMES
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
+
+    @property
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step, with what its files state."""
+        facts = [self.facts(step) for step in self.steps]
+        # Runs of earlier versions have not looked for a licence.
+        return tuple(
+            ModelView(each["step"], each["name"], each.get("licence", NOT_STATED), each["weights"])
+            for each in facts
+        )
+
+    def columns(self, split: str) -> dict[str, tuple[Any, ...]]:
+        """Return the columns of the prompts by name, for each instance of a split."""
+        rows = self.table.splits[split]
+        return {name: values[rows] for name, values in self.table.columns.items()}
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""

@@ -23,7 +23,7 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
-from tasklens.report.view import TaskOverview, View
+from tasklens.report.view import ModelView, TaskOverview, View
 from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.cell_key import CellKey
@@ -104,6 +104,10 @@ class Run(Stages):
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction, or the text, of each instance of a split."""
 
+    def columns(self, split: str) -> dict[str, tuple[Any, ...]]:
+        """Return the columns of a user's prompts by name, for each instance of a split."""
+        return {}
+
     @abstractmethod
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the right answers by split as tokens of a step's model, -1 if not known."""
@@ -115,6 +119,14 @@ class Run(Stages):
     @abstractmethod
     def overview(self) -> TaskOverview:
         """Return what the model was asked."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step with its licence and the hash of its weights, or the trained one.
+
+        A training run has one: that of its last checkpoint.
+        """
 
     @abstractmethod
     def data_files(self) -> dict[str, bytes]:
