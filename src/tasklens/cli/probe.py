@@ -43,7 +43,8 @@ Prompts = Annotated[
         "--prompts",
         metavar="FILE",
         help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal. "
-        "[default: the measured subsets of a training run, otherwise tasks-in-words]",
+        "[default: the measured subsets of a training run, otherwise few-shot prompts, made for "
+        "the tokenizer]",
     ),
 ]
 Label = Annotated[
@@ -59,7 +60,7 @@ Positions = Annotated[
         metavar="last|COLUMN|TEXT|N|A:B",
         help="Position that is measured: the last token, a part of the text, a token, characters; "
         "with _mean after it, the mean over the part. May be given several times. "
-        "[default: the input's last token]",
+        "[default: the separator of a prompt set, otherwise the input's last token]",
     ),
 ]
 HoldOut = Annotated[
@@ -80,6 +81,22 @@ NumbersOfClusters = Annotated[
     str | None,
     typer.Option(
         "--k", metavar="N,N,...", help="Numbers of clusters. [default: as many as labels]"
+    ),
+]
+Residualize = Annotated[
+    str | None,
+    typer.Option(
+        "--residualize",
+        metavar="COLUMN,...",
+        help="Take columns out of the hidden states by a regression, e.g. length,form.",
+    ),
+]
+Cross = Annotated[
+    str | None,
+    typer.Option(
+        "--cross",
+        metavar="COLUMN,...",
+        help="Also compare the clusters with a column, and score the label within its values.",
     ),
 ]
 Revision = Annotated[
@@ -148,6 +165,8 @@ def probe(
     hold_out: HoldOut = None,
     states: States = None,
     k: NumbersOfClusters = None,
+    residualize: Residualize = None,
+    cross: Cross = None,
     revision: Revision = None,
     base: Base = None,
     untrained: Untrained = False,
@@ -187,7 +206,11 @@ def probe(
         },
         "prompts": {"files": prompts, "label": label, "hold_out": hold_out},
         "states": {"positions": position},
-        "measure": {"k": _numbers(k) if k else None},
+        "measure": {
+            "k": _numbers(k) if k else None,
+            "residualize": residualize.split(",") if residualize else None,
+            "cross": cross.split(",") if cross else None,
+        },
     }
     for name, table in given.items():
         given[name] = {key: value for key, value in table.items() if value is not None}

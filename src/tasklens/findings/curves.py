@@ -15,7 +15,7 @@ from tasklens.core.seeds import stream
 from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
-from tasklens.scoring.bootstrap import Floats, Resampling
+from tasklens.scoring.bootstrap import FamilyResampling, Floats, Resampling
 from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
@@ -168,7 +168,7 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """
     other = {
         "model": "accuracy",
-        **dict.fromkeys(CONTROLS, "ari"),
+        **dict.fromkeys(CONTROLS, metric if metric in ("ami", "v_measure") else "ari"),
     }  # metrics of lines that are no hidden state
     rows = to_frame(at_position(main_scores(table)), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")
@@ -210,7 +210,7 @@ def curves_of_labels(
     labels: Labels,
     hits: Mapping[tuple[int, str], npt.NDArray[np.bool_]],
     controls: ControlLabels,
-    resampling: Mapping[str, Resampling],
+    resampling: Mapping[str, Resampling | FamilyResampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),

@@ -8,6 +8,7 @@ import numpy as np
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves
 from tasklens.findings.measurement import Measurement, measured
+from tasklens.findings.one_model import ARI_OF_BEST
 from tasklens.findings.rules import UNSEEN
 from tasklens.findings.statistics import TRAIN
 from tasklens.scoring.best_layer import best_layer
@@ -19,7 +20,7 @@ PURPOSE = "location"
 
 @dataclass(frozen=True)
 class Location:
-    """Where the clusters of a model are: stated and not judged."""
+    """The place of the clusters in a model, which is stated and not judged."""
 
     layer: str
     """The best layer: that with the highest ARI on the first split, in the mean over runs."""
@@ -29,7 +30,7 @@ class Location:
     """In which share of the resampled copies each layer is the best, in 0 .. 1, the largest first.
     Empty without copies; layers that never are the best are left out."""
     alike: tuple[str, ...]
-    """The other layers whose ARI cannot be told from that of the best layer."""
+    """The other layers whose ARI is not distinguishable from that of the best layer."""
     measurements: tuple[Measurement, ...]
     """ARI of the best layer on each split, and the highest accuracy of the linear classifier."""
 
@@ -52,7 +53,10 @@ def location_of(runs: Sequence[Curves]) -> Location | None:
         return None
     best, _ = chosen
     splits = [s for s in MEASURED if all((s, best, "raw") in curves.ari for curves in runs)]
-    of_best = [measured(f"ARI of {best}", s, _ari(best, s), runs, PURPOSE) for s in splits]
+    of_best = [  # with the intervals of the checks
+        measured(ARI_OF_BEST, s, _ari(best, s), runs, "clusters" if s == TRAIN else "unseen data")
+        for s in splits
+    ]
     return Location(
         best,
         runs[0].split_names[TRAIN],
@@ -71,7 +75,7 @@ def _shares(layers: Sequence[str], profiles: Sequence[Floats]) -> tuple[tuple[st
 
 
 def _is_alike(runs: Sequence[Curves], best: str, layer: str) -> bool:
-    """Return whether the ARI of a layer cannot be told from that of the best."""
+    """Return whether the ARI of a layer is not distinguishable from that of the best."""
 
     def lead(curves: Curves) -> Floats:
         return curves.final(TRAIN, best) - curves.final(TRAIN, layer)

@@ -158,4 +158,5 @@ def _prompts_of_split(
         split,
         prompts.position_name,
         instances_of_prompts(table, tokens, split),
+        None if prompts.answer_at is None else prompts.answer_at[rows],
     )

@@ -14,27 +14,27 @@ NOT_STATED = "not stated"
 LONGEST, CARD_BYTES = 100, 2**16
 
 
-def licence_of(*places: Path | None) -> str:
+def licence_of(*paths: Path | None) -> str:
     """Return the licence that the first of some models states, or `NOT_STATED`.
 
     A GGUF file states it in its metadata, a directory in the head of its model card, README.md, or
     in config.json. An adapter without one has that of its base model.
     """
-    for place in places:
-        if place is not None and (licence := _stated(place)):
+    for path in paths:
+        if path is not None and (licence := _stated(path)):
             return visible(licence)[:LONGEST]
     return NOT_STATED
 
 
-def _stated(place: Path) -> str:
+def _stated(path: Path) -> str:
     """Return the licence that a model's files state, or an empty text."""
-    file = gguf_file(place)
+    file = gguf_file(path)
     if file is not None:
         metadata = read_header(file).metadata
         for key in ("general.license", "general.license.name"):
             if isinstance(metadata.get(key), str) and metadata[key].strip():
                 return str(metadata[key]).strip()
-    directory = place if place.is_dir() else place.parent
+    directory = path if path.is_dir() else path.parent
     of_card = _of_card(directory / "README.md")
     stated = try_object(directory / "config.json").get("license") if file is None else ""
     return of_card or (stated.strip() if isinstance(stated, str) else "")

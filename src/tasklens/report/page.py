@@ -14,10 +14,12 @@ from tasklens import __version__
 from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
-from tasklens.findings.verdict_text import verdict_json
+from tasklens.findings.verdict_text import location_lines, verdict_json
 from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
+from tasklens.scoring.crossed_text import SCORES as CROSSED_SCORES
+from tasklens.scoring.crossed_text import crossed_columns
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 
 #: The scripts of the page, in the order in which they run.
@@ -39,7 +41,7 @@ SCRIPTS = (
 METRICS = (
     *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
-    *("probe_task", "neighbours_task"),
+    *("probe_task", "centroid_task", "neighbours_task"),
 )
 #: Decimal places of a score: more than a screen shows.
 DIGITS = 4
@@ -115,6 +117,7 @@ def _script_source(script: str) -> str:
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON, with thresholds as text."""
     data: dict[str, Any] = json.loads(verdict_json(verdict))
+    data["where_text"] = [line.strip() for line in location_lines(verdict)]
     for finding in (*data["findings"], *data["use"]["findings"]):
         for check, plain in zip(
             verdict.checks_of(finding["finding"]), finding["checks"], strict=True
@@ -136,6 +139,9 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
         "seed": view.seed,
         "kind": view.kind,
         "steps": view.steps,
+        "step_names": [view.step_names.get(step, str(step)) for step in view.steps]
+        if view.step_names
+        else None,
         "states": view.states,
         "answers": view.answers,
         "positions": positions,
@@ -178,6 +184,7 @@ def _position_data(view: View) -> tuple[dict[str, Any], list[str]]:
             for name, split in view.splits.items()
         ],
         "scores": _scores(view),
+        "crossed": _crossed(view),
         "edits": edits_data(view),
     }
     return data, [packer.text() for packer in packed.values()]
@@ -226,7 +233,8 @@ def _scores(view: View) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")
-    summary = summarise(to_frame(view.table, {*METRICS, "accuracy"}), columns)
+    crossed = [f"{score}_{name}" for name in _crossed(view) for score in CROSSED_SCORES]
+    summary = summarise(to_frame(view.table, {*METRICS, *crossed, "accuracy"}), columns)
     for key, *values in summary[["mean", "low", "high"]].itertuples():
         split, line, space, metric, step = key
         control, state = line in CONTROLS, line in view.states and space == "raw"
@@ -236,6 +244,11 @@ def _scores(view: View) -> dict[str, Any]:
             course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
             course[0 if control else view.steps.index(step)] = _rounded(values)
     return scores
+
+
+def _crossed(view: View) -> list[str]:
+    """Return the names of the columns that are crossed with the task."""
+    return crossed_columns(view.table["metric"].unique().to_pylist())
 
 
 def _rounded(values: Iterable[float]) -> list[float | None]:

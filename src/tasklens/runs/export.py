@@ -280,9 +280,11 @@ class _Cells:
         }
         if correct is not None:
             columns["correct"] = [None if c < 0 else bool(c) for c in correct[points]]
-        for name, values in run.columns(split).items():
+        first = run.splits[split].start
+        for name, values in run.columns.items():
             if name not in (*ATLAS_SCHEMA.names, "task", "text") and _is_plain(values):
-                columns[name] = [None if values[i] is None else str(values[i]) for i in points]
+                own = [values[first + i] for i in points]
+                columns[name] = [None if value is None else str(value) for value in own]
         return columns
 
     def table(self, columns: Mapping[str, Any]) -> pa.Table:

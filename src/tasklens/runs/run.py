@@ -24,10 +24,11 @@ from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import ModelView, TaskOverview, View
+from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.cell_key import CellKey
-from tasklens.scoring.score_cells import prepared
+from tasklens.scoring.score_cells import prepared_splits
 from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
 
 if TYPE_CHECKING:
@@ -61,9 +62,6 @@ class Run(Stages):
     >>> run.states("block2", step=8, split="val_subset").dtype
     dtype('float32')
     """
-
-    #: What `curves` has returned, with the version of the files that it depends on.
-    _curves: "tuple[object, Curves] | None" = None
 
     # -- what was measured --------------------------------------------------------------------
 
@@ -104,10 +102,6 @@ class Run(Stages):
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction, or the text, of each instance of a split."""
 
-    def columns(self, split: str) -> dict[str, tuple[Any, ...]]:
-        """Return the columns of a user's prompts by name, for each instance of a split."""
-        return {}
-
     @abstractmethod
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the right answers by split as tokens of a step's model, -1 if not known."""
@@ -127,6 +121,11 @@ class Run(Stages):
 
         A training run has one: that of its last checkpoint.
         """
+
+    @property
+    @abstractmethod
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The columns of the measured instances, split after split, by name."""
 
     @abstractmethod
     def data_files(self) -> dict[str, bytes]:
@@ -290,20 +289,17 @@ class Run(Stages):
         self, step: int, position: str | None = None
     ) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
+        measure, regressors = self.settings.measure, regressors_at(self, self.position(position))
+        families = {split: known.families for split, known in self.instances_by_split.items()}
         for name in self.state_names:
             whole = self.states(name, step, position=position)
-            yield (
-                name,
-                {
-                    split: prepared(whole[rows], self.settings.measure)
-                    for split, rows in self.splits.items()
-                },
-            )
+            yield name, prepared_splits(whole, self.splits, measure, families, regressors)
 
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
 
-        They follow the input token of a training run, and the first position of a model run.
+        They follow the input token of a training run. Those of a model run follow the prompt, as
+        it is read at the first position: docs/models.md has the rule.
         """
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
@@ -313,6 +309,10 @@ class Run(Stages):
             self.directory.check(path)
             answers[split] = np.load(path)
         return answers
+
+    def answer_scores(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Return what is measured of the answers beside the accuracy: scores by name, by split."""
+        return {}
 
     def whole_splits(self, step: int) -> tuple[str, ...]:
         """Return the splits of which a step has all answers, not only the measured ones."""
@@ -362,6 +362,11 @@ class Run(Stages):
         self.need("interventions")
         return read_parquet(self.directory.read(self.directory.effects_parquet))
 
+    @cached_property
+    def _curves(self) -> "dict[str, tuple[object, Curves]]":
+        """Results of `curves` by position, with the version of the files that each depends on."""
+        return {}
+
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
 
@@ -371,10 +376,11 @@ class Run(Stages):
 
         return verify([self], shuffled=shuffled)
 
-    def curves(self) -> "Curves":
+    def curves(self, position: str | None = None) -> "Curves":
         """Return scores and effects of edits by step, with resampled instructions.
 
-        `tasklens.figure3` draws them. They take a while the first time, and are not to be changed.
+        By default at the first position. They are drawn by `tasklens.figure3` and
+        `tasklens.figure_by_layer`. They take a while the first time, and are not to be changed.
         """
         from tasklens.runs.verify import curves_of
 
@@ -382,9 +388,10 @@ class Run(Stages):
         version = [
             directory.noted(path) for path in (directory.scores_parquet, directory.effects_parquet)
         ]
-        if self._curves is None or self._curves[0] != version:
-            self._curves = version, curves_of(self)
-        return self._curves[1]
+        position = self.position(position)
+        if position not in self._curves or self._curves[position][0] != version:
+            self._curves[position] = version, curves_of(self, position)
+        return self._curves[position][1]
 
     def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.

@@ -5,7 +5,7 @@ not. Both are classifiers of scikit-learn. Theirs take twice as long: they check
 checked before, and compute all distances in float64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,10 +45,11 @@ def score_probes(
 ) -> Probed:
     """Learn the task from a hidden state on the first split, and predict it on the others.
 
-    ``states`` has the hidden state on each split, (N, D). There are two rows per other split:
+    ``states`` has the hidden state on each split, (N, D). There are three rows per other split:
 
     - `probe_task`: the accuracy of a linear classifier. It is ridge regression on the standardised
       state; leave-one-out chooses the penalty.
+    - `centroid_task`: the accuracy of the nearest mean state of a task on the first split.
     - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
       first split.
 
@@ -56,23 +57,41 @@ def score_probes(
     """
     seen, *others = states
     x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
+    predict = fit_linear(x, instances[seen].task)
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step}
     columns |= {"position": position, "layer": state}
     probed = Probed([], {})
     with one_thread():
-        mean, scale = _standard(x)
-        weights, intercept = ridge((x - mean) / scale, task)
         for split in others:
-            linear = (states[split] - mean) / scale @ weights + intercept  # (M, K)
             guesses = {
-                "probe_task": linear.argmax(axis=1),
-                "neighbours_task": vote(x, task, states[split], NEIGHBOURS),
+                "probe_task": predict(states[split]),
+                "centroid_task": names[nearest_centroid(x, task, states[split])],
+                "neighbours_task": names[vote(x, task, states[split], NEIGHBOURS)],
             }
-            right = {name: names[guess] == instances[split].task for name, guess in guesses.items()}
+            right = {name: guess == instances[split].task for name, guess in guesses.items()}
             values = {name: float(np.mean(each)) for name, each in right.items()}
             probed.rows.extend(score_rows(values, **columns, split=split))
             probed.decoded[split] = right["probe_task"]
     return probed
+
+
+def fit_linear(x: Floats, labels: npt.NDArray[Any]) -> Callable[[Floats], npt.NDArray[Any]]:
+    """Return a function that predicts the label of states, (M, D), after learning from (N, D).
+
+    It is ridge regression on the standardised state; leave-one-out chooses the penalty. ``labels``
+    are (N,), of two distinct values or more.
+    """
+    names, number = np.unique(labels, return_inverse=True)
+    with one_thread():
+        mean, scale = _standard(x)
+        weights, intercept = ridge((x - mean) / scale, number)
+
+    def predict(states: Floats) -> npt.NDArray[Any]:
+        with one_thread():
+            linear = (states - mean) / scale @ weights + intercept  # (M, K)
+        return names[linear.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    return predict
 
 
 def _standard(x: Floats) -> tuple[Floats, Floats]:
@@ -115,6 +134,20 @@ def ridge(z: Floats, task: Ints) -> tuple[Floats, Floats]:
             least, chosen = error, gain[:, None] * along
     weights = vectors @ chosen if n > d else x.T @ (vectors @ chosen)  # (D, K)
     return weights.astype(np.float32), (mean - offset @ weights).astype(np.float32)
+
+
+def nearest_centroid(x: Floats, task: Ints, queries: Floats) -> Ints:
+    """Return the task whose mean state is the nearest to each query, the first if equal.
+
+    ``x`` is (N, D), ``task`` (N,) in 0 .. K - 1, ``queries`` (M, D); the result is (M,), that of
+    `NearestCentroid`.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    member = task == np.arange(task.max() + 1)[:, None]  # (K, N)
+    centroids = member @ (x - mean) / member.sum(axis=1, keepdims=True)  # (K, D)
+    along = (queries - mean) @ centroids.T  # (M, K)
+    nearest: Ints = (2 * along - (centroids**2).sum(axis=1)).argmax(axis=1)
+    return nearest
 
 
 def vote(x: Floats, task: Ints, queries: Floats, k: int) -> Ints:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from sklearn.metrics import pairwise_distances
 
 from tasklens.clustering.cluster import (
@@ -18,8 +18,9 @@ from tasklens.clustering.cluster import (
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase
-from tasklens.data.instances import Instances
+from tasklens.core.settings import Names, SettingsBase
+from tasklens.data.instances import Family, Instances, join_families
+from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import (
     adjusted_rand,
     agreement,
@@ -28,6 +29,7 @@ from tasklens.scoring.partition_agreement import (
     extremes,
     ranks,
 )
+from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_table import Row, score_rows
 from tasklens.scoring.variance import centred, separation, variance_share
 
@@ -41,35 +43,68 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
     k: tuple[Annotated[int, Field(ge=2, le=MOST_CLUSTERS)], ...] = ()
-    """Numbers of clusters; empty: the number of labels. The figure and the findings use the
-    first of them."""
+    """Numbers of clusters, of each family if there are several; empty: the number of labels. The
+    figure and the findings use the first of them."""
+    residualize: Names = ()
+    """Columns that are taken out of the hidden states by a linear regression, which is fitted on
+    the first split. Numbers enter as numbers, texts with a regressor for each value. length: the
+    number of tokens before the measured part, unless there is a column of this name."""
+    cross: Names = ()
+    """Columns that are crossed with the label, such as form. The clusters are compared with each of
+    them, too, and the label is clustered and predicted within each of the column's values."""
     center: bool = False
-    """Subtract the mean of the split. This alone does not change the clusters of KMeans."""
+    """Subtract the mean of the split, or of the family in it. This alone does not change the
+    clusters of KMeans."""
     standardize: bool = False
-    """Centre, and divide each dimension by its standard deviation in the split."""
+    """Centre, and divide each dimension by its standard deviation in the split, or the family."""
     normalize: bool = False
     """Divide each hidden state by its length, after the settings above, so that only its direction
     counts."""
     silhouette: Literal["none", "last", "all"] = "all"
     """At which checkpoints the silhouettes of the clusters are computed."""
 
-    @field_validator("k")
+    @field_validator("k", "residualize", "cross")
     @classmethod
-    def _distinct(cls, k: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(k)) < len(k):
-            raise ValueError("should be distinct numbers")
-        return k
+    def _distinct(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(
+                f"should be distinct {'numbers' if info.field_name == 'k' else 'columns'}"
+            )
+        return values
 
     def numbers(self, n_labels: int) -> tuple[int, ...]:
         """Return the numbers of clusters of a split with `n_labels` labels, the main first."""
         return self.k or (n_labels,)
 
 
-def prepared(x: Floats, settings: MeasureSettings) -> Floats:
+def prepared_splits(
+    x: Floats,
+    splits: Mapping[str, slice],
+    settings: MeasureSettings,
+    families: Mapping[str, Sequence[Family]],
+    regressors: Sequence[Regressors] = (),
+) -> dict[str, Floats]:
+    """Return the hidden states of each split as they are clustered, (n, D) each.
+
+    ``x``, (N, D), are those of all splits, whose rows are slices. What regressors explain is taken
+    out of all splits, then the families of each are prepared.
+    """
+    whole = residuals(x, regressors) if regressors else x
+    return {
+        split: prepared(whole[rows], settings, families[split]) for split, rows in splits.items()
+    }
+
+
+def prepared(
+    x: Floats, settings: MeasureSettings, families: Sequence[Family] | None = None
+) -> Floats:
     """Return the hidden states, (N, D), centred, standardised and normalised by the settings.
 
-    A dimension that does not vary is not changed, and neither is a hidden state of length zero.
+    Each of several families is prepared for itself. A dimension that does not vary is not changed,
+    and neither is a hidden state of length zero.
     """
+    if families and len(families) > 1:
+        return join_families([(each, prepared(x[each.rows], settings)) for each in families])
     x = np.array(x, dtype=np.float32)
     if settings.center or settings.standardize:
         x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -103,6 +138,7 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
 
     - `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against the task;
     - `ari_input` and, if outputs are known, `ari_output`;
+    - `ari_of_form`, if the instances have a crossed column ``form``;
     - `ari_shuffled`: against the tasks in a random order, which is the ARI by chance;
     - `inertia`.
 
@@ -120,7 +156,13 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     """
     if cell.split != instances.split:
         raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
-    return score_parts(cell, clustering, instances.parts, run)
+    crossed = {f"of_{name}": _codes(values) for name, values in instances.crossed.items()}
+    return score_parts(cell, clustering, instances.parts | crossed, run)
+
+
+def _codes(values: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the rank of each value among the distinct values, (N,)."""
+    return np.unique(values, return_inverse=True)[1]
 
 
 def score_parts(
@@ -204,7 +246,7 @@ def _silhouette(distances: npt.NDArray[np.float64], cluster: npt.NDArray[np.int6
 
 
 def score_controls(
-    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+    instances: Instances, k: int | None, run: str, seed: int, settings: ClusterSettings
 ) -> list[Row]:
     """Score clusters that need no model, for comparison with the scores of hidden states.
 
@@ -217,8 +259,21 @@ def score_controls(
 
     There are all measures of `agreement` for each control and cluster seed; the step is null. The
     first two have the range over near-best starts, too, as a cell has. The k of the others is the
-    number of distinct input tokens, or of classes.
+    number of distinct input tokens, or of classes; that of the first two is the number of tasks if
+    it is None.
     """
+    return over_families(
+        {
+            name: _score_controls(family, k or family.n_tasks, run, seed, settings)
+            for name, _, family in instances.families
+        }
+    )
+
+
+def _score_controls(
+    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+) -> list[Row]:
+    """Score the controls of one family."""
     rows: list[Row] = []
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
     columns["position"] = ""

@@ -14,7 +14,13 @@ import pytest
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
-from tasklens.scoring.final_scores import final_scores, final_text, k_table, scores_text
+from tasklens.scoring.final_scores import (
+    CLASSIFIERS,
+    final_scores,
+    final_text,
+    k_table,
+    scores_text,
+)
 from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
@@ -51,7 +57,7 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
-    values = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
+    values = ("r", 1, 8, "s", "", "", "model", "", None, None, "accuracy", 1 / 3)
     assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, values, strict=True))
     assert parquet_bytes(table) == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
@@ -130,7 +136,7 @@ def test_a_null_is_a_value_of_its_own_and_the_step_of_controls_has_a_number() ->
     frame = to_frame(to_table(rows), ["ari"])
     means = summarise(frame, ["layer", "k", "step"])["mean"]
     assert means.iloc[:2].to_list() == [0.2, 0.5]
-    assert means.index.get_level_values("step").to_list() == [8, 8, NO_STEP, NO_STEP, NO_STEP]
+    assert means.index.get_level_values("step").to_list() == [8, 8, *[NO_STEP] * len(CONTROLS)]
 
 
 def test_near_best_starts_count_for_the_range_only() -> None:
@@ -173,18 +179,43 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     assert lines[0] == f"{title}, then the mean at step 0"
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
     assert lines[2].split() == ["block1", "raw", *["0.81", "(0.80", "to", "0.82)", "0.11"] * 2]
-    assert [line.split()[0] for line in lines[3:6]] == list(CONTROLS)
+    assert [line.split()[0] for line in lines[3:7]] == list(CONTROLS)
     assert lines[4].split()[2:] == ["0.25", "(0.25", "to", "0.25)"] * 2
-    assert lines[6].split() == ["block1", "tsne", "-", "-0.25"]
-    assert lines[7] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
+    assert lines[7].split() == ["block1", "tsne", "-", "-0.25"]
+    assert lines[8] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
     column = lines[1].index("val_subset")
-    assert all(line[column - 1] == " " for line in lines[2:7])
+    assert all(line[column - 1] == " " for line in lines[2:8])
     assert scores_text(to_table(rows)) == final_text(to_table(rows)), "one k"
     # Of one step or none.
     assert final_text(to_table([])) == "no scores\n"
     lines = final_text(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
     assert lines[0] == title.replace("64", "4")
     assert lines[-1] == "accuracy at step 4: s 0.500"
+
+
+def test_models_have_names_instead_of_steps_and_classifiers_a_table() -> None:
+    rows = [row("ari", 0.125, step=0), row("ari", 0.75), accuracy_row("r", 0, 8, "kept", 0.5)]
+    for step, base in ((0, 0.25), (8, 0.5)):
+        for i, metric in enumerate(CLASSIFIERS):
+            for split in ("new", "other"):
+                rows.append(row(metric, base + i / 100, step=step, split=split, k=None))
+    lines = scores_text(to_table(rows), {0: "untrained", 8: "trained"}).splitlines()
+    assert lines[0] == (
+        "ARI against the task of the trained model: mean (min to max over seeds and near-best "
+        "starts), then the mean of the untrained model"
+    )
+    assert lines[3] == "accuracy of the trained model: kept 0.500"
+    assert lines[5:] == [
+        "accuracy of classifiers that predict the task of the trained model, then of the untrained "
+        "model",
+        "layer  new: linear  centroid    neighbours  other: linear  centroid    neighbours",
+        "embed  0.50  0.25   0.51  0.26  0.52  0.27  0.50  0.25     0.51  0.26  0.52  0.27",
+    ]
+    series = scores_text(to_table(rows)).splitlines()
+    assert series[3] == "accuracy at step 8: kept 0.500"
+    assert series[5] == "accuracy of classifiers that predict the task at step 8, then at step 0"
+    alone = scores_text(to_table([each for each in rows if each["step"] == 8])).splitlines()
+    assert alone[-1] == "embed  0.50         0.51      0.52        0.50           0.51      0.52"
 
 
 # --- Several numbers of clusters ---
