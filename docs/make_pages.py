@@ -18,7 +18,8 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 DIRECTORY = Path(__file__).parent
 NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *("run", "probe", "prompts", "series", "compare", "report", "show", "verify", "follow"),
+    *("run", "probe", "prompts", "series", "compare", "report", "export", "show"),
+    *("verify", "follow"),
     "intervene",
     *("data", "train", "measure", "plot", "sweep", "gather"),
 )

@@ -23,7 +23,8 @@ from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import Tokenized, instances_of_prompts
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
-from tasklens.report.view import TaskOverview, TaskView
+from tasklens.models.licences import NOT_STATED
+from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
 from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
@@ -185,6 +186,16 @@ class ModelRun(Run):
         path = self.states_at(step, position) / TOKEN_NAMES
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
+
+    @property
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step, with what its files state."""
+        facts = [self.facts(step) for step in self.steps]
+        # Runs of earlier versions have not looked for a licence.
+        return tuple(
+            ModelView(each["step"], each["name"], each.get("licence", NOT_STATED), each["weights"])
+            for each in facts
+        )
 
     @property
     def columns(self) -> Mapping[str, Sequence[Any]]:

@@ -23,7 +23,7 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
-from tasklens.report.view import TaskOverview, View
+from tasklens.report.view import ModelView, TaskOverview, View
 from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
@@ -113,6 +113,14 @@ class Run(Stages):
     @abstractmethod
     def overview(self) -> TaskOverview:
         """Return what the model was asked."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step with its licence and the hash of its weights, or the trained one.
+
+        A training run has one: that of its last checkpoint.
+        """
 
     @property
     @abstractmethod

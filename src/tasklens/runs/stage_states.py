@@ -39,6 +39,7 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
+from tasklens.models.licences import licence_of
 from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
@@ -314,6 +315,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "is_training_step": checkpoint.is_training_step,
         **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
+        "licence": licence_of(checkpoint.directory or fetch(checkpoint), checkpoint.base),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
