@@ -1,5 +1,7 @@
 """Draw maps of points: one map, all hidden states at one step, one hidden state at several steps.
 
+Steps of stages of one model are shown by their names.
+
 The report's page shows the same maps.
 """
 
@@ -44,7 +46,7 @@ ACROSS, STEPS_SHOWN = 5, 6
 def figure_map(
     view: View,
     state: str,
-    step: int | None = None,
+    step: int | str | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
@@ -59,8 +61,8 @@ def figure_map(
         From `tasklens.Run.view`.
     state : str
         Name of the hidden state, one of ``view.states``.
-    step : int, optional
-        Training step of a checkpoint; by default the last.
+    step : int or str, optional
+        Training step of a checkpoint, or the name of a stage; by default the last.
     split : str, optional
         By default the first unseen split, if there is one, otherwise the only split.
     color : {"task", "cluster", "input", "output"}
@@ -97,7 +99,7 @@ def figure_map(
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    lines = [f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}", maps.title]
+    lines = [f"{drawable(state, IN_TITLE)}, {maps.step_title(checkpoint)}", maps.title]
     panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
@@ -109,7 +111,7 @@ def figure_map(
 @in_style
 def figure_layers(
     view: View,
-    step: int | None = None,
+    step: int | str | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
@@ -129,7 +131,7 @@ def figure_layers(
     >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[checkpoint]:,}, {maps.title}"
+    title = f"{maps.step_title(checkpoint)}, {maps.title}"
     panels = [(state, checkpoint, drawable(state, IN_TITLE)) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
@@ -138,18 +140,20 @@ def figure_layers(
 def figure_forming(
     view: View,
     state: str | None = None,
-    steps: Sequence[int] | None = None,
+    steps: Sequence[int | str] | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
 ) -> Figure:
     """Draw the points of one hidden state at several steps, one panel per step, on one scale.
 
+    For stages of one model this is the same map side by side, one panel per stage.
+
     Parameters
     ----------
     state : str, optional
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
-    steps : sequence of int, optional
+    steps : sequence of int or str, optional
         By default six from the first to the last, with equally many checkpoints between them.
     split, color, map
         See `figure_map`.
@@ -172,7 +176,7 @@ def figure_forming(
         checkpoints = [view.at(step) for step in steps]
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
-    panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
+    panels = [(state, number, maps.step_title(number)) for number in checkpoints]
     return _draw_panels(maps, panels, f"{drawable(state, IN_TITLE)}, {maps.title}", same_scale=True)
 
 
@@ -212,6 +216,10 @@ class _Maps:
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
         self.title = drawable(split_title(self.split), IN_TITLE)
+
+    def step_title(self, checkpoint: int) -> str:
+        """Return the name of a checkpoint as a title."""
+        return drawable(self.view.step_title(checkpoint), IN_TITLE)
 
     def coordinates(self, state: str, checkpoint: int) -> Floats:
         """Return the coordinates of the points of a state at a checkpoint, (N, 2)."""

@@ -136,6 +136,7 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
         "seed": view.seed,
         "kind": view.kind,
         "steps": view.steps,
+        "step_names": [view.step_names[step] for step in view.steps if view.step_names],
         "states": view.states,
         "answers": view.answers,
         "positions": positions,

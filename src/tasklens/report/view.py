@@ -16,7 +16,7 @@ from tasklens.clustering.map_frames import FEWEST
 from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.report.edits_view import EditsView
 from tasklens.report.summary import mean_scores
 from tasklens.scoring.best_layer import best_layer
@@ -140,19 +140,31 @@ class View:
     manifest: Mapping[str, Any]
     edits: EditsView | None = None
     """Edits of the hidden states; None if there are none."""
+    step_names: Mapping[int, str] = field(default_factory=dict)
+    """The names of the steps, if these are no training steps; see `tasklens.Run.step_names`."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"
         splits = ", ".join(self.splits)
         return f"View(run {self.run!r}, seed {self.seed}: {contents}, splits {splits})"
 
-    def at(self, step: int | None = None) -> int:
-        """Return the index of the checkpoint at a step, by default the last; InputError if none."""
+    def at(self, step: int | str | None = None) -> int:
+        """Return the index of a checkpoint by its step or its name, such as "sft".
+
+        By default it is the last. InputError if there is no such checkpoint.
+        """
         if step is None:
             return len(self.steps) - 1
-        if step not in self.steps:
-            raise InputError(f"{self.run}: no checkpoint at step {step}; there are {self.steps}")
-        return self.steps.index(step)
+        for index, each in enumerate(self.steps):
+            if step in (each, self.step_names.get(each)):
+                return index
+        known = listed([self.step_names.get(each, str(each)) for each in self.steps])
+        raise InputError(f"{self.run}: no checkpoint at step {step}; there are {known}")
+
+    def step_title(self, checkpoint: int) -> str:
+        """Return the name of a checkpoint, by its index: "sft", or "step 1,000"."""
+        step = self.steps[checkpoint]
+        return self.step_names.get(step, f"step {step:,}")
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
         """Return a split by its name, by default the first unseen split; InputError if none."""

@@ -50,8 +50,6 @@ function endLabels(rows, span) {
 /** Return the hidden states that are named along an axis of this width, down from the last: 14 pixels each. */
 const namedStates = (states, width) => states.filter((_, i) => (states.length - 1 - i) % Math.ceil((14 * states.length) / width) === 0);
 
-const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
-
 function drawCurves() {
   const run = theRun(), steps = run.steps, wide = byId("curves").clientWidth || 640;
   const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 190)));
@@ -72,7 +70,7 @@ function drawCurves() {
   const elements = panels.map(({ split, rows, levels }, index) => {
     const strong = (row) => (row.line === look.state ? 3 : row.line === "model" ? 1.4 : 1.3);
     const stroke = (row) => lineColor(row.line, run.states);
-    const title = (row) => `${lineName(row.line)}\nstep ${number(steps[row.step])}: ${fixed(row.mean, 3)}` +
+    const title = (row) => `${lineName(row.line)}\n${stepTitle(row.step)}: ${fixed(row.mean, 3)}` +
       (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "");
     const line = { x: "x", y: "mean", z: "line", stroke, strokeWidth: strong };
     const marks = alone
@@ -142,7 +140,7 @@ function curvesTable() {
   const run = theRun(), last = run.steps.length - 1;
   const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => run.scores[split.name][line]));
   const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari")?.[last]?.[0]);
-  return make("details", {}, make("summary", {}, `Numbers at step ${number(run.steps[last])}`),
+  return make("details", {}, make("summary", {}, `Numbers at ${stepTitle(last)}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
       make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
       make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
@@ -153,7 +151,7 @@ function curvesTable() {
 function checkpointAxis(steps, width, domain = d3.range(steps.length)) {
   const every = Math.ceil((domain.length * 48) / width), last = domain.length - 1;
   const ticks = domain.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
-  return { type: "band", domain, ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
+  return { type: "band", domain, ticks, tickFormat: (i) => stepTick(i), label: isNamed() ? null : "step" };
 }
 
 /**
@@ -198,7 +196,7 @@ function drawHeat() {
     return heatMap({
       title: `ARI against the ${part}`, cells, width,
       ariaLabel: `ARI against the ${part}, by hidden state and checkpoint, on ${splitTitle(split)}`,
-      describe: (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
+      describe: (cell) => `${cell.state}, ${stepTitle(cell.step)}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
     });
   }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
@@ -208,11 +206,11 @@ function drawShares() {
   const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];
   const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
     .filter((row) => row.share !== null);
-  fill("shares-title", `Variance by hidden state at step ${number(run.steps[look.step])}, ${splitTitle(split)}`);
+  fill("shares-title", `Variance by hidden state at ${stepTitle(look.step)}, ${splitTitle(split)}`);
   const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) }, width = byId("shares").clientWidth || 480;
   fill("shares", Plot.plot({
     width, height: 250, marginBottom: 60, marginTop: 20,
-    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, step ${run.steps[look.step]}`,
+    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, ${stepTitle(look.step)}`,
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
     fx: { domain: run.states, ticks: namedStates(run.states, width - 60), label: null, tickRotate: -60, padding: 0.18 }, color,
     marks: [
@@ -253,7 +251,7 @@ function drawOrder() {
   const order = followed.tasks.map((_, i) => i).sort((a, b) => (followed.formed[a] ?? Infinity) - (followed.formed[b] ?? Infinity) || a - b);
   const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
   const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
-  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
+  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : stepTitle(run.steps.indexOf(followed.formed[i]));
   const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
   const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
   fill("order-title", `Tasks in the order in which they formed: ${look.state}, ${splitTitle(theSplit())}`);
@@ -269,7 +267,7 @@ function drawOrder() {
       Plot.dot(formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
       Plot.text(order, { y: (i) => i, text: when, frameAnchor: "right", dx: 8, textAnchor: "start" }),
       Plot.tip(cells, Plot.pointer({ x: "at", y: "i", ...TIP,
-        title: (cell) => `${names(cell.i)}, step ${number(run.steps[cell.at])}\noverlap ${fixed(cell.value)}; formed: ${when(cell.i)}` })),
+        title: (cell) => `${names(cell.i)}, ${stepTitle(cell.at)}\noverlap ${fixed(cell.value)}; formed: ${when(cell.i)}` })),
     ],
   });
   follow(plot, (scale) => scale(look.step) + plot.scale("x").bandwidth / 2);

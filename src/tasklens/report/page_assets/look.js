@@ -95,5 +95,12 @@ const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((c
 const number = (value) => value.toLocaleString("en-US");
 const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
 
+/** Return the name of a checkpoint that is no training step, or "step 100"; in short, for an axis, 100. */
+const stepTitle = (i, run = theRun()) => run.step_names[i] ?? `step ${number(run.steps[i])}`;
+const stepTick = (i, run = theRun()) => run.step_names[i] ?? shortStep(run.steps[i]);
+const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
+/** Whether the checkpoints have names instead of training steps. */
+const isNamed = (run = theRun()) => run.step_names.length > 0;
+
 /** Return the name of a split and, if it is a split of a training run, what it is. */
 const splitTitle = (split) => split.meaning ? `${split.name} (${split.meaning})` : split.name;

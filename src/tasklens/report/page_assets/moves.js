@@ -119,9 +119,9 @@ async function drawMovesNote() {
 }
 
 function movesNote(arrays) {
-  const { edits, steps, names, splits } = theRun(), { tasks } = theMoves(), target = names.task[look.target];
+  const { edits, names, splits } = theRun(), { tasks } = theMoves(), target = names.task[look.target];
   if (look.target === null) return `Choose a task to see what a shift to its centroid does: ${number(arrays["move/point"].shape[0])} of the points were edited.`;
-  if (editedAt() < 0) return `There are no edits at this checkpoint. There are some at step ${listed(edits.steps.map((i) => number(steps[i])))}.`;
+  if (editedAt() < 0) return `There are no edits at this checkpoint. There are some at ${listed(edits.steps.map((i) => stepTitle(i)))}.`;
   const chosen = chosenMoves(arrays);
   if (!chosen.length) return look.marked === null && (look.lit === null || look.color !== "task")
     ? `Mark a point (n or p), or highlight another task in the legend, to move it to ${target}.`

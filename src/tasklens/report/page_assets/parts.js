@@ -115,13 +115,13 @@ async function drawLegend() {
 }
 
 function drawCloudTitle() {
-  const run = theRun(), split = theSplit(), step = run.steps[look.step];
+  const run = theRun(), split = theSplit(), step = stepTitle(look.step);
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
   const share = split.shown_variance[look.state][look.step];
-  fill("cloud-title", make("b", {}, `${look.state}, step ${number(step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
+  fill("cloud-title", make("b", {}, `${look.state}, ${step}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
     `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
     look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
-  byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} at step ${step}, ` +
+  byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} at ${step}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
   fill("map-note", look.map === "tsne"
     ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each checkpoint starts from the map of the checkpoint before, and a spring holds each point near its former coordinates. At the first checkpoint, each hidden state starts from the one below it. Only the neighbours of a point have a meaning. Distances, sizes of clusters and paths of points have none."
@@ -156,7 +156,7 @@ async function drawContingency() {
   const counts = new Map();
   for (let i = 0; i < n; i++) counts.set(`${tasks[i]} ${clusters[i]}`, (counts.get(`${tasks[i]} ${clusters[i]}`) ?? 0) + 1);
   const sizes = d3.rollup(tasks, (all) => all.length, (task) => task);
-  fill("contingency-title", `Tasks and clusters: ${state}, step ${number(run.steps[step])}`);
+  fill("contingency-title", `Tasks and clusters: ${state}, ${stepTitle(step)}`);
   const head = (value) => make("th", { scope: "col", title: valueOfCluster(value) }, value < run.names.task.length ? swatch(value) : "–");
   const cell = (task, cluster) => {
     const count = counts.get(`${task} ${cluster}`) ?? 0, share = count / sizes.get(task);
