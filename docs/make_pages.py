@@ -15,7 +15,7 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 DIRECTORY = Path(__file__).parent
 NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *("run", "probe", "compare", "report", "show", "verify", "follow"),
+    *("run", "probe", "series", "compare", "report", "show", "verify", "follow"),
     "intervene",
     *("data", "train", "measure", "plot", "sweep", "gather"),
 )
@@ -92,6 +92,12 @@ JSON_KEYS = {
         "positions": "of each `position`: `tokens`, with `min`, `max` and `mean` number of tokens "
         "up to the measured one; `known outputs`, the prompts whose output is known, or null; "
         "`over`, `last` or `mean`; `examples`, some prompts, what is measured in brackets",
+    },
+    "series": {
+        "series": "the name on the hub, or the directory",
+        "revisions": "`revision`, `step` and `tokens` by its name, or null; `commit`; `bytes` and "
+        "`sha256` of the weights, null on the disk if their sizes differ; what is `odd`",
+        "odd": "what is odd about the series, as sentences",
     },
     "sweep --dry-run": {"runs": "`run`, `seed`, `settings` that vary, whether it is `done`"},
     "sweep": {

@@ -24,6 +24,7 @@ from tasklens.cli.prompts import prompts
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
 from tasklens.cli.run import data, measure, plot, run, train
+from tasklens.cli.series import series
 from tasklens.cli.signals import TerminatedError, end_by, raising
 from tasklens.cli.sweep import gather, sweep
 from tasklens.cli.usage import usage_message
@@ -89,6 +90,13 @@ add_command(
     prompts,
     "tasklens prompts icl --tokenizer gpt2 --families verbs,countries",
     "tasklens prompts plain --tasks mine.toml --out mine.jsonl",
+)
+add_command(
+    app,
+    series,
+    "tasklens series EleutherAI/pythia-70m",
+    "tasklens series EleutherAI/pythia-70m --revision step0,step1000,main --json",
+    "tasklens series runs/llama",
 )
 add_command(
     app,

@@ -215,7 +215,6 @@ def _comparison_document(compared: "ComparedRuns") -> dict[str, Any]:
 def _comparison_text(compared: "ComparedRuns") -> str:
     """Return two runs side by side as plain text."""
     from tasklens.findings.compare_text import comparison_lines
-    from tasklens.findings.rules import FINDINGS
 
     scores, names = compared.scores, [str(path) for path in compared.paths]
     lines = [f"first: {names[0]}", f"second: {names[1]}", ""]
@@ -232,12 +231,13 @@ def _comparison_text(compared: "ComparedRuns") -> str:
     lines += ["", *comparison_lines(scores, "first", "second")]
     lines.append(f"best hidden state: {best[0]} | {best[1]}")
     if any(compared.verdicts):
-        outcomes = [
-            [verdict.outcome(finding) if verdict else "-" for verdict in compared.verdicts]
-            for finding in FINDINGS
-        ]
+        each = [verdict.findings if verdict else {} for verdict in compared.verdicts]
         rows = [["finding", "first", "second"]]
-        rows += [[f, *each] for f, each in zip(FINDINGS, outcomes, strict=True)]
+        for finding in {**each[0], **each[1]}:
+            pairs = zip(compared.verdicts, each, strict=True)
+            rows.append(
+                [finding, *(v.outcome(finding) if v and finding in f else "-" for v, f in pairs)]
+            )
         lines += ["", *aligned(rows)]
         lines += [f"{v.doubt}." for v in compared.verdicts if v and v.doubt]
     return "\n".join(map(visible, lines))

@@ -81,6 +81,7 @@ class Progress:
         self._began = time.monotonic()
         self._file = sys.stderr
         self._bar: Any = None
+        self._lasting = True
         self._ended = threading.Event()
         self._ticker: threading.Thread | None = None
 
@@ -96,13 +97,18 @@ class Progress:
             self._bar.set_postfix_str(visible(text), refresh=False)
 
     def begin(self, *, lasting: bool = True) -> None:
-        """Show the stage, on a terminal until it ends, or for good if ``lasting``."""
+        """Show the stage, for good if ``lasting``, otherwise until it ends and only if it is long.
+
+        On a terminal the second is a bar that is removed.
+        """
+        self._lasting = lasting
         if _on_terminal():
             if _State.level >= Level.BARS:
                 self._begin_bar(lasting)
-        elif _State.level >= Level.LINES and lasting:
-            amount = f" ({_number(self.total, self.unit)})" if self.total else ""
-            self._print(f"begins{amount}")
+        elif _State.level >= Level.LINES:
+            if lasting:
+                amount = f" ({_number(self.total, self.unit)})" if self.total else ""
+                self._print(f"begins{amount}")
             self._tick_every(SECONDS_BETWEEN_LINES, self._print_count)
 
     def end(self, *, failed: bool = False) -> None:
@@ -112,7 +118,7 @@ class Progress:
             self._ticker.join()
         if self._bar is not None:
             self._bar.close()
-        elif self._ticker is not None and not failed:
+        elif self._ticker is not None and self._lasting and not failed:
             self._print(f"done in {duration(time.monotonic() - self._began)}")
 
     def _begin_bar(self, lasting: bool) -> None:
@@ -150,7 +156,8 @@ class Progress:
         line = f"{self.unit} {self.count:,} of {self.total:,}, {self.count / self.total:.0%}"
         done = self.count - self._initial
         if done:
-            line += f", {duration(passed / done * (self.total - self.count))} left"
+            left = duration(passed / done * (self.total - self.count))
+            line += f", {done / passed:.3g} per second, {left} left"
         self._print(line)
 
     def _print(self, text: str) -> None:
@@ -160,22 +167,28 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(
-    name: str, total: int | None = None, unit: str = "", initial: int = 0
+    name: str, total: int | None = None, unit: str = "", initial: int = 0, *, lasting: bool = True
 ) -> Iterator[Progress]:
-    """Show the progress of the block; see `Progress` for the arguments.
+    """Show the progress of the block; see `Progress` and `Progress.begin` for the arguments.
 
     On a terminal that is a bar, which stays. Otherwise, from `Level.LINES` on, a line is printed as
-    the block begins, one as it ends, and one per `SECONDS_BETWEEN_LINES` meanwhile.
+    the block begins, one as it ends, and one per `SECONDS_BETWEEN_LINES` meanwhile. If it is not
+    ``lasting``, only the last ones are.
     """
     clear_status()
     shown = Progress(name, total, unit, initial)
-    shown.begin()
+    shown.begin(lasting=lasting)
     try:
         yield shown
     except BaseException:
         shown.end(failed=True)
         raise
     shown.end()
+
+
+def shows_bars() -> bool:
+    """Return whether bars are shown, by tasklens or by a library."""
+    return _on_terminal() and _State.level >= Level.BARS
 
 
 def status(text: str) -> None:

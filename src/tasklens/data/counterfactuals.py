@@ -38,7 +38,7 @@ class Counterfactuals:
     own: Ints
     """Column of each prompt's own task, (N,)."""
     unit: Ints
-    """Number of the unit that is resampled, (N,), as in `Instances`."""
+    """Number of the unit that is resampled, (N,) or (N, 2), as in `Instances`."""
     answers: Ints
     """Answer of each prompt under each task, (N, T)."""
     tokens: Ints

@@ -32,7 +32,7 @@ def first_tokens(
         label=("",) * len(texts),
         input=tuple(inputs),
         output=tuple(answers),
-        group=None,
+        groups={},
         columns={},
         splits={},
     )

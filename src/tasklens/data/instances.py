@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tasklens.core.errors import InputError
 
@@ -52,10 +54,12 @@ class Instances:
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
     unit: npt.NDArray[np.int64]
-    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt."""
+    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt. If two
+    kinds of units are resampled, such as contexts and inputs: (N, 2), all numbers distinct."""
 
     def __post_init__(self) -> None:
-        known = (self.task, self.input, self.output, self.length, self.unit)
+        unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
+        known = (self.task, self.input, self.output, self.length, unit)
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
@@ -71,6 +75,20 @@ class Instances:
         """Task, input and, if known, output of each instance, by name: the labels to compare."""
         parts = {"task": self.task, "input": self.input}
         return parts if self.output is None else parts | {"output": self.output}
+
+    @property
+    def input_class(self) -> npt.NDArray[np.int64]:
+        """Class of each instance's input, (N,): inputs that share a task are of one class.
+
+        If each task is asked over all inputs, there is one class. If tasks have inputs of their
+        own, such as verbs or countries, the input alone tells the class of its task.
+        """
+        _, inputs = np.unique(self.input, return_inverse=True)
+        _, tasks = np.unique(self.task, return_inverse=True)
+        n = int(inputs.max()) + 1
+        size = n + int(tasks.max()) + 1
+        links = coo_array((np.ones(len(inputs)), (inputs, n + tasks)), shape=(size, size))
+        return connected_components(links, directed=False)[1][inputs].astype(np.int64)  # type: ignore[no-any-return]
 
     @functools.cached_property
     def n_tasks(self) -> int:

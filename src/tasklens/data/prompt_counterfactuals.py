@@ -105,7 +105,7 @@ def counterfactuals_of_prompts(
             "find the tokens of answers with"
         )
     first, rows = next(iter(table.splits)), table.splits[split]
-    number, unit = np.array(codes(table.label)), np.array(codes(table.units))  # (N,)
+    number, unit = np.array(codes(table.label)), table.unit_numbers  # (N,), (N,) or (N, 2)
     tasks = np.unique(number[table.splits[first]])  # (T,)
     need_two_tasks(first, len(tasks))
     names = sorted(set(table.label))
@@ -114,7 +114,7 @@ def counterfactuals_of_prompts(
     part = _part(table, tokenizer, texts, rows, span, special_tokens)
     own, more = _own_columns(split, position, part, labels)
     notes += more
-    group = unit if table.input is None else np.array(codes(table.input))
+    group = np.array(codes(table.units[0] if table.input is None else table.input))
     fold = None
     if split == first:
         fold = two_folds(number[rows], group[rows], stream(seed, "folds", split))

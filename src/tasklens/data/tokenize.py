@@ -211,7 +211,7 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
         output=None if table.output is None else np.array(codes(table.output))[rows],
         length=begin,
         symbol_counts=counts,
-        unit=np.array(codes(table.units))[rows],
+        unit=table.unit_numbers[rows],
     )
 
 

@@ -71,6 +71,10 @@ class Curves:
     not known, or if the model was not trained on these tasks."""
     decoded: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """Accuracy of the linear probe, which predicts the task, by (split, layer), (B, S) each."""
+    step_names: Mapping[int, str] = field(default_factory=dict)
+    """The names of the steps if these are no training steps, see `Run.step_names`."""
+    majority: Mapping[str, float] = field(default_factory=dict)
+    """Share of the commonest task, in 0 .. 1, by split."""
     effects: EffectCurves | None = None
     """Effects of edits of the hidden states; None without interventions."""
     choices: tuple["Curves", ...] = ()
@@ -86,6 +90,11 @@ class Curves:
     def copies(self) -> int:
         """B, the number of copies of each score."""
         return len(next(iter(self.ari.values()), ()))
+
+    @property
+    def is_series(self) -> bool:
+        """True for checkpoints of a training; False for one model, with or without its twin."""
+        return len(self.steps) > 1 and not self.step_names
 
     @property
     def layers(self) -> list[str]:
@@ -208,6 +217,9 @@ def curves_of_labels(
     extremes: tuple[Labels, ControlLabels] = ({}, {}),
     decoded: Mapping[tuple[int, str, str], npt.NDArray[np.bool_]] = MappingProxyType({}),
     effects: EffectCurves | None = None,
+    *,
+    step_names: Mapping[int, str] = MappingProxyType({}),
+    majority: Mapping[str, float] = MappingProxyType({}),
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -234,6 +246,8 @@ def curves_of_labels(
         Whether the linear probe predicts the task, (N,), by (step, split, layer).
     effects : EffectCurves, optional
         Effects of edits, with the same number B of copies.
+    step_names, majority
+        See `Curves`.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     each = tuple(Curves(run, seed, steps, split_names=split_names, chance=chance) for _ in range(3))
@@ -267,7 +281,8 @@ def curves_of_labels(
         ends = extremes[1].get((split, control), ())
         for curves, values in zip(each, scores(split, seeds, ends), strict=True):
             curves.controls[split, control] = values
-    kept, low, high = replace(each[0], effects=effects), *each[1:]
+    kept, low, high = each
+    kept = replace(kept, effects=effects, step_names=step_names, majority=majority)
     for (step, split), right in hits.items():
         put(kept.accuracy, split, step, resampling[split].mean(right))
     for (step, split, layer), right in decoded.items():

@@ -18,6 +18,7 @@ from tasklens.interventions.effects import (
     splits_in,
 )
 from tasklens.interventions.repair_effects import count_errors, repair_effects
+from tasklens.scoring.bootstrap import instance_weights
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,7 +98,7 @@ def effect_curves(
             n_pairs[split] = int(pairs.pairs.sum())
             n_able[split, step] = int(pairs.able.sum())
             units, weights = resampling[split]
-            copies_of = weights[:, np.searchsorted(units, pairs.unit)]  # (B, N)
+            copies_of = instance_weights(pairs.unit, units, weights)  # (B, N)
             of_split: dict[tuple[str, str, str], Doubles] = {}
             for state, edit, effects in effects_in(arrays, pairs, split, position):
                 by_metric = {metric: over_targets(value) for metric, value in effects.items()}

@@ -39,7 +39,7 @@ class SplitPairs:
     tasks: Ints  # (T,)
     index: Ints  # (N,), rows among the measured instances of the split
     own: Ints  # (N,)
-    unit: Ints  # (N,)
+    unit: Ints  # (N,) or (N, 2)
     answers: Ints  # (N, T)
     pairs: Bools  # (N, T)
     able: Bools  # (N, T), pairs of which the model does both tasks rightly without an edit

@@ -9,6 +9,7 @@ from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays
 from tasklens.interventions.centroids import Doubles
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM, repair_name
+from tasklens.scoring.bootstrap import instance_weights
 
 #: The metrics: the share of errors that become right, and the area under the ROC curve.
 RIGHT, AUROC = "right", "auroc"
@@ -27,7 +28,8 @@ def repair_effects(
         return
     correct = arrays[name]
     known = correct >= 0
-    of_instance = weights[:, np.searchsorted(units, arrays[repair_name(split, position, "unit")])]
+    unit = arrays[repair_name(split, position, "unit")]
+    of_instance = instance_weights(unit, units, weights)  # (B, N)
     of_error = of_instance[:, arrays[repair_name(split, position, "errors")]]  # (B, M)
     begin = repair_name(split, position) + "/"
     for each, array in arrays.items():

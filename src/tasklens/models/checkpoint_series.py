@@ -2,18 +2,19 @@
 
 import os
 import re
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import pairwise, takewhile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tasklens.core.errors import InputError, first_line
+from tasklens.core.errors import InputError
 from tasklens.core.extras import import_extra
 from tasklens.core.files import file_hash
+from tasklens.models.foreign_calls import fetching
 from tasklens.models.gguf_files import gguf_file, is_gguf
+from tasklens.models.hub_errors import hub_reason
 from tasklens.models.lora import find_base
 from tasklens.models.model_files import (
     ADAPTER_CONFIG,
@@ -24,15 +25,12 @@ from tasklens.models.model_files import (
     parts_of,
     try_object,
 )
+from tasklens.models.series_steps import TOO_LARGE, number_after, step_in
 
 #: Names of the directories that are a series if they are in one directory.
 _IN_SERIES = re.compile(
     r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE
 )
-#: What precedes a step in a longer name, the surest first: stage1-step-5000-tokens11B is step 5000.
-_BEFORE_STEP = (r"(?:global[-_]?)?steps?", r"checkpoints?|ckpt|iter|iteration|ba")
-#: Above every step: a longer number in a name is something else.
-_TOO_LARGE = 10**15
 #: Patterns of the files that are fetched from the hub in addition to the weights.
 _SMALL = ("*.json", "*.model", "*.txt")
 
@@ -104,34 +102,6 @@ def step_of(directory: Path) -> int | None:
     return next(iter(_steps_of(directory).values()), None)
 
 
-def missing_steps(steps: Sequence[int]) -> list[int]:
-    """Return the steps that a series lacks, judged by the steps that it has.
-
-    If most gaps between neighbours are equal, steps are missing in a gap of a multiple of that.
-    """
-    steps = steps[_leading_powers(steps) :]
-    gaps = [b - a for a, b in pairwise(steps)]
-    if not gaps:
-        return []
-    spacing, n = Counter(gaps).most_common(1)[0]
-    if n < 2 or 2 * n < len(gaps):
-        return []
-    anchor = steps[gaps.index(spacing)]
-    return [
-        step
-        for a, gap in zip(steps[:-1], gaps, strict=True)
-        if (a - anchor) % spacing == 0 and gap % spacing == 0
-        for step in range(a + spacing, a + gap, spacing)
-    ]
-
-
-def _leading_powers(steps: Sequence[int]) -> int:
-    """Return the number of leading steps that are 0 or consecutive powers of two: 0, 1, 2, 4."""
-    begin = 1 if steps and steps[0] == 0 else 0
-    n = len([*takewhile(lambda pair: pair[1] == 2 ** pair[0], enumerate(steps[begin:]))])
-    return begin + n - 1 if begin + n > 2 else 0
-
-
 def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
     """Return the checkpoint's directory; fetch it from the hub if it is not in the cache.
 
@@ -144,16 +114,16 @@ def fetch(checkpoint: Checkpoint, *, trust_remote_code: bool = False) -> Path:
     path = Path()
     for weights in (("model*.safetensors", ADAPTER_WEIGHTS), ("pytorch_model*.bin",)):
         try:
-            cached = hub.snapshot_download(
-                checkpoint.repository,
-                revision=checkpoint.revision,
-                allow_patterns=[*patterns, *weights],
-                ignore_patterns=["*/*"],
-            )
+            with fetching(checkpoint.name):
+                cached = hub.snapshot_download(
+                    checkpoint.repository,
+                    revision=checkpoint.revision,
+                    allow_patterns=[*patterns, *weights],
+                    ignore_patterns=["*/*"],
+                )
         except Exception as error:  # the network, the hub and the cache raise many kinds
             raise InputError(
-                f"{checkpoint.name}: is not a directory, and cannot be fetched from the hub: "
-                f"{first_line(error)}"
+                f"{checkpoint.name}: is not a directory, and {hub_reason(error)}"
             ) from error
         path = Path(cached)
         if has_weights(path):
@@ -206,7 +176,7 @@ def _checkpoints_of(model: str, revisions: Sequence[str], base: Path | None) -> 
     repository, _, revision = model.partition("@")
     if revision and revisions:
         raise InputError(f"--revision: {model} has a revision; leave out one of the two")
-    _check_hub_name(repository if revision else model, path)
+    check_hub_name(repository if revision else model, path)
     return [
         Checkpoint(0, f"{repository}@{each}" if each else model, None, repository, each, base=base)
         for each in revisions or (revision or None,)
@@ -237,17 +207,34 @@ def _inside(path: Path) -> list[Path]:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def series_in(path: Path) -> list[Path]:
+    """Return the directories that are called checkpoint-N or the like, with or without a model.
+
+    They are in the order of N. InputError if there are none.
+    """
+    for folder in (path, path / "checkpoints"):
+        named = _named_in(folder)
+        if named:
+            return sorted(named, key=lambda inner: (named[inner], inner.name))
+    raise InputError(f"{path}: is no series: should have directories checkpoint-N in it")
+
+
+def _named_in(folder: Path) -> dict[Path, int]:
+    """Return the directories in a folder whose name is that of a checkpoint, with its number."""
+    return {
+        inner: int(match[1])
+        for inner in (folder.iterdir() if folder.is_dir() else ())
+        if (match := _IN_SERIES.fullmatch(inner.name)) and inner.is_dir()
+    }
+
+
 def _models_in(path: Path) -> list[Path]:
     is_one = _is_model(path)
     for folder in (path, path / "checkpoints"):
-        named = {
-            inner: match
-            for inner in (folder.iterdir() if folder.is_dir() else ())
-            if (match := _IN_SERIES.fullmatch(inner.name)) and inner.is_dir()
-        }
-        series = {inner: int(match[1]) for inner, match in named.items() if _is_model(inner)}
+        named = _named_in(folder)
+        series = {inner: number for inner, number in named.items() if _is_model(inner)}
         of_deepspeed = not any(map(_is_global, series))  # the state of its optimiser
-        for inner in sorted(named.keys() - series):
+        for inner in sorted(named.keys() - series.keys()):
             of_series = inner.name.lower().startswith(("checkpoint", "step")) or not is_one
             if of_series and not (of_deepspeed and _is_global(inner)):
                 why = parts_of(inner) or "has no config.json; is the checkpoint incomplete?"
@@ -273,8 +260,8 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     known = [_known_steps(checkpoint) for checkpoint in checkpoints]
     names = [_own_name(checkpoint) for checkpoint in checkpoints]
     unknown = [c.name for c, steps in zip(checkpoints, known, strict=True) if not steps]
-    epochs = [_number_after("epochs?|ep", name) for name in names]
-    stages = {_number_after("stage", name) for name in names} - {None}
+    epochs = [number_after("epochs?|ep", name) for name in names]
+    stages = {number_after("stage", name) for name in names} - {None}
     note, are_steps = "", True
     if not unknown and len(stages) < 2:
         numbers = [next(iter(steps.values())) for steps in known]
@@ -297,33 +284,41 @@ def _with_steps(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
         first = same.setdefault(key if note else (key, number), checkpoint)
         if first is not checkpoint:
             raise InputError(f"{first.name} and {checkpoint.name} are the same model; name it once")
-        notes = [
-            f"{checkpoint.name}: step {number} by {next(iter(steps))} is used, but it is {step} by "
-            f"{source}"
-            for source, step in steps.items()
-            if step != number
-        ]
-        series.append(
-            replace(checkpoint, step=number, is_training_step=are_steps, notes=tuple(notes))
-        )
+        notes = _other_steps(checkpoint.name, steps)
+        series.append(replace(checkpoint, step=number, is_training_step=are_steps, notes=notes))
     if note and len(series) > 1:
         series[0] = replace(series[0], notes=(note, *series[0].notes))
     return series
+
+
+def notes_on_step(directory: Path) -> tuple[str, ...]:
+    """Return a sentence for each source that has another step for a directory than its name."""
+    return _other_steps(directory.name, _steps_of(directory))
+
+
+def _other_steps(name: str, steps: dict[str, int]) -> tuple[str, ...]:
+    """Return a sentence for each source that has another step than the first one, which counts."""
+    used = next(iter(steps.values()), None)
+    return tuple(
+        f"{name}: step {used} by {next(iter(steps))} is used, but it is {step} by {source}"
+        for source, step in steps.items()
+        if step != used
+    )
 
 
 def _known_steps(checkpoint: Checkpoint) -> dict[str, int]:
     """Return the steps of a model by their source, the one that counts first."""
     if checkpoint.directory is not None:
         return _steps_of(checkpoint.directory)
-    step = _step_in(_own_name(checkpoint))
+    step = step_in(_own_name(checkpoint))
     return {} if step is None else {"its name": step}
 
 
 def _steps_of(directory: Path) -> dict[str, int]:
     """Return the steps of a model's directory by their source, the one that counts first."""
     steps: dict[str, int | None] = {
-        "its name": _step_in(directory.absolute().name),
-        "the name that it links to": _step_in(directory.resolve().name),
+        "its name": step_in(directory.absolute().name),
+        "the name that it links to": step_in(directory.resolve().name),
     }
     for file, keys in (
         ("trainer_state.json", ["global_step"]),
@@ -333,7 +328,7 @@ def _steps_of(directory: Path) -> dict[str, int]:
         with suppress(ValueError, LookupError, TypeError, OverflowError):
             for key in keys:
                 value = value[key]
-            steps[file] = int(value) if 0 <= value < _TOO_LARGE else None
+            steps[file] = int(value) if 0 <= value < TOO_LARGE else None
     return {source: step for source, step in steps.items() if step is not None}
 
 
@@ -344,21 +339,7 @@ def _own_name(checkpoint: Checkpoint) -> str:
     return checkpoint.revision or checkpoint.repository.rpartition("/")[2]
 
 
-def _step_in(name: str) -> int | None:
-    """Return the step in a name; a number alone is one, unless it may be a commit or a date."""
-    steps = (_number_after(before, name) for before in _BEFORE_STEP)
-    alone = int(name) if re.fullmatch(r"\d{1,6}", name) else None
-    return next((step for step in steps if step is not None), alone)
-
-
-def _number_after(before: str, name: str) -> int | None:
-    """Return the only number in a name after a word, such as step-5 or STEP_5; 5k is none."""
-    pattern = rf"(?<![a-z])(?:{before})[-_=]?([0-9]{{1,18}})(?![0-9a-z]|\.\d)"
-    numbers = {int(digits) for digits in re.findall(pattern, name, re.IGNORECASE)}
-    return numbers.pop() if len(numbers) == 1 and max(numbers) < _TOO_LARGE else None
-
-
-def _check_hub_name(model: str, path: Path) -> None:
+def check_hub_name(model: str, path: Path) -> None:
     """Refuse a name that looks like a path, so that a typing error causes no request."""
     if os.path.lexists(path):  # also a name that can be no path
         kind = "a file" if os.path.exists(path) else "a link that leads nowhere"  # noqa: PTH110

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tasklens.core.errors import InputError, first_line, is_panic
 from tasklens.core.extras import import_extra
+from tasklens.core.progress import progress, shows_bars
 from tasklens.models.devices import is_out_of_memory
 
 
@@ -22,6 +23,24 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(before)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[None]:
+    """Show the progress of a download by huggingface_hub: its bars, or a line now and then.
+
+    Its bars would be in a log, too.
+    """
+    utils = import_extra("huggingface_hub").utils
+    if shows_bars() or utils.are_progress_bars_disabled():
+        yield
+        return
+    utils.disable_progress_bars()
+    try:
+        with progress(f"fetch {name}", lasting=False):
+            yield
+    finally:
+        utils.enable_progress_bars()
 
 
 @contextmanager

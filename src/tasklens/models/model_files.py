@@ -2,6 +2,7 @@
 
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,11 @@ MOST_LAYERS = 2_000
 _FEW_LAYERS = 100
 #: Suffixes of the files that libraries read.
 _READ = (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin", ".py")
+#: The files of weights that are fetched from the hub, those that are read first.
+_FETCHED = (
+    *(r"model\.safetensors", r"model-\d+-of-\d+\.safetensors", r"adapter_model\.safetensors"),
+    *(r"model\.\w+\.safetensors", r"pytorch_model\.bin", r"pytorch_model-\d+-of-\d+\.bin"),
+)
 #: How many names of files are in a message.
 _SHOWN = 8
 
@@ -151,6 +157,12 @@ def check_config(path: Path, config: dict[str, Any], weights: Weights | None) ->
 def has_weights(directory: Path) -> bool:
     """Return whether a directory has a model's weights, or those of a LoRA adapter."""
     return _first_weights(directory) is not None or is_there(directory / ADAPTER_WEIGHTS)
+
+
+def weights_among(names: Sequence[str]) -> list[str]:
+    """Return those of some names that are the weights of a model, in alphabetical order."""
+    each = ([name for name in names if re.fullmatch(kind, name)] for kind in _FETCHED)
+    return sorted(next(filter(None, each), []))
 
 
 def why_no_model(directory: Path) -> str:

@@ -11,6 +11,7 @@ from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.tokenize import shown
 from tasklens.models.checkpoint_series import Checkpoint, step_notes
 from tasklens.models.gguf_files import stored_as
+from tasklens.models.hub_series import check_revisions
 from tasklens.runs.model_run import checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
@@ -91,10 +92,11 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
     """Return the plan of a model run; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
     table = read_prompts(settings.prompts, seed=settings.seed)
+    odd = [*step_notes(checkpoints), *check_revisions(checkpoints)]
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize_at_all(settings, table, tokenizer, settings.states.max_length)
     read = [note for each in tokens.values() for note in (*each.notes, *each.answer_notes)]
-    for note in dict.fromkeys([*step_notes(checkpoints), *read]):
+    for note in dict.fromkeys([*odd, *read]):
         warn(note)
     n_known = {
         position: None if table.output is None else int(np.count_nonzero(each.target[:, 0] >= 0))

@@ -171,10 +171,10 @@ class ModelRun(Run):
             examples = tuple(distinct[i] for i in spread)
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
-        for part, name in (("input", "inputs"), ("output", "outputs"), ("group", "groups")):
-            values = getattr(table, part)
-            if values is not None:
-                sizes[name] = len(set(values))
+        counted = {"inputs": table.input, "outputs": table.output}
+        one = "groups" if len(table.groups) == 1 else ""
+        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }

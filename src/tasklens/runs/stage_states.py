@@ -30,7 +30,6 @@ from tasklens.models.checkpoint_series import (
     fetch,
     file_times,
     identity,
-    missing_steps,
     step_notes,
 )
 from tasklens.models.gguf_files import stored_as
@@ -42,6 +41,8 @@ from tasklens.models.hf_loading import (
     tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
+from tasklens.models.hub_series import check_revisions
+from tasklens.models.series_steps import missing_steps
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
@@ -84,7 +85,10 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
         measured_parts(table, position)
-    for note in step_notes(run.checkpoints):
+    notes = step_notes(run.checkpoints)
+    if run.directory.mark("states") is None:
+        notes += check_revisions(run.checkpoints)
+    for note in notes:
         warn(note)
     if engine == LOCAL and run.directory.mark("data") is None:
         first, *others = run.checkpoints

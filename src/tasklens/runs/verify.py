@@ -21,11 +21,11 @@ from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.bootstrap import Resampling, resampling_weights
+from tasklens.scoring.bootstrap import Resampling, linked_units, resampling_weights
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
-from tasklens.scoring.score_cells import control_clusters
+from tasklens.scoring.score_cells import control_clusters, input_controls
 from tasklens.scoring.score_table import at_position, read_score_table
 
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
@@ -95,6 +95,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
     instances = run.instances_by_split
     units, weights = _resampled_units(run)
     resampling: dict[str, Resampling] = {}
+    majority: dict[str, float] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
     for split, known in instances.items():
@@ -104,7 +105,9 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         column = np.searchsorted(units, known.unit).astype(np.int64)
         resampling[role_of[split]] = Resampling(task, column, weights)
         k = run.settings.measure.numbers(known.n_tasks)[0]
-        controls[role_of[split], "control:input"] = known.input[None]
+        majority[role_of[split]] = float(np.unique(task, return_counts=True)[1].max() / len(task))
+        for name, part in input_controls(known).items():
+            controls[role_of[split], name] = part[None]
         for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
             controls[role_of[split], name] = clustering.labels
             ends, _, _ = extremes(known.task, clustering.near_best)
@@ -140,6 +143,8 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             (cell_extremes, control_extremes),
             decoded,
             _effects(run, shuffled=shuffled),
+            step_names=run.step_names,
+            majority=majority,
         )
 
 
@@ -148,9 +153,8 @@ def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
     task = np.concatenate([known.task for known in instances])
-    units, first = np.unique(unit, return_index=True)
-    rng = stream(run.settings.seed, "bootstrap")
-    return units, resampling_weights(task[first], COPIES, rng)
+    units, group = linked_units(unit, task)
+    return units, resampling_weights(group, COPIES, stream(run.settings.seed, "bootstrap"))
 
 
 def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:

@@ -212,11 +212,12 @@ def score_controls(
       position;
     - `control:symbols`: KMeans on the counts of its symbols, which a mean of word embeddings
       contains;
-    - `control:input`: the input token is the cluster.
+    - `control:input`: the input token is the cluster;
+    - `control:input_class`: the class of the input is the cluster, see `Instances.input_class`.
 
     There are all measures of `agreement` for each control and cluster seed; the step is null. The
-    first two have the range over near-best starts, too, as a cell has. The k of `control:input` is
-    the number of distinct input tokens.
+    first two have the range over near-best starts, too, as a cell has. The k of the others is the
+    number of distinct input tokens, or of classes.
     """
     rows: list[Row] = []
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
@@ -228,14 +229,21 @@ def score_controls(
                 agreement(contingency(instances.task, labels)), **columns, cluster_seed=s
             )
         rows += score_rows(_band(clustering, instances.task), **columns)
-    columns |= {"layer": "control:input", "k": len(np.unique(instances.input))}
-    return rows + score_rows(agreement(contingency(instances.task, instances.input)), **columns)
+    for control, part in input_controls(instances).items():
+        columns |= {"layer": control, "k": len(np.unique(part))}
+        rows += score_rows(agreement(contingency(instances.task, part)), **columns)
+    return rows
+
+
+def input_controls(instances: Instances) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the clusters, (N,), of the controls that know the input only."""
+    return {"control:input": instances.input, "control:input_class": instances.input_class}
 
 
 def control_clusters(
     instances: Instances, k: int, seed: int, settings: ClusterSettings
 ) -> dict[str, Clustering]:
-    """Cluster the instances for each control but the input token; see `score_controls`."""
+    """Cluster the instances for each control but those of the input; see `score_controls`."""
     arrays = {
         "control:length": instances.length[:, None],  # (N, 1)
         "control:symbols": instances.symbol_counts,  # (N, A)

@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 
 #: The layer of the accuracies.
 MODEL = "model"
-CONTROLS = ("control:length", "control:symbols", "control:input")
+CONTROLS = ("control:length", "control:symbols", "control:input", "control:input_class")
 #: The lowest and the highest ARI among near-best starts: ends of the range of `ari`.
 BAND = ("ari_low", "ari_high")
 #: The step of controls in a data frame.

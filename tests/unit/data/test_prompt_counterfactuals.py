@@ -240,7 +240,7 @@ def test_centroids_are_of_the_kept_split() -> None:
     assert fold.fit.tolist() == list(range(prompts.splits["kept"].stop))
     part = prompts.splits[split]
     assert (moved.tasks[moved.own] == np.array(codes(prompts.label))[part][moved.index]).all()
-    assert (moved.unit == np.array(codes(prompts.units))[part][moved.index]).all()
+    assert (moved.unit == prompts.unit_numbers[part][moved.index]).all()
     # an input may be held out of one label alone: its answer is known, but there is no donor
     assert prompts.input is not None
     held = set(zip(prompts.label[part], prompts.input[part], strict=True))
@@ -284,9 +284,7 @@ def test_without_inputs_there_is_no_ceiling() -> None:
     assert any("no full patch, the ceiling of effects" in note for note in moved.notes)
     assert any("each half of its units is edited" in note for note in moved.notes)
     for fold in moved.folds:
-        assert not set(moved.unit[fold.edited]) & set(
-            np.array(codes(read_prompts(columns).units))[fold.fit]
-        )
+        assert not set(moved.unit[fold.edited]) & set(read_prompts(columns).unit_numbers[fold.fit])
 
 
 def test_at_most_n_prompts_are_drawn_by_the_seed() -> None:

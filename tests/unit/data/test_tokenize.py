@@ -96,10 +96,13 @@ def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
     n = len(texts)
     label = tuple("xy"[i % 2] for i in range(n))
     all_columns = {"text": texts, "label": label, **{k: tuple(v) for k, v in columns.items()}}
-    parts = {part: all_columns.get(part) for part in ("text", "label", "input", "output", "group")}
+    parts: dict[str, Any] = {
+        part: all_columns.get(part) for part in ("text", "label", "input", "output")
+    }
+    parts["groups"] = {"group": all_columns["group"]} if "group" in columns else {}
     source = tuple(f"file line {i}" for i in range(1, n + 1))
     splits = {"all": slice(0, n)}
-    return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
+    return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)
 
 
 def read(
@@ -468,7 +471,7 @@ def test_instances_are_counted_as_plain_python_counts(split: str) -> None:
     counts = [[Counter(row)[kind] for kind in kinds] for row in symbols]
     assert instances.symbol_counts.tolist() == counts
     assert instances.split == split
-    units, same = prompts.units[rows], instances.unit[:, None] == instances.unit
+    units, same = prompts.units[0][rows], instances.unit[:, None] == instances.unit
     assert same.tolist() == [[a == b for b in units] for a in units]
     assert instances.n_tasks == 3
     assert instances.task.tolist() == [

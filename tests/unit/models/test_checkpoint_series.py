@@ -16,11 +16,11 @@ from tasklens.models.checkpoint_series import (
     fetch,
     find_checkpoints,
     identity,
-    missing_steps,
     step_notes,
     step_of,
 )
 from tasklens.models.lr_schedule import checkpoint_steps
+from tasklens.models.series_steps import missing_steps
 from tasklens.runs.directory import RunDir
 
 
