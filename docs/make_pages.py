@@ -28,6 +28,7 @@ JSON_KEYS = {
         "kind": "`run` or `probe`",
         "seed": "root seed",
         "steps": "steps of the checkpoints",
+        "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
         "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "

@@ -28,7 +28,7 @@ def show(path: RunPath, as_json: Json = False) -> None:
     if as_json:
         emit_json(scores_document(run))
     else:
-        emit(scores_text(run.score_table(all_k=True)))
+        emit(scores_text(run.score_table(all_k=True), run.step_names))
 
 
 def verify(

@@ -175,7 +175,7 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """
     other = {
         "model": "accuracy",
-        **dict.fromkeys(CONTROLS, "ari"),
+        **dict.fromkeys(CONTROLS, metric if metric in ("ami", "v_measure") else "ari"),
     }  # metrics of lines that are no hidden state
     rows = to_frame(at_position(main_scores(table)), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")

@@ -82,13 +82,14 @@ def decoded_way(curves: Curves, split: str) -> Floats:
     if split not in curves.majority:
         raise MissingError("the share of the commonest task is not known")
     commonest = curves.majority[split]
-    return (decoded(curves, split) - commonest) / (1 - commonest)  # type: ignore[no-any-return]
+    return (decoded(curves, split) - commonest) / (1 - commonest)
 
 
 def decoded_above_twin(curves: Curves, split: str) -> Floats:
     """Return this accuracy, minus the highest in any layer of the untrained twin."""
     each = [_of_twin(curves, _decoded(curves, split, layer)) for layer in curves.layers]
-    return decoded(curves, split) - np.max(each, axis=0)
+    above: Floats = decoded(curves, split) - np.max(each, axis=0)
+    return above
 
 
 def _final(curves: Curves, split: str, layer: str) -> Floats:

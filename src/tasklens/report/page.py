@@ -39,7 +39,7 @@ SCRIPTS = (
 METRICS = (
     *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
-    *("probe_task", "neighbours_task"),
+    *("probe_task", "centroid_task", "neighbours_task"),
 )
 #: Decimal places of a score: more than a screen shows.
 DIGITS = 4

@@ -62,9 +62,6 @@ class Run(Stages):
     dtype('float32')
     """
 
-    #: What `curves` has returned, with the version of the files that it depends on.
-    _curves: "tuple[object, Curves] | None" = None
-
     # -- what was measured --------------------------------------------------------------------
 
     @property
@@ -350,6 +347,11 @@ class Run(Stages):
         self.need("interventions")
         return read_parquet(self.directory.read(self.directory.effects_parquet))
 
+    @cached_property
+    def _curves(self) -> "dict[str, tuple[object, Curves]]":
+        """Results of `curves` by position, with the version of the files that each depends on."""
+        return {}
+
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
 
@@ -359,10 +361,11 @@ class Run(Stages):
 
         return verify([self], shuffled=shuffled)
 
-    def curves(self) -> "Curves":
+    def curves(self, position: str | None = None) -> "Curves":
         """Return scores and effects of edits by step, with resampled instructions.
 
-        `tasklens.figure3` draws them. They take a while the first time, and are not to be changed.
+        By default at the first position. They are drawn by `tasklens.figure3` and
+        `tasklens.figure_by_layer`. They take a while the first time, and are not to be changed.
         """
         from tasklens.runs.verify import curves_of
 
@@ -370,9 +373,10 @@ class Run(Stages):
         version = [
             directory.noted(path) for path in (directory.scores_parquet, directory.effects_parquet)
         ]
-        if self._curves is None or self._curves[0] != version:
-            self._curves = version, curves_of(self)
-        return self._curves[1]
+        position = self.position(position)
+        if position not in self._curves or self._curves[position][0] != version:
+            self._curves[position] = version, curves_of(self, position)
+        return self._curves[position][1]
 
     def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.

@@ -83,16 +83,18 @@ def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
     return not isinstance(run, Run) and Path(run).suffix != ".parquet"
 
 
-def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
+def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) -> Curves:
     """Return the scores and effects of edits of a run by step, as measured and resampled.
 
-    If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
-    stand for those of a training run, in their order. Of several positions the first counts.
+    By default at the first position. If ``shuffled``, a shift is between centroids of shuffled
+    labels. The splits of a model run stand for those of a training run, in their order.
     """
     run.need("measure")
     run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
-    instances = run.instances_by_split
+    position = run.position(position)
+    instances = run.instances_at(position)
+    at = position if position != run.positions[0] else ""
     units, weights = _resampled_units(run)
     resampling: dict[str, Resampling] = {}
     majority: dict[str, float] = {}
@@ -121,9 +123,9 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         for name, array in clusters.items():
             key, kind = CellKey.parse(name) or (None, "")
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
-            if key and key.k is None and not key.position and arrays is not None:
+            if key and key.k is None and key.position == at and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
-            if key and kind == "decoded" and not key.position:
+            if key and kind == "decoded" and key.position == at:
                 decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
@@ -142,7 +144,7 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             _chance(run),
             (cell_extremes, control_extremes),
             decoded,
-            _effects(run, shuffled=shuffled),
+            _effects(run, position, shuffled=shuffled),
             step_names=run.step_names,
             majority=majority,
         )
@@ -177,11 +179,11 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
     )
 
 
-def _effects(run: Run, *, shuffled: bool) -> EffectCurves | None:
-    """Return the effects of edits of a run, or None if there were none."""
+def _effects(run: Run, position: str, *, shuffled: bool) -> EffectCurves | None:
+    """Return the effects of edits of a run at a position, or None if there were none."""
     if run.directory.mark("interventions") is None:
         return None
-    effects = effect_curves_of(run)
+    effects = effect_curves_of(run, position)
     return of_shuffled_labels(effects) if shuffled else effects
 
 
