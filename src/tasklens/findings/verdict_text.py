@@ -138,7 +138,9 @@ def stages_text(verdict: Verdict) -> str:
         lines += [f"{name}:", *(f"  {line}" for line in location_lines(stage))]
     tested = [*verdict.findings, *([] if verdict.use.untested else USE)]
     rows = [["finding", *stages]]
-    rows += [[finding, *(stage.outcome(finding) for stage in stages.values())] for finding in tested]
+    rows += [
+        [finding, *(stage.outcome(finding) for stage in stages.values())] for finding in tested
+    ]
     lines += ["", *aligned(rows), _use_line(verdict)]
     return "\n".join([*lines, *_last_lines(verdict)[1:], ""])
 

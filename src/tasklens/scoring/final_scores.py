@@ -21,6 +21,7 @@ from tasklens.scoring.score_table import (
     summarise,
     to_frame,
 )
+from tasklens.scoring.stage_table import are_stages, stage_tables
 
 #: What each classifier is called.
 CLASSIFIERS = {
@@ -77,14 +78,18 @@ def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyTyp
     """Return the scores at the last step as plain text, those of classifiers and each k below.
 
     If there are several positions, their names are above the scores of each. ``step_names`` are
-    those of steps that are no training steps, see `tasklens.Run.step_names`.
+    those of steps that are no training steps, see `tasklens.Run.step_names`. Of several stages of
+    one model, each has its scores.
     """
     positions = positions_of(table)
     parts = []
     for position in positions or [""]:
         rows = at_position(table, position)
-        text = final_text(main_scores(rows), step_names)
-        text += classifier_table(rows, step_names) + k_table(rows)
+        if are_stages(step_names):
+            text = stage_tables(rows, step_names)
+        else:
+            text = final_text(main_scores(rows), step_names) + classifier_table(rows, step_names)
+        text += k_table(rows)
         if len(positions) < 2:
             return text
         parts.append(f"position {visible(position)}\n{text}")
@@ -193,8 +198,8 @@ def k_table(table: pa.Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def final_scores(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a record for each score at the last step.
+def final_scores(table: pa.Table, *, every_step: bool = False) -> list[dict[str, Any]]:
+    """Return a record for each score at the last step, or at every step.
 
     Parameters
     ----------
@@ -205,14 +210,15 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     -------
     list of dict
         The values of `KEYS` (None if one does not apply), and ``mean``, ``low`` and ``high`` over
-        the ``n`` seeds and cluster seeds. ``step`` is the last step, or None for a control, which
+        the ``n`` seeds and cluster seeds. ``step`` is the step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
     rows = to_frame(table)
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []
-    last = summarise(rows[rows["step"].isin([NO_STEP, steps[-1]])], (*KEYS, "step"))
+    shown = rows if every_step else rows[rows["step"].isin([NO_STEP, steps[-1]])]
+    last = summarise(shown, (*KEYS, "step"))
     first: dict[Any, float] = {}
     if len(steps) > 1:
         first = summarise(rows[rows["step"] == steps[0]], KEYS)["mean"].to_dict()
