@@ -43,7 +43,8 @@ Prompts = Annotated[
         "--prompts",
         metavar="FILE",
         help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal. "
-        "[default: the measured subsets of a training run, otherwise tasks-in-words]",
+        "[default: the measured subsets of a training run, otherwise few-shot prompts, made for "
+        "the tokenizer]",
     ),
 ]
 Label = Annotated[
@@ -59,7 +60,7 @@ Positions = Annotated[
         metavar="last|COLUMN|TEXT|N|A:B",
         help="Position that is measured: the last token, a part of the text, a token, characters; "
         "with _mean after it, the mean over the part. May be given several times. "
-        "[default: the input's last token]",
+        "[default: the separator of a prompt set, otherwise the input's last token]",
     ),
 ]
 HoldOut = Annotated[
@@ -71,7 +72,9 @@ HoldOut = Annotated[
 States = Annotated[
     str | None,
     typer.Option(
-        "--states", metavar="NAMES", help="Hidden states, e.g. embed,block6,ln_f. [default: all]"
+        "--states",
+        metavar="NAMES",
+        help="Hidden states, e.g. embed,block6,ln_f, attn,mlp (of each block). [default: all]",
     ),
 ]
 NumbersOfClusters = Annotated[

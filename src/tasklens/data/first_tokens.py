@@ -14,7 +14,8 @@ def first_tokens(
 ) -> list[int | None]:
     """Return the first token of each answer as it follows its text; None if it is not known.
 
-    It is the token that `tasklens intervene` expects: see `tasklens.data.answer_sites`.
+    It is the token that `tasklens intervene` expects: see `tasklens.data.answer_sites`. It is not
+    known if one token has parts of the text and of the answer, or stands for unknown words.
 
     Raises
     ------
@@ -44,4 +45,6 @@ def first_tokens(
         [site for site in sites if site is not None], [answers[i] for i in known], tokenizer
     )
     tokens: dict[int, Tokens] = dict(zip(known, read, strict=True))
-    return [tokens[i][0] if tokens.get(i) else None for i in range(len(texts))]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    first = [next(iter(tokens.get(i, ())), None) for i in range(len(texts))]
+    return [None if token == unknown else token for token in first]

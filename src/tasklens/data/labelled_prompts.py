@@ -21,6 +21,7 @@ from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
+from tasklens.data.family_column import check_families, family_column
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
@@ -62,6 +63,10 @@ class PromptSettings(SettingsBase, affects="data"):
     values under two labels are two things, except in the columns of contexts and of inputs, which
     are crossed with the label. Empty: instruction, if there is such a column, otherwise context and
     the input, if there are both."""
+    family: str = ""
+    """Column of the family: tasks are compared with those of the same family only, which are asked
+    over the same inputs. Each family is clustered for itself, and a score is the mean over them.
+    Empty: family, if there is such a column; none: all prompts are one family."""
     split: str = ""
     """Column of the splits, three at most; a split that is called kept comes first. Empty: split,
     if a single file has such a column with at most three values, and hold_out is empty."""
@@ -120,6 +125,8 @@ class LabelledPrompts:
     """All columns of the file."""
     splits: dict[str, slice]
     """Slice of the texts in each split."""
+    family: tuple[str, ...] | None = None
+    """None, too, if all prompts are one family."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -171,8 +178,9 @@ def read_prompts(
     ------
     InputError
         If a file cannot be read (with the line), or a column is missing. If a split has a single
-        label, or a single prompt with some label. If a setting is unknown or out of range. If a
-        value is missing or ambiguous: docs/models.md has the rule for all sources.
+        label, or a single prompt with some label. If a label is of two families, or a split lacks
+        one. If a setting is unknown or out of range. If a value is missing or ambiguous:
+        docs/models.md has the rule for all sources.
 
     Examples
     --------
@@ -201,6 +209,7 @@ def read_prompts(
     first, *second = settings.group or ("",)
     named = {part: getattr(settings, part) for part in USUAL if part != "group"}
     columns = choose_columns(parts, named | {"group": first}, also=second)
+    columns["family"] = family_column(columns, settings.family)
     groups = _groups(parts, columns, second)
     split_by = _column_of_splits(parts, settings)
     needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
@@ -212,6 +221,7 @@ def read_prompts(
         prompts = by_column or _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
+    columns["family"] = check_families(prompts, label, columns["family"])
     table = _table(prompts, settings.text, columns, groups)
     if ANSWERS in table.columns:
         try:
@@ -362,9 +372,9 @@ _PARTS = ("source", "text", *(part for part in USUAL if part != "group"))
 def table_of(prompts: LabelledPrompts) -> pa.Table:
     """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `groups` and `columns`.
-    `input` and `output` are null if absent; `groups` is JSON of the units, and `columns` of all
-    columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `family`, `groups` and
+    `columns`. `input`, `output` and `family` are null if absent; `groups` is JSON of the units, and
+    `columns` of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}

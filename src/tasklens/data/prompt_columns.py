@@ -20,6 +20,7 @@ USUAL = {
     "input": ("input",),
     "output": ("output", "answer"),
     "group": ("instruction",),
+    "family": ("family",),
 }
 
 

@@ -289,7 +289,7 @@ def _tokens_differ(
         else:
             tokens.setdefault((x, form), []).append(token)
     same = {x for (x, _), each in tokens.items() if len(set(each)) < len(each)} - unknown
-    family = family.without(unknown, "with an answer that shares a token with the prompt")
+    family = family.without(unknown, "with an answer whose first token is not known")
     return family.without(same, "with two answers that begin with the same token")
 
 

@@ -89,14 +89,18 @@ def at_once(prompts: Sequence[Prompts]) -> Prompts:
 
 
 def distinct_sites(prompts: Prompts) -> tuple[list[Prompts], list[int]]:
-    """Return one of the positions for each way in which answers are read, and that of each."""
+    """Return positions with different tokens before the answer, and the number of that of each.
+
+    Positions that ask for no tokens share another's site.
+    """
     sites: list[Prompts] = []
     numbers = []
     for part in prompts.parts:
         alike = (
             i
             for i, site in enumerate(sites)
-            if np.array_equal(site.answered, part.answered) and _alike(site.asked, part.asked)
+            if np.array_equal(site.answered, part.answered)
+            and (part.asked is None or _alike(site.asked, part.asked))
         )
         number = next(alike, len(sites))
         if number == len(sites):
@@ -106,7 +110,7 @@ def distinct_sites(prompts: Prompts) -> tuple[list[Prompts], list[int]]:
 
 
 def _alike(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
-    return one is other or (one is not None and other is not None and np.array_equal(one, other))
+    return one is not None and other is not None and np.array_equal(one, other)
 
 
 def join(prompts: Sequence[Prompts]) -> Prompts:

@@ -16,7 +16,7 @@ from tasklens.data.names import UNTRAINED
 from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
-from tasklens.scoring.bootstrap import Floats, Resampling
+from tasklens.scoring.bootstrap import FamilyResampling, Floats, Resampling
 from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
@@ -217,7 +217,7 @@ def curves_of_labels(
     labels: Labels,
     hits: Mapping[tuple[int, str], npt.NDArray[np.bool_]],
     controls: ControlLabels,
-    resampling: Mapping[str, Resampling],
+    resampling: Mapping[str, Resampling | FamilyResampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),

@@ -8,6 +8,7 @@ import numpy as np
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves
 from tasklens.findings.measurement import Measurement, measured
+from tasklens.findings.one_model import ARI_OF_BEST
 from tasklens.findings.rules import UNSEEN
 from tasklens.findings.statistics import TRAIN
 from tasklens.scoring.best_layer import best_layer
@@ -52,7 +53,10 @@ def location_of(runs: Sequence[Curves]) -> Location | None:
         return None
     best, _ = chosen
     splits = [s for s in MEASURED if all((s, best, "raw") in curves.ari for curves in runs)]
-    of_best = [measured(f"ARI of {best}", s, _ari(best, s), runs, PURPOSE) for s in splits]
+    of_best = [  # with the intervals of the checks
+        measured(ARI_OF_BEST, s, _ari(best, s), runs, "clusters" if s == TRAIN else "unseen data")
+        for s in splits
+    ]
     return Location(
         best,
         runs[0].split_names[TRAIN],

@@ -112,6 +112,8 @@ def _of_twin(curves: Curves, y: Floats) -> Floats:
     raise MissingError(NO_TWIN)
 
 
+#: With the finding and the split it names the random numbers of an interval.
+ARI_OF_BEST = "ARI of the best layer"
 _FAR_LOWER = '"far lower" means less than half, as for the paper\'s findings'
 _HALF_WAY = "half of the way from chance, 0, to a cluster per task, 1"
 
@@ -119,7 +121,7 @@ _HALF_WAY = "half of the way from chance, 0, to a cluster per task, 1"
 # fmt: off
 MODEL_RULES = (
     Rule("clusters", best_ari, above=0.5, splits=(TRAIN,),
-         statistic="ARI of the best layer", reason=_HALF_WAY),
+         statistic=ARI_OF_BEST, reason=_HALF_WAY),
     *(Rule("above the controls", ratio(control), below=0.5, splits=tuple(MEASURED),
            statistic=f"ARI of {name}, divided by that of the best layer", reason=_FAR_LOWER)
       for control, name in (
@@ -130,7 +132,8 @@ MODEL_RULES = (
           (control_ari("control:input_class"), "the input's class"),
       )),
     Rule("unseen data", best_ari, above=0.5, splits=UNSEEN,
-         statistic="ARI of the best layer, which the first split has chosen", reason=_HALF_WAY),
+         statistic="ARI of the best layer, which the first split has chosen", reason=_HALF_WAY,
+         purpose=ARI_OF_BEST),
     Rule("decodable", decoded_way, above=0.5, splits=UNSEEN,
          statistic="accuracy in the best layer, from that of the commonest task (0) to 1",
          reason="half of what a classifier can gain"),

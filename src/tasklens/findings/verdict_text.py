@@ -161,7 +161,23 @@ def location_lines(verdict: Verdict) -> Iterator[str]:
         more = len(location.shares) - FEW_LAYERS
         some += [f"{more} more"] if more > 0 else []
         yield f"  best in resampled copies: {', '.join(some)}"
-        yield f"  not distinguishable from it: {', '.join(location.alike) or 'no other layer'}"
+        yield f"  not distinguishable from it: {_listed(location.alike) or 'no other layer'}"
+
+
+def _listed(layers: Sequence[str]) -> str:
+    """Return the names of layers, of three or more neighbouring blocks the first and the last."""
+    groups: list[list[str]] = []
+    for layer in layers:
+        if groups and _number_of(layer) == _number_of(groups[-1][-1]) + 1:
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+    return ", ".join(", ".join(g) if len(g) < 3 else f"{g[0]} to {g[-1]}" for g in groups)
+
+
+def _number_of(layer: str) -> int:
+    """Return the number of a layer: 0 of `embed`."""
+    return int(layer.removeprefix("block")) if layer.startswith("block") else 0
 
 
 def _use_line(verdict: Verdict) -> str:

@@ -7,11 +7,10 @@ pass, are tried against the same prompts alone. The fastest way that changes no 
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ import torch
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.devices import free_bytes, is_out_of_memory
+from tasklens.models.devices import holds_float32, is_out_of_memory
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
@@ -191,7 +190,7 @@ class Trial:
         Rounding would hide small differences, so the model is tried in float32 if the memory holds
         it and its code allows it.
         """
-        if self.reader.dtype != torch.float32 and _holds_float32(self.reader.model):
+        if self.reader.dtype != torch.float32 and holds_float32(self.reader.model):
             part = self._over_all_lengths(rows)
             # The model's code may need the type that it has.
             with suppress(RuntimeError, MemoryError, ValueError), in_float32(self.reader.model):
@@ -305,16 +304,6 @@ def _spread(values: Ints, n: int) -> Ints:
     if len(values) <= n:
         return values
     return values[np.unique(np.linspace(0, len(values) - 1, n).round().astype(np.int64))]
-
-
-def _holds_float32(model: Any) -> bool:
-    """Return whether half of each device's free memory holds its weights as float32."""
-    n_bytes: Counter[torch.device] = Counter()
-    for parameter in model.parameters():
-        n_bytes[parameter.device] += 4 * parameter.numel()
-    return all(
-        device.type != "meta" and n <= free_bytes(device) // 2 for device, n in n_bytes.items()
-    )
 
 
 @functools.cache

@@ -187,8 +187,13 @@ class HuggingFaceReader:
             for part, site in zip(torch.split(final, len(indices)), sites, strict=True)
         ]
         first, *others = (
-            HarvestBatch(indices, {name: each[name] for name in names}, *answers[i])
-            for each, i in zip(states, site_of, strict=True)
+            HarvestBatch(
+                indices,
+                {name: each[name] for name in names},
+                answers[i][0],
+                None if part.asked is None else answers[i][1],
+            )
+            for part, each, i in zip(prompts.parts, states, site_of, strict=True)
         )
         return first._replace(also=tuple(others))
 

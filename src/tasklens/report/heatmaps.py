@@ -132,7 +132,7 @@ def figure_contingency(
     name_cells(panel, "x", columns)
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
-    title = f"{drawable(state, IN_TITLE)}, {drawable(view.step_title(checkpoint), IN_TITLE)}"
+    title = f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}"
     title += f"\n{drawable(split_title(split), IN_TITLE)}: {len(task):,} points"
     if ax is None:
         write_heading(figure, title)
@@ -189,8 +189,8 @@ def figure_order(
     diamond: dict[str, Any] = {"color": "black", "markersize": 3.4, "markeredgecolor": "white"}
     panel.plot(formed[order[:n]], range(n), "D", **diamond)
     name_checkpoints(panel, view.steps, view.step_names)
-    by = "model" if view.step_names else "training step"
-    panel.set_xlabel(f"{by} (\u25c6 overlap stays at {FORMED:g} or more)")
+    step = "model" if view.step_names else "training step"
+    panel.set_xlabel(f"{step} (\u25c6 overlap stays at {FORMED:g} or more)")
     name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
     title = f"{drawable(state, IN_TITLE)}, {drawable(split_title(split), IN_TITLE)}"
     panel.set_title(f"{title}\n{n} of {len(order)} tasks have formed")

@@ -99,7 +99,10 @@ def figure_map(
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    lines = [f"{drawable(state, IN_TITLE)}, {maps.step_title(checkpoint)}", maps.title]
+    lines = [
+        f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}",
+        maps.title,
+    ]
     panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
@@ -131,7 +134,7 @@ def figure_layers(
     >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"{maps.step_title(checkpoint)}, {maps.title}"
+    title = f"{drawable(view.step_name(checkpoint), IN_TITLE)}, {maps.title}"
     panels = [(state, checkpoint, drawable(state, IN_TITLE)) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
@@ -176,7 +179,7 @@ def figure_forming(
         checkpoints = [view.at(step) for step in steps]
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
-    panels = [(state, number, maps.step_title(number)) for number in checkpoints]
+    panels = [(state, number, drawable(view.step_name(number), IN_TITLE)) for number in checkpoints]
     return _draw_panels(maps, panels, f"{drawable(state, IN_TITLE)}, {maps.title}", same_scale=True)
 
 
@@ -216,10 +219,6 @@ class _Maps:
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
         self.title = drawable(split_title(self.split), IN_TITLE)
-
-    def step_title(self, checkpoint: int) -> str:
-        """Return the name of a checkpoint as a title."""
-        return drawable(self.view.step_title(checkpoint), IN_TITLE)
 
     def coordinates(self, state: str, checkpoint: int) -> Floats:
         """Return the coordinates of the points of a state at a checkpoint, (N, 2)."""

@@ -54,10 +54,9 @@ def name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
 
 
 def name_checkpoints(ax: Axes, steps: Sequence[int], names: Mapping[int, str]) -> None:
-    """Write the steps of some of the columns, which are checkpoints, or the names of all."""
+    """Write the steps of some of the columns, which are checkpoints, or the names of all steps."""
     if names:
-        labels = [drawable(names[step]) for step in steps]
-        ax.set_xticks(range(len(steps)), labels, rotation=90)
+        name_cells(ax, "x", [drawable(names.get(step, str(step))) for step in steps])
         return
     some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
     shown = [steps[i] for i in some]

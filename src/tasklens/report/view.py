@@ -141,7 +141,7 @@ class View:
     edits: EditsView | None = None
     """Edits of the hidden states; None if there are none."""
     step_names: Mapping[int, str] = field(default_factory=dict)
-    """The names of the steps, if these are no training steps; see `tasklens.Run.step_names`."""
+    """The names of steps that are no training steps, see `tasklens.Run.step_names`."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"
@@ -161,9 +161,9 @@ class View:
         known = listed([self.step_names.get(each, str(each)) for each in self.steps])
         raise InputError(f"{self.run}: no checkpoint at step {step}; there are {known}")
 
-    def step_title(self, checkpoint: int) -> str:
-        """Return the name of a checkpoint, by its index: "sft", or "step 1,000"."""
-        step = self.steps[checkpoint]
+    def step_name(self, number: int) -> str:
+        """Return what the checkpoint with an index is called in titles."""
+        step = self.steps[number]
         return self.step_names.get(step, f"step {step:,}")
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:

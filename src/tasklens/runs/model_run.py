@@ -10,27 +10,25 @@ import numpy as np
 import safetensors.numpy
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import digest, sha256
+from tasklens.core.files import digest
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
+from tasklens.data.measured_parts import default_position, parse_position
 from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
-from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import (
-    Tokenized,
-    default_position,
-    instances_of_prompts,
-    parse_position,
-)
+from tasklens.data.tokenize import Tokenized, instances_of_prompts
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
+from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
+from tasklens.runs.states_on_disk import ASKED, WHOLE, read_states
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
+from tasklens.scoring.answer_scores import score_first_tokens, score_whole_answers
 
 if TYPE_CHECKING:
     from tasklens.models.hf_subject import HuggingFaceSubject
@@ -61,6 +59,11 @@ class ModelRun(Run):
     def table(self) -> LabelledPrompts:
         """The labelled prompts that stage data left."""
         return read_table(self.directory.read(self.directory.prompts))
+
+    @cached_property
+    def asked(self) -> LabelledPrompts:
+        """The labelled prompts that the settings name, for stage data."""
+        return prompts_of(self.settings, self.checkpoints[0])
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -141,6 +144,22 @@ class ModelRun(Run):
             right[split] = np.where(answer == both[:, 1], both[:, 1], both[:, 0])
         return right
 
+    def answer_scores(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Return how the right answers compare with those under other labels, by split."""
+        tokens = self.tokens(step).candidates
+        if tokens is None:
+            return {}
+        states = self.states_at(step)
+        scores: dict[str, dict[str, float]] = {split: {} for split in self.table.splits}
+        for name, score in ((ASKED, score_first_tokens), (WHOLE, score_whole_answers)):
+            if name == WHOLE and self.settings.states.answers != "whole":
+                continue
+            self.check_states(step, name)
+            logs = np.asarray(read_states(states, name))
+            for split, rows in self.table.splits.items():
+                scores[split] |= score(logs[rows], tokens[rows])
+        return scores
+
     def token_names(self, step: int, tokens: Ints, position: str | None = None) -> list[str]:
         """Return what tokens that were answered or measured at a step are called."""
         path = self.states_at(step, position) / TOKEN_NAMES
@@ -149,12 +168,11 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = read_prompts(self.settings.prompts, seed=self.settings.seed)
-        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of prompts."""
-        return {name: sha256(content_of(name)) for name in self.settings.prompts.files}
+        """Return the SHA-256 of each file of prompts, or of what they are made of."""
+        return hashes_of_prompts(self.settings, self.checkpoints[0])
 
     def overview(self) -> TaskOverview:
         """Return the labels, and how many prompts and models there are."""
@@ -269,8 +287,14 @@ class ModelRun(Run):
         name = self.positions[0] if position is None else position
         _, is_mean = parse_position(self.table, name)
         begin = arrays["begin"] if is_mean else None
-        prompts = Prompts(arrays["ids"], arrays["position"], begin, position_name=name)
-        return Tokenized(prompts, arrays["begin"], arrays["target"])
+        prompts = Prompts(
+            arrays["ids"],
+            arrays["position"],
+            begin,
+            position_name=name,
+            answer_at=arrays["answer_at"],
+        )
+        return Tokenized(prompts, arrays["begin"], arrays["target"], arrays.get("candidates"))
 
     def _hash_at(self, directory: Path) -> str:
         """Return a hash of what the hidden states depend on; they may be in shards or not."""
@@ -293,7 +317,7 @@ def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]
     if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
         return {}
     short_names = [Path(facts["name"]).name for facts in trained]
-    are_distinct = len({*short_names}) == len(trained)
+    are_distinct = len({*short_names}) == len(trained) and UNTRAINED not in short_names
     names = {}
     for facts, name in zip(trained, short_names, strict=True):
         own = name if are_distinct else facts["name"]

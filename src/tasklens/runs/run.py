@@ -285,7 +285,8 @@ class Run(Stages):
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
 
-        They follow the input token of a training run, and the first position of a model run.
+        They follow the input token of a training run. Those of a model run follow the prompt, as
+        it is read at the first position: docs/models.md has the rule.
         """
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
@@ -295,6 +296,10 @@ class Run(Stages):
             self.directory.check(path)
             answers[split] = np.load(path)
         return answers
+
+    def answer_scores(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Return what is measured of the answers beside the accuracy: scores by name, by split."""
+        return {}
 
     def whole_splits(self, step: int) -> tuple[str, ...]:
         """Return the splits of which a step has all answers, not only the measured ones."""

@@ -19,6 +19,7 @@ from tasklens.runs.stage_states import (
     Part,
     begin_checkpoint,
     finish_checkpoint,
+    keep_whole_answers,
     model_facts,
     open_model,
     show_measured_tokens,
@@ -144,5 +145,7 @@ def harvest_shard(shard: Shard) -> ShardResult:
     order = subject.reading_order(prompts)
     begin, end = (len(order) * i // shard.n for i in (shard.i, shard.i + 1))
     harvest_to(paths, subject, prompts, names, shard=order[begin:end])
+    for path, each in zip(paths, tokens.values(), strict=True):
+        keep_whole_answers(shard.settings, path, subject, each, order[begin:end])
     facts = {position: model_facts(shard.checkpoint, opened, position) for position in tokens}
     return ShardResult(facts, tokens if shard.i == 0 else {})

@@ -24,6 +24,8 @@ FLUSH_SECONDS = 5.0
 ANSWER = "answer"
 #: The log-probabilities of the answers' first tokens, see `Prompts.asked`.
 ASKED = "asked"
+#: Those of the whole answers.
+WHOLE = "whole"
 #: In a shard, the indices of its rows among all.
 INDICES = "which"
 SHARD = "shard-{}-of-{}"

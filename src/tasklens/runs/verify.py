@@ -1,8 +1,9 @@
 """Test the findings on runs: read clusters and answers, and judge them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
+from tasklens.data.instances import Family, join_families
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
@@ -21,13 +23,20 @@ from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.bootstrap import Resampling, linked_units, resampling_weights
+from tasklens.scoring.bootstrap import (
+    FamilyResampling,
+    Resampling,
+    linked_units,
+    resampling_weights,
+)
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import control_clusters, input_controls
 from tasklens.scoring.score_table import at_position, read_score_table
 
+#: Arrays of the families of a split.
+FamilyArrays = list[tuple[Family, NDArray[Any]]]
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
 
@@ -96,24 +105,35 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     instances = run.instances_at(position)
     at = position if position != run.positions[0] else ""
     units, weights = _resampled_units(run)
-    resampling: dict[str, Resampling] = {}
+    resampling: dict[str, FamilyResampling] = {}
     majority: dict[str, float] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
-    for split, known in instances.items():
-        task = known.task
-        if shuffled:
-            task = stream(seed, "shuffled tasks", split).permutation(task)
-        column = np.searchsorted(units, known.unit).astype(np.int64)
-        resampling[role_of[split]] = Resampling(task, column, weights)
-        k = run.settings.measure.numbers(known.n_tasks)[0]
-        majority[role_of[split]] = float(np.unique(task, return_counts=True)[1].max() / len(task))
-        for name, part in input_controls(known).items():
-            controls[role_of[split], name] = part[None]
-        for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
-            controls[role_of[split], name] = clustering.labels
-            ends, _, _ = extremes(known.task, clustering.near_best)
-            control_extremes[role_of[split], name] = ends
+    for split, every in instances.items():
+        rng = stream(seed, "shuffled tasks", split)
+        families, commonest = [], []
+        labels_of, ends_of = (
+            defaultdict[str, FamilyArrays](list),
+            defaultdict[str, FamilyArrays](list),
+        )
+        for family in every.families:
+            known = family.instances
+            task = rng.permutation(known.task) if shuffled else known.task
+            column = np.searchsorted(units, known.unit).astype(np.int64)
+            commonest.append(np.unique(task, return_counts=True)[1].max() / len(task))
+            families.append((family.rows, Resampling(task, column, weights)))
+            k = run.settings.measure.numbers(known.n_tasks)[0]
+            for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
+                labels_of[name].append((family, clustering.labels))
+                ends, _, _ = extremes(known.task, clustering.near_best)
+                ends_of[name].append((family, ends))
+        role = role_of[split]
+        resampling[role] = FamilyResampling(families)
+        majority[role] = float(np.mean(commonest))
+        controls |= {(role, name): part[None] for name, part in input_controls(every).items()}
+        # Families are scored one by one, so that two of them may share the number of a cluster.
+        controls |= {(role, name): join_families(x, axis=1) for name, x in labels_of.items()}
+        control_extremes |= {(role, name): join_families(x, axis=1) for name, x in ends_of.items()}
     decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}

@@ -211,6 +211,27 @@ class Resampling:
         return pairs
 
 
+class FamilyResampling:
+    """The families of one split under resampled units: each score is the mean over families.
+
+    ``families`` are the rows of each family among the N instances, and its resampling, all with the
+    same number of copies.
+    """
+
+    def __init__(self, families: Sequence[tuple[Ints | slice, Resampling]]) -> None:
+        self._families = families
+
+    def ari(self, labels: Ints) -> Floats:
+        """Return the mean of `Resampling.ari`, (B,), for clusters, (N,)."""
+        each = [resampling.ari(labels[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+    def mean(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Return the mean of `Resampling.mean`, (B,), for values, (N,)."""
+        each = [resampling.mean(values[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+
 def squared_sizes(
     begins: Ints,
     unit: Ints,

@@ -15,8 +15,10 @@ from tasklens.scoring.score_table import (
     NO_STEP,
     as_table,
     at_position,
+    families_of,
     layers_in_order,
     main_scores,
+    of_family,
     positions_of,
     summarise,
     to_frame,
@@ -75,7 +77,9 @@ def final_table(
 
 
 def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
-    """Return the scores at the last step as plain text, those of classifiers and each k below.
+    """Return the scores at the last step as plain text.
+
+    Those of classifiers, of each family and of each k stand below.
 
     If there are several positions, their names are above the scores of each. ``step_names`` are
     those of steps that are no training steps, see `tasklens.Run.step_names`. Of several stages of
@@ -89,7 +93,7 @@ def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyTyp
             text = stage_tables(rows, step_names)
         else:
             text = final_text(main_scores(rows), step_names) + classifier_table(rows, step_names)
-        text += k_table(rows)
+        text += family_table(rows) + k_table(rows)
         if len(positions) < 2:
             return text
         parts.append(f"position {visible(position)}\n{text}")
@@ -175,13 +179,42 @@ def classifier_table(table: pa.Table, step_names: Mapping[int, str] = MappingPro
     return "\n".join([title, *aligned(lines)]) + "\n"
 
 
+def family_table(table: pa.Table) -> str:
+    """Return the ARI against the task at the last step within each family, as plain text.
+
+    Means over seeds and cluster seeds, of the space "raw" and the first number of clusters; empty
+    if there is one family.
+    """
+    lines = []
+    for family in families_of(table):
+        rows = to_frame(main_scores(table, family), ("ari",))
+        rows = rows[(rows["space"] == "raw") & rows["step"].isin([NO_STEP, rows["step"].max()])]
+        for (layer, split), mean in summarise(rows, ("layer", "split"))["mean"].items():
+            lines.append((split, layer, family, mean))
+    frame = pd.DataFrame(lines, columns=["split", "layer", "family", "ari"])
+    text = ""
+    for split, rows in frame.groupby("split", sort=False):
+        means = rows.pivot(index="layer", columns="family", values="ari")
+        order = [*layers_in_order({*means.index} - {*CONTROLS}), *CONTROLS]
+        table_of_split = [
+            [layer, *(f"{means.at[layer, family]:z5.2f}" for family in means)]
+            for layer in order
+            if layer in means.index
+        ]
+        heading = ["layer", *map(visible, means)]
+        text += f"\n{visible(str(split))}, ARI within each family:\n"
+        text += "\n".join(aligned([heading, *table_of_split])) + "\n"
+    return text
+
+
 def k_table(table: pa.Table) -> str:
     """Return ARI, AMI and silhouette at the last step for each number of clusters, as plain text.
 
-    Means over cluster seeds, of the space "raw"; empty if there is only one number.
+    Means over cluster seeds and families, of the space "raw"; empty if there is only one number.
     """
     metrics = ("ari", "ami", "silhouette")
-    rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
+    rows = to_frame(of_family(table).filter(pc.field("space") == "raw"), metrics)
+    rows = rows.dropna(subset="k")  # it differs between families
     rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
     means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
     cells = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
@@ -204,7 +237,7 @@ def final_scores(table: pa.Table, *, every_step: bool = False) -> list[dict[str,
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`.
+        Columns of `tasklens.scoring.score_table.SCHEMA`. Of several families, the means count.
 
     Returns
     -------
@@ -213,7 +246,7 @@ def final_scores(table: pa.Table, *, every_step: bool = False) -> list[dict[str,
         the ``n`` seeds and cluster seeds. ``step`` is the step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
-    rows = to_frame(table)
+    rows = to_frame(of_family(table))
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []

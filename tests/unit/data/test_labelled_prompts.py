@@ -661,3 +661,59 @@ def test_codes_number_the_sorted_values() -> None:
     assert codes(values) == expected.tolist()
     assert distinct[codes(values)].tolist() == values
     assert codes([]) == []
+
+
+def with_splits(*splits: object) -> str:
+    rows = [{"text": "a", "label": i % 2, "half": half, "split": split}
+            for split in splits for half in "lr" for i in range(2)]  # fmt: skip
+    return write("a.jsonl", rows)
+
+
+def sizes(prompts: LabelledPrompts) -> dict[str, int]:
+    return {split: part.stop - part.start for split, part in prompts.splits.items()}
+
+
+def test_a_column_split_makes_splits_of_which_kept_is_the_first() -> None:
+    prompts = read(with_splits("new", "kept", "a/b"))
+    assert list(prompts.splits) == ["kept", "new", "a%2Fb"]
+    assert prompts.columns["split"] == ("kept",) * 4 + ("new",) * 4 + ("a/b",) * 4
+    assert sizes(prompts) == {"kept": 4, "new": 4, "a%2Fb": 4}
+    assert sizes(read(with_splits("x", "y"), split="half")) == {"l": 4, "r": 4}
+    assert sizes(read(write("b.jsonl", [{"text": "a", "label": i % 2} for i in range(4)]))) == {
+        "all": 4
+    }
+
+
+def test_the_column_split_gives_way_to_what_is_named() -> None:
+    file = with_splits("x", "y")
+    assert sizes(read(file, hold_out=("half",))) == {"kept": 4, "held_out_half": 4}
+    other = write("b.jsonl", [{"text": "a", "label": i % 2, "split": "x"} for i in range(4)])
+    assert sizes(read(file, other)) == {"a": 8, "b": 4}
+    for more in ({"hold_out": ("half",)}, {"files": (str(file), str(other))}):
+        with pytest.raises(InputError, match=r"split = 'half': .* makes splits, too"):
+            PromptSettings(split="half", **more)
+
+
+def test_more_values_than_splits_are_no_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    file = with_splits(*"abcd")
+    assert sizes(read(file)) == {"all": 16}
+    assert "the column 'split' has 4 values: at most 3 are splits; it is not used" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(InputError, match="the column 'split' has 4 values"):
+        read(file, split="split")
+    with pytest.raises(InputError, match="has no 'part'; the columns are text, label"):
+        read(file, split="part")
+    with pytest.raises(InputError, match="has no 'split': 4 of 8 rows lack it"):
+        read(with_splits("a", None))
+
+
+def test_a_split_with_a_single_prompt_of_a_label_is_one_line() -> None:
+    rows = [{"text": "a", "label": i % 2, "split": "xxxxyyy"[i]} for i in range(7)]
+    with pytest.raises(InputError, match="'label' = '1' has a single prompt in split y"):
+        read(write("a.jsonl", rows))
+
+
+def test_few_shot_prompts_are_no_file() -> None:
+    with pytest.raises(InputError, match="few-shot is made for the tokenizer of a model"):
+        read_prompts("few-shot")

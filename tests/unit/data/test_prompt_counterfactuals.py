@@ -357,3 +357,33 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
     zeros = np.zeros(len(ROWS), dtype=np.int64)
     with pytest.raises(InputError, match=r"^Slow is not a fast tokenizer"):
         counterfactuals_of_prompts(table(ROWS), Slow(), "all", "last", (zeros, zeros))
+
+
+def test_answers_donors_and_folds_are_those_of_the_own_family() -> None:
+    outputs = {"a": "p", "b": "q", "c": "r", "d": "s"}
+    rows = [(label, x) for label in outputs for x in "xy" for _ in range(2)]
+    columns: dict[str, Any] = {
+        "label": [label for label, _ in rows],
+        "input": [x for _, x in rows],
+        "output": [outputs[label] for label, _ in rows],
+        "text": [f"big {label} {x}" for label, x in rows],
+        "family": ["one" if label in "ab" else "two" for label, _ in rows],
+    }
+    moved = ask(read_prompts(columns))
+    family = moved.family[moved.own]
+    assert moved.family.tolist() == [0, 0, 1, 1]
+    assert answers_of(moved)[0] == ["p", "q", "", ""]
+    assert answers_of(moved)[-1] == ["", "", "r", "s"]
+    assert ((moved.answers >= 0) == (moved.family == family[:, None])).all()
+    assert ((moved.donor >= 0).sum(axis=1) == 1).all(), "of the other task of the family"
+    same = [(fold.fit // 8 == fold.edited[:, None] // 8).all() for fold in moved.folds]
+    assert same == [True] * 4, "a fold is half of a family"
+    assert not [note for note in moved.notes if "unknown" in note]
+    few = ask(read_prompts(columns), n=6)
+    assert np.bincount(few.family[few.own]).tolist() == [3, 3], "families take turns"
+    together = ask(read_prompts(columns, family="none"))
+    assert answers_of(together)[0] == ["p", "q", "r", "s"]
+    assert [len(fold.fit) for fold in together.folds] == [8, 8]
+    del columns["output"]
+    known = ask(read_prompts(columns | {"answers": [outputs] * len(rows)}))
+    assert ((known.answers >= 0) == (known.family == family[:, None])).all()

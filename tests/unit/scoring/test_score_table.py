@@ -51,7 +51,7 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
-    values = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
+    values = ("r", 1, 8, "s", "", "", "model", "", None, None, "accuracy", 1 / 3)
     assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, values, strict=True))
     assert parquet_bytes(table) == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
@@ -91,6 +91,9 @@ def test_layers_from_the_input_up() -> None:
     names = ["ln_f", "block10", "block2", "embed", "block1", "wte", "head", "block2"]
     expected = ["wte", "embed", "block1", "block2", "block10", "head", "ln_f"]
     assert layers_in_order(names) == expected
+    branches = ["mlp2", "block1", "attn10", "block2", "attn2", "mlp1"]
+    expected = ["mlp1", "block1", "attn2", "mlp2", "block2", "attn10"]
+    assert layers_in_order(branches) == expected
 
 
 # --- Summaries ---

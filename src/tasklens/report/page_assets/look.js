@@ -24,7 +24,8 @@ const look = {
   effect: "becomes",
   able: false, // whether effects are those of pairs that the model can do
   together: "all", // scores are those of "all" runs, or of the run that is "shown"
-  multiples: "states",
+  // Of several trained models the small maps are those of all models, side by side.
+  multiples: story.runs[0].step_names?.filter((name) => name !== "untrained").length > 1 ? "steps" : "states",
   theme: "", // "light", "dark", or empty: as in the system
   wide: innerWidth, // width of the window; what depends on it is drawn again when it changes
   painted: 0, // how often the colours have changed
@@ -63,6 +64,11 @@ function chosenRuns() {
   return together.filter(({ position }) => position === theRun().position); // never over several positions
 }
 
+/** Return what the checkpoint with an index is called: its training step, or the name of a model. */
+const stepName = (i, run = theRun()) => run.step_names?.[i] ?? `step ${number(run.steps[i])}`;
+/** Return the same within a sentence. */
+const atStep = (i, run = theRun()) => (run.step_names ? `of ${run.step_names[i]}` : `at step ${number(run.steps[i])}`);
+
 /** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
 function course(split, line, metric) {
   const each = chosenRuns().map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
@@ -94,13 +100,6 @@ const byId = (id) => document.getElementById(id);
 const fill = (id, ...children) => byId(id).replaceChildren(...children.filter((child) => child !== null));
 const number = (value) => value.toLocaleString("en-US");
 const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toFixed(digits).replace(/^-(0\.?0*)$/, "$1");
-
-/** Return the name of a checkpoint that is no training step, or "step 100"; in short, for an axis, 100. */
-const stepTitle = (i, run = theRun()) => run.step_names[i] ?? `step ${number(run.steps[i])}`;
-const stepTick = (i, run = theRun()) => run.step_names[i] ?? shortStep(run.steps[i]);
-const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
-/** Whether the checkpoints have names instead of training steps. */
-const isNamed = (run = theRun()) => run.step_names.length > 0;
 
 /** Return the name of a split and, if it is a split of a training run, what it is. */
 const splitTitle = (split) => split.meaning ? `${split.name} (${split.meaning})` : split.name;

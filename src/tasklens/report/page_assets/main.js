@@ -103,11 +103,10 @@ function setUp() {
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [
     ["states", "all hidden states"],
-    ...(story.runs.some((run) => run.step_names.length > 1) ? [["steps", "all models"]] : []),
+    ...(story.runs.some((run) => run.step_names?.length > 1) ? [["steps", "all models"]] : []),
     ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
   ]);
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
-
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
@@ -226,7 +225,7 @@ let multiples = [];
 
 function drawMultiples() {
   multiples.forEach((multiple) => multiple.remove());
-  const ofRuns = look.multiples === "runs", ofSteps = look.multiples === "steps" && isNamed();
+  const ofRuns = look.multiples === "runs", ofSteps = look.multiples === "steps" && theRun().step_names !== null;
   const maps = ofRuns // in what each small map differs from the large one
     ? runsAt.map((_, run) => runNow(run)).map(({ splits, position }, run) => ({ run, position, split: splits.findIndex(({ name }) => name === theSplit().name) }))
         .filter(({ split, position }) => split >= 0 && position === theRun().position)
@@ -240,7 +239,7 @@ function drawMultiples() {
     multiple.refresh = () => {
       const { run: index, split, state, step = look.step } = shown(), run = runNow(index);
       const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(step, run.steps.length - 1)]?.[0];
-      label.textContent = `${ofRuns ? run.name : ofSteps ? stepTitle(step) : state} · ${fixed(score)}`;
+      label.textContent = `${ofRuns ? run.name : ofSteps ? stepName(step) : state} · ${fixed(score)}`;
       label.title = "ARI against the task";
       button.setAttribute("aria-pressed", String(ofRuns ? index === look.run : ofSteps ? step === look.step : state === look.state));
     };
@@ -274,8 +273,12 @@ function repaint() {
 function drawHead() {
   const run = theRun(), { sizes } = run.world, { length: n } = run.steps;
   const contents = run.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
+  const twin = run.step_names?.length === 2 && run.step_names[0] === "untrained";
   fill("subtitle", `Does the model sort what it reads by task? ${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
-    `There are ${number(n)} checkpoint${n > 1 ? "s" : ""} and ${number(run.states.length)} hidden states; the seed is ${run.seed}.`);
+    `There are ${run.step_names ? "" : `${number(n)} checkpoint${n > 1 ? "s" : ""} and `}${number(run.states.length)} hidden states${twin ? " of the model and of its untrained twin" : ""}; the seed is ${run.seed}.`);
+  document.querySelectorAll(".series").forEach((element) => { element.hidden = run.step_names !== null; });
+  document.querySelectorAll(".model").forEach((element) => { element.hidden = run.step_names === null; });
+  byId("steps").hidden = run.step_names !== null && n === 1;
   options("split", run.splits.map(splitTitle));
   byId("positions").hidden = run.positions.length === 1;
   byId("position").replaceChildren(...run.positions.map(({ position }) => make("option", { value: position }, position)));
@@ -292,9 +295,8 @@ function drawBar() {
   byId("position").value = theRun().position;
   byId("state").value = look.state;
   byId("step").value = look.step;
-  byId("step-word").textContent = isNamed() ? "model" : "step";
-  byId("step-name").textContent = theRun().step_names[look.step] ?? number(theRun().steps[look.step]);
-  byId("step").setAttribute("aria-valuetext", stepTitle(look.step));
+  byId("step-name").textContent = theRun().step_names?.[look.step] ?? number(theRun().steps[look.step]);
+  byId("step").setAttribute("aria-valuetext", stepName(look.step));
 }
 
 setUp();
