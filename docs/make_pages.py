@@ -93,7 +93,7 @@ JSON_KEYS = {
         "busy": "why the seconds are not those of an idle machine; otherwise empty",
     },
     "probe --dry-run": {
-        "models": "`step` and `name` of each",
+        "models": "`step` and `name` of each, and `stage`, the name of a stage",
         "prompts": "their number",
         "labels": "their names",
         "splits": "prompts by split",

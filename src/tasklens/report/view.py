@@ -16,7 +16,7 @@ from tasklens.clustering.map_frames import FEWEST
 from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.report.edits_view import EditsView
 from tasklens.report.summary import best_state
 from tasklens.scoring.cluster_tracking import Followed
@@ -161,13 +161,18 @@ class View:
         splits = ", ".join(self.splits)
         return f"View(run {self.run!r}, seed {self.seed}: {contents}, splits {splits})"
 
-    def at(self, step: int | None = None) -> int:
-        """Return the index of the checkpoint at a step, by default the last; InputError if none."""
+    def at(self, step: int | str | None = None) -> int:
+        """Return the index of a checkpoint by its step or its name, such as "sft".
+
+        By default it is the last. InputError if there is no such checkpoint.
+        """
         if step is None:
             return len(self.steps) - 1
-        if step not in self.steps:
-            raise InputError(f"{self.run}: no checkpoint at step {step}; there are {self.steps}")
-        return self.steps.index(step)
+        for index, each in enumerate(self.steps):
+            if step in (each, self.step_names.get(each)):
+                return index
+        known = listed([self.step_names.get(each, str(each)) for each in self.steps])
+        raise InputError(f"{self.run}: no checkpoint at step {step}; there are {known}")
 
     def step_name(self, number: int) -> str:
         """Return what the checkpoint with an index is called in titles."""

@@ -19,7 +19,7 @@ from tasklens.core.workers import LOCAL
 from tasklens.data.chats import HEADER, rendered
 from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
-from tasklens.data.names import state_order
+from tasklens.data.names import listed, state_order
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
@@ -415,6 +415,13 @@ def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     for before, facts in pairwise(facts_by_step):
         if facts["tokenizer"] != before["tokenizer"]:
             sentences.append(f"{facts['name']} has another tokenizer than {before['name']}")
+    shared = set.intersection(*(set(facts["states"]) for facts in facts_by_step))
+    for facts in facts_by_step:
+        if others := [state for state in facts["states"] if state not in shared]:
+            sentences.append(
+                f"{facts['name']} has hidden states that another model lacks and that are left "
+                f"out: {listed(others)}"
+            )
     missing = missing_steps([facts["step"] for facts in facts_by_step])
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")
