@@ -1,7 +1,7 @@
-"""Add the column of positions to tables of scores: `python docs/convert_scores.py FILE ...`.
+"""Bring tables of scores to the present columns: `python docs/convert_scores.py FILE ...`.
 
-Tables of tasklens 0.1.0 have no such column. Their hidden states are those of the input token;
-controls and accuracy have no position.
+Tables of tasklens 0.1.0 have no positions. Their hidden states are those of the input token;
+controls and accuracy have no position. Tables of format 4 have no families.
 """
 
 import sys
@@ -16,13 +16,19 @@ NO_STATES = (*CONTROLS, "model")
 
 
 def convert(path: Path) -> None:
-    """Rewrite one table of scores in the columns of `SCHEMA`, if it has no positions."""
+    """Rewrite one table of scores in the columns of `SCHEMA`, if it lacks any of them."""
     table = read_parquet(path.read_bytes())
-    if "position" in table.column_names:
+    if set(SCHEMA.names) <= {*table.column_names}:
         return
     layers = table["layer"].to_pylist()
-    positions = pa.array(["" if layer in NO_STATES else "input" for layer in layers], pa.string())
-    path.write_bytes(parquet_bytes(table.append_column("position", positions).select(SCHEMA.names)))
+    added = {
+        "position": ["" if layer in NO_STATES else "input" for layer in layers],
+        "family": [""] * len(layers),
+    }
+    for name, values in added.items():
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array(values, pa.string()))
+    path.write_bytes(parquet_bytes(table.select(SCHEMA.names)))
 
 
 if __name__ == "__main__":

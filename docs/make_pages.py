@@ -15,7 +15,7 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 DIRECTORY = Path(__file__).parent
 NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *("run", "probe", "series", "compare", "report", "show", "verify", "follow"),
+    *("run", "probe", "prompts", "series", "compare", "report", "show", "verify", "follow"),
     "intervene",
     *("data", "train", "measure", "plot", "sweep", "gather"),
 )
@@ -28,6 +28,7 @@ JSON_KEYS = {
         "kind": "`run` or `probe`",
         "seed": "root seed",
         "steps": "steps of the checkpoints",
+        "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
         "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
@@ -98,6 +99,18 @@ JSON_KEYS = {
         "revisions": "`revision`, `step` and `tokens` by its name, or null; `commit`; `bytes` and "
         "`sha256` of the weights, null on the disk if their sizes differ; what is `odd`",
         "odd": "what is odd about the series, as sentences",
+    },
+    "prompts": {
+        "kind": "`icl`, `chat` or `plain`",
+        "seed": "seed of what was drawn",
+        "shots": "examples before the input",
+        "forms": "their names",
+        "first tokens differ": "true if a tokenizer has checked it, otherwise null",
+        "families": "of each `family`: its `tasks`, the number of `inputs` and `contexts`, of "
+        "`known inputs`, and of those `left out` by reason",
+        "splits": "prompts by split",
+        "example": "`text` or `messages`, `output` and `label` of a prompt",
+        "file": "path of the prompts",
     },
     "sweep --dry-run": {"runs": "`run`, `seed`, `settings` that vary, whether it is `done`"},
     "sweep": {

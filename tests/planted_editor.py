@@ -99,6 +99,7 @@ class World:
                 donors,
                 donor,
                 (fold,),
+                np.zeros_like(every),
             ),
             inputs,
             pairs[:, 1],

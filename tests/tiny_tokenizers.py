@@ -1,6 +1,6 @@
 """Train small tokenizers of transformers, like those of families of models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 SENTENCES = (
@@ -77,6 +77,21 @@ def sentence_piece(before: str = "<s>", after: str = "", scheme: str = "first") 
     inner.train_from_iterator([*" ".join(SENTENCES).split() * 5, *digits * 3], trainer)
     inner.post_processor = _around(inner, before, after)
     return _fast(inner)
+
+
+def word_level(known: Iterable[str], chat_template: str | None = None) -> Any:
+    """Return a tokenizer that reads each word and each run of signs as a token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = ["[UNK]", *sorted(set(known))]
+    inner = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner, unk_token="[UNK]", chat_template=chat_template
+    )
 
 
 def _around(inner: Any, before: str, after: str) -> Any:

@@ -9,6 +9,10 @@ from .data.instances import Instances as Instances
 from .data.labelled_prompts import LabelledPrompts as LabelledPrompts
 from .data.labelled_prompts import PromptSettings as PromptSettings
 from .data.labelled_prompts import read_prompts as read_prompts
+from .data.prompt_drawing import PromptSetSettings as PromptSetSettings
+from .data.prompt_set import chat_prompts as chat_prompts
+from .data.prompt_set import icl_prompts as icl_prompts
+from .data.prompt_set import plain_prompts as plain_prompts
 from .data.synthetic import Dataset as Dataset
 from .data.synthetic import DataSettings as DataSettings
 from .data.synthetic import TrainingStateSettings as TrainingStateSettings
@@ -35,6 +39,7 @@ from .report.figure1 import FigureSettings as FigureSettings
 from .report.figure1 import figure1 as figure1
 from .report.figure2 import figure2 as figure2
 from .report.figure3 import figure3 as figure3
+from .report.figure_by_layer import figure_by_layer as figure_by_layer
 from .report.heatmaps import figure_agreement as figure_agreement
 from .report.heatmaps import figure_contingency as figure_contingency
 from .report.heatmaps import figure_order as figure_order

@@ -216,7 +216,7 @@ def reading(stop_after: float = float("inf")) -> Iterator[Reading]:
                 raise KeyboardInterrupt
             read.n_batches += 1
             for i in batch.indices:
-                tokens = prompts.ids[i, : prompts.position[i] + 1]
+                tokens = prompts.ids[i, : prompts.last[i] + 1]
                 read.prompts[model, tuple(tokens.tolist())] += 1
             yield batch
 

@@ -31,7 +31,7 @@ def test_a_run_of_this_directory_is_known(tiny: Finished, monkeypatch: pytest.Mo
     assert files_of(".") == tuple(f"data/{name}.parquet" for name in MEASURED)
 
 
-def test_other_models_are_asked_tasks_in_words(
+def test_other_models_are_asked_few_shot_prompts(
     tiny: Finished, stock: Stock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     another = shutil.copytree(tiny.path, tmp_path / "another")
@@ -42,9 +42,10 @@ def test_other_models_are_asked_tasks_in_words(
         [tiny.path, another],
         [tiny.path, stock.models],
     ):
-        assert files_of(*models) == ("tasks-in-words",)
+        assert files_of(*models) == ("few-shot",)
         assert capsys.readouterr().err == (
-            "tasklens: measured is the prompt set tasks-in-words, since --prompts names no file\n"
+            "tasklens: measured are few-shot prompts, made for the tokenizer of the model, since "
+            "--prompts names no file\n"
         )
 
 

@@ -13,6 +13,7 @@ from e2e.stock import (
     SPECIAL,
     VOCABULARY,
     Stock,
+    once,
     reading,
     records,
     step_of,
@@ -20,6 +21,7 @@ from e2e.stock import (
     write_prompts,
 )
 from tasklens.models import hf_batching, hf_subject
+from tasklens.runs.load_run import load_run
 
 SIZE = {
     **{"vocab_size": len(VOCABULARY), "hidden_size": 16, "num_hidden_layers": 2},
@@ -106,3 +108,26 @@ def test_a_resumed_probe_has_the_same_bytes_though_other_memory_is_free(
     assert_same(path, complete)
     facts = json.loads((step_of(path, 100) / "about.json").read_text())
     assert facts["reading"]["max_tokens"] == [["in padded rows", 0, 40]]
+
+
+def test_several_positions_are_read_in_one_pass_and_a_later_one_in_another(
+    stock: Stock, tmp_path: Path
+) -> None:
+    asked = stock.command("--states", "block2", models=stock.checkpoints[200])
+    both = ("--position", "instruction", "--position", "input")
+    with reading() as read:
+        succeed(*asked, *both, "--out", tmp_path / "both")
+    assert read.prompts == once(stock.rows, 200), "each prompt is read once, for both positions"
+    succeed(*asked, *both[:2], "--out", tmp_path / "later")
+    states = {at: load_run(tmp_path / "both").states("block2", position=at) for at in both[1::2]}
+    alone = load_run(tmp_path / "later").states("block2")
+    np.testing.assert_allclose(states["instruction"], alone, atol=1e-5 * float(np.abs(alone).max()))
+    kept = alone.tobytes()
+    positions = json.dumps(both[1::2])
+    with reading() as read:
+        succeed("measure", tmp_path / "later", "--set", f"states.positions={positions}")
+    assert read.prompts == once(stock.rows, 200), "only for the position that was added"
+    later = load_run(tmp_path / "later")
+    assert later.states("block2", position="instruction").tobytes() == kept
+    added = later.states("block2", position="input")
+    np.testing.assert_allclose(added, states["input"], atol=1e-5 * float(np.abs(added).max()))

@@ -538,7 +538,9 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
     path = tmp_path / "probe"
     wrong = call(*stock.command("--states", "embed,block3", "--out", path))
-    assert_refused(wrong, f"checkpoint-100: no hidden state 'block3'; it has {', '.join(STATES)}")
+    assert_refused(
+        wrong, f"checkpoint-100: no hidden state 'block3'; there are {', '.join(STATES)}"
+    )
     result = succeed(*stock.command("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
@@ -549,10 +551,12 @@ def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path:
     assert [line.split()[0] for line in result.out.splitlines()[2:4]] == ["embed", "block1"]
     scores = scores_of(probed.path, layer="block1")
     assert scores_of(path, layer="block1") == scores
-    alone = call(*stock.command("--states", "ln_f", "--out", tmp_path / "one"))
+    alone = call(*stock.command("--states", "ln_f,attn", "--out", tmp_path / "one"))
     assert alone.status == 0, alone.err
     assert "no findings: they need the states embed and at least one block\n" in alone.out
     assert not (tmp_path / "one" / "verdict.json").exists()
+    files = {file.name for file in step_of(tmp_path / "one", 100).glob("*.npy")}
+    assert files == {"attn1.npy", "attn2.npy", "ln_f.npy", "answer.npy"}
 
 
 def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_path: Path) -> None:
@@ -607,7 +611,7 @@ def test_a_dry_run_shows_what_is_measured_and_makes_nothing(
             f"tokens up to the measured one: {min(lengths)} to {max(lengths)}, "
             f"{sum(lengths) / len(lengths):.1f} on average"
         )
-        assert "the first token of the output follows it in 48 prompts" in lines
+        assert "the first token of the output is known in 48 prompts" in lines
 
 
 # --- What is refused ---

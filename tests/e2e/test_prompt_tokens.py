@@ -84,7 +84,7 @@ def test_a_model_that_answers_right_has_an_accuracy_of_one(
     (accuracy,) = scores_of(path, metric="accuracy")
     assert accuracy["value"] == 1.0
     plan = call(*command, "--dry-run").out
-    assert f"the first token of the output follows it in {len(rows)} prompts" in plan.splitlines()
+    assert f"the first token of the output is known in {len(rows)} prompts" in plan.splitlines()
 
     # With other outputs none is right.
     following = dict(zip(COLOURS, (*COLOURS[1:], COLOURS[0]), strict=True))

@@ -175,7 +175,9 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
 
 
 def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Rows) -> None:
-    columns = "run, seed, step, split, position, layer, space, k, cluster_seed, metric, value"
+    columns = (
+        "run, seed, step, split, family, position, layer, space, k, cluster_seed, metric, value"
+    )
     assert ", ".join(pq.read_schema(smoke.path / "scores.parquet").names) == columns
     assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
     assert all(np.isfinite(row["value"]) for row in rows)

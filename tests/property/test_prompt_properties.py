@@ -59,7 +59,14 @@ def test_the_order_of_the_rows_decides_nothing(rows: Rows, data: st.DataObject) 
     if isinstance(first, LabelledPrompts) and isinstance(second, LabelledPrompts):
         assert len(set(first.label)) == len({row["label"] for row in rows})
         parts = [
-            sorted(zip(p.text, p.label, *filter(None, (p.input, p.output, p.group)), strict=True))
+            sorted(
+                zip(
+                    p.text,
+                    p.label,
+                    *filter(None, (p.input, p.output, *p.groups.values())),
+                    strict=True,
+                )
+            )
             for p in (first, second)
         ]
         assert parts[0] == parts[1]

@@ -20,6 +20,7 @@ from tasklens.cli.output import (
     prepare_streams,
 )
 from tasklens.cli.probe import probe
+from tasklens.cli.prompts import prompts
 from tasklens.cli.report import report
 from tasklens.cli.results import compare, follow, show, verify
 from tasklens.cli.run import data, measure, plot, run, train
@@ -83,6 +84,12 @@ add_command(
     "tasklens probe gpt2 --prompts tasks-in-words",
     "tasklens probe runs/first --prompts mine.jsonl --label topic --states embed,block5",
     "tasklens probe EleutherAI/pythia-70m --revision step0,step1000 --prompts mine.csv --dry-run",
+)
+add_command(
+    app,
+    prompts,
+    "tasklens prompts icl --tokenizer gpt2 --families verbs,countries",
+    "tasklens prompts plain --tasks mine.toml --out mine.jsonl",
 )
 add_command(
     app,

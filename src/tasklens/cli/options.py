@@ -165,7 +165,7 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
         paths = {"report": page, "figure": figure}
         emit_json(scores_document(run) | {"verdict": verdict_content} | paths)
         return
-    emit(scores_text(run.score_table(all_k=True)))
+    emit(scores_text(run.score_table(all_k=True), run.step_names))
     emit("")
     emit(summary_text(verdict) if verdict else NO_VERDICT, verdicts=True)
     emit("")
@@ -182,5 +182,6 @@ def scores_document(run: "Run") -> dict[str, Any]:
         "kind": run.kind,
         "seed": run.settings.seed,
         "steps": run.steps,
+        "step names": run.step_names,
         "scores": final_scores(run.score_table(all_k=True)),
     }

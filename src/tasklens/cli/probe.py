@@ -21,11 +21,20 @@ from tasklens.core.errors import InputError
 from tasklens.core.parse import value_of
 
 Models = Annotated[
-    list[str],
+    list[str] | None,
     typer.Argument(
         metavar="MODEL...",
         help="Directories of models, of checkpoint-N or of training runs, GGUF files, or names "
         "on the hub.",
+    ),
+]
+Stages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME=MODEL",
+        help="A stage of one model, e.g. base=DIR, instead of MODEL. Given for each stage, in "
+        "their order.",
     ),
 ]
 Prompts = Annotated[
@@ -34,7 +43,8 @@ Prompts = Annotated[
         "--prompts",
         metavar="FILE",
         help="JSONL, CSV or Parquet, one file per split; or tasks-in-words, tasks-in-words-equal. "
-        "[default: the measured subsets of a training run, otherwise tasks-in-words]",
+        "[default: the measured subsets of a training run, otherwise few-shot prompts, made for "
+        "the tokenizer]",
     ),
 ]
 Label = Annotated[
@@ -50,7 +60,7 @@ Positions = Annotated[
         metavar="last|COLUMN|TEXT|N|A:B",
         help="Position that is measured: the last token, a part of the text, a token, characters; "
         "with _mean after it, the mean over the part. May be given several times. "
-        "[default: the input's last token]",
+        "[default: the separator of a prompt set, otherwise the input's last token]",
     ),
 ]
 HoldOut = Annotated[
@@ -62,7 +72,9 @@ HoldOut = Annotated[
 States = Annotated[
     str | None,
     typer.Option(
-        "--states", metavar="NAMES", help="Hidden states, e.g. embed,block6,ln_f. [default: all]"
+        "--states",
+        metavar="NAMES",
+        help="Hidden states, e.g. embed,block6,ln_f, attn,mlp (of each block). [default: all]",
     ),
 ]
 NumbersOfClusters = Annotated[
@@ -112,7 +124,11 @@ TrustRemoteCode = Annotated[
 ]
 ProbeOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="The run directory. [default: runs/probe-MODEL]"),
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="The run directory. [default: runs/probe-MODEL, or runs/probe-NAME-NAME of stages]",
+    ),
 ]
 Gpus = Annotated[
     float,
@@ -125,7 +141,8 @@ DryRun = Annotated[
 
 
 def probe(
-    models: Models,
+    models: Models = None,
+    model: Stages = None,
     prompts: Prompts = None,
     label: Label = None,
     position: Positions = None,
@@ -148,17 +165,19 @@ def probe(
 ) -> None:
     """Measure any causal language model on labelled prompts.
 
-    Measures every hidden state, and a series of checkpoints if several are given. Prints the final
-    table, a line for each finding, and the path of the report; the last line is the path of the
-    figure.
+    Measures every hidden state, and a series of checkpoints if several are given. With --model it
+    measures stages of one model, and their differences. Prints the final table, a line for each
+    finding, and the path of the report; the last line is the path of the figure.
     """
     from tasklens.runs.model_plan import describe
     from tasklens.runs.own_prompts import with_own_prompts
     from tasklens.runs.settings import ModelRunSettings
 
+    names, models = _stages(model, models)
     given: dict[str, dict[str, object]] = {
         "subject": {
             "models": models,
+            "names": names or None,
             "revisions": revision.split(",") if revision else None,
             "base": base,
             "untrained": untrained or None,
@@ -187,8 +206,8 @@ def probe(
             emit(plan.text())
         return
     check_device(settings.subject.device, "subject.device", engine)
-    name, path = models[0], Path(models[0])
-    if path.exists():  # a link has its own name, but . and .. have none
+    name, path = "-".join(names) or models[0], Path(models[0])
+    if not names and path.exists():  # a link has its own name, but . and .. have none
         name = path.name if path.name not in ("", "..") else path.resolve().name
     from tasklens.runs.pipeline import run_all
 
@@ -202,6 +221,24 @@ def probe(
         gpus=gpus,
     )
     emit_results(*results, as_json=as_json)
+
+
+def _stages(given: list[str] | None, models: list[str] | None) -> tuple[list[str], list[str]]:
+    """Return the names and the models of stages; or no names and the MODEL arguments."""
+    if given and models:
+        raise InputError(
+            f"--model {given[0]}: the models are given as {models[0]}, too; give all of them in "
+            "one way: MODEL..., or --model NAME=MODEL for each stage"
+        )
+    if not given:
+        if not models:
+            raise InputError("no model: give MODEL, or --model NAME=MODEL for each stage")
+        return [], models
+    parts = [each.partition("=") for each in given]
+    for each, (name, _, stage) in zip(given, parts, strict=True):
+        if not name or not stage:
+            raise InputError(f"--model {each}: should be NAME=MODEL, such as base={each or 'DIR'}")
+    return [name for name, _, _ in parts], [stage for _, _, stage in parts]
 
 
 def _numbers(text: str) -> list[Any]:

@@ -12,7 +12,6 @@ from tasklens.core.progress import inform
 from tasklens.core.text import aligned, visible
 
 if TYPE_CHECKING:
-    from tasklens.findings.compare import Difference
     from tasklens.runs.compare import ComparedRuns
     from tasklens.runs.directory import RunDir
 
@@ -29,7 +28,7 @@ def show(path: RunPath, as_json: Json = False) -> None:
     if as_json:
         emit_json(scores_document(run))
     else:
-        emit(scores_text(run.score_table(all_k=True)))
+        emit(scores_text(run.score_table(all_k=True), run.step_names))
 
 
 def verify(
@@ -159,17 +158,41 @@ def follow(
 
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run directory.")],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Another run directory.")
+    ] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            "--steps",
+            metavar="NAMES",
+            help="Of a single RUN: stages or steps to compare, e.g. base,sft. [default: all "
+            "stages, or the first and the last step]",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare the settings, the final scores and the findings of two runs.
+    """Compare two runs, or the stages or steps of one run.
 
-    Differences are second minus first, with 95 % intervals over resampled instructions and
-    near-best starts of KMeans. Runs of both kinds can be compared if they share splits and hidden
-    states.
+    Of two runs it compares the settings, the final scores and the findings. Runs of both kinds can
+    be compared if they share splits and hidden states. Of one run it compares each stage with the
+    one before it, and the last with the first, on the same prompts. Differences are second minus
+    first, with 95 % intervals over resampled instructions and near-best starts of KMeans.
     """
-    from tasklens.runs.compare import compare_runs
+    from tasklens.findings.compare_text import steps_data, steps_text
+    from tasklens.runs.compare import compare_runs, compare_steps
+    from tasklens.runs.load_run import load_run
 
+    if second is None:
+        run = load_run(first)
+        pairs = compare_steps(run, steps.split(",") if steps else ())
+        if as_json:
+            emit_json({"run": first, "differences": steps_data(pairs)})
+        else:
+            emit(steps_text(pairs))
+        return
+    if steps:
+        raise InputError(f"--steps {steps}: compares the steps of one run; leave out {second}")
     compared = compare_runs(first, second)
     if as_json:
         emit_json(_comparison_document(compared))
@@ -178,24 +201,20 @@ def compare(
 
 
 def _comparison_document(compared: "ComparedRuns") -> dict[str, Any]:
-    from dataclasses import asdict
-
+    from tasklens.findings.compare_text import comparison_data
     from tasklens.findings.verdict_text import verdict_document
 
-    best = [cell and {"layer": cell[0], "space": cell[1]} for cell in compared.scores.best]
     return {
         "runs": compared.paths,
         "settings": {key: list(values) for key, values in compared.settings.items()},
-        "ari": [asdict(difference) for difference in compared.scores.ari],
-        "accuracy": [asdict(difference) for difference in compared.scores.accuracy],
-        "best": best,
+        **comparison_data(compared.scores),
         "verdicts": [verdict and verdict_document(verdict) for verdict in compared.verdicts],
     }
 
 
 def _comparison_text(compared: "ComparedRuns") -> str:
     """Return two runs side by side as plain text."""
-    from tasklens.findings.rules import FINDINGS
+    from tasklens.findings.compare_text import comparison_lines
 
     scores, names = compared.scores, [str(path) for path in compared.paths]
     lines = [f"first: {names[0]}", f"second: {names[1]}", ""]
@@ -208,27 +227,20 @@ def _comparison_text(compared: "ComparedRuns") -> str:
         ]
     else:
         lines.append("settings that differ: none")
-    rows = [["final ARI", "space", "split", "first", "second", "difference"]]
-    rows += [[d.layer, d.space, d.split, *_numbers(d)] for d in scores.ari]
-    rows += [["accuracy", "", d.split, *_numbers(d)] for d in scores.accuracy]
     best = [f"{cell[0]} ({cell[1]})" if cell else "none" for cell in scores.best]
-    lines += ["", *aligned(rows), "", f"best hidden state: {best[0]} | {best[1]}"]
+    lines += ["", *comparison_lines(scores, "first", "second")]
+    lines.append(f"best hidden state: {best[0]} | {best[1]}")
     if any(compared.verdicts):
-        outcomes = [
-            [verdict.outcome(finding) if verdict else "-" for verdict in compared.verdicts]
-            for finding in FINDINGS
-        ]
+        each = [verdict.findings if verdict else {} for verdict in compared.verdicts]
         rows = [["finding", "first", "second"]]
-        rows += [[f, *each] for f, each in zip(FINDINGS, outcomes, strict=True)]
+        for finding in {**each[0], **each[1]}:
+            pairs = zip(compared.verdicts, each, strict=True)
+            rows.append(
+                [finding, *(v.outcome(finding) if v and finding in f else "-" for v, f in pairs)]
+            )
         lines += ["", *aligned(rows)]
         lines += [f"{v.doubt}." for v in compared.verdicts if v and v.doubt]
     return "\n".join(map(visible, lines))
-
-
-def _numbers(difference: "Difference") -> list[str]:
-    interval = f"[{difference.low:z.2f}, {difference.high:z.2f}]"
-    scores = [f"{score:z5.2f}" for score in (difference.first, difference.second)]
-    return [*scores, f"{difference.difference:+z.2f}  {interval}"]
 
 
 def _setting(value: Any) -> str:

@@ -83,10 +83,14 @@ class Cell:
     """Name of the measured position. The clustering's seeds do not derive from it: equal hidden
     states at two positions get equal labels."""
 
+    paired: bool = False
+    """True if the seeds do not derive from the step, either. Stages of one model then differ by
+    their states only, not by their starts."""
+
     @property
     def key(self) -> tuple[int, str, str, str]:
         """The names from which, together with the root seed, the clustering's seeds derive."""
-        return (self.step, self.split, self.state, self.space)
+        return (0 if self.paired else self.step, self.split, self.state, self.space)
 
     @property
     def name(self) -> str:

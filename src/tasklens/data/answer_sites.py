@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from tasklens.data.answer_tokens import NEW_LINE, SPACES, headers_of, is_one_word, spaces
 from tasklens.data.labelled_prompts import LabelledPrompts
+from tasklens.data.measured_parts import find_part
 from tasklens.data.special_tokens import TokenRows
 from tasklens.data.token_rows import Tokenizer, read_bare
-from tasklens.data.tokenize import find_part
 
 Tokens = tuple[int, ...]
 
@@ -29,18 +29,27 @@ class AnswerSite(NamedTuple):
     """Index of the last token that is read."""
     tokens: Tokens
     """What is read, without special tokens that the tokenizer adds."""
+    part: tuple[int, int] | None = None
+    """The part that the answer follows, if it is the last of the text."""
 
 
 def answer_site(
-    table: LabelledPrompts, i: int, output: str, rows: TokenRows, eos: str
+    table: LabelledPrompts,
+    i: int,
+    output: str,
+    rows: TokenRows,
+    eos: str,
+    part: tuple[int, int] | None = None,
 ) -> AnswerSite | None:
     """Return the site of a prompt's answer; None if a token has parts of both.
 
-    ``rows`` are all tokens of the texts, and ``eos`` is the token that may end a text.
+    ``rows`` are all tokens of the texts, and ``eos`` is the token that may end a text. The answer
+    may follow a part of the text, which is that of the input unless it is given.
     """
     text, n_before, n = table.text[i], rows.special[i].index(False), rows.special[i].count(False)
     ids, offsets = rows.ids[i][n_before:][:n], rows.offsets[i][n_before:][:n]
-    part = find_part(table.input[i], text, output) if table.input is not None else None
+    if part is None and table.input is not None:
+        part = find_part(table.input[i], text, output)
     begin = _begin(text, output, part[1] if part else 0, eos)
     if begin is not None:
         stem, n = text[:begin], next((j for j, span in enumerate(offsets) if span[1] > begin), 0)
@@ -53,7 +62,7 @@ def answer_site(
             j for j, span in enumerate(offsets) if max(part[0], span[0]) < min(part[1], span[1])
         ]
         n = max(inside, default=n - 1) + 1
-        return AnswerSite(text, False, False, n_before + n - 1, tuple(ids[:n]))
+        return AnswerSite(text, False, False, n_before + n - 1, tuple(ids[:n]), part)
     return AnswerSite(text, False, text[-1].isspace(), n_before + n - 1, tuple(ids))
 
 

@@ -49,9 +49,11 @@ def answer_tokens(
     parts: list[Part],
     rows: TokenRows,
     position: Ints,
-    at: str,
 ) -> tuple[Ints, tuple[str, ...]]:
-    """Return the tokens that are right after the measured part, and what is odd about them.
+    """Return the tokens that are right as the answer, and what is odd about them.
+
+    The answer follows a part of each text, the last token of which is at the position; no answer is
+    looked for if the part is a number.
 
     The tokens are (N, 2): the first token of the output as it most likely follows, and that of the
     other way, with a space or without. A token is -1 if it is not known or the same as the first.
@@ -61,7 +63,7 @@ def answer_tokens(
     eos: str = getattr(tokenizer, "eos_token", None) or ""
     headers = headers_of(tokenizer)
     trials = [
-        trial for i, part in enumerate(parts) for trial in _trials(table, i, part, at, headers, eos)
+        trial for i, part in enumerate(parts) for trial in _trials(table, i, part, headers, eos)
     ]
     texts, sources = [t.text for t in trials], [table.source[t.prompt] for t in trials]
     read = read_bare(tokenizer, texts, sources) if trials else ([], [])
@@ -80,13 +82,13 @@ def answer_tokens(
             if inside and tokenizer.convert_ids_to_tokens([row[after]])[0].strip(SPACES):
                 target[i, trial.column] = row[after]
     target[(target[:, 0] < 0) | (target[:, 0] == target[:, 1]), 1] = -1
-    return target, tuple(_notes(table, target, {trial.prompt for trial in trials}, at))
+    return target, tuple(_notes(table, target))
 
 
 def _trials(
-    table: LabelledPrompts, i: int, part: Part, at: str, headers: tuple[str, ...], eos: str
+    table: LabelledPrompts, i: int, part: Part, headers: tuple[str, ...], eos: str
 ) -> Iterator[_Trial]:
-    """Yield the ways in which the output may follow the measured part of a prompt."""
+    """Yield the ways in which the output may follow a part of a prompt."""
     text, output = table.text[i], ((table.output[i] or "") if table.output else "").strip()
     if isinstance(part, int) or not output:
         return
@@ -97,9 +99,8 @@ def _trials(
         if rest.startswith(output) and not is_one_word(output, text[begin + len(output) :]):
             yield _Trial(i, 0, text, begin, begin + len(output), end)
         return
-    # The measured part may be the end of the output itself, so that no output follows it.
-    done = text.rstrip().removesuffix(eos).rstrip()
-    if done.endswith(output) and (at != "" or table.input is None):
+    # The part may be the end of the output itself, so that no output follows it.
+    if table.input is None and text.rstrip().removesuffix(eos).rstrip().endswith(output):
         return
     for column, space in enumerate(spaces(text, output, headers)):
         begin = len(text) + len(space)
@@ -147,18 +148,17 @@ def _is_spaceless(character: str) -> bool:
     return name.startswith(_SPACELESS) or (is_wide and not name.startswith("HANGUL"))
 
 
-def _notes(table: LabelledPrompts, target: Ints, asked: set[int], at: str) -> list[str]:
-    """Return what is odd about the right answers, given the prompts that an output may follow."""
+def _notes(table: LabelledPrompts, target: Ints) -> list[str]:
+    """Return what is odd about the right answers."""
     outputs = table.output or ("",) * len(table)
-    if not at:  # the user names no other part of the text, which outputs do not follow
-        asked = {i for i, output in enumerate(outputs) if output}
+    asked = {i for i, output in enumerate(outputs) if output}
     unknown = sorted(i for i in asked if target[i, 0] < 0)
     notes = []
     if unknown:
         notes.append(
             f"{len(unknown):,} of {len(table):,} prompts are left out of the accuracy, first "
-            f"{table.source[unknown[0]]}: the token after the measured part does not begin the "
-            "output (a space alone, other text, or a part of both)"
+            f"{table.source[unknown[0]]}: no token begins the output behind the prompt (a token "
+            "has a space alone, other text, or a part of both)"
         )
     known = asked.difference(unknown)
     n_outputs = len({outputs[i] for i in known})

@@ -38,7 +38,7 @@ class Counterfactuals:
     own: Ints
     """Column of each prompt's own task, (N,)."""
     unit: Ints
-    """Number of the unit that is resampled, (N,), as in `Instances`."""
+    """Number of the unit that is resampled, (N,) or (N, 2), as in `Instances`."""
     answers: Ints
     """Answer of each prompt under each task, (N, T)."""
     tokens: Ints
@@ -47,6 +47,9 @@ class Counterfactuals:
     donor: Ints
     """Row in `donors` of a prompt of another task with the same input, (N, T); -1: none."""
     folds: tuple[Fold, ...]
+    """Each has the instances of one family."""
+    family: Ints
+    """Number of the family of each task, (T,): answers are known within it only."""
     notes: tuple[str, ...] = ()
     """What was left out, in sentences for the log."""
 
@@ -96,9 +99,9 @@ def prompts_with_pairs(split: str, pairs: Bools, remedy: str = "") -> tuple[Ints
     )
 
 
-def pair_notes(split: str, answers: Ints, own: Ints, tokens: Ints) -> tuple[str, ...]:
-    """Return why some answers of prompts make no pair, in sentences."""
-    other = np.arange(answers.shape[1]) != own[:, None]
+def pair_notes(split: str, answers: Ints, own: Ints, tokens: Ints, family: Ints) -> tuple[str, ...]:
+    """Return why some answers of prompts make no pair with a task of their family, in sentences."""
+    other = (np.arange(answers.shape[1]) != own[:, None]) & (family == family[own][:, None])
     n_other, n_known = int(other.sum()), int((other & (answers >= 0)).sum())
     n_pairs = int(pairs_of(answers, own, tokens).sum())
     notes = []

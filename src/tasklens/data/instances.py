@@ -1,10 +1,14 @@
 """Describe the measured instances of a split without any model."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tasklens.core.errors import InputError
 
@@ -52,10 +56,16 @@ class Instances:
     symbol_counts: npt.NDArray[np.int64]
     """How often each of A symbols occurs in each instance's instruction, (N, A)."""
     unit: npt.NDArray[np.int64]
-    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt."""
+    """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt. If two
+    kinds of units are resampled, such as contexts and inputs: (N, 2), all numbers distinct."""
+    family: npt.NDArray[np.int64] | None = None
+    """Number of the family of each instance, (N,); None if all are one family."""
+    family_names: tuple[str, ...] = ()
+    """Name of each family, by number."""
 
     def __post_init__(self) -> None:
-        known = (self.task, self.input, self.output, self.length, self.unit)
+        unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
+        known = (self.task, self.input, self.output, self.length, unit, self.family)
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
@@ -72,7 +82,62 @@ class Instances:
         parts = {"task": self.task, "input": self.input}
         return parts if self.output is None else parts | {"output": self.output}
 
+    @property
+    def input_class(self) -> npt.NDArray[np.int64]:
+        """Class of each instance's input, (N,): inputs that share a task are of one class.
+
+        If each task is asked over all inputs, there is one class. If tasks have inputs of their
+        own, such as verbs or countries, the input alone tells the class of its task.
+        """
+        _, inputs = np.unique(self.input, return_inverse=True)
+        _, tasks = np.unique(self.task, return_inverse=True)
+        n = int(inputs.max()) + 1
+        size = n + int(tasks.max()) + 1
+        links = coo_array((np.ones(len(inputs)), (inputs, n + tasks)), shape=(size, size))
+        return connected_components(links, directed=False)[1][inputs].astype(np.int64)  # type: ignore[no-any-return]
+
     @functools.cached_property
     def n_tasks(self) -> int:
         """Number of distinct tasks, which is the default number of clusters."""
         return len(np.unique(self.task))
+
+    @functools.cached_property
+    def families(self) -> "tuple[Family, ...]":
+        """The families, each of which is clustered and scored for itself; one if none are known."""
+        if self.family is None:
+            return (Family("", slice(None), self),)
+        return tuple(
+            Family(self.family_names[number], rows, self._take(rows))
+            for number in np.unique(self.family).tolist()
+            for rows in [np.flatnonzero(self.family == number)]
+        )
+
+    def _take(self, rows: npt.NDArray[np.int64]) -> "Instances":
+        """Return some of the instances, as those of one family."""
+        parts = ("task", "input", "output", "length", "symbol_counts", "unit")
+        taken = {name: getattr(self, name) for name in parts}
+        taken = {name: each if each is None else each[rows] for name, each in taken.items()}
+        return replace(self, **taken, family=None, family_names=())
+
+
+class Family(NamedTuple):
+    """The instances of a split whose tasks are compared with each other."""
+
+    name: str
+    """Empty if all instances of the split are one family."""
+    rows: npt.NDArray[np.int64] | slice
+    """Rows of the split."""
+    instances: Instances
+
+
+def join_families(
+    parts: Sequence[tuple[Family, npt.NDArray[Any]]], axis: int = 0
+) -> npt.NDArray[Any]:
+    """Return the arrays of the families of a split as one, in the order of the split's rows.
+
+    The instances of each are along ``axis``.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    rows = np.concatenate([np.asarray(family.rows) for family, _ in parts])
+    return np.take(np.concatenate([x for _, x in parts], axis=axis), np.argsort(rows), axis=axis)

@@ -8,8 +8,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import short
@@ -18,13 +20,18 @@ from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
 from tasklens.core.text import without_slash
-from tasklens.data.cell_values import look
+from tasklens.data.cell_values import is_missing, look
+from tasklens.data.family_column import check_families, family_column
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
 
 #: Name of the split of all prompts if none are held out, and of the other prompts if some are.
 ALL, KEPT = "all", "kept"
+#: Most splits that files, or a column of them, may have.
+MOST_SPLITS = 3
+#: The groups whose equal values are one unit whatever the label.
+CROSSED = CONTEXT, INPUT = "context", "input"
 
 
 class PromptSettings(SettingsBase, affects="data"):
@@ -50,23 +57,47 @@ class PromptSettings(SettingsBase, affects="data"):
     output: str = ""
     """Column of the output, which should follow the input; empty: output or answer, if there is
     such a column. The model's accuracy is measured by the first token of the output."""
-    group: str = ""
-    """Column whose equal values make prompts depend on each other. Such prompts are drawn together
-    when intervals are computed. Empty: instruction, if there is such a column."""
+    group: tuple[str, ...] = ()
+    """One column or two, whose equal values make prompts depend on each other. Such prompts are
+    drawn together when intervals are computed; of two columns, the values of each are drawn. Equal
+    values under two labels are two things, except in the columns of contexts and of inputs, which
+    are crossed with the label. Empty: instruction, if there is such a column, otherwise context and
+    the input, if there are both."""
+    family: str = ""
+    """Column of the family: tasks are compared with those of the same family only, which are asked
+    over the same inputs. Each family is clustered for itself, and a score is the mean over them.
+    Empty: family, if there is such a column; none: all prompts are one family."""
+    split: str = ""
+    """Column of the splits, three at most; a split that is called kept comes first. Empty: split,
+    if a single file has such a column with at most three values, and hold_out is empty."""
     hold_out: tuple[str, ...] = ()
     """One column or two, whose values are held out for each label. Prompts with a value that is
     held out form the split held_out_COLUMN."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of each label's values that is held out; at least one value."""
 
+    @field_validator("group", mode="before")
+    @classmethod
+    def _one_or_two(cls, group: Any) -> Any:
+        """Return the columns; one may be given as a text."""
+        return ((group,) if group else ()) if isinstance(group, str) else group
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.hold_out and len(self.files) > 1:
             raise ValueError("hold_out needs a single file; several files are splits already")
-        if len(set(self.hold_out)) != len(self.hold_out) or len(self.hold_out) > 2:
-            raise ValueError(f"hold_out = {list(self.hold_out)}: should be one column, or two")
-        if len(self.files) > 3:
-            raise ValueError(f"{len(self.files)} files: should be at most 3; each file is a split")
+        if self.split and (self.hold_out or len(self.files) > 1):
+            other = "hold_out" if self.hold_out else "several files"
+            raise ValueError(
+                f"split = {short(self.split)}: {other} makes splits, too; leave out one"
+            )
+        if len(self.files) > MOST_SPLITS:
+            raise ValueError(
+                f"{len(self.files)} files: should be at most {MOST_SPLITS}; each file is a split"
+            )
+        for key, columns in (("hold_out", self.hold_out), ("group", self.group)):
+            if len(set(columns)) != len(columns) or len(columns) > 2:
+                raise ValueError(f"{key} = {list(columns)}: should be one column, or two")
         return self
 
 
@@ -87,11 +118,15 @@ class LabelledPrompts:
     label: tuple[str, ...]
     input: tuple[str, ...] | None
     output: tuple[str, ...] | None
-    group: tuple[str, ...] | None
+    groups: dict[str, tuple[str, ...]]
+    """The columns, two at most, whose equal values make prompts depend on each other; the column of
+    the input has the name input."""
     columns: dict[str, tuple[Any, ...]]
     """All columns of the file."""
     splits: dict[str, slice]
     """Slice of the texts in each split."""
+    family: tuple[str, ...] | None = None
+    """None, too, if all prompts are one family."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -103,13 +138,25 @@ class LabelledPrompts:
         )
 
     @property
-    def units(self) -> tuple[tuple[str, str], ...]:
-        """Unit that each prompt is drawn with when intervals are computed: its group, or itself.
+    def units(self) -> tuple[tuple[tuple[str, str], ...], ...]:
+        """The unit of each prompt, for each kind of unit that is drawn for intervals.
 
-        Groups of different labels are different units: the same number may mean another phrasing.
+        There are one kind or two: those of `groups`, or each prompt alone. Equal values of two
+        labels are two units, since the same number may mean another phrasing, except `CROSSED`.
         """
-        group = self.group or tuple(map(str, range(len(self))))
-        return tuple(zip(self.label, group, strict=True))
+        alone = {"": tuple(map(str, range(len(self))))}
+        return tuple(
+            tuple(zip([""] * len(self) if name in CROSSED else self.label, values, strict=True))
+            for name, values in (self.groups or alone).items()
+        )
+
+    @property
+    def unit_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of each prompt's unit: (N,), or (N, 2) of both kinds, all distinct."""
+        kinds = [np.array(codes(values), dtype=np.int64) for values in self.units]
+        if len(kinds) == 1:
+            return kinds[0]
+        return np.stack([kinds[0], kinds[1] + kinds[0].max() + 1], axis=1)
 
 
 def read_prompts(
@@ -131,8 +178,9 @@ def read_prompts(
     ------
     InputError
         If a file cannot be read (with the line), or a column is missing. If a split has a single
-        label, or a single prompt with some label. If a setting is unknown or out of range. If a
-        value is missing or ambiguous: docs/models.md has the rule for all sources.
+        label, or a single prompt with some label. If a label is of two families, or a split lacks
+        one. If a setting is unknown or out of range. If a value is missing or ambiguous:
+        docs/models.md has the rule for all sources.
 
     Examples
     --------
@@ -158,22 +206,74 @@ def read_prompts(
             parts[split] = records
     else:
         parts[ALL] = records_in_memory(source)
-    columns = choose_columns(parts, {part: getattr(settings, part) for part in USUAL})
-    needed = [name for name in (*columns.values(), *settings.hold_out) if name is not None]
-    prompts = name_columns(parts, settings.text, needed)
+    first, *second = settings.group or ("",)
+    named = {part: getattr(settings, part) for part in USUAL if part != "group"}
+    columns = choose_columns(parts, named | {"group": first}, also=second)
+    columns["family"] = family_column(columns, settings.family)
+    groups = _groups(parts, columns, second)
+    split_by = _column_of_splits(parts, settings)
+    needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
+    prompts = name_columns(parts, settings.text, filter(None, needed))
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
-        prompts = _held_out(only, label, settings, seed)
+        by_column = split_by and _split_by(only, split_by)
+        prompts = by_column or _held_out(only, label, settings, seed)
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
-    table = _table(prompts, settings.text, columns)
+    columns["family"] = check_families(prompts, label, columns["family"])
+    table = _table(prompts, settings.text, columns, groups)
     if ANSWERS in table.columns:
         try:
             answers_by_label(table)
         except InputError as error:  # only interventions need it, and it may mean something else
             warn(f"{error}; the column is not used")
     return table
+
+
+def _column_of_splits(
+    parts: Mapping[str, Sequence[Record]], settings: PromptSettings
+) -> str | None:
+    """Return the column of the splits, or None; InputError if a named one has too many values."""
+    name = settings.split or "split"
+    if len(parts) > 1 or settings.hold_out:
+        return None
+    records = [record for part in parts.values() for _, record in part]
+    values = [value for record in records if not is_missing(value := record.get(name))]
+    distinct = list(dict.fromkeys(map(str, values)))
+    if len(distinct) <= MOST_SPLITS:
+        return name if values or settings.split else None
+    line = (
+        f"the column {short(name)} has {len(distinct):,} values: at most {MOST_SPLITS} are splits"
+    )
+    if settings.split:
+        raise InputError(line)
+    warn(f"{line}; it is not used")
+    return None
+
+
+def _split_by(prompts: list[Prompt], column: str) -> dict[str, list[Prompt]]:
+    """Split prompts by the values of a column, those that are kept first."""
+    names = dict.fromkeys(prompt.names[column] for prompt in prompts)
+    parts: dict[str, list[Prompt]] = {
+        without_slash(name): [] for name in sorted(names, key=lambda name: name != KEPT)
+    }
+    for prompt in prompts:
+        parts[without_slash(prompt.names[column])].append(prompt)
+    return parts
+
+
+def _groups(
+    parts: Mapping[str, Sequence[Record]], columns: dict[str, str | None], second: Sequence[str]
+) -> dict[str, str]:
+    """Take the group from the chosen columns; return the columns of the units by name."""
+    group, word = columns.pop("group"), columns["input"]
+    chosen = [name for name in (group, *second) if name is not None]
+    if not chosen and word is not None:
+        records = [record for part in parts.values() for _, record in part]
+        if any(not is_missing(record.get(CONTEXT)) for record in records):
+            chosen = [CONTEXT, word]
+    return {INPUT if name == word else name: name for name in chosen}
 
 
 def _held_out(
@@ -236,7 +336,10 @@ def _check_labels(split: str, prompts: list[Prompt], label: str, *, held_out: bo
 
 
 def _table(
-    parts: Mapping[str, list[Prompt]], text: str, named: Mapping[str, str | None]
+    parts: Mapping[str, list[Prompt]],
+    text: str,
+    named: Mapping[str, str | None],
+    groups: Mapping[str, str],
 ) -> LabelledPrompts:
     prompts = [prompt for part in parts.values() for prompt in part]
     columns = dict.fromkeys(name for prompt in prompts for name in prompt.columns)
@@ -248,6 +351,10 @@ def _table(
         source=tuple(prompt.source for prompt in prompts),
         text=tuple(prompt.columns[text] for prompt in prompts),
         **names,
+        groups={
+            name: tuple(prompt.names[column] for prompt in prompts)
+            for name, column in groups.items()
+        },
         columns={name: tuple(p.columns.get(name) for p in prompts) for name in columns},
         splits=_slices({split: len(part) for split, part in parts.items()}),
     )
@@ -259,29 +366,35 @@ def _slices(sizes: Mapping[str, int]) -> dict[str, slice]:
     return {split: slice(*pair) for split, pair in zip(sizes, pairwise(ends), strict=True)}
 
 
-_PARTS = ("source", "text", *USUAL)
+_PARTS = ("source", "text", *(part for part in USUAL if part != "group"))
 
 
 def table_of(prompts: LabelledPrompts) -> pa.Table:
     """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `group` and `columns`.
-    `input`, `output` and `group` are null if absent; `columns` is JSON of all columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `family`, `groups` and
+    `columns`. `input`, `output` and `family` are null if absent; `groups` is JSON of the units, and
+    `columns` of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
-    rows = zip(*prompts.columns.values(), strict=True)
-    records = [
+    objects = {
+        "groups": _as_json(prompts.groups, len(prompts)),
+        "columns": _as_json(prompts.columns, len(prompts)),
+    }
+    columns = {"split": split, **parts, **objects}
+    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
+
+
+def _as_json(columns: Mapping[str, Sequence[Any]], n: int) -> list[str]:
+    """Return each of n rows of columns as a JSON object."""
+    rows = zip(*columns.values(), strict=True) if columns else [()] * n
+    return [
         json.dumps(
-            dict(zip(prompts.columns, row, strict=True)),
-            ensure_ascii=False,
-            allow_nan=False,
-            default=str,
+            dict(zip(columns, row, strict=True)), ensure_ascii=False, allow_nan=False, default=str
         )
         for row in rows
     ]
-    columns = {"split": split, **parts, "columns": records}
-    return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
 def read_table(content: bytes) -> LabelledPrompts:
@@ -290,9 +403,10 @@ def read_table(content: bytes) -> LabelledPrompts:
     parts: dict[str, Any] = {
         part: None if None in columns[part] else tuple(columns[part]) for part in _PARTS
     }
-    records = [json.loads(text) for text in columns["columns"]]
-    names = dict.fromkeys(name for record in records for name in record)
-    parts["columns"] = {name: tuple(record[name] for record in records) for name in names}
+    for part in ("groups", "columns"):
+        records = [json.loads(text) for text in columns[part]]
+        names = dict.fromkeys(name for record in records for name in record)
+        parts[part] = {name: tuple(record[name] for record in records) for name in names}
     return LabelledPrompts(**parts, splits=_slices(Counter(columns["split"])))
 
 

@@ -1,5 +1,6 @@
 """Turn names of hidden states and splits, as users write them, into those of a run."""
 
+import math
 import re
 from collections.abc import Collection, Sequence
 
@@ -21,6 +22,9 @@ _STATES = {
     "finalnorm": "ln_f",
     "finallayernorm": "ln_f",
 }
+#: Kinds of states that a model has one of for each block: the branches, and the block itself.
+BRANCHES = ("attn", "mlp")
+KINDS = (*BRANCHES, "block")
 #: Other names of the splits of a training run, by the same rule.
 _SPLITS = {
     "training": "train_subset",
@@ -37,15 +41,31 @@ _SPLITS = {
 def state_name(text: str) -> str:
     """Return the name of a hidden state: ``block5`` for "5", "layer 5" or "Block 5".
 
+    In the same way, "attention 5" is ``attn5``.
+
     A text that is no known name is returned unchanged.
     """
     plain = _plain(text)
+    if branch := re.fullmatch(r"(attn|attention|mlp)0*([1-9][0-9]{0,8})", plain):
+        return f"{'mlp' if branch[1] == 'mlp' else 'attn'}{branch[2]}"
     if number := re.fullmatch(r"(layer|block)?0*([0-9]{1,9})", plain):
         if int(number[2]):
             return f"block{number[2]}"
         # Blocks count from 1: a user who writes block0 may mean the first one.
         return text if number[1] == "block" else "embed"
     return _STATES.get(plain, plain if plain in _STATES.values() else text)
+
+
+def is_branch(state: str) -> bool:
+    """Return whether a state is what a branch of a block adds: ``attn5``, or all of a kind."""
+    return re.fullmatch(r"(attn|mlp)([1-9][0-9]*)?", state) is not None
+
+
+def state_order(state: str) -> tuple[float, int, str]:
+    """Return by what states are sorted from the input up: a block follows its branches."""
+    if number := re.fullmatch(r"(attn|mlp|block)([0-9]{1,9})", state):
+        return int(number[2]), KINDS.index(number[1]), state
+    return {"wte": -2.0, "embed": -1.0, "ln_f": math.inf}.get(state, 1e9), 0, state
 
 
 def find_state(text: str, names: Collection[str]) -> str:

@@ -88,8 +88,9 @@ def answers_by_label(table: "LabelledPrompts") -> tuple[list[Texts], tuple[str, 
     """Return all that is known of the right answers to each prompt, by label, its own included.
 
     An answer is that of the column `ANSWERS`. Otherwise, if there is a column of inputs, it is the
-    output of the prompts that have this label and the same input. The second part is what was left
-    out, in sentences.
+    output of the prompts that have this label and the same input. If there are families, answers
+    are those under the labels of the prompt's own family. The second part is what was left out, in
+    sentences.
 
     Raises
     ------
@@ -99,6 +100,12 @@ def answers_by_label(table: "LabelledPrompts") -> tuple[list[Texts], tuple[str, 
     given = [Texts() for _ in table.text]
     if ANSWERS in table.columns:
         given = given_answers(table.source, table.columns[ANSWERS], table.label)
+    families = table.family or [""] * len(table)
+    family_of = dict(zip(table.label, families, strict=True))
+    given = [
+        {label: answer for label, answer in answers.items() if family_of[label] == family}
+        for answers, family in zip(given, families, strict=True)
+    ]
     outputs = [None] * len(table) if table.output is None else [y.strip() for y in table.output]
     for source, label, output, answers in zip(
         table.source, table.label, outputs, given, strict=True
@@ -110,19 +117,20 @@ def answers_by_label(table: "LabelledPrompts") -> tuple[list[Texts], tuple[str, 
             )
     if table.input is None:
         return given, ()
-    functions: dict[str, dict[str, set[str]]] = {}  # by input and label
-    for x, label, answers in zip(table.input, table.label, given, strict=True):
+    functions: dict[tuple[str, str], dict[str, set[str]]] = {}  # by family and input, and label
+    inputs = [*zip(families, table.input, strict=True)]
+    for x, label, answers in zip(inputs, table.label, given, strict=True):
         if label in answers:
             functions.setdefault(x, {}).setdefault(label, set()).add(answers[label])
     every = [
         {label: min(ys) for label, ys in functions.get(x, {}).items() if len(ys) == 1} | answers
-        for x, answers in zip(table.input, given, strict=True)
+        for x, answers in zip(inputs, given, strict=True)
     ]
     unclear = [(x, label) for x, ys in functions.items() for label, y in ys.items() if len(y) > 1]
     if not unclear:
         return every, ()
-    (x, label), *_ = unclear
+    ((_, word), label), *_ = unclear
     return every, (
-        f"inputs have several outputs under a label {len(unclear):,} times, first {short(x)} under "
-        f"{short(label)}: these are no answers to prompts of other labels",
+        f"inputs have several outputs under a label {len(unclear):,} times, first {short(word)} "
+        f"under {short(label)}: these are no answers to prompts of other labels",
     )

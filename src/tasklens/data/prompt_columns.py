@@ -20,6 +20,7 @@ USUAL = {
     "input": ("input",),
     "output": ("output", "answer"),
     "group": ("instruction",),
+    "family": ("family",),
 }
 
 
@@ -35,7 +36,7 @@ class Prompt(NamedTuple):
 
 
 def choose_columns(
-    files: Mapping[str, Sequence[Record]], named: Mapping[str, str]
+    files: Mapping[str, Sequence[Record]], named: Mapping[str, str], also: Sequence[str] = ()
 ) -> dict[str, str | None]:
     """Return the column of each part (label, input, ...), or None if there is none.
 
@@ -45,6 +46,8 @@ def choose_columns(
     named : mapping of parts to columns
         The columns that the settings name; empty if the usual ones should be looked for. A usual
         column without a value counts as absent, unless it is the label.
+    also : sequence of str
+        Other columns that are used.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def choose_columns(
         ]
         near = [name for name in header if name not in usual and _near(name, usual)]
         chosen[part] = column or (present[0] if present else None)
-        others = [name for name in (*present[1:], *near) if name not in named.values()]
+        others = [name for name in (*present[1:], *near) if name not in (*named.values(), *also)]
         if chosen[part] is None and part == "label":
             hint = f"; did you mean {short(near[0])}?" if near else ""
             source = next(iter(files.values()))[0][0]

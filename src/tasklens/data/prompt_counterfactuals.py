@@ -77,7 +77,8 @@ def counterfactuals_of_prompts(
 
     Labels are those of the first split, from which centroids are computed. If the first split is
     edited itself, there are two folds, each edited by the centroids of the other. A donor is a
-    prompt of the same split with the same input, whose output is the answer under its label.
+    prompt of the same split with the same input, whose output is the answer under its label. If
+    there are families, all of this is within each; they take turns in the choice of prompts.
 
     Parameters
     ----------
@@ -105,8 +106,10 @@ def counterfactuals_of_prompts(
             "find the tokens of answers with"
         )
     first, rows = next(iter(table.splits)), table.splits[split]
-    number, unit = np.array(codes(table.label)), np.array(codes(table.units))  # (N,)
-    tasks = np.unique(number[table.splits[first]])  # (T,)
+    number, unit = np.array(codes(table.label)), table.unit_numbers  # (N,), (N,) or (N, 2)
+    tasks, at = np.unique(number[table.splits[first]], return_index=True)  # (T,)
+    family = np.array(codes(table.family or [""] * len(table)))  # (N,)
+    family_of_task = family[table.splits[first]][at]
     need_two_tasks(first, len(tasks))
     names = sorted(set(table.label))
     labels = [names[task] for task in tasks]
@@ -114,7 +117,7 @@ def counterfactuals_of_prompts(
     part = _part(table, tokenizer, texts, rows, span, special_tokens)
     own, more = _own_columns(split, position, part, labels)
     notes += more
-    group = unit if table.input is None else np.array(codes(table.input))
+    group = np.array(codes(table.units[0] if table.input is None else table.input))
     fold = None
     if split == first:
         fold = two_folds(number[rows], group[rows], stream(seed, "folds", split))
@@ -128,13 +131,14 @@ def counterfactuals_of_prompts(
     usable, more = prompts_with_pairs(split, pairs, _REMEDY)
     notes += more
     order = stream(seed, "intervened instances", split).permutation(usable)
+    order = order[_in_turns(family[rows][order])]
     index, in_tokens, tokens = _answers_in_tokens(part, order, known, own, in_words, n, tokenizer)
     if not len(index):
         raise InputError(
             f"split {split}: under no other label does an answer begin with another token than the "
             f"prompt's own{_REMEDY}"
         )
-    notes += pair_notes(split, in_tokens, own[index], tokens)
+    notes += pair_notes(split, in_tokens, own[index], tokens, family_of_task)
     known[index] = np.where(in_tokens < 0, -1, known[index])
     donors, donor = _donors(part, index, known, own, labels, stream(seed, "donors", split))
     if answers == "first" or (answers == "auto" and first_tokens_differ(in_tokens, tokens)):
@@ -156,7 +160,8 @@ def counterfactuals_of_prompts(
         tokens=tokens,
         donors=part.edited(donors),
         donor=donor,
-        folds=_folds(len(table.text[table.splits[first]]), fold, index),
+        folds=_folds(family[table.splits[first]], family[rows][index], fold, index),
+        family=family_of_task,
         notes=notes,
     )
 
@@ -230,12 +235,26 @@ def _have_centroids(task: Ints, tasks: Ints, fold: Ints | None) -> Bools:
     return each[fold]
 
 
-def _folds(n_first: int, fold: Ints | None, index: Ints) -> tuple[Fold, ...]:
-    """Return the folds of the chosen prompts; ``n_first`` is the size of the first split."""
-    if fold is None:
-        return (Fold(np.arange(n_first), np.arange(len(index))),)
-    each = (Fold(np.flatnonzero(fold != k), np.flatnonzero(fold[index] == k)) for k in (0, 1))
-    return tuple(one for one in each if len(one.edited))
+def _in_turns(family: Ints) -> Ints:
+    """Return the order of prompts, (n,), in which the families take turns as long as they can."""
+    turn = np.zeros(len(family), dtype=np.int64)
+    for number in np.unique(family):
+        turn[family == number] = np.arange(np.count_nonzero(family == number))
+    return np.argsort(turn, kind="stable")
+
+
+def _folds(first: Ints, family: Ints, fold: Ints | None, index: Ints) -> tuple[Fold, ...]:
+    """Return the folds of the chosen prompts, each of one family.
+
+    ``first`` and ``family`` are the families of the first split and of the chosen prompts.
+    """
+    folds = []
+    for number in np.unique(first):
+        for k in (0,) if fold is None else (0, 1):
+            fit = (first == number) & (True if fold is None else fold != k)
+            edited = (family == number) & (True if fold is None else fold[index] == k)
+            folds.append(Fold(np.flatnonzero(fit), np.flatnonzero(edited)))
+    return tuple(one for one in folds if len(one.edited))
 
 
 def _answers_in_tokens(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Names of the prompt sets that come with the package.
 SHIPPED = ("tasks-in-words", "tasks-in-words-equal")
+#: Name of the prompts that are made for the tokenizer of a model that is measured.
+FEW_SHOT = "few-shot"
 
 Record: TypeAlias = tuple[str, dict[str, Any]]
 """Source of a prompt, as file and line, and its columns."""
@@ -47,6 +49,11 @@ def content_of(name: str) -> bytes:
     """Return the content of a file of prompts, or of a prompt set of the package."""
     if name in SHIPPED:
         return resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl").read_bytes()
+    if name == FEW_SHOT:
+        raise InputError(
+            f"{FEW_SHOT} is made for the tokenizer of a model, by tasklens probe: to have it as a "
+            "file, call tasklens prompts icl"
+        )
     if not name.strip():
         raise InputError(f"a file of prompts has no name; {_RIGHT}")
     path, shown = Path(name), short(name)[1:-1]

@@ -48,6 +48,7 @@ def counterfactuals_of_dataset(
         raise InputError(f"no measured subset {split!r}; there are {', '.join(MEASURED)}")
     tasks = np.unique(dataset.task(FITTED))  # (T,)
     need_two_tasks(FITTED, len(tasks))
+    family = np.zeros_like(tasks)
     part, task = dataset.splits[split], dataset.task(split)
     tokens = np.unique(dataset.vocabulary.encode(dataset.tasks.outputs))  # (K,)
     answers = _answers(dataset, tasks, part.input, tokens)  # (N, T)
@@ -71,7 +72,8 @@ def counterfactuals_of_dataset(
         donors=_edited(dataset, donors, position),
         donor=donor,
         folds=(Fold(np.arange(len(dataset.splits[FITTED])), np.arange(len(index))),),
-        notes=notes + pair_notes(split, answers[index], own[index], tokens[:, None]),
+        family=family,
+        notes=notes + pair_notes(split, answers[index], own[index], tokens[:, None], family),
     )
 
 

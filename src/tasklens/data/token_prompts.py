@@ -1,7 +1,7 @@
 """Prompts as token ids."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class Prompts:
     Attributes
     ----------
     ids : int64 (N, T)
-        Token ids; tokens after the measured position are never read.
+        Token ids; tokens after `last` are never read.
     position : int64 (N,)
         Index of the token whose hidden state is measured.
     begin : int64 (N,), optional
@@ -28,6 +28,12 @@ class Prompts:
         Name of the measured position.
     instances : Instances, optional
         Task, input and output of the N prompts.
+    answer_at : int64 (N,), optional
+        Index of the token after which the answer follows; by default the position.
+    asked : int64 (N, C), optional
+        Tokens whose probability after `answer_at` is wanted; -1: none.
+    also : tuple of Prompts
+        The same prompts at other positions, which are measured in the same pass.
 
     Examples
     --------
@@ -43,14 +49,68 @@ class Prompts:
     split: str = ""
     position_name: str = "input"
     instances: Instances | None = None
+    answer_at: NDArray[np.int64] | None = None
+    asked: NDArray[np.int64] | None = None
+    also: tuple["Prompts", ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
+    def parts(self) -> tuple["Prompts", ...]:
+        """The prompts at each position of a pass, in order."""
+        return (replace(self, also=()), *self.also)
+
+    @property
+    def answered(self) -> NDArray[np.int64]:
+        """Index of the token after which the answer is read, int64 (N,)."""
+        return self.position if self.answer_at is None else self.answer_at
+
+    @property
+    def last(self) -> NDArray[np.int64]:
+        """Index of the last token that is read: measured, or followed by the answer; int64 (N,)."""
+        ends = [end for part in self.parts for end in (part.position, part.answered)]
+        return np.maximum.reduce(ends)  # type: ignore[no-any-return]
+
+    @property
     def is_read(self) -> NDArray[np.bool_]:
-        """True for each token up to the measured position, bool (N, T)."""
-        return np.arange(self.ids.shape[1]) <= self.position[:, None]
+        """True for each token up to the last that is read, bool (N, T)."""
+        return np.arange(self.ids.shape[1]) <= self.last[:, None]
+
+
+def at_once(prompts: Sequence[Prompts]) -> Prompts:
+    """Return the same N prompts at several positions as prompts that are read in one pass."""
+    first, *others = prompts
+    ids = np.zeros((len(first), max(each.ids.shape[1] for each in prompts)), dtype=np.int64)
+    for each in prompts:
+        width = each.ids.shape[1]
+        ids[:, :width] = np.where(each.is_read, each.ids, ids[:, :width])
+    return replace(first, ids=ids, also=tuple(others))
+
+
+def distinct_sites(prompts: Prompts) -> tuple[list[Prompts], list[int]]:
+    """Return positions with different tokens before the answer, and the number of that of each.
+
+    Positions that ask for no tokens share another's site.
+    """
+    sites: list[Prompts] = []
+    numbers = []
+    for part in prompts.parts:
+        alike = (
+            i
+            for i, site in enumerate(sites)
+            if np.array_equal(site.answered, part.answered)
+            and (part.asked is None or _alike(site.asked, part.asked))
+        )
+        number = next(alike, len(sites))
+        if number == len(sites):
+            sites.append(part)
+        numbers.append(number)
+    return sites, numbers
+
+
+def _alike(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> bool:
+    return one is not None and other is not None and np.array_equal(one, other)
 
 
 def join(prompts: Sequence[Prompts]) -> Prompts:

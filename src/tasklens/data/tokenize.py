@@ -3,24 +3,24 @@
 The tokenizers are those of Hugging Face. Only the methods called in this file are relied on.
 """
 
-import re
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 from urllib.parse import quote
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
-from tasklens.core.messages import short
 from tasklens.core.settings import SettingsBase
 from tasklens.core.text import visible
-from tasklens.data.answer_tokens import Ints, Part, answer_tokens
+from tasklens.data.answer_sites import AnswerSite, answer_site
+from tasklens.data.answer_tokens import Ints, Part, answer_tokens, is_one_word
+from tasklens.data.candidates import candidate_tokens
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
-from tasklens.data.names import check_distinct, listed
-from tasklens.data.prompt_columns import check_position
-from tasklens.data.special_tokens import SpecialTokens, read_texts
+from tasklens.data.measured_parts import default_position, measured_parts, parse_position
+from tasklens.data.names import check_distinct
+from tasklens.data.special_tokens import SpecialTokens, TokenRows, read_texts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.token_rows import Tokenizer
 
@@ -30,8 +30,6 @@ SHOWN = 3
 LONGEST_NAME = 200
 
 
-#: An index, which has fewer digits than Python reads.
-_INDEX = r"\d{1,18}"
 #: What a position may be, for messages.
 RIGHT = "last, a column, a text, the index of a token, or characters A:B"
 
@@ -48,7 +46,8 @@ class ModelStateSettings(SettingsBase, affects="states"):
 
     positions: tuple[str, ...] = ()
     """Measured parts of each text; figures, findings and the report show the first unless asked
-    otherwise. Empty: the input if there is such a column, otherwise last. last: the last token of
+    otherwise. Empty: the column separator if it has pairs of numbers, as in prompt sets; without
+    one, the input if there is such a column, otherwise last. last: the last token of
     the text. A column: the part of the text that equals its value, except for spaces. In JSONL and
     Parquet, the values may also be indices of tokens, or pairs of numbers (the first character and
     the end). A number: the token with this index in every text, counted from the end if it is
@@ -58,6 +57,10 @@ class ModelStateSettings(SettingsBase, affects="states"):
     in instruction_last, it is the last one, too. A column that has the whole name comes first."""
     max_length: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
+    answers: Literal["first", "whole"] = "first"
+    """How the answers to a prompt under different labels are compared. first: by their first
+    tokens, which costs nothing. whole: also by the probability of all their tokens; the prompts are
+    then read once more with each answer of several tokens. See `tasklens.read_scores`."""
     special_tokens: SpecialTokens = "auto"
     """The special tokens that the tokenizer adds, such as one that begins each text. auto: they are
     added, but not at an end of a text that has such a token there, as chat templates write it. add:
@@ -82,11 +85,13 @@ class Tokenized:
     """N labelled prompts as a model reads them."""
 
     prompts: Prompts
-    """Token rows up to the measured token."""
+    """Token rows up to the measured token, or to the one after which the answer follows."""
     begin: Ints
     """Index of the first token of the measured part, (N,)."""
     target: Ints
-    """Tokens that are right after the measured part, (N, 2), see `answer_tokens`; -1: not known."""
+    """Tokens that are right as the answer, (N, 2), see `answer_tokens`; -1: not known."""
+    candidates: Ints | None = None
+    """The answers to each prompt as tokens, (N, K, L), see `candidate_tokens`."""
     special_tokens: str = ""
     """The special tokens that were added, for users."""
     notes: tuple[str, ...] = ()
@@ -102,8 +107,9 @@ def tokenize(
     *,
     special_tokens: SpecialTokens = "auto",
     max_length: int = 0,
+    candidates: bool = False,
 ) -> Tokenized:
-    """Turn labelled prompts into token rows up to a position.
+    """Turn labelled prompts into token rows up to a position, or to the end of what is asked.
 
     Parameters
     ----------
@@ -111,6 +117,8 @@ def tokenize(
         The special tokens that it adds are measured only if the position is a number.
     position : str
         One of the positions of `ModelStateSettings`; empty: the default.
+    candidates : bool
+        Whether the answers to each prompt under other labels are wanted, too.
 
     Raises
     ------
@@ -129,57 +137,80 @@ def tokenize(
     rows = read_texts(tokenizer, table.text, special_tokens, table.source)
     spans = zip(table.source, parts, rows.special, rows.offsets, strict=True)
     begin, end = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
-    longest = max_length or np.inf
-    for source, last in zip(table.source, end, strict=True):
-        if last >= longest:
-            raise InputError(
-                f"{source}: {last + 1} tokens up to the measured one, but the model reads "
-                f"{longest}; shorten the text"
-            )
-    ids = np.zeros((len(table), int(end.max()) + 1), dtype=np.int64)
-    for i, row in enumerate(rows.ids):
-        ids[i, : end[i] + 1] = row[: end[i] + 1]
-    name = position or default_position(table)
-    prompts = Prompts(ids, end, begin if is_mean else None, position_name=name)
     target = np.full((len(table), 2), -1)
+    sites: list[AnswerSite | None] = [None] * len(table)
     answer_notes: tuple[str, ...] = ()
-    if fast:
-        target, answer_notes = answer_tokens(table, tokenizer, parts, rows, end, at)
+    if table.output is not None and fast:
+        eos: str = getattr(tokenizer, "eos_token", None) or ""
+        sites, where = _sites(table, parts, at, rows, eos)
     elif table.output is not None:
         answer_notes = (
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
             "find the first token of an output with; no accuracy is measured",
         )
-    return Tokenized(prompts, begin, target, rows.summary, rows.notes, answer_notes)
+    answer_at = np.array(
+        [m if site is None else site.read for site, m in zip(sites, end, strict=True)]
+    )
+    if table.output is not None and fast:
+        target, answer_notes = answer_tokens(table, tokenizer, where, rows, answer_at)
+    last = np.maximum(end, answer_at)  # (N,)
+    longest = max_length or np.inf
+    for source, each in zip(table.source, last, strict=True):
+        if each >= longest:
+            raise InputError(
+                f"{source}: {each + 1} tokens up to the last that is read, but the model reads "
+                f"{longest}; shorten the text"
+            )
+    ids = np.zeros((len(table), int(last.max()) + 1), dtype=np.int64)
+    for i, row in enumerate(rows.ids):
+        ids[i, : last[i] + 1] = row[: last[i] + 1]
+    name = position or default_position(table)
+    prompts = Prompts(ids, end, begin if is_mean else None, position_name=name, answer_at=answer_at)
+    tokens = candidate_tokens(table, sites, tokenizer) if candidates and fast else None
+    if tokens is not None:
+        prompts = replace(prompts, asked=tokens[:, :, 0])
+    return Tokenized(prompts, begin, target, tokens, rows.summary, rows.notes, answer_notes)
 
 
-def default_position(table: LabelledPrompts) -> str:
-    """Return the name of the position that is measured if none is named."""
-    return "input" if table.input is not None else "last"
+def _sites(
+    table: LabelledPrompts, parts: list[Part], at: str, rows: TokenRows, eos: str
+) -> tuple[list[AnswerSite | None], list[Part]]:
+    """Return where the answer to each prompt is read, and the part of the text that it follows.
 
-
-def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
-    """Return the measured part that a position names, and whether the mean over it is measured.
-
-    The part of the default position, and of "input" if this is the input, is empty.
+    An answer follows the measured part if the output does, or if nothing does. Otherwise it follows
+    what stands before the output, or the whole text.
     """
-    part, is_mean = position, False
-    suffixed = re.fullmatch(r"(.+)_(last|mean)", position, re.DOTALL)
-    if suffixed and position not in table.columns:
-        part, is_mean = suffixed[1], suffixed[2] == "mean"
-    if part == "input" and table.input is not None:
-        values = table.columns.get("input", table.input)
-        # A number, too, is a part of the text, as if no name was given.
-        if all(str(value) == name for value, name in zip(values, table.input, strict=True)):
-            part = ""
-    return part, is_mean
+    assert table.output is not None
+    sites: list[AnswerSite | None] = []
+    where: list[Part] = []
+    for i, (text, part) in enumerate(zip(table.text, parts, strict=True)):
+        output = (table.output[i] or "").strip()
+        own = (
+            part
+            if isinstance(part, tuple) and _ends_question(text, part, output, at, eos)
+            else None
+        )
+        site = answer_site(table, i, output, rows, eos, own) if output else None
+        sites.append(site)
+        if site is None:
+            where.append(-1)  # no part of the text
+        elif site.is_cut:
+            where.append((0, len(site.stem.rstrip())))
+        else:
+            where.append(site.part or "last")
+    return sites, where
 
 
-def measured_parts(table: LabelledPrompts, position: str) -> list[Part]:
-    """Return the measured part of each text; InputError if a text does not have it."""
-    at, _ = parse_position(table, position)
-    check_position(at, table.source, table.columns)
-    return [_part(table, i, at) for i in range(len(table))]
+def _ends_question(text: str, part: tuple[int, int], output: str, at: str, eos: str) -> bool:
+    """Return whether the answer follows a measured part of the text."""
+    rest = text[part[1] :]
+    if rest.strip():
+        begin = text.find(output, part[1])
+        return rest.strip().startswith(output) and not is_one_word(
+            output, text[begin + len(output) :]
+        )
+    # The measured part may be the end of the output itself.
+    return at == "" or not text.rstrip().removesuffix(eos).rstrip().endswith(output)
 
 
 def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: str) -> Instances:
@@ -203,87 +234,27 @@ def instances_of_prompts(table: LabelledPrompts, tokenized: Tokenized, split: st
         output=None if table.output is None else np.array(codes(table.output))[rows],
         length=begin,
         symbol_counts=counts,
-        unit=np.array(codes(table.units))[rows],
+        unit=table.unit_numbers[rows],
+        family=None if table.family is None else np.array(codes(table.family))[rows],
+        family_names=tuple(sorted(set(table.family or ()))),
     )
 
 
 def shown(table: LabelledPrompts, tokenized: Tokenized, tokenizer: Tokenizer) -> str:
-    """Return a few prompts of the table token by token, with the measured tokens in brackets."""
+    """Return a few prompts as they are read, with the measured tokens in brackets."""
     lines = []
     prompts = tokenized.prompts
     first = prompts.position if prompts.begin is None else prompts.begin
     for i in np.linspace(0, len(table) - 1, min(SHOWN, len(table))).astype(int):
-        names = tokenizer.convert_ids_to_tokens(prompts.ids[i, : prompts.position[i] + 1].tolist())
-        tokens = [f"[[{name}]]" if j >= first[i] else f"{name}" for j, name in enumerate(names)]
+        names = tokenizer.convert_ids_to_tokens(prompts.ids[i, : prompts.last[i] + 1].tolist())
+        tokens = [
+            f"[[{name}]]" if first[i] <= j <= prompts.position[i] else f"{name}"
+            for j, name in enumerate(names)
+        ]
         right = [token for token in tokenized.target[i].tolist() if token >= 0]
         answer = f"  -> {' or '.join(tokenizer.convert_ids_to_tokens(right))}" if right else ""
         lines.append(visible(f"  {table.label[i]}: {' '.join(tokens)}{answer}"))
     return "\n".join(lines) + "\n"
-
-
-def _part(table: LabelledPrompts, i: int, at: str) -> Part:
-    """Return the measured part: "last", the index of a token, or a span of characters."""
-    text, source = table.text[i], table.source[i]
-    value: Any = at
-    if not at and table.input is not None:
-        value = table.input[i]
-    elif at in ("", "last"):
-        return "last"
-    elif at in table.columns:
-        value = table.columns[at][i]
-    elif re.fullmatch(rf"[+-]?{_INDEX}", at):
-        return int(at)
-    elif match := re.fullmatch(rf"({_INDEX}):({_INDEX})", at):
-        value = [int(match[1]), int(match[2])]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if is_pair and all(isinstance(number, int) for number in value):
-        begin, end = value
-        if not 0 <= begin < end <= len(text):
-            raise InputError(
-                f"{source}: characters {begin} to {end} are not in the text, which has {len(text)}"
-            )
-        return int(begin), int(end)
-    if value in (None, ""):
-        raise InputError(
-            f"{source}: the column {short(at)} has no value, so that the prompt has no such "
-            "position: fill it in, or measure another with --position, such as last"
-        )
-    if not isinstance(value, str):
-        raise InputError(
-            f"{source}: {short(at)} = {short(value)} is not a position: should be a text, a whole "
-            "number (the index of a token), or two (the first character and the end)"
-        )
-    span = find_part(value, text, table.output[i] if table.output is not None else "")
-    if not span:
-        hint = ""
-        if at not in ("", *table.columns):
-            hint = f" and is not one of the columns {listed(table.columns)}"
-            hint += "; for the last token give --position last" if at == "input" else ""
-        raise InputError(f"{source}: {short(value)} is not in the text {short(text)}{hint}")
-    return span
-
-
-def find_part(value: str, text: str, output: str) -> tuple[int, int] | None:
-    """Return the span of the last occurrence of a value in a text, or None.
-
-    Whole words are preferred to parts of words. The output at the end of the text comes last. If
-    the text does not have the value, spaces between its characters are ignored: the texts of
-    tasklens' own data have a space after each symbol of an instruction.
-    """
-    end = len(text.rstrip())
-    answered = output and text[:end].endswith(output)
-    before = end - len(output) if answered else len(text)
-    plain = re.escape(value)
-    word = rf"(?<!\w){plain}(?!\w)"
-    for stop, pattern in ((before, word), (before, plain), (len(text), word), (len(text), plain)):
-        spans = [match.span() for match in re.finditer(pattern, text) if match.start() < stop]
-        if spans:
-            return spans[-1]
-    spaced = r"\s*".join(map(re.escape, "".join(value.split())))
-    spans = [match.span() for match in re.finditer(rf"(?<!\w){spaced}(?!\w)", text)]
-    return spans[-1] if spans else None
 
 
 def _tokens(

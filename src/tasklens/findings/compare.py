@@ -1,6 +1,6 @@
-"""Compare the final scores of two runs: what differs, by how much, and how surely."""
+"""Compare the final scores of two runs, or of two checkpoints: what differs, and how surely."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,6 +13,8 @@ from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import Floats, interval
 from tasklens.scoring.score_table import layers_in_order
 
+#: Stands for the best layer of each run, which may be two different ones.
+BEST = "best"
 #: Split, hidden state and space.
 Key: TypeAlias = tuple[str, str, str]
 
@@ -23,9 +25,9 @@ class Difference:
 
     split: str
     layer: str
-    """The hidden state; empty for the accuracy of the model."""
+    """The hidden state; `BEST` is the best layer of each run. Empty for the model's accuracy."""
     space: str
-    """"raw" or "tsne"; empty for the accuracy of the model."""
+    """"raw" or "tsne"; empty for the accuracies."""
     first: float
     """The score of the first run."""
     second: float
@@ -43,15 +45,30 @@ class Comparison:
     """The final scores of two runs."""
 
     ari: tuple[Difference, ...]
-    """ARI against the task, by space, hidden state from the input up, and split."""
+    """ARI against the task, by space, hidden state from the input up, and split; first in the space
+    "raw", in the best layer of each run."""
+    decoded: tuple[Difference, ...]
+    """Accuracy of the linear probe, in the same order; empty unless it is known for both."""
     accuracy: tuple[Difference, ...]
     """The models' accuracy by split; empty unless it is known for both."""
     best: tuple[tuple[str, str] | None, tuple[str, str] | None]
     """Best hidden state of each run and its space, on the first shared split; see `best_layer`."""
+    best_layers: tuple[str | None, str | None]
+    """Best hidden state of each run in the space "raw", where `BEST` is measured."""
+
+
+@dataclass(frozen=True)
+class ComparedSteps:
+    """Two checkpoints of one run, side by side."""
+
+    names: tuple[str, str]
+    """What the checkpoints are called: names of stages, or "step 100"."""
+    steps: tuple[int, int]
+    scores: Comparison
 
 
 def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison:
-    """Compare two runs on the splits and hidden states that both have.
+    """Compare two runs, or two checkpoints, on the splits and hidden states that both have.
 
     Parameters
     ----------
@@ -79,26 +96,31 @@ def compare_curves(first: Curves, second: Curves, *, paired: bool) -> Comparison
         raise InputError(
             f"{first.run} and {second.run} share no split: one has {names[0]}, the other {names[1]}"
         )
-    keys = [key for key in finals[0] if key in finals[1]]
-    if not keys:
+    if not finals[0].keys() & finals[1].keys():
         raise InputError(f"{first.run} and {second.run} share no hidden state that was scored")
-    order = layers_in_order({state for _, state, _ in keys})
-    keys.sort(key=lambda p: (p[2], order.index(p[1]), shared.index(p[0])))
-    accuracies = [
-        {curves.split_names.get(split, split): y[:, -1] for split, y in curves.accuracy.items()}
-        for curves in (first, second)
-    ]
+    raw = [{key: y for key, y in final.items() if key[2] == "raw"} for final in finals]
+    layers = [cell and cell[0] for cell in (_best(each, shared[0]) for each in raw)]
+    others = [_other_scores(curves) for curves in (first, second)]
+    order = ["", BEST, *layers_in_order({state for _, state, _ in (*finals[0], *others[0])})]
+
+    def differences(*pairs: Sequence[dict[Key, Floats]]) -> Iterator[Difference]:
+        """Yield the differences of the scores that both runs have, see `_difference`."""
+        both = [
+            [scores | _in_best(scores, layer) for scores, layer in zip(pair, layers, strict=True)]
+            for pair in pairs
+        ]
+        keys = [key for key in both[0][0] if key in both[0][1] and key[0] in shared]
+        keys.sort(key=lambda p: (p[2], order.index(p[1]), shared.index(p[0])))
+        for key in keys:
+            yield _difference(key, *([a[key], b[key]] for a, b in both), paired=paired)
+
+    rest = [*differences(others)]
     return Comparison(
-        tuple(
-            _difference(key, *([a[key], b[key]] for a, b in [finals, *extremes]), paired=paired)
-            for key in keys
-        ),
-        tuple(
-            _difference((split, "", ""), [each[split] for each in accuracies], paired=paired)
-            for split in shared
-            if all(split in each for each in accuracies)
-        ),
-        (_best(finals[0], shared[0]), _best(finals[1], shared[0])),
+        ari=tuple(differences(finals, *extremes)),
+        decoded=tuple(each for each in rest if each.layer),
+        accuracy=tuple(each for each in rest if not each.layer),
+        best=(_best(finals[0], shared[0]), _best(finals[1], shared[0])),
+        best_layers=(layers[0], layers[1]),
     )
 
 
@@ -108,6 +130,27 @@ def _final_scores(curves: Curves) -> dict[Key, Floats]:
         (curves.split_names.get(split, split), state, space): y[:, -1]
         for (split, state, space), y in curves.ari.items()
         if np.isfinite(y[0, -1])
+    }
+
+
+def _other_scores(curves: Curves) -> dict[Key, Floats]:
+    """Return the last accuracy of the linear probe, (B,), by split and state, and the model's."""
+    last = {(split, state): y[:, -1] for (split, state), y in curves.decoded.items()}
+    last |= {(split, ""): y[:, -1] for split, y in curves.accuracy.items()}
+    names = curves.split_names
+    return {
+        (names.get(split, split), state, ""): y
+        for (split, state), y in last.items()
+        if np.isfinite(y[0])
+    }
+
+
+def _in_best(scores: Mapping[Key, Floats], layer: str | None) -> dict[Key, Floats]:
+    """Return the scores of the best layer under the name `BEST`."""
+    return {
+        (split, BEST, space): y
+        for (split, state, space), y in scores.items()
+        if state == layer and space != "tsne"
     }
 
 

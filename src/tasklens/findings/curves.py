@@ -15,7 +15,7 @@ from tasklens.core.seeds import stream
 from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
-from tasklens.scoring.bootstrap import Floats, Resampling
+from tasklens.scoring.bootstrap import FamilyResampling, Floats, Resampling
 from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
@@ -71,6 +71,10 @@ class Curves:
     not known, or if the model was not trained on these tasks."""
     decoded: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """Accuracy of the linear probe, which predicts the task, by (split, layer), (B, S) each."""
+    step_names: Mapping[int, str] = field(default_factory=dict)
+    """The names of the steps if these are no training steps, see `Run.step_names`."""
+    majority: Mapping[str, float] = field(default_factory=dict)
+    """Share of the commonest task, in 0 .. 1, by split."""
     effects: EffectCurves | None = None
     """Effects of edits of the hidden states; None without interventions."""
     choices: tuple["Curves", ...] = ()
@@ -88,6 +92,11 @@ class Curves:
         return len(next(iter(self.ari.values()), ()))
 
     @property
+    def is_series(self) -> bool:
+        """True for checkpoints of a training; False for one model, with or without its twin."""
+        return len(self.steps) > 1 and not self.step_names
+
+    @property
     def layers(self) -> list[str]:
         """The layers in their order: `embed`, `block1` .. `blockL`."""
         return layers_in_order({layer for _, layer, _ in self.ari if is_layer(layer)})
@@ -95,6 +104,23 @@ class Curves:
     def final(self, split: str, layer: str, space: str = "raw") -> Floats:
         """Return the ARI at the last checkpoint, (B,)."""
         return self.ari[split, layer, space][:, -1]
+
+    def at(self, step: int, name: str) -> "Curves":
+        """Return the curves of one checkpoint under another name, without effects of edits.
+
+        Those of two checkpoints can be compared like two runs: copy b resamples both alike.
+        """
+        i = [self.steps.index(step)]
+        return replace(
+            self,
+            run=name,
+            steps=(step,),
+            ari={key: y[:, i] for key, y in self.ari.items()},
+            accuracy={split: y[:, i] for split, y in self.accuracy.items()},
+            decoded={key: y[:, i] for key, y in self.decoded.items()},
+            effects=None,
+            choices=tuple(each.at(step, name) for each in self.choices),
+        )
 
     def with_choices(self, low: "Curves", high: "Curves") -> "Curves":
         """Return the curves with those of each of `CHOICES`.
@@ -142,7 +168,7 @@ def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
     """
     other = {
         "model": "accuracy",
-        **dict.fromkeys(CONTROLS, "ari"),
+        **dict.fromkeys(CONTROLS, metric if metric in ("ami", "v_measure") else "ari"),
     }  # metrics of lines that are no hidden state
     rows = to_frame(at_position(main_scores(table)), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")
@@ -184,13 +210,16 @@ def curves_of_labels(
     labels: Labels,
     hits: Mapping[tuple[int, str], npt.NDArray[np.bool_]],
     controls: ControlLabels,
-    resampling: Mapping[str, Resampling],
+    resampling: Mapping[str, Resampling | FamilyResampling],
     on_cell: Callable[[], object] = lambda: None,
     split_names: Mapping[str, str] = SPLIT_NAMES,
     chance: float = float("nan"),
     extremes: tuple[Labels, ControlLabels] = ({}, {}),
     decoded: Mapping[tuple[int, str, str], npt.NDArray[np.bool_]] = MappingProxyType({}),
     effects: EffectCurves | None = None,
+    *,
+    step_names: Mapping[int, str] = MappingProxyType({}),
+    majority: Mapping[str, float] = MappingProxyType({}),
 ) -> Curves:
     """Score the clusters of a run's cells under resampled instances.
 
@@ -217,6 +246,8 @@ def curves_of_labels(
         Whether the linear probe predicts the task, (N,), by (step, split, layer).
     effects : EffectCurves, optional
         Effects of edits, with the same number B of copies.
+    step_names, majority
+        See `Curves`.
     """
     steps = tuple(sorted({step for step, *_ in labels}))
     each = tuple(Curves(run, seed, steps, split_names=split_names, chance=chance) for _ in range(3))
@@ -250,7 +281,8 @@ def curves_of_labels(
         ends = extremes[1].get((split, control), ())
         for curves, values in zip(each, scores(split, seeds, ends), strict=True):
             curves.controls[split, control] = values
-    kept, low, high = replace(each[0], effects=effects), *each[1:]
+    kept, low, high = each
+    kept = replace(kept, effects=effects, step_names=step_names, majority=majority)
     for (step, split), right in hits.items():
         put(kept.accuracy, split, step, resampling[split].mean(right))
     for (step, split, layer), right in decoded.items():

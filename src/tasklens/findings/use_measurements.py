@@ -95,8 +95,9 @@ def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Meas
 
     ARI and linear probe are taken at the checkpoints with edits, so that all three courses are
     equally exact. Without the scores for a number, it is left out. The order is: the largest
-    normalised effect of any layer; rank correlations of effect and ARI; half-way steps and their
-    differences; the repair of errors. The first of the splits counts, for repair the last one.
+    normalised effect of any layer; rank correlations of effect and ARI; of a series, half-way steps
+    and their differences; the repair of errors. The first of the splits counts, for repair the
+    last one.
     """
     split, last = splits[0], splits[-1]
     numbers: list[tuple[str, str, Number]] = []
@@ -106,18 +107,9 @@ def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Meas
         numbers += [(what, on, _normalised_in(largest, on)) for on in splits]
         what = "p value of the largest effect of all layers among random directions"
         numbers += [(what, split, lambda curves: p_value(curves, split, _layers(curves)))]
-    half: dict[str, Number] = {
-        name: _half_way_of(name, split) for name in ("ARI", "linear probe", "effect")
-    }
-    numbers += [
-        ("rank correlation of effect and ARI, over layers", split, _over_layers(split)),
-        ("rank correlation of effect and ARI, over steps", split, _over_steps(split)),
-        *((f"half way in steps: {name}", split, number) for name, number in half.items()),
-        *(
-            (f"half way in steps: effect - {name}", split, _minus(half["effect"], half[name]))
-            for name in ("ARI", "linear probe")
-        ),
-    ]
+    numbers.append(("rank correlation of effect and ARI, over layers", split, _over_layers(split)))
+    if any(curves.is_series for curves in runs):
+        numbers += _by_step(split)
     repair, random = (_final(edit, RIGHT, last) for edit in (REPAIR, REPAIR_RANDOM))
     numbers += [
         ("errors that become right at their own task's centroid", last, repair),
@@ -133,6 +125,21 @@ def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Meas
         with contextlib.suppress(MissingError):
             measurements.append(measured(what, on, number, runs, "use"))
     return measurements
+
+
+def _by_step(split: str) -> list[tuple[str, str, Number]]:
+    """Return the numbers of a training: how effect, ARI and decodability go by step."""
+    half: dict[str, Number] = {
+        name: _half_way_of(name, split) for name in ("ARI", "linear probe", "effect")
+    }
+    return [
+        ("rank correlation of effect and ARI, over steps", split, _over_steps(split)),
+        *((f"half way in steps: {name}", split, number) for name, number in half.items()),
+        *(
+            (f"half way in steps: effect - {name}", split, _minus(half["effect"], half[name]))
+            for name in ("ARI", "linear probe")
+        ),
+    ]
 
 
 def largest_state(runs: Sequence[Curves], split: str) -> str | None:

@@ -5,7 +5,7 @@ side of its threshold. It fails if the whole interval is on the wrong side. Othe
 undecided. The interval contains the choice among near-best partitions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -16,7 +16,9 @@ from tasklens.core.messages import nearest, short
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import timings
+from tasklens.findings.location import Location, location_of
 from tasklens.findings.measurement import Measurement
+from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
 from tasklens.findings.use import USE, USE_RULES
@@ -71,10 +73,20 @@ class Verdict:
     """Why the scores mean nothing; empty unless a model has not learned its tasks."""
     use: Use = field(default_factory=Use)
     """The layers in which `USE` was tested, and what was measured beside its checks."""
+    findings: Mapping[str, str] = field(default_factory=lambda: FINDINGS)
+    """The sentence of each finding that was tested: the paper's of a series of checkpoints, those
+    of `tasklens.findings.one_model` of one model."""
+    location: Location | None = None
+    """Where the clusters of one model are; None for a series."""
+
+    @property
+    def is_series(self) -> bool:
+        """True if the runs are trainings; False if each is one model, with or without its twin."""
+        return self.findings is FINDINGS
 
     def __repr__(self) -> str:
         lists = {
-            outcome: [finding for finding in FINDINGS if self.outcome(finding) == outcome]
+            outcome: [finding for finding in self.findings if self.outcome(finding) == outcome]
             for outcome in ("holds", "fails", "undecided")
         }
         holds = lists.pop("holds")
@@ -82,11 +94,11 @@ class Verdict:
         others += [
             f"; {finding}: {self.outcome(finding)}" for finding in USE if not self.use.untested
         ]
-        return f"Verdict({len(holds)} of {len(FINDINGS)} findings hold{''.join(others)})"
+        return f"Verdict({len(holds)} of {len(self.findings)} findings hold{''.join(others)})"
 
     def checks_of(self, finding: str) -> list[Check]:
         """Return the checks of a finding; InputError for a name that is none."""
-        known = (*FINDINGS, *USE)
+        known = (*self.findings, *USE)
         if finding not in known:
             raise InputError(
                 f"no finding {short(finding)}; the nearest is {nearest(finding, known)!r}"
@@ -103,7 +115,7 @@ class Verdict:
     @property
     def holds(self) -> bool:
         """True if every finding holds; `USE` stands apart."""
-        return all(self.outcome(finding) == "holds" for finding in FINDINGS)
+        return all(self.outcome(finding) == "holds" for finding in self.findings)
 
     def deciding(self, finding: str) -> Check | None:
         """Return the check that decides a finding, which is the one with the least margin.
@@ -123,6 +135,7 @@ class Verdict:
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
 
+    Runs of one model, with or without its untrained twin, have other findings than a series.
     InputError if there is no run, a run is given twice, or it lacks `embed` or blocks.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
@@ -135,11 +148,11 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
-    use = use_of(runs)
+    use, is_series = use_of(runs), any(curves.is_series for curves in runs)
     # If a split was not held out, or there are few tasks, some checks are left out.
     tested = [
         (rule, split)
-        for rule in RULES
+        for rule in (RULES if is_series else MODEL_RULES)
         for split in rule.splits
         if all(split in curves.split_names for curves in runs)
     ]
@@ -147,9 +160,12 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
     checks = tuple(_check(rule, split, runs) for rule, split in tested)
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
-    over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
+    over = ["runs"] * (len(runs) > 1) + ["instructions" if is_series else "prompts"] * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
+    if not is_series:
+        location = location_of(runs)
+        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location)
     return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
 
 

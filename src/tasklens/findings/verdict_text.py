@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 
 from tasklens.core.text import json_text, visible
+from tasklens.findings.location import Location
 from tasklens.findings.measurement import Measurement
-from tasklens.findings.rules import FINDINGS
+from tasklens.findings.one_model import NOTHING_HELD_OUT
 from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.use_measurements import Edited
 from tasklens.findings.verdict import OUTCOMES, Check, Verdict
 from tasklens.scoring.bootstrap import CONFIDENCE
+
+#: At most this many layers are named with the share of copies in which they are the best.
+FEW_LAYERS = 5
 
 
 def verdict_json(verdict: Verdict) -> bytes:
@@ -27,7 +31,8 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "runs": [{"run": run, "seed": seed} for run, seed in verdict.runs],
         "confidence": CONFIDENCE,
         "intervals over": verdict.over,
-        "findings": _findings_data(verdict, FINDINGS),
+        "findings": _findings_data(verdict, verdict.findings),
+        "where": verdict.location and _location_data(verdict.location),
         "half way": [
             {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
             | {"low": t.low, "high": t.high}
@@ -40,6 +45,16 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             "findings": [] if verdict.use.untested else _findings_data(verdict, USE),
             "measurements": [vars(measurement) for measurement in verdict.use.measurements],
         },
+    }
+
+
+def _location_data(location: Location) -> dict[str, Any]:
+    return {
+        "layer": location.layer,
+        "chosen on": location.split,
+        "best in": [{"layer": layer, "share": share} for layer, share in location.shares],
+        "not distinguishable": location.alike,
+        "measurements": [vars(measurement) for measurement in location.measurements],
     }
 
 
@@ -71,7 +86,10 @@ def _check_data(check: Check) -> dict[str, Any]:
 
 def verdict_text(verdict: Verdict) -> str:
     """Return the verdict with all checks as plain text: what `tasklens verify` prints."""
-    lines = [*_finding_lines(verdict, FINDINGS)]
+    lines = [*location_lines(verdict)]
+    if verdict.location:
+        lines += [*map(_measurement_line, verdict.location.measurements), ""]
+    lines += _finding_lines(verdict, verdict.findings)
     if verdict.timings:
         on = visible(verdict.timings[0].split)
         lines += [f"half way from first to last, in steps, on {on}:"]
@@ -99,8 +117,44 @@ def summary_text(verdict: Verdict) -> str:
     if verdict.doubt:
         return f"findings: not tested. {verdict.doubt}.\n"
     use = [] if verdict.use.untested else [_finding_line(verdict, finding) for finding in USE]
-    lines = [*(_finding_line(verdict, f) for f in FINDINGS), _use_line(verdict), *use]
+    lines = [*location_lines(verdict), *(_finding_line(verdict, f) for f in verdict.findings)]
+    lines += [_use_line(verdict), *use]
     return "\n".join([*lines, *_last_lines(verdict), ""])
+
+
+def location_lines(verdict: Verdict) -> Iterator[str]:
+    """Yield where the clusters of a model are, and how surely; nothing for a series."""
+    location = verdict.location
+    if location is None:
+        return
+    of_best = location.measurements[0]
+    sure = "no interval" if np.isnan(of_best.low) else f"[{of_best.low:z.2f}, {of_best.high:z.2f}]"
+    yield (
+        f"best layer: {location.layer}, with an ARI of {of_best.value:z.2f} {sure} on "
+        f"{visible(location.split)}, which has chosen it"
+    )
+    if location.shares:
+        some = [f"{layer} {share:.0%}" for layer, share in location.shares[:FEW_LAYERS]]
+        more = len(location.shares) - FEW_LAYERS
+        some += [f"{more} more"] if more > 0 else []
+        yield f"  best in resampled copies: {', '.join(some)}"
+        yield f"  not distinguishable from it: {_listed(location.alike) or 'no other layer'}"
+
+
+def _listed(layers: Sequence[str]) -> str:
+    """Return the names of layers, of three or more neighbouring blocks the first and the last."""
+    groups: list[list[str]] = []
+    for layer in layers:
+        if groups and _number_of(layer) == _number_of(groups[-1][-1]) + 1:
+            groups[-1].append(layer)
+        else:
+            groups.append([layer])
+    return ", ".join(", ".join(g) if len(g) < 3 else f"{g[0]} to {g[-1]}" for g in groups)
+
+
+def _number_of(layer: str) -> int:
+    """Return the number of a layer: 0 of `embed`."""
+    return int(layer.removeprefix("block")) if layer.startswith("block") else 0
 
 
 def _use_line(verdict: Verdict) -> str:
@@ -156,11 +210,13 @@ def _check_lines(checks: Sequence[Check]) -> list[str]:
 
 
 def _last_lines(verdict: Verdict) -> list[str]:
-    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
+    outcomes = [verdict.outcome(finding) for finding in verdict.findings]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES)
     lines = [f"{len(outcomes)} findings: {counts}"]
-    if len(verdict.runs) == 1 and verdict.over:
+    if len(verdict.runs) == 1 and verdict.over and verdict.is_series:
         lines[0] += "; of one run: another seed may differ by more than these intervals"
+    if not verdict.is_series and not verdict.checks_of("unseen data"):
+        lines.append(f"{NOTHING_HELD_OUT}.")
     return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
 
 

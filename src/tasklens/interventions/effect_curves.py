@@ -18,6 +18,7 @@ from tasklens.interventions.effects import (
     splits_in,
 )
 from tasklens.interventions.repair_effects import count_errors, repair_effects
+from tasklens.scoring.bootstrap import instance_weights
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +52,7 @@ class EffectCurves:
     n_errors: dict[tuple[str, int], int] = field(default_factory=dict)
     """Number of wrongly answered prompts that were repaired, by split and step."""
     n_tasks: int = 0
-    """Number of tasks between which states are moved."""
+    """Number of tasks between which states are moved; of several families, the least."""
 
     def __repr__(self) -> str:
         return (
@@ -93,11 +94,11 @@ def effect_curves(
     for step, arrays in arrays_by_step:
         steps.append(step)
         for split, pairs in splits_in(arrays, position).items():
-            n_tasks = len(pairs.tasks)
+            n_tasks = int(np.unique(pairs.family, return_counts=True)[1].min())
             n_pairs[split] = int(pairs.pairs.sum())
             n_able[split, step] = int(pairs.able.sum())
             units, weights = resampling[split]
-            copies_of = weights[:, np.searchsorted(units, pairs.unit)]  # (B, N)
+            copies_of = instance_weights(pairs.unit, units, weights)  # (B, N)
             of_split: dict[tuple[str, str, str], Doubles] = {}
             for state, edit, effects in effects_in(arrays, pairs, split, position):
                 by_metric = {metric: over_targets(value) for metric, value in effects.items()}

@@ -37,9 +37,10 @@ class SplitPairs:
     """The N edited prompts of a split at one checkpoint and position, and the pairs they make."""
 
     tasks: Ints  # (T,)
+    family: Ints  # (T,), between whose tasks states are moved
     index: Ints  # (N,), rows among the measured instances of the split
     own: Ints  # (N,)
-    unit: Ints  # (N,)
+    unit: Ints  # (N,) or (N, 2)
     answers: Ints  # (N, T)
     pairs: Bools  # (N, T)
     able: Bools  # (N, T), pairs of which the model does both tasks rightly without an edit
@@ -53,9 +54,12 @@ class SplitPairs:
         def get(name: str) -> npt.NDArray[Any]:
             return arrays[f"{split}/{without_slash(position)}/{name}"]
 
+        tasks = get("tasks").astype(np.int64)
+        family = arrays.get(f"{split}/{without_slash(position)}/family", np.zeros_like(tasks))
         pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
         return cls(
-            tasks=get("tasks").astype(np.int64),
+            tasks=tasks,
+            family=family,
             index=get("index").astype(np.int64),
             own=own,
             unit=get("unit").astype(np.int64),

@@ -9,6 +9,7 @@ from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays
 from tasklens.interventions.centroids import Doubles
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM, repair_name
+from tasklens.scoring.bootstrap import instance_weights
 
 #: The metrics: the share of errors that become right, and the area under the ROC curve.
 RIGHT, AUROC = "right", "auroc"
@@ -19,15 +20,17 @@ def repair_effects(
 ) -> Iterator[tuple[str, str, str, Doubles, Doubles]]:
     """Yield the state, the edit, the metric, the value in each copy, (B,), and each draw, (R,).
 
-    ``units``, (U,), are ascending, and ``weights``, (B, U), their weights in each copy. The draws
-    are as measured.
+    The area under the ROC curve is the mean over families. ``units``, (U,), are ascending, and
+    ``weights``, (B, U), their weights in each copy. The draws are as measured.
     """
     name = repair_name(split, position, "correct")
     if name not in arrays:
         return
     correct = arrays[name]
     known = correct >= 0
-    of_instance = weights[:, np.searchsorted(units, arrays[repair_name(split, position, "unit")])]
+    family = arrays.get(repair_name(split, position, "family"), np.zeros(len(correct)))
+    unit = arrays[repair_name(split, position, "unit")]
+    of_instance = instance_weights(unit, units, weights)  # (B, N)
     of_error = of_instance[:, arrays[repair_name(split, position, "errors")]]  # (B, M)
     begin = repair_name(split, position) + "/"
     for each, array in arrays.items():
@@ -41,7 +44,13 @@ def repair_effects(
             share = np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)
             yield state, edit, RIGHT, share, array.mean(axis=1)
         elif edit == DISTANCE:
-            value = auroc(array[known], correct[known] == 0, of_instance[:, known])
+            areas = [
+                auroc(array[rows], correct[rows] == 0, of_instance[:, rows])
+                for rows in (known & (family == number) for number in np.unique(family))
+            ]
+            # Distances of two families have no common scale. A family without errors has no area.
+            areas = [area for area in areas if np.isfinite(area[0])] or areas[:1]
+            value = np.mean(areas, axis=0)
             yield state, edit, AUROC, value, value[:1]
 
 

@@ -15,7 +15,8 @@ def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | Non
     That is, behind ``split/position/``: ``index``, ``own``, ``unit``, ``answers`` and ``pairs``, as
     in `Counterfactuals`; ``able``, int8 (N, T), whether the model answers rightly under a task, of
     other tasks in the donor's prompt, or -1 if there is none; ``clean/answer``, int32 (N,), and
-    ``clean/likelihood``, float32 (N, T), of the answer under each task.
+    ``clean/likelihood``, float32 (N, T), of the answer under each task. If there are several
+    families, ``family``, (T,), is that of each task.
     """
     n = len(asked.own)
     right = asked.answers[np.arange(n), asked.own]
@@ -41,6 +42,8 @@ def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | Non
         "clean/answer": answer.astype(np.int32),
         "clean/likelihood": likelihood,
     }
+    if len(np.unique(asked.family)) > 1:
+        arrays["family"] = asked.family
     at = f"{asked.split}/{without_slash(asked.position)}/"
     every: Arrays = {at + name: array for name, array in arrays.items()}
     return {**every, at + "tasks": asked.tasks, at + "tokens": asked.tokens}

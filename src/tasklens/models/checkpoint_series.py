@@ -46,6 +46,7 @@ class Checkpoint:
     revision: str | None = None
     untrained: bool = False  # whether fresh weights replace those of the checkpoint
     base: Path | None = None  # of a LoRA adapter: the directory of its base model
+    called: str = ""  # the name of a stage, such as sft, if it has one
     is_training_step: bool = field(default=True, compare=False)
     live: bool = False  # a model in training, in the memory of this process
     """False if `step` is only a number in the order given."""
@@ -59,48 +60,36 @@ def find_checkpoints(
     *,
     untrained: bool = False,
     base: Path | None = None,
+    stages: Sequence[str] = (),
 ) -> list[Checkpoint]:
     """Find the models with some names, in the order of their steps; fetch nothing.
 
     A name is one of five things: a model's directory, a GGUF file, a run directory of tasklens, a
     directory of ``checkpoint-N`` or ``step-N`` directories, or a name on the hub. The last may have
-    ``revisions``. A model may be a LoRA adapter, of the model in the directory ``base``, or of the
-    one it names.
+    ``revisions``, or end in ``@REVISION``. A model may be a LoRA adapter, of the model in the
+    directory ``base``, or of the one it names.
+
+    ``stages`` are names of the models, in the same order. The steps then only count them, from 1.
 
     ``untrained`` adds a network with the first one's configuration and fresh weights as step 0,
-    unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, or
-    if two checkpoints have the same step.
+    unless there is a checkpoint of step 0. InputError if a directory is missing or has no model, if
+    two checkpoints have the same step, or if a stage has several checkpoints.
     """
     if not models:
         raise InputError("no model to measure: name at least one")
-    checkpoints: list[Checkpoint] = []
-    for model in models:
-        path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
-        # isdir and isfile accept a name that can be no path.
-        if os.path.isdir(path) or (os.path.isfile(path) and is_gguf(path)):  # noqa: PTH112, PTH113
-            if revisions:
-                raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
-            checkpoints += [
-                Checkpoint(
-                    0, str(inner), inner, base=find_base(inner, base) if is_adapter(inner) else None
-                )
-                for inner in _inside(path)
-            ]
-        else:
-            check_hub_name(model, path)
-            for revision in revisions or (None,):
-                name = f"{model}@{revision}" if revision else model
-                checkpoints.append(Checkpoint(0, name, None, model, revision, base=base))
+    by_model = [_checkpoints_of(model, revisions, base) for model in models]
+    checkpoints = [checkpoint for each in by_model for checkpoint in each]
     if base and not any(checkpoint.base for checkpoint in checkpoints):
         raise InputError(f"--base {base}: no model is a LoRA adapter: should be left out")
-    series = sorted(_with_steps(checkpoints), key=lambda checkpoint: checkpoint.step)
+    series = _with_names(by_model, stages) if stages else _with_steps(checkpoints)
+    series.sort(key=lambda checkpoint: checkpoint.step)
     for earlier, later in pairwise(series):
         if earlier.step == later.step:
             both = f"{earlier.name} and {later.name} are both of step {earlier.step}"
             raise InputError(f"{both}; measure each series by itself")
     if untrained and series[0].step > 0:
         name = f"{series[0].name}, untrained"
-        series.insert(0, replace(series[0], step=0, name=name, untrained=True, notes=()))
+        series.insert(0, replace(series[0], step=0, name=name, called="", untrained=True, notes=()))
     return series
 
 
@@ -170,6 +159,42 @@ def file_times(directory: Path, names: Sequence[str] | None = None) -> list[obje
         (path.name, path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(directory.iterdir())
         if path.is_file() and (names is None or path.name in names)
+    ]
+
+
+def _checkpoints_of(model: str, revisions: Sequence[str], base: Path | None) -> list[Checkpoint]:
+    """Return what one name stands for: a model, a series, or revisions; their steps are 0."""
+    path = Path(os.path.expanduser(model))  # noqa: PTH111 - accepts the name of an unknown user
+    # isdir and isfile accept a name that can be no path.
+    if os.path.isdir(path) or (os.path.isfile(path) and is_gguf(path)):  # noqa: PTH112, PTH113
+        if revisions:
+            raise InputError(f"--revision: {model} is on the disk; only the hub has revisions")
+        bases = [
+            (inner, find_base(inner, base) if is_adapter(inner) else None)
+            for inner in _inside(path)
+        ]
+        return [Checkpoint(0, str(inner), inner, base=each) for inner, each in bases]
+    repository, _, revision = model.partition("@")
+    if revision and revisions:
+        raise InputError(f"--revision: {model} has a revision; leave out one of the two")
+    check_hub_name(repository if revision else model, path)
+    return [
+        Checkpoint(0, f"{repository}@{each}" if each else model, None, repository, each, base=base)
+        for each in revisions or (revision or None,)
+    ]
+
+
+def _with_names(by_model: list[list[Checkpoint]], names: Sequence[str]) -> list[Checkpoint]:
+    """Return the models that are stages of one model, numbered in this order."""
+    for name, each in zip(names, by_model, strict=True):
+        if len(each) > 1:
+            raise InputError(
+                f"stage {name} has {len(each)} checkpoints: should be a single model, such as "
+                f"{each[-1].name}"
+            )
+    return [
+        replace(checkpoint, step=step, called=name, is_training_step=False)
+        for step, (name, (checkpoint,)) in enumerate(zip(names, by_model, strict=True), 1)
     ]
 
 

@@ -1,5 +1,6 @@
 """Check the devices of this machine, and how much their memory holds."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -90,6 +91,16 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         generator.set_state(before)
+
+
+def holds_float32(model: Any) -> bool:
+    """Return whether half of each device's free memory holds its weights as float32."""
+    n_bytes: Counter[torch.device] = Counter()
+    for parameter in model.parameters():
+        n_bytes[parameter.device] += 4 * parameter.numel()
+    return all(
+        device.type != "meta" and n <= free_bytes(device) // 2 for device, n in n_bytes.items()
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -6,7 +6,7 @@ returns the logits and, on request, hidden states by name.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Self
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.utils import skip_init
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.names import BRANCHES
 from tasklens.data.synthetic import Dataset
 from tasklens.models.training_size import Network, check_network
 
@@ -65,6 +66,11 @@ class ModelSettings(SettingsBase, affects="train"):
             *(self.n_layer, self.n_embd, self.n_head, vocab_size, n_positions),
             tied=self.tie_word_embeddings,
         )
+
+
+def branch_names(n_layer: int) -> tuple[str, ...]:
+    """Return the names of what attention and MLP of each block add to the residual stream."""
+    return tuple(f"{kind}{i + 1}" for i in range(n_layer) for kind in BRANCHES)
 
 
 def state_names(n_layer: int) -> tuple[str, ...]:
@@ -174,10 +180,23 @@ class Block(nn.Module):
         self.mlp = MLP(settings)
         self.drop = nn.Dropout(settings.dropout)
 
-    def forward(self, x: Tensor, bias: Tensor, earlier: Sequence[Tensor] = ()) -> Tensor:
-        """(B, T, D) -> (B, T, D), with the keys and values of earlier tokens if given."""
-        x = x + self.drop(self.attn(self.ln_1(x), bias, earlier))
-        return x + self.drop(self.mlp(self.ln_2(x)))  # type: ignore[no-any-return]
+    def forward(
+        self,
+        x: Tensor,
+        bias: Tensor,
+        earlier: Sequence[Tensor] = (),
+        keep: Callable[[str, Tensor], object] = lambda name, state: None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D), with the keys and values of earlier tokens if given.
+
+        ``keep`` is called with what "attn" and "mlp" add.
+        """
+        attn = self.drop(self.attn(self.ln_1(x), bias, earlier))
+        keep("attn", attn)
+        x = x + attn
+        mlp = self.drop(self.mlp(self.ln_2(x)))
+        keep("mlp", mlp)
+        return x + mlp  # type: ignore[no-any-return]
 
 
 class GPT2(nn.Module):
@@ -279,7 +298,7 @@ class GPT2(nn.Module):
         x = self.drop(x)
         blocks: nn.ModuleList = self.transformer["h"]  # type: ignore[assignment]
         for i, block in enumerate(blocks):
-            x = block(x, bias)
+            x = block(x, bias, keep=lambda kind, state, i=i: keep(f"{kind}{i + 1}", state))
             keep(f"block{i + 1}", x)
         x = self.transformer["ln_f"](x)
         keep("ln_f", x)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tasklens.data.synthetic import MEASURED, Dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.devices import default_max_tokens
-from tasklens.models.gpt2 import GPT2, check_length, state_names
+from tasklens.models.gpt2 import GPT2, branch_names, check_length, state_names
 from tasklens.models.passes import run_passes
 from tasklens.models.prefix_trees import Trees, token_trees
 from tasklens.models.subject import Harvest
@@ -41,6 +41,7 @@ class GPT2Subject:
     def __init__(self, model: GPT2, step: int = 0, max_tokens: int = 0) -> None:
         self.model, self.step = model, step
         self.names = state_names(model.settings.n_layer)
+        self.branches = branch_names(model.settings.n_layer)
         self.max_tokens = max_tokens or default_max_tokens(model.device)
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:

@@ -10,7 +10,6 @@ import torch
 from tasklens.core.errors import InputError
 from tasklens.core.progress import warn
 from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
-from tasklens.data.names import find_state
 from tasklens.data.prompt_readers import PromptSource
 from tasklens.data.special_tokens import SpecialTokens
 from tasklens.data.token_prompts import Prompts
@@ -22,7 +21,7 @@ from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.hf_loading import load_subject
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.model_files import try_object
-from tasklens.models.subject import Harvest, Subject
+from tasklens.models.subject import Harvest, Subject, states_among
 
 Model: TypeAlias = Subject | torch.nn.Module | str | Path
 """A `GPT2`, a causal language model of transformers, a directory of either, or a Subject."""
@@ -50,7 +49,9 @@ def harvest(
         "instruction_mean"]`` for another position; or texts with labels, in any form that
         `tasklens.read_prompts` takes.
     names : sequence of str, optional
-        Names of the hidden states to return; all by default. Only these are kept in memory.
+        Names of the hidden states to return; by default all of ``subject.names``. ``attn3`` and
+        ``mlp3`` are what the branches of block 3 add to the residual stream; ``attn``, ``mlp`` and
+        ``block`` are those of all blocks. Only these are kept in memory.
     tokenizer : transformers tokenizer, optional
         Needed for texts, unless the model's directory has one.
     position : str
@@ -93,9 +94,7 @@ def harvest(
             f"position = {position!r}: token rows have theirs, {prompts.position_name!r}; take "
             "those of a dataset with dataset[split, position]"
         )
-    if names is None:
-        names = subject.names
-    names = [find_state(name, subject.names) for name in names]
+    names = states_among(subject, ["all"] if names is None else names)
     return replace(
         subject.harvest(prompts, names),
         split=prompts.split,
@@ -159,4 +158,5 @@ def _prompts_of_split(
         split,
         prompts.position_name,
         instances_of_prompts(table, tokens, split),
+        None if prompts.answer_at is None else prompts.answer_at[rows],
     )

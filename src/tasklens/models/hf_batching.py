@@ -7,11 +7,10 @@ pass, are tried against the same prompts alone. The fastest way that changes no 
 """
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,7 @@ import torch
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
-from tasklens.models.devices import free_bytes, is_out_of_memory
+from tasklens.models.devices import holds_float32, is_out_of_memory
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import ALONE, EQUAL, PADDED, TREES, Rows, may_share, rows_of
 from tasklens.models.modes import evaluating, in_float32
@@ -93,12 +92,17 @@ class Trial:
         attempt: Attempt,
         max_tokens: Callable[[], int],
     ) -> None:
-        self.reader, self.prompts = reader, prompts
+        self.reader, self.n_positions = reader, len(prompts.parts)
+        self.prompts = prompts
+        if (prompts.last > prompts.position).any():
+            # The last token is compared, too: some errors show only late in a row.
+            ends = replace(prompts, position=prompts.last, begin=None, also=())
+            self.prompts = replace(prompts, also=(*prompts.also, ends))
         self.attempt, self.max_tokens = attempt, max_tokens
         self.name = reader.names[-1]
-        self.order = np.argsort(prompts.position, kind="stable")
-        n_tokens = int((prompts.position + 1).sum())
-        affordable = max(AFFORDABLE, SHARE * n_tokens) / (int(prompts.position.max()) + 1)
+        self.order = np.argsort(prompts.last, kind="stable")
+        n_tokens = int((prompts.last + 1).sum())
+        affordable = max(AFFORDABLE, SHARE * n_tokens) / (int(prompts.last.max()) + 1)
         self.n_checked = int(np.clip(affordable, FEWEST, CHECKED))
         #: States of prompts that were read alone: in the model's type, and in float32.
         self._alone: tuple[dict[int, Floats], dict[int, Floats]] = ({}, {})
@@ -124,6 +128,9 @@ class Trial:
             if tried is not None and self._differs(tried.batch, self.n_checked // 2):
                 refusal = REFUSALS[how]
             if not refusal:
+                if tried is not None:  # without the trial's own position
+                    also = tried.batch.also[: self.n_positions - 1]
+                    tried = tried._replace(batch=tried.batch._replace(also=also))
                 return Reading(how, reason), tried
             reason = f"{self.reader.kind} {refusal}"
         return Reading(ALONE, reason), None
@@ -183,7 +190,7 @@ class Trial:
         Rounding would hide small differences, so the model is tried in float32 if the memory holds
         it and its code allows it.
         """
-        if self.reader.dtype != torch.float32 and _holds_float32(self.reader.model):
+        if self.reader.dtype != torch.float32 and holds_float32(self.reader.model):
             part = self._over_all_lengths(rows)
             # The model's code may need the type that it has.
             with suppress(RuntimeError, MemoryError, ValueError), in_float32(self.reader.model):
@@ -225,23 +232,27 @@ class Trial:
 
         ``exact`` if the model's weights are float32 for the trial.
         """
-        by_length = np.argsort(self.prompts.position[batch.indices], kind="stable")
+        by_length = np.argsort(self.prompts.last[batch.indices], kind="stable")
         known = np.flatnonzero(np.isin(batch.indices, [*self._alone[exact]]))
         checked = np.union1d(known, _spread(by_length, n))
         alone = [self._read_alone(i, exact=exact) for i in batch.indices[checked].tolist()]
         dtype = torch.float32 if exact else self.reader.dtype
-        return _differ(batch.states[self.name][checked], np.stack(alone), dtype, roundings)
+        return _differ(self._states(batch)[checked], np.stack(alone), dtype, roundings)
+
+    def _states(self, batch: HarvestBatch) -> Floats:
+        """Return the last state at each position, (b, P, D)."""
+        return np.stack([part.states[self.name] for part in batch.parts], axis=1)
 
     def _read_alone(self, index: int, *, exact: bool = False, again: bool = False) -> Floats:
-        """Return the last state (D,) of a prompt that is alone in its pass."""
+        """Return the last state at each position, (P, D), of a prompt alone in its pass."""
         known = self._alone[exact]
         if again or index not in known:
             rows = rows_of(ALONE, self.reader, self.prompts)
             row = np.flatnonzero(self.order == index)
             try:
-                known[index] = self._read(rows, row).states[self.name][0]
+                known[index] = self._states(self._read(rows, row))[0]
             except Exception as error:
-                n_tokens = int(self.prompts.position[index]) + 1
+                n_tokens = int(self.prompts.last[index]) + 1
                 if exact:
                     raise
                 if is_out_of_memory(error):
@@ -271,10 +282,11 @@ def too_long(reader: HuggingFaceReader, n_tokens: int) -> InputError:
 def _differ(
     got: Floats, alone: Floats, dtype: torch.dtype, roundings: tuple[int, int] = ROUNDINGS
 ) -> bool:
-    """Return whether states (n, D) differ from others by more than rounding.
+    """Return whether states (..., D) differ from others by more than rounding.
 
     A state that is not finite alone is not compared.
     """
+    got, alone = (states.reshape(-1, states.shape[-1]) for states in (got, alone))
     finite = np.isfinite(alone).all(axis=1)
     if not finite.any():
         return False
@@ -292,16 +304,6 @@ def _spread(values: Ints, n: int) -> Ints:
     if len(values) <= n:
         return values
     return values[np.unique(np.linspace(0, len(values) - 1, n).round().astype(np.int64))]
-
-
-def _holds_float32(model: Any) -> bool:
-    """Return whether half of each device's free memory holds its weights as float32."""
-    n_bytes: Counter[torch.device] = Counter()
-    for parameter in model.parameters():
-        n_bytes[parameter.device] += 4 * parameter.numel()
-    return all(
-        device.type != "meta" and n <= free_bytes(device) // 2 for device, n in n_bytes.items()
-    )
 
 
 @functools.cache

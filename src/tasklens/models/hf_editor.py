@@ -12,7 +12,7 @@ from torch import Tensor
 from tasklens.core.errors import InputError
 from tasklens.core.progress import inform
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Floats, Ints
-from tasklens.data.names import find_state
+from tasklens.data.names import state_order
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import free_bytes, is_out_of_memory
 from tasklens.models.edited_answers import EditedAnswers, changes_by_state
@@ -32,6 +32,7 @@ from tasklens.models.hf_reader import takes_positions, token_picker
 from tasklens.models.hf_rows import ALONE, TREES
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.modes import evaluating
+from tasklens.models.subject import states_among
 
 #: Logits that a pass computes at most: 256 MiB in float32.
 LOGITS = 2**26
@@ -114,7 +115,7 @@ class HuggingFaceEditor:
 
     def states(self, names: Sequence[str]) -> dict[str, Floats]:
         """Return the unedited states at the edited tokens, (N, D) each; the mean over a span."""
-        names = [find_state(name, self.names) for name in names]
+        names = states_among(self._subject, names)
         return self._subject.harvest(self._measured, names).states
 
     def answer(self, name: str, row: Ints, change: Floats, candidates: Ints) -> Edited:
@@ -122,10 +123,10 @@ class HuggingFaceEditor:
 
         Several states that are joined by + are changed together.
         """
-        by_state = changes_by_state(name, change, self.names)
+        by_state = changes_by_state(name, change, states_among(self._subject, name.split("+")))
         answers = EditedAnswers(self._tokens, candidates)
         row = row[answers.edit]
-        kept = self._kept_below(min(by_state, key=self.names.index))
+        kept = self._kept_below(min(by_state, key=state_order))
 
         def run(rows: list[Ints]) -> None:
             each = self._arranger.arrange(rows, row, answers.following)
@@ -216,8 +217,8 @@ class HuggingFaceEditor:
 
     def _kept_below(self, name: str) -> _Kept | None:
         """Return the unedited states with which the blocks up to an edited state are skipped."""
-        names = self.names[: self.names.index(name) + 1]
-        n_blocks = sum(name.startswith("block") for name in names)
+        blocks = [each for each in self.names if each.startswith("block")]
+        n_blocks = sum(state_order(each) <= state_order(name) for each in blocks)
         if not self._may_skip or not n_blocks or not self._holds_states():
             return None
         if self._kept is None or self._kept.n_blocks != n_blocks:

@@ -29,6 +29,8 @@ class Point(NamedTuple):
     """Which of the module's calls in a pass gives it; a norm may run before the first block too."""
     width: int
     """D, the length of the state's vectors."""
+    scale: float = 1.0
+    """Number by which the model multiplies what the module gives; 1 for all but some branches."""
 
 
 class Call(NamedTuple):
@@ -131,12 +133,12 @@ def _record(
         calls.append(Call(module, numbers[module], state, ends, alike))
 
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
-        add(module, _state_in(args, kwargs)[1], (*args, *kwargs.values()), ends=False)
+        add(module, state_in(args, kwargs)[1], (*args, *kwargs.values()), ends=False)
 
     def end(module: nn.Module, _: Any, output: Any) -> None:
         add(
             module,
-            _state_out(output),
+            state_out(output),
             output if isinstance(output, tuple | list) else (),
             ends=True,
         )
@@ -225,22 +227,22 @@ def _is_among(state: Tensor, others: Iterable[Tensor]) -> bool:
 def _final_norm(calls: list[Call], last: Tensor) -> Call | None:
     """Return the end of the norm that runs before other weights, or returns the last state."""
     for i, call in enumerate(calls):
-        if not call.ends and (_is_norm(call.module) or _n_weights(call.module)):
-            if _is_norm(call.module):
+        if not call.ends and (is_norm(call.module) or _n_weights(call.module)):
+            if is_norm(call.module):
                 return next((c for c in calls[i:] if c.module is call.module and c.ends), None)
             break
-    norms = [call for call in calls if call.ends and _is_norm(call.module)]
+    norms = [call for call in calls if call.ends and is_norm(call.module)]
     return next((c for c in norms if c.state is not None and torch.equal(c.state, last)), None)
 
 
-def _is_norm(module: nn.Module) -> bool:
+def is_norm(module: nn.Module) -> bool:
     """Return whether a module is a norm by its name, or because it only scales each dimension."""
     weights = [*module.parameters()]
     scales = weights and all(weight.ndim == 1 for weight in weights) and not [*module.children()]
     return bool(scales) or "norm" in type(module).__name__.lower()
 
 
-def _state_in(args: Any, kwargs: Any) -> tuple[Any, Tensor | None]:
+def state_in(args: Any, kwargs: Any) -> tuple[Any, Tensor | None]:
     """Return the argument of a module that is the state, by position or name, and the state."""
     named = {"hidden_states": kwargs["hidden_states"]} if "hidden_states" in kwargs else kwargs
     for key, value in (*enumerate(args[:1]), *named.items()):
@@ -249,7 +251,7 @@ def _state_in(args: Any, kwargs: Any) -> tuple[Any, Tensor | None]:
     return None, None
 
 
-def _state_out(output: Any) -> Tensor | None:
+def state_out(output: Any) -> Tensor | None:
     """Return the state that a module returns, alone or first in a tuple or list."""
     first = output[0] if isinstance(output, tuple | list) and output else output
     return first if isinstance(first, Tensor) else None
@@ -279,11 +281,15 @@ def _hooked(name: str, point: Point, on_state: OnState) -> Any:
     calls = count()
 
     def changed(state: Tensor | None) -> Tensor | None:
-        is_due = next(calls) == point.call
-        return on_state(name, state) if is_due and state is not None else None
+        if next(calls) != point.call or state is None:
+            return None
+        if point.scale == 1:
+            return on_state(name, state)
+        new = on_state(name, state * point.scale)
+        return None if new is None else new / point.scale
 
     def on_input(_: Any, args: Any, kwargs: Any) -> Any:
-        key, state = _state_in(args, kwargs)
+        key, state = state_in(args, kwargs)
         state = changed(state)
         if state is None:
             return None
@@ -292,7 +298,7 @@ def _hooked(name: str, point: Point, on_state: OnState) -> Any:
         return args, kwargs | {key: state}
 
     def on_output(_: Any, __: Any, output: Any) -> Any:
-        state = changed(_state_out(output))
+        state = changed(state_out(output))
         if state is None or isinstance(output, Tensor):
             return state
         if hasattr(output, "_fields"):  # a named tuple

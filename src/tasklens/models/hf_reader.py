@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tasklens.core.errors import InputError, first_line
-from tasklens.data.token_prompts import Prompts
+from tasklens.data.token_prompts import Prompts, distinct_sites
 from tasklens.models.gpt2 import tree_bias
 from tasklens.models.hf_points import Point, find_points, hooked, run
 from tasklens.models.modes import evaluating
@@ -25,15 +25,25 @@ from tasklens.models.prefix_trees import Trees
 HEAD_ROWS = 256
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Floats: TypeAlias = npt.NDArray[np.float32]
 Pick: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class HarvestBatch(NamedTuple):
-    """Result of one forward pass."""
+    """Result of one forward pass, at one position."""
 
     indices: Ints  # (b,), of the prompts that were read
-    states: dict[str, npt.NDArray[np.float32]]  # (b, D) each
+    states: dict[str, Floats]  # (b, D) each
     answer: Ints  # (b,)
+    asked: Floats | None = None
+    """Log-probability of each token of `Prompts.asked` in nats, NaN for none, (b, C)."""
+    also: tuple["HarvestBatch", ...] = ()
+    """The same of the positions in `Prompts.also`."""
+
+    @property
+    def parts(self) -> tuple["HarvestBatch", ...]:
+        """The result at each position, in order."""
+        return (self._replace(also=()), *self.also)
 
 
 class HuggingFaceReader:
@@ -97,26 +107,39 @@ class HuggingFaceReader:
 
     def read_rows(self, prompts: Prompts, indices: Ints, names: Sequence[str]) -> HarvestBatch:
         """Read some prompts, one row each, padded at the end to the longest of them."""
-        position = self._tensor(prompts.position[indices])
-        T = int(position.max()) + 1
+        last = self._tensor(prompts.last[indices])
+        T = int(last.max()) + 1
         columns, row = (torch.arange(n, device=self.device) for n in (T, len(indices)))
-        real = columns <= position[:, None]  # (b, T)
-        at_position = token_picker(row, position)
-        pick = at_position
-        if prompts.begin is not None:
-            pick = _averager(real & (columns >= self._tensor(prompts.begin[indices])[:, None]))
-        # After the position, an id may be no token of the vocabulary.
+        real = columns <= last[:, None]  # (b, T)
+
+        def picker(position: Ints) -> Pick:
+            return token_picker(row, self._tensor(position[indices]))
+
+        picks = []
+        for part in prompts.parts:
+            picks.append(picker(part.position))
+            if part.begin is not None:
+                begin, end = (self._tensor(at[indices]) for at in (part.begin, part.position))
+                picks[-1] = _averager((columns <= end[:, None]) & (columns >= begin[:, None]))
+        # After the last, an id may be no token of the vocabulary.
         inputs = {"ids": torch.where(real, self._tensor(prompts.ids[indices, :T]), 0)}
         if not bool(real.all()):
             inputs["attention_mask"] = real.long()
-        return self._read(indices, names, inputs, pick, at_position)
+        return self._read(prompts, indices, names, inputs, picks, picker)
 
-    def read_trees(self, trees: Trees, rows: Ints, names: Sequence[str]) -> HarvestBatch:
+    def read_trees(
+        self, prompts: Prompts, trees: Trees, rows: Ints, names: Sequence[str]
+    ) -> HarvestBatch:
         """Read all prompts of some rows, ascending, that are trees."""
         indices = np.flatnonzero(np.isin(trees.row, rows))
-        row, slot = np.searchsorted(rows, trees.row[indices]), trees.slot[indices]
-        at_slot = token_picker(self._tensor(row), self._tensor(slot))
-        return self._read(indices, names, self.tree_inputs(trees, rows), at_slot, at_slot)
+        row = self._tensor(np.searchsorted(rows, trees.row[indices]))
+
+        def picker(position: Ints) -> Pick:
+            slots = trees.slots[indices, position[indices]]
+            return token_picker(row, self._tensor(slots))
+
+        picks = [picker(part.position) for part in prompts.parts]
+        return self._read(prompts, indices, names, self.tree_inputs(trees, rows), picks, picker)
 
     def tree_inputs(self, trees: Trees, rows: Ints) -> dict[str, Tensor]:
         """Return the arguments of `forward` for some rows that are trees."""
@@ -128,23 +151,71 @@ class HuggingFaceReader:
 
     @torch.inference_mode()
     def _read(
-        self, indices: Ints, names: Sequence[str], inputs: dict[str, Tensor], pick: Pick, last: Pick
+        self,
+        prompts: Prompts,
+        indices: Ints,
+        names: Sequence[str],
+        inputs: dict[str, Tensor],
+        picks: Sequence[Pick],
+        picker: Callable[[Ints], Pick],
     ) -> HarvestBatch:
-        """Pick hidden states during a forward pass, and the answers at the tokens of `last`."""
-        states: dict[str, npt.NDArray[np.float32]] = {}
+        """Pick hidden states during a forward pass, and read what follows the answered tokens.
+
+        There is a pick for each of the prompts' positions.
+        """
+        states: list[dict[str, Floats]] = [{} for _ in picks]
 
         def keep(name: str, state: Tensor) -> None:
-            states[name] = pick(state).float().cpu().numpy()
+            for each, pick in zip(states, picks, strict=True):
+                each[name] = pick(state).float().cpu().numpy()
 
+        sites, site_of = distinct_sites(prompts)
+        pick_sites = [picker(site.answered) for site in sites]
+
+        def pick_answered(final: Tensor) -> Tensor:
+            return torch.cat([pick(final) for pick in pick_sites])  # (S b, D)
+
+        asks = any(site.asked is not None for site in sites)
+        are_logits = self._base is self.model or (asks and not self._head_is_whole)
         with hooked({name: self.points[name] for name in names}, keep):
-            final = last(self.forward(**inputs))
-        if self._base is self.model:  # `final` has the logits
-            answer = final.argmax(dim=-1)
-        else:
-            head = self.model.get_output_embeddings()
-            parts = torch.split(final.to(head.weight.dtype), HEAD_ROWS)
-            answer = torch.cat([head(part).argmax(dim=-1) for part in parts])
-        return HarvestBatch(indices, {name: states[name] for name in names}, answer.cpu().numpy())
+            if are_logits and self._base is not self.model:
+                final = self.logits(pick_answered, **inputs)
+            else:
+                final = pick_answered(self.forward(**inputs))
+        answers = [
+            self._answers(part, None if site.asked is None else site.asked[indices], are_logits)
+            for part, site in zip(torch.split(final, len(indices)), sites, strict=True)
+        ]
+        first, *others = (
+            HarvestBatch(
+                indices,
+                {name: each[name] for name in names},
+                answers[i][0],
+                None if part.asked is None else answers[i][1],
+            )
+            for part, each, i in zip(prompts.parts, states, site_of, strict=True)
+        )
+        return first._replace(also=tuple(others))
+
+    def _answers(
+        self, final: Tensor, asked: Ints | None, are_logits: bool
+    ) -> tuple[Ints, Floats | None]:
+        """Return the likeliest tokens (b,), and the log-probabilities (b, C) that are asked for.
+
+        ``final`` is what the head reads, (b, D), or the logits, (b, V).
+        """
+        head = self.model.get_output_embeddings()
+        likeliest, known = [], []
+        for begin in range(0, len(final), HEAD_ROWS):
+            part = final[begin : begin + HEAD_ROWS]
+            logits = part if are_logits else head(part.to(head.weight.dtype))
+            likeliest.append(logits.argmax(dim=-1))
+            if asked is not None:
+                tokens = torch.from_numpy(asked[begin : begin + HEAD_ROWS]).to(logits.device)
+                logs = logits.float().log_softmax(dim=-1).gather(-1, tokens.clamp(min=0))
+                known.append(logs.masked_fill(tokens < 0, torch.nan))
+        answer: Ints = torch.cat(likeliest).cpu().numpy()
+        return answer, torch.cat(known).cpu().numpy() if known else None
 
     def _tensor(self, array: Ints) -> Tensor:
         return torch.from_numpy(array).to(self.device)
@@ -175,6 +246,8 @@ class HuggingFaceReader:
             )
         if not self._head_orders(last, logits.float()):
             self._base = self.model
+        #: Whether the head alone gives the logits, which the model does not scale or cap.
+        self._head_is_whole = self._base is self.model or self._gives_logits(last, logits.float())
         return points
 
     def _same_before(self, last: Tensor) -> bool:
@@ -195,6 +268,12 @@ class HuggingFaceReader:
         ours = ours.gather(-1, logits.argsort(dim=-1).to(ours.device))
         eps = torch.finfo(head.weight.dtype).eps
         return bool((ours.diff(dim=-1) >= -32 * eps * ours.abs().max()).all())
+
+    def _gives_logits(self, last: Tensor, logits: Tensor) -> bool:
+        head = self.model.get_output_embeddings()
+        ours = head(last.to(head.weight.dtype)).float()
+        eps = torch.finfo(head.weight.dtype).eps
+        return bool(((ours - logits).abs() <= 32 * eps * logits.abs().max()).all())
 
 
 def takes_positions(module: Any) -> bool:

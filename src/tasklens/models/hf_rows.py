@@ -60,13 +60,13 @@ def rows_of(how: str, reader: HuggingFaceReader, prompts: Prompts) -> Rows:
             how,
             np.full(len(trees), trees.ids.shape[1]),
             lambda rows: np.flatnonzero(np.isin(trees.row, rows)),
-            lambda rows, names: reader.read_trees(trees, rows, names),
+            lambda rows, names: reader.read_trees(prompts, trees, rows, names),
             trees,
         )
-    order = np.argsort(prompts.position, kind="stable")
+    order = np.argsort(prompts.last, kind="stable")
     return Rows(
         how,
-        prompts.position[order] + 1,
+        prompts.last[order] + 1,
         order.__getitem__,
         lambda rows, names: reader.read_rows(prompts, order[rows], names),
     )
@@ -78,8 +78,9 @@ def may_share(reader: HuggingFaceReader, prompts: Prompts, max_tokens: int) -> b
     Spans are not read as trees. Other types than float32 are not either, since they would be
     rounded in another way.
     """
-    if prompts.begin is not None or reader.dtype != torch.float32 or len(prompts) < 2:
+    spans = [part for part in prompts.parts if part.begin is not None]
+    if spans or reader.dtype != torch.float32 or len(prompts) < 2:
         return False
     ids = token_trees(prompts).ids  # (B, T)
-    n_tokens = int((prompts.position + 1).sum())
+    n_tokens = int((prompts.last + 1).sum())
     return ids.size <= WORTH_SHARING * n_tokens and ids.shape[1] <= max_tokens

@@ -15,6 +15,7 @@ from tasklens.core.progress import inform
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import default_max_tokens, is_out_of_memory, tokens_that_fit
 from tasklens.models.hf_batching import Pass, Reading, Trial, print_once, too_long
+from tasklens.models.hf_branches import Branches, check_sums, find_branches
 from tasklens.models.hf_reader import HarvestBatch, HuggingFaceReader, Ints
 from tasklens.models.hf_rows import TREES, Rows, rows_of
 from tasklens.models.modes import evaluating
@@ -29,6 +30,7 @@ class HuggingFaceSubject:
     Its hidden states are `wte`, the word embedding, and `embed`, the input of the first block; if
     the two are equal, there is only `embed`. `block1` .. `blockL` are the residual stream after
     each block, and `ln_f` is that after the final norm. Blocks that do not run on text have none.
+    The states `attn1`, `mlp1` .. are what attention and MLP add to the stream: see `branches`.
 
     Parameters
     ----------
@@ -82,11 +84,28 @@ class HuggingFaceSubject:
         self.on_reading: Callable[[Reading], object] = lambda reading: None
         self._decided: Prompts | None = None
         self._tried: Pass | None = None
+        self._branches: Branches | None = None
 
     @property
     def device(self) -> torch.device:
         """The device that has to have the tokens."""
         return self.reader.device
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The names of the states of branches, `attnN` and `mlpN`; InputError if there are none.
+
+        They are found when they are first asked for. The sum of the state before a block and its
+        two branches is the state after it.
+        """
+        if self._branches is None:
+            self._branches = find_branches(self.reader)
+            self.reader.points |= self._branches.points
+            self.widths |= {name: p.width for name, p in self._branches.points.items()}
+        if not self._branches.points:
+            reason = next(iter(self._branches.reasons.values()))
+            raise InputError(f"{self.reader.kind}: has no states attnN and mlpN: {reason}")
+        return tuple(self._branches.points)
 
     def again(self) -> "HuggingFaceSubject":
         """Return a Subject of the same model that has read nothing, with the same settings."""
@@ -133,6 +152,7 @@ class HuggingFaceSubject:
         for `check`, or if the memory does not hold a single prompt.
         """
         self.check(prompts)
+        check_sums(self.reader, prompts, names)
         done = np.zeros(len(prompts), dtype=np.bool_) if done is None else done.copy()
         while not done.all():
             reading = self.decide(prompts, names)
@@ -140,7 +160,7 @@ class HuggingFaceSubject:
             yield from self._passes(reading, rows, names, done)
             if not done.all():
                 if reading.how != TREES:
-                    raise too_long(self.reader, int(prompts.position[~done].min()) + 1)
+                    raise too_long(self.reader, int(prompts.last[~done].min()) + 1)
                 self._choose(prompts, names, share=False)  # no row of a tree fits any more
 
     def reading_order(self, prompts: Prompts) -> Ints:
@@ -150,12 +170,12 @@ class HuggingFaceSubject:
             return np.arange(0)
         first, _, _ = self.decide(prompts).max_tokens[0]  # whatever the memory held later
         trees = rows_of(first, self.reader, prompts).trees
-        return np.argsort(prompts.position if trees is None else trees.row, kind="stable")
+        return np.argsort(prompts.last if trees is None else trees.row, kind="stable")
 
     def check(self, prompts: Prompts) -> None:
         """Raise InputError for a prompt that is too long, or a token that is not in the vocabulary.
 
-        A prompt is too long if the context does not hold its tokens up to the measured one.
+        A prompt is too long if the context does not hold its tokens up to the last that is read.
         """
         vocabulary = self.model.get_input_embeddings().weight.shape[0]
         unknown = (prompts.ids < 0) | (prompts.ids >= vocabulary)
@@ -165,10 +185,10 @@ class HuggingFaceSubject:
                 f"token {outside[0]} is not in the model's vocabulary of {vocabulary} tokens; is "
                 "this the model's tokenizer?"
             )
-        longest = int(prompts.position.max(initial=0)) + 1
+        longest = int(prompts.last.max(initial=0)) + 1
         if self.max_length and longest > self.max_length:
             raise InputError(
-                f"a prompt has {longest} tokens up to the measured one, but the model reads "
+                f"a prompt has {longest} tokens up to the last that is read, but the model reads "
                 f"{self.max_length}"
             )
 
@@ -228,7 +248,11 @@ class HuggingFaceSubject:
             return None
         if not {*names} <= {*tried.batch.states}:
             return None
-        return tried.batch._replace(states={name: tried.batch.states[name] for name in names})
+        first, *others = (
+            part._replace(states={name: part.states[name] for name in names})
+            for part in tried.batch.parts
+        )
+        return first._replace(also=tuple(others))
 
     def _attempt(self, rows: Rows, part: Ints, names: Sequence[str]) -> HarvestBatch | None:
         """Read rows; if the memory does not hold them, halve `max_tokens` and return None."""

@@ -22,8 +22,8 @@ ROW_TOKENS = 128
 class Trees:
     """B rows of T tokens, each with one tree or several; all arrays are int64.
 
-    The measured token of prompt n is at (``row[n]``, ``slot[n]``), its token t at ``slots[n, t]``
-    of the same row.
+    The last token that is read of prompt n is at (``row[n]``, ``slot[n]``), its token t at
+    ``slots[n, t]`` of the same row.
     """
 
     ids: NDArray[np.int64]  # (B, T), token ids; a row that is not full ends in zeros
@@ -44,10 +44,10 @@ class Trees:
 def token_trees(prompts: Prompts, row_tokens: int = ROW_TOKENS) -> Trees:
     """Arrange N prompts as trees, in rows of ``row_tokens`` or of the longest prompt's length.
 
-    Tokens after the measured positions are not read.
+    Tokens after the last that is read are left out.
     """
     N, L = prompts.ids.shape
-    length = prompts.position + 1  # (N,)
+    length = prompts.last + 1  # (N,)
     inside = prompts.is_read  # (N, L)
     order = np.lexsort(np.where(inside, prompts.ids, -1).T[::-1])
     length, inside = length[order], inside[order]

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tasklens.core.errors import InputError
 from tasklens.data.instances import Instances
+from tasklens.data.names import KINDS, find_state, is_branch, state_name
 from tasklens.data.token_prompts import Prompts
 
 
@@ -79,9 +81,36 @@ class Subject(Protocol):
     """
 
     names: tuple[str, ...]
+    """The hidden states that are harvested if no others are asked for.
+
+    A Subject may have the attribute ``branches``, too: the names of what the branches of its blocks
+    add, ``attn1``, ``mlp1`` .., which are harvested if they are asked for by name.
+    """
     step: int
     """Training step of the checkpoint; 0 if it is in no series."""
 
     def harvest(self, prompts: Prompts, names: Sequence[str]) -> Harvest:
         """Return the named states at the prompts' measured positions, and the answers."""
         ...
+
+
+def states_among(subject: Subject, wanted: Sequence[str]) -> list[str]:
+    """Return the names of hidden states, which may be written in another way, in the order given.
+
+    ``attn``, ``mlp`` and ``block`` are those of all blocks, and ``all`` all of `Subject.names`.
+    InputError if the subject has no such state.
+    """
+    names: list[str] = []
+    for text in wanted:
+        known = subject.names
+        if is_branch(state_name(text)):
+            known = getattr(subject, "branches", ())
+            if not known:
+                raise InputError(f"{type(subject).__name__}: has no states attnN and mlpN")
+        if text == "all":
+            names += known
+        elif text in KINDS:
+            names += [name for name in known if name.startswith(text)]
+        else:
+            names.append(find_state(text, known))
+    return list(dict.fromkeys(names))

@@ -85,6 +85,11 @@ class FigureSettings(SettingsBase, affects="plot"):
     position: str = ""
     """Measured position that Figures 1 and 2 show; empty: the first."""
 
+    @property
+    def measure(self) -> str:
+        """The name of the metric."""
+        return {"ari": "ARI", "ami": "AMI"}.get(self.metric, "V-measure")
+
 
 @in_style
 def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = None) -> Figure:
@@ -144,7 +149,7 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
     if any("model" in lines for lines in panels.values()):
         right.spines.right.set_visible(True)
         right.yaxis.set_visible(True)
-    label = {"ari": "ARI", "ami": "AMI"}.get(settings.metric, "V-measure")
+    label = settings.measure
     if len(positions_of(as_table(table))) > 1:
         label += f" at {drawable(positions_of(scores)[0])}"
     axes[0].set_ylabel(label)

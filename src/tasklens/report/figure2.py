@@ -53,12 +53,13 @@ PANELS: dict[str, dict[str, Look]] = {
     },
     "recovery of the task": {
         "probe_task": ("task", "-", "linear probe: accuracy"),
+        "centroid_task": ("task", "-.", "nearest centroid: accuracy"),
         "neighbours_task": ("task", "--", f"{NEIGHBOURS} neighbours: accuracy"),
         "ari": ("task", ":", "clusters: ARI"),
     },
 }
 #: Height in inches of the legends, and of one row of panels.
-LEGEND, ROW = 0.48, 1.85
+LEGEND, ROW = 0.61, 1.85
 
 
 @in_style
@@ -67,6 +68,8 @@ def figure2(
     split: str = "val_subset",
     chosen_on: str = "train_subset",
     position: str = "",
+    *,
+    steps: bool = True,
 ) -> Figure:
     """Draw what is in the hidden states: by state at the last step, and by step in the best layer.
 
@@ -83,6 +86,8 @@ def figure2(
         Names of splits in the table.
     position : str
         The measured position; by default the first of the table.
+    steps : bool
+        False if steps are no training steps: then the best layer is not drawn by step.
 
     Raises
     ------
@@ -98,29 +103,29 @@ def figure2(
     table = at_position(main_scores(whole), position)
     scores = {m: mean_scores(table, split, m) for lines in PANELS.values() for m in lines}
     layers = layers_in_order({layer for layer, _ in scores["ari"]})
-    steps = sorted({step for _, step in scores["ari"]})
-    final = mean_scores(table, chosen_on, "ari") if steps else {}
-    best = best_layer({(s, "raw"): v for (s, step), v in final.items() if step == steps[-1]})
+    every = sorted({step for _, step in scores["ari"]})
+    final = mean_scores(table, chosen_on, "ari") if every else {}
+    best = best_layer({(s, "raw"): v for (s, step), v in final.items() if step == every[-1]})
     if best is None:
         raise InputError(
             f"the table has no ARI of a hidden state at the last step on {split} and {chosen_on}"
         )
-    down = 1 if len(steps) == 1 else 2
+    down = 2 if steps and len(every) > 1 else 1
     named = max(0, room([*map(drawable, layers)]) - 0.6)
     figure = new_figure(6.6, 0.6 + ROW * down + LEGEND + named)
     axes = figure.subplots(down, len(PANELS), squeeze=False)
     for i, (title, looks) in enumerate(PANELS.items()):
         above, *below = axes[:, i]
         by_layer = {
-            m: {layers.index(s): v for (s, step), v in scores[m].items() if step == steps[-1]}
+            m: {layers.index(s): v for (s, step), v in scores[m].items() if step == every[-1]}
             for m in looks
         }
         _draw(above, looks, by_layer)
-        state_axis(above, layers, steps[-1])
+        state_axis(above, layers, every[-1] if steps else None)
         above.set_title(f"({ascii_lowercase[i]}) {title}")
         for ax in below:
             _draw(ax, looks, {m: _course(scores[m], best[0]) for m in looks})
-            step_axis(ax, steps)
+            step_axis(ax, every)
             ax.set_title(
                 f"({ascii_lowercase[i + len(PANELS)]}) {drawable(best[0], IN_TITLE)}: {title}"
             )

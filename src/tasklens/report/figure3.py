@@ -104,7 +104,8 @@ def figure3(
     for layer in chosen:
         if layer not in states:
             raise InputError(f"no edits of {layer!r}; there are {', '.join(states)}")
-    panels = ["", *chosen] if len(steps) > 1 else [""]
+    is_series = every[0].is_series
+    panels = ["", *chosen] if len(steps) > 1 and is_series else [""]
     across = 1 if columns == 1 else len(panels)
     down = len(panels) // across
     named = max(0.0, room([*map(drawable, states)]) - 0.3)
@@ -120,7 +121,7 @@ def figure3(
             is_best = {best_state(curves) for curves in every} == {layer}
             title = f"{drawable(layer, IN_TITLE)}{', the best by ARI' * is_best}"
         else:
-            state_axis(ax, states, steps[-1])
+            state_axis(ax, states, steps[-1] if is_series else None)
             title = "all hidden states"
         ax.set_title(f"({ascii_lowercase[i]}) {title}")
         ax.set_ylim(-0.04, 1.04)

@@ -74,7 +74,7 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     axes = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for ax, (part, matrix) in zip(axes, matrices.items(), strict=True):
         draw_matrix(ax, matrix, origin="lower")
-        name_checkpoints(ax, view.steps)
+        name_checkpoints(ax, view.steps, view.step_names)
         ax.set_title(f"ARI against the {part}")
     axes[0].set_yticks(range(len(names)), names)
     draw_scale(figure, axes, "ARI")
@@ -132,7 +132,7 @@ def figure_contingency(
     name_cells(panel, "x", columns)
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
-    title = f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}"
+    title = f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}"
     title += f"\n{drawable(split_title(split), IN_TITLE)}: {len(task):,} points"
     if ax is None:
         write_heading(figure, title)
@@ -188,8 +188,9 @@ def figure_order(
     n = np.count_nonzero(np.isfinite(formed))
     diamond: dict[str, Any] = {"color": "black", "markersize": 3.4, "markeredgecolor": "white"}
     panel.plot(formed[order[:n]], range(n), "D", **diamond)
-    name_checkpoints(panel, view.steps)
-    panel.set_xlabel(f"training step (\u25c6 overlap stays at {FORMED:g} or more)")
+    name_checkpoints(panel, view.steps, view.step_names)
+    step = "model" if view.step_names else "training step"
+    panel.set_xlabel(f"{step} (\u25c6 overlap stays at {FORMED:g} or more)")
     name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
     title = f"{drawable(state, IN_TITLE)}, {drawable(split_title(split), IN_TITLE)}"
     panel.set_title(f"{title}\n{n} of {len(order)} tasks have formed")

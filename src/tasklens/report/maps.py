@@ -97,7 +97,10 @@ def figure_map(
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
-    lines = [f"{drawable(state, IN_TITLE)}, step {view.steps[checkpoint]:,}", maps.title]
+    lines = [
+        f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}",
+        maps.title,
+    ]
     panel.set_title("\n".join([*lines, *maps.score(state, checkpoint)]))
     if ax is None:
         maps.add_legend(figure, values)
@@ -129,7 +132,7 @@ def figure_layers(
     >>> tl.figure_layers(tl.load_run("runs/smoke").view()).savefig("layers.png")
     """
     maps, checkpoint = _Maps(view, split, color, map), view.at(step)
-    title = f"step {view.steps[checkpoint]:,}, {maps.title}"
+    title = f"{drawable(view.step_name(checkpoint), IN_TITLE)}, {maps.title}"
     panels = [(state, checkpoint, drawable(state, IN_TITLE)) for state in view.states]
     return _draw_panels(maps, panels, title, same_scale=False)
 
@@ -172,7 +175,7 @@ def figure_forming(
         checkpoints = [view.at(step) for step in steps]
     else:
         raise InputError(f"{view.run}: steps is empty: should be some of {view.steps}")
-    panels = [(state, number, f"step {view.steps[number]:,}") for number in checkpoints]
+    panels = [(state, number, drawable(view.step_name(number), IN_TITLE)) for number in checkpoints]
     return _draw_panels(maps, panels, f"{drawable(state, IN_TITLE)}, {maps.title}", same_scale=True)
 
 

@@ -1,6 +1,6 @@
 """Draw matrices of values from 0 to 1 as colours: the parts that the heat maps share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+
+from tasklens.report.style import drawable
 
 Values = npt.NDArray[np.float64]
 
@@ -51,8 +53,11 @@ def name_cells(ax: Axes, axis: Literal["x", "y"], names: Sequence[str]) -> None:
     set_ticks(some, [names[i] for i in some], rotation=90 if axis == "x" else 0)
 
 
-def name_checkpoints(ax: Axes, steps: Sequence[int]) -> None:
-    """Write the steps of some of the columns, which are checkpoints."""
+def name_checkpoints(ax: Axes, steps: Sequence[int], names: Mapping[int, str]) -> None:
+    """Write the steps of some of the columns, which are checkpoints, or the names of all steps."""
+    if names:
+        name_cells(ax, "x", [drawable(names.get(step, str(step))) for step in steps])
+        return
     some = np.unique(np.linspace(0, len(steps) - 1, min(5, len(steps))).round().astype(int))
     shown = [steps[i] for i in some]
     ax.set_xticks(some, [f"{s // 1000:,}k" if s >= 10_000 else f"{s:,}" for s in shown])

@@ -14,7 +14,7 @@ from tasklens import __version__
 from tasklens.core.text import visible
 from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.findings.verdict import Verdict
-from tasklens.findings.verdict_text import verdict_json
+from tasklens.findings.verdict_text import location_lines, verdict_json
 from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
@@ -39,7 +39,7 @@ SCRIPTS = (
 METRICS = (
     *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
-    *("probe_task", "neighbours_task"),
+    *("probe_task", "centroid_task", "neighbours_task"),
 )
 #: Decimal places of a score: more than a screen shows.
 DIGITS = 4
@@ -115,6 +115,7 @@ def _script_source(script: str) -> str:
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """Return the verdict as JSON, with thresholds as text."""
     data: dict[str, Any] = json.loads(verdict_json(verdict))
+    data["where_text"] = [line.strip() for line in location_lines(verdict)]
     for finding in (*data["findings"], *data["use"]["findings"]):
         for check, plain in zip(
             verdict.checks_of(finding["finding"]), finding["checks"], strict=True
@@ -136,6 +137,9 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
         "seed": view.seed,
         "kind": view.kind,
         "steps": view.steps,
+        "step_names": [view.step_names.get(step, str(step)) for step in view.steps]
+        if view.step_names
+        else None,
         "states": view.states,
         "answers": view.answers,
         "positions": positions,

@@ -7,6 +7,7 @@ Names from a user's files are text: `in_style` keeps Matplotlib from reading "$"
 
 import functools
 import io
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Literal, ParamSpec, TypeVar
 
@@ -157,7 +158,10 @@ AREAS = (1.0, 1.15, 0.8, 0.7, 1.2, 1.15, 1.2)
 SYMBOLS = len(PALETTE) * len(MARKERS)
 
 NAMED_STATES = 20
-"""The largest number of hidden states that are named along an axis."""
+"""The largest number of hidden states that are all named along an axis."""
+SPACINGS = (2, 5, 10, 20, 50, 100)
+"""Of more hidden states, every block of one of these numbers is named: at most `FEW_NAMED`."""
+FEW_NAMED = 10
 
 FEW_EVEN = 50
 """Up to this many evenly spaced checkpoints are drawn on a linear axis."""
@@ -212,12 +216,29 @@ def render(figure: Figure, format: Literal["png", "pdf"]) -> bytes:
     return sink.getvalue()
 
 
-def state_axis(ax: Axes, states: Sequence[str], step: int) -> None:
-    """Name the hidden states along the x axis; of many, only some, down from the last."""
-    every = -(-len(states) // NAMED_STATES)
-    ticks = range(len(states) - 1, -1, -every)
+def state_axis(ax: Axes, states: Sequence[str], step: int | None = None) -> None:
+    """Name the hidden states along the x axis, of many only some; and their training step."""
+    ticks = named_states(states)
     ax.set_xticks(ticks, [drawable(states[i]) for i in ticks], rotation=90)
-    ax.set_xlabel(f"hidden state, at step {step:,}")
+    ax.set_xlabel("hidden state" if step is None else f"hidden state, at step {step:,}")
+
+
+def named_states(states: Sequence[str]) -> list[int]:
+    """Return the indices of the hidden states that are named along an axis.
+
+    Of many, these are the first, the last, and the blocks with round numbers that are not so near
+    to both that the names would overlap.
+    """
+    n = len(states)
+    if n <= NAMED_STATES:
+        return list(range(n))
+    every = next((spacing for spacing in SPACINGS if n <= FEW_NAMED * spacing), SPACINGS[-1])
+    blocks = {i: re.fullmatch(r"block(\d+)", state) for i, state in enumerate(states)}
+    some = [i for i, block in blocks.items() if block and int(block[1]) % every == 0]
+    if not some:
+        some = list(range(0, n, every))
+    least = n / (2 * FEW_NAMED)
+    return [0, *(i for i in some if min(i, n - 1 - i) >= least), n - 1]
 
 
 def step_axis(ax: Axes, steps: Sequence[int]) -> None:

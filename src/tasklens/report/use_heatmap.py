@@ -86,7 +86,7 @@ def figure_use(
         )
         numbers = np.round(matrix, 2) + 0.0 if len(edits.steps) <= NUMBERED else None
         draw_matrix(ax, matrix, numbers, origin="lower")
-        name_checkpoints(ax, edits.steps)
+        name_checkpoints(ax, edits.steps, view.step_names)
         ax.set_title(title)
     axes[0].set_yticks(range(len(names)), names)
     draw_scale(figure, axes, "ARI, share")

@@ -9,7 +9,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
-from tasklens.findings.rules import FINDINGS
 from tasklens.findings.use import CAVEAT, USE
 from tasklens.findings.verdict import Check, Outcome, Verdict
 from tasklens.report.style import IN_TITLE, PALETTE, drawable, in_style, new_figure
@@ -56,7 +55,8 @@ def figure_verdict(verdict: Verdict) -> Figure:
     if not verdict.checks:
         raise InputError("the verdict has no checks: there is nothing to draw")
     further = {} if verdict.use.untested else USE
-    checks = {finding: verdict.checks_of(finding) for finding in (*FINDINGS, *further)}
+    sentences = {**verdict.findings, **further}
+    checks = {finding: verdict.checks_of(finding) for finding in sentences}
     # Findings that stand apart have an empty row above, and a row that explains them.
     rows = sum(1 + max(1, len(of_finding)) for of_finding in checks.values()) + 2 * len(further)
     wide, high = sum(WIDE) + 0.1, ROW * rows + ABOVE + BELOW
@@ -74,7 +74,7 @@ def figure_verdict(verdict: Verdict) -> Figure:
         if finding in further:
             layers = " and ".join(dict.fromkeys(verdict.use.layers))
             _write(ax, row - 1, 0, f"apart from the findings, in {layers}; {CAVEAT}")
-        _heading(ax, row, finding, verdict.outcome(finding))
+        _heading(ax, row, f"{finding}: {sentences[finding]}", verdict.outcome(finding))
         if not of_finding:
             _write(ax, row + 1, 0, "no data were held out")
         for i, check in enumerate(of_finding):
@@ -91,7 +91,7 @@ def _title(verdict: Verdict) -> str:
     """Return the runs, the number of findings with each outcome, and what the intervals cover."""
     runs = ", ".join(f"{drawable(run, IN_TITLE)} (seed {seed})" for run, seed in verdict.runs)
     runs = runs if len(verdict.runs) <= FEW_RUNS else f"{len(verdict.runs)} runs"
-    outcomes = [verdict.outcome(finding) for finding in FINDINGS]
+    outcomes = [verdict.outcome(finding) for finding in verdict.findings]
     counts = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in LOOKS)
     over = f"; {CONFIDENCE:.0%} intervals over {verdict.over}" if verdict.over else ""
     return f"{runs}: {len(outcomes)} findings: {counts}{over}"
@@ -112,9 +112,9 @@ def _write(ax: Axes, row: int, column: int, text: str, **font: Any) -> None:
     )
 
 
-def _heading(ax: Axes, row: int, finding: str, outcome: Outcome) -> None:
+def _heading(ax: Axes, row: int, title: str, outcome: Outcome) -> None:
     """Write a finding and its outcome above its checks."""
-    _write(ax, row, 0, f"{finding}: {(FINDINGS | USE)[finding]}", weight="bold")
+    _write(ax, row, 0, title, weight="bold")
     _write(ax, row, 3, outcome, weight="bold", color=LOOKS[outcome][0])
     ends = -(WIDE[0] + WIDE[1]) / WIDE[2], 1 + WIDE[3] / WIDE[2]
     line: dict[str, Any] = {"color": "0.6", "linewidth": 0.5, "clip_on": False}

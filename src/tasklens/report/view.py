@@ -140,6 +140,8 @@ class View:
     manifest: Mapping[str, Any]
     edits: EditsView | None = None
     """Edits of the hidden states; None if there are none."""
+    step_names: Mapping[int, str] = field(default_factory=dict)
+    """The names of steps that are no training steps, see `tasklens.Run.step_names`."""
 
     def __repr__(self) -> str:
         contents = f"{len(self.steps)} checkpoints, {len(self.states)} hidden states"
@@ -153,6 +155,11 @@ class View:
         if step not in self.steps:
             raise InputError(f"{self.run}: no checkpoint at step {step}; there are {self.steps}")
         return self.steps.index(step)
+
+    def step_name(self, number: int) -> str:
+        """Return what the checkpoint with an index is called in titles."""
+        step = self.steps[number]
+        return self.step_names.get(step, f"step {step:,}")
 
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
         """Return a split by its name, by default the first unseen split; InputError if none."""

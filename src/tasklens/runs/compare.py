@@ -1,12 +1,16 @@
-"""Compare two runs: settings, final scores, and findings."""
+"""Compare two runs: settings, final scores, and findings; or the checkpoints of one run."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tasklens.findings.compare import Comparison, compare_curves
+from tasklens.core.errors import InputError
+from tasklens.data.names import UNTRAINED
+from tasklens.findings.compare import ComparedSteps, Comparison, compare_curves
 from tasklens.findings.curves import Curves
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.runs.load_run import load_run
@@ -38,6 +42,58 @@ def compare_runs(first: Path, second: Path) -> ComparedRuns:
     scores = compare_curves(*curves, paired=_same_instances(*runs))
     verdicts = (_verdict(runs[0], curves[0]), _verdict(runs[1], curves[1]))
     return ComparedRuns((first, second), _different(*runs), scores, verdicts)
+
+
+def compare_steps(run: Run, steps: Sequence[str] = ()) -> list[ComparedSteps]:
+    """Compare checkpoints of a run with each other, on the same prompts.
+
+    Both are resampled together. By default these are the stages of one model; a single model and
+    its untrained twin; or the first and the last checkpoint of a series.
+
+    Parameters
+    ----------
+    run : Run
+        A measured run.
+    steps : sequence of str
+        Names of stages, or steps, in the order of the comparison.
+
+    Returns
+    -------
+    list of ComparedSteps
+        Each with the one before it; of three or more then the last with the first.
+
+    Raises
+    ------
+    InputError
+        If the run is not measured, has no such checkpoint, or if there are not two.
+    """
+    run.need("measure")
+    chosen = [run.find_step(step) for step in steps] or _compared(run)
+    path = run.directory.path
+    for i, step in enumerate(chosen):
+        if step in chosen[:i]:
+            raise InputError(f"{path}: {run.step_title(step)} is given twice; give each step once")
+    if len(chosen) < 2:
+        raise InputError(f"{path}: has a single checkpoint to compare: should be two or more")
+    pairs = [*pairwise(chosen), *([(chosen[0], chosen[-1])] if len(chosen) > 2 else [])]
+    curves = run.curves()
+    compared = []
+    for pair in pairs:
+        names = run.step_title(pair[0]), run.step_title(pair[1])
+        both = [curves.at(step, name) for step, name in zip(pair, names, strict=True)]
+        if run.same_model(*pair):
+            # One choice among near-best partitions stands for both: it is the same choice.
+            both = [replace(each, choices=()) for each in both]
+        compared.append(ComparedSteps(names, pair, compare_curves(*both, paired=True)))
+    return compared
+
+
+def _compared(run: Run) -> list[int]:
+    """Return the steps that are compared by default."""
+    if run.is_series:
+        return [*dict.fromkeys([run.steps[0], run.steps[-1]])]
+    stages = [step for step in run.steps if run.step_names[step] != UNTRAINED]
+    return stages if len(stages) > 1 else list(run.steps)
 
 
 def _verdict(run: Run, curves: Curves) -> Verdict | None:

@@ -195,6 +195,7 @@ class OpenModel:
         arrays: Arrays = {
             name("correct"): correct,
             name("unit"): every.unit,
+            **({name("family"): every.family[every.own]} if np.ptp(every.family) else {}),
             name("errors"): np.searchsorted(every.index, errors.index),
             name(state, DISTANCE, "value"): own_distance(states, every),
         }

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tasklens.clustering.cluster import Cell, ClusterSettings, PerplexityWarning
+from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, PerplexityWarning
 from tasklens.core.errors import debugging
 from tasklens.core.progress import print_traceback
 from tasklens.core.workers import reason
-from tasklens.data.instances import Instances
+from tasklens.data.instances import Family, Instances, join_families
 from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.classifiers import score_probes
+from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.score_cells import (
     MeasureSettings,
@@ -27,18 +28,22 @@ from tasklens.scoring.score_cells import (
 )
 from tasklens.scoring.score_table import Row
 
+Floats = npt.NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class StateJob:
     """One hidden state at one checkpoint, on every split."""
 
-    states: Path | npt.NDArray[np.float32]
+    states: Path | Floats
     """The directory that holds it, or, for a worker that does not see the directory, (N, D)."""
     state: str
     run: str
     seed: int
     step: int
     position: str
+    paired: bool
+    """Whether all steps have the same seeds; see `tasklens.clustering.cluster.Cell`."""
     is_first: bool
     """Whether it is the first of the measured positions, whose arrays have no name of it."""
     splits: dict[str, slice]
@@ -67,49 +72,109 @@ class Measured(NamedTuple):
 
 
 def measure_state(job: StateJob) -> Measured:
-    """Cluster and score one hidden state.
+    """Cluster and score one hidden state, each family of its instances for itself.
 
     For every k and both spaces, see `tasklens.scoring.score_cells`; with more than one split, also
     the classifiers of `tasklens.scoring.classifiers`, which learn on the first.
     """
     whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
-    states = {split: prepared(whole[rows], job.measure) for split, rows in job.splits.items()}
+    states = {
+        split: prepared(whole[rows], job.measure, job.instances[split].families)
+        for split, rows in job.splits.items()
+    }
     at = "" if job.is_first else job.position
     cells = [
         (CellKey(split, job.state, space, None if i == 0 else k, at), k)
         for split in states
-        for i, k in enumerate(job.measure.numbers(job.instances[split].n_tasks))
+        for i, k in enumerate(job.measure.k or [None])
         for space in (job.spaces if i == 0 else ("raw",))
     ]
     measured = Measured([], {}, {})
     for key, k in cells:
-        identity = (job.seed, job.step, key.split, job.state, key.space, k)
-        cell = Cell(*identity, x=states[key.split], position=job.position)
+        identity = (job.seed, job.step, key.split, job.state, key.space)
+        families = job.instances[key.split].families
+        parts = [
+            Cell(*identity, k or known.n_tasks, states[key.split][rows], job.position, job.paired)
+            for _, rows, known in families
+        ]
         with (
-            _attempt(f"{cell.name}{at and f' at {at}'}", measured.failed),
+            _attempt(f"{parts[0].name}{at and f' at {at}'}", measured.failed),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", PerplexityWarning)  # the stage warns once for all cells
-            ((clustering, rows),) = measure_cells(
-                [cell], instances=job.instances, run=job.run, settings=job.clusters
-            )
-            if job.silhouettes and key.space == "raw":
-                rows += score_silhouettes(cell, clustering.labels, job.run)
-            measured.rows.extend(rows)
-            measured.arrays[key.name("labels")] = clustering.labels
-            task = job.instances[key.split].task
-            measured.arrays[key.name("extremes")] = extremes(task, clustering.near_best)[0]
-            if clustering.embedding is not None:
-                measured.arrays[key.name("embedding")] = clustering.embedding
+            scored: dict[str, list[Row]] = {}
+            clusterings: list[tuple[Family, Cell, Clustering]] = []
+            for family, cell in zip(families, parts, strict=True):
+                known = {key.split: family.instances}
+                ((clustering, rows),) = measure_cells(
+                    [cell], instances=known, run=job.run, settings=job.clusters
+                )
+                if job.silhouettes and key.space == "raw":
+                    rows += score_silhouettes(cell, clustering.labels, job.run)
+                scored[family.name] = rows
+                clusterings.append((family, cell, clustering))
+            measured.rows.extend(over_families(scored))
+            measured.arrays.update(_arrays_of(key, clusterings))
     if len(states) > 1:
-        columns: dict[str, Any] = {"run": job.run, "seed": job.seed, "step": job.step}
-        columns["position"] = job.position
         with _attempt(f"{job.name} (classifiers)", measured.failed):
-            probed = score_probes(job.state, states, instances=job.instances, **columns)
-            measured.rows.extend(probed.rows)
-            for split, right in probed.decoded.items():
+            rows, decoded = _probed(job, states)
+            measured.rows.extend(rows)
+            for split, right in decoded.items():
                 measured.arrays[CellKey(split, job.state, "raw", None, at).name("decoded")] = right
     return measured
+
+
+def _arrays_of(
+    key: CellKey, clusterings: list[tuple[Family, Cell, Clustering]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Return what is kept of the clusters of a cell. Those of two families share no number."""
+    labels, ends, embeddings = [], [], []
+    first = 0
+    for family, cell, clustering in clusterings:
+        extreme = extremes(family.instances.task, clustering.near_best)[0]
+        # More clusters than int16 has numbers for, if there are many families.
+        by = np.int32(first) if first else np.int16(0)
+        labels.append((family, clustering.labels + by))
+        ends.append((family, extreme + by))
+        if clustering.embedding is not None:
+            embeddings.append((family, clustering.embedding))
+        first += cell.k
+    arrays = {
+        key.name("labels"): join_families(labels, axis=1),
+        key.name("extremes"): join_families(ends, axis=1),
+    }
+    return arrays | ({key.name("embedding"): join_families(embeddings)} if embeddings else {})
+
+
+def _probed(
+    job: StateJob, states: Mapping[str, Floats]
+) -> tuple[list[Row], dict[str, npt.NDArray[np.bool_]]]:
+    """Score the classifiers, which learn on the first split of each family.
+
+    Return the rows, and whether the linear classifier is right, (N,), by split.
+    """
+    scored: dict[str, list[Row]] = {}
+    right: dict[str, list[tuple[Family, npt.NDArray[np.bool_]]]] = {}
+    for name, _, _ in job.instances[next(iter(states))].families:
+        parts = {
+            split: family
+            for split in states
+            for family in job.instances[split].families
+            if family.name == name
+        }
+        probed = score_probes(
+            job.state,
+            {split: states[split][family.rows] for split, family in parts.items()},
+            instances={split: family.instances for split, family in parts.items()},
+            run=job.run,
+            seed=job.seed,
+            step=job.step,
+            position=job.position,
+        )
+        scored[name] = probed.rows
+        for split, decoded in probed.decoded.items():
+            right.setdefault(split, []).append((parts[split], decoded))
+    return over_families(scored), {split: join_families(each) for split, each in right.items()}
 
 
 @contextlib.contextmanager

@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from tasklens.core.progress import warn
 from tasklens.core.text import visible
-from tasklens.data.labelled_prompts import read_prompts
 from tasklens.data.tokenize import shown
 from tasklens.models.checkpoint_series import Checkpoint, step_notes
 from tasklens.models.gguf_files import stored_as
 from tasklens.models.hub_series import check_revisions
+from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.model_run import checkpoints_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
@@ -46,7 +46,7 @@ class PositionPlan(NamedTuple):
             f"{np.mean(self.n_tokens):.1f} on average"
         ]
         if self.n_known is not None:
-            lines.append(f"the first token of the output follows it in {self.n_known:,} prompts")
+            lines.append(f"the first token of the output is known in {self.n_known:,} prompts")
         measured = "the mean over" if self.is_mean else "measured is"
         lines.append(f"{measured} what stands in [[ ]]; after -> what should follow:")
         return [*lines, *self.examples.splitlines()]
@@ -91,7 +91,7 @@ class ModelPlan(NamedTuple):
 def describe(settings: ModelRunSettings) -> ModelPlan:
     """Return the plan of a model run; no model is loaded, nothing is written."""
     checkpoints = checkpoints_of(settings)
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = prompts_of(settings, checkpoints[0])
     odd = [*step_notes(checkpoints), *check_revisions(checkpoints)]
     tokenizer = tokenizer_of(settings, checkpoints[0])
     tokens = tokenize_at_all(settings, table, tokenizer, settings.states.max_length)

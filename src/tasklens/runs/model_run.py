@@ -14,23 +14,21 @@ from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_table, table_of
+from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
+from tasklens.data.measured_parts import default_position, parse_position
 from tasklens.data.names import TRAINED, UNTRAINED, find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
-from tasklens.data.prompt_readers import content_of
 from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import (
-    Tokenized,
-    default_position,
-    instances_of_prompts,
-    parse_position,
-)
+from tasklens.data.tokenize import Tokenized, instances_of_prompts
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
 from tasklens.report.view import TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
+from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
+from tasklens.runs.states_on_disk import ASKED, WHOLE, read_states
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
+from tasklens.scoring.answer_scores import score_first_tokens, score_whole_answers
 
 if TYPE_CHECKING:
     from tasklens.models.hf_subject import HuggingFaceSubject
@@ -50,7 +48,7 @@ class ModelRun(Run):
     states_stage: ClassVar[Literal["states"]] = "states"
     opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
-    #: The prompts, if they are in the memory of this process instead of in files.
+    #: The prompts, if the caller has read them: its model and tokenizer are in memory, too.
     given: LabelledPrompts | None = None
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
@@ -63,6 +61,11 @@ class ModelRun(Run):
     def table(self) -> LabelledPrompts:
         """The labelled prompts that stage data left."""
         return read_table(self.directory.read(self.directory.prompts))
+
+    @cached_property
+    def asked(self) -> LabelledPrompts:
+        """The labelled prompts that the settings name, for stage data."""
+        return self.given or prompts_of(self.settings, self.checkpoints[0])
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -143,6 +146,22 @@ class ModelRun(Run):
             right[split] = np.where(answer == both[:, 1], both[:, 1], both[:, 0])
         return right
 
+    def answer_scores(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Return how the right answers compare with those under other labels, by split."""
+        tokens = self.tokens(step).candidates
+        if tokens is None:
+            return {}
+        states = self.states_at(step)
+        scores: dict[str, dict[str, float]] = {split: {} for split in self.table.splits}
+        for name, score in ((ASKED, score_first_tokens), (WHOLE, score_whole_answers)):
+            if name == WHOLE and self.settings.states.answers != "whole":
+                continue
+            self.check_states(step, name)
+            logs = np.asarray(read_states(states, name))
+            for split, rows in self.table.splits.items():
+                scores[split] |= score(logs[rows], tokens[rows])
+        return scores
+
     def token_names(self, step: int, tokens: Ints, position: str | None = None) -> list[str]:
         """Return what tokens that were answered or measured at a step are called."""
         path = self.states_at(step, position) / TOKEN_NAMES
@@ -151,15 +170,14 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = self.given or read_prompts(self.settings.prompts, seed=self.settings.seed)
-        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
-        """Return the SHA-256 of each file of prompts, or of the prompts in memory."""
+        """Return the SHA-256 of each file of prompts, or of what they are made of."""
         if self.given is not None:
             content = parquet_bytes(table_of(self.given))
             return dict.fromkeys(self.settings.prompts.files, sha256(content))
-        return {name: sha256(content_of(name)) for name in self.settings.prompts.files}
+        return hashes_of_prompts(self.settings, self.checkpoints[0])
 
     def overview(self) -> TaskOverview:
         """Return the labels, and how many prompts and models there are."""
@@ -176,10 +194,10 @@ class ModelRun(Run):
             examples = tuple(distinct[i] for i in spread)
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
-        for part, name in (("input", "inputs"), ("output", "outputs"), ("group", "groups")):
-            values = getattr(table, part)
-            if values is not None:
-                sizes[name] = len(set(values))
+        counted = {"inputs": table.input, "outputs": table.output}
+        one = "groups" if len(table.groups) == 1 else ""
+        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
         }
@@ -273,6 +291,11 @@ class ModelRun(Run):
             "the run again with another --out"
         )
 
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        keys = ("weights", "tokenizer")
+        return all(self.facts(first)[key] == self.facts(second)[key] for key in keys)
+
     # -- what stage states left ---------------------------------------------------------------
 
     def tokens(self, step: int, position: str | None = None) -> Tokenized:
@@ -282,8 +305,14 @@ class ModelRun(Run):
         name = self.positions[0] if position is None else position
         _, is_mean = parse_position(self.table, name)
         begin = arrays["begin"] if is_mean else None
-        prompts = Prompts(arrays["ids"], arrays["position"], begin, position_name=name)
-        return Tokenized(prompts, arrays["begin"], arrays["target"])
+        prompts = Prompts(
+            arrays["ids"],
+            arrays["position"],
+            begin,
+            position_name=name,
+            answer_at=arrays["answer_at"],
+        )
+        return Tokenized(prompts, arrays["begin"], arrays["target"], arrays.get("candidates"))
 
     def _hash_at(self, directory: Path) -> str:
         """Return a hash of what the hidden states depend on; they may be in shards or not."""
@@ -299,17 +328,19 @@ class ModelRun(Run):
 def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]:
     """Return what to call each step of a run that is no series; empty for a series.
 
-    A single model is "trained", its twin "untrained"; of several models each has its own name.
+    Stages have the names that the user gave. Otherwise a single model is "trained"; of several
+    models each has its own name. The untrained twin is "untrained".
     """
     trained = [facts for facts in facts_by_step if not facts.get("untrained", False)]
     if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
         return {}
     short_names = [Path(facts["name"]).name for facts in trained]
-    are_distinct = len({*short_names}) == len(trained)
+    are_distinct = len({*short_names}) == len(trained) and UNTRAINED not in short_names
     names = {}
     for facts, name in zip(trained, short_names, strict=True):
         own = name if are_distinct else facts["name"]
-        names[facts["step"]] = own if len(trained) > 1 else TRAINED
+        default = own if len(trained) > 1 else TRAINED
+        names[facts["step"]] = facts.get("called") or default
     untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
     return untrained | names
 
@@ -319,7 +350,11 @@ def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:
     subject = settings.subject
     base = Path(subject.base) if subject.base else None
     return find_checkpoints(
-        subject.models, subject.revisions, untrained=subject.untrained, base=base
+        subject.models,
+        subject.revisions,
+        untrained=subject.untrained,
+        base=base,
+        stages=subject.names,
     )
 
 

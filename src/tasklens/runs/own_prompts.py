@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tasklens.core.progress import inform
+from tasklens.data.prompt_readers import FEW_SHOT
 from tasklens.data.synthetic import MEASURED
 from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run
@@ -14,8 +15,8 @@ def with_own_prompts(settings: ModelRunSettings) -> ModelRunSettings:
     """Return settings that ask the models of one training run what this run has measured.
 
     The prompts are then its measured subsets, each a split. A model is of a run if it is named by
-    the run's directory, by ``checkpoints`` in it, or by one of these. All other models keep the
-    prompts of the settings. A line names the prompts.
+    the run's directory, by ``checkpoints`` in it, or by one of these. All other models get
+    few-shot prompts, which are made for their tokenizer. A line names the prompts.
 
     Raises
     ------
@@ -25,9 +26,11 @@ def with_own_prompts(settings: ModelRunSettings) -> ModelRunSettings:
     roots = [_training_run(Path(model)) for model in settings.subject.models]
     first = roots[0] if roots else None
     if first is None or any(root is None or not root.samefile(first) for root in roots):
-        names = ", ".join(settings.prompts.files)
-        inform(f"measured is the prompt set {names}, since --prompts names no file")
-        return settings
+        inform(
+            "measured are few-shot prompts, made for the tokenizer of the model, since --prompts "
+            "names no file"
+        )
+        return settings.changed(prompts=settings.prompts.changed(files=(FEW_SHOT,)))
     directory = RunDir(first)
     files = [directory.data / f"{name}.parquet" for name in MEASURED]
     for file in files:

@@ -21,7 +21,7 @@ from tasklens.core.files import digest
 from tasklens.core.parquet import read_parquet
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import TaskOverview, View
 from tasklens.runs.run_stages import Stages
@@ -61,9 +61,6 @@ class Run(Stages):
     >>> run.states("block2", step=8, split="val_subset").dtype
     dtype('float32')
     """
-
-    #: What `curves` has returned, with the version of the files that it depends on.
-    _curves: "tuple[object, Curves] | None" = None
 
     # -- what was measured --------------------------------------------------------------------
 
@@ -185,6 +182,22 @@ class Run(Stages):
         """Return what the measured instances of a split are, without any model."""
         return self.instances_by_split[find_split(split, self.instances_by_split)]
 
+    def step_title(self, step: int) -> str:
+        """Return what a step is called in a text: its name, or "step 100"."""
+        return self.step_names.get(step, f"step {step:,}")
+
+    def find_step(self, text: str) -> int:
+        """Return the step with a name or a number; InputError if there is no such step."""
+        for step in self.steps:
+            if text in (self.step_names.get(step), str(step)):
+                return step
+        known = listed([self.step_names.get(step, str(step)) for step in self.steps])
+        raise InputError(f"{self.directory.path}: no step {text!r}; there are {known}")
+
+    def same_model(self, first: int, second: int) -> bool:
+        """Return whether the models of two steps have the same weights and tokenizer."""
+        return first == second
+
     def _step(self, step: int | None) -> int:
         if not self.steps:
             raise InputError(f"{self.directory.path}: no checkpoint was measured yet")
@@ -275,7 +288,8 @@ class Run(Stages):
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
 
-        They follow the input token of a training run, and the first position of a model run.
+        They follow the input token of a training run. Those of a model run follow the prompt, as
+        it is read at the first position: docs/models.md has the rule.
         """
         self.check_states(step, ANSWER)
         whole: Ints = np.asarray(read_states(self.directory.states_at(step), ANSWER))
@@ -285,6 +299,10 @@ class Run(Stages):
             self.directory.check(path)
             answers[split] = np.load(path)
         return answers
+
+    def answer_scores(self, step: int) -> Mapping[str, Mapping[str, float]]:
+        """Return what is measured of the answers beside the accuracy: scores by name, by split."""
+        return {}
 
     def whole_splits(self, step: int) -> tuple[str, ...]:
         """Return the splits of which a step has all answers, not only the measured ones."""
@@ -334,6 +352,11 @@ class Run(Stages):
         self.need("interventions")
         return read_parquet(self.directory.read(self.directory.effects_parquet))
 
+    @cached_property
+    def _curves(self) -> "dict[str, tuple[object, Curves]]":
+        """Results of `curves` by position, with the version of the files that each depends on."""
+        return {}
+
     # -- results ------------------------------------------------------------------------------
     # These modules read runs, so that they are imported when a result is asked for.
 
@@ -343,10 +366,11 @@ class Run(Stages):
 
         return verify([self], shuffled=shuffled)
 
-    def curves(self) -> "Curves":
+    def curves(self, position: str | None = None) -> "Curves":
         """Return scores and effects of edits by step, with resampled instructions.
 
-        `tasklens.figure3` draws them. They take a while the first time, and are not to be changed.
+        By default at the first position. They are drawn by `tasklens.figure3` and
+        `tasklens.figure_by_layer`. They take a while the first time, and are not to be changed.
         """
         from tasklens.runs.verify import curves_of
 
@@ -354,9 +378,10 @@ class Run(Stages):
         version = [
             directory.noted(path) for path in (directory.scores_parquet, directory.effects_parquet)
         ]
-        if self._curves is None or self._curves[0] != version:
-            self._curves = version, curves_of(self)
-        return self._curves[1]
+        position = self.position(position)
+        if position not in self._curves or self._curves[position][0] != version:
+            self._curves[position] = version, curves_of(self, position)
+        return self._curves[position][1]
 
     def view(self, position: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.

@@ -39,6 +39,9 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
 
     models: tuple[str, ...] = ()
     """Directories of models, of checkpoint-N or of our runs, GGUF files, or names on the hub."""
+    names: Annotated[tuple[str, ...], Affects("states")] = ()
+    """Names of the models if these are stages of one model, in their order, such as base and sft;
+    empty: a single model, or a series."""
     revisions: tuple[str, ...] = ()
     """Revisions of a name on the hub, each a checkpoint; its name has the step, as step1000 has."""
     untrained: bool = False
@@ -49,7 +52,9 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     base: str = ""
     """Directory of the base model of LoRA adapters; empty: the one that each adapter names."""
     states: Annotated[tuple[str, ...], Field(min_length=1)] = ("all",)
-    """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one."""
+    """Names of the states that are harvested, such as embed, block6 or ln_f; all: every one but
+    attnN and mlpN, which are what the branches of block N add. attn, mlp and block: those of all
+    blocks."""
     device: Annotated[str, Affects("states", rounding=True)] = "cpu"
     """Where the models run: cpu, cuda or cuda:N; auto: spread over all GPUs that are there, and
     over the memory and the disk where these do not hold it (device_map="auto" of accelerate)."""
@@ -79,11 +84,26 @@ class SubjectSettings(SettingsBase, affects=Affects("states", replicate=True)):
     def _check(self) -> Self:
         """Check the names of the states."""
         for name in self.states:
-            if not re.fullmatch(r"all|wte|embed|block[1-9]\d*|ln_f", name):
+            if not re.fullmatch(r"all|wte|embed|(block|attn|mlp)([1-9]\d*)?|ln_f", name):
                 raise ValueError(
-                    f"states: no hidden state {name!r}; should be all, wte, embed, block1, ... or "
-                    "ln_f"
+                    f"states: no hidden state {name!r}; should be all, wte, embed, attn1, mlp1, "
+                    "block1, ..., ln_f, attn, mlp or block"
                 )
+        for i, name in enumerate(self.names):
+            if not re.fullmatch(r"(?!untrained$|[0-9]+$)[\w.+-]{1,40}", name):
+                raise ValueError(
+                    f"names: {short(name)}: should be a word of letters, digits and . _ + -, such "
+                    "as sft; no number, and not untrained"
+                )
+            if name in self.names[:i]:
+                raise ValueError(f"names: {name} is given twice; give each stage another name")
+        if self.names and len(self.names) != len(self.models):
+            raise ValueError(
+                f"names: {len(self.names)} names for {len(self.models)} models: should be one for "
+                "each"
+            )
+        if self.names and self.revisions:
+            raise ValueError("revisions: stages with names take ORG/NAME@REVISION as the model")
         return self
 
 

@@ -20,8 +20,15 @@ from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
+from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import score_controls
-from tasklens.scoring.score_table import Row, accuracy_row, table_to_csv_bytes, to_table
+from tasklens.scoring.score_table import (
+    Row,
+    accuracy_row,
+    answer_rows,
+    table_to_csv_bytes,
+    to_table,
+)
 
 #: What is left of each checkpoint.
 MEASURED_FILES = (CLUSTERS, SCORES, "inputs")
@@ -83,12 +90,14 @@ def measure(run: Run, workers: Workers | None = None) -> None:
 
 
 def _lowered_notes(run: Run) -> list[str]:
-    """Return a line for each split with too few instances for the perplexity of t-SNE."""
+    """Return a line for each split or family with too few instances for the perplexity of t-SNE."""
     clusters = run.settings.clusters
     if clusters.tsne == "none":
         return []
     notes = [
-        lowered_note(split, rows.stop - rows.start, clusters) for split, rows in run.splits.items()
+        lowered_note(_family_title(split, name), len(known.task), clusters)
+        for split, every in run.instances_by_split.items()
+        for name, _, known in every.families
     ]
     return [note for note in notes if note]
 
@@ -115,8 +124,14 @@ def check_measurable(run: Run) -> None:
                 f"{run.directory.path}: step {step} has no hidden states at the position "
                 f"{missing[0]}; add them: {run.command(run.states_stage)}"
             )
-    for split, rows in run.splits.items():
-        run.settings.check_size(split, rows.stop - rows.start)
+    for split, every in run.instances_by_split.items():
+        for name, _, known in every.families:
+            run.settings.check_size(_family_title(split, name), len(known.task))
+
+
+def _family_title(split: str, family: str) -> str:
+    """Return a split with one of its families, for messages."""
+    return f"{split} of {family}" if family else split
 
 
 class Measurer:
@@ -150,7 +165,13 @@ class Measurer:
         data, states = run.directory.output_hash("data"), run.states_hash(step)
         lasts = run.settings.clusters.tsne, run.settings.measure.silhouette
         more = ["not as the last"] if grows and "last" in lasts else []
-        return digest([run.settings.seed, affecting, data, states, *more])
+        paired = ["paired"] if self._paired else []
+        return digest([run.settings.seed, affecting, data, states, *paired, *more])
+
+    @property
+    def _paired(self) -> bool:
+        """True if steps are compared with each other, as stages of one model are."""
+        return len(self.run.step_names) > 1
 
     def is_done(self, step: int) -> bool:
         """Return whether the clusters and the scores of a checkpoint are there, undamaged."""
@@ -199,6 +220,7 @@ class Measurer:
                 seed=settings.seed,
                 step=step,
                 position=position,
+                paired=self._paired,
                 is_first=position == run.positions[0],
                 splits=run.splits,
                 instances=_without_symbols(run.instances_at(position)),
@@ -253,30 +275,42 @@ def _without_symbols(instances: Mapping[str, Instances]) -> dict[str, Instances]
 
 
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
-    """Return the accuracy on each split, over the instances whose right answer is known.
+    """Return the scores of the answers on each split, over instances whose right answer is known.
 
     Beside it, of the measured splits, ``split/answer`` (n,) int64 and, if any right answer is
     known, ``split/correct`` (n,) int8: 1, 0, or -1 if it is not known.
     """
     rows: list[Row] = []
     arrays: Arrays = {}
-    targets = run.targets(step)
+    targets, scores = run.targets(step), run.answer_scores(step)
     for split, answer in run.answers(step).items():
         known = targets[split] >= 0
         correct = answer == targets[split]
         if split in run.splits:
             arrays[f"{split}/answer"] = np.ascontiguousarray(answer)
         if known.any():
-            share = float(np.mean(correct[known]))
-            rows.append(accuracy_row(run.name, run.settings.seed, step, split, share))
+            shares = {"": correct[known]}
+            if split in run.splits:
+                families = run.instances_by_split[split].families
+                shares = {each.name: correct[each.rows][known[each.rows]] for each in families}
+            columns = run.name, run.settings.seed, step, split
+            rows += over_families(
+                {
+                    name: [accuracy_row(*columns, float(np.mean(each)))]
+                    for name, each in shares.items()
+                    if len(each)
+                }
+            )
             if split in run.splits:
                 arrays[f"{split}/correct"] = np.where(known, correct, -1).astype(np.int8)
+        more = scores.get(split, {})
+        rows += answer_rows(run.name, run.settings.seed, step, split, more)
     return rows, arrays
 
 
 def _controls(run: Run) -> pa.Table:
     rows: list[Row] = []
+    k = next(iter(run.settings.measure.k), None)
     for known in run.instances_by_split.values():
-        k = run.settings.measure.numbers(known.n_tasks)[0]
         rows += score_controls(known, k, run.name, run.settings.seed, run.settings.clusters)
     return to_table(rows)

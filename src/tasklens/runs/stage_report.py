@@ -153,6 +153,7 @@ def view_of(run: Run, position: str) -> View:
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
         edits=edits_view(run, frames, position),
+        step_names=run.step_names,
     )
 
 

@@ -1,7 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -16,16 +16,11 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
-from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
-from tasklens.data.token_prompts import Prompts
-from tasklens.data.tokenize import (
-    Tokenized,
-    default_position,
-    measured_parts,
-    parse_position,
-    shown,
-    tokenize,
-)
+from tasklens.data.labelled_prompts import LabelledPrompts
+from tasklens.data.measured_parts import default_position, measured_parts, parse_position
+from tasklens.data.names import state_order
+from tasklens.data.token_prompts import Prompts, at_once
+from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
     Checkpoint,
     fetch,
@@ -44,6 +39,8 @@ from tasklens.models.hf_loading import (
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
 from tasklens.models.series_steps import missing_steps
+from tasklens.models.subject import states_among
+from tasklens.models.whole_answers import whole_answers
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
@@ -51,6 +48,7 @@ from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import (
     ANSWER,
+    WHOLE,
     finish_harvest,
     harvest_to,
     keep_layout,
@@ -81,7 +79,7 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     The first model stays open for `harvest`. On a cluster no model is opened in this process.
     """
     settings = run.settings
-    table = read_prompts(settings.prompts, seed=settings.seed)
+    table = run.asked
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
@@ -150,7 +148,12 @@ def tokenize_at_all(
     settings.check_figure(positions)
     return {
         position: tokenize(
-            table, tokenizer, position, special_tokens=states.special_tokens, max_length=max_length
+            table,
+            tokenizer,
+            position,
+            special_tokens=states.special_tokens,
+            max_length=max_length,
+            candidates=position == positions[0],
         )
         for position in positions
     }
@@ -233,7 +236,7 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
 def harvest_checkpoint(
     run: ModelRun,
     opened: OpenedModel,
-    parts: Mapping[Part, str],
+    parts: dict[Part, str],
     on_prompts: Callable[[int], object] = lambda n: None,
 ) -> None:
     """Let an open model read the prompts, and keep its hidden states at the position of each part.
@@ -241,15 +244,39 @@ def harvest_checkpoint(
     `on_prompts` is called with the number of prompts done, once for each position of a prompt.
     """
     subject, tokens, names = opened
-    for (checkpoint, position), inputs in parts.items():
-        target = run.states_at(checkpoint.step, position)
-        partial = run.directory.partial(target, inputs)
-        keep_layout(partial, in_shards=False)
-        keep_reading(partial, subject)
-        harvest_to(partial, subject, tokens[position].prompts, names, on_prompts)
-        facts = model_facts(checkpoint, opened, position)
-        finish_checkpoint(partial, facts, tokens[position], subject.tokenizer)
-        run.directory.fill(target)
+    partials = begin_checkpoint(run, parts, in_shards=False)
+    keep_reading(partials, subject, list(parts.values()))
+    prompts = at_once([tokens[part.position].prompts for part in parts])
+    harvest_to(partials, subject, prompts, names, on_prompts)
+    for part, partial in zip(parts, partials, strict=True):
+        keep_whole_answers(run.settings, partial, subject, tokens[part.position])
+        facts = model_facts(part.checkpoint, opened, part.position)
+        finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
+    for part in parts:
+        run.directory.fill(run.states_at(part.checkpoint.step, part.position))
+
+
+def begin_checkpoint(run: ModelRun, parts: dict[Part, str], *, in_shards: bool) -> list[Path]:
+    """Return the directories to fill with the hidden states of a checkpoint, one per position."""
+    partials = []
+    for part, inputs in parts.items():
+        target = run.states_at(part.checkpoint.step, part.position)
+        partials.append(run.directory.partial(target, inputs).absolute())
+        keep_layout(partials[-1], in_shards=in_shards)
+    return partials
+
+
+def keep_whole_answers(
+    settings: ModelRunSettings,
+    partial: Path,
+    subject: HuggingFaceSubject,
+    tokens: Tokenized,
+    indices: npt.NDArray[np.int64] | None = None,
+) -> None:
+    """Write the log-probabilities of whole answers, if they are wanted of these prompts."""
+    if tokens.candidates is not None and settings.states.answers == "whole":
+        logs = whole_answers(subject.again(), tokens.prompts, tokens.candidates, indices)
+        np.save(partial / f"{WHOLE}.npy", logs)
 
 
 def show_measured_tokens(run: ModelRun, tokens: dict[str, Tokenized], tokenizer: Any) -> None:
@@ -272,6 +299,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
+        "called": checkpoint.called,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
         **({"live": True} if checkpoint.live else {}),
@@ -292,6 +320,9 @@ def finish_checkpoint(
     names = _token_names(tokenizer, read_states(partial, ANSWER), tokens.prompts)
     arrays = {"ids": tokens.prompts.ids, "position": tokens.prompts.position}
     arrays |= {"begin": tokens.begin, "target": tokens.target}
+    arrays["answer_at"] = tokens.prompts.answered
+    if tokens.candidates is not None:
+        arrays["candidates"] = tokens.candidates
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
     (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
@@ -345,14 +376,10 @@ def _tokenizer_directories(
 def _state_names(
     subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str
 ) -> tuple[str, ...]:
-    if "all" in wanted:
-        return subject.names
-    for name in wanted:
-        if name not in subject.names:
-            raise InputError(
-                f"{model}: no hidden state {name!r}; it has {', '.join(subject.names)}"
-            )
-    return tuple(name for name in subject.names if name in wanted)
+    try:
+        return tuple(sorted(states_among(subject, wanted), key=state_order))
+    except InputError as error:
+        raise InputError(f"{model}: {error}") from error
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

@@ -22,6 +22,10 @@ from tasklens.runs.harvested_rows import PROGRESS, READING, Files, HarvestedRows
 FLUSH_SECONDS = 5.0
 #: The answers' file, beside those of the states.
 ANSWER = "answer"
+#: The log-probabilities of the answers' first tokens, see `Prompts.asked`.
+ASKED = "asked"
+#: Those of the whole answers.
+WHOLE = "whole"
 #: In a shard, the indices of its rows among all.
 INDICES = "which"
 SHARD = "shard-{}-of-{}"
@@ -33,12 +37,12 @@ class Streaming(Protocol):
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: npt.NDArray[np.bool_]
     ) -> Iterator[Any]:
-        """Yield (indices, states, answers) of some of the prompts that are not done."""
+        """Yield a `HarvestBatch` of some of the prompts that are not done."""
         ...
 
 
 def harvest_to(
-    directory: Path,
+    directories: Sequence[Path],
     subject: Streaming,
     prompts: Prompts,
     names: Sequence[str],
@@ -47,38 +51,54 @@ def harvest_to(
 ) -> None:
     """Write the named states, float32 (N, D) each, and the answers, int64 (N,), as ``.npy`` files.
 
+    There is a directory for each of `Prompts.parts`, which are read in one pass. The
+    log-probabilities of the tokens that are asked for, float32 (N, C), are beside the answers.
+
     Memory holds one batch. A call after an interruption resumes, and reads prompts again whose rows
     are damaged; `finish_harvest` ends this. `on_prompts` is called with the number of prompts done
-    before, then after each batch. With a shard, int64 (n,), only these prompts are written, in this
-    order. InputError if the disk does not hold the states.
+    before, then after each batch, once for each position of a prompt. With a shard, int64 (n,),
+    only these prompts are written, in this order. InputError if the disk does not hold the states.
     """
-    remove_temporaries(directory)
-    for path in directory.iterdir():
-        if path.is_symlink() or not path.is_file():  # a link would be followed, a pipe would block
-            raise InputError(f"{path} is not a file: remove it and run again with --resume")
     row_of = np.arange(len(prompts))
     if shard is not None:
         row_of = np.full(len(prompts), -1)  # of others
         row_of[shard] = np.arange(len(shard))
-        np.save(_path(directory, INDICES), shard)
-    rows = HarvestedRows.resumed(directory, (*names, ANSWER), int((row_of >= 0).sum()))
-    on_prompts(int(rows.done.sum()))
+    harvested = []
+    for directory, part in zip(directories, prompts.parts, strict=True):
+        remove_temporaries(directory)
+        for path in directory.iterdir():
+            # A link would be followed, and a pipe would block.
+            if path.is_symlink() or not path.is_file():
+                raise InputError(f"{path} is not a file: remove it and run again with --resume")
+        if shard is not None:
+            np.save(_path(directory, INDICES), shard)
+        files = (*names, ANSWER, *([] if part.asked is None else [ASKED]))
+        harvested.append(HarvestedRows.resumed(directory, files, int((row_of >= 0).sum())))
+    on_prompts(sum(int(rows.done.sum()) for rows in harvested))
     flushed = time.monotonic()
     read = row_of < 0
-    read[row_of >= 0] = rows.done[row_of[row_of >= 0]]
+    done = np.logical_and.reduce([rows.done for rows in harvested])
+    read[row_of >= 0] = done[row_of[row_of >= 0]]
     try:
-        for indices, states, answer in subject.batches(prompts, names, read):
-            wanted = row_of[indices] >= 0
-            arrays = {**states, ANSWER: answer}
-            new = rows.write(
-                row_of[indices[wanted]], {name: each[wanted] for name, each in arrays.items()}
-            )
-            on_prompts(new)
+        for batch in subject.batches(prompts, names, read):
+            wanted = row_of[batch.indices] >= 0
+            n_new = 0
+            for rows, part in zip(harvested, batch.parts, strict=True):
+                arrays = {**part.states, ANSWER: part.answer}
+                if part.asked is not None:
+                    arrays[ASKED] = part.asked
+                n_new += rows.write(
+                    row_of[batch.indices[wanted]],
+                    {name: each[wanted] for name, each in arrays.items()},
+                )
+            on_prompts(n_new)
             if time.monotonic() - flushed > FLUSH_SECONDS:
-                rows.flush()
+                for rows in harvested:
+                    rows.flush()
                 flushed = time.monotonic()
     finally:
-        rows.flush()
+        for rows in harvested:
+            rows.flush()
 
 
 def keep_layout(directory: Path, *, in_shards: bool) -> None:

@@ -1,8 +1,9 @@
 """Test the findings on runs: read clusters and answers, and judge them."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
+from tasklens.data.instances import Family, join_families
 from tasklens.data.names import find_split, find_state
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
@@ -21,13 +23,20 @@ from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
-from tasklens.scoring.bootstrap import Resampling, resampling_weights
+from tasklens.scoring.bootstrap import (
+    FamilyResampling,
+    Resampling,
+    linked_units,
+    resampling_weights,
+)
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.partition_agreement import extremes
-from tasklens.scoring.score_cells import control_clusters
+from tasklens.scoring.score_cells import control_clusters, input_controls
 from tasklens.scoring.score_table import at_position, read_score_table
 
+#: Arrays of the families of a split.
+FamilyArrays = list[tuple[Family, NDArray[Any]]]
 #: How many times the instructions, or the groups of prompts, of a run are resampled.
 COPIES = 400
 
@@ -83,32 +92,48 @@ def _is_directory(run: Run | Path | str) -> TypeGuard[Path | str]:
     return not isinstance(run, Run) and Path(run).suffix != ".parquet"
 
 
-def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
+def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) -> Curves:
     """Return the scores and effects of edits of a run by step, as measured and resampled.
 
-    If ``shuffled``, a shift is between centroids of shuffled labels. The splits of a model run
-    stand for those of a training run, in their order. Of several positions the first counts.
+    By default at the first position. If ``shuffled``, a shift is between centroids of shuffled
+    labels. The splits of a model run stand for those of a training run, in their order.
     """
     run.need("measure")
     run.check_files("measure")
     seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
-    instances = run.instances_by_split
+    position = run.position(position)
+    instances = run.instances_at(position)
+    at = position if position != run.positions[0] else ""
     units, weights = _resampled_units(run)
-    resampling: dict[str, Resampling] = {}
+    resampling: dict[str, FamilyResampling] = {}
+    majority: dict[str, float] = {}
     controls: dict[tuple[str, str], NDArray[np.integer]] = {}
     control_extremes: dict[tuple[str, str], NDArray[np.integer]] = {}
-    for split, known in instances.items():
-        task = known.task
-        if shuffled:
-            task = stream(seed, "shuffled tasks", split).permutation(task)
-        column = np.searchsorted(units, known.unit).astype(np.int64)
-        resampling[role_of[split]] = Resampling(task, column, weights)
-        k = run.settings.measure.numbers(known.n_tasks)[0]
-        controls[role_of[split], "control:input"] = known.input[None]
-        for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
-            controls[role_of[split], name] = clustering.labels
-            ends, _, _ = extremes(known.task, clustering.near_best)
-            control_extremes[role_of[split], name] = ends
+    for split, every in instances.items():
+        rng = stream(seed, "shuffled tasks", split)
+        families, commonest = [], []
+        labels_of, ends_of = (
+            defaultdict[str, FamilyArrays](list),
+            defaultdict[str, FamilyArrays](list),
+        )
+        for family in every.families:
+            known = family.instances
+            task = rng.permutation(known.task) if shuffled else known.task
+            column = np.searchsorted(units, known.unit).astype(np.int64)
+            commonest.append(np.unique(task, return_counts=True)[1].max() / len(task))
+            families.append((family.rows, Resampling(task, column, weights)))
+            k = run.settings.measure.numbers(known.n_tasks)[0]
+            for name, clustering in control_clusters(known, k, seed, run.settings.clusters).items():
+                labels_of[name].append((family, clustering.labels))
+                ends, _, _ = extremes(known.task, clustering.near_best)
+                ends_of[name].append((family, ends))
+        role = role_of[split]
+        resampling[role] = FamilyResampling(families)
+        majority[role] = float(np.mean(commonest))
+        controls |= {(role, name): part[None] for name, part in input_controls(every).items()}
+        # Families are scored one by one, so that two of them may share the number of a cluster.
+        controls |= {(role, name): join_families(x, axis=1) for name, x in labels_of.items()}
+        control_extremes |= {(role, name): join_families(x, axis=1) for name, x in ends_of.items()}
     decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
@@ -118,9 +143,9 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
         for name, array in clusters.items():
             key, kind = CellKey.parse(name) or (None, "")
             arrays = {"labels": labels, "extremes": cell_extremes}.get(kind)
-            if key and key.k is None and not key.position and arrays is not None:
+            if key and key.k is None and key.position == at and arrays is not None:
                 arrays[step, role_of[key.split], key.state, key.space] = array
-            if key and kind == "decoded" and not key.position:
+            if key and kind == "decoded" and key.position == at:
                 decoded[step, role_of[key.split], key.state] = array
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
@@ -139,7 +164,9 @@ def curves_of(run: Run, *, shuffled: bool = False) -> Curves:
             _chance(run),
             (cell_extremes, control_extremes),
             decoded,
-            _effects(run, shuffled=shuffled),
+            _effects(run, position, shuffled=shuffled),
+            step_names=run.step_names,
+            majority=majority,
         )
 
 
@@ -148,9 +175,8 @@ def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
     task = np.concatenate([known.task for known in instances])
-    units, first = np.unique(unit, return_index=True)
-    rng = stream(run.settings.seed, "bootstrap")
-    return units, resampling_weights(task[first], COPIES, rng)
+    units, group = linked_units(unit, task)
+    return units, resampling_weights(group, COPIES, stream(run.settings.seed, "bootstrap"))
 
 
 def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
@@ -173,11 +199,11 @@ def effect_curves_of(run: Run, position: str | None = None) -> EffectCurves:
     )
 
 
-def _effects(run: Run, *, shuffled: bool) -> EffectCurves | None:
-    """Return the effects of edits of a run, or None if there were none."""
+def _effects(run: Run, position: str, *, shuffled: bool) -> EffectCurves | None:
+    """Return the effects of edits of a run at a position, or None if there were none."""
     if run.directory.mark("interventions") is None:
         return None
-    effects = effect_curves_of(run)
+    effects = effect_curves_of(run, position)
     return of_shuffled_labels(effects) if shuffled else effects
 
 

@@ -1,13 +1,19 @@
 """Score resampled instances, for the intervals of `tasklens.findings.verdict`.
 
 The bootstrap (Efron, 1979) draws instructions with replacement, not instances. The instances of an
-instruction differ only in their input, so that they are not independent.
+instruction differ only in their input, so that they are not independent. If instances have two
+crossed units, such as a context and an input, both are drawn. An instance then counts as often as
+the product of both counts: Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007.
 """
 
 from collections.abc import Sequence
+from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
@@ -33,6 +39,39 @@ def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
         share = np.full(len(units), 1 / len(units))
         weights[1:, units] = rng.multinomial(len(units), share, size=n)
     return weights
+
+
+def linked_units(unit: Ints, task: Ints) -> tuple[Ints, Ints]:
+    """Return the distinct units, ascending, and the group in which each is drawn, (U,) each.
+
+    ``unit`` is (N,), or (N, 2) for two kinds of units, whose numbers are all distinct; ``task`` is
+    (N,). A group has the units of one kind that occur with the same tasks, directly or through
+    other units: the instructions of a task, or the contexts of all tasks that share contexts.
+    """
+    units, number = np.unique(unit, return_inverse=True)
+    number = number.reshape(len(task), -1)  # (N, D)
+    tasks, rank = np.unique(task, return_inverse=True)
+    # Each kind has nodes of its own for the tasks.
+    node = rank[:, None] + len(tasks) * np.arange(number.shape[1])  # (N, D)
+    pairs = number.ravel(), len(units) + node.ravel()
+    n = len(units) + len(tasks) * number.shape[1]
+    graph = coo_array((np.ones(number.size), pairs), shape=(n, n))
+    count, component = connected_components(graph, directed=False)
+    group = np.full(count, n, dtype=np.int64)
+    np.minimum.at(group, component[number], node)  # the first task, so that groups are in order
+    return units, group[component[: len(units)]]
+
+
+def instance_weights(unit: Ints, units: Ints, weights: Floats) -> Floats:
+    """Return how often each instance is drawn in each resampling, (B, N).
+
+    ``unit`` is (N,) or (N, 2), ``units`` are all distinct units, ascending, (U,), and ``weights``,
+    (B, U), those of `resampling_weights`.
+    """
+    column = np.searchsorted(units, unit)
+    if column.ndim == 1:
+        return weights[:, column]
+    return weights[:, column[:, 0]] * weights[:, column[:, 1]]
 
 
 def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
@@ -61,28 +100,64 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
     return float(low), float(high)
 
 
+class _Drawn(NamedTuple):
+    """The U units of one kind that the instances of a split have, and their B resamplings."""
+
+    unit: Ints
+    """The unit of each instance, (N,)."""
+    order: Ints
+    """The instances in the order of their units, (N,)."""
+    weights: Floats
+    """How often each unit is drawn, (U, B)."""
+    rows: npt.NDArray[np.float32]
+    """The same in half of the memory: integers below 2^24, which are exact."""
+    pairs_less: Floats
+    """w (1 - w) for each weight w, (U, B): a unit makes w pairs with itself, not w w."""
+
+    @classmethod
+    def derived(cls, unit: Ints, weights: Floats, pairs_less: Floats | None = None) -> "_Drawn":
+        """Return the units; by default `pairs_less` derives from the weights."""
+        if pairs_less is None:
+            pairs_less = weights * (1 - weights)
+        order = np.argsort(unit, kind="stable")
+        return cls(unit, order, weights, weights.astype(np.float32), pairs_less)
+
+    def begins(self, part: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the instances by part and unit, where parts begin, and units in them begin."""
+        order = self.order[np.argsort(part[self.order], kind="stable")]
+        first = np.diff(part[order], prepend=-1) != 0
+        both = first | (np.diff(self.unit[order], prepend=-1) != 0)
+        return order, np.flatnonzero(first), np.flatnonzero(both)
+
+
 class Resampling:
     """The instances of one split under resampled units.
 
-    A unit that is drawn w times counts as w copies. Pairs are made of instances of different units.
-    Copies of one unit make no pairs with each other: such pairs would agree for any clusters and
-    raise the index.
+    A unit that is drawn w times counts as w copies. Pairs are made of instances of different units,
+    and of the same copy of a unit. Different copies of one unit make no pairs: such pairs would
+    agree for any clusters and raise the index. With two kinds of units, this holds for each kind.
 
-    ``task`` and ``unit`` are those of each instance, (N,). A unit is an index into the columns of
-    ``weights``, (B, U), from `resampling_weights`.
+    ``task``, (N,), is that of each instance. ``unit``, (N,), or (N, 2) for two kinds, has indices
+    into the columns of ``weights``, (B, U), from `resampling_weights`.
     """
 
     def __init__(self, task: Ints, unit: Ints, weights: Floats) -> None:
         self._task = np.unique(task, return_inverse=True)[1]
-        # Most units have no instance in a split; all sums are over the others.
-        used, self._unit = np.unique(unit, return_inverse=True)
-        self._weights = np.ascontiguousarray(weights[:, used].T)  # (U, B)
-        # Integers below 2^24, which are exact, in half of the memory.
-        self._rows = self._weights.astype(np.float32)
-        self._pairs_less = self._weights * (1 - self._weights)
-        self._sizes = np.bincount(self._unit)  # (U,)
-        self._n = self._sizes @ self._weights  # (B,)
-        self._by_unit = np.argsort(self._unit, kind="stable")
+        self._kinds = []
+        for kind in unit.reshape(len(task), -1).T:
+            # Most units have no instance in a split; all sums are over the others.
+            used, number = np.unique(kind, return_inverse=True)
+            self._kinds.append(_Drawn.derived(number, np.ascontiguousarray(weights[:, used].T)))
+        self._drawn = self._kinds[0]
+        if len(self._kinds) == 2:  # a combination of two units is a unit, too
+            one, other = self._kinds
+            both = one.unit * len(other.weights) + other.unit
+            _, first, number = np.unique(both, return_index=True, return_inverse=True)
+            u, v = one.unit[first], other.unit[first]
+            weights, less = one.weights[u] * other.weights[v], one.pairs_less[u]
+            self._drawn = _Drawn.derived(number, weights, less * other.pairs_less[v])
+        self._sizes = np.bincount(self._drawn.unit)  # (U,)
+        self._n = self._sizes @ self._drawn.weights  # (B,)
         self._of_task = self._pairs(self._task)
         self._every = self._pairs(np.zeros_like(self._task))
 
@@ -105,45 +180,82 @@ class Resampling:
 
         If a resampling has no instance, it is NaN.
         """
-        values = np.bincount(self._unit, weights=values, minlength=len(self._sizes))
-        sums, n = values @ self._weights, self._n
+        values = np.bincount(self._drawn.unit, weights=values, minlength=len(self._sizes))
+        sums, n = values @ self._drawn.weights, self._n
         return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
 
     def _pairs(self, part: Ints) -> Floats:
         """Return twice the number of pairs within the parts of a partition, (B,).
 
-        Let n[p, u] be the number of instances of part p in unit u. Pairs of different units are::
+        Let w_u be the weight of unit u, and n[p, u] the number of instances of part p in it. Two
+        instances of different units, u and t, make w_u w_t pairs. Two of the same unit make w_u
+        pairs, which is w_u w_u + w_u (1 - w_u). No instance makes pairs with itself::
 
-            sum_p (sum_u w_u n[p, u])^2 - sum_pu (w_u n[p, u])^2
+            sum_p (sum_u w_u n[p, u])^2 + sum_pu w_u (1 - w_u) n[p, u]^2 - sum_pu w_u n[p, u]
 
-        Pairs within a unit are::
+        With two kinds, u and v, the number is the product of two such factors. A combination of
+        units has the products of w and of w (1 - w) in these sums, and there are two more::
 
-            sum_pu w_u n[p, u] (n[p, u] - 1)
+            sum_pu w_u (1 - w_u) (sum_v w_v n[p, u, v])^2, and the same with u for v
         """
-        order = self._by_unit[np.argsort(part[self._by_unit], kind="stable")]
-        part, unit = part[order], self._unit[order]
-        first = np.diff(part, prepend=-1) != 0
-        begins = np.flatnonzero(first | (np.diff(unit, prepend=-1) != 0))
+        unit = self._drawn.unit
+        order, parts, begins = self._drawn.begins(part)
         n = np.diff(begins, append=len(part))  # of each part in each of its units
-        squares = np.bincount(unit[begins], weights=n**2, minlength=len(self._sizes))  # (U,)
-        within = squares @ self._pairs_less - self._n
-        return squared_sizes(np.flatnonzero(first), unit, self._rows) + within
+        squares = np.bincount(unit[order[begins]], weights=n**2, minlength=len(self._sizes))  # (U,)
+        pairs = squares @ self._drawn.pairs_less - self._n
+        pairs += squared_sizes(parts, unit[order], self._drawn.rows)
+        for one, other in permutations(self._kinds, 2):
+            order, _, begins = one.begins(part)
+            factor = one.pairs_less, one.unit[order[begins]]
+            pairs += squared_sizes(begins, other.unit[order], other.rows, factor)
+        return pairs
 
 
-def squared_sizes(begins: Ints, unit: Ints, weights: npt.NDArray[np.float32]) -> Floats:
+class FamilyResampling:
+    """The families of one split under resampled units: each score is the mean over families.
+
+    ``families`` are the rows of each family among the N instances, and its resampling, all with the
+    same number of copies.
+    """
+
+    def __init__(self, families: Sequence[tuple[Ints | slice, Resampling]]) -> None:
+        self._families = families
+
+    def ari(self, labels: Ints) -> Floats:
+        """Return the mean of `Resampling.ari`, (B,), for clusters, (N,)."""
+        each = [resampling.ari(labels[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+    def mean(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Return the mean of `Resampling.mean`, (B,), for values, (N,)."""
+        each = [resampling.mean(values[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+
+def squared_sizes(
+    begins: Ints,
+    unit: Ints,
+    weights: npt.NDArray[np.float32],
+    factor: tuple[Floats, Ints] | None = None,
+) -> Floats:
     """Return the sum over parts of their squared sizes under each resampling, (B,).
 
     ``begins``, (P,), is the first instance of each part. ``unit``, (N,), is the row of each
-    instance in ``weights``, (U, B). All sums are of integers, so that their order changes no bit.
+    instance in ``weights``, (U, B). With a ``factor``, a square counts as often as the row of the
+    first array, (V, B), that the second, (P,), names. All sums are of integers, so that their order
+    changes no bit.
     """
+    factors, row = factor or (np.ones((1, weights.shape[1])), np.zeros_like(begins))
     if not numba_compile.MISSING:
-        return _squared_sizes(begins, unit, weights)  # type: ignore[no-any-return]
+        return _squared_sizes(begins, unit, weights, factors, row)  # type: ignore[no-any-return]
     sizes = np.add.reduceat(weights[unit], begins).astype(np.float64)  # (P, B)
-    return np.einsum("pb,pb->b", sizes, sizes)  # type: ignore[no-any-return]
+    return np.einsum("pb,pb,pb->b", sizes, sizes, factors[row])  # type: ignore[no-any-return]
 
 
 @numba_compile.compiled()
-def _squared_sizes(begins: Ints, unit: Ints, weights: npt.NDArray[np.float32]) -> Floats:
+def _squared_sizes(
+    begins: Ints, unit: Ints, weights: npt.NDArray[np.float32], factors: Floats, row: Ints
+) -> Floats:
     """Compute `squared_sizes` without an array of all sizes."""
     b = weights.shape[1]
     squares, size = np.zeros(b), np.empty(b, dtype=np.float32)
@@ -151,9 +263,10 @@ def _squared_sizes(begins: Ints, unit: Ints, weights: npt.NDArray[np.float32]) -
         size[:] = 0
         end = begins[p + 1] if p + 1 < len(begins) else len(unit)
         for i in range(begins[p], end):
-            row = weights[unit[i]]
+            drawn = weights[unit[i]]
             for j in range(b):
-                size[j] += row[j]
+                size[j] += drawn[j]
+        factor = factors[row[p]]
         for j in range(b):
-            squares[j] += np.float64(size[j]) ** 2
+            squares[j] += factor[j] * np.float64(size[j]) ** 2
     return squares

@@ -45,10 +45,11 @@ def score_probes(
 ) -> Probed:
     """Learn the task from a hidden state on the first split, and predict it on the others.
 
-    ``states`` has the hidden state on each split, (N, D). There are two rows per other split:
+    ``states`` has the hidden state on each split, (N, D). There are three rows per other split:
 
     - `probe_task`: the accuracy of a linear classifier. It is ridge regression on the standardised
       state; leave-one-out chooses the penalty.
+    - `centroid_task`: the accuracy of the nearest mean state of a task on the first split.
     - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
       first split.
 
@@ -66,6 +67,7 @@ def score_probes(
             linear = (states[split] - mean) / scale @ weights + intercept  # (M, K)
             guesses = {
                 "probe_task": linear.argmax(axis=1),
+                "centroid_task": nearest_centroid(x, task, states[split]),
                 "neighbours_task": vote(x, task, states[split], NEIGHBOURS),
             }
             right = {name: names[guess] == instances[split].task for name, guess in guesses.items()}
@@ -115,6 +117,20 @@ def ridge(z: Floats, task: Ints) -> tuple[Floats, Floats]:
             least, chosen = error, gain[:, None] * along
     weights = vectors @ chosen if n > d else x.T @ (vectors @ chosen)  # (D, K)
     return weights.astype(np.float32), (mean - offset @ weights).astype(np.float32)
+
+
+def nearest_centroid(x: Floats, task: Ints, queries: Floats) -> Ints:
+    """Return the task whose mean state is the nearest to each query, the first if equal.
+
+    ``x`` is (N, D), ``task`` (N,) in 0 .. K - 1, ``queries`` (M, D); the result is (M,), that of
+    `NearestCentroid`.
+    """
+    mean = x.mean(axis=0, dtype=np.float64)
+    member = task == np.arange(task.max() + 1)[:, None]  # (K, N)
+    centroids = member @ (x - mean) / member.sum(axis=1, keepdims=True)  # (K, D)
+    along = (queries - mean) @ centroids.T  # (M, K)
+    nearest: Ints = (2 * along - (centroids**2).sum(axis=1)).argmax(axis=1)
+    return nearest
 
 
 def vote(x: Floats, task: Ints, queries: Floats, k: int) -> Ints:

@@ -1,5 +1,7 @@
 """The scores at the last step: as a DataFrame, as plain text, and as records for JSON."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -13,13 +15,21 @@ from tasklens.scoring.score_table import (
     NO_STEP,
     as_table,
     at_position,
+    families_of,
     layers_in_order,
     main_scores,
+    of_family,
     positions_of,
     summarise,
     to_frame,
 )
 
+#: What each classifier is called.
+CLASSIFIERS = {
+    "probe_task": "linear",
+    "centroid_task": "centroid",
+    "neighbours_task": "neighbours",
+}
 #: The columns of the table of scores that identify a record.
 KEYS = ("metric", "split", "layer", "space", "position", "k")
 
@@ -65,23 +75,27 @@ def final_table(
     return means.loc[[name for name in order if name in means.index]].rename_axis(columns=None)
 
 
-def scores_text(table: pa.Table) -> str:
-    """Return the scores at the last step as plain text, those of each k below.
+def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
+    """Return the scores at the last step as plain text.
 
-    If there are several positions, their names are above the scores of each.
+    Those of classifiers, of each family and of each k stand below.
+
+    If there are several positions, their names are above the scores of each. ``step_names`` are
+    those of steps that are no training steps, see `tasklens.Run.step_names`.
     """
     positions = positions_of(table)
-    if len(positions) < 2:
-        return final_text(main_scores(table)) + k_table(table)
     parts = []
-    for position in positions:
+    for position in positions or [""]:
         rows = at_position(table, position)
-        text = final_text(main_scores(rows)) + k_table(rows)
+        text = final_text(main_scores(rows), step_names)
+        text += classifier_table(rows, step_names) + family_table(rows) + k_table(rows)
+        if len(positions) < 2:
+            return text
         parts.append(f"position {visible(position)}\n{text}")
     return "\n".join(parts)
 
 
-def final_text(table: pa.Table) -> str:
+def final_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
     """Return the scores at the last step as plain text: what `tasklens show` prints.
 
     There is one row per layer and space, and one column per split. A cell is the mean ARI against
@@ -111,9 +125,10 @@ def final_text(table: pa.Table) -> str:
     names = {(layer, space) for layer, space, _, _ in scores}
     order = [*layers_in_order({layer for layer, _ in names} - {*CONTROLS, MODEL}), *CONTROLS]
     title = (
-        f"ARI against the task at step {last}: mean (min to max over seeds and near-best starts)"
+        f"ARI against the task {_at(last, step_names)}: mean (min to max over seeds and near-best "
+        "starts)"
     )
-    title += f", then the mean at step {first}" if first != last else ""
+    title += f", then the mean {_at(first, step_names)}" if first != last else ""
     lines = [["layer", "space", *splits]]
     for space in ("raw", "tsne"):
         for layer in order:
@@ -124,17 +139,77 @@ def final_text(table: pa.Table) -> str:
         for (layer, _, split, step), accuracy in scores.items()
         if layer == MODEL and step == last
     ]
-    below = [f"accuracy at step {last}: {', '.join(accuracies)}"] if accuracies else []
+    below = [f"accuracy {_at(last, step_names)}: {', '.join(accuracies)}"] if accuracies else []
     return "\n".join([title, *aligned(lines), *below]) + "\n"
+
+
+def _at(step: int, step_names: Mapping[int, str]) -> str:
+    """Return when, or of which model, a score is."""
+    return f"of {visible(step_names[step])}" if step in step_names else f"at step {step}"
+
+
+def classifier_table(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
+    """Return the accuracies of the classifiers at the last step, and at the first, as plain text.
+
+    There is a row per hidden state, and a column per classifier and split. They learn the task on
+    the first split; empty if there is no other.
+    """
+    rows = to_frame(at_position(main_scores(table)), CLASSIFIERS)
+    if not len(rows):
+        return ""
+    means = summarise(rows, ("layer", "split", "metric", "step"))["mean"].to_dict()
+    steps = sorted({step for *_, step in means})
+    first, last = steps[0], steps[-1]
+    columns = list(dict.fromkeys((split, metric) for _, split, metric, _ in means))
+
+    def cell(layer: str, split: str, metric: str) -> str:
+        ends = (means.get((layer, split, metric, step)) for step in dict.fromkeys((last, first)))
+        return "  ".join("   -" if end is None else f"{end:.2f}" for end in ends)
+
+    title = f"\naccuracy of classifiers that predict the task {_at(last, step_names)}"
+    title += f", then {_at(first, step_names)}" if first != last else ""
+    lines = [["layer", *(f"{split}: {CLASSIFIERS[metric]}" for split, metric in columns)]]
+    for layer in layers_in_order({layer for layer, *_ in means}):
+        lines.append([layer, *(cell(layer, *column) for column in columns)])
+    return "\n".join([title, *aligned(lines)]) + "\n"
+
+
+def family_table(table: pa.Table) -> str:
+    """Return the ARI against the task at the last step within each family, as plain text.
+
+    Means over seeds and cluster seeds, of the space "raw" and the first number of clusters; empty
+    if there is one family.
+    """
+    lines = []
+    for family in families_of(table):
+        rows = to_frame(main_scores(table, family), ("ari",))
+        rows = rows[(rows["space"] == "raw") & rows["step"].isin([NO_STEP, rows["step"].max()])]
+        for (layer, split), mean in summarise(rows, ("layer", "split"))["mean"].items():
+            lines.append((split, layer, family, mean))
+    frame = pd.DataFrame(lines, columns=["split", "layer", "family", "ari"])
+    text = ""
+    for split, rows in frame.groupby("split", sort=False):
+        means = rows.pivot(index="layer", columns="family", values="ari")
+        order = [*layers_in_order({*means.index} - {*CONTROLS}), *CONTROLS]
+        table_of_split = [
+            [layer, *(f"{means.at[layer, family]:z5.2f}" for family in means)]
+            for layer in order
+            if layer in means.index
+        ]
+        heading = ["layer", *map(visible, means)]
+        text += f"\n{visible(str(split))}, ARI within each family:\n"
+        text += "\n".join(aligned([heading, *table_of_split])) + "\n"
+    return text
 
 
 def k_table(table: pa.Table) -> str:
     """Return ARI, AMI and silhouette at the last step for each number of clusters, as plain text.
 
-    Means over cluster seeds, of the space "raw"; empty if there is only one number.
+    Means over cluster seeds and families, of the space "raw"; empty if there is only one number.
     """
     metrics = ("ari", "ami", "silhouette")
-    rows = to_frame(table.filter(pc.field("space") == "raw"), metrics)
+    rows = to_frame(of_family(table).filter(pc.field("space") == "raw"), metrics)
+    rows = rows.dropna(subset="k")  # it differs between families
     rows = rows[(rows["step"] == rows["step"].max()) & ~rows["layer"].isin(CONTROLS)]
     means = summarise(rows, ("split", "layer", "k", "metric"))["mean"].to_dict()
     cells = list(dict.fromkeys((split, layer, k) for split, layer, k, _ in means))
@@ -157,7 +232,7 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of `tasklens.scoring.score_table.SCHEMA`.
+        Columns of `tasklens.scoring.score_table.SCHEMA`. Of several families, the means count.
 
     Returns
     -------
@@ -166,7 +241,7 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
         the ``n`` seeds and cluster seeds. ``step`` is the last step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
-    rows = to_frame(table)
+    rows = to_frame(of_family(table))
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []

@@ -12,6 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import with_keywords
 from tasklens.data.cell_values import names_of, plain
 from tasklens.data.instances import Instances
+from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import measure_cells, score_controls, score_parts
 from tasklens.scoring.score_table import Row, to_pandas, to_table
 
@@ -63,7 +64,8 @@ def score(
     instances : Instances, optional
         What the N instances are, if the harvest does not know it.
     k : int, optional
-        Number of clusters; by default the number of tasks among the instances.
+        Number of clusters, of each family if the instances have several; by default the number of
+        tasks.
     space : {"raw", "tsne"}
         Whether to cluster the hidden states themselves or their t-SNE embedding.
     seed : int
@@ -105,15 +107,20 @@ def score(
             f"{known.split!r}: should be of one split"
         )
     (settings,) = with_keywords(changes, settings or ClusterSettings())
-    k = _number_of_clusters(k, known.n_tasks, len(known.task))
+    for _, _, part in known.families:
+        _number_of_clusters(k, part.n_tasks, len(part.task))
     rows = score_controls(known, k, run, seed, settings)
-    cells = [
-        Cell(seed, harvest.step, known.split, name, space, k, x, harvest.position)
-        for name, x in harvest.states.items()
-    ]
-    by_split = {known.split: known}
-    for _, scores in measure_cells(cells, instances=by_split, run=run, settings=settings):
-        rows += scores
+    scored: dict[str, list[Row]] = {}
+    for family, index, part in known.families:
+        n = _number_of_clusters(k, part.n_tasks, len(part.task))
+        cells = [
+            Cell(seed, harvest.step, known.split, name, space, n, x[index], harvest.position)
+            for name, x in harvest.states.items()
+        ]
+        by_split = {known.split: part}
+        clustered = measure_cells(cells, instances=by_split, run=run, settings=settings)
+        scored[family] = [row for _, scores in clustered for row in scores]
+    rows += over_families(scored)
     return to_pandas(to_table(rows))
 
 

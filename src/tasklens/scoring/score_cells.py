@@ -19,7 +19,8 @@ from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
-from tasklens.data.instances import Instances
+from tasklens.data.instances import Family, Instances, join_families
+from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import (
     adjusted_rand,
     agreement,
@@ -41,12 +42,13 @@ class MeasureSettings(SettingsBase, affects="measure"):
     """Settings of the hidden states before they are clustered, and of the number of clusters."""
 
     k: tuple[Annotated[int, Field(ge=2, le=MOST_CLUSTERS)], ...] = ()
-    """Numbers of clusters; empty: the number of labels. The figure and the findings use the
-    first of them."""
+    """Numbers of clusters, of each family if there are several; empty: the number of labels. The
+    figure and the findings use the first of them."""
     center: bool = False
-    """Subtract the mean of the split. This alone does not change the clusters of KMeans."""
+    """Subtract the mean of the split, or of the family in it. This alone does not change the
+    clusters of KMeans."""
     standardize: bool = False
-    """Centre, and divide each dimension by its standard deviation in the split."""
+    """Centre, and divide each dimension by its standard deviation in the split, or the family."""
     normalize: bool = False
     """Divide each hidden state by its length, after the settings above, so that only its direction
     counts."""
@@ -65,11 +67,16 @@ class MeasureSettings(SettingsBase, affects="measure"):
         return self.k or (n_labels,)
 
 
-def prepared(x: Floats, settings: MeasureSettings) -> Floats:
+def prepared(
+    x: Floats, settings: MeasureSettings, families: Sequence[Family] | None = None
+) -> Floats:
     """Return the hidden states, (N, D), centred, standardised and normalised by the settings.
 
-    A dimension that does not vary is not changed, and neither is a hidden state of length zero.
+    Each of several families is prepared for itself. A dimension that does not vary is not changed,
+    and neither is a hidden state of length zero.
     """
+    if families and len(families) > 1:
+        return join_families([(each, prepared(x[each.rows], settings)) for each in families])
     x = np.array(x, dtype=np.float32)
     if settings.center or settings.standardize:
         x -= x.mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -204,7 +211,7 @@ def _silhouette(distances: npt.NDArray[np.float64], cluster: npt.NDArray[np.int6
 
 
 def score_controls(
-    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+    instances: Instances, k: int | None, run: str, seed: int, settings: ClusterSettings
 ) -> list[Row]:
     """Score clusters that need no model, for comparison with the scores of hidden states.
 
@@ -212,12 +219,26 @@ def score_controls(
       position;
     - `control:symbols`: KMeans on the counts of its symbols, which a mean of word embeddings
       contains;
-    - `control:input`: the input token is the cluster.
+    - `control:input`: the input token is the cluster;
+    - `control:input_class`: the class of the input is the cluster, see `Instances.input_class`.
 
     There are all measures of `agreement` for each control and cluster seed; the step is null. The
-    first two have the range over near-best starts, too, as a cell has. The k of `control:input` is
-    the number of distinct input tokens.
+    first two have the range over near-best starts, too, as a cell has. The k of the others is the
+    number of distinct input tokens, or of classes; that of the first two is the number of tasks if
+    it is None.
     """
+    return over_families(
+        {
+            name: _score_controls(family, k or family.n_tasks, run, seed, settings)
+            for name, _, family in instances.families
+        }
+    )
+
+
+def _score_controls(
+    instances: Instances, k: int, run: str, seed: int, settings: ClusterSettings
+) -> list[Row]:
+    """Score the controls of one family."""
     rows: list[Row] = []
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": None, "split": instances.split}
     columns["position"] = ""
@@ -228,14 +249,21 @@ def score_controls(
                 agreement(contingency(instances.task, labels)), **columns, cluster_seed=s
             )
         rows += score_rows(_band(clustering, instances.task), **columns)
-    columns |= {"layer": "control:input", "k": len(np.unique(instances.input))}
-    return rows + score_rows(agreement(contingency(instances.task, instances.input)), **columns)
+    for control, part in input_controls(instances).items():
+        columns |= {"layer": control, "k": len(np.unique(part))}
+        rows += score_rows(agreement(contingency(instances.task, part)), **columns)
+    return rows
+
+
+def input_controls(instances: Instances) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the clusters, (N,), of the controls that know the input only."""
+    return {"control:input": instances.input, "control:input_class": instances.input_class}
 
 
 def control_clusters(
     instances: Instances, k: int, seed: int, settings: ClusterSettings
 ) -> dict[str, Clustering]:
-    """Cluster the instances for each control but the input token; see `score_controls`."""
+    """Cluster the instances for each control but those of the input; see `score_controls`."""
     arrays = {
         "control:length": instances.length[:, None],  # (N, 1)
         "control:symbols": instances.symbol_counts,  # (N, A)

@@ -1,6 +1,5 @@
 """Define the tidy table of scores: columns, rows, files, summaries, and summaries as text."""
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,7 +11,7 @@ import pyarrow.csv
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import read_parquet
-from tasklens.data.names import find_position
+from tasklens.data.names import find_position, state_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +25,7 @@ SCHEMA = pa.schema(
         ("seed", pa.int64()),
         ("step", pa.int64()),  # null for controls, which do not depend on training
         ("split", pa.string()),
+        ("family", pa.string()),  # family of the prompts; "" for all, or the mean over families
         ("position", pa.string()),  # position of the hidden state; "" for controls and accuracy
         ("layer", pa.string()),  # hidden state, "control:...", or "model" for the accuracy
         ("space", pa.string()),  # "raw", "tsne", or "" without clusters
@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
 
 #: The layer of the accuracies.
 MODEL = "model"
-CONTROLS = ("control:length", "control:symbols", "control:input")
+CONTROLS = ("control:length", "control:symbols", "control:input", "control:input_class")
 #: The lowest and the highest ARI among near-best starts: ends of the range of `ari`.
 BAND = ("ari_low", "ari_high")
 #: The step of controls in a data frame.
@@ -59,11 +59,12 @@ def score_rows(
     space: str = "raw",
     k: int | None = None,
     cluster_seed: int | None = None,
+    family: str = "",
 ) -> list[Row]:
     """Return one row per metric; the other arguments are the columns of these names."""
     columns: Row = {
-        "run": run, "seed": seed, "step": step, "split": split, "position": position,
-        "layer": layer, "space": space, "k": k, "cluster_seed": cluster_seed,
+        "run": run, "seed": seed, "step": step, "split": split, "family": family,
+        "position": position, "layer": layer, "space": space, "k": k, "cluster_seed": cluster_seed,
     }  # fmt: skip
     return [
         {**columns, "metric": metric, "value": float(value)} for metric, value in values.items()
@@ -72,8 +73,15 @@ def score_rows(
 
 def accuracy_row(run: str, seed: int, step: int, split: str, value: float) -> Row:
     """Return the row of the model's accuracy, in 0 .. 1, on one split at one step."""
+    return answer_rows(run, seed, step, split, {"accuracy": value})[0]
+
+
+def answer_rows(
+    run: str, seed: int, step: int, split: str, values: Mapping[str, float]
+) -> list[Row]:
+    """Return a row for each score of the model's answers, on one split at one step."""
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "split": split}
-    return score_rows({"accuracy": value}, **columns, position="", layer=MODEL, space="")[0]
+    return score_rows(values, **columns, position="", layer=MODEL, space="")
 
 
 def to_table(rows: Iterable[Row]) -> pa.Table:
@@ -117,6 +125,7 @@ def read_score_table(path: Path, content: bytes | None = None) -> pa.Table:
         raise InputError(
             f"{path}: not a readable Parquet file of scores: {first_line(error)}"
         ) from error
+    table = _with_families(table)
     missing = [name for name in SCHEMA.names if name not in table.column_names]
     if missing == ["position"]:
         raise InputError(
@@ -130,6 +139,13 @@ def read_score_table(path: Path, content: bytes | None = None) -> pa.Table:
         if wrong != field.type:
             raise InputError(f"{path}: column {field.name!r} is {wrong}: should be {field.type}")
     return table.select(SCHEMA.names)
+
+
+def _with_families(table: pa.Table) -> pa.Table:
+    """Return a table with the column `family`, which those of earlier versions lack."""
+    if "family" in table.column_names:
+        return table
+    return table.append_column("family", pa.repeat(pa.scalar("", pa.string()), table.num_rows))
 
 
 def read_scores(path: Path | str) -> "pd.DataFrame":
@@ -147,6 +163,8 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `run`, `seed`, `step`: the run, its root seed, and the training step; a control, which
           does not depend on training, has no step;
         - `split`, `position`: the split and the measured position;
+        - `family`: the family of the prompts; empty for the mean over families, or if all prompts
+          are one family;
         - `layer`: the name of the hidden state, ``control:...`` for a control, or ``model`` for the
           accuracy; it is an ordered categorical, from the input up;
         - `space`: ``raw`` if the hidden states themselves were clustered, or ``tsne`` for their
@@ -154,7 +172,22 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
-          from ``ari_low`` to ``ari_high``.
+          from ``ari_low`` to ``ari_high``. The scores of the model's answers are below.
+
+    Notes
+    -----
+    ``accuracy`` is the share of prompts after which the most likely token, of all tokens, is the
+    first of the right answer. The other scores of answers are those of a model run:
+
+    - ``accuracy_among_first_tokens``: the share of prompts at which the first token of the right
+      answer is likelier than those of the answers to the same input under other labels. Answers
+      that begin like the right one do not count;
+    - ``accuracy_among_candidates``: the same with the probabilities of the whole answers;
+    - ``answer_log_probability``: the mean log-probability of the right answer's tokens, in nats per
+      token, averaged over prompts;
+    - ``answer_probability``: the probability of the whole right answer, averaged over prompts.
+
+    The last three are measured with ``states.answers=whole``.
 
     Raises
     ------
@@ -172,15 +205,11 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
 
 
 def layers_in_order(layers: Iterable[str]) -> list[str]:
-    """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f."""
+    """Return the distinct names of states from the input up: wte, embed, block1, ..., ln_f.
 
-    def depth(layer: str) -> tuple[float, str]:
-        block = re.fullmatch(r"block([0-9]{1,9})", layer)
-        if block:
-            return int(block[1]), layer
-        return {"wte": -2.0, "embed": -1.0, "ln_f": np.inf}.get(layer, 1e9), layer
-
-    return sorted(set(layers), key=depth)
+    Those of a block's branches, such as attn1 and mlp1, come before that of the block.
+    """
+    return sorted(set(layers), key=state_order)
 
 
 def to_frame(table: pa.Table, metrics: Collection[str] | None = None) -> "pd.DataFrame":
@@ -217,7 +246,8 @@ def to_pandas(table: pa.Table) -> "pd.DataFrame":
 def as_table(scores: "pa.Table | pd.DataFrame") -> pa.Table:
     """Return scores as a table of `SCHEMA`; InputError if a column is missing or of wrong type."""
     if isinstance(scores, pa.Table):
-        return scores
+        return _with_families(scores)
+    scores = scores if "family" in scores else scores.assign(family="")
     missing = [name for name in SCHEMA.names if name not in scores]
     if missing:
         raise InputError(f"scores without the column {missing[0]!r}: should have {SCHEMA.names}")
@@ -249,15 +279,27 @@ def summarise(rows: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
     return summary.assign(size=sizes, mean=means)[sizes > 0]
 
 
-def main_scores(table: pa.Table) -> pa.Table:
+def main_scores(table: pa.Table, family: str = "") -> pa.Table:
     """Return the scores without those of other numbers of clusters than the first of each split.
 
-    The first is that of each run. All positions stay, see `at_position`.
+    The first is that of each run. All positions stay, see `at_position`. The scores are those of
+    one family, or by default those over all families.
     """
+    table = of_family(table, family)
     rows = table.select(["run", "seed", "split", "layer", "k"]).to_pandas()
     k = rows["k"].mask(rows["layer"].isin(CONTROLS))
     first = k.groupby([rows[name] for name in ("run", "seed", "split")]).transform("first")
     return table.filter(pa.array(k.isna() | (k == first)))
+
+
+def families_of(table: pa.Table) -> list[str]:
+    """Return the distinct families in a table, in the order of its rows; none if there is one."""
+    return [family for family in table["family"].unique().to_pylist() if family]
+
+
+def of_family(table: pa.Table, family: str = "") -> pa.Table:
+    """Return the scores of one family, or by default those over all families."""
+    return table.filter(pc.field("family") == family)
 
 
 def positions_of(table: pa.Table) -> list[str]:

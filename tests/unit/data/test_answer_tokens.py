@@ -67,13 +67,15 @@ def test_spaces_around_an_output_do_not_count(tokenizer: Any, output: str) -> No
 
 
 def test_the_text_itself_shows_what_follows(tokenizer: Any) -> None:
-    """An output in the text counts as it is written there, and a new line is no answer."""
+    """An output in the text counts as it is written there; it is read behind a new line."""
     spaced = tokenizer.convert_ids_to_tokens(tokenizer("a red")["input_ids"])[-1]
     texts = ["city: red", "city:red", "city:\nred", "city: red blue", "city: \n red"]
     prompts = table(*texts, input=["city:"] * 5)
-    assert right(tokenizer, prompts) == [[spaced], ["red"], [], [spaced], []]
-    # At the end of the new line it is known.
-    assert right(tokenizer, table("city:\nred", part=["city:\n"]), position="part") == [["red"]]
+    first, joined, line, before, both = right(tokenizer, prompts)
+    assert [first, joined, line, before] == [[spaced], ["red"], ["red"], [spaced]]
+    assert both in ([spaced], ["red"]), "as the tokenizer splits the new line"
+    part = table("city:\nred", part=["city:\n"])
+    assert right(tokenizer, part, position="part") == [line]
     # What the text has after the input, though nothing that is measured, stands before the output.
     inputs = table("the city", "the city ", "the city\n", input=["city"] * 3)
     assert right(tokenizer, inputs) == [[spaced], [spaced], []]
@@ -107,8 +109,8 @@ def test_a_space_alone_is_no_answer(tokenizer: Any) -> None:
     assert right(tokenizer, prompts) == [[], [], ["7"], ["7"], ["7"]]
     (note,) = read(tokenizer, table("red is", "answer: ", output=["7", "8"])).answer_notes
     assert note == (
-        "4 of 8 prompts are left out of the accuracy, first prompt 0: the token after the measured "
-        "part does not begin the output (a space alone, other text, or a part of both)"
+        "4 of 8 prompts are left out of the accuracy, first prompt 0: no token begins the output "
+        "behind the prompt (a token has a space alone, other text, or a part of both)"
     )
 
 
@@ -145,14 +147,39 @@ def test_without_offsets_a_line_tells_that_no_accuracy_is_measured() -> None:
 
 
 def test_a_longer_word_in_the_text_is_not_the_output(tokenizer: Any) -> None:
-    """This holds if the longer word has the output as its first token, too."""
+    """The answer is asked for behind the longer word, which stays a part of the prompt."""
     prompts = table("city: redred", "city: red.", "city: red 7", input=["city:"] * 3)
-    assert [bool(each) for each in right(tokenizer, prompts)] == [False, True, True]
-    (note,) = read(tokenizer, prompts).answer_notes
-    assert note.startswith("4 of 12 prompts are left out of the accuracy, first prompt 0: ")
-    assert read(tokenizer, prompts, position="city").answer_notes == (), "no output follows there"
+    assert [bool(each) for each in right(tokenizer, prompts)] == [True, True, True]
+    rows = read(tokenizer, prompts).prompts
+    assert (rows.answered[:3] > rows.position[:3]).tolist() == [True, False, False]
 
 
-def test_after_an_answer_that_ended_nothing_follows(tokenizer: Any) -> None:
+def test_the_answer_is_that_before_the_end_whatever_ends_the_text(tokenizer: Any) -> None:
     ended = table("answer: red</s>", "answer: red</s>\n", "answer: red", "answer:\n</s>")
-    assert [len(each) for each in right(tokenizer, ended)] == [0, 0, 0, 2]
+    targets = right(tokenizer, ended)
+    assert [len(each) for each in targets] == [1, 1, 1, 2]
+    assert targets[0] == targets[1] == targets[2] == right(tokenizer, table("answer:"))[0][:1]
+
+
+@pytest.mark.parametrize("position", ["last", "city", "0", "0:4", "city_mean"])
+def test_the_answer_does_not_depend_on_what_is_measured(tokenizer: Any, position: str) -> None:
+    """It is read where it follows: behind the text, or before the output in it."""
+    prompts = table("the city is: red", "the city is:", "the city is: red</s>")
+    default = read(tokenizer, prompts)
+    other = read(tokenizer, prompts, position=position)
+    assert (other.target == default.target).all()
+    assert (other.prompts.answered == default.prompts.answered).all()
+    end = default.prompts.answered[1]
+    assert (default.prompts.answered == end).all(), "before the output"
+    names = tokenizer.convert_ids_to_tokens(default.prompts.ids[0, : end + 1].tolist())
+    assert names[-1] == ":"
+    assert other.prompts.last.min() >= end, "the prompt is read up to the site"
+
+
+def test_an_answer_in_the_text_follows_a_measured_part(tokenizer: Any) -> None:
+    """The part is the site itself; otherwise the answer would follow the whole text."""
+    prompts = table("city: red or blue", part=["city:"])
+    at_part, at_end = (read(tokenizer, prompts, position=at) for at in ("part", "last"))
+    assert (at_part.prompts.answered == at_part.prompts.position).all()
+    assert (at_end.prompts.answered > at_part.prompts.position).all()
+    assert right(tokenizer, prompts, position="part") == [right(tokenizer, table("city:"))[0][:1]]

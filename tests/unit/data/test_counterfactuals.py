@@ -20,11 +20,14 @@ def test_a_pair_has_two_known_answers_with_different_first_tokens() -> None:
         [False, False, False],  # the own answer is not known
         [False, False, False],  # nor is the own task
     ]
-    assert pair_notes("val", answers[:3], own[:3], tokens) == (
+    one = np.zeros(3, dtype=np.int64)
+    assert pair_notes("val", answers[:3], own[:3], tokens, one) == (
         "val: 1 of 6 answers under another task are unknown",
         "val: 3 of 5 answers under another task are left out, as they begin with the same token as "
         "the own answer",
     )
+    families = np.array([0, 1, 0])  # no answer under the task of another family is missed
+    assert pair_notes("val", answers[[0]], own[[0]], tokens, families) == ()
 
 
 def test_prompts_with_a_pair_are_usable() -> None:

@@ -103,7 +103,7 @@ def test_the_three_formats_are_equal() -> None:
     assert first.label == ("plural", "french", "plural", "french")
     assert first.input == ("ox", "été", "foot", "犬")
     assert first.output == ("oxen", "deux", "feet", "chien")
-    assert first.group is None
+    assert first.groups == {}
     assert first.columns == {name: tuple(row[name] for row in ROWS) for name in ROWS[0]}
     assert first.splits == {"all": slice(0, 4)}
     assert len(first) == 4
@@ -382,7 +382,7 @@ def test_a_column_of_some_rows_is_refused_in_any_order(column: str) -> None:
 def test_a_column_without_a_value_is_as_if_it_was_absent(column: str) -> None:
     rows: Rows = [{"text": f"{i}", "label": i % 2, column: None} for i in range(6)]
     prompts = read(write("a.csv", as_csv(rows)))
-    assert (prompts.input, prompts.output, prompts.group) == (None, None, None)
+    assert (prompts.input, prompts.output, prompts.groups) == (None, None, {})
     part = {"answer": "output", "instruction": "group"}.get(column, column)
     assert f"has no {column!r}: 6 of 6 rows" in error_of("a.csv", **{part: column})
 
@@ -454,7 +454,7 @@ def test_the_usual_names_of_columns_and_others() -> None:
         return read(write("a.jsonl", rows), **settings)
 
     def parts(x: LabelledPrompts) -> list[str]:
-        taken = (x.text, x.label, x.input, x.output, x.group)
+        taken = (x.text, x.label, x.input, x.output, *(x.groups.values() or [None]))
         return ["-" if part is None else part[0].removesuffix(" 0") for part in taken]
 
     assert parts(read_with(*every)) == ["text", "label", "input", "output", "instruction"]
@@ -606,7 +606,7 @@ def test_prompts_come_back_from_their_table() -> None:
     few: Rows = [{"text": "a", "label": n, "output": "no"[n]} for n in (0, 1, 0, 1)]
     first, second = (write(f"{name}.jsonl", few) for name in "cb")
     several = read(first, second)  # without input and group
-    assert (several.input, several.group) == (None, None)
+    assert (several.input, several.groups) == (None, {})
     assert several.output == ("n", "o", "n", "o") * 2
     for prompts in (read(file), read(file, hold_out=("input",)), several):
         table = table_of(prompts)
@@ -622,9 +622,9 @@ def test_prompts_come_back_from_their_table() -> None:
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_sets_are_read_by_name(name: str) -> None:
     prompts = read(name)
-    parts = [prompts.group or (), prompts.input or (), prompts.output or ()]
+    parts = [prompts.groups["instruction"], prompts.input or (), prompts.output or ()]
     assert prompts.text == tuple(map(" ".join, zip(*parts, strict=True)))
-    assert len(set(prompts.units)) == 16 * 12
+    assert len(set(*prompts.units)) == 16 * 12
     assert prompts.source[0] == f"{name} line 1"
     path = resources.files("tasklens").joinpath(f"data/prompt_sets/{name}.jsonl")
     assert content_of(name) == path.read_bytes()
@@ -642,8 +642,8 @@ def test_units_are_the_groups_of_a_label_otherwise_single_prompts() -> None:
     places = ["ax", "ay", "bx", "ax", "bx", "ay", "by"]  # label and group
     rows: Rows = [{"text": p, "label": p[0], "group": p[1]} for p in places]
     file = write("a.jsonl", rows)
-    assert codes(read(file, group="group").units) == codes(places)
-    assert len(set(read(file).units)) == 7
+    assert codes(*read(file, group="group").units) == codes(places)
+    assert len(set(*read(file).units)) == 7
 
 
 def test_groups_of_two_labels_are_never_one_unit() -> None:
@@ -652,7 +652,7 @@ def test_groups_of_two_labels_are_never_one_unit() -> None:
         for label, group in [("a\nb", "c"), ("a", "b\nc")] * 2
     ]
     prompts = read(write("a.jsonl", rows))
-    assert codes(prompts.units) == [1, 0, 1, 0]
+    assert codes(*prompts.units) == [1, 0, 1, 0]
 
 
 def test_codes_number_the_sorted_values() -> None:
@@ -661,3 +661,59 @@ def test_codes_number_the_sorted_values() -> None:
     assert codes(values) == expected.tolist()
     assert distinct[codes(values)].tolist() == values
     assert codes([]) == []
+
+
+def with_splits(*splits: object) -> str:
+    rows = [{"text": "a", "label": i % 2, "half": half, "split": split}
+            for split in splits for half in "lr" for i in range(2)]  # fmt: skip
+    return write("a.jsonl", rows)
+
+
+def sizes(prompts: LabelledPrompts) -> dict[str, int]:
+    return {split: part.stop - part.start for split, part in prompts.splits.items()}
+
+
+def test_a_column_split_makes_splits_of_which_kept_is_the_first() -> None:
+    prompts = read(with_splits("new", "kept", "a/b"))
+    assert list(prompts.splits) == ["kept", "new", "a%2Fb"]
+    assert prompts.columns["split"] == ("kept",) * 4 + ("new",) * 4 + ("a/b",) * 4
+    assert sizes(prompts) == {"kept": 4, "new": 4, "a%2Fb": 4}
+    assert sizes(read(with_splits("x", "y"), split="half")) == {"l": 4, "r": 4}
+    assert sizes(read(write("b.jsonl", [{"text": "a", "label": i % 2} for i in range(4)]))) == {
+        "all": 4
+    }
+
+
+def test_the_column_split_gives_way_to_what_is_named() -> None:
+    file = with_splits("x", "y")
+    assert sizes(read(file, hold_out=("half",))) == {"kept": 4, "held_out_half": 4}
+    other = write("b.jsonl", [{"text": "a", "label": i % 2, "split": "x"} for i in range(4)])
+    assert sizes(read(file, other)) == {"a": 8, "b": 4}
+    for more in ({"hold_out": ("half",)}, {"files": (str(file), str(other))}):
+        with pytest.raises(InputError, match=r"split = 'half': .* makes splits, too"):
+            PromptSettings(split="half", **more)
+
+
+def test_more_values_than_splits_are_no_splits(capsys: pytest.CaptureFixture[str]) -> None:
+    file = with_splits(*"abcd")
+    assert sizes(read(file)) == {"all": 16}
+    assert "the column 'split' has 4 values: at most 3 are splits; it is not used" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(InputError, match="the column 'split' has 4 values"):
+        read(file, split="split")
+    with pytest.raises(InputError, match="has no 'part'; the columns are text, label"):
+        read(file, split="part")
+    with pytest.raises(InputError, match="has no 'split': 4 of 8 rows lack it"):
+        read(with_splits("a", None))
+
+
+def test_a_split_with_a_single_prompt_of_a_label_is_one_line() -> None:
+    rows = [{"text": "a", "label": i % 2, "split": "xxxxyyy"[i]} for i in range(7)]
+    with pytest.raises(InputError, match="'label' = '1' has a single prompt in split y"):
+        read(write("a.jsonl", rows))
+
+
+def test_few_shot_prompts_are_no_file() -> None:
+    with pytest.raises(InputError, match="few-shot is made for the tokenizer of a model"):
+        read_prompts("few-shot")

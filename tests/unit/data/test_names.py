@@ -6,7 +6,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.names import find_split, find_state, state_name
 from tasklens.data.synthetic import MEASURED
 
-STATES = ("wte", "embed", *(f"block{i}" for i in range(1, 13)), "ln_f")
+STATES = ("wte", "embed", *(f"block{i}" for i in range(1, 13)), "ln_f", "attn3", "mlp12")
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,8 @@ STATES = ("wte", "embed", *(f"block{i}" for i in range(1, 13)), "ln_f")
         *((text, "embed") for text in ("embed", "0", "layer 0", "embedding")),
         *((text, "ln_f") for text in ("ln_f", "lnf", "LN_F", "final layer norm")),
         *((text, "wte") for text in ("wte", "WTE", "word embedding")),
+        *((text, "attn3") for text in ("attn3", "Attention 3", "attn_3")),
+        *((text, "mlp12") for text in ("mlp12", "MLP 12")),
     ],
 )
 def test_ways_to_write_a_hidden_state(text: str, name: str) -> None:
@@ -26,7 +28,21 @@ def test_ways_to_write_a_hidden_state(text: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["13", "layer 13", "block0", "block", "layers", "-1", "", "attn5", "²", "block٣", "9" * 99],
+    [
+        "13",
+        "layer 13",
+        "block0",
+        "block",
+        "layers",
+        "-1",
+        "",
+        "attn5",
+        "mlp0",
+        "attn",
+        "²",
+        "block٣",
+        "9" * 99,
+    ],
 )
 def test_a_hidden_state_that_the_run_does_not_have(text: str) -> None:
     with pytest.raises(InputError) as error:

@@ -7,8 +7,9 @@ import pytest
 from e2e.stock import word_level_tokenizer
 from tasklens.core.errors import InputError
 from tasklens.data.labelled_prompts import read_prompts
+from tasklens.data.measured_parts import parse_position
 from tasklens.data.synthetic import TrainingStateSettings
-from tasklens.data.tokenize import ModelStateSettings, parse_position, tokenize
+from tasklens.data.tokenize import ModelStateSettings, tokenize
 from tasklens.runs.settings import ModelRunSettings, TrainingRunSettings
 
 TEXTS = ("one two three four", "three two four one") * 2

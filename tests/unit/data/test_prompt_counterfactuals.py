@@ -240,7 +240,7 @@ def test_centroids_are_of_the_kept_split() -> None:
     assert fold.fit.tolist() == list(range(prompts.splits["kept"].stop))
     part = prompts.splits[split]
     assert (moved.tasks[moved.own] == np.array(codes(prompts.label))[part][moved.index]).all()
-    assert (moved.unit == np.array(codes(prompts.units))[part][moved.index]).all()
+    assert (moved.unit == prompts.unit_numbers[part][moved.index]).all()
     # an input may be held out of one label alone: its answer is known, but there is no donor
     assert prompts.input is not None
     held = set(zip(prompts.label[part], prompts.input[part], strict=True))
@@ -284,9 +284,7 @@ def test_without_inputs_there_is_no_ceiling() -> None:
     assert any("no full patch, the ceiling of effects" in note for note in moved.notes)
     assert any("each half of its units is edited" in note for note in moved.notes)
     for fold in moved.folds:
-        assert not set(moved.unit[fold.edited]) & set(
-            np.array(codes(read_prompts(columns).units))[fold.fit]
-        )
+        assert not set(moved.unit[fold.edited]) & set(read_prompts(columns).unit_numbers[fold.fit])
 
 
 def test_at_most_n_prompts_are_drawn_by_the_seed() -> None:
@@ -359,3 +357,33 @@ def test_a_tokenizer_without_offsets_is_refused() -> None:
     zeros = np.zeros(len(ROWS), dtype=np.int64)
     with pytest.raises(InputError, match=r"^Slow is not a fast tokenizer"):
         counterfactuals_of_prompts(table(ROWS), Slow(), "all", "last", (zeros, zeros))
+
+
+def test_answers_donors_and_folds_are_those_of_the_own_family() -> None:
+    outputs = {"a": "p", "b": "q", "c": "r", "d": "s"}
+    rows = [(label, x) for label in outputs for x in "xy" for _ in range(2)]
+    columns: dict[str, Any] = {
+        "label": [label for label, _ in rows],
+        "input": [x for _, x in rows],
+        "output": [outputs[label] for label, _ in rows],
+        "text": [f"big {label} {x}" for label, x in rows],
+        "family": ["one" if label in "ab" else "two" for label, _ in rows],
+    }
+    moved = ask(read_prompts(columns))
+    family = moved.family[moved.own]
+    assert moved.family.tolist() == [0, 0, 1, 1]
+    assert answers_of(moved)[0] == ["p", "q", "", ""]
+    assert answers_of(moved)[-1] == ["", "", "r", "s"]
+    assert ((moved.answers >= 0) == (moved.family == family[:, None])).all()
+    assert ((moved.donor >= 0).sum(axis=1) == 1).all(), "of the other task of the family"
+    same = [(fold.fit // 8 == fold.edited[:, None] // 8).all() for fold in moved.folds]
+    assert same == [True] * 4, "a fold is half of a family"
+    assert not [note for note in moved.notes if "unknown" in note]
+    few = ask(read_prompts(columns), n=6)
+    assert np.bincount(few.family[few.own]).tolist() == [3, 3], "families take turns"
+    together = ask(read_prompts(columns, family="none"))
+    assert answers_of(together)[0] == ["p", "q", "r", "s"]
+    assert [len(fold.fit) for fold in together.folds] == [8, 8]
+    del columns["output"]
+    known = ask(read_prompts(columns | {"answers": [outputs] * len(rows)}))
+    assert ((known.answers >= 0) == (known.family == family[:, None])).all()

@@ -96,10 +96,13 @@ def table(*texts: str, **columns: Sequence[Any]) -> LabelledPrompts:
     n = len(texts)
     label = tuple("xy"[i % 2] for i in range(n))
     all_columns = {"text": texts, "label": label, **{k: tuple(v) for k, v in columns.items()}}
-    parts = {part: all_columns.get(part) for part in ("text", "label", "input", "output", "group")}
+    parts: dict[str, Any] = {
+        part: all_columns.get(part) for part in ("text", "label", "input", "output")
+    }
+    parts["groups"] = {"group": all_columns["group"]} if "group" in columns else {}
     source = tuple(f"file line {i}" for i in range(1, n + 1))
     splits = {"all": slice(0, n)}
-    return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)  # type: ignore[arg-type]
+    return LabelledPrompts(source=source, columns=all_columns, splits=splits, **parts)
 
 
 def read(
@@ -344,10 +347,12 @@ def test_a_slow_tokenizer_measures_what_needs_no_characters() -> None:
 def test_a_prompt_that_is_too_long_is_named() -> None:
     assert positions(DOUBLE, max_length=5) == [4, 3]
     assert error_of(DOUBLE, max_length=4) == (
-        "file line 1: 5 tokens up to the measured one, but the model reads 4; shorten the text"
+        "file line 1: 5 tokens up to the last that is read, but the model reads 4; shorten the text"
     )
     assert positions(DOUBLE, max_length=0) == [4, 3], "there is no limit"
-    assert positions(DOUBLE, at="double", max_length=2) == [1, 1], "what follows is not read"
+    assert error_of(DOUBLE, at="double", max_length=4), "the answer follows later"
+    unanswered = dataclasses.replace(DOUBLE, output=None)
+    assert positions(unanswered, at="double", max_length=2) == [1, 1], "what follows is not read"
     with pytest.raises(InputError):
         ModelStateSettings(max_length=-1)
 
@@ -389,7 +394,7 @@ def test_the_outputs_first_token_follows_whether_it_is_there_or_not(ends: bool) 
         (table("2+2=4", "7*8 = 56.", input=["2+2=", "7*8 ="], output=["4", "56"]), ["4", "56"]),
         (table("as : ox and", "as : ox", input=["ox"] * 2, output=["", ""]), [None, None]),
         (table("as : ox fourteen", "as : ox four", input=["ox"] * 2, output=["four"] * 2),
-         [None, "four"]),
+         ["four", "four"]),
     ],
     ids=["without a space", "no output", "a word that begins like it"],
 )  # fmt: skip
@@ -397,18 +402,21 @@ def test_what_follows_the_input(prompts: LabelledPrompts, expected: list[str | N
     assert targets(prompts, word_tokenizer(*prompts.text, ends=True)) == expected
 
 
-def test_what_follows_elsewhere_is_not_known() -> None:
-    tokenizer = word_tokenizer(*DOUBLE.text)
+def test_the_output_follows_where_it_stands_whatever_is_measured() -> None:
+    tokenizer = word_tokenizer(*DOUBLE.text, "five")
     assert targets(DOUBLE, tokenizer) == ["fourteen", "four"]
     for at in ("double", "place", "number", "-2", "0:6"):
-        assert targets(DOUBLE, tokenizer, at=at) == [None, None]
+        assert targets(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
+        assert read(DOUBLE, tokenizer, at=at).prompts.answered.tolist() == [4, 3]
     other = dataclasses.replace(DOUBLE, output=("fourteen", "five"))
-    assert targets(other, tokenizer) == ["fourteen", None]
+    assert targets(other, tokenizer) == ["fourteen", "five"]
+    assert read(other, tokenizer).prompts.answered.tolist() == [4, 4], "behind the other text"
     assert targets(dataclasses.replace(DOUBLE, output=None), tokenizer) == [None, None]
-    # After the output it does not follow again.
+    # If the output itself is measured, it is read before it.
     for at in ("last", "output", "-1"):
         assert measured(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
-        assert targets(DOUBLE, tokenizer, at=at) == [None, None]
+        assert targets(DOUBLE, tokenizer, at=at) == ["fourteen", "four"]
+        assert read(DOUBLE, tokenizer, at=at).prompts.answered.tolist() == [4, 3]
 
 
 def test_the_first_of_several_tokens_follows(pairs: Fake) -> None:
@@ -468,7 +476,7 @@ def test_instances_are_counted_as_plain_python_counts(split: str) -> None:
     counts = [[Counter(row)[kind] for kind in kinds] for row in symbols]
     assert instances.symbol_counts.tolist() == counts
     assert instances.split == split
-    units, same = prompts.units[rows], instances.unit[:, None] == instances.unit
+    units, same = prompts.units[0][rows], instances.unit[:, None] == instances.unit
     assert same.tolist() == [[a == b for b in units] for a in units]
     assert instances.n_tasks == 3
     assert instances.task.tolist() == [
@@ -514,7 +522,8 @@ def test_the_measured_tokens_of_a_few_prompts_are_shown_in_brackets(pairs: Fake)
     )
     for over, first in (("last", "double this"), ("mean", "[[double]] [[this]]")):
         tokenized = read(DOUBLE, tokenizer, at=f"0:13_{over}")
-        assert shown(DOUBLE, tokenized, tokenizer).splitlines()[0] == f"  x: [BOS] {first} [[:]]"
+        line = f"  x: [BOS] {first} [[:]] seven  -> fourteen"
+        assert shown(DOUBLE, tokenized, tokenizer).splitlines()[0] == line
     # A space of a word's own token is part of it, one that is a token itself is not.
     for word, expected in (("coconut", "Ġcoconut"), ("cranberry", "cranberry")):
         prompts = table(f"of {word} hot", input=[word])

@@ -1,6 +1,7 @@
 """Cells: planted models whose answers follow the states, or do not."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from planted_editor import PlantedEditor, Rule, World
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Fold
+from tasklens.data.edited_prompts import Ints
 from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
@@ -26,9 +28,17 @@ def ran(
     n: int = 40,
     seed: int = 0,
     among_candidates: bool = False,
+    family: Ints | None = None,
 ) -> tuple[Arrays, PlantedEditor]:
     """Return what edits of the state "block1" leave, and the model."""
     asked, inputs, donor_inputs = world.asked(n)
+    if family is not None:
+        mine = family[asked.own]
+        fit = np.repeat(family, 60)
+        each = [Fold(np.flatnonzero(fit == f), np.flatnonzero(mine == f)) for f in (0, 1)]
+        inside = mine[:, None] == family
+        answers, donor = (np.where(inside, x, -1) for x in (asked.answers, asked.donor))
+        asked = replace(asked, folds=tuple(each), family=family, answers=answers, donor=donor)
     if folds == 2:
         fit = np.arange(60 * world.n_tasks)
         parts = (Fold(fit[::2], np.arange(0, n, 2)), Fold(fit[1::2], np.arange(1, n, 2)))
@@ -100,6 +110,33 @@ def test_answers_of_several_tokens_are_the_best_of_the_same_candidates_for_all_e
             effects.final("val_subset", "block1", "patch", "becomes")[0]
         )
     assert effects.final("val_subset", "block1", "shift", "third")[0] > 0.3
+
+
+def test_states_move_within_their_family_only() -> None:
+    world = World(3, n_tasks=7)
+    family = np.array([0, 1, 0, 1, 0, 1, 1])
+    world.mean += 40.0 * family[:, None]
+    arrays, _ = ran(world, world.nearest, family=family)
+    effects = curves(arrays)
+    assert effects.n_tasks == 3, "those of the smaller family"
+    assert (arrays["val_subset/input/family"] == family).all()
+
+    def effect(edit: str, metric: str) -> float:
+        return float(effects.final("val_subset", "block1", edit, metric)[0])
+
+    own = arrays["val_subset/input/own"]
+    pairs = arrays["val_subset/input/pairs"].astype(bool)
+    assert (pairs == ((family == family[own][:, None]) & (np.arange(7) != own[:, None]))).all()
+    for edit in ("shift", "swap", "patch", "patch_span"):
+        assert effect(edit, "becomes") == effect(edit, "becomes_able") == 1
+    for edit in ("patch_rest", "erase_random", "random", "within"):
+        assert effect(edit, "stays") > 0.7
+    for edit in EVERY:
+        answer = arrays[f"val_subset/input/block1/{edit}/answer"]
+        task = np.where(answer >= 0, answer // world.n_inputs, own)
+        # Erasing what differs between tasks does not erase what differs between families.
+        assert (family[task] == family[own]).all(), edit
+    assert effect("erase", "stays") < 0.6
 
 
 def test_two_folds_edit_each_prompt_once_by_the_other_half() -> None:

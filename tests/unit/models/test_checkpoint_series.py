@@ -461,3 +461,44 @@ def test_on_the_hub_the_name_and_the_revision_are_all() -> None:
     several = [(1, "a/b", None), (2, "a/b", None), (1, "a/c", None), (1, "a/b", "main")]
     assert len({of_hub(*values) for values in several}) == 4
     assert of_hub(1, "a/b", "main") == of_hub(1, "a/b", "main", name="other")
+
+
+# -- stages of one model --------------------------------------------------------------------------
+
+
+def stages_of(**models: Path | str) -> list[Checkpoint]:
+    return find_checkpoints([str(m) for m in models.values()], stages=tuple(models))
+
+
+def test_stages_are_in_the_order_given_whatever_their_steps(tmp_path: Path) -> None:
+    late, early = model(tmp_path / "checkpoint-900"), model(tmp_path / "a=b" / "step-3")
+    series = stages_of(base=late, sft=early)
+    assert [(c.step, c.called, c.directory) for c in series] == [
+        (1, "base", late), (2, "sft", early),
+    ]  # fmt: skip
+    assert not any(c.is_training_step or c.notes for c in series)
+    twice = stages_of(base=late, again=late)
+    assert [c.called for c in twice] == ["base", "again"], "a control: no difference"
+    twin, *rest = find_checkpoints([str(late)], stages=("base",), untrained=True)
+    assert (twin.step, twin.called, twin.untrained) == (0, "", True)
+    assert [c.called for c in rest] == ["base"]
+
+
+def test_a_stage_is_a_single_model(tmp_path: Path) -> None:
+    series = tmp_path / "series"
+    model(series / "checkpoint-1"), model(series / "checkpoint-2")
+    with pytest.raises(InputError, match="stage sft has 2 checkpoints: should be a single model"):
+        stages_of(base="gpt2", sft=series)
+
+
+def test_a_name_on_the_hub_may_have_a_revision() -> None:
+    name = "EleutherAI/pythia-70m"
+    assert stages_of(early=f"{name}@step1000", late=name) == [
+        Checkpoint(1, f"{name}@step1000", None, name, "step1000", called="early"),
+        Checkpoint(2, name, None, name, called="late"),
+    ]
+    assert series_of(f"{name}@step64", f"{name}@step8") == [
+        (8, f"{name}@step8"), (64, f"{name}@step64"),
+    ]  # fmt: skip
+    assert error_of(f"{name}@step1", revisions=["main"]).endswith("leave out one of the two")
+    assert "is not a directory" in error_of(f"{name}@")

@@ -50,6 +50,13 @@ def checkpoint(dataset: Dataset, trained: GPT2, tmp_path_factory: pytest.TempPat
     return path
 
 
+class WithoutBranches:
+    names, step = ("position",), 0
+
+    def harvest(self, prompts: object, names: object) -> Harvest:
+        raise NotImplementedError
+
+
 @torch.no_grad()
 def alone(model: Any, tokenizer: Any, text: str, token: int) -> np.ndarray[Any, Any]:
     """Return the residual stream after the first block at one token of one text."""
@@ -123,6 +130,23 @@ def test_our_checkpoint_is_the_same_by_model_subject_path_and_transformers(
         assert got.step == (7 if model in (str(checkpoint), checkpoint) else 0)
 
 
+def test_branches_of_our_model_add_up_and_are_those_of_transformers(
+    dataset: Dataset, trained: GPT2, checkpoint: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    prompts, names = dataset["val_subset"], ["attn", "mlp", "block", "embed"]
+    got = harvest(trained, prompts, names).states
+    assert list(got) == ["attn1", "attn2", "mlp1", "mlp2", "block1", "block2", "embed"]
+    for n, before in ((1, "embed"), (2, "block1")):
+        total = got[before] + got[f"attn{n}"] + got[f"mlp{n}"]
+        assert total == pytest.approx(got[f"block{n}"], rel=1e-5, abs=1e-6)
+    theirs = harvest(AutoModelForCausalLM.from_pretrained(checkpoint), prompts, names).states
+    assert theirs.keys() == got.keys()
+    for name, states in theirs.items():
+        assert got[name] == pytest.approx(states, abs=1e-6)
+
+
 def test_a_directory_reads_texts_by_its_own_tokenizer(dataset: Dataset, checkpoint: Path) -> None:
     rows = dataset["val_subset"]
     read = dataset.splits["val_subset"]
@@ -161,6 +185,8 @@ def test_what_cannot_be_read_is_refused_in_one_line(
         ((model, []), {"tokenizer": tokenizer}, "prompts: should have at least one prompt"),
         ((model, 7), {"tokenizer": tokenizer}, "should be a path, a DataFrame, or columns"),
         ((trained, dataset["val_subset"], ["block9"]), {}, "'block9'"),
+        ((trained, dataset["val_subset"], ["attn3"]), {}, "'attn3'; there are attn1, mlp1,"),
+        ((WithoutBranches(), dataset["val_subset"], ["mlp"]), {}, "has no states attnN and mlpN"),
     ]
     for arguments, options, message in cases:
         with pytest.raises(InputError) as error:

@@ -108,7 +108,7 @@ def test_what_a_model_raises_on_a_mask_is_named(
 def shifted(prompts: Prompts) -> Trees:
     """Return trees whose prompts lie outside of their rows."""
     trees = token_trees(prompts)
-    trees.slot[:] += trees.ids.shape[1]
+    trees.slots[:] += trees.ids.shape[1]
     return trees
 
 
@@ -228,7 +228,7 @@ def test_rounding_neither_hides_what_rows_change_nor_is_taken_for_it(
 ) -> None:
     """The trial is in float32 if the memory holds such weights, which change nothing after it."""
     if not room:
-        monkeypatch.setattr(hf_batching, "free_bytes", lambda _: 0)
+        monkeypatch.setattr(hf_batching, "holds_float32", lambda _: False)
     # Without room, a change of few prompts, or one as fine as the rounding, may not be seen.
     for name in ROUNDED if room else ROUNDED[:-2]:
         make, how = COMPANY[name]

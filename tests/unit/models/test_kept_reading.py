@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from models.company import mixed
 from models.conftest import Limit
 from models.families import family_model, made_prompts
+from tasklens.data.token_prompts import at_once
 from tasklens.models.hf_subject import HuggingFaceSubject
-from tasklens.runs.harvested_rows import READING
+from tasklens.runs.harvested_rows import PROGRESS, READING
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.states_on_disk import finish_harvest, harvest_to
 
@@ -37,8 +39,8 @@ def harvest(path: Path, max_tokens: int, stop_after: int | None = None) -> Huggi
     path.mkdir(exist_ok=True)
     subject = Interrupted(family_model("llama"), max_tokens=max_tokens)
     subject.stop_after = stop_after
-    keep_reading(path, subject)
-    harvest_to(path, subject, mixed(), NAMES)
+    keep_reading([path], subject)
+    harvest_to([path], subject, mixed(), NAMES)
     return subject
 
 
@@ -97,3 +99,24 @@ def test_another_number_of_threads_is_a_line(
     harvest(tmp_path / "a", 40)
     begin = f"tasklens: reading resumes with {before + 1} threads, it began with {before}: the last"
     assert capsys.readouterr().err.startswith(begin)
+
+
+def test_a_reading_of_other_positions_is_not_resumed(tmp_path: Path) -> None:
+    """Its passes were longer or shorter, so that its rows may differ in their last bits."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.mkdir()
+    prompts = at_once([mixed(), replace(mixed(), position=mixed().position // 2)])
+    subject = Interrupted(family_model("llama"), max_tokens=40)
+    subject.stop_after = 2
+    keep_reading(paths, subject, ["a", "b"])
+    with pytest.raises(KeyboardInterrupt):
+        harvest_to(paths, subject, prompts, NAMES)
+    keep_reading(paths, subject, ["a", "b"])
+    assert subject.reading is not None
+    assert all((path / PROGRESS).exists() for path in paths)
+    keep_reading(paths[1:], subject, ["b"])
+    assert subject.reading is None
+    assert [(path / PROGRESS).exists() for path in paths] == [True, False]
+    keep_reading(paths, subject, ["a", "b"])
+    assert subject.reading is not None

@@ -164,7 +164,7 @@ def test_of_one_step_the_hidden_states_are_along_the_axis() -> None:
     for ax in left:
         assert ax.get_xlabel() == "hidden state, at step 143"
         names = ["wte", "embed", "block1", "block2", "block3", "ln_f"]
-        assert ticks(ax) == names[::-1], "down from the last"
+        assert ticks(ax) == names
         assert len(ax.lines) == 3 + 1 + 6, "controls, the line through all, and their points"
     assert heights(right[0]) == [[0.5, 0.5]]
     assert legend(figure)[0] == "accuracy"

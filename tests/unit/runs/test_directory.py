@@ -20,7 +20,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import temporary_beside
 from tasklens.runs import manifest
 from tasklens.runs.directory import RunDir
-from tasklens.runs.manifest_file import manifest_bytes, parse_manifest
+from tasklens.runs.manifest_file import FORMAT, manifest_bytes, parse_manifest
 
 
 @pytest.fixture
@@ -478,7 +478,7 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     for act in (run.check_format, lambda: run.begin(5, "tasklens run smoke --resume")):
         assert refusal(act) == (
             f"{run.path} was made by tasklens of an unknown version (format 1); this version reads "
-            "format 4: make the run again, or read it with that version"
+            f"format {FORMAT}: make the run again, or read it with that version"
         )
     run.unfinish("data")
     run.begin(5, "tasklens run smoke")
@@ -486,16 +486,16 @@ def test_a_run_of_another_format_is_refused_once_it_has_a_finished_stage(run: Ru
     run.finish("data", "inputs", [run.config])
     run.check_format()
     content = json.loads(run.manifest.read_text())
-    content["format"], content["versions"]["tasklens"] = 5, "9.0"
+    content["format"], content["versions"]["tasklens"] = FORMAT + 1, "9.0"
     run.manifest.write_text(json.dumps(content))
-    assert "made by tasklens 9.0 (format 5); this version" in refusal(run.check_format)
+    assert f"made by tasklens 9.0 (format {FORMAT + 1}); this version" in refusal(run.check_format)
 
 
 @pytest.mark.parametrize(
     "content",
     [
         *(b"", b"{", b"[]", b"\xff\xfe", b'{"files": []}', b'{"stages": 3}', b'{"files": null}'),
-        *(b'{"format": 4, "files": {}, "stages": {}}', b'{"version": "1.0"}'),
+        *(f'{{"format": {FORMAT}, "files": {{}}, "stages": {{}}}}'.encode(), b'{"version": "1.0"}'),
         b'{"sha256": "0", "files": {}, "stages": {}}',
         *(b"[" * 100_000, b'{"files": ' + b"[" * 100_000, b'{"files": ' + b"9" * 5000 + b"}"),
         "{}".encode("utf-16"),
@@ -554,10 +554,10 @@ def test_a_value_of_another_type_anywhere_in_the_manifest_is_damage(
             "train": {**MARK, "precision": "fp32"},
             "states": {**MARK, "checkpoints": [{"step": 1, "name": "gpt2"}]},
         },
-        "format": 4,
+        "format": FORMAT,
         "versions": {"torch": "2.0", "numba": None},
     }
-    assert parse_manifest(manifest_bytes(manifest))["format"] == 4
+    assert parse_manifest(manifest_bytes(manifest))["format"] == FORMAT
     inner = manifest
     for key in keys[:-1]:
         inner = inner[key]

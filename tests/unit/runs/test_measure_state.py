@@ -53,6 +53,7 @@ def job(
         seed=4,
         step=70,
         position="last",
+        paired=False,
         is_first=True,
         silhouettes=True,
         splits={split: slice(ends[i], ends[i + 1]) for i, split in enumerate(sizes)},

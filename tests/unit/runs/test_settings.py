@@ -4,7 +4,12 @@ from pathlib import Path
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.runs.settings import PRESETS, TrainingRunSettings, load_settings
+from tasklens.runs.settings import (
+    PRESETS,
+    SubjectSettings,
+    TrainingRunSettings,
+    load_settings,
+)
 
 
 def one_line_error(source: str | Path, *changes: str) -> str:
@@ -94,3 +99,27 @@ def test_a_missing_file_is_named(file: Path) -> None:
     assert one_line_error(file) == f"{file} cannot be read: No such file or directory"
     message = "'smok' is neither a preset (smoke, default, paper) nor a .toml file"
     assert one_line_error("smok") == message
+
+
+@pytest.mark.parametrize(
+    ("names", "models", "message"),
+    [
+        (["base", "base"], 2, "names: base is given twice"),
+        (["base"], 2, "names: 1 names for 2 models: should be one for each"),
+        (["1", "sft"], 2, "names: '1': should be a word of letters"),
+        (["untrained", "sft"], 2, "no number, and not untrained"),
+        (["a,b", "sft"], 2, "names: 'a,b': should be a word"),
+        (["a b", "sft"], 2, "names: 'a b': should be a word"),
+        (["", "sft"], 2, "names: '': should be a word"),
+    ],
+)
+def test_names_of_stages_are_words_one_for_each_model(
+    names: list[str], models: int, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        SubjectSettings(names=tuple(names), models=tuple(f"m{i}" for i in range(models)))
+
+
+def test_stages_have_their_revisions_in_their_models() -> None:
+    with pytest.raises(InputError, match="stages with names take ORG/NAME@REVISION"):
+        SubjectSettings(names=("base",), models=("gpt2",), revisions=("main",))

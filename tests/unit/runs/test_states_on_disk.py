@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
 from tasklens.data.token_prompts import Prompts
+from tasklens.models.hf_reader import HarvestBatch
 from tasklens.runs import states_on_disk as state_files
 from tasklens.runs.harvested_rows import PROGRESS, READING
 from tasklens.runs.states_on_disk import (
@@ -30,8 +31,6 @@ WIDTHS = {"embed": 5, "block1": 5, "ln_f": 3}
 #: Prompts, and how many of them come at a time; the last ones are fewer.
 N, BATCH = 23, 4
 N_BATCHES = 6
-
-Batch = tuple[NDArray[np.int64], dict[str, NDArray[np.float32]], NDArray[np.int64]]
 
 
 RANDOM = np.random.default_rng(0)
@@ -55,7 +54,7 @@ class Fake:
 
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[HarvestBatch]:
         self.done.append(int(done.sum()))
         order = np.argsort(prompts.position, kind="stable")
         order = order[~done[order]]
@@ -64,14 +63,15 @@ class Fake:
                 raise self.error
             rows = order[begin : begin + BATCH]
             self.read += rows.tolist()
-            yield rows, {name: EXPECTED[name][rows] for name in names}, EXPECTED[ANSWER][rows]
+            states = {name: EXPECTED[name][rows] for name in names}
+            yield HarvestBatch(rows, states, EXPECTED[ANSWER][rows])
         if self.breaks_after == N_BATCHES:
             raise self.error
 
 
 def harvest(directory: Path, subject: Fake | None = None, shard: Any = None) -> Fake:
     subject = subject or Fake()
-    harvest_to(directory, subject, PROMPTS, NAMES, subject.counted.append, shard)
+    harvest_to([directory], subject, PROMPTS, NAMES, subject.counted.append, shard)
     finish_harvest(directory)
     return subject
 
@@ -109,7 +109,7 @@ def test_the_files_are_the_states(directory: Path) -> None:
 
 
 def test_only_what_is_asked_for_is_written(directory: Path, complete: dict[str, bytes]) -> None:
-    harvest_to(directory, Fake(), PROMPTS, ("ln_f",))
+    harvest_to([directory], Fake(), PROMPTS, ("ln_f",))
     finish_harvest(directory)
     assert files(directory) == {name: complete[name] for name in ("ln_f.npy", "answer.npy")}
 
@@ -145,7 +145,7 @@ def test_a_killed_harvest_is_resumed_from_the_last_moment_it_noted(
     class Killed(Fake):
         def batches(
             self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
-        ) -> Iterator[Batch]:
+        ) -> Iterator[HarvestBatch]:
             for n, batch in enumerate(super().batches(prompts, names, done)):
                 if n == 3:  # what another process would find, were this one gone now
                     shutil.copytree(directory, tmp_path / "left")
@@ -247,7 +247,7 @@ def test_a_pipe_in_place_of_a_file_is_named(directory: Path, name: str) -> None:
 def test_a_complete_harvest_is_not_repeated_if_its_directory_was_not_renamed(
     directory: Path,
 ) -> None:
-    harvest_to(directory, Fake(), PROMPTS, NAMES)
+    harvest_to([directory], Fake(), PROMPTS, NAMES)
     assert harvest(directory).done == [N]
 
 
@@ -313,7 +313,7 @@ class AllBatches(Fake):
 
     def batches(
         self, prompts: Prompts, names: Sequence[str], done: NDArray[np.bool_]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[HarvestBatch]:
         yield from super().batches(prompts, names, np.zeros_like(done))
 
 

@@ -51,7 +51,7 @@ def test_table_round_trips_and_its_bytes_repeat(tmp_path: Path) -> None:
     rows = [*control_rows(), accuracy_row("r", 1, 8, "s", 1 / 3)]
     table = to_table(rows)
     assert table.schema == SCHEMA
-    values = ("r", 1, 8, "s", "", "model", "", None, None, "accuracy", 1 / 3)
+    values = ("r", 1, 8, "s", "", "", "model", "", None, None, "accuracy", 1 / 3)
     assert table.to_pylist()[-1] == dict(zip(SCHEMA.names, values, strict=True))
     assert parquet_bytes(table) == parquet_bytes(to_table(rows))
     (tmp_path / "scores.parquet").write_bytes(parquet_bytes(table))
@@ -91,6 +91,9 @@ def test_layers_from_the_input_up() -> None:
     names = ["ln_f", "block10", "block2", "embed", "block1", "wte", "head", "block2"]
     expected = ["wte", "embed", "block1", "block2", "block10", "head", "ln_f"]
     assert layers_in_order(names) == expected
+    branches = ["mlp2", "block1", "attn10", "block2", "attn2", "mlp1"]
+    expected = ["mlp1", "block1", "attn2", "mlp2", "block2", "attn10"]
+    assert layers_in_order(branches) == expected
 
 
 # --- Summaries ---
@@ -127,7 +130,7 @@ def test_a_null_is_a_value_of_its_own_and_the_step_of_controls_has_a_number() ->
     frame = to_frame(to_table(rows), ["ari"])
     means = summarise(frame, ["layer", "k", "step"])["mean"]
     assert means.iloc[:2].to_list() == [0.2, 0.5]
-    assert means.index.get_level_values("step").to_list() == [8, 8, NO_STEP, NO_STEP, NO_STEP]
+    assert means.index.get_level_values("step").to_list() == [8, 8, *[NO_STEP] * len(CONTROLS)]
 
 
 def test_near_best_starts_count_for_the_range_only() -> None:
@@ -170,12 +173,12 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     assert lines[0] == f"{title}, then the mean at step 0"
     assert lines[1].split() == ["layer", "space", "train_subset", "val_subset"]
     assert lines[2].split() == ["block1", "raw", *["0.81", "(0.80", "to", "0.82)", "0.11"] * 2]
-    assert [line.split()[0] for line in lines[3:6]] == list(CONTROLS)
+    assert [line.split()[0] for line in lines[3:7]] == list(CONTROLS)
     assert lines[4].split()[2:] == ["0.25", "(0.25", "to", "0.25)"] * 2
-    assert lines[6].split() == ["block1", "tsne", "-", "-0.25"]
-    assert lines[7] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
+    assert lines[7].split() == ["block1", "tsne", "-", "-0.25"]
+    assert lines[8] == "accuracy at step 64: train_subset 0.800, val_subset 0.800"
     column = lines[1].index("val_subset")
-    assert all(line[column - 1] == " " for line in lines[2:7])
+    assert all(line[column - 1] == " " for line in lines[2:8])
     assert scores_text(to_table(rows)) == final_text(to_table(rows)), "one k"
     # Of one step or none.
     assert final_text(to_table([])) == "no scores\n"

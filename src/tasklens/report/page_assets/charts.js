@@ -2,10 +2,11 @@
 "use strict";
 
 const MANY = 50; // up to this many evenly spaced checkpoints are drawn on a linear axis
+const END_LABELS = 14; // the largest number of labels at the ends of lines
 const GREY = "var(--faint)";
 const TIP = { fill: "var(--paper)", stroke: "var(--line)" };
 const SHARE = { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true }; // colours of values from 0 to 1
-const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3" };
+const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3", "control:input_class": "1 5" };
 
 /** Return the colour of a line: blocks from dark to light, accuracy black, controls grey. */
 function lineColor(line, states) {
@@ -19,7 +20,7 @@ function lineColor(line, states) {
 }
 
 const lineName = (line) => ({ model: "accuracy", "control:length": "control: instruction length",
-  "control:symbols": "control: bag of symbols", "control:input": "control: input token" })[line] ?? line;
+  "control:symbols": "control: bag of symbols", "control:input": "control: input token", "control:input_class": "control: class of the input" })[line] ?? line;
 
 /** Return the axis of steps: linear up to some step, so that step 0 shows, and then logarithmic. */
 function stepAxis(steps) {
@@ -47,12 +48,19 @@ function endLabels(rows, span) {
   return ends;
 }
 
-/** Return the hidden states that are named along an axis of this width, down from the last: 14 pixels each. */
-const namedStates = (states, width) => states.filter((_, i) => (states.length - 1 - i) % Math.ceil((14 * states.length) / width) === 0);
+/** Return the hidden states that are named along an axis of this width, 14 pixels each: of many, both ends and round blocks. */
+function namedStates(states, width) {
+  const n = states.length, most = Math.max(3, Math.floor(width / 14)), every = [1, 2, 5, 10, 20, 50].find((spacing) => n <= spacing * most) ?? 100;
+  if (every === 1) return states;
+  const least = n / most; // names that are nearer to an end would overlap
+  return states.filter((state, i) => i === 0 || i === n - 1
+    || (Number(state.match(/^block(\d+)$/)?.[1] ?? NaN) % every === 0 && Math.min(i, n - 1 - i) >= least));
+}
 
 const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
 
 function drawCurves() {
+  if (theRun().step_names) return void drawLayers();
   const run = theRun(), steps = run.steps, wide = byId("curves").clientWidth || 640;
   const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 190)));
   const width = Math.floor(wide / across), alone = steps.length === 1;
@@ -69,10 +77,11 @@ function drawCurves() {
   const top = Math.max(1, ...panels.flatMap(({ rows }) => rows.map((row) => row.high)));
   const low = Math.min(0, ...panels.flatMap(({ rows }) => rows.map((row) => row.low)));
   const states = (rows) => rows.filter((row) => row.line !== "model");
+  const ends = namedStates(run.states, 14 * END_LABELS);
   const elements = panels.map(({ split, rows, levels }, index) => {
     const strong = (row) => (row.line === look.state ? 3 : row.line === "model" ? 1.4 : 1.3);
     const stroke = (row) => lineColor(row.line, run.states);
-    const title = (row) => `${lineName(row.line)}\nstep ${number(steps[row.step])}: ${fixed(row.mean, 3)}` +
+    const title = (row) => `${lineName(row.line)}\n${stepName(row.step)}: ${fixed(row.mean, 3)}` +
       (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "");
     const line = { x: "x", y: "mean", z: "line", stroke, strokeWidth: strong };
     const marks = alone
@@ -81,7 +90,7 @@ function drawCurves() {
       : [Plot.areaY(states(rows), { x: "x", y1: "low", y2: "high", z: "line", fill: stroke, fillOpacity: 0.15 }),
          Plot.line(states(rows), line),
          Plot.line(rows.filter((row) => row.line === "model"), { ...line, strokeDasharray: "4 3" }),
-         Plot.text(endLabels(states(rows), 0.055 * (top - low)), { x: "x", y: "labelY", text: "line", fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
+         Plot.text(endLabels(states(rows).filter(({ line }) => line === look.state || ends.includes(line)), 0.055 * (top - low)), { x: "x", y: "labelY", text: "line", fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
     const plot = Plot.plot({
       width, height: alone ? 270 : 240, marginLeft: 34, marginRight: alone ? 12 : 44, marginTop: 22, marginBottom: alone ? 64 : 34, insetTop: 2,
       ariaLabel: `ARI by training step on ${splitTitle(split)}`,
@@ -100,6 +109,42 @@ function drawCurves() {
     return panelOf(plot, width);
   });
   fill("curves", ...elements, curvesTable());
+}
+
+/** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, a panel per split. */
+function drawLayers() {
+  const run = theRun(), wide = byId("curves").clientWidth || 640;
+  const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 280))), width = Math.floor(wide / across);
+  const isTwin = (step) => run.step_names[step] === "untrained" && run.steps.length > 1, last = run.steps.length - 1;
+  const stroke = (row) => (isTwin(row.step) ? GREY : row.step === last ? "var(--ink)" : d3.interpolateViridis(0.25 + 0.5 * row.step / last));
+  fill("curves", ...run.splits.map((split, index) => {
+    const rows = run.states.flatMap((state) => (course(split.name, state, "ari") ?? [])
+      .map((value, step) => value && { state, step, mean: value[0], low: value[1], high: value[2] }).filter(Boolean));
+    const levels = Object.keys(run.scores[split.name]).filter((line) => line.startsWith("control:"))
+      .map((line) => ({ line, mean: course(split.name, line, "ari")?.[0]?.[0] }));
+    levels.push({ line: "embed", mean: rows.find((row) => row.state === "embed" && row.step === last)?.mean });
+    const trained = rows.filter((row) => !isTwin(row.step)), place = { x: "state", y: "mean", z: "step", stroke };
+    const low = Math.min(0, ...rows.map((row) => row.low), ...levels.map((level) => level.mean ?? 0));
+    const plot = Plot.plot({
+      width, height: 270, marginLeft: 34, marginRight: 12, marginTop: 22, marginBottom: 64, insetTop: 2,
+      ariaLabel: `ARI by hidden state on ${splitTitle(split)}`,
+      x: { type: "point", domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null },
+      y: { domain: [low, 1], label: null, ticks: 5 },
+      marks: [
+        Plot.ruleY([0], { stroke: "var(--line)" }),
+        ...levels.filter((level) => Number.isFinite(level.mean)).map((level) => Plot.ruleY([level], { y: "mean", stroke: level.line === "embed" ? lineColor("embed", run.states) : GREY, strokeWidth: 0.8,
+          strokeDasharray: DASHES[level.line] ?? "6 2", title: (row) => `${row.line === "embed" ? "layer 0" : lineName(row.line)}: ${fixed(row.mean, 3)}` })),
+        Plot.areaY(trained, { ...place, y: undefined, y1: "low", y2: "high", stroke: null, fill: stroke, fillOpacity: 0.15 }),
+        Plot.line(rows, { ...place, strokeWidth: (row) => (isTwin(row.step) ? 1.2 : 1.8) }),
+        Plot.dot(trained, { x: "state", y: "mean", fill: stroke, r: (row) => (row.state === look.state ? 5 : 2) }),
+        Plot.text([`ARI, ${split.name}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
+        Plot.tip(rows, Plot.pointer({ x: "state", y: "mean", ...TIP, title: (row) => `${row.state}, ${stepName(row.step)}: ${fixed(row.mean, 3)}` +
+          (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "") })),
+      ],
+    });
+    onPick(plot, (row) => go({ split: index, state: row.state, step: row.step }));
+    return panelOf(plot, width);
+  }), curvesTable());
 }
 
 /** Add a line at the checkpoint to a plot. */
@@ -142,7 +187,7 @@ function curvesTable() {
   const run = theRun(), last = run.steps.length - 1;
   const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => run.scores[split.name][line]));
   const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari")?.[last]?.[0]);
-  return make("details", {}, make("summary", {}, `Numbers at step ${number(run.steps[last])}`),
+  return make("details", {}, make("summary", {}, `Numbers ${atStep(last)}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
       make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
       make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
@@ -153,7 +198,8 @@ function curvesTable() {
 function checkpointAxis(steps, width, domain = d3.range(steps.length)) {
   const every = Math.ceil((domain.length * 48) / width), last = domain.length - 1;
   const ticks = domain.filter((_, i) => i === last || (i % every === 0 && last - i >= every));
-  return { type: "band", domain, ticks, tickFormat: (i) => shortStep(steps[i]), label: "step" };
+  const names = theRun().step_names;
+  return { type: "band", domain, ticks, tickFormat: (i) => names?.[i] ?? shortStep(steps[i]), label: names ? null : "step" };
 }
 
 /**
@@ -198,7 +244,7 @@ function drawHeat() {
     return heatMap({
       title: `ARI against the ${part}`, cells, width,
       ariaLabel: `ARI against the ${part}, by hidden state and checkpoint, on ${splitTitle(split)}`,
-      describe: (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
+      describe: (cell) => `${cell.state}, ${stepName(cell.step)}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
     });
   }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
@@ -208,11 +254,11 @@ function drawShares() {
   const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];
   const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
     .filter((row) => row.share !== null);
-  fill("shares-title", `Variance by hidden state at step ${number(run.steps[look.step])}, ${splitTitle(split)}`);
+  fill("shares-title", `Variance by hidden state ${atStep(look.step)}, ${splitTitle(split)}`);
   const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) }, width = byId("shares").clientWidth || 480;
   fill("shares", Plot.plot({
     width, height: 250, marginBottom: 60, marginTop: 20,
-    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, step ${run.steps[look.step]}`,
+    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, ${stepName(look.step)}`,
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
     fx: { domain: run.states, ticks: namedStates(run.states, width - 60), label: null, tickRotate: -60, padding: 0.18 }, color,
     marks: [
@@ -253,10 +299,10 @@ function drawOrder() {
   const order = followed.tasks.map((_, i) => i).sort((a, b) => (followed.formed[a] ?? Infinity) - (followed.formed[b] ?? Infinity) || a - b);
   const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
   const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
-  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
+  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => run.step_names ? fixed(followed.overlap.at(-1)[i]) : followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
   const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
   const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
-  fill("order-title", `Tasks in the order in which they formed: ${look.state}, ${splitTitle(theSplit())}`);
+  fill("order-title", `${run.step_names ? "Tasks and their clusters" : "Tasks in the order in which they formed"}: ${look.state}, ${splitTitle(theSplit())}`);
   const width = Math.min(byId("order").clientWidth || 900, 1000);
   const plot = Plot.plot({
     width, height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
@@ -266,10 +312,10 @@ function drawOrder() {
     color: SHARE,
     marks: [
       Plot.cell(cells, { x: "at", y: "i", fill: "value", inset: 0.5 }),
-      Plot.dot(formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
+      Plot.dot(run.step_names ? [] : formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
       Plot.text(order, { y: (i) => i, text: when, frameAnchor: "right", dx: 8, textAnchor: "start" }),
       Plot.tip(cells, Plot.pointer({ x: "at", y: "i", ...TIP,
-        title: (cell) => `${names(cell.i)}, step ${number(run.steps[cell.at])}\noverlap ${fixed(cell.value)}; formed: ${when(cell.i)}` })),
+        title: (cell) => `${names(cell.i)}, ${stepName(cell.at)}\noverlap ${fixed(cell.value)}${run.step_names ? "" : `; formed: ${when(cell.i)}`}` })),
     ],
   });
   follow(plot, (scale) => scale(look.step) + plot.scale("x").bandwidth / 2);

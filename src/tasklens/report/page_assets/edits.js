@@ -83,7 +83,7 @@ function drawEffects() {
   const logits = { ...SHARE, domain: [Math.min(0, d3.min(values) ?? 0), Math.max(1, d3.max(values) ?? 1)] };
   const color = look.effect === "logit_change" ? logits : SHARE;
   const map = (options) => heatMap({ width, checkpoints: steps, numbers: true, ...options });
-  const describe = (what) => (cell) => `${cell.state}, step ${number(run.steps[cell.step])}\n${what}: ${fixed(cell.value, 3)}`;
+  const describe = (what) => (cell) => `${cell.state}, ${stepName(cell.step)}\n${what}: ${fixed(cell.value, 3)}`;
   fill("edit-note", `${EDITS[look.edit] ?? "An edit of yours."} Shown is the ${title}.${EFFECTS[look.effect][2] ?? ""}`);
   fill("effects",
     map({ title: "ARI of the clusters against the task", cells: ari, describe: describe("ARI"), ariaLabel: `ARI against the task by hidden state and checkpoint with edits, on ${splitTitle(split)}` }),
@@ -98,16 +98,16 @@ function drawEffectNumbers() {
   const run = theRun(), split = theSplit();
   if (!theEdits()) return;
   const { steps } = run.edits, e = d3.leastIndex(steps, (a, b) => Math.abs(a - look.step) - Math.abs(b - look.step));
-  const step = `step ${number(run.steps[steps[e]])}`, [pairs, able] = theEdits().pairs[e];
+  const step = stepName(steps[e]), [pairs, able] = theEdits().pairs[e];
   const value = (edit, metric, state) => fixed(effectCourse(edit, metric, state)[e]);
   const ari = (state) => fixed(course(split.name, state, "ari")?.[steps[e]]?.[0]);
   fill("effect-shown", steps[e] === look.step
     ? `${look.state}, ${step}: ARI ${ari(look.state)}; ${look.edit}, ${EFFECTS[look.effect][1]}: ${value(look.edit, effectName(look.effect), look.state)}. `
-    : `There are no edits at step ${number(run.steps[look.step])}. There are some at step ${listed(steps.map((i) => number(run.steps[i])))}. `,
-    `Pairs of an instance and another task at ${step}: ${number(pairs)}; the model can do both tasks of ${number(able)}.`);
+    : `There are no edits ${atStep(look.step)}. There are some ${listed(steps.map((i) => atStep(i)))}. `,
+    `Pairs of an instance and another task ${atStep(steps[e])}: ${number(pairs)}; the model can do both tasks of ${number(able)}.`);
   const rows = ROWS.filter(([, edit]) => edit in theEdits().effects)
     .map(([name, edit, metric]) => [name, (state) => value(edit, effectName(metric), state)]);
-  fill("effects-title", `All hidden states at ${step}, ${splitTitle(split)}`);
+  fill("effects-title", `All hidden states ${atStep(steps[e])}, ${splitTitle(split)}`);
   fill("effects-table", make("table", { class: "cells" },
     make("thead", {}, make("tr", {}, make("th"), ...run.states.map((state) => make("th", { scope: "col" }, state)))),
     make("tbody", {}, ...[["ARI", ari], ...rows].map(([name, cell]) => make("tr", {}, make("th", { scope: "row" }, name),

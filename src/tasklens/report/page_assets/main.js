@@ -268,8 +268,12 @@ function repaint() {
 function drawHead() {
   const run = theRun(), { sizes } = run.world, { length: n } = run.steps;
   const contents = run.kind === "run" ? `${number(sizes.tasks)} tasks, ${number(sizes.inputs)} inputs, ${number(sizes.outputs)} outputs` : `${number(sizes.prompts)} prompts with ${number(sizes.labels)} labels`;
+  const twin = run.step_names?.length === 2 && run.step_names[0] === "untrained";
   fill("subtitle", `Does the model sort what it reads by task? ${run.kind === "run" ? "A GPT-2 was trained on" : "A model was measured on"} ${contents}. ` +
-    `There are ${number(n)} checkpoint${n > 1 ? "s" : ""} and ${number(run.states.length)} hidden states; the seed is ${run.seed}.`);
+    `There are ${run.step_names ? "" : `${number(n)} checkpoint${n > 1 ? "s" : ""} and `}${number(run.states.length)} hidden states${twin ? " of the model and of its untrained twin" : ""}; the seed is ${run.seed}.`);
+  document.querySelectorAll(".series").forEach((element) => { element.hidden = run.step_names !== null; });
+  document.querySelectorAll(".model").forEach((element) => { element.hidden = run.step_names === null; });
+  byId("steps").hidden = run.step_names !== null && n === 1;
   options("split", run.splits.map(splitTitle));
   byId("positions").hidden = run.positions.length === 1;
   byId("position").replaceChildren(...run.positions.map(({ position }) => make("option", { value: position }, position)));
@@ -286,9 +290,8 @@ function drawBar() {
   byId("position").value = theRun().position;
   byId("state").value = look.state;
   byId("step").value = look.step;
-  const step = number(theRun().steps[look.step]);
-  byId("step-name").textContent = step;
-  byId("step").setAttribute("aria-valuetext", `step ${step}`);
+  byId("step-name").textContent = theRun().step_names?.[look.step] ?? number(theRun().steps[look.step]);
+  byId("step").setAttribute("aria-valuetext", stepName(look.step));
 }
 
 setUp();

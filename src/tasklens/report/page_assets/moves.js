@@ -95,7 +95,7 @@ function describeMove(arrays, i) {
   if (m < 0) return line("this point was not edited");
   if (own === look.target) return line("this is its own task");
   const move = moveOf(arrays, m), expected = expectedOf(arrays, m, theMoves().tasks.indexOf(look.target));
-  if (!move) return line(editedAt() < 0 ? "no edits at this checkpoint" : "not run, as both tasks have the same answer, or one is unknown");
+  if (!move) return line(editedAt() < 0 ? "no edits here" : "not run, as both tasks have the same answer, or one is unknown");
   const meaning = { becomes: `✓ the answer of ${names[look.target]}`, stays: `= the answer of ${names[own]}`,
     third: "✗ the answer of a third task", other: "✗ an answer of no task" }[move.outcome];
   const wanted = move.outcome === "becomes" || !expected ? "" : `; ${names[look.target]} has ${theMoves().answers[expected - 1]}`;
@@ -119,9 +119,9 @@ async function drawMovesNote() {
 }
 
 function movesNote(arrays) {
-  const { edits, steps, names, splits } = theRun(), { tasks } = theMoves(), target = names.task[look.target];
+  const { edits, names, splits } = theRun(), { tasks } = theMoves(), target = names.task[look.target];
   if (look.target === null) return `Choose a task to see what a shift to its centroid does: ${number(arrays["move/point"].shape[0])} of the points were edited.`;
-  if (editedAt() < 0) return `There are no edits at this checkpoint. There are some at step ${listed(edits.steps.map((i) => number(steps[i])))}.`;
+  if (editedAt() < 0) return `There are no edits ${atStep(look.step)}. There are some ${listed(edits.steps.map((i) => atStep(i)))}.`;
   const chosen = chosenMoves(arrays);
   if (!chosen.length) return look.marked === null && (look.lit === null || look.color !== "task")
     ? `Mark a point (n or p), or highlight another task in the legend, to move it to ${target}.`

@@ -16,19 +16,21 @@ function drawVerdict() {
     return;
   }
   const over = verdict["intervals over"], single = verdict.runs.length === 1;
-  fill("verdict-note", "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
+  fill("verdict-note", verdict.where ? "The findings are of one model: do its hidden states form clusters by task, more than controls and on unseen data? Tested on "
+    : "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
     single ? `the run ${verdict.runs[0].run} (seed ${verdict.runs[0].seed})` : `${verdict.runs.length} runs (seeds ${verdict.runs.map((run) => run.seed).join(", ")})`,
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
     theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
-    single ? " Another seed may differ by more than these intervals." : "");
+    single && !verdict.where ? " Another seed may differ by more than these intervals." : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
   const shown = (finding) => findingDetails(finding, verdict.doubt);
-  fill("findings", ...doubt, ...verdict.findings.map(shown));
+  const where = verdict.where ? [make("div", { id: "where" }, ...verdict.where_text.map((line) => make("p", {}, line)), measurementTable(verdict.where.measurements))] : [];
+  fill("findings", ...doubt, ...where, ...verdict.findings.map(shown));
   const { untested, layers, findings, measurements } = verdict.use;
   fill("use-findings", make("h3", {}, "Use, apart from the findings"),
     untested ? make("p", { class: "note" }, `Not tested: ${untested}. `, make("code", {}, "tasklens intervene RUN"), " makes them.")
       : make("p", { class: "note" }, `The paper does not state that clusters are used. Tested in the best layer by ARI, ${[...new Set(layers)].join(" and ")}. Earlier tokens still carry the own task. `,
-        make("a", { href: "#use" }, "All layers and checkpoints")),
+        make("a", { href: "#use" }, verdict.where ? "All layers" : "All layers and checkpoints")),
     ...findings.map(shown),
     measurements.length ? make("details", {}, make("summary", {}, "What was measured beside it, without a threshold"), measurementTable(measurements)) : null);
   const timings = verdict["half way"].filter((timing) => timing.step !== null);
@@ -59,7 +61,7 @@ function measurementTable(measurements) {
 }
 
 function checksOf(finding) {
-  if (!finding.checks.length) return [make("p", { class: "check" }, "No data were held out.")];
+  if (!finding.checks.length) return [make("p", { class: "check" }, "No data were held out: nothing shows that this is so on unseen data.")];
   const statistics = [...new Set(finding.checks.map((check) => check.statistic))];
   return statistics.map((statistic) => {
     const checks = finding.checks.filter((check) => check.statistic === statistic);
@@ -115,15 +117,19 @@ async function drawLegend() {
 }
 
 function drawCloudTitle() {
-  const run = theRun(), split = theSplit(), step = run.steps[look.step];
+  const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
   const share = split.shown_variance[look.state][look.step];
-  fill("cloud-title", make("b", {}, `${look.state}, step ${number(step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
+  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
     `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
     look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
-  byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} at step ${step}, ` +
+  byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
-  fill("map-note", look.map === "tsne"
+  const single = run.step_names !== null;
+  fill("map-note", single && look.map === "tsne"
+    ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each model starts from the map of the model before, the untrained twin first, and each hidden state of the first from the one below it. Only the neighbours of a point have a meaning. Distances and sizes of clusters have none."
+    : single ? "The map has the first two principal components of the hidden state of the last model, for all models. The mean of each is subtracted. Variance in other directions is not shown."
+    : look.map === "tsne"
     ? "This is dynamic t-SNE (Rauber, Falcão and Telea 2016): the map of each checkpoint starts from the map of the checkpoint before, and a spring holds each point near its former coordinates. At the first checkpoint, each hidden state starts from the one below it. Only the neighbours of a point have a meaning. Distances, sizes of clusters and paths of points have none."
     : "The map has the first two principal components of the hidden state at the last checkpoint, for all checkpoints. The mean of each checkpoint is subtracted. The coordinates of different checkpoints can be compared. Variance in other directions is not shown." +
       (look.fit ? " Each checkpoint is scaled to fit the frame." : ""));
@@ -156,7 +162,7 @@ async function drawContingency() {
   const counts = new Map();
   for (let i = 0; i < n; i++) counts.set(`${tasks[i]} ${clusters[i]}`, (counts.get(`${tasks[i]} ${clusters[i]}`) ?? 0) + 1);
   const sizes = d3.rollup(tasks, (all) => all.length, (task) => task);
-  fill("contingency-title", `Tasks and clusters: ${state}, step ${number(run.steps[step])}`);
+  fill("contingency-title", `Tasks and clusters: ${state}, ${stepName(step)}`);
   const head = (value) => make("th", { scope: "col", title: valueOfCluster(value) }, value < run.names.task.length ? swatch(value) : "–");
   const cell = (task, cluster) => {
     const count = counts.get(`${task} ${cluster}`) ?? 0, share = count / sizes.get(task);

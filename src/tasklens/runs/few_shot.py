@@ -1,0 +1,57 @@
+"""Read the prompts of a model run, or make few-shot prompts for its tokenizer."""
+
+from typing import Any
+
+from tasklens.core.errors import InputError
+from tasklens.core.files import sha256
+from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts
+from tasklens.data.prompt_drawing import PromptSetSettings
+from tasklens.data.prompt_families import content_of_families
+from tasklens.data.prompt_readers import FEW_SHOT, content_of
+from tasklens.data.prompt_set import make_prompts
+from tasklens.models.checkpoint_series import Checkpoint
+from tasklens.runs.settings import ModelRunSettings
+
+#: Fewer than a file of prompts has by default: a model that was named alone is measured soon.
+SETTINGS = PromptSetSettings(contexts=6, inputs=6, hold_out_share=1 / 3)
+
+
+def prompts_of(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts:
+    """Return the prompts that the settings name, given the first model.
+
+    Raises
+    ------
+    InputError
+        As `read_prompts`. If few-shot prompts are asked for, and the tokenizer does not tell enough
+        answers apart.
+    """
+    if FEW_SHOT not in settings.prompts.files:
+        return read_prompts(settings.prompts, seed=settings.seed)
+    if len(settings.prompts.files) > 1:
+        raise InputError(f"{FEW_SHOT} has splits of its own: name no other file of prompts")
+    from tasklens.runs.stage_states import tokenizer_of
+
+    return few_shot_prompts(settings, tokenizer_of(settings, first), first.name)
+
+
+def few_shot_prompts(settings: ModelRunSettings, tokenizer: Any, model: str) -> LabelledPrompts:
+    """Return few-shot prompts for a tokenizer; InputError, which names the model, as above."""
+    try:
+        drawn = make_prompts("icl", tokenizer, SETTINGS, settings.seed)
+    except InputError as error:
+        raise InputError(
+            f"{model}: no few-shot prompts can be made for its tokenizer: {error}; or name "
+            "prompts with --prompts, such as tasks-in-words"
+        ) from error
+    given = {name: getattr(settings.prompts, name) for name in settings.prompts.model_fields_set}
+    return read_prompts(drawn.rows, seed=settings.seed, **given)
+
+
+def hashes_of_prompts(settings: ModelRunSettings, first: Checkpoint) -> dict[str, str]:
+    """Return the SHA-256 of each file of prompts, or of what few-shot prompts are made of."""
+    from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
+
+    if FEW_SHOT not in settings.prompts.files:
+        return {name: sha256(content_of(name)) for name in settings.prompts.files}
+    tokenizer = tokenizer_hash(tokenizer_of(settings, first))
+    return {FEW_SHOT: sha256(tokenizer.encode() + content_of_families())}
