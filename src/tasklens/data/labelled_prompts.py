@@ -11,14 +11,14 @@ from typing import Annotated, Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.parquet import read_parquet
 from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.core.settings import Names, SettingsBase, with_keywords
 from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
 from tasklens.data.family_column import check_families, family_column
@@ -57,7 +57,7 @@ class PromptSettings(SettingsBase, affects="data"):
     output: str = ""
     """Column of the output, which should follow the input; empty: output or answer, if there is
     such a column. The model's accuracy is measured by the first token of the output."""
-    group: tuple[str, ...] = ()
+    group: Names = ()
     """One column or two, whose equal values make prompts depend on each other. Such prompts are
     drawn together when intervals are computed; of two columns, the values of each are drawn. Equal
     values under two labels are two things, except in the columns of contexts and of inputs, which
@@ -75,12 +75,6 @@ class PromptSettings(SettingsBase, affects="data"):
     held out form the split held_out_COLUMN."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of each label's values that is held out; at least one value."""
-
-    @field_validator("group", mode="before")
-    @classmethod
-    def _one_or_two(cls, group: Any) -> Any:
-        """Return the columns; one may be given as a text."""
-        return ((group,) if group else ()) if isinstance(group, str) else group
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -168,6 +168,11 @@ class ModelRun(Run):
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
 
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """All columns of the files of prompts."""
+        return self.table.columns
+
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
         return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}

@@ -17,7 +17,7 @@ from tasklens.models.checkpoint_series import Checkpoint
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.modes import untouched
 from tasklens.runs.directory import PATIENCE
-from tasklens.runs.few_shot import few_shot_prompts
+from tasklens.runs.few_shot import check_prompts, few_shot_prompts
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.pipeline import begin, finish_run
@@ -105,6 +105,7 @@ class ClusterMonitor:
         self.settings, self._prompts = _with_prompts(settings, prompts, tokenizer)
         self.tokenizer, self.out, self.resume = tokenizer, Path(out), resume
         self._run: ModelRun | None = None
+        check_prompts(self.settings, self._prompts)
         for split, rows in self._prompts.splits.items():
             self.settings.check_size(split, rows.stop - rows.start)
         for position in self.settings.states.positions:

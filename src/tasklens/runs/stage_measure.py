@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,8 @@ from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
+from tasklens.runs.run_columns import crossed_at, regressors_at
+from tasklens.scoring.crossed import Texts
 from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import score_controls
 from tasklens.scoring.score_table import (
@@ -163,10 +166,10 @@ class Measurer:
         run = self.run
         affecting = run.settings.affecting("measure")
         data, states = run.directory.output_hash("data"), run.states_hash(step)
+        more = ["paired"] if self._paired else []
         lasts = run.settings.clusters.tsne, run.settings.measure.silhouette
-        more = ["not as the last"] if grows and "last" in lasts else []
-        paired = ["paired"] if self._paired else []
-        return digest([run.settings.seed, affecting, data, states, *paired, *more])
+        more += ["not as the last"] if grows and "last" in lasts else []
+        return digest([run.settings.seed, affecting, data, states, *more])
 
     @property
     def _paired(self) -> bool:
@@ -212,8 +215,17 @@ class Measurer:
             run.check_states(step, name, position)
             return run.states_at(step, position).absolute()
 
+        def shared(position: str) -> dict[str, Any]:
+            instances = run.instances_at(position)
+            return {
+                "instances": _for_workers(instances, crossed_at(run, position)),
+                "regressors": regressors_at(run, position),
+            }
+
+        of_position = {position: shared(position) for position in run.positions}
         return [
             StateJob(
+                **of_position[position],
                 states=source(name, position),
                 state=name,
                 run=run.name,
@@ -223,7 +235,6 @@ class Measurer:
                 paired=self._paired,
                 is_first=position == run.positions[0],
                 splits=run.splits,
-                instances=_without_symbols(run.instances_at(position)),
                 spaces=("raw", "tsne") if wanted(settings.clusters.tsne) else ("raw",),
                 silhouettes=wanted(settings.measure.silhouette),
                 measure=settings.measure,
@@ -266,12 +277,23 @@ class Measurer:
             self.keep_first()
 
 
-def _without_symbols(instances: Mapping[str, Instances]) -> dict[str, Instances]:
-    """Leave out the counts of symbols: they are large, and no hidden state is scored on them."""
-    return {
-        split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
-        for split, known in instances.items()
-    }
+def _for_workers(
+    instances: Mapping[str, Instances], crossed: Mapping[str, Texts]
+) -> dict[str, Instances]:
+    """Add the crossed columns, and leave out the counts of symbols.
+
+    The counts are large, and no hidden state is scored on them.
+    """
+    each, begin = {}, 0
+    for split, known in instances.items():
+        n = len(known.task)
+        each[split] = replace(
+            known,
+            symbol_counts=np.zeros((n, 1), dtype=np.int64),
+            crossed={name: values[begin : begin + n] for name, values in crossed.items()},
+        )
+        begin += n
+    return each
 
 
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:

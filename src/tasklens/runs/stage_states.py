@@ -231,6 +231,8 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
             harvest_checkpoint(run, opened, parts, bar.update)
+            run.opened = None
+            del opened, subject  # before the next model needs the memory
 
 
 def harvest_checkpoint(
@@ -239,7 +241,7 @@ def harvest_checkpoint(
     parts: dict[Part, str],
     on_prompts: Callable[[int], object] = lambda n: None,
 ) -> None:
-    """Let an open model read the prompts, and keep its hidden states at the position of each part.
+    """Let an open model read the prompts once, and keep its states at the position of each part.
 
     `on_prompts` is called with the number of prompts done, once for each position of a prompt.
     """

@@ -172,7 +172,8 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
-          from ``ari_low`` to ``ari_high``. The scores of the model's answers are below.
+          from ``ari_low`` to ``ari_high``. Those that end in the name of a crossed column, such as
+          ``ari_within_form``, are defined in docs/models.md. The scores of answers are below.
 
     Notes
     -----
