@@ -179,7 +179,7 @@ def test_a_training_that_resumes_measures_what_is_missing(
     trainer.add_callback(callback)
     monkeypatch.setattr(callback.monitor, "settings", _same_models(callback.monitor, trained[1]))
     trainer.train(resume_from_checkpoint=str(path / "out" / f"checkpoint-{STEPS}"))
-    assert read == [(4, 0), (6, 1)], "step 4 has the same weights"
+    assert read == [(6, 1)], "step 4 has the same weights"
     assert tl.load_run(path / "run").steps == (0, 2, 4, 6)
     again = trainer_of(stock, path / "out")
     again.add_callback(tl.ClusterCallback(again, stock.prompts, path / "run", QUICK))

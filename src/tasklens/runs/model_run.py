@@ -53,7 +53,7 @@ class ModelRun(Run):
     states_stage: ClassVar[Literal["states"]] = "states"
     opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
-    #: The prompts, if they are in the memory of this process instead of in files.
+    #: The prompts, if the caller has read them: its model and tokenizer are in memory, too.
     given: LabelledPrompts | None = None
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
@@ -70,7 +70,7 @@ class ModelRun(Run):
     @cached_property
     def asked(self) -> LabelledPrompts:
         """The labelled prompts that the settings name, for stage data."""
-        return prompts_of(self.settings, self.checkpoints[0])
+        return self.given or prompts_of(self.settings, self.checkpoints[0])
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -204,8 +204,7 @@ class ModelRun(Run):
 
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
-        table = self.given or self.asked
-        return {self.directory.prompts.name: parquet_bytes(table_of(table))}
+        return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of each file of prompts, or of what they are made of."""

@@ -12,11 +12,12 @@ from tasklens.core.progress import warn
 from tasklens.core.workers import LOCAL, start_workers
 from tasklens.data.labelled_prompts import LabelledPrompts, PromptSettings, read_prompts
 from tasklens.data.measured_parts import measured_parts
-from tasklens.data.prompt_readers import PromptSource
+from tasklens.data.prompt_readers import FEW_SHOT, PromptSource
 from tasklens.models.checkpoint_series import Checkpoint
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.modes import untouched
 from tasklens.runs.directory import PATIENCE
+from tasklens.runs.few_shot import check_prompts, few_shot_prompts
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.pipeline import begin, finish_run
@@ -53,7 +54,8 @@ class ClusterMonitor:
     Parameters
     ----------
     prompts : path, DataFrame, mapping, records, PromptSettings or LabelledPrompts
-        The labelled prompts, see `tasklens.read_prompts`.
+        The labelled prompts, see `tasklens.read_prompts`; ``few-shot`` makes some for the
+        tokenizer.
     tokenizer : transformers tokenizer
         The one that the model reads with.
     out : path
@@ -100,14 +102,14 @@ class ClusterMonitor:
         models = [] if checkpoints is None else [str(checkpoints)]
         table = {"workers": 1, "subject": {"models": models}}
         settings = ModelRunSettings.from_table(table, changes)
-        self.settings, self._given = _with_prompts(settings, prompts)
+        self.settings, self._prompts = _with_prompts(settings, prompts, tokenizer)
         self.tokenizer, self.out, self.resume = tokenizer, Path(out), resume
         self._run: ModelRun | None = None
-        labelled = self._given or read_prompts(self.settings.prompts, seed=self.settings.seed)
-        for split, rows in labelled.splits.items():
+        check_prompts(self.settings, self._prompts)
+        for split, rows in self._prompts.splits.items():
             self.settings.check_size(split, rows.stop - rows.start)
         for position in self.settings.states.positions:
-            measured_parts(labelled, position)
+            measured_parts(self._prompts, position)
 
     @property
     def run(self) -> ModelRun:
@@ -192,7 +194,7 @@ class ClusterMonitor:
     def _open(self, settings: ModelRunSettings) -> ModelRun:
         run = new_run("monitor", settings, self.out, resume=self.resume)
         assert isinstance(run, ModelRun)
-        run.given = self._given
+        run.given = self._prompts
         return run
 
     def _settings_for(self, model: Any) -> ModelRunSettings:
@@ -217,7 +219,8 @@ class ClusterMonitor:
             for part, inputs in parts.items()
             if not run.directory.made_from(run.states_at(checkpoint.step, part.position), inputs)
         }
-        harvest_checkpoint(run, opened, missing)
+        if missing:
+            harvest_checkpoint(run, opened, missing)
         steps = [*(step for step in run.steps if step < checkpoint.step), checkpoint.step]
         if missing or tuple(steps) != run.steps:
             self._mark(steps, time.perf_counter() - began)
@@ -270,19 +273,25 @@ def plain_model(model: Any) -> Any:
 
 
 def _with_prompts(
-    settings: ModelRunSettings, prompts: "PromptSource | PromptSettings | LabelledPrompts"
-) -> tuple[ModelRunSettings, LabelledPrompts | None]:
-    """Return settings with the prompts, and the prompts themselves if they are not in files."""
-    if isinstance(prompts, str | Path):
-        return settings.changed(prompts=settings.prompts.changed(files=(str(prompts),))), None
+    settings: ModelRunSettings,
+    prompts: "PromptSource | PromptSettings | LabelledPrompts",
+    tokenizer: Any,
+) -> tuple[ModelRunSettings, LabelledPrompts]:
+    """Return settings that name the prompts, and the prompts."""
+    named, seed = settings.prompts, settings.seed
     if isinstance(prompts, PromptSettings):
-        return settings.changed(prompts=prompts), None
-    if not isinstance(prompts, LabelledPrompts):
-        named = settings.prompts.model_fields_set - {"files"}
-        chosen = {name: getattr(settings.prompts, name) for name in named}
-        prompts = read_prompts(prompts, seed=settings.seed, **chosen)
-    in_memory = settings.prompts.changed(files=(IN_MEMORY,))
-    return settings.changed(prompts=in_memory), prompts
+        named = prompts
+    elif isinstance(prompts, str | Path):
+        named = named.changed(files=(str(prompts),))
+    else:
+        if not isinstance(prompts, LabelledPrompts):
+            chosen = {name: getattr(named, name) for name in named.model_fields_set - {"files"}}
+            prompts = read_prompts(prompts, seed=seed, **chosen)
+        return settings.changed(prompts=named.changed(files=(IN_MEMORY,))), prompts
+    settings = settings.changed(prompts=named)
+    if named.files == (FEW_SHOT,):
+        return settings, few_shot_prompts(settings, tokenizer, "the model in training")
+    return settings, read_prompts(named, seed=seed)
 
 
 def _scores(run: ModelRun, step: int) -> dict[str, float]:

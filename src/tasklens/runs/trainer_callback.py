@@ -44,7 +44,7 @@ class ClusterCallback(_TrainerCallback):  # type: ignore[misc]
     InputError
         For wrong prompts or settings at once; as the training begins, for a model that cannot be
         measured, or a directory that holds another run. A later failure is a warning, and the
-        training goes on.
+        training continues.
 
     Notes
     -----
@@ -122,7 +122,7 @@ class ClusterCallback(_TrainerCallback):  # type: ignore[misc]
                 warn(f"{self.monitor.out}: the report is not made: {first_line(error)}")
 
     def _measure(self, state: Any, control: Any, model: Any) -> None:
-        """Measure a step once; a failure is a warning, as hours of training may depend on it."""
+        """Measure a step once; a failure is a warning, as it should cost no hours of training."""
         if not state.is_world_process_zero or self._measured == state.global_step:
             return
         try:

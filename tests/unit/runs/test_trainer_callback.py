@@ -1,4 +1,4 @@
-"""When ClusterCallback measures, with a Trainer and a monitor that only record."""
+"""The steps that ClusterCallback measures, with a Trainer and a monitor that only record."""
 
 import re
 from types import SimpleNamespace
