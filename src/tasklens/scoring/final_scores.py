@@ -96,8 +96,7 @@ def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyTyp
         else:
             text = final_text(main, step_names) + classifier_table(rows, step_names)
         text += family_table(rows) + k_table(rows) + crossed_table(main)
-        parts.append(f"position {visible(position)}
-{text}" if len(positions) > 1 else text)
+        parts.append(f"position {visible(position)}\n{text}" if len(positions) > 1 else text)
     return "\n".join(parts)
 
 
