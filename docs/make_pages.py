@@ -251,8 +251,10 @@ from chance to 1; chance is the share of the commonest output. `tasklens verify`
 **The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions are drawn
 with replacement within each task. Instances are not drawn, because the instances of an instruction
 differ only in their input. Copies of an instruction make no pairs with each other, which would
-raise any ARI. Of n runs, n - 1 are drawn with replacement, so that the variance is that of a mean
-of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
+raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of two kinds, such as
+contexts and inputs, both are, and a prompt counts as often as the product of the two counts
+([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
+of a mean of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
 holds in the worst. With one run the interval is that of this network only. It does not contain the
 effect of another seed, or of rounding.
 
