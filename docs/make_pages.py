@@ -254,8 +254,8 @@ differ only in their input. Copies of an instruction make no pairs with each oth
 raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of two kinds, such as
 contexts and inputs, both are, and a prompt counts as often as the product of the two counts
 ([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
-of a mean of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
-holds in the worst. With one run the interval is that of this network only. It does not contain the
+of a mean of n. With three runs the interval reaches from the worst to the best run: a finding
+holds if it holds in the worst. With one run the interval is that of this network only. It does not contain the
 effect of another seed, or of rounding.
 
 **The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
