@@ -6,7 +6,7 @@ undecided. The interval contains the choice among near-best partitions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -78,6 +78,9 @@ class Verdict:
     of `tasklens.findings.one_model` of one model."""
     location: Location | None = None
     """Where the clusters of one model are; None for a series."""
+    stages: Mapping[str, "Verdict"] = field(default_factory=dict)
+    """The verdict on each stage of one model, by its name. The last of them has the checks that
+    this verdict has. Empty unless there are several stages."""
 
     @property
     def is_series(self) -> bool:
@@ -135,7 +138,8 @@ class Verdict:
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
 
-    Runs of one model, with or without its untrained twin, have other findings than a series.
+    Runs of one model, with or without its untrained twin, have other findings than a series. Of
+    several stages of one model, each is judged by itself, beside the same untrained twin.
     InputError if there is no run, a run is given twice, or it lacks `embed` or blocks.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
@@ -148,6 +152,16 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
+    stages = {}
+    for step, name in runs[0].stages.items() if len(runs[0].stages) > 1 else ():
+        twin = [each for each in runs[0].steps if each not in runs[0].stages]
+        stages[name] = _judge([curves.at(*twin, step) for curves in runs])
+    return replace(stages[name], stages=stages) if stages else _judge(runs)
+
+
+def _judge(runs: Sequence[Curves]) -> Verdict:
+    """Judge runs of one model, or of a series of checkpoints each, see `judge`."""
+    names = tuple((curves.run, curves.seed) for curves in runs)
     use, is_series = use_of(runs), any(curves.is_series for curves in runs)
     # If a split was not held out, or there are few tasks, some checks are left out.
     tested = [
