@@ -49,8 +49,8 @@ JSON_KEYS = {
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
         "confidence": "of the intervals",
-        "intervals over": "`runs`, `instructions` or `prompts`, `near-best starts`, as far as "
-        "known",
+        "intervals over": "`runs`, the units (`instructions`, `prompts`, or others), "
+        "`near-best starts`, as far as known",
         "where": "of one model: the best `layer`, the split it was `chosen on`, `best in`: the "
         "`share` of resampled copies by `layer`, the layers that are `not distinguishable`, and "
         "`measurements`, as below; null for a series",
