@@ -11,6 +11,7 @@ import typer
 
 import tasklens as package
 from tasklens.cli.command import Commands, add_command
+from tasklens.cli.export import export
 from tasklens.cli.intervene import intervene
 from tasklens.cli.output import (
     BROKEN_PIPE,
@@ -109,6 +110,13 @@ add_command(
     report,
     "tasklens report runs/first",
     "tasklens report runs/first runs/second --out both.html",
+)
+add_command(
+    app,
+    export,
+    "tasklens export runs/first",
+    "tasklens export runs/first --layer all --step all --out points.parquet",
+    "tasklens export runs/first --to projector --layer block5",
 )
 add_command(
     app,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ from tasklens.core.progress import progress
 from tasklens.core.seeds import derived_seed, stream
 from tasklens.core.workers import Processes, Workers, default_workers, failure
 from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.state_frames import Shown, StateFrames, first_frames, state_frames
 
 Result = TypeVar("Result")
@@ -43,7 +45,8 @@ class FrameMaker:
         if self._first:
             return
         step, states = self.run.steps[0], self.run.state_names
-        for position, (split, shown) in product(self.run.positions, self.shown.items()):
+        for position, split in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split)
             seeds = tuple(self._seed(split, state, step) for state in states)
             directory = self._directory(step, position, *states)
             self._first[position, split] = self._submit(
@@ -56,7 +59,8 @@ class FrameMaker:
         if self._frames:
             return
         _, *later = self.run.steps
-        for position, (split, shown) in product(self.run.positions, self.shown.items()):
+        for position, split in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split)
             first_of_all = _result(self._first[position, split])
             for state, first in zip(self.run.state_names, first_of_all, strict=True):
                 directories = tuple(
@@ -99,6 +103,9 @@ class FrameMaker:
         future.add_done_callback(count)
         return future
 
+    def _shown_at(self, position: str, split: str) -> Shown:
+        return replace(self.shown[split], regressors=regressors_at(self.run, position))
+
     def _directory(self, step: int, position: str, *states: str) -> Path:
         """Return where the hidden states of a step are; InputError if one is damaged."""
         for state in states:
@@ -139,6 +146,8 @@ def _sources(run: Run) -> list[object]:
     """Return how the hidden states are prepared, further positions, and the parts of frames."""
     measure = run.settings.measure
     prepared: list[object] = [measure.center, measure.standardize, measure.normalize]
+    if measure.residualize:
+        prepared.append(measure.residualize)
     if len(run.positions) > 1:
         prepared.append([run.states_hash(step) for step in run.steps])
     return [*prepared, *StateFrames._fields]
@@ -158,6 +167,7 @@ def _shown(run: Run, split: str) -> Shown:
         run.splits[split],
         _shown_points(run, split),
         settings.measure,
+        (),
         settings.report.perplexity,
         settings.report.stay,
         run.splits[first],

@@ -67,6 +67,8 @@ class ModelPlan(NamedTuple):
     special_tokens: str
     """The special tokens that are added to the prompts."""
     positions: dict[str, PositionPlan]
+    rendered: str | None
+    """The first text, if a chat template has written it."""
 
     def document(self) -> dict[str, Any]:
         """Return the plan as what ``--json`` prints."""
@@ -79,6 +81,7 @@ class ModelPlan(NamedTuple):
             "labels": self.labels,
             "splits": self.splits,
             "special tokens": self.special_tokens,
+            "rendered": self.rendered,
             "positions": [{"position": p, **each.document()} for p, each in self.positions.items()],
         }
 
@@ -90,6 +93,8 @@ class ModelPlan(NamedTuple):
         lines.append(f"prompts: {self.n_prompts:,}, with {len(self.labels)} labels")
         lines += [f"  {split}: {n:,}" for split, n in self.splits.items()]
         lines.append(f"special tokens: {self.special_tokens}")
+        if self.rendered is not None:
+            lines.append(f"the chat template writes: {self.rendered!r}")
         for position, plan in self.positions.items():
             lines += [f"position {position}", *plan.lines()]
         return "\n".join(map(visible, lines)) + "\n"
@@ -105,6 +110,7 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
     read = [note for each in tokens.values() for note in (*each.notes, *each.answer_notes)]
     for note in dict.fromkeys([*odd, *read]):
         warn(note)
+    written = next(iter(tokens.values())).rendered
     n_known = {
         position: None if table.output is None else int(np.count_nonzero(each.target[:, 0] >= 0))
         for position, each in tokens.items()
@@ -129,6 +135,7 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
             )
             for position, each in tokens.items()
         },
+        rendered=None if written is None else written.text[0],
     )
 
 

@@ -23,11 +23,12 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
-from tasklens.report.view import TaskOverview, View
+from tasklens.report.view import ModelView, TaskOverview, View
+from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.cell_key import CellKey
-from tasklens.scoring.score_cells import prepared
+from tasklens.scoring.score_cells import prepared_splits
 from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
 
 if TYPE_CHECKING:
@@ -112,6 +113,19 @@ class Run(Stages):
     @abstractmethod
     def overview(self) -> TaskOverview:
         """Return what the model was asked."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step with its licence and the hash of its weights, or the trained one.
+
+        A training run has one: that of its last checkpoint.
+        """
+
+    @property
+    @abstractmethod
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The columns of the measured instances, split after split, by name."""
 
     @abstractmethod
     def data_files(self) -> dict[str, bytes]:
@@ -272,15 +286,11 @@ class Run(Stages):
         self, step: int, position: str | None = None
     ) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
+        measure, regressors = self.settings.measure, regressors_at(self, self.position(position))
+        families = {split: known.families for split, known in self.instances_by_split.items()}
         for name in self.state_names:
             whole = self.states(name, step, position=position)
-            yield (
-                name,
-                {
-                    split: prepared(whole[rows], self.settings.measure)
-                    for split, rows in self.splits.items()
-                },
-            )
+            yield name, prepared_splits(whole, self.splits, measure, families, regressors)
 
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.

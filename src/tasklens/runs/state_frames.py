@@ -1,5 +1,6 @@
 """Compute the frames of maps of hidden states: the work of a worker. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from tasklens.clustering.map_frames import (
     shown_variance,
 )
 from tasklens.runs.states_on_disk import read_states
+from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_cells import MeasureSettings, prepared
 
 Floats = npt.NDArray[np.float32]
@@ -29,6 +31,8 @@ class Shown:
     points: npt.NDArray[np.int64]
     """The instances of the split that are shown, (N,)."""
     measure: MeasureSettings
+    regressors: Sequence[Regressors]
+    """What is taken out of the states first."""
     perplexity: float
     stay: float
     fit: slice
@@ -38,14 +42,17 @@ class Shown:
 
     def read(self, directory: Path, state: str) -> Floats:
         """Return a hidden state of the points, as it is clustered, (N, D)."""
-        return prepared(read_states(directory, state)[self.rows], self.measure)[self.points]
+        whole = read_states(directory, state)
+        if self.regressors:
+            whole = residuals(whole, self.regressors)
+        return prepared(whole[self.rows], self.measure)[self.points]
 
     def centroids(self, directory: Path, state: str, basis: Floats) -> Floats:
         """Return where the centroids of the T tasks lie on the map of a basis (2, D): (T, 2).
 
         There are none, (0, 2), if the map is not one of the states as a model has them.
         """
-        if self.measure.standardize or self.measure.normalize:
+        if self.measure.standardize or self.measure.normalize or self.regressors:
             return np.empty((0, 2), dtype=np.float32)
         whole = read_states(directory, state)
         x, fit = whole[self.rows][self.points], whole[self.fit]

@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, title
 from planted import planted_runs, planted_table
+from planted_model import planted_model
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.verdict import judge
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.figure3 import figure3
+from tasklens.report.figure_by_layer import figure_by_layer
 from tasklens.report.heatmaps import (
     figure_agreement,
     figure_contingency,
@@ -56,6 +58,7 @@ POINTS = pa.Table.from_pylist(
 FIGURES: dict[str, Callable[[View], Figure]] = {
     "figure1": lambda _: figure1(table()),
     "figure2": lambda _: figure2(table()),
+    "by layer": lambda _: figure_by_layer(planted_model()),
     "figure3": lambda _: figure3(planted_runs()),
     "column": lambda _: figure3(planted_runs()[0], "val_instruction_subset", columns=1),
     "map": lambda view: figure_map(view, "block2"),

@@ -67,7 +67,7 @@ function chosenRuns() {
 /** Return what the checkpoint with an index is called: its training step, or the name of a model. */
 const stepName = (i, run = theRun()) => run.step_names?.[i] ?? `step ${number(run.steps[i])}`;
 /** Return the same within a sentence. */
-const atStep = (i, run = theRun()) => (run.step_names ? `of ${run.step_names[i]}` : `at step ${number(run.steps[i])}`);
+const atStep = (i, run = theRun()) => (run.step_names ? `of the ${run.step_names[i]} model` : `at step ${number(run.steps[i])}`);
 
 /** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
 function course(split, line, metric) {

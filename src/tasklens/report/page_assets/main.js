@@ -320,6 +320,7 @@ watch(["run", "position", "split", "state", "step"], () => multiples.forEach((mu
 watch(["run", "position", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
+watchInSight("crossed", ["run", "position", "split", "step", "together"], drawCrossed);
 watchInSight("shares", ["run", "position", "split", "step", "together"], drawShares);
 watchInSight("contingency-title", ["run", "position", "split", "state", "step"], drawContingency);
 watchInSight("order", ["run", "position", "split", "state"], drawOrder);
