@@ -50,6 +50,8 @@ from .report.maps import figure_map as figure_map
 from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
+from .runs.export import export_atlas as export_atlas
+from .runs.export import export_projector as export_projector
 from .runs.intervene import intervene as intervene
 from .runs.load_run import load_run as load_run
 from .runs.monitor import ClusterMonitor as ClusterMonitor

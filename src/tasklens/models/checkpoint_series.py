@@ -32,7 +32,7 @@ _IN_SERIES = re.compile(
     r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE
 )
 #: Patterns of the files that are fetched from the hub in addition to the weights.
-_SMALL = ("*.json", "*.model", "*.txt")
+_SMALL = ("*.json", "*.model", "*.txt", "README.md")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tasklens.core.progress import progress, status, warn
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
+from tasklens.runs.origin import with_origin
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.runs.run_columns import crossed_at, regressors_at
 from tasklens.scoring.crossed import Texts
@@ -80,6 +81,7 @@ def measure(run: Run, workers: Workers | None = None) -> None:
         for step in run.steps:
             tables.append(read_parquet(directory.read(directory.measured_at(step) / SCORES)))
         table = pa.concat_tables(tables)
+        table = table.cast(with_origin(table.schema, run))
         files = [
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]

@@ -16,9 +16,10 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
+from tasklens.data.chats import HEADER, rendered
 from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
-from tasklens.data.names import state_order
+from tasklens.data.names import listed, state_order
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
@@ -38,13 +39,14 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
+from tasklens.models.licences import licence_of
 from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
-from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
+from tasklens.runs.model_run import FACTS, TEXTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import (
     ANSWER,
@@ -83,7 +85,8 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
-        measured_parts(table, position)
+        if table.messages is None:  # otherwise the text depends on the tokenizer
+            measured_parts(table, position)
     notes = step_notes(run.checkpoints)
     if run.directory.mark("states") is None:
         notes += check_revisions(run.checkpoints)
@@ -147,6 +150,7 @@ def tokenize_at_all(
     states = settings.states
     positions = states.positions or (default_position(table),)
     settings.check_figure(positions)
+    table = rendered(table, tokenizer, generation_prompt=states.generation_prompt)
     return {
         position: tokenize(
             table,
@@ -209,7 +213,12 @@ def _inputs(run: ModelRun) -> dict[Part, str]:
     common = [affecting, run.directory.output_hash("data")]
     inputs = {}
     for position in run.positions:
-        measured = [measured_parts(table, position), parse_position(table, position)]
+        named = parse_position(table, position)
+        # The text of messages depends on the tokenizer.
+        parts: Any = (
+            table.columns.get(named[0]) if table.messages else measured_parts(table, position)
+        )
+        measured = [parts, named]
         for c in run.checkpoints:
             model = [identity(c), _tokenizer_files(settings, c)]
             inputs[Part(c, position)] = digest([common, measured, *model])
@@ -307,11 +316,13 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "is_training_step": checkpoint.is_training_step,
         **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
+        "licence": licence_of(checkpoint.directory or fetch(checkpoint), checkpoint.base),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "reading": asdict(opened.subject.reading),
         "special_tokens": tokens.special_tokens,
+        "rendered": None if tokens.rendered is None else digest(tokens.rendered.text),
         "notes": [*tokens.notes, *tokens.answer_notes],
     }
 
@@ -326,6 +337,9 @@ def finish_checkpoint(
     arrays["answer_at"] = tokens.prompts.answered
     if tokens.candidates is not None:
         arrays["candidates"] = tokens.candidates
+    if (table := tokens.rendered) is not None:
+        written = {"text": table.text, HEADER: table.columns.get(HEADER)}
+        (partial / TEXTS).write_text(json.dumps(written, indent=1) + "\n")
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
     (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
@@ -402,6 +416,13 @@ def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     for before, facts in pairwise(facts_by_step):
         if facts["tokenizer"] != before["tokenizer"]:
             sentences.append(f"{facts['name']} has another tokenizer than {before['name']}")
+    shared = set.intersection(*(set(facts["states"]) for facts in facts_by_step))
+    for facts in facts_by_step:
+        if others := [state for state in facts["states"] if state not in shared]:
+            sentences.append(
+                f"{facts['name']} has hidden states that another model lacks and that are left "
+                f"out: {listed(others)}"
+            )
     missing = missing_steps([facts["step"] for facts in facts_by_step])
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")

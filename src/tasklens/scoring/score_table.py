@@ -180,9 +180,9 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
     ``accuracy`` is the share of prompts after which the most likely token, of all tokens, is the
     first of the right answer. The other scores of answers are those of a model run:
 
-    - ``accuracy_among_first_tokens``: the share of prompts at which the first token of the right
-      answer is likelier than those of the answers to the same input under other labels. Answers
-      that begin like the right one do not count;
+    - ``accuracy_among_first_tokens``: the share of prompts whose right answer has a likelier first
+      token than the answers to the same input under other labels. Answers that begin like the right
+      one do not count;
     - ``accuracy_among_candidates``: the same with the probabilities of the whole answers;
     - ``answer_log_probability``: the mean log-probability of the right answer's tokens, in nats per
       token, averaged over prompts;
