@@ -11,7 +11,7 @@ import pytest
 import tasklens as tl
 from tasklens.core.errors import InputError
 from tasklens.data.first_tokens import first_tokens
-from tasklens.data.measured_parts import default_position
+from tasklens.data.measured_parts import default_position, parse_position
 from tasklens.data.prompt_drawing import draw_rows
 from tasklens.data.prompt_families import SHIPPED_FAMILIES, shipped_family
 from tasklens.data.prompt_forms import FORMS, Kind
@@ -170,6 +170,22 @@ def test_the_prompts_are_read_with_their_splits_and_measured_at_the_separator() 
     assert set(tokenizer.convert_ids_to_tokens(measured)) == {"->"}
     answers = tokenizer.convert_ids_to_tokens(read.target[:, 0])
     assert tuple(answers) == table.output, "each answer is a token of its own"
+
+
+def test_the_default_position_is_the_end_of_the_question_if_it_is_known() -> None:
+    rows: Any = {"label": [0, 0, 1, 1], "input": ["a"] * 4}
+    texts = rows | {"text": ["a ->"] * 4}
+    pairs = texts | {"separator": [[2, 4]] * 4}
+    messages = rows | {"messages": [[{"role": "user", "content": "a?"}]] * 4}
+    for name, part, columns in (
+        ("input", "", texts),
+        ("input", "", texts | {"separator": ["->"] * 4}),
+        ("separator", "separator", pairs),
+        ("last", "last", messages),
+    ):
+        table = tl.read_prompts(columns)
+        assert default_position(table) == name
+        assert parse_position(table, "")[0] == part
 
 
 def test_an_input_is_left_out_if_two_answers_begin_with_the_same_token() -> None:
