@@ -95,18 +95,18 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
         "then the mean at step 100"
     )
     assert lines[1].split() == ["layer", "space", "all"]
-    controls = [f"control:{what}" for what in ("length", "symbols", "input")]
-    assert [line.split()[0] for line in lines[2:9]] == [*STATES, *controls]
-    for line in lines[2:9]:
+    controls = [f"control:{what}" for what in ("length", "symbols", "input", "input_class")]
+    assert [line.split()[0] for line in lines[2:10]] == [*STATES, *controls]
+    for line in lines[2:10]:
         layer, _, *numbers = line.split()
         steps = (200, 100) if layer in STATES else (None,)
         scores = [scores_of(probed.path, layer=layer, step=s, metric="ari") for s in steps]
         assert numbers == [f"{row['value']:.2f}" for (row,) in scores]
     right = knows(stock, 200)
     assert 1 / 4 < sum(right) / len(right) < 1
-    assert lines[9] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
-    assert lines[10] == lines[-3] == ""
-    findings = lines[11:-3]
+    assert lines[10] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
+    assert lines[11] == lines[-3] == ""
+    findings = lines[12:-3]
     assert len(findings) == 10
     assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-2])
     assert "tasklens intervene" in findings[-2]
@@ -464,7 +464,8 @@ def test_an_untrained_network_is_measured_as_step_0(
         path = tmp_path / name
         asked = ("--untrained", "--states", "embed,block1", "--set", f"seed={seed}")
         result = succeed(*stock.command(*asked, "--out", path, models=models))
-        assert "then the mean at step 0\n" in result.out
+        assert "then the mean of the untrained model\n" in result.out
+        assert not re.search(r"\bsteps?\b|training|checkpoint", result.out)
         assert {row["step"] for row in scores_of(path)} == {None, 0, 200}
         states[name] = np.load(step_of(path, 0) / "block1.npy")
         kept = (step_of(path, 200) / "block1.npy").read_bytes()
@@ -529,7 +530,7 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
         assert [float(number) for number in match.group(3, 4, 5)] == pytest.approx(
             numbers, abs=0.00501
         )
-    table = re.split(r"\n\n(?=holds|fails|undecided)", result.out)[0]
+    table = result.out.partition("\n\nbest layer: ")[0]
     assert call("show", path).out == f"{table}\n"
     verdict = json.loads((path / "verdict.json").read_text())
     assert verdict["half way"] == [], "which a single model cannot show"

@@ -152,6 +152,7 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
             "same_symbols": _matrix(world.same_symbols),
         },
         "settings": view.settings,
+        "models": [model._asdict() for model in view.models],
         "origin": {key: manifest.get(key) for key in ("command", "versions", "machine")},
         "stages": {
             stage: {key: value for key, value in mark.items() if key not in ("inputs", "files")}

@@ -1,5 +1,7 @@
 """Read the prompts of a model run, or make few-shot prompts for its tokenizer."""
 
+from typing import Any
+
 import numpy as np
 
 from tasklens.core.errors import InputError
@@ -27,10 +29,15 @@ def prompts_of(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts
         answers apart. If a column that is taken out, or is crossed with the label, cannot be.
     """
     table = _read(settings, first)
+    check_prompts(settings, table)
+    return table
+
+
+def check_prompts(settings: ModelRunSettings, table: LabelledPrompts) -> None:
+    """Raise InputError if a column that is taken out, or crossed with the label, cannot be."""
     task = np.array(codes(table.label))
     family = None if table.family is None else np.array(codes(table.family))
     check_columns(table.columns, table.splits, task, family, settings.measure)
-    return table
 
 
 def _read(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts:
@@ -40,11 +47,16 @@ def _read(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts:
         raise InputError(f"{FEW_SHOT} has splits of its own: name no other file of prompts")
     from tasklens.runs.stage_states import tokenizer_of
 
+    return few_shot_prompts(settings, tokenizer_of(settings, first), first.name)
+
+
+def few_shot_prompts(settings: ModelRunSettings, tokenizer: Any, model: str) -> LabelledPrompts:
+    """Return few-shot prompts for a tokenizer; InputError, which names the model, as above."""
     try:
-        drawn = make_prompts("icl", tokenizer_of(settings, first), SETTINGS, settings.seed)
+        drawn = make_prompts("icl", tokenizer, SETTINGS, settings.seed)
     except InputError as error:
         raise InputError(
-            f"{first.name}: no few-shot prompts can be made for its tokenizer: {error}; or name "
+            f"{model}: no few-shot prompts can be made for its tokenizer: {error}; or name "
             "prompts with --prompts, such as tasks-in-words"
         ) from error
     given = {name: getattr(settings.prompts, name) for name in settings.prompts.model_fields_set}

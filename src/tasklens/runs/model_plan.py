@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from tasklens.core.progress import warn
 from tasklens.core.text import visible
+from tasklens.data.names import UNTRAINED
 from tasklens.data.tokenize import shown
 from tasklens.models.checkpoint_series import Checkpoint, step_notes
 from tasklens.models.gguf_files import stored_as
@@ -57,6 +58,8 @@ class ModelPlan(NamedTuple):
 
     models: dict[int, str]
     """The name of each model by step, with how a GGUF file stores its weights."""
+    stages: dict[int, str]
+    """The name of each stage by step; empty for a single model or a series."""
     n_prompts: int
     labels: tuple[str, ...]
     splits: dict[str, int]
@@ -70,7 +73,10 @@ class ModelPlan(NamedTuple):
     def document(self) -> dict[str, Any]:
         """Return the plan as what ``--json`` prints."""
         return {
-            "models": [{"step": step, "name": name} for step, name in self.models.items()],
+            "models": [
+                {"step": step, "name": name, "stage": self.stages.get(step)}
+                for step, name in self.models.items()
+            ],
             "prompts": self.n_prompts,
             "labels": self.labels,
             "splits": self.splits,
@@ -82,7 +88,8 @@ class ModelPlan(NamedTuple):
     def text(self) -> str:
         """Return the plan as ``--dry-run`` prints it."""
         lines = ["models:"]
-        lines += [f"  step {step}: {name}" for step, name in self.models.items()]
+        called = {step: self.stages.get(step, f"step {step}") for step in self.models}
+        lines += [f"  {called[step]}: {name}" for step, name in self.models.items()]
         lines.append(f"prompts: {self.n_prompts:,}, with {len(self.labels)} labels")
         lines += [f"  {split}: {n:,}" for split, n in self.splits.items()]
         lines.append(f"special tokens: {self.special_tokens}")
@@ -110,6 +117,11 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
     }
     return ModelPlan(
         models={c.step: _name(c, settings.subject.dtype) for c in checkpoints},
+        stages={
+            c.step: UNTRAINED if c.untrained else c.called
+            for c in checkpoints
+            if settings.subject.names
+        },
         n_prompts=len(table),
         labels=tuple(sorted(set(table.label))),
         splits={split: rows.stop - rows.start for split, rows in table.splits.items()},

@@ -20,6 +20,7 @@ from tasklens.core.progress import progress, status, warn
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
+from tasklens.runs.origin import with_origin
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.runs.run_columns import crossed_at, regressors_at
 from tasklens.scoring.crossed import Texts
@@ -80,6 +81,7 @@ def measure(run: Run, workers: Workers | None = None) -> None:
         for step in run.steps:
             tables.append(read_parquet(directory.read(directory.measured_at(step) / SCORES)))
         table = pa.concat_tables(tables)
+        table = table.cast(with_origin(table.schema, run))
         files = [
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]
@@ -142,23 +144,34 @@ class Measurer:
 
     If this process is the only worker, a checkpoint is measured by the time `begin` returns.
     `on_state` is called with 1 after every hidden state. `failed` holds the reasons of failed
-    cells, by name; nothing is kept of their checkpoint.
+    cells, by name; nothing is kept of their checkpoint. If the run ``grows``, none of the
+    checkpoints is the last one: that is measured as such, again, once none is to come.
     """
 
     def __init__(
-        self, run: Run, workers: Workers, on_state: Callable[[int], object] = lambda n: None
+        self,
+        run: Run,
+        workers: Workers,
+        on_state: Callable[[int], object] = lambda n: None,
+        *,
+        grows: bool = False,
     ) -> None:
-        self.run, self.workers, self.on_state = run, workers, on_state
+        self.run, self.workers, self.on_state, self.grows = run, workers, on_state, grows
         self.failed: dict[str, str] = {}
         self._running: deque[tuple[int, Jobs]] = deque()
 
     def inputs(self, step: int) -> str:
         """Return the hash of what the scores of a checkpoint depend on."""
+        return self._inputs(step, grows=self.grows)
+
+    def _inputs(self, step: int, *, grows: bool) -> str:
         run = self.run
-        settings = run.settings.affecting("measure")
+        affecting = run.settings.affecting("measure")
         data, states = run.directory.output_hash("data"), run.states_hash(step)
-        paired = ["paired"] if self._paired else []
-        return digest([run.settings.seed, settings, data, states, *paired])
+        more = ["paired"] if self._paired else []
+        lasts = run.settings.clusters.tsne, run.settings.measure.silhouette
+        more += ["not as the last"] if grows and "last" in lasts else []
+        return digest([run.settings.seed, affecting, data, states, *more])
 
     @property
     def _paired(self) -> bool:
@@ -169,7 +182,10 @@ class Measurer:
         """Return whether the clusters and the scores of a checkpoint are there, undamaged."""
         directory = self.run.directory
         measured = directory.measured_at(step)
-        return directory.made_from(measured, self.inputs(step)) and all(
+        inputs = [self._inputs(step, grows=False)]
+        if self.grows or step != self.run.steps[-1]:
+            inputs.append(self._inputs(step, grows=True))
+        return any(directory.made_from(measured, each) for each in inputs) and all(
             map(directory.is_intact, directory.files_in(measured))
         )
 
@@ -190,7 +206,7 @@ class Measurer:
     def _jobs(self, step: int) -> list[StateJob]:
         run = self.run
         settings = run.settings
-        last = step == run.steps[-1]
+        last = step == run.steps[-1] and not self.grows
 
         def wanted(at: str) -> bool:
             return at == "all" or (at == "last" and last)

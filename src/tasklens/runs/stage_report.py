@@ -150,6 +150,7 @@ def view_of(run: Run, position: str) -> View:
         answers=answers.names,
         table=at_position(run.score_table(), position),
         world=run.overview(),
+        models=run.models,
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
         edits=edits_view(run, frames, position),

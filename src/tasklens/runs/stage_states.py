@@ -1,6 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from tasklens.core.workers import LOCAL
 from tasklens.data.chats import HEADER, rendered
 from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
-from tasklens.data.names import state_order
+from tasklens.data.names import listed, state_order
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
@@ -38,6 +39,7 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
+from tasklens.models.licences import licence_of
 from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
@@ -106,8 +108,14 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
-    subject = load_model(settings, checkpoint)
-    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    return opened_model(settings, load_model(settings, checkpoint), table, checkpoint.name)
+
+
+def opened_model(
+    settings: ModelRunSettings, subject: HuggingFaceSubject, table: LabelledPrompts, name: str
+) -> OpenedModel:
+    """Return a model that is loaded with the prompts as it reads them; InputError as open_model."""
+    names = _state_names(subject, settings.subject.states, name)
     limits = [n for n in (settings.states.max_length, subject.max_length) if n]
     tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
     for each in tokens.values():
@@ -231,16 +239,32 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
                 n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
-            partials = begin_checkpoint(run, parts, in_shards=False)
-            keep_reading(partials, subject, list(parts.values()))
-            prompts = at_once([tokens[part.position].prompts for part in parts])
-            harvest_to(partials, subject, prompts, names, bar.update)
-            for part, partial in zip(parts, partials, strict=True):
-                keep_whole_answers(run.settings, partial, subject, tokens[part.position])
-                facts = model_facts(checkpoint, opened, part.position)
-                finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
-            for part in parts:
-                run.directory.fill(run.states_at(checkpoint.step, part.position))
+            harvest_checkpoint(run, opened, parts, bar.update)
+            run.opened = None
+            del opened, subject  # before the next model needs the memory
+
+
+def harvest_checkpoint(
+    run: ModelRun,
+    opened: OpenedModel,
+    parts: dict[Part, str],
+    on_prompts: Callable[[int], object] = lambda n: None,
+) -> None:
+    """Let an open model read the prompts once, and keep its states at the position of each part.
+
+    `on_prompts` is called with the number of prompts done, once for each position of a prompt.
+    """
+    subject, tokens, names = opened
+    partials = begin_checkpoint(run, parts, in_shards=False)
+    keep_reading(partials, subject, list(parts.values()))
+    prompts = at_once([tokens[part.position].prompts for part in parts])
+    harvest_to(partials, subject, prompts, names, on_prompts)
+    for part, partial in zip(parts, partials, strict=True):
+        keep_whole_answers(run.settings, partial, subject, tokens[part.position])
+        facts = model_facts(part.checkpoint, opened, part.position)
+        finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
+    for part in parts:
+        run.directory.fill(run.states_at(part.checkpoint.step, part.position))
 
 
 def begin_checkpoint(run: ModelRun, parts: dict[Part, str], *, in_shards: bool) -> list[Path]:
@@ -289,7 +313,9 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "called": checkpoint.called,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
+        **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
+        "licence": licence_of(checkpoint.directory or fetch(checkpoint), checkpoint.base),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
@@ -389,6 +415,13 @@ def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     for before, facts in pairwise(facts_by_step):
         if facts["tokenizer"] != before["tokenizer"]:
             sentences.append(f"{facts['name']} has another tokenizer than {before['name']}")
+    shared = set.intersection(*(set(facts["states"]) for facts in facts_by_step))
+    for facts in facts_by_step:
+        if others := [state for state in facts["states"] if state not in shared]:
+            sentences.append(
+                f"{facts['name']} has hidden states that another model lacks and that are left "
+                f"out: {listed(others)}"
+            )
     missing = missing_steps([facts["step"] for facts in facts_by_step])
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")

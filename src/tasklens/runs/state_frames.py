@@ -70,7 +70,7 @@ class StateFrames(NamedTuple):
     tsne: Floats
     """(S, N, 2)."""
     pca: Floats
-    """(S, N, 2), in the basis of the last checkpoint."""
+    """(S, N, 2), in the basis of the last checkpoint if it has the same width D."""
     share: npt.NDArray[np.float64]
     """The share of the variance that the principal components show, (S,)."""
     centroids: Floats
@@ -101,12 +101,14 @@ def state_frames(
 
     There is a directory for each checkpoint, a seed for each but the first, whose map is given.
     """
-    basis = common_basis(shown.read(directories[-1], state))
+    last = common_basis(shown.read(directories[-1], state))
     tsne, pca, share, centroids = [first], [], [], []
     for i, directory in enumerate(directories):
         x = shown.read(directory, state)
         if i > 0:
             tsne.append(shown.next(x, tsne[-1], seeds[i - 1]))
+        # Another model may have another width: its map has its own principal components.
+        basis = last if x.shape[1] == last.shape[1] else common_basis(x)
         pca.append(project(x, basis))
         share.append(shown_variance(x, basis))
         centroids.append(shown.centroids(directory, state, basis))

@@ -19,7 +19,7 @@ from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.report.view import TaskOverview, TaskView
+from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.fit_settings import draw_dataset
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.run_columns import LENGTH
@@ -87,6 +87,11 @@ class TrainingRun(Run):
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
         return {"task": tasks, "input": tokens, "output": tokens}
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The instructions."""
+        return ("instructions",)
+
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction of each instance of a split."""
         instructions = self.dataset.instructions
@@ -103,6 +108,13 @@ class TrainingRun(Run):
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens are called."""
         return [self.dataset.vocabulary.tokens[token] for token in tokens]
+
+    @property
+    def models(self) -> tuple[ModelView, ...]:
+        """The trained model: its hash is that of the file of the last checkpoint, if it is kept."""
+        step = self.steps[-1]
+        weights = self.directory.noted(self.directory.checkpoint(step) / "model.safetensors")
+        return (ModelView(step, self.name, "", weights or ""),)
 
     @cached_property
     def columns(self) -> Mapping[str, Sequence[str]]:

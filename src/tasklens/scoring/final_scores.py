@@ -25,6 +25,7 @@ from tasklens.scoring.score_table import (
     summarise,
     to_frame,
 )
+from tasklens.scoring.stage_table import are_stages, stage_tables
 
 #: What each classifier is called.
 CLASSIFIERS = {
@@ -82,14 +83,18 @@ def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyTyp
 
     Those of classifiers, of each family, of each k and of crossed columns stand below.
     If there are several positions, their names are above the scores of each. ``step_names`` are
-    those of steps that are no training steps, see `tasklens.Run.step_names`.
+    those of steps that are no training steps, see `tasklens.Run.step_names`. Of several stages of
+    one model, each has its scores.
     """
     positions = positions_of(table)
     parts = []
     for position in positions or [""]:
         rows = at_position(table, position)
         main = main_scores(rows)
-        text = final_text(main, step_names) + classifier_table(rows, step_names)
+        if are_stages(step_names):
+            text = stage_tables(rows, step_names)
+        else:
+            text = final_text(main, step_names) + classifier_table(rows, step_names)
         text += family_table(rows) + k_table(rows) + crossed_table(main)
         parts.append(f"position {visible(position)}\n{text}" if len(positions) > 1 else text)
     return "\n".join(parts)
@@ -234,8 +239,8 @@ def k_table(table: pa.Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def final_scores(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a record for each score at the last step.
+def final_scores(table: pa.Table, *, every_step: bool = False) -> list[dict[str, Any]]:
+    """Return a record for each score at the last step, or at every step.
 
     Parameters
     ----------
@@ -246,14 +251,15 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     -------
     list of dict
         The values of `KEYS` (None if one does not apply), and ``mean``, ``low`` and ``high`` over
-        the ``n`` seeds and cluster seeds. ``step`` is the last step, or None for a control, which
+        the ``n`` seeds and cluster seeds. ``step`` is the step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
     rows = to_frame(of_family(table))
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []
-    last = summarise(rows[rows["step"].isin([NO_STEP, steps[-1]])], (*KEYS, "step"))
+    shown = rows if every_step else rows[rows["step"].isin([NO_STEP, steps[-1]])]
+    last = summarise(shown, (*KEYS, "step"))
     first: dict[Any, float] = {}
     if len(steps) > 1:
         first = summarise(rows[rows["step"] == steps[0]], KEYS)["mean"].to_dict()

@@ -115,8 +115,8 @@ def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
 
 WRONG: dict[str, tuple[Any, str]] = {
     "state": ("block7", "no hidden state 'block7'; there are embed, block1, block2"),
-    "step": (11, "no checkpoint at step 11; there are (0, 10, 40)"),
-    "steps": ([0, 3], "no checkpoint at step 3; there are (0, 10, 40)"),
+    "step": (11, "no checkpoint at step 11; there are 0, 10, 40"),
+    "steps": ([0, 3], "no checkpoint at step 3; there are 0, 10, 40"),
     "split": ("x", "no split 'x'; there are train_subset, val_subset"),
     "color": ("layer", "no colour by 'layer'; there are cluster, task, input, output"),
     "map": ("umap", "no map 'umap'; there are tsne, pca"),

@@ -24,7 +24,8 @@ const look = {
   effect: "becomes",
   able: false, // whether effects are those of pairs that the model can do
   together: "all", // scores are those of "all" runs, or of the run that is "shown"
-  multiples: "states",
+  // Of several trained models the small maps are those of all models, side by side.
+  multiples: story.runs[0].step_names?.filter((name) => name !== "untrained").length > 1 ? "steps" : "states",
   theme: "", // "light", "dark", or empty: as in the system
   wide: innerWidth, // width of the window; what depends on it is drawn again when it changes
   painted: 0, // how often the colours have changed
