@@ -196,6 +196,7 @@ function drawWorld() {
 
 // Names, licences and hashes of the models; a trained one has no licence.
 function modelTable(run) {
+  if (!run.models.length) return [];
   if (run.kind === "run") return [make("p", {}, `${run.models[0].name}, trained by this run`
     + (run.models[0].weights ? `; SHA-256 of the last checkpoint: ${run.models[0].weights}` : ""))];
   const head = [run.step_names ? "model" : "step", "name", "licence", "SHA-256 of the weights"];
