@@ -3,10 +3,13 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from tasklens.core.settings import SettingsBase
+from tasklens.data.synthetic import MEASURED
+from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
 from tasklens.findings.use import USE, USE_RULES
@@ -15,7 +18,8 @@ from tasklens.runs.settings import PRESETS, ModelRunSettings, TrainingRunSetting
 DIRECTORY = Path(__file__).parent
 NOTICE = "Made by `python docs/make_pages.py`; a test fails when it drifts."
 COMMANDS = (
-    *("run", "probe", "prompts", "series", "compare", "report", "show", "verify", "follow"),
+    *("run", "probe", "prompts", "series", "compare", "report", "export", "show"),
+    *("verify", "follow"),
     "intervene",
     *("data", "train", "measure", "plot", "sweep", "gather"),
 )
@@ -29,7 +33,8 @@ JSON_KEYS = {
         "seed": "root seed",
         "steps": "steps of the checkpoints",
         "step names": "names of the steps that are no training steps, by step",
-        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
+        "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
+        "`layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
         "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
         "first step",
@@ -37,6 +42,7 @@ JSON_KEYS = {
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
         "verdict": "as for `verify`, without `file`; null without the hidden states it needs",
+        "differences": "of stages of one model only: as for `compare` of a single run",
         "report": "path of the page",
         "figure": "path of Figure 1",
     },
@@ -45,7 +51,12 @@ JSON_KEYS = {
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
         "confidence": "of the intervals",
-        "intervals over": "`runs`, `instructions`, `near-best starts`, as far as known",
+        "intervals over": "`runs`, the units (`instructions`, `prompts`, or others), "
+        "`near-best starts`, as far as known",
+        "where": "of one model: the best `layer`, the split it was `chosen on`, `best in`: the "
+        "`share` of resampled copies by `layer`, the layers that are `not distinguishable`, and "
+        "`measurements`, as below; null for a series",
+        "stages": "the verdict on each stage of one model, by name; otherwise empty",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
@@ -69,11 +80,18 @@ JSON_KEYS = {
     "compare": {
         "runs": "both paths",
         "settings": "both values of each setting that differs, by key",
-        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, "
-        "`low`, `high`",
+        "ari": "`split`, `layer` (a hidden state, or `best`), `space`, `first`, `second`, "
+        "`difference`, `low`, `high`",
+        "decoded": "the same of the linear classifier",
         "accuracy": "the same of the models",
         "best": "`layer` and `space` of each run's best hidden state",
+        "best_layers": "the layer that `best` is of, in each run",
         "verdicts": "that of each run, as for `verify`",
+    },
+    "compare, of a single run": {
+        "run": "path",
+        "differences": "for each pair: `first`, `second`, their `steps`, and `ari`, `decoded`, "
+        "`accuracy`, `best`, `best_layers` as above",
     },
     "run --dry-run": {
         "parameters": "of the model",
@@ -85,7 +103,7 @@ JSON_KEYS = {
         "busy": "why the seconds are not those of an idle machine; otherwise empty",
     },
     "probe --dry-run": {
-        "models": "`step` and `name` of each",
+        "models": "`step` and `name` of each, and `stage`, the name of a stage",
         "prompts": "their number",
         "labels": "their names",
         "splits": "prompts by split",
@@ -229,7 +247,8 @@ def findings_page() -> str:
 {NOTICE}
 
 `tasklens verify RUN [RUN ...]` tests them on runs that differ in their seed. It prints the verdicts
-and writes `verdict.json`. The exit status is 0 only if all findings hold.
+and writes `verdict.json`. The exit status is 0 only if all findings hold. [One model](#one-model)
+has other findings than a training.
 
 **A check** is a number of each run, averaged over the runs. It **holds** if its whole interval is
 on the right side of the threshold, and **fails** if all of it is on the wrong side. Otherwise, or
@@ -269,11 +288,47 @@ any run), and with a planted table every finding holds.
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n{_rules_table(RULES, finding)}"
+    page += MODEL_SECTION
+    for finding, sentence in MODEL_FINDINGS.items():
+        page += f"\n### {finding}: {sentence}\n\n{_rules_table(MODEL_RULES, finding, ROLES)}"
     page += USE_SECTION
     for finding, sentence in USE.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
     return page + MEASUREMENTS_SECTION
 
+
+#: What stands for the splits of a training run, in a run of one model.
+ROLES = dict(zip(MEASURED, ("first", "second", "third"), strict=True))
+
+MODEL_SECTION = """
+## One model
+
+A model is no series of checkpoints, with or without its untrained twin (`--untrained`). Most of the
+findings above are of a training, and are not tested on it. Four others are: these are the rules of
+a run of `tasklens probe` with one model, or with models whose order is not that of a training. Of
+several, the last is judged. The splits are those of the prompts, in their order; the first one
+chooses the best layer.
+
+**Where the clusters are** is stated first, and not judged: the best layer, with its ARI on each
+split; in which share of the resampled copies each layer is the best; and the layers that are not
+distinguishable from it. The interval of their difference in ARI contains 0. Only hidden states
+count here, and not their t-SNE maps. Where the linear classifier has its highest accuracy is
+stated, too, and may be another layer.
+
+**Controls.** *Layer 0* (`embed`) knows the input token only: of a model that knows words, it may
+sort them into verbs and countries. *The input's class* is what the input can tell at most about the
+task. Inputs that share a task are of one class. If every task is asked over the same inputs, there
+is one class, and the ARI is 0. If each task has inputs of its own, the input tells the task, and
+this check fails: no clusters then show more than the inputs. *The untrained twin* has the same
+configuration, tokenizer and prompts, and fresh weights. It is judged in its own best layer, on each
+split and in each copy. *The bag of tokens* and *the length* are those of the prompt up to the
+measured position. Of prompts in families all are means over families.
+
+**What is missing** is undecided, so that the exit status is 1: without held-out data nothing shows
+that clusters are there on unseen data, and without a twin its two checks have no number. A line
+names the option that adds it. The thresholds are those of the findings above, or half of the way.
+They were set before a pretrained model was judged by them.
+"""
 
 USE_SECTION = """
 ## Apart: are the clusters used?
@@ -316,11 +371,13 @@ MEASUREMENTS_SECTION = """
 """
 
 
-def _rules_table(rules: Sequence[Rule], finding: str) -> str:
-    """Return the rules of a finding as a table."""
+def _rules_table(
+    rules: Sequence[Rule], finding: str, names: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Return the rules of a finding as a table, in which splits may have other names."""
     table = "| number of a run | should be | on | reason |\n|---|---|---|---|\n"
     for rule in (rule for rule in rules if rule.finding == finding):
-        on = ", ".join(rule.splits)
+        on = ", ".join(names.get(split, split) for split in rule.splits)
         table += f"| {rule.statistic} | {rule.threshold} | {on} | {rule.reason} |\n"
     return table
 

@@ -50,13 +50,17 @@ from .report.maps import figure_map as figure_map
 from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
+from .runs.export import export_atlas as export_atlas
+from .runs.export import export_projector as export_projector
 from .runs.intervene import intervene as intervene
 from .runs.load_run import load_run as load_run
+from .runs.monitor import ClusterMonitor as ClusterMonitor
 from .runs.pipeline import run as run
 from .runs.run import Run as Run
 from .runs.settings import ModelRunSettings as ModelRunSettings
 from .runs.settings import TrainingRunSettings as TrainingRunSettings
 from .runs.settings import load_settings as load_settings
+from .runs.trainer_callback import ClusterCallback as ClusterCallback
 from .runs.verify import verify as verify
 from .scoring.final_scores import final_table as final_table
 from .scoring.score import score as score

@@ -160,8 +160,8 @@ def swept(sweep_file: Path) -> Finished:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the figures of a run, which take longest, by empty ones."""
-    for name in ("figure1", "figure2", "figure3"):
-        monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_: Figure())
+    for name in ("figure1", "figure2", "figure3", "figure_by_layer"):
+        monkeypatch.setattr(f"tasklens.runs.stage_plot.{name}", lambda *_, **__: Figure())
 
 
 @pytest.fixture(scope="session")

@@ -117,14 +117,22 @@ def another_tokenizer() -> Any:
     return word_level_tokenizer((*SPECIAL, *VOCABULARY[: len(SPECIAL) - 1 : -1]))
 
 
-def save_model(path: Path, seed: int, *, tokenizer: Any = None, vocabulary: int = 0) -> Path:
+def save_model(
+    path: Path,
+    seed: int,
+    *,
+    tokenizer: Any = None,
+    vocabulary: int = 0,
+    blocks: int = 2,
+    width: int = 16,
+) -> Path:
     """Save a random tiny Llama, drawn with a seed."""
     import transformers
 
     config = transformers.LlamaConfig(
         vocab_size=vocabulary or len(VOCABULARY),
-        hidden_size=16,
-        num_hidden_layers=2,
+        hidden_size=width,
+        num_hidden_layers=blocks,
         num_attention_heads=2,
         num_key_value_heads=1,
         intermediate_size=32,

@@ -1,8 +1,10 @@
 """A run whose prompts are of two families of tasks: scores, clusters, maps and edits of each."""
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
@@ -12,6 +14,7 @@ from tasklens.core.errors import InputError
 from tasklens.interventions.settings import Selection
 from tasklens.report.maps import figure_map
 from tasklens.report.page import run_data
+from tasklens.runs.export import export_atlas, export_projector
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 from tasklens.runs.stage_intervene import intervene
@@ -125,6 +128,17 @@ def test_the_page_has_each_family_and_the_means(run: Run) -> None:
     assert [split["meaning"] for split in words["splits"]] == ["words", "words"]
     assert len(texts) == 2
     json.dumps(data, allow_nan=False, default=str)
+
+
+def test_an_exported_map_is_of_one_family(run: Run, tmp_path: Path) -> None:
+    for family, labels in (("facts", {"colour", "past"}), ("words", {"capital", "plural"})):
+        given = None if family == "facts" else family  # the first is the default
+        path = export_atlas(run, tmp_path / "atlas.parquet", family=given)
+        columns = pq.read_table(path).to_pydict()
+        assert set(columns["label"]) == labels
+        assert set(columns["family"]) == {family}
+    path = export_projector(run, tmp_path / "projector")
+    assert len((path / "vectors.tsv").read_text().splitlines()) == len(run.states("embed"))
 
 
 def test_the_table_shows_families(run: Run) -> None:

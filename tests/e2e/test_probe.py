@@ -95,18 +95,18 @@ def test_a_probe_ends_with_the_table_the_findings_and_the_figure(
         "then the mean at step 100"
     )
     assert lines[1].split() == ["layer", "space", "all"]
-    controls = [f"control:{what}" for what in ("length", "symbols", "input")]
-    assert [line.split()[0] for line in lines[2:9]] == [*STATES, *controls]
-    for line in lines[2:9]:
+    controls = [f"control:{what}" for what in ("length", "symbols", "input", "input_class")]
+    assert [line.split()[0] for line in lines[2:10]] == [*STATES, *controls]
+    for line in lines[2:10]:
         layer, _, *numbers = line.split()
         steps = (200, 100) if layer in STATES else (None,)
         scores = [scores_of(probed.path, layer=layer, step=s, metric="ari") for s in steps]
         assert numbers == [f"{row['value']:.2f}" for (row,) in scores]
     right = knows(stock, 200)
     assert 1 / 4 < sum(right) / len(right) < 1
-    assert lines[9] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
-    assert lines[10] == lines[-3] == ""
-    findings = lines[11:-3]
+    assert lines[10] == f"accuracy at step 200: all {sum(right) / len(right):.3f}"
+    assert lines[11] == lines[-3] == ""
+    findings = lines[12:-3]
     assert len(findings) == 10
     assert all(re.match(r"(holds|fails|undecided)  +\S.*  +\S", line) for line in findings[:-2])
     assert "tasklens intervene" in findings[-2]
@@ -464,7 +464,8 @@ def test_an_untrained_network_is_measured_as_step_0(
         path = tmp_path / name
         asked = ("--untrained", "--states", "embed,block1", "--set", f"seed={seed}")
         result = succeed(*stock.command(*asked, "--out", path, models=models))
-        assert "then the mean at step 0\n" in result.out
+        assert "then the mean of the untrained model\n" in result.out
+        assert not re.search(r"\bsteps?\b|training|checkpoint", result.out)
         assert {row["step"] for row in scores_of(path)} == {None, 0, 200}
         states[name] = np.load(step_of(path, 0) / "block1.npy")
         kept = (step_of(path, 200) / "block1.npy").read_bytes()
@@ -533,6 +534,36 @@ def test_several_numbers_of_clusters_make_a_table_of_their_own(
     assert call("show", path).out == f"{table}\n"
     verdict = json.loads((path / "verdict.json").read_text())
     assert verdict["half way"] == [], "which a single model cannot show"
+
+
+def test_columns_are_taken_out_and_compared_with_the_clusters(stock: Stock, tmp_path: Path) -> None:
+    from sklearn.linear_model import LinearRegression
+
+    path = tmp_path / "probe"
+    asked = ("--residualize", "length,input", "--cross", "phrasing", "--hold-out", "input")
+    model = stock.checkpoints[200]
+    result = succeed(*stock.command(*asked, "--states", "block1", "--out", path, models=model))
+    for split in ("kept", "held_out_input"):
+        assert f"\n{split}, against phrasing\nlayer   ARI of it  ARI within" in result.out
+    metrics = {(row["split"], row["metric"]) for row in scores_of(path, layer="block1")}
+    for name in ("kept/ari_within", "held_out_input/probe_within", "kept/probe_across"):
+        split, metric = name.split("/")
+        each = {(split, f"{metric}_phrasing{value}") for value in ("", "=p0", "=p1", "=p2")}
+        assert each <= metrics
+    assert {("kept", "ari_of_phrasing"), ("held_out_input", "probe_of_phrasing")} <= metrics
+    run = load_run(path)
+    ((_, clustered),) = run.clustered(200)
+    inputs = np.array(run.columns["input"])
+    length = np.concatenate([known.length for known in run.instances_by_split.values()])
+    design = np.column_stack([length, *(inputs == word for word in INPUTS)])
+    x, kept = np.array(run.states("block1")), run.splits["kept"]
+    left = x - LinearRegression().fit(design[kept], x[kept]).predict(design)
+    for split, rows in run.splits.items():
+        np.testing.assert_allclose(clustered[split], left[rows], atol=1e-4)
+    refused = call("measure", path, "--set", "measure.residualize=instruction")
+    assert_refused(refused, "measure.residualize = ['instruction']: the label follows from it")
+    succeed("measure", path, "--set", "measure.residualize=[]", "--set", "measure.cross=[]")
+    assert "against" not in call("show", path).out.partition("\n")[2]
 
 
 def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path: Path) -> None:
@@ -684,6 +715,14 @@ CASES = {
     "more clusters than prompts": Case(
         ("split all has 48 prompts, too few for measure.k = [49]",), ("--k", "49")
     ),
+    "a column that is not there": Case(
+        ("measure.residualize: no column 'nosuch'; there are length, text, label, input",),
+        ("--residualize", "nosuch"),
+    ),
+    "a column that gives the label away": Case(
+        ("measure.cross: 'instruction' = 'a few of' has prompts of a single label",),
+        ("--cross", "instruction"),
+    ),
     "no number of clusters": Case(("measure.k", "many"), ("--k", "4,many")),
     "no GPU": Case(("subject.device = 'cuda:99': PyTorch", "CUDA GPUs"), ("--device", "cuda:99")),
 }
@@ -693,6 +732,7 @@ SEEN_DRY = (
     "a label that is missing",
     "a text that is not there",
     "no tokenizer",
+    "a column that is not there",
 )
 
 

@@ -11,6 +11,7 @@ import typer
 
 import tasklens as package
 from tasklens.cli.command import Commands, add_command
+from tasklens.cli.export import export
 from tasklens.cli.intervene import intervene
 from tasklens.cli.output import (
     BROKEN_PIPE,
@@ -84,6 +85,7 @@ add_command(
     "tasklens probe gpt2 --prompts tasks-in-words",
     "tasklens probe runs/first --prompts mine.jsonl --label topic --states embed,block5",
     "tasklens probe EleutherAI/pythia-70m --revision step0,step1000 --prompts mine.csv --dry-run",
+    "tasklens probe --model base=ORG/NAME --model sft=ORG/NAME-SFT --untrained",
 )
 add_command(
     app,
@@ -103,12 +105,20 @@ add_command(
     compare,
     "tasklens compare runs/first runs/second",
     "tasklens compare runs/first runs/second --json",
+    "tasklens compare runs/first",
 )
 add_command(
     app,
     report,
     "tasklens report runs/first",
     "tasklens report runs/first runs/second --out both.html",
+)
+add_command(
+    app,
+    export,
+    "tasklens export runs/first",
+    "tasklens export runs/first --layer all --step all --out points.parquet",
+    "tasklens export runs/first --to projector --layer block5",
 )
 add_command(
     app,

@@ -152,21 +152,28 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
     The seconds of the stages go to standard error.
     """
     from tasklens.core.progress import inform
+    from tasklens.findings.compare_text import steps_data, steps_summary
     from tasklens.findings.verdict_text import summary_text, verdict_document
+    from tasklens.runs.compare import compare_steps
     from tasklens.scoring.final_scores import scores_text
+    from tasklens.scoring.stage_table import are_stages
 
     marks = run.directory.read_manifest()["stages"].items()
     inform(
         "seconds by stage: " + ", ".join(f"{name} {mark['seconds']:,.0f}" for name, mark in marks)
     )
     figure = run.directory.figure("png")
+    compared = compare_steps(run) if are_stages(run.step_names) else []
     if as_json:
         verdict_content = verdict and verdict_document(verdict)
+        differences = {"differences": steps_data(compared)} if compared else {}
         paths = {"report": page, "figure": figure}
-        emit_json(scores_document(run) | {"verdict": verdict_content} | paths)
+        emit_json(scores_document(run) | {"verdict": verdict_content} | differences | paths)
         return
     emit(scores_text(run.score_table(all_k=True), run.step_names))
     emit("")
+    if compared:
+        emit(steps_summary(compared))
     emit(summary_text(verdict) if verdict else NO_VERDICT, verdicts=True)
     emit("")
     emit_path(page)
@@ -176,12 +183,14 @@ def emit_results(run: "Run", verdict: "Verdict | None", page: Path, *, as_json: 
 def scores_document(run: "Run") -> dict[str, Any]:
     """Return the final scores of a run as what `emit_json` prints."""
     from tasklens.scoring.final_scores import final_scores
+    from tasklens.scoring.stage_table import are_stages
 
+    every_step = are_stages(run.step_names)
     return {
         "run": run.directory.path,
         "kind": run.kind,
         "seed": run.settings.seed,
         "steps": run.steps,
         "step names": run.step_names,
-        "scores": final_scores(run.score_table(all_k=True)),
+        "scores": final_scores(run.score_table(all_k=True), every_step=every_step),
     }

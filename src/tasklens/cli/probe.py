@@ -83,6 +83,22 @@ NumbersOfClusters = Annotated[
         "--k", metavar="N,N,...", help="Numbers of clusters. [default: as many as labels]"
     ),
 ]
+Residualize = Annotated[
+    str | None,
+    typer.Option(
+        "--residualize",
+        metavar="COLUMN,...",
+        help="Take columns out of the hidden states by a regression, e.g. length,form.",
+    ),
+]
+Cross = Annotated[
+    str | None,
+    typer.Option(
+        "--cross",
+        metavar="COLUMN,...",
+        help="Also compare the clusters with a column, and score the label within its values.",
+    ),
+]
 Revision = Annotated[
     str | None,
     typer.Option(
@@ -149,6 +165,8 @@ def probe(
     hold_out: HoldOut = None,
     states: States = None,
     k: NumbersOfClusters = None,
+    residualize: Residualize = None,
+    cross: Cross = None,
     revision: Revision = None,
     base: Base = None,
     untrained: Untrained = False,
@@ -188,7 +206,11 @@ def probe(
         },
         "prompts": {"files": prompts, "label": label, "hold_out": hold_out},
         "states": {"positions": position},
-        "measure": {"k": _numbers(k) if k else None},
+        "measure": {
+            "k": _numbers(k) if k else None,
+            "residualize": residualize.split(",") if residualize else None,
+            "cross": cross.split(",") if cross else None,
+        },
     }
     for name, table in given.items():
         given[name] = {key: value for key, value in table.items() if value is not None}

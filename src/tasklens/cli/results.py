@@ -60,7 +60,8 @@ def verify(
 ) -> int:
     """Test the paper's findings on runs.
 
-    Prints for each finding whether it holds, and the checks that it rests on, with intervals. The
+    Prints for each finding whether it holds, and the checks that it rests on, with intervals. One
+    model, with or without its untrained twin, has findings of its own: see docs/findings.md. The
     exit status is 0 if all findings hold and 1 if one fails or is undecided. The group use stands
     apart: are the clusters used? It counts only with --require use.
     """
@@ -159,7 +160,7 @@ def follow(
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     second: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Another run directory.")
+        Path | None, typer.Argument(metavar="RUN", help="Another run directory.")
     ] = None,
     steps: Annotated[
         str | None,

@@ -14,7 +14,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tasklens.core.errors import InputError
 
@@ -31,7 +31,14 @@ MOST_BYTES = 2**24
 
 
 def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
-    """Write a file so that it is either complete under its name or absent.
+    """Write a file so that it is either complete under its name or absent; see `writing_file`."""
+    with writing_file(path, own) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing_file(path: Path, own: bytes = b"") -> Iterator[BinaryIO]:
+    """Open a file that is complete under its name if the block ends, and absent otherwise.
 
     An existing file keeps its permissions. A link stays, and what it points to is written. A device
     or a pipe is written to, and is not replaced. With ``own``, an existing file must contain these
@@ -42,13 +49,22 @@ def write_file(path: Path, content: bytes, own: bytes = b"") -> None:
             raise InputError(f"{path} is not of tasklens; move it, or name another file with --out")
         is_file = path.is_file() and Path("/dev") not in path.absolute().parents
         if path.exists() and (not is_file or not os.access(path, os.W_OK)):
-            path.write_bytes(content)  # or the error of a directory, or of a read-only file
+            with path.open("wb") as file:  # or the error of a directory, or of a read-only file
+                yield file
             return
         target = Path(os.path.realpath(path))
         if target.is_symlink():  # a link in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         with making(path.parent):
-            replace_file(target, content)
+            temporary = temporary_beside(target)
+            try:
+                with temporary.open("xb") as file:
+                    yield file
+                    file.flush()
+                    os.fsync(file.fileno())
+                _take_name(temporary, target)
+            finally:
+                temporary.unlink(missing_ok=True)
             sync(target.parent)
 
 
@@ -72,11 +88,16 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary = temporary_beside(path)
     try:
         write_synced(temporary, content)
-        if path.is_file():
-            shutil.copymode(path, temporary)
-        temporary.replace(path)
+        _take_name(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Give a complete file its final name, and the permissions of the former file."""
+    if path.is_file():
+        shutil.copymode(path, temporary)
+    temporary.replace(path)
 
 
 def check_is_file(path: Path, remedy: str = "remove it and run again with --resume") -> None:

@@ -27,6 +27,7 @@ import tomlkit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     ValidationError,
     ValidationInfo,
@@ -56,6 +57,15 @@ def check_device_name(device: str, others: str = "") -> str:
 
 #: A device: cpu, cuda or cuda:N.
 Device: TypeAlias = Annotated[str, AfterValidator(check_device_name)]
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return a text as a tuple of it, or of nothing if it is empty."""
+    return ((value,) if value else ()) if isinstance(value, str) else value
+
+
+#: Names of columns; a single one may be given as a text.
+Names: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 Stage: TypeAlias = Literal[
     "data", "train", "states", "measure", "interventions", "plot", "report", "nothing"

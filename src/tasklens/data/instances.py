@@ -1,8 +1,8 @@
 """Describe the measured instances of a split without any model."""
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,8 @@ class Instances:
     """Number of the family of each instance, (N,); None if all are one family."""
     family_names: tuple[str, ...] = ()
     """Name of each family, by number."""
+    crossed: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    """The value of each instance in columns that are compared with the clusters, too, (N,) each."""
 
     def __post_init__(self) -> None:
         unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
@@ -122,7 +124,8 @@ class Instances:
         parts = ("task", "input", "output", "length", "symbol_counts", "unit")
         taken = {name: getattr(self, name) for name in parts}
         taken = {name: each if each is None else each[rows] for name, each in taken.items()}
-        return replace(self, **taken, family=None, family_names=())
+        crossed = {name: values[rows] for name, values in self.crossed.items()}
+        return replace(self, **taken, family=None, family_names=(), crossed=crossed)
 
 
 class Family(NamedTuple):

@@ -11,16 +11,17 @@ from typing import Annotated, Any, Self
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.parquet import read_parquet
 from tasklens.core.progress import warn
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.core.settings import Names, SettingsBase, with_keywords
 from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
+from tasklens.data.chats import MESSAGES, Messages, transcript
 from tasklens.data.family_column import check_families, family_column
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
@@ -49,7 +50,9 @@ class PromptSettings(SettingsBase, affects="data"):
     """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
     each becomes a split named after the file."""
     text: str = "text"
-    """Column of the text. The text may continue after the position that is measured."""
+    """Column of the text, or of messages (a list of role and content each), which the chat template
+    of the model's tokenizer writes as a text. Without a column text it is messages. The text may
+    continue after the position that is measured."""
     label: str = ""
     """Column of the label that clusters are compared with; empty: label, or task."""
     input: str = ""
@@ -57,7 +60,7 @@ class PromptSettings(SettingsBase, affects="data"):
     output: str = ""
     """Column of the output, which should follow the input; empty: output or answer, if there is
     such a column. The model's accuracy is measured by the first token of the output."""
-    group: tuple[str, ...] = ()
+    group: Names = ()
     """One column or two, whose equal values make prompts depend on each other. Such prompts are
     drawn together when intervals are computed; of two columns, the values of each are drawn. Equal
     values under two labels are two things, except in the columns of contexts and of inputs, which
@@ -75,12 +78,6 @@ class PromptSettings(SettingsBase, affects="data"):
     held out form the split held_out_COLUMN."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of each label's values that is held out; at least one value."""
-
-    @field_validator("group", mode="before")
-    @classmethod
-    def _one_or_two(cls, group: Any) -> Any:
-        """Return the columns; one may be given as a text."""
-        return ((group,) if group else ()) if isinstance(group, str) else group
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -125,6 +122,10 @@ class LabelledPrompts:
     """All columns of the file."""
     splits: dict[str, slice]
     """Slice of the texts in each split."""
+    messages: tuple[Messages, ...] | None = None
+    """The messages of which a chat template writes each text."""
+    is_rendered: bool = False
+    """Whether it has written them: see `tasklens.data.chats.rendered`."""
     family: tuple[str, ...] | None = None
     """None, too, if all prompts are one family."""
 
@@ -213,7 +214,10 @@ def read_prompts(
     groups = _groups(parts, columns, second)
     split_by = _column_of_splits(parts, settings)
     needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
-    prompts = name_columns(parts, settings.text, filter(None, needed))
+    header = {name for part in parts.values() for _, record in part for name in record}
+    is_usual = settings.text == "text" and "text" not in header and MESSAGES in header
+    text = MESSAGES if is_usual else settings.text
+    prompts = name_columns(parts, text, filter(None, needed))
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
@@ -222,7 +226,7 @@ def read_prompts(
     for split, part in prompts.items():
         _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
     columns["family"] = check_families(prompts, label, columns["family"])
-    table = _table(prompts, settings.text, columns, groups)
+    table = _table(prompts, text, columns, groups)
     if ANSWERS in table.columns:
         try:
             answers_by_label(table)
@@ -347,9 +351,11 @@ def _table(
         part: None if column is None else tuple(prompt.names[column] for prompt in prompts)
         for part, column in named.items()
     }
+    texts = [prompt.columns[text] for prompt in prompts]
+    messages = None if isinstance(texts[0], str) else tuple(texts)
     return LabelledPrompts(
         source=tuple(prompt.source for prompt in prompts),
-        text=tuple(prompt.columns[text] for prompt in prompts),
+        text=tuple(texts if messages is None else map(transcript, messages)),
         **names,
         groups={
             name: tuple(prompt.names[column] for prompt in prompts)
@@ -357,6 +363,7 @@ def _table(
         },
         columns={name: tuple(p.columns.get(name) for p in prompts) for name in columns},
         splits=_slices({split: len(part) for split, part in parts.items()}),
+        messages=messages,
     )
 
 
@@ -372,9 +379,9 @@ _PARTS = ("source", "text", *(part for part in USUAL if part != "group"))
 def table_of(prompts: LabelledPrompts) -> pa.Table:
     """Return labelled prompts as a table of strings, which `read_table` reads.
 
-    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `family`, `groups` and
-    `columns`. `input`, `output` and `family` are null if absent; `groups` is JSON of the units, and
-    `columns` of all columns of the file.
+    Its columns are `split`, `source`, `text`, `label`, `input`, `output`, `family`, `messages`,
+    `groups` and `columns`. `input`, `output`, `family` and `messages` are null if absent. The last
+    three are JSON: of the messages, of the units, and of all columns of the file.
     """
     split = [name for name, part in prompts.splits.items() for _ in range(part.stop - part.start)]
     parts = {part: getattr(prompts, part) or [None] * len(prompts) for part in _PARTS}
@@ -382,7 +389,10 @@ def table_of(prompts: LabelledPrompts) -> pa.Table:
         "groups": _as_json(prompts.groups, len(prompts)),
         "columns": _as_json(prompts.columns, len(prompts)),
     }
-    columns = {"split": split, **parts, **objects}
+    messages: list[str | None] = [None] * len(prompts)
+    if prompts.messages is not None:
+        messages = [json.dumps(each, ensure_ascii=False) for each in prompts.messages]
+    columns = {"split": split, **parts, MESSAGES: messages, **objects}
     return pa.table(columns, schema=pa.schema([(name, pa.string()) for name in columns]))
 
 
@@ -407,6 +417,8 @@ def read_table(content: bytes) -> LabelledPrompts:
         records = [json.loads(text) for text in columns[part]]
         names = dict.fromkeys(name for record in records for name in record)
         parts[part] = {name: tuple(record[name] for record in records) for name in names}
+    if None not in columns[MESSAGES]:
+        parts[MESSAGES] = tuple(map(json.loads, columns[MESSAGES]))
     return LabelledPrompts(**parts, splits=_slices(Counter(columns["split"])))
 
 

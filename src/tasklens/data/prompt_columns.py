@@ -11,6 +11,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.progress import warn
 from tasklens.data.cell_values import Unreadable, is_missing, look, names_of
+from tasklens.data.chats import MESSAGES, read_messages
 from tasklens.data.names import listed
 from tasklens.data.prompt_readers import Record
 
@@ -85,10 +86,13 @@ def name_columns(
 ) -> dict[str, list[Prompt]]:
     """Return the prompts of each split, with the values of columns as text.
 
-    InputError if a file lacks the column of the text, or one of the others. The same if a text is
-    empty, or for a value that `names_of` refuses.
+    The column of the text may have messages instead. InputError if a file lacks the column of the
+    text, or one of the others. The same if a text is empty, if messages are none, or for a value
+    that `names_of` refuses.
     """
     columns = list(dict.fromkeys(columns))
+    cells = [record.get(text) for records in files.values() for _, record in records]
+    is_chat = text == MESSAGES or any(isinstance(cell, list) for cell in cells)
     for records in files.values():
         header = list(dict.fromkeys(name for _, record in records for name in record))
         for column in (text, *columns):
@@ -100,8 +104,10 @@ def name_columns(
                     f"{hint}"
                 )
         for source, record in records:
-            if not isinstance(record.get(text), str) or is_missing(record[text]):
-                value = record.get(text)
+            value = record.get(text)
+            if is_chat:
+                record[text] = read_messages(source, text, value)
+            elif not isinstance(value, str) or is_missing(value):
                 given = f" is {value}, and" if isinstance(value, Unreadable) else ""
                 raise InputError(
                     f"{source}: {short(text)}{given} should be a text that is not empty"

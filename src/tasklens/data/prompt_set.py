@@ -14,6 +14,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.progress import warn
 from tasklens.core.settings import with_keywords
+from tasklens.data.chats import render
 from tasklens.data.first_tokens import first_tokens
 from tasklens.data.labelled_prompts import ALL
 from tasklens.data.names import listed
@@ -302,10 +303,7 @@ def _text(kind: Kind, form: Form, phrase: str, x: str, tokenizer: Tokenizer) -> 
             f"{type(tokenizer).__name__} has no chat template: make icl or plain prompts for a "
             "base model"
         )
-    text: str = tokenizer.apply_chat_template(
-        as_messages(form, phrase, (), x), tokenize=False, add_generation_prompt=True
-    )
-    return text
+    return render(tokenizer, as_messages(form, phrase, (), x), f"a prompt for {short(x)}")
 
 
 def _large_enough(families: list[Family], needed: int, *, is_named: bool) -> list[Family]:

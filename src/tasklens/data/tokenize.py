@@ -16,6 +16,7 @@ from tasklens.core.text import visible
 from tasklens.data.answer_sites import AnswerSite, answer_site
 from tasklens.data.answer_tokens import Ints, Part, answer_tokens, is_one_word
 from tasklens.data.candidates import candidate_tokens
+from tasklens.data.chats import rendered
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, codes
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
@@ -57,6 +58,9 @@ class ModelStateSettings(SettingsBase, affects="states"):
     in instruction_last, it is the last one, too. A column that has the whole name comes first."""
     max_length: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Most tokens of a prompt, counted up to the measured one; 0: as many as the model reads."""
+    generation_prompt: bool = True
+    """Of prompts that are messages: whether the chat template also writes how the assistant's
+    answer begins. The position header is the last token of that."""
     answers: Literal["first", "whole"] = "first"
     """How the answers to a prompt under different labels are compared. first: by their first
     tokens, which costs nothing. whole: also by the probability of all their tokens; the prompts are
@@ -92,6 +96,8 @@ class Tokenized:
     """Tokens that are right as the answer, (N, 2), see `answer_tokens`; -1: not known."""
     candidates: Ints | None = None
     """The answers to each prompt as tokens, (N, K, L), see `candidate_tokens`."""
+    rendered: LabelledPrompts | None = None
+    """The prompts with their texts, if a chat template has written these."""
     special_tokens: str = ""
     """The special tokens that were added, for users."""
     notes: tuple[str, ...] = ()
@@ -108,6 +114,7 @@ def tokenize(
     special_tokens: SpecialTokens = "auto",
     max_length: int = 0,
     candidates: bool = False,
+    generation_prompt: bool = True,
 ) -> Tokenized:
     """Turn labelled prompts into token rows up to a position, or to the end of what is asked.
 
@@ -119,6 +126,8 @@ def tokenize(
         One of the positions of `ModelStateSettings`; empty: the default.
     candidates : bool
         Whether the answers to each prompt under other labels are wanted, too.
+    generation_prompt : bool
+        How messages are written as a text: see `ModelStateSettings`.
 
     Raises
     ------
@@ -126,6 +135,7 @@ def tokenize(
         If a text does not have the position, or a prompt is too long. If the tokenizer gives no
         character offsets, and the position needs them.
     """
+    table = rendered(table, tokenizer, generation_prompt=generation_prompt)
     at, is_mean = parse_position(table, position)
     parts = measured_parts(table, position)
     fast = bool(getattr(tokenizer, "is_fast", False))
@@ -139,10 +149,11 @@ def tokenize(
     begin, end = np.array([_tokens(*each) for each in spans], dtype=np.int64).T.copy()  # (N,)
     target = np.full((len(table), 2), -1)
     sites: list[AnswerSite | None] = [None] * len(table)
+    followed: list[Part] = []
     answer_notes: tuple[str, ...] = ()
     if table.output is not None and fast:
         eos: str = getattr(tokenizer, "eos_token", None) or ""
-        sites, where = _sites(table, parts, at, rows, eos)
+        sites, followed = _sites(table, parts, at, rows, eos)
     elif table.output is not None:
         answer_notes = (
             f"{type(tokenizer).__name__} is not a fast tokenizer: it gives no character offsets to "
@@ -152,7 +163,7 @@ def tokenize(
         [m if site is None else site.read for site, m in zip(sites, end, strict=True)]
     )
     if table.output is not None and fast:
-        target, answer_notes = answer_tokens(table, tokenizer, where, rows, answer_at)
+        target, answer_notes = answer_tokens(table, tokenizer, followed, rows, answer_at)
     last = np.maximum(end, answer_at)  # (N,)
     longest = max_length or np.inf
     for source, each in zip(table.source, last, strict=True):
@@ -169,7 +180,10 @@ def tokenize(
     tokens = candidate_tokens(table, sites, tokenizer) if candidates and fast else None
     if tokens is not None:
         prompts = replace(prompts, asked=tokens[:, :, 0])
-    return Tokenized(prompts, begin, target, tokens, rows.summary, rows.notes, answer_notes)
+    written = table if table.is_rendered else None
+    return Tokenized(
+        prompts, begin, target, tokens, written, rows.summary, rows.notes, answer_notes
+    )
 
 
 def _sites(
@@ -182,7 +196,7 @@ def _sites(
     """
     assert table.output is not None
     sites: list[AnswerSite | None] = []
-    where: list[Part] = []
+    followed: list[Part] = []
     for i, (text, part) in enumerate(zip(table.text, parts, strict=True)):
         output = (table.output[i] or "").strip()
         own = (
@@ -193,12 +207,12 @@ def _sites(
         site = answer_site(table, i, output, rows, eos, own) if output else None
         sites.append(site)
         if site is None:
-            where.append(-1)  # no part of the text
+            followed.append(-1)  # no part of the text
         elif site.is_cut:
-            where.append((0, len(site.stem.rstrip())))
+            followed.append((0, len(site.stem.rstrip())))
         else:
-            where.append(site.part or "last")
-    return sites, where
+            followed.append(site.part or "last")
+    return sites, followed
 
 
 def _ends_question(text: str, part: tuple[int, int], output: str, at: str, eos: str) -> bool:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tasklens.clustering.kmeans import renumbered
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.data.names import UNTRAINED
 from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
@@ -75,6 +76,8 @@ class Curves:
     """The names of the steps if these are no training steps, see `Run.step_names`."""
     majority: Mapping[str, float] = field(default_factory=dict)
     """Share of the commonest task, in 0 .. 1, by split."""
+    units: tuple[str, ...] = ("instructions",)
+    """What the resampled copies draw, for readers; see `Run.unit_names`."""
     effects: EffectCurves | None = None
     """Effects of edits of the hidden states; None without interventions."""
     choices: tuple["Curves", ...] = ()
@@ -97,6 +100,12 @@ class Curves:
         return len(self.steps) > 1 and not self.step_names
 
     @property
+    def stages(self) -> dict[int, str]:
+        """The names of the models that were trained, by step; empty for a series."""
+        names = {step: self.step_names.get(step, UNTRAINED) for step in self.steps}
+        return {step: name for step, name in names.items() if name != UNTRAINED}
+
+    @property
     def layers(self) -> list[str]:
         """The layers in their order: `embed`, `block1` .. `blockL`."""
         return layers_in_order({layer for _, layer, _ in self.ari if is_layer(layer)})
@@ -105,21 +114,21 @@ class Curves:
         """Return the ARI at the last checkpoint, (B,)."""
         return self.ari[split, layer, space][:, -1]
 
-    def at(self, step: int, name: str) -> "Curves":
-        """Return the curves of one checkpoint under another name, without effects of edits.
+    def at(self, *steps: int, run: str = "") -> "Curves":
+        """Return the curves of some checkpoints, which may have the name of another run.
 
         Those of two checkpoints can be compared like two runs: copy b resamples both alike.
         """
-        i = [self.steps.index(step)]
+        i = [self.steps.index(step) for step in steps]
         return replace(
             self,
-            run=name,
-            steps=(step,),
+            run=run or self.run,
+            steps=steps,
             ari={key: y[:, i] for key, y in self.ari.items()},
             accuracy={split: y[:, i] for split, y in self.accuracy.items()},
             decoded={key: y[:, i] for key, y in self.decoded.items()},
-            effects=None,
-            choices=tuple(each.at(step, name) for each in self.choices),
+            effects=self.effects and self.effects.at(*steps),
+            choices=tuple(each.at(*steps, run=run) for each in self.choices),
         )
 
     def with_choices(self, low: "Curves", high: "Curves") -> "Curves":
@@ -156,6 +165,11 @@ class Curves:
                 effect={key: rows(y, [y, y]) for key, y in self.effects.effect.items()},
             ),
         )
+
+
+def units_of(runs: Iterable[Curves]) -> list[str]:
+    """Return what the resampled copies of runs draw."""
+    return list(dict.fromkeys(unit for curves in runs for unit in curves.units))
 
 
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:

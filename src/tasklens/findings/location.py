@@ -20,7 +20,7 @@ PURPOSE = "location"
 
 @dataclass(frozen=True)
 class Location:
-    """Where the clusters of a model are: stated and not judged."""
+    """The place of the clusters in a model, which is stated and not judged."""
 
     layer: str
     """The best layer: that with the highest ARI on the first split, in the mean over runs."""
@@ -30,7 +30,7 @@ class Location:
     """In which share of the resampled copies each layer is the best, in 0 .. 1, the largest first.
     Empty without copies; layers that never are the best are left out."""
     alike: tuple[str, ...]
-    """The other layers whose ARI cannot be told from that of the best layer."""
+    """The other layers whose ARI is not distinguishable from that of the best layer."""
     measurements: tuple[Measurement, ...]
     """ARI of the best layer on each split, and the highest accuracy of the linear classifier."""
 
@@ -75,7 +75,7 @@ def _shares(layers: Sequence[str], profiles: Sequence[Floats]) -> tuple[tuple[st
 
 
 def _is_alike(runs: Sequence[Curves], best: str, layer: str) -> bool:
-    """Return whether the ARI of a layer cannot be told from that of the best."""
+    """Return whether the ARI of a layer is not distinguishable from that of the best."""
 
     def lead(curves: Curves) -> Floats:
         return curves.final(TRAIN, best) - curves.final(TRAIN, layer)

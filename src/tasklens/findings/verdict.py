@@ -6,7 +6,7 @@ undecided. The interval contains the choice among near-best partitions.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.core.messages import nearest, short
 from tasklens.findings.choices import widened
-from tasklens.findings.curves import Curves
+from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
 from tasklens.findings.location import Location, location_of
 from tasklens.findings.measurement import Measurement
@@ -66,7 +66,8 @@ class Verdict:
     checks: tuple[Check, ...]
     """The checks of all findings, and those of `USE`, which stands apart."""
     over: str = ""
-    """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
+    """What the intervals vary: "runs", the units of `Curves.units`, such as "instructions", and
+    "near-best starts", as far as known."""
     timings: tuple[Measurement, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
@@ -78,6 +79,9 @@ class Verdict:
     of `tasklens.findings.one_model` of one model."""
     location: Location | None = None
     """Where the clusters of one model are; None for a series."""
+    stages: Mapping[str, "Verdict"] = field(default_factory=dict)
+    """The verdict on each stage of one model, by its name. The last of them has the checks that
+    this verdict has. Empty unless there are several stages."""
 
     @property
     def is_series(self) -> bool:
@@ -135,7 +139,8 @@ class Verdict:
 def judge(runs: Sequence[Curves]) -> Verdict:
     """Check the findings on runs of one setting that differ in their seed.
 
-    Runs of one model, with or without its untrained twin, have other findings than a series.
+    Runs of one model, with or without its untrained twin, have other findings than a series. Of
+    several stages of one model, each is judged by itself, beside the same untrained twin.
     InputError if there is no run, a run is given twice, or it lacks `embed` or blocks.
     """
     names = tuple((curves.run, curves.seed) for curves in runs)
@@ -148,6 +153,16 @@ def judge(runs: Sequence[Curves]) -> Verdict:
             raise InputError(
                 f"run {curves.run!r}: the layers are {curves.layers}: should be embed and blocks"
             )
+    stages = {}
+    for step, name in runs[0].stages.items() if len(runs[0].stages) > 1 else ():
+        twin = [each for each in runs[0].steps if each not in runs[0].stages]
+        stages[name] = _judge([curves.at(*twin, step) for curves in runs])
+    return replace(stages[name], stages=stages) if stages else _judge(runs)
+
+
+def _judge(runs: Sequence[Curves]) -> Verdict:
+    """Judge runs of one model, or of a series of checkpoints each, see `judge`."""
+    names = tuple((curves.run, curves.seed) for curves in runs)
     use, is_series = use_of(runs), any(curves.is_series for curves in runs)
     # If a split was not held out, or there are few tasks, some checks are left out.
     tested = [
@@ -160,7 +175,7 @@ def judge(runs: Sequence[Curves]) -> Verdict:
     tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
     checks = tuple(_check(rule, split, runs) for rule, split in tested)
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
-    over = ["runs"] * (len(runs) > 1) + ["instructions" if is_series else "prompts"] * resampled
+    over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     if not is_series:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tasklens.core.text import json_text, visible
+from tasklens.core.text import aligned, json_text, visible
 from tasklens.findings.location import Location
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import NOTHING_HELD_OUT
@@ -32,6 +32,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "intervals over": verdict.over,
         "findings": _findings_data(verdict, verdict.findings),
+        "stages": {name: verdict_document(each) for name, each in verdict.stages.items()},
         "where": verdict.location and _location_data(verdict.location),
         "half way": [
             {"what": t.what, "split": t.split, "each": t.each, "step": t.value}
@@ -85,7 +86,13 @@ def _check_data(check: Check) -> dict[str, Any]:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """Return the verdict with all checks as plain text: what `tasklens verify` prints."""
+    """Return the verdict with all checks as plain text: what `tasklens verify` prints.
+
+    Of several stages of one model, a table of all stages comes first.
+    """
+    if verdict.stages:
+        each = [f"{name}:\n\n{verdict_text(stage)}" for name, stage in verdict.stages.items()]
+        return "\n".join([stages_text(verdict), *each])
     lines = [*location_lines(verdict)]
     if verdict.location:
         lines += [*map(_measurement_line, verdict.location.measurements), ""]
@@ -116,10 +123,26 @@ def summary_text(verdict: Verdict) -> str:
     """
     if verdict.doubt:
         return f"findings: not tested. {verdict.doubt}.\n"
+    if verdict.stages:
+        return stages_text(verdict)
     use = [] if verdict.use.untested else [_finding_line(verdict, finding) for finding in USE]
     lines = [*location_lines(verdict), *(_finding_line(verdict, f) for f in verdict.findings)]
     lines += [_use_line(verdict), *use]
     return "\n".join([*lines, *_last_lines(verdict), ""])
+
+
+def stages_text(verdict: Verdict) -> str:
+    """Return where the clusters of each stage are, and a table of the findings by stage."""
+    lines, stages = list[str](), verdict.stages
+    for name, stage in stages.items():
+        lines += [f"{name}:", *(f"  {line}" for line in location_lines(stage))]
+    tested = [*verdict.findings, *([] if verdict.use.untested else USE)]
+    rows = [["finding", *stages]]
+    rows += [
+        [finding, *(stage.outcome(finding) for stage in stages.values())] for finding in tested
+    ]
+    lines += ["", *aligned(rows), _use_line(verdict)]
+    return "\n".join([*lines, *_last_lines(verdict)[1:], ""])
 
 
 def location_lines(verdict: Verdict) -> Iterator[str]:

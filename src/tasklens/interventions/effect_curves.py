@@ -1,7 +1,7 @@
 """Collect the effects of the edits of a run by checkpoint, with resampled copies."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,6 +59,14 @@ class EffectCurves:
             f"EffectCurves(run {self.run!r}, seed {self.seed}: {len(self.steps)} checkpoints, "
             f"{len(self.states)} hidden states)"
         )
+
+    def at(self, *steps: int) -> "EffectCurves | None":
+        """Return the effects at those of some checkpoints that have any; None if there are none."""
+        kept = [step for step in self.steps if step in steps]
+        i = [self.steps.index(step) for step in kept]
+        effect = {key: y[:, i] for key, y in self.effect.items()}
+        draws = {key: [each[j] for j in i] for key, each in self.draws.items()}
+        return replace(self, steps=tuple(kept), effect=effect, draws=draws) if kept else None
 
     def final(self, split: str, state: str, edit: str, metric: str) -> Doubles:
         """Return an effect at the last checkpoint, (B,)."""

@@ -32,7 +32,7 @@ _IN_SERIES = re.compile(
     r"(?:checkpoint|ckpt|step|global[-_]?step|iter)[-_]?([0-9]{1,18})", re.IGNORECASE
 )
 #: Patterns of the files that are fetched from the hub in addition to the weights.
-_SMALL = ("*.json", "*.model", "*.txt")
+_SMALL = ("*.json", "*.model", "*.txt", "README.md")
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Checkpoint:
     base: Path | None = None  # of a LoRA adapter: the directory of its base model
     called: str = ""  # the name of a stage, such as sft, if it has one
     is_training_step: bool = field(default=True, compare=False)
+    live: bool = False  # a model in training, in the memory of this process
     """False if `step` is only a number in the order given."""
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What is odd about the step, as sentences for a warning."""

@@ -35,6 +35,7 @@ def harvest(
     tokenizer: Any = None,
     position: str = "",
     special_tokens: SpecialTokens = "auto",
+    generation_prompt: bool = True,
     split: str = "",
 ) -> Harvest:
     """Harvest hidden states of a model at the measured position of prompts.
@@ -60,6 +61,8 @@ def harvest(
         there is no such column. Token rows have theirs.
     special_tokens : {"auto", "add", "none"}
         For texts, the special tokens that the tokenizer adds: see `ModelStateSettings`.
+    generation_prompt : bool
+        For messages, whether the chat template writes how the answer begins.
     split : str
         For labelled texts with several splits, the split to harvest.
 
@@ -88,7 +91,9 @@ def harvest(
     subject = as_subject(model, texts=not tokens)
     if not isinstance(prompts, Prompts):
         tokenizer = tokenizer or getattr(subject, "tokenizer", None)
-        prompts = _prompts_of_split(prompts, tokenizer, position, special_tokens, split)
+        prompts = _prompts_of_split(
+            prompts, tokenizer, position, special_tokens, generation_prompt, split
+        )
     elif position:
         raise InputError(
             f"position = {position!r}: token rows have theirs, {prompts.position_name!r}; take "
@@ -137,6 +142,7 @@ def _prompts_of_split(
     tokenizer: Any,
     position: str,
     special_tokens: SpecialTokens,
+    generation_prompt: bool,
     split: str,
 ) -> Prompts:
     """Return the token rows of one split of labelled texts, with its instances."""
@@ -147,7 +153,13 @@ def _prompts_of_split(
         raise InputError(f"split = {split!r}: should be one of {', '.join(table.splits)}")
     if tokenizer is None:
         raise InputError("texts need a tokenizer; give the model's own: tokenizer=...")
-    tokens = tokenize(table, tokenizer, position, special_tokens=special_tokens)
+    tokens = tokenize(
+        table,
+        tokenizer,
+        position,
+        special_tokens=special_tokens,
+        generation_prompt=generation_prompt,
+    )
     for note in tokens.notes:
         warn(note)
     rows, prompts = table.splits[split], tokens.prompts

@@ -26,7 +26,8 @@ class Harvest:
     ----------
     states : {name: float32 (N, D)}
     answer : int64 (N,)
-        The most likely next token after the position, over the whole vocabulary.
+        The most likely next token, over the whole vocabulary: after the position, or after the
+        token of `Prompts.answer_at`.
     split : str
         Name of the prompts' split; empty if they have none, or several.
     step : int

@@ -102,20 +102,20 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     states = layers_in_order({state for _, state, _ in curves.ari})
     trained = [step for step in curves.steps if curves.step_names.get(step) != UNTRAINED]
     models = trained[-1:] if curves.is_series else trained
-    panels = {title: of for title, of in PANELS.items() if _splits(curves, of, states)}
+    panels = {title: scores for title, scores in PANELS.items() if _splits(curves, scores, states)}
     if not panels:
         raise InputError(f"{curves.run}: no hidden state was scored")
     figure = new_figure(0.5 + WIDE * len(panels), 1.0, "constrained")
     axes = figure.subplots(len(models), len(panels), sharey=True, squeeze=False)
     drawn, controls = dict[str, Look](), dict[str, Look]()
-    for ax, letter, (step, (title, of)) in zip(
+    for ax, letter, (step, (title, scores)) in zip(
         axes.ravel(), ascii_lowercase, product(models, panels.items()), strict=False
     ):
         name = f"{drawable(curves.step_names[step], IN_TITLE)}: " if len(models) > 1 else ""
         ax.set_title(f"({letter}) {name}{title.format(measure)}")
         at = curves.steps.index(step)
-        drawn |= _draw_splits(ax, curves, at, states, of)
-        controls |= _draw_controls(ax, curves, at, states, of)
+        drawn |= _draw_splits(ax, curves, at, states, scores)
+        controls |= _draw_controls(ax, curves, at, states, scores)
         state_axis(ax, states, step if curves.is_series else None)
         ax.tick_params(length=2)
     axes[0, 0].set_ylim(min(-0.05, *(ax.dataLim.y0 for ax in axes.ravel())), 1.03)
@@ -127,31 +127,33 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     return figure
 
 
-def _splits(curves: Curves, of: Scores, states: Sequence[str]) -> list[str]:
+def _splits(curves: Curves, scores: Scores, states: Sequence[str]) -> list[str]:
     """Return the splits of which a panel has scores."""
-    scores = {split: [of(curves, split, state) for state in states] for split in curves.split_names}
+    known = {
+        split: [scores(curves, split, state) for state in states] for split in curves.split_names
+    }
     return [
         split
-        for split, every in scores.items()
+        for split, every in known.items()
         if any(y is not None and np.isfinite(y[0]).any() for y in every)
     ]
 
 
 def _draw_controls(
-    ax: Axes, curves: Curves, at: int, states: Sequence[str], of: Scores
+    ax: Axes, curves: Curves, at: int, states: Sequence[str], scores: Scores
 ) -> dict[str, Look]:
     """Draw the controls of a panel's first split; return their looks by label."""
-    split = _splits(curves, of, states)[0]
+    split = _splits(curves, scores, states)[0]
     lines: dict[str, Sequence[float]] = {}
     for i, step in enumerate(curves.steps):
         if i != at and curves.step_names.get(step) == UNTRAINED:
-            lines["untrained twin"] = _means(curves, i, states, split, of)
+            lines["untrained twin"] = _means(curves, i, states, split, scores)
     levels: dict[str, float] = {}
-    if of is PANELS["linear classifier: accuracy"]:
+    if scores is PANELS["linear classifier: accuracy"]:
         levels["commonest task"] = curves.majority.get(split, np.nan)
     else:
         if "embed" in states:
-            levels["layer 0"] = _means(curves, at, ["embed"], split, of)[0]
+            levels["layer 0"] = _means(curves, at, ["embed"], split, scores)[0]
         for label, name in WITHOUT_MODEL.items():
             levels[label] = float(curves.controls.get((split, name), [np.nan])[0])
     lines |= {label: [level] * len(states) for label, level in levels.items()}
@@ -162,33 +164,35 @@ def _draw_controls(
 
 
 def _draw_splits(
-    ax: Axes, curves: Curves, at: int, states: Sequence[str], of: Scores
+    ax: Axes, curves: Curves, at: int, states: Sequence[str], scores: Scores
 ) -> dict[str, Look]:
     """Draw a line per split with its intervals; return their looks by the splits' own names."""
     looks = dict(zip(curves.split_names, SPLITS, strict=False))
-    splits = _splits(curves, of, states)
+    splits = _splits(curves, scores, states)
     for split in splits:
         ends = np.full((2, len(states)), np.nan)
         for i, state in enumerate(states):
-            if curves.copies > 1 and of(curves, split, state) is not None:
-                number = partial(_number, of, split, state, at)
+            if curves.copies > 1 and scores(curves, split, state) is not None:
+                number = partial(_number, scores, split, state, at)
                 one = measured(state, split, number, [curves], "figure of layers")
                 ends[:, i] = one.low, one.high
         look = looks[split]
         ax.fill_between(range(len(states)), *ends, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-        y = _means(curves, at, states, split, of)
+        y = _means(curves, at, states, split, scores)
         ax.plot(y, zorder=2, clip_on=False, **_line(look, len(states)))
     return {curves.split_names[split]: looks[split] for split in splits}
 
 
-def _means(curves: Curves, at: int, states: Sequence[str], split: str, of: Scores) -> list[float]:
+def _means(
+    curves: Curves, at: int, states: Sequence[str], split: str, scores: Scores
+) -> list[float]:
     """Return the scores as measured, NaN if there are none."""
-    each = [of(curves, split, state) for state in states]
+    each = [scores(curves, split, state) for state in states]
     return [np.nan if y is None else float(y[0, at]) for y in each]
 
 
-def _number(of: Scores, split: str, state: str, at: int, curves: Curves) -> Floats:
-    y = of(curves, split, state)
+def _number(scores: Scores, split: str, state: str, at: int, curves: Curves) -> Floats:
+    y = scores(curves, split, state)
     assert y is not None  # choices have the scores of their curves
     return y[:, at]
 

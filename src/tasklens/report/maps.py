@@ -1,5 +1,7 @@
 """Draw maps of points: one map, all hidden states at one step, one hidden state at several steps.
 
+Steps of stages of one model are shown by their names.
+
 The report's page shows the same maps.
 """
 
@@ -43,7 +45,7 @@ ACROSS, STEPS_SHOWN = 5, 6
 def figure_map(
     view: View,
     state: str,
-    step: int | None = None,
+    step: int | str | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
@@ -58,8 +60,8 @@ def figure_map(
         From `tasklens.Run.view`.
     state : str
         Name of the hidden state, one of ``view.states``.
-    step : int, optional
-        Training step of a checkpoint; by default the last.
+    step : int or str, optional
+        Training step of a checkpoint, or the name of a stage; by default the last.
     split : str, optional
         By default the first unseen split, if there is one, otherwise the only split.
     color : {"task", "cluster", "input", "output"}
@@ -111,7 +113,7 @@ def figure_map(
 @in_style
 def figure_layers(
     view: View,
-    step: int | None = None,
+    step: int | str | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
@@ -140,18 +142,20 @@ def figure_layers(
 def figure_forming(
     view: View,
     state: str | None = None,
-    steps: Sequence[int] | None = None,
+    steps: Sequence[int | str] | None = None,
     split: str | None = None,
     color: Color = "task",
     map: Map = "tsne",
 ) -> Figure:
     """Draw the points of one hidden state at several steps, one panel per step, on one scale.
 
+    For stages of one model this is the same map side by side, one panel per stage.
+
     Parameters
     ----------
     state : str, optional
         By default the best layer on the first split, see `tasklens.scoring.best_layer`.
-    steps : sequence of int, optional
+    steps : sequence of int or str, optional
         By default six from the first to the last, with equally many checkpoints between them.
     split, color, map
         See `figure_map`.

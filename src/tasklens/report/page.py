@@ -19,6 +19,8 @@ from tasklens.findings.verdict_text import location_lines, verdict_json
 from tasklens.report.edits_page import edits_data, pack_moves
 from tasklens.report.page_arrays import Packer, script_json
 from tasklens.report.view import MAPS, SplitView, View
+from tasklens.scoring.crossed_text import SCORES as CROSSED_SCORES
+from tasklens.scoring.crossed_text import crossed_columns
 from tasklens.scoring.score_table import CONTROLS, summarise, to_frame
 
 #: The scripts of the page, in the order in which they run.
@@ -152,6 +154,7 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
             "same_symbols": _matrix(world.same_symbols),
         },
         "settings": view.settings,
+        "models": [model._asdict() for model in view.models],
         "origin": {key: manifest.get(key) for key in ("command", "versions", "machine")},
         "stages": {
             stage: {key: value for key, value in mark.items() if key not in ("inputs", "files")}
@@ -185,6 +188,7 @@ def _position_data(view: View) -> tuple[dict[str, Any], list[str]]:
         ],
         "scores": _scores(view, view.table),
         "means": None if view.means is None else _scores(view, view.means),
+        "crossed": _crossed(view),
         "edits": edits_data(view),
     }
     return data, [packer.text() for packer in packed.values()]
@@ -233,7 +237,8 @@ def _scores(view: View, table: pa.Table) -> dict[str, Any]:
     """
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")
-    summary = summarise(to_frame(table, {*METRICS, "accuracy"}), columns)
+    crossed = [f"{score}_{name}" for name in _crossed(view) for score in CROSSED_SCORES]
+    summary = summarise(to_frame(table, {*METRICS, *crossed, "accuracy"}), columns)
     for key, *values in summary[["mean", "low", "high"]].itertuples():
         split, line, space, metric, step = key
         control, state = line in CONTROLS, line in view.states and space == "raw"
@@ -243,6 +248,11 @@ def _scores(view: View, table: pa.Table) -> dict[str, Any]:
             course = scores[split].setdefault(line, {}).setdefault(metric, [None] * n)
             course[0 if control else view.steps.index(step)] = _rounded(values)
     return scores
+
+
+def _crossed(view: View) -> list[str]:
+    """Return the names of the columns that are crossed with the task."""
+    return crossed_columns(view.table["metric"].unique().to_pylist())
 
 
 def _rounded(values: Iterable[float]) -> list[float | None]:

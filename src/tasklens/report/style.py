@@ -159,7 +159,7 @@ SYMBOLS = len(PALETTE) * len(MARKERS)
 
 NAMED_STATES = 20
 """The largest number of hidden states that are all named along an axis."""
-SPACINGS = (2, 5, 10, 20, 50, 100)
+SPACINGS = (5, 10, 20, 50, 100)
 """Of more hidden states, every block of one of these numbers is named: at most `FEW_NAMED`."""
 FEW_NAMED = 10
 
@@ -226,8 +226,8 @@ def state_axis(ax: Axes, states: Sequence[str], step: int | None = None) -> None
 def named_states(states: Sequence[str]) -> list[int]:
     """Return the indices of the hidden states that are named along an axis.
 
-    Of many, these are the first, the last, and the blocks with round numbers that are not so near
-    to both that the names would overlap.
+    Of many, these are the first, the last, and blocks with round numbers. A block is left out if
+    its name would overlap that of an end.
     """
     n = len(states)
     if n <= NAMED_STATES:

@@ -1,8 +1,12 @@
 """Average the scores of hidden states."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.score_table import NO_STEP, at_position, summarise, to_frame
 
 
@@ -18,3 +22,10 @@ def mean_scores(table: pa.Table, split: str, metric: str) -> dict[tuple[str, int
     scores: dict[tuple[str, int], float]
     scores = summarise(rows[of_states], ("layer", "step"))["mean"].to_dict()
     return scores
+
+
+def best_state(table: pa.Table, split: str, states: Sequence[str], step: int) -> str:
+    """Return the best layer of a split at a step, or the first state if none has a score."""
+    scores = mean_scores(table, split, "ari")
+    final = {(state, "raw"): scores.get((state, step), np.nan) for state in states}
+    return (best_layer(final) or states)[0]

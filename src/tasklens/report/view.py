@@ -5,7 +5,7 @@ The report's page and the figures of single checkpoints are drawn from a view, w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,9 @@ from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import split_title
-from tasklens.data.names import find_split, find_state
+from tasklens.data.names import find_split, find_state, listed
 from tasklens.report.edits_view import EditsView
-from tasklens.report.summary import mean_scores
-from tasklens.scoring.best_layer import best_layer
+from tasklens.report.summary import best_state
 from tasklens.scoring.cluster_tracking import Followed
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -77,6 +76,18 @@ class SplitView:
     def __repr__(self) -> str:
         contents = f"{len(self.answer)} checkpoints, {len(self.assigned)} hidden states"
         return f"SplitView({len(self):,} points, {contents})"
+
+
+class ModelView(NamedTuple):
+    """Description of the model of one checkpoint."""
+
+    step: int
+    name: str
+    """The name as it was given, or that of the training run."""
+    licence: str
+    """The licence that the model's files state; empty for a model that the run has trained."""
+    weights: str
+    """SHA-256 of the weights; empty if they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,8 @@ class View:
     settings: str
     """The run's settings as TOML."""
     manifest: Mapping[str, Any]
+    models: tuple[ModelView, ...] = ()
+    """The models that were measured: one for each step, or the trained one."""
     means: pa.Table | None = None
     """The same scores over all families, by which the best layer is chosen; None if all tasks are
     one family."""
@@ -154,13 +167,18 @@ class View:
         splits = ", ".join(self.splits)
         return f"View(run {self.run!r}, seed {self.seed}: {contents}, splits {splits})"
 
-    def at(self, step: int | None = None) -> int:
-        """Return the index of the checkpoint at a step, by default the last; InputError if none."""
+    def at(self, step: int | str | None = None) -> int:
+        """Return the index of a checkpoint by its step or its name, such as "sft".
+
+        By default it is the last. InputError if there is no such checkpoint.
+        """
         if step is None:
             return len(self.steps) - 1
-        if step not in self.steps:
-            raise InputError(f"{self.run}: no checkpoint at step {step}; there are {self.steps}")
-        return self.steps.index(step)
+        for index, each in enumerate(self.steps):
+            if step in (each, self.step_names.get(each)):
+                return index
+        known = listed([self.step_names.get(each, str(each)) for each in self.steps])
+        raise InputError(f"{self.run}: no checkpoint at step {step}; there are {known}")
 
     def step_name(self, number: int) -> str:
         """Return what the checkpoint with an index is called in titles."""
@@ -185,9 +203,7 @@ class View:
         """
         if name is None:
             table = self.table if self.means is None else self.means
-            scores = mean_scores(table, next(iter(self.splits)), "ari")
-            final = {(s, "raw"): scores.get((s, self.steps[-1]), np.nan) for s in self.states}
-            return (best_layer(final) or self.states)[0]
+            return best_state(table, next(iter(self.splits)), self.states, self.steps[-1])
         return find_state(name, self.states)
 
 

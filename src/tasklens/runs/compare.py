@@ -80,7 +80,7 @@ def compare_steps(run: Run, steps: Sequence[str] = ()) -> list[ComparedSteps]:
     compared = []
     for pair in pairs:
         names = run.step_title(pair[0]), run.step_title(pair[1])
-        both = [curves.at(step, name) for step, name in zip(pair, names, strict=True)]
+        both = [curves.at(step, run=name) for step, name in zip(pair, names, strict=True)]
         if run.same_model(*pair):
             # One choice among near-best partitions stands for both: it is the same choice.
             both = [replace(each, choices=()) for each in both]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +15,7 @@ from tasklens.core.seeds import derived_seed, stream
 from tasklens.core.text import without_slash
 from tasklens.core.workers import Processes, Workers, default_workers, failure
 from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.state_frames import Shown, StateFrames, first_frames, state_frames
 
 Result = TypeVar("Result")
@@ -46,7 +48,8 @@ class FrameMaker:
         if self._first:
             return
         step, states = self.run.steps[0], self.run.state_names
-        for position, ((split, family), shown) in product(self.run.positions, self.shown.items()):
+        for position, (split, family) in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split, family)
             seeds = tuple(self._seed(split, state, step) for state in states)
             directory = self._directory(step, position, *states)
             self._first[position, split, family] = self._submit(
@@ -59,7 +62,8 @@ class FrameMaker:
         if self._frames:
             return
         _, *later = self.run.steps
-        for position, ((split, family), shown) in product(self.run.positions, self.shown.items()):
+        for position, (split, family) in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split, family)
             first_of_all = _result(self._first[position, split, family])
             for state, first in zip(self.run.state_names, first_of_all, strict=True):
                 directories = tuple(
@@ -101,6 +105,9 @@ class FrameMaker:
         future = self.workers.submit(function, *args, **kwargs)
         future.add_done_callback(count)
         return future
+
+    def _shown_at(self, position: str, split: str, family: str) -> Shown:
+        return replace(self.shown[split, family], regressors=regressors_at(self.run, position))
 
     def _directory(self, step: int, position: str, *states: str) -> Path:
         """Return where the hidden states of a step are; InputError if one is damaged."""
@@ -148,6 +155,8 @@ def _sources(run: Run) -> list[object]:
     """Return how the hidden states are prepared, further positions, and the parts of frames."""
     measure = run.settings.measure
     prepared: list[object] = [measure.center, measure.standardize, measure.normalize]
+    if measure.residualize:
+        prepared.append(measure.residualize)
     if len(run.positions) > 1:
         prepared.append([run.states_hash(step) for step in run.steps])
     return [*prepared, *StateFrames._fields]
@@ -172,6 +181,7 @@ def _shown(run: Run, split: str, family: str) -> Shown:
         _rows(run, split, family),
         _shown_points(run, split, family),
         settings.measure,
+        (),
         settings.report.perplexity,
         settings.report.stay,
         _rows(run, first, family),

@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,14 @@ from tasklens.data.instances import Family, Instances, join_families
 from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.classifiers import score_probes
+from tasklens.scoring.crossed import score_crossed
 from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import extremes
+from tasklens.scoring.residuals import Regressors
 from tasklens.scoring.score_cells import (
     MeasureSettings,
     measure_cells,
-    prepared,
+    prepared_splits,
     score_silhouettes,
 )
 from tasklens.scoring.score_table import Row
@@ -52,6 +54,8 @@ class StateJob:
     silhouettes: bool
     measure: MeasureSettings
     clusters: ClusterSettings
+    regressors: Sequence[Regressors] = ()
+    """What is taken out of the states first."""
 
     @property
     def name(self) -> str:
@@ -75,13 +79,12 @@ def measure_state(job: StateJob) -> Measured:
     """Cluster and score one hidden state, each family of its instances for itself.
 
     For every k and both spaces, see `tasklens.scoring.score_cells`; with more than one split, also
-    the classifiers of `tasklens.scoring.classifiers`, which learn on the first.
+    the classifiers of `tasklens.scoring.classifiers`, which learn on the first. With crossed
+    columns, also the scores of `tasklens.scoring.crossed`.
     """
     whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
-    states = {
-        split: prepared(whole[rows], job.measure, job.instances[split].families)
-        for split, rows in job.splits.items()
-    }
+    of_split = {split: job.instances[split].families for split in job.splits}
+    states = prepared_splits(whole, job.splits, job.measure, of_split, job.regressors)
     at = "" if job.is_first else job.position
     cells = [
         (CellKey(split, job.state, space, None if i == 0 else k, at), k)
@@ -115,6 +118,9 @@ def measure_state(job: StateJob) -> Measured:
                 clusterings.append((family, cell, clustering))
             measured.rows.extend(over_families(scored))
             measured.arrays.update(_arrays_of(key, clusterings))
+    if job.measure.cross:
+        with _attempt(f"{job.name} (crossed columns)", measured.failed):
+            measured.rows.extend(_crossed(job, states))
     if len(states) > 1:
         with _attempt(f"{job.name} (classifiers)", measured.failed):
             rows, decoded = _probed(job, states)
@@ -146,6 +152,33 @@ def _arrays_of(
     return arrays | ({key.name("embedding"): join_families(embeddings)} if embeddings else {})
 
 
+def _of_families(
+    job: StateJob, states: Mapping[str, Floats]
+) -> Iterator[tuple[str, dict[str, Family], dict[str, Any]]]:
+    """Yield each family's name, its instances by split, and the columns of its scores."""
+    columns = {"run": job.run, "seed": job.seed, "step": job.step, "position": job.position}
+    for name, _, _ in job.instances[next(iter(states))].families:
+        parts = {
+            split: family
+            for split in states
+            for family in job.instances[split].families
+            if family.name == name
+        }
+        known = {split: family.instances for split, family in parts.items()}
+        x = {split: states[split][family.rows] for split, family in parts.items()}
+        yield name, parts, {"state": job.state, "states": x, "instances": known, **columns}
+
+
+def _crossed(job: StateJob, states: Mapping[str, Floats]) -> list[Row]:
+    """Score the columns that are crossed with the task, in each family."""
+    return over_families(
+        {
+            name: score_crossed(**arguments, settings=job.clusters, paired=job.paired)
+            for name, _, arguments in _of_families(job, states)
+        }
+    )
+
+
 def _probed(
     job: StateJob, states: Mapping[str, Floats]
 ) -> tuple[list[Row], dict[str, npt.NDArray[np.bool_]]]:
@@ -155,22 +188,8 @@ def _probed(
     """
     scored: dict[str, list[Row]] = {}
     right: dict[str, list[tuple[Family, npt.NDArray[np.bool_]]]] = {}
-    for name, _, _ in job.instances[next(iter(states))].families:
-        parts = {
-            split: family
-            for split in states
-            for family in job.instances[split].families
-            if family.name == name
-        }
-        probed = score_probes(
-            job.state,
-            {split: states[split][family.rows] for split, family in parts.items()},
-            instances={split: family.instances for split, family in parts.items()},
-            run=job.run,
-            seed=job.seed,
-            step=job.step,
-            position=job.position,
-        )
+    for name, parts, arguments in _of_families(job, states):
+        probed = score_probes(**arguments)
         scored[name] = probed.rows
         for split, decoded in probed.decoded.items():
             right.setdefault(split, []).append((parts[split], decoded))

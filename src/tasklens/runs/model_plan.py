@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from tasklens.core.progress import warn
 from tasklens.core.text import visible
+from tasklens.data.names import UNTRAINED
 from tasklens.data.tokenize import shown
 from tasklens.models.checkpoint_series import Checkpoint, step_notes
 from tasklens.models.gguf_files import stored_as
@@ -57,6 +58,8 @@ class ModelPlan(NamedTuple):
 
     models: dict[int, str]
     """The name of each model by step, with how a GGUF file stores its weights."""
+    stages: dict[int, str]
+    """The name of each stage by step; empty for a single model or a series."""
     n_prompts: int
     labels: tuple[str, ...]
     splits: dict[str, int]
@@ -64,25 +67,34 @@ class ModelPlan(NamedTuple):
     special_tokens: str
     """The special tokens that are added to the prompts."""
     positions: dict[str, PositionPlan]
+    rendered: str | None
+    """The first text, if a chat template has written it."""
 
     def document(self) -> dict[str, Any]:
         """Return the plan as what ``--json`` prints."""
         return {
-            "models": [{"step": step, "name": name} for step, name in self.models.items()],
+            "models": [
+                {"step": step, "name": name, "stage": self.stages.get(step)}
+                for step, name in self.models.items()
+            ],
             "prompts": self.n_prompts,
             "labels": self.labels,
             "splits": self.splits,
             "special tokens": self.special_tokens,
+            "rendered": self.rendered,
             "positions": [{"position": p, **each.document()} for p, each in self.positions.items()],
         }
 
     def text(self) -> str:
         """Return the plan as ``--dry-run`` prints it."""
         lines = ["models:"]
-        lines += [f"  step {step}: {name}" for step, name in self.models.items()]
+        called = {step: self.stages.get(step, f"step {step}") for step in self.models}
+        lines += [f"  {called[step]}: {name}" for step, name in self.models.items()]
         lines.append(f"prompts: {self.n_prompts:,}, with {len(self.labels)} labels")
         lines += [f"  {split}: {n:,}" for split, n in self.splits.items()]
         lines.append(f"special tokens: {self.special_tokens}")
+        if self.rendered is not None:
+            lines.append(f"the chat template writes: {self.rendered!r}")
         for position, plan in self.positions.items():
             lines += [f"position {position}", *plan.lines()]
         return "\n".join(map(visible, lines)) + "\n"
@@ -98,12 +110,18 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
     read = [note for each in tokens.values() for note in (*each.notes, *each.answer_notes)]
     for note in dict.fromkeys([*odd, *read]):
         warn(note)
+    written = next(iter(tokens.values())).rendered
     n_known = {
         position: None if table.output is None else int(np.count_nonzero(each.target[:, 0] >= 0))
         for position, each in tokens.items()
     }
     return ModelPlan(
         models={c.step: _name(c, settings.subject.dtype) for c in checkpoints},
+        stages={
+            c.step: UNTRAINED if c.untrained else c.called
+            for c in checkpoints
+            if settings.subject.names
+        },
         n_prompts=len(table),
         labels=tuple(sorted(set(table.label))),
         splits={split: rows.stop - rows.start for split, rows in table.splits.items()},
@@ -117,6 +135,7 @@ def describe(settings: ModelRunSettings) -> ModelPlan:
             )
             for position, each in tokens.items()
         },
+        rendered=None if written is None else written.text[0],
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -10,8 +11,9 @@ import numpy as np
 import safetensors.numpy
 
 from tasklens.core.errors import InputError
-from tasklens.core.files import digest
+from tasklens.core.files import digest, sha256
 from tasklens.core.parquet import parquet_bytes
+from tasklens.data.chats import HEADER
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
@@ -21,7 +23,8 @@ from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import Tokenized, instances_of_prompts
 from tasklens.models.checkpoint_series import Checkpoint, find_checkpoints
-from tasklens.report.view import TaskOverview, TaskView
+from tasklens.models.licences import NOT_STATED
+from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
 from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 #: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
 FACTS = "about.json"
 TOKENS = "tokens.safetensors"
+#: The texts that the chat template has written of prompts that are messages.
+TEXTS = "texts.json"
 #: What the tokens that were answered or measured are called: {token: text}.
 TOKEN_NAMES = "words.json"
 
@@ -48,6 +53,8 @@ class ModelRun(Run):
     states_stage: ClassVar[Literal["states"]] = "states"
     opens_in_workers: ClassVar[bool] = False
     settings: ModelRunSettings
+    #: The prompts, if the caller has read them: its model and tokenizer are in memory, too.
+    given: LabelledPrompts | None = None
     #: The first model, if it is loaded already.
     opened: "OpenedModel | None" = None
 
@@ -63,7 +70,7 @@ class ModelRun(Run):
     @cached_property
     def asked(self) -> LabelledPrompts:
         """The labelled prompts that the settings name, for stage data."""
-        return prompts_of(self.settings, self.checkpoints[0])
+        return self.given or prompts_of(self.settings, self.checkpoints[0])
 
     @cached_property
     def checkpoints(self) -> list[Checkpoint]:
@@ -128,9 +135,28 @@ class ModelRun(Run):
             names["output"] = _numbered(self.table.output)
         return names
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The names of the groups of prompts, such as contexts and inputs; otherwise prompts."""
+        return tuple(f"{name}s" for name in self.table.groups) or ("prompts",)
+
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the text of each prompt of a split."""
-        return self.table.text[self.table.splits[split]]
+        return self.rendered_table.text[self.table.splits[split]]
+
+    @cached_property
+    def rendered_table(self) -> LabelledPrompts:
+        """The labelled prompts; the text of messages is that which the first model has read."""
+        if self.table.messages is None:
+            return self.table
+        written = json.loads(self.directory.read(self.states_at(self.steps[0]) / TEXTS))
+        headers = {HEADER: tuple(written[HEADER])} if written[HEADER] else {}
+        return replace(
+            self.table,
+            text=tuple(written["text"]),
+            columns=self.table.columns | headers,
+            is_rendered=True,
+        )
 
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the first token of each right answer by split, -1 if it is not known.
@@ -166,17 +192,35 @@ class ModelRun(Run):
         names: dict[str, str] = json.loads(self.directory.read(path))
         return [names.get(str(token), f"token {token}") for token in tokens]
 
+    @property
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step, with what its files state."""
+        facts = [self.facts(step) for step in self.steps]
+        # Runs of earlier versions have not looked for a licence.
+        return tuple(
+            ModelView(each["step"], each["name"], each.get("licence", NOT_STATED), each["weights"])
+            for each in facts
+        )
+
+    @property
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """All columns of the files of prompts."""
+        return self.table.columns
+
     def data_files(self) -> dict[str, bytes]:
         """Read and split the prompts; return them as one file."""
         return {self.directory.prompts.name: parquet_bytes(table_of(self.asked))}
 
     def sources(self) -> dict[str, str]:
         """Return the SHA-256 of each file of prompts, or of what they are made of."""
+        if self.given is not None:
+            content = parquet_bytes(table_of(self.given))
+            return dict.fromkeys(self.settings.prompts.files, sha256(content))
         return hashes_of_prompts(self.settings, self.checkpoints[0])
 
     def overview(self) -> TaskOverview:
         """Return the labels, and how many prompts and models there are."""
-        table = self.table
+        table = self.rendered_table
         tasks = []
         for label in sorted(set(table.label)):
             texts = [
@@ -190,8 +234,7 @@ class ModelRun(Run):
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
         counted = {"inputs": table.input, "outputs": table.output}
-        one = "groups" if len(table.groups) == 1 else ""
-        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        counted |= dict(zip(self.unit_names, table.groups.values(), strict=False))
         sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()
@@ -208,7 +251,7 @@ class ModelRun(Run):
             prompts = self.tokens(self.steps[0], position).prompts
             begin = prompts.position if prompts.begin is None else prompts.begin
             self._counterfactuals[split, position, n] = counterfactuals_of_prompts(
-                self.table,
+                self.rendered_table,
                 self._tokenizer,
                 split,
                 position,
@@ -247,8 +290,10 @@ class ModelRun(Run):
 
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
-        """The steps of the checkpoints that were harvested, ascending."""
-        return self.steps
+        """The steps of the checkpoints that were harvested, ascending, as far as they are saved."""
+        live = {step for step in self.steps if self.facts(step).get("live", False)}
+        saved = live and {checkpoint.step for checkpoint in self._saved}
+        return tuple(step for step in self.steps if step not in live or step in saved)
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
@@ -263,9 +308,20 @@ class ModelRun(Run):
             )
         return subject
 
+    @property
+    def _saved(self) -> list[Checkpoint]:
+        """The models that can be opened; of a run beside a training none may be saved."""
+        live = any(self.facts(step).get("live", False) for step in self.steps)
+        try:
+            return self.checkpoints
+        except InputError:
+            if not live:
+                raise
+            return []
+
     def _checkpoint(self, step: int) -> Checkpoint:
         """Return the model of a step; InputError if it is gone."""
-        for checkpoint in self.checkpoints:
+        for checkpoint in self._saved:
             if checkpoint.step == step:
                 return checkpoint
         raise InputError(

@@ -69,5 +69,5 @@ def harvest_positions(run: Run, engine: str = LOCAL) -> None:
         from tasklens.runs.stage_states import harvest_models
 
         for position in run.positions:
-            measured_parts(run.table, position)
+            measured_parts(run.rendered_table, position)
         harvest_models(run, engine)

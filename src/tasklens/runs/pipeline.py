@@ -146,6 +146,18 @@ def make_states(run: Run, command: str, engine: str = LOCAL, gpus: float = 1.0) 
         add_positions(run)
 
 
+def finish_run(run: Run, command: str) -> Verdict | None:
+    """Measure a run whose hidden states are there, and make its figures, verdict and report.
+
+    The directory is locked by the caller. The manifest and the page record the command.
+    """
+    measure(run)
+    plot(run)
+    verdict = _judge(run)
+    write_report([run], [verdict], command)
+    return verdict
+
+
 def measure_and_renew(run: Run, command: str, workers: Workers) -> None:
     """Measure a run, and make again what showed other scores.
 

@@ -23,11 +23,12 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_family, find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
-from tasklens.report.view import TaskOverview, View
+from tasklens.report.view import ModelView, TaskOverview, View
+from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.run_stages import Stages
 from tasklens.runs.states_on_disk import ANSWER, answer_file, read_states, state_paths
 from tasklens.scoring.cell_key import CellKey
-from tasklens.scoring.score_cells import prepared
+from tasklens.scoring.score_cells import prepared_splits
 from tasklens.scoring.score_table import main_scores, read_score_table, to_pandas
 
 if TYPE_CHECKING:
@@ -97,6 +98,11 @@ class Run(Stages):
     def names(self) -> Mapping[str, Mapping[int, str]]:
         """The names of the numbers of "task", "input" and "output" in `instances`."""
 
+    @property
+    @abstractmethod
+    def unit_names(self) -> tuple[str, ...]:
+        """The names of what is drawn for intervals: one kind of units or two."""
+
     @abstractmethod
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction, or the text, of each instance of a split."""
@@ -112,6 +118,19 @@ class Run(Stages):
     @abstractmethod
     def overview(self) -> TaskOverview:
         """Return what the model was asked."""
+
+    @property
+    @abstractmethod
+    def models(self) -> tuple[ModelView, ...]:
+        """The model of each step with its licence and the hash of its weights, or the trained one.
+
+        A training run has one: that of its last checkpoint.
+        """
+
+    @property
+    @abstractmethod
+    def columns(self) -> Mapping[str, Sequence[Any]]:
+        """The columns of the measured instances, split after split, by name."""
 
     @abstractmethod
     def data_files(self) -> dict[str, bytes]:
@@ -158,7 +177,7 @@ class Run(Stages):
     def states(
         self,
         name: str,
-        step: int | None = None,
+        step: int | str | None = None,
         split: str | None = None,
         position: str | None = None,
     ) -> Floats:
@@ -168,8 +187,8 @@ class Run(Stages):
         ----------
         name : str
             One of `state_names`, such as ``block5``.
-        step : int, optional
-            One of `steps`; by default the last.
+        step : int or str, optional
+            One of `steps`, or the name of a stage; by default the last.
         split : str, optional
             One of `splits`; by default all splits, one after the other.
         position : str, optional
@@ -198,25 +217,22 @@ class Run(Stages):
         """Return what a step is called in a text: its name, or "step 100"."""
         return self.step_names.get(step, f"step {step:,}")
 
-    def find_step(self, text: str) -> int:
-        """Return the step with a name or a number; InputError if there is no such step."""
-        for step in self.steps:
-            if text in (self.step_names.get(step), str(step)):
-                return step
-        known = listed([self.step_names.get(step, str(step)) for step in self.steps])
-        raise InputError(f"{self.directory.path}: no step {text!r}; there are {known}")
+    def find_step(self, step: int | str) -> int:
+        """Return the step with a number or a name; InputError if there is no such step."""
+        for each in self.steps:
+            if step in (each, str(each), self.step_names.get(each)):
+                return each
+        known = listed([self.step_names.get(each, str(each)) for each in self.steps])
+        raise InputError(f"{self.directory.path}: no step {step!r}; there are {known}")
 
     def same_model(self, first: int, second: int) -> bool:
         """Return whether the models of two steps have the same weights and tokenizer."""
         return first == second
 
-    def _step(self, step: int | None) -> int:
+    def _step(self, step: int | str | None) -> int:
         if not self.steps:
             raise InputError(f"{self.directory.path}: no checkpoint was measured yet")
-        if step is not None and step not in self.steps:
-            known = ", ".join(map(str, self.steps))
-            raise InputError(f"{self.directory.path}: no step {step}; there are {known}")
-        return self.steps[-1] if step is None else step
+        return self.steps[-1] if step is None else self.find_step(step)
 
     def states_at(self, step: int, position: str | None = None) -> Path:
         """Return the directory of the hidden states at a step, by default of the first position."""
@@ -287,15 +303,11 @@ class Run(Stages):
         self, step: int, position: str | None = None
     ) -> Iterator[tuple[str, dict[str, Floats]]]:
         """Yield each state's name and what was clustered of it: (n, D) by split."""
+        measure, regressors = self.settings.measure, regressors_at(self, self.position(position))
+        families = {split: known.families for split, known in self.instances_by_split.items()}
         for name in self.state_names:
             whole = self.states(name, step, position=position)
-            yield (
-                name,
-                {
-                    split: prepared(whole[rows], self.settings.measure)
-                    for split, rows in self.splits.items()
-                },
-            )
+            yield name, prepared_splits(whole, self.splits, measure, families, regressors)
 
     def answers(self, step: int) -> dict[str, Ints]:
         """Return the model's answers as tokens, (n,) by split, unmeasured splits included.
@@ -421,7 +433,10 @@ class Run(Stages):
         name = f"{type(self).__name__}({str(self.directory.path)!r}"
         if not self.steps or self.directory.mark("data") is None:
             return f"{name}; nothing is harvested yet)"
+        steps = f"steps {self.steps[0]} to {self.steps[-1]}"
+        if self.step_names:
+            steps = listed([self.step_names[step] for step in self.steps])
         return (
-            f"{name}; {len(self.steps)} checkpoints, steps {self.steps[0]} to {self.steps[-1]}; "
+            f"{name}; {len(self.steps)} checkpoints, {steps}; "
             f"hidden states: {', '.join(self.state_names)}; splits: {', '.join(self.splits)})"
         )

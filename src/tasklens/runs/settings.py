@@ -30,6 +30,8 @@ from tasklens.scoring.score_cells import MeasureSettings
 PRESETS = ("smoke", "default", "paper")
 #: Checkpoints of a run, each of which has files of its own.
 MOST_CHECKPOINTS = 100_000
+#: The columns of the instances of a training run.
+COLUMNS = ("length", "input", "output")
 #: From so many cores on, a quarter of them measures while the others train.
 MANY_CORES = 8
 
@@ -199,6 +201,13 @@ class TrainingRunSettings(RunSettings):
                 f"measure.k = {list(self.measure.k)} is more clusters than the "
                 f"data.measured_instances = {instances}"
             )
+        for key in ("residualize", "cross"):
+            for name in getattr(self.measure, key):
+                if name not in COLUMNS:
+                    raise ValueError(
+                        f"measure.{key}: the data of a training run have no column {short(name)}: "
+                        f"should be one of {', '.join(COLUMNS)}"
+                    )
         steps, every = self.train.steps, self.checkpoints.every
         if (n := steps // every) > MOST_CHECKPOINTS:
             raise ValueError(

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,10 @@ from tasklens.core.progress import progress, status, warn
 from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
+from tasklens.runs.origin import with_origin
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
+from tasklens.runs.run_columns import crossed_at, regressors_at
+from tasklens.scoring.crossed import Texts
 from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import score_controls
 from tasklens.scoring.score_table import (
@@ -77,6 +81,7 @@ def measure(run: Run, workers: Workers | None = None) -> None:
         for step in run.steps:
             tables.append(read_parquet(directory.read(directory.measured_at(step) / SCORES)))
         table = pa.concat_tables(tables)
+        table = table.cast(with_origin(table.schema, run))
         files = [
             directory.measured_at(step) / name for step in run.steps for name in MEASURED_FILES
         ]
@@ -139,23 +144,34 @@ class Measurer:
 
     If this process is the only worker, a checkpoint is measured by the time `begin` returns.
     `on_state` is called with 1 after every hidden state. `failed` holds the reasons of failed
-    cells, by name; nothing is kept of their checkpoint.
+    cells, by name; nothing is kept of their checkpoint. If the run ``grows``, none of the
+    checkpoints is the last one: that is measured as such, again, once none is to come.
     """
 
     def __init__(
-        self, run: Run, workers: Workers, on_state: Callable[[int], object] = lambda n: None
+        self,
+        run: Run,
+        workers: Workers,
+        on_state: Callable[[int], object] = lambda n: None,
+        *,
+        grows: bool = False,
     ) -> None:
-        self.run, self.workers, self.on_state = run, workers, on_state
+        self.run, self.workers, self.on_state, self.grows = run, workers, on_state, grows
         self.failed: dict[str, str] = {}
         self._running: deque[tuple[int, Jobs]] = deque()
 
     def inputs(self, step: int) -> str:
         """Return the hash of what the scores of a checkpoint depend on."""
+        return self._inputs(step, grows=self.grows)
+
+    def _inputs(self, step: int, *, grows: bool) -> str:
         run = self.run
-        settings = run.settings.affecting("measure")
+        affecting = run.settings.affecting("measure")
         data, states = run.directory.output_hash("data"), run.states_hash(step)
-        paired = ["paired"] if self._paired else []
-        return digest([run.settings.seed, settings, data, states, *paired])
+        more = ["paired"] if self._paired else []
+        lasts = run.settings.clusters.tsne, run.settings.measure.silhouette
+        more += ["not as the last"] if grows and "last" in lasts else []
+        return digest([run.settings.seed, affecting, data, states, *more])
 
     @property
     def _paired(self) -> bool:
@@ -166,7 +182,10 @@ class Measurer:
         """Return whether the clusters and the scores of a checkpoint are there, undamaged."""
         directory = self.run.directory
         measured = directory.measured_at(step)
-        return directory.made_from(measured, self.inputs(step)) and all(
+        inputs = [self._inputs(step, grows=False)]
+        if self.grows or step != self.run.steps[-1]:
+            inputs.append(self._inputs(step, grows=True))
+        return any(directory.made_from(measured, each) for each in inputs) and all(
             map(directory.is_intact, directory.files_in(measured))
         )
 
@@ -187,7 +206,7 @@ class Measurer:
     def _jobs(self, step: int) -> list[StateJob]:
         run = self.run
         settings = run.settings
-        last = step == run.steps[-1]
+        last = step == run.steps[-1] and not self.grows
 
         def wanted(at: str) -> bool:
             return at == "all" or (at == "last" and last)
@@ -198,8 +217,17 @@ class Measurer:
             run.check_states(step, name, position)
             return run.states_at(step, position).absolute()
 
+        def shared(position: str) -> dict[str, Any]:
+            instances = run.instances_at(position)
+            return {
+                "instances": _for_workers(instances, crossed_at(run, position)),
+                "regressors": regressors_at(run, position),
+            }
+
+        of_position = {position: shared(position) for position in run.positions}
         return [
             StateJob(
+                **of_position[position],
                 states=source(name, position),
                 state=name,
                 run=run.name,
@@ -209,7 +237,6 @@ class Measurer:
                 paired=self._paired,
                 is_first=position == run.positions[0],
                 splits=run.splits,
-                instances=_without_symbols(run.instances_at(position)),
                 spaces=("raw", "tsne") if wanted(settings.clusters.tsne) else ("raw",),
                 silhouettes=wanted(settings.measure.silhouette),
                 measure=settings.measure,
@@ -252,12 +279,23 @@ class Measurer:
             self.keep_first()
 
 
-def _without_symbols(instances: Mapping[str, Instances]) -> dict[str, Instances]:
-    """Leave out the counts of symbols: they are large, and no hidden state is scored on them."""
-    return {
-        split: replace(known, symbol_counts=np.zeros((len(known.task), 1), dtype=np.int64))
-        for split, known in instances.items()
-    }
+def _for_workers(
+    instances: Mapping[str, Instances], crossed: Mapping[str, Texts]
+) -> dict[str, Instances]:
+    """Add the crossed columns, and leave out the counts of symbols.
+
+    The counts are large, and no hidden state is scored on them.
+    """
+    each, begin = {}, 0
+    for split, known in instances.items():
+        n = len(known.task)
+        each[split] = replace(
+            known,
+            symbol_counts=np.zeros((n, 1), dtype=np.int64),
+            crossed={name: values[begin : begin + n] for name, values in crossed.items()},
+        )
+        begin += n
+    return each
 
 
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:

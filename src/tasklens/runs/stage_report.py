@@ -164,6 +164,7 @@ def view_of(run: Run, position: str, family: str = "") -> View:
         table=at_position(main_scores(scores, family), position),
         means=at_position(main_scores(scores), position) if family else None,
         world=run.overview(),
+        models=run.models,
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
         edits=edits_view(run, frames, position, family),

@@ -1,6 +1,7 @@
 """Stage states of a model run: every model reads the prompts, and its hidden states are kept."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -15,9 +16,10 @@ from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
 from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
+from tasklens.data.chats import HEADER, rendered
 from tasklens.data.labelled_prompts import LabelledPrompts
 from tasklens.data.measured_parts import default_position, measured_parts, parse_position
-from tasklens.data.names import state_order
+from tasklens.data.names import listed, state_order
 from tasklens.data.token_prompts import Prompts, at_once
 from tasklens.data.tokenize import Tokenized, shown, tokenize
 from tasklens.models.checkpoint_series import (
@@ -37,13 +39,14 @@ from tasklens.models.hf_loading import (
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
+from tasklens.models.licences import licence_of
 from tasklens.models.series_steps import missing_steps
 from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
 from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
-from tasklens.runs.model_run import FACTS, TOKEN_NAMES, TOKENS, ModelRun
+from tasklens.runs.model_run import FACTS, TEXTS, TOKEN_NAMES, TOKENS, ModelRun
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import (
     ANSWER,
@@ -82,7 +85,8 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
     for split, rows in table.splits.items():
         settings.check_size(split, rows.stop - rows.start)
     for position in settings.states.positions:
-        measured_parts(table, position)
+        if table.messages is None:  # otherwise the text depends on the tokenizer
+            measured_parts(table, position)
     notes = step_notes(run.checkpoints)
     if run.directory.mark("states") is None:
         notes += check_revisions(run.checkpoints)
@@ -104,8 +108,14 @@ def open_model(
 
     InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
     """
-    subject = load_model(settings, checkpoint)
-    names = _state_names(subject, settings.subject.states, checkpoint.name)
+    return opened_model(settings, load_model(settings, checkpoint), table, checkpoint.name)
+
+
+def opened_model(
+    settings: ModelRunSettings, subject: HuggingFaceSubject, table: LabelledPrompts, name: str
+) -> OpenedModel:
+    """Return a model that is loaded with the prompts as it reads them; InputError as open_model."""
+    names = _state_names(subject, settings.subject.states, name)
     limits = [n for n in (settings.states.max_length, subject.max_length) if n]
     tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
     for each in tokens.values():
@@ -139,6 +149,7 @@ def tokenize_at_all(
     states = settings.states
     positions = states.positions or (default_position(table),)
     settings.check_figure(positions)
+    table = rendered(table, tokenizer, generation_prompt=states.generation_prompt)
     return {
         position: tokenize(
             table,
@@ -201,7 +212,12 @@ def _inputs(run: ModelRun) -> dict[Part, str]:
     common = [affecting, run.directory.output_hash("data")]
     inputs = {}
     for position in run.positions:
-        measured = [measured_parts(table, position), parse_position(table, position)]
+        named = parse_position(table, position)
+        # The text of messages depends on the tokenizer.
+        parts: Any = (
+            table.columns.get(named[0]) if table.messages else measured_parts(table, position)
+        )
+        measured = [parts, named]
         for c in run.checkpoints:
             model = [identity(c), _tokenizer_files(settings, c)]
             inputs[Part(c, position)] = digest([common, measured, *model])
@@ -223,16 +239,32 @@ def _harvest_in_this_process(run: ModelRun, missing: dict[Part, str]) -> None:
                 n_bytes = 4 * n * width * len(missing)
                 remedy = "ask for fewer --states, positions, prompts or checkpoints"
                 check_space(run.directory.path, n_bytes, remedy)
-            partials = begin_checkpoint(run, parts, in_shards=False)
-            keep_reading(partials, subject, list(parts.values()))
-            prompts = at_once([tokens[part.position].prompts for part in parts])
-            harvest_to(partials, subject, prompts, names, bar.update)
-            for part, partial in zip(parts, partials, strict=True):
-                keep_whole_answers(run.settings, partial, subject, tokens[part.position])
-                facts = model_facts(checkpoint, opened, part.position)
-                finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
-            for part in parts:
-                run.directory.fill(run.states_at(checkpoint.step, part.position))
+            harvest_checkpoint(run, opened, parts, bar.update)
+            run.opened = None
+            del opened, subject  # before the next model needs the memory
+
+
+def harvest_checkpoint(
+    run: ModelRun,
+    opened: OpenedModel,
+    parts: dict[Part, str],
+    on_prompts: Callable[[int], object] = lambda n: None,
+) -> None:
+    """Let an open model read the prompts once, and keep its states at the position of each part.
+
+    `on_prompts` is called with the number of prompts done, once for each position of a prompt.
+    """
+    subject, tokens, names = opened
+    partials = begin_checkpoint(run, parts, in_shards=False)
+    keep_reading(partials, subject, list(parts.values()))
+    prompts = at_once([tokens[part.position].prompts for part in parts])
+    harvest_to(partials, subject, prompts, names, on_prompts)
+    for part, partial in zip(parts, partials, strict=True):
+        keep_whole_answers(run.settings, partial, subject, tokens[part.position])
+        facts = model_facts(part.checkpoint, opened, part.position)
+        finish_checkpoint(partial, facts, tokens[part.position], subject.tokenizer)
+    for part in parts:
+        run.directory.fill(run.states_at(part.checkpoint.step, part.position))
 
 
 def begin_checkpoint(run: ModelRun, parts: dict[Part, str], *, in_shards: bool) -> list[Path]:
@@ -281,12 +313,15 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "called": checkpoint.called,
         "untrained": checkpoint.untrained,
         "is_training_step": checkpoint.is_training_step,
+        **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
+        "licence": licence_of(checkpoint.directory or fetch(checkpoint), checkpoint.base),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),
         "reading": asdict(opened.subject.reading),
         "special_tokens": tokens.special_tokens,
+        "rendered": None if tokens.rendered is None else digest(tokens.rendered.text),
         "notes": [*tokens.notes, *tokens.answer_notes],
     }
 
@@ -301,6 +336,9 @@ def finish_checkpoint(
     arrays["answer_at"] = tokens.prompts.answered
     if tokens.candidates is not None:
         arrays["candidates"] = tokens.candidates
+    if (table := tokens.rendered) is not None:
+        written = {"text": table.text, HEADER: table.columns.get(HEADER)}
+        (partial / TEXTS).write_text(json.dumps(written, indent=1) + "\n")
     (partial / TOKEN_NAMES).write_text(json.dumps(names, indent=1) + "\n")
     (partial / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
     (partial / TOKENS).write_bytes(safetensors.numpy.save(arrays))
@@ -377,6 +415,13 @@ def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
     for before, facts in pairwise(facts_by_step):
         if facts["tokenizer"] != before["tokenizer"]:
             sentences.append(f"{facts['name']} has another tokenizer than {before['name']}")
+    shared = set.intersection(*(set(facts["states"]) for facts in facts_by_step))
+    for facts in facts_by_step:
+        if others := [state for state in facts["states"] if state not in shared]:
+            sentences.append(
+                f"{facts['name']} has hidden states that another model lacks and that are left "
+                f"out: {listed(others)}"
+            )
     missing = missing_steps([facts["step"] for facts in facts_by_step])
     if missing:
         sentences.append(f"steps are missing in the series: {', '.join(map(str, missing))}")

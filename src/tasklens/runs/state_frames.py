@@ -1,5 +1,6 @@
 """Compute the frames of maps of hidden states: the work of a worker. No torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from tasklens.clustering.map_frames import (
     shown_variance,
 )
 from tasklens.runs.states_on_disk import read_states
+from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_cells import MeasureSettings, prepared
 
 Floats = npt.NDArray[np.float32]
@@ -30,6 +32,8 @@ class Shown:
     points: Ints
     """The instances among them that are shown, (N,)."""
     measure: MeasureSettings
+    regressors: Sequence[Regressors]
+    """What is taken out of the states first."""
     perplexity: float
     stay: float
     fit: slice | Ints
@@ -39,14 +43,17 @@ class Shown:
 
     def read(self, directory: Path, state: str) -> Floats:
         """Return a hidden state of the points, as it is clustered, (N, D)."""
-        return prepared(read_states(directory, state)[self.rows], self.measure)[self.points]
+        whole = read_states(directory, state)
+        if self.regressors:
+            whole = residuals(whole, self.regressors)
+        return prepared(whole[self.rows], self.measure)[self.points]
 
     def centroids(self, directory: Path, state: str, basis: Floats) -> Floats:
         """Return where the centroids of the T tasks lie on the map of a basis (2, D): (T, 2).
 
         There are none, (0, 2), if the map is not one of the states as a model has them.
         """
-        if self.measure.standardize or self.measure.normalize:
+        if self.measure.standardize or self.measure.normalize or self.regressors:
             return np.empty((0, 2), dtype=np.float32)
         whole = read_states(directory, state)
         x, fit = whole[self.rows][self.points], whole[self.fit]
@@ -64,7 +71,7 @@ class StateFrames(NamedTuple):
     tsne: Floats
     """(S, N, 2)."""
     pca: Floats
-    """(S, N, 2), in the basis of the last checkpoint."""
+    """(S, N, 2), in the basis of the last checkpoint if it has the same width D."""
     share: npt.NDArray[np.float64]
     """The share of the variance that the principal components show, (S,)."""
     centroids: Floats
@@ -95,12 +102,14 @@ def state_frames(
 
     There is a directory for each checkpoint, a seed for each but the first, whose map is given.
     """
-    basis = common_basis(shown.read(directories[-1], state))
+    last = common_basis(shown.read(directories[-1], state))
     tsne, pca, share, centroids = [first], [], [], []
     for i, directory in enumerate(directories):
         x = shown.read(directory, state)
         if i > 0:
             tsne.append(shown.next(x, tsne[-1], seeds[i - 1]))
+        # Another model may have another width: its map has its own principal components.
+        basis = last if x.shape[1] == last.shape[1] else common_basis(x)
         pca.append(project(x, basis))
         share.append(shown_variance(x, basis))
         centroids.append(shown.centroids(directory, state, basis))

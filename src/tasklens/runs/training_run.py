@@ -1,6 +1,6 @@
 """A run whose prompts are drawn and whose model is trained."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -19,10 +19,11 @@ from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import checkpoint_steps
-from tasklens.report.view import TaskOverview, TaskView
+from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.fit_settings import draw_dataset
 from tasklens.runs.run import Ints, Run
-from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.run_columns import LENGTH
+from tasklens.runs.settings import COLUMNS, TrainingRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_output, same_symbols, tasks_among
 
 #: Splits whose accuracy is measured in full at the last checkpoint.
@@ -86,6 +87,11 @@ class TrainingRun(Run):
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
         return {"task": tasks, "input": tokens, "output": tokens}
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The instructions."""
+        return ("instructions",)
+
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction of each instance of a split."""
         instructions = self.dataset.instructions
@@ -102,6 +108,23 @@ class TrainingRun(Run):
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens are called."""
         return [self.dataset.vocabulary.tokens[token] for token in tokens]
+
+    @property
+    def models(self) -> tuple[ModelView, ...]:
+        """The trained model: its hash is that of the file of the last checkpoint, if it is kept."""
+        step = self.steps[-1]
+        weights = self.directory.noted(self.directory.checkpoint(step) / "model.safetensors")
+        return (ModelView(step, self.name, "", weights or ""),)
+
+    @cached_property
+    def columns(self) -> Mapping[str, Sequence[str]]:
+        """The input and the output of the measured instances, split after split."""
+        tokens, parts = self.dataset.vocabulary.tokens, self.instances_by_split.values()
+        return {
+            name: [tokens[i] for known in parts for i in known.parts[name]]
+            for name in COLUMNS
+            if name != LENGTH
+        }
 
     def data_files(self) -> dict[str, bytes]:
         """Draw the dataset and return its files."""

@@ -5,7 +5,7 @@ not. Both are classifiers of scikit-learn. Theirs take twice as long: they check
 checked before, and compute all distances in float64.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,24 +57,41 @@ def score_probes(
     """
     seen, *others = states
     x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
+    predict = fit_linear(x, instances[seen].task)
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step}
     columns |= {"position": position, "layer": state}
     probed = Probed([], {})
     with one_thread():
-        mean, scale = _standard(x)
-        weights, intercept = ridge((x - mean) / scale, task)
         for split in others:
-            linear = (states[split] - mean) / scale @ weights + intercept  # (M, K)
             guesses = {
-                "probe_task": linear.argmax(axis=1),
-                "centroid_task": nearest_centroid(x, task, states[split]),
-                "neighbours_task": vote(x, task, states[split], NEIGHBOURS),
+                "probe_task": predict(states[split]),
+                "centroid_task": names[nearest_centroid(x, task, states[split])],
+                "neighbours_task": names[vote(x, task, states[split], NEIGHBOURS)],
             }
-            right = {name: names[guess] == instances[split].task for name, guess in guesses.items()}
+            right = {name: guess == instances[split].task for name, guess in guesses.items()}
             values = {name: float(np.mean(each)) for name, each in right.items()}
             probed.rows.extend(score_rows(values, **columns, split=split))
             probed.decoded[split] = right["probe_task"]
     return probed
+
+
+def fit_linear(x: Floats, labels: npt.NDArray[Any]) -> Callable[[Floats], npt.NDArray[Any]]:
+    """Return a function that predicts the label of states, (M, D), after learning from (N, D).
+
+    It is ridge regression on the standardised state; leave-one-out chooses the penalty. ``labels``
+    are (N,), of two distinct values or more.
+    """
+    names, number = np.unique(labels, return_inverse=True)
+    with one_thread():
+        mean, scale = _standard(x)
+        weights, intercept = ridge((x - mean) / scale, number)
+
+    def predict(states: Floats) -> npt.NDArray[Any]:
+        with one_thread():
+            linear = (states - mean) / scale @ weights + intercept  # (M, K)
+        return names[linear.argmax(axis=1)]  # type: ignore[no-any-return]
+
+    return predict
 
 
 def _standard(x: Floats) -> tuple[Floats, Floats]:

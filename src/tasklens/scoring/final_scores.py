@@ -1,6 +1,7 @@
 """The scores at the last step: as a DataFrame, as plain text, and as records for JSON."""
 
 from collections.abc import Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasklens.core.text import aligned, visible
+from tasklens.scoring.crossed_text import crossed_table
 from tasklens.scoring.score_table import (
     CONTROLS,
     MODEL,
@@ -23,6 +25,7 @@ from tasklens.scoring.score_table import (
     summarise,
     to_frame,
 )
+from tasklens.scoring.stage_table import are_stages, stage_tables
 
 #: What each classifier is called.
 CLASSIFIERS = {
@@ -78,20 +81,22 @@ def final_table(
 def scores_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
     """Return the scores at the last step as plain text.
 
-    Those of classifiers, of each family and of each k stand below.
-
+    Those of classifiers, of each family, of each k and of crossed columns stand below.
     If there are several positions, their names are above the scores of each. ``step_names`` are
-    those of steps that are no training steps, see `tasklens.Run.step_names`.
+    those of steps that are no training steps, see `tasklens.Run.step_names`. Of several stages of
+    one model, each has its scores.
     """
     positions = positions_of(table)
     parts = []
     for position in positions or [""]:
         rows = at_position(table, position)
-        text = final_text(main_scores(rows), step_names)
-        text += classifier_table(rows, step_names) + family_table(rows) + k_table(rows)
-        if len(positions) < 2:
-            return text
-        parts.append(f"position {visible(position)}\n{text}")
+        main = main_scores(rows)
+        if are_stages(step_names):
+            text = stage_tables(rows, step_names)
+        else:
+            text = final_text(main, step_names) + classifier_table(rows, step_names)
+        text += family_table(rows) + k_table(rows) + crossed_table(main)
+        parts.append(f"position {visible(position)}\n{text}" if len(positions) > 1 else text)
     return "\n".join(parts)
 
 
@@ -145,7 +150,7 @@ def final_text(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType
 
 def _at(step: int, step_names: Mapping[int, str]) -> str:
     """Return when, or of which model, a score is."""
-    return f"of {visible(step_names[step])}" if step in step_names else f"at step {step}"
+    return f"of the {visible(step_names[step])} model" if step in step_names else f"at step {step}"
 
 
 def classifier_table(table: pa.Table, step_names: Mapping[int, str] = MappingProxyType({})) -> str:
@@ -160,15 +165,23 @@ def classifier_table(table: pa.Table, step_names: Mapping[int, str] = MappingPro
     means = summarise(rows, ("layer", "split", "metric", "step"))["mean"].to_dict()
     steps = sorted({step for *_, step in means})
     first, last = steps[0], steps[-1]
-    columns = list(dict.fromkeys((split, metric) for _, split, metric, _ in means))
+    known = dict.fromkeys((split, metric) for _, split, metric, _ in means)
+    splits = dict.fromkeys(split for split, _ in known)
+    columns = [each for each in product(splits, CLASSIFIERS) if each in known]
 
     def cell(layer: str, split: str, metric: str) -> str:
         ends = (means.get((layer, split, metric, step)) for step in dict.fromkeys((last, first)))
         return "  ".join("   -" if end is None else f"{end:.2f}" for end in ends)
 
+    heads = [
+        CLASSIFIERS[metric]
+        if i and columns[i - 1][0] == split
+        else f"{split}: {CLASSIFIERS[metric]}"
+        for i, (split, metric) in enumerate(columns)
+    ]
     title = f"\naccuracy of classifiers that predict the task {_at(last, step_names)}"
     title += f", then {_at(first, step_names)}" if first != last else ""
-    lines = [["layer", *(f"{split}: {CLASSIFIERS[metric]}" for split, metric in columns)]]
+    lines = [["layer", *heads]]
     for layer in layers_in_order({layer for layer, *_ in means}):
         lines.append([layer, *(cell(layer, *column) for column in columns)])
     return "\n".join([title, *aligned(lines)]) + "\n"
@@ -226,8 +239,8 @@ def k_table(table: pa.Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def final_scores(table: pa.Table) -> list[dict[str, Any]]:
-    """Return a record for each score at the last step.
+def final_scores(table: pa.Table, *, every_step: bool = False) -> list[dict[str, Any]]:
+    """Return a record for each score at the last step, or at every step.
 
     Parameters
     ----------
@@ -238,14 +251,15 @@ def final_scores(table: pa.Table) -> list[dict[str, Any]]:
     -------
     list of dict
         The values of `KEYS` (None if one does not apply), and ``mean``, ``low`` and ``high`` over
-        the ``n`` seeds and cluster seeds. ``step`` is the last step, or None for a control, which
+        the ``n`` seeds and cluster seeds. ``step`` is the step, or None for a control, which
         has no step. ``first`` is the mean at the first step; NaN if there is only one step.
     """
     rows = to_frame(of_family(table))
     steps = sorted(set(rows["step"]) - {NO_STEP})
     if not steps:
         return []
-    last = summarise(rows[rows["step"].isin([NO_STEP, steps[-1]])], (*KEYS, "step"))
+    shown = rows if every_step else rows[rows["step"].isin([NO_STEP, steps[-1]])]
+    last = summarise(shown, (*KEYS, "step"))
     first: dict[Any, float] = {}
     if len(steps) > 1:
         first = summarise(rows[rows["step"] == steps[0]], KEYS)["mean"].to_dict()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from sklearn.metrics import pairwise_distances
 
 from tasklens.clustering.cluster import (
@@ -18,7 +18,7 @@ from tasklens.clustering.cluster import (
 from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
-from tasklens.core.settings import SettingsBase
+from tasklens.core.settings import Names, SettingsBase
 from tasklens.data.instances import Family, Instances, join_families
 from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import (
@@ -29,6 +29,7 @@ from tasklens.scoring.partition_agreement import (
     extremes,
     ranks,
 )
+from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_table import Row, score_rows
 from tasklens.scoring.variance import centred, separation, variance_share
 
@@ -44,6 +45,13 @@ class MeasureSettings(SettingsBase, affects="measure"):
     k: tuple[Annotated[int, Field(ge=2, le=MOST_CLUSTERS)], ...] = ()
     """Numbers of clusters, of each family if there are several; empty: the number of labels. The
     figure and the findings use the first of them."""
+    residualize: Names = ()
+    """Columns that are taken out of the hidden states by a linear regression, which is fitted on
+    the first split. Numbers enter as numbers, texts with a regressor for each value. length: the
+    number of tokens before the measured part, unless there is a column of this name."""
+    cross: Names = ()
+    """Columns that are crossed with the label, such as form. The clusters are compared with each of
+    them, too, and the label is clustered and predicted within each of the column's values."""
     center: bool = False
     """Subtract the mean of the split, or of the family in it. This alone does not change the
     clusters of KMeans."""
@@ -55,16 +63,36 @@ class MeasureSettings(SettingsBase, affects="measure"):
     silhouette: Literal["none", "last", "all"] = "all"
     """At which checkpoints the silhouettes of the clusters are computed."""
 
-    @field_validator("k")
+    @field_validator("k", "residualize", "cross")
     @classmethod
-    def _distinct(cls, k: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(k)) < len(k):
-            raise ValueError("should be distinct numbers")
-        return k
+    def _distinct(cls, values: tuple[Any, ...], info: ValidationInfo) -> tuple[Any, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(
+                f"should be distinct {'numbers' if info.field_name == 'k' else 'columns'}"
+            )
+        return values
 
     def numbers(self, n_labels: int) -> tuple[int, ...]:
         """Return the numbers of clusters of a split with `n_labels` labels, the main first."""
         return self.k or (n_labels,)
+
+
+def prepared_splits(
+    x: Floats,
+    splits: Mapping[str, slice],
+    settings: MeasureSettings,
+    families: Mapping[str, Sequence[Family]],
+    regressors: Sequence[Regressors] = (),
+) -> dict[str, Floats]:
+    """Return the hidden states of each split as they are clustered, (n, D) each.
+
+    ``x``, (N, D), are those of all splits, whose rows are slices. What regressors explain is taken
+    out of all splits, then the families of each are prepared.
+    """
+    whole = residuals(x, regressors) if regressors else x
+    return {
+        split: prepared(whole[rows], settings, families[split]) for split, rows in splits.items()
+    }
 
 
 def prepared(
@@ -110,6 +138,7 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
 
     - `ari`, `ami`, `homogeneity`, `completeness` and `v_measure` against the task;
     - `ari_input` and, if outputs are known, `ari_output`;
+    - `ari_of_form`, if the instances have a crossed column ``form``;
     - `ari_shuffled`: against the tasks in a random order, which is the ARI by chance;
     - `inertia`.
 
@@ -127,7 +156,13 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
     """
     if cell.split != instances.split:
         raise InputError(f"{cell.name}: the instances are those of the split {instances.split!r}")
-    return score_parts(cell, clustering, instances.parts, run)
+    crossed = {f"of_{name}": _codes(values) for name, values in instances.crossed.items()}
+    return score_parts(cell, clustering, instances.parts | crossed, run)
+
+
+def _codes(values: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
+    """Return the rank of each value among the distinct values, (N,)."""
+    return np.unique(values, return_inverse=True)[1]
 
 
 def score_parts(

@@ -172,16 +172,17 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `k`, `cluster_seed`: the number of clusters, and which of the clusterings;
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
-          from ``ari_low`` to ``ari_high``. The scores of the model's answers are below.
+          from ``ari_low`` to ``ari_high``. Those that end in the name of a crossed column, such as
+          ``ari_within_form``, are defined in docs/models.md. The scores of answers are below.
 
     Notes
     -----
     ``accuracy`` is the share of prompts after which the most likely token, of all tokens, is the
     first of the right answer. The other scores of answers are those of a model run:
 
-    - ``accuracy_among_first_tokens``: the share of prompts at which the first token of the right
-      answer is likelier than those of the answers to the same input under other labels. Answers
-      that begin like the right one do not count;
+    - ``accuracy_among_first_tokens``: the share of prompts whose right answer has a likelier first
+      token than the answers to the same input under other labels. Answers that begin like the right
+      one do not count;
     - ``accuracy_among_candidates``: the same with the probabilities of the whole answers;
     - ``answer_log_probability``: the mean log-probability of the right answer's tokens, in nats per
       token, averaged over prompts;

@@ -129,7 +129,7 @@ def stages() -> Curves:
 
 
 def test_stages_are_compared_on_the_same_copies() -> None:
-    both = [stages().at(step, name) for step, name in ((1, "base"), (2, "sft"))]
+    both = [stages().at(step, run=name) for step, name in ((1, "base"), (2, "sft"))]
     assert [(each.run, each.steps) for each in both] == [("base", (1,)), ("sft", (2,))]
     compared = compare_curves(*both, paired=True)
     assert compared.best_layers == ("block1", "block2")
@@ -155,7 +155,7 @@ def test_a_stage_has_its_own_near_best_partitions() -> None:
         for change in (-0.1, 0.3)
     )
     chosen = stages().with_choices(low, high)
-    one, two = (chosen.at(step, "stage") for step in (1, 2))
+    one, two = (chosen.at(step, run="stage") for step in (1, 2))
     block1 = next(d for d in compare_curves(one, two, paired=True).ari if d.layer == "block1")
     assert [block1.low, block1.high] == pytest.approx([-0.5, 0.3])
     # The same model twice has one partition, and no difference at all.
@@ -165,7 +165,7 @@ def test_a_stage_has_its_own_near_best_partitions() -> None:
 
 
 def test_differences_of_stages_as_text_and_as_data() -> None:
-    both = [stages().at(step, name) for step, name in ((1, "base"), (2, "sft"))]
+    both = [stages().at(step, run=name) for step, name in ((1, "base"), (2, "sft"))]
     pair = ComparedSteps(("base", "sft"), (1, 2), compare_curves(*both, paired=True))
     lines = [" ".join(line.split()) for line in steps_text([pair]).splitlines()]
     assert lines[:2] == ["sft - base", "final ARI space split base sft difference"]

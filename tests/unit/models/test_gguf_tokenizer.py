@@ -112,13 +112,19 @@ def test_the_files_of_a_tokenizer_in_the_same_directory_count(tmp_path: Path) ->
     assert load_subject(bare, tokenizer=path).tokenizer is not None
 
 
-def test_a_chat_template_is_never_rendered(tmp_path: Path) -> None:
+def test_a_chat_template_is_kept_and_rendered_for_messages_only(tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     harm = f"{{{{ cycler.__init__.__globals__.os.mkdir({str(proof)!r}) }}}}"
     path = write(tmp_path, tiny_tokenizers.byte_level(), **{"tokenizer.chat_template": harm})
     subject = load_subject(path)
     assert subject.tokenizer.chat_template == harm
-    tl.harvest(subject, [{"text": f"red {i}", "label": "ab"[i % 2]} for i in range(4)], ["embed"])
+    records = [{"text": f"red {i}", "label": "ab"[i % 2]} for i in range(4)]
+    tl.harvest(subject, records, ["embed"])
+    subject.tokenizer.chat_template = "{{ messages[0].content }}"
+    chats = [{"messages": [{"role": "user", "content": r["text"]}], **r} for r in records]
+    of_chats = tl.harvest(subject, tl.read_prompts(chats, text="messages"), ["embed"])
+    of_texts = tl.harvest(subject, records, ["embed"])
+    assert (of_chats.states["embed"] == of_texts.states["embed"]).all()
     assert not proof.exists()
 
 

@@ -266,8 +266,8 @@ def test_weights_that_would_run_code_run_none_and_are_refused_unless_there_are_s
     assert proof.exists(), "it does what it should not be let do"
 
 
-def test_a_chat_template_is_never_rendered(directory: Path, tmp_path: Path) -> None:
-    """Not even in the sandbox of transformers, where it could still run forever."""
+def test_a_chat_template_is_rendered_for_messages_only(directory: Path, tmp_path: Path) -> None:
+    """That is done in the sandbox of transformers, which refuses what is harmful or too long."""
     import jinja2
 
     proof = tmp_path / "proof"
@@ -281,10 +281,21 @@ def test_a_chat_template_is_never_rendered(directory: Path, tmp_path: Path) -> N
     records = [{"text": f"w5 w{i}", "label": label} for i, label in enumerate("abab")]
     tl.harvest(subject, records, ["embed"])
     assert not proof.exists()
+    messages = [{"messages": [{"role": "user", "content": r["text"]}], **r} for r in records]
+    refused_by = "prompt 0: the chat template of .* refuses the messages: "
+    for template, why in ((harm, "access to attribute"), (forever, "Range too big")):
+        subject.tokenizer.chat_template = template
+        with pytest.raises(InputError, match=refused_by + why):
+            tl.harvest(subject, tl.read_prompts(messages, text="messages"), ["embed"])
+    assert not proof.exists()
     jinja2.Environment().from_string(harm).render()
     assert proof.exists(), "it does what it should not be let do"
-    for path in Path(tl.__file__).parent.rglob("*.py"):
-        assert not re.search("apply_chat_template|import jinja", path.read_text()), path
+    renders = [
+        path.name
+        for path in Path(tl.__file__).parent.rglob("*.py")
+        if re.search("apply_chat_template|import jinja", path.read_text())
+    ]
+    assert renders == ["chats.py"]
 
 
 DAMAGED = {

@@ -16,12 +16,14 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, title
 from planted import planted_runs, planted_table
+from planted_model import planted_model
 from tasklens.core.errors import InputError
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.verdict import judge
 from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.figure3 import figure3
+from tasklens.report.figure_by_layer import figure_by_layer
 from tasklens.report.heatmaps import (
     figure_agreement,
     figure_contingency,
@@ -56,6 +58,7 @@ POINTS = pa.Table.from_pylist(
 FIGURES: dict[str, Callable[[View], Figure]] = {
     "figure1": lambda _: figure1(table()),
     "figure2": lambda _: figure2(table()),
+    "by layer": lambda _: figure_by_layer(planted_model()),
     "figure3": lambda _: figure3(planted_runs()),
     "column": lambda _: figure3(planted_runs()[0], "val_instruction_subset", columns=1),
     "map": lambda view: figure_map(view, "block2"),
@@ -112,8 +115,8 @@ def test_nothing_is_cut_off_or_covered(name: str, long: bool) -> None:
 
 WRONG: dict[str, tuple[Any, str]] = {
     "state": ("block7", "no hidden state 'block7'; there are embed, block1, block2"),
-    "step": (11, "no checkpoint at step 11; there are (0, 10, 40)"),
-    "steps": ([0, 3], "no checkpoint at step 3; there are (0, 10, 40)"),
+    "step": (11, "no checkpoint at step 11; there are 0, 10, 40"),
+    "steps": ([0, 3], "no checkpoint at step 3; there are 0, 10, 40"),
     "split": ("x", "no split 'x'; there are train_subset, val_subset"),
     "color": ("layer", "no colour by 'layer'; there are cluster, task, input, output"),
     "map": ("umap", "no map 'umap'; there are tsne, pca"),

@@ -48,7 +48,7 @@ def test_the_first_panel_has_the_layers_and_the_others_one_layer_each_by_step() 
     layers, best, last = figure.axes
     titles = ["(a) all hidden states", "(b) block4, the best by ARI", "(c) block6"]
     assert [title(ax) for ax in figure.axes] == titles
-    assert ticks(layers)[::-1] == LAYERS
+    assert ticks(layers) == LAYERS
     got = lines(layers)
     assert got.keys() == LOOKS.keys()
     np.testing.assert_array_equal(got["shift"], [range(7), SHIFT])

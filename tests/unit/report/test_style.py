@@ -7,7 +7,15 @@ import pytest
 from PIL import Image
 
 from colors import VISION, closest, contrast, lab, linear
-from tasklens.report.style import PALETTE, in_style, new_figure, render, step_axis
+from tasklens.report.style import (
+    NAMED_STATES,
+    PALETTE,
+    in_style,
+    named_states,
+    new_figure,
+    render,
+    step_axis,
+)
 
 
 @pytest.mark.parametrize("vision", VISION)
@@ -75,3 +83,27 @@ def test_a_notebook_shows_a_figure_without_pyplot() -> None:
     content, size = new_figure(3, 2)._repr_png_()  # type: ignore[attr-defined]
     assert Image.open(io.BytesIO(content)).size == (600, 400)
     assert size == {"width": 300, "height": 200}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "named"),
+    [
+        (18, [*range(1, 19)]),
+        (24, [5, 10, 15, 20]),
+        (30, [5, 10, 15, 20, 25]),
+        (80, [10, 20, 30, 40, 50, 60, 70]),
+        (126, [20, 40, 60, 80, 100, 120]),
+    ],
+)
+def test_of_many_hidden_states_the_ends_and_round_blocks_are_named(
+    blocks: int, named: list[int]
+) -> None:
+    states = ["embed", *(f"block{i}" for i in range(1, blocks + 1)), "ln_f"]
+    shown = [states[i] for i in named_states(states)]
+    assert shown == ["embed", *(f"block{i}" for i in named), "ln_f"]
+    assert len(shown) <= NAMED_STATES
+
+
+def test_many_other_names_are_named_at_even_distances() -> None:
+    shown = named_states([f"state {i}" for i in range(40)])
+    assert shown == [0, 5, 10, 15, 20, 25, 30, 35, 39]

@@ -7,13 +7,20 @@ from numpy.typing import NDArray
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge, RidgeClassifierCV
 from sklearn.metrics import adjusted_rand_score
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
 from planted import planted_instances
 from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.core.seeds import stream
-from tasklens.scoring.classifiers import ALPHAS, NEIGHBOURS, ridge, score_probes, vote
+from tasklens.scoring.classifiers import (
+    ALPHAS,
+    NEIGHBOURS,
+    nearest_centroid,
+    ridge,
+    score_probes,
+    vote,
+)
 from tasklens.scoring.score_table import SCHEMA, to_table
 
 Floats = NDArray[np.float32]
@@ -189,13 +196,13 @@ def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     known = {split: planted_instances(t, split) for split, t in task.items()}
     rows, decoded = score_probes("block3", states, instances=known, **COLUMNS)
     assert {split: len(right) for split, right in decoded.items()} == {s: SIZES[s] for s in UNSEEN}
-    numbers = itertools.product(UNSEEN, ("probe_task", "neighbours_task"))
+    numbers = itertools.product(UNSEEN, ("probe_task", "centroid_task", "neighbours_task"))
     assert [(row["split"], row["metric"]) for row in rows] == list(numbers)
     expected = {**COLUMNS, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
     for row in rows:
         assert set(row) == set(SCHEMA.names)
         assert {**row, **expected} == row
-    assert to_table(rows).num_rows == 4
+    assert to_table(rows).num_rows == 6
     again = score_probes("block3", states, instances=known, **COLUMNS)
     assert again.rows == rows, "nothing is drawn"
 
@@ -205,7 +212,7 @@ def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:
     states, task = noisy()
     before = probed(states, task)
     changed = probed(states, task | {"val_subset": (task["val_subset"] + 1) % 5})
-    for metric in ("probe_task", "neighbours_task"):
+    for metric in ("probe_task", "centroid_task", "neighbours_task"):
         assert changed["val_subset", metric] < 0.25 < before["val_subset", metric]
         assert changed[UNSEEN[1], metric] == before[UNSEEN[1], metric]
     shuffled = stream(0, "shuffled").permutation(task["train_subset"])
@@ -222,4 +229,21 @@ def test_fewer_training_instances_than_neighbours() -> None:
     }
     got = probed({split: x.astype(np.float32) for split, x in states.items()}, task)
     # All five vote, and three of them for 1.
-    assert got == {("val_subset", "probe_task"): 1.0, ("val_subset", "neighbours_task"): 0.7}
+    assert got == {
+        ("val_subset", "probe_task"): 1.0,
+        ("val_subset", "centroid_task"): 1.0,
+        ("val_subset", "neighbours_task"): 0.7,
+    }
+
+
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_the_nearest_centroid_is_that_of_scikit_learn(far: float) -> None:
+    random = stream(0, "centroids")
+    task = np.concatenate([np.arange(7), random.integers(7, size=293)])
+    centres = random.normal(size=(7, 16))
+    x = (far + centres[task] + random.normal(size=(300, 16))).astype(np.float32)
+    queries = (far + centres[random.integers(7, size=500)]).astype(np.float32)
+    queries += random.normal(size=queries.shape).astype(np.float32)
+    reference = NearestCentroid().fit(x.astype(np.float64), task)
+    expected = reference.predict(queries.astype(np.float64))
+    assert np.array_equal(nearest_centroid(x, task, queries), expected)

@@ -14,7 +14,13 @@ import pytest
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
 from tasklens.core.seeds import stream
-from tasklens.scoring.final_scores import final_scores, final_text, k_table, scores_text
+from tasklens.scoring.final_scores import (
+    CLASSIFIERS,
+    final_scores,
+    final_text,
+    k_table,
+    scores_text,
+)
 from tasklens.scoring.score_table import (
     BAND,
     CONTROLS,
@@ -185,6 +191,31 @@ def test_final_table_shows_the_last_step_beside_the_first() -> None:
     lines = final_text(to_table([accuracy_row("r", 0, 4, "s", 0.5)])).splitlines()
     assert lines[0] == title.replace("64", "4")
     assert lines[-1] == "accuracy at step 4: s 0.500"
+
+
+def test_models_have_names_instead_of_steps_and_classifiers_a_table() -> None:
+    rows = [row("ari", 0.125, step=0), row("ari", 0.75), accuracy_row("r", 0, 8, "kept", 0.5)]
+    for step, base in ((0, 0.25), (8, 0.5)):
+        for i, metric in enumerate(CLASSIFIERS):
+            for split in ("new", "other"):
+                rows.append(row(metric, base + i / 100, step=step, split=split, k=None))
+    lines = scores_text(to_table(rows), {0: "untrained", 8: "trained"}).splitlines()
+    assert lines[0] == (
+        "ARI against the task of the trained model: mean (min to max over seeds and near-best "
+        "starts), then the mean of the untrained model"
+    )
+    assert lines[3] == "accuracy of the trained model: kept 0.500"
+    assert lines[5:] == [
+        "accuracy of classifiers that predict the task of the trained model, then of the untrained "
+        "model",
+        "layer  new: linear  centroid    neighbours  other: linear  centroid    neighbours",
+        "embed  0.50  0.25   0.51  0.26  0.52  0.27  0.50  0.25     0.51  0.26  0.52  0.27",
+    ]
+    series = scores_text(to_table(rows)).splitlines()
+    assert series[3] == "accuracy at step 8: kept 0.500"
+    assert series[5] == "accuracy of classifiers that predict the task at step 8, then at step 0"
+    alone = scores_text(to_table([each for each in rows if each["step"] == 8])).splitlines()
+    assert alone[-1] == "embed  0.50         0.51      0.52        0.50           0.51      0.52"
 
 
 # --- Several numbers of clusters ---

@@ -252,6 +252,20 @@ function drawHeat() {
   }), legend({ color: SHARE, label: "ARI", width: 180 }));
 }
 
+/** Show the scores against each column that is crossed with the task, by hidden state at the checkpoint. */
+function drawCrossed() {
+  const run = theRun(), split = theSplit(), head = (text) => make("th", { scope: "col" }, text);
+  const scores = { ari_of: "ARI of it", ari_within: "ARI within", probe_of: "probe of it", probe_within: "probe within", probe_across: "probe across" };
+  fill("crossed", ...run.crossed.flatMap((name) => [
+    make("h3", {}, `Against ${name} at step ${number(run.steps[look.step])}, ${splitTitle(split)}`),
+    make("div", { class: "scroll" }, make("table", { class: "cells" },
+      make("thead", {}, make("tr", {}, make("th"), ...Object.values(scores).map(head))),
+      make("tbody", {}, ...run.states.map((state) => make("tr", {}, make("th", { scope: "row" }, state),
+        ...Object.keys(scores).map((score) => make("td", {}, fixed(course(split.name, state, `${score}_${name}`)?.[look.step]?.[0])))))))),
+    make("p", { class: "note" }, `The clusters and a linear probe against ${name} itself, then against the task. Within: the points with one value of ${name}, clustered and learned alone, mean over values. Across: the probe learns the task from the other values.`),
+  ]));
+}
+
 /** Draw the shares of variance by hidden state at the checkpoint. */
 function drawShares() {
   const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];

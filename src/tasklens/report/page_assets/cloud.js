@@ -25,7 +25,7 @@ const ease = (t) => t * t * (3 - 2 * t);
 
 class Cloud {
   /**
-   * `shown` returns what is drawn, {run, split, state}; `radius` is that of a symbol in pixels of the page. If there is a
+   * `shown` returns what is drawn, {run, split, state}, and a `step` if not that of `look.at`; `radius` is that of a symbol in pixels of the page. If there is a
    * method `over`, it paints over the points.
    */
   constructor(canvas, shown, radius) {
@@ -42,7 +42,7 @@ class Cloud {
   }
 
   draw() {
-    const { run, split, state } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
+    const { run, split, state, step: at = look.at } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;
@@ -60,15 +60,16 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    this.move(state, width, height);
-    this.paint(pen, values(this.arrays, state), ratio);
-    this.canvas.dataset.drawn = `${state} ${look.at}`;
+    this.move(state, at, width, height);
+    const step = Math.floor(at);
+    this.paint(pen, values(this.arrays, state, step), ratio, look.wrong && rightNow(this.arrays, step));
+    this.canvas.dataset.drawn = `${state} ${at}`;
   }
 
-  /** Compute the coordinates of every point in pixels of the canvas. */
-  move(state, width, height) {
+  /** Compute the coordinates of every point at a checkpoint, or between two, in pixels of the canvas. */
+  move(state, where, width, height) {
     const map = this.arrays[`${look.map}/${state}`], { data, shape } = map, n = shape[1], last = shape[0] - 1;
-    const at = Math.min(look.at, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
+    const at = Math.min(where, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
     const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - this.margin;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
@@ -78,8 +79,8 @@ class Cloud {
     }
   }
 
-  paint(pen, value, ratio) {
-    const right = look.wrong && rightNow(this.arrays), radius = this.radius * ratio;
+  paint(pen, value, ratio, right) {
+    const radius = this.radius * ratio;
     const isLit = (i) => look.lit === null || value[i] === look.lit || (look.color === "task" && value[i] === look.target);
     const isDim = (i) => !isLit(i) || Boolean(right && right[i]);
     if (this.radius < 2) this.dots(pen, value, Math.round(2 * radius), isDim);
@@ -149,21 +150,21 @@ class Cloud {
   }
 }
 
-/** Return the value of each point in the chosen colouring, (N,). */
-function values(arrays, state) {
+/** Return the value of each point in the chosen colouring at a checkpoint, by default the shown one, (N,). */
+function values(arrays, state, step = look.step) {
   if (look.color !== "cluster") return (arrays[look.color] ?? arrays.task).data;
-  return rowNow(arrays[`cluster/${state}`]);
+  return rowNow(arrays[`cluster/${state}`], step);
 }
 
-/** Return whether the answer to each point is right at the checkpoint, (N,); null if unknown. */
-function rightNow(arrays) {
+/** Return whether the answer to each point is right at a checkpoint, (N,); null if unknown. */
+function rightNow(arrays, step) {
   if (!arrays.right) return null;
-  return rowNow(arrays.right);
+  return rowNow(arrays.right, step);
 }
 
-/** Return the row of an array at the shown checkpoint, or the last row. */
-function rowNow({ data, shape: [steps, n] }) {
-  const step = Math.min(look.step, steps - 1);
+/** Return the row of an array at a checkpoint, by default the shown one, or the last row. */
+function rowNow({ data, shape: [steps, n] }, at = look.step) {
+  const step = Math.min(at, steps - 1);
   return data.subarray(step * n, (step + 1) * n);
 }
 

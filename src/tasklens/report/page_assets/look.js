@@ -25,7 +25,8 @@ const look = {
   effect: "becomes",
   able: false, // whether effects are those of pairs that the model can do
   together: "all", // scores are those of "all" runs, or of the run that is "shown"
-  multiples: "states",
+  // Of several trained models the small maps are those of all models, side by side.
+  multiples: story.runs[0].step_names?.filter((name) => name !== "untrained").length > 1 ? "steps" : "states",
   theme: "", // "light", "dark", or empty: as in the system
   wide: innerWidth, // width of the window; what depends on it is drawn again when it changes
   painted: 0, // how often the colours have changed
@@ -73,7 +74,7 @@ function chosenRuns() {
 /** Return what the checkpoint with an index is called: its training step, or the name of a model. */
 const stepName = (i, run = theRun()) => run.step_names?.[i] ?? `step ${number(run.steps[i])}`;
 /** Return the same within a sentence. */
-const atStep = (i, run = theRun()) => (run.step_names ? `of ${run.step_names[i]}` : `at step ${number(run.steps[i])}`);
+const atStep = (i, run = theRun()) => (run.step_names ? `of the ${run.step_names[i]} model` : `at step ${number(run.steps[i])}`);
 
 /** Return the scores of a run over all families of tasks. */
 const overFamilies = (run) => run.means ?? run.scores;

@@ -102,7 +102,12 @@ function setUp() {
   choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
-  choices("many", "multiples", [["states", "all hidden states"], ["runs", "all runs"]]);
+  choices("many", "multiples", [
+    ["states", "all hidden states"],
+    ...(story.runs.some((run) => run.step_names?.length > 1) ? [["steps", "all models"]] : []),
+    ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
+  ]);
+  byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
@@ -221,11 +226,11 @@ let multiples = [];
 
 function drawMultiples() {
   multiples.forEach((multiple) => multiple.remove());
-  const ofRuns = look.multiples === "runs" && story.runs.length > 1;
+  const ofRuns = look.multiples === "runs", ofSteps = look.multiples === "steps" && theRun().step_names !== null;
   const maps = ofRuns // in what each small map differs from the large one
     ? runsAt.map((_, run) => runNow(run)).map(({ splits, position, family }, run) => ({ run, position, family, split: splits.findIndex(({ name }) => name === theSplit().name) }))
         .filter(({ split, position, family }) => split >= 0 && position === theRun().position && family === theRun().family)
-    : theRun().states.map((state) => ({ state }));
+    : ofSteps ? theRun().steps.map((_, step) => ({ step })) : theRun().states.map((state) => ({ state }));
   multiples = [];
   fill("multiples", ...maps.map((choice) => {
     const canvas = make("canvas", { "aria-hidden": "true" }), label = make("span");
@@ -233,11 +238,11 @@ function drawMultiples() {
     const button = make("button", { type: "button", onclick: () => (ofRuns ? lookAt(choice.run) : go(choice)) }, label, canvas);
     const multiple = new Cloud(canvas, shown, 1.25);
     multiple.refresh = () => {
-      const { run: index, split, state } = shown(), run = runNow(index);
-      const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(look.step, run.steps.length - 1)]?.[0];
-      label.textContent = `${ofRuns ? run.name : state} · ${fixed(score)}`;
+      const { run: index, split, state, step = look.step } = shown(), run = runNow(index);
+      const score = run.scores[run.splits[split].name][state]?.ari?.[Math.min(step, run.steps.length - 1)]?.[0];
+      label.textContent = `${ofRuns ? run.name : ofSteps ? stepName(step) : state} · ${fixed(score)}`;
       label.title = "ARI against the task";
-      button.setAttribute("aria-pressed", String(ofRuns ? index === look.run : state === look.state));
+      button.setAttribute("aria-pressed", String(ofRuns ? index === look.run : ofSteps ? step === look.step : state === look.state));
     };
     multiple.refresh();
     multiples.push(multiple);
@@ -321,6 +326,7 @@ watch(["run", "position", "split", "state", "step"], () => multiples.forEach((mu
 watch(["run", "position", "split", "state", "at", "map", "color", "fit", "wrong", "lit", "marked", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
+watchInSight("crossed", ["run", "position", "split", "step", "together"], drawCrossed);
 watchInSight("shares", ["run", "position", "split", "step", "together"], drawShares);
 watchInSight("contingency-title", ["run", "position", "split", "state", "step"], drawContingency);
 watchInSight("order", ["run", "position", "split", "state"], drawOrder);
