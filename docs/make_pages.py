@@ -265,8 +265,8 @@ raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of t
 contexts and inputs, both are, and a prompt counts as often as the product of the two counts
 ([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
 of a mean of n. With three runs the interval reaches from the worst to the best run: a finding
-holds if it holds in the worst. With one run the interval is that of this network
-only. It does not contain the effect of another seed, or of rounding.
+holds if it holds in the worst. With one run the interval is that of this network only. It does not
+contain the effect of another seed, or of rounding.
 
 **The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
 partitions apart whose inertia is within 1 % of the least of all starts. Their ARI may differ.

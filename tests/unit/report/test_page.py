@@ -63,6 +63,22 @@ def test_scores_are_means_with_their_range_by_step() -> None:
     }
 
 
+def test_scores_against_a_crossed_column_are_those_of_the_column_and_not_of_its_values() -> None:
+    view = with_rows(
+        row(0, "block1", 0.5, metric="ari_of_form"),
+        row(10, "block1", 0.25, metric="ari_within_form", k=None),
+        row(10, "block1", 0.125, metric="ari_within_form=arrow", k=None),
+        row(40, "block1", 0.75, metric="probe_across_form", k=None),
+    )
+    (at,) = run_data([view])[0]["positions"]
+    assert at["crossed"] == ["form"]
+    assert at["scores"]["val_subset"]["block1"] == {
+        "ari_of_form": [[0.5] * 3, None, None],
+        "ari_within_form": [None, [0.25] * 3, None],
+        "probe_across_form": [None, None, [0.75] * 3],
+    }
+
+
 def test_what_is_not_finite_is_null() -> None:
     view = with_rows(row(0, "block1", np.nan), row(10, "block1", 0.5), row(40, "embed", np.inf))
     split = view.splits["val_subset"]
