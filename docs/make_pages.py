@@ -33,7 +33,8 @@ JSON_KEYS = {
         "seed": "root seed",
         "steps": "steps of the checkpoints",
         "step names": "names of the steps that are no training steps, by step",
-        "scores": "records of the last step: `metric`, `split`, `layer` (a hidden state, a "
+        "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
+        "`layer` (a hidden state, a "
         "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
         "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
         "first step",
@@ -41,6 +42,7 @@ JSON_KEYS = {
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
         "verdict": "as for `verify`, without `file`; null without the hidden states it needs",
+        "differences": "of stages of one model only: as for `compare` of a single run",
         "report": "path of the page",
         "figure": "path of Figure 1",
     },
@@ -49,11 +51,12 @@ JSON_KEYS = {
         "doubt": "why the scores mean nothing; otherwise empty",
         "runs": "`run` and `seed` of each",
         "confidence": "of the intervals",
-        "intervals over": "`runs`, `instructions` or `prompts`, `near-best starts`, as far as "
-        "known",
+        "intervals over": "`runs`, the units (`instructions`, `prompts`, or others), "
+        "`near-best starts`, as far as known",
         "where": "of one model: the best `layer`, the split it was `chosen on`, `best in`: the "
         "`share` of resampled copies by `layer`, the layers that are `not distinguishable`, and "
         "`measurements`, as below; null for a series",
+        "stages": "the verdict on each stage of one model, by name; otherwise empty",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
@@ -77,11 +80,18 @@ JSON_KEYS = {
     "compare": {
         "runs": "both paths",
         "settings": "both values of each setting that differs, by key",
-        "ari": "`split`, `layer` (a hidden state), `space`, `first`, `second`, `difference`, "
-        "`low`, `high`",
+        "ari": "`split`, `layer` (a hidden state, or `best`), `space`, `first`, `second`, "
+        "`difference`, `low`, `high`",
+        "decoded": "the same of the linear classifier",
         "accuracy": "the same of the models",
         "best": "`layer` and `space` of each run's best hidden state",
+        "best_layers": "the layer that `best` is of, in each run",
         "verdicts": "that of each run, as for `verify`",
+    },
+    "compare, of a single run": {
+        "run": "path",
+        "differences": "for each pair: `first`, `second`, their `steps`, and `ari`, `decoded`, "
+        "`accuracy`, `best`, `best_layers` as above",
     },
     "run --dry-run": {
         "parameters": "of the model",

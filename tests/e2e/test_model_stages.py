@@ -11,6 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import tasklens as tl
+from drawn import title
 from e2e.conftest import Finished, assert_refused, call, files, scores_of, succeed
 from e2e.stock import QUICK, Stock, another_tokenizer, save_model
 from tasklens.runs.load_run import load_run
@@ -71,7 +72,7 @@ def test_the_run_knows_the_names_and_python_takes_them(stages: Finished) -> None
         len(tl.figure_forming(view, "block2", ["base", "sft"], map=m).axes) for m in ("tsne", "pca")
     }
     assert panels == 2
-    titles = [ax.get_title().splitlines()[0] for ax in tl.figure_forming(view, "block2").axes]
+    titles = [title(ax).splitlines()[0] for ax in tl.figure_forming(view, "block2").axes]
     assert titles == ["untrained", *NAMES]
 
 
@@ -144,9 +145,9 @@ def test_what_is_no_stage_is_one_line(
     stock: Stock, tmp_path: Path, given: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
     one, two = stock.checkpoints.values()
-    words = [word.replace("{0}", str(one)).replace("{1}", str(two)) for word in given]
-    words = [word.replace("{models}", str(stock.models)) for word in words]
-    assert_refused(call("probe", *words, "--out", tmp_path / "run"), *parts)
+    arguments = [word.replace("{0}", str(one)).replace("{1}", str(two)) for word in given]
+    arguments = [word.replace("{models}", str(stock.models)) for word in arguments]
+    assert_refused(call("probe", *arguments, "--out", tmp_path / "run"), *parts)
     assert files(tmp_path / "run") == []
 
 

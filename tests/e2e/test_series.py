@@ -66,7 +66,7 @@ def test_the_table_of_a_series_on_the_disk(stock: Stock, command: Command, tmp_p
     shutil.copytree(models / "checkpoint-200", models / "checkpoint-300")
     result = command("series", models)
     assert result.status == 0
-    assert result.err == "tasklens: 2 directories may have equal weights: 0.000 GB are read\n"
+    assert result.err == "tasklens: 2 files may be equal: 0.000 GB are read\n"
     assert "checkpoint-300" in result.out
     assert "odd: checkpoint-200, checkpoint-300 have the same weights" in result.out
     refused = command("series", models, "--revision", "main")

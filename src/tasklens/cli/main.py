@@ -85,6 +85,7 @@ add_command(
     "tasklens probe gpt2 --prompts tasks-in-words",
     "tasklens probe runs/first --prompts mine.jsonl --label topic --states embed,block5",
     "tasklens probe EleutherAI/pythia-70m --revision step0,step1000 --prompts mine.csv --dry-run",
+    "tasklens probe --model base=ORG/NAME --model sft=ORG/NAME-SFT --untrained",
 )
 add_command(
     app,
@@ -104,6 +105,7 @@ add_command(
     compare,
     "tasklens compare runs/first runs/second",
     "tasklens compare runs/first runs/second --json",
+    "tasklens compare runs/first",
 )
 add_command(
     app,

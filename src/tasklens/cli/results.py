@@ -160,7 +160,7 @@ def follow(
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     second: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Another run directory.")
+        Path | None, typer.Argument(metavar="RUN", help="Another run directory.")
     ] = None,
     steps: Annotated[
         str | None,

@@ -76,6 +76,8 @@ class Curves:
     """The names of the steps if these are no training steps, see `Run.step_names`."""
     majority: Mapping[str, float] = field(default_factory=dict)
     """Share of the commonest task, in 0 .. 1, by split."""
+    units: tuple[str, ...] = ("instructions",)
+    """What the resampled copies draw, for readers; see `Run.unit_names`."""
     effects: EffectCurves | None = None
     """Effects of edits of the hidden states; None without interventions."""
     choices: tuple["Curves", ...] = ()
@@ -163,6 +165,11 @@ class Curves:
                 effect={key: rows(y, [y, y]) for key, y in self.effects.effect.items()},
             ),
         )
+
+
+def units_of(runs: Iterable[Curves]) -> list[str]:
+    """Return what the resampled copies of runs draw."""
+    return list(dict.fromkeys(unit for curves in runs for unit in curves.units))
 
 
 def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:

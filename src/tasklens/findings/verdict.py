@@ -14,7 +14,7 @@ import numpy as np
 from tasklens.core.errors import InputError
 from tasklens.core.messages import nearest, short
 from tasklens.findings.choices import widened
-from tasklens.findings.curves import Curves
+from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
 from tasklens.findings.location import Location, location_of
 from tasklens.findings.measurement import Measurement
@@ -66,7 +66,8 @@ class Verdict:
     checks: tuple[Check, ...]
     """The checks of all findings, and those of `USE`, which stands apart."""
     over: str = ""
-    """What the intervals vary: "runs", "instructions", and "near-best starts", as far as known."""
+    """What the intervals vary: "runs", the units of `Curves.units`, such as "instructions", and
+    "near-best starts", as far as known."""
     timings: tuple[Measurement, ...] = ()
     """The steps at which ARI and accuracy were half way; they are no finding and cannot fail."""
     doubt: str = ""
@@ -174,7 +175,7 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
     checks = tuple(_check(rule, split, runs) for rule, split in tested)
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
-    over = ["runs"] * (len(runs) > 1) + ["instructions" if is_series else "prompts"] * resampled
+    over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     if not is_series:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tasklens.core.errors import InputError
@@ -11,7 +11,7 @@ from tasklens.core.progress import inform, progress
 from tasklens.models.checkpoint_series import notes_on_step, series_in, step_of
 from tasklens.models.gguf_files import gguf_file
 from tasklens.models.model_files import weights_among
-from tasklens.models.series_table import Revision, one_hash
+from tasklens.models.series_table import Revision
 
 #: Bytes of each end of a file that are read first: trained weights differ there.
 _END = 1 << 20
@@ -20,25 +20,23 @@ _END = 1 << 20
 def find_directories(path: Path) -> list[Revision]:
     """Return what is known of the directories of a series, in their order.
 
-    The hash of the weights is only computed if it may be equal to another. Sizes are compared
-    first, then a megabyte at both ends of each file, then whole files; a line names how much that
-    is. InputError if there is no series.
+    A file of weights is only hashed if it may be equal to another. Sizes are compared first, then a
+    megabyte at both ends of each file, then whole files; a line names how much that is. InputError
+    if there is no series.
     """
     try:
         directories = series_in(path)
         files = {each: _weights_of(each) for each in directories}
-        sizes = {each: [file.stat().st_size for file in files[each]] for each in directories}
-        alike = _repeated({each: size for each, size in sizes.items() if size})
-        ends = _repeated({each: [*map(_hash_of_ends, files[each])] for each in alike})
-        n_bytes = sum(sum(sizes[each]) for each in ends)
-        if ends:
-            inform(
-                f"{len(ends)} directories may have equal weights: {n_bytes / 1e9:,.3f} GB are read"
-            )
+        sizes = {file: file.stat().st_size for each in directories for file in files[each]}
+        ends = {file: _hash_of_ends(file) for file in _repeated(sizes)}
+        alike = _repeated(ends)
+        n_bytes = sum(sizes[file] for file in alike)
+        if alike:
+            inform(f"{len(alike)} files may be equal: {n_bytes / 1e9:,.3f} GB are read")
         hashes = {}
-        with progress("series", len(ends), "directory", lasting=False) as bar:
-            for each in ends:
-                hashes[each] = [*map(file_hash, files[each])]
+        with progress("series", len(alike), "file", lasting=False) as bar:
+            for file in alike:
+                hashes[file] = file_hash(file)
                 bar.update()
     except OSError as error:
         raise InputError(f"{error.filename or path} cannot be read: {error.strerror}") from error
@@ -46,8 +44,8 @@ def find_directories(path: Path) -> list[Revision]:
         Revision(
             name=each.name,
             step=step_of(each),
-            size=sum(sizes[each]),
-            sha256=one_hash(hashes.get(each, [])),
+            size=sum(sizes[file] for file in files[each]),
+            hashes=tuple(hashes.get(file, "") for file in files[each]),
             notes=notes_on_step(each),
         )
         for each in directories
@@ -62,15 +60,17 @@ def _weights_of(directory: Path) -> list[Path]:
     return weights if file is None else [file]
 
 
-def _repeated(values: Mapping[Path, Sequence[object]]) -> list[Path]:
-    """Return the directories whose value another one has, too."""
-    counts = Counter(tuple(value) for value in values.values())
-    return [path for path, value in values.items() if counts[tuple(value)] > 1]
+def _repeated(values: Mapping[Path, int] | Mapping[Path, tuple[int, str]]) -> list[Path]:
+    """Return the files whose value another one has, too."""
+    counts = Counter(values.values())
+    return [path for path, value in values.items() if counts[value] > 1]
 
 
-def _hash_of_ends(file: Path) -> str:
+def _hash_of_ends(file: Path) -> tuple[int, str]:
+    """Return the size of a file, and a hash of both ends."""
     with file.open("rb") as stream:
         content = hashlib.sha256(stream.read(_END))
-        stream.seek(max(_END, file.stat().st_size - _END))
+        size = file.stat().st_size
+        stream.seek(max(_END, size - _END))
         content.update(stream.read(_END))
-    return content.hexdigest()
+    return size, content.hexdigest()

@@ -19,7 +19,7 @@ from tasklens.models.checkpoint_series import Checkpoint, check_hub_name
 from tasklens.models.hub_errors import HubError, hub_reason
 from tasklens.models.model_files import weights_among
 from tasklens.models.series_steps import step_in
-from tasklens.models.series_table import Revision, equal_weights, one_hash
+from tasklens.models.series_table import Revision, equal_weights
 
 #: Requests at a time. The hub limits how many there may be in some minutes.
 _REQUESTS = 8
@@ -99,13 +99,13 @@ def revision_of(name: str, commit: str, files: Sequence[Any]) -> Revision:
     by_name = {file.path: file for file in files}
     weights = [by_name[path] for path in weights_among([*by_name])]
     # LFS has the SHA-256 of a file; Git itself a SHA-1 of a small one.
-    hashes = [file.lfs.sha256 if file.lfs else f"git {file.blob_id}" for file in weights]
+    hashes = tuple(file.lfs.sha256 if file.lfs else f"git {file.blob_id}" for file in weights)
     return Revision(
         name=name,
         step=step_in(name),
         commit=commit,
         size=sum(file.size for file in weights),
-        sha256=one_hash(hashes),
+        hashes=hashes,
         plain=tuple(file.path for file in weights if file.lfs is None),
     )
 

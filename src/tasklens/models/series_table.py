@@ -32,9 +32,16 @@ class Revision:
     step: int | None
     commit: str = ""  # empty on the disk
     size: int = 0  # of the weights, in bytes; 0 if there are none
-    sha256: str = ""  # of the weights; empty if nothing had to be read, as sizes differ
+    hashes: tuple[str, ...] = ()  # of the files of weights, by name; "" for one that is not known
     plain: tuple[str, ...] = ()  # the files of weights that are not in Git LFS
     notes: tuple[str, ...] = ()  # what is odd about its step, as sentences
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the file of weights, or one over those of several; empty if not known."""
+        if len(self.hashes) < 2:
+            return "".join(self.hashes)
+        return digest(self.hashes) if all(self.hashes) else ""
 
     @property
     def tokens(self) -> int | None:
@@ -49,11 +56,6 @@ class Revision:
     def stage(self) -> str:
         """The name without its step and tokens: steps are counted in each stage by themselves."""
         return without_step(_TOKENS.sub("", self.name).strip("-_"))
-
-
-def one_hash(hashes: Sequence[str]) -> str:
-    """Return one hash of the files of weights in the order of their names; empty for none."""
-    return hashes[0] if len(hashes) == 1 else digest(list(hashes)) if hashes else ""
 
 
 def in_order(revisions: Iterable[Revision]) -> list[Revision]:
@@ -84,7 +86,7 @@ def doubts_of_each(revisions: Sequence[Revision]) -> list[list[str]]:
 def doubts_of_series(revisions: Sequence[Revision]) -> list[str]:
     """Return what is odd about a series, as sentences for a warning."""
     ordered = in_order(revisions)
-    sentences = [_equal(group) for group in _odd_groups(ordered)]
+    sentences = [_equal(group) for group in _odd_groups(ordered)] + _equal_parts(ordered)
     none = [r.name for r in ordered if not r.size]
     if none:
         sentences.append(f"{_some(none)}: no weights that tasklens reads")
@@ -104,8 +106,8 @@ def doubts_of_series(revisions: Sequence[Revision]) -> list[str]:
 
 
 def equal_weights(revisions: Sequence[Revision]) -> list[str]:
-    """Return a sentence for each group of revisions with equal weights."""
-    return [_equal(group) for group in _equal_groups(revisions)]
+    """Return a sentence for each group of revisions with equal weights, or an equal part."""
+    return [_equal(group) for group in _equal_groups(revisions)] + _equal_parts(revisions)
 
 
 def _equal_groups(revisions: Sequence[Revision]) -> list[list[Revision]]:
@@ -134,6 +136,26 @@ def _equal(group: Sequence[Revision]) -> str:
         f"{_some(others)} {'have' if len(others) > 1 else 'has'} {same} (SHA-256 "
         f"{group[0].sha256[:_DIGITS]}): one of these {len(group)} is enough"
     )
+
+
+def _equal_parts(revisions: Sequence[Revision]) -> list[str]:
+    """Return a sentence for each group of revisions that share a part of several.
+
+    A series that was put together wrongly may have one file of another step, beside its own.
+    """
+    holders: dict[str, list[Revision]] = {}
+    for revision in in_order(revisions):
+        for part in filter(None, dict.fromkeys(revision.hashes)):
+            holders.setdefault(part, []).append(revision)
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for part, group in holders.items():
+        if len({r.sha256 or r.name for r in group}) > 1:
+            shared.setdefault(tuple(r.name for r in group), []).append(part)
+    return [
+        f"{_some(names)} share {len(parts)} of their files of weights (SHA-256 "
+        f"{', '.join(part[:_DIGITS] for part in parts[:_SHOWN])}): a part of another step?"
+        for names, parts in shared.items()
+    ]
 
 
 def _doubts_of_steps(stage: str, revisions: list[Revision]) -> list[str]:

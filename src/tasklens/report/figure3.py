@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from tasklens.core.errors import InputError
 from tasklens.data.instances import split_title
-from tasklens.findings.curves import Curves
+from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.rules import PAIRS
 from tasklens.findings.statistics import MissingError
 from tasklens.findings.use import BECOMES, CAVEAT, best_state, course, effects_of, shared
@@ -240,7 +240,7 @@ def _legend(runs: Sequence[Curves], role: str) -> tuple[list[Any], list[str]]:
         handles[i] = (Patch(color=GREY, linewidth=0), handles[i])
         labels[i] += f": mean and range of {n}"
     resampled = any(len(y) > 1 for curves in runs for y in effects_of(curves).effect.values())
-    over = ["runs"] * (len(runs) > 1) + ["instructions"] * resampled
+    over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     if over:
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))
         labels.append(f"{CONFIDENCE:.0%} interval over {' and '.join(over)}")

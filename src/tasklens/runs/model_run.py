@@ -135,6 +135,11 @@ class ModelRun(Run):
             names["output"] = _numbered(self.table.output)
         return names
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The names of the groups of prompts, such as contexts and inputs; otherwise prompts."""
+        return tuple(f"{name}s" for name in self.table.groups) or ("prompts",)
+
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the text of each prompt of a split."""
         return self.rendered_table.text[self.table.splits[split]]
@@ -229,8 +234,7 @@ class ModelRun(Run):
             tasks.append(TaskView(label, examples=examples, n_examples=len(texts)))
         sizes = {"prompts": len(table), "labels": len(tasks), "models": len(self.steps)}
         counted = {"inputs": table.input, "outputs": table.output}
-        one = "groups" if len(table.groups) == 1 else ""
-        counted |= {one or f"{name}s": values for name, values in table.groups.items()}
+        counted |= dict(zip(self.unit_names, table.groups.values(), strict=False))
         sizes |= {name: len(set(values)) for name, values in counted.items() if values is not None}
         sizes |= {
             f"prompts of {split}": rows.stop - rows.start for split, rows in table.splits.items()

@@ -98,6 +98,11 @@ class Run(Stages):
     def names(self) -> Mapping[str, Mapping[int, str]]:
         """The names of the numbers of "task", "input" and "output" in `instances`."""
 
+    @property
+    @abstractmethod
+    def unit_names(self) -> tuple[str, ...]:
+        """The names of what is drawn for intervals: one kind of units or two."""
+
     @abstractmethod
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction, or the text, of each instance of a split."""

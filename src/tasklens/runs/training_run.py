@@ -87,6 +87,11 @@ class TrainingRun(Run):
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
         return {"task": tasks, "input": tokens, "output": tokens}
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The instructions."""
+        return ("instructions",)
+
     def texts(self, split: str) -> tuple[str, ...]:
         """Return the instruction of each instance of a split."""
         instructions = self.dataset.instructions

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -152,7 +153,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             if correct is not None and (correct >= 0).all():
                 hits[step, role_of[split]] = correct > 0
     with progress(f"verify {run.name}", len(labels), "cell") as bar:
-        return curves_of_labels(
+        curves = curves_of_labels(
             run.name,
             seed,
             labels,
@@ -168,6 +169,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             step_names=run.step_names,
             majority=majority,
         )
+    return replace(curves, units=run.unit_names)
 
 
 def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:

@@ -655,6 +655,32 @@ def test_groups_of_two_labels_are_never_one_unit() -> None:
     assert codes(*prompts.units) == [1, 0, 1, 0]
 
 
+def test_contexts_and_inputs_are_two_kinds_of_units_under_all_labels() -> None:
+    rows: Rows = [
+        {"text": f"{c} {x} {label}", "label": label, "context": c, "word": x, "no": label + c}
+        for label in "pq" for c in "ab" for x in "xyz"
+    ]  # fmt: skip
+    file = write("a.jsonl", rows)
+    prompts = read(file, input="word")
+    assert [*prompts.groups] == ["context", "input"]
+    context, word = prompts.unit_numbers.T
+    assert context.tolist() == [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3
+    assert word.tolist() == [2, 3, 4] * 4, "numbers of their own"
+    assert read_table(parquet_bytes(table_of(prompts))) == prompts
+    assert [*read(file).groups] == [], "there is no input"
+    assert [*read(file, input="word", group="context").groups] == ["context"]
+    both = read(file, group=("no", "word")).unit_numbers
+    assert len(np.unique(both[:, 0])) == 4, "a number is of one label"
+    assert len(np.unique(both[:, 1])) == 6, "and so is a word that is not named as the input"
+    instruction = [row | {"instruction": row["context"]} for row in rows]
+    assert [*read(write("b.jsonl", instruction), input="word").groups] == ["instruction"]
+    without = [row | {"context": None} for row in rows]
+    assert read(write("c.jsonl", without), input="word").groups == {}
+    assert error_of(file, group=("no", "no")) == (
+        "group = ['no', 'no']: should be one column, or two"
+    )
+
+
 def test_codes_number_the_sorted_values() -> None:
     values = ["b", "a", "b", "B", "10", "9", "", "a"]
     distinct, expected = np.unique(values, return_inverse=True)

@@ -63,10 +63,22 @@ def test_only_weights_that_may_be_equal_are_read_whole(
     revisions = find_directories(tmp_path)
     assert sorted(path.parent.name for path in read) == [f"checkpoint-{n}" for n in (1, 5, 6)]
     assert [r.sha256 for r in revisions if r.sha256] == [sha256(contents[i]) for i in (0, 4, 5)]
-    assert "3 directories may have equal weights: 0.000 GB are read" in capsys.readouterr().err
+    assert "3 files may be equal: 0.000 GB are read" in capsys.readouterr().err
     assert doubts_of_series(revisions) == [
         f"checkpoint-1, checkpoint-6 have the same weights (SHA-256 {sha256(equal)[:12]}): one of "
         "these 2 is enough"
+    ]
+
+
+def test_a_file_of_another_step_is_found(write: Write, tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        for part, content in enumerate((b"frozen", b"%d" % step), 1):
+            write(step, content, f"model-0000{part}-of-00002.safetensors")
+    revisions = find_directories(tmp_path)
+    assert {r.sha256 for r in revisions} == {""}, "the second files need not be read"
+    assert doubts_of_series(revisions) == [
+        "checkpoint-1, checkpoint-2, checkpoint-3 share 1 of their files of weights (SHA-256 "
+        f"{sha256(b'frozen')[:12]}): a part of another step?"
     ]
 
 

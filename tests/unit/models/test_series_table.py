@@ -14,7 +14,7 @@ from tasklens.models.series_table import (
 
 def revision(name: str, sha256: str = "", **more: object) -> Revision:
     """Return a revision with weights of its own, unless they are named."""
-    known: dict[str, object] = {"size": 8, "sha256": sha256 or name, **more}
+    known: dict[str, object] = {"size": 8, "hashes": (sha256 or name,), **more}
     return Revision(name, step_in(name), **known)  # type: ignore[arg-type]
 
 
@@ -47,7 +47,7 @@ def test_the_order_is_that_of_stages_and_steps() -> None:
 
 
 def test_the_weights_of_main_in_other_steps_are_odd() -> None:
-    """As 86 of the 154 branches of a model of Pythia have them (issue 205 of its repository)."""
+    """As 76 of the 154 steps of Pythia 2.8B have them (issue 205 of its repository)."""
     names = [f"step{n}" for n in (0, 1, 2, 4, 1000, 2000, 3000)]
     series = [revision(name, "final" if name in ("step2", "step4") else "") for name in names]
     series += [revision("step4000", "final"), revision("main", "final")]
@@ -58,6 +58,23 @@ def test_the_weights_of_main_in_other_steps_are_odd() -> None:
     odd = dict(zip([r.name for r in series], doubts_of_each(series), strict=True))
     assert {name for name, each in odd.items() if each} == {"step2", "step4", "step4000"}
     assert odd["step2"] == ["same weights as main"]
+
+
+def test_a_file_of_another_step_is_odd() -> None:
+    """As two steps of Pythia 12B have the first file of the last one (issue 206)."""
+    hashes = {step: (f"first{step}", f"second{step}") for step in (1, 2, 3, 4)}
+    hashes[2] = ("first4", "second2")
+    series = [revision(f"step{step}", hashes=each) for step, each in hashes.items()]
+    series.append(revision("main", hashes=hashes[4]))
+    sentence = (
+        "step2, step4, main share 1 of their files of weights (SHA-256 first4): a part of another "
+        "step?"
+    )
+    assert doubts_of_series(series) == [sentence]
+    assert sentence in equal_weights(series)
+    frozen = [revision(f"step{n}", hashes=("a", "b", f"own{n}")) for n in (1, 2)]
+    (one,) = doubts_of_series(frozen)
+    assert one.startswith("step1, step2 share 2 of their files of weights (SHA-256 a, b)")
 
 
 def test_equal_weights_without_main() -> None:
@@ -113,7 +130,7 @@ def test_stages_have_steps_of_their_own() -> None:
 
 def test_missing_and_small_weights_and_other_steps_are_odd() -> None:
     series = [
-        revision("step1", size=0, sha256=""),
+        revision("step1", size=0, hashes=()),
         revision("step2", plain=("model.safetensors",)),
         revision("step3", notes=("step3: another step",)),
     ]
