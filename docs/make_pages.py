@@ -35,8 +35,8 @@ JSON_KEYS = {
         "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
         "`layer` (a hidden state, a control, or `model`), `space`, `position`, `k`, `step`; "
-        "`mean`, `low` and `high` over `n` seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
-        "first step",
+        "`mean`, `low` and `high` over `n` seeds, `low` and `high` of `ari` also over near-best "
+        "starts; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
