@@ -15,12 +15,14 @@ from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_t
 from tasklens.data.tokenize import tokenize
 from tiny_tokenizers import byte_level
 
-TEMPLATE = (
-    "{{ bos_token }}"
-    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "[{{ m.role }}]{{ m.content }}</s>\n{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+TEMPLATE = "".join(
+    (
+        "{{ bos_token }}{% for m in messages %}",
+        "{% if m.role == 'system' and not loop.first %}",
+        "{{ raise_exception('roles must alternate') }}{% endif %}",
+        "[{{ m.role }}]{{ m.content }}</s>\n{% endfor %}",
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}",
+    )
 )
 
 
