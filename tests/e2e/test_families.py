@@ -41,10 +41,10 @@ def run(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Run:
     model = stock.checkpoints[200]
     given = ("--prompts", prompts, "--hold-out", "phrasing", "--out", path / "run")
     succeed(*stock.command(*given, "--set", "interventions.draws=2", models=model))
-    made = load_run(path / "run")
-    with made.directory.locked():
-        intervene(made, [Selection(("shift", "patch", "random"), states=("block1",))])
-    return made
+    finished = load_run(path / "run")
+    with finished.directory.locked():
+        intervene(finished, [Selection(("shift", "patch", "random"), states=("block1",))])
+    return finished
 
 
 def test_each_score_is_the_mean_over_families(run: Run) -> None:
@@ -120,12 +120,12 @@ def test_states_are_moved_within_families(run: Run) -> None:
 def test_the_page_has_each_family_and_the_means(run: Run) -> None:
     data, texts = run_data([view_of(run, run.position(), name) for name in FAMILIES])
     assert [at["family"] for at in data["positions"]] == list(FAMILIES)
-    facts, words = data["positions"]
-    assert facts["means"] == words["means"]
-    assert facts["scores"] != words["scores"]
-    both = [at["scores"]["kept"]["block1"]["ari"][0][0] for at in (facts, words)]
-    assert facts["means"]["kept"]["block1"]["ari"][0][0] == pytest.approx(np.mean(both), abs=1e-4)
-    assert [split["meaning"] for split in words["splits"]] == ["words", "words"]
+    first, second = data["positions"]
+    assert first["means"] == second["means"]
+    assert first["scores"] != second["scores"]
+    both = [at["scores"]["kept"]["block1"]["ari"][0][0] for at in (first, second)]
+    assert first["means"]["kept"]["block1"]["ari"][0][0] == pytest.approx(np.mean(both), abs=1e-4)
+    assert [split["meaning"] for split in second["splits"]] == ["words", "words"]
     assert len(texts) == 2
     json.dumps(data, allow_nan=False, default=str)
 
