@@ -196,10 +196,11 @@ function drawWorld() {
 
 // Names, licences and hashes of the models; a trained one has no licence.
 function modelTable(run) {
+  if (!run.models.length) return [];
   if (run.kind === "run") return [make("p", {}, `${run.models[0].name}, trained by this run`
     + (run.models[0].weights ? `; SHA-256 of the last checkpoint: ${run.models[0].weights}` : ""))];
-  const head = ["step", "name", "licence", "SHA-256 of the weights"];
-  const rows = run.models.map(({ step, name, licence, weights }) => [number(step), name, licence, weights]);
+  const head = [run.step_names ? "model" : "step", "name", "licence", "SHA-256 of the weights"];
+  const rows = run.models.map(({ step, name, licence, weights }) => [run.step_names?.[run.steps.indexOf(step)] ?? number(step), name, licence, weights]);
   return [make("div", { class: "scroll" }, make("table", {},
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((text) => make("td", {}, text)))))))];
