@@ -44,7 +44,13 @@ BLOCKS = re.compile(r"(.*\.)?(layers?|h|blocks?)")
 NORM = re.compile(r"norm|^ln(_|$)", re.IGNORECASE)
 BEGIN = "<!-- begin of the table of benchmarks/families.py -->"
 END = "<!-- end of the table of benchmarks/families.py -->"
+BRANCHES_BEGIN = "<!-- begin of the branches of benchmarks/families.py -->"
+BRANCHES_END = "<!-- end of the branches of benchmarks/families.py -->"
 EQUAL, REFUSED, NOT_MADE = "equal", "refused", "not made"
+#: With --branches: the blocks that have attnN and mlpN.
+ALL_BLOCKS, SOME_BLOCKS, NO_BLOCK = "all blocks", "some blocks", "none"
+#: Largest distance of a sum of states from another one, as a share of the largest norm.
+SUM_TOLERANCE = 1e-5
 
 
 class Outcome(NamedTuple):
@@ -182,15 +188,49 @@ def fault_of_long(subject: HuggingFaceSubject, rng: np.random.Generator) -> str:
     return ""
 
 
-def survey_one(name: str, kind: type, answer: Connection) -> None:
+def branches(model: Any) -> Outcome:
+    """Return for which blocks the state before, attnN and mlpN add up to the state after it.
+
+    The numbers of the residual multiplier are not those of the default configuration, so that each
+    type that has one multiplies.
+    """
+    subject = HuggingFaceSubject(model)
+    blocks = [name for name in subject.names if name.startswith("block")]
+    try:
+        found = subject.branches
+    except InputError as error:
+        return Outcome("", NO_BLOCK, str(error).rpartition(": has no states attnN and mlpN: ")[2])
+    asked = prompts(np.random.default_rng(0), alike=False)
+    states = subject.harvest(asked, [*subject.names, *found]).states
+    summed = []
+    for before, block in zip(["embed", *blocks], blocks, strict=False):
+        number = block.removeprefix("block")
+        if f"attn{number}" in found:
+            parts = [states[name] for name in (before, f"attn{number}", f"mlp{number}")]
+            size = np.max([np.linalg.norm(x, axis=1) for x in (*parts, states[block])], axis=0)
+            distance = np.linalg.norm(sum(parts) - states[block], axis=1)
+            if not (distance <= SUM_TOLERANCE * size).all():
+                return Outcome("", "differs", f"{block} is not the sum")
+            summed.append(block)
+    line = "" if len(summed) == len(blocks) else f"{len(summed)} of {len(blocks)}"
+    return Outcome("", SOME_BLOCKS if line else ALL_BLOCKS, line)
+
+
+def survey_one(name: str, kind: type, answer: Connection, only_branches: bool = False) -> None:
     """Send what comes of a type."""
     resource.setrlimit(resource.RLIMIT_AS, (GIBIBYTES << 30,) * 2)
     try:
-        model = make_model(tiny_config(kind))
+        config = tiny_config(kind)
+        if only_branches and hasattr(config, "residual_multiplier"):
+            config.residual_multiplier = 0.3
+        model = make_model(config)
     except Exception as error:
         answer.send(Outcome(name, NOT_MADE, f"{type(error).__name__}: {brief(error)}"))
         return
     try:
+        if only_branches:
+            answer.send(branches(model)._replace(type=name))
+            return
         differs = fault(model)
         line = f"{differs} differs" if differs else ""
         answer.send(Outcome(name, "differs" if differs else EQUAL, line))
@@ -209,13 +249,14 @@ def brief(error: BaseException) -> str:
     return line.removesuffix(" You can install it with pip:").replace("|", "/")
 
 
-def survey(kinds: dict[str, type]) -> list[Outcome]:
+def survey(kinds: dict[str, type], *, only_branches: bool = False) -> list[Outcome]:
     """Return what comes of each type, each in a process of its own."""
     outcomes = []
     fork = multiprocessing.get_context("fork")  # which imports transformers once
     for name, kind in kinds.items():
         ours, theirs = fork.Pipe()
-        process, begin = fork.Process(target=survey_one, args=(name, kind, theirs)), time.time()
+        arguments = (name, kind, theirs, only_branches)
+        process, begin = fork.Process(target=survey_one, args=arguments), time.time()
         process.start()
         theirs.close()
         outcome = Outcome(name, "hung", f"for {SECONDS} s")
@@ -254,23 +295,46 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def write(page: Path, text: str) -> None:
+def branches_text(outcomes: list[Outcome]) -> str:
+    """Return for which types the branches add up, as Markdown."""
+    kinds: dict[str, list[Outcome]] = {}
+    for each in outcomes:
+        kinds.setdefault(each.outcome, []).append(each)
+    made = [each for each in outcomes if each.outcome not in (REFUSED, NOT_MADE)]
+    some, none = kinds.get(SOME_BLOCKS, []), kinds.get(NO_BLOCK, [])
+    text = (
+        f"Of {len(made)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have `attnN` "
+        f"and `mlpN` in all blocks, and the sum holds to {SUM_TOLERANCE:.0e}. Some blocks "
+        f"have them in {', '.join(f'`{each.type}` ({each.line})' for each in some)}. No block "
+        f"has them in {', '.join(f'`{each.type}`' for each in none)}."
+    )
+    return "\n".join(textwrap.wrap(text, 118, break_on_hyphens=False))
+
+
+def write(page: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace the part of a page between two marks."""
-    before, rest = page.read_text().split(BEGIN)
-    _, after = rest.split(END)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+    before, rest = page.read_text().split(begin)
+    _, after = rest.split(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--only", action="append", help="a type; can be given several times")
     options.add_argument("--write", type=Path, help="page that gets the table of all types")
+    options.add_argument(
+        "--branches", action="store_true", help="only whether attnN and mlpN add up to the blocks"
+    )
     asked = options.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     types = asked.only or [*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES]
-    outcomes = survey({name: CONFIG_MAPPING[name] for name in types})
-    if asked.write and not asked.only:
+    kinds = {name: CONFIG_MAPPING[name] for name in types}
+    outcomes = survey(kinds, only_branches=asked.branches)
+    if asked.write and not asked.only and asked.branches:
+        write(asked.write, branches_text(outcomes), BRANCHES_BEGIN, BRANCHES_END)
+    elif asked.write and not asked.only:
         write(asked.write, table(outcomes))
-    sys.exit(any(each.outcome not in (EQUAL, REFUSED, NOT_MADE) for each in outcomes))
+    expected = (EQUAL, REFUSED, NOT_MADE, ALL_BLOCKS, SOME_BLOCKS, NO_BLOCK)
+    sys.exit(any(each.outcome not in expected for each in outcomes))

@@ -98,7 +98,8 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
             if each.directory is not None:
                 trusted = settings.subject.trust_remote_code
                 check_model(each.directory, each.base, each.untrained, trust_remote_code=trusted)
-        run.opened = open_model(settings, first, table)
+        with progress(f"load {Path(first.name).name}", lasting=False):
+            run.opened = open_model(settings, first, table)
 
 
 def open_model(

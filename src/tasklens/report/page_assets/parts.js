@@ -120,7 +120,7 @@ function drawCloudTitle() {
   const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
   const share = split.shown_variance[look.state][look.step];
-  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
+  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null, make("br"),
     `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
     look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
   byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
@@ -196,6 +196,7 @@ function drawWorld() {
 
 // Names, licences and hashes of the models; a trained one has no licence.
 function modelTable(run) {
+  if (!run.models.length) return [];
   if (run.kind === "run") return [make("p", {}, `${run.models[0].name}, trained by this run`
     + (run.models[0].weights ? `; SHA-256 of the last checkpoint: ${run.models[0].weights}` : ""))];
   const head = [run.step_names ? "model" : "step", "name", "licence", "SHA-256 of the weights"];
