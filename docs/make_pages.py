@@ -34,10 +34,9 @@ JSON_KEYS = {
         "steps": "steps of the checkpoints",
         "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
-        "`layer` (a hidden state, a "
-        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
-        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
-        "first step",
+        "`layer` (a hidden state, a control, or `model`), `space`, `position`, `k`, `step`; "
+        "`mean`, `low` and `high` over `n` seeds, `low` and `high` of `ari` also over near-best "
+        "starts; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
@@ -261,10 +260,12 @@ from chance to 1; chance is the share of the commonest output. `tasklens verify`
 **The interval** (95 %) is a percentile bootstrap over runs and instructions. Instructions are drawn
 with replacement within each task. Instances are not drawn, because the instances of an instruction
 differ only in their input. Copies of an instruction make no pairs with each other, which would
-raise any ARI. Of n runs, n - 1 are drawn with replacement, so that the variance is that of a mean
-of n. With three runs the interval reaches from the worst to the best run: a finding holds if it
-holds in the worst. With one run the interval is that of this network only. It does not contain the
-effect of another seed, or of rounding.
+raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of two kinds, such as
+contexts and inputs, both are, and a prompt counts as often as the product of the two counts
+([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
+of a mean of n. With three runs the interval reaches from the worst to the best run: a finding
+holds if it holds in the worst. With one run the interval is that of this network only. It does not
+contain the effect of another seed, or of rounding.
 
 **The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
 partitions apart whose inertia is within 1 % of the least of all starts. Their ARI may differ.
@@ -327,7 +328,10 @@ measured position. Of prompts in families all are means over families.
 **What is missing** is undecided, so that the exit status is 1: without held-out data nothing shows
 that clusters are there on unseen data, and without a twin its two checks have no number. A line
 names the option that adds it. The thresholds are those of the findings above, or half of the way.
-They were set before a pretrained model was judged by them.
+They were set before a pretrained model was judged by them. One thing was added after the first
+look. If the untrained twin has an accuracy over 0.9 on a split, no model can be 0.1 above it. That
+split is left out of this check if another has room. So it is with few-shot prompts whose inputs are
+held out: their examples are the same as before, and random weights tell them apart.
 """
 
 USE_SECTION = """

@@ -40,6 +40,7 @@ from .report.figure1 import figure1 as figure1
 from .report.figure2 import figure2 as figure2
 from .report.figure3 import figure3 as figure3
 from .report.figure_by_layer import figure_by_layer as figure_by_layer
+from .report.figure_stages import figure_stages as figure_stages
 from .report.heatmaps import figure_agreement as figure_agreement
 from .report.heatmaps import figure_contingency as figure_contingency
 from .report.heatmaps import figure_order as figure_order
@@ -50,6 +51,7 @@ from .report.maps import figure_map as figure_map
 from .report.use_heatmap import figure_use as figure_use
 from .report.verdict_figure import figure_verdict as figure_verdict
 from .report.view import View as View
+from .runs.compare import compare_steps as compare_steps
 from .runs.export import export_atlas as export_atlas
 from .runs.export import export_projector as export_projector
 from .runs.intervene import intervene as intervene

@@ -50,9 +50,9 @@ class PromptSettings(SettingsBase, affects="data"):
     """JSONL, CSV or Parquet files, or names of sets that come with tasklens. With several files,
     each becomes a split named after the file."""
     text: str = "text"
-    """Column of the text, or of messages (a list of role and content each), which the chat template
-    of the model's tokenizer writes as a text. Without a column text it is messages. The text may
-    continue after the position that is measured."""
+    """Column of the text, or of messages: a list of role and content each. The chat template of
+    the model's tokenizer writes messages as a text. Without a column text it is messages. The text
+    may continue after the position that is measured."""
     label: str = ""
     """Column of the label that clusters are compared with; empty: label, or task."""
     input: str = ""

@@ -21,7 +21,7 @@ def default_position(table: LabelledPrompts) -> str:
     pairs = table.columns.get(SEPARATOR, ())
     if pairs and all(isinstance(pair, list | tuple) for pair in pairs):
         return SEPARATOR
-    return "input" if table.input is not None else "last"
+    return "input" if table.input is not None and table.messages is None else "last"
 
 
 def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
@@ -30,8 +30,9 @@ def parse_position(table: LabelledPrompts, position: str) -> tuple[str, bool]:
     The part of "input" if this is the input, and of a default position without a column, is empty.
     """
     part, is_mean = position, False
-    if not position and default_position(table) == SEPARATOR:
-        part = SEPARATOR
+    default = default_position(table)
+    if not position and (default == SEPARATOR or table.messages is not None):
+        part = default
     suffixed = re.fullmatch(r"(.+)_(last|mean)", position, re.DOTALL)
     if suffixed and position not in table.columns:
         part, is_mean = suffixed[1], suffixed[2] == "mean"

@@ -69,6 +69,7 @@ def location_of(runs: Sequence[Curves]) -> Location | None:
 def _shares(layers: Sequence[str], profiles: Sequence[Floats]) -> tuple[tuple[str, float], ...]:
     """Return the share of the copies in which each layer is the best, see `Location.shares`."""
     copies = np.concatenate([profile[1:] for profile in profiles])
+    copies = copies[np.isfinite(copies).all(axis=1)]  # a copy may have no pair of instances
     counts = np.bincount(copies.argmax(axis=1), minlength=len(layers))
     order = np.argsort(-counts, kind="stable")
     return tuple((layers[i], float(counts[i] / len(copies))) for i in order if counts[i])

@@ -18,7 +18,7 @@ from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
 from tasklens.findings.location import Location, location_of
 from tasklens.findings.measurement import Measurement
-from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
+from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
 from tasklens.findings.use import USE, USE_RULES
@@ -173,7 +173,7 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     ]
     few = [rule for rule in USE_RULES if rule.tasks > use.n_tasks]
     tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
-    checks = tuple(_check(rule, split, runs) for rule, split in tested)
+    checks = _with_room([_check(rule, split, runs) for rule, split in tested])
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
@@ -182,6 +182,12 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
         location = location_of(runs)
         return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location)
     return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
+
+
+def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Return checks without those that no model could pass, if their rule has another number."""
+    decided = {check.rule for check in checks if not np.isnan(check.value)}
+    return tuple(c for c in checks if c.note != NO_ROOM or c.rule not in decided)
 
 
 def _margin(check: Check) -> float:

@@ -120,7 +120,7 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
         ax.tick_params(length=2)
     axes[0, 0].set_ylim(min(-0.05, *(ax.dataLim.y0 for ax in axes.ravel())), 1.03)
     axes[0, 0].set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-    rows = _legend(figure, drawn | controls, n=1 + len(panels), resampled=curves.copies > 1)
+    rows = draw_legend(figure, drawn | controls, n=1 + len(panels), resampled=curves.copies > 1)
     named = max(0.0, room([*map(drawable, states)]) - 0.3)
     figure.set_figheight(0.3 + (HIGH + named) * len(models) + rows * LEGEND_ROW)
     write_heading(figure, drawable(curves.run, IN_TITLE))
@@ -147,19 +147,19 @@ def _draw_controls(
     lines: dict[str, Sequence[float]] = {}
     for i, step in enumerate(curves.steps):
         if i != at and curves.step_names.get(step) == UNTRAINED:
-            lines["untrained twin"] = _means(curves, i, states, split, scores)
+            lines["untrained twin"] = means_of(curves, i, states, split, scores)
     levels: dict[str, float] = {}
     if scores is PANELS["linear classifier: accuracy"]:
         levels["commonest task"] = curves.majority.get(split, np.nan)
     else:
         if "embed" in states:
-            levels["layer 0"] = _means(curves, at, ["embed"], split, scores)[0]
+            levels["layer 0"] = means_of(curves, at, ["embed"], split, scores)[0]
         for label, name in WITHOUT_MODEL.items():
             levels[label] = float(curves.controls.get((split, name), [np.nan])[0])
     lines |= {label: [level] * len(states) for label, level in levels.items()}
     lines = {label: y for label, y in lines.items() if np.isfinite(y).any()}
     for label, y in lines.items():
-        ax.plot(y, zorder=1.5, **_line(CONTROLS[label], len(states)))
+        ax.plot(y, zorder=1.5, **line_style(CONTROLS[label], len(states)))
     return {label: CONTROLS[label] for label in lines}
 
 
@@ -173,17 +173,17 @@ def _draw_splits(
         ends = np.full((2, len(states)), np.nan)
         for i, state in enumerate(states):
             if curves.copies > 1 and scores(curves, split, state) is not None:
-                number = partial(_number, scores, split, state, at)
+                number = partial(number_of, scores, split, state, at)
                 one = measured(state, split, number, [curves], "figure of layers")
                 ends[:, i] = one.low, one.high
         look = looks[split]
         ax.fill_between(range(len(states)), *ends, color=look.color, alpha=BAND_ALPHA, linewidth=0)
-        y = _means(curves, at, states, split, scores)
-        ax.plot(y, zorder=2, clip_on=False, **_line(look, len(states)))
+        y = means_of(curves, at, states, split, scores)
+        ax.plot(y, zorder=2, clip_on=False, **line_style(look, len(states)))
     return {curves.split_names[split]: looks[split] for split in splits}
 
 
-def _means(
+def means_of(
     curves: Curves, at: int, states: Sequence[str], split: str, scores: Scores
 ) -> list[float]:
     """Return the scores as measured, NaN if there are none."""
@@ -191,13 +191,14 @@ def _means(
     return [np.nan if y is None else float(y[0, at]) for y in each]
 
 
-def _number(scores: Scores, split: str, state: str, at: int, curves: Curves) -> Floats:
+def number_of(scores: Scores, split: str, state: str, at: int, curves: Curves) -> Floats:
+    """Return the score of a hidden state at the checkpoint with an index, (B,)."""
     y = scores(curves, split, state)
     assert y is not None  # choices have the scores of their curves
     return y[:, at]
 
 
-def _line(look: Look, n: int = 1) -> dict[str, Any]:
+def line_style(look: Look, n: int = 1) -> dict[str, Any]:
     """Return how a line of n hidden states is drawn; of many, some have a marker."""
     return {
         "color": look.color,
@@ -208,9 +209,9 @@ def _line(look: Look, n: int = 1) -> dict[str, Any]:
     }
 
 
-def _legend(figure: Figure, looks: dict[str, Look], n: int, *, resampled: bool) -> int:
+def draw_legend(figure: Figure, looks: dict[str, Look], n: int, *, resampled: bool) -> int:
     """Explain the lines below the panels, n side by side; return the number of rows."""
-    handles: list[Any] = [Line2D([], [], **_line(look)) for look in looks.values()]
+    handles: list[Any] = [Line2D([], [], **line_style(look)) for look in looks.values()]
     labels = [*looks]
     if resampled:
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))

@@ -44,7 +44,9 @@ def compare_runs(first: Path, second: Path) -> ComparedRuns:
     return ComparedRuns((first, second), _different(*runs), scores, verdicts)
 
 
-def compare_steps(run: Run, steps: Sequence[str] = ()) -> list[ComparedSteps]:
+def compare_steps(
+    run: Run, steps: Sequence[int | str] = (), position: str | None = None
+) -> list[ComparedSteps]:
     """Compare checkpoints of a run with each other, on the same prompts.
 
     Both are resampled together. By default these are the stages of one model; a single model and
@@ -54,8 +56,10 @@ def compare_steps(run: Run, steps: Sequence[str] = ()) -> list[ComparedSteps]:
     ----------
     run : Run
         A measured run.
-    steps : sequence of str
-        Names of stages, or steps, in the order of the comparison.
+    steps : sequence of int or str
+        Steps, or names of stages, in the order of the comparison.
+    position : str, optional
+        A measured position; by default the first.
 
     Returns
     -------
@@ -76,7 +80,7 @@ def compare_steps(run: Run, steps: Sequence[str] = ()) -> list[ComparedSteps]:
     if len(chosen) < 2:
         raise InputError(f"{path}: has a single checkpoint to compare: should be two or more")
     pairs = [*pairwise(chosen), *([(chosen[0], chosen[-1])] if len(chosen) > 2 else [])]
-    curves = run.curves()
+    curves = run.curves(position)
     compared = []
     for pair in pairs:
         names = run.step_title(pair[0]), run.step_title(pair[1])

@@ -12,9 +12,12 @@ from tasklens.report.figure1 import figure1
 from tasklens.report.figure2 import figure2
 from tasklens.report.figure3 import figure3
 from tasklens.report.figure_by_layer import figure_by_layer
+from tasklens.report.figure_stages import figure_stages
 from tasklens.report.style import render
+from tasklens.runs.compare import compare_steps
 from tasklens.runs.run import Run
 from tasklens.scoring.score_table import at_position
+from tasklens.scoring.stage_table import are_stages
 
 #: Files of each figure.
 FORMATS: tuple[Literal["png", "pdf"], ...] = ("png", "pdf")
@@ -23,6 +26,9 @@ FORMATS: tuple[Literal["png", "pdf"], ...] = ("png", "pdf")
 def _of_layers(run: Run) -> Figure:
     """Draw the figure of a run that is no series; only the ARI has intervals."""
     settings = run.settings.figure
+    if settings.metric == "ari" and are_stages(run.step_names):
+        position = settings.position or None
+        return figure_stages(run.curves(position), compare_steps(run, position=position))
     if settings.metric == "ari":
         return figure_by_layer(run.curves(settings.position or None))
     scores = at_position(run.score_table(), settings.position)

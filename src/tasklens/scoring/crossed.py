@@ -68,8 +68,8 @@ def score_crossed(
       each other split, for values that the first split has.
 
     Of the first three there is also the mean over values, without ``=arrow``. ``states`` has the
-    state on each split, (N, D); ``paired`` is that of `Cell`. A value without several tasks in a
-    split has no rows there.
+    state on each split, (N, D); ``paired`` is that of `Cell`. A value without several tasks, or
+    with fewer than two instances per task, is not clustered.
     """
     columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "position": position}
     columns["layer"] = state
@@ -93,7 +93,7 @@ def _aris(cell: Cell, part: Texts, task: Ints, settings: ClusterSettings) -> dic
     for value in np.unique(part).tolist():
         rows = part == value
         k = len(np.unique(task[rows]))
-        if k < 2 or len(task[rows]) <= k:
+        if k < 2 or len(task[rows]) < 2 * k:
             continue
         (clustering,) = cluster([replace(cell, k=k, x=cell.x[rows])], settings)
         scores[value] = [

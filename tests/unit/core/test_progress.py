@@ -17,6 +17,7 @@ from tasklens.core.progress import (
     inform,
     progress,
     reporting,
+    shows_bars,
     status,
     warn,
 )
@@ -121,8 +122,35 @@ def test_a_line_now_and_then_counts_and_estimates(monkeypatch: pytest.MonkeyPatc
         with progress("plot"):
             assert stream.printed.wait(HANG)
     err = stream.getvalue()
-    assert re.search(r"^tasklens: train: step 400 of 1,600, 25%, .* left$", err, re.MULTILINE)
+    line = r"^tasklens: train: step 400 of 1,600, 25%, [\d.e+]+ per second, .* left$"
+    assert re.search(line, err, re.MULTILINE)
+    assert "\r" not in err
     assert re.search(r"^tasklens: plot: .* so far$", err, re.MULTILINE)
+
+
+def test_what_does_not_last_has_lines_only_if_it_is_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reporting(Level.LINES), progress("load a model", lasting=False):
+        pass
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_LINES", 0.01)
+    stream = Watched()
+    with (
+        contextlib.redirect_stderr(stream),
+        reporting(Level.LINES),
+        progress("load a model", lasting=False),
+    ):
+        assert stream.printed.wait(HANG)
+    lines = {re.sub(r"\d+ s", "N s", line) for line in stream.getvalue().splitlines()}
+    assert lines == {"tasklens: load a model: N s so far"}
+    terminal = Terminal()
+    with contextlib.redirect_stderr(terminal), reporting(Level.LINES):
+        assert shows_bars()
+        with progress("load a model", lasting=False):
+            pass
+    assert shown(terminal)[0].startswith("load a model (")
+    assert not shows_bars(), "standard error is no terminal"
 
 
 def test_a_stage_that_fails_is_not_done(capsys: pytest.CaptureFixture[str]) -> None:

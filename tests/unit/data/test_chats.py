@@ -15,12 +15,14 @@ from tasklens.data.labelled_prompts import LabelledPrompts, read_prompts, read_t
 from tasklens.data.tokenize import tokenize
 from tiny_tokenizers import byte_level
 
-TEMPLATE = (
-    "{{ bos_token }}"
-    "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
-    "{{ raise_exception('roles must alternate') }}{% endif %}"
-    "[{{ m.role }}]{{ m.content }}</s>\n{% endfor %}"
-    "{% if add_generation_prompt %}[assistant]\n{% endif %}"
+TEMPLATE = "".join(
+    (
+        "{{ bos_token }}{% for m in messages %}",
+        "{% if m.role == 'system' and not loop.first %}",
+        "{{ raise_exception('roles must alternate') }}{% endif %}",
+        "[{{ m.role }}]{{ m.content }}</s>\n{% endfor %}",
+        "{% if add_generation_prompt %}[assistant]\n{% endif %}",
+    )
 )
 
 
@@ -178,7 +180,7 @@ def test_what_a_template_refuses_is_one_line(tokenizer: Any) -> None:
 
 def test_texts_and_messages_are_not_mixed() -> None:
     rows = [{"text": "a", "label": "a"}, {"text": user("b"), "label": "b"}] * 2
-    with pytest.raises(InputError, match="prompt 0: 'text' is not JSON"):
+    with pytest.raises(InputError, match="prompt 1: 'text' should be a text that is not empty"):
         read_prompts(rows)
 
 

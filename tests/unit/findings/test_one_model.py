@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
@@ -12,7 +13,7 @@ from drawn import assert_nothing_cut_off
 from planted import planted_runs
 from planted_model import ARI, CONTROLS, planted_model
 from tasklens.findings.curves import Curves
-from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
+from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
 from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.findings.verdict_text import summary_text, verdict_document, verdict_text
@@ -93,7 +94,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str]] = {
         "accuracy in the best layer, from that of the commonest task (0) to 1",
     ),
     "a twin that is decodable, too": (
-        {"twin": (0.1, 0.95)},
+        {"twin": (0.1, 0.85)},
         "decodable",
         "accuracy in the best layer, minus that in the untrained twin's best layer",
     ),
@@ -108,6 +109,34 @@ def test_what_is_broken_fails(name: str) -> None:
     assert statistic in failing(verdict)
     also = {"few clusters": {"unseen data"}}.get(name, set())
     assert {c.rule.finding for c in verdict.checks if c.verdict == "fails"} == {finding, *also}
+
+
+def test_a_split_on_which_no_model_could_be_above_the_twin_is_left_out() -> None:
+    statistic = "accuracy in the best layer, minus that in the untrained twin's best layer"
+
+    def with_full_twin(*splits: str) -> dict[str, str]:
+        curves = planted_model()
+        for split in splits:
+            for layer in curves.layers:
+                curves.decoded[split, layer][:, 0] = 0.95
+        checks = judge([curves]).checks
+        return {c.split: c.note for c in checks if c.rule.statistic == statistic}
+
+    assert with_full_twin() == {"held_out_context": "", "held_out_input": ""}
+    assert with_full_twin("val_instruction_subset") == {"held_out_context": ""}
+    both = with_full_twin("val_subset", "val_instruction_subset")
+    assert both == dict.fromkeys(("held_out_context", "held_out_input"), NO_ROOM)
+
+
+def test_copies_without_pairs_choose_no_layer() -> None:
+    curves = planted_model()
+    for key, y in curves.ari.items():
+        if key[0] == "train_subset":
+            y[1:11] = np.nan
+    location = judge([curves]).location
+    assert location is not None
+    assert {layer for layer, _ in location.shares} == {"block3", "block4"}
+    assert sum(share for _, share in location.shares) == pytest.approx(1)
 
 
 # --- Where the clusters are ---

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tasklens.clustering import tsne
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.seeds import stream
 from tasklens.runs.measure_state import StateJob, measure_state
+from tasklens.scoring.residuals import regressors_of
 from tasklens.scoring.score_cells import MeasureSettings
 from tasklens.scoring.score_table import SCHEMA, Row
 
@@ -187,6 +189,52 @@ def test_states_are_prepared_before_they_are_clustered(tmp_path: Path) -> None:
     for normal in (False, True):
         ari = values(measure_state(job(tmp_path, scaled, normalize=normal))[0], "ari")
         assert min(ari) > 0.9 if normal else max(ari) < 0.5
+
+
+def with_forms(asked: StateJob, family: NDArray[np.int64] | None = None) -> StateJob:
+    """Return the job with a column ``form`` that is crossed with the label, and with families."""
+    instances = {}
+    for split, known in asked.instances.items():
+        n = len(known.task)
+        form = np.array(["arrow", "colon"])[np.arange(n) // LABELS % 2]
+        own = None if family is None else family[:n]
+        names = () if family is None else ("nouns", "verbs")
+        instances[split] = replace(known, crossed={"form": form}, family=own, family_names=names)
+    return replace(asked, instances=instances)
+
+
+def test_a_column_is_taken_out_before_the_states_are_clustered(tmp_path: Path) -> None:
+    n = sum(SIZES.values())
+    form = np.concatenate([np.arange(n) // LABELS % 2 for n in SIZES.values()])
+    x = planted() + 1000 * form[:, None].astype(np.float32)
+    asked = with_forms(job(tmp_path, x, cross=("form",)))
+    rows, _, _ = measure_state(asked)
+    assert values(rows, "ari_of_form", split="kept")[0] > 0.5
+    assert max(values(rows, "ari", split="kept")) < 0.5
+    task = np.concatenate([task_of(n) for n in SIZES.values()])
+    regressors = regressors_of({"form": [str(i) for i in form]}, asked.splits, task)
+    rows, _, _ = measure_state(replace(asked, regressors=regressors))
+    for split in SIZES:
+        assert values(rows, "ari", split=split) == [1, 1]
+        assert values(rows, "ari_within_form", split=split) == [1, 1]
+    assert len(regressors[0].rows) == n
+
+
+def test_a_column_is_crossed_within_each_family(tmp_path: Path) -> None:
+    # The two families lie apart. The labels of the first cluster, those of the second do not.
+    family = np.arange(90) // (2 * LABELS) % 2
+    of_all = np.concatenate([family[:n] for n in SIZES.values()])
+    noise = stream(0, "second family").normal(size=(len(of_all), 6))
+    x = np.where(of_all[:, None] == 0, planted(), 500 + noise).astype(np.float32)
+    rows, _, _ = measure_state(with_forms(job(tmp_path, x, cross=("form",)), family))
+    for metric in ("ari_within_form", "probe_across_form=colon", "probe_within_form"):
+        first, second, mean = (
+            np.mean(values(rows, metric, split="held_out_input", family=name))
+            for name in ("nouns", "verbs", "")
+        )
+        assert first == 1
+        assert second < 0.7
+        assert mean == pytest.approx((first + second) / 2)
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_measured(

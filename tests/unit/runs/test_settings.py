@@ -76,6 +76,12 @@ def test_every_key_stands_under_its_meaning() -> None:
         ("train.steps=0", "train.steps = 0: should be at least 1"),
         ("train.loss=some", "train.loss = 'some': should be 'all' or 'output'"),
         ("model.dropout=1.0", "model.dropout = 1.0: should be less than 1"),
+        (
+            "measure.cross=form",
+            "measure.cross: the data of a training run have no column 'form': should be one of "
+            "length, input, output",
+        ),
+        ("measure.residualize=['a','a']", "measure.residualize = ['a', 'a']: should be distinct"),
         ("model.n_head=7", "model: n_embd = 32: should be a multiple of n_head = 7, e.g. 28"),
     ],
 )
