@@ -48,10 +48,10 @@ class ModelStateSettings(SettingsBase, affects="states"):
     positions: tuple[str, ...] = ()
     """Measured parts of each text; figures, findings and the report show the first unless asked
     otherwise. Empty: the column separator if it has pairs of numbers, as in prompt sets; otherwise
-    the input, if there is such a column and prompts are texts; otherwise last. last: the last token of
-    the text. A column: the part of the text that equals its value, except for spaces. In JSONL and
-    Parquet, the values may also be indices of tokens, or pairs of numbers (the first character and
-    the end). A number: the token with this index in every text, counted from the end if it is
+    the input, if there is such a column and prompts are texts; otherwise last. last: the last token
+    of the text. A column: the part of the text that equals its value, except for spaces. In JSONL
+    and Parquet, the values may also be indices of tokens, or pairs of numbers (the first character
+    and the end). A number: the token with this index in every text, counted from the end if it is
     negative. A:B: characters A to B. Any other text: the part that equals it. If the part occurs
     more than once, the last occurrence is used. Of a part with several tokens the last one is
     measured; with _mean after its name, as in instruction_mean, the mean over all. With _last, as
