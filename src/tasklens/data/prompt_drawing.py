@@ -161,7 +161,7 @@ def _contexts(
     n = max(settings.shots, _n_held("context", len(inputs), settings)) if n_held else 0
     random = stream(seed, "prompt set", name, "examples")
     pools = {False: inputs[n:], True: inputs[:n]}
-    drawn: list[tuple[str, ...]] = []
+    drawn: set[tuple[str, ...]] = set()
     contexts = []
     for i in range(settings.contexts):
         is_held_out = i >= settings.contexts - n_held
@@ -176,6 +176,6 @@ def _contexts(
                 f"family {short(name)} has too few inputs for {settings.contexts} different "
                 "contexts: ask for fewer contexts, or name other tasks"
             )
-        drawn.append(examples)
+        drawn.add(examples)
         contexts.append(Context(f"{name} {i + 1}", examples, tuple(forms), is_held_out))
     return contexts
