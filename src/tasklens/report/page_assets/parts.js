@@ -209,13 +209,14 @@ function drawWorld() {
 }
 
 // Names, licences and hashes of the models; a trained one has no licence.
-function modelTable(run) {
+function aboutModels(run) {
   if (!run.models.length) return [];
-  if (run.kind === "run") return [make("p", {}, `${run.models[0].name}, trained by this run`
-    + (run.models[0].weights ? `; SHA-256 of the last checkpoint: ${run.models[0].weights}` : ""))];
+  const title = make("h3", {}, run.models.length > 1 ? "Models" : "Model");
+  if (run.kind === "run") return run.models.flatMap(({ name, weights }) => [title, make("p", {}, `${name}, trained by this run; `
+    + (weights ? `SHA-256 of the weights of the last checkpoint: ${weights}` : "its weights are not kept"))]);
   const head = [run.step_names ? "model" : "step", "name", "licence", "SHA-256 of the weights"];
   const rows = run.models.map(({ step, name, licence, weights }) => [run.step_names?.[run.steps.indexOf(step)] ?? number(step), name, licence, weights]);
-  return [make("div", { class: "scroll" }, make("table", {},
+  return [title, make("div", { class: "scroll" }, make("table", {},
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((text) => make("td", {}, text)))))))];
 }
@@ -230,7 +231,7 @@ function drawRun() {
   fill("origin",
     make("h3", {}, "Command"), make("pre", {}, command ?? ""),
     run.kind === "run" && again !== command ? make("p", { class: "note" }, "or, with the settings below: ", make("code", {}, again)) : null,
-    make("h3", {}, run.models.length > 1 ? "Models" : "Model"), ...modelTable(run),
+    ...aboutModels(run),
     make("h3", {}, "Time by stage"), table(times),
     make("h3", {}, "Machine and versions"), table([...Object.entries(machine ?? {}), ...Object.entries(versions ?? {})]),
     make("details", {}, make("summary", {}, "All settings (config.toml)"), make("pre", {}, run.settings)),
