@@ -182,7 +182,7 @@ def tasks_tables(path: Path) -> list[str]:
 
     by_number = [[name, *(spread("ari", last, k, name) for k in numbers)] for name in layers]
     controls = [
-        name for name in scores.controls if not name.startswith("control:input")
+        name for name in CONTROLS if not name.startswith("control:input")
     ]  # k is the number of inputs
     by_number += [[name, *(spread("ari", -1, k, name) for k in numbers)] for name in controls]
     most = numbers[-1]
