@@ -257,7 +257,7 @@ function drawCrossed() {
   const run = theRun(), split = theSplit(), head = (text) => make("th", { scope: "col" }, text);
   const scores = { ari_of: "ARI of it", ari_within: "ARI within", probe_of: "probe of it", probe_within: "probe within", probe_across: "probe across" };
   fill("crossed", ...run.crossed.flatMap((name) => [
-    make("h3", {}, `Against ${name} at step ${number(run.steps[look.step])}, ${splitTitle(split)}`),
+    make("h3", {}, `Against ${name} ${atStep(look.step)}, ${splitTitle(split)}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
       make("thead", {}, make("tr", {}, make("th"), ...Object.values(scores).map(head))),
       make("tbody", {}, ...run.states.map((state) => make("tr", {}, make("th", { scope: "row" }, state),
