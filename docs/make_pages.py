@@ -34,10 +34,9 @@ JSON_KEYS = {
         "steps": "steps of the checkpoints",
         "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
-        "`layer` (a hidden state, a "
-        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
-        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
-        "first step",
+        "`layer` (a hidden state, a control, or `model`), `space`, `position`, `k`, `step`; "
+        "`mean`, `low` and `high` over `n` seeds, `low` and `high` of `ari` also over near-best "
+        "starts; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",

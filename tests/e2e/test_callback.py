@@ -161,6 +161,9 @@ def test_commands_read_the_run(trained: tuple[Any, Path], command: Command) -> N
     assert command("report", path).status == 0
     assert command("verify", path).status in (0, 1)
     assert command("measure", path).status == 0, "there is nothing to do"
+    refused = command("measure", path, "--set", 'states.positions=["input","verb"]')
+    assert refused.status == 2
+    assert "no position can be added, because the models were measured while they" in refused.err
 
 
 def test_a_training_that_resumes_measures_what_is_missing(
@@ -219,6 +222,7 @@ def test_scores_are_named_by_split_and_position(stock: Stock, tmp_path: Path) ->
     run = monitor.finish()
     assert (run.steps, run.positions, run.is_series) == ((7,), ("input", "verb"), False)
     assert run.intervenable_steps == (), "the model of step 7 is not saved"
+    assert run.facts(7)["licence"] == "not stated"
 
 
 def test_only_the_last_step_has_maps_whatever_ends_the_training(
@@ -298,6 +302,13 @@ def _with_peft(peft: Any, stock: Stock, config: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own
         return peft.get_peft_model(model_of(stock), config)
+
+
+def test_the_type_of_the_weights_is_that_of_the_run(stock: Stock, tmp_path: Path) -> None:
+    monitor = monitor_of(stock, tmp_path / "run", 'subject.states=["block1"]')
+    monitor.measure(model_of(stock).bfloat16(), 1)
+    assert monitor.run.settings.subject.dtype == "bfloat16"
+    assert monitor.run.states("block1").dtype == np.float32
 
 
 def test_a_directory_with_other_prompts_is_refused(stock: Stock, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from drawn import legend
 from e2e.conftest import succeed
 from e2e.stock import Stock, write_prompts
 from tasklens.core.errors import InputError
 from tasklens.interventions.settings import Selection
+from tasklens.report.figure_by_layer import figure_by_layer
 from tasklens.report.maps import figure_map
 from tasklens.report.page import run_data
 from tasklens.runs.export import export_atlas, export_projector
@@ -41,10 +43,10 @@ def run(stock: Stock, tmp_path_factory: pytest.TempPathFactory) -> Run:
     model = stock.checkpoints[200]
     given = ("--prompts", prompts, "--hold-out", "phrasing", "--out", path / "run")
     succeed(*stock.command(*given, "--set", "interventions.draws=2", models=model))
-    made = load_run(path / "run")
-    with made.directory.locked():
-        intervene(made, [Selection(("shift", "patch", "random"), states=("block1",))])
-    return made
+    finished = load_run(path / "run")
+    with finished.directory.locked():
+        intervene(finished, [Selection(("shift", "patch", "random"), states=("block1",))])
+    return finished
 
 
 def test_each_score_is_the_mean_over_families(run: Run) -> None:
@@ -120,12 +122,12 @@ def test_states_are_moved_within_families(run: Run) -> None:
 def test_the_page_has_each_family_and_the_means(run: Run) -> None:
     data, texts = run_data([view_of(run, run.position(), name) for name in FAMILIES])
     assert [at["family"] for at in data["positions"]] == list(FAMILIES)
-    facts, words = data["positions"]
-    assert facts["means"] == words["means"]
-    assert facts["scores"] != words["scores"]
-    both = [at["scores"]["kept"]["block1"]["ari"][0][0] for at in (facts, words)]
-    assert facts["means"]["kept"]["block1"]["ari"][0][0] == pytest.approx(np.mean(both), abs=1e-4)
-    assert [split["meaning"] for split in words["splits"]] == ["words", "words"]
+    first, second = data["positions"]
+    assert first["means"] == second["means"]
+    assert first["scores"] != second["scores"]
+    both = [at["scores"]["kept"]["block1"]["ari"][0][0] for at in (first, second)]
+    assert first["means"]["kept"]["block1"]["ari"][0][0] == pytest.approx(np.mean(both), abs=1e-4)
+    assert [split["meaning"] for split in second["splits"]] == ["words", "words"]
     assert len(texts) == 2
     json.dumps(data, allow_nan=False, default=str)
 
@@ -144,3 +146,14 @@ def test_an_exported_map_is_of_one_family(run: Run, tmp_path: Path) -> None:
 def test_the_table_shows_families(run: Run) -> None:
     text = succeed("show", run.directory.path).out
     assert "kept, ARI within each family:\nlayer                facts  words\n" in text
+
+
+def test_the_figure_by_layer_has_a_thin_line_per_family(run: Run) -> None:
+    figure = figure_by_layer(run.curves())
+    scores = run.scores()
+    kept = scores[(scores["metric"] == "ari") & (scores["split"] == "kept")]
+    lines = [np.asarray(line.get_ydata()) for line in figure.axes[0].lines]
+    for family in FAMILIES:
+        y = kept[(kept["family"] == family) & kept["step"].notna()].set_index("layer")["value"]
+        assert any(len(line) == len(y) and np.allclose(line, y) for line in lines)
+    assert "each family" in legend(figure)

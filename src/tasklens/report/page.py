@@ -125,6 +125,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
             verdict.checks_of(finding["finding"]), finding["checks"], strict=True
         ):
             plain["threshold"] = check.rule.threshold
+    data["stages"] = {name: verdict_data(stage) for name, stage in verdict.stages.items()}
     return data
 
 

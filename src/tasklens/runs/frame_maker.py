@@ -121,8 +121,8 @@ class FrameMaker:
 
 def frames_name(run: Run, split: str, state: str, position: str, family: str) -> str:
     """Return the name of the frames of a hidden state; that of the first position is not in it."""
-    of = f"/family={without_slash(family)}" if family else ""
-    return f"{split}/{state}{of}" + ("" if position == run.positions[0] else f"/at={position}")
+    part = f"/family={without_slash(family)}" if family else ""
+    return f"{split}/{state}{part}" + ("" if position == run.positions[0] else f"/at={position}")
 
 
 def points_name(split: str, family: str) -> str:

@@ -291,7 +291,7 @@ class ModelRun(Run):
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
         """The steps of the checkpoints that were harvested, ascending, as far as they are saved."""
-        live = {step for step in self.steps if self.facts(step).get("live", False)}
+        live = {step for step in self.steps if self.is_live(step)}
         saved = live and {checkpoint.step for checkpoint in self._saved}
         return tuple(step for step in self.steps if step not in live or step in saved)
 
@@ -311,13 +311,17 @@ class ModelRun(Run):
     @property
     def _saved(self) -> list[Checkpoint]:
         """The models that can be opened; of a run beside a training none may be saved."""
-        live = any(self.facts(step).get("live", False) for step in self.steps)
+        live = any(map(self.is_live, self.steps))
         try:
             return self.checkpoints
         except InputError:
             if not live:
                 raise
             return []
+
+    def is_live(self, step: int) -> bool:
+        """Return whether a model was measured while it was trained; it may not be saved."""
+        return bool(self.facts(step).get("live", False))
 
     def _checkpoint(self, step: int) -> Checkpoint:
         """Return the model of a step; InputError if it is gone."""

@@ -134,7 +134,7 @@ def test_answers_are_those_of_the_family() -> None:
         assert row["output"] == answers[row["label"]]
 
 
-def test_inputs_that_are_not_told_apart_are_examples_only_and_held_out_contexts_have_half() -> None:
+def test_inputs_with_answers_alike_are_examples_only_and_held_out_contexts_have_half() -> None:
     family = shipped_family("verbs").without(["eat", "go"], "for a test", as_examples=True)
     settings = settings_of("icl", {"contexts": 60, "inputs": 40, "shots": 6})
     rows = [*draw_rows(family, "icl", {"arrow": FORMS["icl"]["arrow"]}, settings, 0)]

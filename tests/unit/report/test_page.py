@@ -18,7 +18,7 @@ from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
 from tasklens.report.page import page, run_data, verdict_data
 from tasklens.report.page_arrays import LEVELS, Packer, script_json
-from tasklens.report.view import UNKNOWN, View
+from tasklens.report.view import UNKNOWN, ModelView, View
 from tasklens.scoring.score_table import Row, to_table
 from views import planted_view
 
@@ -127,7 +127,10 @@ def test_the_files_of_the_report_itself_are_not_shown() -> None:
     origin = {"command": "tasklens run", "versions": {"python": "3"}}
     files = {"config.toml": "1", "report.html": "2"}
     manifest = {**origin, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
-    data, _ = run_data([dataclasses.replace(planted_view(), manifest=manifest)])
+    models = (ModelView(40, "tiny", "mit", "4f5e"),)
+    view = dataclasses.replace(planted_view(), manifest=manifest, models=models)
+    data, _ = run_data([view])
+    assert data["models"] == [{"step": 40, "name": "tiny", "licence": "mit", "weights": "4f5e"}]
     assert data["origin"] == {**origin, "machine": None}
     assert data["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
     assert data["hashes"] == {"config.toml": "1"}

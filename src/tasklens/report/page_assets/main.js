@@ -316,6 +316,7 @@ watch(["theme"], () => {
 watch(["run", "family"], drawHead);
 watch(["run", "position", "split", "state", "step"], drawBar);
 watch(["run"], drawVerdict);
+watch(["step"], () => { if (theStage()) drawVerdict(); });
 setUpCloud();
 watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);
