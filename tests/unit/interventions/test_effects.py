@@ -115,7 +115,7 @@ def test_effects_are_those_counted_pair_by_pair(seed: int, able: bool, edit: str
 @pytest.mark.parametrize("kinds", [1, 2])
 def test_a_resampled_copy_counts_each_unit_as_often_as_it_is_drawn(kinds: int) -> None:
     arrays = made_up(4)
-    unit = np.stack([np.arange(23) // 3, 8 + np.arange(23) % 3], axis=1)[:, :kinds]
+    unit = np.stack([np.arange(23) // 6, 4 + np.arange(23) % 6], axis=1)[:, :kinds]
     arrays[AT + "unit"] = unit[:, 0] if kinds == 1 else unit
     units = np.unique(unit)
     weights = resampling_weights(np.zeros(len(units), dtype=int), 5, np.random.default_rng(0))
