@@ -71,6 +71,7 @@ def moving(n: int, n_states: int, n_steps: int, n_tasks: int = 20) -> View:
         seed=0,
         kind="run",
         position="input",
+        family="",
         steps=steps,
         states=states,
         splits={"val_subset": split},

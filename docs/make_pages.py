@@ -34,10 +34,9 @@ JSON_KEYS = {
         "steps": "steps of the checkpoints",
         "step names": "names of the steps that are no training steps, by step",
         "scores": "records of the last step, or of each stage of one model: `metric`, `split`, "
-        "`layer` (a hidden state, a "
-        "control, or `model`), `space`, `position`, `k`, `step`; `mean`, `low` and `high` over `n` "
-        "seeds, `low` and `high` of `ari` also over near-best starts; `first`, the mean at the "
-        "first step",
+        "`layer` (a hidden state, a control, or `model`), `space`, `position`, `k`, `step`; "
+        "`mean`, `low` and `high` over `n` seeds, `low` and `high` of `ari` also over near-best "
+        "starts; `first`, the mean at the first step",
     },
     "run, probe": {
         "run, kind, seed, steps, scores": "as for `show`",
@@ -265,8 +264,8 @@ raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of t
 contexts and inputs, both are, and a prompt counts as often as the product of the two counts
 ([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
 of a mean of n. With three runs the interval reaches from the worst to the best run: a finding
-holds if it holds in the worst. With one run the interval is that of this network
-only. It does not contain the effect of another seed, or of rounding.
+holds if it holds in the worst. With one run the interval is that of this network only. It does not
+contain the effect of another seed, or of rounding.
 
 **The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
 partitions apart whose inertia is within 1 % of the least of all starts. Their ARI may differ.

@@ -3,7 +3,9 @@
     python examples/train_llama.py runs/llama
     tasklens probe runs/llama --prompts tasks-in-words --hold-out phrasing --hold-out input
 
-The first command does not train on what the second holds out: both draw it with seed 0.
+The first command does not train on what the second holds out: both draw it with seed 0. With a
+second directory (`python examples/train_llama.py runs/llama runs/watched`), the first command also
+measures each checkpoint as it is saved. Then the second command is not needed.
 """
 
 import shutil
@@ -20,8 +22,8 @@ import tasklens as tl
 STEPS, EVERY = 1000, 50
 
 
-def main(out: Path, steps: int = STEPS, every: int = EVERY) -> None:
-    """Train, and save checkpoint-0, checkpoint-50, ... in a directory."""
+def main(out: Path, watched: Path | None = None, steps: int = STEPS, every: int = EVERY) -> None:
+    """Train, and save checkpoint-0, checkpoint-50, ... in a directory; measure them in another."""
     prompts = tl.read_prompts(
         tl.PromptSettings(files=("tasks-in-words",), hold_out=("phrasing", "input")), seed=0
     )
@@ -68,6 +70,8 @@ def main(out: Path, steps: int = STEPS, every: int = EVERY) -> None:
         train_dataset=Rows(rows),
         processing_class=tokenizer,
     )
+    if watched is not None:
+        trainer.add_callback(tl.ClusterCallback(trainer, prompts, watched))
     trainer.train()
 
 
@@ -100,4 +104,5 @@ def make_tokenizer(texts: tuple[str, ...]) -> transformers.PreTrainedTokenizerFa
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    out, *watched = map(Path, sys.argv[1:])
+    main(out, watched[0] if watched else None)

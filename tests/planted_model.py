@@ -57,6 +57,7 @@ def planted_model(
         split_names=names,
         step_names=NAMES if twin else {1: "trained"},
         majority=dict.fromkeys(names, MAJORITY),
+        units=("prompts",),
         **changes,
     )
     for split, name in names.items():

@@ -148,6 +148,7 @@ def planted_view(
         seed=3,
         kind="run" if outputs else "probe",
         position="input",
+        family="",
         steps=steps,
         states=tuple(states),
         splits=splits,

@@ -219,6 +219,7 @@ def test_scores_are_named_by_split_and_position(stock: Stock, tmp_path: Path) ->
     run = monitor.finish()
     assert (run.steps, run.positions, run.is_series) == ((7,), ("input", "verb"), False)
     assert run.intervenable_steps == (), "the model of step 7 is not saved"
+    assert run.facts(7)["licence"] == "not stated"
 
 
 def test_only_the_last_step_has_maps_whatever_ends_the_training(

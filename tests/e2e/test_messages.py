@@ -47,7 +47,7 @@ def prompts(stock: Stock, tmp_path: Path) -> Path:
 def test_messages_are_read_as_the_template_writes_them(
     stock: Stock, model: Path, prompts: Path, tmp_path: Path
 ) -> None:
-    asked = ("--prompts", prompts, "--states", "block2", "--set", "states.answers=whole")
+    asked = ("--prompts", prompts, "--states", "ln_f", "--set", "states.answers=whole")
     command = stock.command(
         *asked, "--position", "header", "--position", "input", "--position", "last", models=model
     )
@@ -61,7 +61,7 @@ def test_messages_are_read_as_the_template_writes_them(
     assert run.texts("all")[0] == text
     facts = json.loads((step_of(path, 200) / "about.json").read_text())
     assert len(facts["rendered"]) == 64
-    states = {at: run.states("block2", position=at) for at in ("header", "input", "last")}
+    states = {at: run.states("ln_f", position=at) for at in ("header", "input", "last")}
     assert (states["header"] == states["last"]).all()
     tokenizer = load_subject(model).tokenizer
     network = load_subject(model).model
@@ -72,7 +72,7 @@ def test_messages_are_read_as_the_template_writes_them(
     assert len(ids) == 2 + len(first["instruction"].split()) + 3
     for at, index in (("header", -1), ("input", -3)):
         own = states[at][0]
-        expected = out.hidden_states[2][0, index]
+        expected = out.hidden_states[-1][0, index]
         np.testing.assert_allclose(own, expected, atol=1e-5 * float(expected.abs().max()))
     answer = int(run.answers(200)["all"][0])
     assert answer == int(out.logits[0, -1].argmax()), "the answer follows the header"

@@ -143,7 +143,7 @@ OF_STATES = ("about.json", "tokens.safetensors", "words.json", "inputs")
 
 
 def test_a_probe_leaves_these_files(probed: Probed) -> None:
-    of_states = (*STATES, "answer")
+    of_states = (*STATES, "answer", "asked")
     expected = {
         *("config.toml", "scores.csv", "scores.parquet", "verdict.json", "data/prompts.parquet"),
         "frames.safetensors",
@@ -408,7 +408,9 @@ def test_a_training_run_has_the_same_scores_as_a_model_run(home: Path, tmp_path:
     assert_refused(named, "already holds this run; resume it")
 
     def by_cell(run: Path) -> dict[tuple[object, ...], float]:
+        of_model_runs = "accuracy_among_first_tokens"
         rows = [row for row in scores_of(run) if row["split"] in splits]
+        rows = [row for row in rows if row["metric"] != of_model_runs]
         keys = ["step", "layer", *(rows[0].keys() - {"run", "value", "step", "layer"})]
         values = {tuple(row[key] for key in keys): float(row["value"]) for row in rows}
         assert len(values) == len(rows)
@@ -575,7 +577,7 @@ def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path:
     result = succeed(*stock.command("--states", "block1,embed", "--out", path))
     for step in stock.checkpoints:
         kept = {file.name for file in step_of(path, step).glob("*.npy")}
-        assert kept == {"embed.npy", "block1.npy", "answer.npy"}
+        assert kept == {"embed.npy", "block1.npy", "answer.npy", "asked.npy"}
         for name in kept:
             expected = (step_of(probed.path, step) / name).read_bytes()
             assert (step_of(path, step) / name).read_bytes() == expected
@@ -587,7 +589,7 @@ def test_some_states_are_as_those_of_all(probed: Probed, stock: Stock, tmp_path:
     assert "no findings: they need the states embed and at least one block\n" in alone.out
     assert not (tmp_path / "one" / "verdict.json").exists()
     files = {file.name for file in step_of(tmp_path / "one", 100).glob("*.npy")}
-    assert files == {"attn1.npy", "attn2.npy", "ln_f.npy", "answer.npy"}
+    assert files == {"attn1.npy", "attn2.npy", "ln_f.npy", "answer.npy", "asked.npy"}
 
 
 def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_path: Path) -> None:
@@ -595,7 +597,7 @@ def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_pat
     model = stock.checkpoints[200]
     asked = ("--position", "instruction_mean")
     result = succeed(*stock.command(*asked, "--out", path, models=model))
-    assert "  plural: <s> [[many]] [[of]]\n" in result.err
+    assert "  plural: <s> [[many]] [[of]] sea  -> " in result.err
     subject = load_subject(model)
     for i, row in enumerate(stock.rows):
         n = len(row["instruction"].split())
@@ -611,9 +613,9 @@ def test_a_mean_over_the_instruction_is_that_of_its_tokens(stock: Stock, tmp_pat
 #: Each --position with the measured part of the first prompt, and what should follow it.
 POSITIONS = {
     "nothing": ((), "<s> many of [[sea]]  -> {output}"),
-    "a column of pairs": (("verb",), "<s> many [[of]]"),
-    "characters": (("1:4",), "<s> [[many]]"),
-    "a mean": (("0:7_mean",), "<s> [[many]] [[of]]"),
+    "a column of pairs": (("verb",), "<s> many [[of]] sea  -> {output}"),
+    "characters": (("1:4",), "<s> [[many]] of sea  -> {output}"),
+    "a mean": (("0:7_mean",), "<s> [[many]] [[of]] sea  -> {output}"),
 }
 
 

@@ -34,7 +34,9 @@ from e2e.browser import (
     to,
 )
 from e2e.conftest import Command, Finished, assert_refused, changes, scores_of
+from planted_model import planted_model
 from tasklens import View
+from tasklens.findings.verdict import judge
 from tasklens.findings.verdict_text import verdict_json
 from tasklens.report.page import SCRIPTS
 from tasklens.report.page import page as page_of
@@ -169,6 +171,9 @@ def test_a_run_leaves_a_page_that_opens_from_the_disk(browser: "Browser", tiny: 
             for selector in selectors:
                 page.wait_for_selector(selector)
         assert "tasklens run smoke --set tasks.n_tasks=4" in text(page, "#origin pre")
+        (model,) = load_run(tiny.path).models
+        trained = "tiny, trained by this run; SHA-256 of the weights of the last checkpoint: "
+        assert text(page, "#origin p") == trained + model.weights
         verdict = json.loads((tiny.path / "verdict.json").read_bytes())
         expected = [("not tested", f["sentence"]) for f in verdict["findings"]]
         assert list(zip(*findings(page), strict=True)) == expected
@@ -611,6 +616,32 @@ def test_a_single_checkpoint(browser: "Browser", tmp_path: Path) -> None:
             page.keyboard.press(key)
         assert text(page, "#play") == "play"
         assert text(page, "#tip p").startswith("val_subset 0 a")
+
+
+def test_one_model_and_its_twin(browser: "Browser", tmp_path: Path) -> None:
+    view = planted_view(outputs=False, checkpoints=2)
+    names = dict(zip(view.steps, ("untrained", "trained"), strict=True))
+    path = tmp_path / "page.html"
+    verdict = judge([planted_model()])
+    path.write_bytes(page_of([[dataclasses.replace(view, step_names=names)]], [verdict], "by hand"))
+    with opened(browser, path) as page:
+        drawn(page, 1, page.input_value("#state"))
+        for part in ("verdicts", "contents", "use", "world", "run"):
+            to(page, part)
+        for selector in ("#curves svg", "#heat svg", "#order svg"):
+            page.wait_for_selector(selector)
+        shown = page.inner_text("body").replace("(seen in training)", "")  # a planted split's
+        assert not re.search(r"training|checkpoint|\bsteps?\b", shown, re.IGNORECASE)
+        assert "best layer: block4, with an ARI of 0.91" in shown
+        assert text(page, "#step-name") == "trained"
+        curves = page.locator("#curves svg[aria-label^='ARI by hidden state']")
+        assert curves.count() == len(view.splits)
+        page.focus("#cloud")
+        page.keyboard.press("ArrowLeft")
+        assert text(page, "#step-name") == "untrained"
+        states = ["embed", *(f"block{i}" for i in range(1, 31)), "ln_f"]
+        named = page.evaluate("(states) => namedStates(states, 14 * END_LABELS)", states)
+        assert named == ["embed", *(f"block{i}" for i in (5, 10, 15, 20, 25)), "ln_f"]
 
 
 # --- Several runs ---

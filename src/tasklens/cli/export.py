@@ -42,6 +42,14 @@ def export(
         str | None,
         typer.Option("--position", metavar="NAME", help="A position. [default: the first one]"),
     ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            "--family",
+            metavar="NAME",
+            help="A family of tasks. [default: the first one for atlas, all for projector]",
+        ),
+    ] = None,
     map_name: Annotated[
         str | None,
         typer.Option("--map", metavar="tsne|pca", help="The map of atlas. [default: tsne]"),
@@ -84,6 +92,7 @@ def export(
                 step=next(iter(steps), None),
                 splits=splits,
                 position=position,
+                family=family,
             )
         )
         return
@@ -97,6 +106,7 @@ def export(
             steps=steps,
             splits=splits,
             position=position,
+            family=family,
             map=map_name or MAPS[0],
         )
     )

@@ -52,7 +52,7 @@ Shots = Annotated[
 Contexts = Annotated[
     int | None,
     typer.Option(
-        "--contexts", metavar="N", help="Draws of examples for each family. [default: 10]"
+        "--contexts", metavar="N", help="Draws of examples for each family. [default: 16]"
     ),
 ]
 Inputs = Annotated[
@@ -60,7 +60,7 @@ Inputs = Annotated[
     typer.Option(
         "--inputs",
         metavar="N",
-        help="Inputs of each family that are asked about. [default: 20 for plain, otherwise 10]",
+        help="Inputs of each family that are asked about. [default: 20 for plain, otherwise 8]",
     ),
 ]
 Forms = Annotated[

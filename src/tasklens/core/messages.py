@@ -85,6 +85,8 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "perplexity": ("perp", "perplexities"),
     "tsne": ("t_sne", "t-sne", "umap"),
     "pca": ("pcs", "n_pca", "n_components", "pca_components"),
+    "residualize": ("residualise", "regress_out", "covariates", "confounds", "confounders"),
+    "cross": ("crossed", "against", "by", "condition", "conditions"),
     "center": ("centre", "centered", "centering", "demean"),
     "standardize": ("standardise", "scale", "scaler", "z_score", "zscore"),
     "normalize": ("normalise", "norm", "unit_norm"),

@@ -114,6 +114,11 @@ class Instances:
             for rows in [np.flatnonzero(self.family == number)]
         )
 
+    def of_family(self, name: str) -> "Family":
+        """Return the family with a name; empty if all instances are one family."""
+        (family,) = (each for each in self.families if each.name == name)
+        return family
+
     def _take(self, rows: npt.NDArray[np.int64]) -> "Instances":
         """Return some of the instances, as those of one family."""
         parts = ("task", "input", "output", "length", "symbol_counts", "unit")

@@ -131,6 +131,15 @@ def find_position(text: str, names: Collection[str]) -> str:
     return text
 
 
+def find_family(text: str, names: Sequence[str]) -> str:
+    """Return the family of tasks that a user means; InputError if it is none of the names."""
+    if text in names:
+        return text
+    if not names:
+        raise InputError(f"no family {text!r}: all tasks are one family")
+    raise InputError(f"no family {text!r}; there are {listed(names)}")
+
+
 def check_distinct(positions: Sequence[str]) -> None:
     """Raise ValueError if a position is given twice."""
     for i, position in enumerate(positions):

@@ -92,7 +92,8 @@ def name_columns(
     """
     columns = list(dict.fromkeys(columns))
     cells = [record.get(text) for records in files.values() for _, record in records]
-    is_chat = text == MESSAGES or any(isinstance(cell, list) for cell in cells)
+    kinds = set(map(type, cells))
+    is_chat = text == MESSAGES or (list in kinds and str not in kinds)
     for records in files.values():
         header = list(dict.fromkeys(name for _, record in records for name in record))
         for column in (text, *columns):

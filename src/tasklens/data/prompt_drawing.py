@@ -31,7 +31,7 @@ class PromptSetSettings(SettingsBase):
     --------
     >>> import tasklens as tl
     >>> tl.PromptSetSettings(families=["verbs"], shots=3).contexts
-    10
+    16
     """
 
     tasks: tuple[str, ...] = ()
@@ -41,15 +41,15 @@ class PromptSetSettings(SettingsBase):
     shots: Annotated[int, Field(ge=0, le=1000)] = 5
     """Examples before the input. Without examples, prompts are in words, and each form is a
     context."""
-    contexts: Annotated[int, Field(ge=1, le=100_000)] = 10
+    contexts: Annotated[int, Field(ge=1, le=100_000)] = 16
     """Draws of examples for each family, each of which comes with every task and input."""
-    inputs: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    inputs: Annotated[int, Field(ge=1, le=1_000_000)] = 8
     """Inputs of each family that are asked about. Examples have other inputs."""
     forms: tuple[str, ...] = ()
     """Ways in which a prompt is written; empty: the first with examples, otherwise all."""
     hold_out: tuple[Literal["context", "input"], ...] = ("context", "input")
     """What is held out, for all tasks of a family alike. The examples of held-out contexts have
-    inputs that no other context has."""
+    inputs that no other context has: half of those that are not asked about."""
     hold_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the contexts and inputs that is held out; at least one."""
     share: Share = "all"
@@ -92,7 +92,8 @@ def draw_rows(
         inputs = list(part.answers)
         order = stream(seed, "prompt set", name, "inputs").permutation(len(inputs))
         shuffled = [inputs[i] for i in order]
-        asked, others = shuffled[: settings.inputs], shuffled[settings.inputs :]
+        asked = shuffled[: settings.inputs]
+        others = [*part.shown, *shuffled[settings.inputs :]]
         held = set(asked[: _n_held("input", len(asked), settings)])
         contexts = _contexts(name, others, forms, settings, seed)
         for task, phrase in part.tasks.items():
@@ -119,7 +120,8 @@ def _row(
     form: Form,
     x: str,
 ) -> dict[str, Any]:
-    examples = [(other, family.answers[other][task]) for other in context.examples]
+    answers = {**family.shown, **family.answers}
+    examples = [(other, answers[other][task]) for other in context.examples]
     if kind == "chat":
         asked: dict[str, Any] = {"messages": as_messages(form, phrase, examples, x), "query": x}
     else:
@@ -158,9 +160,11 @@ def _contexts(
         held = set(order[: _n_held("context", len(forms), settings)].tolist())
         return [Context(f"{name} {form}", (), (form,), i in held) for i, form in enumerate(forms)]
     n_held = _n_held("context", settings.contexts, settings)
-    n = max(settings.shots, _n_held("context", len(inputs), settings)) if n_held else 0
     random = stream(seed, "prompt set", name, "examples")
-    pools = {False: inputs[n:], True: inputs[:n]}
+    # As many for the held-out contexts: with few words, all of them would have the same ones.
+    n = len(inputs) // 2 if n_held else 0
+    shuffled = [inputs[i] for i in random.permutation(len(inputs))]
+    pools = {False: shuffled[n:], True: shuffled[:n]}
     drawn: set[tuple[str, ...]] = set()
     contexts = []
     for i in range(settings.contexts):

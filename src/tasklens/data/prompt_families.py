@@ -48,24 +48,35 @@ class Family:
     """Whether each task has an answer to each input."""
     left_out: Mapping[str, int] = field(default_factory=dict)
     """How many inputs were left out, by the reason."""
+    shown: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The answers to inputs that are not asked about, but may be examples."""
 
-    def without(self, inputs: Iterable[str], reason: str) -> "Family":
-        """Return the family without some inputs, which are counted under a reason."""
+    def without(self, inputs: Iterable[str], reason: str, *, as_examples: bool = False) -> "Family":
+        """Return the family without some inputs, which are counted under a reason.
+
+        They may still be examples, if this is wanted.
+        """
         out = set(inputs)
         if not out:
             return self
         answers = {x: ys for x, ys in self.answers.items() if x not in out}
         left_out = {**self.left_out, reason: self.left_out.get(reason, 0) + len(out)}
-        return replace(self, answers=answers, left_out=left_out)
+        shown = {x: self.answers[x] for x in self.answers if x in out} if as_examples else {}
+        return replace(self, answers=answers, left_out=left_out, shown={**self.shown, **shown})
 
     def of_tasks(self, names: Iterable[str]) -> "Family":
         """Return the family with some of its tasks only, and the inputs that these have."""
         kept = set(names)
         tasks = {name: phrase for name, phrase in self.tasks.items() if name in kept}
-        answers = {
-            x: {task: y for task, y in ys.items() if task in kept} for x, ys in self.answers.items()
-        }
-        return replace(self, tasks=tasks, answers={x: ys for x, ys in answers.items() if ys})
+        answers, shown = (
+            {
+                x: of_kept
+                for x, ys in each.items()
+                if (of_kept := {task: y for task, y in ys.items() if task in kept})
+            }
+            for each in (self.answers, self.shown)
+        )
+        return replace(self, tasks=tasks, answers=answers, shown=shown)
 
 
 def choose_families(

@@ -134,10 +134,7 @@ def make_prompts(
     families = choose_families(settings.tasks, settings.families, settings.share)
     if tokenizer is not None:
         families = [_tokens_differ(family, kind, forms, tokenizer) for family in families]
-    needed = settings.inputs
-    if settings.shots:
-        needed += settings.shots * (2 if "context" in settings.hold_out else 1)
-    families = _large_enough(families, needed, is_named=bool(settings.tasks or settings.families))
+    families = _large_enough(families, settings)
     n_tasks = sum(len(family.tasks) for family in families)
     sizes = {"contexts": settings.contexts if settings.shots else 1, "inputs": settings.inputs}
     check_sizes(
@@ -195,7 +192,8 @@ def _tokens_differ(
             tokens.setdefault((x, form), []).append(token)
     same = {x for (x, _), each in tokens.items() if len(set(each)) < len(each)} - unknown
     family = family.without(unknown, "with an answer whose first token is not known")
-    return family.without(same, "with two answers that begin with the same token")
+    reason = "with two answers that begin with the same token"
+    return family.without(same, reason, as_examples=True)
 
 
 def _text(kind: Kind, form: Form, phrase: str, x: str, tokenizer: Tokenizer) -> str:
@@ -210,24 +208,31 @@ def _text(kind: Kind, form: Form, phrase: str, x: str, tokenizer: Tokenizer) -> 
     return render(tokenizer, as_messages(form, phrase, (), x), f"a prompt for {short(x)}")
 
 
-def _large_enough(families: list[Family], needed: int, *, is_named: bool) -> list[Family]:
+def _large_enough(families: list[Family], settings: PromptSetSettings) -> list[Family]:
     """Return the families with enough inputs; InputError if one is missing that is named, or all.
 
     Of a family that is not crossed, each task needs as many.
     """
-    small = {
-        family.name: n
-        for family in families
-        if (n := min(len(part.answers) for part in parts_of(family))) < needed
-    }
+    n_examples = settings.shots * (2 if "context" in settings.hold_out else 1)
+    small: dict[str, str] = {}
+    for family in families:
+        parts = parts_of(family)
+        n = min(len(part.answers) for part in parts)
+        n_all = min(len(part.answers) + len(part.shown) for part in parts)
+        needed = settings.inputs
+        if n >= needed:
+            n, needed = n_all, needed + n_examples
+        if n < needed:
+            small[family.name] = f"has {n} inputs, too few for the {needed} that are needed"
     if not small:
         return families
-    name, n = next(iter(small.items()))
+    name, line = next(iter(small.items()))
     family = next(family for family in families if family.name == name)
     why = "".join(f"; {number} are left out {text}" for text, number in family.left_out.items())
-    line = f"family {short(name)} has {n} inputs, too few for the {needed} that are needed{why}"
-    if is_named or len(small) == len(families):
-        raise InputError(f"{line}: ask for fewer inputs or shots, or name other tasks")
-    for name, n in small.items():
-        warn(f"family {name} is left out: it has {n} inputs, and {needed} are needed")
+    if settings.tasks or settings.families or len(small) == len(families):
+        raise InputError(
+            f"family {short(name)} {line}{why}: ask for fewer inputs or shots, or name other tasks"
+        )
+    for name, line in small.items():
+        warn(f"family {name} is left out: it {line}")
     return [family for family in families if family.name not in small]

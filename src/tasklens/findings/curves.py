@@ -80,6 +80,9 @@ class Curves:
     """What the resampled copies draw, for readers; see `Run.unit_names`."""
     effects: EffectCurves | None = None
     """Effects of edits of the hidden states; None without interventions."""
+    families: tuple["Curves", ...] = ()
+    """The scores within each family of tasks, without copies and by the run's own names of splits;
+    empty if all tasks are one family."""
     choices: tuple["Curves", ...] = ()
     """The same run with other near-best partitions, see `CHOICES`; empty if they are not known. The
     first row of each score is that of this run, from which layers are chosen. The others are of
@@ -172,19 +175,19 @@ def units_of(runs: Iterable[Curves]) -> list[str]:
     return list(dict.fromkeys(unit for curves in runs for unit in curves.units))
 
 
-def curves_of_table(table: pa.Table, metric: str = "ari") -> list[Curves]:
+def curves_of_table(table: pa.Table, metric: str = "ari", family: str = "") -> list[Curves]:
     """Return the curves of each run in a table of scores, without resampled copies (B = 1).
 
     ``metric`` is the agreement with the task. With "ari_shuffled" it is the agreement by chance.
     With "ari" there are choices if the table has the metrics `BAND`. Of several numbers of clusters
-    and positions the first counts. InputError if the table has no such score of a hidden state, or
-    a run has none at that position.
+    and positions the first counts; of several families the one that is named, or their mean.
+    InputError if the table has no such score of a hidden state, or a run has none at that position.
     """
     other = {
         "model": "accuracy",
         **dict.fromkeys(CONTROLS, metric if metric in ("ami", "v_measure") else "ari"),
     }  # metrics of lines that are no hidden state
-    rows = to_frame(at_position(main_scores(table)), {metric, "ari", "accuracy", *BAND})
+    rows = to_frame(at_position(main_scores(table, family)), {metric, "ari", "accuracy", *BAND})
     by = ("run", "seed", "split", "layer", "space", "step")
     means = summarise(rows[rows["metric"] == rows["layer"].map(other).fillna(metric)], by)["mean"]
     runs = list(_curves_of_means(means, other))

@@ -53,6 +53,8 @@ class _Output(NamedTuple):
     module: nn.Module
     call: int
     state: Tensor  # (B, T, D)
+    flat_in: nn.Module | None
+    """The block, if the module gives (B * T, D)."""
 
 
 class _Block(NamedTuple):
@@ -160,7 +162,7 @@ def _record(
 ) -> dict[str, _Block]:
     """Return what each block computes in a pass."""
     recorded: dict[str, _Block] = {}
-    running: list[_Block] = []
+    running: list[tuple[nn.Module, _Block]] = []
     attending: set[str] = set()
     calls: Counter[nn.Module] = Counter()
     names = {(point.module, point.call): name for name, point in blocks.items()}
@@ -168,7 +170,7 @@ def _record(
     def begin(module: nn.Module, args: Any, kwargs: Any) -> None:
         x = state_in(args, kwargs)[1]
         if (module, calls[module]) in names and x is not None:
-            running.append(_Block(x.cpu().clone(), x, []))
+            running.append((module, _Block(x.cpu().clone(), x, [])))
             attending.clear()
 
     def end(origin: str, module: nn.Module, output: Any) -> None:
@@ -177,14 +179,16 @@ def _record(
         if not running or state is None:
             return
         if name := names.get((module, call)):
-            recorded[name] = running.pop()._replace(y=state.cpu().clone())
+            recorded[name] = running.pop()[1]._replace(y=state.cpu().clone())
             return
         if "att" in origin.lower() and not is_norm(module):
             attending.add(origin)
-        x, _, outputs = running[-1]
-        if state.shape == x.shape and state.is_floating_point():
-            kept = state.cpu().clone()
-            outputs.append(_Output(origin, bool(attending), module, call, kept))
+        reading, (x, _, outputs) = running[-1]
+        is_flat = state.shape == (x.shape[0] * x.shape[1], x.shape[2])
+        if (state.shape == x.shape or is_flat) and state.is_floating_point():
+            kept = state.cpu().clone().view(x.shape)
+            flat_in = reading if is_flat else None
+            outputs.append(_Output(origin, bool(attending), module, call, kept, flat_in))
 
     with ExitStack() as hooks:
         for block in {point.module: None for point in blocks.values()}:
@@ -238,7 +242,7 @@ def _fitting(block: _Block) -> tuple[_Branch, _Branch] | None:
 
 def _branch(output: _Output, scale: float) -> _Branch:
     width = output.state.shape[-1]
-    point = Point(output.module, False, output.call, width, float(scale))
+    point = Point(output.module, False, output.call, width, float(scale), output.flat_in)
     return _Branch(point, output.origin, output.attends)
 
 

@@ -31,6 +31,8 @@ class Point(NamedTuple):
     """D, the length of the state's vectors."""
     scale: float = 1.0
     """Number by which the model multiplies what the module gives; 1 for all but some branches."""
+    flat_in: Any = None
+    """Module whose input has the shape (B, T, D) of the state, if this module gives (B * T, D)."""
 
 
 class Call(NamedTuple):
@@ -272,21 +274,26 @@ def hooked(points: Mapping[str, Point], on_state: OnState) -> Iterator[None]:
     """
     with ExitStack() as hooks:
         for name, point in points.items():
-            hooks.enter_context(_hooked(name, point, on_state))
+            for hook in _hooked(name, point, on_state):
+                hooks.enter_context(hook)
         yield
 
 
-def _hooked(name: str, point: Point, on_state: OnState) -> Any:
-    """Register the hook of a state."""
+def _hooked(name: str, point: Point, on_state: OnState) -> Iterator[Any]:
+    """Register the hooks of a state."""
     calls = count()
+    shape: list[torch.Size] = []
+
+    def keep_shape(_: Any, args: Any, kwargs: Any) -> None:
+        if (x := state_in(args, kwargs)[1]) is not None:
+            shape[:] = [x.shape]
 
     def changed(state: Tensor | None) -> Tensor | None:
         if next(calls) != point.call or state is None:
             return None
-        if point.scale == 1:
-            return on_state(name, state)
-        new = on_state(name, state * point.scale)
-        return None if new is None else new / point.scale
+        whole = state if point.flat_in is None else state.view(shape[0])
+        new = on_state(name, whole if point.scale == 1 else whole * point.scale)
+        return None if new is None else (new / point.scale).view(state.shape)
 
     def on_input(_: Any, args: Any, kwargs: Any) -> Any:
         key, state = state_in(args, kwargs)
@@ -305,6 +312,9 @@ def _hooked(name: str, point: Point, on_state: OnState) -> Any:
             return type(output)(state, *output[1:])
         return type(output)((state, *output[1:]))
 
+    if point.flat_in is not None:
+        yield point.flat_in.register_forward_pre_hook(keep_shape, with_kwargs=True)
     if point.before:
-        return point.module.register_forward_pre_hook(on_input, with_kwargs=True)
-    return point.module.register_forward_hook(on_output)
+        yield point.module.register_forward_pre_hook(on_input, with_kwargs=True)
+    else:
+        yield point.module.register_forward_hook(on_output)

@@ -47,6 +47,7 @@ class Look(NamedTuple):
 SPLITS = (Look(PALETTE[0], "-", "o"), Look(PALETTE[1], "--", "D"), Look(PALETTE[2], "-.", "s"))
 #: Of the controls, by their labels; all are those of one split, which is named in the legend.
 CONTROLS = {
+    "each family": Look(PALETTE[0], "-", "", 0.4),
     "untrained twin": Look("0.45", "-", "x", 1.0),
     "layer 0": Look(PALETTE[4], ":", "", 1.2),
     "bag of tokens": Look("0.55", "--", "", 0.8),
@@ -79,8 +80,9 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     There is a line per split. A band is the 95 % interval over resampled prompts and near-best
     starts of KMeans. The panels are: clusters of the hidden states; clusters of their t-SNE maps,
     if measured; a linear classifier, which learns the task on the first split. Controls are grey,
-    and layer 0 is dotted. Those of clusters are of the first split, those of the classifier of the
-    first unseen one. Of several models there is a row each, and of a series the last checkpoint.
+    and layer 0 is dotted. Those of clusters are of the first split, as are thin lines of each
+    family of tasks, those of the classifier of the first unseen one. Of several models there is a
+    row each, and of a series the last checkpoint.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def _splits(curves: Curves, scores: Scores, states: Sequence[str]) -> list[str]:
 def _draw_controls(
     ax: Axes, curves: Curves, at: int, states: Sequence[str], scores: Scores
 ) -> dict[str, Look]:
-    """Draw the controls of a panel's first split; return their looks by label."""
+    """Draw the controls and the families of a panel's first split; return their looks by label."""
     split = _splits(curves, scores, states)[0]
     lines: dict[str, Sequence[float]] = {}
     for i, step in enumerate(curves.steps):
@@ -160,6 +162,11 @@ def _draw_controls(
     lines = {label: y for label, y in lines.items() if np.isfinite(y).any()}
     for label, y in lines.items():
         ax.plot(y, zorder=1.5, **line_style(CONTROLS[label], len(states)))
+    for family in curves.families:
+        y = means_of(family, at, states, curves.split_names[split], scores)
+        if np.isfinite(y).any():
+            ax.plot(y, zorder=1.4, **line_style(CONTROLS["each family"], len(states)))
+            lines["each family"] = y
     return {label: CONTROLS[label] for label in lines}
 
 

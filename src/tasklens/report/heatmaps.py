@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_title
 from tasklens.report.matrices import (
     NAMED_ROWS,
     draw_matrix,
@@ -78,7 +77,7 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
         ax.set_title(f"ARI against the {part}")
     axes[0].set_yticks(range(len(names)), names)
     draw_scale(figure, axes, "ARI")
-    write_heading(figure, drawable(split_title(split), IN_TITLE))
+    write_heading(figure, drawable(view.title(split), IN_TITLE))
     return figure
 
 
@@ -133,7 +132,7 @@ def figure_contingency(
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
     title = f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}"
-    title += f"\n{drawable(split_title(split), IN_TITLE)}: {len(task):,} points"
+    title += f"\n{drawable(view.title(split), IN_TITLE)}: {len(task):,} points"
     if ax is None:
         write_heading(figure, title)
     else:
@@ -192,7 +191,7 @@ def figure_order(
     step = "model" if view.step_names else "training step"
     panel.set_xlabel(f"{step} (\u25c6 overlap stays at {FORMED:g} or more)")
     name_cells(panel, "y", [names[followed.tasks[i]] for i in order])
-    title = f"{drawable(state, IN_TITLE)}, {drawable(split_title(split), IN_TITLE)}"
+    title = f"{drawable(state, IN_TITLE)}, {drawable(view.title(split), IN_TITLE)}"
     panel.set_title(f"{title}\n{n} of {len(order)} tasks have formed")
     draw_scale(figure, [panel], "overlap (Jaccard index)")
     return figure

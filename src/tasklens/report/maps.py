@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tasklens.core.errors import InputError
-from tasklens.data.instances import split_title
 from tasklens.report.style import (
     IN_TITLE,
     SYMBOLS,
@@ -218,7 +217,7 @@ class _Maps:
             raise InputError(f"{view.run}: no map {map!r}; there are {', '.join(MAPS)}")
         self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
-        self.title = drawable(split_title(self.split), IN_TITLE)
+        self.title = drawable(view.title(self.split), IN_TITLE)
 
     def coordinates(self, state: str, checkpoint: int) -> Floats:
         """Return the coordinates of the points of a state at a checkpoint, (N, 2)."""

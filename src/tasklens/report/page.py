@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tasklens import __version__
 from tasklens.core.text import visible
@@ -62,7 +63,8 @@ def page(
     Parameters
     ----------
     views : sequence of sequences of View
-        Of each run, of which there is at least one, the view at each measured position.
+        Of each run, of which there is at least one, the view at each measured position of each
+        family of tasks.
     verdicts : sequence of Verdict or None
         One verdict on all runs, or one per run; None if a model has no layers to judge.
     command : str
@@ -123,13 +125,14 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
             verdict.checks_of(finding["finding"]), finding["checks"], strict=True
         ):
             plain["threshold"] = check.rule.threshold
+    data["stages"] = {name: verdict_data(stage) for name, stage in verdict.stages.items()}
     return data
 
 
 def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
     """Return the data of a run as JSON, and its packed arrays as text by position and split.
 
-    There is a view for each measured position.
+    There is a view for each measured position and, if there are several, each family of tasks.
     """
     positions, texts = zip(*map(_position_data, views), strict=True)
     view = views[0]
@@ -169,21 +172,23 @@ def run_data(views: Sequence[View]) -> tuple[dict[str, Any], list[list[str]]]:
 
 
 def _position_data(view: View) -> tuple[dict[str, Any], list[str]]:
-    """Return the data of a run at a position as JSON, and the packed arrays of each split."""
+    """Return the data of a run at a position, of one family, and each split's packed arrays."""
     packed = {name: _pack(split) for name, split in view.splits.items()}
     moves = view.edits.moves if view.edits else {}
     moved = {name: pack_moves(packed[name], of_split) for name, of_split in moves.items()}
     data = {
         "position": view.position,
+        "family": view.family,
         "best": view.state(),
         "names": view.names,
         "splits": [
-            {"name": name, "meaning": SPLIT_MEANINGS.get(name, "")}
+            {"name": name, "meaning": view.family or SPLIT_MEANINGS.get(name, "")}
             | {"arrays": packed[name].directory, "moves": moved.get(name)}
             | _split_data(split)
             for name, split in view.splits.items()
         ],
-        "scores": _scores(view),
+        "scores": _scores(view, view.table),
+        "means": None if view.means is None else _scores(view, view.means),
         "crossed": _crossed(view),
         "edits": edits_data(view),
     }
@@ -225,8 +230,8 @@ def _pack(split: SplitView) -> Packer:
     return packer
 
 
-def _scores(view: View) -> dict[str, Any]:
-    """Return the scores by split, line and metric: by step, [mean, lowest, highest] or null.
+def _scores(view: View, table: pa.Table) -> dict[str, Any]:
+    """Return scores of a table by split, line and metric: by step, [mean, lowest, highest] or null.
 
     A line is a hidden state, a control or "model"; a control has one step. The mean is over cluster
     seeds; the range of the ARI is over near-best starts, too.
@@ -234,7 +239,7 @@ def _scores(view: View) -> dict[str, Any]:
     scores: dict[str, Any] = {split: {} for split in view.splits}
     columns = ("split", "layer", "space", "metric", "step")
     crossed = [f"{score}_{name}" for name in _crossed(view) for score in CROSSED_SCORES]
-    summary = summarise(to_frame(view.table, {*METRICS, *crossed, "accuracy"}), columns)
+    summary = summarise(to_frame(table, {*METRICS, *crossed, "accuracy"}), columns)
     for key, *values in summary[["mean", "low", "high"]].itertuples():
         split, line, space, metric, step = key
         control, state = line in CONTROLS, line in view.states and space == "raw"

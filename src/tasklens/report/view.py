@@ -16,6 +16,7 @@ from tasklens.clustering.map_frames import FEWEST
 from tasklens.clustering.tsne import EXACT_LIMIT
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
+from tasklens.data.instances import split_title
 from tasklens.data.names import find_split, find_state, listed
 from tasklens.report.edits_view import EditsView
 from tasklens.report.summary import best_state
@@ -135,6 +136,8 @@ class View:
     kind: Literal["run", "probe"]
     position: str
     """The position whose hidden states are shown."""
+    family: str
+    """The family of tasks that is shown; empty if all tasks are one family."""
     steps: tuple[int, ...]
     states: tuple[str, ...]
     splits: Mapping[str, SplitView]
@@ -143,14 +146,17 @@ class View:
     answers: tuple[str, ...]
     """All distinct answers of the model."""
     table: pa.Table
-    """Scores at the position, with the columns of `score_table.SCHEMA`, for the first number of
-    clusters."""
+    """Scores of the family at the position, with the columns of `score_table.SCHEMA`, for the first
+    number of clusters."""
     world: TaskOverview
     settings: str
     """The run's settings as TOML."""
     manifest: Mapping[str, Any]
     models: tuple[ModelView, ...] = ()
     """The models that were measured: one for each step, or the trained one."""
+    means: pa.Table | None = None
+    """The same scores over all families, by which the best layer is chosen; None if all tasks are
+    one family."""
     edits: EditsView | None = None
     """Edits of the hidden states; None if there are none."""
     step_names: Mapping[int, str] = field(default_factory=dict)
@@ -179,6 +185,10 @@ class View:
         step = self.steps[number]
         return self.step_names.get(step, f"step {step:,}")
 
+    def title(self, split: str) -> str:
+        """Return the title of a split, with the family that is shown."""
+        return split_title(split) + (f", {self.family}" if self.family else "")
+
     def split(self, name: str | None = None) -> tuple[str, SplitView]:
         """Return a split by its name, by default the first unseen split; InputError if none."""
         name = name or list(self.splits)[min(1, len(self.splits) - 1)]
@@ -192,7 +202,8 @@ class View:
         was scored on that split, it is the first hidden state.
         """
         if name is None:
-            return best_state(self.table, next(iter(self.splits)), self.states, self.steps[-1])
+            table = self.table if self.means is None else self.means
+            return best_state(table, next(iter(self.splits)), self.states, self.steps[-1])
         return find_state(name, self.states)
 
 

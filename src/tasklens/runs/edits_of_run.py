@@ -9,7 +9,7 @@ from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.effects import SplitPairs
 from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
 from tasklens.report.view import UNKNOWN
-from tasklens.runs.frame_maker import frames_name
+from tasklens.runs.frame_maker import frames_name, index_of, points_name
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.run import Ints, Run
 
@@ -17,8 +17,11 @@ from tasklens.runs.run import Ints, Run
 MOVE = "shift"
 
 
-def edits_view(run: Run, frames: Arrays, position: str) -> EditsView | None:
-    """Return the edits of a run at a position, with its frames; None if there are none."""
+def edits_view(run: Run, frames: Arrays, position: str, family: str) -> EditsView | None:
+    """Return the edits of a run at a position, with its frames; None if there are none.
+
+    Effects are those of all families, moves those of one.
+    """
     if not run.directory.finished("interventions", run.inputs("interventions")):
         return None
     effects = run.effects()
@@ -40,7 +43,7 @@ def edits_view(run: Run, frames: Arrays, position: str) -> EditsView | None:
             if f"{begin}own" in wanted:
                 by_step[step] = wanted
     moves = {
-        split: _moves(run, split, position, steps, by_step, frames)
+        split: _moves(run, split, position, family, steps, by_step, frames)
         for split, by_step in kept.items()
         if by_step
     }
@@ -51,6 +54,7 @@ def _moves(
     run: Run,
     split: str,
     position: str,
+    family: str,
     steps: tuple[int, ...],
     kept: Mapping[int, Arrays],
     frames: Arrays,
@@ -58,10 +62,11 @@ def _moves(
     """Return the moves of the shown points of a split, which are the same at each checkpoint."""
     first = kept[next(iter(kept))]
     pairs = SplitPairs.of_arrays(first, split, position)
-    points: Ints = frames[f"{split}/points"]
+    points: Ints = index_of(run, split, family)[frames[points_name(split, family)]]
     row = np.flatnonzero(np.isin(pairs.index, points))  # of the edited instances
     all_tasks = np.unique(np.concatenate([run.instances(name).task for name in run.splits]))
-    with_centroid = np.unique(run.instances(next(iter(run.splits))).task)
+    first_split = run.instances(next(iter(run.splits)))
+    with_centroid = np.unique(first_split.of_family(family).instances.task)
     column = np.flatnonzero(np.isin(pairs.tasks, with_centroid))
     tasks = pairs.tasks[column]
     answer, centroids = {}, {}
@@ -76,7 +81,9 @@ def _moves(
             if given is not None:
                 ran = pairs.pairs[np.ix_(row, column)]
                 answer[state][e] = np.where(ran, given.T[np.ix_(row, column)], NOT_RUN)
-        located = frames[f"{frames_name(run, split, state, position)}/centroids"][at]  # (E, T', 2)
+        located = frames[f"{frames_name(run, split, state, position, family)}/centroids"][
+            at
+        ]  # (E, T', 2)
         if located.shape[1]:
             centroids[state] = located[:, np.searchsorted(with_centroid, tasks)]
     return Moves(

@@ -19,7 +19,13 @@ from tasklens.core.text import visible
 from tasklens.data.names import find_split, find_state
 from tasklens.report.summary import best_state
 from tasklens.report.view import MAPS, Map, ModelView
-from tasklens.runs.frame_maker import frames_name, has_frames, make_frames
+from tasklens.runs.frame_maker import (
+    frames_name,
+    has_frames,
+    index_of,
+    make_frames,
+    points_name,
+)
 from tasklens.runs.load_run import load_run
 from tasklens.runs.origin import VERSION, with_origin
 from tasklens.runs.run import Arrays, Floats, Ints, Run
@@ -61,6 +67,7 @@ def export_atlas(
     steps: int | str | Sequence[int | str] = (),
     splits: str | Sequence[str] = (),
     position: str | None = None,
+    family: str | None = None,
     map: Map = "tsne",
 ) -> Path:
     """Write the points of a run's maps as a Parquet file for Embedding Atlas.
@@ -84,6 +91,8 @@ def export_atlas(
         Splits; by default all.
     position : str, optional
         A measured position; by default the first.
+    family : str, optional
+        A family of tasks, if there are several; by default the first. Two of them share no map.
     map : {"tsne", "pca"}
         The map whose coordinates are x and y.
 
@@ -112,6 +121,7 @@ def export_atlas(
     if not has_frames(run):
         with run.directory.locked():
             make_frames(run)
+    family = run.family(family)
     frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
 
     def tables() -> Iterator[pa.Table]:
@@ -120,9 +130,9 @@ def export_atlas(
             for step in cells.steps:
                 for layer in cells.layers:
                     for split in cells.splits:
-                        points = frames[f"{split}/points"]
-                        name = f"{frames_name(run, split, layer, cells.position)}/{map}"
-                        at = frames[name][run.steps.index(step)]  # (N, 2)
+                        points = index_of(run, split, family)[frames[points_name(split, family)]]
+                        name = frames_name(run, split, layer, cells.position, family)
+                        at = frames[f"{name}/{map}"][run.steps.index(step)]  # (N, 2)
                         columns = {"x": at[:, 0], "y": at[:, 1]}
                         columns |= cells.facts(step, layer, split, points)
                         yield cells.table(columns)
@@ -142,6 +152,7 @@ def export_projector(
     step: int | str | None = None,
     splits: str | Sequence[str] = (),
     position: str | None = None,
+    family: str | None = None,
 ) -> Path:
     r"""Write a hidden state for TensorBoard's projector: ``vectors.tsv`` and ``metadata.tsv``.
 
@@ -165,6 +176,8 @@ def export_projector(
         Splits; by default all.
     position : str, optional
         A measured position; by default the first.
+    family : str, optional
+        A family of tasks, if there are several; by default all of them.
 
     Returns
     -------
@@ -198,12 +211,16 @@ def export_projector(
         (path / CONFIG).unlink(missing_ok=True)  # the others change from now on
     with writing_file(path / VECTORS) as vectors, writing_file(path / METADATA) as metadata:
         is_first = True
-        n = sum(run.splits[split].stop - run.splits[split].start for split in cells.splits)
-        with progress("export", n, "vector") as bar:
-            for split in cells.splits:
+        families = [run.family(family)] if family else run.families or ("",)
+        every = {
+            split: np.sort(np.concatenate([index_of(run, split, name) for name in families]))
+            for split in cells.splits
+        }
+        with progress("export", sum(map(len, every.values())), "vector") as bar:
+            for split, index in every.items():
                 states = run.states(layer, step, split, cells.position)
-                for begin in range(0, len(states), ROWS):
-                    rows = np.arange(begin, min(begin + ROWS, len(states)))
+                for begin in range(0, len(index), ROWS):
+                    rows = index[begin : begin + ROWS]
                     vectors.write(_tsv_of_vectors(states[rows]))
                     facts = cells.facts(step, layer, split, rows)
                     texts = cells.table(facts).drop_columns(["x", "y", *_CONSTANT])

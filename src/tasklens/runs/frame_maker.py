@@ -12,6 +12,7 @@ import safetensors.numpy
 
 from tasklens.core.progress import progress
 from tasklens.core.seeds import derived_seed, stream
+from tasklens.core.text import without_slash
 from tasklens.core.workers import Processes, Workers, default_workers, failure
 from tasklens.runs.run import Floats, Ints, Run
 from tasklens.runs.run_columns import regressors_at
@@ -34,8 +35,10 @@ class FrameMaker:
 
     def __init__(self, run: Run, workers: Workers) -> None:
         self.run, self.workers = run, workers
-        self.shown = {} if has_frames(run) else {split: _shown(run, split) for split in run.splits}
-        self._first: dict[tuple[str, str], Future[list[Floats]]] = {}
+        self.shown = (
+            {} if has_frames(run) else {key: _shown(run, *key) for key in _shown_parts(run)}
+        )
+        self._first: dict[tuple[str, str, str], Future[list[Floats]]] = {}
         self._frames: dict[str, Future[StateFrames]] = {}
         self._done = 0
         self._on_frames: Callable[[int], object] = lambda n: None
@@ -45,11 +48,11 @@ class FrameMaker:
         if self._first:
             return
         step, states = self.run.steps[0], self.run.state_names
-        for position, split in product(self.run.positions, self.shown):
-            shown = self._shown_at(position, split)
+        for position, (split, family) in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split, family)
             seeds = tuple(self._seed(split, state, step) for state in states)
             directory = self._directory(step, position, *states)
-            self._first[position, split] = self._submit(
+            self._first[position, split, family] = self._submit(
                 len(states), first_frames, shown, directory, states, seeds
             )
 
@@ -59,15 +62,15 @@ class FrameMaker:
         if self._frames:
             return
         _, *later = self.run.steps
-        for position, split in product(self.run.positions, self.shown):
-            shown = self._shown_at(position, split)
-            first_of_all = _result(self._first[position, split])
+        for position, (split, family) in product(self.run.positions, self.shown):
+            shown = self._shown_at(position, split, family)
+            first_of_all = _result(self._first[position, split, family])
             for state, first in zip(self.run.state_names, first_of_all, strict=True):
                 directories = tuple(
                     self._directory(step, position, state) for step in self.run.steps
                 )
                 seeds = tuple(self._seed(split, state, step) for step in later)
-                name = frames_name(self.run, split, state, position)
+                name = frames_name(self.run, split, state, position, family)
                 self._frames[name] = self._submit(
                     len(later), state_frames, shown, directories, state, seeds, first
                 )
@@ -86,7 +89,7 @@ class FrameMaker:
                 for name, frames in self._frames.items():
                     for kind, array in _result(frames)._asdict().items():
                         tensors[f"{name}/{kind}"] = array
-            tensors |= {f"{split}/points": shown.points for split, shown in self.shown.items()}
+            tensors |= {points_name(*key): shown.points for key, shown in self.shown.items()}
             directory.write(directory.frames, safetensors.numpy.save(tensors))
             finish([directory.frames], sources=_sources(run))
 
@@ -103,8 +106,8 @@ class FrameMaker:
         future.add_done_callback(count)
         return future
 
-    def _shown_at(self, position: str, split: str) -> Shown:
-        return replace(self.shown[split], regressors=regressors_at(self.run, position))
+    def _shown_at(self, position: str, split: str, family: str) -> Shown:
+        return replace(self.shown[split, family], regressors=regressors_at(self.run, position))
 
     def _directory(self, step: int, position: str, *states: str) -> Path:
         """Return where the hidden states of a step are; InputError if one is damaged."""
@@ -116,9 +119,15 @@ class FrameMaker:
         return derived_seed(self.run.settings.seed, "frames", split, state, step)
 
 
-def frames_name(run: Run, split: str, state: str, position: str) -> str:
+def frames_name(run: Run, split: str, state: str, position: str, family: str) -> str:
     """Return the name of the frames of a hidden state; that of the first position is not in it."""
-    return f"{split}/{state}" + ("" if position == run.positions[0] else f"/at={position}")
+    part = f"/family={without_slash(family)}" if family else ""
+    return f"{split}/{state}{part}" + ("" if position == run.positions[0] else f"/at={position}")
+
+
+def points_name(split: str, family: str) -> str:
+    """Return the name of the instances that are shown of a split, or of a family in it."""
+    return f"{split}/family={without_slash(family)}/points" if family else f"{split}/points"
 
 
 def has_frames(run: Run) -> bool:
@@ -155,27 +164,44 @@ def _sources(run: Run) -> list[object]:
 
 def _processes(run: Run) -> int:
     """Return how many processes are worth starting."""
-    pairs = sum(len(_shown_points(run, split)) ** 2 for split in run.splits)
+    pairs = sum(len(_shown(run, *key).points) ** 2 for key in _shown_parts(run))
     pairs *= len(run.positions)
     few = pairs * len(run.state_names) * len(run.steps) < FEW_PAIRS
     return 1 if few else run.settings.workers or default_workers()
 
 
-def _shown(run: Run, split: str) -> Shown:
+def _shown_parts(run: Run) -> list[tuple[str, str]]:
+    """Return the splits, and the families in each, that have maps of their own."""
+    return [(split, family) for split in run.splits for family in run.families or ("",)]
+
+
+def _shown(run: Run, split: str, family: str) -> Shown:
     settings, first = run.settings, next(iter(run.splits))
     return Shown(
-        run.splits[split],
-        _shown_points(run, split),
+        _rows(run, split, family),
+        _shown_points(run, split, family),
         settings.measure,
         (),
         settings.report.perplexity,
         settings.report.stay,
-        run.splits[first],
-        run.instances(first).task,
+        _rows(run, first, family),
+        run.instances(first).of_family(family).instances.task,
     )
 
 
-def _shown_points(run: Run, split: str) -> Ints:
-    n, most = len(run.instances_by_split[split].task), run.settings.report.points
-    rng = stream(run.settings.seed, "shown points", split)
+def _rows(run: Run, split: str, family: str) -> slice | Ints:
+    """Return the rows of a family of a split in the array of a hidden state."""
+    rows = run.splits[split]
+    return np.arange(rows.start, rows.stop)[index_of(run, split, family)] if family else rows
+
+
+def index_of(run: Run, split: str, family: str) -> Ints:
+    """Return the instances of a split that are of a family, ascending."""
+    known = run.instances(split)
+    return np.arange(len(known.task))[known.of_family(family).rows]
+
+
+def _shown_points(run: Run, split: str, family: str) -> Ints:
+    n, most = len(index_of(run, split, family)), run.settings.report.points
+    rng = stream(run.settings.seed, "shown points", split, *filter(None, [family]))
     return np.sort(rng.choice(n, most, replace=False)) if n > most else np.arange(n)

@@ -21,7 +21,7 @@ from tasklens.core.files import digest
 from tasklens.core.parquet import read_parquet
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.names import find_split, find_state, listed
+from tasklens.data.names import find_family, find_split, find_state, listed
 from tasklens.interventions.effect_table import effects_to_pandas
 from tasklens.report.view import ModelView, TaskOverview, View
 from tasklens.runs.run_columns import regressors_at
@@ -148,6 +148,18 @@ class Run(Stages):
             rows[split] = slice(begin, begin + len(known.task))
             begin = rows[split].stop
         return rows
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The families of tasks, each scored for itself; empty if all tasks are one family."""
+        known = next(iter(self.instances_by_split.values())).families
+        return tuple(family.name for family in known if family.name)
+
+    def family(self, name: str | None = None) -> str:
+        """Return a family, by default the first, or "" if there are none; InputError if unknown."""
+        if name is None:
+            return self.families[0] if self.families else ""
+        return find_family(name, self.families)
 
     @property
     def unseen(self) -> str:
@@ -395,25 +407,26 @@ class Run(Stages):
             self._curves[position] = version, curves_of(self, position)
         return self._curves[position][1]
 
-    def view(self, position: str | None = None) -> View:
+    def view(self, position: str | None = None, family: str | None = None) -> View:
         """Return what the report shows, for `tasklens.figure_map` and the other figures.
 
-        By default it shows the first position. The maps take a while the first time, and are kept
-        in the run directory.
+        By default it shows the first position and, if there are several families of tasks, the
+        first: the maps of two families have no common scale. The maps take a while the first time,
+        and are kept in the run directory.
         """
         from tasklens.runs.stage_report import load_view
 
-        return load_view(self, position)
+        return load_view(self, position, family)
 
     def plot_map(self, state: str | None = None, **options: Any) -> "Figure":
         """Draw a map of the instances, by default of the best hidden state.
 
         The options are those of `tasklens.figure_map`: ``step``, ``split``, ``color``, ``map`` and
-        ``ax``, Matplotlib axes to draw into. Of several positions the first is shown.
+        ``ax``, Matplotlib axes to draw into; and ``position`` and ``family``, see `view`.
         """
         from tasklens.report.maps import figure_map
 
-        view = self.view()
+        view = self.view(options.pop("position", None), options.pop("family", None))
         return figure_map(view, view.state(state), **options)
 
     def __repr__(self) -> str:

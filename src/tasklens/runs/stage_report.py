@@ -1,6 +1,7 @@
 """Stage report: the view of a run, with its frames, and the page of one run or several."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,12 +15,12 @@ from tasklens.findings.verdict import Verdict
 from tasklens.report.page import GENERATOR, page
 from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
 from tasklens.runs.edits_of_run import edits_view
-from tasklens.runs.frame_maker import frames_name, has_frames, make_frames
+from tasklens.runs.frame_maker import frames_name, has_frames, index_of, make_frames, points_name
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.verify import difference, verify
 from tasklens.scoring.cluster_tracking import Followed, follow
-from tasklens.scoring.score_table import at_position
+from tasklens.scoring.score_table import at_position, main_scores
 
 
 def check_reportable(runs: Sequence[Run]) -> None:
@@ -56,7 +57,10 @@ def write_report(
     for run in runs:
         make_frames(run)
     status("report: writing the page")
-    views = [[view_of(run, position) for position in run.positions] for run in runs]
+    views = [
+        [view_of(run, *at) for at in itertools.product(run.positions, run.families or ("",))]
+        for run in runs
+    ]
     content = page(views, verdicts, command)
     if out is None and len(runs) == 1:
         directory = runs[0].directory
@@ -67,7 +71,9 @@ def write_report(
     return path
 
 
-def load_view(run: Run | Path | str, position: str | None = None) -> View:
+def load_view(
+    run: Run | Path | str, position: str | None = None, family: str | None = None
+) -> View:
     """Read what there is to look at in a run directory; make the frames of its maps if missing.
 
     Parameters
@@ -76,6 +82,8 @@ def load_view(run: Run | Path | str, position: str | None = None) -> View:
         A measured run. The frames, which take a while the first time, are kept there.
     position : str, optional
         One of the measured positions; by default the first.
+    family : str, optional
+        One of the families of tasks, if there are several; by default the first.
 
     Returns
     -------
@@ -92,41 +100,45 @@ def load_view(run: Run | Path | str, position: str | None = None) -> View:
     if not has_frames(run):
         with run.directory.locked():
             make_frames(run)
-    return view_of(run, run.position(position))
+    return view_of(run, run.position(position), run.family(family))
 
 
-def view_of(run: Run, position: str) -> View:
-    """Return the view of a run whose frames are made, at one of its positions."""
+def view_of(run: Run, position: str, family: str = "") -> View:
+    """Return the view of a run whose frames are made, at one of its positions, of one family."""
     run.check_files("measure")
     frames = safetensors.numpy.load(run.directory.read(run.directory.frames))
     clusters = [run.clusters(step) for step in run.steps]
-    instances = run.instances_at(position)
+    instances, scores = run.instances_at(position), run.score_table(all_k=True)
     numbers, names = _renumbered(run, position)
     splits, answers = {}, AnswerNames(run)
-    for split, known in instances.items():
-        points = frames[f"{split}/points"]
+    for split, every in instances.items():
+        _, rows, known = every.of_family(family)
+        points = frames[points_name(split, family)]
+        shown = index_of(run, split, family)[points]  # among the instances of the split
         followed = {}
         for state in run.state_names:
             name = run.cell(split, state, "raw", position).name("labels")
-            labels = np.stack([arrays[name][0] for arrays in clusters]).astype(int)
+            labels = np.stack([arrays[name][0][rows] for arrays in clusters]).astype(int)
             followed[state] = _follow(run.steps, labels, known.task, numbers["task"])
         correct = [arrays.get(f"{split}/correct") for arrays in clusters]
         all_known = all(each is not None and (each >= 0).all() for each in correct)
         texts = run.texts(split)
-        frames_of = {state: frames_name(run, split, state, position) for state in run.state_names}
+        frames_of = {
+            state: frames_name(run, split, state, position, family) for state in run.state_names
+        }
         splits[split] = SplitView(
             parts={
                 part: np.searchsorted(numbers[part], values[points])
                 for part, values in known.parts.items()
             },
-            instruction=tuple(texts[i] for i in points),
+            instruction=tuple(texts[i] for i in shown),
             answer=np.stack(
                 [
-                    answers.numbers(step, arrays[f"{split}/answer"][points].astype(np.int64))
+                    answers.numbers(step, arrays[f"{split}/answer"][shown].astype(np.int64))
                     for step, arrays in zip(run.steps, clusters, strict=True)
                 ]
             ),
-            right=np.stack([each[points] > 0 for each in correct if each is not None])
+            right=np.stack([each[shown] > 0 for each in correct if each is not None])
             if all_known
             else None,
             maps={
@@ -148,12 +160,14 @@ def view_of(run: Run, position: str) -> View:
         splits=splits,
         names=names,
         answers=answers.names,
-        table=at_position(run.score_table(), position),
+        family=family,
+        table=at_position(main_scores(scores, family), position),
+        means=at_position(main_scores(scores), position) if family else None,
         world=run.overview(),
         models=run.models,
         settings=run.settings.toml(),
         manifest=run.directory.read_manifest(),
-        edits=edits_view(run, frames, position),
+        edits=edits_view(run, frames, position, family),
         step_names=run.step_names,
     )
 

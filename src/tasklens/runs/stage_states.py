@@ -307,7 +307,13 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
     """Return the facts about a model that are kept, with how it has read the prompts."""
     tokens = opened.tokens[position]
     assert opened.subject.reading is not None
-    dtype = str(opened.subject.model.dtype).removeprefix("torch.")
+    model = opened.subject.model
+    dtype = str(model.dtype).removeprefix("torch.")
+    if checkpoint.live:  # which began with the weights of a directory, if any
+        began = Path(model.name_or_path)
+        files = began if model.name_or_path and began.is_dir() else None
+    else:
+        files = checkpoint.directory or fetch(checkpoint)
     return {
         "step": checkpoint.step,
         "name": checkpoint.name,
@@ -316,7 +322,7 @@ def model_facts(checkpoint: Checkpoint, opened: OpenedModel, position: str) -> d
         "is_training_step": checkpoint.is_training_step,
         **({"live": True} if checkpoint.live else {}),
         "weights": opened.subject.weights_hash(),
-        "licence": licence_of(checkpoint.directory or fetch(checkpoint), checkpoint.base),
+        "licence": licence_of(files, checkpoint.base),
         "stored_as": stored_as(checkpoint.directory, dtype),
         "tokenizer": tokenizer_hash(opened.subject.tokenizer),
         "states": list(opened.names),

@@ -20,24 +20,25 @@ from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_cells import MeasureSettings, prepared
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Shown:
     """The points of a split that a map shows, and how it is computed."""
 
-    rows: slice
-    """The rows of the split in the array of a hidden state."""
-    points: npt.NDArray[np.int64]
-    """The instances of the split that are shown, (N,)."""
+    rows: slice | Ints
+    """The rows of the split, or of a family in it, in the array of a hidden state."""
+    points: Ints
+    """The instances among them that are shown, (N,)."""
     measure: MeasureSettings
     regressors: Sequence[Regressors]
     """What is taken out of the states first."""
     perplexity: float
     stay: float
-    fit: slice
-    """The rows of the split from which the centroids of the tasks are computed."""
-    fit_task: npt.NDArray[np.int64]
+    fit: slice | Ints
+    """The rows from which the centroids of the tasks are computed."""
+    fit_task: Ints
     """The tasks of these rows, (F,)."""
 
     def read(self, directory: Path, state: str) -> Floats:

@@ -169,7 +169,9 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             step_names=run.step_names,
             majority=majority,
         )
-    return replace(curves, units=run.unit_names)
+    scores = at_position(run.score_table(all_k=True), position)
+    within = tuple(curves_of_table(scores, family=name)[0] for name in run.families)
+    return replace(curves, units=run.unit_names, families=within)
 
 
 def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:

@@ -130,7 +130,7 @@ def _probes(
                     scores.setdefault(split, {})[value] = [float(np.mean(right))]
         for split, by_value in scores.items():
             yield split, next(_with_mean(metric, by_value))
-    if others:
+    if others and len(np.unique(part)) > 1:
         predict = fit_linear(x, part)
         for split in others:
             known = np.isin(parts[split], part)

@@ -23,7 +23,7 @@ ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class Regressors(NamedTuple):
-    """What is taken out of the hidden states of one family, n instances of all N."""
+    """Columns to take out of the hidden states of one family, n instances of all N."""
 
     rows: Ints
     """The instances of the family, (n,)."""

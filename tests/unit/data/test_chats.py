@@ -180,7 +180,7 @@ def test_what_a_template_refuses_is_one_line(tokenizer: Any) -> None:
 
 def test_texts_and_messages_are_not_mixed() -> None:
     rows = [{"text": "a", "label": "a"}, {"text": user("b"), "label": "b"}] * 2
-    with pytest.raises(InputError, match="prompt 0: 'text' is not JSON"):
+    with pytest.raises(InputError, match="prompt 1: 'text' should be a text that is not empty"):
         read_prompts(rows)
 
 

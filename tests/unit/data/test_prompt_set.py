@@ -12,6 +12,7 @@ import tasklens as tl
 from tasklens.core.errors import InputError
 from tasklens.data.first_tokens import first_tokens
 from tasklens.data.measured_parts import default_position, parse_position
+from tasklens.data.prompt_drawing import draw_rows
 from tasklens.data.prompt_families import SHIPPED_FAMILIES, shipped_family
 from tasklens.data.prompt_forms import FORMS, Kind
 from tasklens.data.prompt_set import make_prompts, settings_of
@@ -133,6 +134,21 @@ def test_answers_are_those_of_the_family() -> None:
         assert row["output"] == answers[row["label"]]
 
 
+def test_inputs_with_answers_alike_are_examples_only_and_held_out_contexts_have_half() -> None:
+    family = shipped_family("verbs").without(["eat", "go"], "for a test", as_examples=True)
+    settings = settings_of("icl", {"contexts": 60, "inputs": 40, "shots": 6})
+    rows = [*draw_rows(family, "icl", {"arrow": FORMS["icl"]["arrow"]}, settings, 0)]
+    assert {"eat", "go"}.isdisjoint(row["input"] for row in rows)
+    held, others = (
+        {x for row in rows if (row["split"] == "held_out_context") is out for x in row["examples"]}
+        for out in (True, False)
+    )
+    assert {"eat", "go"} < held | others
+    assert held.isdisjoint(others)
+    assert abs(len(held) - len(others)) <= 1
+    assert len(held | others) == len(shipped_family("verbs").answers) - 40
+
+
 def test_the_same_seed_gives_the_same_prompts_and_a_family_does_not_change_another() -> None:
     assert rows(seed=3) == rows(seed=3) != rows(seed=4)
     alone = rows(families=["verbs"])
@@ -142,9 +158,9 @@ def test_the_same_seed_gives_the_same_prompts_and_a_family_does_not_change_anoth
 def test_the_prompts_are_read_with_their_splits_and_measured_at_the_separator() -> None:
     table = tl.read_prompts(tl.icl_prompts(families=["verbs"]))
     assert {split: part.stop - part.start for split, part in table.splits.items()} == {
-        "kept": 256,
-        "held_out_context": 64,
-        "held_out_input": 64,
+        "kept": 312,
+        "held_out_context": 72,
+        "held_out_input": 104,
     }
     assert default_position(table) == "separator"
     tokenizer = word_level([*VOCABULARY, "->"])
@@ -208,7 +224,7 @@ def with_template(tokenizer: Any, messages: Any) -> str:
 
 
 def test_a_tokenizer_that_reads_bytes_leaves_nothing_and_that_is_one_line() -> None:
-    with pytest.raises(InputError, match="family 'adjectives' has 0 inputs, too few for the 20"):
+    with pytest.raises(InputError, match="family 'adjectives' has 0 inputs, too few for the 8 "):
         make_prompts("icl", byte_level(), settings_of("icl", {}), 0)
     with pytest.raises(InputError, match="has no chat template"):
         make_prompts("chat", word_level(VOCABULARY), settings_of("chat", {}), 0)
@@ -220,7 +236,7 @@ def test_a_family_with_too_few_inputs_is_left_out_with_a_warning_unless_it_is_na
     prompts = rows(inputs=46)
     assert {row["family"] for row in prompts} == {"adjectives", "countries", "letters", "nouns"}
     assert (
-        "family verbs is left out: it has 54 inputs, and 56 are needed" in capsys.readouterr().err
+        "family verbs is left out: it has 54 inputs, too few for the 56" in capsys.readouterr().err
     )
     with pytest.raises(InputError, match="family 'verbs' has 54 inputs, too few for the 56"):
         rows(inputs=46, families=["verbs"])

@@ -1,49 +1,22 @@
 """A verdict for each stage of one model: planted curves of three models and an untrained twin."""
 
-import numpy as np
 import pytest
 
+from planted_stages import NAMES, planted_stages
 from tasklens.core.text import json_text
-from tasklens.data.synthetic import MEASURED
-from tasklens.findings.curves import Curves
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.findings.verdict_text import summary_text, verdict_document, verdict_text
-from tasklens.scoring.score_table import CONTROLS
-
-NAMES = {0: "untrained", 1: "base", 2: "sft", 3: "dpo"}
-#: ARI of each layer, in the order of `NAMES`.
-ARI = {
-    "embed": (0.0, 0.0, 0.0, 0.0),
-    "block1": (0.1, 0.2, 0.6, 0.7),
-    "block2": (0.05, 0.1, 0.9, 0.8),
-}
-DECODED = (0.25, 0.3, 0.9, 0.95)
-
-
-def planted() -> Curves:
-    """Return the curves of a base model that has no clusters, and of two stages that have some."""
-    noise = np.append(0.0, np.random.default_rng(0).normal(0, 0.01, 200))  # (B,)
-    curves = Curves(
-        "mine", 0, tuple(NAMES), step_names=NAMES, majority=dict.fromkeys(MEASURED, 0.25)
-    )
-    for split in MEASURED:
-        for layer, values in ARI.items():
-            curves.ari[split, layer, "raw"] = np.add.outer(noise, values)
-            curves.decoded[split, layer] = np.add.outer(noise, DECODED)
-        for control in CONTROLS:
-            curves.controls[split, control] = 0 * noise
-    return curves
 
 
 @pytest.fixture(scope="module")
 def verdict() -> Verdict:
-    return judge([planted()])
+    return judge([planted_stages()])
 
 
 def test_each_stage_has_the_verdict_of_its_model_alone(verdict: Verdict) -> None:
     assert list(verdict.stages) == ["base", "sft", "dpo"]
     for step, name in list(NAMES.items())[1:]:
-        stage, alone = verdict.stages[name], judge([planted().at(0, step)])
+        stage, alone = verdict.stages[name], judge([planted_stages().at(0, step)])
         assert stage.checks == alone.checks
         assert stage.location == alone.location
         assert not stage.stages
@@ -70,7 +43,7 @@ def test_the_verdict_itself_is_that_of_the_last_stage(verdict: Verdict) -> None:
 
 
 def test_one_model_with_its_twin_has_no_stages() -> None:
-    assert not judge([planted().at(0, 1)]).stages
+    assert not judge([planted_stages().at(0, 1)]).stages
 
 
 def test_a_verdict_on_stages_names_them(verdict: Verdict) -> None:

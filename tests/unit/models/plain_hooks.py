@@ -41,7 +41,8 @@ def edited_logits(
 
             def changed(state: torch.Tensor, change: Floats = change) -> torch.Tensor:
                 state = state.clone()
-                state[0, begin : end + 1] += torch.from_numpy(change)
+                row = state[0] if state.ndim == 3 else state  # of a module without the axis
+                row[begin : end + 1] += torch.from_numpy(change)
                 return state
 
             def change_input(_: Any, args: Any, kwargs: Any, changed: Any = changed) -> Any:

@@ -71,6 +71,7 @@ CASES = {
         "mlp",
         0.3,
     ),
+    "opt": of_family("opt", "self_attn", "fc2"),  # which has no axis of prompts
     "mixtral": Case("MixtralConfig", MOE, "model.layers", "self_attn", "mlp"),
     # both from the same state
     "gpt_neox": of_family("gpt_neox", "attention", "mlp"),
@@ -106,7 +107,9 @@ def read_alone(model: Any, origins: dict[str, Origin], ids: Any) -> dict[str, An
     states: dict[str, Any] = {}
 
     def keep(name: str, state: Any) -> None:
-        states[name] = (state if torch.is_tensor(state) else state[0])[0, -1].clone().numpy()
+        states[name] = (
+            (state if torch.is_tensor(state) else state[0]).reshape(-1, WIDTH)[-1].clone().numpy()
+        )
 
     hooks = [
         module.register_forward_pre_hook(
@@ -143,7 +146,7 @@ def test_branches_are_what_known_modules_give_and_add_up_to_the_block(name: str)
         assert_close(got[before] + got[f"attn{n}"] + got[f"mlp{n}"], got[f"block{n}"], 1e-6)
 
 
-@pytest.mark.parametrize("name", ["llama", "granite", "gpt_neox"])
+@pytest.mark.parametrize("name", ["llama", "granite", "gpt_neox", "opt"])
 def test_an_edit_of_a_branch_is_that_of_a_hook_on_its_module(name: str) -> None:
     model, case = model_of_case(name), CASES[name]
     prompts = made_prompts()

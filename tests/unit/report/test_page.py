@@ -18,7 +18,7 @@ from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import judge
 from tasklens.report.page import page, run_data, verdict_data
 from tasklens.report.page_arrays import LEVELS, Packer, script_json
-from tasklens.report.view import UNKNOWN, View
+from tasklens.report.view import UNKNOWN, ModelView, View
 from tasklens.scoring.score_table import Row, to_table
 from views import planted_view
 
@@ -60,6 +60,22 @@ def test_scores_are_means_with_their_range_by_step() -> None:
             "control:length": {"ari": [[0.1, 0.1, 0.1]]},
             "model": {"accuracy": [None, [0.75, 0.75, 0.75], None]},
         },
+    }
+
+
+def test_scores_against_a_crossed_column_are_those_of_the_column_and_not_of_its_values() -> None:
+    view = with_rows(
+        row(0, "block1", 0.5, metric="ari_of_form"),
+        row(10, "block1", 0.25, metric="ari_within_form", k=None),
+        row(10, "block1", 0.125, metric="ari_within_form=arrow", k=None),
+        row(40, "block1", 0.75, metric="probe_across_form", k=None),
+    )
+    (at,) = run_data([view])[0]["positions"]
+    assert at["crossed"] == ["form"]
+    assert at["scores"]["val_subset"]["block1"] == {
+        "ari_of_form": [[0.5] * 3, None, None],
+        "ari_within_form": [None, [0.25] * 3, None],
+        "probe_across_form": [None, None, [0.75] * 3],
     }
 
 
@@ -111,7 +127,10 @@ def test_the_files_of_the_report_itself_are_not_shown() -> None:
     origin = {"command": "tasklens run", "versions": {"python": "3"}}
     files = {"config.toml": "1", "report.html": "2"}
     manifest = {**origin, "seed": 7, "stages": {"train": mark, "report": mark}, "files": files}
-    data, _ = run_data([dataclasses.replace(planted_view(), manifest=manifest)])
+    models = (ModelView(40, "tiny", "mit", "4f5e"),)
+    view = dataclasses.replace(planted_view(), manifest=manifest, models=models)
+    data, _ = run_data([view])
+    assert data["models"] == [{"step": 40, "name": "tiny", "licence": "mit", "weights": "4f5e"}]
     assert data["origin"] == {**origin, "machine": None}
     assert data["stages"] == {"train": {"seconds": 1.5, "device": "cpu"}}
     assert data["hashes"] == {"config.toml": "1"}

@@ -125,6 +125,14 @@ def test_a_split_without_some_values_has_no_rows_of_them() -> None:
     )  # fmt: skip
     metrics = {row["metric"] for row in rows if row["split"] == "other"}
     assert metrics == {"ari_within_form", "ari_within_form=new"}
+    # A family may have a single value of a column that is crossed in others.
+    kept = Instances(**(vars(kept) | {"crossed": {"form": np.array(["arrow"] * N)}}))
+    rows = score_crossed(
+        "block1", {"kept": x, "other": x}, instances={"kept": kept, "other": kept}, run="",
+        seed=0, step=0, position="last", settings=SETTINGS,
+    )  # fmt: skip
+    kinds = {str(row["metric"]).split("_form")[0] for row in rows}
+    assert kinds == {"ari_within", "probe_within"}
 
 
 def test_columns_that_are_not_crossed_with_the_task_are_refused() -> None:

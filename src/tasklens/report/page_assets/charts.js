@@ -66,8 +66,8 @@ function drawCurves() {
   const width = Math.floor(wide / across), alone = steps.length === 1;
   const panels = run.splits.map((split) => {
     const rows = [], levels = [];
-    for (const line of Object.keys(run.scores[split.name])) {
-      const values = course(split.name, line, line === "model" ? "accuracy" : "ari");
+    for (const line of Object.keys(overFamilies(run)[split.name])) {
+      const values = course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies);
       if (!values) continue;
       if (line.startsWith("control:")) levels.push({ line, mean: values[0]?.[0] });
       else values.forEach((value, i) => value && rows.push({ line, x: alone ? line : steps[i], step: i, mean: value[0], low: value[1], high: value[2] }));
@@ -93,7 +93,7 @@ function drawCurves() {
          Plot.text(endLabels(states(rows).filter(({ line }) => line === look.state || ends.includes(line)), 0.055 * (top - low)), { x: "x", y: "labelY", text: "line", fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
     const plot = Plot.plot({
       width, height: alone ? 270 : 240, marginLeft: 34, marginRight: alone ? 12 : 44, marginTop: 22, marginBottom: alone ? 64 : 34, insetTop: 2,
-      ariaLabel: `ARI by training step on ${splitTitle(split)}`,
+      ariaLabel: `ARI by training step on ${split.name}`,
       x: alone ? { domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
       y: { domain: [low, top], label: null, ticks: 5 },
       marks: [
@@ -111,23 +111,25 @@ function drawCurves() {
   fill("curves", ...elements, curvesTable());
 }
 
-/** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, a panel per split. */
+/** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, thin ones per family; a panel per split. */
 function drawLayers() {
   const run = theRun(), wide = byId("curves").clientWidth || 640;
   const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 280))), width = Math.floor(wide / across);
   const isTwin = (step) => run.step_names[step] === "untrained" && run.steps.length > 1, last = run.steps.length - 1;
   const stroke = (row) => (isTwin(row.step) ? GREY : row.step === last ? "var(--ink)" : d3.interpolateViridis(0.25 + 0.5 * row.step / last));
   fill("curves", ...run.splits.map((split, index) => {
-    const rows = run.states.flatMap((state) => (course(split.name, state, "ari") ?? [])
+    const rows = run.states.flatMap((state) => (course(split.name, state, "ari", overFamilies) ?? [])
       .map((value, step) => value && { state, step, mean: value[0], low: value[1], high: value[2] }).filter(Boolean));
-    const levels = Object.keys(run.scores[split.name]).filter((line) => line.startsWith("control:"))
-      .map((line) => ({ line, mean: course(split.name, line, "ari")?.[0]?.[0] }));
+    const levels = Object.keys(overFamilies(run)[split.name]).filter((line) => line.startsWith("control:"))
+      .map((line) => ({ line, mean: course(split.name, line, "ari", overFamilies)?.[0]?.[0] }));
     levels.push({ line: "embed", mean: rows.find((row) => row.state === "embed" && row.step === last)?.mean });
+    const ofFamilies = runsAt[look.run].filter(({ family, position }) => family && position === run.position).flatMap((each) => run.states
+      .map((state) => ({ state, family: each.family, mean: each.scores[split.name]?.[state]?.ari?.[last]?.[0] ?? NaN })));
     const trained = rows.filter((row) => !isTwin(row.step)), place = { x: "state", y: "mean", z: "step", stroke };
     const low = Math.min(0, ...rows.map((row) => row.low), ...levels.map((level) => level.mean ?? 0));
     const plot = Plot.plot({
       width, height: 270, marginLeft: 34, marginRight: 12, marginTop: 22, marginBottom: 64, insetTop: 2,
-      ariaLabel: `ARI by hidden state on ${splitTitle(split)}`,
+      ariaLabel: `ARI by hidden state on ${split.name}`,
       x: { type: "point", domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null },
       y: { domain: [low, 1], label: null, ticks: 5 },
       marks: [
@@ -135,6 +137,7 @@ function drawLayers() {
         ...levels.filter((level) => Number.isFinite(level.mean)).map((level) => Plot.ruleY([level], { y: "mean", stroke: level.line === "embed" ? lineColor("embed", run.states) : GREY, strokeWidth: 0.8,
           strokeDasharray: DASHES[level.line] ?? "6 2", title: (row) => `${row.line === "embed" ? "layer 0" : lineName(row.line)}: ${fixed(row.mean, 3)}` })),
         Plot.areaY(trained, { ...place, y: undefined, y1: "low", y2: "high", stroke: null, fill: stroke, fillOpacity: 0.15 }),
+        Plot.line(ofFamilies, { x: "state", y: "mean", z: "family", stroke: "var(--ink)", strokeWidth: 0.8, strokeOpacity: 0.4, title: "family" }),
         Plot.line(rows, { ...place, strokeWidth: (row) => (isTwin(row.step) ? 1.2 : 1.8) }),
         Plot.dot(trained, { x: "state", y: "mean", fill: stroke, r: (row) => (row.state === look.state ? 5 : 2) }),
         Plot.text([`ARI, ${split.name}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
@@ -185,8 +188,8 @@ function moveMarks() {
 /** Return the final values of the curves as a table, which screen readers can read. */
 function curvesTable() {
   const run = theRun(), last = run.steps.length - 1;
-  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => run.scores[split.name][line]));
-  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari")?.[last]?.[0]);
+  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
+  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies)?.[last]?.[0]);
   return make("details", {}, make("summary", {}, `Numbers ${atStep(last)}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
       make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
@@ -254,7 +257,7 @@ function drawCrossed() {
   const run = theRun(), split = theSplit(), head = (text) => make("th", { scope: "col" }, text);
   const scores = { ari_of: "ARI of it", ari_within: "ARI within", probe_of: "probe of it", probe_within: "probe within", probe_across: "probe across" };
   fill("crossed", ...run.crossed.flatMap((name) => [
-    make("h3", {}, `Against ${name} at step ${number(run.steps[look.step])}, ${splitTitle(split)}`),
+    make("h3", {}, `Against ${name} ${atStep(look.step)}, ${splitTitle(split)}`),
     make("div", { class: "scroll" }, make("table", { class: "cells" },
       make("thead", {}, make("tr", {}, make("th"), ...Object.values(scores).map(head))),
       make("tbody", {}, ...run.states.map((state) => make("tr", {}, make("th", { scope: "row" }, state),

@@ -77,7 +77,7 @@ function drawEffects() {
   const { steps } = run.edits, wide = byId("effects").clientWidth || 1000, width = Math.floor(wide / (wide < 640 ? 1 : 2));
   const [, title] = EFFECTS[look.effect], metric = effectName(look.effect);
   const cellsOf = (values) => run.states.flatMap((state) => steps.map((step, e) => ({ state, step, value: values(state)?.[e] ?? null })));
-  const ari = cellsOf((state) => { const all = course(split.name, state, "ari"); return all && steps.map((step) => all[step]?.[0] ?? null); });
+  const ari = cellsOf((state) => { const all = course(split.name, state, "ari", overFamilies); return all && steps.map((step) => all[step]?.[0] ?? null); });
   const effects = cellsOf((state) => effectCourse(look.edit, metric, state));
   const values = effects.map((cell) => cell.value).filter((value) => value !== null);
   const logits = { ...SHARE, domain: [Math.min(0, d3.min(values) ?? 0), Math.max(1, d3.max(values) ?? 1)] };
@@ -100,7 +100,7 @@ function drawEffectNumbers() {
   const { steps } = run.edits, e = d3.leastIndex(steps, (a, b) => Math.abs(a - look.step) - Math.abs(b - look.step));
   const step = stepName(steps[e]), [pairs, able] = theEdits().pairs[e];
   const value = (edit, metric, state) => fixed(effectCourse(edit, metric, state)[e]);
-  const ari = (state) => fixed(course(split.name, state, "ari")?.[steps[e]]?.[0]);
+  const ari = (state) => fixed(course(split.name, state, "ari", overFamilies)?.[steps[e]]?.[0]);
   fill("effect-shown", steps[e] === look.step
     ? `${look.state}, ${step}: ARI ${ari(look.state)}; ${look.edit}, ${EFFECTS[look.effect][1]}: ${value(look.edit, effectName(look.effect), look.state)}. `
     : `There are no edits ${atStep(look.step)}. There are some ${listed(steps.map((i) => atStep(i)))}. `,

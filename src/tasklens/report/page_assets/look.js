@@ -3,12 +3,13 @@
 
 const story = JSON.parse(document.getElementById("story").textContent);
 
-/** Each run at each of its measured positions. */
+/** Each run at each of its measured positions, with each of its families of tasks. */
 const runsAt = story.runs.map((run) => run.positions.map((at) => ({ ...run, ...at })));
 
 const look = {
   run: 0,
   position: runsAt[0][0].position,
+  family: runsAt[0][0].family, // the family of tasks whose points are shown; empty if all tasks are one
   split: Math.min(1, runsAt[0][0].splits.length - 1),
   state: runsAt[0][0].best,
   step: story.runs[0].steps.length - 1, // index of the checkpoint
@@ -42,16 +43,22 @@ function watch(keys, redraw) {
 function change(changes) {
   const changed = Object.keys(changes).filter((key) => look[key] !== changes[key]);
   Object.assign(look, changes);
+  if (changed.includes("family")) changed.push("position"); // another family has other points and scores
   for (const { keys, redraw } of watchers) if (changed.some((key) => keys.includes(key))) redraw();
 }
 
-/** Return the index of the shown position among those of a run; the first if the run does not have it. */
-const positionIn = (run) => Math.max(0, runsAt[run].findIndex(({ position }) => position === look.position));
+/** Return the index of the shown position and family among those of a run; the first if the run does not have it. */
+const positionIn = (run) => Math.max(0,
+  runsAt[run].findIndex(({ position }) => position === look.position),
+  runsAt[run].findIndex(({ position, family }) => position === look.position && family === look.family));
 /** Return a run at the shown position. */
 const runNow = (run) => runsAt[run][positionIn(run)];
 const theRun = () => runNow(look.run);
 const theSplit = () => theRun().splits[look.split];
 const theScores = () => theRun().scores[theSplit().name];
+
+/** Return the distinct positions or families of a run. */
+const distinct = (run, key) => [...new Set(run.positions.map((at) => at[key]))];
 
 /** Whether all runs have the same checkpoints, hidden states and splits, so that they can be averaged. */
 const alike = runsAt.every(([run]) =>
@@ -61,7 +68,7 @@ const alike = runsAt.every(([run]) =>
 /** Return the runs whose scores are shown, all at the shown position. */
 function chosenRuns() {
   const together = alike && look.together === "all" ? runsAt.map((_, run) => runNow(run)) : [theRun()];
-  return together.filter(({ position }) => position === theRun().position); // never over several positions
+  return together.filter(({ position, family }) => position === theRun().position && family === theRun().family); // never over several
 }
 
 /** Return what the checkpoint with an index is called: its training step, or the name of a model. */
@@ -69,9 +76,12 @@ const stepName = (i, run = theRun()) => run.step_names?.[i] ?? `step ${number(ru
 /** Return the same within a sentence. */
 const atStep = (i, run = theRun()) => (run.step_names ? `of the ${run.step_names[i]} model` : `at step ${number(run.steps[i])}`);
 
-/** Return the scores of a line by step over the chosen runs: [mean, low, high] or null each. */
-function course(split, line, metric) {
-  const each = chosenRuns().map((run) => run.scores[split]?.[line]?.[metric]).filter(Boolean);
+/** Return the scores of a run over all families of tasks. */
+const overFamilies = (run) => run.means ?? run.scores;
+
+/** Return the scores of a line by step over the chosen runs, by default in the shown family: [mean, low, high] or null each. */
+function course(split, line, metric, scoresOf = (run) => run.scores) {
+  const each = chosenRuns().map((run) => scoresOf(run)[split]?.[line]?.[metric]).filter(Boolean);
   if (!each.length) return null;
   return each[0].map((_, i) => {
     const known = each.map((values) => values[i]).filter((value) => value && value[0] !== null);

@@ -87,6 +87,7 @@ function setUp() {
   fill("title", story.runs.map((run) => run.name).join(", "));
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
   byId("position").addEventListener("change", (event) => change({ position: event.target.value, lit: null }));
+  byId("family").addEventListener("change", (event) => change({ family: event.target.value, lit: null, marked: null, target: null }));
   byId("split").addEventListener("change", (event) => go({ split: Number(event.target.value) }));
   byId("state").addEventListener("change", (event) => go({ state: event.target.value }));
   byId("step").addEventListener("input", (event) => { if (playing) play(false); go({ step: Number(event.target.value) }); });
@@ -120,7 +121,7 @@ function lookAt(run) {
   const step = Math.min(look.step, next.steps.length - 1);
   play(false);
   change({
-    run, position: next.position, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
+    run, position: next.position, family: next.family, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
     step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
@@ -227,8 +228,8 @@ function drawMultiples() {
   multiples.forEach((multiple) => multiple.remove());
   const ofRuns = look.multiples === "runs", ofSteps = look.multiples === "steps" && theRun().step_names !== null;
   const maps = ofRuns // in what each small map differs from the large one
-    ? runsAt.map((_, run) => runNow(run)).map(({ splits, position }, run) => ({ run, position, split: splits.findIndex(({ name }) => name === theSplit().name) }))
-        .filter(({ split, position }) => split >= 0 && position === theRun().position)
+    ? runsAt.map((_, run) => runNow(run)).map(({ splits, position, family }, run) => ({ run, position, family, split: splits.findIndex(({ name }) => name === theSplit().name) }))
+        .filter(({ split, position, family }) => split >= 0 && position === theRun().position && family === theRun().family)
     : ofSteps ? theRun().steps.map((_, step) => ({ step })) : theRun().states.map((state) => ({ state }));
   multiples = [];
   fill("multiples", ...maps.map((choice) => {
@@ -280,8 +281,12 @@ function drawHead() {
   document.querySelectorAll(".model").forEach((element) => { element.hidden = run.step_names === null; });
   byId("steps").hidden = run.step_names !== null && n === 1;
   options("split", run.splits.map(splitTitle));
-  byId("positions").hidden = run.positions.length === 1;
-  byId("position").replaceChildren(...run.positions.map(({ position }) => make("option", { value: position }, position)));
+  document.querySelectorAll(".of-families").forEach((element) => { element.hidden = !run.family; });
+  for (const [key, label] of [["position", "positions"], ["family", "families"]]) {
+    const values = distinct(run, key);
+    byId(label).hidden = values.length === 1;
+    byId(key).replaceChildren(...values.map((value) => make("option", { value }, value)));
+  }
   byId("state").replaceChildren(...[...run.states].reverse().map((state) => make("option", { value: state }, state)));
   byId("color").querySelectorAll("input").forEach((input) => { input.parentElement.hidden = input.disabled = !colorings(run).includes(input.value); });
   byId("step").max = n - 1;
@@ -293,6 +298,7 @@ function drawBar() {
   byId("wrong").disabled = theSplit().arrays.right === undefined;
   byId("split").value = look.split;
   byId("position").value = theRun().position;
+  byId("family").value = theRun().family;
   byId("state").value = look.state;
   byId("step").value = look.step;
   byId("step-name").textContent = theRun().step_names?.[look.step] ?? number(theRun().steps[look.step]);
@@ -307,9 +313,10 @@ watch(["theme"], () => {
   byId("theme").setAttribute("aria-label", `Theme: ${look.theme || "as in the system"}`);
   repaint();
 });
-watch(["run"], drawHead);
+watch(["run", "family"], drawHead);
 watch(["run", "position", "split", "state", "step"], drawBar);
 watch(["run"], drawVerdict);
+watch(["step"], () => { if (theStage()) drawVerdict(); });
 setUpCloud();
 watch(["run", "position", "split", "state", "step", "map", "color", "fit"], drawCloudTitle);
 watch(["run", "position", "split", "state", "step", "color", "lit"], drawLegend);

@@ -4,7 +4,11 @@
 const SIGNS = { holds: "✓", fails: "✗", undecided: "?", untested: "–" };
 
 /** Return the verdict on all runs, or on the shown run if there is one verdict per run. */
-const theVerdict = () => (story.verdicts.length === 1 ? story.verdicts[0] : story.verdicts[look.run]);
+const wholeVerdict = () => (story.verdicts.length === 1 ? story.verdicts[0] : story.verdicts[look.run]);
+/** Return the name of the shown stage of one model; null if there are no stages, or it has no verdict. */
+const theStage = () => Object.keys(wholeVerdict()?.stages ?? {}).find((name) => name === stepName(look.step)) ?? null;
+/** Return the verdict on the shown stage of one model; otherwise the whole verdict. */
+const theVerdict = () => wholeVerdict()?.stages[theStage()] ?? wholeVerdict();
 
 function drawVerdict() {
   const verdict = theVerdict();
@@ -15,17 +19,18 @@ function drawVerdict() {
     fill("use-findings");
     return;
   }
-  const over = verdict["intervals over"], single = verdict.runs.length === 1;
+  const over = verdict["intervals over"], single = verdict.runs.length === 1, stages = Object.entries(wholeVerdict().stages);
   fill("verdict-note", verdict.where ? "The findings are of one model: do its hidden states form clusters by task, more than controls and on unseen data? Tested on "
     : "The findings are those of Wu and Varshney (arXiv 2402.12151), tested on ",
     single ? `the run ${verdict.runs[0].run} (seed ${verdict.runs[0].seed})` : `${verdict.runs.length} runs (seeds ${verdict.runs.map((run) => run.seed).join(", ")})`,
+    stages.length ? `, for the model ${theStage() ?? stages.at(-1)[0]}` : "",
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
     theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
     single && !verdict.where ? " Another seed may differ by more than these intervals." : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
   const shown = (finding) => findingDetails(finding, verdict.doubt);
   const where = verdict.where ? [make("div", { id: "where" }, ...verdict.where_text.map((line) => make("p", {}, line)), measurementTable(verdict.where.measurements))] : [];
-  fill("findings", ...doubt, ...where, ...verdict.findings.map(shown));
+  fill("findings", ...doubt, ...stages.length ? [stagesTable(stages)] : [], ...where, ...verdict.findings.map(shown));
   const { untested, layers, findings, measurements } = verdict.use;
   fill("use-findings", make("h3", {}, "Use, apart from the findings"),
     untested ? make("p", { class: "note" }, `Not tested: ${untested}. `, make("code", {}, "tasklens intervene RUN"), " makes them.")
@@ -39,6 +44,15 @@ function drawVerdict() {
     make("table", { class: "cells" }, make("tbody", {}, ...timings.map((timing) => make("tr", {},
       make("th", { scope: "row" }, timing.what), make("td", {}, number(Math.round(timing.step))),
       make("td", {}, timing.low === null ? "" : `${number(Math.round(timing.low))} to ${number(Math.round(timing.high))}`)))))) : null);
+}
+
+/** Return a table of the findings by stage of one model, above each the best layer. */
+function stagesTable(stages) {
+  const row = (name, cell) => make("tr", {}, make("th", { scope: "row" }, name), ...stages.map(([, verdict], i) => make("td", {}, cell(verdict, i))));
+  return make("div", { class: "scroll" }, make("table", { class: "cells", id: "stages" },
+    make("thead", {}, make("tr", {}, make("th"), ...stages.map(([name]) => make("th", { scope: "col" }, name)))),
+    make("tbody", {}, row("best layer", (verdict) => verdict.where?.layer ?? "–"),
+      ...stages[0][1].findings.map(({ finding }, f) => row(finding, (verdict) => verdict.findings[f].verdict)))));
 }
 
 function findingDetails(finding, doubt) {
@@ -120,7 +134,7 @@ function drawCloudTitle() {
   const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
   const share = split.shown_variance[look.state][look.step];
-  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, run.positions.length > 1 ? `, at ${run.position}` : null, make("br"),
+  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null, make("br"),
     `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
     look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
   byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
@@ -195,12 +209,14 @@ function drawWorld() {
 }
 
 // Names, licences and hashes of the models; a trained one has no licence.
-function modelTable(run) {
-  if (run.kind === "run") return [make("p", {}, `${run.models[0].name}, trained by this run`
-    + (run.models[0].weights ? `; SHA-256 of the last checkpoint: ${run.models[0].weights}` : ""))];
+function aboutModels(run) {
+  if (!run.models.length) return [];
+  const title = make("h3", {}, run.models.length > 1 ? "Models" : "Model");
+  if (run.kind === "run") return run.models.flatMap(({ name, weights }) => [title, make("p", {}, `${name}, trained by this run; `
+    + (weights ? `SHA-256 of the weights of the last checkpoint: ${weights}` : "its weights are not kept"))]);
   const head = [run.step_names ? "model" : "step", "name", "licence", "SHA-256 of the weights"];
   const rows = run.models.map(({ step, name, licence, weights }) => [run.step_names?.[run.steps.indexOf(step)] ?? number(step), name, licence, weights]);
-  return [make("div", { class: "scroll" }, make("table", {},
+  return [title, make("div", { class: "scroll" }, make("table", {},
     make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
     make("tbody", {}, ...rows.map((row) => make("tr", {}, ...row.map((text) => make("td", {}, text)))))))];
 }
@@ -215,7 +231,7 @@ function drawRun() {
   fill("origin",
     make("h3", {}, "Command"), make("pre", {}, command ?? ""),
     run.kind === "run" && again !== command ? make("p", { class: "note" }, "or, with the settings below: ", make("code", {}, again)) : null,
-    make("h3", {}, run.models.length > 1 ? "Models" : "Model"), ...modelTable(run),
+    ...aboutModels(run),
     make("h3", {}, "Time by stage"), table(times),
     make("h3", {}, "Machine and versions"), table([...Object.entries(machine ?? {}), ...Object.entries(versions ?? {})]),
     make("details", {}, make("summary", {}, "All settings (config.toml)"), make("pre", {}, run.settings)),
