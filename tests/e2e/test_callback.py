@@ -154,13 +154,19 @@ def test_the_run_is_that_of_a_probe_of_the_saved_checkpoints(
     )
 
 
-def test_commands_read_the_run(trained: tuple[Any, Path], command: Command) -> None:
-    path = trained[1] / "run"
+def test_commands_read_the_run(trained: tuple[Any, Path], command: Command, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(trained[1] / "run", tmp_path / "run"))
     assert (path / "report.html").is_file()
     assert command("show", path).status == 0
     assert command("report", path).status == 0
     assert command("verify", path).status in (0, 1)
     assert command("measure", path).status == 0, "there is nothing to do"
+    edited = command("intervene", path, "--state", "block1", "--edit", "shift")
+    assert edited.status == 0, edited.err
+    assert {*tl.load_run(path).effects().step} == {2, 4}, "the steps that were saved"
+    refused = command("measure", path, "--set", 'states.positions=["input","verb"]')
+    assert refused.status == 2
+    assert "no position can be added, because the models were measured while they" in refused.err
 
 
 def test_a_training_that_resumes_measures_what_is_missing(
@@ -299,6 +305,13 @@ def _with_peft(peft: Any, stock: Stock, config: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft's own
         return peft.get_peft_model(model_of(stock), config)
+
+
+def test_the_type_of_the_weights_is_that_of_the_run(stock: Stock, tmp_path: Path) -> None:
+    monitor = monitor_of(stock, tmp_path / "run", 'subject.states=["block1"]')
+    monitor.measure(model_of(stock).bfloat16(), 1)
+    assert monitor.run.settings.subject.dtype == "bfloat16"
+    assert monitor.run.states("block1").dtype == np.float32
 
 
 def test_a_directory_with_other_prompts_is_refused(stock: Stock, tmp_path: Path) -> None:

@@ -281,5 +281,6 @@ def control_ratio(name: str) -> Callable[[Curves, str], Floats]:
 
 
 def share(part: Floats, total: Floats) -> Floats:
-    """Return part / total, which is infinite if the total is not positive."""
-    return np.divide(part, total, out=np.full(len(total), np.inf), where=total > 1e-12)  # type: ignore[no-any-return]
+    """Return part / total, which is infinite if the total is not positive, and NaN if it is NaN."""
+    without = np.where(np.isnan(total), np.nan, np.inf)
+    return np.divide(part, total, out=without, where=total > 1e-12)

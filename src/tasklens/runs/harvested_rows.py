@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeAlias
 
@@ -61,7 +61,7 @@ class HarvestedRows:
         if damaged:
             inform(f"{directory}: the hidden states of {damaged:,} prompts are damaged; read again")
         if rows._hashes:  # the hash of a part is also of the shapes of the files
-            rows._files = {name: np.load(directory / f"{name}.npy", "r+") for name in names}
+            rows._files = _reopened(directory, names)
         return rows
 
     @property
@@ -90,6 +90,8 @@ class HarvestedRows:
         hashes = np.frombuffer(b"".join(self._hashes), dtype=np.uint8).reshape(-1, 32)  # (P, 32)
         content = safetensors.numpy.save({"part": self._part, "hashes": hashes})
         write_file(self.directory / PROGRESS, content)
+        # What is written needs no memory of this process any more.
+        self._files = _reopened(self.directory, self._files)
 
 
 def _hash(files: Files, rows: Ints) -> bytes:
@@ -100,6 +102,10 @@ def _hash(files: Files, rows: Ints) -> bytes:
         digest.update(f"{name} {values.dtype} {values.shape}".encode())
         digest.update(values.view(np.uint8).data)
     return digest.digest()
+
+
+def _reopened(directory: Path, names: Iterable[str]) -> Files:
+    return {name: np.load(directory / f"{name}.npy", "r+") for name in names}
 
 
 def _opened(path: Path, n: int) -> np.memmap[Any, Any]:

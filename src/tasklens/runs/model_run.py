@@ -280,7 +280,8 @@ class ModelRun(Run):
                     f"{facts['name']} has another tokenizer than {first['name']}: should be the "
                     "same for all models whose states are edited; make a run of each"
                 )
-        tokenizer = tokenizer_of(self.settings, self._checkpoint(self.steps[0]))
+        saved = next(iter(self.intervenable_steps), self.steps[0])
+        tokenizer = tokenizer_of(self.settings, self._checkpoint(saved))
         if tokenizer_hash(tokenizer) != first["tokenizer"]:
             raise InputError(
                 f"{first['name']}: the tokenizer has changed since {self.directory.path} was made; "
@@ -291,7 +292,7 @@ class ModelRun(Run):
     @property
     def intervenable_steps(self) -> tuple[int, ...]:
         """The steps of the checkpoints that were harvested, ascending, as far as they are saved."""
-        live = {step for step in self.steps if self.facts(step).get("live", False)}
+        live = {step for step in self.steps if self.is_live(step)}
         saved = live and {checkpoint.step for checkpoint in self._saved}
         return tuple(step for step in self.steps if step not in live or step in saved)
 
@@ -311,13 +312,17 @@ class ModelRun(Run):
     @property
     def _saved(self) -> list[Checkpoint]:
         """The models that can be opened; of a run beside a training none may be saved."""
-        live = any(self.facts(step).get("live", False) for step in self.steps)
+        live = any(map(self.is_live, self.steps))
         try:
             return self.checkpoints
         except InputError:
             if not live:
                 raise
             return []
+
+    def is_live(self, step: int) -> bool:
+        """Return whether a model was measured while it was trained; it may not be saved."""
+        return bool(self.facts(step).get("live", False))
 
     def _checkpoint(self, step: int) -> Checkpoint:
         """Return the model of a step; InputError if it is gone."""

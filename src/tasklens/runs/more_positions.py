@@ -70,4 +70,10 @@ def harvest_positions(run: Run, engine: str = LOCAL) -> None:
 
         for position in run.positions:
             measured_parts(run.rendered_table, position)
+        if any(run.is_live(step) for step in run.steps):
+            raise InputError(
+                f"{run.directory.path}: no position can be added, because the models were measured "
+                "while they were trained: name all positions before, or measure the saved "
+                "checkpoints with tasklens probe"
+            )
         harvest_models(run, engine)

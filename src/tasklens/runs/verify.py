@@ -179,7 +179,9 @@ def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
     instances = run.instances_by_split.values()
     unit = np.concatenate([known.unit for known in instances])
     task = np.concatenate([known.task for known in instances])
-    units, group = linked_units(unit, task)
+    sizes = [len(known.task) for known in instances]
+    split = None if unit.ndim == 1 else np.repeat(np.arange(len(sizes)), sizes)
+    units, group = linked_units(unit, task, split)
     return units, resampling_weights(group, COPIES, stream(run.settings.seed, "bootstrap"))
 
 

@@ -41,20 +41,27 @@ def resampling_weights(group: Ints, n: int, rng: np.random.Generator) -> Floats:
     return weights
 
 
-def linked_units(unit: Ints, task: Ints) -> tuple[Ints, Ints]:
+def linked_units(unit: Ints, task: Ints, split: Ints | None = None) -> tuple[Ints, Ints]:
     """Return the distinct units, ascending, and the group in which each is drawn, (U,) each.
 
-    ``unit`` is (N,), or (N, 2) for two kinds of units, whose numbers are all distinct; ``task`` is
-    (N,). A group has the units of one kind that occur with the same tasks, directly or through
-    other units: the instructions of a task, or the contexts of all tasks that share contexts.
+    ``unit`` is (N,), or (N, 2) for two kinds of units, whose numbers are all distinct; ``task`` and
+    ``split`` are (N,). A group has the units of one kind that occur with the same tasks, directly
+    or through other units: the instructions of a task, or the contexts of all tasks that share
+    contexts. If the splits are given, all units of a group occur in the same splits, so that each
+    split has as many in every copy: a few held-out inputs would be missing in many.
     """
     units, number = np.unique(unit, return_inverse=True)
     number = number.reshape(len(task), -1)  # (N, D)
     tasks, rank = np.unique(task, return_inverse=True)
-    # Each kind has nodes of its own for the tasks.
-    node = rank[:, None] + len(tasks) * np.arange(number.shape[1])  # (N, D)
+    # Each kind, and each set of splits, has nodes of its own for the tasks.
+    occurs = np.zeros(len(units), dtype=np.int64)  # a bit per split
+    if split is not None:
+        np.bitwise_or.at(occurs, number, (1 << split)[:, None])
+    sets, number_of_set = np.unique(occurs, return_inverse=True)
+    kind = len(sets) * np.arange(number.shape[1]) + number_of_set[number]  # (N, D)
+    node = rank[:, None] + len(tasks) * kind
     pairs = number.ravel(), len(units) + node.ravel()
-    n = len(units) + len(tasks) * number.shape[1]
+    n = len(units) + len(tasks) * len(sets) * number.shape[1]
     graph = coo_array((np.ones(number.size), pairs), shape=(n, n))
     count, component = connected_components(graph, directed=False)
     group = np.full(count, n, dtype=np.int64)

@@ -70,6 +70,22 @@ def test_units_are_drawn_within_the_tasks_that_share_them() -> None:
     assert group[3] != group[0]
 
 
+def test_units_are_drawn_among_those_of_the_same_splits() -> None:
+    """Of three contexts the last is held out, and of four inputs the last two."""
+    task, unit = crossed(2, 3, 4)
+    held_out = unit == [2, 6]
+    held_out[:, 1] |= unit[:, 1] == 5
+    split = np.array([0, 1, 2])[held_out @ [1, 2] % 3]
+    kept = ~held_out.all(axis=1)  # no prompt of both is in a split
+    units, group = linked_units(unit[kept], task[kept], split[kept])
+    groups = [group[np.isin(units, each)] for each in ([0, 1], [2], [3, 4], [5, 6])]
+    assert [len(set(each)) for each in groups] == [1] * 4
+    assert len(set(group)) == 4
+    weights = resampling_weights(group, 99, stream(0, "splits"))
+    assert (weights[:, units == 2] == 1).all()
+    assert (weights[:, np.isin(units, [5, 6])].sum(axis=1) == 2).all()
+
+
 def test_units_of_one_task_each_are_drawn_within_their_task() -> None:
     random = stream(0, "one kind")
     task_of = random.integers(5, size=40)
