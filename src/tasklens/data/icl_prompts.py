@@ -53,8 +53,8 @@ def icl_prompts(
     >>> import tasklens as tl
     >>> prompts = tl.icl_prompts(families=["verbs"], shots=2)
     >>> print(prompts.text[0])
-    oversee -> oversaw
-    write -> wrote
+    shake -> shook
+    choose -> chose
     speak ->
     """
     return _frame("icl", tokenizer, settings, seed, changes)
