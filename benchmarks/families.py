@@ -197,16 +197,16 @@ def branches(model: Any) -> Outcome:
     subject = HuggingFaceSubject(model)
     blocks = [name for name in subject.names if name.startswith("block")]
     try:
-        found = subject.branches
+        named = subject.branches
     except InputError as error:
         return Outcome("", NO_BLOCK, str(error).rpartition(": has no states attnN and mlpN: ")[2])
     asked = prompts(np.random.default_rng(0), alike=False)
     asked = Prompts(asked.ids[:4], asked.position[:4])  # which are enough for a sum
-    states = subject.harvest(asked, [*subject.names, *found]).states
+    states = subject.harvest(asked, [*subject.names, *named]).states
     summed = []
     for before, block in zip(["embed", *blocks], blocks, strict=False):
         number = block.removeprefix("block")
-        if f"attn{number}" in found:
+        if f"attn{number}" in named:
             parts = [states[name] for name in (before, f"attn{number}", f"mlp{number}")]
             size = np.max([np.linalg.norm(x, axis=1) for x in (*parts, states[block])], axis=0)
             distance = np.linalg.norm(sum(parts) - states[block], axis=1)
@@ -301,10 +301,10 @@ def branches_text(outcomes: list[Outcome]) -> str:
     kinds: dict[str, list[Outcome]] = {}
     for each in outcomes:
         kinds.setdefault(each.outcome, []).append(each)
-    made = [each for each in outcomes if each.outcome not in (REFUSED, NOT_MADE)]
+    measured = [each for each in outcomes if each.outcome not in (REFUSED, NOT_MADE)]
     some, none = kinds.get(SOME_BLOCKS, []), kinds.get(NO_BLOCK, [])
     text = (
-        f"Of {len(made)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have `attnN` "
+        f"Of {len(measured)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have `attnN` "
         f"and `mlpN` in all blocks, and the sum holds to 1e-5. Some blocks "
         f"have them in {', '.join(f'`{each.type}` ({each.line})' for each in some)}. No block "
         f"has them in {', '.join(f'`{each.type}`' for each in none)}."
