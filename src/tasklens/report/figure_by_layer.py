@@ -80,10 +80,9 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
     There is a line per split. A band is the 95 % interval over resampled prompts and near-best
     starts of KMeans. The panels are: clusters of the hidden states; clusters of their t-SNE maps,
     if measured; a linear classifier, which learns the task on the first split. Controls are grey,
-    and layer 0 is dotted. Those of clusters
-    are of the first split, as are thin lines of each family of tasks. Those of the classifier are of
-    the first unseen split. Of several models there is a
-    row each, and of a series the last checkpoint.
+    and layer 0 is dotted. Those of clusters are of the first split, as are thin lines of each
+    family of tasks. Those of the classifier are of the first unseen split. Of several models
+    there is a row each, and of a series the last checkpoint.
 
     Parameters
     ----------
