@@ -305,7 +305,7 @@ def branches_text(outcomes: list[Outcome]) -> str:
     some, none = kinds.get(SOME_BLOCKS, []), kinds.get(NO_BLOCK, [])
     text = (
         f"Of {len(made)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have `attnN` "
-        f"and `mlpN` in all blocks, and the sum holds to {SUM_TOLERANCE:.0e}. Some blocks "
+        f"and `mlpN` in all blocks, and the sum holds to 1e-5. Some blocks "
         f"have them in {', '.join(f'`{each.type}` ({each.line})' for each in some)}. No block "
         f"has them in {', '.join(f'`{each.type}`' for each in none)}."
     )

@@ -45,8 +45,9 @@ class Scores:
         self.values: dict[Key, float] = means.to_dict()
         self.seeds = sorted({key[0] for key in self.values})
         self.steps = sorted({key[5] for key in self.values} - {NO_STEP})
-        clustered = {key[3] for key in self.values if key[1] == "ari"} - set(CONTROLS)
-        self.layers = layers_in_order(clustered)
+        clustered = {key[3] for key in self.values if key[1] == "ari"}
+        self.layers = layers_in_order(clustered - set(CONTROLS))
+        self.controls = [control for control in CONTROLS if control in clustered]
 
     def get(
         self, seed: int, metric: str, split: str, layer: str, step: int, space: str = "raw"
@@ -180,7 +181,9 @@ def tasks_tables(path: Path) -> list[str]:
         return f"{np.mean(means):.2f} ({min(means):.2f} to {max(means):.2f})"
 
     by_number = [[name, *(spread("ari", last, k, name) for k in numbers)] for name in layers]
-    controls = [name for name in CONTROLS if name != "control:input"]  # k is the number of inputs
+    controls = [
+        name for name in CONTROLS if not name.startswith("control:input")
+    ]  # k is the number of inputs
     by_number += [[name, *(spread("ari", -1, k, name) for k in numbers)] for name in controls]
     most = numbers[-1]
     metrics = ("ari", "ari_from_means", "inertia_ratio")
@@ -242,7 +245,7 @@ def ari_table(scores: Scores, split: str) -> str:
             for seed in scores.seeds
         ]
         rows.append([layer, *(f"{a:.2f} → {b:.2f}" for a, b in pairs)])
-    for control in CONTROLS:
+    for control in scores.controls:
         values = [scores.get(seed, "ari", split, control, NO_STEP) for seed in scores.seeds]
         rows.append([control, *(f"{value:.2f}" for value in values)])
     return by_seed(scores, split, rows)

@@ -154,13 +154,16 @@ def test_the_run_is_that_of_a_probe_of_the_saved_checkpoints(
     )
 
 
-def test_commands_read_the_run(trained: tuple[Any, Path], command: Command) -> None:
-    path = trained[1] / "run"
+def test_commands_read_the_run(trained: tuple[Any, Path], command: Command, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(trained[1] / "run", tmp_path / "run"))
     assert (path / "report.html").is_file()
     assert command("show", path).status == 0
     assert command("report", path).status == 0
     assert command("verify", path).status in (0, 1)
     assert command("measure", path).status == 0, "there is nothing to do"
+    edited = command("intervene", path, "--state", "block1", "--edit", "shift")
+    assert edited.status == 0, edited.err
+    assert {*tl.load_run(path).effects().step} == {2, 4}, "the steps that were saved"
     refused = command("measure", path, "--set", 'states.positions=["input","verb"]')
     assert refused.status == 2
     assert "no position can be added, because the models were measured while they" in refused.err

@@ -38,8 +38,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_file_is_what_is_printed_and_what_python_returns(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "verbs.jsonl"
-    options = ("--families", "verbs", "--shots", "2", "--contexts", "5", "--seed", "3")
-    asked: list[str | Path] = ["icl", "--tokenizer", model, *options, "--out", out]
+    options = ("--families", "verbs", "--shots", "2", "--contexts", "5", "--inputs", "10")
+    asked: list[str | Path] = ["icl", "--tokenizer", model, *options, "--seed", "3", "--out", out]
     result = succeed("prompts", *asked)
     assert result.err == ""
     lines = result.out.splitlines()
@@ -51,7 +51,7 @@ def test_the_file_is_what_is_printed_and_what_python_returns(model: Path, tmp_pa
     )
     content = out.read_bytes()
     rows = [json.loads(line) for line in content.decode().splitlines()]
-    frame = tl.icl_prompts(families=["verbs"], shots=2, contexts=5, seed=3)
+    frame = tl.icl_prompts(families=["verbs"], shots=2, contexts=5, inputs=10, seed=3)
     assert rows == frame.to_dict("records")
     table = tl.read_prompts(str(out))
     assert [(s, p.stop - p.start) for s, p in table.splits.items()] == [

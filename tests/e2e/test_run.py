@@ -37,8 +37,7 @@ RECOMPUTED = ("ari", "ami", "v_measure", "ari_input", "ari_output")
 SPREAD = ("variance_task", "variance_input", "variance_output", "separation")
 CHECKPOINT = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 PROBES = ("probe_task", "centroid_task", "neighbours_task")
-#: The controls that know the input only.
-INPUT_CONTROLS = ("control:input", "control:input_class")
+OF_INPUT = ("control:input", "control:input_class")
 N_TASKS, N_SEEDS = 4, 2
 
 Rows = list[dict[str, Any]]
@@ -169,7 +168,7 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         *product(once, SUBSETS, controls, ["raw"], once, NEAR_BEST),
         *product(last, SUBSETS, STATES, ["raw"], seeds, ["silhouette"]),
         *product(once, SUBSETS, controls, ["raw"], seeds, AGREEMENT),
-        *product(once, SUBSETS, INPUT_CONTROLS, ["raw"], once, AGREEMENT),
+        *product(once, SUBSETS, OF_INPUT, ["raw"], once, AGREEMENT),
         *product(STEPS, SUBSETS, ["model"], [""], once, ["accuracy"]),
         *product(last, SPLITS[1:], ["model"], [""], once, ["accuracy"]),
     }
@@ -184,8 +183,7 @@ def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Row
     assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
     assert all(np.isfinite(row["value"]) for row in rows)
     unclustered = (*PROBES, "accuracy")
-    clustered = [r for r in rows if r["layer"] not in INPUT_CONTROLS]
-    k = {r["k"] for r in clustered if r["metric"] not in unclustered}
+    k = {r["k"] for r in rows if r["layer"] not in OF_INPUT and r["metric"] not in unclustered}
     assert k == {N_TASKS}
     for split in SUBSETS:
         known = read_split(smoke.path, split)

@@ -154,7 +154,9 @@ def follow(
         emit_json({**cell, "steps": followed.steps, "tasks": tasks, **changes})
     else:
         at = f" at {position}" if len(run.positions) > 1 else ""
-        emit(f"{state} on {split}{at} ({space}):\n\n{followed_text(followed, names)}")
+        emit(
+            f"{state} on {split}{at} ({space}):\n\n{followed_text(followed, names, run.step_names)}"
+        )
 
 
 def compare(

@@ -165,7 +165,7 @@ def _contexts(
     n = len(inputs) // 2 if n_held else 0
     shuffled = [inputs[i] for i in random.permutation(len(inputs))]
     pools = {False: shuffled[n:], True: shuffled[:n]}
-    drawn: list[tuple[str, ...]] = []
+    drawn: set[tuple[str, ...]] = set()
     contexts = []
     for i in range(settings.contexts):
         is_held_out = i >= settings.contexts - n_held
@@ -180,6 +180,6 @@ def _contexts(
                 f"family {short(name)} has too few inputs for {settings.contexts} different "
                 "contexts: ask for fewer contexts, or name other tasks"
             )
-        drawn.append(examples)
+        drawn.add(examples)
         contexts.append(Context(f"{name} {i + 1}", examples, tuple(forms), is_held_out))
     return contexts

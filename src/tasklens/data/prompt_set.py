@@ -8,9 +8,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tasklens.core.errors import InputError
+from tasklens.core.memory import check_sizes
 from tasklens.core.messages import short
 from tasklens.core.progress import warn
 from tasklens.core.settings import with_keywords
@@ -23,9 +24,8 @@ from tasklens.data.prompt_families import Family, choose_families
 from tasklens.data.prompt_forms import FORMS, Form, Kind, as_messages, written
 from tasklens.data.token_rows import Tokenizer
 
-if TYPE_CHECKING:
-    import pandas as pd
-
+#: Bytes of memory for each prompt, at least.
+BYTES = 1000
 #: What differs by kind of prompts if nothing else is asked for.
 DEFAULTS: dict[Kind, PromptSetSettings] = {
     "icl": PromptSetSettings(),
@@ -114,112 +114,9 @@ class PromptSet:
         return {row[column] for row in self.rows if row["family"] == family.name}
 
 
-def icl_prompts(
-    tokenizer: Tokenizer | None = None,
-    settings: PromptSetSettings | None = None,
-    *,
-    seed: int = 0,
-    **changes: Any,
-) -> "pd.DataFrame":
-    """Make few-shot prompts: examples of a task, then an input whose answer should follow.
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer, optional
-        With it, inputs are left out of which two answers begin with the same token, so that the
-        first token tells the tasks apart.
-    settings : PromptSetSettings, optional
-        What the prompts ask for.
-    seed : int
-        Root seed of what is drawn: the inputs, and the examples of each context.
-    **changes
-        Fields of `PromptSetSettings`, such as ``shots=3``, which change those given.
-
-    Returns
-    -------
-    DataFrame
-        A row per prompt, which `read_prompts` takes: ``text``, ``label`` (the task), ``family``,
-        ``input``, ``output``, ``answers`` (by label), ``context``, ``examples``, ``form``,
-        ``shots``, ``split``; and the parts ``query`` and ``separator`` of the text as pairs, the
-        first character and the end.
-
-    Raises
-    ------
-    InputError
-        For an unknown form, task or family, a broken file of tasks, or a wrong setting. If a family
-        has too few inputs whose answers the tokenizer tells apart.
-
-    Examples
-    --------
-    >>> import tasklens as tl
-    >>> prompts = tl.icl_prompts(families=["verbs"], shots=2)
-    >>> print(prompts.text[0])
-    oversee -> oversaw
-    write -> wrote
-    speak ->
-    """
-    return _frame("icl", tokenizer, settings, seed, changes)
-
-
-def chat_prompts(
-    tokenizer: Tokenizer | None = None,
-    settings: PromptSetSettings | None = None,
-    *,
-    seed: int = 0,
-    **changes: Any,
-) -> "pd.DataFrame":
-    """Make prompts for a chat model, as messages that its template writes as text.
-
-    Parameters, errors and the result are those of `icl_prompts`. Instead of ``text`` there is
-    ``messages``, a list of ``{"role": ..., "content": ...}``, and ``query`` is the input. By
-    default there are no examples, and each form is a context.
-
-    Examples
-    --------
-    >>> import tasklens as tl
-    >>> tl.chat_prompts(families=["countries"], forms=["question", "order"]).messages[0]
-    [{'role': 'user', 'content': 'Write the capital of Tunisia. Reply with the answer only.'}]
-    """
-    return _frame("chat", tokenizer, settings, seed, changes)
-
-
-def plain_prompts(
-    tokenizer: Tokenizer | None = None,
-    settings: PromptSetSettings | None = None,
-    *,
-    seed: int = 0,
-    **changes: Any,
-) -> "pd.DataFrame":
-    """Make prompts that name the task in words, such as "The past tense of eat is".
-
-    Parameters, errors and the result are those of `icl_prompts`. By default there are no examples,
-    and each form is a context.
-
-    Examples
-    --------
-    >>> import tasklens as tl
-    >>> tl.plain_prompts(families=["countries"], forms=["is", "colon"]).text[0]
-    'Capital of Nigeria:'
-    """
-    return _frame("plain", tokenizer, settings, seed, changes)
-
-
 def settings_of(kind: Kind, changes: Mapping[str, Any]) -> PromptSetSettings:
     """Return the settings of a kind of prompts, with some fields changed."""
     return with_keywords(changes, DEFAULTS[kind])[0]
-
-
-def _frame(
-    kind: Kind,
-    tokenizer: Tokenizer | None,
-    settings: PromptSetSettings | None,
-    seed: int,
-    changes: Mapping[str, Any],
-) -> "pd.DataFrame":
-    import pandas as pd
-
-    (settings,) = with_keywords(changes, settings or DEFAULTS[kind])
-    return pd.DataFrame(list(make_prompts(kind, tokenizer, settings, seed).rows))
 
 
 def make_prompts(
@@ -238,6 +135,13 @@ def make_prompts(
     if tokenizer is not None:
         families = [_tokens_differ(family, kind, forms, tokenizer) for family in families]
     families = _large_enough(families, settings)
+    n_tasks = sum(len(family.tasks) for family in families)
+    sizes = {"contexts": settings.contexts if settings.shots else 1, "inputs": settings.inputs}
+    check_sizes(
+        "a prompt set",
+        sizes,
+        lambda sizes: BYTES * len(forms) * n_tasks * sizes["contexts"] * sizes["inputs"],
+    )
     rows = [row for family in families for row in draw_rows(family, kind, forms, settings, seed)]
     if not all(family.crossed for family in families):
         warn(

@@ -70,6 +70,13 @@ def compare_steps(
     ------
     InputError
         If the run is not measured, has no such checkpoint, or if there are not two.
+
+    Examples
+    --------
+    >>> import tasklens as tl
+    >>> (pair,) = tl.compare_steps(tl.load_run("runs/smoke"))
+    >>> pair.names
+    ('step 0', 'step 16')
     """
     run.need("measure")
     chosen = [run.find_step(step) for step in steps] or _compared(run)

@@ -280,7 +280,8 @@ class ModelRun(Run):
                     f"{facts['name']} has another tokenizer than {first['name']}: should be the "
                     "same for all models whose states are edited; make a run of each"
                 )
-        tokenizer = tokenizer_of(self.settings, self._checkpoint(self.steps[0]))
+        saved = next(iter(self.intervenable_steps), self.steps[0])
+        tokenizer = tokenizer_of(self.settings, self._checkpoint(saved))
         if tokenizer_hash(tokenizer) != first["tokenizer"]:
             raise InputError(
                 f"{first['name']}: the tokenizer has changed since {self.directory.path} was made; "

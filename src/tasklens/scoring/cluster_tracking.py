@@ -1,8 +1,9 @@
 """Follow tasks and clusters from one checkpoint to the next."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -116,11 +117,20 @@ def _formed(steps: Sequence[int], overlaps: npt.NDArray[np.bool_]) -> int | None
     return steps[int(missing[-1]) + 1] if len(missing) else steps[0]
 
 
-def followed_text(followed: Followed, names: Sequence[str]) -> str:
+def followed_text(
+    followed: Followed,
+    names: Sequence[str],
+    step_names: Mapping[int, str] = MappingProxyType({}),
+) -> str:
     """Return the history of tasks and clusters as plain text, which `tasklens follow` prints.
 
-    ``names`` are the names of the tasks.
+    ``names`` are the names of the tasks, ``step_names`` those of steps that are no training steps.
     """
+
+    def called(step: int) -> str:
+        return visible(step_names.get(step, f"{step:,}"))
+
+    first = max(7, max(len(called(step)) for step in followed.steps))
     order = sorted(
         range(len(followed.tasks)),
         key=lambda i: (followed.formed[i] is None, followed.formed[i] or 0, i),
@@ -130,12 +140,12 @@ def followed_text(followed: Followed, names: Sequence[str]) -> str:
     lines = [f"{'task':<{wide}}  formed at  overlap at the end"]
     for i in order:
         step = followed.formed[i]
-        when = "never" if step is None else f"{step:,}"
+        when = "never" if step is None else called(step)
         overlap = followed.overlap[-1, i]
         lines.append(f"{names[followed.tasks[i]]:<{wide}}  {when:>9}  {overlap:18.2f}")
-    lines += ["", "step     formed  splits  merges"]
+    lines += ["", f"{'model' if step_names else 'step':<{first}}  formed  splits  merges"]
     for s, step in enumerate(followed.steps):
         formed = int(np.count_nonzero(followed.overlap[s] >= FORMED))
         moved = f"{followed.splits[s - 1]:6}  {followed.merges[s - 1]:6}" if s else ""
-        lines.append(f"{step:<7,}  {formed:6}  {moved}".rstrip())
+        lines.append(f"{called(step):<{first}}  {formed:6}  {moved}".rstrip())
     return "\n".join([*lines, ""])

@@ -22,6 +22,7 @@ from tasklens.core.files import (
     temporary_beside,
     write_file,
     write_synced,
+    writing_file,
 )
 
 #: What writes a file by its name alone, whatever it is called on.
@@ -146,6 +147,22 @@ def test_what_cannot_be_written_is_refused_in_a_line(tmp_path: Path) -> None:
             write_file(tmp_path / name, b"new")
         assert "\n" not in str(error.value)
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def test_a_file_whose_writing_fails_stays_as_it_was(tmp_path: Path) -> None:
+    path, new = tmp_path / "old", tmp_path / "made" / "new"
+    path.write_bytes(b"old")
+
+    def fail(path: Path) -> None:
+        with writing_file(path) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    for each in (path, new):
+        with pytest.raises(ZeroDivisionError):
+            fail(each)
+    assert [*tmp_path.iterdir()] == [path]
+    assert path.read_bytes() == b"old"
 
 
 def test_a_file_of_others_is_not_replaced_under_a_name_that_the_user_has_not_given(

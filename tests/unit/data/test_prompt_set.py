@@ -270,11 +270,19 @@ def test_tasks_that_are_not_crossed_have_inputs_and_examples_of_their_own(
         ("icl", {"shots": 0}, "shots = 0: should be 1 or more"),
         ("icl", {"forms": ["is"]}, "no form 'is'; those of icl are arrow, colon"),
         ("icl", {"forms": ["arrow", "arrow"]}, "forms: 'arrow' is given twice"),
+        (
+            "icl",
+            {"contexts": 100_000, "inputs": 40},
+            "contexts = 100000: a prompt set needs at least",
+        ),
         ("icl", {"shot": 3}, "PromptSetSettings has no field 'shot'; the nearest is 'shots'"),
         ("icl", {"contexts": 0}, "contexts = 0: should be at least 1"),
         ("icl", {"hold_out": ["task"]}, "hold_out.0 = 'task': should be 'context' or 'input'"),
     ],
 )
-def test_wrong_settings_are_one_line(kind: Kind, changes: dict[str, Any], line: str) -> None:
+def test_wrong_settings_are_one_line(
+    kind: Kind, changes: dict[str, Any], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasklens.core.memory.free_memory", lambda: 10**9)
     with pytest.raises(InputError, match=line):
         rows(kind, **changes)

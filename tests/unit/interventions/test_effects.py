@@ -112,14 +112,16 @@ def test_effects_are_those_counted_pair_by_pair(seed: int, able: bool, edit: str
         assert row["value"].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_resampled_copy_counts_each_unit_as_often_as_it_is_drawn() -> None:
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_resampled_copy_counts_each_unit_as_often_as_it_is_drawn(kinds: int) -> None:
     arrays = made_up(4)
-    unit = arrays[AT + "unit"]
+    unit = np.stack([np.arange(23) // 6, 4 + np.arange(23) % 6], axis=1)[:, :kinds]
+    arrays[AT + "unit"] = unit[:, 0] if kinds == 1 else unit
     units = np.unique(unit)
     weights = resampling_weights(np.zeros(len(units), dtype=int), 5, np.random.default_rng(0))
     curves = effect_curves("run", 0, "input", [(7, arrays)], {"val_subset": (units, weights)})
     for b, weight in enumerate(weights):
-        rows = np.repeat(np.arange(len(unit)), weight[unit].astype(int))
+        rows = np.repeat(np.arange(len(unit)), weight[unit].prod(axis=1).astype(int))
         copy = {
             name: array[rows]
             if name.count("/") == 2 + name.count("clean") - name.count("clean/")

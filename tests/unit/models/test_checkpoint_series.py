@@ -360,7 +360,7 @@ HUB = (
 )
 
 
-SMALL = {"config.json", "tokenizer.json", "merges.txt", "spiece.model"}
+SMALL = {"README.md", "config.json", "tokenizer.json", "merges.txt", "spiece.model"}
 ON_HUB = Checkpoint(64, "owner/name@step64", None, "owner/name", "step64")
 SHARDS = (
     *("model-00001-of-2.safetensors", "model-00002-of-2.safetensors"),

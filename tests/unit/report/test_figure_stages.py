@@ -32,7 +32,7 @@ def compared() -> list[ComparedSteps]:
 
 def lines(ax: Axes) -> list[list[float]]:
     """Return the values of the lines of the stages, in their order, without controls."""
-    grey = {look.color for look in CONTROLS.values()} | {"0.7"}
+    grey = {CONTROLS[label].color for label in ("untrained twin", "bag of tokens")} | {"0.7"}
     return [
         [float(y) for y in np.asarray(line.get_ydata())]
         for line in ax.lines

@@ -177,3 +177,7 @@ def test_what_became_of_tasks_and_clusters_as_text() -> None:
     assert [line.split()[-2] for line in lines[1:4]] == ["0", "64", "64"]
     never = followed_text(followed(MERGED), names).splitlines()
     assert never[2] == "t5             never                0.33"
+    stages = followed_text(got, names, {0: "untrained", 1: "base", 2000: "sft"}).splitlines()
+    assert stages[2] == "t5               sft                0.60"
+    assert [line.split()[0] for line in stages[5:]] == ["model", "untrained", "base", "sft"]
+    assert stages[6] == "untrained       1"

@@ -71,7 +71,7 @@ def test_units_are_drawn_within_the_tasks_that_share_them() -> None:
 
 
 def test_units_are_drawn_among_those_of_the_same_splits() -> None:
-    """Of three contexts the last is held out, and of four inputs the last two."""
+    """The last of three contexts is held out, and so are the last two of four inputs."""
     task, unit = crossed(2, 3, 4)
     held_out = unit == [2, 6]
     held_out[:, 1] |= unit[:, 1] == 5
