@@ -304,8 +304,8 @@ def branches_text(outcomes: list[Outcome]) -> str:
     measured = [each for each in outcomes if each.outcome not in (REFUSED, NOT_MADE)]
     some, none = kinds.get(SOME_BLOCKS, []), kinds.get(NO_BLOCK, [])
     text = (
-        f"Of {len(measured)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have `attnN` "
-        f"and `mlpN` in all blocks, and the sum holds to 1e-5. Some blocks "
+        f"Of {len(measured)} types that are measured, {len(kinds.get(ALL_BLOCKS, []))} have "
+        f"`attnN` and `mlpN` in all blocks, and the sum holds to 1e-5. Some blocks "
         f"have them in {', '.join(f'`{each.type}` ({each.line})' for each in some)}. No block "
         f"has them in {', '.join(f'`{each.type}`' for each in none)}."
     )
