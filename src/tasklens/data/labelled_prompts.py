@@ -17,20 +17,23 @@ from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.parquet import read_parquet
 from tasklens.core.progress import warn
-from tasklens.core.seeds import stream
 from tasklens.core.settings import Names, SettingsBase, with_keywords
-from tasklens.core.text import without_slash
 from tasklens.data.cell_values import is_missing, look
 from tasklens.data.chats import MESSAGES, Messages, transcript
 from tasklens.data.family_column import check_families, family_column
 from tasklens.data.prompt_answers import ANSWERS, answers_by_label
 from tasklens.data.prompt_columns import USUAL, Prompt, choose_columns, name_columns
 from tasklens.data.prompt_readers import PromptSource, Record, read_records, records_in_memory
+from tasklens.data.prompt_splits import (
+    ALL,
+    KEPT,
+    MOST_SPLITS,
+    check_labels,
+    column_of_splits,
+    hold_out,
+    split_by,
+)
 
-#: Name of the split of all prompts if none are held out, and of the other prompts if some are.
-ALL, KEPT = "all", "kept"
-#: Most splits that files, or a column of them, may have.
-MOST_SPLITS = 3
 #: The groups whose equal values are one unit whatever the label.
 CROSSED = CONTEXT, INPUT = "context", "input"
 
@@ -212,8 +215,11 @@ def read_prompts(
     columns = choose_columns(parts, named | {"group": first}, also=second)
     columns["family"] = family_column(columns, settings.family)
     groups = _groups(parts, columns, second)
-    split_by = _column_of_splits(parts, settings)
-    needed = [*columns.values(), *groups.values(), *settings.hold_out, split_by]
+    splits: str | None = None
+    if len(parts) == 1 and not settings.hold_out:
+        (records,) = parts.values()
+        splits = column_of_splits(records, settings.split)
+    needed = [*columns.values(), *groups.values(), *settings.hold_out, splits]
     header = {name for part in parts.values() for _, record in part for name in record}
     is_usual = settings.text == "text" and "text" not in header and MESSAGES in header
     text = MESSAGES if is_usual else settings.text
@@ -221,10 +227,14 @@ def read_prompts(
     label = columns["label"] or ""
     if len(prompts) == 1:
         (only,) = prompts.values()
-        by_column = split_by and _split_by(only, split_by)
-        prompts = by_column or _held_out(only, label, settings, seed)
+        share = settings.hold_out_share
+        prompts = (
+            split_by(only, splits)
+            if splits
+            else hold_out(only, label, settings.hold_out, share, seed)
+        )
     for split, part in prompts.items():
-        _check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
+        check_labels(split, part, label, held_out=bool(settings.hold_out) and split != KEPT)
     columns["family"] = check_families(prompts, label, columns["family"])
     table = _table(prompts, text, columns, groups)
     if ANSWERS in table.columns:
@@ -233,38 +243,6 @@ def read_prompts(
         except InputError as error:  # only interventions need it, and it may mean something else
             warn(f"{error}; the column is not used")
     return table
-
-
-def _column_of_splits(
-    parts: Mapping[str, Sequence[Record]], settings: PromptSettings
-) -> str | None:
-    """Return the column of the splits, or None; InputError if a named one has too many values."""
-    name = settings.split or "split"
-    if len(parts) > 1 or settings.hold_out:
-        return None
-    records = [record for part in parts.values() for _, record in part]
-    values = [value for record in records if not is_missing(value := record.get(name))]
-    distinct = list(dict.fromkeys(map(str, values)))
-    if len(distinct) <= MOST_SPLITS:
-        return name if values or settings.split else None
-    line = (
-        f"the column {short(name)} has {len(distinct):,} values: at most {MOST_SPLITS} are splits"
-    )
-    if settings.split:
-        raise InputError(line)
-    warn(f"{line}; it is not used")
-    return None
-
-
-def _split_by(prompts: list[Prompt], column: str) -> dict[str, list[Prompt]]:
-    """Split prompts by the values of a column, those that are kept first."""
-    names = dict.fromkeys(prompt.names[column] for prompt in prompts)
-    parts: dict[str, list[Prompt]] = {
-        without_slash(name): [] for name in sorted(names, key=lambda name: name != KEPT)
-    }
-    for prompt in prompts:
-        parts[without_slash(prompt.names[column])].append(prompt)
-    return parts
 
 
 def _groups(
@@ -278,65 +256,6 @@ def _groups(
         if any(not is_missing(record.get(CONTEXT)) for record in records):
             chosen = [CONTEXT, word]
     return {INPUT if name == word else name: name for name in chosen}
-
-
-def _held_out(
-    prompts: list[Prompt], label: str, settings: PromptSettings, seed: int
-) -> dict[str, list[Prompt]]:
-    """Split prompts by the values held out; prompts held out by two columns are in no split.
-
-    A value is held out for one label, not for all. This is as in the paper, in which an input that
-    was not seen after one instruction is seen after others.
-    """
-    if not settings.hold_out:
-        return {ALL: prompts}
-    held: dict[str, set[tuple[str, str]]] = {}
-    for column in settings.hold_out:
-        # Per label, in the order of the file; each value with the first prompt that has it.
-        values: dict[str, dict[str, str]] = {}
-        for prompt in prompts:
-            of_label = values.setdefault(prompt.names[label], {})
-            of_label.setdefault(prompt.names[column], prompt.source)
-        held[column] = set()
-        for name, distinct in values.items():
-            size = len(distinct)
-            if size < 2:
-                (source,) = distinct.values()
-                raise InputError(
-                    f"{source}: label {short(name)} has a single value of {short(column)}, which "
-                    "cannot be held out; hold out another column"
-                )
-            n = min(size - 1, max(1, round(settings.hold_out_share * size)))
-            drawn = stream(seed, "hold out", column, name).choice(size, n, replace=False)
-            held[column] |= {(name, list(distinct)[i]) for i in drawn}
-    parts: dict[str, list[Prompt]] = {KEPT: []}
-    splits = {column: f"held_out_{without_slash(column)}" for column in settings.hold_out}
-    parts |= {split: [] for split in splits.values()}
-    for prompt in prompts:
-        name = prompt.names[label]
-        out = [column for column in held if (name, prompt.names[column]) in held[column]]
-        if len(out) < 2:
-            parts[splits[out[0]] if out else KEPT].append(prompt)
-    return parts
-
-
-def _check_labels(split: str, prompts: list[Prompt], label: str, *, held_out: bool) -> None:
-    needed = "should be two or more" + ("; raise prompts.hold_out_share" if held_out else "")
-    sources: dict[str, list[str]] = {}
-    for prompt in prompts:
-        sources.setdefault(prompt.names[label], []).append(prompt.source)
-    if len(sources) < 2:
-        first, value = (prompts[0].source, next(iter(sources))) if prompts else (split, "")
-        raise InputError(
-            f"{first}: {short(label)} has the single value {short(value)} in split {split}: "
-            f"{needed}"
-        )
-    for value, of_value in sources.items():
-        if len(of_value) == 1:
-            raise InputError(
-                f"{of_value[0]}: {short(label)} = {short(value)} has a single prompt in split "
-                f"{split}: {needed}"
-            )
 
 
 def _table(

@@ -14,9 +14,9 @@ from tasklens.core.errors import InputError
 from tasklens.core.messages import short
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase
-from tasklens.data.labelled_prompts import KEPT
 from tasklens.data.prompt_families import Family, Share
 from tasklens.data.prompt_forms import Form, Kind, as_messages, written
+from tasklens.data.prompt_splits import KEPT
 
 #: The split of what is held out, by its column.
 HELD_OUT = {"context": "held_out_context", "input": "held_out_input"}

@@ -17,11 +17,11 @@ from tasklens.core.progress import warn
 from tasklens.core.settings import with_keywords
 from tasklens.data.chats import render
 from tasklens.data.first_tokens import first_tokens
-from tasklens.data.labelled_prompts import ALL
 from tasklens.data.names import listed
 from tasklens.data.prompt_drawing import PromptSetSettings, draw_rows, parts_of
 from tasklens.data.prompt_families import Family, choose_families
 from tasklens.data.prompt_forms import FORMS, Form, Kind, as_messages, written
+from tasklens.data.prompt_splits import ALL
 from tasklens.data.token_rows import Tokenizer
 
 #: Bytes of memory for each prompt, at least.

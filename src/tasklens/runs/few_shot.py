@@ -45,7 +45,7 @@ def _read(settings: ModelRunSettings, first: Checkpoint) -> LabelledPrompts:
         return read_prompts(settings.prompts, seed=settings.seed)
     if len(settings.prompts.files) > 1:
         raise InputError(f"{FEW_SHOT} has splits of its own: name no other file of prompts")
-    from tasklens.runs.stage_states import tokenizer_of
+    from tasklens.runs.opened_model import tokenizer_of
 
     return few_shot_prompts(settings, tokenizer_of(settings, first), first.name)
 
@@ -65,7 +65,7 @@ def few_shot_prompts(settings: ModelRunSettings, tokenizer: Any, model: str) -> 
 
 def hashes_of_prompts(settings: ModelRunSettings, first: Checkpoint) -> dict[str, str]:
     """Return the SHA-256 of each file of prompts, or of what few-shot prompts are made of."""
-    from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
+    from tasklens.runs.opened_model import tokenizer_hash, tokenizer_of
 
     if FEW_SHOT not in settings.prompts.files:
         return {name: sha256(content_of(name)) for name in settings.prompts.files}

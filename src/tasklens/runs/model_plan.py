@@ -14,8 +14,8 @@ from tasklens.models.gguf_files import stored_as
 from tasklens.models.hub_series import check_revisions
 from tasklens.runs.few_shot import prompts_of
 from tasklens.runs.model_run import checkpoints_of
+from tasklens.runs.opened_model import tokenize_at_all, tokenizer_of
 from tasklens.runs.settings import ModelRunSettings
-from tasklens.runs.stage_states import tokenize_at_all, tokenizer_of
 
 
 class PositionPlan(NamedTuple):

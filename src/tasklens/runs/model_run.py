@@ -35,7 +35,7 @@ from tasklens.scoring.answer_scores import score_first_tokens, score_whole_answe
 
 if TYPE_CHECKING:
     from tasklens.models.hf_subject import HuggingFaceSubject
-    from tasklens.runs.stage_states import OpenedModel
+    from tasklens.runs.opened_model import OpenedModel
 
 #: What is known of a harvested checkpoint: the hashes of its weights and tokenizer, its states.
 FACTS = "about.json"
@@ -271,7 +271,7 @@ class ModelRun(Run):
     @cached_property
     def _tokenizer(self) -> Any:
         """The tokenizer of all models; InputError if it is not the one that read the prompts."""
-        from tasklens.runs.stage_states import tokenizer_hash, tokenizer_of
+        from tasklens.runs.opened_model import tokenizer_hash, tokenizer_of
 
         first, *others = (self.facts(step) for step in self.steps)
         for facts in others:
@@ -298,7 +298,7 @@ class ModelRun(Run):
 
     def open_subject(self, step: int) -> "HuggingFaceSubject":
         """Load the model of a checkpoint; InputError if it is gone or not the one measured."""
-        from tasklens.runs.stage_states import load_model
+        from tasklens.runs.opened_model import load_model
 
         checkpoint = self._checkpoint(self._step(step))
         subject = load_model(self.settings, checkpoint)

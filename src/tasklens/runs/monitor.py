@@ -20,20 +20,13 @@ from tasklens.runs.directory import PATIENCE
 from tasklens.runs.few_shot import check_prompts, few_shot_prompts
 from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
+from tasklens.runs.opened_model import OpenedModel, opened_model, tokenizer_hash
 from tasklens.runs.pipeline import begin, finish_run
 from tasklens.runs.run import SCORES
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_data import make_data
 from tasklens.runs.stage_measure import Measurer
-from tasklens.runs.stage_states import (
-    OpenedModel,
-    Part,
-    doubts,
-    harvest_checkpoint,
-    opened_model,
-    show_measured_tokens,
-    tokenizer_hash,
-)
+from tasklens.runs.stage_states import Part, doubts, harvest_checkpoint, show_measured_tokens
 from tasklens.scoring.best_layer import best_layer, is_layer
 from tasklens.scoring.score_table import MODEL, main_scores, to_frame
 

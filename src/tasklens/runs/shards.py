@@ -14,6 +14,7 @@ from tasklens.models.checkpoint_series import Checkpoint
 from tasklens.runs.directory import RunDir
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import ModelRun
+from tasklens.runs.opened_model import open_model, tokenize_at_all, tokenizer_of
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_states import (
     Part,
@@ -21,10 +22,7 @@ from tasklens.runs.stage_states import (
     finish_checkpoint,
     keep_whole_answers,
     model_facts,
-    open_model,
     show_measured_tokens,
-    tokenize_at_all,
-    tokenizer_of,
 )
 from tasklens.runs.states_on_disk import (
     harvest_to,

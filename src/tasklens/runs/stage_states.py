@@ -11,42 +11,38 @@ import numpy as np
 import numpy.typing as npt
 import safetensors.numpy
 
-from tasklens.core.errors import InputError
 from tasklens.core.files import digest
 from tasklens.core.progress import inform, progress, warn
-from tasklens.core.seeds import derived_seed
 from tasklens.core.workers import LOCAL
-from tasklens.data.chats import HEADER, rendered
-from tasklens.data.labelled_prompts import LabelledPrompts
-from tasklens.data.measured_parts import default_position, measured_parts, parse_position
-from tasklens.data.names import listed, state_order
+from tasklens.data.chats import HEADER
+from tasklens.data.measured_parts import measured_parts, parse_position
+from tasklens.data.names import listed
 from tasklens.data.token_prompts import Prompts, at_once
-from tasklens.data.tokenize import Tokenized, shown, tokenize
+from tasklens.data.tokenize import Tokenized, shown
 from tasklens.models.checkpoint_series import (
     Checkpoint,
     fetch,
-    file_times,
     identity,
     step_notes,
 )
 from tasklens.models.gguf_files import stored_as
 from tasklens.models.hf_loading import (
-    TOKENIZER_FILES,
     check_model,
-    load_subject,
-    load_tokenizer,
-    tokenizer_directory,
 )
 from tasklens.models.hf_subject import HuggingFaceSubject
 from tasklens.models.hub_series import check_revisions
 from tasklens.models.licences import licence_of
 from tasklens.models.series_steps import missing_steps
-from tasklens.models.subject import states_among
 from tasklens.models.whole_answers import whole_answers
-from tasklens.runs.directory import check_own_checkpoint
 from tasklens.runs.estimate import check_space
 from tasklens.runs.kept_reading import keep_reading
 from tasklens.runs.model_run import FACTS, TEXTS, TOKEN_NAMES, TOKENS, ModelRun
+from tasklens.runs.opened_model import (
+    OpenedModel,
+    open_model,
+    tokenizer_files,
+    tokenizer_hash,
+)
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import (
     ANSWER,
@@ -56,16 +52,6 @@ from tasklens.runs.states_on_disk import (
     keep_layout,
     read_states,
 )
-
-
-class OpenedModel(NamedTuple):
-    """A model that is loaded, with the prompts as it reads them."""
-
-    subject: HuggingFaceSubject
-    tokens: dict[str, Tokenized]
-    """The prompts up to each position, by its name."""
-    names: tuple[str, ...]
-    """The hidden states that are wanted of it."""
 
 
 class Part(NamedTuple):
@@ -100,68 +86,6 @@ def check_models(run: ModelRun, engine: str = LOCAL) -> None:
                 check_model(each.directory, each.base, each.untrained, trust_remote_code=trusted)
         with progress(f"load {Path(first.name).name}", lasting=False):
             run.opened = open_model(settings, first, table)
-
-
-def open_model(
-    settings: ModelRunSettings, checkpoint: Checkpoint, table: LabelledPrompts
-) -> OpenedModel:
-    """Load a model, and read the prompts with its tokenizer.
-
-    InputError if one cannot be read, a prompt is too long, or a hidden state does not exist.
-    """
-    return opened_model(settings, load_model(settings, checkpoint), table, checkpoint.name)
-
-
-def opened_model(
-    settings: ModelRunSettings, subject: HuggingFaceSubject, table: LabelledPrompts, name: str
-) -> OpenedModel:
-    """Return a model that is loaded with the prompts as it reads them; InputError as open_model."""
-    names = _state_names(subject, settings.subject.states, name)
-    limits = [n for n in (settings.states.max_length, subject.max_length) if n]
-    tokens = tokenize_at_all(settings, table, subject.tokenizer, min(limits, default=0))
-    for each in tokens.values():
-        subject.check(each.prompts)
-    return OpenedModel(subject, tokens, names)
-
-
-def load_model(settings: ModelRunSettings, checkpoint: Checkpoint) -> HuggingFaceSubject:
-    """Load a model with its tokenizer; InputError if one cannot be read."""
-    wanted = settings.subject
-    directory = fetch(checkpoint, trust_remote_code=wanted.trust_remote_code)
-    for each in filter(None, (directory, checkpoint.base)):
-        check_own_checkpoint(each)
-    return load_subject(
-        directory,
-        step=checkpoint.step,
-        tokenizer=_tokenizer_directory(settings, checkpoint, directory),
-        base=checkpoint.base,
-        device=wanted.device,
-        dtype=wanted.dtype,
-        trust_remote_code=wanted.trust_remote_code,
-        max_tokens=wanted.max_tokens,
-        untrained=derived_seed(settings.seed, "untrained") if checkpoint.untrained else None,
-    )
-
-
-def tokenize_at_all(
-    settings: ModelRunSettings, table: LabelledPrompts, tokenizer: Any, max_length: int
-) -> dict[str, Tokenized]:
-    """Return the prompts up to each position that the settings name, or the default one."""
-    states = settings.states
-    positions = states.positions or (default_position(table),)
-    settings.check_figure(positions)
-    table = rendered(table, tokenizer, generation_prompt=states.generation_prompt)
-    return {
-        position: tokenize(
-            table,
-            tokenizer,
-            position,
-            special_tokens=states.special_tokens,
-            max_length=max_length,
-            candidates=position == positions[0],
-        )
-        for position in positions
-    }
 
 
 def harvest_models(run: ModelRun, engine: str = LOCAL, gpus: float = 1.0) -> None:
@@ -220,7 +144,7 @@ def _inputs(run: ModelRun) -> dict[Part, str]:
         )
         measured = [parts, named]
         for c in run.checkpoints:
-            model = [identity(c), _tokenizer_files(settings, c)]
+            model = [identity(c), tokenizer_files(settings, c)]
             inputs[Part(c, position)] = digest([common, measured, *model])
     return inputs
 
@@ -358,57 +282,6 @@ def _token_names(tokenizer: Any, answer: npt.NDArray[Any], prompts: Prompts) -> 
     tokens = np.unique(np.concatenate([answer, measured])).tolist()
     names = {str(token): tokenizer.decode([token]).strip() for token in tokens}
     return {token: name or f"token {token}" for token, name in names.items()}
-
-
-def tokenizer_of(settings: ModelRunSettings, checkpoint: Checkpoint) -> Any:
-    """Load the tokenizer that reads the prompts for a model."""
-    trusted = settings.subject.trust_remote_code
-    directory = fetch(checkpoint, trust_remote_code=trusted)
-    path = _tokenizer_directory(settings, checkpoint, directory)
-    return load_tokenizer(path, trust_remote_code=trusted)
-
-
-def _tokenizer_files(settings: ModelRunSettings, checkpoint: Checkpoint) -> list[object]:
-    """Return what tells a tokenizer outside the model's directory from another."""
-    directories = _tokenizer_directories(settings, checkpoint, checkpoint.directory)
-    path = directories[0] if directories else None
-    return [] if path in (None, checkpoint.directory) else file_times(path, TOKENIZER_FILES)
-
-
-def _tokenizer_directory(
-    settings: ModelRunSettings, checkpoint: Checkpoint, directory: Path
-) -> Path:
-    directories = _tokenizer_directories(settings, checkpoint, directory)
-    if not directories:
-        raise InputError(
-            f"{settings.subject.tokenizer or directory}: it has no tokenizer; name the directory "
-            "of one with --set subject.tokenizer=DIR"
-        )
-    return directories[0]
-
-
-def _tokenizer_directories(
-    settings: ModelRunSettings, checkpoint: Checkpoint, directory: Path | None
-) -> list[Path]:
-    """Return the directories that have a tokenizer for a model; the first one counts."""
-    named = settings.subject.tokenizer
-    places = [Path(named)] if named else [p for p in (directory, checkpoint.base) if p is not None]
-    return [path for path in map(tokenizer_directory, places) if path is not None]
-
-
-def _state_names(
-    subject: HuggingFaceSubject, wanted: tuple[str, ...], model: str
-) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(states_among(subject, wanted), key=state_order))
-    except InputError as error:
-        raise InputError(f"{model}: {error}") from error
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """Return the SHA-256 of a tokenizer's vocabulary and rules."""
-    fast = getattr(tokenizer, "is_fast", False)
-    return digest(tokenizer.backend_tokenizer.to_str() if fast else tokenizer.get_vocab())
 
 
 def doubts(facts_by_step: list[dict[str, Any]]) -> list[str]:
