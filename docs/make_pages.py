@@ -107,6 +107,7 @@ JSON_KEYS = {
         "labels": "their names",
         "splits": "prompts by split",
         "special tokens": "which of the tokenizer's special tokens are added, and to how many",
+        "rendered": "the first text, if a chat template has written it, or null",
         "positions": "of each `position`: `tokens`, with `min`, `max` and `mean` number of tokens "
         "up to the measured one; `known outputs`, the prompts whose output is known, or null; "
         "`over`, `last` or `mean`; `examples`, some prompts, what is measured in brackets",

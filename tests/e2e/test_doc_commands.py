@@ -33,7 +33,7 @@ from tiny_gguf import write_gguf
 #: Tiny settings, under which each measured task has several instances in each split.
 SETTINGS = TINY | {"tasks.variants_per_task": 30, "data.measured_instances": 30}
 #: Commands that cannot be run in a test; their options are checked.
-NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper")
+NOT_RUN = re.compile(r"--engine ray|ORG/NAME|paper|smollm2")
 #: Shorter code for the code of the pages.
 SHORTER = {
     "steps=400": "steps=2",
@@ -220,7 +220,9 @@ def shortened(parts: list[str], stock: Stock) -> list[str]:
         "runs/llama": str(stock.models),
         "cuda": "cpu",
     }
-    name, *arguments = (files.get(word, word) for word in parts)
+    # A named stage is NAME=MODEL.
+    named = (word.rpartition("=") for word in parts)
+    name, *arguments = (before + equals + files.get(word, word) for before, equals, word in named)
     if name in ("run", "data"):
         if "--out" not in arguments:
             arguments += ["--out", f"runs/{arguments[0]}"]

@@ -221,7 +221,7 @@ def test_a_highlighted_task_moves_as_a_whole(page: "Page") -> None:
     ))  # fmt: skip
     before = picture(page)
     at(page, 0)
-    shows(page, "#moves-note", re.compile("no edits at this checkpoint.* at step 10, 40[.]"))
+    shows(page, "#moves-note", re.compile("no edits at step 0[.] .* at step 10, at step 40[.]"))
     at(page, 2)
     assert picture(page) == before
 

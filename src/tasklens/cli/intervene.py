@@ -42,7 +42,7 @@ def intervene(
         typer.Option(
             "--step",
             metavar="N",
-            help="A checkpoint. [default: every one whose weights are kept]",
+            help="A checkpoint. [default: every one whose weights are kept, but no untrained twin]",
         ),
     ] = None,
     change: Change = None,

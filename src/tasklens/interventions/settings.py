@@ -83,7 +83,7 @@ class Selection:
     positions : tuple of str
         Measured positions; empty: the first one of the run.
     steps : tuple of int
-        Checkpoints; empty: every one whose weights are kept.
+        Checkpoints; empty: every one whose weights are kept, but no untrained twin.
     """
 
     edits: tuple[str, ...] = EDITS

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from tasklens.core.errors import InputError
+from tasklens.data.names import UNTRAINED
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
@@ -96,7 +97,7 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
                 "unembedding edits the last blocks, a patch needs a prompt of another task with "
                 f"the same input, and states are edited together by {', '.join(ADDED)} only"
             )
-        for step in selection.steps or run.intervenable_steps:
+        for step in selection.steps or default_steps(run):
             kept = kept_shapes(run, step)
             for state, cell in itertools.product(states, cells):
                 test = state == tested and step == run.steps[-1]
@@ -108,6 +109,12 @@ def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
                 if new:
                     missing.setdefault(step, {}).setdefault(state, {})[cell] = new
     return missing
+
+
+def default_steps(run: Run) -> tuple[int, ...]:
+    """Return the steps that are edited if none is named: not that of an untrained twin."""
+    steps = run.intervenable_steps
+    return tuple(step for step in steps if run.step_names.get(step) != UNTRAINED) or steps
 
 
 def tested_state(run: Run) -> str | None:

@@ -68,7 +68,7 @@ def final_table(
     >>> import tasklens as tl
     >>> list(tl.final_table(tl.load_run("runs/smoke").scores()).index)
     ['wte', 'embed', 'block1', 'block2', 'ln_f', 'control:length', 'control:symbols', \
-'control:input']
+'control:input', 'control:input_class']
     """
     rows = to_frame(at_position(main_scores(as_table(scores)), position), ("ari",))
     is_control = rows["layer"].isin(CONTROLS)

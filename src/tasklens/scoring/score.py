@@ -96,7 +96,7 @@ def score(
     >>> ari = scores[scores["metric"] == "ari"].groupby("layer", observed=True)["value"].mean()
     >>> list(ari.index)
     ['wte', 'embed', 'block1', 'block2', 'ln_f', 'control:length', 'control:symbols', \
-'control:input']
+'control:input', 'control:input_class']
     """
     known = instances or harvest.instances
     if known is None:
