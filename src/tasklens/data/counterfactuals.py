@@ -50,6 +50,9 @@ class Counterfactuals:
     """Each has the instances of one family."""
     family: Ints
     """Number of the family of each task, (T,): answers are known within it only."""
+    donor_index: Ints | None = None
+    """Row of each donor among the measured instances of its split, (M,); None if donors are others,
+    so that a model has to read them."""
     notes: tuple[str, ...] = ()
     """What was left out, in sentences for the log."""
 

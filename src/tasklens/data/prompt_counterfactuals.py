@@ -160,6 +160,7 @@ def counterfactuals_of_prompts(
         tokens=tokens,
         donors=part.edited(donors),
         donor=donor,
+        donor_index=donors,
         folds=_folds(family[table.splits[first]], family[rows][index], fold, index),
         family=family_of_task,
         notes=notes,

@@ -58,6 +58,7 @@ def take(asked: Counterfactuals, rows: Ints) -> Counterfactuals:
         answers=asked.answers[rows],
         donors=asked.donors.take(np.arange(0)),
         donor=np.full_like(asked.donor[rows], -1),
+        donor_index=None,
         folds=tuple(Fold(fold.fit, fold.edited[fold.edited >= 0]) for fold in folds),
     )
 

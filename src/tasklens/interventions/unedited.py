@@ -1,6 +1,7 @@
 """Ask a model without an edit: what it answers, and which tasks it can do."""
 
 import numpy as np
+import numpy.typing as npt
 
 from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals
@@ -9,7 +10,12 @@ from tasklens.interventions.cell import Arrays
 from tasklens.interventions.editor import Editor
 
 
-def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | None) -> Arrays:
+def unedited_arrays(
+    asked: Counterfactuals,
+    editor: Editor,
+    donors: Editor | None,
+    donors_correct: npt.NDArray[np.int8] | None = None,
+) -> Arrays:
     """Return what is known of the prompts of a split without an edit, by name.
 
     That is, behind ``split/position/``: ``index``, ``own``, ``unit``, ``answers`` and ``pairs``, as
@@ -17,13 +23,18 @@ def unedited_arrays(asked: Counterfactuals, editor: Editor, donors: Editor | Non
     other tasks in the donor's prompt, or -1 if there is none; ``clean/answer``, int32 (N,), and
     ``clean/likelihood``, float32 (N, T), of the answer under each task. If there are several
     families, ``family``, (T,), is that of each task.
+
+    The donors are asked, unless it is known whether the model is right on each: 1, 0, or -1 if it
+    is not known.
     """
     n = len(asked.own)
     right = asked.answers[np.arange(n), asked.own]
     answer, likelihood = _clean(editor, asked.answers)
     able = np.full(asked.answers.shape, -1, dtype=np.int8)
-    if donors is not None:
-        row, task = np.nonzero(asked.donor >= 0)
+    row, task = np.nonzero(asked.donor >= 0)
+    if donors_correct is not None:
+        able[row, task] = donors_correct[asked.donor[row, task]]
+    elif donors is not None:
         # A donor has one right answer: those that ask for it share the input and the task.
         expected = np.zeros(len(asked.donors), dtype=np.int64)
         candidates = np.full((len(asked.donors), len(asked.tasks)), -1)

@@ -122,6 +122,11 @@ class Source(Protocol):
         ...
 
     @property
+    def state_names(self) -> Sequence[str]:
+        """The names of the measured hidden states, from the input up."""
+        ...
+
+    @property
     def splits(self) -> Collection[str]:
         """The measured splits; centroids are those of the first."""
         ...
@@ -162,14 +167,36 @@ class OpenModel:
         if key not in self._asked:
             asked = self.run.counterfactuals(split, position, n)
             editor = open_editor(self._subject, asked.prompts, asked.tokens)
-            # The donors are many and are not edited: what the Editor keeps of them is dropped.
-            donors = None
-            if len(asked.donors):
-                donors = open_editor(self._subject, asked.donors, asked.tokens)
-            states = editor.states(editor.names), donors.states(donors.names) if donors else {}
-            common = unedited_arrays(asked, editor, donors)
-            self._asked[key] = Opened(asked, editor, *states, common)
+            if asked.donor_index is None:
+                self._asked[key] = self._read(asked, editor)
+            else:
+                self._asked[key] = self._measured(asked, editor, asked.donor_index)
         return self._asked[key]
+
+    def _read(self, asked: Counterfactuals, editor: Editor) -> Opened:
+        """Let the model read the prompts and their donors."""
+        # The donors are many and are not edited: what the Editor keeps of them is dropped.
+        donors = None
+        if len(asked.donors):
+            donors = open_editor(self._subject, asked.donors, asked.tokens)
+        states = editor.states(editor.names), donors.states(donors.names) if donors else {}
+        return Opened(asked, editor, *states, unedited_arrays(asked, editor, donors))
+
+    def _measured(self, asked: Counterfactuals, editor: Editor, donors: Ints) -> Opened:
+        """Take the states of the prompts and their donors from those that were measured."""
+        reader = correct = None
+        if asked.tokens.shape[1] == 1:  # the first token counts, as it does for the accuracy
+            correct = self.run.clusters(self.step)[f"{asked.split}/correct"][donors]
+        elif len(donors):
+            reader = open_editor(self._subject, asked.donors, asked.tokens)
+        prompts, of_donors = (self._states_at(asked, rows) for rows in (asked.index, donors))
+        common = unedited_arrays(asked, editor, reader, correct)
+        return Opened(asked, editor, prompts, of_donors, common)
+
+    def _states_at(self, asked: Counterfactuals, rows: Ints) -> dict[str, Floats]:
+        """Return each measured state of some instances of a split."""
+        at = self.step, asked.split, asked.position
+        return {name: self.run.states(name, *at)[rows] for name in self.run.state_names}
 
     def repair(
         self, split: str, position: str, state: str, settings: InterventionSettings
@@ -184,7 +211,10 @@ class OpenModel:
             editor: Editor | None = None
             if len(errors.own):
                 editor = open_editor(self._subject, errors.prompts, errors.tokens)
-            prompts = editor.states(editor.names) if editor else {}
+            if every.donor_index is not None:
+                prompts = self._states_at(every, errors.index)
+            else:
+                prompts = editor.states(editor.names) if editor else {}
             self._errors[key] = Errors(every, correct, errors, editor, prompts)
         every, correct, errors, editor, prompts = self._errors[key]
         name = partial(repair_name, split, position)
