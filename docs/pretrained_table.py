@@ -1,8 +1,8 @@
 """Print the tables of docs/pretrained.md: `python docs/pretrained_table.py RUN [POSITION]`.
 
-There is a line for each hidden state: the ARI by split, the accuracy of the linear classifier on
-the first unseen split with that of the untrained twin, and the effects of edits on that split, if
-there are any. An effect is the share of pairs whose answer becomes that of the other task; of an
+There is a line for each hidden state. It has the ARI by split, and the accuracy of the linear
+classifier on the first unseen split, beside that of the untrained twin. If states were edited, the
+effects of edits on that split follow. An effect is the share of pairs whose answer becomes that of the other task; of an
 erased subspace, it is the share of answers that stay.
 """
 

@@ -204,7 +204,7 @@ def assert_same_scores(rows: list[dict[str, Any]], others: list[dict[str, Any]])
     assert rows != []
     for row, other in zip(rows, others, strict=True):
         assert row | {"value": 0} == other | {"value": 0}
-        assert row["value"] == pytest.approx(other["value"], abs=1e-5)
+        assert row["value"] == pytest.approx(other["value"], rel=1e-5, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
