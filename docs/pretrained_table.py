@@ -2,8 +2,8 @@
 
 There is a line for each hidden state. It has the ARI by split, and the accuracy of the linear
 classifier on the first unseen split, beside that of the untrained twin. If states were edited, the
-effects of edits on that split follow. An effect is the share of pairs whose answer becomes that of the other task; of an
-erased subspace, it is the share of answers that stay.
+effects of edits on that split follow. An effect is the share of pairs whose answer becomes that of
+the other task; of an erased subspace, it is the share of answers that stay.
 """
 
 import sys
