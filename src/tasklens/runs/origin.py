@@ -1,6 +1,7 @@
 """Name the models that a table was measured on in the metadata of its Parquet file."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -11,7 +12,15 @@ from tasklens.runs.run import Run
 VERSION, MODELS = b"tasklens.version", b"tasklens.models"
 
 
+def _own_name(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
+
+
 def with_origin(schema: pa.Schema, run: Run) -> pa.Schema:
-    """Return a schema whose metadata have the version, and name, licence and hash of each model."""
-    models = json.dumps([each._asdict() for each in run.models])
+    """Return a schema whose metadata have the version, and name, licence and hash of each model.
+
+    Of an absolute path only the last part is there, so that the table of a model that was moved has
+    the same bytes, and a published one no directories of its author.
+    """
+    models = json.dumps([each._asdict() | {"name": _own_name(each.name)} for each in run.models])
     return schema.with_metadata({VERSION: tasklens.__version__, MODELS: models})
