@@ -19,8 +19,8 @@ def _own_name(name: str) -> str:
 def with_origin(schema: pa.Schema, run: Run) -> pa.Schema:
     """Return a schema whose metadata have the version, and name, licence and hash of each model.
 
-    Of an absolute path only the last part is there, so that the table of a model that was moved has
-    the same bytes, and a published one no directories of its author.
+    Of an absolute path only the last part is there. So the table of a model that was moved has the
+    same bytes, and a published one does not name the directories of its author.
     """
     models = json.dumps([each._asdict() | {"name": _own_name(each.name)} for each in run.models])
     return schema.with_metadata({VERSION: tasklens.__version__, MODELS: models})
