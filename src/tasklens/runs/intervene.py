@@ -24,7 +24,7 @@ from tasklens.interventions.settings import (
 )
 from tasklens.models.harvest import Model, as_subject, harvest
 from tasklens.models.subject import Subject
-from tasklens.runs.edit_plan import check_intervenable, edited_splits
+from tasklens.runs.edit_plan import check_intervenable, default_steps, edited_splits
 from tasklens.runs.edit_states import OpenModel
 from tasklens.runs.load_run import load_run
 from tasklens.runs.pipeline import edit_and_renew
@@ -105,7 +105,7 @@ def intervene(
     states : str or sequence of str
         Hidden states to edit; by default all. ``block3+block4`` are edited together.
     steps : int or sequence of int
-        Checkpoints of a run; by default all whose weights are kept.
+        Checkpoints of a run; by default all whose weights are kept, but no untrained twin.
     positions : str or sequence of str
         Measured positions; by default the first.
     alphas : sequence of float
@@ -184,7 +184,7 @@ def _selected(run: Run, selection: Selection) -> pd.DataFrame:
     edits |= {"third"} if "shift" in edits else set()
     edits |= {REPAIR_RANDOM, DISTANCE} if REPAIR in edits else set()
     wanted = {
-        "step": selection.steps or run.intervenable_steps,
+        "step": selection.steps or default_steps(run),
         "state": ("", *selection.states_among(run.state_names)),
         "position": selection.positions or run.positions[:1],
         "edit": edits,
@@ -203,7 +203,8 @@ def _edit_in_memory(
 ) -> pd.DataFrame:
     """Do the edits of a selection and those of the user in this process; nothing is kept."""
     tables = []
-    for step in selection.steps or source.intervenable_steps:
+    steps = default_steps(source) if isinstance(source, Run) else source.steps
+    for step in selection.steps or steps:
         model = OpenModel(source, step)
         arrays: Arrays = {}
         for split in edited_splits(source.splits):

@@ -18,7 +18,7 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.labelled_prompts import LabelledPrompts, read_table, table_of
 from tasklens.data.measured_parts import default_position, parse_position
-from tasklens.data.names import TRAINED, UNTRAINED, find_split
+from tasklens.data.names import find_split
 from tasklens.data.prompt_counterfactuals import counterfactuals_of_prompts
 from tasklens.data.token_prompts import Prompts
 from tasklens.data.tokenize import Tokenized, instances_of_prompts
@@ -30,6 +30,7 @@ from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
 from tasklens.runs.run import Ints, Run
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import ASKED, WHOLE, read_states
+from tasklens.runs.step_names import names_of_steps
 from tasklens.runs.task_overview import EXAMPLES, same_symbols
 from tasklens.scoring.answer_scores import score_first_tokens, score_whole_answers
 
@@ -366,26 +367,6 @@ class ModelRun(Run):
     def facts(self, step: int) -> dict[str, Any]:
         """Return the recorded facts about the model of a step."""
         return json.loads(self.directory.read(self.directory.states_at(step) / FACTS))  # type: ignore[no-any-return]
-
-
-def names_of_steps(facts_by_step: Sequence[Mapping[str, Any]]) -> dict[int, str]:
-    """Return what to call each step of a run that is no series; empty for a series.
-
-    Stages have the names that the user gave. Otherwise a single model is "trained"; of several
-    models each has its own name. The untrained twin is "untrained".
-    """
-    trained = [facts for facts in facts_by_step if not facts.get("untrained", False)]
-    if len(trained) > 1 and all(facts.get("is_training_step", True) for facts in trained):
-        return {}
-    short_names = [Path(facts["name"]).name for facts in trained]
-    are_distinct = len({*short_names}) == len(trained) and UNTRAINED not in short_names
-    names = {}
-    for facts, name in zip(trained, short_names, strict=True):
-        own = name if are_distinct else facts["name"]
-        default = own if len(trained) > 1 else TRAINED
-        names[facts["step"]] = facts.get("called") or default
-    untrained = {facts["step"]: UNTRAINED for facts in facts_by_step if facts not in trained}
-    return untrained | names
 
 
 def checkpoints_of(settings: ModelRunSettings) -> list[Checkpoint]:

@@ -8,8 +8,8 @@ import pytest
 from tasklens.models.checkpoint_series import find_checkpoints
 from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import run_of
-from tasklens.runs.model_run import names_of_steps
 from tasklens.runs.settings import TrainingRunSettings
+from tasklens.runs.step_names import names_of_steps
 
 
 def facts_of(root: Path, *names: str, untrained: bool = False) -> list[dict[str, Any]]:
