@@ -173,6 +173,22 @@ def test_spans_are_edited_as_they_were_measured(stock: Stock, tmp_path: Path) ->
     assert (moved.prompts.end == moved.prompts.read - 1).all()
 
 
+def test_without_a_column_of_outputs_the_donors_are_asked(stock: Stock, tmp_path: Path) -> None:
+    """Their answers stand in the column of answers, so that no accuracy was measured."""
+    rows = [
+        {name: value for name, value in row.items() if name != "output"}
+        | {"answers": {label: f"{row['input']}{label[0]}" for label in LABELS}}
+        for row in stock.rows
+    ]
+    prompts, out = write_prompts(tmp_path / "answers.jsonl", rows), tmp_path / "run"
+    succeed(*stock.command("--prompts", prompts, "--out", out, models=stock.checkpoints[200]))
+    edits = ("--edit", "shift", "--edit", "patch", "--edit", "random", "--state", "block1")
+    succeed("intervene", out, *edits, "--set", "interventions.draws=2")
+    able = {n: a for n, a in read_edits(load_run(out), 200).items() if n.endswith("/able")}
+    assert able
+    assert all((array >= 0).any(axis=1).all() for array in able.values())
+
+
 def test_a_column_of_answers_is_kept_with_the_prompts(stock: Stock, tmp_path: Path) -> None:
     rows = [
         {name: row[name] for name in ("label", "output", "instruction")}

@@ -185,8 +185,10 @@ class OpenModel:
     def _measured(self, asked: Counterfactuals, editor: Editor, donors: Ints) -> Opened:
         """Take the states of the prompts and their donors from those that were measured."""
         reader = correct = None
-        if asked.tokens.shape[1] == 1:  # the first token counts, as it does for the accuracy
-            correct = self.run.clusters(self.step)[f"{asked.split}/correct"][donors]
+        known = self.run.clusters(self.step).get(f"{asked.split}/correct")
+        # A single token counts as it does for the accuracy, which needs the column of outputs.
+        if known is not None and (known[donors] >= 0).all() and asked.tokens.shape[1] == 1:
+            correct = known[donors]
         elif len(donors):
             reader = open_editor(self._subject, asked.donors, asked.tokens)
         prompts, of_donors = (self._states_at(asked, rows) for rows in (asked.index, donors))
