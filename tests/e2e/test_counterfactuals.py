@@ -187,6 +187,8 @@ def test_without_a_column_of_outputs_the_donors_are_asked(stock: Stock, tmp_path
     able = {n: a for n, a in read_edits(load_run(out), 200).items() if n.endswith("/able")}
     assert able
     assert all((array >= 0).any(axis=1).all() for array in able.values())
+    repair = succeed("intervene", out, "--edit", "repair", "--state", "block1")
+    assert "0 errors to repair" in repair.out
 
 
 def test_a_column_of_answers_is_kept_with_the_prompts(stock: Stock, tmp_path: Path) -> None:

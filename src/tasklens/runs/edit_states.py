@@ -185,15 +185,22 @@ class OpenModel:
     def _measured(self, asked: Counterfactuals, editor: Editor, donors: Ints) -> Opened:
         """Take the states of the prompts and their donors from those that were measured."""
         reader = correct = None
-        known = self.run.clusters(self.step).get(f"{asked.split}/correct")
-        # A single token counts as it does for the accuracy, which needs the column of outputs.
-        if known is not None and (known[donors] >= 0).all() and asked.tokens.shape[1] == 1:
-            correct = known[donors]
+        known = self._correct(asked.split, donors)
+        if asked.tokens.shape[1] == 1 and (known >= 0).all():  # it counts as for the accuracy
+            correct = known
         elif len(donors):
             reader = open_editor(self._subject, asked.donors, asked.tokens)
         prompts, of_donors = (self._states_at(asked, rows) for rows in (asked.index, donors))
         common = unedited_arrays(asked, editor, reader, correct)
         return Opened(asked, editor, prompts, of_donors, common)
+
+    def _correct(self, split: str, rows: Ints) -> npt.NDArray[np.int8]:
+        """Return whether the model is right on some instances, (n,): 1, 0, or -1 if not known.
+
+        Without a column of outputs none is known.
+        """
+        correct = self.run.clusters(self.step).get(f"{split}/correct")
+        return np.full(len(rows), -1, dtype=np.int8) if correct is None else correct[rows]
 
     def _states_at(self, asked: Counterfactuals, rows: Ints) -> dict[str, Floats]:
         """Return each measured state of some instances of a split."""
@@ -207,7 +214,7 @@ class OpenModel:
         key = split, position
         if key not in self._errors:
             every = self.run.counterfactuals(split, position, sys.maxsize)
-            correct = self.run.clusters(self.step)[f"{split}/correct"][every.index]
+            correct = self._correct(split, every.index)
             rng = stream(self.run.settings.seed, "repaired errors", self.step, split)
             errors = errors_among(every, correct, settings.instances, rng)
             editor: Editor | None = None
