@@ -16,6 +16,8 @@ SPLIT_MEANINGS = {
     "train_subset": "seen in training",
     "val_subset": "unseen pairs",
     "val_instruction_subset": "unseen instructions",
+    "unseen_distribution_subset": "unseen distributions",
+    "unseen_task_subset": "unseen tasks",
 }
 """Meanings of the measured splits of a training run, from the most to the least seen."""
 
@@ -58,6 +60,9 @@ class Instances:
     unit: npt.NDArray[np.int64]
     """Number of the unit that is resampled, (N,): the instruction, or the group of a prompt. If two
     kinds of units are resampled, such as contexts and inputs: (N, 2), all numbers distinct."""
+    distribution: npt.NDArray[np.int64] | None = None
+    """Number of the distribution that each instance's instruction was drawn from, (N,), distinct
+    over all tasks; None if it is not known."""
     family: npt.NDArray[np.int64] | None = None
     """Number of the family of each instance, (N,); None if all are one family."""
     family_names: tuple[str, ...] = ()
@@ -67,7 +72,8 @@ class Instances:
 
     def __post_init__(self) -> None:
         unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
-        known = (self.task, self.input, self.output, self.length, unit, self.family)
+        known = (self.task, self.input, self.output, self.length, unit)
+        known += (self.distribution, self.family)
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
@@ -80,9 +86,14 @@ class Instances:
 
     @property
     def parts(self) -> dict[str, npt.NDArray[np.int64]]:
-        """Task, input and, if known, output of each instance, by name: the labels to compare."""
-        parts = {"task": self.task, "input": self.input}
-        return parts if self.output is None else parts | {"output": self.output}
+        """Task, input and, if known, output of each instance, by name: the labels to compare.
+
+        Also the distribution, if a task has several.
+        """
+        parts = {"task": self.task, "input": self.input, "output": self.output}
+        if self.distribution is not None and len(np.unique(self.distribution)) > self.n_tasks:
+            parts["distribution"] = self.distribution
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def input_class(self) -> npt.NDArray[np.int64]:
@@ -121,7 +132,7 @@ class Instances:
 
     def _take(self, rows: npt.NDArray[np.int64]) -> "Instances":
         """Return some of the instances, as those of one family."""
-        parts = ("task", "input", "output", "length", "symbol_counts", "unit")
+        parts = ("task", "input", "output", "length", "symbol_counts", "unit", "distribution")
         taken = {name: getattr(self, name) for name in parts}
         taken = {name: each if each is None else each[rows] for name, each in taken.items()}
         crossed = {name: values[rows] for name, values in self.crossed.items()}
