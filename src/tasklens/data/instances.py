@@ -72,8 +72,8 @@ class Instances:
 
     def __post_init__(self) -> None:
         unit = self.unit[..., 0] if self.unit.ndim == 2 and self.unit.shape[1] == 2 else self.unit
-        known = (self.task, self.input, self.output, self.length, unit)
-        known += (self.distribution, self.family)
+        known = [self.task, self.input, self.output, self.length, unit]
+        known += [self.distribution, self.family]
         shapes = [a.shape for a in known if a is not None]
         n = shapes[0][0] if shapes[0] else 0
         if n == 0 or set(shapes) != {(n,)} or self.symbol_counts.shape[:-1] != (n,):
