@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tasklens.core.errors import InputError
 from tasklens.data.names import UNTRAINED
+from tasklens.data.synthetic import UNSEEN
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
@@ -71,8 +72,11 @@ def check_intervenable(run: Run, selection: Selection) -> None:
 
 
 def edited_splits(splits: Iterable[str]) -> tuple[str, ...]:
-    """Return the splits whose states are edited: those that centroids are not computed from."""
-    first, *others = splits
+    """Return the splits whose states are edited: those that centroids are not computed from.
+
+    Those that training never reads are left out.
+    """
+    first, *others = (split for split in splits if split not in UNSEEN)
     return tuple(others) or (first,)
 
 

@@ -101,7 +101,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     """
     run.need("measure")
     run.check_files("measure")
-    seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
+    seed, role_of = run.settings.seed, roles_of(run)
     position = run.position(position)
     instances = run.instances_at(position)
     at = position if position != run.positions[0] else ""
@@ -161,7 +161,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             controls,
             resampling,
             bar.update,
-            {role: split for split, role in role_of.items()},
+            {role: split for split, role in role_of.items() if role in MEASURED},
             _chance(run),
             (cell_extremes, control_extremes),
             decoded,
@@ -172,6 +172,16 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     scores = at_position(run.score_table(all_k=True), position)
     within = tuple(curves_of_table(scores, family=name)[0] for name in run.families)
     return replace(curves, units=run.unit_names, families=within)
+
+
+def roles_of(run: Run) -> dict[str, str]:
+    """Return the split of a training run that each split stands for in the findings.
+
+    The splits of a model run stand for those of a training run, in their order.
+    """
+    if run.states_stage == "train":
+        return {split: split for split in run.splits}
+    return dict(zip(run.splits, MEASURED, strict=False))
 
 
 def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
