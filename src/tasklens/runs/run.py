@@ -111,6 +111,14 @@ class Run(Stages):
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the right answers by split as tokens of a step's model, -1 if not known."""
 
+    @property
+    def outputs(self) -> Ints | None:
+        """The output token of each task of the first split for each input token, (V, T).
+
+        The tasks are ascending; -1: a task has no output for an input. None if it is not known.
+        """
+        return None
+
     @abstractmethod
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens of a step's model are called."""
