@@ -27,7 +27,7 @@ LEAST_TASKS = 3
 
 
 class Answered(NamedTuple):
-    """What a model answered to the N instances of a split."""
+    """Answers of a model to the N instances of a split."""
 
     answer: Ints
     """The most likely token, (N,)."""
@@ -36,7 +36,7 @@ class Answered(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Where the hidden states of N instances lie among the centroids of the known tasks."""
+    """Positions of the hidden states of N instances among the centroids of the known tasks."""
 
     distance: npt.NDArray[np.float32]
     """Euclidean distance to the centroid of the own task, (N,). In the first split, to the mean of
@@ -47,7 +47,7 @@ class Placed(NamedTuple):
     """The share of the squared length in the span of the centroids, (N,), see `Centroids`."""
 
 
-def place(
+def place_states(
     states: Mapping[str, Floats], instances: Mapping[str, Instances]
 ) -> tuple[Centroids, dict[str, Placed]]:
     """Fit the centroids on the first split, and place the states of all splits among them.
@@ -90,7 +90,7 @@ def score_centroids(
 
     ``states`` has the hidden state on each split, (N, D), ``labels`` the clusters of it, (S, N).
     ``outputs``, (V, T), has the output token of each task of the first split, ascending, for each
-    input token; -1: none. If it is None, the last of the scores below is left out. The rows of
+    input token; -1: none. If it is None, the last two scores are left out. The rows of
     each split are, with those of known right answers first:
 
     - `errors`: the number of wrong answers with a distance to the centroid of their task;
@@ -103,8 +103,8 @@ def score_centroids(
       span's dimensions over that of all;
     - `nearest_task_share`: the share of a task's instances whose nearest centroid is the commonest
       one among them; mean over the tasks of the split;
-    - `answer_of_nearest`: the share of answers that are the output of the task of the nearest
-      centroid for the instance's input, among instances for which it has one;
+    - `answer_of_nearest`: the share of answers that are the output of the nearest centroid's task
+      for the same input. An input without an output under this task does not count;
     - `answer_of_nearest_random`: the same of a task drawn at random instead of the nearest.
 
     That the nearest centroid is that of the own task is `centroid_task`, see `score_probes`. There
@@ -113,7 +113,7 @@ def score_centroids(
     first = next(iter(states))
     if instances[first].n_tasks < 2:
         return [], {}
-    centroids, placed = place(states, instances)
+    centroids, placed = place_states(states, instances)
     rows: list[Row] = []
     for split, each in placed.items():
         known = instances[split]
@@ -179,8 +179,8 @@ def task_ari(task: Ints, labels: Ints) -> Doubles:
 
     It is the adjusted Rand index of two partitions of two parts: the task and the rest, and a
     cluster and the rest. Of all clusters, the one with the highest index counts: so the F measure
-    of a class is defined (Larsen and Aone, KDD 1999). It is 1 if a cluster has all instances of the
-    task and no other, and lower if the task is split, or shares its cluster. ``task`` is (N,),
+    of a class is defined (Larsen and Aone, KDD 1999). It is 1 if a cluster is the task, and
+    lower if the task is split or shares its cluster. ``task`` is (N,),
     ``labels`` (S, N), numbered from 0.
     """
     part, labels = ranks(task), labels.astype(np.int64)

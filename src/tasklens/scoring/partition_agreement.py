@@ -48,8 +48,8 @@ def adjusted_rand(table: Table) -> float:
 def one_against_rest(table: Table) -> Floats:
     """Return the index of each part of a against each part of b, and the rest, (parts, parts).
 
-    Entry (i, j) is the adjusted Rand index of the partition into part i of a and all other
-    elements, and the partition into part j of b and all other elements.
+    Entry (i, j) is the adjusted Rand index of two partitions: part i of a and all other elements,
+    and part j of b and all other elements.
     """
     inside = table.astype(np.float64)
     n = inside.sum()

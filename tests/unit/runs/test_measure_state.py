@@ -162,7 +162,7 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
     assert set(arrays) == {*expected, f"{[*SIZES][1]}/block2/raw/decoded", *placed()}
 
 
-def test_errors_far_from_their_centroid_are_told_in_each_family(tmp_path: Path) -> None:
+def test_the_distance_tells_errors_in_each_family(tmp_path: Path) -> None:
     n = SIZES["held_out_input"]
     x = planted()
     far = np.arange(n) % 4 == 0

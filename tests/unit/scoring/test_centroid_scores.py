@@ -15,7 +15,7 @@ from tasklens.scoring.centroid_scores import (
     Answered,
     auroc,
     commonest,
-    place,
+    place_states,
     score_centroids,
     task_ari,
 )
@@ -69,7 +69,7 @@ def answered(correct: NDArray[np.integer[Any]], answer: Ints | None = None) -> A
 TASK = np.arange(N) % TASKS
 
 
-def test_errors_that_are_far_from_their_centroid_are_told_by_the_distance() -> None:
+def test_the_distance_tells_errors_that_are_far_from_their_centroid() -> None:
     far = np.arange(N) % 5 == 0
     x = {SEEN: states(TASK), UNSEEN: states(TASK, seed=1)}
     x[UNSEEN][far] += 8
@@ -241,7 +241,7 @@ def test_an_unseen_task_that_lies_on_a_known_one_is_near_it_and_has_no_errors() 
     assert {metric for split, metric in values if split == NEW} == {
         *("span_share", "span_share_random", "nearest_task_share")
     }
-    _, placed = place(x, {s: planted_instances(t, s) for s, t in ((SEEN, TASK), (NEW, new))})
+    _, placed = place_states(x, {s: planted_instances(t, s) for s, t in ((SEEN, TASK), (NEW, new))})
     expected = NearestCentroid().fit(x[SEEN], TASK).predict(x[NEW])
     assert np.array_equal(placed[NEW].nearest, expected)
     assert np.isnan(placed[NEW].distance).all()
