@@ -17,7 +17,7 @@ from tasklens.clustering.numba_compile import one_thread
 from tasklens.data.instances import Instances
 from tasklens.scoring.centroids import Centroids, Doubles, fit_centroids
 from tasklens.scoring.classifiers import nearest_centroid
-from tasklens.scoring.partition_agreement import contingency, counted, one_against_rest, ranks
+from tasklens.scoring.partition_agreement import contingency, one_against_rest
 from tasklens.scoring.score_table import Row, score_rows
 
 Floats = npt.NDArray[np.floating]
@@ -120,7 +120,7 @@ def score_centroids(
         values: dict[str, float] = {}
         if split in answered and (answered[split].correct >= 0).any():
             correct = answered[split].correct
-            values |= _of_errors(each.distance, correct)
+            values |= score_errors(each.distance, correct)
             if split in labels:
                 values |= _of_tasks(known.task, labels[split], correct)
         if np.isfinite(each.span).any():
@@ -130,13 +130,13 @@ def score_centroids(
         if outputs is not None and split in answered:
             of_task = outputs[known.input]  # (N, T)
             nearest = np.searchsorted(centroids.tasks, each.nearest)
-            values |= _of_outputs(answered[split].answer, of_task, nearest)
+            values |= score_answers_of_tasks(answered[split].answer, of_task, nearest)
         columns: dict[str, Any] = {"run": run, "seed": seed, "step": step, "position": position}
         rows += score_rows(values, **columns, layer=state, split=split)
     return rows, placed
 
 
-def _of_errors(distance: Floats, correct: Ints) -> dict[str, float]:
+def score_errors(distance: Floats, correct: Ints) -> dict[str, float]:
     """Return the number of errors, and how well a distance, (N,), tells them from hits."""
     rows = (correct >= 0) & np.isfinite(distance)
     if not rows.any():
@@ -158,7 +158,7 @@ def _of_tasks(task: Ints, labels: Ints, correct: Ints) -> dict[str, float]:
     return {"task_ari_accuracy": float(np.corrcoef(rankdata(ari), rankdata(accuracy))[0, 1])}
 
 
-def _of_outputs(answer: Ints, outputs: Ints, nearest: Ints) -> dict[str, float]:
+def score_answers_of_tasks(answer: Ints, outputs: Ints, nearest: Ints) -> dict[str, float]:
     """Return how often an answer, (N,), is the output of the nearest task, and of any.
 
     ``outputs`` are those of T tasks, (N, T), -1: none; ``nearest``, (N,), is one of the tasks.
@@ -181,10 +181,9 @@ def task_ari(task: Ints, labels: Ints) -> Doubles:
     cluster and the rest. Of all clusters, the one with the highest index counts: so the F measure
     of a class is defined (Larsen and Aone, KDD 1999). It is 1 if a cluster is the task, and
     lower if the task is split or shares its cluster. ``task`` is (N,),
-    ``labels`` (S, N), numbered from 0.
+    ``labels`` (S, N).
     """
-    part, labels = ranks(task), labels.astype(np.int64)
-    return np.mean([one_against_rest(counted(part, each)).max(axis=1) for each in labels], 0)  # type: ignore[no-any-return]
+    return np.mean([one_against_rest(contingency(task, each)).max(axis=1) for each in labels], 0)  # type: ignore[no-any-return]
 
 
 def commonest(group: Ints, value: Ints) -> tuple[Ints, Doubles]:
