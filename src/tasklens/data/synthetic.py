@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
-from tasklens.data.instances import Instances
+from tasklens.data.instances import UNSEEN_KINDS, Instances
 from tasklens.data.names import check_distinct, find_position
 from tasklens.data.random_tasks import draw_instructions, draw_unseen, make_tasks, with_unseen
 from tasklens.data.tasks import TaskSet, TaskSettings
@@ -31,10 +31,7 @@ MEASURED = {
 #: ``unseen_distribution`` are of known tasks, so that their right answers are known. But nothing
 #: tells a model to which task an unseen distribution belongs: accuracy is about chance by
 #: construction. Those of ``unseen_task`` have no right answer.
-UNSEEN = {
-    "unseen_distribution_subset": "unseen_distribution",
-    "unseen_task_subset": "unseen_task",
-}
+UNSEEN = {measured: measured.removesuffix("_subset") for measured in UNSEEN_KINDS}
 
 #: Names of the positions of an instance [I; x]: x, the last token of I, and the mean over I.
 PositionName: TypeAlias = Literal["input", "instruction_last", "instruction_mean"]

@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from tasklens.core.errors import InputError
+from tasklens.data.instances import UNSEEN_KINDS
 from tasklens.data.names import UNTRAINED
-from tasklens.data.synthetic import UNSEEN
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
@@ -76,8 +76,8 @@ def edited_splits(splits: Iterable[str]) -> tuple[str, ...]:
 
     Those that training never reads are left out.
     """
-    first, *others = (split for split in splits if split not in UNSEEN)
-    return tuple(others) or (first,)
+    first, *others = splits
+    return tuple(split for split in others if split not in UNSEEN_KINDS) or (first,)
 
 
 def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
