@@ -177,10 +177,16 @@ class Dataset:
 
     def distribution(self, split: str) -> NDArray[np.int64]:
         """Return the distribution of each instance of a split, (N,), distinct over all tasks."""
-        n_each = [len(task.grammars) + len(task.unseen) for task in self.tasks.all_tasks]
+        n_each = [len(task.every_grammar) for task in self.tasks.all_tasks]
         first = np.cumsum([0, *n_each])[:-1]  # (n_tasks,)
         number = self.instruction_distribution[self.splits[split].instruction]
         return first[self.task(split)] + number
+
+    @functools.cached_property
+    def distribution_names(self) -> tuple[str, ...]:
+        """The name of each distribution, by the numbers of `distribution`: ``task3/0``."""
+        tasks = self.tasks.all_tasks
+        return tuple(f"{task.name}/{i}" for task in tasks for i in range(len(task.every_grammar)))
 
     def prompts(self, split: str, position: str = "input") -> Prompts:
         """Return the prompt [I; x] of each instance of a split, measured at a position.
