@@ -278,6 +278,18 @@ def compare_precisions(runs: Iterable[Run]) -> None:
         warn(f"{each}, as auto chose: fix train.precision in runs that are compared")
 
 
+def best_layer_of(run: Run, position: str, space: str = "raw") -> str:
+    """Return the layer with the highest final ARI on the first split; InputError if none has it."""
+    table = at_position(run.score_table(), position)
+    first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
+    best = best_layer(
+        {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
+    )
+    if best is None:
+        raise InputError(f"{run.directory.path}: nothing was clustered in the space {space!r}")
+    return best[0]
+
+
 def follow_run(
     run: Run,
     layer: str | None = None,
@@ -298,14 +310,7 @@ def follow_run(
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        table = at_position(run.score_table(), position)
-        first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
-        chosen = best_layer(
-            {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
-        )
-        if chosen is None:
-            raise InputError(f"{path}: nothing was clustered in the space {space!r}")
-        layer, _ = chosen
+        layer = best_layer_of(run, position, space)
     name = run.cell(split, layer, space, position).name("labels")
     steps, labels = [], []
     known: set[str] = set()

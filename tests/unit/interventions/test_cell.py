@@ -11,11 +11,11 @@ from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
-from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.controls import lengths
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
 from tasklens.interventions.unedited import unedited_arrays
+from tasklens.scoring.centroids import fit_centroids
 
 EVERY = [edit for edit in EDITS if edit not in (*REPAIRS, "unembedding")]
 SETTINGS = InterventionSettings(draws=5, test_draws=9)
