@@ -43,8 +43,8 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     """Draw the ARI of the clusters by hidden state and checkpoint.
 
     There is one heat map each for the ARI against the task, the input and, if they are known, the
-    output and the distribution of the instruction. Rows are hidden states, from the input at the bottom up. Columns are checkpoints. Values
-    are means over cluster seeds.
+    output and the distribution of the instruction. Rows are hidden states, from the input at the
+    bottom up. Columns are checkpoints. Values are means over cluster seeds.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import Arrays, PlannedEdit, planned_edits
 from tasklens.interventions.edits import Edit
@@ -43,8 +43,8 @@ class _Prompted:
         self.state_names = subject.names
         self.positions = ("input",)
         self._states: dict[tuple[str, str], dict[str, Floats]] = {}
-        self.splits = MEASURED
-        self.names = {"task": {i: task.name for i, task in enumerate(dataset.tasks.tasks)}}
+        self.splits = dataset.measured
+        self.names = {"task": {i: task.name for i, task in enumerate(dataset.tasks.all_tasks)}}
 
     def open_subject(self, step: int) -> Subject:
         """Return the model."""

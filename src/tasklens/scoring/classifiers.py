@@ -53,7 +53,8 @@ def score_probes(
     - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
       first split.
 
-    The accuracy by chance is one divided by the number of tasks.
+    The accuracy by chance is one divided by the number of tasks. A split of other tasks than the
+    first has no rows: nothing that learns those of the first can name them.
     """
     seen, *others = states
     x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
@@ -63,6 +64,8 @@ def score_probes(
     probed = Probed([], {})
     with one_thread():
         for split in others:
+            if not np.isin(instances[split].task, names).any():
+                continue
             guesses = {
                 "probe_task": predict(states[split]),
                 "centroid_task": names[nearest_centroid(x, task, states[split])],

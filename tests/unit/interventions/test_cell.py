@@ -120,10 +120,10 @@ def unseen_task(world: World, n: int = 40) -> Arrays:
     own, task = np.full(n, -1), np.full(n, world.n_tasks)
     donor = world.output(np.arange(world.n_tasks)[None], inputs[:, None])
     known = world.cell_states(asked, inputs, donor_inputs)
-    mean = 4 * world.rng.standard_normal(world.mean.shape[1]).astype(np.float32)
+    away = 4 * world.rng.standard_normal(world.mean.shape[1]) - world.mean[0]
 
     def of_task(inputs: Ints) -> Floats:
-        return mean + world.states(np.zeros_like(inputs), inputs) - world.mean[0].astype(np.float32)
+        return world.states(np.zeros_like(inputs), inputs) + away.astype(np.float32)
 
     fit = of_task(world.rng.integers(world.n_inputs, size=60))
     states = replace(
