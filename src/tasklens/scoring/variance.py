@@ -70,9 +70,9 @@ def nc1(x: Doubles, groups: npt.NDArray[Any]) -> float:
     It is the trace of W B+, divided by C: Papyan, Han and Donoho, "Prevalence of neural collapse",
     PNAS 117, 2020, figure 6. W is the mean over states of the outer product of a state less its
     group's mean. B is the mean over groups of the outer product of the group's mean less the mean
-    of the groups' means. B+ is the pseudo-inverse: eigenvalues of B count as zero, and so do
-    their directions, if they are at most max(N, D) times the rounding of float64 times the variance
-    of the states. At most C - 1 are above.
+    of the groups' means. B+ is the pseudo-inverse of B, whose rank is at most C - 1. An eigenvalue
+    of B counts as zero up to a share of the variance of the states: max(N, D) times the rounding of
+    float64. What varies within groups in directions without differences of means does not count.
 
     It is 0 if states collapse to their groups' means. It is infinite if all means are equal: the
     pseudo-inverse would be 0, and look like a collapse. It is NaN if all states are equal. `x` is
