@@ -77,15 +77,20 @@ def counterfactuals_of_dataset(
     )
 
 
-def _answers(dataset: Dataset, tasks: Ints, inputs: Ints, tokens: Ints) -> Ints:
-    """Return the index of each task's output for each input, (N, T); -1 if a task lacks it."""
+def outputs_of_tasks(dataset: Dataset, tasks: Ints) -> Ints:
+    """Return the output token of each task, (T,), for each token as its input, (V, T); -1: none."""
     encode = dataset.vocabulary.encode
     table = np.full((len(dataset.vocabulary), len(tasks)), -1)
     for column, task in enumerate(tasks):
         function = dataset.tasks.tasks[task].function
-        outputs = encode(function.values())
-        table[encode(function.keys()), column] = np.searchsorted(tokens, outputs)
-    return table[inputs]
+        table[encode(function.keys()), column] = encode(function.values())
+    return table
+
+
+def _answers(dataset: Dataset, tasks: Ints, inputs: Ints, tokens: Ints) -> Ints:
+    """Return the index of each task's output for each input, (N, T); -1 if a task lacks it."""
+    outputs = outputs_of_tasks(dataset, tasks)[inputs]
+    return np.where(outputs >= 0, np.searchsorted(tokens, outputs), -1)
 
 
 def _donors(

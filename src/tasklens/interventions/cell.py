@@ -16,7 +16,6 @@ from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import controls, edits
-from tasklens.interventions.centroids import Centroids, fit_centroids
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.edits import Edit, checked
 from tasklens.interventions.settings import (
@@ -26,6 +25,7 @@ from tasklens.interventions.settings import (
     InterventionSettings,
     check_draws,
 )
+from tasklens.scoring.centroids import Centroids, fit_centroids
 
 Arrays = dict[str, npt.NDArray[Any]]
 #: Edits that are the same each time.

@@ -4,8 +4,8 @@ import numpy as np
 
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import edits
-from tasklens.interventions.centroids import Centroids, Doubles, directions, fit_centroids
 from tasklens.interventions.edits import Edit
+from tasklens.scoring.centroids import Centroids, Doubles, directions, fit_centroids
 
 
 def lengths(centroids: Centroids, draw: int) -> Doubles:

@@ -16,10 +16,10 @@ from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, CellStates
-from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.controls import with_length
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.settings import check_draws
+from tasklens.scoring.centroids import fit_centroids
 
 #: The edit, and its control along random directions of the same length.
 REPAIR, REPAIR_RANDOM = "repair", "repair_random"
@@ -107,6 +107,6 @@ def own_distance(states: CellStates, asked: Counterfactuals) -> Floats:
     distance = np.empty(len(asked.own), dtype=np.float32)
     for fold in asked.folds:
         centroids = fit_centroids(states.fit[fold.fit], states.fit_task[fold.fit])
-        own = centroids.mean[centroids.columns(asked.tasks[asked.own[fold.edited]])]
-        distance[fold.edited] = np.linalg.norm(states.prompts[fold.edited] - own, axis=1)
+        own = asked.tasks[asked.own[fold.edited]]
+        distance[fold.edited] = centroids.distance(states.prompts[fold.edited], own)
     return distance

@@ -14,7 +14,11 @@ from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split
 from tasklens.data.synthetic import MEASURED, Dataset
-from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
+from tasklens.data.synthetic_counterfactuals import (
+    FITTED,
+    counterfactuals_of_dataset,
+    outputs_of_tasks,
+)
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2, state_names
@@ -104,6 +108,11 @@ class TrainingRun(Run):
     def targets(self, step: int) -> Mapping[str, Ints]:
         """Return the output token of each instance by split, unmeasured splits included."""
         return {split: part.output for split, part in self.dataset.splits.items()}
+
+    @cached_property
+    def outputs(self) -> Ints:
+        """The output token of each measured task for each input token, see `Run.outputs`."""
+        return outputs_of_tasks(self.dataset, np.unique(self.dataset.task(FITTED)))
 
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens are called."""

@@ -40,6 +40,37 @@ class Centroids:
         """Return the part of each vector, (..., D), that lies in the span of the centroids."""
         return (x @ self.basis) @ self.basis.T
 
+    def distance(self, x: Floats, task: Ints) -> Doubles:
+        """Return the Euclidean distance of states, (n, D), to the centroid of their task, (n,).
+
+        It is NaN for a task that has no centroid.
+        """
+        column = self.columns(task)
+        distance = np.linalg.norm(x - self.mean[column], axis=1)
+        return np.where(self.tasks[column] == task, distance, np.nan)
+
+    def distance_left_out(self) -> Doubles:
+        """Return the distance of each fitted state to the mean of the others of its task, (F,).
+
+        It is NaN for a state that is the only one of its task.
+        """
+        # Without one of n states, their mean moves away from it by 1 / (n - 1) of its distance.
+        n = np.bincount(self.column)[self.column].astype(np.float64)
+        factor = np.divide(n, n - 1, out=np.full(len(n), np.nan), where=n > 1)
+        return factor * np.linalg.norm(self.residuals, axis=1)  # type: ignore[no-any-return]
+
+    def span_share(self, x: Floats) -> Doubles:
+        """Return which share of the squared length of states lies in the span, (n,), in 0 .. 1.
+
+        The length is that of the state, (n, D), minus the mean of the centroids. It is NaN for a
+        state that equals this mean.
+        """
+        from_middle = x - self.middle
+        length = (from_middle**2).sum(axis=1)
+        inside = ((from_middle @ self.basis) ** 2).sum(axis=1)
+        share = np.divide(inside, length, out=np.full(len(x), np.nan), where=length > 0)
+        return np.minimum(share, 1)  # type: ignore[no-any-return]
+
     def difference(self, task: Ints, target: Ints) -> Doubles:
         """Return the centroid of each target minus that of each task, (n, D)."""
         return self.mean[self.columns(target)] - self.mean[self.columns(task)]
