@@ -139,7 +139,7 @@ def count_bytes(
         "weights": len(kept) * weights,
         # the new training state is whole before the old one goes
         "to resume from": 2 * 3 * weights,
-        "interventions": count_edit_bytes(settings, kept),
+        "interventions": count_edit_bytes(settings, kept, n_splits),
         "clusters": n_states * measured,
         # two maps in float32; in the page they take half of that
         "report": n_states * shown * 2 * 2 * 4 * 3 // 2,
