@@ -34,7 +34,7 @@ from tasklens.scoring.score_table import (
 if TYPE_CHECKING:
     import pandas as pd
 
-COLORS = {"task": "#440154", "input": "#d95f02", "output": "#1b9e77", "distribution": "#7570b3"}
+COLORS = {"task": "#440154", "distribution": "#e7298a", "input": "#d95f02", "output": "#1b9e77"}
 
 Look: TypeAlias = tuple[str, str, str]
 """Which of `COLORS` a line has, its dashes, and its label."""
@@ -43,15 +43,15 @@ Look: TypeAlias = tuple[str, str, str]
 PANELS: dict[str, dict[str, Look]] = {
     "ARI of the clusters": {
         "ari": ("task", "-", "against the task"),
+        "ari_distribution": ("distribution", "--", "against the distribution"),
         "ari_input": ("input", "-", "against the input"),
         "ari_output": ("output", "-", "against the output"),
-        "ari_distribution": ("distribution", "-", "against the distribution"),
     },
     "share of the variance": {
         "variance_task": ("task", "-", "between tasks"),
+        "variance_distribution": ("distribution", "--", "between distributions"),
         "variance_input": ("input", "-", "between inputs"),
         "variance_output": ("output", "-", "between outputs"),
-        "variance_distribution": ("distribution", "-", "between distributions"),
     },
     "recovery of the task": {
         "probe_task": ("task", "-", "linear probe: accuracy"),
@@ -77,8 +77,7 @@ def figure2(
 
     Lines are means over seeds and cluster seeds, in the space "raw", which is that of the hidden
     states themselves. The best layer is chosen on the split `chosen_on`, see
-    `tasklens.scoring.best_layer`. A score that the table lacks has no line; those of distributions
-    are there if tasks have several.
+    `tasklens.scoring.best_layer`.
 
     Parameters
     ----------

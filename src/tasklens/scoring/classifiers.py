@@ -53,8 +53,9 @@ def score_probes(
     - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
       first split.
 
-    The accuracy by chance is one divided by the number of tasks. On each split, the first included,
-    there is also:
+    The accuracy by chance is one divided by the number of tasks. It is left out on a split of other
+    tasks than the first: nothing that learns those of the first can name them. On each split, the
+    first included, there is also:
 
     - `nc4`: the share of instances of which the linear classifier and the nearest mean state
       predict the same task, whether it is theirs or not. It is NC4 of Papyan, Han and Donoho, PNAS
@@ -75,7 +76,7 @@ def score_probes(
             }
             agreed = guesses["probe_task"] == guesses["centroid_task"]
             values = {"nc4": float(np.mean(agreed))}
-            if split in others:
+            if split in others and np.isin(instances[split].task, names).any():
                 guesses["neighbours_task"] = names[vote(x, task, queries, NEIGHBOURS)]
                 right = {name: guess == instances[split].task for name, guess in guesses.items()}
                 values |= {name: float(np.mean(each)) for name, each in right.items()}

@@ -55,18 +55,6 @@ def test_lines_are_the_means_of_the_table_in_the_layer_chosen_on_the_training_su
             np.testing.assert_allclose(np.array(below.get_xydata()).T, [steps, course])
 
 
-def test_distributions_have_a_line_if_tasks_have_several() -> None:
-    rows = table((0, 10)).to_pylist()
-    for like, metric in (
-        ("ari_input", "ari_distribution"),
-        ("variance_input", "variance_distribution"),
-    ):
-        rows += [row | {"metric": metric} for row in rows if row["metric"] == like]
-    labels = [[str(line.get_label()) for line in ax.lines] for ax in figure2(to_table(rows)).axes]
-    assert labels[0][3:] == labels[3][3:] == ["against the distribution"]
-    assert labels[1][3:] == labels[4][3:] == ["between distributions"]
-
-
 def test_of_several_numbers_of_clusters_the_first_is_drawn() -> None:
     rows = [row | {"k": 4} for row in table((0, 10)).to_pylist()]
     others = [row | {"k": 9, "value": 0.0} for row in rows]
