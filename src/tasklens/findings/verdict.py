@@ -21,6 +21,7 @@ from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.unseen_measurements import unseen_measurements
 from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.use_measurements import Use, use_of
 
@@ -79,6 +80,8 @@ class Verdict:
     of `tasklens.findings.one_model` of one model."""
     location: Location | None = None
     """Where the clusters of one model are; None for a series."""
+    unseen: tuple[Measurement, ...] = ()
+    """What was measured on each split of unseen data; these numbers cannot fail."""
     stages: Mapping[str, "Verdict"] = field(default_factory=dict)
     """The verdict on each stage of one model, by its name. The last of them has the checks that
     this verdict has. Empty unless there are several stages."""
@@ -177,11 +180,12 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
+    unseen = tuple(unseen_measurements(runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     if not is_series:
         location = location_of(runs)
-        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location)
-    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
+        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen)
+    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use, unseen=unseen)
 
 
 def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:

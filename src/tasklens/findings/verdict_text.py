@@ -39,6 +39,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             | {"low": t.low, "high": t.high}
             for t in verdict.timings
         ],
+        "unseen data": [vars(measurement) for measurement in verdict.unseen],
         "use": {
             "untested": verdict.use.untested,
             "layers": verdict.use.layers,
@@ -104,6 +105,11 @@ def verdict_text(verdict: Verdict) -> str:
             f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
         ]
         lines.append("")
+    if verdict.unseen:
+        lines += [
+            "unseen data by kind, measured and not judged, in the best layer of train_subset:"
+        ]
+        lines += [*map(_measurement_line, verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
 
