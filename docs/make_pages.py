@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tasklens.core.settings import SettingsBase
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
@@ -55,6 +55,7 @@ JSON_KEYS = {
         "where": "of one model: the best `layer`, the split it was `chosen on`, `best in`: the "
         "`share` of resampled copies by `layer`, the layers that are `not distinguishable`, and "
         "`measurements`, as below; null for a series",
+        "not judged": "splits of unseen kinds, on which no finding is judged",
         "stages": "the verdict on each stage of one model, by name; otherwise empty",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
@@ -290,7 +291,7 @@ any run), and with a planted table every finding holds.
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n{_rules_table(RULES, finding)}"
-    page += MODEL_SECTION
+    page += UNJUDGED_SECTION + MODEL_SECTION
     for finding, sentence in MODEL_FINDINGS.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(MODEL_RULES, finding, ROLES)}"
     page += USE_SECTION
@@ -300,7 +301,26 @@ any run), and with a planted table every finding holds.
 
 
 #: What stands for the splits of a training run, in a run of one model.
-ROLES = dict(zip(MEASURED, ("first", "second", "third"), strict=True))
+ROLES = dict(zip(JUDGED, ("first", "second", "third"), strict=True))
+
+UNJUDGED_SECTION = """
+## Not judged: unseen distributions, unseen tasks
+
+A run may have instances of expressions that training never sees (`tasks.unseen_distributions`), or
+of tasks that it never sees (`tasks.unseen_tasks`). On these splits scores are measured, and edits
+are made, but no finding is judged. `tasklens verify` names them in a line.
+
+- **Unseen distributions.** The expressions of one task are drawn independently of each other.
+  Nothing in an instruction of an unseen one tells its task, so that a sound model cannot generalise
+  to it. A check that no sound model can pass would be none.
+- **Unseen tasks** have no right answer and no cluster from training.
+
+A check for a leak suggests itself: on unseen distributions the task should not be decodable above
+chance. It is not made. If a model takes all instructions of an expression for those of one task,
+then expressions are the units, and they are few. Of ten expressions of ten tasks one is right in
+the mean, but three or more are in 7 % of worlds that leak nothing. Over many worlds such a check
+would test the draw of the data, which tests of the code do directly.
+"""
 
 MODEL_SECTION = """
 ## One model
@@ -372,7 +392,11 @@ MEASUREMENTS_SECTION = """
   is over all pairs, which are the same at each checkpoint;
 - the share of the errors on unseen instructions that becomes right if the state is moved to the
   centroid of its own task. It stands as it is, and minus the share by random directions;
-- the area under the ROC curve with which the distance to the own centroid tells errors from hits.
+- the area under the ROC curve with which the distance to the own centroid tells errors from hits;
+- on unseen distributions and unseen tasks, if the run has them: the share of answers that follow a
+  shift in the best layer, as it is and minus that of random directions. On unseen distributions
+  also the last two numbers: does a state of an expression that training has never seen give the
+  right answer at the centroid of its own task?
 """
 
 

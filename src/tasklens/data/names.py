@@ -35,6 +35,8 @@ _SPLITS = {
     "validationinstructions": "val_instruction_subset",
     "valinstructions": "val_instruction_subset",
     "unseeninstructions": "val_instruction_subset",
+    "unseendistributions": "unseen_distribution_subset",
+    "unseentasks": "unseen_task_subset",
 }
 
 

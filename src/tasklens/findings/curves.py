@@ -12,8 +12,8 @@ import pyarrow as pa
 from tasklens.clustering.kmeans import renumbered
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
+from tasklens.data.instances import SPLIT_MEANINGS
 from tasklens.data.names import UNTRAINED
-from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.effect_curves import EffectCurves
 from tasklens.scoring.best_layer import is_layer
 from tasklens.scoring.bootstrap import FamilyResampling, Floats, Resampling
@@ -49,7 +49,7 @@ DRAWN = 400
 PLACED = ("error_auroc", "errors", "span_share")
 
 #: In a training run, the splits of the findings have the same names.
-SPLIT_NAMES: Mapping[str, str] = {split: split for split in MEASURED}
+SPLIT_NAMES: Mapping[str, str] = {split: split for split in SPLIT_MEANINGS}
 
 
 @dataclass(frozen=True, repr=False)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import nearest, short
+from tasklens.data.instances import UNSEEN_KINDS
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
@@ -82,6 +83,9 @@ class Verdict:
     """Where the clusters of one model are; None for a series."""
     unseen: tuple[Measurement, ...] = ()
     """What was measured on each split of unseen data; these numbers cannot fail."""
+    unjudged: tuple[str, ...] = ()
+    """Splits of unseen kinds, on which scores are measured and no finding is judged: nothing tells
+    a model to which task they belong."""
     stages: Mapping[str, "Verdict"] = field(default_factory=dict)
     """The verdict on each stage of one model, by its name. The last of them has the checks that
     this verdict has. Empty unless there are several stages."""
@@ -182,10 +186,17 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
     unseen = tuple(unseen_measurements(runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
+    unjudged = tuple(split for split in UNSEEN_KINDS if any(split == key[0] for key in runs[0].ari))
     if not is_series:
         location = location_of(runs)
-        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen)
-    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use, unseen=unseen)
+        return Verdict(
+            names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen, unjudged
+        )
+    return Verdict(
+        *(names, checks, listed, tuple(timings(runs)), _doubt(runs), use),
+        unseen=unseen,
+        unjudged=unjudged,
+    )
 
 
 def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:

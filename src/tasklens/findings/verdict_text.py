@@ -16,6 +16,8 @@ from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: At most this many layers are named with the share of copies in which they are the best.
 FEW_LAYERS = 5
+#: Why no finding is judged on splits of unseen kinds.
+UNJUDGED = "measured, not judged: nothing tells a model to which task these instances belong"
 
 
 def verdict_json(verdict: Verdict) -> bytes:
@@ -32,6 +34,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "intervals over": verdict.over,
         "findings": _findings_data(verdict, verdict.findings),
+        "not judged": verdict.unjudged,
         "stages": {name: verdict_document(each) for name, each in verdict.stages.items()},
         "where": verdict.location and _location_data(verdict.location),
         "half way": [
@@ -106,9 +109,7 @@ def verdict_text(verdict: Verdict) -> str:
         ]
         lines.append("")
     if verdict.unseen:
-        lines += [
-            "unseen data by kind, measured and not judged, in the best layer of train_subset:"
-        ]
+        lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
         lines += [*map(_measurement_line, verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
@@ -246,6 +247,8 @@ def _last_lines(verdict: Verdict) -> list[str]:
         lines[0] += "; of one run: another seed may differ by more than these intervals"
     if not verdict.is_series and not verdict.checks_of("unseen data"):
         lines.append(f"{NOTHING_HELD_OUT}.")
+    if verdict.unjudged:
+        lines.append(f"{', '.join(verdict.unjudged)}: {UNJUDGED}")
     return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
 
 

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
-from tasklens.data.instances import Family, join_families
+from tasklens.data.instances import JUDGED, UNSEEN_KINDS, Family, join_families
 from tasklens.data.names import find_split, find_state
-from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves, Places, curves_of_labels, curves_of_table
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
@@ -97,11 +96,11 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     """Return the scores and effects of edits of a run by step, as measured and resampled.
 
     By default at the first position. If ``shuffled``, a shift is between centroids of shuffled
-    labels. The splits of a model run stand for those of a training run, in their order.
+    labels. The splits of a model run stand for those of a training run: see `roles_of`.
     """
     run.need("measure")
     run.check_files("measure")
-    seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
+    seed, role_of = run.settings.seed, roles_of(run.splits)
     position = run.position(position)
     instances = run.instances_at(position)
     at = position if position != run.positions[0] else ""
@@ -179,6 +178,18 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     scores = at_position(run.score_table(all_k=True), position)
     within = tuple(curves_of_table(scores, family=name)[0] for name in run.families)
     return replace(curves, units=run.unit_names, families=within)
+
+
+def roles_of(splits: Iterable[str]) -> dict[str, str]:
+    """Return by split which split of the findings it stands for, in the order of the splits.
+
+    Those of `UNSEEN_KINDS` stand for themselves, the others for `JUDGED`, by their order. The first
+    split is seen, whatever its name is.
+    """
+    first, *others = splits
+    named = [first, *(split for split in others if split not in UNSEEN_KINDS)]
+    role_of = dict(zip(named, JUDGED, strict=False))
+    return {split: role_of.get(split, split) for split in (first, *others)}
 
 
 def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:

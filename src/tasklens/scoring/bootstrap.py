@@ -194,7 +194,7 @@ class Resampling:
     def sum(self, values: npt.NDArray[np.generic]) -> Floats:
         """Return the sum of the instances' values, (N,), under each resampling, (B,)."""
         of_unit = np.bincount(self._drawn.unit, weights=values, minlength=len(self._sizes))
-        return of_unit @ self._drawn.weights  # type: ignore[no-any-return]
+        return of_unit @ self._drawn.weights
 
     def auroc(self, score: npt.NDArray[np.floating], is_error: npt.NDArray[np.bool_]) -> Floats:
         """Return the area with which a score, (N,), tells errors under each resampling, (B,).
