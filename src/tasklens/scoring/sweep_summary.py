@@ -21,6 +21,7 @@ AT_THE_END = (
     *("ami", "ari_input", "ari_output"),
     *("variance_task", "variance_input", "variance_output"),
     *("separation", "probe_task", "neighbours_task"),
+    *("errors", "error_auroc", "task_ari_accuracy", "span_share"),
 )
 
 
