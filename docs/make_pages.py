@@ -309,11 +309,11 @@ On each unseen split `verify` states numbers with intervals and without threshol
 layer of each run:
 
 - the accuracy, the ARI, and the accuracy of the linear probe;
-- **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance to
-  the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
-  centroid is the mean state of a task on the first split. An area of a handful of errors has a wide interval,
-  and none is without errors. All tasks share one scale: an area above 0.5 may also come from tasks
-  that are spread more and known less. `Run.per_task` has the area within each task;
+- **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
+  to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
+  centroid is the mean state of a task on the first split. A handful of errors gives a wide
+  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  tasks that are spread more and known less. `Run.per_task` has the area within each task;
 - **where does it lie?** The share of the states in the span of the known centroids: of the squared
   length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D
   of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions.
