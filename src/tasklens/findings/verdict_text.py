@@ -42,6 +42,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             | {"low": t.low, "high": t.high}
             for t in verdict.timings
         ],
+        "unseen data": [vars(measurement) for measurement in verdict.unseen],
         "use": {
             "untested": verdict.use.untested,
             "layers": verdict.use.layers,
@@ -107,6 +108,9 @@ def verdict_text(verdict: Verdict) -> str:
             f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
         ]
         lines.append("")
+    if verdict.unseen:
+        lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
+        lines += [*map(_measurement_line, verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
 
