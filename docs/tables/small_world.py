@@ -107,6 +107,7 @@ STATEMENTS = (
         "lowest final ARI of block6, over 6 to 48 inputs",
         over_inputs(480, min, _last),
         above=0.8,
+        is_answer=True,
     ),
     Statement(
         "phase",
@@ -128,6 +129,7 @@ STATEMENTS = (
         "highest final ARI of the best layer, over 6 to 48 inputs",
         over_inputs(24, max, _best),
         below=0.5,
+        is_answer=True,
     ),
     Statement(
         "phase",
@@ -170,6 +172,7 @@ STATEMENTS = (
         "fall of block6 from its peak",
         lambda p, s: fall(p, FEW, s),
         above=0.05,
+        is_answer=True,
     ),
     Statement(
         "last_block",
@@ -272,6 +275,7 @@ STATEMENTS = (
             "ARI of the best layer there, trained minus untrained",
             _gain(n, MEAN),
             above=0.2,
+            is_answer=n == 24,
         )
         for n in OUTPUTS
     ),
@@ -291,6 +295,7 @@ STATEMENTS = (
         "range of the best layer's ARI over 6 to 480 outputs",
         lambda p, s: float(np.ptp([_trained(n, MEAN)(p, s) for n in OUTPUTS])),
         below=0.2,
+        is_answer=True,
     ),
     Statement(
         "positions",
@@ -308,6 +313,7 @@ STATEMENTS = (
             "fall of the layer with the highest peak",
             _from_peak(n),
             above=0.1,
+            is_answer=n != 96,
         )
         for n in OUTPUTS[1:]
     ),

@@ -30,6 +30,8 @@ class Statement:
     """Return the number of one seed; NaN if a run that it needs is missing."""
     above: float | None = None
     below: float | None = None
+    is_answer: bool = False
+    """Whether the statement is among the answers, with which the page begins."""
 
     def holds(self, value: float) -> bool:
         """Return whether a number is on the right side of all thresholds."""

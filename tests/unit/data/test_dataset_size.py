@@ -38,7 +38,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             {"unseen_tasks": 9000, "variants_per_task": 10**3},
-            r"^tasks\.variants_per_task = 1000: .* at most \d+ \(with .* tasks.unseen_tasks = 9000\)",
+            r"^tasks\.variants_per_task = 1000: .* \(with .* tasks\.unseen_tasks = 9000\)",
         ),
         ({"max_length": 10**5}, "^max_length = 100000: random instructions are too long"),
         ({"n_inputs": 2**31}, r"n_inputs = 2147483648: should be less than 2147483648"),
