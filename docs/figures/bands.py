@@ -31,6 +31,11 @@ def draw_band(
     ax.fill_between(at, low, high, color=color, alpha=0.2, linewidth=0)
 
 
+def spans(seeds: Sequence[int]) -> str:
+    """Return what lines and bands are of, as a part of a heading."""
+    return "one seed" if len(seeds) == 1 else f"means, bands: ranges over {len(seeds)} seeds"
+
+
 def zero_to_one(ax: Axes) -> None:
     """Show scores from 0 to 1."""
     ax.set_ylim(-0.05, 1.03)

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from tables.run_scores import Scores
 
-from figures.bands import draw_band, zero_to_one
+from figures.bands import draw_band, spans, zero_to_one
 from tasklens.report.style import in_style, new_figure, step_axis, write_heading
 
 SPLIT = "val_subset"
@@ -49,7 +49,7 @@ def draw_distributions(scores: Scores) -> Figure:
         ax.set_ylabel("ARI")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=2)
-    write_heading(figure, f"{SPLIT}; means, bands: ranges over {len(scores.seeds)} seeds")
+    write_heading(figure, f"{SPLIT}; {spans(scores.seeds)}")
     high = figure.get_figheight()
     figure.tight_layout(pad=0.4, rect=(0, 0.35 / high, 1, 1 - 0.06 / high))
     return figure

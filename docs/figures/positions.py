@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from tables.sweep_points import INSTRUCTIONS, PAIRS, Points
 from tables.sweep_tables import OUTPUTS
 
-from figures.bands import draw_band, zero_to_one
+from figures.bands import draw_band, spans, zero_to_one
 from tasklens.report.style import in_style, new_figure, write_heading
 
 ROWS = {PAIRS: "unseen pairs", INSTRUCTIONS: "unseen instructions"}
@@ -51,7 +51,7 @@ def draw_positions(points: Points) -> Figure:
         ax.set_xlabel("number of outputs")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels))
-    write_heading(figure, f"best layer; means, bands: ranges over {len(points.seeds)} seeds")
+    write_heading(figure, f"best layer; {spans(points.seeds)}")
     high = figure.get_figheight()
     figure.tight_layout(pad=0.4, rect=(0, 0.25 / high, 1, 1 - 0.06 / high))
     return figure
