@@ -17,6 +17,8 @@ from tasklens.data.synthetic import MEASURED, Dataset, Split
 
 #: The measured subset from whose states the centroids are computed.
 FITTED = next(iter(MEASURED))
+#: The measured subset whose tasks have no right answer.
+UNSEEN_TASK = "unseen_task_subset"
 
 
 def counterfactuals_of_dataset(
@@ -24,7 +26,8 @@ def counterfactuals_of_dataset(
 ) -> Counterfactuals:
     """Return prompts of a measured subset with the answers of all measured tasks to their inputs.
 
-    The prompts and their donors depend on the seed and the split, not on the position.
+    The prompts and their donors depend on the seed and the split, not on the position. Donors are
+    of the same split, or of the training split if those of the split have unseen tasks.
 
     Parameters
     ----------
@@ -44,8 +47,8 @@ def counterfactuals_of_dataset(
         For an unknown split or position. If a single task is measured, or if no answer of a prompt
         is another under another task.
     """
-    if split not in MEASURED:
-        raise InputError(f"no measured subset {split!r}; there are {', '.join(MEASURED)}")
+    if split not in dataset.measured:
+        raise InputError(f"no measured subset {split!r}; there are {', '.join(dataset.measured)}")
     tasks = np.unique(dataset.task(FITTED))  # (T,)
     need_two_tasks(FITTED, len(tasks))
     family = np.zeros_like(tasks)
@@ -54,11 +57,17 @@ def counterfactuals_of_dataset(
     answers = _answers(dataset, tasks, part.input, tokens)  # (N, T)
     own = np.searchsorted(tasks, task)  # (N,)
     own[~np.isin(task, tasks)] = -1
+    is_unseen = split == UNSEEN_TASK
+    if not is_unseen:
+        answers[own < 0] = -1  # no centroid of the own task
     pairs = pairs_of(answers, own, tokens[:, None])
     usable, notes = prompts_with_pairs(split, pairs)
     rng = stream(seed, "intervened instances", split)
     index = np.sort(rng.choice(usable, min(n, len(usable)), replace=False))
-    donors, donor = _donors(dataset, MEASURED[split], tasks, part.take(index), own[index], seed)
+    # Donors are of the targets' tasks, which the split of unseen tasks has not.
+    pool = dataset.measured[FITTED if is_unseen else split]
+    donors, donor = _donors(dataset, pool, tasks, part.take(index), own[index], seed)
+    fit = len(dataset.splits[FITTED]) + is_unseen * len(part)
     return Counterfactuals(
         split=split,
         position=position,
@@ -66,12 +75,13 @@ def counterfactuals_of_dataset(
         index=index,
         tasks=tasks,
         own=own[index],
+        task=task[index],
         unit=part.instruction[index],
         answers=answers[index],
         tokens=tokens[:, None],
         donors=_edited(dataset, donors, position),
         donor=donor,
-        folds=(Fold(np.arange(len(dataset.splits[FITTED])), np.arange(len(index))),),
+        folds=(Fold(np.arange(fit), np.arange(len(index))),),
         family=family,
         notes=notes + pair_notes(split, answers[index], own[index], tokens[:, None], family),
     )

@@ -177,7 +177,7 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     ]
     few = [rule for rule in USE_RULES if rule.tasks > use.n_tasks]
     tested += [(rule, split) for rule in USE_RULES if rule not in few for split in use.splits]
-    checks = _with_room([_check(rule, split, runs) for rule, split in tested])
+    checks = _with_room([check_of(rule, split, runs) for rule, split in tested])
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
@@ -221,7 +221,7 @@ def _doubt(runs: Sequence[Curves]) -> str:
     return ""
 
 
-def _check(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
+def check_of(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
     """Apply a rule to runs, on one split."""
     nan, name = float("nan"), runs[0].split_names[split]
     try:

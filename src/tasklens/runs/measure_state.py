@@ -19,7 +19,7 @@ from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
 from tasklens.scoring.centroid_scores import Answered, Placed, score_centroids
 from tasklens.scoring.classifiers import score_probes
-from tasklens.scoring.crossed import score_crossed
+from tasklens.scoring.crossed import score_crossed, score_within_tasks
 from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.residuals import Regressors
@@ -122,6 +122,8 @@ def measure_state(job: StateJob) -> Measured:
                 )
                 if job.silhouettes and key.space == "raw":
                     rows += score_silhouettes(cell, clustering.labels, job.run)
+                if key.space == "raw" and key.k is None:
+                    rows += score_within_tasks(cell, family.instances, job.run, job.clusters)
                 scored[family.name] = rows
                 clusterings.append((family, cell, clustering))
             measured.rows.extend(over_families(scored))

@@ -1,5 +1,6 @@
 """Choose the best layer, by one rule for the whole package."""
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -8,6 +9,7 @@ import numpy as np
 from tasklens.scoring.score_table import layers_in_order
 
 
+@functools.cache
 def is_layer(state: str) -> bool:
     """Return whether a hidden state is a layer: ``embed`` or a block."""
     return re.fullmatch(r"embed|block\d+", state) is not None

@@ -18,19 +18,21 @@ Doubles = npt.NDArray[np.float64]
 class Centroids:
     """The centroids of T tasks, fitted on the states of F instances.
 
+    Some of the tasks may be no targets: states are moved away from their centroids only.
     Everything is in float64, and turned into float32 as a change of a state.
     """
 
     tasks: Ints  # (T,), ascending
     mean: Doubles  # (T, D)
-    basis: Doubles  # (D, r), orthonormal: the span of the differences of the centroids
+    basis: Doubles  # (D, r), orthonormal: the span of the differences of the targets' centroids
     residuals: Doubles  # (F, D), states minus the centroid of their task
     column: Ints  # (F,), the task of each residual as an index into `tasks`
+    is_target: npt.NDArray[np.bool_]  # (T,)
 
     @property
     def middle(self) -> Doubles:
-        """The mean of the centroids, (D,)."""
-        return self.mean.mean(axis=0)  # type: ignore[no-any-return]
+        """The mean of the targets' centroids, (D,)."""
+        return self.mean[self.is_target].mean(axis=0)  # type: ignore[no-any-return]
 
     def columns(self, task: Ints) -> Ints:
         """Return the indices of tasks; any index for a task that has no centroid."""
@@ -76,17 +78,21 @@ class Centroids:
         return self.mean[self.columns(target)] - self.mean[self.columns(task)]
 
 
-def fit_centroids(states: Floats, task: Ints) -> Centroids:
+def fit_centroids(states: Floats, task: Ints, targets: Ints | None = None) -> Centroids:
     """Fit the centroids of the tasks of some states, (F, D), with their tasks, (F,).
 
-    InputError unless there are two tasks.
+    ``targets`` are those that states are moved to; by default all. InputError unless two tasks are
+    targets.
     """
     tasks, column = np.unique(task, return_inverse=True)
-    if len(tasks) < 2:
-        raise InputError(f"there is {len(tasks)} task: edits between tasks need two at least")
+    is_target = np.ones(len(tasks), dtype=np.bool_) if targets is None else np.isin(tasks, targets)
+    if is_target.sum() < 2:
+        raise InputError(f"there is {is_target.sum()} task: edits between tasks need two at least")
     x = np.asarray(states, dtype=np.float64)
     mean = np.stack([x[column == t].mean(axis=0) for t in range(len(tasks))])
-    return Centroids(tasks, mean, directions(mean - mean.mean(axis=0)), x - mean[column], column)
+    goals = mean[is_target]
+    basis = directions(goals - goals.mean(axis=0))
+    return Centroids(tasks, mean, basis, x - mean[column], column, is_target)
 
 
 def directions(x: Doubles, most: int | None = None) -> Doubles:

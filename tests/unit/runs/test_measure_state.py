@@ -76,6 +76,47 @@ def values(rows: list[Row], metric: str, **wanted: object) -> list[float]:
     ]
 
 
+@pytest.mark.parametrize(("distance", "merged"), [(8.0, False), (0.0, True)])
+def test_clusters_of_distributions_before_and_after_they_merge(
+    tmp_path: Path, distance: float, merged: bool
+) -> None:
+    """Each of 3 tasks has 2 distributions, which are clusters of their own, or one together."""
+    random = stream(0, "distributions")
+    n = sum(SIZES.values())
+    task = np.concatenate([task_of(size) for size in SIZES.values()])
+    distribution = 2 * task + random.integers(2, size=n)
+    x = 60 * np.eye(10)[task] + random.normal(size=(n, 10))
+    x += distance * np.eye(10)[3 + distribution]
+    one = job(tmp_path, x.astype(np.float32), k=(3, 6))
+    known = {
+        split: replace(one.instances[split], distribution=distribution[rows])
+        for split, rows in one.splits.items()
+    }
+    rows, _, failed = measure_state(replace(one, instances=known))
+    assert not failed
+    for split in SIZES:
+        of_tasks, of_distributions = (
+            {
+                metric: np.mean(values(rows, metric, split=split, k=k))
+                for metric in ("ari", "ari_distribution")
+            }
+            for k in (3, 6)
+        )
+        within = values(rows, "ari_distribution_within_task", split=split)
+        assert len(within) == QUICK.cluster_seeds
+        assert of_tasks["ari"] == 1
+        if merged:
+            assert np.abs(within).max() < 0.2
+            assert of_distributions["ari_distribution"] < 0.6
+        else:
+            assert within == [1, 1]
+            assert of_distributions["ari_distribution"] == 1
+            # Six clusters split each task; three join the distributions of each.
+            assert max(of_distributions["ari"], of_tasks["ari_distribution"]) < 0.8
+        variance = values(rows, "variance_distribution", split=split, k=3)
+        assert variance[0] > values(rows, "variance_task", split=split, k=3)[0]
+
+
 def placed(splits: Iterable[str] = SIZES) -> set[str]:
     """Return the names of the arrays of places among the centroids."""
     kinds = ("distance", "nearest", "span")
