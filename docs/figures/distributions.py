@@ -24,11 +24,11 @@ def draw_distributions(scores: Scores) -> Figure:
     lines = {
         "ari": (f"against the task, k = {few}", "#440154", "-"),
         "ari_distribution": (f"against the distribution, k = {many}", "#d95f02", "-"),
-        "ari_distribution_within_task": (f"the same within tasks, k = {many}", "#1b9e77", "--"),
+        "ari_distribution_within_task": ("the same within each task alone", "#1b9e77", "--"),
     }
     for ax, block in zip(axes.flat, blocks, strict=False):
         for name, (label, color, dashes) in lines.items():
-            get = scores.get if name == "ari" else scores.with_most_clusters
+            get = scores.with_most_clusters if name == "ari_distribution" else scores.get
             values = [
                 [get(seed, name, SPLIT, block, step) for step in scores.steps]
                 for seed in scores.seeds
