@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -313,3 +314,14 @@ def test_refused_unseen_tasks_of_a_file(change: dict[str, Any], message: str) ->
         tasks_from_json(json.dumps(content), "my.json")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_the_examples_of_the_documentation_are_worlds() -> None:
+    page = (Path(__file__).parents[3] / "docs/run-directory.md").read_text()
+    (document,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    taskset = tasks_from_json(document, "docs/run-directory.md", TaskSettings())
+    assert [len(task.unseen) for task in taskset.all_tasks] == [1, 0, 0]
+    (regexes,) = re.findall(r"--set 'tasks.regexes=(.*?)'", page)
+    own = {"regexes": json.loads(regexes), "unseen_distributions": 1, "unseen_tasks": 1}
+    dataset = make_dataset(**own, measured_tasks=2)
+    assert [len(task.unseen) for task in dataset.tasks.all_tasks] == [1, 1, 0]
