@@ -17,6 +17,23 @@ from tables.small_world import STATEMENTS
 from tables.statements import statements_table
 from tasklens.data.instances import SPLIT_MEANINGS
 
+#: What stands above a table if its study was run: its figure with a caption.
+FIGURES = {
+    "positions": """![ARI by the number of outputs, at each position](positions.png)
+
+*The best layer, chosen on `train_subset`. Bands are ranges over the seeds.*
+""",
+    "rise": """![ARI, linear probe, use and accuracy through training](rise.png)
+
+*Lines are means, bands are ranges over the seeds. Grey lines mark the peak of the ARI in each seed.
+Dots are checkpoints with edits.*
+""",
+    "distributions course": """![ARI against tasks and distributions](distributions.png)
+
+*Lines are means, bands are ranges over the seeds.*
+""",
+}
+
 
 def all_tables(docs: Path) -> dict[str, str]:
     """Return the tables of docs/reproduction.md, each as Markdown."""
@@ -41,7 +58,9 @@ def all_tables(docs: Path) -> dict[str, str]:
         "tasks from means": task_numbers.from_means(tasks),
         "statements": statements_table(STATEMENTS, material.points),
     }
-    return tables | of_sweeps(material) | of_distributions(material)
+    tables |= of_sweeps(material) | of_distributions(material)
+    with_figure = {name for name in FIGURES if tables[name].startswith("|")}
+    return tables | {name: f"{FIGURES[name]}\n{tables[name]}" for name in with_figure}
 
 
 def of_sweeps(material: Material) -> dict[str, str]:

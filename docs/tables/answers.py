@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tables.distribution_tables import lead_of_distributions
+from tables.distribution_tables import highest_within_tasks, lead_of_distributions
 from tables.markdown import markdown, number, spread
 from tables.material import COMMANDS, Material
 from tables.run_scores import Scores
@@ -225,7 +225,8 @@ def of_distributions(material: Material) -> list[Answer]:
             texts[1],
             lead,
             lambda x: x > 0.1,
-            f"largest lead of the ARI against distributions over tasks: {spread(lead)}",
+            f"largest lead of the ARI against distributions over tasks: {spread(lead)}; "
+            f"highest ARI within tasks: {spread(highest_within_tasks(scores))}",
             DISTRIBUTIONS,
         ),
         by_seed(

@@ -1,12 +1,14 @@
 """Tables of runs with several distributions per task: clusters of which, and unseen kinds."""
 
 import math
+from collections.abc import Mapping
 
 from tables.markdown import markdown, number, spread
 from tables.run_scores import Scores
 from tasklens.data.instances import SPLIT_MEANINGS
 
 PAIRS = "val_subset"
+DISTRIBUTIONS = ("against the distribution", "within tasks, each alone")
 #: The first steps are dense; only about every `SPACING` is shown.
 SPACING = 150
 #: Scores of the place among the centroids of known tasks, with their titles.
@@ -27,22 +29,25 @@ def distributions_table(scores: Scores) -> str:
     For tasks there are as many clusters as tasks, for distributions as many as distributions.
     """
     last = scores.steps[-1]
-    rows = []
-    for layer in scores.layers:
-        tasks = scores.each("ari", PAIRS, layer, last)
-        rows.append([layer, spread(tasks), *map(spread, of_distributions(scores, layer, last))])
-    head = [PAIRS, "ARI against the task", "against the distribution", "within tasks"]
-    return markdown(head, rows)
+    rows = [
+        [layer, *(map(spread, three_ari(scores, dict.fromkeys(scores.seeds, layer), last)))]
+        for layer in scores.layers
+    ]
+    return markdown([PAIRS, "ARI against the task", *DISTRIBUTIONS], rows)
 
 
-def of_distributions(scores: Scores, layer: str, step: int) -> tuple[list[float], list[float]]:
-    """Return the ARI of each seed against the distributions, over all tasks and within tasks."""
-    names = ("ari_distribution", "ari_distribution_within_task")
-    over_all, within = (
-        [scores.with_most_clusters(seed, name, PAIRS, layer, step) for seed in scores.seeds]
-        for name in names
-    )
-    return over_all, within
+def three_ari(scores: Scores, layer: Mapping[int, str], step: int) -> list[list[float]]:
+    """Return three ARI of each seed, in its layer: of tasks, of distributions, within tasks.
+
+    The last is a mean over tasks, each of which is clustered alone.
+    """
+    get, over_all = scores.get, scores.with_most_clusters
+    within = "ari_distribution_within_task"
+    return [
+        [get(seed, "ari", PAIRS, layer[seed], step) for seed in scores.seeds],
+        [over_all(seed, "ari_distribution", PAIRS, layer[seed], step) for seed in scores.seeds],
+        [get(seed, within, PAIRS, layer[seed], step) for seed in scores.seeds],
+    ]
 
 
 def distributions_course(scores: Scores) -> str:
@@ -50,15 +55,10 @@ def distributions_course(scores: Scores) -> str:
     best = {seed: scores.best(seed) for seed in scores.seeds}
     rows = []
     for step in [s for s in scores.steps if s == 0 or s >= SPACING]:
-        cells = []
-        for name in ("ari", "ari_distribution", "ari_distribution_within_task"):
-            get = scores.get if name == "ari" else scores.with_most_clusters
-            cells.append([get(seed, name, PAIRS, best[seed], step) for seed in scores.seeds])
         accuracy = scores.each("accuracy", PAIRS, "model", step, "")
-        rows.append([f"{step:,}", *map(spread, (*cells, accuracy))])
+        rows.append([f"{step:,}", *map(spread, (*three_ari(scores, best, step), accuracy))])
     layers = ", ".join(dict.fromkeys(best.values()))
-    head = ["step", f"ARI against the task ({layers})", "against the distribution", "within tasks"]
-    return markdown([*head, "accuracy"], rows)
+    return markdown(["step", f"ARI against the task ({layers})", *DISTRIBUTIONS, "accuracy"], rows)
 
 
 def lead_of_distributions(scores: Scores) -> list[float]:
@@ -77,6 +77,13 @@ def lead_of_distributions(scores: Scores) -> list[float]:
         known = [lead for lead in each if not math.isnan(lead)]
         leads.append(max(known, default=math.nan))
     return leads
+
+
+def highest_within_tasks(scores: Scores) -> list[float]:
+    """Return the highest ARI against the distributions within tasks, in each run's best layer."""
+    best = {seed: scores.best(seed) for seed in scores.seeds}
+    courses = zip(*(three_ari(scores, best, step)[2] for step in scores.steps), strict=True)
+    return [max((x for x in course if not math.isnan(x)), default=math.nan) for course in courses]
 
 
 def kinds_table(scores: Scores) -> str:

@@ -19,9 +19,7 @@ SWEEPS = ("phase", "last_block", "around", "positions", "rise", "trials")
 COMMANDS = {
     **{name: f"tasklens sweep docs/sweeps/{name}.toml --out runs/{name}" for name in SWEEPS},
     "rise": "tasklens sweep docs/sweeps/rise.toml --out runs/rise --intervene",
-    "distributions": (
-        "tasklens run default --set tasks.distributions_per_task=3 --set seed=11 --out runs/seed11"
-    ),
+    "distributions": "tasklens run distributions --set seed=11 --out runs/seed11",
 }
 
 

@@ -66,7 +66,8 @@ def run_sweep(
         _check_sizes(sweep.points, workers)
     with directory.locked():
         _write_plan(directory, sweep, edit=edit)
-        return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
+    # Each run is locked by itself, so that `gather` can make the tables of what is done so far.
+    return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
 
 
 def run_shard(

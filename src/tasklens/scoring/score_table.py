@@ -205,6 +205,20 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
 
     The last three are measured with ``states.answers=whole``.
 
+    Places among the centroids, which are the mean states of the tasks on the first split, have
+    these scores; docs/findings.md explains them:
+
+    - ``errors``: the number of wrong answers;
+    - ``error_auroc``: the area under the ROC curve with which the distance to the own task's
+      centroid tells them from right ones. On the first split the centroid is that of the other
+      instances;
+    - ``task_ari_accuracy``: the rank correlation over tasks of the ARI and the accuracy of a task;
+    - ``span_share``: the share of the squared length, from the mean of the centroids, that lies in
+      the span of the centroids; ``span_share_random``: that of a random direction;
+    - ``nearest_task_share``: the share of a task's instances with the commonest nearest task;
+    - ``answer_of_nearest``: the share of answers that are the output of the nearest task;
+      ``answer_of_nearest_random``: that of a task drawn at random.
+
     Raises
     ------
     InputError

@@ -23,6 +23,7 @@ AT_THE_END = (
     *("variance_task", "variance_input", "variance_output"),
     *("separation", "probe_task", "neighbours_task"),
     *("nc1", "nc4", "rankme", "alpha", "task_decodability"),
+    *("errors", "error_auroc", "task_ari_accuracy", "span_share"),
 )
 
 

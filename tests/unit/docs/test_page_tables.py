@@ -32,8 +32,8 @@ def tables() -> dict[str, str]:
 
 def test_every_table_of_the_page_is_that_of_the_committed_files(tables: dict[str, str]) -> None:
     assert filled(PAGE, tables) == PAGE, "run: python docs/make_tables.py"
-    made = sum(table.count("\n| --- |") for table in tables.values())
-    assert PAGE.count("\n| --- |") == made, "no table is written by hand"
+    number = sum(table.count("\n| --- |") for table in tables.values())
+    assert PAGE.count("\n| --- |") == number, "no table is written by hand"
 
 
 def test_a_number_of_the_answers_that_does_not_follow_is_noticed(tables: dict[str, str]) -> None:
