@@ -312,7 +312,8 @@ layer of each run:
 - **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
   to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
   centroid is the mean state of a task on the first split. A handful of errors gives a wide
-  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  interval, and none gives no area. A distance needs no clusters: compare the area with that of
+  layers that have none. All tasks share one scale: an area above 0.5 may also come from
   tasks that are spread more and known less. `Run.per_task` has the area within each task;
 - **where does it lie?** The share of the states in the span of the known centroids: of the squared
   length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D

@@ -110,7 +110,7 @@ def verdict_text(verdict: Verdict) -> str:
         lines.append("")
     if verdict.unseen:
         lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
-        lines += [*map(_measurement_line, verdict.unseen), ""]
+        lines += [*_measurement_lines(verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
 
