@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from error_tables import error_tables, read_rows
+
 from tasklens.core.settings import SettingsBase
 from tasklens.data.synthetic import MEASURED
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
@@ -296,7 +298,7 @@ any run), and with a planted table every finding holds.
     page += USE_SECTION
     for finding, sentence in USE.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
-    return page + MEASUREMENTS_SECTION
+    return page + MEASUREMENTS_SECTION + ERRORS_SECTION + error_tables(read_rows())
 
 
 #: What stands for the splits of a training run, in a run of one model.
@@ -373,6 +375,14 @@ MEASUREMENTS_SECTION = """
 - the share of the errors on unseen instructions that becomes right if the state is moved to the
   centroid of its own task. It stands as it is, and minus the share by random directions;
 - the area under the ROC curve with which the distance to the own centroid tells errors from hits.
+"""
+
+
+ERRORS_SECTION = """
+## How often the checks are wrong
+
+TODO
+
 """
 
 

@@ -227,7 +227,7 @@ NULLS = (
     Null("baseline", embed_moves, "`embed` rises to 0.42",
          statistics.embedding_final, lambda rng, odds: embed_at(rng, expit(odds)),
          (0.15, 0.1, 0.06),
-         values=(-4, -3, -2, -1, 0), spread=0.3),
+         values=(-4, -3, -2.5, -2, -1.7, -1.4, -1.1, 0), spread=0.3),
     Null("generalisation", unrelated, "the curves of unseen data wander about 0.3",
          statistics.generalisation_gap, behind, (0.07, 0.05, 0.03),
          values=(-0.02, 0, 0.03, 0.06, 0.1, 0.15), spread=0.03),
