@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from make_tables import markdown
+from tables.markdown import markdown
 
 from tasklens.scoring.score_table import layers_in_order
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from error_tables import error_tables, read_rows
 
 from tasklens.core.settings import SettingsBase
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import MIN_CHECKPOINTS, SATURATED
@@ -57,11 +57,13 @@ JSON_KEYS = {
         "where": "of one model: the best `layer`, the split it was `chosen on`, `best in`: the "
         "`share` of resampled copies by `layer`, the layers that are `not distinguishable`, and "
         "`measurements`, as below; null for a series",
+        "not judged": "splits of unseen kinds, on which no finding is judged",
         "stages": "the verdict on each stage of one model, by name; otherwise empty",
         "findings": "`finding`, `sentence`, `verdict`, and `checks` with `statistic`, `split`, "
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
         "half way": "`what`, `split`, `each`, `step`, `low`, `high`",
+        "unseen data": "measurements on each unseen split, as below",
         "use": "`untested`, the reason if it was not tested; `layers`, the best layer of each run; "
         "`edited`: `split`, its `pairs`, those that the model is `able` to do, and `errors`; "
         "`findings`, as above; `measurements` with `what`, `split`, `each`, `value`, `low`, `high`",
@@ -292,7 +294,7 @@ any run), and with a planted table every finding holds.
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n{_rules_table(RULES, finding)}"
-    page += MODEL_SECTION
+    page += UNJUDGED_SECTION + UNSEEN_SECTION + MODEL_SECTION
     for finding, sentence in MODEL_FINDINGS.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(MODEL_RULES, finding, ROLES)}"
     page += USE_SECTION
@@ -301,8 +303,66 @@ any run), and with a planted table every finding holds.
     return page + MEASUREMENTS_SECTION + ERRORS_SECTION + error_tables(read_rows())
 
 
+UNSEEN_SECTION = """
+## Unseen data: do clusters help, and where does it lie?
+
+On each unseen split `verify` states numbers with intervals and without thresholds, also in
+`verdict.json` ("unseen data"). They cannot fail. They are those of the last checkpoint, in the best
+layer of each run:
+
+- the accuracy, the ARI, and the accuracy of the linear probe;
+- **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
+  to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
+  centroid is the mean state of a task on the first split. A handful of errors gives a wide
+  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  tasks that are spread more and known less. `Run.per_task` has the area within each task;
+- **where does it lie?** The share of the states in the span of the known centroids: of the squared
+  length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D
+  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions.
+
+The table of scores has these at every checkpoint and hidden state, as `error_auroc`, `errors` and
+`span_share`, and on the first split, too. There an instance is compared with the mean of the other
+instances of its task, because the centroid contains it. More of them are in the table:
+
+- `task_ari_accuracy`: do tasks with a cluster have more right answers? It is the rank correlation,
+  over tasks, of two numbers of a task: its accuracy and its ARI. The ARI of a task is that of two
+  partitions, the task and the rest, and one cluster and the rest. The cluster with the highest
+  counts, so that a task that is split or shares its cluster has less than 1. By chance it is above
+  0: 0.04 with 10 tasks and 10 clusters of 1,000 instances. With 10 tasks, a correlation of less
+  than 0.65 is not distinguishable from none (5 %, two-sided). There is none if all tasks have the
+  same accuracy or the same ARI;
+- `span_share_random`: the share of a state of random direction;
+- `nearest_task_share`: do the instances of a task have the same known task nearest to them? It is
+  the share of the commonest, a mean over tasks;
+- `answer_of_nearest`: how often the answer is what the nearest known task answers to this input;
+  `answer_of_nearest_random` is the same of a task drawn at random. Training runs have both;
+- `centroid_task`: how often the own task is the nearest.
+
+An unseen task has no right answer and no centroid, so that it has no accuracy, errors and area: it
+has a place only. `load_run(RUN).per_task(split="unseen_task_subset")` has a row per task.
+"""
+
 #: What stands for the splits of a training run, in a run of one model.
-ROLES = dict(zip(MEASURED, ("first", "second", "third"), strict=True))
+ROLES = dict(zip(JUDGED, ("first", "second", "third"), strict=True))
+
+UNJUDGED_SECTION = """
+## Not judged: unseen distributions, unseen tasks
+
+A run may have instances of expressions that training never sees (`tasks.unseen_distributions`), or
+of tasks that it never sees (`tasks.unseen_tasks`). On these splits scores are measured, and edits
+are made, but no finding is judged. `tasklens verify` names them in a line.
+
+- **Unseen distributions.** The expressions of one task are drawn independently of each other.
+  Nothing in an instruction of an unseen one tells its task, so that a sound model cannot generalise
+  to it. A check that no sound model can pass would be none.
+- **Unseen tasks** have no right answer and no cluster from training.
+
+A check for a leak suggests itself: on unseen distributions the task should not be decodable above
+chance. It is not made. If a model takes all instructions of an expression for those of one task,
+then expressions are the units, and they are few. Of ten expressions of ten tasks one is right in
+the mean, but three or more are in 7 % of worlds that leak nothing. Over many worlds such a check
+would test the draw of the data, which tests of the code do directly.
+"""
 
 MODEL_SECTION = """
 ## One model
@@ -374,7 +434,11 @@ MEASUREMENTS_SECTION = """
   is over all pairs, which are the same at each checkpoint;
 - the share of the errors on unseen instructions that becomes right if the state is moved to the
   centroid of its own task. It stands as it is, and minus the share by random directions;
-- the area under the ROC curve with which the distance to the own centroid tells errors from hits.
+- the area under the ROC curve with which the distance to the own centroid tells errors from hits;
+- on unseen distributions and unseen tasks, if the run has them: the share of answers that follow a
+  shift in the best layer, as it is and minus that of random directions. On unseen distributions
+  also the last two numbers: does a state of an expression that training has never seen give the
+  right answer at the centroid of its own task?
 """
 
 

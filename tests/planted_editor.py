@@ -93,6 +93,7 @@ class World:
                 row,
                 every,
                 task,
+                task,
                 unit,
                 answers,
                 tokens,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tasklens.core.seeds import stream
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED
 from tasklens.findings.curves import Curves
 from tasklens.scoring.bootstrap import Floats
 
@@ -21,7 +21,7 @@ CONTROLS = {
     "control:input_class": 0.15,
 }
 NAMES = {0: "untrained", 1: "trained"}
-SPLIT_NAMES = dict(zip(MEASURED, ("kept", "held_out_context", "held_out_input"), strict=True))
+SPLIT_NAMES = dict(zip(JUDGED, ("kept", "held_out_context", "held_out_input"), strict=True))
 
 
 def planted_model(

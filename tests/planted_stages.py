@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED
 from tasklens.findings.curves import Curves
 from tasklens.scoring.score_table import CONTROLS
 
@@ -19,9 +19,9 @@ DECODED = (0.25, 0.3, 0.9, 0.95)
 def planted_stages() -> Curves:
     """Return the curves of a base model that has no clusters, and of two stages that have some."""
     noise = np.append(0.0, np.random.default_rng(0).normal(0, 0.01, 200))  # (B,)
-    majority = dict.fromkeys(MEASURED, 0.25)
+    majority = dict.fromkeys(JUDGED, 0.25)
     curves = Curves("mine", 0, tuple(NAMES), step_names=NAMES, majority=majority)
-    for split in MEASURED:
+    for split in JUDGED:
         for layer, values in ARI.items():
             curves.ari[split, layer, "raw"] = np.add.outer(noise, values)
             curves.decoded[split, layer] = np.add.outer(noise, DECODED)

@@ -72,16 +72,6 @@ def test_every_command_has_its_page() -> None:
     assert set(re.findall(r"^## `tasklens (\w+)`$", page, re.MULTILINE)) == names
 
 
-def test_the_tables_of_the_reproduction_are_those_of_the_committed_scores() -> None:
-    docs = ROOT / "docs"
-    paths = sorted([*(docs / "scores").iterdir(), *(docs / "sweeps" / "results").iterdir()])
-    tables = runpy.run_path(str(ROOT / "docs" / "make_tables.py"))["tables"](paths)
-    page = (ROOT / "docs" / "reproduction.md").read_text()
-    for table in tables:
-        assert table in page, "run: python docs/make_tables.py docs/scores/* docs/sweeps/results/*"
-    assert page.count("\n| --- |") == len(tables)
-
-
 def test_the_tables_of_interventions_are_those_of_the_committed_effects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

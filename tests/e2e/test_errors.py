@@ -63,7 +63,7 @@ def test_settings_that_cannot_be(tmp_path: Path, change: str, message: str) -> N
 COMMANDS = {
     "an unknown preset": (
         ["run", "smokey"],
-        "'smokey' is neither a preset (smoke, default, paper) nor a .toml file",
+        "'smokey' is neither a preset (smoke, default, distributions, paper) nor a .toml file",
     ),
     "a file that is not there": (["run", "gone.toml"], "gone.toml cannot be read: No such file"),
     "an unknown option": (["run", "smoke", "--output", "x"], "--output"),

@@ -83,7 +83,7 @@ def test_the_plan_counts_its_disk(tiny: Finished, monkeypatch: pytest.MonkeyPatc
     )
     # Of some of the ten instances no answer is known under another task.
     n = [len(run.counterfactuals(split, "input", 10).own) for split in list(run.splits)[1:]]
-    planned = plan_edits.count_edit_bytes(run.settings, run.intervenable_steps)
+    planned = plan_edits.count_edit_bytes(run.settings, run.intervenable_steps, len(run.splits))
     assert planned * sum(n) / (10 * len(n)) == kept
 
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import tasklens as tl
-from tasklens.interventions.centroids import fit_centroids
+from tasklens.scoring.centroids import fit_centroids
 
 
 def of_edit(effects: pd.DataFrame, edit: str, metric: str = "logit_change") -> pd.Series:

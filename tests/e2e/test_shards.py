@@ -14,9 +14,11 @@ import pytest
 from filelock import FileLock, Timeout
 
 from conftest import HANG
-from e2e.conftest import Finished, assert_refused, call, scores_of, without_progress
+from e2e.conftest import Finished, Result, assert_refused, call, scores_of, without_progress
 from e2e.processes import wait_for
 from e2e.sweeps import listed, outputs, sweep
+from tasklens.runs.run import Run
+from tasklens.runs.stage_measure import measure
 from tasklens.runs.sweep import PATIENCE, point_run
 from tasklens.runs.sweep_file import read_sweep
 
@@ -102,6 +104,30 @@ def test_gathering_names_the_runs_that_are_not_done(
     assert_refused(
         call("gather", sweep_file, "--out", path), f"{path}: no run of the sweep is done"
     )
+
+
+def test_what_is_done_is_gathered_while_the_sweep_is_at_work(
+    sweep_file: Path, tmp_path: Path
+) -> None:
+    """Gather during the measurement of the third of four runs."""
+    path, names = tmp_path / "out", list(listed(sweep_file))
+    gathered: list[Result] = []
+    points: list[set[str]] = []
+
+    def stage(run: Run) -> None:
+        if run.directory.path.name == names[2]:
+            gathered.append(call("gather", sweep_file, "--out", path))
+            points.append({row["run"] for row in scores_of(path / "points.parquet")})
+        measure(run)
+
+    with mock.patch("tasklens.runs.sweep.measure", stage):
+        assert sweep(sweep_file, path).status == 0
+    assert [result.status for result in gathered] == [1]
+    assert gathered[0].err.splitlines() == [
+        f"tasklens: run {name} is not done" for name in names[2:]
+    ]
+    assert points == [{*names[:2]}]
+    assert {row["run"] for row in scores_of(path / "points.parquet")} == {*names}
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1/0", "x", "1/2/3", "-1/3"])

@@ -33,7 +33,7 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="PRESET|FILE.toml",
-        help="smoke, default, paper, or a TOML file.",
+        help="smoke, default, distributions, paper, or a TOML file.",
         autocompletion=complete_source,
     ),
 ]

@@ -1,6 +1,7 @@
 """Hold the right answers of prompts under their own task and under every other one."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import EditedPrompts, Ints
 
 Bools = NDArray[np.bool_]
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class Fold:
     """Instances whose states are edited by the centroids of other instances."""
 
     fit: Ints
-    """Rows of the first measured split from which the centroids are computed, (F,)."""
+    """Rows of the first measured split from which the centroids are computed, (F,). If the tasks of
+    the prompts are not in it, the rows of their own split follow behind its last one."""
     edited: Ints
     """Rows of the prompts of `Counterfactuals` that are edited by them."""
 
@@ -36,7 +39,10 @@ class Counterfactuals:
     tasks: Ints
     """Numbers of the tasks, ascending, (T,)."""
     own: Ints
-    """Column of each prompt's own task, (N,)."""
+    """Column of each prompt's own task, (N,); -1 if it is none of the tasks, so that there is no
+    own answer."""
+    task: Ints
+    """Number of each prompt's own task, (N,)."""
     unit: Ints
     """Number of the unit that is resampled, (N,) or (N, 2), as in `Instances`."""
     answers: Ints
@@ -60,16 +66,26 @@ class Counterfactuals:
     def pairs(self) -> Bools:
         """True if a prompt can be moved to a task so that the answer shows it, bool (N, T).
 
-        Both answers have to be known, and their first tokens have to differ.
+        Both answers have to be known, and their first tokens have to differ. If a prompt has no own
+        answer, every known one makes a pair.
         """
         return pairs_of(self.answers, self.own, self.tokens)
 
 
 def pairs_of(answers: Ints, own: Ints, tokens: Ints) -> Bools:
-    """Return `Counterfactuals.pairs`; a prompt whose own task is -1 has none."""
+    """Return `Counterfactuals.pairs`."""
     first = np.append(tokens[:, 0], -1)[answers]  # (N, T)
-    mine = np.where(own >= 0, first[np.arange(len(own)), own], -1)[:, None]
-    return (first >= 0) & (mine >= 0) & (first != mine)  # type: ignore[no-any-return]
+    mine = of_own(first, own, -1)[:, None]
+    is_known = (mine >= 0) | (own < 0)[:, None]
+    return (first >= 0) & is_known & (first != mine)  # type: ignore[no-any-return]
+
+
+def of_own(values: NDArray[Number], own: Ints, unknown: float) -> NDArray[Number]:
+    """Return the value of each prompt's own task, (N,), from those of every task, (N, T).
+
+    It is ``unknown`` for a prompt whose own task is -1.
+    """
+    return np.where(own >= 0, values[np.arange(len(own)), own], unknown).astype(values.dtype)
 
 
 def need_two_tasks(split: str, n: int) -> None:

@@ -193,8 +193,11 @@ def random_grammars(
     min_length: int,
     max_length: int,
     min_strings: Sequence[int],
+    earlier: Sequence[Grammar] = (),
 ) -> list[Grammar]:
     """Draw grammars with disjoint languages, of at least `min_strings` strings of these lengths.
+
+    They are disjoint from ``earlier`` ones, too.
 
     Each is an independent draw of `random_regex`, repeated until it meets the conditions and can be
     counted and compared. The number of symbols lies between the mean of the admitted lengths and
@@ -202,7 +205,9 @@ def random_grammars(
     that none can.
     """
     lengths = f"strings of length {min_length} to {max_length} over {shown(symbols)}"
-    if (most := max(min_strings)) > _strings_over(len(symbols), min_length, max_length, most):
+    if (most := max(min_strings, default=0)) > _strings_over(
+        len(symbols), min_length, max_length, most
+    ):
         raise InputError(
             f"there are fewer than the {most} {lengths} that a grammar needs; allow more symbols or"
             " lengths, or fewer variants"
@@ -215,7 +220,7 @@ def random_grammars(
             try:
                 grammar = _random_grammar(rng, symbols, size)
                 fits = grammar.count(min_length, max_length) >= needed and all(
-                    earlier.shared_string(grammar) is None for earlier in grammars
+                    each.shared_string(grammar) is None for each in (*earlier, *grammars)
                 )
             except InputError as error:  # too large, because its syntax is right
                 too_large += 1

@@ -20,6 +20,10 @@ SPLIT_MEANINGS = {
     "unseen_task_subset": "unseen tasks",
 }
 """Meanings of the measured splits of a training run, from the most to the least seen."""
+UNSEEN_KINDS = ("unseen_distribution_subset", "unseen_task_subset")
+"""The splits of unseen kinds: nothing in training tells what a model should make of them."""
+JUDGED = tuple(split for split in SPLIT_MEANINGS if split not in UNSEEN_KINDS)
+"""The splits on which findings are judged, the one that training has seen first."""
 
 
 def split_title(split: str) -> str:

@@ -35,6 +35,10 @@ _SPLITS = {
     "validationinstructions": "val_instruction_subset",
     "valinstructions": "val_instruction_subset",
     "unseeninstructions": "val_instruction_subset",
+    "unseendistribution": "unseen_distribution_subset",
+    "unseendistributions": "unseen_distribution_subset",
+    "unseentask": "unseen_task_subset",
+    "unseentasks": "unseen_task_subset",
 }
 
 

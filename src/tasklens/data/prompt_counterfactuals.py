@@ -127,6 +127,7 @@ def counterfactuals_of_prompts(
         )
     known, in_words = _number_answers(part.texts, labels)  # (m, T)
     known[~_have_centroids(number[rows], tasks, fold)] = -1
+    known[own < 0] = -1
     pairs = pairs_of(known, own, np.arange(len(in_words))[:, None])
     usable, more = prompts_with_pairs(split, pairs, _REMEDY)
     notes += more
@@ -155,6 +156,7 @@ def counterfactuals_of_prompts(
         index=index,
         tasks=tasks,
         own=own[index],
+        task=tasks[own[index]],
         unit=unit[rows][index],
         answers=in_tokens,
         tokens=tokens,

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Iterable
-from itertools import chain
 from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 import numpy as np
@@ -13,9 +12,9 @@ from pydantic import Field, model_validator
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
-from tasklens.data.instances import Instances
+from tasklens.data.instances import UNSEEN_KINDS, Instances
 from tasklens.data.names import check_distinct, find_position
-from tasklens.data.random_tasks import draw_instructions, make_tasks
+from tasklens.data.random_tasks import draw_instructions, draw_unseen, make_tasks, with_unseen
 from tasklens.data.tasks import TaskSet, TaskSettings
 from tasklens.data.token_prompts import Prompts
 
@@ -27,6 +26,12 @@ MEASURED = {
     "val_subset": "val",
     "val_instruction_subset": "val_instruction",
 }
+
+#: The same for splits that training never reads, if the settings ask for them. Those of
+#: ``unseen_distribution`` are of known tasks, so that their right answers are known. But nothing
+#: tells a model to which task an unseen distribution belongs: accuracy is about chance by
+#: construction. Those of ``unseen_task`` have no right answer.
+UNSEEN = {measured: measured.removesuffix("_subset") for measured in UNSEEN_KINDS}
 
 #: Names of the positions of an instance [I; x]: x, the last token of I, and the mean over I.
 PositionName: TypeAlias = Literal["input", "instruction_last", "instruction_mean"]
@@ -95,6 +100,7 @@ class Split:
     """Columns of N instances, each int64 (N,).
 
     `instruction` has indices into `Dataset.instructions`; `input` and `output` are token ids.
+    An `output` of -1: there is no right answer.
     """
 
     instruction: NDArray[np.int64]
@@ -126,15 +132,21 @@ class Dataset:
     tasks: TaskSet
     instructions: tuple[str, ...]
     instruction_task: NDArray[np.int64]
-    """Task of each instruction, (n_instructions,), as an index into ``tasks.tasks``."""
+    """Task of each instruction, (n_instructions,), as an index into ``tasks.all_tasks``."""
+    instruction_distribution: NDArray[np.int64]
+    """Number of the regular expression of each instruction within its task, (n_instructions,);
+    unseen ones are numbered after the others."""
     splits: dict[str, Split] = dataclasses.field(default_factory=dict)
-    """Instances of `SPLITS` and of the measured subsets, `MEASURED`."""
+    """Instances by split: of `SPLITS`, of splits that training never reads, and of the measured
+    subsets, `measured`."""
 
     def __post_init__(self) -> None:
         tasks = self.tasks
         if PAD in (*tasks.inputs, *tasks.outputs):
             raise InputError(f"{PAD!r} is the padding token; rename the input or output")
         self.vocabulary = Vocabulary((*tasks.symbols, *tasks.inputs, *tasks.outputs))
+        self.measured = measured_splits(tasks)
+        """Split that each measured subset is drawn from."""
 
     @functools.cached_property
     def n_positions(self) -> int:
@@ -157,6 +169,24 @@ class Dataset:
     def task(self, split: str) -> NDArray[np.int64]:
         """Return the task of each instance of a split, (N,)."""
         return self.instruction_task[self.splits[split].instruction]
+
+    @property
+    def n_instances(self) -> int:
+        """Number of instances of all splits but the measured subsets, which are among them."""
+        return sum(len(self.splits[split]) for split in self.measured.values())
+
+    def distribution(self, split: str) -> NDArray[np.int64]:
+        """Return the distribution of each instance of a split, (N,), distinct over all tasks."""
+        n_each = [len(task.every_grammar) for task in self.tasks.all_tasks]
+        first = np.cumsum([0, *n_each])[:-1]  # (n_tasks,)
+        number = self.instruction_distribution[self.splits[split].instruction]
+        return first[self.task(split)] + number
+
+    @functools.cached_property
+    def distribution_names(self) -> tuple[str, ...]:
+        """The name of each distribution, by the numbers of `distribution`: ``task3/0``."""
+        tasks = self.tasks.all_tasks
+        return tuple(f"{task.name}/{i}" for task in tasks for i in range(len(task.every_grammar)))
 
     def prompts(self, split: str, position: str = "input") -> Prompts:
         """Return the prompt [I; x] of each instance of a split, measured at a position.
@@ -194,10 +224,11 @@ class Dataset:
             split=split,
             task=self.task(split),
             input=part.input,
-            output=part.output,
+            output=part.output if (part.output >= 0).all() else None,
             length=self.instruction_length[part.instruction],
             symbol_counts=self.symbol_counts(split),
             unit=part.instruction,
+            distribution=self.distribution(split),
         )
 
     def __getitem__(self, key: str | tuple[str, str]) -> Prompts:
@@ -207,13 +238,24 @@ class Dataset:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split}: {len(part)}" for split, part in self.splits.items())
-        return f"Dataset({len(self.tasks.tasks)} tasks; instances: {sizes})"
+        unseen = f" and {n} unseen ones" if (n := len(self.tasks.unseen_tasks)) else ""
+        return f"Dataset({len(self.tasks.tasks)} tasks{unseen}; instances: {sizes})"
 
     def symbol_counts(self, split: str) -> NDArray[np.int64]:
         """Return how often each symbol occurs in each instance's instruction, (N, n_symbols)."""
         symbols = self.vocabulary.encode(self.tasks.symbols)
         each = [(self.instruction_ids == symbol).sum(axis=1) for symbol in symbols]
         return np.stack(each, axis=1)[self.splits[split].instruction]
+
+
+def measured_splits(tasks: TaskSet) -> dict[str, str]:
+    """Return the measured subsets of a dataset, and the split that each is drawn from."""
+    measured = dict(MEASURED)
+    if any(task.unseen for task in tasks.tasks):
+        measured["unseen_distribution_subset"] = UNSEEN["unseen_distribution_subset"]
+    if tasks.unseen_tasks:
+        measured["unseen_task_subset"] = UNSEEN["unseen_task_subset"]
+    return measured
 
 
 def make_dataset(
@@ -252,10 +294,22 @@ def make_dataset(
 val_subset: 50, val_instruction_subset: 50)
     """
     tasks, data = with_keywords(changes, tasks or TaskSettings(), data or DataSettings())
-    return _draw_dataset(make_tasks(tasks, seed), data, seed)
+    taskset = make_tasks(tasks, seed)
+    _check(taskset, data)
+    drawn = draw_instructions(taskset, seed)
+    longest = max(len(each.text) for each in drawn)
+    taskset = with_unseen(taskset, tasks, longest, seed)
+    unseen = draw_unseen(taskset, longest, seed)
+    texts, task, distribution = zip(*drawn, *unseen, strict=True)
+    dataset = Dataset(taskset, texts, np.array(task), np.array(distribution))
+    dataset.splits |= _split(dataset, len(drawn), data, seed)
+    dataset.splits |= _unseen_splits(dataset, len(drawn))
+    dataset.splits |= measured_subsets(dataset, data, seed)
+    return dataset
 
 
-def _draw_dataset(tasks: TaskSet, settings: DataSettings, seed: int) -> Dataset:
+def _check(tasks: TaskSet, settings: DataSettings) -> None:
+    """Check what the splits need of the tasks."""
     smallest = min(len(task.function) for task in tasks.tasks)
     if settings.val_inputs >= smallest:
         raise InputError(
@@ -267,28 +321,20 @@ def _draw_dataset(tasks: TaskSet, settings: DataSettings, seed: int) -> Dataset:
             f"data.measured_tasks = {settings.measured_tasks}: should be at most the number of "
             f"tasks, {len(tasks.tasks)}"
         )
-    drawn = draw_instructions(tasks, seed)
-    if any(len(instructions) < 2 for instructions in drawn):
+    if any(task.n_variants < 2 for task in tasks.tasks):
         raise InputError(
             "a task has a single instruction, so that none can be held out for val_instruction; "
             "raise tasks.variants_per_task to 2 or more"
         )
-    task = np.repeat(np.arange(len(drawn)), list(map(len, drawn)))
-    dataset = Dataset(tasks, tuple(chain(*drawn)), task)
-    dataset.splits |= _split(dataset, drawn, settings, seed)
-    dataset.splits |= measured_subsets(dataset, settings, seed)
-    return dataset
 
 
-def _split(
-    dataset: Dataset, drawn: list[list[str]], settings: DataSettings, seed: int
-) -> dict[str, Split]:
+def _split(dataset: Dataset, n_known: int, settings: DataSettings, seed: int) -> dict[str, Split]:
     """Hold out instructions, then some inputs of each other instruction."""
     rng = stream(seed, "splits")
     columns: dict[str, list[NDArray[np.int64]]] = {split: [] for split in SPLITS}
     first = 0
-    for task, instructions in zip(dataset.tasks.tasks, drawn, strict=True):
-        n = len(instructions)
+    numbers = np.bincount(dataset.instruction_task[:n_known])
+    for task, n in zip(dataset.tasks.tasks, numbers.tolist(), strict=True):
         x = dataset.vocabulary.encode(task.function.keys())  # (M,)
         y = dataset.vocabulary.encode(task.function.values())
         n_held = min(n - 1, max(1, round(settings.val_instruction_fraction * n)))
@@ -310,22 +356,53 @@ def _split(
     return {split: Split(*np.concatenate(parts, axis=1)) for split, parts in columns.items()}
 
 
+def _unseen_splits(dataset: Dataset, n_known: int) -> dict[str, Split]:
+    """Return the splits that training never reads: every instruction from a number on."""
+    encode, tasks = dataset.vocabulary.encode, dataset.tasks
+    numbers = np.arange(n_known, len(dataset.instructions))
+    of_task = dataset.instruction_task[numbers]
+    splits = {}
+    if (of_task < len(tasks.tasks)).any():
+        parts = []
+        for i, task in enumerate(tasks.tasks):
+            x, y = encode(task.function.keys()), encode(task.function.values())  # (M,)
+            own = numbers[of_task == i]  # (n,)
+            pairs = np.repeat(own, len(x)), np.tile(x, len(own)), np.tile(y, len(own))
+            parts.append(np.stack(pairs))
+        splits["unseen_distribution"] = Split(*np.concatenate(parts, axis=1))
+    own = numbers[of_task >= len(tasks.tasks)]
+    if len(own):
+        x = encode(tasks.inputs)
+        none = np.full(len(own) * len(x), -1)
+        splits["unseen_task"] = Split(np.repeat(own, len(x)), np.tile(x, len(own)), none)
+    return splits
+
+
 def measured_subsets(dataset: Dataset, settings: DataSettings, seed: int) -> dict[str, Split]:
     """Draw the measured tasks once, then instances of these tasks in every split.
 
-    InputError if a split has fewer instances of these tasks than the settings require.
+    As many unseen tasks are measured, or all if there are fewer. InputError if a split has fewer
+    instances of these tasks than the settings require.
     """
-    rng = stream(seed, "measured tasks")
-    tasks = rng.choice(len(dataset.tasks.tasks), settings.measured_tasks, replace=False)
+    tasks = _measured(len(dataset.tasks.tasks), settings, stream(seed, "measured tasks"))
+    rng = stream(seed, "measured unseen tasks")
+    unseen = len(dataset.tasks.tasks) + _measured(len(dataset.tasks.unseen_tasks), settings, rng)
     measured = {}
-    for name, split in MEASURED.items():
-        available = np.flatnonzero(np.isin(dataset.task(split), tasks))
+    for name, split in dataset.measured.items():
+        chosen = unseen if split == "unseen_task" else tasks
+        available = np.flatnonzero(np.isin(dataset.task(split), chosen))
         n = settings.measured_instances
         if n > len(available):
+            plural = "s" if len(chosen) > 1 else ""
             raise InputError(
                 f"data.measured_instances = {n}: should be at most {len(available)}, the number "
-                f"of instances of the {settings.measured_tasks} measured tasks in split {split}"
+                f"of instances of the {len(chosen)} measured task{plural} in split {split}"
             )
         drawn = stream(seed, "measured instances", split).choice(available, n, replace=False)
         measured[name] = dataset.splits[split].take(np.sort(drawn))
     return measured
+
+
+def _measured(n: int, settings: DataSettings, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the numbers of the measured tasks among n, (T,)."""
+    return rng.choice(n, min(n, settings.measured_tasks), replace=False) if n else np.arange(0)

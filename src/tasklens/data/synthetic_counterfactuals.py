@@ -17,6 +17,8 @@ from tasklens.data.synthetic import MEASURED, Dataset, Split
 
 #: The measured subset from whose states the centroids are computed.
 FITTED = next(iter(MEASURED))
+#: The measured subset whose tasks have no right answer.
+UNSEEN_TASK = "unseen_task_subset"
 
 
 def counterfactuals_of_dataset(
@@ -24,7 +26,8 @@ def counterfactuals_of_dataset(
 ) -> Counterfactuals:
     """Return prompts of a measured subset with the answers of all measured tasks to their inputs.
 
-    The prompts and their donors depend on the seed and the split, not on the position.
+    The prompts and their donors depend on the seed and the split, not on the position. Donors are
+    of the same split, or of the training split if those of the split have unseen tasks.
 
     Parameters
     ----------
@@ -44,8 +47,8 @@ def counterfactuals_of_dataset(
         For an unknown split or position. If a single task is measured, or if no answer of a prompt
         is another under another task.
     """
-    if split not in MEASURED:
-        raise InputError(f"no measured subset {split!r}; there are {', '.join(MEASURED)}")
+    if split not in dataset.measured:
+        raise InputError(f"no measured subset {split!r}; there are {', '.join(dataset.measured)}")
     tasks = np.unique(dataset.task(FITTED))  # (T,)
     need_two_tasks(FITTED, len(tasks))
     family = np.zeros_like(tasks)
@@ -54,11 +57,17 @@ def counterfactuals_of_dataset(
     answers = _answers(dataset, tasks, part.input, tokens)  # (N, T)
     own = np.searchsorted(tasks, task)  # (N,)
     own[~np.isin(task, tasks)] = -1
+    is_unseen = split == UNSEEN_TASK
+    if not is_unseen:
+        answers[own < 0] = -1  # no centroid of the own task
     pairs = pairs_of(answers, own, tokens[:, None])
     usable, notes = prompts_with_pairs(split, pairs)
     rng = stream(seed, "intervened instances", split)
     index = np.sort(rng.choice(usable, min(n, len(usable)), replace=False))
-    donors, donor = _donors(dataset, MEASURED[split], tasks, part.take(index), own[index], seed)
+    # Donors are of the targets' tasks, which the split of unseen tasks has not.
+    pool = dataset.measured[FITTED if is_unseen else split]
+    donors, donor = _donors(dataset, pool, tasks, part.take(index), own[index], seed)
+    fit = len(dataset.splits[FITTED]) + is_unseen * len(part)
     return Counterfactuals(
         split=split,
         position=position,
@@ -66,26 +75,32 @@ def counterfactuals_of_dataset(
         index=index,
         tasks=tasks,
         own=own[index],
+        task=task[index],
         unit=part.instruction[index],
         answers=answers[index],
         tokens=tokens[:, None],
         donors=_edited(dataset, donors, position),
         donor=donor,
-        folds=(Fold(np.arange(len(dataset.splits[FITTED])), np.arange(len(index))),),
+        folds=(Fold(np.arange(fit), np.arange(len(index))),),
         family=family,
         notes=notes + pair_notes(split, answers[index], own[index], tokens[:, None], family),
     )
 
 
-def _answers(dataset: Dataset, tasks: Ints, inputs: Ints, tokens: Ints) -> Ints:
-    """Return the index of each task's output for each input, (N, T); -1 if a task lacks it."""
+def outputs_of_tasks(dataset: Dataset, tasks: Ints) -> Ints:
+    """Return the output token of each task, (T,), for each token as its input, (V, T); -1: none."""
     encode = dataset.vocabulary.encode
     table = np.full((len(dataset.vocabulary), len(tasks)), -1)
     for column, task in enumerate(tasks):
         function = dataset.tasks.tasks[task].function
-        outputs = encode(function.values())
-        table[encode(function.keys()), column] = np.searchsorted(tokens, outputs)
-    return table[inputs]
+        table[encode(function.keys()), column] = encode(function.values())
+    return table
+
+
+def _answers(dataset: Dataset, tasks: Ints, inputs: Ints, tokens: Ints) -> Ints:
+    """Return the index of each task's output for each input, (N, T); -1 if a task lacks it."""
+    outputs = outputs_of_tasks(dataset, tasks)[inputs]
+    return np.where(outputs >= 0, np.searchsorted(tokens, outputs), -1)
 
 
 def _donors(

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -19,7 +19,7 @@ from tasklens.data.tasks import Task, TaskSet, TaskSettings, check_tasks, gramma
 
 def tasks_to_json(taskset: TaskSet) -> str:
     """Return the content of a task file: the same bytes for the same tasks."""
-    content = {
+    content: dict[str, Any] = {
         "min_length": taskset.min_length,
         "max_length": taskset.max_length,
         "symbols": taskset.symbols,
@@ -32,9 +32,19 @@ def tasks_to_json(taskset: TaskSet) -> str:
                 "n_variants": task.n_variants,
                 "function": dict(task.function),
             }
+            | ({"unseen_regexes": [each.regex for each in task.unseen]} if task.unseen else {})
             for task in taskset.tasks
         ],
     }
+    if taskset.unseen_tasks:
+        content["unseen_tasks"] = [
+            {
+                "name": task.name,
+                "regexes": [grammar.regex for grammar in task.grammars],
+                "n_variants": task.n_variants,
+            }
+            for task in taskset.unseen_tasks
+        ]
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -43,11 +53,15 @@ _Count = Annotated[int, Field(ge=1, lt=2**31, strict=True)]
 _Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class _FileTask(BaseModel, extra="forbid"):
+class _UnseenTask(BaseModel, extra="forbid"):
     regexes: tuple[str, ...]
-    function: dict[str, str]
     name: Annotated[str, Field(min_length=1)] = ""
     n_variants: _Count = 0
+
+
+class _FileTask(_UnseenTask):
+    function: dict[str, str]
+    unseen_regexes: _Names = ()
 
 
 class _File(BaseModel, extra="forbid"):
@@ -57,6 +71,7 @@ class _File(BaseModel, extra="forbid"):
     symbols: _Names = ()
     min_length: _Count = 0
     max_length: _Count = 0
+    unseen_tasks: Annotated[tuple[_UnseenTask, ...], Field(min_length=1)] = ()
 
 
 def read_task_file(path: Path, settings: TaskSettings) -> TaskSet:
@@ -72,6 +87,7 @@ def tasks_from_json(
 ) -> TaskSet:
     """Check the content of a task file, in which each task needs `regexes` and `function`.
 
+    A task may have `unseen_regexes`, which training never reads; `unseen_tasks` have no function.
     Lengths and `n_variants` that the file omits are taken from the settings. Tokens and symbols
     that it omits are those that its tasks use. If the file is damaged, or its tasks break a rule of
     `check_tasks`, InputError is raised; its message begins with `source`, the name of the file.
@@ -85,15 +101,17 @@ def tasks_from_json(
 
 
 def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
-    check_grammars(sum(len(entry.regexes) for entry in file.tasks))
-    tasks = []
-    for i, entry in enumerate(file.tasks):
-        name = entry.name or f"task{i}"
-        n_variants = entry.n_variants or settings.variants_per_task
-        grammars = grammars_of(entry.regexes, f"task {short(name)}")
-        tasks.append(Task(name, entry.function, tuple(grammars), n_variants))
+    entries = [*file.tasks, *file.unseen_tasks]
+    n_unseen = sum(len(entry.unseen_regexes) for entry in file.tasks)
+    check_grammars(sum(len(entry.regexes) for entry in entries) + n_unseen)
+    tasks = [_task(entry, entry.name or f"task{i}", settings) for i, entry in enumerate(file.tasks)]
+    unseen = [
+        _task(entry, entry.name or f"unseen{i}", settings)
+        for i, entry in enumerate(file.unseen_tasks)
+    ]
     mapped = min((len(task.function) for task in tasks), default=0)
-    check_variants(sum(task.n_variants for task in tasks), mapped)
+    n_variants = sum(task.n_variants for task in (*tasks, *unseen))
+    check_variants(n_variants + sum(each.n_unseen * len(each.unseen) for each in tasks), mapped)
     lengths = settings.changed(  # which checks them
         min_length=file.min_length or settings.min_length,
         max_length=file.max_length or settings.max_length,
@@ -106,6 +124,22 @@ def _taskset(file: _File, settings: TaskSettings) -> TaskSet:
         symbols=file.symbols or symbols_of(tasks),
         min_length=lengths.min_length,
         max_length=lengths.max_length,
+        unseen_tasks=tuple(unseen),
+    )
+
+
+def _task(entry: _UnseenTask, name: str, settings: TaskSettings) -> Task:
+    """Return the task of an entry; without a function, an unseen one."""
+    source = f"task {short(name)}"
+    function, unseen = (
+        ({}, ()) if not isinstance(entry, _FileTask) else (entry.function, entry.unseen_regexes)
+    )
+    return Task(
+        name,
+        function,
+        tuple(grammars_of(entry.regexes, source)),
+        entry.n_variants or settings.variants_per_task,
+        tuple(grammars_of(unseen, source)),
     )
 
 
@@ -123,7 +157,8 @@ def _parsed(content: str | bytes) -> _File:
         for fault in error.errors():
             if fault["type"] == "extra_forbidden":
                 *parents, key = map(str, fault["loc"])
-                known = (_FileTask if parents else _File).model_fields
+                entry = _FileTask if parents[:1] == ["tasks"] else _UnseenTask
+                known = (entry if parents else _File).model_fields
                 near = nearest(key, [*known])
                 key = ".".join([*parents, key])
                 raise InputError(f"unknown key {short(key)}; did you mean {near!r}?") from None

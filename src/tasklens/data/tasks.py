@@ -48,13 +48,20 @@ class TaskSettings(SettingsBase, affects="data"):
     """Length of the longest instructions, in symbols."""
     distributions_per_task: Annotated[int, Field(ge=1, lt=2**31)] = 1
     """Number of regular expressions per task."""
+    unseen_distributions: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Number of further regular expressions per task that training never reads (split
+    unseen_distribution). Each has as many instructions as one of the others on average."""
+    unseen_tasks: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Number of further tasks that training never reads (split unseen_task): they have instructions
+    but no function, so there is no right answer."""
     variants_per_task: Annotated[int, Field(ge=1, lt=2**31)] = 152
     """Mean number of distinct instructions per task, exact over all tasks."""
     variants_spread: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Largest distance of a task's number of instructions from the mean, as a share of the mean;
     0: all numbers are equal."""
     regexes: tuple[str, ...] = ()
-    """The user's regular expressions instead of random ones, those of the first task first."""
+    """The user's regular expressions instead of random ones, those of the first task first. The
+    unseen_distributions of a task follow its own; those of the unseen_tasks are at the end."""
     file: str = ""
     """Path of the user's task file (JSON) instead of random tasks; it overrides all other settings
     in this table."""
@@ -63,9 +70,16 @@ class TaskSettings(SettingsBase, affects="data"):
     @classmethod
     def _count_regexes(cls, values: Any) -> Any:
         """Set the number of tasks to that of the user's regular expressions, if it can be."""
-        regexes, k = values.get("regexes"), values.get("distributions_per_task", 1)
-        if isinstance(regexes, list | tuple) and isinstance(k, int) and 0 < 2 * k <= len(regexes):
-            return {**values, "n_tasks": len(regexes) // k}
+        names = "distributions_per_task", "unseen_distributions", "unseen_tasks"
+        regexes = values.get("regexes")
+        k, unseen, n_unseen = (values.get(name, cls.model_fields[name].default) for name in names)
+        if not isinstance(regexes, list | tuple) or not all(
+            isinstance(each, int) for each in (k, unseen, n_unseen)
+        ):
+            return values
+        n_known, of_task = len(regexes) - n_unseen * k, k + unseen
+        if 0 < 2 * of_task <= n_known:
+            return {**values, "n_tasks": n_known // of_task}
         return values
 
     @model_validator(mode="after")
@@ -89,14 +103,27 @@ class TaskSettings(SettingsBase, affects="data"):
                 f" {self.variants_spread} gives some task fewer instructions than"
                 f" distributions_per_task = {self.distributions_per_task}"
             )
-        if self.regexes and len(self.regexes) != self.n_tasks * self.distributions_per_task:
+        if self.regexes and len(self.regexes) != self.n_regexes:
+            k, unseen, n_unseen = (
+                self.distributions_per_task,
+                self.unseen_distributions,
+                self.unseen_tasks,
+            )
             raise ValueError(
-                f"{len(self.regexes)} regexes: should be distributions_per_task ="
-                f" {self.distributions_per_task} for each of two tasks or more"
+                f"{len(self.regexes)} regexes: should be distributions_per_task = {k}"
+                + (f" and unseen_distributions = {unseen}" if unseen else "")
+                + " for each of two tasks or more"
+                + (f", then {k} for each of unseen_tasks = {n_unseen}" if n_unseen else "")
             )
         if self.regexes and self.file:
             raise ValueError("regexes and file exclude each other: give one of them")
         return self
+
+    @property
+    def n_regexes(self) -> int:
+        """Number of regular expressions of all tasks, the unseen ones included."""
+        k = self.distributions_per_task
+        return self.n_tasks * (k + self.unseen_distributions) + self.unseen_tasks * k
 
     @property
     def spread(self) -> int:
@@ -110,8 +137,22 @@ class Task:
 
     name: str
     function: Mapping[str, str]
+    """Empty for an unseen task, which has no right answer."""
     grammars: tuple[Grammar, ...]
     n_variants: int
+    """Number of distinct instructions of the grammars together."""
+    unseen: tuple[Grammar, ...] = ()
+    """Further grammars that training never reads."""
+
+    @property
+    def every_grammar(self) -> tuple[Grammar, ...]:
+        """The grammars, then the unseen ones."""
+        return self.grammars + self.unseen
+
+    @property
+    def n_unseen(self) -> int:
+        """Number of instructions of each unseen grammar: as many as one of the others has."""
+        return self.n_variants // max(1, len(self.grammars))
 
     def shares(self) -> list[int]:
         """Return the number of instructions of each grammar, as equal as possible."""
@@ -128,6 +169,13 @@ class TaskSet:
     symbols: tuple[str, ...]
     min_length: int
     max_length: int
+    unseen_tasks: tuple[Task, ...] = ()
+    """Tasks that training never reads, numbered after the others."""
+
+    @property
+    def all_tasks(self) -> tuple[Task, ...]:
+        """The tasks, then the unseen ones."""
+        return self.tasks + self.unseen_tasks
 
 
 def revealing_input(functions: Mapping[str, Mapping[str, str]]) -> str:
@@ -163,7 +211,7 @@ def check_tasks(taskset: TaskSet) -> None:
             " should be 1 <= min_length <= max_length"
         )
     named = {"inputs": taskset.inputs, "outputs": taskset.outputs, "symbols": taskset.symbols}
-    named["task names"] = tuple(task.name for task in tasks)
+    named["task names"] = tuple(task.name for task in taskset.all_tasks)
     for kind, names in named.items():
         alike: dict[str, str] = {}
         for name, times in Counter(names).items():
@@ -187,10 +235,17 @@ def check_tasks(taskset: TaskSet) -> None:
         if token in taskset.symbols:
             raise InputError(f"token {short(token)} is a symbol of the instructions; rename it")
     for task in tasks:
+        if not task.function:
+            raise InputError(f"task {task.name!r}: function maps no input; give at least one")
         _check_task(task, taskset)
+    for task in taskset.unseen_tasks:
+        _check_task(task, taskset)
+    _check_unseen_symbols(taskset)
     if problem := revealing_input({task.name: task.function for task in tasks}):
         raise InputError(f"{problem}; the input alone should not reveal the task or the output")
-    languages = [(task.name, grammar) for task in tasks for grammar in task.grammars]
+    languages = [
+        (task.name, grammar) for task in taskset.all_tasks for grammar in task.every_grammar
+    ]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
         if (shared := grammar.shared_string(other_grammar)) is not None:
             raise InputError(
@@ -201,8 +256,6 @@ def check_tasks(taskset: TaskSet) -> None:
 
 def _check_task(task: Task, taskset: TaskSet) -> None:
     task_name = f"task {task.name!r}: "
-    if not task.function:
-        raise InputError(f"{task_name}function maps no input; give at least one")
     for kind, used, known in (
         ("input", task.function.keys(), taskset.inputs),
         ("output", task.function.values(), taskset.outputs),
@@ -215,13 +268,28 @@ def _check_task(task: Task, taskset: TaskSet) -> None:
             f"{task_name}{len(task.grammars)} regexes for n_variants = {task.n_variants}: should be"
             " at least 1 regex, and at least 1 variant per regex"
         )
-    for grammar, share in zip(task.grammars, task.shares(), strict=True):
+    of_grammar = [*zip(task.grammars, task.shares(), strict=True)]
+    of_grammar += [(grammar, task.n_unseen) for grammar in task.unseen]
+    for grammar, share in of_grammar:
         held = grammar.count(taskset.min_length, taskset.max_length)
         if share > held:
             raise InputError(
                 f"{task_name}regex {grammar.regex!r} matches only {held} strings of length"
                 f" {taskset.min_length} to {taskset.max_length}: should be at least {share}"
             )
+
+
+def _check_unseen_symbols(taskset: TaskSet) -> None:
+    """Check that training reads each symbol of the unseen expressions: its token is learned."""
+    read = set(symbols_of(taskset.tasks))
+    for task in taskset.all_tasks:
+        unseen = task.unseen if task.function else task.grammars
+        for grammar in unseen:
+            for symbol in sorted(set(grammar.symbols) - read):
+                raise InputError(
+                    f"task {task.name!r}: symbol {symbol!r} of the unseen regex {grammar.regex!r}"
+                    " is in no regex that training reads"
+                )
 
 
 def grammars_of(regexes: Sequence[str], source: str) -> list[Grammar]:
@@ -233,7 +301,7 @@ def grammars_of(regexes: Sequence[str], source: str) -> list[Grammar]:
 
 
 def symbols_of(tasks: Sequence[Task]) -> tuple[str, ...]:
-    """Return the symbols of all instructions of the tasks, sorted."""
+    """Return the symbols of all instructions of the tasks but unseen ones, sorted."""
     return tuple(sorted({s for task in tasks for g in task.grammars for s in g.symbols}))
 
 

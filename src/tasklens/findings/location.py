@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED
 from tasklens.findings.curves import Curves
 from tasklens.findings.measurement import Measurement, measured
 from tasklens.findings.one_model import ARI_OF_BEST
@@ -52,7 +52,7 @@ def location_of(runs: Sequence[Curves]) -> Location | None:
     if chosen is None:
         return None
     best, _ = chosen
-    splits = [s for s in MEASURED if all((s, best, "raw") in curves.ari for curves in runs)]
+    splits = [s for s in JUDGED if all((s, best, "raw") in curves.ari for curves in runs)]
     of_best = [  # with the intervals of the checks
         measured(ARI_OF_BEST, s, _ari(best, s), runs, "clusters" if s == TRAIN else "unseen data")
         for s in splits

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from tasklens.data.instances import JUDGED
 from tasklens.data.names import UNTRAINED
-from tasklens.data.synthetic import MEASURED
 from tasklens.findings.curves import Curves
 from tasklens.findings.rules import UNSEEN, Rule
 from tasklens.findings.statistics import TRAIN, MissingError, judged_layer, share
@@ -131,7 +131,7 @@ _HALF_WAY = "half of the way from chance, 0, to a cluster per task, 1"
 MODEL_RULES = (
     Rule("clusters", best_ari, above=0.5, splits=(TRAIN,),
          statistic=ARI_OF_BEST, reason=_HALF_WAY),
-    *(Rule("above the controls", ratio(control), below=0.5, splits=tuple(MEASURED),
+    *(Rule("above the controls", ratio(control), below=0.5, splits=JUDGED,
            statistic=f"ARI of {name}, divided by that of the best layer", reason=_FAR_LOWER)
       for control, name in (
           (twin_ari, "the best layer of the untrained twin"),

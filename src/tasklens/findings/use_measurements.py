@@ -11,12 +11,21 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.instances import JUDGED, UNSEEN_KINDS
 from tasklens.findings.curves import Curves
 from tasklens.findings.half_way import half_way
 from tasklens.findings.measurement import Measurement, measured
 from tasklens.findings.statistics import MissingError, row_rank_correlation
-from tasklens.findings.use import OF_CEILING, best_state, course, effects_of, p_value, shared
+from tasklens.findings.use import (
+    BECOMES,
+    OF_CEILING,
+    best_state,
+    course,
+    effects_of,
+    p_value,
+    shared,
+)
+from tasklens.interventions.effects import FLOOR
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
 from tasklens.interventions.repair_effects import AUROC, RIGHT
 from tasklens.scoring.bootstrap import Floats
@@ -59,13 +68,14 @@ class Use:
     layers: tuple[str, ...] = ()
     """The best layer of each run, in which it was tested."""
     splits: tuple[str, ...] = ()
-    """Those of `MEASURED` on which all runs have edits, or what stands for them."""
+    """Those of `JUDGED` on which all runs have edits, or what stands for them."""
     n_tasks: int = 0
     """The number of tasks."""
     edited: tuple[Edited, ...] = ()
-    """What was edited on each split."""
+    """What was edited on each split, with those of `UNSEEN_KINDS`."""
     measurements: tuple[Measurement, ...] = ()
-    """How the effect of the shift is related to ARI and decodability; they cannot fail."""
+    """How the effect of the shift is related to ARI and decodability, and the effects of edits on
+    `UNSEEN_KINDS`; they cannot fail."""
 
 
 def use_of(runs: Sequence[Curves]) -> Use:
@@ -75,29 +85,35 @@ def use_of(runs: Sequence[Curves]) -> Use:
         layers = tuple(best_state(curves) for curves in runs)
     except MissingError as missing:
         return Use(str(missing))
-    splits = tuple(
-        split
-        for split in MEASURED
-        if all(
-            curves.split_names.get(split) in names
-            for curves, names in zip(runs, edited, strict=True)
+    splits, further = (
+        tuple(
+            split
+            for split in known
+            if all(
+                curves.split_names.get(split) in names
+                for curves, names in zip(runs, edited, strict=True)
+            )
         )
+        for known in (JUDGED, UNSEEN_KINDS)
     )
     if not splits:
         return Use("the runs have no edits on a split that all have")
     n_tasks = min(effects_of(curves).n_tasks for curves in runs)
-    counts = tuple(Edited.of_runs(runs, split) for split in splits)
-    return Use("", layers, splits, n_tasks, counts, tuple(use_measurements(runs, splits)))
+    counts = tuple(Edited.of_runs(runs, split) for split in (*splits, *further))
+    measurements = use_measurements(runs, splits, further)
+    return Use("", layers, splits, n_tasks, counts, tuple(measurements))
 
 
-def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Measurement]:
+def use_measurements(
+    runs: Sequence[Curves], splits: Sequence[str], further: Sequence[str] = ()
+) -> list[Measurement]:
     """Return how the effect of the shift is related to ARI and decodability, with intervals.
 
     ARI and linear probe are taken at the checkpoints with edits, so that all three courses are
     equally exact. Without the scores for a number, it is left out. The order is: the largest
     normalised effect of any layer; rank correlations of effect and ARI; of a series, half-way steps
-    and their differences; the repair of errors. The first of the splits counts, for repair the
-    last one.
+    and their differences; the repair of errors; shift and repair on each of the ``further`` splits.
+    The first of the splits counts, for repair the last one.
     """
     split, last = splits[0], splits[-1]
     numbers: list[tuple[str, str, Number]] = []
@@ -110,21 +126,33 @@ def use_measurements(runs: Sequence[Curves], splits: Sequence[str]) -> list[Meas
     numbers.append(("rank correlation of effect and ARI, over layers", split, _over_layers(split)))
     if any(curves.is_series for curves in runs):
         numbers += _by_step(split)
-    repair, random = (_final(edit, RIGHT, last) for edit in (REPAIR, REPAIR_RANDOM))
-    numbers += [
-        ("errors that become right at their own task's centroid", last, repair),
-        ("the same, minus those by random directions", last, _minus(repair, random)),
-        (
-            "AUROC of the distance to the own centroid, errors against hits",
-            last,
-            _final(DISTANCE, AUROC, last),
-        ),
-    ]
+    numbers += _of_errors(last)
+    for other in further:
+        shift, floor = (_final(edit, BECOMES, other) for edit in ("shift", FLOOR))
+        numbers += [
+            ("answers that follow a shift", other, shift),
+            ("the same, minus those that follow random directions", other, _minus(shift, floor)),
+            *_of_errors(other),  # left out without an own centroid
+        ]
     measurements = []
     for what, on, number in numbers:
         with contextlib.suppress(MissingError):
             measurements.append(measured(what, on, number, runs, "use"))
     return measurements
+
+
+def _of_errors(split: str) -> list[tuple[str, str, Number]]:
+    """Return the numbers of the errors of a split: their repair, and what tells them from hits."""
+    repair, random = (_final(edit, RIGHT, split) for edit in (REPAIR, REPAIR_RANDOM))
+    return [
+        ("errors that become right at their own task's centroid", split, repair),
+        ("the same, minus those by random directions", split, _minus(repair, random)),
+        (
+            "AUROC of the distance to the own centroid, errors against hits",
+            split,
+            _final(DISTANCE, AUROC, split),
+        ),
+    ]
 
 
 def _by_step(split: str) -> list[tuple[str, str, Number]]:

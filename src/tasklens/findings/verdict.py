@@ -14,6 +14,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.core.messages import nearest, short
+from tasklens.data.instances import UNSEEN_KINDS
 from tasklens.findings.choices import widened
 from tasklens.findings.curves import Curves, units_of
 from tasklens.findings.half_way import timings
@@ -22,6 +23,7 @@ from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.unseen_measurements import unseen_measurements
 from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.use_measurements import Use, use_of
 from tasklens.scoring.bootstrap import interval_of_runs
@@ -81,6 +83,11 @@ class Verdict:
     of `tasklens.findings.one_model` of one model."""
     location: Location | None = None
     """Where the clusters of one model are; None for a series."""
+    unseen: tuple[Measurement, ...] = ()
+    """What was measured on each split of unseen data; these numbers cannot fail."""
+    unjudged: tuple[str, ...] = ()
+    """Splits of unseen kinds, on which scores are measured and no finding is judged: nothing tells
+    a model to which task they belong."""
     stages: Mapping[str, "Verdict"] = field(default_factory=dict)
     """The verdict on each stage of one model, by its name. The last of them has the checks that
     this verdict has. Empty unless there are several stages."""
@@ -179,11 +186,19 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
+    unseen = tuple(unseen_measurements(runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
+    unjudged = tuple(split for split in UNSEEN_KINDS if any(split == key[0] for key in runs[0].ari))
     if not is_series:
         location = location_of(runs)
-        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location)
-    return Verdict(names, checks, listed, tuple(timings(runs)), _doubt(runs), use)
+        return Verdict(
+            names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen, unjudged
+        )
+    return Verdict(
+        *(names, checks, listed, tuple(timings(runs)), _doubt(runs), use),
+        unseen=unseen,
+        unjudged=unjudged,
+    )
 
 
 def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:

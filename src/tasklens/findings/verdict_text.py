@@ -16,6 +16,8 @@ from tasklens.scoring.bootstrap import CONFIDENCE
 
 #: At most this many layers are named with the share of copies in which they are the best.
 FEW_LAYERS = 5
+#: Why no finding is judged on splits of unseen kinds.
+UNJUDGED = "measured, not judged: nothing tells a model to which task these instances belong"
 
 
 def verdict_json(verdict: Verdict) -> bytes:
@@ -32,6 +34,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
         "confidence": CONFIDENCE,
         "intervals over": verdict.over,
         "findings": _findings_data(verdict, verdict.findings),
+        "not judged": verdict.unjudged,
         "stages": {name: verdict_document(each) for name, each in verdict.stages.items()},
         "where": verdict.location and _location_data(verdict.location),
         "half way": [
@@ -39,6 +42,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             | {"low": t.low, "high": t.high}
             for t in verdict.timings
         ],
+        "unseen data": [vars(measurement) for measurement in verdict.unseen],
         "use": {
             "untested": verdict.use.untested,
             "layers": verdict.use.layers,
@@ -95,7 +99,7 @@ def verdict_text(verdict: Verdict) -> str:
         return "\n".join([stages_text(verdict), *each])
     lines = [*location_lines(verdict)]
     if verdict.location:
-        lines += [*map(_measurement_line, verdict.location.measurements), ""]
+        lines += [*_measurement_lines(verdict.location.measurements), ""]
     lines += _finding_lines(verdict, verdict.findings)
     if verdict.timings:
         on = visible(verdict.timings[0].split)
@@ -104,6 +108,9 @@ def verdict_text(verdict: Verdict) -> str:
             f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
         ]
         lines.append("")
+    if verdict.unseen:
+        lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
+        lines += [*_measurement_lines(verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
 
@@ -112,7 +119,7 @@ def use_text(verdict: Verdict) -> str:
     lines = [_use_line(verdict)]
     if not verdict.use.untested:
         lines += [*map(_edited_line, verdict.use.edited), *_finding_lines(verdict, USE)]
-        lines += [*map(_measurement_line, verdict.use.measurements)]
+        lines += _measurement_lines(verdict.use.measurements)
     return "\n".join([*lines, ""])
 
 
@@ -204,12 +211,16 @@ def _finding_lines(verdict: Verdict, findings: Mapping[str, str]) -> Iterator[st
         yield from (*_check_lines(verdict.checks_of(finding)), "")
 
 
-def _measurement_line(m: Measurement) -> str:
-    """Return a measurement and its interval; steps have no decimals."""
-    digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
-    ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
-    value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
-    return f"  {m.what:<67}  {visible(m.split):<22}  {value:>6}  {ends}"
+def _measurement_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """Return measurements and their intervals, a line each; steps have no decimals."""
+    splits = [visible(m.split) for m in measurements]
+    wide, lines = max(22, *map(len, splits), 0), []
+    for m, split in zip(measurements, splits, strict=True):
+        digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
+        ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
+        value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
+        lines.append(f"  {m.what:<67}  {split:<{wide}}  {value:>6}  {ends}")
+    return lines
 
 
 def _finding_line(verdict: Verdict, finding: str) -> str:
@@ -240,6 +251,8 @@ def _last_lines(verdict: Verdict) -> list[str]:
         lines[0] += "; of one run: another seed may differ by more than these intervals"
     if not verdict.is_series and not verdict.checks_of("unseen data"):
         lines.append(f"{NOTHING_HELD_OUT}.")
+    if verdict.unjudged:
+        lines.append(f"{', '.join(verdict.unjudged)}: {UNJUDGED}")
     return lines + ([f"{verdict.doubt}."] if verdict.doubt else [])
 
 

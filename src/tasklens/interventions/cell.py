@@ -13,10 +13,9 @@ from tasklens.clustering.numba_compile import one_thread
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.text import without_slash
-from tasklens.data.counterfactuals import Counterfactuals, Fold
+from tasklens.data.counterfactuals import Counterfactuals, Fold, of_own
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import controls, edits
-from tasklens.interventions.centroids import Centroids, fit_centroids
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.edits import Edit, checked
 from tasklens.interventions.settings import (
@@ -26,6 +25,7 @@ from tasklens.interventions.settings import (
     InterventionSettings,
     check_draws,
 )
+from tasklens.scoring.centroids import Centroids, fit_centroids
 
 Arrays = dict[str, npt.NDArray[Any]]
 #: Edits that are the same each time.
@@ -69,7 +69,7 @@ class CellStates:
 
     prompts: Floats  # (N, D), of the prompts that are edited
     donors: Floats  # (M, D), of the donors
-    fit: Floats  # (F, D), of the instances from which centroids are computed
+    fit: Floats  # (F, D), of the instances from which centroids are computed, see `Fold.fit`
     fit_task: Ints  # (F,)
 
 
@@ -90,9 +90,8 @@ class FoldStates:
     def centroids(self) -> Centroids:
         """The centroids, from the instances of the fold."""
         with one_thread():
-            return fit_centroids(
-                self.states.fit[self.fold.fit], self.states.fit_task[self.fold.fit]
-            )
+            fit = self.fold.fit
+            return fit_centroids(self.states.fit[fit], self.states.fit_task[fit], self.asked.tasks)
 
     @property
     def x(self) -> Floats:
@@ -102,7 +101,7 @@ class FoldStates:
     @property
     def task(self) -> Ints:
         """The tasks of the states, (n,)."""
-        return self.asked.tasks[self.asked.own[self.fold.edited]]
+        return self.asked.task[self.fold.edited]
 
     def rows(self, edit: str, row: int) -> npt.NDArray[np.bool_]:
         """Return which states an edit is run on, bool (n,): for a target, or in a draw."""
@@ -145,7 +144,7 @@ class FoldStates:
         if edit == "unembedding":
             assert self.unembedding is not None
             answers, first = self.asked.answers[self.fold.edited], self.asked.tokens[:, 0]
-            own = answers[np.arange(len(answers)), self.asked.own[self.fold.edited]]
+            own = of_own(answers, self.asked.own[self.fold.edited], -1)
             return controls.unembedding_shift(
                 centroids, self.unembedding(first[answers[:, row]]), self.unembedding(first[own])
             )
@@ -317,8 +316,8 @@ def _answered(
         if len(row):
             wanted = edited.likelihood[begin:end]  # (M, T)
             if is_targeted:
-                columns = np.stack([asked.own[row], run], axis=1)  # (M, 2)
-                wanted = np.take_along_axis(wanted, columns, axis=1)
+                own = of_own(wanted, asked.own[row], np.nan)
+                wanted = np.stack([own, wanted[np.arange(len(row)), run]], axis=1)  # (M, 2)
             answer[run, row], likelihood[run, row] = edited.answer[begin:end], wanted
         key = EditKey(asked.split, asked.position, state, edit, alpha)
         arrays[key.name("answer")], arrays[key.name("likelihood")] = answer, likelihood

@@ -4,8 +4,8 @@ import numpy as np
 
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions import edits
-from tasklens.interventions.centroids import Centroids, Doubles, directions, fit_centroids
 from tasklens.interventions.edits import Edit
+from tasklens.scoring.centroids import Centroids, Doubles, directions, fit_centroids
 
 
 def lengths(centroids: Centroids, draw: int) -> Doubles:
@@ -13,10 +13,10 @@ def lengths(centroids: Centroids, draw: int) -> Doubles:
 
     The targets take turns from draw to draw, so that controls have the lengths of the edits.
     """
-    n = len(centroids.tasks)
-    own = np.arange(n)
-    other = (own + 1 + draw % (n - 1)) % n
-    moves = centroids.mean[other] - centroids.mean[own]
+    goals, is_target = centroids.mean[centroids.is_target], centroids.is_target
+    n, own = len(goals), np.cumsum(is_target) - 1
+    other = np.where(is_target, (own + 1 + draw % (n - 1)) % n, draw % n)
+    moves = goals[other] - centroids.mean
     return np.linalg.norm(moves, axis=1)  # type: ignore[no-any-return]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.data.edited_prompts import Floats, Ints
-from tasklens.interventions.centroids import Centroids, Doubles
+from tasklens.scoring.centroids import Centroids, Doubles
 
 Edit: TypeAlias = Callable[[Floats, Ints, Ints], Floats]
 """(states (n, D), tasks (n,), targets (n,)) -> edited states (n, D)."""

@@ -1,6 +1,8 @@
 """Compute the effects of edits: which answers become the target's, stay, or become a third task's.
 
-A pair is an instance and a target task, see `Counterfactuals.pairs`. An effect is averaged over the
+A pair is an instance and a target task, see `Counterfactuals.pairs`. An instance without an own
+answer makes no pair with a task whose answer the model gives without an edit; such an answer stays
+if it is that of the model, and a change of logits is not known. An effect is averaged over the
 targets of each instance first, then over instances, which are resampled by instruction.
 """
 
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.text import without_slash
+from tasklens.data.counterfactuals import of_own
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey
 from tasklens.interventions.settings import UNTARGETED
@@ -57,16 +60,19 @@ class SplitPairs:
         tasks = get("tasks").astype(np.int64)
         family = arrays.get(f"{split}/{without_slash(position)}/family", np.zeros_like(tasks))
         pairs, able, own = get("pairs") > 0, get("able") > 0, get("own").astype(np.int64)
+        answers, clean = get("answers").astype(np.int64), get("clean/answer").astype(np.int64)
+        # Without an own answer, that of the model takes its place.
+        pairs &= (own >= 0)[:, None] | (answers != clean[:, None])
         return cls(
             tasks=tasks,
             family=family,
             index=get("index").astype(np.int64),
             own=own,
             unit=get("unit").astype(np.int64),
-            answers=get("answers").astype(np.int64),
+            answers=answers,
             pairs=pairs,
-            able=pairs & able & able[np.arange(len(own)), own][:, None],
-            clean_answer=get("clean/answer").astype(np.int64),
+            able=pairs & able & of_own(able, own, True)[:, None],
+            clean_answer=clean,
             clean_likelihood=get("clean/likelihood").astype(np.float32),
         )
 
@@ -76,8 +82,9 @@ class SplitPairs:
         ``answer`` and ``likelihood`` are what `tasklens.interventions.cell.intervene` returns. R is
         1 for a targeted edit, otherwise the number of draws.
         """
-        row = np.arange(len(self.own))
-        mine = self.answers[row, self.own]  # (N,)
+        mine = np.where(
+            self.own >= 0, of_own(self.answers, self.own, -1), self.clean_answer
+        )  # (N,)
         is_answer = (answer[..., None] == self.answers).any(axis=-1) & (answer >= 0)  # of any task
         if edit not in UNTARGETED:
             given, of_task = answer.T[None], is_answer.T[None]  # (1, N, T)
@@ -86,8 +93,10 @@ class SplitPairs:
         else:
             given, of_task = answer[:, :, None], is_answer[:, :, None]  # (R, N, 1)
             ran = np.isfinite(likelihood)
-            gain = likelihood - likelihood[:, row, self.own][:, :, None]
-        before = self.clean_likelihood - self.clean_likelihood[row, self.own][:, None]  # (N, T)
+            gain = (
+                likelihood - np.stack([of_own(y, self.own, np.nan) for y in likelihood])[..., None]
+            )
+        before = self.clean_likelihood - of_own(self.clean_likelihood, self.own, np.nan)[:, None]
         becomes = given == self.answers
         stays = given == mine[:, None]
         values = {

@@ -16,10 +16,10 @@ from tasklens.core.text import without_slash
 from tasklens.data.counterfactuals import Counterfactuals, Fold
 from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, CellStates
-from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.controls import with_length
 from tasklens.interventions.editor import Editor
 from tasklens.interventions.settings import check_draws
+from tasklens.scoring.centroids import fit_centroids
 
 #: The edit, and its control along random directions of the same length.
 REPAIR, REPAIR_RANDOM = "repair", "repair_random"
@@ -54,6 +54,7 @@ def take(asked: Counterfactuals, rows: Ints) -> Counterfactuals:
         prompts=asked.prompts.take(rows),
         index=asked.index[rows],
         own=asked.own[rows],
+        task=asked.task[rows],
         unit=asked.unit[rows],
         answers=asked.answers[rows],
         donors=asked.donors.take(np.arange(0)),
@@ -86,7 +87,7 @@ def repair(
     for fold in asked.folds:
         with one_thread():
             centroids = fit_centroids(states.fit[fold.fit], states.fit_task[fold.fit])
-            goal = centroids.mean[centroids.columns(asked.tasks[asked.own[fold.edited]])]
+            goal = centroids.mean[centroids.columns(asked.task[fold.edited])]
             change[fold.edited] = centroids.in_span(goal - states.prompts[fold.edited])
     length = np.linalg.norm(change, axis=1)
     rng = stream(seed, "interventions", *purpose, asked.split, state, REPAIR_RANDOM)
@@ -107,6 +108,7 @@ def own_distance(states: CellStates, asked: Counterfactuals) -> Floats:
     distance = np.empty(len(asked.own), dtype=np.float32)
     for fold in asked.folds:
         centroids = fit_centroids(states.fit[fold.fit], states.fit_task[fold.fit])
-        own = centroids.mean[centroids.columns(asked.tasks[asked.own[fold.edited]])]
-        distance[fold.edited] = np.linalg.norm(states.prompts[fold.edited] - own, axis=1)
+        distance[fold.edited] = centroids.distance(
+            states.prompts[fold.edited], asked.task[fold.edited]
+        )
     return distance

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from tasklens.data.edited_prompts import Floats, Ints
+from tasklens.data.edited_prompts import Ints
 from tasklens.interventions.cell import Arrays
-from tasklens.interventions.centroids import Doubles
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM, repair_name
 from tasklens.scoring.bootstrap import instance_weights
+from tasklens.scoring.centroid_scores import auroc
+from tasklens.scoring.centroids import Doubles
 
 #: The metrics: the share of errors that become right, and the area under the ROC curve.
 RIGHT, AUROC = "right", "auroc"
@@ -57,23 +57,3 @@ def repair_effects(
 def count_errors(arrays: Arrays, split: str, position: str) -> int:
     """Return how many errors were repaired; 0 if there were none, or it was not tried."""
     return len(arrays.get(repair_name(split, position, "errors"), ()))
-
-
-def auroc(score: Floats, is_error: npt.NDArray[np.bool_], weights: Doubles) -> Doubles:
-    """Return the area under the ROC curve of a score that should be higher for errors, (B,).
-
-    It is the chance that an error has a higher score than a hit; ties count half (Hanley and
-    McNeil, 1982). ``weights``, (B, N), are the copies of each instance in each resampling. The area
-    is NaN without errors or without hits.
-    """
-    values, number = np.unique(score, return_inverse=True)
-    n = len(values)
-    order = np.argsort(number, kind="stable")
-    begins = np.searchsorted(number[order], np.arange(n))
-    sorted_weights, is_error = weights[:, order], is_error[order]
-    errors = np.add.reduceat(sorted_weights * is_error, begins, axis=1)  # (B, V)
-    hits = np.add.reduceat(sorted_weights * ~is_error, begins, axis=1)
-    below = np.cumsum(hits, axis=1) - hits / 2
-    pairs = errors.sum(axis=1) * hits.sum(axis=1)
-    area = (errors * below).sum(axis=1)
-    return np.divide(area, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)  # type: ignore[no-any-return]

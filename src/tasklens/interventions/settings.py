@@ -20,6 +20,8 @@ TARGETED = ("shift", "swap", "patch", "patch_span", "patch_rest", "shuffled", "u
 UNTARGETED = ("random", "within", "erase", "erase_random", "erase_within")
 #: Edits of the prompts that are answered wrongly.
 REPAIRS = ("repair",)
+#: Edits that need an own right answer.
+OF_OWN = ("unembedding", *REPAIRS)
 EDITS = (*TARGETED, *UNTARGETED, *REPAIRS)
 #: Edits whose change does not depend on the state that is edited.
 ADDED = ("shift", "shuffled", "unembedding", "random", "within")

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasklens.core.text import without_slash
-from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.counterfactuals import Counterfactuals, of_own
 from tasklens.data.edited_prompts import Edited, Ints
 from tasklens.interventions.cell import Arrays
 from tasklens.interventions.editor import Editor
@@ -27,8 +27,7 @@ def unedited_arrays(
     The donors are asked, unless it is known whether the model is right on each: 1, 0, or -1 if it
     is not known.
     """
-    n = len(asked.own)
-    right = asked.answers[np.arange(n), asked.own]
+    right = of_own(asked.answers, asked.own, -1)
     answer, likelihood = _clean(editor, asked.answers)
     able = np.full(asked.answers.shape, -1, dtype=np.int8)
     row, task = np.nonzero(asked.donor >= 0)
@@ -42,7 +41,8 @@ def unedited_arrays(
         candidates[asked.donor[row, task]] = asked.answers[row]
         given, _ = _clean(donors, candidates)
         able[row, task] = (given == expected)[asked.donor[row, task]]
-    able[np.arange(n), asked.own] = answer == right
+    known = np.flatnonzero(asked.own >= 0)
+    able[known, asked.own[known]] = (answer == right)[known]
     arrays: Arrays = {
         "index": asked.index,
         "own": asked.own,

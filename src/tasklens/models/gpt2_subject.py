@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic import UNSEEN, Dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.devices import default_max_tokens
 from tasklens.models.gpt2 import GPT2, branch_names, check_length, state_names
@@ -122,7 +122,19 @@ def _picker(
 def harvest_measured(model: GPT2, dataset: Dataset, positions: Sequence[str]) -> dict[str, Harvest]:
     """Return the hidden states of all measured instances by position, and the answers after x."""
     subject = GPT2Subject(model)
-    # All at once: the splits share instructions, and much of these is computed once.
-    at = [join([dataset.prompts(split, p) for split in MEASURED]) for p in positions]
-    read = join([dataset.prompts(split) for split in MEASURED])
-    return dict(zip(positions, subject.harvest_at(read, at, subject.names), strict=True))
+    # All at once: the splits share instructions, and much of these is computed once. Those of
+    # unseen splits come after them, so that no bit of the others depends on them.
+    known = [split for split in dataset.measured if split not in UNSEEN]
+    unseen = [split for split in dataset.measured if split in UNSEEN]
+    harvests = []
+    for splits in filter(None, (known, unseen)):
+        at = [join([dataset.prompts(split, p) for split in splits]) for p in positions]
+        read = join([dataset.prompts(split) for split in splits])
+        harvests.append(subject.harvest_at(read, at, subject.names))
+    return {
+        position: Harvest(
+            {name: np.concatenate([each.states[name] for each in parts]) for name in subject.names},
+            np.concatenate([each.answer for each in parts]),
+        )
+        for position, *parts in zip(positions, *harvests, strict=True)
+    }

@@ -5,6 +5,7 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from matplotlib.patches import Patch
 from tasklens.core.errors import InputError
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import SPLIT_MEANINGS
+from tasklens.data.names import find_split
 from tasklens.report.style import (
     IN_TITLE,
     drawable,
@@ -47,6 +49,8 @@ Lines: TypeAlias = "dict[str, pd.DataFrame]"
 
 SHUFFLED = "control:shuffled"
 
+ACROSS = 3
+"""The largest number of panels side by side."""
 LEGEND_BLOCKS = 8
 """The legend names at most about this many blocks."""
 
@@ -84,6 +88,8 @@ class FigureSettings(SettingsBase, affects="plot"):
     """Measure of the agreement of the clusters with the task, on the left axis."""
     position: str = ""
     """Measured position that Figures 1 and 2 show; empty: the first."""
+    splits: tuple[str, ...] = ()
+    """Splits that Figure 1 of a training shows, a panel each; empty: all."""
 
     @property
     def measure(self) -> str:
@@ -106,8 +112,8 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
     ----------
     table : pandas.DataFrame or pyarrow.Table
         The columns are those of `tasklens.read_scores`. Panels are the splits of a training run
-        that it contains, or, if it contains none of them, all splits that it contains. Of several
-        numbers of clusters the first counts.
+        that it contains, or, if it contains none of them, all splits that it contains; of more than
+        three there are several rows. Of several numbers of clusters the first counts.
     settings : FigureSettings, optional
 
     Raises
@@ -127,9 +133,15 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
     steps = {step for lines in panels.values() for s in _states(lines) for step in lines[s].index}
     lowest = min(course["low"].min() for lines in panels.values() for course in lines.values())
     named = room([*map(drawable, states)]) if len(steps) == 1 else 0
-    figure = new_figure(0.7 + 2.1 * len(panels), 2.25 + max(0, named - 0.6))
-    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for i, (ax, (split, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+    down = -(-len(panels) // ACROSS)
+    across = min(len(panels), ACROSS)
+    figure = new_figure(0.7 + 2.1 * across, (2.25 + max(0, named - 0.6)) * down)
+    grid = figure.subplots(down, across, sharey=True, squeeze=False)
+    for ax in grid.flat[len(panels) :]:
+        ax.remove()
+    with_accuracy = [i for i, lines in enumerate(panels.values()) if "model" in lines]
+    last = {i // across: i for i in with_accuracy}.values()  # of each row
+    for i, (ax, (split, lines)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
         meaning = SPLIT_MEANINGS.get(split, "")
         ax.set_title(f"({ascii_lowercase[i % 26]}) {drawable(split, IN_TITLE)}\n{meaning}".rstrip())
         right = ax.twinx()
@@ -145,18 +157,28 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
         else:
             _draw_steps(ax, right, lines, states)
         right.set_ylabel("accuracy")
-        right.yaxis.set_visible(False)
-    if any("model" in lines for lines in panels.values()):
-        right.spines.right.set_visible(True)
-        right.yaxis.set_visible(True)
+        right.yaxis.set_visible(i in last)
+        right.spines.right.set_visible(i in last)
     label = settings.measure
     if len(positions_of(as_table(table))) > 1:
         label += f" at {drawable(positions_of(scores)[0])}"
-    axes[0].set_ylabel(label)
-    metrics = {*scores["metric"].to_pylist()}
-    near_best = settings.metric == "ari" and not metrics.isdisjoint(BAND)
-    _legend(figure, panels, states if len(steps) > 1 else [], near_best=near_best)
+    for ax in grid[:, 0]:
+        ax.set_ylabel(label)
+    _legend(figure, panels, states if len(steps) > 1 else [], _band(scores, settings))
     return figure
+
+
+def _band(scores: pa.Table, settings: FigureSettings) -> str:
+    """Return what the bands span, e.g. "range of 3 runs"; empty if nothing is repeated."""
+    of_states = (pc.field("space") == settings.space) & pc.field("step").is_valid()
+    rows = scores.filter(of_states & (pc.field("metric") == settings.metric))
+    runs, seeds = rows.select(["run", "seed"]).to_pandas(), rows["cluster_seed"].unique()
+    over = [f"{n} runs" for n in [len(runs.drop_duplicates())] if n > 1]
+    if settings.metric == "ari" and not {*BAND}.isdisjoint(scores["metric"].to_pylist()):
+        over.append("KMeans starts")
+    elif len(seeds) > 1:
+        over.append(f"{len(seeds)} KMeans seeds")
+    return f"range of {' and '.join(over)}" if over else ""
 
 
 def _panels(table: pa.Table, settings: FigureSettings) -> dict[str, Lines]:
@@ -177,7 +199,9 @@ def _panels(table: pa.Table, settings: FigureSettings) -> dict[str, Lines]:
             f"the table has no {settings.metric} of hidden states in the space "
             f"{settings.space!r}; its spaces are {spaces}"
         )
-    return {split: panels[split] for split in SPLIT_MEANINGS if split in panels} or panels
+    panels = {split: panels[split] for split in SPLIT_MEANINGS if split in panels} or panels
+    chosen = [find_split(split, panels) for split in settings.splits]
+    return {split: panels[split] for split in chosen or panels}
 
 
 def _states(lines: Lines) -> set[str]:
@@ -246,16 +270,14 @@ def _style(line: str, states: list[str]) -> dict[str, Any]:
     return {"color": colormaps["viridis"](0.88 * share), "linestyle": "-", "linewidth": 1.2}
 
 
-def _legend(
-    figure: Figure, panels: dict[str, Lines], states: list[str], *, near_best: bool
-) -> None:
+def _legend(figure: Figure, panels: dict[str, Lines], states: list[str], band: str) -> None:
     """Put one legend for all panels below them, or beside a single one."""
     blocks = [s for s in states if s not in STYLES]
     every = max(1, -(-len(blocks) // LEGEND_BLOCKS))
     named = [s for s in states if s in STYLES or s in blocks[::-every]]  # the last among them
     present = {line for lines in panels.values() for line in lines}
     named += [line for line in ("model", *CONTROLS, SHUFFLED) if line in present]
-    if not named and not near_best:
+    if not named and not band:
         figure.tight_layout(pad=0.3, w_pad=0.8)
         return
     handles: list[Any] = []  # a tuple of lines, drawn on each other, is a handle, too
@@ -264,13 +286,13 @@ def _legend(
         marks = _number_marks(name, states) if name in blocks else []
         handles.append((line, *(Line2D([], [], linestyle="", **mark) for mark in marks)))
     labels = [LABELS.get(name, name) for name in named]
-    if near_best:
+    if band:
         handles.append(Patch(color="0.5", alpha=0.3, linewidth=0))
-        labels.append("range of starts")
-    columns = min(len(handles), {1: 1, 2: 3}.get(len(panels), 5 if states else 4))
-    beside, below = (
-        (1.75, 0) if len(panels) == 1 else (0, 0.13 * -(-len(handles) // columns) + 0.08)
-    )
+        labels.append(band)
+    columns = min(len(handles), {1: 1, 2: 3 if states else 2}.get(len(panels), 4))
+    beside, below = 0.0, 0.13 * -(-len(handles) // columns) + 0.08
+    if len(panels) == 1:
+        beside, below = 0.42 + room(labels), 0.0
     wide, high = figure.get_size_inches()
     figure.set_size_inches(wide + beside, high + below)
     look: dict[str, Any] = {"loc": "center right" if beside else "lower center", "ncols": columns}

@@ -44,7 +44,10 @@ class Look(NamedTuple):
 
 
 #: Of the splits, in their order.
-SPLITS = (Look(PALETTE[0], "-", "o"), Look(PALETTE[1], "--", "D"), Look(PALETTE[2], "-.", "s"))
+SPLITS = (
+    *(Look(PALETTE[0], "-", "o"), Look(PALETTE[1], "--", "D"), Look(PALETTE[2], "-.", "s")),
+    *(Look(PALETTE[3], ":", "^"), Look(PALETTE[6], (0, (5, 1, 1, 1, 1, 1)), "v")),
+)
 #: Of the controls, by their labels; all are those of one split, which is named in the legend.
 CONTROLS = {
     "each family": Look(PALETTE[0], "-", "", 0.4),
@@ -122,7 +125,7 @@ def figure_by_layer(curves: Curves, measure: str = "ARI") -> Figure:
         ax.tick_params(length=2)
     axes[0, 0].set_ylim(min(-0.05, *(ax.dataLim.y0 for ax in axes.ravel())), 1.03)
     axes[0, 0].set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
-    rows = draw_legend(figure, drawn | controls, n=1 + len(panels), resampled=curves.copies > 1)
+    rows = draw_legend(figure, drawn | controls, 1 + len(panels), curves)
     named = max(0.0, room([*map(drawable, states)]) - 0.3)
     figure.set_figheight(0.3 + (HIGH + named) * len(models) + rows * LEGEND_ROW)
     write_heading(figure, drawable(curves.run, IN_TITLE))
@@ -216,15 +219,25 @@ def line_style(look: Look, n: int = 1) -> dict[str, Any]:
     }
 
 
-def draw_legend(figure: Figure, looks: dict[str, Look], n: int, *, resampled: bool) -> int:
-    """Explain the lines below the panels, n side by side; return the number of rows."""
+def draw_legend(figure: Figure, looks: dict[str, Look], n: int, curves: Curves) -> int:
+    """Explain the lines and bands below the panels, n side by side; return the number of rows."""
     handles: list[Any] = [Line2D([], [], **line_style(look)) for look in looks.values()]
     labels = [*looks]
-    if resampled:
+    if curves.copies > 1:
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))
-        labels.append(f"{CONFIDENCE:.0%} interval")
-    columns = min(n, len(handles))
+        over = [*curves.units, *(["near-best starts"] if curves.choices else [])]
+        labels.append(f"{CONFIDENCE:.0%} interval over {', '.join(over)}")
+    columns = _columns(labels, n, figure.get_figwidth())
     blank = [""] * len(labels)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "handlelength": 3.0}
     name_entries(figure.legend(handles, blank, **look), labels)
     return -(-len(handles) // columns)
+
+
+def _columns(labels: Sequence[str], most: int, wide: float) -> int:
+    """Return the number of columns of a legend that fit into a width in inches, at most some."""
+    for n in range(min(most, len(labels)), 1, -1):
+        columns = [[drawable(name) for name in part] for part in np.array_split(labels, n)]
+        if sum(0.6 + room(names) for names in columns) <= wide:
+            return n
+    return 1

@@ -111,7 +111,7 @@ def figure_stages(curves: Curves, compared: Sequence[ComparedSteps] = ()) -> Fig
         axes[1, 0].set_ylabel("minus the stage before")
     named = max(0.0, room([*map(drawable, states)]) - 0.3)
     of_legend = {drawable(name): look for name, look in looks.items()} | controls
-    n = draw_legend(figure, of_legend, n=1 + len(panels), resampled=curves.copies > 1)
+    n = draw_legend(figure, of_legend, 1 + len(panels), curves)
     figure.set_figheight(0.3 + HIGH * rows + named + n * LEGEND_ROW)
     write_heading(figure, drawable(curves.run, IN_TITLE))
     return figure

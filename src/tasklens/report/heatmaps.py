@@ -30,7 +30,12 @@ from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
 
 #: Panels of `figure_agreement`: the part of an instance with which a metric compares the clusters.
-PARTS = {"ari": "task", "ari_input": "input", "ari_output": "output"}
+PARTS = {
+    "ari": "task",
+    "ari_distribution": "distribution",
+    "ari_input": "input",
+    "ari_output": "output",
+}
 
 
 @in_style
@@ -38,8 +43,8 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
     """Draw the ARI of the clusters by hidden state and checkpoint.
 
     There is one heat map each for the ARI against the task, the input and, if it is known, the
-    output. Rows are hidden states, from the input at the bottom up. Columns are checkpoints. Values
-    are means over cluster seeds.
+    output; also for the distribution if a task has several. Rows are hidden states, from the input
+    at the bottom up. Columns are checkpoints. Values are means over cluster seeds.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ SCRIPTS = (
 )
 #: The metrics of a hidden state that the page shows by step.
 METRICS = (
-    *("ari", "ami", "ari_shuffled", "ari_input", "ari_output"),
-    *("variance_task", "variance_input", "variance_output"),
+    *("ari", "ami", "ari_shuffled", "ari_distribution", "ari_input", "ari_output"),
+    *("variance_task", "variance_distribution", "variance_input", "variance_output"),
     *("probe_task", "centroid_task", "neighbours_task"),
 )
 #: Decimal places of a score: more than a screen shows.

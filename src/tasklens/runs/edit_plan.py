@@ -8,7 +8,7 @@ from tasklens.data.names import UNTRAINED
 from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
-from tasklens.interventions.settings import ADDED, FIGURE, NEEDED, REPAIRS, Selection
+from tasklens.interventions.settings import ADDED, FIGURE, NEEDED, OF_OWN, REPAIRS, Selection
 from tasklens.models.lr_schedule import evenly_spaced
 from tasklens.runs.kept_edits import Shapes, kept_shapes
 from tasklens.runs.run import Run
@@ -128,18 +128,26 @@ def tested_state(run: Run) -> str | None:
     return best[0] if best else None
 
 
-def _asked(run: Run, split: str, position: str) -> tuple[int, bool]:
-    """Return the number of tasks of the prompts, and whether there are real states of others."""
+def _asked(run: Run, split: str, position: str) -> tuple[int, bool, bool]:
+    """Return the number of tasks, whether there are real states of others, and own answers."""
     asked = run.counterfactuals(split, position, run.settings.interventions.instances)
-    return len(asked.tasks), len(asked.donors) > 0
+    return len(asked.tasks), len(asked.donors) > 0, bool((asked.own >= 0).all())
 
 
 def _planned(
-    run: Run, selection: Selection, state: str, n_tasks: int, has_donors: bool, *, test: bool
+    run: Run,
+    selection: Selection,
+    state: str,
+    n_tasks: int,
+    has_donors: bool,
+    has_own: bool,
+    *,
+    test: bool,
 ) -> Iterator[PlannedEdit]:
     """Yield the edits of a state that are wanted and can be made."""
     left_out = {"unembedding"} if not _is_late(run, state) else set()
     left_out |= set() if has_donors else set(DONATED)
+    left_out |= set() if has_own else set(OF_OWN)
     edits = [edit for edit in selection.edits if edit not in left_out]
     settings = run.settings.interventions
     return planned_edits(state, edits, selection.alphas, n_tasks, settings, test=test)

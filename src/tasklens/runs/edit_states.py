@@ -244,11 +244,15 @@ class OpenModel:
         random = self.run.settings.seed, (self.step, position)
         return arrays | repair(editor, state, of_errors, errors, settings.draws, *random)
 
-    def _fitted(self, state: str, position: str) -> tuple[Floats, Floats, Ints]:
-        """Return no donors, and the states and tasks from which centroids are computed."""
-        first = next(iter(self.run.splits))
-        x = self.run.states(state, self.step, first, position)
-        return x[:0], x, self.run.instances(first).task
+    def _fitted(self, state: str, position: str, *further: str) -> tuple[Floats, Floats, Ints]:
+        """Return no donors, and the states and tasks from which centroids are computed.
+
+        They are those of the first split, and of further ones behind it.
+        """
+        splits = next(iter(self.run.splits)), *further
+        each = [self.run.states(state, self.step, split, position) for split in splits]
+        task = np.concatenate([self.run.instances(split).task for split in splits])
+        return each[0][:0], np.concatenate(each), task
 
     def edit(
         self,
@@ -265,7 +269,9 @@ class OpenModel:
 
     def _states_of(self, opened: Opened, name: str, position: str) -> CellStates:
         """Return a hidden state of the prompts, their donors, and the first measured split."""
-        donors, fit, fit_task = self._fitted(name, position)
+        asked = opened.asked
+        further = [asked.split] if (asked.own < 0).any() else []  # which has unseen tasks
+        donors, fit, fit_task = self._fitted(name, position, *further)
         return CellStates(opened.prompts[name], opened.donors.get(name, donors), fit, fit_task)
 
 

@@ -62,9 +62,12 @@ def _disk(settings: TrainingRunSettings, sizes: Mapping[str, int]) -> int:
     """Return the bytes on the disk of a run with some settings changed, at least."""
     changed = _changed(settings, sizes)
     tasks = changed.tasks
-    n_instances = tasks.n_tasks * tasks.variants_per_task * tasks.inputs_per_task
+    n_instances, n_splits = 0, len(MEASURED)
+    if not tasks.file:
+        n_instances = tasks.n_tasks * tasks.variants_per_task * tasks.inputs_per_task
+        n_splits += bool(tasks.unseen_distributions) + bool(tasks.unseen_tasks)
     n_parameters = _network(changed).n_parameters
-    return sum(count_bytes(changed, n_parameters, 0 if tasks.file else n_instances).values())
+    return sum(count_bytes(changed, n_parameters, n_instances, n_splits).values())
 
 
 def _training(settings: TrainingRunSettings, sizes: Mapping[str, int]) -> int:
@@ -114,14 +117,17 @@ def _network(settings: TrainingRunSettings) -> Network:
 
 
 def count_bytes(
-    settings: TrainingRunSettings, n_parameters: int, n_instances: int
+    settings: TrainingRunSettings, n_parameters: int, n_instances: int, n_splits: int
 ) -> dict[str, int]:
-    """Return the bytes that a run takes on the disk, by kind of file."""
+    """Return the bytes that a run takes on the disk, by kind of file.
+
+    ``n_instances`` are those of all splits, of which ``n_splits`` have measured subsets.
+    """
     steps = checkpoint_steps(settings.train.steps, settings.checkpoints.every)
     weights = 4 * n_parameters
     kept = settings.checkpoints.steps_with_weights(steps, weights)
     names = state_names(settings.model.n_layer)
-    n_states = len(steps) * len(MEASURED) * len(names) * len(settings.states.positions)
+    n_states = len(steps) * n_splits * len(names) * len(settings.states.positions)
     one_state = 4 * settings.data.measured_instances * settings.model.n_embd
     n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     measured = n_k * settings.data.measured_instances * settings.clusters.cluster_seeds * 2
@@ -133,7 +139,7 @@ def count_bytes(
         "weights": len(kept) * weights,
         # the new training state is whole before the old one goes
         "to resume from": 2 * 3 * weights,
-        "interventions": count_edit_bytes(settings, kept),
+        "interventions": count_edit_bytes(settings, kept, n_splits),
         "clusters": n_states * measured,
         # two maps in float32; in the page they take half of that
         "report": n_states * shown * 2 * 2 * 4 * 3 // 2,

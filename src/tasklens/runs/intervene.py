@@ -10,7 +10,7 @@ import pyarrow as pa
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import Arrays, PlannedEdit, planned_edits
 from tasklens.interventions.edits import Edit
@@ -18,7 +18,7 @@ from tasklens.interventions.effect_table import effect_table, effects_to_pandas
 from tasklens.interventions.repair import DISTANCE, REPAIR, REPAIR_RANDOM
 from tasklens.interventions.settings import (
     EDITS,
-    REPAIRS,
+    OF_OWN,
     InterventionSettings,
     Selection,
 )
@@ -42,9 +42,9 @@ class _Prompted:
         self.steps = self.intervenable_steps = (subject.step,)
         self.state_names = subject.names
         self.positions = ("input",)
-        self._fitted: dict[str, dict[str, Floats]] = {}
-        self.splits = MEASURED
-        self.names = {"task": {i: task.name for i, task in enumerate(dataset.tasks.tasks)}}
+        self._states: dict[tuple[str, str], dict[str, Floats]] = {}
+        self.splits = dataset.measured
+        self.names = {"task": {i: task.name for i, task in enumerate(dataset.tasks.all_tasks)}}
 
     def open_subject(self, step: int) -> Subject:
         """Return the model."""
@@ -55,11 +55,11 @@ class _Prompted:
         return counterfactuals_of_dataset(self.dataset, split, position, n, seed=self.settings.seed)
 
     def states(self, name: str, step: int, split: str, position: str) -> Floats:
-        """Return a hidden state of the training subset."""
-        if position not in self._fitted:
+        """Return a hidden state of a split."""
+        if (split, position) not in self._states:
             prompts = self.dataset.prompts(split, position)
-            self._fitted[position] = harvest(self.subject, prompts).states
-        return self._fitted[position][name]
+            self._states[split, position] = harvest(self.subject, prompts).states
+        return self._states[split, position][name]
 
     def instances(self, split: str) -> Instances:
         """Return the instances of a split."""
@@ -215,7 +215,7 @@ def _edit_in_memory(
                 for state in selection.states_among(source.state_names):
                     if own and "+" in state:
                         raise InputError(f"{state}: edits of the user edit one hidden state each")
-                    built_in = [e for e in selection.edits if e not in (*REPAIRS, "unembedding")]
+                    built_in = [edit for edit in selection.edits if edit not in OF_OWN]
                     planned = [
                         *planned_edits(state, built_in, selection.alphas, n_tasks, settings),
                         *(PlannedEdit(name, 1.0, n_tasks) for name in own),

@@ -9,7 +9,6 @@ from torch import Tensor
 from tasklens.core.errors import InputError
 from tasklens.core.files import check_is_file, sha256
 from tasklens.core.progress import inform
-from tasklens.data.synthetic import SPLITS
 from tasklens.models.checkpoints import CHECKPOINT_FILES, checkpoint_files, read_tensors
 from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject, harvest_measured
@@ -96,9 +95,10 @@ class CheckpointKeeper:
 
     def _announce(self) -> None:
         """Print how much disk the run will take; InputError if it does not fit."""
-        splits, settings = self.run.dataset.splits, self.run.settings
-        n_instances = sum(len(splits[name]) for name in SPLITS)
-        sizes = count_bytes(settings, self.n_parameters, n_instances)
+        dataset = self.run.dataset
+        sizes = count_bytes(
+            self.run.settings, self.n_parameters, dataset.n_instances, len(dataset.measured)
+        )
         check_space(self.run.directory.path, sum(sizes.values()))
         inform(
             f"{self.run.directory.path} will take about "

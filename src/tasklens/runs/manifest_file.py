@@ -10,7 +10,7 @@ from tasklens.core.files import digest
 from tasklens.core.parse import parse_json
 
 #: The layout of a run directory; 1 is that of manifests that name none.
-FORMAT = 5
+FORMAT = 6
 
 
 class _Part(BaseModel):

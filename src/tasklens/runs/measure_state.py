@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from tasklens.core.workers import reason
 from tasklens.data.instances import Family, Instances, join_families
 from tasklens.runs.states_on_disk import read_states
 from tasklens.scoring.cell_key import CellKey
+from tasklens.scoring.centroid_scores import Answered, Placed, score_centroids
 from tasklens.scoring.classifiers import score_probes
-from tasklens.scoring.crossed import score_crossed
+from tasklens.scoring.crossed import score_crossed, score_within_tasks
 from tasklens.scoring.families import over_families
 from tasklens.scoring.partition_agreement import extremes
 from tasklens.scoring.residuals import Regressors
@@ -31,6 +32,7 @@ from tasklens.scoring.score_cells import (
 from tasklens.scoring.score_table import Row
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class StateJob:
     silhouettes: bool
     measure: MeasureSettings
     clusters: ClusterSettings
+    answered: Mapping[str, Answered] = field(default_factory=dict)
+    """What the model answered, by split, as far as it is known."""
+    outputs: Ints | None = None
+    """The output token of each task of the first split for each input, see `score_centroids`."""
     regressors: Sequence[Regressors] = ()
     """What is taken out of the states first."""
 
@@ -70,7 +76,8 @@ class Measured(NamedTuple):
     rows: list[Row]
     arrays: dict[str, npt.NDArray[Any]]
     """By the names of `CellKey`: labels (S, N), the near-best partitions with the lowest and the
-    highest ARI (2, N), and embeddings (N, 2); whether the linear classifier is right, bool (N,)."""
+    highest ARI (2, N), and embeddings (N, 2); whether the linear classifier is right, bool (N,);
+    of `Placed`, ``distance``, ``nearest`` and ``span`` (N,)."""
     failed: dict[str, str]
     """Why cells failed, by name."""
 
@@ -80,7 +87,8 @@ def measure_state(job: StateJob) -> Measured:
 
     For every k and both spaces, see `tasklens.scoring.score_cells`; with more than one split, also
     the classifiers of `tasklens.scoring.classifiers`, which learn on the first. With crossed
-    columns, also the scores of `tasklens.scoring.crossed`.
+    columns, also the scores of `tasklens.scoring.crossed`. Then where the states lie among the
+    centroids of the first split: `tasklens.scoring.centroid_scores`.
     """
     whole = read_states(job.states, job.state) if isinstance(job.states, Path) else job.states
     of_split = {split: job.instances[split].families for split in job.splits}
@@ -114,6 +122,8 @@ def measure_state(job: StateJob) -> Measured:
                 )
                 if job.silhouettes and key.space == "raw":
                     rows += score_silhouettes(cell, clustering.labels, job.run)
+                if key.space == "raw" and key.k is None:
+                    rows += score_within_tasks(cell, family.instances, job.run, job.clusters)
                 scored[family.name] = rows
                 clusterings.append((family, cell, clustering))
             measured.rows.extend(over_families(scored))
@@ -127,6 +137,18 @@ def measure_state(job: StateJob) -> Measured:
             measured.rows.extend(rows)
             for split, right in decoded.items():
                 measured.arrays[CellKey(split, job.state, "raw", None, at).name("decoded")] = right
+    with _attempt(f"{job.name} (centroids)", measured.failed):
+        labels = {
+            split: measured.arrays[name]
+            for split in states
+            for name in [CellKey(split, job.state, "raw", None, at).name("labels")]
+            if name in measured.arrays
+        }
+        rows, placed = _placed(job, states, labels)
+        measured.rows.extend(rows)
+        for split, each in placed.items():
+            key = CellKey(split, job.state, "raw", None, at)
+            measured.arrays.update({key.name(kind): x for kind, x in each._asdict().items()})
     return measured
 
 
@@ -194,6 +216,37 @@ def _probed(
         for split, decoded in probed.decoded.items():
             right.setdefault(split, []).append((parts[split], decoded))
     return over_families(scored), {split: join_families(each) for split, each in right.items()}
+
+
+def _placed(
+    job: StateJob, states: Mapping[str, Floats], labels: Mapping[str, npt.NDArray[np.integer]]
+) -> tuple[list[Row], dict[str, Placed]]:
+    """Score the place of the states among the centroids of each family, and return both.
+
+    ``labels``, (S, N), are the clusters of each split.
+    """
+    scored: dict[str, list[Row]] = {}
+    parts_of: dict[str, list[tuple[Family, Placed]]] = {}
+    for name, parts, arguments in _of_families(job, states):
+        answered = {
+            split: Answered(*(x[family.rows] for x in job.answered[split]))
+            for split, family in parts.items()
+            if split in job.answered
+        }
+        own = {
+            split: labels[split][:, family.rows]
+            for split, family in parts.items()
+            if split in labels
+        }
+        scored[name], placed = score_centroids(
+            **arguments, answered=answered, labels=own, outputs=job.outputs
+        )
+        for split, each in placed.items():
+            parts_of.setdefault(split, []).append((parts[split], each))
+    return over_families(scored), {
+        split: Placed(*(join_families([(f, x[i]) for f, x in each]) for i in range(3)))
+        for split, each in parts_of.items()
+    }
 
 
 @contextlib.contextmanager

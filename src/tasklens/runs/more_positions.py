@@ -4,7 +4,6 @@ from tasklens.core.errors import InputError
 from tasklens.core.progress import progress
 from tasklens.core.workers import LOCAL
 from tasklens.data.measured_parts import measured_parts
-from tasklens.data.synthetic import MEASURED
 from tasklens.models.devices import check_device
 from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.runs.estimate import check_space
@@ -42,7 +41,7 @@ def add_positions(run: TrainingRun) -> None:
     check_weights(run)
     check_device(run.settings.train.device, "train.device")
     n_bytes = 4 * run.settings.model.n_embd * len(run.state_names)
-    n_bytes *= run.settings.data.measured_instances * len(MEASURED)
+    n_bytes *= run.settings.data.measured_instances * len(run.splits)
     check_space(
         run.directory.path, n_bytes * sum(map(len, missing.values())), "name fewer positions"
     )

@@ -40,7 +40,8 @@ def run(
     ----------
     settings : RunSettings, path or str
         Settings of a training run or of a model run; or a preset (``smoke``, ``default``,
-        ``paper``), or a TOML file, of a training run; see `tasklens.load_settings`.
+        ``distributions``, ``paper``), or a TOML file, of a training run; see
+        `tasklens.load_settings`.
     out : path, optional
         The run directory; by default ``runs/NAME``, by the preset or the file.
     resume : bool

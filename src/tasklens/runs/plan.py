@@ -14,7 +14,7 @@ from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic import Dataset
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.models.lr_schedule import checkpoint_steps
@@ -146,11 +146,10 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
     edit_seconds = Seconds(min(each), max(each)).times(settings.cores_training)
     status("plan: timing the frames of the report")
     frame_seconds = _time_frame(settings)
-    cells = len(MEASURED) * len(state_names(settings.model.n_layer)) * len(positions)
+    cells = len(dataset.measured) * len(state_names(settings.model.n_layer)) * len(positions)
     n_k = len(settings.measure.numbers(settings.data.measured_tasks))
     n_tsne = {"none": 0, "last": 1, "all": len(steps)}[settings.clusters.tsne]
     workers = settings.workers or default_workers()
-    instances = sum(len(split) for name, split in dataset.splits.items() if name not in MEASURED)
     busy = ""
     if load > IDLE_SHARE:
         busy = f"its load is {load:.0%} of its cores"
@@ -170,7 +169,7 @@ def make_plan(settings: TrainingRunSettings) -> Plan:
             "interventions": edit_seconds.times(1 / workers),
             "report": frame_seconds.times(cells * len(steps) / workers),
         },
-        n_bytes=count_bytes(settings, n_parameters, instances),
+        n_bytes=count_bytes(settings, n_parameters, dataset.n_instances, len(dataset.measured)),
         busy=busy,
     )
 

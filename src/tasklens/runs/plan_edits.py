@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import PlannedEdit, planned_edits
 from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS
@@ -18,11 +18,14 @@ from tasklens.models.open_editor import open_editor
 from tasklens.runs.edit_plan import edited_splits
 from tasklens.runs.settings import TrainingRunSettings
 
-SPLITS = edited_splits(MEASURED)
 
+def count_edit_bytes(
+    settings: TrainingRunSettings, with_weights: tuple[int, ...], n_splits: int
+) -> int:
+    """Return the bytes of what edits leave in `tasklens run`, with so many measured splits.
 
-def count_edit_bytes(settings: TrainingRunSettings, with_weights: tuple[int, ...]) -> int:
-    """Return the bytes of what edits leave in `tasklens run`."""
+    All are edited but the first. A split of unseen tasks takes less: its errors have no repair.
+    """
     n, n_tasks = _instances(settings), settings.data.measured_tasks
     n_bytes = 0
     for _, edit in _planned(settings, with_weights):
@@ -30,7 +33,7 @@ def count_edit_bytes(settings: TrainingRunSettings, with_weights: tuple[int, ...
             n_bytes += (1 + edit.runs) * n + 4 * settings.data.measured_instances
         else:
             n_bytes += 4 * edit.runs * n * (1 + (2 if edit.is_targeted else n_tasks))
-    return n_bytes * len(SPLITS)
+    return n_bytes * (n_splits - 1)
 
 
 def time_edits(
@@ -40,8 +43,9 @@ def time_edits(
 
     0 if the tasks have no counterfactual answers.
     """
+    splits = edited_splits(dataset.measured)
     try:
-        asked = counterfactuals_of_dataset(dataset, SPLITS[0], n=_instances(settings))
+        asked = counterfactuals_of_dataset(dataset, splits[0], n=_instances(settings))
     except InputError:
         return 0.0
     began = time.perf_counter()
@@ -54,13 +58,13 @@ def time_edits(
     per_row = (time.perf_counter() - opened) / len(row)
     # The later the edited state, the less of the network runs again.
     share = dict(zip(reversed(editor.names), count(1), strict=False))
-    n_rows = 0.0
+    n_rows = 0.0  # of a split
     for state, edit in _planned(settings, with_weights):
         is_move = edit.is_targeted and edit.name not in REPAIRS
         runs = edit.runs - 1 if is_move else edit.runs
         n_rows += runs * len(asked.own) * share[state] / len(editor.names)
     n_checkpoints = len(_edited(settings, with_weights))
-    return len(SPLITS) * (n_checkpoints * (opened - began) + n_rows * per_row)
+    return len(splits) * (n_checkpoints * (opened - began) + n_rows * per_row)
 
 
 def _instances(settings: TrainingRunSettings) -> int:

@@ -27,7 +27,7 @@ from tasklens.report.figure1 import FigureSettings
 from tasklens.report.view import ReportSettings
 from tasklens.scoring.score_cells import MeasureSettings
 
-PRESETS = ("smoke", "default", "paper")
+PRESETS = ("smoke", "default", "distributions", "paper")
 #: Checkpoints of a run, each of which has files of its own.
 MOST_CHECKPOINTS = 100_000
 #: The columns of the instances of a training run.
@@ -263,7 +263,7 @@ def load_settings(
     Parameters
     ----------
     source : str or path
-        A preset (``smoke``, ``default``, ``paper``), or the path of a TOML file.
+        A preset (``smoke``, ``default``, ``distributions``, ``paper``), or the path of a TOML file.
     changes : mapping, or sequence of str, optional
         Values by key, such as ``{"train.steps": 100}``, or lines ``"train.steps=100"``.
 

@@ -23,6 +23,7 @@ from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.origin import with_origin
 from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
 from tasklens.runs.run_columns import crossed_at, regressors_at
+from tasklens.scoring.centroid_scores import Answered
 from tasklens.scoring.crossed import Texts
 from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import score_controls
@@ -224,6 +225,9 @@ class Measurer:
                 "regressors": regressors_at(run, position),
             }
 
+        answered = {
+            split: each for split, each in _answered(run, step).items() if split in run.splits
+        }
         of_position = {position: shared(position) for position in run.positions}
         return [
             StateJob(
@@ -241,6 +245,8 @@ class Measurer:
                 silhouettes=wanted(settings.measure.silhouette),
                 measure=settings.measure,
                 clusters=settings.clusters,
+                answered=answered,
+                outputs=run.outputs,
             )
             for position in run.positions
             for name in run.state_names
@@ -298,6 +304,18 @@ def _for_workers(
     return each
 
 
+def _answered(run: Run, step: int) -> dict[str, Answered]:
+    """Return the answers on each split, unmeasured ones included, and whether they are right."""
+    targets = run.targets(step)
+    return {
+        split: Answered(
+            np.ascontiguousarray(answer),
+            np.where(targets[split] >= 0, answer == targets[split], -1).astype(np.int8),
+        )
+        for split, answer in run.answers(step).items()
+    }
+
+
 def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
     """Return the scores of the answers on each split, over instances whose right answer is known.
 
@@ -306,12 +324,11 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
     """
     rows: list[Row] = []
     arrays: Arrays = {}
-    targets, scores = run.targets(step), run.answer_scores(step)
-    for split, answer in run.answers(step).items():
-        known = targets[split] >= 0
-        correct = answer == targets[split]
+    scores = run.answer_scores(step)
+    for split, (answer, correct) in _answered(run, step).items():
+        known = correct >= 0
         if split in run.splits:
-            arrays[f"{split}/answer"] = np.ascontiguousarray(answer)
+            arrays[f"{split}/answer"] = answer
         if known.any():
             shares = {"": correct[known]}
             if split in run.splits:
@@ -326,7 +343,7 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
                 }
             )
             if split in run.splits:
-                arrays[f"{split}/correct"] = np.where(known, correct, -1).astype(np.int8)
+                arrays[f"{split}/correct"] = correct
         more = scores.get(split, {})
         rows += answer_rows(run.name, run.settings.seed, step, split, more)
     return rows, arrays

@@ -103,6 +103,10 @@ def load_view(
     return view_of(run, run.position(position), run.family(family))
 
 
+#: Parts of the instances that a view has, if they are known.
+SHOWN = "task", "input", "output"
+
+
 def view_of(run: Run, position: str, family: str = "") -> View:
     """Return the view of a run whose frames are made, at one of its positions, of one family."""
     run.check_files("measure")
@@ -130,6 +134,7 @@ def view_of(run: Run, position: str, family: str = "") -> View:
             parts={
                 part: np.searchsorted(numbers[part], values[points])
                 for part, values in known.parts.items()
+                if part in numbers
             },
             instruction=tuple(texts[i] for i in shown),
             answer=np.stack(
@@ -176,8 +181,9 @@ def _renumbered(run: Run, position: str) -> tuple[dict[str, Ints], dict[str, tup
     """Return by part the values that occur in any split, and what they are called."""
     every = list(run.instances_at(position).values())
     numbers = {
-        part: np.unique(np.concatenate([known.parts[part] for known in every]))
-        for part in every[0].parts
+        part: np.unique(np.concatenate(values))
+        for part in SHOWN
+        if (values := [known.parts[part] for known in every if part in known.parts])
     }
     names = {
         part: tuple(run.names_at(position)[part][int(n)] for n in values)

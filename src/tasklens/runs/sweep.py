@@ -33,7 +33,7 @@ from tasklens.runs.stage_train import train
 from tasklens.runs.sweep_file import PLAN, Point, Sweep
 from tasklens.runs.training_run import TrainingRun
 from tasklens.runs.verify import compare_precisions
-from tasklens.scoring.score_table import table_to_csv_bytes
+from tasklens.scoring.score_table import positions_of, table_to_csv_bytes
 from tasklens.scoring.sweep_summary import points_table
 
 #: Seconds that a run waits for another process to let go of its directory: a killed one has
@@ -66,7 +66,8 @@ def run_sweep(
         _check_sizes(sweep.points, workers)
     with directory.locked():
         _write_plan(directory, sweep, edit=edit)
-        return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
+    # Each run is locked by itself, so that `gather` can make the tables of what is done so far.
+    return _run(sweep.points, out, workers, keep=keep, engine=engine, gpus=gpus)
 
 
 def run_shard(
@@ -272,10 +273,11 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
 
     ``scores.parquet`` holds every score, ``points.parquet`` and ``points.csv`` the summary, see
     `points_table`. A grid of two axes or more gives ``phase.png`` over the first two, axes that
-    vary one at a time give ``around.png``; ``separation.png`` is of all states. If hidden states
-    were edited, ``interventions.parquet`` holds every effect. Memory holds the scores of one run at
-    a time. Returns the files, and the runs that are not done; InputError if
-    none is done.
+    vary one at a time give ``around.png``. Both show the first position; of another position they
+    have its name, as in ``phase_instruction_last.png``. ``separation.png`` is of all states. If
+    hidden states were edited, ``interventions.parquet`` holds every effect. Memory holds the scores
+    of one run at a time. Returns the files, and the runs that are not done; InputError if none is
+    done.
     """
     directory = _sweep_directory(out)
     done: list[Point] = []
@@ -311,12 +313,16 @@ def gather(sweep: Sweep, out: Path) -> tuple[list[Path], list[Point]]:
         files["separation.png"] = render(separation_plot(np.concatenate(pairs)), "png")
         on_grid = _on_grid(sweep)
         grid = points.filter(pa.array([run in on_grid for run in points["run"].to_pylist()]))
-        if len(sweep.grid) > 1 and grid.num_rows:
-            figure = phase_diagram(grid, sweep.grid[0][0], sweep.grid[1][0])
-            files["phase.png"] = render(figure, "png")
-        if sweep.around:
-            figure = one_at_a_time(points, sweep.around, sweep.points[0].values)
-            files["around.png"] = render(figure, "png")
+        for i, position in enumerate(positions_of(points)):
+            at = f"_{position}" if i else ""
+            if len(sweep.grid) > 1 and grid.num_rows:
+                axes = sweep.grid[0][0], sweep.grid[1][0]
+                figure = phase_diagram(grid, *axes, position=position)
+                files[f"phase{at}.png"] = render(figure, "png")
+            if sweep.around:
+                base = sweep.points[0].values
+                figure = one_at_a_time(points, sweep.around, base, position=position)
+                files[f"around{at}.png"] = render(figure, "png")
         for name, content in files.items():
             directory.write(out / name, content)
     return [*paths, *(out / name for name in files)], missing

@@ -13,8 +13,12 @@ from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split
-from tasklens.data.synthetic import MEASURED, Dataset
-from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
+from tasklens.data.synthetic import Dataset
+from tasklens.data.synthetic_counterfactuals import (
+    FITTED,
+    counterfactuals_of_dataset,
+    outputs_of_tasks,
+)
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.models.checkpoints import load_checkpoint
 from tasklens.models.gpt2 import GPT2, state_names
@@ -27,7 +31,7 @@ from tasklens.runs.settings import COLUMNS, TrainingRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_output, same_symbols, tasks_among
 
 #: Splits whose accuracy is measured in full at the last checkpoint.
-ACCURACY_SPLITS = ("val", "val_instruction")
+ACCURACY_SPLITS = ("val", "val_instruction", "unseen_distribution")
 
 
 class TrainingRun(Run):
@@ -78,14 +82,15 @@ class TrainingRun(Run):
     @cached_property
     def instances_by_split(self) -> Mapping[str, Instances]:
         """The facts about the measured instances of each split."""
-        return {split: self.dataset.instances(split) for split in MEASURED}
+        return {split: self.dataset.instances(split) for split in self.dataset.measured}
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """The names of tasks and tokens by number."""
+        """The names of tasks, tokens and distributions by number."""
         tokens = dict(enumerate(self.dataset.vocabulary.tokens))
-        tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.tasks)}
-        return {"task": tasks, "input": tokens, "output": tokens}
+        tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.all_tasks)}
+        distributions = dict(enumerate(self.dataset.distribution_names))
+        return {"task": tasks, "input": tokens, "output": tokens, "distribution": distributions}
 
     @property
     def unit_names(self) -> tuple[str, ...]:
@@ -99,11 +104,18 @@ class TrainingRun(Run):
 
     def whole_splits(self, step: int) -> tuple[str, ...]:
         """Return the splits whose accuracy the last checkpoint is asked for in full."""
-        return ACCURACY_SPLITS if step == self.steps[-1] else ()
+        if step != self.steps[-1]:
+            return ()
+        return tuple(split for split in ACCURACY_SPLITS if split in self.dataset.splits)
 
     def targets(self, step: int) -> Mapping[str, Ints]:
-        """Return the output token of each instance by split, unmeasured splits included."""
+        """Return the output token of each instance by split, -1 if there is none, of all splits."""
         return {split: part.output for split, part in self.dataset.splits.items()}
+
+    @cached_property
+    def outputs(self) -> Ints:
+        """The output token of each measured task for each input token, see `Run.outputs`."""
+        return outputs_of_tasks(self.dataset, np.unique(self.dataset.task(FITTED)))
 
     def token_names(self, step: int, tokens: Ints) -> list[str]:
         """Return what tokens are called."""
@@ -121,7 +133,11 @@ class TrainingRun(Run):
         """The input and the output of the measured instances, split after split."""
         tokens, parts = self.dataset.vocabulary.tokens, self.instances_by_split.values()
         return {
-            name: [tokens[i] for known in parts for i in known.parts[name]]
+            name: [
+                tokens[i] if i >= 0 else ""
+                for known in parts
+                for i in known.parts.get(name, np.full(len(known.task), -1))
+            ]
             for name in COLUMNS
             if name != LENGTH
         }
@@ -174,13 +190,14 @@ class TrainingRun(Run):
         measured = tasks_among(self.instances_by_split)
         tasks = []
         for i in measured:
-            task = dataset.tasks.tasks[i]
+            task = dataset.tasks.all_tasks[i]
+            grammars = task.every_grammar
             of_task = np.flatnonzero(dataset.instruction_task == i)
             tasks.append(
                 TaskView(
                     name=task.name,
-                    regexes=tuple(grammar.regex for grammar in task.grammars),
-                    n_strings=sum(grammar.count(*lengths) for grammar in task.grammars),
+                    regexes=tuple(grammar.regex for grammar in grammars),
+                    n_strings=sum(grammar.count(*lengths) for grammar in grammars),
                     function=dict(task.function),
                     examples=tuple(dataset.instructions[j] for j in of_task[:EXAMPLES]),
                     n_examples=len(of_task),

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from tasklens.core.errors import InputError
 from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
-from tasklens.data.instances import Family, join_families
+from tasklens.data.instances import JUDGED, UNSEEN_KINDS, Family, join_families
 from tasklens.data.names import find_split, find_state
-from tasklens.data.synthetic import MEASURED
-from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.curves import Curves, Places, curves_of_labels, curves_of_table
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
@@ -97,11 +96,11 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     """Return the scores and effects of edits of a run by step, as measured and resampled.
 
     By default at the first position. If ``shuffled``, a shift is between centroids of shuffled
-    labels. The splits of a model run stand for those of a training run, in their order.
+    labels. The splits of a model run stand for those of a training run: see `roles_of`.
     """
     run.need("measure")
     run.check_files("measure")
-    seed, role_of = run.settings.seed, dict(zip(run.splits, MEASURED, strict=False))
+    seed, role_of = run.settings.seed, roles_of(run.splits)
     position = run.position(position)
     instances = run.instances_at(position)
     at = position if position != run.positions[0] else ""
@@ -136,9 +135,11 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
         controls |= {(role, name): join_families(x, axis=1) for name, x in labels_of.items()}
         control_extremes |= {(role, name): join_families(x, axis=1) for name, x in ends_of.items()}
     decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
+    placed: dict[tuple[int, str, str], Places] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    resampled = () if shuffled else run.steps[-1:] if run.is_series else run.steps
     for step in run.steps:
         clusters = run.clusters(step)
         for name, array in clusters.items():
@@ -148,6 +149,10 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
                 arrays[step, role_of[key.split], key.state, key.space] = array
             if key and kind == "decoded" and key.position == at:
                 decoded[step, role_of[key.split], key.state] = array
+            # Of a training, places are resampled at the end only: they take a while.
+            if key and kind == "distance" and key.position == at and step in resampled:
+                span = clusters[key.name("span")]
+                placed[step, role_of[key.split], key.state] = array, span
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -165,6 +170,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             _chance(run),
             (cell_extremes, control_extremes),
             decoded,
+            placed,
             _effects(run, position, shuffled=shuffled),
             step_names=run.step_names,
             majority=majority,
@@ -172,6 +178,18 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
     scores = at_position(run.score_table(all_k=True), position)
     within = tuple(curves_of_table(scores, family=name)[0] for name in run.families)
     return replace(curves, units=run.unit_names, families=within)
+
+
+def roles_of(splits: Iterable[str]) -> dict[str, str]:
+    """Return by split which split of the findings it stands for, in the order of the splits.
+
+    Those of `UNSEEN_KINDS` stand for themselves, the others for `JUDGED`, by their order. The first
+    split is seen, whatever its name is.
+    """
+    first, *others = splits
+    named = [first, *(split for split in others if split not in UNSEEN_KINDS)]
+    role_of = dict(zip(named, JUDGED, strict=False))
+    return {split: role_of.get(split, split) for split in (first, *others)}
 
 
 def _resampled_units(run: Run) -> tuple[Ints, NDArray[np.float64]]:
@@ -267,6 +285,18 @@ def compare_precisions(runs: Iterable[Run]) -> None:
         warn(f"{each}, as auto chose: fix train.precision in runs that are compared")
 
 
+def best_layer_of(run: Run, position: str, space: str = "raw") -> str:
+    """Return the layer with the highest final ARI on the first split; InputError if none has it."""
+    table = at_position(run.score_table(), position)
+    first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
+    best = best_layer(
+        {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
+    )
+    if best is None:
+        raise InputError(f"{run.directory.path}: nothing was clustered in the space {space!r}")
+    return best[0]
+
+
 def follow_run(
     run: Run,
     layer: str | None = None,
@@ -287,14 +317,7 @@ def follow_run(
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        table = at_position(run.score_table(), position)
-        first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
-        chosen = best_layer(
-            {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
-        )
-        if chosen is None:
-            raise InputError(f"{path}: nothing was clustered in the space {space!r}")
-        layer, _ = chosen
+        layer = best_layer_of(run, position, space)
     name = run.cell(split, layer, space, position).name("labels")
     steps, labels = [], []
     known: set[str] = set()

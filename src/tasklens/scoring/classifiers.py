@@ -45,7 +45,7 @@ def score_probes(
 ) -> Probed:
     """Learn the task from a hidden state on the first split, and predict it on the others.
 
-    ``states`` has the hidden state on each split, (N, D). There are three rows per other split:
+    ``states`` has the hidden state on each split, (N, D). There are, per other split:
 
     - `probe_task`: the accuracy of a linear classifier. It is ridge regression on the standardised
       state; leave-one-out chooses the penalty.
@@ -53,7 +53,14 @@ def score_probes(
     - `neighbours_task`: the accuracy of a vote among the `NEIGHBOURS` nearest instances of the
       first split.
 
-    The accuracy by chance is one divided by the number of tasks.
+    The accuracy by chance is one divided by the number of tasks. It is left out on a split of other
+    tasks than the first: nothing that learns those of the first can name them. On each split, the
+    first included, there is also:
+
+    - `nc4`: the share of instances of which the linear classifier and the nearest mean state
+      predict the same task, whether it is theirs or not. It is NC4 of Papyan, Han and Donoho, PNAS
+      117, 2020, with this classifier instead of the network's last layer. That layer predicts
+      tokens, not tasks.
     """
     seen, *others = states
     x, (names, task) = states[seen], np.unique(instances[seen].task, return_inverse=True)
@@ -62,16 +69,19 @@ def score_probes(
     columns |= {"position": position, "layer": state}
     probed = Probed([], {})
     with one_thread():
-        for split in others:
+        for split, queries in states.items():
             guesses = {
-                "probe_task": predict(states[split]),
-                "centroid_task": names[nearest_centroid(x, task, states[split])],
-                "neighbours_task": names[vote(x, task, states[split], NEIGHBOURS)],
+                "probe_task": predict(queries),
+                "centroid_task": names[nearest_centroid(x, task, queries)],
             }
-            right = {name: guess == instances[split].task for name, guess in guesses.items()}
-            values = {name: float(np.mean(each)) for name, each in right.items()}
+            agreed = guesses["probe_task"] == guesses["centroid_task"]
+            values = {"nc4": float(np.mean(agreed))}
+            if split in others and np.isin(instances[split].task, names).any():
+                guesses["neighbours_task"] = names[vote(x, task, queries, NEIGHBOURS)]
+                right = {name: guess == instances[split].task for name, guess in guesses.items()}
+                values |= {name: float(np.mean(each)) for name, each in right.items()}
+                probed.decoded[split] = right["probe_task"]
             probed.rows.extend(score_rows(values, **columns, split=split))
-            probed.decoded[split] = right["probe_task"]
     return probed
 
 
@@ -158,11 +168,18 @@ def vote(x: Floats, task: Ints, queries: Floats, k: int) -> Ints:
     """
     queries, _, row = distinct(queries)
     voters = task[_nearest(x, queries, min(k, len(x)))]  # (M, k)
-    shape = len(queries), int(task.max()) + 1
-    number = np.arange(shape[0])[:, None] * shape[1] + voters
-    votes = np.bincount(number.ravel(), minlength=shape[0] * shape[1])
-    winner: Ints = votes.reshape(shape).argmax(axis=1)  # the first if equal
-    return winner[row]
+    return majority(voters, int(task.max()) + 1)[row]
+
+
+def majority(voters: Ints, n_tasks: int) -> Ints:
+    """Return the task, in 0 .. `n_tasks` - 1, of most of each row's voters, the first if equal.
+
+    ``voters`` are (M, k); the result is (M,).
+    """
+    number = np.arange(len(voters))[:, None] * n_tasks + voters
+    votes = np.bincount(number.ravel(), minlength=len(voters) * n_tasks)
+    winner: Ints = votes.reshape(-1, n_tasks).argmax(axis=1)
+    return winner
 
 
 def _nearest(x: Floats, queries: Floats, k: int) -> Ints:
@@ -184,7 +201,8 @@ def _nearest(x: Floats, queries: Floats, k: int) -> Ints:
             last = np.partition(distance, k - 1, axis=1)[:, k - 1 : k]  # (m, 1)
             near = distance <= last + error[part]
             sure[part] = np.count_nonzero(near, axis=1) == k
-            nearest[part][sure[part]] = np.nonzero(near[sure[part]])[1].reshape(-1, k)
+            chosen = np.flatnonzero(near[sure[part]]) % len(x)  # faster than nonzero of a matrix
+            nearest[part][sure[part]] = chosen.reshape(-1, k)
     if not sure.all():
         exact = NearestNeighbors(n_neighbors=k, algorithm="brute", n_jobs=1).fit(x)
         nearest[~sure] = exact.kneighbors(queries[~sure], return_distance=False)

@@ -87,7 +87,32 @@ def score_crossed(
     return rows
 
 
-def _aris(cell: Cell, part: Texts, task: Ints, settings: ClusterSettings) -> dict[str, list[float]]:
+def score_within_tasks(
+    cell: Cell, instances: Instances, run: str, settings: ClusterSettings
+) -> list[Row]:
+    """Score whether each task has a cluster for each distribution of its instructions.
+
+    `ari_distribution_within_task`, one row per cluster seed: the instances of each task are
+    clustered alone, into as many clusters as the task has distributions, and compared with these.
+    It is the mean over tasks with several. There is no row if no task has several, or if they have
+    fewer than two instances per distribution.
+    """
+    distribution = instances.parts.get("distribution")
+    if distribution is None:
+        return []
+    scores = _aris(cell, instances.task, distribution, settings)
+    columns: dict[str, Any] = {"run": run, "seed": cell.seed, "step": cell.step}
+    columns |= {"split": cell.split, "position": cell.position, "layer": cell.state}
+    rows: list[Row] = []
+    for s, each in enumerate(zip(*scores.values(), strict=True)):
+        values = {"ari_distribution_within_task": float(np.mean(each))}
+        rows += score_rows(values, **columns, cluster_seed=s)
+    return rows
+
+
+def _aris(
+    cell: Cell, part: npt.NDArray[Any], task: Ints, settings: ClusterSettings
+) -> dict[Any, list[float]]:
     """Return the ARI for each cluster seed among the instances of each value."""
     scores = {}
     for value in np.unique(part).tolist():

@@ -45,6 +45,25 @@ def adjusted_rand(table: Table) -> float:
     return 2 * (pairs * both - of_a * of_b) / (pairs * (of_a + of_b) - 2 * of_a * of_b)
 
 
+def one_against_rest(table: Table) -> Floats:
+    """Return the index of each part of a against each part of b, and the rest, (parts, parts).
+
+    Entry (i, j) is the adjusted Rand index of two partitions: part i of a and all other elements,
+    and part j of b and all other elements.
+    """
+    inside = table.astype(np.float64)
+    n = inside.sum()
+    a, b = inside.sum(axis=1, keepdims=True), inside.sum(axis=0, keepdims=True)
+    both = inside**2 + (a - inside) ** 2 + (b - inside) ** 2 + (n - a - b + inside) ** 2 - n
+    of_a, of_b = (size**2 + (n - size) ** 2 - n for size in (a, b))
+    pairs = n * (n - 1)
+    room = pairs * (of_a + of_b) - 2 * of_a * of_b
+    above = 2 * (pairs * both - of_a * of_b)
+    # Without room, both partitions have one part.
+    index: Floats = np.divide(above, room, out=np.ones_like(inside), where=room > 0)
+    return index
+
+
 def extremes(
     task: npt.NDArray[np.integer], partitions: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.integer], float, float]:

@@ -12,6 +12,7 @@ from tasklens.core.errors import InputError
 from tasklens.core.settings import with_keywords
 from tasklens.data.cell_values import names_of, plain
 from tasklens.data.instances import Instances
+from tasklens.scoring.crossed import score_within_tasks
 from tasklens.scoring.families import over_families
 from tasklens.scoring.score_cells import measure_cells, score_controls, score_parts
 from tasklens.scoring.score_table import Row, to_pandas, to_table
@@ -79,7 +80,8 @@ def score(
     -------
     pandas.DataFrame
         One metric per row; see `tasklens.read_scores` for the columns. The rows of the controls
-        (``control:length``, ``control:symbols``, ``control:input``) have no step.
+        (``control:length``, ``control:symbols``, ``control:input``) have no step. Classifiers,
+        and with them ``nc4``, are left out: they learn from another split.
 
     Raises
     ------
@@ -120,6 +122,8 @@ def score(
         by_split = {known.split: part}
         clustered = measure_cells(cells, instances=by_split, run=run, settings=settings)
         scored[family] = [row for _, scores in clustered for row in scores]
+        for cell in cells if space == "raw" else ():
+            scored[family] += score_within_tasks(cell, part, run, settings)
     rows += over_families(scored)
     return to_pandas(to_table(rows))
 
@@ -157,7 +161,9 @@ def score_states(
     -------
     pandas.DataFrame
         One metric per row, as `tasklens.score` returns it; the column `layer` has the name of the
-        array, ``X`` if it has none. There are no controls: these need the instances.
+        array, ``X`` if it has none. There are no controls: these need the instances. The labels
+        are the tasks of ``nc1``, ``separation`` and ``task_decodability``; ``rankme`` and
+        ``alpha`` need none.
 
     Raises
     ------

@@ -31,7 +31,7 @@ from tasklens.scoring.partition_agreement import (
 )
 from tasklens.scoring.residuals import Regressors, residuals
 from tasklens.scoring.score_table import Row, score_rows
-from tasklens.scoring.variance import centred, separation, variance_share
+from tasklens.scoring.structure import structure
 
 #: Largest number of instances for a silhouette, whose time grows with the square of it.
 SILHOUETTE_SAMPLE = 2000
@@ -148,9 +148,8 @@ def score_cell(cell: Cell, clustering: Clustering, instances: Instances, run: st
       partitions, see `Clustering.near_best`;
     - `near_best_starts`: the number of starts that ended in them.
 
-    In the space "raw", also `variance_task`, `variance_input` and, if outputs are
-    known, `variance_output`, see `variance_share`; `separation`. In the space "tsne", also
-    `perplexity`, which is lower than that of the settings if there are too few instances.
+    In the space "raw", also those of `structure`. In the space "tsne", also `perplexity`, which is
+    lower than that of the settings if there are too few instances.
 
     InputError if the splits, or the numbers of states (N, D), labels (S, N) and instances, differ.
     """
@@ -196,10 +195,7 @@ def score_parts(
     if clustering.perplexity is not None:
         rows += score_rows({"perplexity": clustering.perplexity}, **_columns(cell, run))
     if cell.space == "raw":
-        x = centred(cell.x)
-        shares = {f"variance_{name}": variance_share(x, part) for name, part in parts.items()}
-        shares["separation"] = separation(x, task)
-        rows += score_rows(shares, **_columns(cell, run))
+        rows += score_rows(structure(cell, parts), **_columns(cell, run))
     return rows
 
 

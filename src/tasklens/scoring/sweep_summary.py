@@ -19,8 +19,11 @@ KEYS = ("run", "seed", "split", "position", "layer", "space")
 #: Scores of a hidden state that the summary has for the last step only.
 AT_THE_END = (
     *("ami", "ari_input", "ari_output"),
+    *("ari_distribution", "ari_distribution_within_task"),
     *("variance_task", "variance_input", "variance_output"),
     *("separation", "probe_task", "neighbours_task"),
+    *("nc1", "nc4", "rankme", "alpha", "task_decodability"),
+    *("errors", "error_auroc", "task_ari_accuracy", "span_share"),
 )
 
 
@@ -58,28 +61,43 @@ def points_table(scores: pa.Table, runs: Mapping[str, Mapping[str, Any]]) -> pa.
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
 
 
-def best_rows(points: pa.Table, split: str, space: str = "raw") -> list[dict[str, Any]]:
+def best_rows(
+    points: pa.Table, split: str, space: str = "raw", position: str = ""
+) -> list[dict[str, Any]]:
     """Return each run's row of one split for its best layer, which is chosen on `train_subset`.
 
     See `tasklens.scoring.best_layer`. The column `last` of a row is the `final` of the last layer.
-    Of several positions the first of each run counts.
+    `untrained` is the `initial` of the layer that was best before training; None if the table has
+    none. By default the position is the first of each run.
     """
     runs: dict[tuple[str, int], dict[str, dict[str, dict[str, Any]]]] = {}
     first: dict[tuple[str, int], str] = {}
     for r in points.to_pylist():
-        is_shown = r["space"] == space and is_layer(r["layer"])
-        position = r.get("position", "")  # summaries of earlier versions have no such column
-        if is_shown and position == first.setdefault((r["run"], r["seed"]), position):
-            of_run = runs.setdefault((r["run"], r["seed"]), {})
-            of_run.setdefault(r["split"], {})[r["layer"]] = r
+        run = (r["run"], r["seed"])
+        if r["space"] == space and is_layer(r["layer"]):
+            at = r.get("position", "")  # summaries of earlier versions have no such column
+            if at == (position or first.setdefault(run, at)):
+                runs.setdefault(run, {}).setdefault(r["split"], {})[r["layer"]] = r
     rows = []
     for splits in runs.values():
-        seen, layers = splits.get("train_subset", {}), splits.get(split, {})
-        best = best_layer({(layer, space): r["final"] for layer, r in seen.items()})
-        if best and best[0] in layers:
+        layers = splits.get(split, {})
+        best, before = (
+            _best(splits.get("train_subset", {}), name) for name in ("final", "initial")
+        )
+        if best is not None and best in layers:
             last = layers[layers_in_order(layers)[-1]]
-            rows.append({**layers[best[0]], "last": last["final"]})
+            untrained = (
+                layers[before]["initial"] if before is not None and before in layers else None
+            )
+            rows.append({**layers[best], "last": last["final"], "untrained": untrained})
     return rows
+
+
+def _best(layers: Mapping[str, Mapping[str, Any]], column: str) -> str | None:
+    """Return the layer with the highest value of a column, if there is one."""
+    values = {(name, ""): r[column] for name, r in layers.items() if r.get(column) is not None}
+    best = best_layer(values)
+    return best[0] if best else None
 
 
 def _last(metrics: Mapping[str, Mapping[int, float]], name: str) -> float | None:

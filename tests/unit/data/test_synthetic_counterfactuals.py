@@ -32,6 +32,7 @@ def world() -> Dataset:
         TaskSet(tasks, ("x0", "x1"), ("y0", "y1", "y2"), ("a", "b"), 1, 4),
         INSTRUCTIONS,
         np.arange(8) // 2,
+        np.zeros(8, dtype=np.int64),
     )
     parts = {"train": TRAIN, "val": VAL, "val_instruction": VAL[:3]}
     parts |= {"train_subset": TRAIN, "val_subset": VAL[:3], "val_instruction_subset": VAL[:3]}

@@ -153,8 +153,8 @@ def test_damaged_parquet_is_named(
 
 def test_other_columns_are_named(files: dict[str, bytes]) -> None:
     right = (
-        "task (string), instruction_id (int32), instruction (string), input (string), "
-        "output (string), text (string)"
+        "task (string), distribution (int32), instruction_id (int32), instruction (string), "
+        "input (string), output (string), text (string)"
     )
     val = table(files, "val")
     for content, present in (

@@ -16,11 +16,11 @@ from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import judge
 from tasklens.interventions import controls, edits
 from tasklens.interventions.cell import Arrays, intervene, planned_edits
-from tasklens.interventions.centroids import fit_centroids
 from tasklens.interventions.effect_curves import effect_curves
 from tasklens.interventions.settings import NEEDED, InterventionSettings
 from tasklens.interventions.unedited import unedited_arrays
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
+from tasklens.scoring.centroids import fit_centroids
 
 STEP, N, N_TASKS = 7, 60, 6
 SETTINGS = InterventionSettings(draws=10, test_draws=199)

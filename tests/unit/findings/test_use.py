@@ -19,6 +19,7 @@ from planted import (
     used,
 )
 from tasklens.core.seeds import stream
+from tasklens.data.instances import UNSEEN_KINDS
 from tasklens.findings.curves import Curves, curves_of_table
 from tasklens.findings.measurement import Measurement
 from tasklens.findings.rules import FINDINGS, INSTRUCTIONS, PAIRS, UNSEEN
@@ -221,6 +222,40 @@ def test_repair_is_measured_on_unseen_instructions() -> None:
     assert got["the same, minus those by random directions"] == pytest.approx(0.4)
     assert got["AUROC of the distance to the own centroid, errors against hits"] == pytest.approx(
         0.8
+    )
+
+
+def test_edits_on_unseen_kinds_are_measured_beside_and_change_no_check() -> None:
+    plain, runs = judge(planted_runs()), planted_runs()
+    distribution, task = UNSEEN_KINDS
+    for curves in runs:
+        assert curves.effects
+        effect = curves.effects.effect
+        for split, shift in ((distribution, 0.7), (task, 0.3)):
+            for edit, value in (("shift", shift), ("random", 0.1)):
+                course = np.full((1, len(curves.effects.steps)), value)
+                effect[split, "block6", edit, "becomes"] = course
+        effect[distribution, "block6", "repair", "right"] = course + 0.5
+        effect[distribution, "block6", "repair_random", "right"] = course
+        curves.effects.n_pairs.update({distribution: 40, task: 50})
+    verdict = judge(runs)
+    assert verdict.checks == plain.checks
+    assert verdict.use.splits == UNSEEN
+    assert [(each.split, each.pairs) for each in verdict.use.edited[2:]] == [
+        (distribution, 120),
+        (task, 150),
+    ]
+    beside = {key: m.value for key, m in numbers(verdict).items() if key not in numbers(plain)}
+    minus = "the same, minus those that follow random directions"
+    assert beside == pytest.approx(
+        {
+            ("answers that follow a shift", distribution): 0.7,
+            (minus, distribution): 0.6,
+            ("errors that become right at their own task's centroid", distribution): 0.6,
+            ("the same, minus those by random directions", distribution): 0.5,
+            ("answers that follow a shift", task): 0.3,
+            (minus, task): 0.2,
+        }
     )
 
 

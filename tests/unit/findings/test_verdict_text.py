@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from planted import planted_table, sound
+from tasklens.data.instances import JUDGED, SPLIT_MEANINGS, UNSEEN_KINDS
 from tasklens.findings.curves import curves_of_table
 from tasklens.findings.rules import FINDINGS, PAIRS, RULES, Rule
 from tasklens.findings.statistics import TRAIN
 from tasklens.findings.verdict import LEAST_SKILL, Check, Outcome, Verdict, judge
-from tasklens.findings.verdict_text import summary_text, verdict_text
+from tasklens.findings.verdict_text import summary_text, verdict_document, verdict_text
 
 SATURATION = [rule for rule in RULES if rule.finding == "saturation"]
 
@@ -94,6 +95,25 @@ def test_the_whole_text_has_every_statistic_and_every_check() -> None:
         at = lines.index(f"             {rule.statistic} ({rule.threshold})")
         each = [row.split()[:2] for row in lines[at + 1 : at + 1 + len(rule.splits)]]
         assert each == [["holds", split] for split in rule.splits]
+
+
+def test_splits_of_unseen_kinds_change_no_verdict_and_one_line_names_them() -> None:
+    verdict, further = (
+        judge(curves_of_table(planted_table(sound, splits=splits), "ari"))
+        for splits in (JUDGED, tuple(SPLIT_MEANINGS))
+    )
+    assert further.unjudged == UNSEEN_KINDS
+    assert verdict.unjudged == ()
+    numbers = [
+        [(c.rule, c.split, c.value, c.low, c.high) for c in v.checks] for v in (verdict, further)
+    ]
+    assert numbers[0] == numbers[1]
+    for lines in (verdict_text(further).splitlines(), summary_text(further).splitlines()):
+        assert lines[-1] == (
+            "unseen_distribution_subset, unseen_task_subset: measured, not judged: nothing tells a "
+            "model to which task these instances belong"
+        )
+    assert verdict_document(further)["not judged"] == UNSEEN_KINDS
 
 
 # --- A model that has not learned its tasks ---

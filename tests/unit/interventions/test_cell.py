@@ -9,11 +9,13 @@ import pytest
 from planted_editor import PlantedEditor, Rule, World
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Fold
-from tasklens.data.edited_prompts import Ints
+from tasklens.data.edited_prompts import Floats, Ints
 from tasklens.interventions.cell import Arrays, EditKey, intervene, planned_edits
+from tasklens.interventions.controls import lengths
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.interventions.settings import EDITS, REPAIRS, InterventionSettings
 from tasklens.interventions.unedited import unedited_arrays
+from tasklens.scoring.centroids import fit_centroids
 
 EVERY = [edit for edit in EDITS if edit not in (*REPAIRS, "unembedding")]
 SETTINGS = InterventionSettings(draws=5, test_draws=9)
@@ -110,6 +112,80 @@ def test_answers_of_several_tokens_are_the_best_of_the_same_candidates_for_all_e
             effects.final("val_subset", "block1", "patch", "becomes")[0]
         )
     assert effects.final("val_subset", "block1", "shift", "third")[0] > 0.3
+
+
+def unseen_task(world: World, n: int = 40) -> Arrays:
+    """Return what edits leave of prompts of a task that is none of the targets."""
+    asked, inputs, donor_inputs = world.asked(n, "unseen_task_subset")
+    own, task = np.full(n, -1), np.full(n, world.n_tasks)
+    donor = world.output(np.arange(world.n_tasks)[None], inputs[:, None])
+    known = world.cell_states(asked, inputs, donor_inputs)
+    away = 4 * world.rng.standard_normal(world.mean.shape[1]) - world.mean[0]
+
+    def of_task(inputs: Ints) -> Floats:
+        moved: Floats = world.states(np.zeros_like(inputs), inputs) + away.astype(np.float32)
+        return moved
+
+    fit = of_task(world.rng.integers(world.n_inputs, size=60))
+    states = replace(
+        known,
+        prompts=of_task(inputs),
+        fit=np.concatenate([known.fit, fit]),
+        fit_task=np.concatenate([known.fit_task, np.full(60, world.n_tasks)]),
+    )
+    folds = (Fold(np.arange(len(states.fit)), np.arange(n)),)
+    asked = replace(asked, own=own, task=task, donor=donor, folds=folds)
+    editor, donors = (
+        PlantedEditor({"block1": x}, of_x, world.n_answers, world.nearest)
+        for x, of_x in ((states.prompts, inputs), (states.donors, donor_inputs))
+    )
+    planned = list(planned_edits("block1", EVERY, (1.0,), world.n_tasks, SETTINGS))
+    arrays = intervene(editor, "block1", {"block1": states}, asked, planned, 0)
+    return {**unedited_arrays(asked, editor, donors), **arrays}
+
+
+def test_states_of_an_unseen_task_move_from_their_own_centroid_to_that_of_each_known_task() -> None:
+    arrays = unseen_task(World(0))
+    at = "unseen_task_subset/input"
+    units = np.unique(arrays[f"{at}/unit"])
+    resampling = {"unseen_task_subset": (units, np.ones((3, len(units))))}
+    effects = effect_curves("run", 0, "input", [(5, arrays)], resampling)
+
+    def effect(edit: str, metric: str) -> float:
+        return float(effects.final("unseen_task_subset", "block1", edit, metric)[0])
+
+    for edit in ("shift", "swap", "patch", "patch_span"):
+        assert effect(edit, "becomes") == effect(edit, "becomes_able") == 1
+        assert effect(edit, "becomes_normalised") == pytest.approx(1)
+        assert effect(edit, "stays") == effect(edit, "third") == 0
+    for edit in ("random", "within"):
+        assert effect(edit, "becomes") < 0.3
+    assert effect("patch_rest", "stays") == 1, "what the model answers without an edit"
+    assert np.isnan(effect("shift", "logit_change")), "there is no own answer"
+    assert np.isnan(effect("random", "logit_change"))
+    # The task whose answer the model gives without an edit is no target.
+    clean = arrays[f"{at}/clean/answer"]
+    pairs = (arrays[f"{at}/answers"] != clean[:, None]).sum()
+    assert effects.n_pairs == {"unseen_task_subset": pairs}
+    assert arrays[f"{at}/pairs"].sum() > pairs
+    assert effects.n_tasks == 4, "targets, without the unseen task"
+
+
+def test_the_span_and_the_middle_are_those_of_the_targets() -> None:
+    rng = np.random.default_rng(0)
+    states, task = rng.standard_normal((90, 8)).astype(np.float32), np.repeat([2, 5, 9], 30)
+    known, every = (
+        fit_centroids(states[:60], task[:60]),
+        fit_centroids(states, task, np.array([2, 5])),
+    )
+    assert every.basis == pytest.approx(known.basis)
+    assert every.middle == pytest.approx(known.middle)
+    away = every.difference(np.array([9]), np.array([5]))
+    assert away[0] == pytest.approx(states[30:60].mean(axis=0) - states[60:].mean(axis=0), abs=1e-6)
+    assert lengths(every, 1)[2] == pytest.approx(np.linalg.norm(away))
+    assert lengths(every, 1)[:2] == pytest.approx(lengths(known, 1))
+    with pytest.raises(InputError, match="there is 1 task"):
+        fit_centroids(states, task, np.array([2]))
 
 
 def test_states_move_within_their_family_only() -> None:

@@ -7,8 +7,8 @@ from scipy.linalg import orth, subspace_angles
 
 from tasklens.core.errors import InputError
 from tasklens.interventions import controls, edits
-from tasklens.interventions.centroids import Centroids, fit_centroids
 from tasklens.interventions.edits import checked
+from tasklens.scoring.centroids import Centroids, fit_centroids
 
 
 def drawn(seed: int = 0, n_tasks: int = 5, width: int = 12) -> tuple[np.ndarray, np.ndarray]:

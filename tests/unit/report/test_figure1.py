@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -14,7 +15,7 @@ from matplotlib.markers import MarkerStyle
 from drawn import assert_nothing_cut_off, legend, ticks, title
 from planted import with_band
 from tasklens.core.errors import InputError
-from tasklens.data.instances import SPLIT_MEANINGS
+from tasklens.data.instances import JUDGED, SPLIT_MEANINGS
 from tasklens.report.figure1 import FigureSettings, figure1
 from tasklens.report.style import render
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
@@ -24,7 +25,7 @@ STEPS = (0, 1, 8, 64, 512, 4096)
 
 def table(
     steps: tuple[int, ...] = STEPS,
-    splits: tuple[str, ...] = tuple(SPLIT_MEANINGS),
+    splits: tuple[str, ...] = JUDGED,
     blocks: int = 2,
     seeds: int = 2,
     low: float = 0.0,
@@ -79,6 +80,7 @@ def test_lines_are_means_and_bands_reach_from_lowest_to_highest() -> None:
         *("wte", "embed", "block1", "block2", "ln_f", "accuracy"),
         *(f"control: {name}" for name in ("instruction length", "bag of symbols")),
         "control: shuffled labels",
+        "range of 2 runs and 2 KMeans seeds",
     ]
 
 
@@ -92,10 +94,35 @@ def test_the_band_contains_near_best_starts_and_the_legend_names_them() -> None:
             extents = band.get_paths()[0].get_extents()
             np.testing.assert_allclose([extents.y0, extents.y1], [-0.2, 0.95])
         assert ax.get_ylim()[0] == -0.2
-    assert legend(figure) == [*legend(figure1(plain)), "range of starts"]
+    assert legend(figure) == [*legend(figure1(plain))[:-1], "range of 2 runs and KMeans starts"]
     assert_nothing_cut_off(figure)
     other = figure1(with_ami(wide), FigureSettings(metric="ami"))
-    assert "range of starts" not in legend(other), "the band is that of the ARI"
+    assert legend(other)[-1] == "range of 2 runs and 2 KMeans seeds", "starts are of the ARI"
+
+
+def test_five_splits_are_two_rows_and_a_setting_chooses_some() -> None:
+    scores = table(splits=tuple(SPLIT_MEANINGS))
+    figure = figure1(scores)
+    left, right = halves(figure)
+    assert [title(ax).split("\n")[1] for ax in left] == [*SPLIT_MEANINGS.values()]
+    assert {round(ax.get_position().y0, 3) for ax in left[:3]} != {
+        round(ax.get_position().y0, 3) for ax in left[3:]
+    }
+    assert figure.get_figwidth() == figure1(table()).get_figwidth(), "no wider than a page"
+    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, False, True]
+    unknown = scores.filter(
+        (pc.field("split") != "unseen_task_subset") | (pc.field("layer") != "model")
+    )
+    right = halves(figure1(unknown))[1]
+    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, True, False]
+    assert_nothing_cut_off(figure)
+    chosen = figure1(scores, FigureSettings(splits=("unseen tasks", "val")))
+    assert [title(ax) for ax in halves(chosen)[0]] == [
+        "(a) unseen_task_subset\nunseen tasks",
+        "(b) val_subset\nunseen pairs",
+    ]
+    with pytest.raises(InputError, match="no split 'unseen tasks'; there are train_subset"):
+        figure1(table(), FigureSettings(splits=("unseen tasks",)))
 
 
 def with_ami(scores: pa.Table) -> pa.Table:

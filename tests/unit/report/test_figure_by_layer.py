@@ -47,7 +47,7 @@ def test_the_lines_are_the_model_its_twin_and_controls() -> None:
     assert line(classifier, LOOKS["untrained twin"]) == pytest.approx([TWIN_DECODED] * len(ARI))
     assert line(classifier, LOOKS["commonest task"]) == pytest.approx([MAJORITY] * len(ARI))
     splits = ["kept", "held_out_context", "held_out_input"]
-    assert legend(figure) == [*splits, *expected, "commonest task", "95% interval"]
+    assert legend(figure) == [*splits, *expected, "commonest task", "95% interval over prompts"]
     for ax in figure.axes:
         assert ax.get_xlabel() == "hidden state"
     assert_nothing_cut_off(figure)

@@ -56,7 +56,12 @@ def test_there_is_a_line_per_stage_and_its_paired_difference_below() -> None:
         for band, change in zip(ax.collections, changes, strict=True):
             extents = band.get_paths()[0].get_extents()
             assert [extents.y0, extents.y1] == pytest.approx([min(change), max(change)])
-    assert legend(figure) == [*STAGES.values(), "untrained twin", "bag of tokens", "95% interval"]
+    assert legend(figure) == [
+        *STAGES.values(),
+        "untrained twin",
+        "bag of tokens",
+        "95% interval over instructions",
+    ]
     assert_nothing_cut_off(figure)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -62,6 +63,15 @@ def shown(ax: Axes) -> NDArray[np.float64]:
     return np.ma.filled(np.ma.masked_invalid(np.ma.asarray(image.get_array(), float)), np.nan)
 
 
+def numbers(ax: Axes) -> dict[tuple[int, int], list[str]]:
+    """Return the text in each cell of a map, from above."""
+    cells: dict[tuple[int, int], list[str]] = {}
+    for text in sorted(ax.texts, key=lambda text: -text.get_position()[1]):
+        x, y = text.get_position()
+        cells.setdefault((round(y), round(x)), []).append(text.get_text())
+    return cells
+
+
 def drawn(figure: Figure) -> list[Axes]:
     return [ax for ax in figure.axes if ax.get_visible()]
 
@@ -84,7 +94,8 @@ def test_four_maps_over_two_settings() -> None:
     assert [title(ax) for ax in panels] == [
         *("(a) final ARI", "(b) peak ARI", "(c) final ARI, last block", "(d) accuracy")
     ]
-    assert figure.get_suptitle() == "val_subset (unseen pairs)"
+    heading = "val_subset (unseen pairs); means and ranges over 1 to 2 seeds"
+    assert figure.get_suptitle() == heading
     assert ticks(panels[0], "y") == ["0.0003", "0.001"]
     assert panels[0].get_ylabel() == "train.rate"
     expected = (
@@ -98,8 +109,8 @@ def test_four_maps_over_two_settings() -> None:
         assert ticks(ax) == ["2", "4", "12"], "in the order of numbers"
         assert ax.images[0].origin == "lower"
         np.testing.assert_allclose(shown(ax), values, atol=1e-12)
-    cells = {(0, 1): "0.70", (1, 0): "0.10", (1, 1): "0.30", (1, 2): "0.00"}
-    assert {text.get_position()[::-1]: text.get_text() for text in panels[0].texts} == cells
+    cells = {(0, 1): ["0.70"], (1, 0): ["0.10"], (1, 1): ["0.30", "0.20\u20130.40"]}
+    assert numbers(panels[0]) == {**cells, (1, 2): ["0.00"]}
 
 
 def test_settings_change_places_and_splits_are_taken_alone() -> None:
@@ -107,8 +118,47 @@ def test_settings_change_places_and_splits_are_taken_alone() -> None:
     for split, less in (("val_subset", 0), ("val_instruction_subset", 0.01)):
         turned = phase_diagram(GRID, "train.rate", "model.n_layer", split)
         assert ticks(drawn(turned)[0]) == ["0.0003", "0.001"]
-        assert turned.get_suptitle() == split_title(split)
+        assert turned.get_suptitle().startswith(f"{split_title(split)}; means and ranges")
         np.testing.assert_allclose(shown(drawn(turned)[0]), expected - less, atol=1e-12)
+
+
+def test_one_run_per_cell_has_no_range() -> None:
+    first = GRID.filter(pa.compute.equal(GRID["seed"], 0))
+    figure = phase_diagram(first, "model.n_layer", "train.rate")
+    assert figure.get_suptitle() == "val_subset (unseen pairs)"
+    assert {len(texts) for texts in numbers(drawn(figure)[0]).values()} == {1}
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_no_seeds() -> None:
+    figure = phase_diagram(GRID, "train.rate", "train.rate")
+    assert figure.get_suptitle().endswith("; means and ranges over 1 to 4 runs")
+
+
+def at_two_positions(points: pa.Table) -> pa.Table:
+    """The summary with a second position, at which all scores are lower by 0.1."""
+    rows = [r | {"position": "input"} for r in points.to_pylist()]
+    lower = [
+        r | {"position": "last", "final": r["final"] - 0.1, "peak": r["peak"] - 0.1} for r in rows
+    ]
+    return pa.Table.from_pylist([*rows, *lower])
+
+
+def test_a_figure_is_of_one_position_and_names_it() -> None:
+    both = at_two_positions(GRID)
+    plain = phase_diagram(GRID, "model.n_layer", "train.rate")
+    for position, less, name in (
+        ("", 0.0, "input"),
+        ("input", 0.0, "input"),
+        ("last", 0.1, "last"),
+    ):
+        figure = phase_diagram(both, "model.n_layer", "train.rate", position=position)
+        assert figure.get_suptitle().startswith(f"val_subset (unseen pairs), at {name}; ")
+        for ax, expected in zip(drawn(figure)[:3], drawn(plain), strict=False):
+            np.testing.assert_allclose(shown(ax), shown(expected) - less, atol=1e-12)
+    x, _ = drawn(one_at_a_time(at_two_positions(STAR), AXES, BASE, position="last"))
+    assert heights(x)["final ARI"] == pytest.approx([-0.1, 0.2, 0.5])
+    with pytest.raises(InputError, match=r"^no position 'lost'; there are input, last$"):
+        phase_diagram(both, "model.n_layer", "train.rate", position="lost")
 
 
 def test_values_may_be_text() -> None:
@@ -170,6 +220,13 @@ def dots(ax: Axes) -> set[tuple[float, float]]:
     return {(x, round(y, 6)) for x, y in np.concatenate(points).tolist()}
 
 
+def band(ax: Axes, number: int) -> list[tuple[float, float]]:
+    """Return the lowest and the highest value of a band at each tick."""
+    xy = np.asarray(ax.collections[number].get_paths()[0].vertices)
+    ys = [xy[xy[:, 0] == i, 1] for i in range(len(ticks(ax)))]
+    return [(float(y.min()), float(y.max())) for y in ys]
+
+
 def marked(ax: Axes) -> list[float]:
     """Return where the thick line through the panel stands."""
     return [float(np.asarray(ln.get_xdata())[0]) for ln in ax.lines if ln.get_linewidth() == 4]
@@ -192,6 +249,11 @@ def test_each_axis_has_a_panel_of_the_runs_that_equal_the_base_otherwise() -> No
     }
     assert (marked(x), marked(y)) == ([1], [0])
     assert legend(figure) == list(expected)
+    heading = "val_subset (unseen pairs); means, bands: ranges over 1 to 2 seeds"
+    assert figure.get_suptitle() == heading
+    low, high = np.transpose(band(x, 0))  # of the final ARI
+    assert low.tolist() == pytest.approx([0.0, 0.2, 0.5])
+    assert high.tolist() == pytest.approx([0.0, 0.4, 0.7])
 
 
 def test_settings_that_vary_together_share_a_panel() -> None:

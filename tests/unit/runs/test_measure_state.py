@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tasklens.clustering import tsne
 from tasklens.clustering.cluster import ClusterSettings
 from tasklens.core.seeds import stream
 from tasklens.runs.measure_state import StateJob, measure_state
+from tasklens.scoring.centroid_scores import Answered
 from tasklens.scoring.residuals import regressors_of
 from tasklens.scoring.score_cells import MeasureSettings
 from tasklens.scoring.score_table import SCHEMA, Row
@@ -74,12 +76,59 @@ def values(rows: list[Row], metric: str, **wanted: object) -> list[float]:
     ]
 
 
+@pytest.mark.parametrize(("distance", "merged"), [(8.0, False), (0.0, True)])
+def test_clusters_of_distributions_before_and_after_they_merge(
+    tmp_path: Path, distance: float, merged: bool
+) -> None:
+    """Each of 3 tasks has 2 distributions, which are clusters of their own, or one together."""
+    random = stream(0, "distributions")
+    n = sum(SIZES.values())
+    task = np.concatenate([task_of(size) for size in SIZES.values()])
+    distribution = 2 * task + random.integers(2, size=n)
+    x = 60 * np.eye(10)[task] + random.normal(size=(n, 10))
+    x += distance * np.eye(10)[3 + distribution]
+    one = job(tmp_path, x.astype(np.float32), k=(3, 6))
+    known = {
+        split: replace(one.instances[split], distribution=distribution[rows])
+        for split, rows in one.splits.items()
+    }
+    rows, _, failed = measure_state(replace(one, instances=known))
+    assert not failed
+    for split in SIZES:
+        of_tasks, of_distributions = (
+            {
+                metric: np.mean(values(rows, metric, split=split, k=k))
+                for metric in ("ari", "ari_distribution")
+            }
+            for k in (3, 6)
+        )
+        within = values(rows, "ari_distribution_within_task", split=split)
+        assert len(within) == QUICK.cluster_seeds
+        assert of_tasks["ari"] == 1
+        if merged:
+            assert np.abs(within).max() < 0.2
+            assert of_distributions["ari_distribution"] < 0.6
+        else:
+            assert within == [1, 1]
+            assert of_distributions["ari_distribution"] == 1
+            # Six clusters split each task; three join the distributions of each.
+            assert max(of_distributions["ari"], of_tasks["ari_distribution"]) < 0.8
+        variance = values(rows, "variance_distribution", split=split, k=3)
+        assert variance[0] > values(rows, "variance_task", split=split, k=3)[0]
+
+
+def placed(splits: Iterable[str] = SIZES) -> set[str]:
+    """Return the names of the arrays of places among the centroids."""
+    kinds = ("distance", "nearest", "span")
+    return {f"{split}/block2/raw/{kind}" for split in splits for kind in kinds}
+
+
 def test_planted_clusters_are_found_in_every_split(tmp_path: Path) -> None:
     rows, arrays, _ = measure_state(job(tmp_path, planted()))
     kinds = ("labels", "extremes")
     _, unseen = SIZES
     every = {f"{split}/block2/raw/{kind}" for split in SIZES for kind in kinds}
-    assert set(arrays) == {*every, f"{unseen}/block2/raw/decoded"}
+    assert set(arrays) == {*every, f"{unseen}/block2/raw/decoded", *placed()}
     for split, n in SIZES.items():
         labels = arrays[f"{split}/block2/raw/labels"]
         assert labels.shape == (2, n)
@@ -151,7 +200,36 @@ def test_each_number_of_clusters_is_measured_and_the_first_in_the_plane(tmp_path
             assert max(ari) < 1 or clusters == 3
         assert arrays[f"{split}/block2/tsne/embedding"].shape == (n, 2)
         assert values(rows, "ari", split=split, k=3) == pytest.approx([1, 1])
-    assert set(arrays) == {*expected, f"{[*SIZES][1]}/block2/raw/decoded"}
+    assert set(arrays) == {*expected, f"{[*SIZES][1]}/block2/raw/decoded", *placed()}
+
+
+def test_the_distance_tells_errors_in_each_family(tmp_path: Path) -> None:
+    n = SIZES["held_out_input"]
+    x = planted()
+    far = np.arange(n) % 4 == 0
+    x[-n:][far] += 9
+    asked = job(tmp_path, x)
+    known = {
+        split: replace(
+            each, family=np.arange(len(each.task)) // LABELS % 2, family_names=("one", "two")
+        )
+        for split, each in asked.instances.items()
+    }
+    answered = {"held_out_input": Answered(task_of(n), np.where(far, 0, 1))}
+    outputs = np.arange(LABELS)[None]  # a task answers its own number
+    asked = replace(asked, instances=known, answered=answered, outputs=outputs)
+    rows, arrays, failed = measure_state(asked)
+    assert not failed
+    assert placed() < set(arrays)
+    assert values(rows, "error_auroc") == [1, 1, 1]
+    of_family = [values(rows, "errors", family=name)[0] for name in ("one", "two")]
+    assert sum(of_family) == far.sum()
+    assert values(rows, "errors", family="") == [np.mean(of_family)]
+    distance = arrays["held_out_input/block2/raw/distance"]
+    assert distance[far].min() > distance[~far].max()
+    near = arrays["kept/block2/raw/nearest"] == task_of(SIZES["kept"])
+    assert near.all()
+    assert values(rows, "answer_of_nearest", family="")[0] > 0.9
 
 
 def test_without_a_number_there_are_as_many_clusters_as_labels(tmp_path: Path) -> None:

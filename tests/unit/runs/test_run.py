@@ -292,7 +292,7 @@ def test_several_k_silhouettes_and_centring_of_a_training_run(measured: Run) -> 
             f"val_subset/block1/raw/{k}{kind}"
             for k in ("", "k=2/")
             for kind in ("labels", "extremes")
-        } | {"val_subset/block1/raw/decoded"}
+        } | {f"val_subset/block1/raw/{kind}" for kind in ("decoded", "distance", "nearest", "span")}
         for split, rows in run.splits.items():
             x = np.asarray(run.states("block1", step)[rows], dtype=np.float64)
             x -= x.mean(axis=0)

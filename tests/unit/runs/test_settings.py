@@ -33,11 +33,13 @@ def test_a_preset_loads_and_comes_back_from_its_toml(preset: str, file: Path) ->
 
 
 def test_the_presets_have_their_sizes() -> None:
-    smoke, default, paper = map(load_settings, PRESETS)
+    smoke, default, distributions, paper = map(load_settings, PRESETS)
     assert (default.model.n_layer, default.tasks.n_tasks) == (6, 50)
     assert (paper.model.n_layer, paper.model.n_embd, paper.model.n_head) == (6, 768, 12)
     assert paper.tasks == default.tasks
-    assert paper.data == default.data
+    assert paper.data == distributions.data == default.data
+    assert distributions.model == default.model
+    assert distributions.measure.k == (10, 30)  # of the measured tasks, and of their expressions
     assert smoke.train.steps < 100
 
 
@@ -103,7 +105,7 @@ def test_a_mapping_of_changes_may_have_any_key() -> None:
 
 def test_a_missing_file_is_named(file: Path) -> None:
     assert one_line_error(file) == f"{file} cannot be read: No such file or directory"
-    message = "'smok' is neither a preset (smoke, default, paper) nor a .toml file"
+    message = "'smok' is neither a preset (smoke, default, distributions, paper) nor a .toml file"
     assert one_line_error("smok") == message
 
 

@@ -202,7 +202,10 @@ def test_the_content_is_that_of_the_file(tmp_path: Path) -> None:
         ("set = [1]", "set = [1]: should be a table"),
         ("grid = 1", "grid = 1: should be a table"),
         ("around = true", "around = True: should be a table"),
-        ('base = "smok"', "'smok' is neither a preset (smoke, default, paper) nor a .toml file"),
+        (
+            'base = "smok"',
+            "'smok' is neither a preset (smoke, default, distributions, paper) nor a .toml file",
+        ),
         ('base = "none.toml"', "none.toml cannot be read: No such file or directory"),
         ('grid = {"train.steps" = 3}', "grid: train.steps = 3: should be a list of values"),
         ('grid = {"train.steps" = []}', "grid: train.steps = []: should be a list of values"),

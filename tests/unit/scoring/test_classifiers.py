@@ -196,13 +196,13 @@ def test_a_row_for_each_number_and_split_but_the_one_learned_from() -> None:
     known = {split: planted_instances(t, split) for split, t in task.items()}
     rows, decoded = score_probes("block3", states, instances=known, **COLUMNS)
     assert {split: len(right) for split, right in decoded.items()} == {s: SIZES[s] for s in UNSEEN}
-    numbers = itertools.product(UNSEEN, ("probe_task", "centroid_task", "neighbours_task"))
-    assert [(row["split"], row["metric"]) for row in rows] == list(numbers)
+    numbers = itertools.product(UNSEEN, ("nc4", "probe_task", "centroid_task", "neighbours_task"))
+    assert [(row["split"], row["metric"]) for row in rows] == [("train_subset", "nc4"), *numbers]
     expected = {**COLUMNS, "layer": "block3", "space": "raw", "k": None, "cluster_seed": None}
     for row in rows:
         assert set(row) == set(SCHEMA.names)
         assert {**row, **expected} == row
-    assert to_table(rows).num_rows == 6
+    assert to_table(rows).num_rows == 9
     again = score_probes("block3", states, instances=known, **COLUMNS)
     assert again.rows == rows, "nothing is drawn"
 
@@ -217,7 +217,7 @@ def test_what_is_learned_is_learned_on_the_training_subset_alone() -> None:
         assert changed[UNSEEN[1], metric] == before[UNSEEN[1], metric]
     shuffled = stream(0, "shuffled").permutation(task["train_subset"])
     chance = probed(states, task | {"train_subset": shuffled})
-    assert max(chance.values()) < 0.35
+    assert max(value for (_, metric), value in chance.items() if metric != "nc4") < 0.35
 
 
 def test_fewer_training_instances_than_neighbours() -> None:
@@ -230,10 +230,28 @@ def test_fewer_training_instances_than_neighbours() -> None:
     got = probed({split: x.astype(np.float32) for split, x in states.items()}, task)
     # All five vote, and three of them for 1.
     assert got == {
+        ("train_subset", "nc4"): 1.0,
+        ("val_subset", "nc4"): 1.0,
         ("val_subset", "probe_task"): 1.0,
         ("val_subset", "centroid_task"): 1.0,
         ("val_subset", "neighbours_task"): 0.7,
     }
+
+
+def test_nc4_is_the_agreement_of_two_classifiers_whatever_the_task() -> None:
+    states, task = noisy()
+    before = probed(states, task)
+    x, t = states["train_subset"], task["train_subset"]
+    line = RidgeClassifierCV(alphas=ALPHAS).fit(StandardScaler().fit_transform(x), t)
+    centres = NearestCentroid().fit(x, t)
+    scaler = StandardScaler().fit(x)
+    for split, queries in states.items():
+        agreed = line.predict(scaler.transform(queries)) == centres.predict(queries)
+        assert 0.3 < before[split, "nc4"] < 0.95
+        assert before[split, "nc4"] == pytest.approx(np.mean(agreed), abs=0.005)
+    other = {split: (t + (split in UNSEEN)) % 5 for split, t in task.items()}
+    changed = probed(states, other)
+    assert [changed[split, "nc4"] for split in SIZES] == [before[split, "nc4"] for split in SIZES]
 
 
 @pytest.mark.parametrize("far", [0.0, 1e4])

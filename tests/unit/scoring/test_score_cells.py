@@ -84,7 +84,9 @@ def test_planted_tasks_are_found_and_shuffled_ones_are_not() -> None:
     for row in rows:
         assert list(row) == SCHEMA.names
         assert {**row, **columns, "layer": "block2", "space": "raw", "k": 4} == row
-    assert len(rows) == 2 * (5 + 4) + 3 + 4
+    assert len(rows) == 2 * (5 + 4) + 3 + 4 + 3
+    assert values(rows, metric="nc1")[0] < 0.1
+    assert values(rows, metric="task_decodability") == [1]
     assert rows == score_cell(cell, clustering, known, "tiny"), "nothing is drawn from a global"
     assert not any("variance" in metric for metric in scored([0, 1], [0, 1])), "of an embedding"
 

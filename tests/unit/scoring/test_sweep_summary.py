@@ -129,6 +129,35 @@ def test_each_run_has_a_best_layer_of_its_own_in_each_space() -> None:
         assert got == expected
 
 
+def test_the_untrained_network_has_a_best_layer_of_its_own_and_positions_do_not_mix() -> None:
+    columns = ("position", "layer", "initial", "final")
+    places = [
+        ("input", "embed", 0.3, 0.1), ("input", "block1", 0.2, 0.8), ("input", "block2", 0.1, 0.7),
+        ("last", "embed", 0.1, 0.2), ("last", "block1", 0.5, 0.4), ("last", "block2", 0.4, 0.6),
+    ]  # fmt: skip
+    base: dict[str, Any] = {"run": "a", "space": "raw"}
+    train = [
+        {**base, **dict(zip(columns, p, strict=True)), "seed": s, "split": "train_subset"}
+        for p in places
+        for s in (1, 2)
+    ]
+    unseen = [
+        r | {"split": "val_subset", "initial": r["initial"] + 0.01, "final": r["final"] - 0.02}
+        for r in train
+    ]
+    points = pa.Table.from_pylist([*train, *unseen])
+    for position, expected in (
+        ("", ("block1", 0.78, 0.68, 0.31)),
+        ("input", ("block1", 0.78, 0.68, 0.31)),
+        ("last", ("block2", 0.58, 0.58, 0.51)),
+        ("none", None),
+    ):
+        rows = best_rows(points, "val_subset", position=position)
+        values = ("final", "last", "untrained")
+        got = [(r["layer"], *(round(r[name], 9) for name in values)) for r in rows]
+        assert got == ([expected] * 2 if expected else [])
+
+
 def test_no_runs_give_an_empty_table() -> None:
     points = points_table(to_table([]), {})
     assert points.num_rows == 0

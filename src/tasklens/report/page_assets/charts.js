@@ -235,10 +235,10 @@ function heatMap({ title, ariaLabel, cells, width, color = SHARE, describe, chec
   return panelOf(plot, width);
 }
 
-/** Draw heat maps of the ARI against task, input and output: hidden states by checkpoints. */
+/** Draw heat maps of the ARI against task, distribution, input and output: hidden states by checkpoints. */
 function drawHeat() {
   const run = theRun(), split = theSplit(), wide = byId("heat").clientWidth || 1000;
-  const metrics = [["ari", "task"], ["ari_input", "input"], ["ari_output", "output"]]
+  const metrics = [["ari", "task"], ["ari_distribution", "distribution"], ["ari_input", "input"], ["ari_output", "output"]]
     .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
   const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
   fill("heat", ...metrics.map(([metric, part]) => {
@@ -268,14 +268,15 @@ function drawCrossed() {
 
 /** Draw the shares of variance by hidden state at the checkpoint. */
 function drawShares() {
-  const run = theRun(), split = theSplit(), kinds = ["task", "input", "output"];
+  const run = theRun(), split = theSplit();
+  const kinds = ["task", "distribution", "input", "output"].filter((kind) => run.states.some((state) => course(split.name, state, `variance_${kind}`)));
   const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
     .filter((row) => row.share !== null);
   fill("shares-title", `Variance by hidden state ${atStep(look.step)}, ${splitTitle(split)}`);
   const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) }, width = byId("shares").clientWidth || 480;
   fill("shares", Plot.plot({
     width, height: 250, marginBottom: 60, marginTop: 20,
-    ariaLabel: `Share of variance between tasks, inputs and outputs by hidden state, ${stepName(look.step)}`,
+    ariaLabel: `Share of variance between ${kinds.map((kind) => `${kind}s`).join(", ")} by hidden state, ${stepName(look.step)}`,
     x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
     fx: { domain: run.states, ticks: namedStates(run.states, width - 60), label: null, tickRotate: -60, padding: 0.18 }, color,
     marks: [

@@ -24,7 +24,9 @@ function moveOf(arrays, m) {
   const code = given.data[(e * given.shape[1] + m) * tasks.length + to]; // 0: not run, 1: without a number
   if (code === 0) return null;
   const is = (column) => code > 1 && code - 1 === expectedOf(arrays, m, column);
-  const outcome = is(to) ? "becomes" : is(from) ? "stays" : tasks.some((_, column) => is(column)) ? "third" : "other";
+  const before = theRun().answers[rowNow(arrays.answer)[arrays["move/point"].data[m]] - 1];
+  const stays = from < 0 ? code > 1 && answers[code - 2] === before : is(from); // an unseen task has no own answer
+  const outcome = is(to) ? "becomes" : stays ? "stays" : tasks.some((_, column) => is(column)) ? "third" : "other";
   return { outcome, answer: answers[code - 2] ?? null };
 }
 
@@ -95,8 +97,9 @@ function describeMove(arrays, i) {
   if (m < 0) return line("this point was not edited");
   if (own === look.target) return line("this is its own task");
   const move = moveOf(arrays, m), expected = expectedOf(arrays, m, theMoves().tasks.indexOf(look.target));
-  if (!move) return line(editedAt() < 0 ? "no edits here" : "not run, as both tasks have the same answer, or one is unknown");
-  const meaning = { becomes: `✓ the answer of ${names[look.target]}`, stays: `= the answer of ${names[own]}`,
+  if (!move) return line(editedAt() < 0 ? "no edits here" : theMoves().tasks.includes(own)
+    ? "not run, as both tasks have the same answer, or one is unknown" : "not run, as this is the answer without a move, or it is unknown");
+  const meaning = { becomes: `✓ the answer of ${names[look.target]}`, stays: theMoves().tasks.includes(own) ? `= the answer of ${names[own]}` : "= as without a move",
     third: "✗ the answer of a third task", other: "✗ an answer of no task" }[move.outcome];
   const wanted = move.outcome === "becomes" || !expected ? "" : `; ${names[look.target]} has ${theMoves().answers[expected - 1]}`;
   return line(`the model answers ${move.answer ?? "something else"} ${meaning}${wanted}`);
@@ -127,8 +130,10 @@ function movesNote(arrays) {
     ? `Mark a point (n or p), or highlight another task in the legend, to move it to ${target}.`
     : `Nothing of this was moved to ${target}.`;
   const counts = d3.rollup(chosen, (all) => all.length, ({ move }) => move.outcome);
-  const label = { becomes: `of ${target} (filled head)`, stays: "of the own task (dashed)", third: "of a third task (dotted)", other: "of no task (dotted)" };
+  const ofKnown = chosen.some(({ i }) => tasks.includes(arrays.task.data[i]));
+  const label = { becomes: `of ${target} (filled head)`, stays: ofKnown ? "of the own task (dashed)" : "as without a move (dashed)", third: "of a third task (dotted)", other: "of no task (dotted)" };
   const drawn = look.map === "tsne" ? " t-SNE cannot place a new point: choose the map PCA to see the arrows."
+    : !ofKnown ? " There are no arrows, because the map has no centroid of an unseen task."
     : arrays[`move/centroids/${look.state}`] ? " An arrow is the difference of the centroids." + (splits.length > 1 ? "" : " Those of the edits are of the other half of the instances.")
     : " There are no arrows, because the map is of standardised or normalised states, and edits are not.";
   const parts = OUTCOMES.filter((outcome) => counts.has(outcome)).map((outcome) => `${number(counts.get(outcome))} ${label[outcome]}`);

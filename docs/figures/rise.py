@@ -1,0 +1,63 @@
+"""Draw long training: clusters, decodability and use, for each setting."""
+
+import math
+
+from matplotlib.figure import Figure
+from tables.rise_tables import Courses
+
+from figures.bands import draw_band, spans, zero_to_one
+from tasklens.report.style import in_style, new_figure, write_heading
+
+#: Columns with their label, colour and dashes.
+LINES = {
+    "ari": ("clusters: ARI", "#440154", "-"),
+    "probe_task": ("linear probe", "#1b9e77", "--"),
+    "shift": ("answers that follow a shift", "#d95f02", "-"),
+    "random": ("random directions", "0.6", ":"),
+    "accuracy": ("accuracy", "black", ":"),
+}
+
+
+@in_style
+def draw_rise(courses: Courses) -> Figure:
+    """Draw the courses of the best layer and of the last block on unseen pairs, by setting.
+
+    The best layer of a run has the highest ARI on the training subset at any checkpoint. A dotted
+    vertical line marks the checkpoint of each seed at which it has that.
+    """
+    last = courses.layers[-1]
+    rows = {"best layer": courses.layers, last: [last]}
+    settings = courses.settings
+    figure = new_figure(0.5 + 2.1 * len(settings), 0.6 + 1.6 * len(rows))
+    axes = figure.subplots(len(rows), len(settings), sharex=True, sharey=True, squeeze=False)
+    for line, (title, layers) in zip(axes, rows.items(), strict=True):
+        for ax, outputs in zip(line, settings, strict=True):
+            peaks = {seed: courses.peak(outputs, seed, layers) for seed in courses.seeds}
+            known = {seed: peak for seed, peak in peaks.items() if peak is not None}
+            every: set[int] = set()
+            for name, (label, color, dashes) in LINES.items():
+                each = [
+                    courses.course(outputs, seed, layer, name) for seed, (layer, _) in known.items()
+                ]
+                steps = sorted({step for course in each for step in course})
+                every |= {*steps}
+                values = [[course.get(step, math.nan) for step in steps] for course in each]
+                few = name in ("shift", "random")
+                marker = "." if few else ""
+                if steps:
+                    draw_band(ax, steps, values, color, label, dashes=dashes, marker=marker)
+            for _, step in known.values():
+                ax.axvline(step, color="0.8", linewidth=0.8, linestyle=":", zorder=0)
+            ax.set_xlim(0, max(every, default=1))
+            zero_to_one(ax)
+            names = ", ".join(dict.fromkeys(layer for layer, _ in known.values()))
+            suffix = f" ({names})" if title != last else ""
+            ax.set_title(f"{outputs} outputs: {title}{suffix}")
+    for ax in axes[-1]:
+        ax.set_xlabel("training step")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels))
+    write_heading(figure, f"val_subset; {spans(courses.seeds)}")
+    high = figure.get_figheight()
+    figure.tight_layout(pad=0.4, rect=(0, 0.25 / high, 1, 1 - 0.06 / high))
+    return figure
