@@ -2,8 +2,8 @@
 
 Each finding is judged on tables of some synthetic runs in which it is false: how often does it hold
 all the same? And on tables in which it is true by a stated effect: how often does it hold? The
-networks are defined in `nulls.py`, their scores drawn in `synthetic_runs.py`. The rows go to
-`error_rates.csv`; those that are there already are kept, so that an interrupted script goes on.
+networks are defined in `rates/nulls.py`, their scores drawn in `rates/synthetic_runs.py`. The rows
+go to `error_rates.csv`; those that are there are kept, so that an interrupted script goes on.
 `docs/make_pages.py` puts them into `findings.md`.
 """
 
@@ -16,10 +16,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from error_tables import ANY, GLOBAL, PATH, Row, key_of, read_rows, write_rows
-from nulls import NULLS, Null, untrained
+from rates.nulls import NULLS, Null, untrained
+from rates.synthetic_runs import synthetic_run
+from rates.tables import ANY, GLOBAL, PATH, Row, key_of, read_rows, write_rows
 from scipy.special import ndtri
-from synthetic_runs import synthetic_run
 
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves

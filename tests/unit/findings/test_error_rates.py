@@ -5,12 +5,11 @@ import math
 from pathlib import Path
 
 import error_rates
-import error_tables
 import numpy as np
 import pytest
-import synthetic_runs
-from nulls import NULLS, Null, untrained
 from numpy.typing import NDArray
+from rates import synthetic_runs, tables
+from rates.nulls import NULLS, Null, untrained
 
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves
@@ -19,7 +18,7 @@ from tasklens.findings.rules import FINDINGS
 from tasklens.findings.verdict import check_of, judge
 from tasklens.scoring.bootstrap import Resampling, resampling_weights
 
-ROWS = error_tables.read_rows()
+ROWS = tables.read_rows()
 NAMES = [null.finding for null in NULLS]
 
 
@@ -93,10 +92,10 @@ def test_a_null_is_false_by_its_number_and_a_strong_effect_is_true(null: Null) -
 
 def test_every_finding_has_a_null_and_every_scenario_was_measured() -> None:
     assert [null.finding for null in NULLS] == [*FINDINGS, *MODEL_FINDINGS]
-    tables = {row.key: row.tables for row in ROWS}
-    assert len(tables) == len(ROWS)
+    measured = {row.key: row.tables for row in ROWS}
+    assert len(measured) == len(ROWS)
     for scenario in error_rates.scenarios(500):
-        assert tables.get(scenario.key, 0) >= scenario.tables, "run: python docs/error_rates.py"
+        assert measured.get(scenario.key, 0) >= scenario.tables, "run: python docs/error_rates.py"
     for row in ROWS:
         assert 0 <= row.holds + row.fails <= row.tables
         if row.kind in ("edge", "effect"):
@@ -105,7 +104,7 @@ def test_every_finding_has_a_null_and_every_scenario_was_measured() -> None:
 
 
 def test_the_limit_of_a_rate_is_exact() -> None:
-    row = error_tables.Row("f", "plain", 3, math.nan, math.nan, math.nan, 500, 0, 0)
+    row = tables.Row("f", "plain", 3, math.nan, math.nan, math.nan, 500, 0, 0)
     assert row.upper == pytest.approx(1 - 0.05 ** (1 / 500)), "none of 500"
     all_hold = dataclasses.replace(row, holds=500)
     assert (all_hold.rate, all_hold.upper) == (1, 1)
@@ -115,8 +114,8 @@ def test_the_limit_of_a_rate_is_exact() -> None:
         math.comb(500, k) * some.upper**k * (1 - some.upper) ** (500 - k) for k in range(30)
     )
     assert chance == pytest.approx(0.05)
-    assert error_tables.shown([some]) == "5.8% (< 7.8%)"
-    assert error_tables.shown([dataclasses.replace(row, holds=50)]) == "**10.0% (< 12.5%)**"
+    assert tables.shown([some]) == "5.8% (< 7.8%)"
+    assert tables.shown([dataclasses.replace(row, holds=50)]) == "**10.0% (< 12.5%)**"
 
 
 def test_rows_repeat_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,15 +124,15 @@ def test_rows_repeat_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (row.tables, row.holds, row.fails) == (2, 0, 2)
     assert str(error_rates.measure(scenario)) == str(row), "the same seeds give the same verdicts"
     path = tmp_path / "rows.csv"
-    error_tables.write_rows([row], path)
-    assert str(error_tables.read_rows(path)) == str([row])
+    tables.write_rows([row], path)
+    assert str(tables.read_rows(path)) == str([row])
     before = path.read_bytes()
     monkeypatch.setattr(
         error_rates, "scenarios", lambda n: iter([dataclasses.replace(scenario, tables=n)])
     )
     error_rates.main(tables=3, out=path)
-    assert [each.tables for each in error_tables.read_rows(path)] == [3], "fewer are replaced"
+    assert [each.tables for each in tables.read_rows(path)] == [3], "fewer are replaced"
     monkeypatch.setattr(error_rates, "measure", None)
-    error_tables.write_rows([row], path)
+    tables.write_rows([row], path)
     error_rates.main(tables=2, out=path)
     assert path.read_bytes() == before, "what is known is not measured again"

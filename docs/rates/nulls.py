@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
-from synthetic_runs import (
+
+from rates.synthetic_runs import (
     FINAL,
     LAYERS,
     SIZES,
@@ -26,7 +27,6 @@ from synthetic_runs import (
     synthetic_run,
     wander,
 )
-
 from tasklens.findings import one_model, statistics
 from tasklens.findings.curves import Curves
 from tasklens.findings.rules import INSTRUCTIONS, PAIRS, RULES, SEEN_AND_UNSEEN, Rule

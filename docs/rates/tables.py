@@ -1,14 +1,16 @@
 """Read and write the rows of `docs/error_rates.py`, and show them as tables."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from nulls import NULLS, Null
 from scipy.stats import beta
+from tables.markdown import markdown
 
-PATH = Path(__file__).with_name("error_rates.csv")
+from rates.nulls import NULLS
+
+PATH = Path(__file__).parents[1] / "error_rates.csv"
 #: Name of the networks in which no finding is true, and of the row for any of them.
 GLOBAL, ANY = "untrained", "any finding"
 #: The upper 95 % limit of a rate of errors should be at most this.
@@ -82,50 +84,54 @@ def shown(rows: Sequence[Row]) -> str:
     return f"**{text}**" if row.upper > GOAL else text
 
 
-def error_tables(rows: Sequence[Row]) -> str:
-    """Return the tables of docs/findings.md."""
-    tables = _errors(rows), _others(rows), _power(rows)
-    return "\n".join("".join(f"{line}\n" for line in lines) for lines in tables)
+def above_goal(rows: Sequence[Row]) -> list[str]:
+    """Return the findings whose rate of errors is above the goal, with the null and the rate."""
+    runs = {null.finding: null.runs for null in NULLS} | {ANY: 3}
+    return [
+        f"{row.finding} ({row.kind}, {row.runs} runs): {shown([row])}"
+        for row in rows
+        if row.kind != "effect" and row.runs == runs[row.finding] and row.upper > GOAL
+    ]
+
+
+def error_table(rows: Sequence[Row]) -> str:
+    """Return how often each finding holds in networks in which it is false."""
+    lines = []
+    for null in NULLS:
+        plain = _rows_of(rows, null.finding, "plain", null.runs)
+        edge = _rows_of(rows, null.finding, "edge", null.runs)
+        name = null.rule.statistic
+        if edge:
+            name += f": {edge[0].mean:.2f} (spread {edge[0].spread:.2f})"
+        head = f"{null.finding}, {null.runs}"
+        lines.append([head, null.denied, shown(plain), name, shown(edge)])
+    return markdown(["finding, runs", "plain null", "holds", "mean at the edge", "holds"], lines)
+
+
+def other_table(rows: Sequence[Row]) -> str:
+    """Return how often findings of a training hold in untrained networks, and by number of runs."""
+    lines = []
+    for null in (null for null in NULLS if not null.one_model):
+        each = [_rows_of(rows, null.finding, "edge", n) for n in (1, 3, 5)]
+        each = [_rows_of(rows, null.finding, GLOBAL), *each]
+        lines.append([null.finding, *map(shown, each)])
+    lines.append([ANY, shown(_rows_of(rows, ANY, GLOBAL)), "", "", ""])
+    edges = [f"edge, {runs}" for runs in ("1 run", "3 runs", "5 runs")]
+    return markdown(["finding", "untrained networks, 3 runs", *edges], lines)
+
+
+def power_table(rows: Sequence[Row]) -> str:
+    """Return how often each finding holds in networks in which it is true by a stated effect."""
+    lines = []
+    for null in NULLS:
+        cells = [f"{null.finding}, {null.runs}", null.rule.statistic, null.rule.threshold]
+        for target in null.effects:
+            held = [r for r in _rows_of(rows, null.finding, "effect") if r.target == target]
+            cells.append(f"{target:g}: {held[0].rate:.0%}" if held else f"{target:g}: not measured")
+        lines.append(cells)
+    effects = [f"{name} effect" for name in ("small", "middle", "large")]
+    return markdown(["finding, runs", "number", "should be", *effects], lines)
 
 
 def _rows_of(rows: Sequence[Row], finding: str, kind: str, runs: int = 0) -> list[Row]:
     return [r for r in rows if (r.finding, r.kind) == (finding, kind) and runs in (0, r.runs)]
-
-
-def _errors(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| finding, runs | plain null | holds | at the edge: mean (spread) | holds |"
-    yield "| --- | --- | --- | --- | --- |"
-    for null in NULLS:
-        plain = _rows_of(rows, null.finding, "plain", null.runs)
-        edge = _rows_of(rows, null.finding, "edge", null.runs)
-        number = null.rule.statistic
-        if edge:
-            number += f": {edge[0].mean:.2f} ({edge[0].spread:.2f})"
-        cells = [f"{null.finding}, {null.runs}", null.denied, shown(plain), number, shown(edge)]
-        yield f"| {' | '.join(cells)} |"
-
-
-def _others(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| finding | untrained networks, 3 runs | at the edge: 1 run | 3 runs | 5 runs |"
-    yield "| --- | --- | --- | --- | --- |"
-    for null in (null for null in NULLS if not null.one_model):
-        each = [shown(_rows_of(rows, null.finding, GLOBAL))]
-        each += [shown(_rows_of(rows, null.finding, "edge", n)) for n in (1, 3, 5)]
-        yield f"| {null.finding} | {' | '.join(each)} |"
-    yield f"| {ANY} | {shown(_rows_of(rows, ANY, GLOBAL))} | | | |"
-
-
-def _power(rows: Sequence[Row]) -> Iterator[str]:
-    yield "| finding, runs | number | should be | its mean: holds | | |"
-    yield "| --- | --- | --- | --- | --- | --- |"
-    for null in NULLS:
-        each = [_effect(null, target, rows) for target in null.effects]
-        yield (
-            f"| {null.finding}, {null.runs} | {null.rule.statistic} | {null.rule.threshold} "
-            f"| {' | '.join(each)} |"
-        )
-
-
-def _effect(null: Null, target: float, rows: Sequence[Row]) -> str:
-    held = [r for r in _rows_of(rows, null.finding, "effect") if r.target == target]
-    return f"{target:g}: {held[0].rate:.0%}" if held else f"{target:g}: not measured"
