@@ -3,7 +3,7 @@
 Each finding is judged on tables of some synthetic runs in which it is false: how often does it hold
 all the same? And on tables in which it is true by a stated effect: how often does it hold? The
 networks are defined in `rates/nulls.py`, their scores drawn in `rates/synthetic_runs.py`. The rows
-go to `error_rates.csv`; those that are there are kept, so that an interrupted script goes on.
+go to `error_rates.csv`; those that are there are kept, so that an interrupted script resumes.
 `docs/make_pages.py` puts them into `findings.md`.
 """
 
@@ -49,7 +49,7 @@ class Scenario:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What names the row, and the random numbers."""
+        """The name of the row, and of the random numbers."""
         return key_of(self.finding, self.kind, self.runs, self.target)
 
 

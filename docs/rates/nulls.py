@@ -1,7 +1,7 @@
 """Define, for each finding, networks in which it is false, for `docs/error_rates.py`.
 
-The plain null is what the finding denies. At the edge, the mean over networks of the number that
-decides the finding is exactly its threshold, so that the finding is just not true. The spreads
+The plain null is what the finding denies. At the edge, one number decides the finding. Its mean
+over networks is exactly its threshold, so that the finding is just not true. The spreads
 between networks are about those of the runs in docs/reproduction.md, or larger: 0.14 for the rise
 of the upper blocks and 0.15 for the bag of symbols. The ARIs of the best layer and of `embed` have
 spreads of 0.01 near 1 and 0 there. Here it is that of the log odds, so that it is larger halfway.
@@ -141,8 +141,8 @@ def ordered(rng: Random, strength: float, *, without_last: bool = False) -> Trut
     The levels are far from each other. Without the last block, that one stays low.
     """
     n = N_LAYERS - without_last
-    place = np.argsort(np.argsort(strength * np.arange(n) / (n - 1) + rng.normal(size=n)))
-    return same(from_to(LOW, np.append(FINAL[place], LOW[n:]), course(rng)))
+    level = np.argsort(np.argsort(strength * np.arange(n) / (n - 1) + rng.normal(size=n)))
+    return same(from_to(LOW, np.append(FINAL[level], LOW[n:]), course(rng)))
 
 
 def ordered_below(rng: Random, strength: float) -> Truth:

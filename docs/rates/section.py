@@ -10,14 +10,14 @@ def errors_section() -> str:
     return f"""
 ## How often the checks are wrong
 
-The goal: if a finding is false, it holds so rarely that the upper 95 % limit of this rate (Clopper and
-Pearson) is at most {GOAL:.0%}. **Above the goal**:
+The goal: if a finding is false, it holds so rarely that the upper 95 % limit of this rate (Clopper
+and Pearson) is at most {GOAL:.0%}. **Above the goal**:
 
 {failing}
 `python docs/error_rates.py` counts it on synthetic runs, and puts the counts into
-[error_rates.csv](error_rates.csv). A table has as many runs as [reproduction.md](reproduction.md), or
-one model. There are 500 tables per null, and 100 for power and for other numbers of runs. Brackets
-have the upper limit.
+[error_rates.csv](error_rates.csv). A table has as many runs as
+[reproduction.md](reproduction.md), or one model. There are 500 tables per null, and 100 for power and for other numbers of runs.
+Brackets have the upper limit.
 
 A run has ten tasks of 50 instructions, `embed` and six blocks, 13 checkpoints and 1,000 instances
 per split. Its true curves are given; whole instructions are in a cluster at random so often that
@@ -31,9 +31,9 @@ finding wants it: no null is harder to tell.
 **Any finding.** In untrained networks all layers fluctuate about an ARI of 0.07. No finding is
 true. The row "{ANY}" counts tables on which at least one
 holds. **The number of runs** at the edge: with one run the interval is that of this network only,
-so that it says nothing on the mean of others. Student's t makes the difference for three: draws of
-three runs end at the worst of them. That one is on the right side of a true mean at the threshold
-in one of eight tables, and more often if numbers are skewed, as rank correlations are.
+and not of the mean of others. Student's t makes the difference for three: draws of
+three runs end at the worst of them. With a mean at the threshold, all three are on its right side
+in one of eight tables. It is more often if numbers are skewed, as rank correlations are.
 
 {other_table(rows)}
 

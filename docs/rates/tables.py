@@ -40,7 +40,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What names the row."""
+        """The name of the row."""
         return key_of(self.finding, self.kind, self.runs, self.target)
 
     @property
