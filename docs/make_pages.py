@@ -61,6 +61,7 @@ JSON_KEYS = {
         "`verdict`, `each` run's number, `value`, `low`, `high`, thresholds `above` and `below`, "
         "`reason`, `note`",
         "half way": "`what`, `split`, `each`, `step`, `low`, `high`",
+        "unseen data": "measurements on each unseen split, as below",
         "use": "`untested`, the reason if it was not tested; `layers`, the best layer of each run; "
         "`edited`: `split`, its `pairs`, those that the model is `able` to do, and `errors`; "
         "`findings`, as above; `measurements` with `what`, `split`, `each`, `value`, `low`, `high`",
@@ -291,7 +292,7 @@ any run), and with a planted table every finding holds.
     for finding, sentence in FINDINGS.items():
         number = "3b" if finding.startswith("depth below") else str(next(numbers))
         page += f"\n## {number}. {finding}: {sentence}\n\n{_rules_table(RULES, finding)}"
-    page += UNJUDGED_SECTION + MODEL_SECTION
+    page += UNJUDGED_SECTION + UNSEEN_SECTION + MODEL_SECTION
     for finding, sentence in MODEL_FINDINGS.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(MODEL_RULES, finding, ROLES)}"
     page += USE_SECTION
@@ -299,6 +300,45 @@ any run), and with a planted table every finding holds.
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
     return page + MEASUREMENTS_SECTION
 
+
+UNSEEN_SECTION = """
+## Unseen data: do clusters help, and where does it lie?
+
+On each unseen split `verify` states numbers with intervals and without thresholds, also in
+`verdict.json` ("unseen data"). They cannot fail. They are those of the last checkpoint, in the best
+layer of each run:
+
+- the accuracy, the ARI, and the accuracy of the linear probe;
+- **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
+  to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
+  centroid is the mean state of a task on the first split. A handful of errors gives a wide
+  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  tasks that are spread more and known less. `Run.per_task` has the area within each task;
+- **where does it lie?** The share of the states in the span of the known centroids: of the squared
+  length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D
+  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions.
+
+The table of scores has these at every checkpoint and hidden state, as `error_auroc`, `errors` and
+`span_share`, and on the first split, too. There an instance is compared with the mean of the other
+instances of its task, because the centroid contains it. More of them are in the table:
+
+- `task_ari_accuracy`: do tasks with a cluster have more right answers? It is the rank correlation,
+  over tasks, of two numbers of a task: its accuracy and its ARI. The ARI of a task is that of two
+  partitions, the task and the rest, and one cluster and the rest. The cluster with the highest
+  counts, so that a task that is split or shares its cluster has less than 1. By chance it is above
+  0: 0.04 with 10 tasks and 10 clusters of 1,000 instances. With 10 tasks, a correlation of less
+  than 0.65 is not distinguishable from none (5 %, two-sided). There is none if all tasks have the
+  same accuracy or the same ARI;
+- `span_share_random`: the share of a state of random direction;
+- `nearest_task_share`: do the instances of a task have the same known task nearest to them? It is
+  the share of the commonest, a mean over tasks;
+- `answer_of_nearest`: how often the answer is what the nearest known task answers to this input;
+  `answer_of_nearest_random` is the same of a task drawn at random. Training runs have both;
+- `centroid_task`: how often the own task is the nearest.
+
+An unseen task has no right answer and no centroid, so that it has no accuracy, errors and area: it
+has a place only. `load_run(RUN).per_task(split="unseen_task_subset")` has a row per task.
+"""
 
 #: What stands for the splits of a training run, in a run of one model.
 ROLES = dict(zip(JUDGED, ("first", "second", "third"), strict=True))

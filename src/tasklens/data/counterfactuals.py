@@ -76,7 +76,8 @@ def pairs_of(answers: Ints, own: Ints, tokens: Ints) -> Bools:
     """Return `Counterfactuals.pairs`."""
     first = np.append(tokens[:, 0], -1)[answers]  # (N, T)
     mine = of_own(first, own, -1)[:, None]
-    return (first >= 0) & ((mine >= 0) | (own < 0)[:, None]) & (first != mine)
+    is_known = (mine >= 0) | (own < 0)[:, None]
+    return (first >= 0) & is_known & (first != mine)  # type: ignore[no-any-return]
 
 
 def of_own(values: NDArray[Number], own: Ints, unknown: float) -> NDArray[Number]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import stream
 from tasklens.core.settings import SettingsBase, with_keywords
-from tasklens.data.instances import Instances
+from tasklens.data.instances import UNSEEN_KINDS, Instances
 from tasklens.data.names import check_distinct, find_position
 from tasklens.data.random_tasks import draw_instructions, draw_unseen, make_tasks, with_unseen
 from tasklens.data.tasks import TaskSet, TaskSettings
@@ -31,10 +31,7 @@ MEASURED = {
 #: ``unseen_distribution`` are of known tasks, so that their right answers are known. But nothing
 #: tells a model to which task an unseen distribution belongs: accuracy is about chance by
 #: construction. Those of ``unseen_task`` have no right answer.
-UNSEEN = {
-    "unseen_distribution_subset": "unseen_distribution",
-    "unseen_task_subset": "unseen_task",
-}
+UNSEEN = {measured: measured.removesuffix("_subset") for measured in UNSEEN_KINDS}
 
 #: Names of the positions of an instance [I; x]: x, the last token of I, and the mean over I.
 PositionName: TypeAlias = Literal["input", "instruction_last", "instruction_mean"]
@@ -180,10 +177,16 @@ class Dataset:
 
     def distribution(self, split: str) -> NDArray[np.int64]:
         """Return the distribution of each instance of a split, (N,), distinct over all tasks."""
-        n_each = [len(task.grammars) + len(task.unseen) for task in self.tasks.all_tasks]
+        n_each = [len(task.every_grammar) for task in self.tasks.all_tasks]
         first = np.cumsum([0, *n_each])[:-1]  # (n_tasks,)
         number = self.instruction_distribution[self.splits[split].instruction]
         return first[self.task(split)] + number
+
+    @functools.cached_property
+    def distribution_names(self) -> tuple[str, ...]:
+        """The name of each distribution, by the numbers of `distribution`: ``task3/0``."""
+        tasks = self.tasks.all_tasks
+        return tuple(f"{task.name}/{i}" for task in tasks for i in range(len(task.every_grammar)))
 
     def prompts(self, split: str, position: str = "input") -> Prompts:
         """Return the prompt [I; x] of each instance of a split, measured at a position.

@@ -145,6 +145,11 @@ class Task:
     """Further grammars that training never reads."""
 
     @property
+    def every_grammar(self) -> tuple[Grammar, ...]:
+        """The grammars, then the unseen ones."""
+        return self.grammars + self.unseen
+
+    @property
     def n_unseen(self) -> int:
         """Number of instructions of each unseen grammar: as many as one of the others has."""
         return self.n_variants // max(1, len(self.grammars))
@@ -239,9 +244,7 @@ def check_tasks(taskset: TaskSet) -> None:
     if problem := revealing_input({task.name: task.function for task in tasks}):
         raise InputError(f"{problem}; the input alone should not reveal the task or the output")
     languages = [
-        (task.name, grammar)
-        for task in taskset.all_tasks
-        for grammar in (*task.grammars, *task.unseen)
+        (task.name, grammar) for task in taskset.all_tasks for grammar in task.every_grammar
     ]
     for (name, grammar), (other, other_grammar) in combinations(languages, 2):
         if (shared := grammar.shared_string(other_grammar)) is not None:

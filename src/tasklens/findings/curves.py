@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Labels = Mapping[tuple[int, str, str, str], npt.NDArray[np.integer]]
 #: Labels by (split, control), (n_seeds, N) each.
 ControlLabels = Mapping[tuple[str, str], npt.NDArray[np.integer]]
+#: Distances to the own centroid, and shares of the states in the span, (N,) each.
+Places = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 #: Which of the near-best partitions stand for the kept clusters: in each cell the one with the
 #: lowest ARI, or the highest; or one of both, drawn for each cell and copy, for the numbers that
@@ -42,6 +44,9 @@ ControlLabels = Mapping[tuple[str, str], npt.NDArray[np.integer]]
 CHOICES = ("lowest", "highest", "drawn")
 #: Number of draws for a run without resampled copies.
 DRAWN = 400
+
+#: Scores of `tasklens.scoring.centroid_scores` that curves have.
+PLACED = ("error_auroc", "errors", "span_share")
 
 #: In a training run, the splits of the findings have the same names.
 SPLIT_NAMES: Mapping[str, str] = {split: split for split in SPLIT_MEANINGS}
@@ -72,6 +77,9 @@ class Curves:
     not known, or if the model was not trained on these tasks."""
     decoded: dict[tuple[str, str], Floats] = field(default_factory=dict)
     """Accuracy of the linear probe, which predicts the task, by (split, layer), (B, S) each."""
+    placed: dict[tuple[str, str, str], Floats] = field(default_factory=dict)
+    """Scores of the places among the centroids by (metric of `PLACED`, split, layer), (B, S) each.
+    They are NaN at all checkpoints of a training but the last."""
     step_names: Mapping[int, str] = field(default_factory=dict)
     """The names of the steps if these are no training steps, see `Run.step_names`."""
     majority: Mapping[str, float] = field(default_factory=dict)
@@ -130,6 +138,7 @@ class Curves:
             ari={key: y[:, i] for key, y in self.ari.items()},
             accuracy={split: y[:, i] for split, y in self.accuracy.items()},
             decoded={key: y[:, i] for key, y in self.decoded.items()},
+            placed={key: y[:, i] for key, y in self.placed.items()},
             effects=self.effects and self.effects.at(*steps),
             choices=tuple(each.at(*steps, run=run) for each in self.choices),
         )
@@ -162,6 +171,7 @@ class Curves:
                 for key, y in self.controls.items()
             },
             decoded={key: rows(y, [y, y]) for key, y in self.decoded.items()},
+            placed={key: rows(y, [y, y]) for key, y in self.placed.items()},
             effects=self.effects
             and replace(
                 self.effects,
@@ -194,13 +204,28 @@ def curves_of_table(table: pa.Table, metric: str = "ari", family: str = "") -> l
     if not runs:
         metrics = ", ".join(sorted(set(table["metric"].to_pylist()))) or "none"
         raise InputError(f"the table has no {metric} of a hidden state; its metrics are {metrics}")
-    if metric != "ari" or not rows["metric"].isin(BAND).any():
+    if metric != "ari":
+        return runs
+    runs = [*_with_places(runs, at_position(main_scores(table, family)))]
+    if not rows["metric"].isin(BAND).any():
         return runs
     ends = []
     for name in BAND:
         end = rows[rows["metric"] == name].groupby(list(by))["value"].mean()
         ends.append(list(_curves_of_means(end.reindex(means.index).fillna(means), other)))
     return [each.with_choices(*both) for each, *both in zip(runs, *ends, strict=True)]
+
+
+def _with_places(runs: Iterable[Curves], table: pa.Table) -> Iterator[Curves]:
+    """Yield the curves of runs with the scores `PLACED` of a table, as far as it has them."""
+    rows = to_frame(table, PLACED)
+    for curves in runs:
+        mine = rows[(rows["run"] == curves.run) & (rows["seed"] == curves.seed)]
+        placed = {}
+        for key, course in mine.groupby(["metric", "split", "layer"], observed=True, sort=False):
+            values = course.set_index("step")["value"].reindex(curves.steps)
+            placed[key] = values.to_numpy(dtype=np.float64)[None]
+        yield replace(curves, placed=placed)
 
 
 def _curves_of_means(means: "pd.Series[float]", other: Mapping[str, str]) -> Iterator[Curves]:
@@ -233,6 +258,9 @@ def curves_of_labels(
     chance: float = float("nan"),
     extremes: tuple[Labels, ControlLabels] = ({}, {}),
     decoded: Mapping[tuple[int, str, str], npt.NDArray[np.bool_]] = MappingProxyType({}),
+    placed: Mapping[tuple[int, str, str], tuple[npt.NDArray[np.float32], ...]] = MappingProxyType(
+        {}
+    ),
     effects: EffectCurves | None = None,
     *,
     step_names: Mapping[int, str] = MappingProxyType({}),
@@ -261,6 +289,9 @@ def curves_of_labels(
         The curves have choices if there are any; a cell without has its kept clusters only.
     decoded : mapping
         Whether the linear probe predicts the task, (N,), by (step, split, layer).
+    placed : mapping
+        The distance of each instance to its own centroid and the share of its state in the span,
+        (N,) each, by (step, split, layer); see `tasklens.scoring.centroid_scores.Placed`.
     effects : EffectCurves, optional
         Effects of edits, with the same number B of copies.
     step_names, majority
@@ -304,4 +335,11 @@ def curves_of_labels(
         put(kept.accuracy, split, step, resampling[split].mean(right))
     for (step, split, layer), right in decoded.items():
         put(kept.decoded, (split, layer), step, resampling[split].mean(right))
+    for (step, split, layer), (distance, span) in placed.items():
+        put(kept.placed, ("span_share", split, layer), step, resampling[split].mean(span))
+        if (step, split) in hits and np.isfinite(distance).all():
+            wrong = ~hits[step, split]
+            put(kept.placed, ("errors", split, layer), step, resampling[split].sum(wrong))
+            area = resampling[split].auroc(distance, wrong)
+            put(kept.placed, ("error_auroc", split, layer), step, area)
     return kept.with_choices(low, high) if any(extremes) else kept

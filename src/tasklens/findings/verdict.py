@@ -22,6 +22,7 @@ from tasklens.findings.measurement import Measurement
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES, NO_ROOM
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.statistics import TRAIN, MissingError
+from tasklens.findings.unseen_measurements import unseen_measurements
 from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.use_measurements import Use, use_of
 
@@ -80,6 +81,8 @@ class Verdict:
     of `tasklens.findings.one_model` of one model."""
     location: Location | None = None
     """Where the clusters of one model are; None for a series."""
+    unseen: tuple[Measurement, ...] = ()
+    """What was measured on each split of unseen data; these numbers cannot fail."""
     unjudged: tuple[str, ...] = ()
     """Splits of unseen kinds, on which scores are measured and no finding is judged: nothing tells
     a model to which task they belong."""
@@ -181,13 +184,18 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     resampled = any(len(y) > 1 for curves in runs for y in curves.ari.values())
     over = ["runs"] * (len(runs) > 1) + units_of(runs) * resampled
     over += ["near-best starts"] * (bool(over) and any(curves.choices for curves in runs))
+    unseen = tuple(unseen_measurements(runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     unjudged = tuple(split for split in UNSEEN_KINDS if any(split == key[0] for key in runs[0].ari))
     if not is_series:
         location = location_of(runs)
-        return Verdict(names, checks, listed, (), "", use, MODEL_FINDINGS, location, unjudged)
+        return Verdict(
+            names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen, unjudged
+        )
     return Verdict(
-        names, checks, listed, tuple(timings(runs)), _doubt(runs), use, unjudged=unjudged
+        *(names, checks, listed, tuple(timings(runs)), _doubt(runs), use),
+        unseen=unseen,
+        unjudged=unjudged,
     )
 
 

@@ -42,6 +42,7 @@ def verdict_document(verdict: Verdict) -> dict[str, Any]:
             | {"low": t.low, "high": t.high}
             for t in verdict.timings
         ],
+        "unseen data": [vars(measurement) for measurement in verdict.unseen],
         "use": {
             "untested": verdict.use.untested,
             "layers": verdict.use.layers,
@@ -98,7 +99,7 @@ def verdict_text(verdict: Verdict) -> str:
         return "\n".join([stages_text(verdict), *each])
     lines = [*location_lines(verdict)]
     if verdict.location:
-        lines += [*map(_measurement_line, verdict.location.measurements), ""]
+        lines += [*_measurement_lines(verdict.location.measurements), ""]
     lines += _finding_lines(verdict, verdict.findings)
     if verdict.timings:
         on = visible(verdict.timings[0].split)
@@ -107,6 +108,9 @@ def verdict_text(verdict: Verdict) -> str:
             f"  {t.what:<31}  {t.value:8.0f}  [{t.low:.0f}, {t.high:.0f}]" for t in verdict.timings
         ]
         lines.append("")
+    if verdict.unseen:
+        lines += ["unseen data by kind, in the best layer of each run (measured, not judged):"]
+        lines += [*_measurement_lines(verdict.unseen), ""]
     return "\n".join([*lines, use_text(verdict), *_last_lines(verdict), ""])
 
 
@@ -115,7 +119,7 @@ def use_text(verdict: Verdict) -> str:
     lines = [_use_line(verdict)]
     if not verdict.use.untested:
         lines += [*map(_edited_line, verdict.use.edited), *_finding_lines(verdict, USE)]
-        lines += [*map(_measurement_line, verdict.use.measurements)]
+        lines += _measurement_lines(verdict.use.measurements)
     return "\n".join([*lines, ""])
 
 
@@ -207,12 +211,16 @@ def _finding_lines(verdict: Verdict, findings: Mapping[str, str]) -> Iterator[st
         yield from (*_check_lines(verdict.checks_of(finding)), "")
 
 
-def _measurement_line(m: Measurement) -> str:
-    """Return a measurement and its interval; steps have no decimals."""
-    digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
-    ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
-    value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
-    return f"  {m.what:<67}  {visible(m.split):<22}  {value:>6}  {ends}"
+def _measurement_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """Return measurements and their intervals, a line each; steps have no decimals."""
+    splits = [visible(m.split) for m in measurements]
+    wide, lines = max(22, *map(len, splits), 0), []
+    for m, split in zip(measurements, splits, strict=True):
+        digits = 0 if max(map(abs, m.each), default=0) >= 10 else 2
+        ends = "no interval" if np.isnan(m.low) else f"[{m.low:z.{digits}f}, {m.high:z.{digits}f}]"
+        value = "none" if np.isnan(m.value) else f"{m.value:z.{digits}f}"
+        lines.append(f"  {m.what:<67}  {split:<{wide}}  {value:>6}  {ends}")
+    return lines
 
 
 def _finding_line(verdict: Verdict, finding: str) -> str:

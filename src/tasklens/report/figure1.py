@@ -139,7 +139,8 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
     grid = figure.subplots(down, across, sharey=True, squeeze=False)
     for ax in grid.flat[len(panels) :]:
         ax.remove()
-    has_accuracy = any("model" in lines for lines in panels.values())
+    with_accuracy = [i for i, lines in enumerate(panels.values()) if "model" in lines]
+    last = {i // across: i for i in with_accuracy}.values()  # of each row
     for i, (ax, (split, lines)) in enumerate(zip(grid.flat, panels.items(), strict=False)):
         meaning = SPLIT_MEANINGS.get(split, "")
         ax.set_title(f"({ascii_lowercase[i % 26]}) {drawable(split, IN_TITLE)}\n{meaning}".rstrip())
@@ -156,9 +157,8 @@ def figure1(table: "pa.Table | pd.DataFrame", settings: FigureSettings | None = 
         else:
             _draw_steps(ax, right, lines, states)
         right.set_ylabel("accuracy")
-        is_last = (i + 1) % across == 0 or i + 1 == len(panels)
-        right.yaxis.set_visible(has_accuracy and is_last)
-        right.spines.right.set_visible(has_accuracy and is_last)
+        right.yaxis.set_visible(i in last)
+        right.spines.right.set_visible(i in last)
     label = settings.measure
     if len(positions_of(as_table(table))) > 1:
         label += f" at {drawable(positions_of(scores)[0])}"

@@ -233,10 +233,12 @@ def _line(look: Look) -> dict[str, Any]:
 
 def _legend(runs: Sequence[Curves], role: str) -> tuple[list[Any], list[str]]:
     """Return the handles of the legend, and their labels."""
-    handles: list[Any] = [Line2D([], [], **_line(look)) for look in LOOKS.values()]
-    labels = [look.label for look in LOOKS.values()]
+    decoded = any(split == role for curves in runs for split, _ in curves.decoded)
+    looks = {name: look for name, look in LOOKS.items() if name != "probe" or decoded}
+    handles: list[Any] = [Line2D([], [], **_line(look)) for look in looks.values()]
+    labels = [look.label for look in looks.values()]
     if n := _draws(runs, role):
-        i = [*LOOKS].index("random")
+        i = [*looks].index("random")
         handles[i] = (Patch(color=GREY, linewidth=0), handles[i])
         labels[i] += f": mean and range of {n}"
     resampled = any(len(y) > 1 for curves in runs for y in effects_of(curves).effect.values())

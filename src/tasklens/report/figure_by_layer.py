@@ -227,8 +227,17 @@ def draw_legend(figure: Figure, looks: dict[str, Look], n: int, curves: Curves) 
         handles.append(Patch(color=PALETTE[0], alpha=BAND_ALPHA, linewidth=0))
         over = [*curves.units, *(["near-best starts"] if curves.choices else [])]
         labels.append(f"{CONFIDENCE:.0%} interval over {', '.join(over)}")
-    columns = min(n, len(handles))
+    columns = _columns(labels, n, figure.get_figwidth())
     blank = [""] * len(labels)
     look: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "handlelength": 3.0}
     name_entries(figure.legend(handles, blank, **look), labels)
     return -(-len(handles) // columns)
+
+
+def _columns(labels: Sequence[str], most: int, wide: float) -> int:
+    """Return the number of columns of a legend that fit into a width in inches, at most some."""
+    for n in range(min(most, len(labels)), 1, -1):
+        columns = [[drawable(name) for name in part] for part in np.array_split(labels, n)]
+        if sum(0.6 + room(names) for names in columns) <= wide:
+            return n
+    return 1

@@ -42,9 +42,9 @@ PARTS = {
 def figure_agreement(view: View, split: str | None = None) -> Figure:
     """Draw the ARI of the clusters by hidden state and checkpoint.
 
-    There is one heat map each for the ARI against the task, the input and, if they are known, the
-    output and the distribution of the instruction. Rows are hidden states, from the input at the
-    bottom up. Columns are checkpoints. Values are means over cluster seeds.
+    There is one heat map each for the ARI against the task, the input and, if it is known, the
+    output; also for the distribution if a task has several. Rows are hidden states, from the input
+    at the bottom up. Columns are checkpoints. Values are means over cluster seeds.
 
     Parameters
     ----------

@@ -282,7 +282,8 @@ class _Cells:
         texts = run.texts(split)
         columns: dict[str, Any] = {
             part: [names[part][int(value)] for value in values[points]]
-            for part, values in known.parts.items()
+            for part, values in (known.parts | {"distribution": known.distribution}).items()
+            if values is not None
         }
         columns["label"] = columns.pop("task")
         columns |= {

@@ -96,7 +96,7 @@ class Run(Stages):
     @property
     @abstractmethod
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """The names of the numbers of "task", "input" and "output" in `instances`."""
+        """The names of the numbers of "task", "input", "output" and others in `instances`."""
 
     @property
     @abstractmethod

@@ -17,23 +17,29 @@ def tasks_among(instances: Mapping[str, Instances]) -> npt.NDArray[np.int64]:
 
 
 def same_output(functions: list[Mapping[str, str]]) -> npt.NDArray[np.float64]:
-    """Return the share of their common inputs that functions map to the same output, (K, K)."""
-    share = np.zeros((len(functions), len(functions)))
+    """Return the share of their common inputs that functions map to the same output, (K, K).
+
+    It is NaN for a task without a function.
+    """
+    share = np.full((len(functions), len(functions)), np.nan)
     for i, f in enumerate(functions):
         for j, g in enumerate(functions):
             common = f.keys() & g.keys()
-            share[i, j] = sum(f[x] == g[x] for x in common) / len(common) if common else 0.0
+            if f and g:
+                share[i, j] = sum(f[x] == g[x] for x in common) / max(1, len(common))
     return share
 
 
 def same_symbols(instances: Mapping[str, Instances]) -> npt.NDArray[np.float64]:
-    """Return the cosine of the tasks' mean counts of symbols, on the first split, (K, K)."""
-    known = next(iter(instances.values()))
+    """Return the cosine of the tasks' mean counts of symbols, (K, K).
+
+    They are those of the first split that has the task.
+    """
     tasks = tasks_among(instances)
-    means = np.zeros((len(tasks), known.symbol_counts.shape[1]))  # (K, A)
-    for i, task in enumerate(tasks):
-        if (known.task == task).any():
-            means[i] = known.symbol_counts[known.task == task].mean(axis=0)
+    means = []
+    for task in tasks:
+        known = next(each for each in instances.values() if (each.task == task).any())
+        means.append(known.symbol_counts[known.task == task].mean(axis=0))
     length = np.linalg.norm(means, axis=1, keepdims=True)
-    means /= np.where(length > 0, length, 1)
-    return means @ means.T
+    unit = np.array(means) / np.where(length > 0, length, 1)
+    return unit @ unit.T

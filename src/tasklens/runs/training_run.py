@@ -86,10 +86,11 @@ class TrainingRun(Run):
 
     @cached_property
     def names(self) -> Mapping[str, Mapping[int, str]]:
-        """The names of tasks and tokens by number."""
+        """The names of tasks, tokens and distributions by number."""
         tokens = dict(enumerate(self.dataset.vocabulary.tokens))
         tasks = {i: task.name for i, task in enumerate(self.dataset.tasks.all_tasks)}
-        return {"task": tasks, "input": tokens, "output": tokens}
+        distributions = dict(enumerate(self.dataset.distribution_names))
+        return {"task": tasks, "input": tokens, "output": tokens, "distribution": distributions}
 
     @property
     def unit_names(self) -> tuple[str, ...]:
@@ -190,7 +191,7 @@ class TrainingRun(Run):
         tasks = []
         for i in measured:
             task = dataset.tasks.all_tasks[i]
-            grammars = (*task.grammars, *task.unseen)
+            grammars = task.every_grammar
             of_task = np.flatnonzero(dataset.instruction_task == i)
             tasks.append(
                 TaskView(

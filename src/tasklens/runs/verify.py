@@ -14,7 +14,7 @@ from tasklens.core.progress import progress, warn
 from tasklens.core.seeds import stream
 from tasklens.data.instances import JUDGED, UNSEEN_KINDS, Family, join_families
 from tasklens.data.names import find_split, find_state
-from tasklens.findings.curves import Curves, curves_of_labels, curves_of_table
+from tasklens.findings.curves import Curves, Places, curves_of_labels, curves_of_table
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
@@ -135,9 +135,11 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
         controls |= {(role, name): join_families(x, axis=1) for name, x in labels_of.items()}
         control_extremes |= {(role, name): join_families(x, axis=1) for name, x in ends_of.items()}
     decoded: dict[tuple[int, str, str], NDArray[np.bool_]] = {}
+    placed: dict[tuple[int, str, str], Places] = {}
     labels: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     cell_extremes: dict[tuple[int, str, str, str], NDArray[np.integer]] = {}
     hits: dict[tuple[int, str], NDArray[np.bool_]] = {}
+    resampled = () if shuffled else run.steps[-1:] if run.is_series else run.steps
     for step in run.steps:
         clusters = run.clusters(step)
         for name, array in clusters.items():
@@ -147,6 +149,10 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
                 arrays[step, role_of[key.split], key.state, key.space] = array
             if key and kind == "decoded" and key.position == at:
                 decoded[step, role_of[key.split], key.state] = array
+            # Of a training, places are resampled at the end only: they take a while.
+            if key and kind == "distance" and key.position == at and step in resampled:
+                span = clusters[key.name("span")]
+                placed[step, role_of[key.split], key.state] = array, span
         for split in run.splits:
             correct = clusters.get(f"{split}/correct")
             if correct is not None and (correct >= 0).all():
@@ -164,6 +170,7 @@ def curves_of(run: Run, position: str | None = None, *, shuffled: bool = False) 
             _chance(run),
             (cell_extremes, control_extremes),
             decoded,
+            placed,
             _effects(run, position, shuffled=shuffled),
             step_names=run.step_names,
             majority=majority,

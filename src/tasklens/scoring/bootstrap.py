@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
+from tasklens.scoring.centroid_scores import auroc
 
 #: The confidence level of all intervals.
 CONFIDENCE = 0.95
@@ -187,9 +188,20 @@ class Resampling:
 
         If a resampling has no instance, it is NaN.
         """
-        values = np.bincount(self._drawn.unit, weights=values, minlength=len(self._sizes))
-        sums, n = values @ self._drawn.weights, self._n
+        sums, n = self.sum(values), self._n
         return np.divide(sums, n, out=np.full(len(n), np.nan), where=n > 0)  # type: ignore[no-any-return]
+
+    def sum(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Return the sum of the instances' values, (N,), under each resampling, (B,)."""
+        of_unit = np.bincount(self._drawn.unit, weights=values, minlength=len(self._sizes))
+        return of_unit @ self._drawn.weights
+
+    def auroc(self, score: npt.NDArray[np.floating], is_error: npt.NDArray[np.bool_]) -> Floats:
+        """Return the area with which a score, (N,), tells errors under each resampling, (B,).
+
+        See `tasklens.scoring.centroid_scores.auroc`.
+        """
+        return auroc(score, is_error, self._drawn.weights[self._drawn.unit].T)
 
     def _pairs(self, part: Ints) -> Floats:
         """Return twice the number of pairs within the parts of a partition, (B,).
@@ -236,6 +248,16 @@ class FamilyResampling:
     def mean(self, values: npt.NDArray[np.generic]) -> Floats:
         """Return the mean of `Resampling.mean`, (B,), for values, (N,)."""
         each = [resampling.mean(values[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+    def sum(self, values: npt.NDArray[np.generic]) -> Floats:
+        """Return the mean of `Resampling.sum`, (B,), for values, (N,)."""
+        each = [resampling.sum(values[rows]) for rows, resampling in self._families]
+        return np.mean(each, axis=0)  # type: ignore[no-any-return]
+
+    def auroc(self, score: npt.NDArray[np.floating], is_error: npt.NDArray[np.bool_]) -> Floats:
+        """Return the mean of `Resampling.auroc`, (B,); NaN if a family has no errors or no hits."""
+        each = [part.auroc(score[rows], is_error[rows]) for rows, part in self._families]
         return np.mean(each, axis=0)  # type: ignore[no-any-return]
 
 

@@ -80,7 +80,8 @@ def score(
     -------
     pandas.DataFrame
         One metric per row; see `tasklens.read_scores` for the columns. The rows of the controls
-        (``control:length``, ``control:symbols``, ``control:input``) have no step.
+        (``control:length``, ``control:symbols``, ``control:input``) have no step. Classifiers,
+        and with them ``nc4``, are left out: they learn from another split.
 
     Raises
     ------
@@ -160,7 +161,9 @@ def score_states(
     -------
     pandas.DataFrame
         One metric per row, as `tasklens.score` returns it; the column `layer` has the name of the
-        array, ``X`` if it has none. There are no controls: these need the instances.
+        array, ``X`` if it has none. There are no controls: these need the instances. The labels
+        are the tasks of ``nc1``, ``separation`` and ``task_decodability``; ``rankme`` and
+        ``alpha`` need none.
 
     Raises
     ------

@@ -173,10 +173,25 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
         - `metric`, `value`: such as ``ari``, from -1 to 1, or ``accuracy``, from 0 to 1. Of all
           starts of a cell, ``near_best_starts`` end within 1 % of the least inertia; their ARI is
           from ``ari_low`` to ``ari_high``. Those that end in the name of a crossed column, such as
-          ``ari_within_form``, are defined in docs/models.md. The scores of answers are below.
+          ``ari_within_form``, are defined in docs/models.md. Scores of the hidden states without
+          clusters, and those of answers, are below.
 
     Notes
     -----
+    Scores of hidden states in the space ``raw``; docs/run-directory.md has their definitions:
+
+    - ``variance_task``, ``variance_input`` and others: the share of the variance between groups;
+    - ``separation``: the variance between tasks over the largest within them;
+    - ``nc1``: within-task over between-task covariance (Papyan et al. 2020), 0 in a collapse;
+    - ``rankme``: the effective rank (Garrido et al. 2023), from 1 to the number of dimensions;
+    - ``alpha``: how fast the eigenvalues of the covariance decay (Agrawal et al. 2022);
+    - ``task_decodability``: the share whose ten nearest others vote for their task (Han et al.
+      2025);
+    - ``probe_task``, ``centroid_task``, ``neighbours_task``: accuracies of classifiers that learn
+      the task from the first split; ``nc4``: how often the first two of them agree;
+    - ``ari_distribution_within_task``: whether each task has a cluster for each distribution of its
+      instructions.
+
     ``accuracy`` is the share of prompts after which the most likely token, of all tokens, is the
     first of the right answer. The other scores of answers are those of a model run:
 
@@ -189,6 +204,20 @@ def read_scores(path: Path | str) -> "pd.DataFrame":
     - ``answer_probability``: the probability of the whole right answer, averaged over prompts.
 
     The last three are measured with ``states.answers=whole``.
+
+    Places among the centroids, which are the mean states of the tasks on the first split, have
+    these scores; docs/findings.md explains them:
+
+    - ``errors``: the number of wrong answers;
+    - ``error_auroc``: the area under the ROC curve with which the distance to the own task's
+      centroid tells them from right ones. On the first split the centroid is that of the other
+      instances;
+    - ``task_ari_accuracy``: the rank correlation over tasks of the ARI and the accuracy of a task;
+    - ``span_share``: the share of the squared length, from the mean of the centroids, that lies in
+      the span of the centroids; ``span_share_random``: that of a random direction;
+    - ``nearest_task_share``: the share of a task's instances with the commonest nearest task;
+    - ``answer_of_nearest``: the share of answers that are the output of the nearest task;
+      ``answer_of_nearest_random``: that of a task drawn at random.
 
     Raises
     ------

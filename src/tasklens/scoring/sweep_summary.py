@@ -19,8 +19,11 @@ KEYS = ("run", "seed", "split", "position", "layer", "space")
 #: Scores of a hidden state that the summary has for the last step only.
 AT_THE_END = (
     *("ami", "ari_input", "ari_output"),
+    *("ari_distribution", "ari_distribution_within_task"),
     *("variance_task", "variance_input", "variance_output"),
     *("separation", "probe_task", "neighbours_task"),
+    *("nc1", "nc4", "rankme", "alpha", "task_decodability"),
+    *("errors", "error_auroc", "task_ari_accuracy", "span_share"),
 )
 
 

@@ -170,6 +170,9 @@ def test_distributions_are_distinct_over_all_tasks(dataset: Dataset) -> None:
         for each, *own in zip(known.distribution, known.task, number, strict=True):
             assert seen.setdefault(each, (own[0], own[1])) == (own[0], own[1])
     assert len(set(seen.values())) == len(seen)
+    tasks = dataset.tasks.all_tasks
+    for i, (of_task, place) in seen.items():
+        assert dataset.distribution_names[i] == f"{tasks[of_task].name}/{place}"
 
 
 def test_files_are_read_back(dataset: Dataset, files: dict[str, bytes]) -> None:

@@ -123,7 +123,8 @@ def unseen_task(world: World, n: int = 40) -> Arrays:
     away = 4 * world.rng.standard_normal(world.mean.shape[1]) - world.mean[0]
 
     def of_task(inputs: Ints) -> Floats:
-        return world.states(np.zeros_like(inputs), inputs) + away.astype(np.float32)
+        moved: Floats = world.states(np.zeros_like(inputs), inputs) + away.astype(np.float32)
+        return moved
 
     fit = of_task(world.rng.integers(world.n_inputs, size=60))
     states = replace(

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -109,6 +110,11 @@ def test_five_splits_are_two_rows_and_a_setting_chooses_some() -> None:
     }
     assert figure.get_figwidth() == figure1(table()).get_figwidth(), "no wider than a page"
     assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, False, True]
+    unknown = scores.filter(
+        (pc.field("split") != "unseen_task_subset") | (pc.field("layer") != "model")
+    )
+    right = halves(figure1(unknown))[1]
+    assert [twin.yaxis.get_visible() for twin in right] == [False, False, True, True, False]
     assert_nothing_cut_off(figure)
     chosen = figure1(scores, FigureSettings(splits=("unseen tasks", "val")))
     assert [title(ax) for ax in halves(chosen)[0]] == [

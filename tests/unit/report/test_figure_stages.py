@@ -60,7 +60,7 @@ def test_there_is_a_line_per_stage_and_its_paired_difference_below() -> None:
         *STAGES.values(),
         "untrained twin",
         "bag of tokens",
-        "95% interval over prompts",
+        "95% interval over instructions",
     ]
     assert_nothing_cut_off(figure)
 
