@@ -11,15 +11,18 @@ PAIRS = "val_subset"
 DISTRIBUTIONS = ("against the distribution", "within tasks, each alone")
 #: The first steps are dense; only about every `SPACING` is shown.
 SPACING = 150
-#: Scores of the place among the centroids of known tasks, with their titles.
-CENTROIDS = {
+#: Scores of each kind of unseen data with their titles; most are of the known tasks' centroids.
+KINDS = {
     "ari": "ARI",
-    "nearest_own": "nearest centroid is the own",
+    "probe_task": "linear probe",
+    "centroid_task": "nearest centroid is the own",
     "error_auroc": "distance against error (AUROC)",
     "task_ari_accuracy": "ARI against accuracy, over tasks",
     "span_share": "share in the span of the centroids",
+    "span_share_random": "the same by chance",
     "nearest_task_share": "share of the commonest nearest task",
     "answer_of_nearest": "answer is that of the nearest task",
+    "answer_of_nearest_random": "the same by chance",
 }
 
 
@@ -92,7 +95,7 @@ def kinds_table(scores: Scores) -> str:
     splits = [split for split in SPLIT_MEANINGS if split in scores.splits]
     rows = [
         [title, *(spread(scores.of_best(name, split)) for split in splits)]
-        for name, title in CENTROIDS.items()
+        for name, title in KINDS.items()
     ]
     accuracy = [spread(scores.each("accuracy", split, "model", last, ""), 3) for split in splits]
     return markdown(
