@@ -1,8 +1,9 @@
 """Test statements on the runs of sweeps by a number of each seed and its thresholds.
 
 The statements and their thresholds come from one seed, `FIRST_SEED`, or from one run of another
-world, which are no test of them. They were fixed before the other seeds were measured. A statement
-holds if it does so in each other seed, fails if it holds in none, and otherwise is undecided.
+world, which are no test of them. They were fixed before a number of another seed was looked at. A
+statement holds if it does so in each other seed, fails if it does in none, and otherwise is
+undecided.
 """
 
 import math
