@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tables.distribution_tables import highest_within_tasks, lead_of_distributions
+from tables.distribution_tables import lead_of_distributions, within_tasks
 from tables.markdown import markdown, number, spread
 from tables.material import COMMANDS, Material
 from tables.run_scores import Scores
@@ -199,7 +199,7 @@ def of_distributions(material: Material) -> list[Answer]:
         names.setdefault(finding["verdict"], []).append(finding["finding"])
     worst = next(word for word in ORDER if word in names)
     counts = "; ".join(f"{word}: {', '.join(names[word])}" for word in ORDER if word in names)
-    lead = lead_of_distributions(scores)
+    lead, (highest, end) = lead_of_distributions(scores), within_tasks(scores)
     ari = {split: scores.of_best("ari", split) for split in scores.splits}
     missing = [math.nan] * len(scores.seeds)
     unseen, tasks = (ari.get(f"unseen_{name}_subset", missing) for name in ("distribution", "task"))
@@ -214,7 +214,7 @@ def of_distributions(material: Material) -> list[Answer]:
             lead,
             lambda x: x > 0.1,
             f"largest lead of the ARI against distributions over tasks: {spread(lead)}; "
-            f"highest ARI within tasks: {spread(highest_within_tasks(scores))}",
+            f"ARI within tasks at most {spread(highest)}, at the end {spread(end)}",
             DISTRIBUTIONS,
         ),
         by_seed(

@@ -82,11 +82,12 @@ def lead_of_distributions(scores: Scores) -> list[float]:
     return leads
 
 
-def highest_within_tasks(scores: Scores) -> list[float]:
-    """Return the highest ARI against the distributions within tasks, in each run's best layer."""
+def within_tasks(scores: Scores) -> tuple[list[float], list[float]]:
+    """Return the highest and the last ARI of distributions within tasks, in each best layer."""
     best = {seed: scores.best(seed) for seed in scores.seeds}
-    courses = zip(*(three_ari(scores, best, step)[2] for step in scores.steps), strict=True)
-    return [max((x for x in course if not math.isnan(x)), default=math.nan) for course in courses]
+    courses = [*zip(*(three_ari(scores, best, step)[2] for step in scores.steps), strict=True)]
+    known = [[x for x in course if not math.isnan(x)] for course in courses]
+    return [max(x, default=math.nan) for x in known], [course[-1] for course in courses]
 
 
 def kinds_table(scores: Scores) -> str:
