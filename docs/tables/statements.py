@@ -57,7 +57,8 @@ def verdict(holds: Iterable[bool]) -> str:
 
 def statements_table(statements: Sequence[Statement], points: Mapping[str, Points]) -> str:
     """Return each statement with its number in each seed, and its verdict; by sweep."""
-    seeds = sorted({seed for each in points.values() for seed in each.seeds})
+    sweeps = {each.sweep for each in statements} & points.keys()
+    seeds = sorted({seed for sweep in sweeps for seed in points[sweep].seeds})
     rows = []
     for statement in statements:
         values = values_of(statement, points)
