@@ -319,11 +319,14 @@ layer of each run:
 - **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
   to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
   centroid is the mean state of a task on the first split. A handful of errors gives a wide
-  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  interval, and none gives no area. A distance needs no clusters: compare the area with that of
+  layers that have none. All tasks share one scale: an area above 0.5 may also come from
   tasks that are spread more and known less. `Run.per_task` has the area within each task;
 - **where does it lie?** The share of the states in the span of the known centroids: of the squared
   length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D
-  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions.
+  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions. Known tasks do not
+  have 1: what a state holds beside the task, such as the input, is outside. The other end to
+  compare with is therefore the share on the first split.
 
 The table of scores has these at every checkpoint and hidden state, as `error_auroc`, `errors` and
 `span_share`, and on the first split, too. There an instance is compared with the mean of the other

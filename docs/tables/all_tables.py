@@ -85,7 +85,13 @@ def of_distributions(material: Material) -> dict[str, str]:
     """Return the tables of runs with several distributions per task; the command without them."""
     scores, verdict = material.distributions, material.distributions_verdict
     command = not_run(COMMANDS["distributions"])
-    names = ("distributions findings", "distributions", "distributions course", "kinds")
+    names = (
+        "distributions findings",
+        "distributions",
+        "distributions course",
+        "kinds",
+        "other scores",
+    )
     if scores is None or verdict is None:
         return dict.fromkeys(names, command)
     tables = (
@@ -93,5 +99,6 @@ def of_distributions(material: Material) -> dict[str, str]:
         distribution_tables.distributions_table(scores),
         distribution_tables.distributions_course(scores),
         distribution_tables.kinds_table(scores),
+        run_tables.other_scores_table(scores),
     )
     return dict(zip(names, tables, strict=True))

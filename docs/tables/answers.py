@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tables.distribution_tables import highest_within_tasks, lead_of_distributions
+from tables.distribution_tables import lead_of_distributions, within_tasks
 from tables.markdown import markdown, number, spread
 from tables.material import COMMANDS, Material
 from tables.run_scores import Scores
 from tables.small_world import STATEMENTS
 from tables.statements import FAILS, HOLDS, NOT_RUN, UNDECIDED, judged, values_of, verdict
+from tables.verdict_tables import interval, limits
 
 ORDER = (FAILS, UNDECIDED, HOLDS, NOT_RUN)
 PAIRS, INSTRUCTIONS = "val_subset", "val_instruction_subset"
@@ -85,19 +86,6 @@ def findings(verdict: dict[str, Any]) -> list[Answer]:
     numbers = "; ".join(f"{name} {text}" for name, text in together)
     link = f"[Figure 1](figure1.png), {WORST}"
     return [*alone, Answer(f"The paper: {names}", HOLDS, numbers, link)]
-
-
-def interval(check: dict[str, Any]) -> str:
-    """Return a number with its interval."""
-    return f"{check['value']:z.2f} [{check['low']:z.2f}, {check['high']:z.2f}]"
-
-
-def limits(check: dict[str, Any]) -> str:
-    """Return the thresholds of a check."""
-    known = (("above", ">"), ("below", "<"))
-    return " and ".join(
-        f"{sign} {check[name]:g}" for name, sign in known if check[name] is not None
-    )
 
 
 def by_seed(
@@ -198,7 +186,7 @@ def of_distributions(material: Material) -> list[Answer]:
     statements = {
         "The findings hold with three distributions per task": DISTRIBUTIONS,
         "A task has a cluster for each distribution before they merge": DISTRIBUTIONS,
-        "The tasks are clusters on distributions that training never saw": KINDS,
+        "Instructions of distributions that training never saw are in their task's cluster": KINDS,
         "Tasks that training never saw are clusters of their own": KINDS,
         "States far from their task's centroid are answered wrongly": KINDS,
         "Tasks with better clusters are answered better": KINDS,
@@ -211,7 +199,7 @@ def of_distributions(material: Material) -> list[Answer]:
         names.setdefault(finding["verdict"], []).append(finding["finding"])
     worst = next(word for word in ORDER if word in names)
     counts = "; ".join(f"{word}: {', '.join(names[word])}" for word in ORDER if word in names)
-    lead = lead_of_distributions(scores)
+    lead, (highest, end) = lead_of_distributions(scores), within_tasks(scores)
     ari = {split: scores.of_best("ari", split) for split in scores.splits}
     missing = [math.nan] * len(scores.seeds)
     unseen, tasks = (ari.get(f"unseen_{name}_subset", missing) for name in ("distribution", "task"))
@@ -226,7 +214,7 @@ def of_distributions(material: Material) -> list[Answer]:
             lead,
             lambda x: x > 0.1,
             f"largest lead of the ARI against distributions over tasks: {spread(lead)}; "
-            f"highest ARI within tasks: {spread(highest_within_tasks(scores))}",
+            f"ARI within tasks at most {spread(highest)}, at the end {spread(end)}",
             DISTRIBUTIONS,
         ),
         by_seed(

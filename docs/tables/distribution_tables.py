@@ -11,15 +11,18 @@ PAIRS = "val_subset"
 DISTRIBUTIONS = ("against the distribution", "within tasks, each alone")
 #: The first steps are dense; only about every `SPACING` is shown.
 SPACING = 150
-#: Scores of the place among the centroids of known tasks, with their titles.
-CENTROIDS = {
+#: Scores of each kind of unseen data with their titles; most are of the known tasks' centroids.
+KINDS = {
     "ari": "ARI",
-    "nearest_own": "nearest centroid is the own",
+    "probe_task": "linear probe",
+    "centroid_task": "nearest centroid is the own",
     "error_auroc": "distance against error (AUROC)",
     "task_ari_accuracy": "ARI against accuracy, over tasks",
     "span_share": "share in the span of the centroids",
+    "span_share_random": "the same by chance",
     "nearest_task_share": "share of the commonest nearest task",
     "answer_of_nearest": "answer is that of the nearest task",
+    "answer_of_nearest_random": "the same by chance",
 }
 
 
@@ -79,11 +82,12 @@ def lead_of_distributions(scores: Scores) -> list[float]:
     return leads
 
 
-def highest_within_tasks(scores: Scores) -> list[float]:
-    """Return the highest ARI against the distributions within tasks, in each run's best layer."""
+def within_tasks(scores: Scores) -> tuple[list[float], list[float]]:
+    """Return the highest and the last ARI of distributions within tasks, in each best layer."""
     best = {seed: scores.best(seed) for seed in scores.seeds}
-    courses = zip(*(three_ari(scores, best, step)[2] for step in scores.steps), strict=True)
-    return [max((x for x in course if not math.isnan(x)), default=math.nan) for course in courses]
+    courses = [*zip(*(three_ari(scores, best, step)[2] for step in scores.steps), strict=True)]
+    known = [[x for x in course if not math.isnan(x)] for course in courses]
+    return [max(x, default=math.nan) for x in known], [course[-1] for course in courses]
 
 
 def kinds_table(scores: Scores) -> str:
@@ -92,7 +96,7 @@ def kinds_table(scores: Scores) -> str:
     splits = [split for split in SPLIT_MEANINGS if split in scores.splits]
     rows = [
         [title, *(spread(scores.of_best(name, split)) for split in splits)]
-        for name, title in CENTROIDS.items()
+        for name, title in KINDS.items()
     ]
     accuracy = [spread(scores.each("accuracy", split, "model", last, ""), 3) for split in splits]
     return markdown(

@@ -36,6 +36,11 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{mid} ({low} to {high})"
 
 
+def named_seeds(seeds: Sequence[int]) -> str:
+    """Return seeds as text, in the order of the values in a cell."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def not_run(command: str) -> str:
     """Return what stands in place of the table of a study that was not run."""
     return f"*Not run. The command: `{command}`*"

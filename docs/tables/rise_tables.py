@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tables.markdown import MISSING, markdown, spread
+from tables.markdown import MISSING, markdown, named_seeds, spread
 from tables.sweep_points import PAIRS, SEEN
 
 #: Columns of the file with their titles. The last ones are of edits, which few checkpoints have.
@@ -86,7 +86,8 @@ def rise_table(courses: Courses) -> str:
                 at = ", ".join(text for _, _, text in each)
                 cells = (spread(peaks), spread(ends), spread(falls))
                 rows.append([str(outputs), title, score, at, *cells])
-    head = ["outputs", "layer", "score", "peak of the ARI", "at the peak", "at the end", "fall"]
+    outputs_of = f"outputs, {named_seeds(courses.seeds)}"
+    head = [outputs_of, "layer", "score", "peak of the ARI", "at the peak", "at the end", "fall"]
     return markdown(head, rows)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from tables.markdown import markdown
+from tables.markdown import markdown, number
 from tables.run_scores import Scores
 from tasklens.scoring.score_table import NO_STEP
 
@@ -82,13 +82,26 @@ def probe_table(scores: Scores) -> str:
     return markdown(["val_subset", "ARI", "10 neighbours", "linear probe", "separation"], rows)
 
 
+def other_scores_table(scores: Scores) -> str:
+    """Return scores that others use, as means over seeds."""
+    titles = {
+        "separation": "separation",
+        "nc1": "NC1",
+        "nc4": "NC4",
+        "rankme": "RankMe",
+        "alpha": "alpha",
+        "task_decodability": "task decodability",
+    }
+    return markdown(["val_subset", *titles.values()], from_first_to_last(scores, list(titles)))
+
+
 def from_first_to_last(scores: Scores, metrics: Sequence[str]) -> list[list[str]]:
     """Return each state's metrics at the first and the last step on unseen pairs, over seeds."""
     steps = scores.steps[0], scores.steps[-1]
 
     def mean(metric: str, layer: str, step: int) -> str:
         values = [scores.get(seed, metric, "val_subset", layer, step) for seed in scores.seeds]
-        return f"{np.mean(values):z.2f}"
+        return number(float(np.mean(values)))
 
     return [
         [layer, *(" → ".join(mean(metric, layer, step) for step in steps) for metric in metrics)]

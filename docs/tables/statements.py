@@ -1,8 +1,9 @@
 """Test statements on the runs of sweeps by a number of each seed and its thresholds.
 
 The statements and their thresholds come from one seed, `FIRST_SEED`, or from one run of another
-world, which are no test of them. They were fixed before the other seeds were measured. A statement
-holds if it does so in each other seed, fails if it holds in none, and otherwise is undecided.
+world, which are no test of them. They were fixed before a number of another seed was looked at. A
+statement holds if it does so in each other seed, fails if it does in none, and otherwise is
+undecided.
 """
 
 import math
@@ -56,7 +57,8 @@ def verdict(holds: Iterable[bool]) -> str:
 
 def statements_table(statements: Sequence[Statement], points: Mapping[str, Points]) -> str:
     """Return each statement with its number in each seed, and its verdict; by sweep."""
-    seeds = sorted({seed for each in points.values() for seed in each.seeds})
+    sweeps = {each.sweep for each in statements} & points.keys()
+    seeds = sorted({seed for sweep in sweeps for seed in points[sweep].seeds})
     rows = []
     for statement in statements:
         values = values_of(statement, points)

@@ -3,7 +3,7 @@
 import math
 from itertools import product
 
-from tables.markdown import MISSING, markdown, number, spread
+from tables.markdown import MISSING, markdown, named_seeds, number, spread
 from tables.sweep_points import BASE, INSTRUCTIONS, PAIRS, Points
 
 #: Numbers of outputs of the study of positions, each with the name of its run.
@@ -29,6 +29,7 @@ def sweep_table(points: Points, title: str) -> str:
         )
         rows.append([name, *finals, peak, *map(spread, others)])
     heads = [f"{last}, {word}" for word in ("peak", "after t-SNE", "with outputs")]
+    title = f"{title}, {named_seeds(points.seeds)}"
     return markdown([title, *points.layers, *heads, "accuracy"], rows)
 
 
@@ -66,7 +67,14 @@ def positions_table(points: Points) -> str:
         for split in ("unseen pairs", "unseen instructions")
         for when in ("untrained", "trained")
     ]
-    head = ["position", "outputs", "best layer", *heads, "bag of symbols", "accuracy"]
+    head = [
+        f"position, {named_seeds(points.seeds)}",
+        "outputs",
+        "best layer",
+        *heads,
+        "bag of symbols",
+        "accuracy",
+    ]
     return markdown(head, rows)
 
 
@@ -79,4 +87,5 @@ def positions_by_layer(points: Points) -> str:
         for column, when in (("initial", "untrained"), ("final", "trained")):
             each = [points.each(name, x, column, position=position) for x in points.layers]
             rows.append([position, str(outputs), when, *map(spread, each)])
-    return markdown(["position", "outputs", "", *points.layers], rows)
+    head = [f"position, {named_seeds(points.seeds)}", "outputs", "", *points.layers]
+    return markdown(head, rows)

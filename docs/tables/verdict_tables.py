@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tables.markdown import markdown
+from tables.markdown import MISSING, markdown
 
 
 def findings_table(verdict: dict[str, Any]) -> str:
@@ -10,18 +10,33 @@ def findings_table(verdict: dict[str, Any]) -> str:
     rows = []
     for finding in verdict["findings"]:
         rows.append([f"**{finding['finding']}**", "", f"**{finding['verdict']}**"])
-        for check in finding["checks"]:
-            limits = [
-                f"{word} {check[name]:g}"
-                for name, word in (("above", ">"), ("below", "<"))
-                if check[name] is not None
+        rows += [
+            [
+                f"{check['statistic']}: {check['split']}",
+                f"{interval(check)}, should be {limits(check)}",
+                check["verdict"],
             ]
-            statistic = f"{check['statistic']}: {check['split']}"
-            number = f"{check['value']:z.2f} [{check['low']:z.2f}, {check['high']:z.2f}]"
-            rows.append(
-                [statistic, f"{number}, should be {' and '.join(limits)}", check["verdict"]]
-            )
+            for check in finding["checks"]
+        ]
     return markdown(["finding, number, split", "mean of the runs [interval]", "verdict"], rows)
+
+
+def interval(check: dict[str, Any]) -> str:
+    """Return the number of a check with its interval, if its data are there."""
+    if check["value"] is None:
+        return MISSING
+    value = f"{check['value']:z.2f}"
+    if check["low"] is None or check["high"] is None:
+        return value
+    return f"{value} [{check['low']:z.2f}, {check['high']:z.2f}]"
+
+
+def limits(check: dict[str, Any]) -> str:
+    """Return the thresholds of a check."""
+    known = (("above", ">"), ("below", "<"))
+    return " and ".join(
+        f"{sign} {check[name]:g}" for name, sign in known if check[name] is not None
+    )
 
 
 def timing_table(verdict: dict[str, Any]) -> str:

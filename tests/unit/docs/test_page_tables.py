@@ -113,7 +113,7 @@ def test_a_sweep_has_the_value_of_each_seed_and_names_what_is_missing(tmp_path: 
         return 0.5 + 0.25 * (seed == 303) if layer == "block6" else 0.25
 
     lines = sweep_table(points(tmp_path, "positions", finals), "mine").splitlines()
-    assert lines[0].startswith("| mine | embed | block1 | ")
+    assert lines[0].startswith("| mine, seeds 302, 303 | embed | block1 | ")
     cells = {line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in lines[2:]}
     assert cells["the small world"] == ["0.25, 0.25"] * 6 + [
         *("0.50, 0.75", "0.62 at 450, 0.88 at 450", "0.50, 0.75", "0.25, 0.25", "1.00, 1.00 |")
@@ -166,7 +166,8 @@ def test_a_seed_without_a_run_that_a_statement_needs_has_no_number(tmp_path: Pat
     sweeps = {"positions": points(tmp_path, "positions", finals)}
     assert values_of(statement(above=0.5), sweeps) == {303: 0.75}
     assert values_of(statement(above=0.5), {}) == {}
-    (line,) = statements_table([statement(above=0.5)], sweeps).splitlines()[2:]
+    others = {"trials": Points(DOCS / "sweeps/results/trials.csv")}  # have another seed
+    (line,) = statements_table([statement(above=0.5)], sweeps | others).splitlines()[2:]
     assert line == "| positions | it is so | ARI: > 0.5 | - | 0.75 | holds |"
 
 

@@ -18,9 +18,9 @@ from rise_courses import courses
 from tables.distribution_tables import (
     distributions_course,
     distributions_table,
-    highest_within_tasks,
     kinds_table,
     lead_of_distributions,
+    within_tasks,
 )
 from tables.rise_tables import Courses, rise_table
 from tables.run_scores import Scores
@@ -161,7 +161,7 @@ def test_distributions_are_compared_with_as_many_clusters(distributions: Scores)
     cells = ["0.25 (0.25 to 0.25)", "0.62 (0.50 to 0.75)", "0.75 (0.75 to 0.75)"]
     assert line == f"| 150 | {' | '.join(cells)} | 0.50 (0.50 to 0.50) |"
     assert lead_of_distributions(distributions) == [0.5, 0.375, 0.25]
-    assert highest_within_tasks(distributions) == [1.0, 1.0, 1.0]
+    assert within_tasks(distributions) == ([1.0] * 3, [0.0] * 3)
 
 
 def test_kinds_of_unseen_data_have_a_column_each(distributions: Scores) -> None:
