@@ -2,24 +2,24 @@
 
 Each finding is judged on tables of some synthetic runs in which it is false: how often does it hold
 all the same? And on tables in which it is true by a stated effect: how often does it hold? The
-networks are defined in `nulls.py`, their scores drawn in `synthetic_runs.py`. The rows go to
-`error_rates.csv`; those that are there already are kept, so that an interrupted script goes on.
+networks are defined in `rates/nulls.py`, their scores drawn in `rates/synthetic_runs.py`. The rows
+go to `error_rates.csv`; those that are there are kept, so that an interrupted script resumes.
 `docs/make_pages.py` puts them into `findings.md`.
 """
 
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
-from error_tables import ANY, GLOBAL, PATH, Row, read_rows, write_rows
-from nulls import NULLS, Null, untrained
+from rates.nulls import NULLS, Null, untrained
+from rates.synthetic_runs import synthetic_run
+from rates.tables import ANY, GLOBAL, PATH, Row, key_of, read_rows, write_rows
 from scipy.special import ndtri
-from synthetic_runs import synthetic_run
 
 from tasklens.core.seeds import stream
 from tasklens.findings.curves import Curves
@@ -27,8 +27,10 @@ from tasklens.findings.one_model import MODEL_FINDINGS
 from tasklens.findings.rules import FINDINGS, RULES, Rule
 from tasklens.findings.verdict import Verdict, check_of
 
-#: Resampled copies of a run. The verdicts of 100 tables are the same with 400, but for one or two.
-COPIES = 40
+#: Resampled copies of a run. With more, up to the 400 of `verify`, about as many tables hold.
+COPIES = 20
+#: For power, and for other numbers of runs, there are fewer tables, by this factor.
+FEWER = 5
 #: Networks by which the value is chosen that gives a number its mean.
 CALIBRATED = 200
 
@@ -41,29 +43,31 @@ class Scenario:
     kind: str
     """"plain", "edge", or "effect"."""
     runs: int
+    tables: int
     target: float = float("nan")
     """The mean of the number that decides; NaN of a plain null."""
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What names the row."""
-        return self.finding, self.kind, str(self.runs), f"{self.target:g}"
+        """The name of the row, and of the random numbers."""
+        return key_of(self.finding, self.kind, self.runs, self.target)
 
 
-def scenarios() -> Iterator[Scenario]:
+def scenarios(tables: int) -> Iterator[Scenario]:
     """Yield all scenarios, the most important first."""
-    for null in NULLS:
-        yield Scenario(null.finding, "edge", null.runs, null.threshold)
-    for null in NULLS:
-        yield Scenario(null.finding, "plain", null.runs)
-    yield Scenario(ANY, GLOBAL, 3)
-    for null in NULLS:
-        for target in null.effects:
-            yield Scenario(null.finding, "effect", null.runs, target)
-    for runs in (5, 2, 1):
+    for kind in ("edge", "plain"):
         for null in NULLS:
-            if runs != null.runs and not null.one_model:
-                yield Scenario(null.finding, "edge", runs, null.threshold)
+            target = null.threshold if kind == "edge" else float("nan")
+            yield Scenario(null.finding, kind, null.runs, tables, target)
+    yield Scenario(ANY, GLOBAL, 3, tables)
+    fewer = -(-tables // FEWER)
+    for i in range(3):
+        for null in NULLS:
+            yield Scenario(null.finding, "effect", null.runs, fewer, null.effects[i])
+    for runs in (5, 1):
+        for null in NULLS:
+            if not null.one_model:
+                yield Scenario(null.finding, "edge", runs, fewer, null.threshold)
 
 
 def number(null: Null, curves: Curves) -> float:
@@ -99,12 +103,12 @@ def outcome(finding: str, rules: Sequence[Rule], runs: Sequence[Curves]) -> str:
     return Verdict((), tuple(checks), findings=FINDINGS | MODEL_FINDINGS).outcome(finding)
 
 
-def measure(scenario: Scenario, tables: int) -> Row:
+def measure(scenario: Scenario) -> Row:
     """Return the verdicts on the tables of a scenario of one finding."""
     (null,) = (null for null in NULLS if null.finding == scenario.finding)
     value = float("nan") if scenario.kind == "plain" else calibrated(null, scenario.target)
     verdicts, numbers = Counter[str](), []
-    for table in range(tables):
+    for table in range(scenario.tables):
         rng = stream(table, *scenario.key)
         runs = []
         for i in range(scenario.runs):
@@ -119,10 +123,10 @@ def measure(scenario: Scenario, tables: int) -> Row:
     return _row(scenario, numbers, verdicts)
 
 
-def measure_any(scenario: Scenario, tables: int) -> list[Row]:
+def measure_any(scenario: Scenario) -> list[Row]:
     """Return how often each finding holds, and any of them, on networks that only fluctuate."""
     verdicts = {finding: Counter[str]() for finding in (*FINDINGS, ANY)}
-    for table in range(tables):
+    for table in range(scenario.tables):
         rng = stream(table, *scenario.key)
         runs = [synthetic_run(untrained(rng), i, rng, COPIES) for i in range(scenario.runs)]
         each = {
@@ -133,8 +137,7 @@ def measure_any(scenario: Scenario, tables: int) -> list[Row]:
         for finding, verdict in each.items():
             verdicts[finding][verdict] += 1
     return [
-        _row(Scenario(finding, GLOBAL, scenario.runs), [], counts)
-        for finding, counts in verdicts.items()
+        _row(replace(scenario, finding=finding), [], counts) for finding, counts in verdicts.items()
     ]
 
 
@@ -159,21 +162,13 @@ def main(
 ) -> None:
     """Measure all scenarios that the CSV does not have with as many tables."""
     rows = read_rows(out)
-    for scenario in scenarios():
-        done = {
-            Scenario(r.finding, r.kind, r.runs, r.target).key for r in rows if r.tables >= tables
-        }
-        if scenario.key in done:
-            continue
-        new = (
-            measure_any(scenario, tables)
-            if scenario.kind == GLOBAL
-            else [measure(scenario, tables)]
-        )
-        rows += new
-        write_rows(rows, out)
-        for row in new:
-            print(row, f"{row.rate:.3f}, at most {row.upper:.3f}", flush=True)
+    for scenario in scenarios(tables):
+        if not any(r.key == scenario.key and r.tables >= scenario.tables for r in rows):
+            new = measure_any(scenario) if scenario.kind == GLOBAL else [measure(scenario)]
+            keys = {row.key for row in new}
+            rows = [*(row for row in rows if row.key not in keys), *new]
+            write_rows(rows, out)
+            print(new[-1], f"{new[-1].rate:.3f}, at most {new[-1].upper:.3f}", flush=True)
 
 
 if __name__ == "__main__":

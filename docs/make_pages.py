@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
+from rates.section import errors_section
+
 from tasklens.core.settings import SettingsBase
 from tasklens.data.instances import JUDGED
 from tasklens.findings.one_model import MODEL_FINDINGS, MODEL_RULES
@@ -266,9 +268,14 @@ differ only in their input. Copies of an instruction make no pairs with each oth
 raise any ARI. Of labelled prompts, the units of `prompts.group` are drawn. Of two kinds, such as
 contexts and inputs, both are, and a prompt counts as often as the product of the two counts
 ([models.md](models.md)). Of n runs, n - 1 are drawn with replacement, so that the variance is that
-of a mean of n. With three runs the interval reaches from the worst to the best run: a finding
-holds if it holds in the worst. With one run the interval is that of this network only. It does not
+of a mean of n. With one run the interval is that of this network only. It does not
 contain the effect of another seed, or of rounding.
+
+**Student's t.** Draws of few runs cannot reach beyond the worst and the best of them. The interval
+of a check therefore also contains that of Student's t of the runs' numbers, with n - 1 degrees of
+freedom. It may reach beyond what is possible, such as an ARI above 1. Numbers that are measured
+beside and not judged, figures and tables of effects have the bootstrap only. [How often the checks
+are wrong](#how-often-the-checks-are-wrong) stands below.
 
 **The choice among near-best starts** is in the interval, too. KMeans' own criterion hardly tells
 partitions apart whose inertia is within 1 % of the least of all starts. Their ARI may differ.
@@ -298,7 +305,7 @@ any run), and with a planted table every finding holds.
     page += USE_SECTION
     for finding, sentence in USE.items():
         page += f"\n### {finding}: {sentence}\n\n{_rules_table(USE_RULES, finding)}"
-    return page + MEASUREMENTS_SECTION
+    return page + MEASUREMENTS_SECTION + errors_section()
 
 
 UNSEEN_SECTION = """
@@ -312,11 +319,14 @@ layer of each run:
 - **do clusters help?** The number of wrong answers, and an area under the ROC curve. The distance
   to the own centroid tells wrong answers from right ones with this area: 0.5 is nothing, 1 all. A
   centroid is the mean state of a task on the first split. A handful of errors gives a wide
-  interval, and none gives no area. All tasks share one scale: an area above 0.5 may also come from
+  interval, and none gives no area. A distance needs no clusters: compare the area with that of
+  layers that have none. All tasks share one scale: an area above 0.5 may also come from
   tasks that are spread more and known less. `Run.per_task` has the area within each task;
 - **where does it lie?** The share of the states in the span of the known centroids: of the squared
   length of the state minus the mean of the centroids. A state of random direction has (T - 1) / D
-  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions.
+  of it, with T tasks and D dimensions: 0.07 with 10 tasks and 128 dimensions. Known tasks do not
+  have 1: what a state holds beside the task, such as the input, is outside. The other end to
+  compare with is therefore the share on the first split.
 
 The table of scores has these at every checkpoint and hidden state, as `error_auroc`, `errors` and
 `span_share`, and on the first split, too. There an instance is compared with the mean of the other

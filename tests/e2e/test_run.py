@@ -44,8 +44,9 @@ PLACES = (
     *("errors", "span_share", "span_share_random", "nearest_task_share"),
     *("answer_of_nearest", "answer_of_nearest_random"),
 )
-#: Absent without errors, or if all tasks have the same ARI or accuracy.
-SOMETIMES = ("error_auroc", "task_ari_accuracy")
+STRUCTURE = ("nc1", "nc4", "rankme", "task_decodability")
+#: Absent without errors, if all tasks have the same ARI or accuracy, or with a short spectrum.
+SOMETIMES = ("error_auroc", "task_ari_accuracy", "alpha")
 OF_INPUT = ("control:input", "control:input_class")
 N_TASKS, N_SEEDS = 4, 2
 
@@ -172,7 +173,7 @@ def test_the_table_has_every_cell_and_no_other(rows: Rows) -> None:
         *product(last, SUBSETS, STATES, ["tsne"], seeds, OF_CLUSTERS),
         *product(STEPS, SUBSETS, STATES, ["raw"], once, SPREAD),
         *product(STEPS, SUBSETS[1:], STATES, ["raw"], once, PROBES),
-        *product(STEPS, SUBSETS, STATES, ["raw"], once, PLACES),
+        *product(STEPS, SUBSETS, STATES, ["raw"], once, [*PLACES, *STRUCTURE]),
         *product(STEPS, SUBSETS, STATES, ["raw"], once, NEAR_BEST),
         *product(last, SUBSETS, STATES, ["tsne"], once, [*NEAR_BEST, "perplexity"]),
         *product(once, SUBSETS, controls, ["raw"], once, NEAR_BEST),
@@ -194,7 +195,7 @@ def test_its_columns_and_what_is_the_same_in_all_rows(smoke: Finished, rows: Row
     assert ", ".join(pq.read_schema(smoke.path / "scores.parquet").names) == columns
     assert {(row["run"], row["seed"]) for row in rows} == {("smoke", 0)}
     assert all(np.isfinite(row["value"]) for row in rows)
-    unclustered = (*PROBES, *PLACES, *SOMETIMES, "accuracy")
+    unclustered = (*PROBES, *PLACES, *STRUCTURE, *SOMETIMES, "accuracy")
     k = {r["k"] for r in rows if r["layer"] not in OF_INPUT and r["metric"] not in unclustered}
     assert k == {N_TASKS}
     for split in SUBSETS:

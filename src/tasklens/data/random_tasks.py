@@ -161,7 +161,15 @@ def draw_unseen(taskset: TaskSet, longest: int, seed: int) -> list[Instruction]:
 
     First those of the unseen grammars, task after task, then those of the unseen tasks.
     """
-    lengths = taskset.min_length, longest
+    try:
+        return _unseen(taskset, (taskset.min_length, longest), seed)
+    except InputError as error:  # only the user's grammars are too small
+        raise InputError(
+            f"{error}; no unseen instruction is longer than the longest of training and validation"
+        ) from None
+
+
+def _unseen(taskset: TaskSet, lengths: tuple[int, int], seed: int) -> list[Instruction]:
     instructions = []
     for i, task in enumerate(taskset.tasks):
         for j, grammar in enumerate(task.unseen):

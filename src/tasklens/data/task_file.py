@@ -157,6 +157,9 @@ def _parsed(content: str | bytes) -> _File:
         for fault in error.errors():
             if fault["type"] == "extra_forbidden":
                 *parents, key = map(str, fault["loc"])
+                if parents[:1] == ["unseen_tasks"] and key == "function":
+                    line = f"{'.'.join(parents)}: an unseen task has no function"
+                    raise InputError(line) from None
                 entry = _FileTask if parents[:1] == ["tasks"] else _UnseenTask
                 known = (entry if parents else _File).model_fields
                 near = nearest(key, [*known])

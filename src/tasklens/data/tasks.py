@@ -234,13 +234,13 @@ def check_tasks(taskset: TaskSet) -> None:
             )
         if token in taskset.symbols:
             raise InputError(f"token {short(token)} is a symbol of the instructions; rename it")
+    _check_unseen_symbols(taskset)
     for task in tasks:
         if not task.function:
             raise InputError(f"task {task.name!r}: function maps no input; give at least one")
         _check_task(task, taskset)
     for task in taskset.unseen_tasks:
         _check_task(task, taskset)
-    _check_unseen_symbols(taskset)
     if problem := revealing_input({task.name: task.function for task in tasks}):
         raise InputError(f"{problem}; the input alone should not reveal the task or the output")
     languages = [
@@ -282,14 +282,14 @@ def _check_task(task: Task, taskset: TaskSet) -> None:
 def _check_unseen_symbols(taskset: TaskSet) -> None:
     """Check that training reads each symbol of the unseen expressions: its token is learned."""
     read = set(symbols_of(taskset.tasks))
-    for task in taskset.all_tasks:
-        unseen = task.unseen if task.function else task.grammars
-        for grammar in unseen:
-            for symbol in sorted(set(grammar.symbols) - read):
-                raise InputError(
-                    f"task {task.name!r}: symbol {symbol!r} of the unseen regex {grammar.regex!r}"
-                    " is in no regex that training reads"
-                )
+    unseen = [(task.name, grammar) for task in taskset.tasks for grammar in task.unseen]
+    unseen += [(task.name, grammar) for task in taskset.unseen_tasks for grammar in task.grammars]
+    for name, grammar in unseen:
+        for symbol in sorted(set(grammar.symbols) - read):
+            raise InputError(
+                f"task {name!r}: symbol {symbol!r} of the unseen regex {grammar.regex!r} is in no"
+                " regex that training reads"
+            )
 
 
 def grammars_of(regexes: Sequence[str], source: str) -> list[Grammar]:

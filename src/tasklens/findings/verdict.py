@@ -2,7 +2,8 @@
 
 A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
 side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
-undecided. The interval contains the choice among near-best partitions.
+undecided. The interval contains the choice among near-best partitions, and Student's t interval of
+the runs' numbers: docs/error_rates.py counts how often a finding that is false holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from tasklens.findings.statistics import TRAIN, MissingError
 from tasklens.findings.unseen_measurements import unseen_measurements
 from tasklens.findings.use import USE, USE_RULES
 from tasklens.findings.use_measurements import Use, use_of
+from tasklens.scoring.bootstrap import interval_of_runs
 
 Outcome: TypeAlias = Literal["holds", "fails", "undecided"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -242,6 +244,9 @@ def check_of(rule: Rule, split: str, runs: Sequence[Curves]) -> Check:
         return Check(rule, name, each, each[0], nan, nan, "undecided", note)
     purpose = (rule.finding, rule.purpose or rule.statistic, split)
     low, high = widened(lambda curves: rule.number(curves, split), runs, *purpose)
+    ends = interval_of_runs(each)
+    if not np.isnan(ends[0]):
+        low, high = min(low, ends[0]), max(high, ends[1])
     outcome: Outcome = "undecided"
     if low > rule.above and high < rule.below:
         outcome = "holds"

@@ -30,7 +30,7 @@ from tasklens.report.style import (
 from tasklens.report.summary import mean_scores
 from tasklens.report.view import MAPS, Floats, Ints, Map, View, value_name
 
-Color: TypeAlias = Literal["task", "cluster", "input", "output"]
+Color: TypeAlias = Literal["task", "distribution", "cluster", "input", "output"]
 """What the symbol of a point stands for."""
 
 #: The largest number of values that a legend names.
@@ -64,7 +64,7 @@ def figure_map(
         Training step of a checkpoint, or the name of a stage; by default the last.
     split : str, optional
         By default the first unseen split, if there is one, otherwise the only split.
-    color : {"task", "cluster", "input", "output"}
+    color : {"task", "distribution", "cluster", "input", "output"}
         What colour and shape stand for. Value number i has colour i of `style.PALETTE` and shape i
         of `style.MARKERS`, both modulo their number. A cluster has the symbol of the task to which
         it is assigned.
@@ -78,8 +78,8 @@ def figure_map(
     -------
     Figure
         The new figure, or the figure of `ax`. The title contains the ARI of the clusters, mean
-        over cluster seeds. The ARI is against the inputs or the outputs if these are coloured,
-        otherwise against the task.
+        over cluster seeds. The ARI is against what is coloured if that is the input, the output or
+        the distribution; otherwise it is against the task.
 
     Raises
     ------
@@ -215,7 +215,7 @@ class _Maps:
             raise InputError(f"{view.run}: no colour by {color!r}; there are {', '.join(colors)}")
         if map not in MAPS:
             raise InputError(f"{view.run}: no map {map!r}; there are {', '.join(MAPS)}")
-        self.metric = f"ari_{color}" if color in ("input", "output") else "ari"
+        self.metric = f"ari_{color}" if color in ("distribution", "input", "output") else "ari"
         self.scores = mean_scores(view.table, self.split, self.metric)
         self.title = drawable(view.title(self.split), IN_TITLE)
 

@@ -51,8 +51,8 @@ class SplitView:
     """The N points of one split that are shown, at S checkpoints."""
 
     parts: Mapping[str, Ints]
-    """The parts of each point: "task", "input" and, if it is known, "output", (N,) each. They are
-    indices into `View.names`."""
+    """The parts of each point: "task", "input" and, if they are known, "output" and "distribution",
+    (N,) each. They are indices into `View.names`."""
     instruction: tuple[str, ...]
     """The instruction of each point of a training run, or the text of each prompt; N strings."""
     answer: Ints
@@ -142,7 +142,7 @@ class View:
     states: tuple[str, ...]
     splits: Mapping[str, SplitView]
     names: Mapping[str, tuple[str, ...]]
-    """The names of the tasks, inputs and outputs: by part ("task", "input", "output")."""
+    """The names of the tasks, inputs and so on, by part: see `SplitView.parts`."""
     answers: tuple[str, ...]
     """All distinct answers of the model."""
     table: pa.Table

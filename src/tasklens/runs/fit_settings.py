@@ -6,7 +6,7 @@ import numpy as np
 
 from tasklens.core.errors import InputError
 from tasklens.data.grammar import Grammar
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.synthetic import Dataset, make_dataset
 from tasklens.data.tasks import TaskSettings
 from tasklens.runs.settings import TrainingRunSettings
 
@@ -47,16 +47,19 @@ def _fitting_changes(settings: TrainingRunSettings) -> dict[str, Any]:
         data = data.changed(val_inputs=tasks.inputs_per_task // 2)
         dataset = make_dataset(tasks, data, seed=settings.seed)
     # The smallest tasks bound the number of instances, whichever tasks are measured.
-    available = min(
-        int(np.sort(np.bincount(dataset.task(split), minlength=tasks.n_tasks))[:n].sum())
-        for split in MEASURED.values()
-    )
+    available = min(_smallest(dataset, split, n) for split in dataset.measured.values())
     instances = min(settings.data.measured_instances, available)
     wanted = {f"tasks.{name}": value for name, value in changes.items()}
     wanted |= {"data.val_inputs": data.val_inputs, "data.measured_tasks": n}
     wanted |= {"data.measured_instances": instances}
     before = settings.flat()
     return {key: value for key, value in wanted.items() if before[key] != value}
+
+
+def _smallest(dataset: Dataset, split: str, n: int) -> int:
+    """Return the number of instances of the n smallest tasks of a split, or of all."""
+    _, sizes = np.unique(dataset.task(split), return_counts=True)
+    return int(np.sort(sizes)[:n].sum())
 
 
 def _changes_of_tasks(tasks: TaskSettings) -> dict[str, int]:

@@ -104,7 +104,7 @@ def load_view(
 
 
 #: Parts of the instances that a view has, if they are known.
-SHOWN = "task", "input", "output"
+SHOWN = "task", "distribution", "input", "output"
 
 
 def view_of(run: Run, position: str, family: str = "") -> View:
@@ -132,9 +132,9 @@ def view_of(run: Run, position: str, family: str = "") -> View:
         }
         splits[split] = SplitView(
             parts={
-                part: np.searchsorted(numbers[part], values[points])
-                for part, values in known.parts.items()
-                if part in numbers
+                part: np.searchsorted(each, values[points])
+                for part, each in numbers.items()
+                if (values := getattr(known, part)) is not None
             },
             instruction=tuple(texts[i] for i in shown),
             answer=np.stack(
@@ -178,12 +178,17 @@ def view_of(run: Run, position: str, family: str = "") -> View:
 
 
 def _renumbered(run: Run, position: str) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
-    """Return by part the values that occur in any split, and what they are called."""
+    """Return by part the values that occur in any split, and what they are called.
+
+    Distributions are a part of all splits if a task has several in one of them.
+    """
     every = list(run.instances_at(position).values())
+    known_parts = {part for known in every for part in known.parts}
+    each = {part: [getattr(known, part) for known in every] for part in SHOWN}
     numbers = {
-        part: np.unique(np.concatenate(values))
-        for part in SHOWN
-        if (values := [known.parts[part] for known in every if part in known.parts])
+        part: np.unique(np.concatenate([x for x in values if x is not None]))
+        for part, values in each.items()
+        if part in known_parts
     }
     names = {
         part: tuple(run.names_at(position)[part][int(n)] for n in values)

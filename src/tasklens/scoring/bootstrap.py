@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from scipy.special import stdtrit
 
 from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
@@ -106,6 +107,20 @@ def interval(values: Sequence[Floats], *purpose: str) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(drawn, [tail, 1 - tail], method="inverted_cdf")
     return float(low), float(high)
+
+
+def interval_of_runs(numbers: Sequence[float]) -> tuple[float, float]:
+    """Return the interval of the mean of runs by Student's t, from the number of each, (n,).
+
+    Draws of few runs cannot reach beyond the worst and the best of them, so that `interval` is too
+    narrow: the mean of three lies outside on one side more often than in 12 % of all cases. The t
+    is right for normal numbers. It is NaN for a single run, or if a number is not finite.
+    """
+    n = len(numbers)
+    if n < 2 or not np.isfinite(numbers).all():
+        return float("nan"), float("nan")
+    half = stdtrit(n - 1, (1 + CONFIDENCE) / 2) * np.std(numbers, ddof=1) / np.sqrt(n)
+    return float(np.mean(numbers) - half), float(np.mean(numbers) + half)
 
 
 class _Drawn(NamedTuple):

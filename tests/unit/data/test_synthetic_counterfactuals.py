@@ -7,8 +7,8 @@ import pytest
 
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
-from tasklens.data.synthetic import MEASURED, Dataset, PositionName, Split
-from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
+from tasklens.data.synthetic import MEASURED, Dataset, PositionName, Split, make_dataset
+from tasklens.data.synthetic_counterfactuals import UNSEEN_TASK, counterfactuals_of_dataset
 from tasklens.data.tasks import Task, TaskSet
 
 #: The functions of the tasks; task 1 is not measured, and task 3 has no input x1.
@@ -217,3 +217,49 @@ def test_unknown_splits_and_positions_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"^no (measured subset 'val'|position 'output'); there"):
         counterfactuals_of_dataset(dataset, split, position)
+
+
+def test_an_unseen_task_has_no_own_answer_and_donors_of_training() -> None:
+    dataset = make_dataset(
+        **{"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 6, "measured_tasks": 3},
+        **{"measured_instances": 20, "variants_per_task": 12, "val_inputs": 2, "unseen_tasks": 2},
+    )
+    moved = counterfactuals_of_dataset(dataset, UNSEEN_TASK, n=12)
+    part = dataset.splits[UNSEEN_TASK]
+    assert (moved.own == -1).all()
+    assert (moved.task == dataset.task(UNSEEN_TASK)[moved.index]).all()
+    assert not np.isin(moved.task, moved.tasks).any()
+    assert (moved.pairs == (moved.answers >= 0)).all(), "no own answer: each known one is a pair"
+    (fold,) = moved.folds
+    assert len(fold.fit) == 20 + len(part), "centroids of the known tasks and of their own"
+    texts = {dataset.instructions[i] for i in dataset.splits["train"].instruction}
+    tokens = dataset.vocabulary.tokens
+    for ids, read in zip(moved.donors.ids, moved.donors.read, strict=True):
+        assert "".join(tokens[token] for token in ids[:read]) in texts
+    for i, column in zip(*np.nonzero(moved.donor >= 0), strict=True):
+        donor = moved.donor[i, column]
+        x = moved.donors.ids[donor, moved.donors.read[donor]]
+        assert x == part.input[moved.index[i]]
+
+
+def test_donors_of_an_unseen_distribution_are_of_unseen_distributions() -> None:
+    dataset = make_dataset(
+        **{"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 6, "measured_tasks": 3},
+        **{"measured_instances": 20, "variants_per_task": 12, "unseen_distributions": 1},
+        val_inputs=2,
+    )
+    split = "unseen_distribution_subset"
+    moved = counterfactuals_of_dataset(dataset, split, n=12)
+    assert (moved.tasks[moved.own] == dataset.task(split)[moved.index]).all()
+    assert (moved.task == dataset.task(split)[moved.index]).all()
+    texts = {dataset.instructions[i] for i in dataset.splits["unseen_distribution"].instruction}
+    tokens = dataset.vocabulary.tokens
+    for ids, read in zip(moved.donors.ids, moved.donors.read, strict=True):
+        assert "".join(tokens[token] for token in ids[:read]) in texts
+
+
+def test_an_instance_whose_task_has_no_centroid_makes_no_pair(world: Dataset) -> None:
+    world.splits["val_subset"] = split_of(world, (*VAL[:3], (2, "x0")))  # of task 1
+    moved = counterfactuals_of_dataset(world, "val_subset", n=100)
+    assert moved.index.max() < 3
+    assert (moved.own >= 0).all()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from conftest import examples
 from tasklens.core.errors import InputError
 from tasklens.data.synthetic import MEASURED, SPLITS, UNSEEN, Dataset, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
+from tasklens.data.task_file import tasks_from_json
+from tasklens.data.tasks import TaskSettings
 
 #: The settings of the recorded hashes.
 WORLD: dict[str, Any] = {
@@ -171,8 +174,8 @@ def test_distributions_are_distinct_over_all_tasks(dataset: Dataset) -> None:
             assert seen.setdefault(each, (own[0], own[1])) == (own[0], own[1])
     assert len(set(seen.values())) == len(seen)
     tasks = dataset.tasks.all_tasks
-    for i, (of_task, place) in seen.items():
-        assert dataset.distribution_names[i] == f"{tasks[of_task].name}/{place}"
+    for i, (of_task, own_number) in seen.items():
+        assert dataset.distribution_names[i] == f"{tasks[of_task].name}/{own_number}"
 
 
 def test_files_are_read_back(dataset: Dataset, files: dict[str, bytes]) -> None:
@@ -204,3 +207,121 @@ def test_too_few_unseen_instances_are_refused() -> None:
         "data.measured_instances = 100: should be at most 72, the number of instances of the 1 "
         "measured task in split unseen_task"
     )
+
+
+#: Of two known tasks, with one unseen expression each, and of one unseen task.
+REGEXES = ["a[ab]{3,6}", "b[ab]{3,6}", "c[cd]{3,6}", "d[cd]{3,6}", "a[cd]{5}"]
+OWN: dict[str, Any] = {
+    "regexes": REGEXES,
+    "unseen_distributions": 1,
+    "unseen_tasks": 1,
+    "max_length": 7,
+}
+OWN |= {"min_length": 4, "variants_per_task": 20, "measured_tasks": 2, "measured_instances": 50}
+
+
+def test_own_expressions_in_their_order() -> None:
+    dataset = make_dataset(**OWN)
+    first, second = dataset.tasks.tasks
+    (unseen,) = dataset.tasks.unseen_tasks
+    every = [first.every_grammar, second.every_grammar, unseen.every_grammar]
+    assert [grammar.regex for grammars in every for grammar in grammars] == REGEXES
+    assert [len(first.unseen), len(unseen.unseen), unseen.function] == [1, 0, {}]
+    own = dataset.splits["unseen_distribution"].instruction
+    assert {dataset.instructions[i][0] for i in own} == {"b", "d"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"regexes": REGEXES[:4]},
+            "4 regexes: should be distributions_per_task = 1 and unseen_distributions = 1 for each "
+            "of two tasks or more, then 1 for each of unseen_tasks = 1",
+        ),
+        (
+            {"regexes": [*REGEXES[:4], "[ab]{6}"]},
+            "tasks 'task0' and 'unseen0' share the string 'aaaaaa'",
+        ),
+        (
+            {"regexes": ["[ab]{4,6}", "[ac]{4,7}", *REGEXES[2:4], "b[cd]{5}"]},
+            "tasks 'task0' and 'task0' share the string 'aaaa'",
+        ),
+        (
+            {"regexes": [*REGEXES[:4], "[az]{4}z{0,3}"]},
+            "task 'unseen0': symbol 'z' of the unseen regex '[az]{4}z{0,3}' is in no regex that "
+            "training reads",
+        ),
+        (
+            {"regexes": [*REGEXES[:4], "a[cd]{2}c"]},
+            "task 'unseen0': regex 'a[cd]{2}c' matches only 4 strings of length 4 to 7",
+        ),
+        (
+            {"max_length": 9, "regexes": ["a[ab]{3,6}", "[ab]{9}", *REGEXES[2:]]},
+            "regex '[ab]{9}' matches only 0 strings of length 4 to 7: should be at least 20; no "
+            "unseen instruction is longer than the longest of training and validation",
+        ),
+    ],
+)
+def test_refused_expressions(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        make_dataset(**{**OWN, "variants_spread": 0.0, **changes})
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def file_content() -> dict[str, Any]:
+    return {
+        "min_length": 1,
+        "max_length": 6,
+        "tasks": [
+            {"regexes": ["a{1,6}"], "function": {"1": "odd", "2": "even"}, "n_variants": 4},
+            {
+                "name": "z",
+                "regexes": ["b{1,6}"],
+                "function": {"1": "even", "2": "odd"},
+                "n_variants": 5,
+                "unseen_regexes": ["ab{1,5}", "ba{1,5}"],
+            },
+        ],
+        "unseen_tasks": [{"regexes": ["aba{1,4}"], "n_variants": 3}],
+    }
+
+
+def test_a_task_file_names_its_own_unseen_kinds() -> None:
+    content = file_content()
+    taskset = tasks_from_json(json.dumps(content), "my.json", TaskSettings())
+    assert [len(task.unseen) for task in taskset.tasks] == [0, 2]
+    assert [task.name for task in taskset.all_tasks] == ["task0", "z", "unseen0"]
+    assert taskset.unseen_tasks[0].n_variants == 3
+    assert taskset.symbols == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "z"}, "task names: 'z' occurs twice"),
+        ({"function": {"1": "odd"}}, "unseen_tasks.0: an unseen task has no function"),
+        ({"regexs": []}, "unknown key 'unseen_tasks.0.regexs'; did you mean 'regexes'?"),
+        ({"regexes": []}, "task 'unseen0': 0 regexes for n_variants = 3"),
+        ({"n_variants": 5}, "regex 'aba{1,4}' matches only 4 strings of length 1 to 6"),
+    ],
+)
+def test_refused_unseen_tasks_of_a_file(change: dict[str, Any], message: str) -> None:
+    content = file_content()
+    content["unseen_tasks"][0].update(change)
+    with pytest.raises(InputError, match=r"^my\.json: ") as error:
+        tasks_from_json(json.dumps(content), "my.json")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_examples_of_the_documentation_are_worlds() -> None:
+    page = (Path(__file__).parents[3] / "docs/run-directory.md").read_text()
+    (document,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    taskset = tasks_from_json(document, "docs/run-directory.md", TaskSettings())
+    assert [len(task.unseen) for task in taskset.all_tasks] == [1, 0, 0]
+    (regexes,) = re.findall(r"--set 'tasks.regexes=(.*?)'", page)
+    own = {"regexes": json.loads(regexes), "unseen_distributions": 1, "unseen_tasks": 1}
+    dataset = make_dataset(**own, measured_tasks=2)
+    assert [len(task.unseen) for task in dataset.tasks.all_tasks] == [1, 1, 0]

@@ -8,7 +8,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
-from tasklens.scoring.bootstrap import Resampling, interval, resampling_weights
+from tasklens.scoring.bootstrap import Resampling, interval, interval_of_runs, resampling_weights
 
 Ints = NDArray[np.int64]
 
@@ -174,6 +174,22 @@ def test_of_one_run_it_spans_its_copies_and_leaves_the_measured_one_out() -> Non
     assert {low, high} <= set(copies)
     assert interval([np.array([1e9, 1.0, 2.0, 3.0])], "few") == (1.0, 3.0)
     assert interval([np.array([0.5])], "nothing to resample") == (0.5, 0.5)
+
+
+def test_the_interval_of_few_runs_by_students_t_contains_their_mean_as_often_as_it_should() -> None:
+    # Tables have 4.303 for two degrees of freedom, 12.706 for one.
+    assert interval_of_runs([1.0, 2.0, 3.0]) == pytest.approx(
+        (2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3
+    )
+    assert interval_of_runs([1.0, 3.0])[1] == pytest.approx(2 + 12.706, abs=1e-3)
+    assert interval_of_runs([0.5, 0.5, 0.5]) == (0.5, 0.5)
+    for unknown in ([1.0], [1.0, np.inf, 2.0], [np.nan, 1.0]):
+        assert np.isnan(interval_of_runs(unknown)).all()
+    tables = stream(0, "few runs").normal(3.0, 2.0, size=(4000, 3))
+    above = np.mean([interval_of_runs(row.tolist())[0] > 3 for row in tables])
+    assert above == pytest.approx(0.025, abs=0.008)
+    alone = np.mean([interval([np.array([x]) for x in row], "t")[0] > 3 for row in tables[:400]])
+    assert alone == pytest.approx(1 / 8, abs=0.05), "draws of three runs end at the worst of them"
 
 
 def test_copies_widen_the_interval_of_runs() -> None:

@@ -77,6 +77,30 @@ def test_scores_have_the_split_step_and_position_of_the_harvest() -> None:
         score(Read(states, split))
 
 
+def test_scores_that_others_use_and_those_of_distributions() -> None:
+    dataset = make_dataset(
+        TaskSettings(n_tasks=3, variants_per_task=12, distributions_per_task=2),
+        DataSettings(measured_tasks=3, measured_instances=90),
+        seed=0,
+    )
+    known = dataset.instances("val_subset")
+    distribution = known.distribution
+    assert distribution is not None
+    assert len(np.unique(distribution)) == 6
+    x = blobs(known.task)
+    merged = score(Read({"a": x, "b": blobs(distribution)}, instances=known), SETTINGS)
+    for name in ("nc1", "rankme", "task_decodability"):
+        of_arrays = score_states({"a": x}, known.task, SETTINGS)
+        assert values(merged, "a", name) == values(of_arrays, "a", name)
+    assert values(merged, "a", "nc4") == []
+    assert values(merged, "b", "ari_distribution_within_task") == [1, 1]
+    assert max(values(merged, "a", "ari_distribution_within_task")) < 0.4
+    tsne = ClusterSettings(cluster_seeds=1, tsne_max_iter=250, perplexity=9)
+    assert "ari_distribution_within_task" not in {
+        *score(Read({"a": x}, instances=known), tsne, space="tsne")["metric"]
+    }
+
+
 def test_a_frame_is_what_pandas_users_expect_and_back_again() -> None:
     task = np.repeat(np.arange(3), 10)
     x = {name: blobs(task) for name in ("block10", "block2", "ln_f", "embed")}

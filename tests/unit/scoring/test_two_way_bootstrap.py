@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score
+from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 from tasklens.clustering import numba_compile
 from tasklens.core.seeds import stream
@@ -147,6 +147,22 @@ def test_an_instance_counts_as_often_as_the_product_of_its_units() -> None:
     assert Resampling(task, unit, weights).mean(right) == pytest.approx(expected, nan_ok=True)
     one = instance_weights(unit[:, 0], units, weights)
     assert one.tolist() == [[w[c] for c, _ in unit] for w in weights]
+
+
+def test_sums_and_areas_count_an_instance_as_often_as_the_product_of_its_units() -> None:
+    rng = stream(0, "areas")
+    task, unit = crossed(2, 4, 5)
+    column, weights = drawn(task, unit, 20, rng)
+    score, is_error = rng.random(len(task)), rng.random(len(task)) < 0.3
+    resampling = Resampling(task, column, weights)
+    often = weights[:, column[:, 0]] * weights[:, column[:, 1]]  # (B, N)
+    assert resampling.sum(is_error) == pytest.approx(often @ is_error)
+    for value, weight in zip(resampling.auroc(score, is_error), often, strict=True):
+        errors = (weight * is_error).sum()
+        if 0 < errors < weight.sum():
+            assert value == pytest.approx(roc_auc_score(is_error, score, sample_weight=weight))
+        else:
+            assert np.isnan(value)
 
 
 def test_random_clusters_score_nothing_although_instances_share_both_units() -> None:

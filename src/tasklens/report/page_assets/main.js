@@ -3,7 +3,7 @@
 
 const GLIDE = 450; // milliseconds in which points glide to a chosen checkpoint
 const PACE = 700; // milliseconds per checkpoint while the page plays
-const COLORINGS = ["task", "cluster", "input", "output"]; // possible colourings of points
+const COLORINGS = ["task", "distribution", "cluster", "input", "output"]; // possible colourings of points
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Show another checkpoint, hidden state or split; points glide over the last step to a checkpoint. */

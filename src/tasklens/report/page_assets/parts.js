@@ -26,11 +26,13 @@ function drawVerdict() {
     stages.length ? `, for the model ${theStage() ?? stages.at(-1)[0]}` : "",
     over ? `. A check holds if its whole ${Math.round(100 * verdict.confidence)} % interval, over ${over}, is on the right side of its threshold.` : ".",
     theRun().positions.length > 1 ? ` They are those of the first position, ${theRun().positions[0].position}.` : "",
-    single && !verdict.where ? " Another seed may differ by more than these intervals." : "");
+    single && !verdict.where ? " Another seed may differ by more than these intervals." : "",
+    verdict["not judged"].length ? ` Not judged are ${verdict["not judged"].join(" and ")}: nothing tells a model to which task their instances belong.` : "");
   const doubt = verdict.doubt ? [make("p", { class: "doubt" }, `Not tested. ${verdict.doubt}.`)] : [];
   const shown = (finding) => findingDetails(finding, verdict.doubt);
   const where = verdict.where ? [make("div", { id: "where" }, ...verdict.where_text.map((line) => make("p", {}, line)), measurementTable(verdict.where.measurements))] : [];
-  fill("findings", ...doubt, ...stages.length ? [stagesTable(stages)] : [], ...where, ...verdict.findings.map(shown));
+  fill("findings", ...doubt, ...stages.length ? [stagesTable(stages)] : [], ...where, ...verdict.findings.map(shown),
+    verdict["unseen data"].length ? make("details", {}, make("summary", {}, "Unseen data by kind, measured without a threshold"), measurementTable(verdict["unseen data"])) : null);
   const { untested, layers, findings, measurements } = verdict.use;
   fill("use-findings", make("h3", {}, "Use, apart from the findings"),
     untested ? make("p", { class: "note" }, `Not tested: ${untested}. `, make("code", {}, "tasklens intervene RUN"), " makes them.")
@@ -161,6 +163,7 @@ function describePoint(arrays, i) {
     make("p", { class: "instruction" }, run.kind === "run" ? `${instruction} ${name("input")} ${name("output") ?? ""}` : instruction),
     line("task", swatch(arrays.task.data[i]), " ", name("task")),
     ...task.regexes.map((regex) => line("regex", make("code", {}, regex))),
+    arrays.distribution ? line("distribution", name("distribution")) : null,
     line("input", name("input"), name("output") === null ? null : ` → ${name("output")}`),
     answer ? line("the model answers", run.answers[answer - 1], right === null ? null : right ? " ✓ right" : " ✗ wrong") : null,
     line("cluster of", run.names.task[cluster] ?? "no task", cluster === arrays.task.data[i] ? "" : " (not the task of the point)"),
@@ -199,7 +202,7 @@ function drawWorld() {
   fill("same-output", same_output ? matrixPlot(same_output, names, "Inputs with the same output", byId("same-output").clientWidth || 300) : null);
   fill("same-symbols", matrixPlot(same_symbols, names, run.kind === "run" ? "Similarity of instructions" : "Similarity of texts", byId("same-symbols").clientWidth || 300));
   fill("overlap-note", run.kind === "run"
-    ? "First matrix: the share of inputs that two tasks map to the same output. Second matrix: the cosine of the mean counts of symbols in the instructions of two tasks, in the first split. The languages of two tasks share no string."
+    ? "First matrix: the share of inputs that two tasks map to the same output. Second matrix: the cosine of the mean counts of symbols in the instructions of two tasks, in the first split that has them. The languages of two tasks share no string."
     : "The cosine of the mean counts of tokens in the texts of two labels, up to the measured position, in the first split.");
   fill("tasks", make("h3", {}, run.kind === "run" ? "The measured tasks" : "The labels"), ...tasks.map((task, i) => make("details", { class: "task" },
     make("summary", {}, swatch(i), make("b", {}, task.name), ...task.regexes.map((regex) => make("code", {}, regex))),

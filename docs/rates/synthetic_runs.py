@@ -29,8 +29,8 @@ TIME = np.array(STEPS) / STEPS[-1]
 #: Instructions per task and instances per instruction, about as many as in the preset `default`.
 #: Unseen pairs have the trained instructions.
 SIZES = {TRAIN: (50, 2), PAIRS: (50, 2), INSTRUCTIONS: (15, 7)}
-#: Share of an instruction's place in the order of being sorted that the instruction decides in all
-#: layers, and that is drawn anew at each checkpoint: `embed` hardly changes in real runs.
+#: An instruction has a standing in the order of being sorted. This share of it is the same in all
+#: layers, and these are drawn anew at each checkpoint: `embed` hardly changes in real runs.
 SHARED, ANEW, ANEW_IN_EMBED = 0.5, 0.1, 0.001
 #: ARI of every layer before training, and at its end.
 START = 0.07
@@ -39,7 +39,7 @@ FINAL = np.array([0.07, 0.12, 0.30, 0.55, 0.80, 0.92, 0.97])
 
 @dataclass(frozen=True)
 class Truth:
-    """What one synthetic network is like, without the noise of the drawn instructions."""
+    """One synthetic network, without the noise of the drawn instructions."""
 
     ari: dict[str, Floats]
     """ARI by split, (L, S) each."""
@@ -107,14 +107,14 @@ def synthetic_run(
     seen, unseen = (SIZES[split][0] * TASKS for split in (TRAIN, INSTRUCTIONS))
     group = np.concatenate([np.arange(seen) % TASKS, TASKS + np.arange(unseen) % TASKS])
     weights = resampling_weights(group, copies, rng)  # (1 + copies, U)
-    place = rng.normal(size=len(group))
+    standing = rng.normal(size=len(group))
     for split in truth.ari:
         instances = SIZES[split][1]
         units = slice(seen, None) if split == INSTRUCTIONS else slice(seen)
         ari = np.concatenate(
             [truth.ari[split][:, kept].ravel(), list(truth.controls.values())]
         )  # (P,)
-        parts = _parts(ari, split, place[units], len(kept), rng)
+        parts = _parts(ari, split, standing[units], len(kept), rng)
         scores = ari_of_instructions(group[units] % TASKS, parts, instances, weights[:, units])
         for i, layer in enumerate(LAYERS):
             curves.ari[split, layer, "raw"] = scores[:, i * len(kept) : (i + 1) * len(kept)]
@@ -143,27 +143,27 @@ def put_decoded(
 
 
 def _parts(
-    ari: Floats, split: str, place: Floats, steps: int, rng: np.random.Generator
+    ari: Floats, split: str, standing: Floats, steps: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return the cluster of each instruction, (P, U), in the cells and controls of a split.
 
-    ``ari``, (P,), has the layers with their steps, and then the controls. ``place``, (U,), is that
-    of each instruction in the order of being sorted, a normal variable.
+    ``ari``, (P,), has the layers with their steps, and then the controls. ``standing``, (U,), is a
+    normal variable: the standing of each instruction in the order of being sorted.
     """
     n_controls = len(ari) - steps * len(LAYERS)
     layer = np.append(np.repeat(np.arange(len(LAYERS)), steps), len(LAYERS) + np.arange(n_controls))
-    shape = layer[-1] + 1, len(place)
+    shape = layer[-1] + 1, len(standing)
     anew = np.where(layer == 0, ANEW_IN_EMBED, ANEW)[:, None]
-    of_layer = _mixed(place, rng.normal(size=shape), SHARED)[layer]
+    of_layer = _mixed(standing, rng.normal(size=shape), SHARED)[layer]
     order = _mixed(
-        of_layer, rng.standard_normal((len(ari), len(place)), dtype=np.float32), 1 - anew
+        of_layer, rng.standard_normal((len(ari), len(standing)), dtype=np.float32), 1 - anew
     )
     wrong = rng.integers(TASKS, size=shape)[layer]
     instructions, instances = SIZES[split]
     # Instances of an instruction are together in any case.
     within = (instances - 1) / (instructions * instances - 1)
     share = np.sqrt(np.clip((ari - within) / (1 - within), 0, 1))
-    return np.where(order < ndtri(share)[:, None], np.arange(len(place)) % TASKS, wrong)
+    return np.where(order < ndtri(share)[:, None], np.arange(len(standing)) % TASKS, wrong)
 
 
 def ari_of_instructions(
