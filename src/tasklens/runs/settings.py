@@ -14,8 +14,9 @@ from tasklens.core.files import read_small_file
 from tasklens.core.messages import short
 from tasklens.core.settings import Affects, SettingsBase, check_device_name
 from tasklens.core.workers import default_workers
+from tasklens.data.instances import JUDGED, UNSEEN_KINDS
 from tasklens.data.labelled_prompts import PromptSettings
-from tasklens.data.names import state_name
+from tasklens.data.names import find_split, state_name
 from tasklens.data.synthetic import DataSettings, TrainingStateSettings
 from tasklens.data.tasks import TaskSettings
 from tasklens.data.tokenize import ModelStateSettings
@@ -213,6 +214,7 @@ class TrainingRunSettings(RunSettings):
                         f"measure.{key}: instances of tasks.unseen_tasks ="
                         f" {self.tasks.unseen_tasks} have no output; leave out one of them"
                     )
+        self._check_figure_splits()
         steps, every = self.train.steps, self.checkpoints.every
         if (n := steps // every) > MOST_CHECKPOINTS:
             raise ValueError(
@@ -220,6 +222,21 @@ class TrainingRunSettings(RunSettings):
                 f"should be at most {MOST_CHECKPOINTS}"
             )
         return self
+
+    def _check_figure_splits(self) -> None:
+        """Raise ValueError if the figure shows a split that is not measured."""
+        tasks = self.tasks
+        wanted = (tasks.unseen_distributions, tasks.unseen_tasks)
+        unseen = [
+            split
+            for split, n in zip(UNSEEN_KINDS, wanted, strict=True)
+            if n or tasks.file  # which may name some
+        ]
+        for split in self.figure.splits:
+            try:
+                find_split(split, (*JUDGED, *unseen))
+            except InputError as error:
+                raise ValueError(f"figure.splits: {error}") from error
 
     @property
     def cores_training(self) -> int:

@@ -96,6 +96,15 @@ def test_the_figure_shows_a_position_that_is_measured() -> None:
     assert ModelRunSettings.from_table({}, both).figure.position == "a"
 
 
+def test_the_figure_shows_splits_that_are_measured() -> None:
+    message = "figure.splits: no split 'unseen tasks'; there are train_subset, val_subset, val_inst"
+    chosen = 'figure.splits=["val", "unseen tasks"]'
+    with pytest.raises(InputError, match=message):
+        TrainingRunSettings.from_table({}, [chosen])
+    for key in ("tasks.unseen_tasks=1", 'tasks.file="tasks.json"'):
+        assert len(TrainingRunSettings.from_table({}, [chosen, key]).figure.splits) == 2
+
+
 @pytest.mark.parametrize(
     ("key", "instead"),
     [

@@ -1,6 +1,6 @@
 """Test the counterfactual answers of the synthetic dataset against a world written by hand."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,6 +21,11 @@ FUNCTIONS = (
 #: Instances (instruction, input) of each split; an instruction's task is its index halved.
 TRAIN = ((0, "x0"), (0, "x1"), (1, "x0"), (4, "x0"), (4, "x1"), (5, "x0"), (6, "x0"))
 VAL = ((1, "x1"), (5, "x1"), (7, "x0"), (4, "x0"))
+#: Settings of a dataset that is drawn.
+SMALL: dict[str, Any] = {
+    **{"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 6, "variants_per_task": 12},
+    **{"measured_tasks": 3, "measured_instances": 20, "val_inputs": 2},
+}
 INSTRUCTIONS = ("ab", "aab", "b", "bb", "ba", "bba", "abb", "abab")
 
 
@@ -220,10 +225,7 @@ def test_unknown_splits_and_positions_are_refused(
 
 
 def test_an_unseen_task_has_no_own_answer_and_donors_of_training() -> None:
-    dataset = make_dataset(
-        **{"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 6, "measured_tasks": 3},
-        **{"measured_instances": 20, "variants_per_task": 12, "val_inputs": 2, "unseen_tasks": 2},
-    )
+    dataset = make_dataset(**SMALL, unseen_tasks=2)
     moved = counterfactuals_of_dataset(dataset, UNSEEN_TASK, n=12)
     part = dataset.splits[UNSEEN_TASK]
     assert (moved.own == -1).all()
@@ -243,11 +245,7 @@ def test_an_unseen_task_has_no_own_answer_and_donors_of_training() -> None:
 
 
 def test_donors_of_an_unseen_distribution_are_of_unseen_distributions() -> None:
-    dataset = make_dataset(
-        **{"n_tasks": 4, "n_inputs": 6, "inputs_per_task": 5, "n_outputs": 6, "measured_tasks": 3},
-        **{"measured_instances": 20, "variants_per_task": 12, "unseen_distributions": 1},
-        val_inputs=2,
-    )
+    dataset = make_dataset(**SMALL, unseen_distributions=1)
     split = "unseen_distribution_subset"
     moved = counterfactuals_of_dataset(dataset, split, n=12)
     assert (moved.tasks[moved.own] == dataset.task(split)[moved.index]).all()

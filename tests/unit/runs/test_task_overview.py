@@ -9,8 +9,8 @@ from tasklens.runs.task_overview import same_output, same_symbols
 def of_tasks(split: str, counts: dict[int, list[int]]) -> Instances:
     """Return an instance per task with these counts of symbols."""
     task = np.array(list(counts))
-    rest = [np.zeros(len(task), dtype=np.int64)] * 3
-    return Instances(split, task, *rest, np.array(list(counts.values())), np.arange(len(task)))
+    zeros, each = np.zeros_like(task), np.array(list(counts.values()))
+    return Instances(split, task, zeros, zeros, zeros, each, np.arange(len(task)))
 
 
 def test_a_task_without_a_function_is_like_none() -> None:
