@@ -17,7 +17,8 @@ from tables.task_numbers import TaskNumbers
 SWEEPS = ("phase", "last_block", "around", "positions", "rise", "trials")
 #: The command of each study.
 COMMANDS = {
-    **{name: f"tasklens sweep docs/sweeps/{name}.toml --out runs/{name}" for name in SWEEPS},
+    **{name: f"tasklens sweep docs/sweeps/{name}.toml --out runs/small" for name in SWEEPS},
+    "positions": "tasklens sweep docs/sweeps/positions.toml --out runs/positions",
     "rise": "tasklens sweep docs/sweeps/rise.toml --out runs/rise --intervene",
     "distributions": "tasklens run distributions --set seed=11 --out runs/seed11",
 }

@@ -73,6 +73,9 @@ def test_the_scores_of_unseen_kinds_are_those_that_have_a_meaning(unseen: Finish
     clusters = run.clusters(run.steps[-1])
     assert "unseen_task_subset/correct" not in clusters
     assert len(clusters["unseen_task_subset/answer"]) == 10
+    sizes = run.view().world.sizes
+    known = {"tasks": 4, "tasks measured": 3, "unseen tasks": 4, "unseen tasks measured": 3}
+    assert {name: sizes[name] for name in known} == known
     assert {run.names["task"][i] for i in run.instances("unseen_task_subset").task} <= {
         f"unseen{i}" for i in range(4)
     }

@@ -209,6 +209,11 @@ class TrainingRunSettings(RunSettings):
                         f"measure.{key}: the data of a training run have no column {short(name)}: "
                         f"should be one of {', '.join(COLUMNS)}"
                     )
+                if name == "output" and self.tasks.unseen_tasks and not self.tasks.file:
+                    raise ValueError(
+                        f"measure.{key}: instances of tasks.unseen_tasks ="
+                        f" {self.tasks.unseen_tasks} have no output; leave out one of them"
+                    )
         self._check_figure_splits()
         steps, every = self.train.steps, self.checkpoints.every
         if (n := steps // every) > MOST_CHECKPOINTS:

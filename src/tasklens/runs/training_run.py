@@ -205,7 +205,7 @@ class TrainingRun(Run):
             )
         sizes = {
             "tasks": len(dataset.tasks.tasks),
-            "tasks measured": len(measured),
+            "tasks measured": int((measured < len(dataset.tasks.tasks)).sum()),
             "instructions": len(dataset.instructions),
             "inputs": len(dataset.tasks.inputs),
             "outputs": len(dataset.tasks.outputs),
@@ -213,6 +213,9 @@ class TrainingRun(Run):
             "shortest instruction": int(dataset.instruction_length.min()),
             "longest instruction": int(dataset.instruction_length.max()),
         }
+        if n_unseen := len(dataset.tasks.unseen_tasks):
+            sizes["unseen tasks"] = n_unseen
+            sizes["unseen tasks measured"] = len(measured) - sizes["tasks measured"]
         sizes |= {f"instances of {name}": len(part) for name, part in dataset.splits.items()}
         functions = [task.function for task in tasks]
         return TaskOverview(

@@ -91,6 +91,17 @@ def test_a_value_out_of_range_is_named(change: str, message: str) -> None:
     assert one_line_error("smoke", change).startswith(message)
 
 
+@pytest.mark.parametrize("key", ["cross", "residualize"])
+def test_instances_without_outputs_are_not_compared_with_them(key: str) -> None:
+    change = {f"measure.{key}": ["length", "output"], "tasks.unseen_tasks": 4}
+    with pytest.raises(InputError) as error:
+        load_settings("smoke", change)
+    assert str(error.value) == (
+        f"measure.{key}: instances of tasks.unseen_tasks = 4 have no output; leave out one of them"
+    )
+    assert load_settings("smoke", change | {"tasks.unseen_tasks": 0})
+
+
 def test_a_gradient_that_is_never_clipped_comes_back_from_toml() -> None:
     settings = load_settings("smoke", "train.grad_clip=inf")
     assert "grad_clip = inf\n" in settings.toml()

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats import ortho_group
 from sklearn.neighbors import NearestNeighbors
+from threadpoolctl import threadpool_limits
 
 from tasklens.clustering.cluster import Cell
 from tasklens.core.seeds import stream
@@ -196,6 +197,16 @@ def test_more_columns_than_rows_give_the_same_scores() -> None:
     x, task = blobs(60, 40)
     wide = scores(np.pad(x, ((0, 0), (0, 100))), task)
     assert wide == pytest.approx(scores(x, task), rel=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(300, 500), (500, 300)])
+def test_scores_do_not_depend_on_the_number_of_threads(shape: tuple[int, int]) -> None:
+    x, task = blobs(*shape)
+    results = []
+    for threads in (1, 4):
+        with threadpool_limits(limits=threads):
+            results.append(scores(x, task))
+    assert results[0] == results[1]
 
 
 ONE_MEMBER = np.append(np.zeros(30, np.int64), 1)
