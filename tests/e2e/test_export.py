@@ -61,11 +61,13 @@ def test_the_projector_gets_the_states_and_a_line_for_each(tiny: Finished, tmp_p
     x = np.loadtxt(out / VECTORS, delimiter="\t", dtype=np.float32)
     assert np.array_equal(x, run.states("block1"))
     header, *lines = [line.split("\t") for line in (out / METADATA).read_text().splitlines()]
-    assert header == ["label", "prompt", "input", "output", "answer", "correct", "cluster", "split"]
+    known = ["label", "prompt", "input", "output", "answer", "correct", "cluster", "split"]
+    assert header == [*known, "distribution"]
     assert {len(line) for line in lines} == {len(header)}
     labels = [run.names["task"][i] for each in run.instances_by_split.values() for i in each.task]
     assert [line[0] for line in lines] == labels
-    assert [line[-1] for line in lines] == [
+    assert [line[-1] for line in lines] == [f"{label}/0" for label in labels]
+    assert [line[-2] for line in lines] == [
         split for split, rows in run.splits.items() for _ in range(rows.stop - rows.start)
     ]
     config = (out / CONFIG).read_text()

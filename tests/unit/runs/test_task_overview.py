@@ -1,4 +1,4 @@
-"""How alike tasks are: by their functions, and by the symbols of their instructions."""
+"""The likeness of tasks, by their functions and by the symbols of their instructions."""
 
 import numpy as np
 
