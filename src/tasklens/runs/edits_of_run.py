@@ -11,7 +11,8 @@ from tasklens.report.edits_view import NOT_RUN, EditsView, Moves
 from tasklens.report.view import UNKNOWN
 from tasklens.runs.frame_maker import frames_name, index_of, points_name
 from tasklens.runs.kept_edits import edited_steps, read_edits
-from tasklens.runs.run import Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Ints
 
 #: The edit that the report shows on the map.
 MOVE = "shift"

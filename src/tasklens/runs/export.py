@@ -28,7 +28,8 @@ from tasklens.runs.frame_maker import (
 )
 from tasklens.runs.load_run import load_run
 from tasklens.runs.origin import VERSION, with_origin
-from tasklens.runs.run import Arrays, Floats, Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Arrays, Floats, Ints
 from tasklens.scoring.score_table import at_position
 
 #: Rows of `vectors.tsv` that are written at a time.

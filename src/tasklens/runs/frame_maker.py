@@ -14,7 +14,8 @@ from tasklens.core.progress import progress
 from tasklens.core.seeds import derived_seed, stream
 from tasklens.core.text import without_slash
 from tasklens.core.workers import Processes, Workers, default_workers, failure
-from tasklens.runs.run import Floats, Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Floats, Ints
 from tasklens.runs.run_columns import regressors_at
 from tasklens.runs.state_frames import Shown, StateFrames, first_frames, state_frames
 

@@ -28,7 +28,8 @@ from tasklens.runs.edit_plan import check_intervenable, default_steps, edited_sp
 from tasklens.runs.edit_states import OpenModel
 from tasklens.runs.load_run import load_run
 from tasklens.runs.pipeline import edit_and_renew
-from tasklens.runs.run import Floats, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Floats
 from tasklens.runs.settings import TrainingRunSettings
 
 

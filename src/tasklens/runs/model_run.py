@@ -27,7 +27,8 @@ from tasklens.models.licences import NOT_STATED
 from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.directory import RunDir
 from tasklens.runs.few_shot import hashes_of_prompts, prompts_of
-from tasklens.runs.run import Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Ints
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.states_on_disk import ASKED, WHOLE, read_states
 from tasklens.runs.step_names import names_of_steps

@@ -22,7 +22,7 @@ from tasklens.runs.load_run import new_run
 from tasklens.runs.model_run import ModelRun
 from tasklens.runs.opened_model import OpenedModel, opened_model, tokenizer_hash
 from tasklens.runs.pipeline import begin, finish_run
-from tasklens.runs.run import SCORES
+from tasklens.runs.run_arrays import SCORES
 from tasklens.runs.settings import ModelRunSettings
 from tasklens.runs.stage_data import make_data
 from tasklens.runs.stage_measure import Measurer

@@ -21,7 +21,8 @@ from tasklens.core.workers import LOCAL, Workers, failure, reason, start_workers
 from tasklens.data.instances import Instances
 from tasklens.runs.measure_state import Measured, StateJob, measure_state
 from tasklens.runs.origin import with_origin
-from tasklens.runs.run import CLUSTERS, SCORES, Arrays, Floats, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import CLUSTERS, SCORES, Arrays, Floats
 from tasklens.runs.run_columns import crossed_at, regressors_at
 from tasklens.scoring.centroid_scores import Answered
 from tasklens.scoring.crossed import Texts

@@ -17,7 +17,8 @@ from tasklens.report.view import MAPS, UNKNOWN, SplitView, View
 from tasklens.runs.edits_of_run import edits_view
 from tasklens.runs.frame_maker import frames_name, has_frames, index_of, make_frames, points_name
 from tasklens.runs.load_run import load_run
-from tasklens.runs.run import Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Ints
 from tasklens.runs.verify import difference, verify
 from tasklens.scoring.cluster_tracking import Followed, follow
 from tasklens.scoring.score_table import at_position, main_scores

@@ -25,7 +25,8 @@ from tasklens.models.gpt2 import GPT2, state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.report.view import ModelView, TaskOverview, TaskView
 from tasklens.runs.fit_settings import draw_dataset
-from tasklens.runs.run import Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Ints
 from tasklens.runs.run_columns import LENGTH
 from tasklens.runs.settings import COLUMNS, TrainingRunSettings
 from tasklens.runs.task_overview import EXAMPLES, same_output, same_symbols, tasks_among

@@ -20,7 +20,8 @@ from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import first_difference, load_run
-from tasklens.runs.run import Ints, Run
+from tasklens.runs.run import Run
+from tasklens.runs.run_arrays import Ints
 from tasklens.runs.training_run import TrainingRun
 from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import (
