@@ -127,7 +127,10 @@ def power_table(rows: Sequence[Row]) -> str:
         cells = [f"{null.finding}, {null.runs}", null.rule.statistic, null.rule.threshold]
         for target in null.effects:
             held = [r for r in _rows_of(rows, null.finding, "effect") if r.target == target]
-            cells.append(f"{target:g}: {held[0].rate:.0%}" if held else f"{target:g}: not measured")
+            mean, share = (
+                (held[0].mean, f"{held[0].rate:.0%}") if held else (target, "not measured")
+            )
+            cells.append(f"{mean:.2f}: {share}")
         lines.append(cells)
     effects = [f"{name} effect" for name in ("small", "middle", "large")]
     return markdown(["finding, runs", "number", "should be", *effects], lines)
