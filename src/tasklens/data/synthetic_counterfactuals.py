@@ -13,7 +13,7 @@ from tasklens.data.counterfactuals import (
     prompts_with_pairs,
 )
 from tasklens.data.edited_prompts import EditedPrompts, Ints
-from tasklens.data.synthetic import MEASURED, Dataset, Split
+from tasklens.data.synthetic import MEASURED, UNSEEN, Dataset, Split
 
 #: The measured subset from whose states the centroids are computed.
 FITTED = next(iter(MEASURED))
@@ -27,7 +27,7 @@ def counterfactuals_of_dataset(
     """Return prompts of a measured subset with the answers of all measured tasks to their inputs.
 
     The prompts and their donors depend on the seed and the split, not on the position. Donors are
-    of the same split, or of the training split if those of the split have unseen tasks.
+    of the same split, or of the training split if training has not seen the kind of the split.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ def counterfactuals_of_dataset(
     usable, notes = prompts_with_pairs(split, pairs)
     rng = stream(seed, "intervened instances", split)
     index = np.sort(rng.choice(usable, min(n, len(usable)), replace=False))
-    # Donors are of the targets' tasks, which the split of unseen tasks has not.
-    pool = dataset.measured[FITTED if is_unseen else split]
+    # A donor's state should be one from which the model answers rightly.
+    pool = dataset.measured[FITTED if split in UNSEEN else split]
     donors, donor = _donors(dataset, pool, tasks, part.take(index), own[index], seed)
     fit = len(dataset.splits[FITTED]) + is_unseen * len(part)
     return Counterfactuals(

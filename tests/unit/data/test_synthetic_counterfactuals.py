@@ -244,13 +244,13 @@ def test_an_unseen_task_has_no_own_answer_and_donors_of_training() -> None:
         assert x == part.input[moved.index[i]]
 
 
-def test_donors_of_an_unseen_distribution_are_of_unseen_distributions() -> None:
+def test_donors_of_an_unseen_distribution_are_of_training() -> None:
     dataset = make_dataset(**SMALL, unseen_distributions=1)
     split = "unseen_distribution_subset"
     moved = counterfactuals_of_dataset(dataset, split, n=12)
     assert (moved.tasks[moved.own] == dataset.task(split)[moved.index]).all()
     assert (moved.task == dataset.task(split)[moved.index]).all()
-    texts = {dataset.instructions[i] for i in dataset.splits["unseen_distribution"].instruction}
+    texts = {dataset.instructions[i] for i in dataset.splits["train"].instruction}
     tokens = dataset.vocabulary.tokens
     for ids, read in zip(moved.donors.ids, moved.donors.read, strict=True):
         assert "".join(tokens[token] for token in ids[:read]) in texts
