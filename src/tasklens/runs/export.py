@@ -74,8 +74,8 @@ def export_atlas(
     """Write the points of a run's maps as a Parquet file for Embedding Atlas.
 
     A row is a point of the report's map, with the columns of `ATLAS_SCHEMA` and those of the
-    prompts that have other names, or of a training run ``distribution``. The schema's metadata name
-    the models, their licences and the hashes of their weights.
+    prompts that have other names. A training run has the column ``distribution``, too. The schema's
+    metadata name the models, their licences and the hashes of their weights.
     ``embedding-atlas atlas.parquet --x x --y y --text prompt`` opens the file.
 
     Parameters
