@@ -28,7 +28,8 @@ from training import StepTimes, time_steps
 from tasklens.core.files import write_file
 from tasklens.core.seeds import stream
 from tasklens.core.workers import default_workers
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.dataset import Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import make_model
 from tasklens.models.gpt2_subject import GPT2Subject

@@ -11,7 +11,8 @@ from common import settings_of
 from numpy.typing import NDArray
 
 from tasklens.clustering.cluster import Cell, Clustering, ClusterSettings, cluster
-from tasklens.data.synthetic import MEASURED, make_dataset
+from tasklens.data.dataset import MEASURED
+from tasklens.data.synthetic import make_dataset
 from tasklens.models.gpt2 import make_model, state_names
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest

@@ -9,7 +9,7 @@ from common import ROOT
 from reference import Recipe
 
 from tasklens.core.files import write_file
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings

@@ -33,7 +33,8 @@ from tsne import sklearn_cells
 
 from tasklens.clustering.cluster import Cell, ClusterSettings
 from tasklens.core.workers import default_workers
-from tasklens.data.synthetic import MEASURED, make_dataset
+from tasklens.data.dataset import MEASURED
+from tasklens.data.synthetic import make_dataset
 from tasklens.models.gpt2 import state_names
 from tasklens.models.lr_schedule import checkpoint_steps
 from tasklens.runs.directory import RunDir

@@ -17,7 +17,8 @@ import safetensors.torch
 import torch
 from gpu_part import Part, main
 
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.dataset import MEASURED, Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject

@@ -16,7 +16,8 @@ from common import Report, Result, begin, interleaved, medians, parser, sized
 from numpy.typing import NDArray
 from reference import Reader, Sequences, sequences, with_weights_of
 
-from tasklens.data.synthetic import MEASURED, Dataset, make_dataset
+from tasklens.data.dataset import MEASURED, Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject

@@ -21,9 +21,10 @@ from reference import with_weights_of
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.dataset import Dataset
 from tasklens.data.edited_prompts import EditedPrompts, Floats, Ints
 from tasklens.data.labelled_prompts import PromptSettings, read_prompts
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.synthetic_counterfactuals import FITTED, counterfactuals_of_dataset
 from tasklens.data.tokenize import tokenize
 from tasklens.interventions.cell import CellStates, intervene, planned_edits

@@ -23,7 +23,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging as transformers_logging
 
 from tasklens.core.seeds import derived_seed, stream
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON
 from tasklens.models.lr_schedule import learning_rate
 from tasklens.runs.settings import TrainingRunSettings

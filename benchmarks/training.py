@@ -11,7 +11,8 @@ from itertools import islice
 from common import Report, Result, begin, interleaved, medians, parser, sized
 from reference import MICRO_BATCH, Choice, ReferenceTrainer, best_form
 
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.dataset import Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.models.gpt2 import make_model
 from tasklens.models.training import Trainer
 from tasklens.runs.settings import TrainingRunSettings

@@ -11,7 +11,8 @@ import time
 import torch
 
 from tasklens.core.seeds import stream
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.dataset import Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, make_model
 from tasklens.models.gpt2_subject import GPT2Subject

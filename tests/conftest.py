@@ -11,7 +11,8 @@ import torch
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-from tasklens.data.synthetic import Dataset, DataSettings, make_dataset
+from tasklens.data.dataset import Dataset
+from tasklens.data.synthetic import DataSettings, make_dataset
 from tasklens.data.tasks import TaskSettings
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.checkpoints import config_of

@@ -5,6 +5,7 @@ from .clustering.estimators import TSNE as TSNE
 from .clustering.estimators import KMeans as KMeans
 from .core.errors import CellsFailedError as CellsFailedError
 from .core.errors import InputError as InputError
+from .data.dataset import Dataset as Dataset
 from .data.icl_prompts import chat_prompts as chat_prompts
 from .data.icl_prompts import icl_prompts as icl_prompts
 from .data.icl_prompts import plain_prompts as plain_prompts
@@ -13,7 +14,6 @@ from .data.labelled_prompts import LabelledPrompts as LabelledPrompts
 from .data.labelled_prompts import PromptSettings as PromptSettings
 from .data.labelled_prompts import read_prompts as read_prompts
 from .data.prompt_drawing import PromptSetSettings as PromptSetSettings
-from .data.synthetic import Dataset as Dataset
 from .data.synthetic import DataSettings as DataSettings
 from .data.synthetic import TrainingStateSettings as TrainingStateSettings
 from .data.synthetic import make_dataset as make_dataset

@@ -8,7 +8,7 @@ import pytest
 from e2e.conftest import Finished, assert_refused, call, succeed
 from e2e.stock import Stock
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.dataset import MEASURED
 from tasklens.runs.own_prompts import with_own_prompts
 from tasklens.runs.settings import ModelRunSettings
 

@@ -23,7 +23,7 @@ from e2e.sweeps import (
     touched,
     write_sweep,
 )
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.dataset import MEASURED
 from tasklens.runs import sweep as runs_sweep
 
 

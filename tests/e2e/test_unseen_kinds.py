@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 import tasklens as tl
 from e2e.conftest import Finished, assert_same, call, changes, succeed
 from e2e.sweeps import sweep, write_sweep
+from tasklens.data.dataset import MEASURED, UNSEEN
 from tasklens.data.instances import JUDGED, SPLIT_MEANINGS, UNSEEN_KINDS
-from tasklens.data.synthetic import MEASURED, UNSEEN
 from tasklens.findings.verdict_text import verdict_text
 from tasklens.interventions.cell import EditKey
 from tasklens.interventions.settings import FIGURE, NEEDED

@@ -12,8 +12,8 @@ from tasklens.data.counterfactuals import (
     pairs_of,
     prompts_with_pairs,
 )
+from tasklens.data.dataset import MEASURED, UNSEEN, Dataset, Split
 from tasklens.data.edited_prompts import EditedPrompts, Ints
-from tasklens.data.synthetic import MEASURED, UNSEEN, Dataset, Split
 
 #: The measured subset from whose states the centroids are computed.
 FITTED = next(iter(MEASURED))

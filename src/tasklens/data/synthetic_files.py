@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError, first_line
 from tasklens.core.parquet import parquet_bytes, read_parquet
-from tasklens.data.synthetic import PAD, Dataset, Split, Vocabulary, measured_splits
+from tasklens.data.dataset import PAD, Dataset, Split, Vocabulary, measured_splits
 from tasklens.data.task_file import tasks_from_json, tasks_to_json
 from tasklens.data.tasks import TaskSet
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from tasklens.core.errors import InputError
 from tasklens.core.parse import parse_json
 from tasklens.core.settings import SettingsBase
-from tasklens.data.synthetic import PAD
+from tasklens.data.dataset import PAD
 from tasklens.models.gpt2 import GPT2, LAYER_NORM_EPSILON, ModelSettings
 from tasklens.models.lr_schedule import evenly_spaced
 

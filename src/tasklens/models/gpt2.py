@@ -18,8 +18,8 @@ from torch.nn.utils import skip_init
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import SettingsBase, with_keywords
+from tasklens.data.dataset import Dataset
 from tasklens.data.names import BRANCHES
-from tasklens.data.synthetic import Dataset
 from tasklens.models.training_size import Network, check_network
 
 LAYER_NORM_EPSILON = 1e-5

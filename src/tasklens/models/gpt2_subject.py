@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasklens.data.synthetic import UNSEEN, Dataset
+from tasklens.data.dataset import UNSEEN, Dataset
 from tasklens.data.token_prompts import Prompts, join
 from tasklens.models.devices import default_max_tokens
 from tasklens.models.gpt2 import GPT2, branch_names, check_length, state_names

@@ -13,7 +13,7 @@ from torch import Tensor
 from tasklens.core.errors import InputError
 from tasklens.core.seeds import derived_seed
 from tasklens.core.settings import Affects, Device, SettingsBase, with_keywords
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.devices import check_device, free_bytes, multiplies_bf16, seeded
 from tasklens.models.distributed import SINGLE_PROCESS, ProcessGroup, replicate, training_device
 from tasklens.models.gpt2 import GPT2, check_length

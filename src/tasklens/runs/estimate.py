@@ -12,8 +12,8 @@ from tasklens.core.errors import InputError
 from tasklens.core.memory import check_sizes
 from tasklens.core.settings import SettingsBase
 from tasklens.core.workers import check_workers
+from tasklens.data.dataset import MEASURED
 from tasklens.data.dataset_size import check_dataset_size
-from tasklens.data.synthetic import MEASURED
 from tasklens.interventions.settings import check_draws
 from tasklens.models.devices import check_device, free_bytes
 from tasklens.models.gpt2 import state_names

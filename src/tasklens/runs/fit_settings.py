@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from tasklens.core.errors import InputError
+from tasklens.data.dataset import Dataset
 from tasklens.data.grammar import Grammar
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.tasks import TaskSettings
 from tasklens.runs.settings import TrainingRunSettings
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.dataset import Dataset
 from tasklens.data.instances import Instances
-from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import Arrays, PlannedEdit, planned_edits
 from tasklens.interventions.edits import Edit

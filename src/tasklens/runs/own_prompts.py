@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tasklens.core.progress import inform
+from tasklens.data.dataset import MEASURED
 from tasklens.data.prompt_readers import FEW_SHOT
-from tasklens.data.synthetic import MEASURED
 from tasklens.runs.directory import RunDir
 from tasklens.runs.load_run import load_run
 from tasklens.runs.settings import ModelRunSettings

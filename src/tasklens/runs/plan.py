@@ -14,7 +14,7 @@ from tasklens.clustering.cluster import Cell, ClusterSettings, cluster
 from tasklens.clustering.map_frames import next_frame
 from tasklens.core.progress import status
 from tasklens.core.workers import default_workers
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.gpt2 import GPT2, make_model, state_names
 from tasklens.models.gpt2_subject import harvest_measured
 from tasklens.models.lr_schedule import checkpoint_steps

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.data.synthetic_counterfactuals import counterfactuals_of_dataset
 from tasklens.interventions.cell import PlannedEdit, planned_edits
 from tasklens.interventions.settings import FIGURE, NEEDED, REPAIRS

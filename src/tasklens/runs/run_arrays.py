@@ -1,4 +1,4 @@
-"""What a run has measured, read from its directory: prompts, hidden states, answers, clusters.
+"""Read what a run has measured from its directory: prompts, hidden states, answers, clusters.
 
 The part of `tasklens.Run` that each kind of run defines, and what follows from it.
 """
@@ -37,7 +37,7 @@ SCORES = "scores.parquet"
 
 
 class RunArrays(Stages):
-    """What a run has measured, and the way to read it; see `tasklens.Run`."""
+    """The measured part of a `tasklens.Run`: prompts, hidden states, answers, clusters."""
 
     # -- what was measured --------------------------------------------------------------------
 

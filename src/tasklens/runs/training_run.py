@@ -11,9 +11,9 @@ from tasklens.core.errors import InputError
 from tasklens.core.files import read_small_file, sha256
 from tasklens.core.settings import Stage
 from tasklens.data.counterfactuals import Counterfactuals
+from tasklens.data.dataset import Dataset
 from tasklens.data.instances import Instances
 from tasklens.data.names import find_split
-from tasklens.data.synthetic import Dataset
 from tasklens.data.synthetic_counterfactuals import (
     FITTED,
     counterfactuals_of_dataset,

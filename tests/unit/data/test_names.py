@@ -3,8 +3,8 @@
 import pytest
 
 from tasklens.core.errors import InputError
+from tasklens.data.dataset import MEASURED
 from tasklens.data.names import find_split, find_state, state_name
-from tasklens.data.synthetic import MEASURED
 
 STATES = ("wte", "embed", *(f"block{i}" for i in range(1, 13)), "ln_f", "attn3", "mlp12")
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, DataSettings, make_dataset
+from tasklens.data.dataset import MEASURED, PAD, SPLITS, Dataset
+from tasklens.data.synthetic import DataSettings, make_dataset
 from tasklens.data.tasks import TaskSettings
 
 Instance = tuple[str, str, str]

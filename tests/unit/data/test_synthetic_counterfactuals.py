@@ -7,7 +7,8 @@ import pytest
 
 from tasklens.core.errors import InputError
 from tasklens.data.counterfactuals import Counterfactuals
-from tasklens.data.synthetic import MEASURED, Dataset, PositionName, Split, make_dataset
+from tasklens.data.dataset import MEASURED, Dataset, PositionName, Split
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.synthetic_counterfactuals import UNSEEN_TASK, counterfactuals_of_dataset
 from tasklens.data.tasks import Task, TaskSet
 

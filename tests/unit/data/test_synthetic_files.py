@@ -13,7 +13,8 @@ import pytest
 
 from tasklens.core.errors import InputError
 from tasklens.core.parquet import parquet_bytes
-from tasklens.data.synthetic import MEASURED, PAD, SPLITS, Dataset, DataSettings, make_dataset
+from tasklens.data.dataset import MEASURED, PAD, SPLITS, Dataset
+from tasklens.data.synthetic import DataSettings, make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.data.tasks import TaskSettings
 

@@ -7,8 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tasklens.core.errors import InputError
+from tasklens.data.dataset import Vocabulary
 from tasklens.data.labelled_prompts import read_prompts
-from tasklens.data.synthetic import Vocabulary
 from tasklens.data.synthetic_files import tokenizer_json
 from tasklens.data.tokenize import Tokenized, tokenize
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from conftest import examples
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import MEASURED, SPLITS, UNSEEN, Dataset, make_dataset
+from tasklens.data.dataset import MEASURED, SPLITS, UNSEEN, Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.synthetic_files import dataset_files, read_dataset
 from tasklens.data.task_file import tasks_from_json
 from tasklens.data.tasks import TaskSettings

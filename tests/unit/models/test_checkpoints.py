@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.data.synthetic_files import tokenizer_json
 from tasklens.models.checkpoints import (
     CheckpointSettings,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.gpt2 import GPT2, ModelSettings, check_length, make_model
 
 

@@ -8,8 +8,8 @@ import torch
 
 from models.plain_hooks import assert_equal_answers, origins_of, plain_answers, some_edits, spans
 from tasklens.core.errors import InputError
+from tasklens.data.dataset import Dataset
 from tasklens.data.edited_prompts import Edited, EditedPrompts, Ints
-from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 from tasklens.models.gpt2_editor import GPT2Editor

@@ -16,8 +16,8 @@ import torch
 
 from models.families import family_model, made_prompts
 from models.plain_hooks import some_edits, spans
+from tasklens.data.dataset import Dataset
 from tasklens.data.edited_prompts import EditedPrompts
-from tasklens.data.synthetic import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.devices import is_out_of_memory, multiplies_bf16, seeded, tokens_that_fit
 from tasklens.models.gpt2 import ModelSettings, make_model

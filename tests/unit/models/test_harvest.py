@@ -10,8 +10,9 @@ import torch
 
 from models.families import family_model, word_level_tokenizer
 from tasklens.core.errors import InputError
+from tasklens.data.dataset import Dataset
 from tasklens.data.labelled_prompts import read_prompts
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.data.synthetic_files import dataset_files
 from tasklens.models.checkpoints import checkpoint_files
 from tasklens.models.gpt2 import GPT2, make_model

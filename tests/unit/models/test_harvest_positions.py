@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import MEASURED, Dataset
+from tasklens.data.dataset import MEASURED, Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.gpt2 import GPT2
 from tasklens.models.gpt2_subject import GPT2Subject, harvest_measured

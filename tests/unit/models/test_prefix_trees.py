@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.prefix_trees import Trees, token_trees
 

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 from tasklens.models.gpt2_subject import GPT2Subject
 from tasklens.models.harvest import harvest

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasklens.data.synthetic import Dataset
+from tasklens.data.dataset import Dataset
 from tasklens.data.token_prompts import Prompts
 from tasklens.models.training_batches import TrainingBatch, batches, shared_prefix_rows
 

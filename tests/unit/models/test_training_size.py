@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from tasklens.core.errors import InputError
-from tasklens.data.synthetic import Dataset, make_dataset
+from tasklens.data.dataset import Dataset
+from tasklens.data.synthetic import make_dataset
 from tasklens.models.gpt2 import GPT2, ModelSettings, make_model
 from tasklens.models.training import Trainer, TrainSettings
 from tasklens.models.training_size import Step, check_rows, training_bytes

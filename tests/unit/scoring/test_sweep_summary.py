@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from planted import CONTROLS, planted_table, sound
-from tasklens.data.synthetic import MEASURED
+from tasklens.data.dataset import MEASURED
 from tasklens.scoring.score_table import Row, accuracy_row, score_rows, to_table
 from tasklens.scoring.sweep_summary import AT_THE_END, best_rows, points_table
 
