@@ -1,4 +1,4 @@
-"""Draw the instances [I; x; y] of a set of tasks: splits and measured subsets.
+"""Draw the instances [I; x; y] of a set of tasks: splits and measured subsets."""
 
 from typing import Annotated, Any, Self
 
