@@ -41,8 +41,8 @@ in one of eight tables. It is more often if numbers are skewed, as rank correlat
 {other_table(rows)}
 
 **Power.** The share of tables on which a finding holds that is true: the number of the check has
-the mean that stands before the share. With three runs, Student's t costs much of it: a finding that
-is only just true stays undecided. More runs help.
+the mean that stands before the share. With three runs, a finding
+that is only just true mostly stays undecided.
 
 {power_table(rows)}
 """
