@@ -10,10 +10,11 @@ import pytest
 from conftest import HANG
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from tasklens.cli.signals import TerminatedError, end_by, raising
 from tasklens.core.workers import Processes
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would be ignored
 with raising():
     try:
         with Processes(2) as workers:
