@@ -112,7 +112,7 @@ def test_bash_completes_commands_options_and_presets() -> None:
 
     assert completed("tasklens comp") == ["compare"]
     assert completed("tasklens run --dr") == ["--dry-run"]
-    assert completed("tasklens run d") == ["default"]
+    assert completed("tasklens run d") == ["default", "distributions"]
 
 
 # --- JSON ---

@@ -987,8 +987,8 @@ def test_on_paper(page: "Page") -> None:
     assert page.is_visible("#cloud")
     assert page.locator("#findings details[open]").count() == 0
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator("#findings details[open]").count() == 8
-    assert page.locator("#findings details").count() == 8
+    assert page.locator("#findings .finding").count() == 8
+    assert page.locator("#findings details:not([open])").count() == 0
     for selectors in PARTS.values():
         for selector in selectors:
             page.wait_for_selector(selector)

@@ -18,7 +18,7 @@ def test_a_pair_has_two_known_answers_with_different_first_tokens() -> None:
         [False, False, True],  # 5 6 and 5 7 begin with the same token
         [False, False, True],
         [False, False, False],  # the own answer is not known
-        [False, False, False],  # nor is the own task
+        [True, True, True],  # without an own answer, each known one makes a pair
     ]
     one = np.zeros(3, dtype=np.int64)
     assert pair_notes("val", answers[:3], own[:3], tokens, one) == (

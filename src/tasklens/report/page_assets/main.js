@@ -340,7 +340,7 @@ watch(["step", "state"], moveMarks);
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {
-  document.querySelectorAll("#verdicts .finding").forEach((details) => { details.open = true; });
+  document.querySelectorAll("#verdicts details").forEach((details) => { details.open = true; });
   sections.forEach((draw) => draw());
   for (const cloud of clouds) cloud.draw();
 });
