@@ -18,6 +18,8 @@ from tables.statements import FAILS, HOLDS, NOT_RUN, UNDECIDED, judged, values_o
 from tables.verdict_tables import interval, limits
 
 ORDER = (FAILS, UNDECIDED, HOLDS, NOT_RUN)
+#: What counts as hardly, as in the checks of use.
+HARDLY = 0.1
 PAIRS, INSTRUCTIONS = "val_subset", "val_instruction_subset"
 #: Where the sweeps are described.
 REGIME = "[regime](#the-regime-the-number-of-outputs)"
@@ -186,10 +188,13 @@ def of_distributions(material: Material) -> list[Answer]:
     statements = {
         "The findings hold with three distributions per task": DISTRIBUTIONS,
         "A task has a cluster for each distribution before they merge": DISTRIBUTIONS,
-        "Instructions of distributions that training never saw are in their task's cluster": KINDS,
+        "Instructions of distributions that training never saw are in their task's cluster, though "
+        "nothing tells a model which that is": KINDS,
         "Tasks that training never saw are clusters of their own": KINDS,
         "States far from their task's centroid are answered wrongly": KINDS,
         "Tasks with better clusters are answered better": KINDS,
+        "At the centroid of their task, wrong answers to unseen instructions become right": KINDS,
+        "At the centroid of their task, wrong answers to unseen distributions become right": KINDS,
     }
     if scores is None or judgement is None:
         command = f"`{COMMANDS['distributions']}`"
@@ -241,7 +246,21 @@ def of_distributions(material: Material) -> list[Answer]:
             f"rank correlation over tasks, unseen instructions: {spread(along)}",
             KINDS,
         ),
+        repaired(texts[6], judgement, INSTRUCTIONS),
+        repaired(texts[7], judgement, "unseen_distribution_subset"),
     ]
+
+
+def repaired(statement: str, judgement: dict[str, Any], split: str) -> Answer:
+    """Return whether errors become right if states are moved to their own centroid."""
+    measured = judgement["use"]["measurements"]
+    share = "errors that become right at their own task's centroid"
+    at = next(i for i, m in enumerate(measured) if (m["what"], m["split"]) == (share, split))
+    moved, above_random = measured[at : at + 2]
+    low, high = above_random["low"], above_random["high"]
+    result = HOLDS if low > HARDLY else FAILS if high < HARDLY else UNDECIDED
+    text = f"{interval(moved)} of the errors, {interval(above_random)} above random directions"
+    return Answer(statement, result, text, KINDS)
 
 
 def of_small_world(material: Material) -> list[Answer]:

@@ -20,7 +20,7 @@ COMMANDS = {
     **{name: f"tasklens sweep docs/sweeps/{name}.toml --out runs/small" for name in SWEEPS},
     "positions": "tasklens sweep docs/sweeps/positions.toml --out runs/positions",
     "rise": "tasklens sweep docs/sweeps/rise.toml --out runs/rise --intervene",
-    "distributions": "tasklens run distributions --set seed=11 --out runs/seed11",
+    "distributions": "tasklens run distributions --set seed=11 --out runs/d11",
 }
 
 
