@@ -16,7 +16,7 @@ and Pearson) is at most {GOAL:.0%}. **Above the goal**:
 {failing}
 The rank correlation of a few layers is skewed: if its mean is at the threshold, most networks are
 above. Student's t takes numbers as normal, so that depth has the highest rates. Five runs do not
-lower them. **A single run** says nothing about others: at the edge most findings hold far too often
+lower them. **A single run** shows nothing of others: at the edge most findings hold far too often
 (second table). Only several runs test a finding.
 
 `python docs/error_rates.py` counts it on synthetic runs, and puts the counts into
