@@ -21,6 +21,8 @@ from tasklens.interventions.settings import FIGURE, NEEDED
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.training_run import TrainingRun
 
+pytestmark = pytest.mark.long
+
 DISTRIBUTION, TASK = UNSEEN_KINDS
 UNSEEN_SETTINGS = {"tasks__unseen_distributions": 2, "tasks__unseen_tasks": 4}
 
