@@ -239,7 +239,7 @@ def random_grammars(
             raise InputError(
                 f"random grammar {len(grammars) + 1} of {len(min_strings)}: {REDRAWS} draws gave"
                 f" none with {needed} {lengths}, disjoint from the others; allow more symbols or"
-                " lengths, or fewer tasks or variants"
+                " lengths, or fewer tasks, distributions or variants"
             )
     return grammars
 
