@@ -66,6 +66,7 @@ def test_checkpoints_are_measured_during_training(
     assert_same(path, tiny.path)
 
 
+@pytest.mark.long
 def test_checkpoints_held_for_the_workers_are_bounded(
     prepared: TrainingRun, begun: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

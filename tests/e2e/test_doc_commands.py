@@ -199,7 +199,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "runs" / f"seed{seed}"
         options = [w for k, v in SETTINGS.items() for w in ("--set", f"{k}={v}")]
         succeed("run", "smoke", *options, "--set", f"seed={seed}", "--out", path)
-        shutil.copytree(path, tmp_path / "runs" / f"seed{seed + 6}")
+        for copy in (f"seed{seed + 6}", f"d{seed + 11}"):
+            shutil.copytree(path, tmp_path / "runs" / copy)
     shutil.copytree(tmp_path / "runs" / "seed0", tmp_path / "runs" / "default")
     monkeypatch.chdir(tmp_path)
     return tmp_path

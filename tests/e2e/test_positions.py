@@ -78,6 +78,7 @@ def test_the_first_position_is_where_it_is_in_a_run_of_its_own(
     assert more == {"at=instruction_last", "at=instruction_mean"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["measure", "run"])
 def test_a_position_that_is_added_later_is_as_if_taken_while_training(
     three: Finished, copy: Path, how: str
@@ -92,6 +93,7 @@ def test_a_position_that_is_added_later_is_as_if_taken_while_training(
     assert_same(copy, three.path)
 
 
+@pytest.mark.long
 def test_a_position_that_is_left_out_is_not_measured(three: Finished, tmp_path: Path) -> None:
     path = Path(shutil.copytree(three.path, tmp_path / "tiny"))
     before = load_run(path).directory.mark("train")
