@@ -48,6 +48,7 @@ def prepared(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
+@pytest.mark.long
 def test_checkpoints_are_measured_during_training(
     command: Command, tiny: Finished, prepared: TrainingRun, begun: list[int]
 ) -> None:

@@ -240,6 +240,7 @@ def test_other_settings_make_all_edits_again(copy: Path, command: Command) -> No
     assert {key.edit for key in keys(copy, 12)} == {"random"}
 
 
+@pytest.mark.long
 def test_an_edit_that_fails_is_named_and_the_others_are_kept(
     copy: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
