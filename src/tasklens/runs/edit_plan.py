@@ -5,14 +5,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tasklens.core.errors import InputError
 from tasklens.data.names import UNTRAINED
-from tasklens.findings.curves import curves_of_table
 from tasklens.interventions.cell import DONATED, EditKey, PlannedEdit, planned_edits
 from tasklens.interventions.repair import DISTANCE, repair_name
 from tasklens.interventions.settings import ADDED, FIGURE, NEEDED, OF_OWN, REPAIRS, Selection
 from tasklens.models.lr_schedule import evenly_spaced
+from tasklens.runs.chosen_layer import chosen_layer
 from tasklens.runs.kept_edits import Shapes, kept_shapes
 from tasklens.runs.run import Run
-from tasklens.scoring.best_layer import best_layer
 
 #: The share of the blocks, from the last one down, in which a shift may only move the output.
 LATE = 0.25
@@ -38,7 +37,7 @@ def figure_selections(run: Run) -> list[Selection]:
 def tested_selection(run: Run) -> Selection | None:
     """Return the random directions of the last checkpoint, if there are any, to draw them again.
 
-    How many there are depends on the scores: see `tested_state`.
+    How many there are depends on the scores: see `chosen_layer`.
     """
     names, step = run.state_names, run.steps[-1]
     keys = [EditKey.parse(name) for name in kept_shapes(run, step)]
@@ -79,7 +78,8 @@ def edited_splits(splits: Iterable[str]) -> tuple[str, ...]:
 def missing_edits(run: Run, selections: Sequence[Selection]) -> Missing:
     """Return the edits that are wanted and not kept; InputError if none of them can be made."""
     missing: Missing = {}
-    tested, splits = tested_state(run), edited_splits(run.splits)
+    # The best layer is chosen without any edit, among hidden states and not their maps.
+    tested, splits = chosen_layer(run), edited_splits(run.splits)
     for selection in selections:
         states = selection.states_among(run.state_names)
         cells = [
@@ -115,17 +115,6 @@ def default_steps(run: Run) -> tuple[int, ...]:
     """Return the steps that are edited if none is named: not that of an untrained twin."""
     steps = run.intervenable_steps
     return tuple(step for step in steps if run.step_names.get(step) != UNTRAINED) or steps
-
-
-def tested_state(run: Run) -> str | None:
-    """Return the best layer on the first split, chosen without any edit, as the checks do.
-
-    It is best among the hidden states themselves, as these are edited and not their t-SNE maps.
-    """
-    cells = next(iter(run.splits)), "raw"
-    ari = curves_of_table(run.score_table())[0].ari
-    best = best_layer({key[1:]: y[0, -1] for key, y in ari.items() if key[::2] == cells})
-    return best[0] if best else None
 
 
 def _asked(run: Run, split: str, position: str) -> tuple[int, bool, bool]:

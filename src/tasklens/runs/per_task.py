@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from tasklens.core.errors import InputError
 from tasklens.data.names import find_split, find_state
+from tasklens.runs.chosen_layer import need_layer
 from tasklens.runs.run import Run
-from tasklens.runs.verify import best_layer_of
 from tasklens.scoring.centroid_scores import (
     commonest,
     score_answers_of_tasks,
@@ -38,7 +38,7 @@ def per_task(
     split = run.unseen if split is None else find_split(split, run.splits)
     position = run.position(position)
     if state is None:
-        state = best_layer_of(run, position)
+        state = need_layer(run, position)
     cell = run.cell(split, find_state(state, run.state_names), "raw", position)
     clusters = run.clusters(step)
     arrays = {kind: clusters[cell.name(kind)] for kind in KINDS if cell.name(kind) in clusters}

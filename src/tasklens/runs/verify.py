@@ -18,12 +18,12 @@ from tasklens.findings.curves import Curves, Places, curves_of_labels, curves_of
 from tasklens.findings.use import of_shuffled_labels
 from tasklens.findings.verdict import Verdict, judge
 from tasklens.interventions.effect_curves import EffectCurves, effect_curves
+from tasklens.runs.chosen_layer import need_layer
 from tasklens.runs.kept_edits import edited_steps, read_edits
 from tasklens.runs.load_run import first_difference, load_run
 from tasklens.runs.run import Run
 from tasklens.runs.run_arrays import Ints
 from tasklens.runs.training_run import TrainingRun
-from tasklens.scoring.best_layer import best_layer
 from tasklens.scoring.bootstrap import (
     FamilyResampling,
     Resampling,
@@ -286,18 +286,6 @@ def compare_precisions(runs: Iterable[Run]) -> None:
         warn(f"{each}, as auto chose: fix train.precision in runs that are compared")
 
 
-def best_layer_of(run: Run, position: str, space: str = "raw") -> str:
-    """Return the layer with the highest final ARI on the first split; InputError if none has it."""
-    table = at_position(run.score_table(), position)
-    first, ari = next(iter(run.splits)), curves_of_table(table)[0].ari
-    best = best_layer(
-        {cell[1:]: y[0, -1] for cell, y in ari.items() if cell[::2] == (first, space)}
-    )
-    if best is None:
-        raise InputError(f"{run.directory.path}: nothing was clustered in the space {space!r}")
-    return best[0]
-
-
 def follow_run(
     run: Run,
     layer: str | None = None,
@@ -318,7 +306,7 @@ def follow_run(
     if layer is not None:
         layer = find_state(layer, run.state_names)
     else:
-        layer = best_layer_of(run, position, space)
+        layer = need_layer(run, position, space)
     name = run.cell(split, layer, space, position).name("labels")
     steps, labels = [], []
     known: set[str] = set()
