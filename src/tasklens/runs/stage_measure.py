@@ -160,7 +160,7 @@ class Measurer:
     ) -> None:
         self.run, self.workers, self.on_state, self.grows = run, workers, on_state, grows
         self.failed: dict[str, str] = {}
-        self._running: deque[tuple[int, Jobs]] = deque()
+        self._running: deque[tuple[int, Jobs, dict[str, Answered]]] = deque()
 
     def inputs(self, step: int) -> str:
         """Return the hash of what the scores of a checkpoint depend on."""
@@ -200,12 +200,13 @@ class Measurer:
     def begin(self, step: int) -> None:
         """Hand the hidden states of a checkpoint to the workers."""
         jobs: Jobs = {}
-        for job in self._jobs(step):
+        answered = _answered(self.run, step)
+        for job in self._jobs(step, answered):
             jobs[job.name] = self.workers.submit(measure_state, job)
             jobs[job.name].add_done_callback(lambda _: self.on_state(1))
-        self._running.append((step, jobs))
+        self._running.append((step, jobs, answered))
 
-    def _jobs(self, step: int) -> list[StateJob]:
+    def _jobs(self, step: int, every: Mapping[str, Answered]) -> list[StateJob]:
         run = self.run
         settings = run.settings
         last = step == run.steps[-1] and not self.grows
@@ -226,9 +227,7 @@ class Measurer:
                 "regressors": regressors_at(run, position),
             }
 
-        answered = {
-            split: each for split, each in _answered(run, step).items() if split in run.splits
-        }
+        answered = {split: each for split, each in every.items() if split in run.splits}
         of_position = {position: shared(position) for position in run.positions}
         return [
             StateJob(
@@ -260,7 +259,7 @@ class Measurer:
 
     def keep_first(self) -> None:
         """Wait for the checkpoint that was begun first, and keep what it gave."""
-        step, jobs = self._running.popleft()
+        step, jobs, answered = self._running.popleft()
         errors = {name: failure(job) for name, job in jobs.items()}
         failed = {name: reason(error) for name, error in errors.items() if error}
         for job in jobs.values():
@@ -269,7 +268,7 @@ class Measurer:
         if failed:
             self.failed |= failed
             return
-        rows, arrays = _answers(self.run, step)
+        rows, arrays = _answers(self.run, step, answered)
         for job in jobs.values():
             rows += job.result().rows
             arrays |= job.result().arrays
@@ -317,7 +316,7 @@ def _answered(run: Run, step: int) -> dict[str, Answered]:
     }
 
 
-def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
+def _answers(run: Run, step: int, answered: Mapping[str, Answered]) -> tuple[list[Row], Arrays]:
     """Return the scores of the answers on each split, over instances whose right answer is known.
 
     Beside it, of the measured splits, ``split/answer`` (n,) int64 and, if any right answer is
@@ -326,7 +325,7 @@ def _answers(run: Run, step: int) -> tuple[list[Row], Arrays]:
     rows: list[Row] = []
     arrays: Arrays = {}
     scores = run.answer_scores(step)
-    for split, (answer, correct) in _answered(run, step).items():
+    for split, (answer, correct) in answered.items():
         known = correct >= 0
         if split in run.splits:
             arrays[f"{split}/answer"] = answer
