@@ -203,9 +203,6 @@ class Dataset:
 
 def measured_splits(tasks: TaskSet) -> dict[str, str]:
     """Return the measured subsets of a dataset, and the split that each is drawn from."""
-    measured = dict(MEASURED)
-    if any(task.unseen for task in tasks.tasks):
-        measured["unseen_distribution_subset"] = UNSEEN["unseen_distribution_subset"]
-    if tasks.unseen_tasks:
-        measured["unseen_task_subset"] = UNSEEN["unseen_task_subset"]
-    return measured
+    are_there = any(task.unseen for task in tasks.tasks), bool(tasks.unseen_tasks)
+    unseen = zip(UNSEEN.items(), are_there, strict=True)
+    return MEASURED | dict(names for names, is_there in unseen if is_there)

@@ -19,6 +19,7 @@ from tasklens.core.settings import SettingsBase
 from tasklens.core.text import visible
 from tasklens.data.cell_values import look
 from tasklens.data.grammar import Grammar
+from tasklens.data.instances import UNSEEN_KINDS
 
 
 class TaskSettings(SettingsBase, affects="data"):
@@ -118,6 +119,12 @@ class TaskSettings(SettingsBase, affects="data"):
         if self.regexes and self.file:
             raise ValueError("regexes and file exclude each other: give one of them")
         return self
+
+    @property
+    def unseen_kinds(self) -> tuple[str, ...]:
+        """Measured splits of unseen kinds that these settings ask for; a file may name others."""
+        wanted = self.unseen_distributions, self.unseen_tasks
+        return tuple(split for split, n in zip(UNSEEN_KINDS, wanted, strict=True) if n)
 
     @property
     def n_regexes(self) -> int:

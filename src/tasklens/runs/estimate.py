@@ -65,7 +65,7 @@ def _disk(settings: TrainingRunSettings, sizes: Mapping[str, int]) -> int:
     n_instances, n_splits = 0, len(MEASURED)
     if not tasks.file:
         n_instances = tasks.n_tasks * tasks.variants_per_task * tasks.inputs_per_task
-        n_splits += bool(tasks.unseen_distributions) + bool(tasks.unseen_tasks)
+        n_splits += len(tasks.unseen_kinds)
     n_parameters = _network(changed).n_parameters
     return sum(count_bytes(changed, n_parameters, n_instances, n_splits).values())
 

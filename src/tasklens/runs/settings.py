@@ -225,13 +225,7 @@ class TrainingRunSettings(RunSettings):
 
     def _check_figure_splits(self) -> None:
         """Raise ValueError if the figure shows a split that is not measured."""
-        tasks = self.tasks
-        wanted = (tasks.unseen_distributions, tasks.unseen_tasks)
-        unseen = [
-            split
-            for split, n in zip(UNSEEN_KINDS, wanted, strict=True)
-            if n or tasks.file  # which may name some
-        ]
+        unseen = UNSEEN_KINDS if self.tasks.file else self.tasks.unseen_kinds
         for split in self.figure.splits:
             try:
                 find_split(split, (*JUDGED, *unseen))
