@@ -189,16 +189,10 @@ def _judge(runs: Sequence[Curves]) -> Verdict:
     unseen = tuple(unseen_measurements(runs))
     listed = " and ".join([", ".join(over[:-1]), over[-1]] if over[1:] else over)
     unjudged = tuple(split for split in UNSEEN_KINDS if any(split == key[0] for key in runs[0].ari))
+    verdict = Verdict(names, checks, listed, use=use, unseen=unseen, unjudged=unjudged)
     if not is_series:
-        location = location_of(runs)
-        return Verdict(
-            names, checks, listed, (), "", use, MODEL_FINDINGS, location, unseen, unjudged
-        )
-    return Verdict(
-        *(names, checks, listed, tuple(timings(runs)), _doubt(runs), use),
-        unseen=unseen,
-        unjudged=unjudged,
-    )
+        return replace(verdict, findings=MODEL_FINDINGS, location=location_of(runs))
+    return replace(verdict, timings=tuple(timings(runs)), doubt=_doubt(runs))
 
 
 def _with_room(checks: Sequence[Check]) -> tuple[Check, ...]:
