@@ -3,8 +3,8 @@
 from matplotlib.figure import Figure
 from tables.run_scores import Scores
 
-from figures.bands import draw_band, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure, step_axis, write_heading
+from figures.bands import draw_band, finish, spans, zero_to_one
+from tasklens.report.style import in_style, new_figure, step_axis
 
 SPLIT = "val_subset"
 
@@ -47,9 +47,5 @@ def draw_distributions(scores: Scores) -> Figure:
         ax.set_xlabel("training step")
     for ax in axes[:, 0]:
         ax.set_ylabel("ARI")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=2)
-    write_heading(figure, f"{SPLIT}; {spans(scores.seeds)}")
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, rect=(0, 0.35 / high, 1, 1 - 0.06 / high))
+    finish(figure, f"{SPLIT}; {spans(scores.seeds)}", columns=2, below=0.35)
     return figure

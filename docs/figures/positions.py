@@ -4,8 +4,8 @@ from matplotlib.figure import Figure
 from tables.sweep_points import INSTRUCTIONS, PAIRS, Points
 from tables.sweep_tables import OUTPUTS
 
-from figures.bands import draw_band, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure, write_heading
+from figures.bands import draw_band, finish, spans, zero_to_one
+from tasklens.report.style import in_style, new_figure
 
 ROWS = {PAIRS: "unseen pairs", INSTRUCTIONS: "unseen instructions"}
 
@@ -49,9 +49,5 @@ def draw_positions(points: Points) -> Figure:
         ax.set_title(position)
     for ax in axes[-1]:
         ax.set_xlabel("number of outputs")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels))
-    write_heading(figure, f"best layer; {spans(points.seeds)}")
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, rect=(0, 0.25 / high, 1, 1 - 0.06 / high))
+    finish(figure, f"best layer; {spans(points.seeds)}", columns=3)
     return figure

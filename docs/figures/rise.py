@@ -5,8 +5,8 @@ import math
 from matplotlib.figure import Figure
 from tables.rise_tables import Courses
 
-from figures.bands import draw_band, spans, zero_to_one
-from tasklens.report.style import in_style, new_figure, write_heading
+from figures.bands import draw_band, finish, spans, zero_to_one
+from tasklens.report.style import in_style, new_figure
 
 #: Columns with their label, colour and dashes.
 LINES = {
@@ -55,9 +55,5 @@ def draw_rise(courses: Courses) -> Figure:
             ax.set_title(f"{outputs} outputs: {title}{suffix}")
     for ax in axes[-1]:
         ax.set_xlabel("training step")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels))
-    write_heading(figure, f"val_subset; {spans(courses.seeds)}")
-    high = figure.get_figheight()
-    figure.tight_layout(pad=0.4, rect=(0, 0.25 / high, 1, 1 - 0.06 / high))
+    finish(figure, f"val_subset; {spans(courses.seeds)}", columns=len(LINES))
     return figure

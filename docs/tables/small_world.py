@@ -271,22 +271,15 @@ STATEMENTS = (
     *(
         Statement(
             "positions",
-            f"With {n} outputs training adds order in the mean over the instruction",
+            f"With {n} outputs training adds order {title}",
             "ARI of the best layer there, trained minus untrained",
-            _gain(n, MEAN),
-            above=0.2,
+            _gain(n, position),
+            above=above,
             is_answer=n == 24,
         )
-        for n in OUTPUTS
-    ),
-    *(
-        Statement(
-            "positions",
-            f"With {n} outputs training adds order at the last instruction token",
-            "ARI of the best layer there, trained minus untrained",
-            _gain(n, LAST),
-            above=0.1,
-            is_answer=n == 24,
+        for position, title, above in (
+            (MEAN, "in the mean over the instruction", 0.2),
+            (LAST, "at the last instruction token", 0.1),
         )
         for n in OUTPUTS
     ),
