@@ -25,8 +25,9 @@ const ease = (t) => t * t * (3 - 2 * t);
 
 class Cloud {
   /**
-   * `shown` returns what is drawn, {run, split, state}, and a `step` if not that of `look.at`; `radius` is that of a symbol in pixels of the page. If there is a
-   * method `over`, it paints over the points.
+   * `shown` returns what is drawn, {run, split, state}, a `step` if not that of `look.at`, and a `depth` if it is between
+   * two hidden states; `radius` is that of a symbol in pixels of the page. If there is a method `over`, it paints over the
+   * points.
    */
   constructor(canvas, shown, radius) {
     Object.assign(this, { canvas, shown, radius, seen: true, points: new Float32Array(0), arrays: null });
@@ -42,7 +43,7 @@ class Cloud {
   }
 
   draw() {
-    const { run, split, state, step: at = look.at } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
+    const { run, split, state, step: at = look.at, depth = null } = this.shown(), key = `${run} ${positionIn(run)} ${split}`;
     if (this.key !== key) {
       this.key = key;
       this.arrays = null;
@@ -60,22 +61,27 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    this.move(state, at, width, height);
+    const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state;
+    this.move([state, next], at, depth === null ? 0 : depth % 1, width, height);
     const step = Math.floor(at);
     this.paint(pen, values(this.arrays, state, step), ratio, look.wrong && rightNow(this.arrays, step));
-    this.canvas.dataset.drawn = `${state} ${at}`;
+    this.canvas.dataset.drawn = `${state} ${at}${depth === null ? "" : ` ${depth}`}`;
   }
 
-  /** Compute the coordinates of every point at a checkpoint, or between two, in pixels of the canvas. */
-  move(state, where, width, height) {
-    const map = this.arrays[`${look.map}/${state}`], { data, shape } = map, n = shape[1], last = shape[0] - 1;
-    const at = Math.min(where, last), from = Math.floor(at), to = Math.min(from + 1, last), t = ease(at - from);
-    const a = frameOf(map, from), b = frameOf(map, to), size = Math.min(width, height) / 2 - this.margin;
+  /**
+   * Compute the coordinates of every point at a checkpoint, or between two, in pixels of the canvas; or at `part` of the
+   * way from the first of two hidden states to the second.
+   */
+  move(states, where, part, width, height) {
+    const [map, other] = states.map((state) => this.arrays[`${look.map}/${state}`]), n = map.shape[1], last = map.shape[0] - 1;
+    const at = Math.min(where, last), from = Math.floor(at), to = map === other ? Math.min(from + 1, last) : from;
+    const t = ease(map === other ? at - from : part), a = frameOf(map, from), b = frameOf(other, to);
+    const size = Math.min(width, height) / 2 - this.margin;
     if (this.points.length !== 2 * n) this.points = new Float32Array(2 * n);
     for (let i = 0, p = 2 * n * from, q = 2 * n * to; i < 2 * n; i += 2, p += 2, q += 2) {
-      const x = a.x + a.half * data[p], y = a.y + a.half * data[p + 1];
-      this.points[i] = width / 2 + size * (x + (b.x + b.half * data[q] - x) * t);
-      this.points[i + 1] = height / 2 - size * (y + (b.y + b.half * data[q + 1] - y) * t);
+      const x = a.x + a.half * map.data[p], y = a.y + a.half * map.data[p + 1];
+      this.points[i] = width / 2 + size * (x + (b.x + b.half * other.data[q] - x) * t);
+      this.points[i + 1] = height / 2 - size * (y + (b.y + b.half * other.data[q + 1] - y) * t);
     }
   }
 
