@@ -164,7 +164,7 @@ def test_a_run_leaves_a_page_that_opens_from_the_disk(browser: "Browser", tiny: 
     path = tiny.path / "report.html"
     assert str(path) in tiny.result.out.splitlines()
     with opened(browser, path, locale="de-DE", timezone_id="Asia/Tokyo") as page:
-        assert text(page, "h1") == "tiny"
+        assert text(page, "#runs-shown") == "tasklens tiny"
         assert page.title() == "tasklens: tiny"
         for part, selectors in PARTS.items():
             to(page, part)
@@ -654,7 +654,7 @@ def test_runs_that_differ_in_their_seed(
     assert done(command, "report", *pair, "--out", out) == f"{out}\n"
     assert not (pair[1] / "report.html").exists()
     with opened(browser, out) as page:
-        assert text(page, "h1") == "seed0, seed1"
+        assert text(page, "#runs-shown") == "tasklens seed0, seed1"
         assert texts(page, "#run-name option") == ["seed0 (seed 0)", "seed1 (seed 1)"]
         assert "on 2 runs (seeds 0, 1)" in text(page, "#verdict-note")
         judged = findings(page)
@@ -849,7 +849,7 @@ def test_markup_of_the_users_is_text(browser: "Browser", command: Command, tmp_p
         done(command, stage, run)
     with opened(browser, run / "report.html") as page:
         assert page.title() == f"tasklens: {run.name}"
-        assert text(page, "h1") == run.name
+        assert text(page, "#runs-shown") == f"tasklens {run.name}"
         assert run.name in text(page, "#verdict-note")
         names = [task["name"] for task in tasks["tasks"]]
         plain = [" ".join(name.split()) for name in names]

@@ -34,7 +34,13 @@ SCRIPTS = (
         "cloud.js",
         "moves.js",
         "parts.js",
+        "verdicts.js",
+        "world.js",
         "edits.js",
+        "dials.js",
+        "play.js",
+        "stage.js",
+        "controls.js",
     ),
     "main.js",
 )
