@@ -31,6 +31,7 @@ SCRIPTS = (
         "look.js",
         "symbols.js",
         "charts.js",
+        "curves.js",
         "cloud.js",
         "moves.js",
         "parts.js",
