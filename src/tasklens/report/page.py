@@ -32,6 +32,7 @@ SCRIPTS = (
         "symbols.js",
         "charts.js",
         "curves.js",
+        "names.js",
         "cloud.js",
         "moves.js",
         "parts.js",
