@@ -65,7 +65,7 @@ PARTS = {
     "verdicts": ("#findings summary", "#curves svg"),
     "clusters": ("#cloud", "#legend button", "#multiples canvas", "#cloud-title b"),
     "contents": ("#heat svg", "#shares svg", "#contingency td", "#order svg"),
-    "world": ("#sizes dd", "#same-symbols svg", "#tasks summary"),
+    "world": ("#sizes dd", "#matrices svg", "#tasks summary"),
     "run": ("#origin pre", "#origin td"),
 }
 COLOURS = ("task", "cluster", "input", "output")

@@ -35,6 +35,8 @@ SCRIPTS = (
         "names.js",
         "cloud.js",
         "moves.js",
+        "legend.js",
+        "contents.js",
         "parts.js",
         "verdicts.js",
         "world.js",

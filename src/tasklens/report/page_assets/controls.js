@@ -53,6 +53,7 @@ function setUp() {
     ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
   ]);
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
+  setUpLegend();
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
@@ -76,7 +77,7 @@ function onKey(event) {
   const field = event.target.closest("input, select, button, summary, a");
   if (event.target !== document.body && !event.target.closest("[data-keys]")) return;
   if (field && !["c", "m", "n", "p"].includes(event.key)) return;
-  if (field?.matches("select, input[type=range]") ) return;
+  if (field?.matches("select, input[type=range], input[type=search]") ) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
   const onPage = event.target === document.body; // then arrows up and down scroll the page
   const actions = {
