@@ -32,7 +32,11 @@ def planted(scale: float = 1.0, **options: object) -> list[Curves]:
     ("scale", "begin", "short"),
     [
         (1.0, f"From step 1,000 on, layer block6 sorts {PAIRS} by task (ARI 0.86 [", "sorts by"),
-        (0.75, f"From step 800 on, layer block6 sorts {PAIRS} by task only in part (ARI", "in part"),
+        (
+            0.75,
+            f"From step 800 on, layer block6 sorts {PAIRS} by task only in part (ARI",
+            "in part",
+        ),
         (
             0.3,
             f"At the end of training, the best layer, block6, does not sort {PAIRS} by task (ARI",

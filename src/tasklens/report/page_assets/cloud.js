@@ -61,8 +61,9 @@ class Cloud {
     pen.clearRect(0, 0, width, height);
     if (!this.arrays?.[`${look.map}/${state}`]) return;
     this.margin = 3 * this.radius * ratio;
-    const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state;
-    this.move([state, next], at, depth === null ? 0 : depth % 1, width, height);
+    const next = depth === null ? state : runNow(run).states[Math.floor(depth) + 1] ?? state, part = depth === null ? 0 : depth % 1;
+    this.now = { state, next, at, part };
+    this.move([state, next], at, part, width, height);
     const step = Math.floor(at);
     this.paint(pen, values(this.arrays, state, step), ratio, look.wrong && rightNow(this.arrays, step));
     this.canvas.dataset.drawn = `${state} ${at}${depth === null ? "" : ` ${depth}`}`;
@@ -86,11 +87,11 @@ class Cloud {
   }
 
   paint(pen, value, ratio, right) {
-    const radius = this.radius * ratio;
+    const radius = this.radius * ratio, isSmall = this.radius < 2;
     const isLit = (i) => look.lit === null || value[i] === look.lit || (look.color === "task" && value[i] === look.target);
     const isDim = (i) => !isLit(i) || Boolean(right && right[i]);
-    if (this.radius < 2) this.dots(pen, value, Math.round(2 * radius), isDim);
-    else this.symbols(pen, value, radius, isDim);
+    if (isSmall && !this.needsShapes(value)) this.dots(pen, value, Math.round(2 * radius), isDim);
+    else this.symbols(pen, value, isSmall ? 1.6 * radius : radius, isDim); // a shape needs some pixels
     const marked = look.marked;
     if (marked !== null && marked < value.length) {
       pen.beginPath();
@@ -99,7 +100,36 @@ class Cloud {
       pen.strokeStyle = colors().ink;
       pen.stroke();
     }
+    if (look.names && this.radius >= 3) this.names(pen, ratio);
     this.over?.(pen, ratio);
+  }
+
+  /** Return whether values have equal colours and differ in their shapes; many more values repeat these, too. */
+  needsShapes(value) {
+    const n = new Set(value).size;
+    return n > COLORS && n <= COLORS * SHAPES.length;
+  }
+
+  /** Paint names at the groups of points, from their places in the maps before and after. */
+  names(pen, ratio) {
+    const { state, next, at, part } = this.now, from = Math.floor(at), before = this.namesAt(pen, state, from, ratio);
+    const after = next !== state ? this.namesAt(pen, next, from, ratio) : at === from ? before : this.namesAt(pen, state, from + 1, ratio);
+    paintNames(pen, before, after, ease(next !== state ? part : at - from), ratio);
+  }
+
+  /** Return the places of the names in the map of a hidden state at a checkpoint; they are kept until all maps change. */
+  namesAt(pen, state, step, ratio) {
+    const { width, height } = this.canvas, map = [this.key, look.map, look.color, look.fit, width, height, Object.values(look.zoom ?? {})].join(" ");
+    if (this.named?.map !== map) this.named = { map, places: new Map() };
+    const { places } = this.named, key = `${state} ${step}`;
+    if (!places.has(key)) {
+      const shown = this.points;
+      this.points = new Float32Array(shown.length);
+      this.move([state, state], step, 0, width, height);
+      places.set(key, placeNames(pen, this.points, values(this.arrays, state, step), { width, height }, ratio));
+      this.points = shown;
+    }
+    return places.get(key);
   }
 
   /** Paint symbols, with the dimmed ones below the others. */

@@ -38,6 +38,7 @@ function setUp() {
   byId("layer").addEventListener("input", (event) => { if (playing) play(false); go({ state: theRun().states[event.target.value] }); });
   byId("play").addEventListener("click", () => play());
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
+  byId("names").addEventListener("change", (event) => change({ names: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
@@ -53,6 +54,7 @@ function setUp() {
     ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
   ]);
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
+  setUpLegend();
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }
@@ -76,7 +78,7 @@ function onKey(event) {
   const field = event.target.closest("input, select, button, summary, a");
   if (event.target !== document.body && !event.target.closest("[data-keys]")) return;
   if (field && !["c", "m", "n", "p"].includes(event.key)) return;
-  if (field?.matches("select, input[type=range]") ) return;
+  if (field?.matches("select, input[type=range], input[type=search]") ) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
   const byStep = theRun().steps.length > 1; // otherwise arrows to the left and the right change the hidden state
   const toState = (i) => go({ state: states[Math.max(0, Math.min(states.length - 1, i))] });
