@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
 
-#: A group that fills its share of a map has a spread of about the root of its share of the points,
-#: relative to the spread of all. It is named up to this many times that, and up to some spread.
-TIMES, MOST = 1.5, 0.75
+#: Spreads are relative to that of all points. A group that fills its share of a map has about the
+#: root of its share of the points. It is named up to this many times that, and up to some spread.
+TIMES, MOST = 1.5, 0.65
 #: A name is moved by at most this many of its heights. Of more groups, none is named.
 LINES, NAMED_GROUPS = 2.5, 60
 

@@ -33,6 +33,8 @@ from tasklens.report.view import View, value_name
 from tasklens.scoring.cluster_tracking import FORMED
 from tasklens.scoring.partition_agreement import contingency
 
+#: The number of characters up to which a name is whole in a sentence that replaces a heat map.
+SHORT = 20
 #: Panels of `figure_agreement`: the part of an instance with which a metric compares the clusters.
 PARTS = {
     "ari": "task",
@@ -102,7 +104,7 @@ def figure_agreement(view: View, split: str | None = None) -> Figure:
 def _faint(view: View, part: str, matrix: Values) -> str:
     """Return the sentence on the ARI against a part that is nowhere large, (states, steps)."""
     state, step = np.unravel_index(np.nanargmax(matrix), matrix.shape)
-    at = f"{drawable(view.states[state], IN_TITLE)}, {view.step_name(int(step))}"
+    at = f"{drawable(view.states[state], SHORT)}, {drawable(view.step_name(int(step)), SHORT)}"
     return f"ARI against the {part}: at most {matrix[state, step]:z.2f} ({at})"
 
 
@@ -149,7 +151,7 @@ def figure_contingency(
     counts, names = contingency(task, cluster), list(map(drawable, view.names["task"]))
     columns = [value_name(names, c) for c in np.unique(cluster)]
     beside = room([*names, *columns])
-    wide, high = 1.0 + beside + matrix_side(len(columns)), 0.9 + beside + matrix_side(len(counts))
+    wide, high = 1.0 + beside + matrix_side(len(columns)), 1.0 + beside + matrix_side(len(counts))
     figure = figure_of(ax) or new_figure(wide, high, "compressed")
     panel = ax or figure.subplots()
     shares = counts / counts.sum(axis=1, keepdims=True)
@@ -159,8 +161,8 @@ def figure_contingency(
     panel.set_ylabel("task")
     panel.set_xlabel("cluster, named by its task")
     title = f"{drawable(state, IN_TITLE)}, {drawable(view.step_name(checkpoint), IN_TITLE)}"
-    title += f"\n{drawable(view.title(split), IN_TITLE)}: {len(task):,} points, "
-    title += f"{np.sum(task == cluster):,} in the cluster of their task"
+    title += f"\n{drawable(view.title(split), IN_TITLE)}: {len(task):,} points"
+    title += f"\n{np.sum(task == cluster):,} are in the cluster of their task"
     if ax is None:
         write_heading(figure, title)
     else:

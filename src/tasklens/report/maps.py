@@ -74,8 +74,8 @@ def figure_map(
         By default the first unseen split, if there is one, otherwise the only split.
     color : {"task", "distribution", "cluster", "input", "output"}
         What colour and shape stand for. Value number i has colour i of `style.PALETTE` and shape i
-        of `style.MARKERS`, both modulo their number. If there are more values than symbols, the
-        title says so. A cluster has the symbol of the task to which it is assigned.
+        of `style.MARKERS`, both modulo their number. The title has the number of values if several
+        share a symbol. A cluster has the symbol of the task to which it is assigned.
     map : {"tsne", "pca"}
         See `tasklens.report.view.MAPS`.
     names : bool
