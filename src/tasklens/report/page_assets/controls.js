@@ -44,7 +44,7 @@ function setUp() {
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
-  choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [
@@ -89,7 +89,7 @@ function onKey(event) {
     ArrowUp: onPage ? null : () => go({ state: states[Math.min(states.length - 1, state + 1)] }),
     ArrowDown: onPage ? null : () => go({ state: states[Math.max(0, state - 1)] }),
     c: () => next("color", colorings(theRun())),
-    m: () => next("map", ["tsne", "pca"]),
+    m: () => next("map", MAPS.map(([map]) => map)),
     n: () => point(1),
     p: () => point(-1),
     Escape: () => { change({ marked: null, lit: null }); byId("tip").hidden = true; },
