@@ -37,12 +37,15 @@ class World:
 def make_world() -> World:
     """Return the world of the page."""
     rng = np.random.default_rng(0)
-    sizes = TASKS, INPUTS, OUTPUTS
-    vectors = [rng.standard_normal((size, WIDTH)) for size in sizes]
-    return World(*vectors, rng.integers(OUTPUTS, size=(TASKS, INPUTS)))
+    return World(
+        of_task=rng.standard_normal((TASKS, WIDTH)),
+        of_input=rng.standard_normal((INPUTS, WIDTH)),
+        of_output=rng.standard_normal((OUTPUTS, WIDTH)),
+        right=rng.integers(OUTPUTS, size=(TASKS, INPUTS)),
+    )
 
 
-def states(world: World, task: Ints, x: Ints, rng: np.random.Generator, signed: bool) -> Floats:
+def states(world: World, task: Ints, x: Ints, rng: np.random.Generator, *, signed: bool) -> Floats:
     """Return states of instances, (n, D); ``signed``: the task's vector has a random sign each."""
     sign = rng.choice([-1, 1], size=(len(task), 1)) if signed else 1
     mean = sign * world.of_task[task] + 0.5 * world.of_input[x]
@@ -55,26 +58,30 @@ def readers(world: World) -> dict[str, tuple[Reader, bool]]:
     """Return each rule, and whether it reads states with signs."""
 
     def likeness(x: Floats) -> npt.NDArray[np.float64]:
-        return x @ world.of_task.T / WIDTH  # (n, T): 1 at the own task's vector
+        """Return the products with the vectors of the tasks, (n, T): about 1 for the own task."""
+        return np.asarray(x @ world.of_task.T / WIDTH)
 
-    def place(x: Floats, own: Ints, i: Ints) -> Ints:
-        return world.right[likeness(x).argmax(axis=1), i]
+    def answers(task: npt.NDArray[np.integer], i: Ints) -> Ints:
+        return np.asarray(world.right[task, i])
+
+    def nearest(x: Floats, own: Ints, i: Ints) -> Ints:
+        return answers(likeness(x).argmax(axis=1), i)
 
     def earlier(x: Floats, own: Ints, i: Ints) -> Ints:
-        return world.right[own, i]
+        return answers(own, i)
 
     def both(x: Floats, own: Ints, i: Ints) -> Ints:
         votes = likeness(x) + 0.95 * (own[:, None] == np.arange(TASKS))
-        return world.right[votes.argmax(axis=1), i]
+        return answers(votes.argmax(axis=1), i)
 
     def answer(x: Floats, own: Ints, i: Ints) -> Ints:
-        return (x @ world.of_output.T).argmax(axis=1)
+        return np.asarray((x @ world.of_output.T).argmax(axis=1))
 
     def unsigned(x: Floats, own: Ints, i: Ints) -> Ints:
-        return world.right[np.abs(likeness(x)).argmax(axis=1), i]
+        return answers(np.abs(likeness(x)).argmax(axis=1), i)
 
     return {
-        "the place among the centroids": (place, False),
+        "the place among the centroids": (nearest, False),
         "earlier tokens only": (earlier, False),
         "both, with nearly equal weight": (both, False),
         "the answer that the state holds": (answer, False),
@@ -89,7 +96,8 @@ def effects(reader: Reader, signed: bool) -> dict[str, float]:
     (seen_task, seen_x), (task, x) = drawn
     target = (task + rng.integers(1, TASKS, size=len(task))) % TASKS
     seen, state, donor = (
-        states(world, *each, rng, signed) for each in ((seen_task, seen_x), (task, x), (target, x))
+        states(world, t, i, rng, signed=signed)
+        for t, i in ((seen_task, seen_x), (task, x), (target, x))
     )
     centroids = fit_centroids(seen, seen_task)
     own, goal = world.right[task, x], world.right[target, x]

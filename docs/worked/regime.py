@@ -1,5 +1,6 @@
 """The regime of clusters from the committed sweep of outputs and inputs, docs/sweeps/phase.toml."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,7 +27,7 @@ def regime_tables(docs: Path) -> dict[str, str]:
     """Return the tables of the page."""
     points = Points(docs / "sweeps" / "results" / "phase.csv")
     head = ["outputs", *(f"{inputs} inputs" for inputs in INPUTS)]
-    cells = {
+    cells: dict[str, Callable[[int, int], str]] = {
         "shared outputs": lambda y, x: number(own_output(y, x)),
         "best layer": lambda y, x: spread([points.of_best(grid(y, x), s) for s in points.seeds]),
         "last block": lambda y, x: spread(points.each(grid(y, x), LAST)),

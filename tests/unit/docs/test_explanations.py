@@ -24,11 +24,20 @@ def computed() -> dict[str, dict[str, str]]:
     return tables()
 
 
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
 def test_every_table_is_what_the_package_computes(computed: dict[str, dict[str, str]]) -> None:
+    """Another processor rounds sums otherwise, so that a near-tie of KMeans may end otherwise."""
     assert {path.stem for path in PAGES.glob("*.md")} >= set(computed)
     for name, each in computed.items():
         page = (PAGES / f"{name}.md").read_text()
-        assert filled(page, each) == page, "run: python docs/make_explanations.py"
+        again = filled(page, each)
+        assert NUMBER.sub("", again) == NUMBER.sub("", page), (
+            "run: python docs/make_explanations.py"
+        )
+        before, after = ([float(x) for x in NUMBER.findall(text)] for text in (page, again))
+        assert after == pytest.approx(before, abs=0.05)
 
 
 def linked(page: Path) -> str:
@@ -86,7 +95,7 @@ def test_the_lowest_ari_is_minus_a_half() -> None:
 
 @pytest.mark.parametrize("scale", [0.5, 1.3])
 def test_distances_of_planted_states_are_those_of_their_parts(scale: float) -> None:
-    """Of differences, a part counts twice its variance, and the noise twice a quarter."""
+    """A difference has twice the variance of the part that differs, and of the noise, a quarter."""
     world = planted(scale, seed=1)
     ratio = facts(world.states, world.task, world.input)["other task / other input"]
     assert ratio == pytest.approx(math.sqrt((1 + 0.25) / (scale**2 + 0.25)), rel=0.05)
@@ -94,8 +103,8 @@ def test_distances_of_planted_states_are_those_of_their_parts(scale: float) -> N
 
 def test_each_rule_that_reads_a_state_has_the_effects_of_what_it_reads() -> None:
     rules = {name: effects(*rule) for name, rule in readers(make_world()).items()}
-    place, earlier, both, answer, unsigned = rules.values()
-    assert min(place["shift"], place["patch"], place["patch_span"]) > 0.95
+    near, earlier, both, answer, unsigned = rules.values()
+    assert min(near["shift"], near["patch"], near["patch_span"]) > 0.95
     assert max(value for name, value in earlier.items() if name != "ARI") == 0
     assert both["shift"] == pytest.approx(both["patch"], abs=0.1)
     assert 0.2 < both["shift"] < 0.8
