@@ -49,11 +49,11 @@ def figures() -> Iterator[tuple[str, Figure]]:
     yield "regime", draw_regime(DOCS)
 
 
-def small_png(figure: Figure) -> bytes:
-    """Return a figure as PNG of 32 colours, which is a third of the size."""
-    image = Image.open(io.BytesIO(render(figure, "png"))).convert("RGB")
+def small_png(picture: bytes, colors: int = 32) -> bytes:
+    """Return a PNG with fewer colours, which is a third of the size."""
     buffer = io.BytesIO()
-    image.quantize(32, method=Image.Quantize.MEDIANCUT).save(buffer, "png", optimize=True)
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    image.quantize(colors, method=Image.Quantize.MEDIANCUT).save(buffer, "png", optimize=True)
     return buffer.getvalue()
 
 
@@ -62,4 +62,4 @@ if __name__ == "__main__":
         page = PAGES / f"{name}.md"
         page.write_text(filled(page.read_text(), each))
     for name, figure in figures():
-        (PAGES / f"{name}.png").write_bytes(small_png(figure))
+        (PAGES / f"{name}.png").write_bytes(small_png(render(figure, "png")))

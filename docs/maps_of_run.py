@@ -12,7 +12,7 @@ from make_explanations import PAGES, small_png
 from matplotlib.figure import Figure
 from worked.neighbours import draw_map, facts, maps_of
 
-from tasklens.report.style import in_style, new_figure
+from tasklens.report.style import in_style, new_figure, render
 from tasklens.runs.load_run import load_run
 from tasklens.runs.run import Run
 
@@ -50,4 +50,4 @@ if __name__ == "__main__":
     table = neighbours(run)
     table.to_csv(PAGES / "neighbours.csv", index=False, float_format="%.4f")
     ari = dict(zip(table["state"], table["ARI of the states"], strict=True))
-    (PAGES / "tsne_run.png").write_bytes(small_png(draw_run_maps(run, ari)))
+    (PAGES / "tsne_run.png").write_bytes(small_png(render(draw_run_maps(run, ari), "png")))

@@ -16,6 +16,7 @@ from worked.readers import effects, make_world, readers
 from worked.regime import own_output
 from worked.starts import ari
 
+from tasklens.report.style import render
 from tasklens.scoring.partition_agreement import agreement, contingency
 
 
@@ -64,7 +65,7 @@ def test_figures_are_small_and_are_shown(computed: dict[str, dict[str, str]]) ->
         assert path.stat().st_size < 60_000
     for name, figure in figures():
         assert (PAGES / f"{name}.png").exists()
-        assert small_png(figure).startswith(b"\x89PNG")
+        assert small_png(render(figure, "png")).startswith(b"\x89PNG")
 
 
 # --- The examples are what the pages describe, by other means ---
