@@ -312,5 +312,5 @@ def test_the_commands_of_a_page_run(page: str, directory: Path, stock: Stock) ->
                 short[short.index("--out") + 1] = "out.json"
             result = call(*short)
             assert result.status in ((0, 1) if short[0] == "verify" else (0,)), (short, result.err)
-        elif parts[:2] == ["python", "docs/compare_scores.py"]:
+        elif parts[:2] == ["python", "docs/scripts/compare_scores.py"]:
             subprocess.run([sys.executable, *parts[1:]], check=True, stdout=subprocess.DEVNULL)
