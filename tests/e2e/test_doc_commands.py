@@ -213,7 +213,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
-    (block,) = (block for block in blocks_of("toml") if block.page == "sweeps.md")
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/how-to/sweeps.md")
     file = tmp_path / "mine.toml"
     file.write_text(block.text)
     result = call("sweep", file, "--dry-run")
@@ -223,7 +223,7 @@ def test_the_file_of_a_sweep_is_right(tmp_path: Path) -> None:
 
 def test_the_settings_of_the_tutorial_are_right(tmp_path: Path) -> None:
     """They are a file as it stands, and the page's numbers are of their sizes."""
-    (block,) = (block for block in blocks_of("toml") if block.page == "tutorial.md")
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
     file = tmp_path / "small.toml"
     file.write_text(block.text)
     settings = load_settings(file)
@@ -235,7 +235,7 @@ def test_the_settings_of_the_tutorial_are_right(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_the_run_of_the_tutorial_has_the_clusters_that_the_page_describes(tmp_path: Path) -> None:
     """About a minute: data, training, hidden states and scores, without edits and pictures."""
-    (block,) = (block for block in blocks_of("toml") if block.page == "tutorial.md")
+    (block,) = (block for block in blocks_of("toml") if block.page == "docs/tutorial.md")
     file = tmp_path / "small.toml"
     file.write_text(block.text + '[clusters]\ntsne = "none"\n')
     for stage in (("data", file, "--out"), ("train",), ("measure",)):

@@ -59,7 +59,7 @@ def neighbours_table() -> str:
 
 
 def run_table(path: Path) -> str:
-    """Return the facts of a run's states from the file of docs/maps_of_run.py."""
+    """Return the facts of a run's states from the file of docs/scripts/maps_of_run.py."""
     with path.open(newline="") as file:
         rows = [*csv.reader(file)]
     return markdown(rows[0], [[row[0], *(number(float(x)) for x in row[1:])] for row in rows[1:]])

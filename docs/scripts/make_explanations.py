@@ -1,7 +1,7 @@
-"""Write the tables and figures of docs/explanation: `python docs/make_explanations.py`.
+"""Write the tables and figures of docs/explanation: `python docs/scripts/make_explanations.py`.
 
 Tables stand in the pages between comments that name them. Their numbers are computed from examples
-whose right answer is known (docs/worked), and from the committed files of studies.
+whose right answer is known (docs/scripts/worked), and from the committed files of studies.
 """
 
 import io
@@ -20,8 +20,8 @@ from worked.starts import draw_shapes, numbers_of_clusters_table, starts_table
 
 from tasklens.report.style import render
 
-DOCS = Path(__file__).parent
-PAGES = DOCS / "explanation"
+DOCS = Path(__file__).parents[1]
+PAGES, DATA, IMAGES = DOCS / "explanation", DOCS / "data", DOCS / "images"
 
 
 def tables() -> dict[str, dict[str, str]]:
@@ -35,10 +35,10 @@ def tables() -> dict[str, dict[str, str]]:
         "kmeans": {"starts": starts_table(), "k": numbers_of_clusters_table()},
         "tsne": {
             "neighbours": neighbours_table(),
-            "run": run_table(PAGES / "neighbours.csv"),
+            "run": run_table(DATA / "neighbours.csv"),
         },
         "interventions": {"readers": readers_table()},
-        "regime": regime_tables(DOCS),
+        "regime": regime_tables(DATA),
     }
 
 
@@ -46,7 +46,7 @@ def figures() -> Iterator[tuple[str, Figure]]:
     """Yield each figure with its name."""
     yield "kmeans_shapes", draw_shapes()
     yield "tsne_maps", draw_planted_maps()
-    yield "regime", draw_regime(DOCS)
+    yield "regime", draw_regime(DATA)
 
 
 def small_png(picture: bytes, colors: int = 32) -> bytes:
@@ -62,4 +62,4 @@ if __name__ == "__main__":
         page = PAGES / f"{name}.md"
         page.write_text(filled(page.read_text(), each))
     for name, figure in figures():
-        (PAGES / f"{name}.png").write_bytes(small_png(render(figure, "png")))
+        (IMAGES / f"{name}.png").write_bytes(small_png(render(figure, "png")))

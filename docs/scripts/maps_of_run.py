@@ -1,14 +1,15 @@
-"""Measure neighbours in a run, and draw three maps: `python docs/maps_of_run.py runs/default`.
+"""Measure neighbours, and draw three maps: `python docs/scripts/maps_of_run.py runs/default`.
 
-It writes docs/explanation/neighbours.csv and tsne_run.png: of the blocks at the last checkpoint, on
-unseen pairs. `python docs/make_explanations.py` puts the numbers into the page.
+It writes docs/data/neighbours.csv and docs/images/tsne_run.png, of the blocks at the last
+checkpoint on unseen pairs. `python docs/scripts/make_explanations.py` puts the numbers into the
+page.
 """
 
 import sys
 
 import numpy as np
 import pandas as pd
-from make_explanations import PAGES, small_png
+from make_explanations import DATA, IMAGES, small_png
 from matplotlib.figure import Figure
 from worked.neighbours import draw_map, facts, maps_of
 
@@ -48,6 +49,6 @@ def draw_run_maps(run: Run, ari: dict[str, float]) -> Figure:
 if __name__ == "__main__":
     run = load_run(sys.argv[1])
     table = neighbours(run)
-    table.to_csv(PAGES / "neighbours.csv", index=False, float_format="%.4f")
+    table.to_csv(DATA / "neighbours.csv", index=False, float_format="%.4f")
     ari = dict(zip(table["state"], table["ARI of the states"], strict=True))
-    (PAGES / "tsne_run.png").write_bytes(small_png(render(draw_run_maps(run, ari), "png")))
+    (IMAGES / "tsne_run.png").write_bytes(small_png(render(draw_run_maps(run, ari), "png")))

@@ -1,4 +1,4 @@
-"""The regime of clusters from the committed sweep of outputs and inputs, docs/sweeps/phase.toml."""
+"""The regime of clusters from the sweep of outputs and inputs, docs/data/sweeps/phase.toml."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,9 +23,9 @@ def own_output(outputs: int, inputs: int, tasks: int = MEASURED_TASKS) -> float:
     return (1 - 1 / outputs) ** ((tasks - 1) * inputs)
 
 
-def regime_tables(docs: Path) -> dict[str, str]:
+def regime_tables(data: Path) -> dict[str, str]:
     """Return the tables of the page."""
-    points = Points(docs / "sweeps" / "results" / "phase.csv")
+    points = Points(data / "sweeps" / "results" / "phase.csv")
     head = ["outputs", *(f"{inputs} inputs" for inputs in INPUTS)]
     cells: dict[str, Callable[[int, int], str]] = {
         "shared outputs": lambda y, x: number(own_output(y, x)),
@@ -59,9 +59,9 @@ def order_table(points: Points) -> str:
 
 
 @in_style
-def draw_regime(docs: Path) -> Figure:
+def draw_regime(data: Path) -> Figure:
     """Draw the last block's ARI against the chance that an output belongs to one task only."""
-    points = Points(docs / "sweeps" / "results" / "phase.csv")
+    points = Points(data / "sweeps" / "results" / "phase.csv")
     figure = new_figure(3.2, 2.3)
     ax = figure.subplots()
     worlds = [(y, x) for y in OUTPUTS for x in INPUTS]

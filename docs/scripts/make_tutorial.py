@@ -1,17 +1,16 @@
-"""Make the pictures of docs/tutorial.md from its run: `python docs/make_tutorial.py runs/small`.
+"""Make the pictures of docs/tutorial.md: `python docs/scripts/make_tutorial.py runs/small`.
 
-They are two figures of the run, and the first screen of its report in Chromium (--browser). The
+They are two figures of its run, and the first screen of its report in Chromium (--browser). The
 script needs the dev extra.
 """
 
 import argparse
 from pathlib import Path
 
-from make_explanations import small_png
-from playwright.sync_api import sync_playwright
+from make_explanations import IMAGES, small_png
+from playwright.sync_api import ViewportSize, sync_playwright
 
-DOCS = Path(__file__).parent
-SCREEN = {"width": 1280, "height": 800}
+SCREEN: ViewportSize = {"width": 1280, "height": 800}
 
 
 def first_screen(report: Path, browser: str) -> bytes:
@@ -39,7 +38,7 @@ def main() -> None:
         for name in ("figure1", "figure3")
     } | {"report": first_screen(asked.run / "report.html", asked.browser)}
     for name, picture in pictures.items():
-        (DOCS / f"tutorial_{name}.png").write_bytes(small_png(picture, colors=64))
+        (IMAGES / f"tutorial_{name}.png").write_bytes(small_png(picture, colors=64))
 
 
 if __name__ == "__main__":
