@@ -3,7 +3,7 @@
 A check is a number of each run, averaged over runs. It holds if its whole interval is on the right
 side of its threshold. It fails if the whole interval is on the wrong side. Otherwise it is
 undecided. The interval contains the choice among near-best partitions, and Student's t interval of
-the runs' numbers: docs/error_rates.py counts how often a finding that is false holds.
+the runs' numbers: docs/scripts/error_rates.py counts how often a finding that is false holds.
 """
 
 from collections.abc import Mapping, Sequence
