@@ -1,4 +1,4 @@
-"""Run Firefox for Playwright, and relay what both say to each other. To be run as the browser.
+"""Run Firefox for Playwright, and relay the messages of both. The module is run as the browser.
 
 Playwright drives an unchanged Firefox by WebDriver BiDi. It sets the media features of every window
 by a command that Firefox ESR does not have, and gives up. The relay confirms that command instead
