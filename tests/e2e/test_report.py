@@ -679,6 +679,7 @@ def test_runs_that_differ_in_their_seed(
             assert float(name.partition(" · ")[2]) == pytest.approx(ari, abs=0.0051)
         page.wait_for_selector(f'#multiples button:first-child canvas[data-drawn^="{state} "]')
         page.locator("#multiples button").first.click()
+        to(page, "clusters")
         assert page.input_value("#run-name") == "0"
         assert picture(page) == first
 

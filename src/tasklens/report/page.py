@@ -41,6 +41,13 @@ SCRIPTS = (
         "play.js",
         "stage.js",
         "controls.js",
+        "zoom.js",
+        "select.js",
+        "search.js",
+        "svg_pen.js",
+        "save.js",
+        "film.js",
+        "address.js",
     ),
     "main.js",
 )

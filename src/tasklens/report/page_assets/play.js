@@ -8,7 +8,8 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 /** Show another checkpoint, hidden state or split; points glide over the last step to a checkpoint. */
 function go(changes) {
   const from = look.at;
-  change({ marked: changes.split !== undefined && changes.split !== look.split ? null : look.marked, ...changes });
+  if (changes.split !== undefined && changes.split !== look.split) changes = { marked: null, selected: null, ...changes };
+  change(changes);
   if (changes.step === undefined) return;
   const to = look.step, began = performance.now();
   if (playing || calm.matches) return void change({ at: to });
