@@ -108,12 +108,12 @@ def test_a_legend_names_few_values(n: int) -> None:
     assert len(figure.legends) == (n <= 20)
 
 
-def test_symbols_repeat_after_56() -> None:
-    view = many_inputs(58)
+def test_symbols_repeat_after_70() -> None:
+    view = many_inputs(72)
     figure = figure_map(view, "block2", color="input")
     got = symbols(figure.axes[0], view.splits["val_subset"].maps["tsne", "block2"][2])
-    assert len(set(got)) == 56
-    assert got[56:] == got[:2]
+    assert len(set(got)) == 70
+    assert got[70:] == got[:2]
 
 
 def test_no_value_lies_on_top_of_all_others() -> None:

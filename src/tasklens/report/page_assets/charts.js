@@ -1,154 +1,8 @@
-// Curves, heat maps and bars, by Observable Plot. Marks of the checkpoint are moved, not drawn again.
+// What all charts share, and heat maps, by Observable Plot.
 "use strict";
 
-const MANY = 50; // up to this many evenly spaced checkpoints are drawn on a linear axis
-const END_LABELS = 14; // the largest number of labels at the ends of lines
-const GREY = "var(--faint)";
 const TIP = { fill: "var(--paper)", stroke: "var(--line)" };
 const SHARE = { type: "linear", domain: [0, 1], scheme: "cividis", clamp: true }; // colours of values from 0 to 1
-const DASHES = { "control:length": "none", "control:symbols": "5 3", "control:input": "1 3", "control:input_class": "1 5" };
-
-/** Return the colour of a line: blocks from dark to light, accuracy black, controls grey. */
-function lineColor(line, states) {
-  if (line === "model") return "var(--ink)";
-  if (!states.includes(line)) return GREY;
-  const fixedColors = { wte: "#a6761d", embed: "#d95f02", ln_f: "#e7298a" };
-  if (fixedColors[line]) return fixedColors[line];
-  const blocks = states.filter((state) => !fixedColors[state]);
-  const height = blocks.indexOf(line) / Math.max(1, blocks.length - 1); // from the first block, 0, to the last
-  return d3.interpolateViridis(isDark() ? 0.45 + 0.55 * height : 0.55 * height);
-}
-
-const lineName = (line) => ({ model: "accuracy", "control:length": "control: instruction length",
-  "control:symbols": "control: bag of symbols", "control:input": "control: input token", "control:input_class": "control: class of the input" })[line] ?? line;
-
-/** Return the axis of steps: linear up to some step, so that step 0 shows, and then logarithmic. */
-function stepAxis(steps) {
-  const spacings = d3.pairs(steps, (a, b) => b - a), last = steps.at(-1);
-  if (steps.length <= MANY && new Set(spacings).size <= 1) return { type: "linear", ticks: 4 };
-  const spacing = d3.max(spacings), linear = last > 4 * spacing ? spacing : steps.find((step) => step > 0);
-  const several = last < 100 * linear ? [1, 2, 5] : [1];
-  const ticks = d3.range(String(last).length).flatMap((p) => several.map((m) => m * 10 ** p));
-  return {
-    type: "symlog", constant: linear / 2,
-    ticks: [...(steps[0] === 0 ? [0] : []), ...ticks.filter((tick) => tick >= linear && tick <= last)],
-  };
-}
-
-/** Return the labels at the ends of lines, moved up or down if they would overlap. */
-function endLabels(rows, span) {
-  const ends = [...d3.rollup(rows, (all) => all.at(-1), (row) => row.line).values()].map((row) => ({ ...row, labelY: row.mean }));
-  ends.sort((a, b) => a.mean - b.mean);
-  ends.forEach((row, i) => { if (i) row.labelY = Math.max(row.labelY, ends[i - 1].labelY + span); });
-  const over = Math.max(0, (ends.at(-1)?.labelY ?? 0) - Math.max(1, ends.at(-1)?.mean ?? 1) - span);
-  for (let i = ends.length - 1, most = Infinity; over && i >= 0; i--) {
-    ends[i].labelY = Math.min(ends[i].labelY, most, i === ends.length - 1 ? ends[i].labelY - over : Infinity);
-    most = ends[i].labelY - span;
-  }
-  return ends;
-}
-
-/** Return the hidden states that are named along an axis of this width, 14 pixels each: of many, both ends and round blocks. */
-function namedStates(states, width) {
-  const n = states.length, most = Math.max(3, Math.floor(width / 14)), every = [1, 2, 5, 10, 20, 50].find((spacing) => n <= spacing * most) ?? 100;
-  if (every === 1) return states;
-  const least = n / most; // names that are nearer to an end would overlap
-  return states.filter((state, i) => i === 0 || i === n - 1
-    || (Number(state.match(/^block(\d+)$/)?.[1] ?? NaN) % every === 0 && Math.min(i, n - 1 - i) >= least));
-}
-
-const shortStep = (step) => step >= 1000 && step % 100 === 0 ? `${step / 1000}k` : number(step);
-
-function drawCurves() {
-  if (theRun().step_names) return void drawLayers();
-  const run = theRun(), steps = run.steps, wide = byId("curves").clientWidth || 640;
-  const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 190)));
-  const width = Math.floor(wide / across), alone = steps.length === 1;
-  const panels = run.splits.map((split) => {
-    const rows = [], levels = [];
-    for (const line of Object.keys(overFamilies(run)[split.name])) {
-      const values = course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies);
-      if (!values) continue;
-      if (line.startsWith("control:")) levels.push({ line, mean: values[0]?.[0] });
-      else values.forEach((value, i) => value && rows.push({ line, x: alone ? line : steps[i], step: i, mean: value[0], low: value[1], high: value[2] }));
-    }
-    return { split, rows, levels };
-  });
-  const top = Math.max(1, ...panels.flatMap(({ rows }) => rows.map((row) => row.high)));
-  const low = Math.min(0, ...panels.flatMap(({ rows }) => rows.map((row) => row.low)));
-  const states = (rows) => rows.filter((row) => row.line !== "model");
-  const ends = namedStates(run.states, 14 * END_LABELS);
-  const elements = panels.map(({ split, rows, levels }, index) => {
-    const strong = (row) => (row.line === look.state ? 3 : row.line === "model" ? 1.4 : 1.3);
-    const stroke = (row) => lineColor(row.line, run.states);
-    const title = (row) => `${lineName(row.line)}\n${stepName(row.step)}: ${fixed(row.mean, 3)}` +
-      (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "");
-    const line = { x: "x", y: "mean", z: "line", stroke, strokeWidth: strong };
-    const marks = alone
-      ? [Plot.ruleX(states(rows), { x: "x", y1: "low", y2: "high", stroke }), Plot.dot(states(rows), { x: "x", y: "mean", fill: stroke, r: 4 }),
-         Plot.ruleY(rows.filter((row) => row.line === "model"), { y: "mean", strokeDasharray: "4 3" })]
-      : [Plot.areaY(states(rows), { x: "x", y1: "low", y2: "high", z: "line", fill: stroke, fillOpacity: 0.15 }),
-         Plot.line(states(rows), line),
-         Plot.line(rows.filter((row) => row.line === "model"), { ...line, strokeDasharray: "4 3" }),
-         Plot.text(endLabels(states(rows).filter(({ line }) => line === look.state || ends.includes(line)), 0.055 * (top - low)), { x: "x", y: "labelY", text: "line", fill: stroke, dx: 5, textAnchor: "start", fontWeight: (row) => (row.line === look.state ? 800 : 500) })];
-    const plot = Plot.plot({
-      width, height: alone ? 270 : 240, marginLeft: 34, marginRight: alone ? 12 : 44, marginTop: 22, marginBottom: alone ? 64 : 34, insetTop: 2,
-      ariaLabel: `ARI by training step on ${split.name}`,
-      x: alone ? { domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null } : { ...stepAxis(steps), tickFormat: shortStep, label: "step" },
-      y: { domain: [low, top], label: null, ticks: 5 },
-      marks: [
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        ...levels.map((level) => Plot.ruleY([level], { y: "mean", stroke: GREY, strokeWidth: 0.8, strokeDasharray: DASHES[level.line], title: (row) => `${lineName(row.line)}: ${fixed(row.mean, 3)}` })),
-        ...marks,
-        Plot.text([`ARI, ${split.name}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
-        Plot.tip(rows, Plot.pointer({ x: "x", y: "mean", title, ...TIP })),
-      ],
-    });
-    onPick(plot, (row) => go({ split: index, ...(row.line === "model" ? {} : { state: row.line }), step: row.step }));
-    if (!alone) follow(plot, (scale) => scale(steps[look.step]));
-    return panelOf(plot, width);
-  });
-  fill("curves", ...elements, curvesTable());
-}
-
-/** Draw the ARI by hidden state, from the input up: a line per model, its untrained twin in grey, thin ones per family; a panel per split. */
-function drawLayers() {
-  const run = theRun(), wide = byId("curves").clientWidth || 640;
-  const across = Math.max(1, Math.min(run.splits.length, Math.floor(wide / 280))), width = Math.floor(wide / across);
-  const isTwin = (step) => run.step_names[step] === "untrained" && run.steps.length > 1, last = run.steps.length - 1;
-  const stroke = (row) => (isTwin(row.step) ? GREY : row.step === last ? "var(--ink)" : d3.interpolateViridis(0.25 + 0.5 * row.step / last));
-  fill("curves", ...run.splits.map((split, index) => {
-    const rows = run.states.flatMap((state) => (course(split.name, state, "ari", overFamilies) ?? [])
-      .map((value, step) => value && { state, step, mean: value[0], low: value[1], high: value[2] }).filter(Boolean));
-    const levels = Object.keys(overFamilies(run)[split.name]).filter((line) => line.startsWith("control:"))
-      .map((line) => ({ line, mean: course(split.name, line, "ari", overFamilies)?.[0]?.[0] }));
-    levels.push({ line: "embed", mean: rows.find((row) => row.state === "embed" && row.step === last)?.mean });
-    const ofFamilies = runsAt[look.run].filter(({ family, position }) => family && position === run.position).flatMap((each) => run.states
-      .map((state) => ({ state, family: each.family, mean: each.scores[split.name]?.[state]?.ari?.[last]?.[0] ?? NaN })));
-    const trained = rows.filter((row) => !isTwin(row.step)), place = { x: "state", y: "mean", z: "step", stroke };
-    const low = Math.min(0, ...rows.map((row) => row.low), ...levels.map((level) => level.mean ?? 0));
-    const plot = Plot.plot({
-      width, height: 270, marginLeft: 34, marginRight: 12, marginTop: 22, marginBottom: 64, insetTop: 2,
-      ariaLabel: `ARI by hidden state on ${split.name}`,
-      x: { type: "point", domain: run.states, ticks: namedStates(run.states, width - 46), tickRotate: -60, label: null },
-      y: { domain: [low, 1], label: null, ticks: 5 },
-      marks: [
-        Plot.ruleY([0], { stroke: "var(--line)" }),
-        ...levels.filter((level) => Number.isFinite(level.mean)).map((level) => Plot.ruleY([level], { y: "mean", stroke: level.line === "embed" ? lineColor("embed", run.states) : GREY, strokeWidth: 0.8,
-          strokeDasharray: DASHES[level.line] ?? "6 2", title: (row) => `${row.line === "embed" ? "layer 0" : lineName(row.line)}: ${fixed(row.mean, 3)}` })),
-        Plot.areaY(trained, { ...place, y: undefined, y1: "low", y2: "high", stroke: null, fill: stroke, fillOpacity: 0.15 }),
-        Plot.line(ofFamilies, { x: "state", y: "mean", z: "family", stroke: "var(--ink)", strokeWidth: 0.8, strokeOpacity: 0.4, title: "family" }),
-        Plot.line(rows, { ...place, strokeWidth: (row) => (isTwin(row.step) ? 1.2 : 1.8) }),
-        Plot.dot(trained, { x: "state", y: "mean", fill: stroke, r: (row) => (row.state === look.state ? 5 : 2) }),
-        Plot.text([`ARI, ${split.name}`], { frameAnchor: "top-left", dx: -30, dy: -18, fontWeight: 600, fontSize: 12 }),
-        Plot.tip(rows, Plot.pointer({ x: "state", y: "mean", ...TIP, title: (row) => `${row.state}, ${stepName(row.step)}: ${fixed(row.mean, 3)}` +
-          (row.high - row.low > 0.0005 ? `\n${fixed(row.low, 3)} to ${fixed(row.high, 3)}` : "") })),
-      ],
-    });
-    onPick(plot, (row) => go({ split: index, state: row.state, step: row.step }));
-    return panelOf(plot, width);
-  }), curvesTable());
-}
 
 /** Add a line at the checkpoint to a plot. */
 function follow(plot, x) {
@@ -183,18 +37,6 @@ function panelOf(plot, width) {
 
 function moveMarks() {
   for (const mark of document.querySelectorAll(".now, .spot")) mark.move();
-}
-
-/** Return the final values of the curves as a table, which screen readers can read. */
-function curvesTable() {
-  const run = theRun(), last = run.steps.length - 1;
-  const lines = [...run.states, "model"].filter((line) => run.splits.some((split) => overFamilies(run)[split.name][line]));
-  const cell = (split, line) => fixed(course(split.name, line, line === "model" ? "accuracy" : "ari", overFamilies)?.[last]?.[0]);
-  return make("details", {}, make("summary", {}, `Numbers ${atStep(last)}`),
-    make("div", { class: "scroll" }, make("table", { class: "cells" },
-      make("thead", {}, make("tr", {}, make("th"), ...run.splits.map((split) => make("th", { scope: "col" }, splitTitle(split))))),
-      make("tbody", {}, ...lines.map((line) => make("tr", {}, make("th", { scope: "row" }, lineName(line)),
-        ...run.splits.map((split) => make("td", {}, cell(split, line)))))))));
 }
 
 /** Return the axis of some checkpoints, or all, at equal distances; ticks have at least 48 pixels each. */
@@ -235,64 +77,15 @@ function heatMap({ title, ariaLabel, cells, width, color = SHARE, describe, chec
   return panelOf(plot, width);
 }
 
-/** Draw heat maps of the ARI against task, distribution, input and output: hidden states by checkpoints. */
-function drawHeat() {
-  const run = theRun(), split = theSplit(), wide = byId("heat").clientWidth || 1000;
-  const metrics = [["ari", "task"], ["ari_distribution", "distribution"], ["ari_input", "input"], ["ari_output", "output"]]
-    .filter(([metric]) => run.states.some((state) => course(split.name, state, metric)));
-  const across = Math.max(1, Math.min(metrics.length, Math.floor(wide / 300))), width = Math.floor(wide / across);
-  fill("heat", ...metrics.map(([metric, part]) => {
-    const cells = run.states.flatMap((state) => (course(split.name, state, metric) ?? [])
-      .map((value, step) => ({ state, step, value: value?.[0] ?? null })));
-    return heatMap({
-      title: `ARI against the ${part}`, cells, width,
-      ariaLabel: `ARI against the ${part}, by hidden state and checkpoint, on ${splitTitle(split)}`,
-      describe: (cell) => `${cell.state}, ${stepName(cell.step)}\nARI against the ${part}: ${fixed(cell.value, 3)}`,
-    });
-  }), legend({ color: SHARE, label: "ARI", width: 180 }));
-}
-
-/** Show the scores against each column that is crossed with the task, by hidden state at the checkpoint. */
-function drawCrossed() {
-  const run = theRun(), split = theSplit(), head = (text) => make("th", { scope: "col" }, text);
-  const scores = { ari_of: "ARI of it", ari_within: "ARI within", probe_of: "probe of it", probe_within: "probe within", probe_across: "probe across" };
-  fill("crossed", ...run.crossed.flatMap((name) => [
-    make("h3", {}, `Against ${name} ${atStep(look.step)}, ${splitTitle(split)}`),
-    make("div", { class: "scroll" }, make("table", { class: "cells" },
-      make("thead", {}, make("tr", {}, make("th"), ...Object.values(scores).map(head))),
-      make("tbody", {}, ...run.states.map((state) => make("tr", {}, make("th", { scope: "row" }, state),
-        ...Object.keys(scores).map((score) => make("td", {}, fixed(course(split.name, state, `${score}_${name}`)?.[look.step]?.[0])))))))),
-    make("p", { class: "note" }, `The clusters and a linear probe against ${name} itself, then against the task. Within: the points with one value of ${name}, clustered and learned alone, mean over values. Across: the probe learns the task from the other values.`),
-  ]));
-}
-
-/** Draw the shares of variance by hidden state at the checkpoint. */
-function drawShares() {
-  const run = theRun(), split = theSplit();
-  const kinds = ["task", "distribution", "input", "output"].filter((kind) => run.states.some((state) => course(split.name, state, `variance_${kind}`)));
-  const rows = run.states.flatMap((state) => kinds.map((kind) => ({ state, kind, share: course(split.name, state, `variance_${kind}`)?.[look.step]?.[0] ?? null })))
-    .filter((row) => row.share !== null);
-  fill("shares-title", `Variance by hidden state ${atStep(look.step)}, ${splitTitle(split)}`);
-  const color = { domain: kinds, range: kinds.map((kind) => `var(--${kind})`) }, width = byId("shares").clientWidth || 480;
-  fill("shares", Plot.plot({
-    width, height: 250, marginBottom: 60, marginTop: 20,
-    ariaLabel: `Share of variance between ${kinds.map((kind) => `${kind}s`).join(", ")} by hidden state, ${stepName(look.step)}`,
-    x: { domain: kinds, axis: null, padding: 0.08 }, y: { domain: [0, 1], label: "share of variance", ticks: 5 },
-    fx: { domain: run.states, ticks: namedStates(run.states, width - 60), label: null, tickRotate: -60, padding: 0.18 }, color,
-    marks: [
-      Plot.barY(rows, { fx: "state", x: "kind", y: "share", fill: "kind", tip: TIP,
-        title: (row) => `${row.state}\nbetween ${row.kind}s: ${fixed(row.share, 3)}` }),
-      Plot.ruleY([0]),
-    ],
-  }), legend({ color: { ...color, type: "ordinal" } }));
-}
-
 /** Return a legend; screen readers skip its drawing, which shows nothing beyond its text. */
 function legend(options) {
   const made = Plot.legend(options);
   (made.matches("svg") ? [made] : made.querySelectorAll("svg")).forEach((svg) => svg.setAttribute("aria-hidden", "true"));
   return made;
 }
+
+/** Return the scale of colours of values from 0 to 1. */
+const colorBar = (label) => legend({ color: SHARE, label, width: 180 });
 
 /** Return a heat map of a square matrix whose rows and columns have names. */
 function matrixPlot(matrix, names, title, wide) {
@@ -309,34 +102,4 @@ function matrixPlot(matrix, names, title, wide) {
       Plot.tip(cells, Plot.pointer({ x: "b", y: "a", title: (cell) => `${names[cell.a]}, ${names[cell.b]}: ${fixed(cell.value)}`, ...TIP })),
     ],
   });
-}
-
-/** Draw the overlap of each task with its cluster by checkpoint, in the order in which the tasks formed. */
-function drawOrder() {
-  const run = theRun(), followed = theSplit().followed[look.state];
-  const order = followed.tasks.map((_, i) => i).sort((a, b) => (followed.formed[a] ?? Infinity) - (followed.formed[b] ?? Infinity) || a - b);
-  const cells = order.flatMap((i) => run.steps.map((step, at) => ({ i, at, value: followed.overlap[at][i] })));
-  const formed = order.filter((i) => followed.formed[i] !== null).map((i) => ({ i, at: run.steps.indexOf(followed.formed[i]) }));
-  const names = (i) => run.names.task[followed.tasks[i]], when = (i) => run.step_names ? fixed(followed.overlap.at(-1)[i]) : followed.formed[i] === null ? "never" : `step ${number(followed.formed[i])}`;
-  const short = (i) => (names(i).length > 22 ? `${names(i).slice(0, 21)}…` : names(i));
-  const longest = 12 + 6.6 * Math.max(...order.map((i) => short(i).length));
-  fill("order-title", `${run.step_names ? "Tasks and their clusters" : "Tasks in the order in which they formed"}: ${look.state}, ${splitTitle(theSplit())}`);
-  const width = Math.min(byId("order").clientWidth || 900, 1000);
-  const plot = Plot.plot({
-    width, height: 50 + 18 * order.length, marginLeft: longest, marginRight: 84, marginTop: 8, marginBottom: 32,
-    ariaLabel: `Overlap of each task with its cluster, by checkpoint: ${order.map((i) => `${names(i)} ${when(i)}`).join(", ")}`,
-    x: checkpointAxis(run.steps, width - longest - 84),
-    y: { domain: order, tickFormat: short, label: null, tickSize: 0 },
-    color: SHARE,
-    marks: [
-      Plot.cell(cells, { x: "at", y: "i", fill: "value", inset: 0.5 }),
-      Plot.dot(run.step_names ? [] : formed, { x: "at", y: "i", r: 4, stroke: "white", strokeWidth: 2 }),
-      Plot.text(order, { y: (i) => i, text: when, frameAnchor: "right", dx: 8, textAnchor: "start" }),
-      Plot.tip(cells, Plot.pointer({ x: "at", y: "i", ...TIP,
-        title: (cell) => `${names(cell.i)}, ${stepName(cell.at)}\noverlap ${fixed(cell.value)}${run.step_names ? "" : `; formed: ${when(cell.i)}`}` })),
-    ],
-  });
-  follow(plot, (scale) => scale(look.step) + plot.scale("x").bandwidth / 2);
-  onPick(plot, ({ at }) => go({ step: at }));
-  fill("order", plot);
 }

@@ -63,6 +63,7 @@ class Cloud {
     this.ofShown = run === look.run && split === look.split;
     this.move(state, at, width, height);
     const step = Math.floor(at);
+    this.now = { state, at };
     this.paint(pen, values(this.arrays, state, step), ratio, look.wrong && rightNow(this.arrays, step));
     this.canvas.dataset.drawn = `${state} ${at}`;
   }
@@ -88,12 +89,12 @@ class Cloud {
   zoom() { return this.zoomed ? look.zoom : WHOLE; }
 
   paint(pen, value, ratio, right) {
-    const radius = this.radius * ratio;
+    const radius = this.radius * ratio, isSmall = this.radius < 2;
     const isLit = (i) => look.lit === null || value[i] === look.lit || (look.color === "task" && value[i] === look.target);
     const selected = this.ofShown && look.selected ? new Set(look.selected) : null;
     const isDim = (i) => !isLit(i) || Boolean(right && right[i]) || Boolean(selected && !selected.has(i));
-    if (this.radius < 2) this.dots(pen, value, Math.round(2 * radius), isDim);
-    else this.symbols(pen, value, radius, isDim);
+    if (isSmall && !this.needsShapes(value)) this.dots(pen, value, Math.round(2 * radius), isDim);
+    else this.symbols(pen, value, isSmall ? 1.6 * radius : radius, isDim); // a shape needs some pixels
     const { marked } = look;
     if (this.ofShown && marked !== null && marked < value.length) {
       pen.beginPath();
@@ -102,7 +103,36 @@ class Cloud {
       pen.strokeStyle = colors().ink;
       pen.stroke();
     }
+    if (look.names && this.radius >= 3) this.names(pen, ratio);
     this.over?.(pen, ratio);
+  }
+
+  /** Return whether values have equal colours and differ in their shapes; many more values repeat these, too. */
+  needsShapes(value) {
+    const n = new Set(value).size;
+    return n > COLORS && n <= COLORS * SHAPES.length;
+  }
+
+  /** Paint names at the groups of points, from their places at the checkpoints before and after. */
+  names(pen, ratio) {
+    const { at } = this.now, from = Math.floor(at), before = this.namesAt(pen, from, ratio);
+    paintNames(pen, before, at === from ? before : this.namesAt(pen, from + 1, ratio), ease(at - from), ratio);
+  }
+
+  /** Return the places of the names at a checkpoint; they are kept until the map is another one. */
+  namesAt(pen, step, ratio) {
+    const { width, height } = this.canvas, { state } = this.now;
+    const map = [this.key, state, look.map, look.color, look.fit, width, height, Object.values(look.zoom ?? {})].join(" ");
+    if (this.named?.map !== map) this.named = { map, places: new Map() };
+    const { places } = this.named;
+    if (!places.has(step)) {
+      const shown = this.points;
+      this.points = new Float32Array(shown.length);
+      this.move(state, step, width, height);
+      places.set(step, placeNames(pen, this.points, values(this.arrays, state, step), { width, height }, ratio));
+      this.points = shown;
+    }
+    return places.get(step);
   }
 
   /** Paint symbols, with the dimmed ones below the others. */

@@ -37,6 +37,7 @@ function setUp() {
   byId("step").addEventListener("input", (event) => { if (playing) play(false); go({ step: Number(event.target.value) }); });
   byId("play").addEventListener("click", () => play());
   byId("fit").addEventListener("change", (event) => change({ fit: event.target.checked }));
+  byId("names").addEventListener("change", (event) => change({ names: event.target.checked }));
   byId("wrong").addEventListener("change", (event) => change({ wrong: event.target.checked }));
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
@@ -53,6 +54,7 @@ function setUp() {
     ...(story.runs.length > 1 ? [["runs", "all runs"]] : []),
   ]);
   byId("many").hidden = byId("many").querySelectorAll("input").length === 1;
+  setUpLegend();
   addEventListener("keydown", onKey);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 }

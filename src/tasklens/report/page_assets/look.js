@@ -19,6 +19,7 @@ const look = {
   color: "task",
   map: "tsne",
   fit: true,
+  names: true, // whether groups of points are named on the large map
   wrong: false, // whether points with a right answer are dimmed
   lit: null, // the value that is highlighted
   marked: null, // the point that is marked

@@ -1,28 +1,5 @@
-// The texts of the map, its legend, and the table of tasks and clusters.
+// The texts of the map and of its points.
 "use strict";
-
-/** Return the names of the values of the colouring. */
-function valueNames() {
-  const run = theRun();
-  return look.color === "cluster" ? run.names.task.map((task) => `cluster of ${task}`) : run.names[look.color];
-}
-
-const valueName = (value) => valueNames()[value] ?? `cluster of no task (${value - theRun().names.task.length + 1})`;
-
-async function drawLegend() {
-  const arrays = await arraysNow();
-  if (!arrays) return;
-  const counts = d3.rollup(values(arrays, look.state), (all) => all.length, (value) => value);
-  const shown = `${look.run} ${look.position} ${look.color} ${look.lit} ${[...counts]}`;
-  if (byId("legend").dataset.shown === shown) return;
-  byId("legend").dataset.shown = shown;
-  const present = [...counts.keys()].sort((a, b) => a - b), focused = document.activeElement?.closest("#legend button")?.value;
-  fill("legend", ...present.map((value) => make("button", {
-    type: "button", value, "aria-pressed": String(look.lit === value), title: `${valueName(value)}: ${counts.get(value)} points`,
-    onclick: () => change({ lit: look.lit === value ? null : value }),
-  }, swatch(value), make("span", {}, valueName(value)))));
-  if (focused !== undefined) byId("legend").querySelector(`[value="${focused}"]`)?.focus();
-}
 
 function drawCloudTitle() {
   const run = theRun(), split = theSplit();
@@ -30,6 +7,7 @@ function drawCloudTitle() {
   const share = split.shown_variance[look.state][look.step];
   fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null, make("br"),
     `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
+    symbolsNote() && ` ${symbolsNote()}`,
     look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
   byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
@@ -62,26 +40,3 @@ function describePoint(arrays, i) {
     ...describeMove(arrays, i),
   ].filter(Boolean);
 }
-
-async function drawContingency() {
-  const arrays = await arraysNow();
-  if (!arrays) return;
-  const { state, step } = look, run = theRun(), n = theSplit().n, clusters = rowNow(arrays[`cluster/${state}`]);
-  const tasks = arrays.task.data, rows = [...new Set(tasks)].sort((a, b) => a - b), columns = [...new Set([...rows, ...clusters])].sort((a, b) => a - b);
-  const counts = new Map();
-  for (let i = 0; i < n; i++) counts.set(`${tasks[i]} ${clusters[i]}`, (counts.get(`${tasks[i]} ${clusters[i]}`) ?? 0) + 1);
-  const sizes = d3.rollup(tasks, (all) => all.length, (task) => task);
-  fill("contingency-title", `Tasks and clusters: ${state}, ${stepName(step)}`);
-  const head = (value) => make("th", { scope: "col", title: valueOfCluster(value) }, value < run.names.task.length ? swatch(value) : "–");
-  const cell = (task, cluster) => {
-    const count = counts.get(`${task} ${cluster}`) ?? 0, share = count / sizes.get(task);
-    const td = make("td", { title: `${run.names.task[task]}, ${valueOfCluster(cluster)}: ${count}` }, count || "");
-    if (count) td.style.cssText = `background: ${d3.interpolateCividis(share)}; color: ${share > 0.46 ? "#000" : "#fff"}`;
-    return td;
-  };
-  fill("contingency", make("table", { class: "cells" },
-    make("thead", {}, make("tr", {}, make("th", {}, "task \\ cluster"), ...columns.map(head))),
-    make("tbody", {}, ...rows.map((task) => make("tr", {}, make("th", { scope: "row", title: run.names.task[task] }, run.names.task[task]), ...columns.map((cluster) => cell(task, cluster)))))));
-}
-
-const valueOfCluster = (cluster) => `cluster of ${theRun().names.task[cluster] ?? "no task"}`;

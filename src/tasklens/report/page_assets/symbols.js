@@ -1,8 +1,8 @@
-// Colours and shapes. Eight colours and seven shapes make 56 symbols before the first repeats. The first
-// seven symbols differ in colour and in shape.
+// Colours and shapes. Ten colours and seven shapes make 70 symbols before the first repeats. The first
+// seven symbols differ in colour and in shape. The colours of paper are those of `style.PALETTE`.
 "use strict";
 
-const COLORS = 8;
+const COLORS = 10;
 // Paths in a box from -1 to 1, of about equal area.
 const SHAPES = [
   "M.85 0A.85 .85 0 1 1 -.85 0A.85 .85 0 1 1 .85 0Z", // circle

@@ -1,14 +1,28 @@
 // The sections on the world and on the run.
 "use strict";
 
+const EVEN = 0.1; // if two tasks are never more alike than any others by this, a sentence replaces the matrix
+
+/** Return a matrix of values from 0 to 1 between tasks as elements: its drawing, or a sentence if all pairs are about equal. */
+function matrixOrSentence(matrix, names, title, unit, other, note) {
+  const pairs = d3.cross(d3.range(names.length), d3.range(names.length)).filter(([i, j]) => i < j && matrix[i][j] !== null);
+  const [low, high] = d3.extent(pairs, ([i, j]) => matrix[i][j]), most = d3.greatest(pairs, ([i, j]) => matrix[i][j]);
+  const explained = make("p", { class: "note" }, note);
+  if (high - low >= EVEN) return [make("figure", {}, matrixPlot(matrix, names, title, Math.min(360, byId("matrices").clientWidth)), colorBar(unit), explained)];
+  if (!pairs.length) return [];
+  return [make("div", { class: "whole" }, make("p", {}, make("b", {}, title), `: from ${fixed(low)} to ${fixed(high)} for any two ${other}` +
+    (high - low < 0.005 ? "." : `, the most for ${names[most[0]]} and ${names[most[1]]}.`)), explained)];
+}
+
 function drawWorld() {
   const run = theRun(), { tasks, sizes, same_output, same_symbols } = run.world, names = tasks.map((task) => task.name);
   fill("sizes", ...Object.entries(sizes).flatMap(([name, count]) => [make("dt", {}, name), make("dd", {}, number(count))]));
-  fill("same-output", same_output ? matrixPlot(same_output, names, "Inputs with the same output", byId("same-output").clientWidth || 300) : null);
-  fill("same-symbols", matrixPlot(same_symbols, names, run.kind === "run" ? "Similarity of instructions" : "Similarity of texts", byId("same-symbols").clientWidth || 300));
-  fill("overlap-note", run.kind === "run"
-    ? "First matrix: the share of inputs that two tasks map to the same output. Second matrix: the cosine of the mean counts of symbols in the instructions of two tasks, in the first split that has them. The languages of two tasks share no string."
-    : "The cosine of the mean counts of tokens in the texts of two labels, up to the measured position, in the first split.");
+  const training = run.kind === "run", other = training ? "tasks" : "labels";
+  fill("matrices",
+    ...same_output ? matrixOrSentence(same_output, names, "Inputs with the same output", "share", other, "The share of inputs that two tasks map to the same output.") : [],
+    ...matrixOrSentence(same_symbols, names, training ? "Similarity of instructions" : "Similarity of texts", "cosine", other, training
+      ? "The cosine of the mean counts of symbols in the instructions of two tasks, in the first split that has them. The languages of two tasks share no string."
+      : "The cosine of the mean counts of tokens in the texts of two labels, up to the measured position, in the first split."));
   fill("tasks", make("h3", {}, run.kind === "run" ? "The measured tasks" : "The labels"), ...tasks.map((task, i) => make("details", { class: "task" },
     make("summary", {}, swatch(i), make("b", {}, task.name), ...task.regexes.map((regex) => make("code", {}, regex))),
     task.n_strings ? make("p", {}, `${number(task.n_strings)} strings are in the language; ${number(task.n_examples)} of them were drawn.`) : make("p", {}, `${number(task.n_examples)} prompts.`),
