@@ -86,7 +86,7 @@ class Cloud {
   half() { return Math.min(this.canvas.width, this.canvas.height) / 2 - this.margin; }
   /** Return how many pixels of the canvas a pixel of the page is. */
   ratio() { return this.canvas.width / this.canvas.clientWidth; }
-  zoom() { return this.zoomed ? look.zoom : WHOLE; }
+  zoom() { return this.zoomed ? look.zoom : UNZOOMED; }
 
   paint(pen, value, ratio, right) {
     const radius = this.radius * ratio, isSmall = this.radius < 2;

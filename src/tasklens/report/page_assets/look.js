@@ -6,7 +6,7 @@ const story = JSON.parse(document.getElementById("story").textContent);
 /** Each run at each of its measured positions, with each of its families of tasks. */
 const runsAt = story.runs.map((run) => run.positions.map((at) => ({ ...run, ...at })));
 
-const WHOLE = { k: 1, x: 0, y: 0 }; // the zoom that shows the whole map
+const UNZOOMED = { k: 1, x: 0, y: 0 }; // the zoom that shows the whole map
 
 const look = {
   run: 0,
@@ -25,7 +25,7 @@ const look = {
   marked: null, // the point that is marked
   selected: null, // the points that are selected; all others are dimmed
   find: "", // the search by which they were selected
-  zoom: WHOLE,
+  zoom: UNZOOMED,
   lasso: false, // whether a drag on the map selects instead of moving it
   target: null, // the task to which points are moved
   edit: "shift",

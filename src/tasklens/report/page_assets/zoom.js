@@ -14,7 +14,7 @@ function withinLimits({ k, x, y }) {
 const zoomTo = (zoom) => change({ zoom: withinLimits(zoom) });
 const zoomBy = (factor) => {
   const k = Math.min(MOST_ZOOM, Math.max(1, look.zoom.k * factor)), ratio = k / look.zoom.k;
-  zoomTo(k === 1 ? WHOLE : { k, x: look.zoom.x * ratio, y: look.zoom.y * ratio });
+  zoomTo(k === 1 ? UNZOOMED : { k, x: look.zoom.x * ratio, y: look.zoom.y * ratio });
 };
 const panBy = (x, y) => zoomTo({ k: look.zoom.k, x: look.zoom.x + x, y: look.zoom.y + y });
 const isWhole = ({ k, x, y }) => k === 1 && x === 0 && y === 0;
@@ -42,12 +42,12 @@ function setUpZoom() {
     .wheelDelta(({ deltaY, deltaMode }) => Math.max(-0.5, Math.min(0.5, -deltaY * (deltaMode === 1 ? 0.1 : 0.01))))
     .constrain((transform) => transformOf(withinLimits(zoomOf(transform))))
     .on("zoom", ({ transform, sourceEvent }) => sourceEvent && zoomTo(zoomOf(transform)));
-  canvas.call(zoom).on("dblclick.zoom", () => zoomTo(WHOLE));
+  canvas.call(zoom).on("dblclick.zoom", () => zoomTo(UNZOOMED));
   const follow = () => canvas.property("__zoom", transformOf(look.zoom));
   new ResizeObserver(follow).observe(byId("cloud"));
   byId("zoom-in").addEventListener("click", () => zoomBy(ZOOM_STEP));
   byId("zoom-out").addEventListener("click", () => zoomBy(1 / ZOOM_STEP));
-  byId("zoom-whole").addEventListener("click", () => zoomTo(WHOLE));
+  byId("zoom-whole").addEventListener("click", () => zoomTo(UNZOOMED));
   watch(["zoom"], () => {
     follow();
     byId("zoom-level").textContent = `×${look.zoom.k.toFixed(1)}`;
