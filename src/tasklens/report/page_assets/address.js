@@ -51,6 +51,7 @@ const IN_ADDRESS = {
     read: (text) => { const [k, x, y] = numbersOf(text); return [k, x, y].every(Number.isFinite) ? withinLimits({ k, x, y }) : undefined; },
   },
   fit: flag,
+  names: flag,
   wrong: flag,
   edit: oneOf(() => Object.keys(theEdits()?.effects ?? { [look.edit]: 0 })),
   effect: oneOfInputs("effect"),
@@ -85,7 +86,7 @@ function readAddress() {
     // What the first run has, another may lack.
     look[key] = value ?? read(usual[key]) ?? (key === "state" ? theRun().best : key === "position" || key === "family" ? theRun()[key] : key === "split" ? 0 : null);
   }
-  const wanted = { ...look, at: look.step };
+  const wanted = { ...look, at: look.step, depth: null };
   Object.assign(look, before);
   play(false);
   change(wanted);
@@ -118,7 +119,7 @@ function setUpAddress() {
   if (addressGiven()) readAddress();
   addEventListener("hashchange", () => { if (addressGiven()) readAddress(); });
   byId("copy-link").addEventListener("click", copyLink);
-  watch([...Object.keys(IN_ADDRESS), "at"], writeAddress);
+  watch([...Object.keys(IN_ADDRESS), "at", "depth"], writeAddress);
 }
 
 async function copyLink() {

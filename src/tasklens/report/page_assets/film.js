@@ -4,7 +4,7 @@
 const FILM_TOP = 34; // height of the title of a film, in pixels of the page
 let recorder = null;
 
-/** Record the map while it plays from the first checkpoint, until it stops, and save it as WebM. */
+/** Record the map while it plays from its first picture, until it stops, and save it as WebM. */
 function film() {
   if (recorder) return void play(false);
   const { canvas } = cloud, ratio = cloud.ratio(), top = FILM_TOP * ratio, name = fileName(look.map, "webm");
@@ -26,7 +26,7 @@ function film() {
   };
   fill("save-film", "end the film");
   play(false);
-  go({ step: 0, at: 0 });
+  showFrame(0);
   play(true);
   const frame = () => {
     paint();

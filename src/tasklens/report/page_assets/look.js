@@ -16,6 +16,7 @@ const look = {
   state: runsAt[0][0].best,
   step: story.runs[0].steps.length - 1, // index of the checkpoint
   at: story.runs[0].steps.length - 1, // the same, but between two checkpoints while points glide
+  depth: null, // between the indices of two hidden states while points glide from one to the other
   color: "task",
   map: "tsne",
   fit: true,

@@ -43,7 +43,7 @@ watch(["run", "position", "split"], drawMoveTargets);
 watch(["run", "position", "split", "state", "step", "map", "color", "lit", "marked", "target"], drawMovesNote);
 watch(["run", "position", "split", "multiples"], drawMultiples);
 watch(["run", "position", "split", "state", "step"], () => multiples.forEach((multiple) => multiple.refresh()));
-watch(["run", "position", "split", "state", "at", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples"], drawClouds);
+watch(["run", "position", "split", "state", "at", "depth", "map", "color", "fit", "names", "wrong", "lit", "marked", "selected", "zoom", "target", "multiples"], drawClouds);
 watchInSight("curves", ["run", "position", "state", "together"], drawCurves);
 watchInSight("heat", ["run", "position", "split", "together"], drawHeat);
 watchInSight("crossed", ["run", "position", "split", "step", "together"], drawCrossed);
@@ -56,6 +56,7 @@ watchInSight("effects-title", ["run", "position", "split", "state", "step", "edi
 watchInSight("world", ["run"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
+if (!addressGiven()) playOnce();
 
 addEventListener("resize", () => change({ wide: innerWidth }));
 addEventListener("beforeprint", () => {

@@ -5,10 +5,12 @@ function drawCloudTitle() {
   const run = theRun(), split = theSplit();
   const score = (metric, line = look.state) => fixed(theScores()[line]?.[metric]?.[look.step]?.[0]);
   const share = split.shown_variance[look.state][look.step];
-  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null, make("br"),
-    `ARI: ${score("ari")} against the task, ${score("ari_input")} against the input, ${score("ari_output")} against the output. Accuracy: ${score("accuracy", "model")}.`,
-    symbolsNote() && ` ${symbolsNote()}`,
-    look.map === "pca" ? make("span", {}, make("br"), `The map shows ${Math.round(100 * share)} % of the variance.`) : null);
+  const against = [["ari_input", "input"], ["ari_output", "output"]].map(([metric, part]) => [score(metric), part]).filter(([value]) => value !== "–");
+  const accuracy = score("accuracy", "model");
+  fill("cloud-title", make("b", {}, `${look.state}, ${stepName(look.step)}`), ` · ${splitTitle(split)}, ${number(split.n)} points`, distinct(run, "position").length > 1 ? `, at ${run.position}` : null,
+    accuracy === "–" ? null : `. The model answers ${Math.round(100 * accuracy)} % right.`);
+  fill("cloud-scores", against.length ? `ARI ${against.map(([value, part]) => `${value} against the ${part}`).join(", ")}. ` : null, symbolsNote() && `${symbolsNote()} `,
+    look.map === "pca" ? `The map shows ${Math.round(100 * share)} % of the variance.` : null);
   byId("cloud").setAttribute("aria-label", `${look.map === "tsne" ? "t-SNE" : "PCA"} map of ${look.state} ${atStep(look.step)}, ` +
     `${splitTitle(split)}: ${split.n} points, coloured by the ${look.color}; ARI against the task ${score("ari")}`);
   const single = run.step_names !== null;

@@ -76,8 +76,8 @@ const canvasOf = (width, height, ...children) => svg("svg", { xmlns: SVG, width,
 /** Return the map as it is on the screen as SVG, with a title and a legend. */
 function mapSvg() {
   const { canvas, arrays } = cloud, ratio = cloud.ratio(), [width, height] = [canvas.clientWidth, canvas.clientHeight], top = 58;
-  const value = values(arrays, look.state), pen = new SvgPen();
-  cloud.move(look.state, look.at, canvas.width, canvas.height);
+  const value = values(arrays, drawnState()), pen = new SvgPen();
+  cloud.draw();
   cloud.paint(pen, value, ratio, look.wrong && rightNow(arrays, look.step));
   const counts = d3.rollup(value, (all) => all.length, (each) => each), present = d3.sort(counts.keys());
   const shown = present.length > MOST_KEYS ? present.slice(0, MOST_KEYS - 1) : present, rows = Math.max(1, Math.floor((height - 20) / KEY.height));
@@ -142,17 +142,22 @@ function chartSvg(figure) {
     svg("g", { transform: `translate(${EDGE} ${EDGE})` }, ...charts, ...texts));
 }
 
+/** Put a button below each figure that has none. */
+function addChartButtons() {
+  for (const figure of document.querySelectorAll("main figure:not(:has(+ .save-chart))")) {
+    const save = () => download(fileName(figure.id || figure.querySelector("svg").getAttribute("aria-label"), "svg"), svgBlob(chartSvg(figure)));
+    figure.after(make("button", { type: "button", class: "save-chart", onclick: save }, "save as SVG"));
+  }
+}
+
 function setUpSaving() {
   const canFilm = typeof MediaRecorder === "function" && MediaRecorder.isTypeSupported("video/webm") && "captureStream" in HTMLCanvasElement.prototype;
   for (const [id, save] of Object.entries({ "save-svg": saveSvg, "save-png": savePng, "save-points": savePoints, "save-scores": saveScores, "save-film": film })) {
     byId(id).addEventListener("click", save);
   }
-  byId("save-film").disabled = !canFilm;
+  watch(["run"], () => { byId("save-film").disabled = !canFilm || lastFrame() === 0; });
   if (!canFilm) fill("save-film", "film: this browser cannot record WebM");
   watch(["selected"], () => fill("save-points", look.selected ? `${number(look.selected.length)} selected points as CSV` : "points as CSV"));
-  for (const figure of document.querySelectorAll("main figure")) {
-    figure.after(make("button", {
-      type: "button", class: "save-chart", onclick: () => download(fileName(figure.id, "svg"), svgBlob(chartSvg(figure))),
-    }, "save as SVG"));
-  }
+  new MutationObserver(addChartButtons).observe(document.querySelector("main"), { childList: true, subtree: true });
+  addChartButtons();
 }

@@ -5,7 +5,7 @@ let cloud = null, pointed = null;
 
 function setUpCloud() {
   const canvas = byId("cloud");
-  cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: look.state }), 5);
+  cloud = new Cloud(canvas, () => ({ run: look.run, split: look.split, state: drawnState(), depth: look.depth }), 5);
   cloud.zoomed = true;
   cloud.over = (pen, ratio) => {
     paintMoves(pen, ratio);
