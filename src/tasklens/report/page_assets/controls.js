@@ -31,7 +31,7 @@ function setUp() {
   fill("runs-shown", make("b", {}, "tasklens"), ` ${story.runs.map((run) => run.name).join(", ")}`);
   byId("run-name").addEventListener("change", (event) => lookAt(Number(event.target.value)));
   byId("position").addEventListener("change", (event) => change({ position: event.target.value, lit: null }));
-  byId("family").addEventListener("change", (event) => change({ family: event.target.value, lit: null, marked: null, target: null }));
+  byId("family").addEventListener("change", (event) => change({ family: event.target.value, lit: null, marked: null, selected: null, target: null }));
   byId("split").addEventListener("change", (event) => go({ split: Number(event.target.value) }));
   byId("state").addEventListener("change", (event) => { if (playing && byLayers()) play(false); go({ state: event.target.value }); });
   byId("step").addEventListener("input", (event) => { if (playing) play(false); go({ step: Number(event.target.value) }); });
@@ -43,9 +43,10 @@ function setUp() {
   byId("target").addEventListener("change", (event) => change({ target: event.target.value === "" ? null : Number(event.target.value) }));
   byId("edit").addEventListener("change", (event) => change({ edit: event.target.value }));
   byId("able").addEventListener("change", (event) => change({ able: event.target.checked }));
+  for (const key of ["fit", "wrong", "able"]) watch([key], () => { byId(key).checked = look[key]; });
   byId("theme").addEventListener("click", () => change({ theme: { "": "dark", dark: "light", light: "" }[look.theme] }));
   choices("color", "color", COLORINGS.map((part) => [part, part]));
-  choices("map", "map", [["tsne", "t-SNE"], ["pca", "PCA"]]);
+  choices("map", "map", MAPS);
   choices("effect", "effect", Object.entries(EFFECTS).map(([metric, [label]]) => [metric, label]));
   choices("together", "together", [["all", "all runs"], ["shown", "the shown run"]]);
   choices("many", "multiples", [
@@ -69,7 +70,7 @@ function lookAt(run) {
   play(false);
   change({
     run, position: next.position, family: next.family, split: Math.max(0, split), state: next.states.includes(look.state) ? look.state : next.best,
-    step, at: step, marked: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
+    step, at: step, marked: null, selected: null, lit: null, target: null, color: colorings(next).includes(look.color) ? look.color : "task",
   });
 }
 
@@ -78,7 +79,7 @@ function onKey(event) {
   const field = event.target.closest("input, select, button, summary, a");
   if (event.target !== document.body && !event.target.closest("[data-keys]")) return;
   if (field && !["c", "m", "n", "p"].includes(event.key)) return;
-  if (field?.matches("select, input[type=range], input[type=search]") ) return;
+  if (field?.matches("select, input[type=range], input[type=search]")) return;
   const states = theRun().states, state = states.indexOf(look.state), last = theRun().steps.length - 1;
   const byStep = theRun().steps.length > 1; // otherwise arrows to the left and the right change the hidden state
   const toState = (i) => go({ state: states[Math.max(0, Math.min(states.length - 1, i))] });
@@ -92,13 +93,15 @@ function onKey(event) {
     ArrowUp: onPage ? null : () => toState(state + 1),
     ArrowDown: onPage ? null : () => toState(state - 1),
     c: () => next("color", colorings(theRun())),
-    m: () => next("map", ["tsne", "pca"]),
+    m: () => next("map", MAPS.map(([map]) => map)),
     n: () => point(1),
     p: () => point(-1),
-    Escape: () => { change({ marked: null, lit: null }); byId("tip").hidden = true; },
+    ...toolKeys(),
+    ...(event.shiftKey ? PANS : {}),
+    Escape: () => { change({ marked: null, lit: null, selected: null, find: "" }); byId("tip").hidden = true; },
   };
   if (!actions[event.key]) return;
-  if (playing && event.key.startsWith("Arrow")) play(false);
+  if (playing && event.key.startsWith("Arrow") && !event.shiftKey) play(false);
   event.preventDefault();
   actions[event.key]();
 }

@@ -24,7 +24,8 @@ function showFrame(at) {
 function go(changes) {
   const states = theRun().states, key = changes.step === undefined ? "depth" : "at";
   const from = key === "at" ? look.at : look.depth ?? states.indexOf(look.state);
-  change({ marked: changes.split !== undefined && changes.split !== look.split ? null : look.marked, ...changes, depth: null });
+  const others = changes.split !== undefined && changes.split !== look.split ? { marked: null, selected: null } : {}; // other points
+  change({ ...others, ...changes, depth: null });
   gliding = null;
   const to = key === "at" ? look.step : states.indexOf(look.state), began = performance.now();
   if (playing || calm.matches || from === to || (key === "depth" && !byLayers())) return void change({ at: look.step });
