@@ -17,7 +17,7 @@ function lineColor(line, states) {
   return d3.interpolateViridis(isDark() ? 0.45 + 0.55 * height : 0.55 * height);
 }
 
-const lineName = (line) => ({ model: "accuracy", "control:length": "control: instruction length",
+const lineName = (line) => ({ model: "accuracy", "control:length": `control: ${theRun().kind === "run" ? "instruction" : "prompt"} length`,
   "control:symbols": "control: bag of symbols", "control:input": "control: input token", "control:input_class": "control: class of the input" })[line] ?? line;
 
 /** Return the axis of steps: linear up to some step, so that step 0 shows, and then logarithmic. */
