@@ -32,7 +32,7 @@ from tasklens.report.style import (
     write_heading,
 )
 from tasklens.report.summary import mean_scores
-from tasklens.report.view import MAPS, Floats, Ints, Map, View, value_name
+from tasklens.report.view import MAPS, PLANES, Floats, Ints, Map, View, value_name
 
 Color: TypeAlias = Literal["task", "distribution", "cluster", "input", "output"]
 """What the symbol of a point stands for."""
@@ -76,8 +76,9 @@ def figure_map(
         What colour and shape stand for. Value number i has colour i of `style.PALETTE` and shape i
         of `style.MARKERS`, both modulo their number. The title has the number of values if several
         share a symbol. A cluster has the symbol of the task to which it is assigned.
-    map : {"tsne", "pca"}
-        See `tasklens.report.view.MAPS`.
+    map : {"tsne", "pca", "centroids"}
+        See `tasklens.report.view.MAPS`. A plane is labelled with the share of the variance that it
+        shows; that of the centroids, with the share of the variance between tasks, too.
     names : bool
         Whether to write the name of each value at its points, unless they are scattered.
     ax : matplotlib.axes.Axes, optional
@@ -104,7 +105,7 @@ def figure_map(
     """
     maps = _Maps(view, split, color, map, names)
     state, checkpoint = view.state(state), view.at(step)
-    figure = figure_of(ax) or new_figure(3.4, 3.85 + 0.15 * (map == "pca"), "compressed")
+    figure = figure_of(ax) or new_figure(3.4, 3.85 + 0.15 * (map in PLANES), "compressed")
     panel = ax or figure.subplots()
     values = maps.draw(panel, state, checkpoint, size=7.0)
     _frame(panel, maps.coordinates(state, checkpoint))
@@ -204,7 +205,7 @@ def _draw_panels(
     down = -(-len(panels) // ACROSS)
     across = -(-len(panels) // down)
     coordinates = [maps.coordinates(state, checkpoint) for state, checkpoint, _ in panels]
-    high = (1.85 + 0.15 * (maps.map == "pca")) * down + 0.2
+    high = (1.85 + 0.15 * (maps.map in PLANES)) * down + 0.2
     figure = new_figure(1.55 * across, high, "compressed")
     axes = figure.subplots(down, across, squeeze=False).flat
     for ax in axes[len(panels) :]:
@@ -287,9 +288,17 @@ class _Maps:
             x, y = coordinates[turn::turns][symbols[turn::turns] == number].T
             color, marker, area = symbol(number)
             ax.scatter(x, y, s=size * area, color=color, marker=marker, linewidths=0)
-        if self.map == "pca":
-            ax.set_xlabel(f"{self.points.shown_variance[state][checkpoint]:.0%} of the variance")
+        if self.map in PLANES:
+            ax.set_xlabel(self._shares(state, checkpoint))
         return np.unique(values)
+
+    def _shares(self, state: str, checkpoint: int) -> str:
+        """Return what share of the variance a plane shows, in words."""
+        share = self.points.shown_variance[self.map, state][checkpoint]
+        if self.map != "centroids":
+            return f"{share:.0%} of the variance"
+        between = self.points.shown_between[state][checkpoint]
+        return f"{share:.0%} of the variance,\n{between:.0%} of that between tasks"
 
     def add_legend(self, figure: Figure, values: Ints) -> None:
         """Name the values, if they are few, beside the panels; this makes the figure wider."""

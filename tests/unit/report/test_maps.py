@@ -50,7 +50,13 @@ def test_a_map_shows_the_points_of_its_state_step_and_split(name: Any) -> None:
     ):
         (ax,) = figure_map(view, state, step, split, map=name).axes
         symbols(ax, view.splits[split].maps[name, state][VIEW_STEPS.index(step)])
-        assert ax.get_xlabel() == ("" if name == "tsne" else f"{share} of the variance")
+        half, between = {10: ("12%", "60%"), 40: ("25%", "90%")}[step]
+        shares = {
+            "tsne": "",
+            "pca": f"{share} of the variance",
+            "centroids": f"{half} of the variance,\n{between} of that between tasks",
+        }
+        assert ax.get_xlabel() == shares[name]
         assert ax.get_aspect() == 1
 
 
