@@ -52,7 +52,7 @@ def sorted_view() -> View:
         row | {"value": row["value"] * (0.1 if row["metric"] in ("ari_input", "ari_output") else 1)}
         for row in view.table.to_pylist()
     ]
-    names = view.names | {"output": tuple(f"y{i}" for i in range(N))}
+    names = dict(view.names) | {"output": tuple(f"y{i}" for i in range(N))}
     world = dataclasses.replace(view.world, same_output=np.eye(3))
     return dataclasses.replace(
         view, splits={"val_subset": split}, names=names, table=to_table(rows), world=world

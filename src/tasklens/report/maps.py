@@ -73,9 +73,10 @@ def figure_map(
     split : str, optional
         By default the first unseen split, if there is one, otherwise the only split.
     color : {"task", "distribution", "cluster", "input", "output"}
-        What colour and shape stand for. Value number i has colour i of `style.PALETTE` and shape i
-        of `style.MARKERS`, both modulo their number. The title has the number of values if several
-        share a symbol. A cluster has the symbol of the task to which it is assigned.
+        What colour and shape stand for. Value number i of those in the split has colour i of
+        `style.PALETTE` and shape i of `style.MARKERS`, both modulo their number. The title has the
+        number of values if several share a symbol. A cluster has the symbol of the task to which it
+        is assigned.
     map : {"tsne", "pca", "centroids"}
         See `tasklens.report.view.MAPS`. A plane is labelled with the share of the variance that it
         shows; that of the centroids, with the share of the variance between tasks, too.
@@ -257,6 +258,19 @@ class _Maps:
             return assigned
         return self.points.parts[self.color]
 
+    def numbers(self, values: Ints) -> Ints:
+        """Return the number of the symbol of each value, which is counted among those in the split.
+
+        Clusters without a task come after the tasks.
+        """
+        by_cluster = self.color == "cluster"
+        n = len(self.view.names["task" if by_cluster else self.color])
+        if self.color in ("cluster", "task"):
+            present = next(iter(self.points.followed.values())).tasks
+        else:
+            present = np.unique(self.points.parts[self.color])
+        return np.where(values < n, np.searchsorted(present, values), len(present) + values - n)
+
     def name_groups(self, ax: Axes, state: str, checkpoint: int) -> None:
         """Write the name of each compact group of points at its median, if names are wanted."""
         if not self.names:
@@ -280,7 +294,8 @@ class _Maps:
     def draw(self, ax: Axes, state: str, checkpoint: int, size: float) -> Ints:
         """Draw the points of a state at a checkpoint and return their distinct values."""
         values = self.values(state, checkpoint)
-        symbols, coordinates = values % SYMBOLS, self.coordinates(state, checkpoint)
+        symbols = self.numbers(values) % SYMBOLS
+        coordinates = self.coordinates(state, checkpoint)
         present = np.unique(symbols)
         # A Matplotlib collection has one shape. In turns, so that none lies on top of all others.
         turns = TURNS if len(present) <= IN_TURNS else 1
@@ -335,8 +350,8 @@ class _Maps:
     def _handles(self, values: Ints) -> list[Line2D]:
         """Return a symbol for each value."""
         handles = []
-        for value in values:
-            color, marker, area = symbol(value)
+        for number in self.numbers(values):
+            color, marker, area = symbol(int(number))
             point: dict[str, Any] = {"marker": marker, "markersize": 4 * area**0.5}
             point |= {"color": color, "linestyle": "", "markeredgewidth": 0}
             handles.append(Line2D([], [], **point))

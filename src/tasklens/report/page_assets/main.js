@@ -53,7 +53,7 @@ watchInSight("order", ["run", "position", "split", "state"], drawOrder);
 watch(["run", "position", "split"], drawEditChoices);
 watchInSight("effects", ["run", "position", "split", "edit", "effect", "able", "together"], drawEffects);
 watchInSight("effects-title", ["run", "position", "split", "state", "step", "edit", "effect", "able", "together"], drawEffectNumbers);
-watchInSight("world", ["run"], drawWorld);
+watchInSight("world", ["run", "position", "split"], drawWorld);
 watchInSight("run", ["run"], drawRun);
 watch(["step", "state"], moveMarks);
 if (!addressGiven()) playOnce();
