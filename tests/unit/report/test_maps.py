@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from drawn import assert_nothing_cut_off, legend, title
 from tasklens.core.errors import InputError
-from tasklens.report.maps import NAMED, figure_forming, figure_layers, figure_map
+from tasklens.report.map_drawing import NAMED
+from tasklens.report.maps import figure_forming, figure_layers, figure_map
 from tasklens.report.style import PALETTE
 from tasklens.report.view import MAPS, View
 from tasklens.scoring.score_table import to_table
@@ -83,7 +84,7 @@ def test_a_cluster_has_the_symbol_of_its_task_or_one_without_a_task() -> None:
 
 
 def test_symbols_are_counted_among_the_tasks_of_the_split() -> None:
-    """Tasks 3 and 13 of 14, alone in their split, have the first two symbols, and not one colour."""
+    """Tasks 3 and 13 of 14, alone in a split, have the first two symbols, and not one colour."""
     view = planted_view()
     points = view.splits["val_subset"]
     tasks = np.array([3, 13])
