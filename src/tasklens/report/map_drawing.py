@@ -97,9 +97,8 @@ class MapDrawing:
         unit = (high - low) / (min(box.width, box.height) / ax.figure.dpi)
         scale = 1.1 * unit * NAME_SIZE / STYLE["font.size"]
         widths = {value: scale * room([name]) for value, name in names.items()}
-        placed = place_names(
-            self.coordinates(state, checkpoint), values, widths, 1.25 * unit * NAME_SIZE / 72
-        )
+        coordinates, height = self.coordinates(state, checkpoint), 1.25 * unit * NAME_SIZE / 72
+        placed = place_names(coordinates, values, widths, height, limits=(low, high))
         text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": NAME_SIZE, "zorder": 5}
         halo = withStroke(linewidth=1.6, foreground="white")
         for value, (x, y) in placed.items():
